@@ -1,0 +1,45 @@
+# `make demo` and `make test` build .venv themselves; nothing else has to be installed but Python 3.11+.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Where wheels are provided beside PyPI (a CPU build of torch, say), pip's own variable names the place; uv reads its own.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export UV_LINK_MODE  ?= copy
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.PHONY: demo test lint format bench constraints clean
+
+demo: $(VENV)/.core
+	$(BIN)/evalsvc demo
+
+test: lint
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(VENV)/.uv
+	$(BIN)/uv pip compile -q --no-annotate --no-header --all-extras --upgrade pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) .evalsvc build dist
+
+$(VENV)/.uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.uv pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.uv pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.core

@@ -1,0 +1,1 @@
+"""Streamlit pages over evalsvc's query layer."""

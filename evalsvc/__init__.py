@@ -1,0 +1,1 @@
+"""Evaluation and benchmarking of generative models: the service."""

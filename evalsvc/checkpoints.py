@@ -1,0 +1,101 @@
+"""Checkpoints: content digests and safe loading. A checkpoint is untrusted: it may hold tensors, never code."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from evalsvc.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights (or samples) of one model at one training step, identified by content."""
+
+    model: str
+    step: int
+    path: Path
+    digest: str
+
+    @classmethod
+    def open(cls, path: Path, model: str, step: int) -> Checkpoint:
+        """Digest the file or folder at ``path``; a missing or empty one is an error."""
+        return cls(model, step, path.resolve(), digest_path(path))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors on the CPU, from safetensors or a weights-only torch file. Pickled code never runs."""
+        if self.path.suffix == ".safetensors":
+            try:
+                with safe_open(self.path, framework="pt") as file:
+                    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"checkpoint {self.path} holds more than tensors and was not loaded, because unpickling runs "
+                f"code: save it as safetensors or as a plain state_dict ({reason[:160]})"
+            ) from None
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"checkpoint {self.path} is truncated or no torch file ({str(error).splitlines()[0][:160]})"
+            ) from None
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise CheckpointError(
+                f"checkpoint {self.path} is not a state_dict of tensors: save model.state_dict() alone"
+            )
+        return state
+
+    def metadata(self) -> dict[str, str]:
+        """The string metadata of a safetensors file; empty for other formats."""
+        if self.path.suffix != ".safetensors":
+            return {}
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return dict(file.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
+
+
+def load_into(module: torch.nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy the checkpoint's tensors into ``module``; any missing, unexpected or misshapen one is an error."""
+    try:
+        module.load_state_dict(checkpoint.tensors())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"checkpoint {checkpoint.path} does not fit the model: {reason[:300]}") from None
+
+
+def digest_path(path: Path) -> str:
+    """sha256 of a file's bytes; of a folder, the sha256 over its sorted relative names and file digests."""
+    if path.is_file():
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path} is an empty file")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        raise CheckpointError(f"{path} does not exist")
+    total = hashlib.sha256()
+    files = sorted(child for child in path.rglob("*") if child.is_file())
+    if not files:
+        raise CheckpointError(f"folder {path} holds no files")
+    for child in files:
+        with child.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{child.relative_to(path).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def step_from_name(path: Path) -> int | None:
+    """Training step written in a file name: the last run of digits of the stem (``gan_step-4000.pt`` is 4000)."""
+    numbers = re.findall(r"\d+", path.name.split(".")[0])
+    return int(numbers[-1]) if numbers else None

@@ -1,0 +1,23 @@
+"""Errors that a user can cause or must act on. Each message is one sentence that names the thing and the way out."""
+
+from __future__ import annotations
+
+
+class EvalsvcError(Exception):
+    """Base of every error the service raises on purpose; the CLI prints it and exits 2."""
+
+
+class InputError(EvalsvcError):
+    """Something given to the service is missing, malformed or unknown."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is missing, truncated, of the wrong kind, or unsafe to load."""
+
+
+class ModelError(EvalsvcError):
+    """A generator or extractor broke its contract: wrong count, shape, dtype, range, or NaN."""
+
+
+class StorageError(EvalsvcError):
+    """A file or row could not be read or written."""

@@ -1,0 +1,225 @@
+"""The plug-in interface: what a generator, an extractor and a reference are, and how they are found.
+
+Plug-ins register through entry points and are found without being imported; loading one runs its code, so
+install only distributions you trust.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from evalsvc import checkpoints
+from evalsvc.errors import InputError
+from evalsvc.samples import SampleRequest, Samples
+
+Modality = Literal["image", "text"]
+LikelihoodKind = Literal["exact", "upper_bound", "estimate"]
+
+
+# --- contracts ---
+
+
+@dataclass(frozen=True)
+class GeneratorInfo:
+    """What a loaded generator makes. ``sample_shape`` is (c, h, w) for images and empty for text."""
+
+    family: str
+    modality: Modality
+    sample_shape: tuple[int, ...] = ()
+
+
+class Generator(Protocol):
+    """Turns a checkpoint into samples.
+
+    The registered object is a factory ``(checkpoint, device, **options) -> Generator``, most simply the class
+    itself. ``checkpoint`` is an :class:`evalsvc.checkpoints.Checkpoint`, ``device`` a :class:`torch.device`.
+    """
+
+    info: GeneratorInfo
+
+    def sample(self, request: SampleRequest) -> Samples:
+        """Exactly ``len(request)`` samples; sample i depends on ``request.seeds[i]`` alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class NegativeLogLikelihood:
+    """Negative log-likelihoods of a batch, in nats, each over ``units`` dimensions."""
+
+    nats: Float64[Tensor, " n"]
+    units: int
+    kind: LikelihoodKind
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """Optional ability of a generator: how likely it holds given items."""
+
+    def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
+        """Negative log-likelihood of each item; ``request`` carries one seed an item for whatever is random."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExtractorInfo:
+    """What an extractor computes, and all that can change its numbers.
+
+    ``outputs`` maps each output to its dimension (0 where it depends on the samples); ``weights`` is a sha256, or
+    "none"; ``preprocessing`` names the resize, range and dtype as a reader would.
+    """
+
+    name: str
+    modality: Modality
+    outputs: Mapping[str, int]
+    weights: str
+    preprocessing: str
+
+
+class Extractor(Protocol):
+    """Turns samples into one array a sample. Registered as a factory ``(device, **options) -> Extractor``."""
+
+    info: ExtractorInfo
+
+    def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
+        """One float32 array for each of ``info.outputs``; row i depends on sample i alone."""
+        ...
+
+
+class SampleSet(Protocol):
+    """Stored samples, readable by position."""
+
+    modality: Modality
+
+    def __len__(self) -> int: ...
+
+    def digest(self) -> str:
+        """sha256 of the content as it is now."""
+        ...
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``start`` to ``stop``; anything unreadable is an :class:`InputError` that names it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real samples: what models were trained on, and a half they never saw. Registered as a factory ``()``."""
+
+    name: str
+    train: SampleSet
+    heldout: SampleSet | None = None
+
+
+# --- discovery ---
+
+
+class PluginKind(StrEnum):
+    """The entry-point groups."""
+
+    GENERATOR = "generators"
+    EXTRACTOR = "extractors"
+    REFERENCE = "references"
+    METRIC = "metrics"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A registered name that has not been loaded yet."""
+
+    kind: PluginKind
+    name: str
+    distribution: str
+    version: str
+    _load: Callable[[], Any] = field(repr=False, compare=False)
+
+    def load(self) -> Any:
+        """Import the plug-in; whatever its import raises becomes one error that names it."""
+        try:
+            return self._load()
+        except Exception as error:
+            raise InputError(
+                f"plug-in {self.name!r} ({self.kind}) of {self.distribution} {self.version} is broken: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+class Plugins:
+    """All plug-ins that can be seen: installed distributions, and single files given by hand."""
+
+    def __init__(self, files: tuple[Path, ...] = ()) -> None:
+        self._found: dict[tuple[PluginKind, str], list[Plugin]] = {}
+        for kind in PluginKind:
+            for point in importlib.metadata.entry_points(group=f"evalsvc.{kind}"):
+                name = point.dist.name if point.dist else "unknown"
+                version = point.dist.version if point.dist else "unknown"
+                self._add(Plugin(kind, point.name, name, version, point.load))
+        for file in files:
+            for plugin in _plugins_of_file(file):
+                self._add(plugin)
+
+    def _add(self, plugin: Plugin) -> None:
+        self._found.setdefault((plugin.kind, plugin.name), []).append(plugin)
+
+    def __iter__(self) -> Iterator[Plugin]:
+        for key in sorted(self._found):
+            yield from self._found[key]
+
+    def get(self, kind: PluginKind, name: str) -> Plugin:
+        """The plug-in of this name; unknown and doubly defined names are errors that say what there is."""
+        found = self._found.get((kind, name), [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
+            raise InputError(f"{owners} both register the {kind.removesuffix('s')} {name!r}: uninstall one")
+        names = [other for other_kind, other in self._found if other_kind == kind]
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)
+        raise InputError(f"there is no {kind.removesuffix('s')} {name!r}; the nearest are {', '.join(near)}")
+
+
+def register(kind: PluginKind | str, name: str) -> Callable[[Any], Any]:
+    """Mark an object of a single-file plug-in: ``@register("generators", "my-gan")`` above the class."""
+
+    def mark(target: Any) -> Any:
+        target.__evalsvc_plugin__ = (PluginKind(kind), name)
+        return target
+
+    return mark
+
+
+def _plugins_of_file(file: Path) -> list[Plugin]:
+    if not file.is_file():
+        raise InputError(f"plug-in file {file} does not exist")
+    module_name = f"evalsvc_plugin_{file.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"plug-in file {file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"plug-in file {file} is broken: {type(error).__name__}: {error}") from error
+    version = checkpoints.digest_path(file)[:12]
+    marked = [value for value in vars(module).values() if hasattr(value, "__evalsvc_plugin__")]
+    if not marked:
+        raise InputError(
+            f'plug-in file {file} registers nothing: put @evalsvc.plugins.register("generators", "name") above a class'
+        )
+    return [_plugin_of(target, file, version) for target in marked]
+
+
+def _plugin_of(target: Any, file: Path, version: str) -> Plugin:
+    kind, name = target.__evalsvc_plugin__
+    return Plugin(kind, name, str(file), version, lambda: target)

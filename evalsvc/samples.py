@@ -1,0 +1,85 @@
+"""What is asked of a generator and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from evalsvc import noise
+from evalsvc.errors import ModelError
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Samples wanted: one for each seed.
+
+    Sample i may depend on ``seeds[i]`` (and ``indices[i]``) only, never on its neighbours in the batch. Drawing
+    all randomness through :meth:`normal` and :meth:`uniform` guarantees that.
+    """
+
+    seeds: Int64[Tensor, " n"]
+    indices: Int64[Tensor, " n"]
+    device: torch.device
+
+    @classmethod
+    def of(cls, seed: int, start: int, stop: int, device: torch.device | str = "cpu") -> SampleRequest:
+        """Request for samples ``start`` to ``stop`` of the run with this seed."""
+        device = torch.device(device)
+        return cls(noise.sample_seeds(seed, start, stop).to(device), torch.arange(start, stop, device=device), device)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def normal(self, *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
+        """Standard normals (n, *shape), float32 on the device; each ``stream`` is independent of the others."""
+        return noise.normal(self.seeds, *shape, stream=stream)
+
+    def uniform(self, *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
+        """Uniforms in (0, 1) of shape (n, *shape), float32 on the device."""
+        return noise.uniform(self.seeds, *shape, stream=stream)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A batch of images of one size: uint8, one (grey) or three (RGB) channels."""
+
+    pixels: UInt8[Tensor, "n c h w"]
+
+    @classmethod
+    def from_signed(cls, x: Float[Tensor, "n c h w"]) -> Images:
+        """From floats in [-1, 1]; values outside are clipped, NaN is an error."""
+        return cls(_finite(x).mul(127.5).add(128).clamp(0, 255).to(torch.uint8))
+
+    @classmethod
+    def from_unit(cls, x: Float[Tensor, "n c h w"]) -> Images:
+        """From floats in [0, 1]; values outside are clipped, NaN is an error."""
+        return cls(_finite(x).mul(255).round().clamp(0, 255).to(torch.uint8))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A batch of documents."""
+
+    items: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+Samples: TypeAlias = Images | Texts
+
+
+def _finite(x: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        raise ModelError(f"the generator made images of dtype {x.dtype}; floats or uint8 are expected")
+    bad = int((~torch.isfinite(x)).flatten(1).any(1).sum()) if x.ndim > 1 else int((~torch.isfinite(x)).sum())
+    if bad:
+        raise ModelError(f"the generator made {bad} of {len(x)} samples with NaN or infinite values")
+    return x.float()

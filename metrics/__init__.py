@@ -1,0 +1,1 @@
+"""Metrics of generative models: arrays in, scores with error bars out."""

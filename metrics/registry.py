@@ -1,0 +1,109 @@
+"""The one table of metrics: what each needs, what it returns, and which way is better.
+
+A metric is declared where it is written::
+
+    @metric(Quantity("kernel_distance", Direction.LOWER, unit="kernel units"), version=1)
+    def kernel_distance(generated, reference, subsets=100): ...
+        return score("kernel_distance", value, stderr, n=len(generated), method="u-statistic")
+
+Required parameters are the inputs a caller must supply by name; parameters with a default are options.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from metrics.score import Z95, Direction, MetricError, Score
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One number a metric can return: its direction, unit and closed range."""
+
+    name: str
+    direction: Direction
+    unit: str
+    low: float = -math.inf
+    high: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A registered metric. ``version`` rises whenever the same inputs may give another number."""
+
+    name: str
+    function: Callable[..., Any]
+    quantities: tuple[Quantity, ...]
+    version: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the arrays the caller must supply, in order."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return tuple(p.name for p in parameters if p.default is p.empty)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Names of the optional parameters with their defaults."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+METRICS: dict[str, MetricSpec] = {}
+QUANTITIES: dict[str, Quantity] = {}
+
+
+def metric(*quantities: Quantity, version: int) -> Callable[[F], F]:
+    """Register the decorated function under its own name, returning the given quantities."""
+
+    def register(function: F) -> F:
+        for quantity in quantities:
+            if QUANTITIES.setdefault(quantity.name, quantity) != quantity:
+                raise ValueError(f"quantity {quantity.name!r} is declared twice, differently")
+        METRICS[function.__name__] = MetricSpec(function.__name__, function, quantities, version)
+        return function
+
+    return register
+
+
+def score(
+    name: str,
+    value: float,
+    stderr: float | None,
+    *,
+    n: int,
+    method: str,
+    interval: tuple[float, float] | None = None,
+    details: Mapping[str, float] | None = None,
+) -> Score:
+    """Build the :class:`Score` of a registered quantity.
+
+    The interval is ``value +- 1.96 stderr`` unless one is given, cut to the quantity's range.
+    ``method`` names how ``stderr`` was found, or, where it is ``None``, the reason.
+    """
+    quantity = QUANTITIES[name]
+    if not math.isfinite(value):
+        raise MetricError(f"{name}: the inputs give {value}, which is not a score")
+    low = high = None
+    if stderr is not None:
+        low, high = interval or (value - Z95 * stderr, value + Z95 * stderr)
+        low, high = max(low, quantity.low), min(high, quantity.high)
+    return Score(
+        name=name,
+        value=float(value),
+        stderr=None if stderr is None else float(stderr),
+        ci_low=None if low is None else float(low),
+        ci_high=None if high is None else float(high),
+        n=n,
+        direction=quantity.direction,
+        unit=quantity.unit,
+        stderr_method=method,
+        details=MappingProxyType(dict(details or {})),
+    )

@@ -1,0 +1,54 @@
+"""What every metric returns: a value that says how sure it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal law: half a 95 % interval in standard errors."""
+
+
+class MetricError(ValueError):
+    """The inputs cannot give this metric; the message names what is missing and the way out."""
+
+
+class Direction(StrEnum):
+    """Which way is better. ``NEUTRAL`` quantities describe; they never rank."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    NEUTRAL = "neutral"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number with its uncertainty.
+
+    ``ci_low`` and ``ci_high`` bound a 95 % confidence interval for the expectation of ``value`` at this ``n``.
+    Where no honest standard error exists, ``stderr`` and the interval are ``None`` and ``stderr_method``
+    says why.
+    """
+
+    name: str
+    value: float
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    direction: Direction
+    unit: str
+    stderr_method: str
+    details: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        for label in ("value", "stderr", "ci_low", "ci_high"):
+            number = getattr(self, label)
+            if number is not None and not math.isfinite(number):
+                raise MetricError(f"{self.name}: {label} is {number}, which is not a score")
+
+    def __float__(self) -> float:
+        return self.value
