@@ -1,0 +1,218 @@
+"""Likelihoods of documents or images: corpus ratios of sums, with errors that count documents as the sample.
+
+Every score here is derived from one negative log-likelihood in nats and one count a document. The corpus value is
+the ratio of the sums; the mean of per-document values is another number. Sums run in float64.
+
+Standard errors come from the delta method over documents: with R = sum(nll) / sum(units), document i contributes the
+residual ``nll_i - R units_i``. They are about documents drawn like these; a single document has none.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Real
+
+from metrics.registry import Quantity, metric, score
+from metrics.score import Z95, Direction, MetricError, Score
+
+Array: TypeAlias = np.ndarray | torch.Tensor
+Counts: TypeAlias = Float64[np.ndarray, " documents"]
+Ratio: TypeAlias = Literal["nats_per_unit", "perplexity", "word_perplexity", "bits_per_byte", "bits_per_dim"]
+
+METHOD = "delta method over documents"
+ONE_DOCUMENT = "none: one document says nothing about the spread between documents"
+
+
+@metric(Quantity("perplexity", Direction.LOWER, unit="per token", low=0.0), version=1)
+def perplexity(nll: Real[Array, " documents"], tokens: Real[Array, " _documents"]) -> Score:
+    """Token perplexity of a corpus, ``exp(sum nll / sum tokens)``. Lower is better; 1 is the best possible.
+
+    ``nll`` holds the negative log-likelihood of each document in nats, summed over its scored tokens, and ``tokens``
+    how many tokens were scored. The interval is symmetric on the log scale.
+
+    Raises:
+        MetricError: lengths differ, a value is NaN, infinite or negative, a document without tokens has a
+            likelihood, there are no tokens at all, or the perplexity exceeds what a float can hold.
+
+    >>> round(perplexity(np.array([20.0, 10.0]), np.array([10, 5])).value, 6)
+    7.389056
+    """
+    nats, units = _discrete("perplexity", nll, tokens, "tokens")
+    orphans = int(np.count_nonzero(nats[units == 0]))
+    if orphans:
+        raise MetricError(f"perplexity: {orphans} documents have a likelihood but no tokens; count the scored tokens")
+    return _exponential("perplexity", nats, units)
+
+
+@metric(Quantity("word_perplexity", Direction.LOWER, unit="per word", low=0.0), version=1)
+def word_perplexity(nll: Real[Array, " documents"], words: Real[Array, " _documents"]) -> Score:
+    """Word perplexity of a corpus, ``exp(sum nll / sum words)``: comparable between tokenizers. Lower is better.
+
+    ``words`` counts the words of each original text. The interval is symmetric on the log scale. Errors as
+    :func:`perplexity`, but a text without words may have a likelihood.
+
+    >>> round(word_perplexity(np.array([20.0, 10.0]), np.array([6, 4])).value, 6)
+    20.085537
+    """
+    return _exponential("word_perplexity", *_discrete("word_perplexity", nll, words, "words"))
+
+
+@metric(Quantity("bits_per_byte", Direction.LOWER, unit="bits per byte", low=0.0), version=1)
+def bits_per_byte(nll: Real[Array, " documents"], bytes: Real[Array, " _documents"]) -> Score:
+    """Bits a byte of text, ``sum nll / (ln 2 * sum bytes)``: comparable between tokenizers. Lower is better, 0 best.
+
+    ``bytes`` counts the UTF-8 bytes of each original text. Errors as :func:`word_perplexity`.
+
+    >>> round(bits_per_byte(np.array([20.0, 10.0]), np.array([40, 20])).value, 6)
+    0.721348
+    """
+    return _bits("bits_per_byte", *_discrete("bits_per_byte", nll, bytes, "bytes"))
+
+
+@metric(Quantity("bits_per_dim", Direction.LOWER, unit="bits per dimension"), version=1)
+def bits_per_dim(nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | float | int) -> Score:
+    """Bits a dimension, ``sum nll / (ln 2 * sum dims)``. Lower is better.
+
+    ``dims`` is the number of dimensions of every sample, or one number a sample. Negative values are possible: the
+    density of a continuous model has no upper limit.
+
+    Raises:
+        MetricError: lengths differ, a value is NaN or infinite, a count is negative, or all counts are zero.
+
+    >>> round(bits_per_dim(np.array([64.0, 128.0]), 64).value, 6)
+    2.164043
+    """
+    return _bits("bits_per_dim", *_columns("bits_per_dim", nll, dims, "dims"))
+
+
+@metric(
+    Quantity("nats_per_unit_difference", Direction.NEUTRAL, unit="nats per unit"),
+    Quantity("perplexity_difference", Direction.NEUTRAL, unit="per token"),
+    Quantity("word_perplexity_difference", Direction.NEUTRAL, unit="per word"),
+    Quantity("bits_per_byte_difference", Direction.NEUTRAL, unit="bits per byte"),
+    Quantity("bits_per_dim_difference", Direction.NEUTRAL, unit="bits per dimension"),
+    version=1,
+)
+def paired_difference(
+    nll_a: Real[Array, " documents"],
+    nll_b: Real[Array, " _documents"],
+    units: Real[Array, " _documents"] | float | int,
+    of: Ratio = "nats_per_unit",
+) -> Score:
+    """How much higher model a's corpus ratio is than model b's on the same documents; below 0, a is better.
+
+    Both models' likelihoods belong to the same documents in the same order, and ``units`` counts what both are
+    divided by: tokens only where the two share a tokenizer, else words or bytes. The standard error takes the
+    difference document by document, so what makes a document hard for both models cancels. ``of`` names the ratio:
+    nats per unit, bits (``bits_per_byte``, ``bits_per_dim``), or the perplexities themselves. The quantity describes
+    a pair and ranks nothing, hence its neutral direction. ``details`` holds both models' values.
+
+    Raises:
+        MetricError: as :func:`bits_per_dim`, or ``of`` is not one of the names above.
+
+    >>> difference = paired_difference(np.array([20.0, 12.0]), np.array([19.0, 11.0]), np.array([10, 10]))
+    >>> round(difference.value, 6), difference.stderr
+    (0.1, 0.0)
+    """
+    name = f"{of}_difference"
+    a, b = (_mean(*_columns(name, nll, units, "units")) for nll in (nll_a, nll_b))
+    if len(a.influence) != len(b.influence):
+        raise MetricError(
+            f"{name}: {len(a.influence)} documents of a and {len(b.influence)} of b; pair the same documents"
+        )
+    match of:
+        case "nats_per_unit":
+            values, slopes = (a.value, b.value), (1.0, 1.0)
+        case "bits_per_byte" | "bits_per_dim":
+            values, slopes = (a.value / math.log(2), b.value / math.log(2)), (1 / math.log(2), 1 / math.log(2))
+        case "perplexity" | "word_perplexity":
+            values = slopes = (_exp(name, a.value), _exp(name, b.value))
+        case _:
+            raise MetricError(f"paired_difference: of={of!r} is unknown; choose one of {', '.join(Ratio.__args__)}")
+    stderr = _stderr(slopes[0] * a.influence - slopes[1] * b.influence)
+    method = ONE_DOCUMENT if stderr is None else f"paired {METHOD}"
+    details = {"a": values[0], "b": values[1]}
+    return score(name, values[0] - values[1], stderr, n=len(a.influence), method=method, details=details)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """Nats per unit, and what each document contributes to its error."""
+
+    value: float
+    influence: Counts
+
+
+def _mean(nats: Counts, units: Counts) -> _Mean:
+    total = units.sum()
+    value = nats.sum() / total
+    return _Mean(float(value), (nats - value * units) / total)
+
+
+def _stderr(influence: Counts) -> float | None:
+    n = len(influence)
+    return None if n < 2 else math.sqrt(n / (n - 1) * float(influence @ influence))
+
+
+def _exponential(name: str, nats: Counts, units: Counts) -> Score:
+    mean = _mean(nats, units)
+    value = _exp(name, mean.value)
+    spread = _stderr(mean.influence)
+    if spread is None:
+        return score(name, value, None, n=len(nats), method=ONE_DOCUMENT)
+    interval = (math.exp(mean.value - Z95 * spread), _exp(name, mean.value + Z95 * spread))
+    return score(name, value, value * spread, n=len(nats), method=f"{METHOD}, log scale", interval=interval)
+
+
+def _bits(name: str, nats: Counts, units: Counts) -> Score:
+    mean = _mean(nats / math.log(2), units)
+    stderr = _stderr(mean.influence)
+    return score(name, mean.value, stderr, n=len(nats), method=ONE_DOCUMENT if stderr is None else METHOD)
+
+
+def _exp(name: str, nats: float) -> float:
+    if nats > math.log(np.finfo(np.float64).max):
+        raise MetricError(f"{name}: {nats:.0f} nats per unit exceed what exp can hold; report bits_per_byte instead")
+    return math.exp(nats)
+
+
+def _discrete(name: str, nll: Array, units: Array, label: str) -> tuple[Counts, Counts]:
+    """Columns of a probability mass, whose negative logarithm is never below zero."""
+    nats, counts = _columns(name, nll, units, label)
+    if nats.min() < 0:
+        raise MetricError(
+            f"{name}: nll has negative values; pass negative log-likelihoods in nats, not log-likelihoods"
+        )
+    return nats, counts
+
+
+def _columns(name: str, nll: Array, units: Array | float, label: str) -> tuple[Counts, Counts]:
+    """Both inputs as checked float64 vectors of one length; a single count stands for every document."""
+    nats = _vector(name, nll, "nll")
+    counts = _vector(name, np.full(len(nats), units) if isinstance(units, int | float) else units, label)
+    if len(nats) != len(counts):
+        raise MetricError(
+            f"{name}: {len(nats)} values of nll but {len(counts)} of {label}; pass one of each a document"
+        )
+    if counts.min() < 0:
+        raise MetricError(f"{name}: {label} has negative values; pass counts")
+    if counts.sum() == 0:
+        raise MetricError(f"{name}: {label} are all zero; there is nothing to divide by")
+    return nats, counts
+
+
+def _vector(name: str, values: Array, label: str) -> Counts:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double().numpy()
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1 or not len(vector):
+        raise MetricError(f"{name}: {label} has shape {vector.shape}; pass one value a document, at least one")
+    bad = int(np.count_nonzero(~np.isfinite(vector)))
+    if bad:
+        raise MetricError(f"{name}: {label} has {bad} values that are NaN or infinite, of {len(vector)}")
+    return vector
