@@ -1,1 +1,30 @@
-"""Metrics of generative models: arrays in, scores with error bars out."""
+"""Metrics of generative models: arrays in, scores with error bars out.
+
+``metrics.functional`` holds pure functions; this package itself gives the same metrics as mergeable
+``torchmetrics.Metric`` classes, imported on first use so that ``from metrics.score import Score`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Direction": "metrics.score",
+    "MetricError": "metrics.score",
+    "Moments": "metrics.moments",
+    "Score": "metrics.score",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'metrics' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

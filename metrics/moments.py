@@ -1,0 +1,111 @@
+"""Mean and covariance of a set, in one pass and mergeable: all that a Frechet distance needs to know of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from scipy.linalg.blas import dsyrk
+from torch import Tensor
+
+from metrics.arrays import as_matrix, as_vector, blocks
+from metrics.score import MetricError
+
+
+class Moments:
+    """Number of rows, mean and covariance (ddof 1) of a set of d-dimensional rows, in float64.
+
+    Grows in place by :meth:`update` and :meth:`merge_state`; any split of the rows, in any order, gives the same
+    moments up to rounding, which is relative to the spread of the data however far its mean lies from the origin.
+
+    >>> moments = Moments.of(np.array([[0.0], [2.0]])).update(np.array([[4.0]]))
+    >>> moments.n, moments.mean.tolist(), moments.covariance.tolist()
+    (3, [2.0], [[4.0]])
+    """
+
+    def __init__(self, n: int, mean: Any, covariance: Any) -> None:
+        """Take known moments; ``covariance`` is (d, d) with ddof 1. Raises :class:`MetricError` on a misfit."""
+        self._n = int(n)
+        self._mean = as_vector(mean, "mean")
+        covariance = as_matrix(covariance, "covariance").to(torch.float64)
+        d = len(self._mean)
+        if self._n < 1 or covariance.shape != (d, d):
+            raise MetricError(
+                f"moments of n = {n} rows with a mean of length {d} and a covariance of shape "
+                f"{tuple(covariance.shape)} do not fit together"
+            )
+        self._scatter = (covariance + covariance.T) * (0.5 * (self._n - 1))
+
+    @classmethod
+    def of(cls, x: Any) -> Moments:
+        """Moments of the rows of ``x`` (n, d), read in blocks: memory is O(d^2) however long ``x`` is."""
+        return cls._of_matrix(as_matrix(x, "x"))
+
+    @classmethod
+    def _of_matrix(cls, x: Tensor) -> Moments:
+        moments = cls.__new__(cls)
+        moments._n, moments._mean, moments._scatter = len(x), *_mean_and_scatter(x)
+        return moments
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._n
+
+    @property
+    def mean(self) -> Float64[Tensor, " d"]:
+        """Mean row."""
+        return self._mean
+
+    @property
+    def covariance(self) -> Float64[Tensor, "d d"]:
+        """Covariance with ddof 1; :class:`MetricError` for a single row, which has none."""
+        if self._n < 2:
+            raise MetricError("a covariance needs at least 2 rows; these are moments of 1")
+        covariance: Tensor = self._scatter / (self._n - 1)
+        return covariance
+
+    def update(self, x: Any) -> Moments:
+        """Take in the rows of ``x`` (n, d); returns itself."""
+        return self.merge_state(Moments.of(x))
+
+    def merge_state(self, other: Moments) -> Moments:
+        """Take in the rows behind ``other`` (Chan, Golub and LeVeque 1983); returns itself."""
+        if len(other.mean) != len(self._mean):
+            raise MetricError(f"moments of {len(self._mean)} and of {len(other.mean)} columns cannot be merged")
+        n = self._n + other.n
+        step = other._mean.to(self._mean.device) - self._mean
+        self._scatter = self._scatter + other._scatter.to(step.device)
+        self._scatter.addr_(step, step, alpha=self._n * other.n / n)
+        self._mean = self._mean + step * (other.n / n)
+        self._n = n
+        return self
+
+    def __repr__(self) -> str:
+        return f"Moments(n={self._n}, d={len(self._mean)})"
+
+
+def _mean_and_scatter(x: Tensor) -> tuple[Tensor, Tensor]:
+    d = x.shape[1]
+    shift: Tensor | None = None
+    total = x.new_zeros(d, dtype=torch.float64)
+    scatter = x.new_zeros((d, d), dtype=torch.float64)
+    for block in blocks(x):
+        if shift is None:
+            shift = block.mean(0)
+        centred = block - shift
+        total += centred.sum(0)
+        _add_gram(scatter, centred)
+    assert shift is not None
+    scatter = torch.tril(scatter) + torch.tril(scatter, -1).T
+    return shift + total / len(x), scatter.addr_(total, total, alpha=-1 / len(x))
+
+
+def _add_gram(scatter: Tensor, rows: Tensor) -> None:
+    """Add ``rows.T @ rows`` to ``scatter``, of which only the lower triangle is kept up."""
+    if scatter.device.type == "cpu":
+        # BLAS counts in columns, so the upper triangle of the transpose is asked for; half the work of a full product.
+        dsyrk(1.0, rows.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
+    else:
+        scatter.addmm_(rows.T, rows)
