@@ -6,4 +6,9 @@ Required parameters are inputs (``generated``, ``reference``, ``train``, ``heldo
 
 from __future__ import annotations
 
+from metrics.likelihood import bits_per_byte as bits_per_byte
+from metrics.likelihood import bits_per_dim as bits_per_dim
+from metrics.likelihood import paired_difference as paired_difference
+from metrics.likelihood import perplexity as perplexity
+from metrics.likelihood import word_perplexity as word_perplexity
 from metrics.moments import Moments as Moments

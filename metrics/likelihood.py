@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Real
 
+from metrics.arrays import Array, as_vector
 from metrics.registry import Quantity, metric, score
 from metrics.score import Z95, Direction, MetricError, Score
 
-Array: TypeAlias = np.ndarray | torch.Tensor
 Counts: TypeAlias = Float64[np.ndarray, " documents"]
 Ratio: TypeAlias = Literal["nats_per_unit", "perplexity", "word_perplexity", "bits_per_byte", "bits_per_dim"]
 
@@ -197,8 +196,9 @@ def _discrete(name: str, nll: Array, units: Array | float, label: str) -> tuple[
 
 def _columns(name: str, nll: Array, units: Array | float, label: str) -> tuple[Counts, Counts]:
     """Both inputs as checked float64 vectors of one length; a single count stands for every document."""
-    nats = _vector(name, nll, "nll")
-    counts = _vector(name, np.full(len(nats), units) if isinstance(units, int | float) else units, label)
+    nats = as_vector(nll, f"{name}: nll").cpu().numpy()
+    column = np.full(len(nats), units) if isinstance(units, int | float) else units
+    counts = as_vector(column, f"{name}: {label}").cpu().numpy()
     if len(nats) != len(counts):
         raise MetricError(
             f"{name}: {len(nats)} values of nll but {len(counts)} of {label}; pass one of each a document"
@@ -208,15 +208,3 @@ def _columns(name: str, nll: Array, units: Array | float, label: str) -> tuple[C
     if counts.sum() == 0:
         raise MetricError(f"{name}: {label} are all zero; there is nothing to divide by")
     return nats, counts
-
-
-def _vector(name: str, values: Array, label: str) -> Counts:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().double().numpy()
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1 or not len(vector):
-        raise MetricError(f"{name}: {label} has shape {vector.shape}; pass one value a document, at least one")
-    bad = int(np.count_nonzero(~np.isfinite(vector)))
-    if bad:
-        raise MetricError(f"{name}: {label} has {bad} values that are NaN or infinite, of {len(vector)}")
-    return vector
