@@ -1,0 +1,1 @@
+"""Extractors that come with the package."""
