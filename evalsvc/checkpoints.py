@@ -1,8 +1,7 @@
-"""Checkpoints: content digests and safe loading. A checkpoint is untrusted: it may hold tensors, never code."""
+"""Checkpoints and their safe loading. A checkpoint is untrusted: it may hold tensors, never code."""
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from evalsvc.digests import digest_path
 from evalsvc.errors import CheckpointError
 
 
@@ -73,26 +73,6 @@ def load_into(module: torch.nn.Module, checkpoint: Checkpoint) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"checkpoint {checkpoint.path} does not fit the model: {reason[:300]}") from None
-
-
-def digest_path(path: Path) -> str:
-    """sha256 of a file's bytes; of a folder, the sha256 over its sorted relative names and file digests."""
-    if path.is_file():
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"{path} is an empty file")
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    if not path.is_dir():
-        raise CheckpointError(f"{path} does not exist")
-    total = hashlib.sha256()
-    files = sorted(child for child in path.rglob("*") if child.is_file())
-    if not files:
-        raise CheckpointError(f"folder {path} holds no files")
-    for child in files:
-        with child.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{child.relative_to(path).as_posix()}\0{content}\n".encode())
-    return total.hexdigest()
 
 
 def step_from_name(path: Path) -> int | None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from evalsvc import checkpoints
+from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 from evalsvc.samples import SampleRequest, Samples
 
@@ -46,7 +46,10 @@ class Generator(Protocol):
     itself. ``checkpoint`` is an :class:`evalsvc.checkpoints.Checkpoint`, ``device`` a :class:`torch.device`.
     """
 
-    info: GeneratorInfo
+    @property
+    def info(self) -> GeneratorInfo:
+        """What this generator makes."""
+        ...
 
     def sample(self, request: SampleRequest) -> Samples:
         """Exactly ``len(request)`` samples; sample i depends on ``request.seeds[i]`` alone."""
@@ -85,11 +88,20 @@ class ExtractorInfo:
     weights: str
     preprocessing: str
 
+    @property
+    def protocol(self) -> str:
+        """Digest of everything above: features of equal protocol are comparable."""
+        facts = [self.name, self.modality, dict(self.outputs), self.weights, self.preprocessing]
+        return f"{self.name}-{digest_json(facts)[:12]}"
+
 
 class Extractor(Protocol):
     """Turns samples into one array a sample. Registered as a factory ``(device, **options) -> Extractor``."""
 
-    info: ExtractorInfo
+    @property
+    def info(self) -> ExtractorInfo:
+        """What this extractor computes."""
+        ...
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
         """One float32 array for each of ``info.outputs``; row i depends on sample i alone."""
@@ -99,7 +111,10 @@ class Extractor(Protocol):
 class SampleSet(Protocol):
     """Stored samples, readable by position."""
 
-    modality: Modality
+    @property
+    def modality(self) -> Modality:
+        """What the samples are."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -211,7 +226,7 @@ def _plugins_of_file(file: Path) -> list[Plugin]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"plug-in file {file} is broken: {type(error).__name__}: {error}") from error
-    version = checkpoints.digest_path(file)[:12]
+    version = digest_path(file)[:12]
     marked = [value for value in vars(module).values() if hasattr(value, "__evalsvc_plugin__")]
     if not marked:
         raise InputError(

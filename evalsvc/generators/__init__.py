@@ -1,0 +1,1 @@
+"""Generators that serve many models: stored samples, and any importable torch module."""

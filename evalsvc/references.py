@@ -1,0 +1,155 @@
+"""References: real samples under a name, and their arrays, extracted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from evalsvc import contracts
+from evalsvc.artifacts import Artifacts
+from evalsvc.digests import stamp_path
+from evalsvc.errors import InputError
+from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins, Reference, SampleSet
+from evalsvc.sample_sets import open_samples
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Reference as Row
+from evalsvc.suites import Half
+
+
+@dataclass(frozen=True)
+class OpenReference:
+    """A reference whose content was checked: one sample set and one digest a half."""
+
+    name: str
+    halves: Mapping[Half, SampleSet]
+    digests: Mapping[Half, str]
+
+    def half(self, half: Half) -> SampleSet:
+        """The samples of one half; a missing held-out half is an error that says how to add one."""
+        if half not in self.halves:
+            raise InputError(
+                f"reference {self.name!r} has no held-out half: add it again with --heldout PATH under another name"
+            )
+        return self.halves[half]
+
+
+def add_reference(database: Database, plugins: Plugins, name: str, path: Path, heldout: Path | None) -> Row:
+    """Read, digest and register a reference. The same content again is no error; other content is."""
+    if any(plugin.kind is PluginKind.REFERENCE and plugin.name == name for plugin in plugins):
+        raise InputError(f"reference {name!r} is a plug-in: choose another name")
+    train = _inspect(path)
+    test = _inspect(heldout) if heldout else None
+    if test and test.modality != train.modality:
+        raise InputError(f"{path} holds {train.modality}s and {heldout} holds {test.modality}s")
+    row = Row(
+        name=name,
+        modality=train.modality,
+        path=str(path.resolve()),
+        digest=train.digest(),
+        stamp=stamp_path(path),
+        count=len(train),
+        heldout_path=str(heldout.resolve()) if heldout else None,
+        heldout_digest=test.digest() if test else None,
+        heldout_stamp=stamp_path(heldout) if heldout else None,
+        heldout_count=len(test) if test else None,
+    )
+    with database.write() as session:
+        known = session.get(Row, name)
+        if known and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
+            raise InputError(f"reference {name!r} exists with other content: choose another name")
+        session.merge(row)
+    return row
+
+
+def open_reference(database: Database, plugins: Plugins, name: str) -> OpenReference:
+    """The reference of this name, from the database or a plug-in; changed files are an error."""
+    with database.read() as session:
+        row = session.get(Row, name)
+    if row is not None:
+        return _open_row(row)
+    reference: Reference = plugins.get(PluginKind.REFERENCE, name).load()()
+    halves: dict[Half, SampleSet] = {"train": reference.train}
+    if reference.heldout is not None:
+        halves["heldout"] = reference.heldout
+    return OpenReference(name, halves, {half: samples.digest() for half, samples in halves.items()})
+
+
+def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
+    """Where the array of one output over one half is kept."""
+    return f"reference/{digest}/{info.protocol}/{output}.npy"
+
+
+def extract_reference(
+    artifacts: Artifacts,
+    samples: SampleSet,
+    digest: str,
+    extractors: Iterable[Extractor],
+    batch_size: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Make sure that all arrays of these extractors over a half are on disk, in one pass over the samples.
+
+    A file lock makes a second process wait for the first and then find the arrays there.
+    """
+    lock = artifacts.path(f"reference/{digest}/.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock), ExitStack() as stack:
+        missing = [e for e in extractors if not _complete(artifacts, digest, e.info)]
+        if not missing:
+            progress(len(samples))
+            return
+        writers = {
+            (extractor.info.name, output): stack.enter_context(
+                artifacts.matrix_writer(array_key(digest, extractor.info, output), len(samples))
+            )
+            for extractor in missing
+            for output in extractor.info.outputs
+        }
+        for start in range(0, len(samples), batch_size):
+            batch = samples.read(start, min(start + batch_size, len(samples)))
+            for extractor in missing:
+                for output, array in contracts.extract(extractor, batch).items():
+                    writers[extractor.info.name, output].append(array)
+            progress(len(batch))
+
+
+def read_reference(artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str) -> np.ndarray:
+    """The mapped array of one output over one half, as :func:`extract_reference` left it."""
+    return artifacts.read_matrix(array_key(digest, info, output))
+
+
+def _complete(artifacts: Artifacts, digest: str, info: ExtractorInfo) -> bool:
+    return all(artifacts.path(array_key(digest, info, output)).is_file() for output in info.outputs)
+
+
+def _inspect(path: Path) -> SampleSet:
+    """Open a sample set and read all of it once, so that a bad file shows now and not in mid-evaluation."""
+    samples = open_samples(path)
+    for start in range(0, len(samples), 256):
+        samples.read(start, min(start + 256, len(samples)))
+    return samples
+
+
+def _open_row(row: Row) -> OpenReference:
+    halves: dict[Half, SampleSet] = {}
+    digests: dict[Half, str] = {}
+    stored: tuple[tuple[Half, str | None, str | None, str | None], ...] = (
+        ("train", row.path, row.digest, row.stamp),
+        ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp),
+    )
+    for half, path, digest, stamp in stored:
+        if path is None or digest is None:
+            continue
+        samples = open_samples(Path(path))
+        if stamp_path(Path(path)) != stamp and samples.digest() != digest:
+            raise InputError(
+                f"reference {row.name!r} has changed: {path} no longer has the content that was added; restore it, or "
+                "add it under another name"
+            )
+        halves[half], digests[half] = samples, digest
+    return OpenReference(row.name, halves, digests)

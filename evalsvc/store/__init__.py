@@ -1,0 +1,1 @@
+"""What evalsvc remembers: tables, sessions, and the questions asked of them."""

@@ -1,0 +1,165 @@
+"""Questions asked of the store. Plain rows out; nothing here computes or writes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from evalsvc.errors import InputError
+from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One current score with what it belongs to."""
+
+    model: str
+    family: str
+    step: int
+    checkpoint_id: int
+    evaluation_id: int
+    suite: str
+    position: int
+    label: str
+    value: float
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    direction: str
+    unit: str
+    stderr_method: str
+    protocol: str
+    facts: Mapping[str, Any]
+    created_at: datetime
+
+
+def scores(
+    session: Session, suite: str | None = None, model: str | None = None, evaluation: int | None = None
+) -> list[ScoreRow]:
+    """Scores of all current (succeeded, not superseded) evaluations; of several seeds the newest stands."""
+    query = (
+        select(Score, Evaluation, Checkpoint, Model, Suite, Protocol)
+        .join(Evaluation, Score.evaluation_id == Evaluation.id)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+        .join(Suite, Evaluation.suite_id == Suite.id)
+        .join(Protocol, Score.protocol_id == Protocol.id)
+        .where(Evaluation.status == Status.SUCCEEDED)
+        .order_by(Model.name, Checkpoint.step, Evaluation.id, Score.position)
+    )
+    if suite is not None:
+        name, _, version = suite.partition("@")
+        query = query.where(Suite.name == name, Suite.version == int(version))
+    if model is not None:
+        query = query.where(Model.name == model)
+    if evaluation is not None:
+        query = query.where(Evaluation.id == evaluation)
+    newest: dict[tuple[int, str, str], ScoreRow] = {}
+    for score, run, checkpoint, owner, body, protocol in session.execute(query):
+        newest[checkpoint.id, f"{body.name}@{body.version}", score.label] = ScoreRow(
+            model=owner.name,
+            family=owner.family,
+            step=checkpoint.step,
+            checkpoint_id=checkpoint.id,
+            evaluation_id=run.id,
+            suite=f"{body.name}@{body.version}",
+            position=score.position,
+            label=score.label,
+            value=score.value,
+            stderr=score.stderr,
+            ci_low=score.ci_low,
+            ci_high=score.ci_high,
+            n=score.n,
+            direction=score.direction,
+            unit=score.unit,
+            stderr_method=score.stderr_method,
+            protocol=protocol.id,
+            facts=protocol.facts,
+            created_at=run.finished_at or run.created_at,
+        )
+    return list(newest.values())
+
+
+def suites(session: Session) -> list[str]:
+    """``name@version`` of every suite that has a current score, the most recently used first."""
+    query = (
+        select(Suite.name, Suite.version)
+        .join(Evaluation, Evaluation.suite_id == Suite.id)
+        .where(Evaluation.status == Status.SUCCEEDED)
+        .group_by(Suite.id)
+        .order_by(func.max(Evaluation.id).desc())
+    )
+    return [f"{name}@{version}" for name, version in session.execute(query)]
+
+
+def pick_suite(session: Session, wanted: str | None) -> str:
+    """The wanted suite, or the one used last; unknown ones and an empty store are errors that say what to do."""
+    known = suites(session)
+    if not known:
+        raise InputError("nothing has been scored yet: run 'evalsvc demo', or 'evalsvc score CHECKPOINT --suite SUITE'")
+    if wanted is None:
+        return known[0]
+    matches = [suite for suite in known if wanted in (suite, suite.partition("@")[0])]
+    if not matches:
+        raise InputError(f"nothing has been scored under suite {wanted!r}; there are scores under {', '.join(known)}")
+    return max(matches, key=lambda suite: int(suite.partition("@")[2]))
+
+
+def models(session: Session) -> list[tuple[Model, int, int, int]]:
+    """Each model with its number of checkpoints, its last step and its number of current evaluations."""
+    query = (
+        select(
+            Model,
+            func.count(Checkpoint.id.distinct()),
+            func.max(Checkpoint.step),
+            func.count(Evaluation.id.distinct()).filter(Evaluation.status == Status.SUCCEEDED),
+        )
+        .join(Checkpoint, Checkpoint.model_id == Model.id)
+        .outerjoin(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .group_by(Model.id)
+        .order_by(Model.name)
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in session.execute(query)]
+
+
+def checkpoints(session: Session, model: str | None = None) -> list[Checkpoint]:
+    """Checkpoints by model and step."""
+    query = select(Checkpoint).join(Model).order_by(Model.name, Checkpoint.step, Checkpoint.id)
+    if model is not None:
+        query = query.where(Model.name == model)
+    return list(session.scalars(query))
+
+
+def find_checkpoint(session: Session, name: str) -> Checkpoint:
+    """A checkpoint by alias, ``model@step``, model (its last step) or the first 8 or more digits of its digest."""
+    alias = session.get(Alias, name)
+    if alias is not None:
+        return alias.checkpoint
+    model, _, step = name.rpartition("@") if "@" in name else (name, "", "")
+    query = select(Checkpoint).join(Model).where(Model.name == model)
+    if step:
+        if not step.isdigit():
+            raise InputError(f"{name!r} names no checkpoint: the step after '@' is a whole number")
+        query = query.where(Checkpoint.step == int(step))
+    found = session.scalar(query.order_by(Checkpoint.step.desc(), Checkpoint.id.desc()).limit(1))
+    if found is None and len(name) >= 8:
+        found = session.scalar(select(Checkpoint).where(Checkpoint.digest.startswith(name, autoescape=True)).limit(1))
+    if found is None:
+        known = [f"{checkpoint.model.name}@{checkpoint.step}" for checkpoint in checkpoints(session)]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
+        hint = f"the nearest are {', '.join(near)}" if near else "nothing has been scored yet"
+        raise InputError(f"there is no checkpoint {name!r}; {hint}")
+    return found
+
+
+def evaluations(session: Session, checkpoint: int) -> list[Evaluation]:
+    """All evaluations of a checkpoint, the newest first."""
+    query = select(Evaluation).where(Evaluation.checkpoint_id == checkpoint).order_by(Evaluation.id.desc())
+    return list(session.scalars(query))

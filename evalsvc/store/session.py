@@ -1,0 +1,121 @@
+"""Opening the database: SQLite tuned for many readers and one writer, Postgres as it comes, schema checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from evalsvc.errors import InputError, StorageError
+
+HEAD = "0001"
+"""The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
+
+
+class Database:
+    """An open database whose schema is at :data:`HEAD`.
+
+    An embedded (SQLite) database and an empty one are brought there at once; a shared one that is behind asks for
+    ``evalsvc db upgrade``; one that is ahead of this code is refused.
+    """
+
+    def __init__(self, url: str, *, upgrade: bool = False) -> None:
+        self.engine = _engine(url)
+        self._write = sessionmaker(self.engine, expire_on_commit=False)
+        self._read = sessionmaker(self.engine.execution_options(evalsvc_read=True), expire_on_commit=False)
+        shown = self.engine.url.render_as_string()
+        try:
+            with self.engine.begin() as connection:
+                if self.engine.dialect.name == "postgresql":
+                    # Two processes that meet an empty database create its tables one after the other.
+                    connection.execute(text("SELECT pg_advisory_xact_lock(20261122)"))
+                found = _revision(connection)
+                if found == HEAD:
+                    return
+                if found is not None and found not in known_revisions():
+                    raise StorageError(
+                        f"database {shown} is at revision {found}, which this evalsvc does not know: upgrade evalsvc"
+                    )
+                if found is not None and not upgrade and self.engine.dialect.name != "sqlite":
+                    raise StorageError(f"database {shown} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
+                _upgrade(connection)
+        except OperationalError as error:
+            reason = str(error.orig).splitlines()[0]
+            raise StorageError(f"database {shown} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction that may write: committed at the end, rolled back by an exception."""
+        with self._write.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One consistent view; it neither waits for writers nor holds them up."""
+        with self._read.begin() as session:
+            yield session
+
+
+def known_revisions() -> set[str]:
+    """Revisions that this code can migrate from or to."""
+    return {path.name.split("_")[0] for path in (migrations() / "versions").glob("[0-9]*.py")}
+
+
+def migrations() -> Path:
+    """The migration scripts: the repository's folder, else the copy inside the installed package."""
+    package = Path(__file__).parents[1]
+    repository = package.parent / "alembic"
+    return repository if (repository / "env.py").is_file() else package / "_migrations"
+
+
+def _upgrade(connection: Connection) -> None:
+    # Imported here: it takes a third of a second, and a database is seldom behind.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InputError(f"EVALSVC_DATABASE_URL is no database URL: {url!r}") from None
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    if parsed.get_backend_name() != "sqlite":
+        raise InputError(f"evalsvc stores in SQLite or Postgres, not in {parsed.get_backend_name()}")
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # SQLAlchemy, not the driver, opens transactions: see begin().
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the write lock at once: a reader that turns writer in WAL mode fails whatever the timeout.
+        reading = connection.get_execution_options().get("evalsvc_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,261 @@
+"""The tables. Rows are written once by :mod:`evalsvc.evaluations` and read through :mod:`evalsvc.store.queries`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes on every database (SQLite itself forgets the zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive datetimes, and store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a time zone cannot be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def now() -> datetime:
+    """The current time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Status(StrEnum):
+    """Life of an evaluation."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class Table(DeclarativeBase):
+    """Base of all tables; constraint names are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012
+
+
+class Model(Table):
+    """A model under training; its checkpoints are compared over time."""
+
+    __tablename__ = "models"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    family: Mapped[str] = mapped_column(String(100), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Checkpoint(Table):
+    """One model at one step, identified by the digest of its content."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("model_id", "step", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    step: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    path: Mapped[str]
+    generator: Mapped[str] = mapped_column(String(200))
+    options: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    model: Mapped[Model] = relationship(lazy="joined")
+
+
+class Alias(Table):
+    """A name such as ``production`` that points at a checkpoint."""
+
+    __tablename__ = "aliases"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"))
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+    checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
+
+
+class Reference(Table):
+    """A named set of real samples on disk; ``stamp`` tells cheaply that the files were not touched."""
+
+    __tablename__ = "references"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    modality: Mapped[str] = mapped_column(String(20))
+    path: Mapped[str]
+    digest: Mapped[str] = mapped_column(String(64))
+    stamp: Mapped[str] = mapped_column(String(64))
+    count: Mapped[int]
+    heldout_path: Mapped[str | None]
+    heldout_digest: Mapped[str | None] = mapped_column(String(64))
+    heldout_stamp: Mapped[str | None] = mapped_column(String(64))
+    heldout_count: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Suite(Table):
+    """A suite as it was when it was first used; a name and version never change their meaning."""
+
+    __tablename__ = "suites"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(64))
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Evaluation(Table):
+    """One checkpoint under one suite. At most one is in progress, and one current, for a fingerprint."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        Index(
+            "uq_evaluations_in_progress",
+            "checkpoint_id",
+            "fingerprint",
+            unique=True,
+            sqlite_where=text("status IN ('queued', 'running')"),
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        Index(
+            "uq_evaluations_current",
+            "checkpoint_id",
+            "fingerprint",
+            unique=True,
+            sqlite_where=text("status = 'succeeded'"),
+            postgresql_where=text("status = 'succeeded'"),
+        ),
+        CheckConstraint(
+            "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'superseded')", name="status"
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"), index=True)
+    suite_id: Mapped[int] = mapped_column(ForeignKey("suites.id"), index=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    status: Mapped[str] = mapped_column(String(20))
+    spec: Mapped[dict[str, Any]]
+    provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+    checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
+    suite: Mapped[Suite] = relationship(lazy="joined")
+    scores: Mapped[list[Score]] = relationship(back_populates="evaluation", order_by="Score.position")
+    artifacts: Mapped[list[Artifact]] = relationship(order_by="Artifact.kind")
+    shards: Mapped[list[Shard]] = relationship(order_by="Shard.kind, Shard.start")
+
+
+class Shard(Table):
+    """A contiguous range of samples whose arrays are on disk; no ``seconds`` where an earlier run computed it."""
+
+    __tablename__ = "shards"
+    __table_args__ = (UniqueConstraint("evaluation_id", "kind", "start"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    start: Mapped[int]
+    stop: Mapped[int]
+    path: Mapped[str]
+    seconds: Mapped[float | None]
+    finished_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Protocol(Table):
+    """The facts that make two scores comparable; its id is their digest."""
+
+    __tablename__ = "protocols"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    facts: Mapped[dict[str, Any]]
+
+
+class Score(Table):
+    """One number with its uncertainty, under one protocol. Always finite."""
+
+    __tablename__ = "scores"
+    __table_args__ = (
+        UniqueConstraint("evaluation_id", "label"),
+        # NaN equals itself on Postgres and is NULL on SQLite; the two bounds refuse it, and infinity, on both.
+        CheckConstraint("value > -1e308 AND value < 1e308", name="value_is_finite"),
+        CheckConstraint("direction IN ('lower', 'higher', 'neutral')", name="direction"),
+        Index("ix_scores_label_protocol_id", "label", "protocol_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"))
+    position: Mapped[int]
+    label: Mapped[str] = mapped_column(String(100))
+    quantity: Mapped[str] = mapped_column(String(100))
+    value: Mapped[float]
+    stderr: Mapped[float | None]
+    ci_low: Mapped[float | None]
+    ci_high: Mapped[float | None]
+    n: Mapped[int]
+    direction: Mapped[str] = mapped_column(String(10))
+    unit: Mapped[str] = mapped_column(String(50))
+    stderr_method: Mapped[str]
+    details: Mapped[dict[str, Any]]
+    protocol_id: Mapped[str] = mapped_column(ForeignKey("protocols.id"))
+
+    evaluation: Mapped[Evaluation] = relationship(back_populates="scores")
+    protocol: Mapped[Protocol] = relationship(lazy="joined")
+
+
+class Artifact(Table):
+    """A file that belongs to an evaluation: gallery, neighbours."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("evaluation_id", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"))
+    kind: Mapped[str] = mapped_column(String(50))
+    path: Mapped[str]
+    digest: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)

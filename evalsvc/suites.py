@@ -1,0 +1,159 @@
+"""Suites: versioned YAML that says what is sampled, extracted and measured."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+import metrics.functional  # noqa: F401  (declares the metrics)
+from evalsvc.digests import digest_json
+from evalsvc.errors import InputError
+from evalsvc.plugins import Modality
+from metrics.registry import METRICS, MetricSpec
+
+SHIPPED = Path(__file__).parent / "suite_files"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
+Half = Literal["train", "heldout"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ExtractorUse(_Strict):
+    """An extractor plug-in and its options."""
+
+    use: str
+    options: dict[str, Any] = {}
+
+
+class MetricUse(_Strict):
+    """One metric over one extractor's output, against one half of the reference."""
+
+    metric: str
+    features: str = ""
+    against: Half = "train"
+    label: str = ""
+    options: dict[str, Any] = {}
+
+    @property
+    def spec(self) -> MetricSpec:
+        """The registered metric."""
+        return METRICS[self.metric]
+
+    def label_of(self, quantity: str) -> str:
+        """Name under which this use stores a quantity: the quantity itself, ``_heldout`` added where it is so."""
+        if self.label:
+            return self.label.replace("*", quantity)
+        return f"{quantity}_heldout" if self.against == "heldout" else quantity
+
+
+class Suite(_Strict):
+    """What an evaluation does. A change of any field is another version."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    description: str = ""
+    modality: Modality
+    reference: str | None = None
+    samples: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2026
+    shard: Annotated[int, Field(ge=1)] = 500
+    gallery: Annotated[int, Field(ge=0)] = 64
+    neighbours: str = ""
+    extractors: dict[Name, ExtractorUse]
+    metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
+
+    @property
+    def id(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of all that the suite says."""
+        return digest_json(self.model_dump())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of all scores this suite can give, in order."""
+        return tuple(use.label_of(quantity.name) for use in self.metrics for quantity in use.spec.quantities)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        for use in self.metrics:
+            self._check(use)
+        twice = [label for label, count in Counter(self.labels).items() if count > 1]
+        if twice:
+            raise ValueError(f"two metrics give the score {twice[0]!r}: set 'label: other_*' on one of them")
+        if self.neighbours:
+            self._check_features("neighbours", self.neighbours)
+        return self
+
+    def _check(self, use: MetricUse) -> None:
+        if use.metric not in METRICS:
+            raise ValueError(f"there is no metric {use.metric!r}; there are {', '.join(sorted(METRICS))}")
+        unknown = set(use.options) - set(use.spec.options)
+        if unknown:
+            allowed = ", ".join(use.spec.options) or "none"
+            raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
+        needed = set(use.spec.inputs)
+        if needed & {"reference", "train", "heldout"} and self.reference is None:
+            raise ValueError(f"{use.metric} needs a reference, and the suite names none")
+        if needed & {"generated", "x", "logits"}:
+            self._check_features(use.metric, use.features)
+        elif use.features:
+            raise ValueError(f"{use.metric} reads no features: leave 'features' out")
+
+    def _check_features(self, what: str, features: str) -> None:
+        label, _, output = features.partition("/")
+        if label not in self.extractors or not output:
+            known = ", ".join(f"{name}/<output>" for name in self.extractors) or "no extractor"
+            raise ValueError(f"{what} needs 'features: extractor/output' of an extractor of the suite ({known})")
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by ``name@version``, by name (its newest shipped version), or by the path of a YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        return _parse(Path(name))
+    exact = SHIPPED / f"{name}.yaml"
+    if re.fullmatch(r"[a-z0-9._@-]+", name):
+        if exact.is_file():
+            return _parse(exact)
+        versions = [path for path in SHIPPED.glob(f"{name}@*.yaml") if path.stem.partition("@")[2].isdigit()]
+        if versions:
+            return _parse(max(versions, key=lambda path: int(path.stem.partition("@")[2])))
+    raise InputError(
+        f"there is no suite {name!r}: shipped are {', '.join(shipped_suites())}; a file is given by its .yaml path"
+    )
+
+
+def shipped_suites() -> list[str]:
+    """``name@version`` of every suite in the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def _parse(path: Path) -> Suite:
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"suite {path} is no YAML mapping")
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the suite"
+        reason = (
+            "is not a key that a suite knows"
+            if first["type"] == "extra_forbidden"
+            else first["msg"].removeprefix("Value error, ")
+        )
+        raise InputError(f"suite {path}: {where}: {reason}") from None

@@ -1,0 +1,141 @@
+"""Everything opened that an evaluation works with: database, files, plug-ins on a device. Opened once, used often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evalsvc.artifacts import Artifacts
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.digests import digest_json
+from evalsvc.errors import EvalsvcError, InputError
+from evalsvc.plugins import Extractor, Generator, Likelihood, PluginKind, Plugins
+from evalsvc.references import OpenReference, open_reference
+from evalsvc.settings import Settings
+from evalsvc.spec import EvaluationSpec
+from evalsvc.store.session import Database
+from evalsvc.suites import ExtractorUse, Half, Suite
+
+Advance = Callable[[int], None]
+Progress = Callable[[str, int], Advance]
+"""Given a stage's name and its total, returns the function that is told of every step done."""
+
+
+def silent(_stage: str, _total: int) -> Advance:
+    """A progress that shows nothing."""
+    return lambda _done: None
+
+
+class Workbench:
+    """Opened rooms and tools. Plug-ins are loaded on first use and kept; of generators only the last is kept."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        plugins: Plugins,
+        device: str = "auto",
+        batch_size: int = 250,
+        progress: Progress = silent,
+    ) -> None:
+        self.database = Database(settings.database)
+        self.artifacts = Artifacts(settings.home / "artifacts")
+        self.plugins = plugins
+        self.device = pick_device(device)
+        self.batch_size = batch_size
+        self.progress = progress
+        self._extractors: dict[str, Extractor] = {}
+        self._references: dict[str, OpenReference] = {}
+        self._generator: tuple[str, Generator] | None = None
+
+    def extractor(self, use: ExtractorUse) -> Extractor:
+        """The extractor of a suite's entry."""
+        key = digest_json(use.model_dump())
+        if key not in self._extractors:
+            factory = self.plugins.get(PluginKind.EXTRACTOR, use.use).load()
+            self._extractors[key] = _build(f"extractor {use.use!r}", factory, (self.device,), use.options)
+        return self._extractors[key]
+
+    def reference(self, name: str) -> OpenReference:
+        """The reference of this name, its content checked once."""
+        if name not in self._references:
+            self._references[name] = open_reference(self.database, self.plugins, name)
+        return self._references[name]
+
+    def generator(self, name: str, checkpoint: Checkpoint, options: Mapping[str, Any]) -> Generator:
+        """The generator loaded with this checkpoint."""
+        key = digest_json([name, checkpoint.digest, dict(options)])
+        if self._generator is None or self._generator[0] != key:
+            self._generator = None
+            factory = self.plugins.get(PluginKind.GENERATOR, name).load()
+            self._generator = key, _build(f"generator {name!r}", factory, (checkpoint, self.device), options)
+        return self._generator[1]
+
+    def generator_of(self, spec: EvaluationSpec) -> Generator:
+        """The generator of a spec."""
+        checkpoint = Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
+        return self.generator(spec.generator, checkpoint, spec.options)
+
+    def spec(
+        self, checkpoint: Checkpoint, generator: str, options: Mapping[str, Any], suite: Suite, seed: int | None = None
+    ) -> EvaluationSpec:
+        """Open all that an evaluation needs and freeze it; whatever does not fit shows here, before any work."""
+        plugin = self.plugins.get(PluginKind.GENERATOR, generator)
+        loaded = self.generator(generator, checkpoint, options)
+        if loaded.info.modality != suite.modality:
+            raise InputError(
+                f"suite {suite.id} scores {suite.modality}s and generator {generator!r} makes {loaded.info.modality}s"
+            )
+        extractors = {label: self.extractor(use).info for label, use in suite.extractors.items()}
+        for use in suite.metrics:
+            label, _, output = use.features.partition("/")
+            if label and output not in extractors[label].outputs:
+                raise InputError(
+                    f"suite {suite.id}: {use.metric} asks for {use.features!r}; extractor {label!r} gives "
+                    f"{', '.join(extractors[label].outputs)}"
+                )
+        reference = self.reference(suite.reference) if suite.reference else None
+        halves: dict[Half, int] = {}
+        if reference:
+            wanted: set[Half] = {"train"}
+            for use in suite.metrics:
+                wanted |= {use.against} | ({"heldout"} if "heldout" in use.spec.inputs else set())
+            halves = {half: len(reference.half(half)) for half in sorted(wanted)}
+        return EvaluationSpec(
+            model=checkpoint.model,
+            step=checkpoint.step,
+            path=str(checkpoint.path),
+            checkpoint=checkpoint.digest,
+            generator=generator,
+            generator_version=f"{plugin.distribution} {plugin.version}",
+            options=dict(options),
+            suite=suite,
+            seed=suite.seed if seed is None else seed,
+            reference={half: reference.digests[half] for half in halves} if reference else {},
+            reference_counts=halves,
+            extractors={label: info.protocol for label, info in extractors.items()},
+            likelihood=isinstance(loaded, Likelihood),
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first CUDA device, else Apple's GPU, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
+
+
+def _build(what: str, factory: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    try:
+        return factory(*arguments, **options)
+    except EvalsvcError:
+        raise
+    except TypeError as error:
+        raise InputError(f"{what} does not take these options ({error})") from error
+    except Exception as error:
+        raise InputError(f"{what} could not be built ({type(error).__name__}: {error})") from error
