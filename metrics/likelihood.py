@@ -3,32 +3,26 @@
 Every score here is derived from one negative log-likelihood in nats and one count a document. The corpus value is
 the ratio of the sums; the mean of per-document values is another number. Sums run in float64.
 
-Standard errors come from the delta method over documents in its leave-one-out form: with R = sum(nll) / sum(units),
-document i moves R by ``(nll_i - R units_i) / (sum(units) - units_i)``. The plain form, divided by the whole sum, is
-15 % too small at 30 documents of very mixed length. The error is about documents drawn like these; one alone has none.
+Standard errors are about documents drawn like these ones: metrics.ratio has the formula.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Float64, Real
+from jaxtyping import Real
 
 from metrics.arrays import Array, as_vector
+from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, ratio_of_sums, stderr_of
 from metrics.registry import Quantity, metric, score
 from metrics.score import Z95, Direction, MetricError, Score
 
-Counts: TypeAlias = Float64[np.ndarray, " documents"]
-Ratio: TypeAlias = Literal["nats_per_unit", "perplexity", "word_perplexity", "bits_per_byte", "bits_per_dim"]
-
-METHOD = "delta method over documents"
-ONE_DOCUMENT = "none: a single document says nothing about the spread between documents"
+Quotient: TypeAlias = Literal["nats_per_unit", "perplexity", "word_perplexity", "bits_per_byte", "bits_per_dim"]
 
 
-@metric(Quantity("perplexity", Direction.LOWER, unit="per token", low=0.0), version=1)
+@metric(Quantity("perplexity", Direction.LOWER, unit="per token", low=1.0), version=1)
 def perplexity(nll: Real[Array, " documents"], tokens: Real[Array, " _documents"]) -> Score:
     """Token perplexity of a corpus, ``exp(sum nll / sum tokens)``. Lower is better; 1 is the best possible.
 
@@ -49,7 +43,7 @@ def perplexity(nll: Real[Array, " documents"], tokens: Real[Array, " _documents"
     return _exponential("perplexity", nats, units)
 
 
-@metric(Quantity("word_perplexity", Direction.LOWER, unit="per word", low=0.0), version=1)
+@metric(Quantity("word_perplexity", Direction.LOWER, unit="per word", low=1.0), version=1)
 def word_perplexity(nll: Real[Array, " documents"], words: Real[Array, " _documents"]) -> Score:
     """Word perplexity of a corpus, ``exp(sum nll / sum words)``: comparable between tokenizers. Lower is better.
 
@@ -102,7 +96,7 @@ def paired_difference(
     nll_a: Real[Array, " documents"],
     nll_b: Real[Array, " _documents"],
     units: Real[Array, " _documents"] | float | int,
-    of: Ratio = "nats_per_unit",
+    of: Quotient = "nats_per_unit",
 ) -> Score:
     """How much higher model a's corpus ratio is than model b's on the same documents; below 0, a is better.
 
@@ -119,63 +113,42 @@ def paired_difference(
     >>> round(difference.value, 6), difference.stderr
     (0.1, 0.0)
     """
-    if of not in get_args(Ratio):
-        raise MetricError(f"paired_difference: of={of!r} is unknown; choose one of {', '.join(get_args(Ratio))}")
+    if of not in get_args(Quotient):
+        raise MetricError(f"paired_difference: of={of!r} is unknown; choose one of {', '.join(get_args(Quotient))}")
     name = f"{of}_difference"
     columns = _columns if of in ("nats_per_unit", "bits_per_dim") else _discrete
     nats_a, counts = columns(name, nll_a, units, "units")
     nats_b, _ = columns(name, nll_b, units, "units")
-    a, b = _mean(nats_a, counts), _mean(nats_b, counts)
+    (a, moves_a), (b, moves_b) = ratio_of_sums(nats_a, counts), ratio_of_sums(nats_b, counts)
     if of in ("perplexity", "word_perplexity"):
-        values = slopes = (_exp(name, a.value), _exp(name, b.value))
+        values = slopes = (_exp(name, a), _exp(name, b))
     else:
         slope = 1.0 if of == "nats_per_unit" else 1 / math.log(2)
-        values, slopes = (a.value * slope, b.value * slope), (slope, slope)
-    influence = None
-    if a.influence is not None and b.influence is not None:
-        influence = slopes[0] * a.influence - slopes[1] * b.influence
-    stderr = _stderr(influence)
-    method = ONE_DOCUMENT if stderr is None else f"paired {METHOD}"
-    details = {"a": values[0], "b": values[1]}
-    return score(name, values[0] - values[1], stderr, n=len(counts), method=method, details=details)
+        values, slopes = (slope * a, slope * b), (slope, slope)
+    moves = None if moves_a is None or moves_b is None else slopes[0] * moves_a - slopes[1] * moves_b
+    return score(
+        name,
+        values[0] - values[1],
+        stderr_of(moves),
+        n=len(counts),
+        method=ONE_DOCUMENT if moves is None else f"paired {METHOD}",
+        details={"a": values[0], "b": values[1]},
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Mean:
-    """Nats per unit, and how far each document moves them; unknown where one document holds every unit."""
-
-    value: float
-    influence: Counts | None
-
-
-def _mean(nats: Counts, units: Counts) -> _Mean:
-    total = units.sum()
-    value = float(nats.sum() / total)
-    rest = total - units
-    return _Mean(value, (nats - value * units) / rest if rest.min() > 0 else None)
-
-
-def _stderr(influence: Counts | None) -> float | None:
-    if influence is None:
-        return None
-    n = len(influence)
-    return math.sqrt((n - 1) / n * float(influence @ influence))
-
-
-def _exponential(name: str, nats: Counts, units: Counts) -> Score:
-    mean = _mean(nats, units)
-    value = _exp(name, mean.value)
-    spread = _stderr(mean.influence)
+def _exponential(name: str, nats: Vector, units: Vector) -> Score:
+    mean, moves = ratio_of_sums(nats, units)
+    value = _exp(name, mean)
+    spread = stderr_of(moves)
     if spread is None:
         return score(name, value, None, n=len(nats), method=ONE_DOCUMENT)
-    interval = (math.exp(mean.value - Z95 * spread), _exp(name, mean.value + Z95 * spread))
+    interval = (math.exp(mean - Z95 * spread), _exp(name, mean + Z95 * spread))
     return score(name, value, value * spread, n=len(nats), method=f"{METHOD}, log scale", interval=interval)
 
 
-def _bits(name: str, nats: Counts, units: Counts) -> Score:
-    mean = _mean(nats / math.log(2), units)
-    stderr = _stderr(mean.influence)
-    return score(name, mean.value, stderr, n=len(nats), method=ONE_DOCUMENT if stderr is None else METHOD)
+def _bits(name: str, nats: Vector, units: Vector) -> Score:
+    value, moves = ratio_of_sums(nats / math.log(2), units)
+    return score(name, value, stderr_of(moves), n=len(nats), method=ONE_DOCUMENT if moves is None else METHOD)
 
 
 def _exp(name: str, nats: float) -> float:
@@ -184,7 +157,7 @@ def _exp(name: str, nats: float) -> float:
     return math.exp(nats)
 
 
-def _discrete(name: str, nll: Array, units: Array | float, label: str) -> tuple[Counts, Counts]:
+def _discrete(name: str, nll: Array, units: Array | float, label: str) -> tuple[Vector, Vector]:
     """Columns of a probability mass, whose negative logarithm is never below zero."""
     nats, counts = _columns(name, nll, units, label)
     if nats.min() < 0:
@@ -194,7 +167,7 @@ def _discrete(name: str, nll: Array, units: Array | float, label: str) -> tuple[
     return nats, counts
 
 
-def _columns(name: str, nll: Array, units: Array | float, label: str) -> tuple[Counts, Counts]:
+def _columns(name: str, nll: Array, units: Array | float, label: str) -> tuple[Vector, Vector]:
     """Both inputs as checked float64 vectors of one length; a single count stands for every document."""
     nats = as_vector(nll, f"{name}: nll").cpu().numpy()
     column = np.full(len(nats), units) if isinstance(units, int | float) else units
