@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 import torch
 
 from evalsvc.errors import ModelError
 from evalsvc.plugins import Extractor, Generator
 from evalsvc.samples import Images, SampleRequest, Samples, Texts
+
+CHECKED = 16
+"""Samples that :func:`check_generator` asks for."""
 
 
 def sample(generator: Generator, request: SampleRequest) -> Samples:
@@ -53,3 +60,58 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
             raise ModelError(f"{who} returned NaN or infinite values in {output!r}")
         checked[output] = array.float().cpu().numpy()
     return checked
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One clause of the generator contract, and how it came out."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def check_generator(generator: Generator, device: torch.device) -> list[Finding]:
+    """Try a generator on small requests. A breach that stops the checks is itself the last finding."""
+    findings: list[Finding] = []
+    try:
+        whole = sample(generator, SampleRequest.of(1, 0, CHECKED, device))
+        findings.append(Finding("count, type and shape", True, f"{CHECKED} samples{_looks(whole)}"))
+        again = sample(generator, SampleRequest.of(1, 0, CHECKED, device))
+        off = _distance(whole, again)
+        findings.append(Finding("determinism: the same seeds again", off == 0, _differ(off)))
+        cuts = [0, 1, 6, CHECKED]
+        parts = [sample(generator, SampleRequest.of(1, a, b, device)) for a, b in pairwise(cuts)]
+        off = _distance(whole, _join(parts))
+        # Float kernels may round differently in another batch; one grey level is that, more is a shared random stream.
+        findings.append(Finding(f"batches of 1, 5 and {CHECKED - 6} samples", off <= 1, _differ(off)))
+    except ModelError as error:
+        findings.append(Finding("count, type and shape", False, str(error)))
+    return findings
+
+
+def _looks(samples: Samples) -> str:
+    if isinstance(samples, Texts):
+        return ""
+    pixels = samples.pixels
+    return f" of shape {tuple(pixels.shape[1:])}, uint8, levels {int(pixels.min())} to {int(pixels.max())}"
+
+
+def _distance(a: Samples, b: Samples) -> int:
+    """Largest difference in grey levels; of texts, how many differ, counted double."""
+    if isinstance(a, Images) and isinstance(b, Images):
+        return int((a.pixels.int() - b.pixels.int()).abs().max())
+    if isinstance(a, Texts) and isinstance(b, Texts):
+        return 2 * sum(x != y for x, y in zip(a.items, b.items, strict=True))
+    raise ModelError("the generator changed the type of its samples")
+
+
+def _join(parts: Sequence[Samples]) -> Samples:
+    images = [part.pixels for part in parts if isinstance(part, Images)]
+    return (
+        Images(torch.cat(images)) if images else Texts(tuple(t for p in parts if isinstance(p, Texts) for t in p.items))
+    )
+
+
+def _differ(off: int) -> str:
+    return "identical" if off == 0 else f"samples differ by up to {off}"

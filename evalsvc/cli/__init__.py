@@ -1,0 +1,1 @@
+"""The command line. stdout is data, stderr is talk; errors a user can act on exit with 2."""

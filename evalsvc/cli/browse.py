@@ -1,0 +1,317 @@
+"""Commands that read: leaderboard, compare, show, models, checkpoints, export. None of them imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from evalsvc import leaderboard as ranking
+from evalsvc.cli.console import ARROWS, err, number, out, print_json, table, with_error
+from evalsvc.cli.console import show as show_table
+from evalsvc.errors import InputError
+from evalsvc.leaderboard import Board, Difference
+from evalsvc.settings import Settings
+from evalsvc.store import queries
+from evalsvc.store.queries import ScoreRow
+from evalsvc.store.session import Database
+
+SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the one used last.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def leaderboard(
+    suite: SuiteName = None,
+    metric: Annotated[str | None, typer.Option(help="Score to rank by; by default the suite's first.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every checkpoint, not only each model's last.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank models. Those whose intervals overlap share a rank: 1 + the number that is surely better."""
+    with _database().read() as session:
+        rows = queries.scores(session, suite=queries.pick_suite(session, suite))
+    boards = ranking.boards(rows, metric, "all" if every else "latest")
+    if as_json:
+        print_json([board_document(board) for board in boards])
+        return
+    for board in boards:
+        print_board(board)
+
+
+def print_board(board: Board) -> None:
+    """One board as a table."""
+    headings = {f"{column.title} {ARROWS[column.direction]}".strip(): column for column in board.columns}
+    made = table(
+        f"{board.suite}, ranked by {board.ranked_by.title}",
+        "rank",
+        "model",
+        "step",
+        *headings,
+        right=("rank", "step", *headings),
+    )
+    for entry in board.entries:
+        cells = [entry.scores.get((column.label, column.protocol)) for column in headings.values()]
+        values = [with_error(cell.value, cell.stderr) if cell else "–" for cell in cells]
+        made.add_row(str(entry.rank), escape(entry.model), str(entry.step), *values)
+    show_table(made)
+
+
+def show_trends(database: Database, suite: str) -> None:
+    """The suite's first score over training steps, one row a model, on a logarithmic scale of heights."""
+    from math import log
+
+    with database.read() as session:
+        rows = queries.scores(session, suite=suite)
+    first = min(rows, key=lambda row: row.position).label
+    rows = [row for row in rows if row.label == first]
+    heights = [log(max(row.value, 1e-12)) for row in rows]
+    low, span = min(heights), max(max(heights) - min(heights), 1e-12)
+    made = table(f"{suite}: {first} {ARROWS[rows[0].direction]} over training", "model", "trend", "step: value")
+    for model in dict.fromkeys(row.model for row in rows):
+        own = [row for row in rows if row.model == model]
+        levels = [round((log(max(row.value, 1e-12)) - low) / span * (len(BLOCKS) - 1)) for row in own]
+        steps = "  ".join(f"[dim]{row.step}:[/] {with_error(row.value, row.stderr)}" for row in own)
+        made.add_row(escape(model), "".join(BLOCKS[level] for level in levels), steps)
+    show_table(made)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="model, model@step, alias or digest.")],
+    b: Annotated[str, typer.Argument(help="The same; differences are b minus a.")],
+    suite: SuiteName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Differences of two checkpoints with 95 % intervals. Scores of different protocols are named, not compared."""
+    with _database().read() as session:
+        chosen = queries.pick_suite(session, suite)
+        names, sides = [], []
+        for name in (a, b):
+            checkpoint = queries.find_checkpoint(session, name)
+            names.append(f"{checkpoint.model.name}@{checkpoint.step}")
+            rows = queries.scores(session, suite=chosen, model=checkpoint.model.name)
+            sides.append([row for row in rows if row.checkpoint_id == checkpoint.id])
+            if not sides[-1]:
+                raise InputError(f"{names[-1]} has no scores under {chosen}: score it first")
+    differences = ranking.compare(*sides)
+    if as_json:
+        document = {"suite": chosen, "a": names[0], "b": names[1]}
+        print_json(document | {"differences": [difference_document(difference) for difference in differences]})
+        return
+    made = table(f"{chosen}: {names[1]} against {names[0]}", "score", names[0], names[1], "difference", "95 %", "")
+    for difference in differences:
+        made.add_row(*_difference_cells(difference))
+    show_table(made)
+
+
+def _difference_cells(difference: Difference) -> list[str]:
+    row = difference.a or difference.b
+    arrow = ARROWS[row.direction] if row else ""
+    sides = [with_error(side.value, side.stderr) if side else "–" for side in (difference.a, difference.b)]
+    if difference.value is None:
+        return [f"{difference.label} {arrow}", *sides, "not comparable", "", escape(difference.reason)]
+    interval = difference.interval
+    bounds = f"[{number(interval[0])}, {number(interval[1])}]" if interval else "unknown"
+    style = {"better": "green", "worse": "red"}.get(difference.verdict, "dim")
+    verdict = f"[{style}]{difference.verdict}[/]"
+    return [f"{difference.label} {arrow}", *sides, f"{difference.value:+.4g}", escape(bounds), verdict]
+
+
+def show(
+    checkpoint: Annotated[str, typer.Argument(help="model, model@step, alias or digest.")],
+    as_json: AsJson = False,
+) -> None:
+    """All scores of a checkpoint with their protocols, and how they came about."""
+    with _database().read() as session:
+        found = queries.find_checkpoint(session, checkpoint)
+        runs = queries.evaluations(session, found.id)
+        documents = []
+        for run in runs:
+            rows = queries.scores(session, evaluation=run.id)
+            files = {artifact.kind: artifact.path for artifact in run.artifacts}
+            suite = f"{run.suite.name}@{run.suite.version}"
+            documents.append(
+                {
+                    "suite": suite,
+                    "status": run.status,
+                    "error": run.error,
+                    "scores": [_score_document(row) for row in rows],
+                    "provenance": run.provenance,
+                    "files": files,
+                    "fingerprint": run.fingerprint,
+                }
+            )
+            if not as_json and rows:
+                print_scores(rows)
+            elif not as_json:
+                out.print(f"{suite}: {run.status}" + (f": {run.error}" if run.error else ""), markup=False)
+            if not as_json and run.provenance:
+                _print_provenance(run.provenance, files)
+    if as_json:
+        print_json(
+            {
+                "model": found.model.name,
+                "family": found.model.family,
+                "step": found.step,
+                "digest": found.digest,
+                "path": found.path,
+                "generator": found.generator,
+                "options": found.options,
+                "evaluations": documents,
+            }
+        )
+
+
+def print_scores(rows: list[ScoreRow]) -> None:
+    """The scores of one evaluation as a table."""
+    first = rows[0]
+    made = table(
+        f"{first.model}@{first.step} under {first.suite}",
+        "score",
+        "value",
+        "95 % interval",
+        "unit",
+        "n",
+        "error from",
+        "protocol",
+        right=("value", "n"),
+    )
+    for row in rows:
+        low_high = f"[{number(row.ci_low)}, {number(row.ci_high)}]" if row.ci_low is not None else "unknown"
+        name = f"{row.label} {ARROWS[row.direction]}"
+        values = with_error(row.value, row.stderr), escape(low_high), row.unit, str(row.n)
+        made.add_row(name, *values, row.stderr_method, row.protocol)
+    show_table(made)
+
+
+def _print_provenance(provenance: dict[str, Any], files: dict[str, str]) -> None:
+    seconds = "  ".join(f"{stage} {spent:.1f} s" for stage, spent in provenance["seconds"].items())
+    versions = "  ".join(f"{name} {version}" for name, version in provenance["packages"].items())
+    lines = {
+        "took": seconds,
+        "speed": f"{provenance['samples_per_second']:.0f} samples/s" if provenance["samples_per_second"] else "",
+        "device": f"{provenance['device']} ({provenance['device_name']}), {provenance['threads']} threads",
+        "seed": str(provenance["seed"]),
+        "commit": provenance["git_commit"] or "",
+        "versions": versions,
+        "not applicable": "; ".join(f"{label}: {why}" for label, why in provenance["not_applicable"].items()),
+        **files,
+    }
+    for name, text in lines.items():
+        if text:
+            out.print(f"[dim]{name:>15}[/]  {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def models(as_json: AsJson = False) -> None:
+    """The models, their checkpoints and evaluations."""
+    with _database().read() as session:
+        found = queries.models(session)
+    if as_json:
+        keys = ("checkpoints", "last_step", "evaluations")
+        print_json([{"model": m.name, "family": m.family, **dict(zip(keys, rest, strict=True))} for m, *rest in found])
+        return
+    made = table(
+        "models",
+        "model",
+        "family",
+        "checkpoints",
+        "last step",
+        "evaluations",
+        right=("checkpoints", "last step", "evaluations"),
+    )
+    for model, count, last, evaluations in found:
+        made.add_row(escape(model.name), escape(model.family), str(count), str(last), str(evaluations))
+    show_table(made)
+
+
+def checkpoints(
+    model: Annotated[str | None, typer.Argument(help="Only this model's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The checkpoints, by model and step."""
+    with _database().read() as session:
+        found = queries.checkpoints(session, model)
+    if as_json:
+        print_json([{"model": c.model.name, "step": c.step, "digest": c.digest, "path": c.path} for c in found])
+        return
+    made = table("checkpoints", "model", "step", "generator", "digest", "path", right=("step",))
+    for checkpoint in found:
+        name, path = escape(checkpoint.model.name), escape(checkpoint.path)
+        made.add_row(name, str(checkpoint.step), escape(checkpoint.generator), checkpoint.digest[:12], path)
+    show_table(made)
+
+
+def export(
+    path: Annotated[Path, typer.Argument(help="File to write: .csv, .parquet or .json.")],
+    suite: Annotated[str | None, typer.Option(help="Only this suite's scores.")] = None,
+) -> None:
+    """Write all current scores to a file, one row a score."""
+    import pandas as pd
+
+    with _database().read() as session:
+        rows = queries.scores(session, suite=queries.pick_suite(session, suite) if suite else None)
+    frame = pd.DataFrame([{key: value for key, value in asdict(row).items() if key != "facts"} for row in rows])
+    writers: dict[str, Callable[[Path], object]] = {
+        ".csv": lambda to: frame.to_csv(to, index=False),
+        ".parquet": lambda to: frame.to_parquet(to, index=False),
+        ".json": lambda to: frame.to_json(to, orient="records", date_format="iso", indent=2),
+    }
+    if path.suffix not in writers:
+        raise InputError(f"{path}: the name ends in none of {', '.join(writers)}")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        writers[path.suffix](temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written ({error.strerror})") from None
+    err.print(f"{len(frame)} scores written to {path}", markup=False)
+
+
+def evaluation_document(rows: list[ScoreRow]) -> dict[str, Any]:
+    """One evaluation's scores for machines."""
+    first = rows[0]
+    head = {"model": first.model, "step": first.step, "suite": first.suite, "evaluation": first.evaluation_id}
+    return head | {"scores": [_score_document(row) for row in rows]}
+
+
+def board_document(board: Board) -> dict[str, Any]:
+    """A board for machines."""
+    entries = [
+        {
+            "rank": entry.rank,
+            "model": entry.model,
+            "family": entry.family,
+            "step": entry.step,
+            "scores": [_score_document(row) for row in entry.scores.values()],
+        }
+        for entry in board.entries
+    ]
+    by = {"score": board.ranked_by.label, "direction": board.ranked_by.direction, "protocol": board.ranked_by.protocol}
+    return {"suite": board.suite, "ranked_by": by, "entries": entries}
+
+
+def difference_document(difference: Difference) -> dict[str, Any]:
+    """A difference for machines."""
+    return {
+        "score": difference.label,
+        "a": difference.a.value if difference.a else None,
+        "b": difference.b.value if difference.b else None,
+        "difference": difference.value,
+        "stderr": difference.stderr,
+        "interval": difference.interval,
+        "verdict": difference.verdict,
+        "reason": difference.reason or None,
+    }
+
+
+def _score_document(row: ScoreRow) -> dict[str, Any]:
+    keys = ("label", "value", "stderr", "ci_low", "ci_high", "n", "direction", "unit", "stderr_method", "protocol")
+    return {key: getattr(row, key) for key in keys}
+
+
+def _database() -> Database:
+    return Database(Settings().database)

@@ -1,0 +1,51 @@
+"""The two consoles, and how numbers look on them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console(soft_wrap=False)
+err = Console(stderr=True)
+
+ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
+
+
+def print_json(document: Any) -> None:
+    """One machine-readable document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, no exponent where it reads well without."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e6 or value == 0 else f"{value:.3e}"
+
+
+def with_error(value: float, stderr: float | None) -> str:
+    """``12.34 ± 0.25``: the standard error to two digits, the value to the same place."""
+    if stderr is None or stderr == 0:
+        return number(value)
+    if not 1e-4 <= stderr < 1e6:
+        return f"{number(value)} ± {stderr:.1e}"
+    places = max(0, 1 - len(f"{stderr:.0f}") + 1) if stderr >= 1 else -int(f"{stderr:e}".partition("e")[2]) + 1
+    return f"{value:.{places}f} ± {stderr:.{places}f}"
+
+
+def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table with these headings; those in ``right`` are set flush right."""
+    made = Table(title=escape(title), title_justify="left", header_style="bold", title_style="bold")
+    for column in columns:
+        made.add_column(escape(column), justify="right" if column in right else "left", no_wrap=column in right)
+    return made
+
+
+def show(made: Table) -> None:
+    """Print a table; a pipe gets its full width, so that no column is cut."""
+    (out if out.is_terminal else Console(width=200)).print(made)

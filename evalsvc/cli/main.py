@@ -1,0 +1,43 @@
+"""``evalsvc``: one command a question."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from evalsvc.cli import browse, manage, score
+from evalsvc.cli.console import err
+from evalsvc.errors import EvalsvcError
+from metrics.score import MetricError
+
+app = typer.Typer(
+    help="Score checkpoints of generative models, compare them over time, and keep every number's uncertainty.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(score.demo)
+app.command(name="score")(score.score)
+app.command()(browse.leaderboard)
+app.command()(browse.compare)
+app.command()(browse.show)
+app.command()(browse.models)
+app.command()(browse.checkpoints)
+app.command()(browse.export)
+app.add_typer(manage.reference, name="reference")
+app.add_typer(manage.suite, name="suite")
+app.add_typer(manage.plugins, name="plugins")
+app.add_typer(manage.db, name="db")
+
+
+def run() -> None:
+    """Entry point: errors on purpose are one sentence and exit 2; Ctrl-C says how to go on and exits 130."""
+    try:
+        app()
+    except (EvalsvcError, MetricError) as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on from here")
+        sys.exit(130)

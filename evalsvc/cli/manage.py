@@ -1,0 +1,146 @@
+"""``reference``, ``suite``, ``plugins`` and ``db``: what evaluations are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.markup import escape
+
+from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.console import show as show_table
+from evalsvc.cli.score import Device, PluginFiles, parse_options
+from evalsvc.errors import EvalsvcError, ModelError
+from evalsvc.settings import Settings
+from evalsvc.store.session import HEAD, Database
+
+reference = typer.Typer(help="Sets of real samples.", no_args_is_help=True)
+suite = typer.Typer(help="What an evaluation does.", no_args_is_help=True)
+plugins = typer.Typer(
+    help="Generators, extractors, references and metrics from installed packages.", no_args_is_help=True
+)
+db = typer.Typer(help="The database.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@reference.command("add")
+def reference_add(
+    name: Annotated[str, typer.Argument(help="Name that suites will use.")],
+    path: Annotated[Path, typer.Argument(help="Folder, .zip, .npz or .npy of images, or .jsonl of texts.")],
+    heldout: Annotated[Path | None, typer.Option(help="Real samples that no model was trained on.")] = None,
+) -> None:
+    """Register real samples under a name. Every sample is read once, so that a bad file shows now."""
+    from evalsvc.plugins import Plugins
+    from evalsvc.references import add_reference
+
+    row = add_reference(Database(Settings().database), Plugins(), name, path, heldout)
+    halves = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
+    err.print(f"reference {row.name}: {halves}, digest {row.digest[:12]}", markup=False)
+
+
+@reference.command("list")
+def reference_list(as_json: AsJson = False) -> None:
+    """The references in the database and those of plug-ins."""
+    from sqlalchemy import select
+
+    from evalsvc.plugins import PluginKind, Plugins
+    from evalsvc.store.tables import Reference
+
+    with Database(Settings().database).read() as session:
+        rows = list(session.scalars(select(Reference).order_by(Reference.name)))
+    found = [(row.name, row.modality, str(row.count), str(row.heldout_count or "–"), row.path) for row in rows]
+    found += [
+        (p.name, "", "", "", f"{p.distribution} {p.version}") for p in Plugins() if p.kind is PluginKind.REFERENCE
+    ]
+    headings = ("name", "modality", "samples", "held out", "from")
+    if as_json:
+        print_json([dict(zip(headings, row, strict=True)) for row in found])
+        return
+    made = table("references", *headings, right=("samples", "held out"))
+    for row in found:
+        made.add_row(*map(escape, row))
+    show_table(made)
+
+
+@suite.command("list")
+def suite_list() -> None:
+    """The shipped suites."""
+    from evalsvc.suites import load_suite, shipped_suites
+
+    for name in shipped_suites():
+        out.print(f"[bold]{name}[/]  {escape(load_suite(name).description)}", soft_wrap=True)
+
+
+@suite.command("show")
+def suite_show(name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")]) -> None:
+    """A suite with all of its defaults, as YAML."""
+    from evalsvc.suites import load_suite
+
+    typer.echo(yaml.safe_dump(load_suite(name).model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+@suite.command("validate")
+def suite_validate(name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")]) -> None:
+    """Check a suite: keys, metrics, options, features, labels."""
+    from evalsvc.suites import load_suite
+
+    checked = load_suite(name)
+    err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples", markup=False)
+
+
+@plugins.command("list")
+def plugins_list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
+    """Every plug-in: name, kind, where it is from, and whether it loads."""
+    from evalsvc.plugins import Plugins
+
+    found = []
+    for item in Plugins(tuple(plugin or ())):
+        try:
+            item.load()
+            status = "ok"
+        except EvalsvcError as error:
+            status = str(error)
+        found.append((item.name, item.kind.removesuffix("s"), item.distribution, item.version, status))
+    headings = ("name", "kind", "distribution", "version", "status")
+    if as_json:
+        print_json([dict(zip(headings, row, strict=True)) for row in found])
+        return
+    made = table("plug-ins", *headings)
+    for row in found:
+        made.add_row(*map(escape, row))
+    show_table(made)
+
+
+@plugins.command("check")
+def plugins_check(
+    name: Annotated[str, typer.Argument(help="Generator plug-in.")],
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint it can load.")],
+    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
+    plugin: PluginFiles = None,
+    device: Device = "auto",
+) -> None:
+    """Run a generator's contract: count, dtype, range, determinism a seed, independence of the batch size."""
+    from evalsvc.checkpoints import Checkpoint
+    from evalsvc.contracts import check_generator
+    from evalsvc.plugins import Plugins
+    from evalsvc.workbench import Workbench
+
+    bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
+    opened = Checkpoint.open(checkpoint, name, 0)
+    findings = check_generator(bench.generator(name, opened, parse_options(option or [])), bench.device)
+    made = table(f"generator {name}", "check", "", "finding")
+    for finding in findings:
+        made.add_row(finding.check, "[green]ok[/]" if finding.ok else "[red]broken[/]", escape(finding.detail))
+    show_table(made)
+    if not all(finding.ok for finding in findings):
+        raise ModelError(f"generator {name!r} breaks its contract: see the table")
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database to this version's tables."""
+    database = Database(Settings().database, upgrade=True)
+    err.print(f"{database.engine.url.render_as_string()} is at revision {HEAD}", markup=False)

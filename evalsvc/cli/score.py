@@ -1,0 +1,177 @@
+"""``score`` and ``demo``: the commands that compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from evalsvc.cli import browse
+from evalsvc.cli.console import err, print_json
+from evalsvc.errors import InputError
+from evalsvc.settings import Settings
+from evalsvc.store import queries
+from evalsvc.store.session import Database
+
+if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
+    from evalsvc.spec import EvaluationSpec
+    from evalsvc.workbench import Advance, Workbench
+
+PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers plug-ins.")]
+Device = Annotated[str, typer.Option(help="torch device; 'auto' takes a GPU where there is one.")]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, and supersede what is stored.")]
+
+
+def score(
+    checkpoints: Annotated[list[str], typer.Argument(help="Checkpoint files or folders; globs in quotes work too.")],
+    generator: Annotated[str, typer.Option(help="Generator plug-in that loads them ('evalsvc plugins list').")],
+    suite: Annotated[str, typer.Option(help="Suite name, name@version, or a .yaml file.")] = "digits",
+    model: Annotated[str, typer.Option(help="Model name; by default the name of the checkpoint's folder.")] = "",
+    step: Annotated[int | None, typer.Option(help="Training step; by default the number in the file name.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value; JSON values work.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Sampling seed; by default the suite's.")] = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
+    plugin: PluginFiles = None,
+    rerun: Rerun = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
+    from evalsvc.plugins import Plugins
+    from evalsvc.suites import load_suite
+    from evalsvc.workbench import Workbench
+
+    found = _checkpoints(checkpoints, model, step)
+    options = parse_options(option or [])
+    chosen = load_suite(suite)
+    with _progress() as show:
+        bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device, batch_size, show.stage)
+        specs = [bench.spec(checkpoint, generator, options, chosen, seed) for checkpoint in found]
+        ids = _evaluate(specs, bench, show, rerun=rerun)
+    _report(bench.database, ids, as_json=as_json)
+
+
+def demo(
+    device: Device = "auto",
+    rerun: Rerun = False,
+) -> None:
+    """Score the five shipped families of digit generators over training, and show who leads."""
+    from evalsvc.checkpoints import Checkpoint
+    from evalsvc.demo import shipped
+    from evalsvc.plugins import Plugins
+    from evalsvc.suites import load_suite
+    from evalsvc.workbench import Workbench
+
+    with _progress() as show:
+        bench = Workbench(Settings(), Plugins(), device, progress=show.stage)
+        chosen = load_suite("digits@1")
+        specs = [
+            bench.spec(Checkpoint.open(path, family, step), family, {}, chosen) for family, step, path in shipped()
+        ]
+        _evaluate(specs, bench, show, rerun=rerun)
+    browse.show_trends(bench.database, chosen.id)
+    browse.leaderboard(suite=chosen.id)
+    err.print(
+        "\nNext: [bold]evalsvc compare gan vae[/], [bold]evalsvc show flow[/], "
+        "[bold]evalsvc leaderboard --metric recall[/], [bold]evalsvc export scores.csv[/]"
+    )
+
+
+class _Bars:
+    """Progress on stderr: a bar for the checkpoints, one for each stage of the present one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def stage(self, name: str, total: int) -> Advance:
+        """A bar for this stage; the same name again starts it anew."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total)
+        task = self._tasks[name]
+        self._progress.reset(task, total=total)
+        return lambda done: self._progress.advance(task, done)
+
+
+class _Speed(TextColumn):
+    def render(self, task: Any) -> Any:
+        speed = task.finished_speed or task.speed
+        return self.get_table_column() and super().render(task) if speed is None else f"{speed:,.0f}/s"
+
+
+@contextmanager
+def _progress() -> Iterator[_Bars]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(""),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield _Bars(progress)
+
+
+def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: _Bars, *, rerun: bool) -> list[int]:
+    from evalsvc.evaluations import evaluate
+
+    advance = show.stage("checkpoints", len(specs))
+    ids = []
+    for spec in specs:
+        ids.append(evaluate(spec, bench, rerun=rerun))
+        advance(1)
+    return ids
+
+
+def _checkpoints(patterns: list[str], model: str, step: int | None) -> list[Any]:
+    """The checkpoints that the patterns name, by model and step; all are digested before any is scored."""
+    from evalsvc.checkpoints import Checkpoint, step_from_name
+
+    paths: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        matches = [path]
+        if not path.exists() and any(mark in pattern for mark in "*?["):
+            anchor = Path(path.anchor) if path.is_absolute() else Path()
+            matches = sorted(anchor.glob(str(path.relative_to(path.anchor))))
+            if not matches:
+                raise InputError(f"no checkpoint matches {pattern!r}")
+        paths.extend(matches)
+    if step is not None and len(paths) > 1:
+        raise InputError(f"--step {step} cannot hold for {len(paths)} checkpoints: leave it out, or give one")
+    found = []
+    for path in paths:
+        of = step_from_name(path) if step is None else step
+        if of is None:
+            raise InputError(f"the name of {path} holds no step: give --step")
+        found.append(Checkpoint.open(path, model or path.resolve().parent.name, of))
+    return sorted(found, key=lambda checkpoint: (checkpoint.model, checkpoint.step))
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` pairs; a value that is JSON is read as such, any other is a string."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"option {pair!r} is not of the form key=value")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+def _report(database: Database, ids: list[int], *, as_json: bool) -> None:
+    with database.read() as session:
+        rows = [queries.scores(session, evaluation=evaluation) for evaluation in ids]
+    if as_json:
+        print_json([browse.evaluation_document(scores) for scores in rows])
+        return
+    for scores in rows:
+        browse.print_scores(scores)

