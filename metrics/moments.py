@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -9,8 +11,11 @@ from jaxtyping import Float64
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
-from metrics.arrays import as_matrix, as_vector, blocks
+from metrics.arrays import as_matrix, as_vector
 from metrics.score import MetricError
+
+_ROWS = 1024
+_BLOCK_BYTES = 2**23
 
 
 class Moments:
@@ -36,16 +41,20 @@ class Moments:
                 f"{tuple(covariance.shape)} do not fit together"
             )
         self._scatter = (covariance + covariance.T) * (0.5 * (self._n - 1))
+        self._factor: Tensor | None = None
 
     @classmethod
     def of(cls, x: Any) -> Moments:
         """Moments of the rows of ``x`` (n, d), read in blocks: memory is O(d^2) however long ``x`` is."""
-        return cls._of_matrix(as_matrix(x, "x"))
+        matrix = as_matrix(x, "x")
+        return cls.of_blocks(torch.split(matrix, max(_ROWS, _BLOCK_BYTES // (8 * matrix.shape[1]))))
 
     @classmethod
-    def _of_matrix(cls, x: Tensor) -> Moments:
+    def of_blocks(cls, blocks: Iterable[Tensor]) -> Moments:
+        """Moments of finite (m, d) blocks that are read once and together have at least one row."""
         moments = cls.__new__(cls)
-        moments._n, moments._mean, moments._scatter = len(x), *_mean_and_scatter(x)
+        moments._n, moments._mean, moments._scatter = _sums(iter(blocks))
+        moments._factor = None
         return moments
 
     @property
@@ -66,6 +75,13 @@ class Moments:
         covariance: Tensor = self._scatter / (self._n - 1)
         return covariance
 
+    @property
+    def factor(self) -> Float64[Tensor, "d d"]:
+        """A matrix R with ``covariance = R.T @ R``, found once and kept until the moments change."""
+        if self._factor is None:
+            self._factor = _factor(self.covariance)
+        return self._factor
+
     def update(self, x: Any) -> Moments:
         """Take in the rows of ``x`` (n, d); returns itself."""
         return self.merge_state(Moments.of(x))
@@ -80,26 +96,33 @@ class Moments:
         self._scatter.addr_(step, step, alpha=self._n * other.n / n)
         self._mean = self._mean + step * (other.n / n)
         self._n = n
+        self._factor = None
         return self
 
     def __repr__(self) -> str:
         return f"Moments(n={self._n}, d={len(self._mean)})"
 
 
-def _mean_and_scatter(x: Tensor) -> tuple[Tensor, Tensor]:
-    d = x.shape[1]
-    shift: Tensor | None = None
-    total = x.new_zeros(d, dtype=torch.float64)
-    scatter = x.new_zeros((d, d), dtype=torch.float64)
-    for block in blocks(x):
-        if shift is None:
-            shift = block.mean(0)
-        centred = block - shift
+def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:
+    """Number of rows, mean, and centred sum of squares.
+
+    All is shifted by the first block's mean, so that a far origin costs no digits.
+    """
+    first = next(blocks)
+    n = 0
+    shift = first.to(torch.float64).mean(0)
+    total = torch.zeros_like(shift)
+    scatter = shift.new_zeros((len(shift), len(shift)))
+    buffer = shift.new_empty(first.shape)
+    for block in itertools.chain([first], blocks):
+        if len(block) > len(buffer):
+            buffer = shift.new_empty(block.shape)
+        centred = torch.sub(block, shift, out=buffer[: len(block)])
+        n += len(block)
         total += centred.sum(0)
         _add_gram(scatter, centred)
-    assert shift is not None
     scatter = torch.tril(scatter) + torch.tril(scatter, -1).T
-    return shift + total / len(x), scatter.addr_(total, total, alpha=-1 / len(x))
+    return n, shift + total / n, scatter.addr_(total, total, alpha=-1 / n)
 
 
 def _add_gram(scatter: Tensor, rows: Tensor) -> None:
@@ -109,3 +132,12 @@ def _add_gram(scatter: Tensor, rows: Tensor) -> None:
         dsyrk(1.0, rows.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
     else:
         scatter.addmm_(rows.T, rows)
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    lower, failed = torch.linalg.cholesky_ex(covariance)
+    if failed:
+        values, vectors = torch.linalg.eigh(covariance)
+        lower = vectors * values.clamp(min=0).sqrt()
+    factor: Tensor = lower.T
+    return factor
