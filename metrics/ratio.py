@@ -17,9 +17,9 @@ ONE_DOCUMENT = "none: a single document says nothing about the spread between do
 def ratio_of_sums(parts: Vector, wholes: Vector) -> tuple[float, Vector | None]:
     """R = sum(parts) / sum(wholes), and by how much R falls when each document is left out.
 
-    Leaving out document i moves R by ``(part_i - R whole_i) / (sum(wholes) - whole_i)``. The plain delta method, divided
-    by the whole sum, is 15 % too small at 30 documents of very mixed length. The moves are unknown (``None``) where one
-    document holds everything.
+    Leaving out document i moves R by ``(part_i - R whole_i) / (sum(wholes) - whole_i)``. The plain delta method,
+    divided by the whole sum, is 15 % too small at 30 documents of very mixed length. The moves are unknown (``None``)
+    where one document holds everything.
     """
     total = wholes.sum()
     value = float(parts.sum() / total)

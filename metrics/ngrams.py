@@ -1,0 +1,268 @@
+"""How much a set of texts repeats itself: within one text, between texts, and as bytes.
+
+All four are statistics of the whole corpus, so their errors ask what other documents drawn like these would have
+given, at this number of documents. Where documents act on each other (a shared n-gram is distinct once), leaving one
+out also counts its effect on all the others; the plain jackknife of such effects is up to 40 % too large, because it
+counts an effect shared by two documents twice. Both metrics concerned subtract the shared part, exactly and in linear
+time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.special import stdtrit
+
+from metrics.ngram_index import MAX_ORDER, Corpus, Occurrences, Tokenizer, check_order, check_texts
+from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, ratio_of_sums, stderr_of
+from metrics.registry import Quantity, metric, score
+from metrics.score import Direction, MetricError, Score
+
+SMOOTHING = 0.1
+"""What a precision without any match counts as matches (smoothing method 1 of Chen and Cherry, 2014)."""
+
+SERIES = 12
+"""Terms of the series that corrects the jackknife of a number of distinct things."""
+
+GZIP_GROUPS = 25
+GZIP_WINDOW = 2**15
+
+CORRECTED = "jackknife over documents less effects shared between documents"
+
+
+def _each_order(name: str, direction: Direction, unit: str) -> list[Quantity]:
+    return [Quantity(f"{name}_{n}", direction, unit, low=0.0, high=1.0) for n in range(1, MAX_ORDER + 1)]
+
+
+@metric(*_each_order("distinct", Direction.HIGHER, "share of n-grams"), version=1)
+def distinct_n(texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.split) -> Score:
+    """Distinct n-grams of the corpus over all its n-grams (Li et al., 2016), in (0, 1]. Higher is more diverse.
+
+    n-grams never cross documents. The share falls as a corpus grows: compare equal numbers of documents. ``tokenizer``
+    cuts a text into tokens, by default at whitespace. The score is named after the order: ``distinct_2``.
+
+    Raises:
+        MetricError: there are no texts, none has ``n`` tokens, or ``n`` is not within 1 to 16.
+
+    >>> distinct_n(["a b a b", "a b c"], 2).value
+    0.6
+    """
+    corpus, occurrences = _of_order(texts, n, tokenizer, "distinct_n")
+    name, totals = f"distinct_{n}", corpus.ngrams_per_document(n)
+    distinct, total = len(occurrences.starts), int(totals.sum())
+    if totals.max() == total:
+        return score(name, distinct / total, None, n=len(corpus), method=ONE_DOCUMENT)
+    if distinct == total:
+        reason = "none: no n-gram occurs twice, so nothing tells how often one would"
+        return score(name, 1.0, None, n=len(corpus), method=reason)
+    only_here = occurrences.document[occurrences.starts[occurrences.documents_per_gram == 1]]
+    left_out = (distinct - np.bincount(only_here, minlength=len(corpus))) / (total - totals)
+    stderr = _jackknife(left_out, _shared_variance(occurrences, len(corpus)) / total**2)
+    return score(name, distinct / total, stderr, n=len(corpus), method=CORRECTED)
+
+
+@metric(*_each_order("repetition", Direction.LOWER, "share of n-grams"), version=1)
+def repetition(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split) -> Score:
+    """Share of n-grams that occurred earlier in the same document, in [0, 1). Lower is better.
+
+    ``1 - sum over documents of distinct n-grams / sum over documents of n-grams``: a ratio of sums, so a document
+    counts by its length, and one shorter than ``n`` tokens not at all. The score is named after the order:
+    ``repetition_4``.
+
+    Raises:
+        MetricError: as :func:`distinct_n`.
+
+    >>> repetition(["a b a b a", "a b c"], 2).value
+    0.3333333333333333
+    """
+    corpus, occurrences = _of_order(texts, n, tokenizer, "repetition")
+    totals = corpus.ngrams_per_document(n)
+    distinct = np.bincount(occurrences.document, minlength=len(corpus))
+    value, moves = ratio_of_sums((totals - distinct).astype(np.float64), totals.astype(np.float64))
+    method = ONE_DOCUMENT if moves is None else METHOD
+    return score(f"repetition_{n}", value, stderr_of(moves), n=len(corpus), method=method)
+
+
+@metric(*_each_order("self_bleu", Direction.LOWER, "BLEU"), version=1)
+def self_bleu(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split) -> Score:
+    """Mean BLEU-n of each text against all the others (Zhu et al., 2018), in [0, 1]. Lower is more diverse.
+
+    Uniform weights over the orders 1 to ``n``, smoothing method 1, closest reference length with ties to the shorter:
+    NLTK's ``sentence_bleu`` to rounding, in linear time. A text without tokens scores 0. The value rises with the
+    number of texts: compare equal numbers. The error counts both the spread between texts and the references they give
+    to each other. The score is named after the order: ``self_bleu_4``.
+
+    Raises:
+        MetricError: there are fewer than two texts, none has tokens, or ``n`` is not within 1 to 16.
+
+    >>> round(self_bleu(["a b c d", "a b c d", "x y z w"], 2).value, 6)
+    0.666667
+    """
+    check_order(n, "self_bleu")
+    corpus = Corpus.of(texts, tokenizer, "self_bleu", minimum=2)
+    if not len(corpus.tokens):
+        raise MetricError("self_bleu: no text has any token; give texts the tokenizer can cut")
+    size, lengths = len(corpus), corpus.lengths
+    matches = np.zeros((size, n))
+    losses = []
+    for order, occurrences in enumerate(corpus.orders(n)):
+        clipped = _clip(occurrences)
+        matches[:, order] = np.bincount(clipped.document, clipped.matches, minlength=size)
+        shared = np.flatnonzero(clipped.loss)
+        pair = clipped.supplier[shared] * size + clipped.document[shared]
+        losses.append((pair, np.full(len(shared), order), clipped.loss[shared]))
+    closest = _closest_other_length(lengths)
+    scores = _bleu(matches, lengths, closest)
+    value, name = float(scores.mean()), f"self_bleu_{n}"
+    if size == 2:
+        reason = "none: leaving one of two texts out leaves the other without a reference"
+        return score(name, value, None, n=size, method=reason)
+
+    pairs, row = np.unique(np.concatenate([pair for pair, _, _ in losses]), return_inverse=True)
+    column, loss = (np.concatenate([part[i] for part in losses]) for i in (1, 2))
+    lost = np.bincount(row * n + column, loss, minlength=len(pairs) * n).reshape(-1, n)
+    supplier, user = np.divmod(pairs, size)
+    drop = scores[user] - _bleu(matches[user] - lost, lengths[user], closest[user])
+    left_out = (scores.sum() - scores - np.bincount(supplier, drop, minlength=size)) / (size - 1)
+    _, either_way = np.unique(np.minimum(supplier, user) * size + np.maximum(supplier, user), return_inverse=True)
+    shared_variance = float((np.bincount(either_way, drop) ** 2).sum()) / (size - 1) ** 2
+    return score(name, value, _jackknife(left_out, shared_variance), n=size, method=CORRECTED)
+
+
+@metric(Quantity("compression_ratio", Direction.LOWER, "bytes per gzip byte", low=0.0), version=1)
+def compression_ratio(texts: Sequence[str]) -> Score:
+    """UTF-8 bytes of the texts, joined by spaces, over the bytes of their gzip at level 9. Lower is more diverse.
+
+    Compressed once (Shaib et al., 2024, without the second gzip of their package). gzip sees 32 KB at a time, so the
+    order of texts matters a little, and so may the build of zlib. The ratio grows with the corpus: compare equal
+    numbers of texts.
+
+    Raises:
+        MetricError: there are no texts, or all are empty.
+
+    >>> compression_ratio(["the same words again"] * 100).value > 20
+    True
+    """
+    check_texts(texts, "compression_ratio")
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    joined = b" ".join(parts)
+    if not any(parts):
+        raise MetricError("compression_ratio: every text is empty; there is nothing to compress")
+    packed = len(gzip.compress(joined, compresslevel=9, mtime=0))
+    value = len(joined) / packed
+    if len(parts) < GZIP_GROUPS:
+        reason = f"none: the jackknife over groups needs {GZIP_GROUPS} texts"
+        return score("compression_ratio", value, None, n=len(parts), method=reason)
+    ends = np.cumsum([len(part) + 1 for part in parts])
+    cuts = [0, *ends[np.linspace(0, len(parts), GZIP_GROUPS + 1).astype(int)[1:] - 1].tolist()]
+    left_out = [(len(joined) - (b - a)) / (packed - _gzip_bytes_of(joined, a, b)) for a, b in pairwise(cuts)]
+    stderr = _jackknife(np.array(left_out), 0.0)
+    half = float(stdtrit(GZIP_GROUPS - 1, 0.975)) * stderr
+    return score(
+        "compression_ratio",
+        value,
+        stderr,
+        n=len(parts),
+        method=f"jackknife over {GZIP_GROUPS} groups of neighbouring texts, t interval",
+        interval=(value - half, value + half),
+    )
+
+
+def _of_order(texts: Sequence[str], n: int, tokenizer: Tokenizer, metric: str) -> tuple[Corpus, Occurrences]:
+    check_order(n, metric)
+    corpus = Corpus.of(texts, tokenizer, metric)
+    *_, occurrences = corpus.orders(n)
+    if not len(occurrences.gram):
+        raise MetricError(f"{metric}: no text has {n} tokens; choose a smaller n or give longer texts")
+    return corpus, occurrences
+
+
+def _jackknife(left_out: Vector, shared_variance: float) -> float:
+    """Standard error from the values without each document; the correction never takes more than half of it."""
+    n = len(left_out)
+    variance = (1 - 1 / n) * float(((left_out - left_out.mean()) ** 2).sum())
+    return math.sqrt(min(max(variance - shared_variance, variance / 4), variance))
+
+
+def _shared_variance(occurrences: Occurrences, documents: int) -> float:
+    """What the jackknife of the number of distinct n-grams counts too often.
+
+    For a number of distinct things the Hoeffding terms can be summed exactly: if m n-grams occur in the documents of S
+    and nowhere else, they add ``(-1)^(|S|+1) m^2`` to an unbiased estimate of the variance, of which the jackknife has
+    |S| = 1. The alternating series is damped by binomial tails, as Efron and Thisted (1976) damp theirs.
+    """
+    signature = np.random.default_rng(0).integers(2**64, size=documents, dtype=np.uint64)
+    in_documents = occurrences.documents_per_gram
+    sets = np.add.reduceat(signature[occurrences.document], occurrences.starts)
+    total = 0.0
+    for size in range(2, SERIES + 1):
+        _, together = np.unique(sets[in_documents == size], return_counts=True)
+        tail = sum(math.comb(SERIES, k) for k in range(size, SERIES + 1)) / 2**SERIES
+        total += (-1) ** size * tail * float((together**2).sum())
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Clipped:
+    """For every (n-gram, document): matches among the others, who supplies the last of them, how many hang on him."""
+
+    document: Int64[np.ndarray, " pairs"]
+    matches: Int64[np.ndarray, " pairs"]
+    supplier: Int64[np.ndarray, " pairs"]
+    loss: Int64[np.ndarray, " pairs"]
+
+
+def _clip(occurrences: Occurrences) -> _Clipped:
+    """Counts clipped to the best of all other documents, from the three best counts of each n-gram."""
+    gram, starts = occurrences.gram, occurrences.starts
+    step = int(occurrences.count.max(initial=0)) + 1
+    order = np.argsort(gram * step - occurrences.count, kind="stable")  # by n-gram, then the highest count first
+    document, count = occurrences.document[order], occurrences.count[order]
+    rank = np.arange(len(gram)) - starts[gram]
+    beyond = np.minimum(starts + np.arange(3)[:, None], len(gram) - 1)
+    best, second, third = np.where(np.arange(3)[:, None] < occurrences.documents_per_gram, count[beyond], 0)
+    owner, runner_up, _ = document[beyond]
+    return _Clipped(
+        document=document,
+        matches=(matches := np.minimum(count, np.where(rank == 0, second[gram], best[gram]))),
+        supplier=np.where(rank == 0, runner_up[gram], owner[gram]),
+        loss=matches - np.minimum(count, np.where(rank < 2, third[gram], second[gram])),
+    )
+
+
+def _closest_other_length(lengths: Int64[np.ndarray, " documents"]) -> Int64[np.ndarray, " documents"]:
+    """For each document the length of the other one closest in length, the shorter of two."""
+    ranked = np.sort(lengths)
+    place = np.searchsorted(ranked, lengths)
+    below, above = ranked[np.maximum(place - 1, 0)], ranked[np.minimum(place + 1, len(ranked) - 1)]
+    longer = (place == 0) | ((place + 1 < len(ranked)) & (above - lengths < lengths - below))
+    return np.where(longer, above, below)
+
+
+def _bleu(
+    matches: Float64[np.ndarray, "texts orders"],
+    lengths: Int64[np.ndarray, " texts"],
+    reference_lengths: Int64[np.ndarray, " texts"],
+) -> Float64[np.ndarray, " texts"]:
+    possible = np.maximum(lengths[:, None] - np.arange(matches.shape[1]), 1)
+    precision = np.where(matches > 0, matches, SMOOTHING) / possible
+    brevity = np.exp(np.minimum(1 - reference_lengths / np.maximum(lengths, 1), 0.0))
+    return np.where(matches[:, 0] > 0, brevity * np.exp(np.log(precision).mean(axis=1)), 0.0)
+
+
+def _gzip_bytes_of(joined: bytes, start: int, stop: int) -> int:
+    """How much smaller the whole would be without this stretch: gzip looks back no further than its window."""
+    before, after = joined[max(0, start - GZIP_WINDOW) : start], joined[stop : stop + GZIP_WINDOW]
+
+    def packed(data: bytes) -> int:
+        compressor = zlib.compressobj(level=9, zdict=before)
+        return len(compressor.compress(data) + compressor.flush())
+
+    return packed(joined[start:stop] + after) - packed(after)
