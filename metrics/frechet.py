@@ -11,15 +11,14 @@ from jaxtyping import Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, same_width
+from metrics.influence import LEAST, METHOD, TOO_FEW, halves, stderr
 from metrics.moments import Moments
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, Score
 from metrics.transport import Law, covariance_part, transport_gradient, transported_squares
 
-_LEAST = 20
 _PIECE = 4096
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
-_TOO_FEW = f"none: fewer than {_LEAST} samples"
 
 
 @metric(Quantity("frechet_distance", Direction.LOWER, unit="squared feature units", low=0.0), version=1)
@@ -32,9 +31,8 @@ def frechet_distance(generated: Num[Array, "n d"] | Moments, reference: Num[Arra
     The standard error speaks of the expected distance at this n against this fixed reference; two distances at
     different n are not comparable (see :func:`frechet_distance_infinity`). It comes from the influence function
     ``psi(x) = 2 (mu - mu_r)'(x - mu) + (x - mu)'(I - T)(x - mu)``, T the optimal transport to the reference. Its
-    variance V over the sample takes the gradient's own noise for signal, near equality twice over. That noise doubles
-    in half a sample, so the variance V' within two random halves, each under its own gradient, shows how large it is:
-    ``stderr^2 = clip(V - (V' - V) / 2, V / 2, V) / n``. With :class:`Moments` alone, or n < 20, there is none.
+    variance V is corrected by that within halves, V' (:mod:`metrics.influence`); this holds for n < d too. With
+    :class:`Moments` alone, or n < 20, there is none.
 
     Raises :class:`MetricError` on less than two rows, unequal widths, NaN or infinity.
 
@@ -46,13 +44,12 @@ def frechet_distance(generated: Num[Array, "n d"] | Moments, reference: Num[Arra
     if isinstance(generated, Moments):
         return _score(Law.of_moments(generated), target, None, _MOMENTS_ONLY)
     sample = as_matrix(generated, "generated", minimum=2)
-    if len(sample) < _LEAST:
-        return _score(Law.of(sample, "generated"), target, None, _TOO_FEW)
-    law, halves = _law_and_halves(sample)
+    if len(sample) < LEAST:
+        return _score(Law.of(sample, "generated"), target, None, TOO_FEW)
+    law, parts = _law_and_halves(sample)
     _same_width(law, target)
-    whole, half = _influence_variances(sample, law, halves, target)
-    variance = min(max(whole - (half - whole) / 2, whole / 2), whole)
-    return _score(law, target, (variance / law.n) ** 0.5, "influence function, noise taken off by halves")
+    whole, half = _influence_variances(sample, law, parts, target)
+    return _score(law, target, stderr(whole, half, law.n), METHOD)
 
 
 @metric(Quantity("frechet_distance_infinity", Direction.LOWER, unit="squared feature units"), version=1)
@@ -67,14 +64,14 @@ def frechet_distance_infinity(
 
     The standard error and the interval speak of the population's distance to this fixed reference, as far as the bias
     is linear in 1 / n: ``details`` has the ``slope`` b and the ``r2`` of the fit.
-    In the terms of :func:`frechet_distance` the variance is ``clip(V', V, 2 V) / n``: the chunks' weights multiply
-    the second-order noise by four.
+    In the terms of :func:`frechet_distance` the variance is ``max(V, V') / n``: the chunks' weights multiply the
+    second-order noise by four.
 
     Raises :class:`MetricError` on less than 100 rows (20 in the smallest chunk), unequal widths, NaN or infinity.
     """
     target = Law.of(reference, "reference")
-    sample = as_matrix(generated, "generated", minimum=5 * _LEAST)
-    law, halves = _law_and_halves(sample)
+    sample = as_matrix(generated, "generated", minimum=5 * LEAST)
+    law, parts = _law_and_halves(sample)
     _same_width(law, target)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample)))
     inverse_sizes, distances = [], []
@@ -86,11 +83,11 @@ def frechet_distance_infinity(
     slope, value = np.polyfit(inverse_sizes, distances, 1)
     left = np.var(np.array(distances) - value - slope * np.array(inverse_sizes))
     spread = np.var(distances)
-    whole, half = _influence_variances(sample, law, halves, target)
+    whole, half = _influence_variances(sample, law, parts, target)
     return score(
         "frechet_distance_infinity",
         float(value),
-        (min(max(half, whole), 2 * whole) / law.n) ** 0.5,
+        (max(whole, half) / law.n) ** 0.5,
         n=law.n,
         method="influence function, second-order noise from halves",
         details={"slope": float(slope), "r2": float(1 - left / spread) if spread > 0 else 1.0},
@@ -114,14 +111,13 @@ def _parts(law: Law, target: Law) -> tuple[float, float]:
 
 
 def _law_and_halves(sample: Tensor) -> tuple[Law, list[tuple[Law, Tensor]]]:
-    """The law of the sample, and two random halves with their rows: order may carry classes, so strides will not do."""
-    order = torch.from_numpy(np.random.default_rng(len(sample)).permutation(len(sample)))
-    indices = [order[: len(order) // 2].sort().values, order[len(order) // 2 :].sort().values]
+    """The law of the sample, and its two halves with their rows."""
+    indices = halves(len(sample))
     if len(sample) < sample.shape[1]:
         return Law.of_rows(sample), [(Law.of_rows(sample[index]), index) for index in indices]
     first, second = (Moments.of_blocks(_pieces(sample, index)) for index in indices)
-    halves = [(Law.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
-    return Law.of_moments(copy.copy(first).merge_state(second)), halves
+    parts = [(Law.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
+    return Law.of_moments(copy.copy(first).merge_state(second)), parts
 
 
 def _law_of(sample: Tensor, index: Tensor) -> Law:
@@ -135,12 +131,10 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
         yield sample[piece.to(sample.device)]
 
 
-def _influence_variances(
-    sample: Tensor, law: Law, halves: list[tuple[Law, Tensor]], target: Law
-) -> tuple[float, float]:
+def _influence_variances(sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law) -> tuple[float, float]:
     """Variance of psi over the sample, and the mean of its variances within the halves."""
     everything = torch.arange(len(sample))
-    variances = [_psi(sample, index, part, target).var() for part, index in [(law, everything), *halves]]
+    variances = [_psi(sample, index, part, target).var() for part, index in [(law, everything), *parts]]
     return float(variances[0]), float(variances[1] + variances[2]) / 2
 
 
