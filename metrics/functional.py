@@ -11,4 +11,9 @@ from metrics.likelihood import bits_per_dim as bits_per_dim
 from metrics.likelihood import paired_difference as paired_difference
 from metrics.likelihood import perplexity as perplexity
 from metrics.likelihood import word_perplexity as word_perplexity
+from metrics.manifold import density_coverage as density_coverage
+from metrics.manifold import neighbour_radii as neighbour_radii
+from metrics.manifold import prdc as prdc
+from metrics.manifold import precision_recall as precision_recall
 from metrics.moments import Moments as Moments
+from metrics.neighbours import nearest_neighbours as nearest_neighbours

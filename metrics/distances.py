@@ -1,0 +1,156 @@
+"""Squared distances of all pairs, block by block: certain bounds from one matrix product, exact ones on demand.
+
+The product of centred rows in a narrow type is fast and wrong in its last digits. Its error is bounded for sure by
+``e (|x|^2 + |y|^2)``, so a block holds lower bounds, ``lower + slack_x + slack_y`` are upper bounds, and a
+comparison between the two is decided from the raw features in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from metrics.arrays import blocks
+from metrics.score import MetricError
+
+_UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+_SMALLEST = {torch.float32: 2.0**-126, torch.float64: 2.0**-1022}
+_GATHERED = 2**22
+
+
+@dataclass(frozen=True)
+class Points:
+    """The rows of ``raw`` seen from ``centre`` in units of ``1 / scale``; ``low`` and ``slack`` carry the error."""
+
+    raw: Float[Tensor, "n d"]
+    centre: Float[Tensor, " d"]
+    scale: float
+    norms: Float64[Tensor, " n"]
+    low: Float[Tensor, " n"]
+    slack: Float64[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def rows(self, at: slice | Int64[Tensor, " m"]) -> Float[Tensor, "m d"]:
+        """Some rows, centred and scaled, in the type that products are taken in."""
+        wide = torch.promote_types(self.centre.dtype, self.low.dtype)
+        return (self.raw[at].to(wide) * self.scale - self.centre * self.scale).to(self.low.dtype)
+
+    def take(self, at: Int64[Tensor, " m"]) -> Points:
+        """Some of the points, as a set of their own."""
+        return replace(self, raw=self.raw[at], norms=self.norms[at], low=self.low[at], slack=self.slack[at])
+
+    def within(self, dtype: torch.dtype) -> Points:
+        """The same points with products in ``dtype``, and the error bound that goes with it.
+
+        A product of d terms errs by (d + 2) u |x| |y|, at most half that times the squared norms, and enters twice;
+        rounding of inputs, norms and the two sums is below 22 u of them; underflow below 4 d + 64 tiny numbers.
+        """
+        d = self.raw.shape[1]
+        relative, absolute = (d + 24) * _UNIT[dtype], (4 * d + 64) * _SMALLEST[dtype]
+        error = self.norms * relative + absolute * (self.norms > 0)
+        return replace(self, low=(self.norms - error).to(dtype), slack=2 * error)
+
+
+def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype = torch.float32) -> tuple[Points, ...]:
+    """The sets seen from their common centre, scaled by a power of two so that the longest row has length near 1."""
+    kind = torch.float64 if any(x.dtype == torch.float64 for x in sets) else torch.float32
+    anchor = sets[0][0].to(kind)
+    # Averaging differences from a point of the set keeps the centre of constant features exact.
+    total = sum(
+        ((block - anchor.double()).sum(0) for x in sets for block in blocks(x)), torch.zeros_like(anchor).double()
+    )
+    centre = (anchor.double() + total / sum(len(x) for x in sets)).to(kind)
+    norms = [torch.cat([(block - centre).square().sum(1) for block in blocks(x)]) for x in sets]
+    longest = max(float(norm.max()) for norm in norms)
+    if not longest < 1e300:
+        raise MetricError("the features are too large to square in float64; divide them by a common factor")
+    limit = 100 if kind == torch.float32 else 500
+    scale = 2.0 ** -max(-limit, min(limit, round(0.5 * math.log2(max(longest, 1e-300)))))
+    return tuple(
+        Points(x, centre, scale, norm * scale**2, norm, norm).within(dtype) for x, norm in zip(sets, norms, strict=True)
+    )
+
+
+def exact(x: Points, i: Int64[Tensor, " p"], y: Points, j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
+    """Squared distances of the pairs (x_i, y_j), in scaled units, from the raw features in float64."""
+    step = max(1, _GATHERED // x.raw.shape[1])
+    found = [
+        ((x.raw[a].double() - y.raw[b].double()) * x.scale).square().sum(1)
+        for a, b in zip(torch.split(i, step), torch.split(j, step), strict=True)
+    ]
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.float64, device=x.raw.device)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lower bounds of the squared distances between x[rows] and y[columns]."""
+
+    rows: slice
+    columns: slice
+    lower: Float[Tensor, "a b"]
+
+    def below(self, mask: Tensor) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"], Float[Tensor, " p"]]:
+        """Positions (in the whole sets) and lower bounds of the pairs where ``mask`` holds."""
+        flat = _flatnonzero(mask)
+        width = self.lower.shape[1]
+        row = torch.div(flat, width, rounding_mode="floor")
+        return row + self.rows.start, flat - row * width + self.columns.start, self.lower.flatten()[flat]
+
+
+def _flatnonzero(mask: Tensor) -> Int64[Tensor, " p"]:
+    if mask.device.type == "cpu":  # NumPy's is many times faster on a sparse mask
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
+    """All pairs of rows in blocks that share one buffer; with ``symmetric`` the diagonal blocks, then those above."""
+    side = block_side(x.raw.device)
+    row_slices, column_slices = _slices(len(x), side), _slices(len(y), side)
+    buffer = torch.empty(min(side, len(x)) * min(side, len(y)), dtype=x.low.dtype, device=x.raw.device)
+    if symmetric:
+        for at in row_slices:
+            yield _block(x, at, x.rows(at), y, at, buffer)
+    for number, at in enumerate(row_slices):
+        left = x.rows(at)
+        for columns in column_slices[number + 1 :] if symmetric else column_slices:
+            yield _block(x, at, left, y, columns, buffer)
+
+
+def block_side(device: torch.device) -> int:
+    """Rows and columns of a block: large enough for the product's full rate, small enough to stay near the caches."""
+    return 8192 if device.type == "cuda" else 2048
+
+
+def _block(x: Points, at: slice, left: Tensor, y: Points, columns: slice, buffer: Tensor) -> Block:
+    shape = (at.stop - at.start, columns.stop - columns.start)
+    lower = buffer[: shape[0] * shape[1]].view(shape)
+    with _full_precision():
+        torch.mm(left, y.rows(columns).mul_(-2).T, out=lower)
+    lower += y.low[columns]
+    lower += x.low[at, None]
+    return Block(at, columns, lower)
+
+
+def _slices(n: int, side: int) -> list[slice]:
+    return [slice(start, min(n, start + side)) for start in range(0, n, side)]
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """The error bound is about full float32 products, whatever the caller allows elsewhere."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,188 @@
+"""Nearest neighbours, exactly: distances, indices and the radii of k-nearest-neighbour balls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from metrics.arrays import Array, as_matrix, same_width
+from metrics.distances import Block, Points, common_frame, exact, sweep
+from metrics.score import MetricError
+
+_SEARCHED_AGAIN = 8192
+
+
+class Neighbours(NamedTuple):
+    """The k nearest points of each query, nearest first."""
+
+    distances: Float64[np.ndarray, "n k"]
+    indices: Int64[np.ndarray, "n k"]
+
+
+def nearest_neighbours(generated: Array, train: Array, k: int = 1) -> Neighbours:
+    """Euclidean distances (n, k) to, and indices (n, k) of, the ``k`` rows of ``train`` nearest to each generated row.
+
+    Nearest first, equal distances by lower index; exact in float64 however the rows are stored. Raises
+    :class:`MetricError` where ``train`` has fewer than ``k`` rows, the widths differ, or a value is not finite.
+
+    >>> nearest_neighbours(np.array([[0.0], [9.0]]), np.array([[1.0], [5.0], [8.0]]), k=2).indices.tolist()
+    [[0, 1], [2, 1]]
+    """
+    queries, points = as_matrix(generated, "generated"), as_matrix(train, "train")
+    same_width(queries, points, ("generated", "train"))
+    if not 1 <= k <= len(points):
+        raise MetricError(f"train has {len(points)} rows, of which k = {k} neighbours cannot be found")
+    x, y = common_frame(queries, points)
+    squared, indices = knn(x, y, k)
+    return Neighbours((squared.sqrt() / x.scale).cpu().numpy(), indices.cpu().numpy())
+
+
+def knn(
+    queries: Points, points: Points, k: int, own: Int64[Tensor, " n"] | None = None
+) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """Exact squared distances (scaled units) and indices of the k nearest points; ``own[i]`` is never one of i's."""
+    nearest = Shortlist.empty(len(queries), min(len(points), 2 * k + 8), queries)
+    for block in sweep(queries, points):
+        nearest.offer(block, own)
+    return _settle(nearest, queries, points, k, own)
+
+
+@dataclass
+class Shortlist:
+    """For each row the ``size`` smallest lower bounds met so far, sorted, and whose they are; every other is larger."""
+
+    keys: Float[Tensor, "n size"]
+    indices: Int64[Tensor, "n size"]
+
+    @classmethod
+    def empty(cls, n: int, size: int, like: Points) -> Shortlist:
+        """A list that anything enters."""
+        shape, device = (n, size), like.raw.device
+        return cls(
+            torch.full(shape, torch.inf, dtype=like.low.dtype, device=device),
+            torch.full(shape, -1, dtype=torch.int64, device=device),
+        )
+
+    @property
+    def limit(self) -> Float[Tensor, " n"]:
+        """What a key must undercut; no squared distance is below zero, so a list full of zeros is closed."""
+        last = self.keys[:, -1]
+        return torch.where(last > 0, last, -torch.inf)
+
+    def offer(self, block: Block, own: Int64[Tensor, " n"] | None = None) -> None:
+        """Enter the pairs of a block into the lists of its rows."""
+        if own is not None:
+            _strike(block, own)
+        if bool((self.indices[block.rows, 0] < 0).all()):
+            self._begin(block.rows, block.columns, block.lower)
+        else:
+            row, column, key = block.below(block.lower < self.limit[block.rows, None])
+            self.enter(row, column, key)
+
+    def offer_both(self, block: Block) -> None:
+        """Enter the pairs of one block of a symmetric sweep into the lists of its rows and of its columns."""
+        if block.rows == block.columns:
+            block.lower.fill_diagonal_(torch.inf)
+            self._begin(block.rows, block.columns, block.lower)
+            return
+        limit = self.limit
+        row, column, key = block.below(
+            (block.lower < limit[block.rows, None]) | (block.lower < limit[None, block.columns])
+        )
+        for owner, other in ((row, column), (column, row)):
+            enters = key < limit[owner]
+            self.enter(owner[enters], other[enters], key[enters])
+
+    def enter(self, row: Int64[Tensor, " p"], index: Int64[Tensor, " p"], key: Float[Tensor, " p"]) -> None:
+        """Enter single pairs, each to the list of its row."""
+        if not len(row):
+            return
+        touched, slot = torch.unique(row, return_inverse=True)
+        size = self.keys.shape[1]
+        slot = torch.cat([torch.arange(len(touched), device=row.device).repeat_interleave(size), slot])
+        key = torch.cat([self.keys[touched].flatten(), key.clamp(min=0)])
+        index = torch.cat([self.indices[touched].flatten(), index])
+        order = key.argsort(stable=True)
+        order = order[slot[order].argsort(stable=True)]
+        counts = torch.bincount(slot)
+        first = counts.cumsum(0) - counts
+        kept = order[first[:, None] + torch.arange(size, device=row.device)]
+        self.keys[touched], self.indices[touched] = key[kept], index[kept]
+
+    def _begin(self, rows: slice, columns: slice, lower: Tensor) -> None:
+        size = min(self.keys.shape[1], lower.shape[1])
+        key, index = lower.topk(size, dim=1, largest=False)
+        self.keys[rows, :size] = key.clamp(min=0)
+        self.indices[rows, :size] = torch.where(key < torch.inf, index + columns.start, -1)
+
+
+def symmetric_shortlist(points: Points, size: int) -> Shortlist:
+    """The shortlist of every point among the others."""
+    nearest = Shortlist.empty(len(points), min(size, len(points) - 1), points)
+    for block in sweep(points, points, symmetric=True):
+        nearest.offer_both(block)
+    return nearest
+
+
+def squared_radii(nearest: Shortlist, points: Points, k: int) -> Float64[Tensor, " n"]:
+    """Exact squared distance of each point to its k-th nearest other one, from its shortlist."""
+    own = torch.arange(len(points), device=points.raw.device)
+    return _settle(nearest, points, points, k, own, last_only=True)[0][:, -1]
+
+
+def _settle(
+    nearest: Shortlist, x: Points, y: Points, k: int, own: Int64[Tensor, " n"] | None, *, last_only: bool = False
+) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """The exact k nearest of each list; rows whose list is too short to be sure are searched again.
+
+    With ``last_only`` only the last column is computed, and ties may name either index.
+    """
+    lower, indices = nearest.keys.double(), nearest.indices
+    listed = indices >= 0
+    upper = torch.where(listed, lower + x.slack[:, None] + y.slack[indices], torch.inf)
+    wanted = listed & (lower <= upper.kthvalue(k, dim=1, keepdim=True).values)
+    squared = torch.full_like(lower, torch.inf)
+    if last_only:
+        nearer = upper < lower[:, k - 1, None]
+        wanted &= ~nearer
+        squared[nearer] = -1.0
+    row, slot = wanted.nonzero(as_tuple=True)
+    squared[row, slot] = exact(x, row, y, indices[row, slot])
+    by_index = indices.argsort(dim=1, stable=True)
+    order = by_index.gather(1, squared.gather(1, by_index).argsort(dim=1, stable=True))[:, :k]
+    squared, indices = squared.gather(1, order), indices.gather(1, order)
+    complete = nearest.keys.shape[1] >= len(y) - (own is not None)
+    last = squared[:, -1]
+    sure = (lower[:, -1] >= last) if last_only else (lower[:, -1] > last)
+    for unsure in torch.split((~sure).nonzero().squeeze(1), _SEARCHED_AGAIN) if not complete else ():
+        again = x.take(unsure), None if own is None else own[unsure]
+        if x.low.dtype == torch.float32:
+            double = again[0].within(torch.float64), y.within(torch.float64)
+            squared[unsure], indices[unsure] = knn(*double, k, again[1])
+        else:
+            squared[unsure], indices[unsure] = _among_ties(again[0], y, k, again[1], last[unsure])
+    return squared, indices
+
+
+def _among_ties(
+    x: Points, y: Points, k: int, own: Int64[Tensor, " n"] | None, bound: Float64[Tensor, " n"]
+) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """The k nearest where float64 products cannot tell: every pair that may be within ``bound`` is measured."""
+    nearest = Shortlist.empty(len(x), k, x)
+    for block in sweep(x, y):
+        if own is not None:
+            _strike(block, own)
+        row, column, _ = block.below(block.lower <= bound[block.rows, None])
+        nearest.enter(row, column, exact(x, row, y, column))
+    return nearest.keys, nearest.indices
+
+
+def _strike(block: Block, own: Int64[Tensor, " n"]) -> None:
+    column = own[block.rows] - block.columns.start
+    inside = (column >= 0) & (column < block.lower.shape[1])
+    block.lower[inside.nonzero().squeeze(1), column[inside]] = torch.inf

@@ -1,0 +1,88 @@
+"""How much of the reference a generated set covers: the variance of that share, found by cutting both sets in halves.
+
+A share of covered points is no mean over generated samples: radii, and which ball covers a point first, depend on
+all of them. The jackknife counts such interactions several times over, and drawing with replacement collapses the
+radii. But k-nearest-neighbour balls look the same at every scale: half of the generated set against half of the
+reference, with the same k, is the same problem at half the size and twice the variance. Two disjoint generated halves
+are independent, so half their mean squared difference is that variance without bias, and a quarter is the answer.
+
+One sweep gives all that the halves need: who the nearest neighbours of each point are, and for each reference point
+the balls that may cover it with the rank its distance would have among the neighbours of the ball's centre. A ball
+of a half covers the point where fewer than k of these nearer neighbours are in the same half. Splits are bits of a
+word, so 64 of them cost one pass.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+Words = UInt64[np.ndarray, "n words"]
+
+SPLITS = 256
+CANDIDATES = 16
+"""Covering balls kept for each point: that all of them fall in one half has a chance of 2 ** -15."""
+
+
+def listed_neighbours(k: int) -> int:
+    """Neighbours to keep so that k of them are in a point's own half but for one time in 10,000."""
+    return 4 * k + 12
+
+
+def share_variance(
+    candidates: Int64[np.ndarray, "m candidates"],
+    ranks: Int64[np.ndarray, "m candidates"],
+    neighbours: Int64[np.ndarray, "centres listed"],
+    n: int,
+    k: int,
+    *,
+    centred_on_reference: bool,
+) -> float:
+    """Variance, over generated sets, of the share of ``m`` reference points that are covered.
+
+    ``candidates`` are the generated samples (-1 for none) that cover a reference point, or are covered by its ball
+    where ``centred_on_reference``; ``ranks`` the rank of the pair's distance among ``neighbours`` of the ball's centre.
+    """
+    rng = np.random.default_rng(0)
+    m = len(candidates)
+    reference, generated = _halves(m, rng), _halves(n, rng)
+    open_balls = _open_balls(neighbours, reference if centred_on_reference else generated, k)
+    covered = np.zeros((2, *reference.shape), np.uint64)
+    for sample, rank in zip(candidates.T, ranks.T, strict=True):
+        point = np.flatnonzero(sample >= 0)
+        sample, rank = sample[point], rank[point]
+        covers = open_balls[rank, point if centred_on_reference else sample]
+        covered[0, point] |= covers & generated[sample]
+        covered[1, point] |= covers & ~generated[sample]
+    sizes = m // 2, m - m // 2
+    differences = [
+        (_counts(covered[0] & half) - _counts(covered[1] & half)) / size
+        for half, size in zip((reference, ~reference), sizes, strict=True)
+    ]
+    return float(np.mean(np.square(differences)) / 4)
+
+
+def _halves(n: int, rng: np.random.Generator) -> Words:
+    """Bit s of row i says whether point i is in the first half of split s."""
+    first = rng.permuted(np.tile(np.arange(n) < n // 2, (SPLITS, 1)), axis=1)
+    return np.ascontiguousarray(np.packbits(first, axis=0).T).view(np.uint64)
+
+
+def _open_balls(
+    neighbours: Int64[np.ndarray, "n listed"], halves: Words, k: int
+) -> UInt64[np.ndarray, "listed n words"]:
+    """Bit s of [r, i]: fewer than k of the r nearest neighbours of i share its half of split s."""
+    at_least = np.zeros((k, *halves.shape), np.uint64)
+    balls = np.empty((neighbours.shape[1], *halves.shape), np.uint64)
+    for rank, neighbour in enumerate(neighbours.T):
+        balls[rank] = ~at_least[-1]
+        same = ~(halves[neighbour] ^ halves)
+        for count in range(k - 1, 0, -1):
+            at_least[count] |= at_least[count - 1] & same
+        at_least[0] |= same
+    return balls
+
+
+def _counts(words: Words) -> Int64[np.ndarray, " splits"]:
+    counts: Int64[np.ndarray, " splits"] = np.unpackbits(words.view(np.uint8), axis=1).sum(0, dtype=np.int64)
+    return counts
