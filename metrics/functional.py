@@ -6,6 +6,10 @@ Required parameters are inputs (``generated``, ``reference``, ``train``, ``heldo
 
 from __future__ import annotations
 
+from metrics.frechet import frechet_distance as frechet_distance
+from metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
+from metrics.inception_score import inception_score as inception_score
+from metrics.kernel import kernel_distance as kernel_distance
 from metrics.likelihood import bits_per_byte as bits_per_byte
 from metrics.likelihood import bits_per_dim as bits_per_dim
 from metrics.likelihood import paired_difference as paired_difference
@@ -17,3 +21,8 @@ from metrics.manifold import prdc as prdc
 from metrics.manifold import precision_recall as precision_recall
 from metrics.moments import Moments as Moments
 from metrics.neighbours import nearest_neighbours as nearest_neighbours
+from metrics.ngrams import compression_ratio as compression_ratio
+from metrics.ngrams import distinct_n as distinct_n
+from metrics.ngrams import repetition as repetition
+from metrics.ngrams import self_bleu as self_bleu
+from metrics.vendi import vendi_score as vendi_score
