@@ -143,8 +143,8 @@ def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
     pull = 2 * (law.mean - target.mean)
     if law.rows is not None:
         centred = law.rows * (law.n - 1) ** 0.5
-        linear_and_squares = centred @ pull + centred.square().sum(1)
-        return linear_and_squares.sub_(transported_squares(target.within(centred)))
+        influence: Tensor = centred @ pull + centred.square().sum(1)
+        return influence.sub_(transported_squares(target.within(centred)))
     # Single precision is ample: the gradient's small difference from the identity was formed in double.
     gradient = transport_gradient(law, target).float()
     psi = []

@@ -19,10 +19,15 @@ from metrics.manifold import density_coverage as density_coverage
 from metrics.manifold import neighbour_radii as neighbour_radii
 from metrics.manifold import prdc as prdc
 from metrics.manifold import precision_recall as precision_recall
+from metrics.memorization import authenticity as authenticity
+from metrics.memorization import ct_score as ct_score
+from metrics.memorization import memorization_informed_frechet as memorization_informed_frechet
+from metrics.mind import mind as mind
 from metrics.moments import Moments as Moments
 from metrics.neighbours import nearest_neighbours as nearest_neighbours
 from metrics.ngrams import compression_ratio as compression_ratio
 from metrics.ngrams import distinct_n as distinct_n
 from metrics.ngrams import repetition as repetition
 from metrics.ngrams import self_bleu as self_bleu
+from metrics.realism import realism as realism
 from metrics.vendi import vendi_score as vendi_score

@@ -10,22 +10,25 @@ from jaxtyping import Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix
-from metrics.influence import LEAST, METHOD, halves, variance
+from metrics.influence import LEAST, METHOD, TOO_FEW, halves, variance
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
+
+_PER_CLASS = 2
 
 
 @metric(Quantity("inception_score", Direction.HIGHER, unit="effective classes", low=1.0), version=1)
 def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 2020, shuffle: bool = True) -> Score:
-    """Mean over ``splits`` chunks of ``exp(mean KL(p(y|x) || p(y)))``; from 1 to the number of classes, higher is better.
+    """Mean over ``splits`` chunks of ``exp(mean KL(p(y|x) || p(y)))``; from 1 to the classes' number, higher is better.
 
     ``logits`` are unnormalised log-probabilities, one row a sample. As torch-fidelity does it: rows are shuffled by
-    ``RandomState(seed)``, chunk i is ``[i n // splits, (i + 1) n // splits)``, all in float64; ``details["std"]`` is the
-    standard deviation over chunks (ddof 0). A class of probability zero adds nothing.
+    ``RandomState(seed)``, chunk i is ``[i n // splits, (i + 1) n // splits)``, all in float64; ``details["std"]`` is
+    the standard deviation over chunks (ddof 0). A class of probability zero adds nothing.
 
     The score grows with the size of a chunk; two scores at different n or ``splits`` are not comparable. The standard
-    error speaks of the expected score at this chunk size: a sample's influence on a chunk's score is the score times
-    its own KL, and its variance is corrected by halves (:mod:`metrics.influence`). There is none for chunks under 20.
+    error speaks of the expected score at this chunk size: each sample's influence on its chunk is found by leaving it
+    out, and their variance corrected by halves (:mod:`metrics.influence`). There is none where a chunk has fewer than
+    20 samples, or fewer than two for each effective class.
 
     Raises :class:`MetricError` on fewer rows than ``splits``, NaN or infinity.
 
@@ -42,24 +45,34 @@ def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 202
         rows = order[i * n // splits : (i + 1) * n // splits]
         log_p = x[rows.to(x.device)].double().log_softmax(1)
         p = log_p.exp()
-        divergences = _divergences(p, log_p)
-        scores.append(math.exp(float(divergences.mean())))
+        scores.append(max(1.0, math.exp(_information(p, log_p))))
         if n // splits >= LEAST:
             parts = [half.to(x.device) for half in halves(len(rows))]
-            within = sum(float(_divergences(p[half], log_p[half]).var()) for half in parts) / 2
-            variances.append(scores[-1] ** 2 * variance(float(divergences.var()), within) / len(rows))
-    return score(
-        "inception_score",
-        float(np.mean(scores)),
-        math.sqrt(sum(variances)) / splits if variances else None,
-        n=n,
-        method=METHOD if variances else f"none: fewer than {LEAST} samples in a split",
-        details={"std": float(np.std(scores))},
-    )
+            within = sum(float(_influence(p[half], log_p[half]).var()) for half in parts) / 2
+            variances.append(scores[-1] ** 2 * variance(float(_influence(p, log_p).var()), within) / len(rows))
+    value = float(np.mean(scores))
+    stderr, method = None, TOO_FEW.replace("samples", "samples in a split")
+    if n // splits < _PER_CLASS * value:
+        method = f"none: fewer than {_PER_CLASS} samples in a split for each effective class"
+    elif variances:
+        stderr, method = math.sqrt(sum(variances)) / splits, f"jackknife, {METHOD}"
+    return score("inception_score", value, stderr, n=n, method=method, details={"std": float(np.std(scores))})
 
 
-def _divergences(p: Tensor, log_p: Tensor) -> Tensor:
-    """KL of each row from the mean of all; where a probability has fallen to zero, 0 log 0 is 0."""
-    mean = p.mean(0)
-    difference = log_p - torch.where(mean > 0, mean, 1.0).log()
-    return torch.where(p > 0, p * difference, 0.0).sum(1)
+def _information(p: Tensor, log_p: Tensor) -> float:
+    """Mean KL of the rows from their mean, in nats; where a probability has fallen to zero, 0 log 0 is 0."""
+    return float(_negative_entropies(p, log_p).mean() + torch.special.entr(p.mean(0)).sum())
+
+
+def _influence(p: Tensor, log_p: Tensor) -> Tensor:
+    """By how much :func:`_information` rises with each row, times n, from leaving it out; but for a constant.
+
+    Left out in earnest, for the derivative knows nothing of a class that a single sample holds.
+    """
+    n = len(p)
+    rest = ((p.sum(0) - p) / (n - 1)).clamp_(min=0)
+    return _negative_entropies(p, log_p).sub_(torch.special.entr(rest).sum(1), alpha=n - 1)
+
+
+def _negative_entropies(p: Tensor, log_p: Tensor) -> Tensor:
+    return torch.where(p > 0, p * log_p, 0.0).sum(1)

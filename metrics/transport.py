@@ -120,7 +120,8 @@ def transport_gradient(first: Law, second: Law) -> Tensor:
 def transported_squares(gram: Tensor) -> Tensor:
     """``x_i' T x_i`` of n centred rows whose transport to a law with covariance Q has ``gram = X Q X'``, for n < d."""
     values, vectors = torch.linalg.eigh(gram)
-    return (vectors.square() @ values.clamp(min=0).sqrt()).mul_(math.sqrt(len(gram) - 1))
+    squares: Tensor = vectors.square() @ values.clamp(min=0).sqrt()
+    return squares.mul_(math.sqrt(len(gram) - 1))
 
 
 def _rounding(values: Tensor) -> float:
