@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 # Where wheels are provided beside PyPI (a CPU build of torch, say), pip's own variable names the place; uv reads its own.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_LINK_MODE  ?= copy
+# Compiling torch's sources takes seconds; without its cache every process of the tests would do it again.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
 .PHONY: demo test lint format bench constraints clean

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
 
-from evalsvc.errors import ModelError
-from evalsvc.plugins import Extractor, Generator
+from evalsvc.errors import EvalsvcError, ModelError
+from evalsvc.plugins import Extractor, Generator, Likelihood, NegativeLogLikelihood
 from evalsvc.samples import Images, SampleRequest, Samples, Texts
 
 CHECKED = 16
@@ -20,7 +21,7 @@ CHECKED = 16
 def sample(generator: Generator, request: SampleRequest) -> Samples:
     """The generator's samples for a request; a wrong count, type, shape or dtype is an error that names it."""
     who = f"generator {generator.info.family!r}"
-    with torch.inference_mode():
+    with _named(who), torch.inference_mode():
         samples = generator.sample(request)
     expected = {"image": Images, "text": Texts}[generator.info.modality]
     if not isinstance(samples, expected):
@@ -47,7 +48,7 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
 def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
     """The extractor's float32 arrays on the CPU; a missing output, a wrong shape or NaN is an error that names it."""
     who = f"extractor {extractor.info.name!r}"
-    with torch.inference_mode():
+    with _named(who), torch.inference_mode():
         arrays = extractor.extract(samples)
     checked = {}
     for output, dimension in extractor.info.outputs.items():
@@ -60,6 +61,26 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
             raise ModelError(f"{who} returned NaN or infinite values in {output!r}")
         checked[output] = array.float().cpu().numpy()
     return checked
+
+
+def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
+    """The generator's negative log-likelihoods; a wrong count or NaN is an error that names it."""
+    with _named(who), torch.inference_mode():
+        result = generator.nll(items, request)
+    if result.nats.shape != (len(items),) or not bool(result.nats.isfinite().all()):
+        raise ModelError(f"{who} gave likelihoods of shape {tuple(result.nats.shape)}, or NaN, for {len(items)} items")
+    return result
+
+
+@contextmanager
+def _named(who: str) -> Iterator[None]:
+    """Whatever a plug-in raises becomes an error that names it."""
+    try:
+        yield
+    except EvalsvcError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{who} failed: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ import numpy as np
 
 from evalsvc import contracts
 from evalsvc.digests import digest_json
-from evalsvc.errors import ModelError
 from evalsvc.plugins import Likelihood
 from evalsvc.references import extract_reference, read_reference
 from evalsvc.samples import SampleRequest, Texts
 from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
 from evalsvc.suites import Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
-from metrics.functional import nearest_neighbours
+from metrics.neighbours import nearest_neighbours
 from metrics.score import Score
 
 NEIGHBOURS = 3
@@ -102,11 +101,8 @@ def _likelihood(
     nats, kind, units = [], "", 0
     for request in _requests(spec, shard, bench):
         start = int(request.indices[0])
-        result = generator.nll(items.read(start, start + len(request)), request)
-        if len(result.nats) != len(request) or not bool(result.nats.isfinite().all()):
-            raise ModelError(
-                f"generator {spec.generator!r} gave {len(result.nats)} likelihoods, or NaN, for {len(request)}"
-            )
+        batch = items.read(start, start + len(request))
+        result = contracts.nll(generator, f"generator {spec.generator!r}", batch, request)
         nats.append(result.nats.double().cpu().numpy())
         kind, units = result.kind, result.units
         advance(len(request))

@@ -14,12 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
-from evalsvc.plugins import Modality
+from evalsvc.metric_plugins import register_metric
+from evalsvc.plugins import Modality, PluginKind, Plugins
 from metrics.registry import METRICS, MetricSpec
 
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 Half = Literal["train", "heldout"]
+FEATURES = {"generated", "x", "logits"}
+SUPPLIED = FEATURES | {"reference", "train", "heldout", "texts", "nll", "dims"}
+"""Inputs of metrics that the pipeline has."""
 
 
 class _Strict(BaseModel):
@@ -104,9 +108,11 @@ class Suite(_Strict):
             allowed = ", ".join(use.spec.options) or "none"
             raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
         needed = set(use.spec.inputs)
-        if needed & {"reference", "train", "heldout"} and self.reference is None:
+        if needed - SUPPLIED:
+            raise ValueError(f"{use.metric} needs {', '.join(sorted(needed - SUPPLIED))}, which no evaluation supplies")
+        if needed & {"reference", "train", "heldout", "nll"} and self.reference is None:
             raise ValueError(f"{use.metric} needs a reference, and the suite names none")
-        if needed & {"generated", "x", "logits"}:
+        if needed & FEATURES:
             self._check_features(use.metric, use.features)
         elif use.features:
             raise ValueError(f"{use.metric} reads no features: leave 'features' out")
@@ -118,17 +124,20 @@ class Suite(_Strict):
             raise ValueError(f"{what} needs 'features: extractor/output' of an extractor of the suite ({known})")
 
 
-def load_suite(name: str) -> Suite:
-    """A suite by ``name@version``, by name (its newest shipped version), or by the path of a YAML file."""
+def load_suite(name: str, plugins: Plugins | None = None) -> Suite:
+    """A suite by ``name@version``, by name (its newest shipped version), or by the path of a YAML file.
+
+    Metrics that only ``plugins`` know are registered on the way.
+    """
     if name.endswith((".yaml", ".yml")):
-        return _parse(Path(name))
+        return _parse(Path(name), plugins)
     exact = SHIPPED / f"{name}.yaml"
     if re.fullmatch(r"[a-z0-9._@-]+", name):
         if exact.is_file():
-            return _parse(exact)
+            return _parse(exact, plugins)
         versions = [path for path in SHIPPED.glob(f"{name}@*.yaml") if path.stem.partition("@")[2].isdigit()]
         if versions:
-            return _parse(max(versions, key=lambda path: int(path.stem.partition("@")[2])))
+            return _parse(max(versions, key=lambda path: int(path.stem.partition("@")[2])), plugins)
     raise InputError(
         f"there is no suite {name!r}: shipped are {', '.join(shipped_suites())}; a file is given by its .yaml path"
     )
@@ -139,13 +148,14 @@ def shipped_suites() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def _parse(path: Path) -> Suite:
+def _parse(path: Path, plugins: Plugins | None) -> Suite:
     try:
         data = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"suite {path} is no YAML mapping")
+    _register_plugin_metrics(data, plugins)
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
@@ -157,3 +167,11 @@ def _parse(path: Path) -> Suite:
             else first["msg"].removeprefix("Value error, ")
         )
         raise InputError(f"suite {path}: {where}: {reason}") from None
+
+
+def _register_plugin_metrics(data: dict[str, Any], plugins: Plugins | None) -> None:
+    uses = data.get("metrics")
+    named = {use.get("metric") for use in uses if isinstance(use, dict)} if isinstance(uses, list) else set()
+    for plugin in plugins or ():
+        if plugin.kind is PluginKind.METRIC and plugin.name in named - set(METRICS):
+            register_metric(plugin)

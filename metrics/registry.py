@@ -85,7 +85,7 @@ def score(
 ) -> Score:
     """Build the :class:`Score` of a registered quantity.
 
-    The interval is ``value +- 1.96 stderr`` unless one is given, cut to the quantity's range.
+    The interval is ``value +- 1.96 stderr`` unless one is given, cut to the quantity's range, never past the value.
     ``method`` names how ``stderr`` was found, or, where it is ``None``, the reason.
     """
     quantity = QUANTITIES[name]
@@ -94,7 +94,8 @@ def score(
     low = high = None
     if stderr is not None:
         low, high = interval or (value - Z95 * stderr, value + Z95 * stderr)
-        low, high = max(low, quantity.low), min(high, quantity.high)
+        # The value lies in its own interval, also where an interval's formula lost that to rounding.
+        low, high = min(max(low, quantity.low), value), max(min(high, quantity.high), value)
     return Score(
         name=name,
         value=float(value),

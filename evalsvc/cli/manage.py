@@ -83,11 +83,14 @@ def suite_show(name: Annotated[str, typer.Argument(help="name, name@version or a
 
 
 @suite.command("validate")
-def suite_validate(name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")]) -> None:
+def suite_validate(
+    name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")], plugin: PluginFiles = None
+) -> None:
     """Check a suite: keys, metrics, options, features, labels."""
+    from evalsvc.plugins import Plugins
     from evalsvc.suites import load_suite
 
-    checked = load_suite(name)
+    checked = load_suite(name, Plugins(tuple(plugin or ())))
     err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples", markup=False)
 
 

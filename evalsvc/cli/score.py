@@ -48,9 +48,10 @@ def score(
 
     found = _checkpoints(checkpoints, model, step)
     options = parse_options(option or [])
-    chosen = load_suite(suite)
+    plugins = Plugins(tuple(plugin or ()))
+    chosen = load_suite(suite, plugins)
     with _progress() as show:
-        bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device, batch_size, show.stage)
+        bench = Workbench(Settings(), plugins, device, batch_size, show.stage)
         specs = [bench.spec(checkpoint, generator, options, chosen, seed) for checkpoint in found]
         ids = _evaluate(specs, bench, show, rerun=rerun)
     _report(bench.database, ids, as_json=as_json)

@@ -1,0 +1,5 @@
+"""``python -m evalsvc`` is ``evalsvc``."""
+
+from evalsvc.cli.main import run
+
+run()

@@ -1,0 +1,76 @@
+"""Metrics from plug-ins: functions declared with ``@metric``, and any ``torchmetrics.Metric`` class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from evalsvc.digests import digest_json
+from evalsvc.errors import InputError
+from evalsvc.plugins import Plugin
+from metrics.registry import METRICS, Quantity, metric, score
+from metrics.score import Direction, Score
+
+BATCH = 1024
+
+
+def register_metric(plugin: Plugin) -> None:
+    """Put the metric of a plug-in into the registry, under the plug-in's name."""
+    loaded = plugin.load()
+    if inspect.isclass(loaded) and hasattr(loaded, "higher_is_better") and hasattr(loaded, "compute"):
+        _register_class(plugin, loaded)
+    elif plugin.name not in METRICS:
+        raise InputError(
+            f"plug-in {plugin.name!r} of {plugin.distribution} is neither a torchmetrics.Metric class nor a function "
+            f"named {plugin.name} and declared with @metrics.registry.metric"
+        )
+
+
+def _register_class(plugin: Plugin, kind: Any) -> None:
+    direction = {True: Direction.HIGHER, False: Direction.LOWER, None: Direction.NEUTRAL}[kind.higher_is_better]
+    parameters = list(inspect.signature(kind.update).parameters)[1:]
+    fold = _by_flag if "real" in parameters else _in_pairs if len(parameters) > 1 else _alone
+
+    def measure(generated: Any, reference: Any) -> Score:
+        module = kind()
+        fold(module, generated, reference)
+        value = module.compute()
+        value = value[0] if isinstance(value, tuple) else value
+        reason = f"none: torchmetrics.{kind.__name__} gives no error"
+        return score(plugin.name, float(value), None, n=len(generated), method=reason)
+
+    def measure_alone(x: Any) -> Score:
+        return measure(x, None)
+
+    function: Callable[..., Score] = measure_alone if fold is _alone else measure
+    function.__name__ = plugin.name
+    # What changes a plug-in's numbers is its distribution's version; the registry counts versions in whole numbers.
+    version = int(digest_json([plugin.distribution, plugin.version])[:7], 16)
+    metric(Quantity(plugin.name, direction, unit=""), version=version)(function)
+
+
+def _by_flag(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
+    """``update(features, real=...)``, as FID and KID have it."""
+    for array, real in ((reference, True), (generated, False)):
+        for start in range(0, len(array), BATCH):
+            module.update(torch.from_numpy(np.array(array[start : start + BATCH])), real=real)
+
+
+def _in_pairs(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
+    """``update(preds, target)``, on as many rows as both sets have."""
+    n = min(len(generated), len(reference))
+    for start in range(0, n, BATCH):
+        stop = min(start + BATCH, n)
+        module.update(
+            torch.from_numpy(np.array(generated[start:stop])), torch.from_numpy(np.array(reference[start:stop]))
+        )
+
+
+def _alone(module: Any, generated: np.ndarray, _reference: None) -> None:
+    """``update(x)``."""
+    for start in range(0, len(generated), BATCH):
+        module.update(torch.from_numpy(np.array(generated[start : start + BATCH])))
