@@ -6,6 +6,7 @@ Required parameters are inputs (``generated``, ``reference``, ``train``, ``heldo
 
 from __future__ import annotations
 
+from metrics.bradley_terry import bradley_terry as bradley_terry
 from metrics.frechet import frechet_distance as frechet_distance
 from metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
 from metrics.inception_score import inception_score as inception_score
@@ -19,6 +20,8 @@ from metrics.manifold import density_coverage as density_coverage
 from metrics.manifold import neighbour_radii as neighbour_radii
 from metrics.manifold import prdc as prdc
 from metrics.manifold import precision_recall as precision_recall
+from metrics.mauve import mauve as mauve
+from metrics.mauve import mauve_star as mauve_star
 from metrics.memorization import authenticity as authenticity
 from metrics.memorization import ct_score as ct_score
 from metrics.memorization import memorization_informed_frechet as memorization_informed_frechet
