@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64, Num
 from torch import Tensor
 
 from metrics import registry, split_half
@@ -19,7 +19,8 @@ from metrics.arrays import Array, as_matrix, same_width
 from metrics.distances import Points, common_frame, exact, sweep
 from metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
 from metrics.registry import Quantity, metric
-from metrics.score import Z95, Direction, MetricError, Score
+from metrics.score import Direction, MetricError, Score
+from metrics.shares import INDEPENDENT, binomial_variance, share_score
 
 PRECISION = Quantity("precision", Direction.HIGHER, "share", 0.0, 1.0)
 RECALL = Quantity("recall", Direction.HIGHER, "share", 0.0, 1.0)
@@ -41,18 +42,24 @@ class Radii:
     distances: Float64[np.ndarray, "n listed"]
 
 
-def neighbour_radii(x: Array, k: int = 5) -> Radii:
+def neighbour_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
     """The k-nearest-neighbour balls of ``x`` (n, d), for the ``reference_radii`` of the metrics below.
 
     Raises :class:`MetricError` unless n > k.
     """
-    (points,) = common_frame(_sample(x, "reference", k))
-    return _balls(points, k).radii(points.scale)
+    (points,) = common_frame(checked_sample(x, "reference", k))
+    balls, unit = balls_of(points, k), points.scale**2
+    return Radii(
+        k,
+        (balls.squared / unit).cpu().numpy(),
+        balls.neighbours.cpu().numpy(),
+        (balls.distances.double() / unit).cpu().numpy(),
+    )
 
 
 @metric(PRECISION, RECALL, version=1)
 def precision_recall(
-    generated: Array, reference: Array, k: int = 3, reference_radii: Radii | None = None
+    generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 3, reference_radii: Radii | None = None
 ) -> dict[str, Score]:
     """Improved precision and recall (Kynkaanniemi et al. 2019): points on a sphere are inside (``<=``).
 
@@ -70,7 +77,7 @@ def precision_recall(
 
 @metric(DENSITY, COVERAGE, version=1)
 def density_coverage(
-    generated: Array, reference: Array, k: int = 5, reference_radii: Radii | None = None
+    generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 5, reference_radii: Radii | None = None
 ) -> dict[str, Score]:
     """Density and coverage (Naeem et al. 2020), as in :func:`prdc`."""
     return _scores(generated, reference, k, reference_radii, closed=False, wanted=("density", "coverage"))
@@ -94,41 +101,31 @@ def prdc(generated: Array, reference: Array, k: int = 5, reference_radii: Radii 
 
 
 @dataclass(frozen=True)
-class _Balls:
-    """Balls in scaled units, on the device of their points."""
+class Balls:
+    """:class:`Radii` in scaled units, on the device of their points."""
 
-    k: int
     squared: Float64[Tensor, " n"]
     neighbours: Int64[Tensor, "n listed"]
     distances: Float[Tensor, "n listed"]
 
-    def radii(self, scale: float) -> Radii:
-        return Radii(
-            self.k,
-            (self.squared / scale**2).cpu().numpy(),
-            self.neighbours.cpu().numpy(),
-            (self.distances.double() / scale**2).cpu().numpy(),
+
+def balls_of(points: Points, k: int, radii: Radii | None = None) -> Balls:
+    """The k-nearest-neighbour balls of the points, found or, where ``radii`` are given, taken from there."""
+    if k < 1:
+        raise MetricError(f"k = {k} neighbours make no ball; give k >= 1")
+    if radii is None:
+        nearest = symmetric_shortlist(points, split_half.listed_neighbours(k))
+        return Balls(squared_radii(nearest, points, k), nearest.indices, nearest.keys)
+    if radii.k != k or len(radii.squared) != len(points):
+        raise MetricError(
+            f"reference_radii is of {len(radii.squared)} points with k = {radii.k}; the reference has "
+            f"{len(points)} and k = {k}: compute them again with neighbour_radii(reference, k={k})"
         )
-
-    @classmethod
-    def of(cls, radii: Radii, points: Points, k: int) -> _Balls:
-        if radii.k != k or len(radii.squared) != len(points):
-            raise MetricError(
-                f"reference_radii is of {len(radii.squared)} points with k = {radii.k}; the reference has "
-                f"{len(points)} and k = {k}: compute them again with neighbour_radii(reference, k={k})"
-            )
-        device = points.raw.device
-        return cls(
-            k,
-            torch.as_tensor(radii.squared, device=device) * points.scale**2,
-            torch.as_tensor(radii.neighbours, device=device),
-            (torch.as_tensor(radii.distances, device=device) * points.scale**2).to(points.low.dtype),
-        )
-
-
-def _balls(points: Points, k: int) -> _Balls:
-    nearest = symmetric_shortlist(points, split_half.listed_neighbours(k))
-    return _Balls(k, squared_radii(nearest, points, k), nearest.indices, nearest.keys)
+    squared, neighbours, distances = (
+        torch.as_tensor(array, device=points.raw.device) for array in (radii.squared, radii.neighbours, radii.distances)
+    )
+    unit = points.scale**2
+    return Balls(squared * unit, neighbours, (distances * unit).to(points.low.dtype))
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ class _Hits:
     in_others: Shortlist
 
 
-def _sweep_hits(x: Points, y: Points, of_x: _Balls, of_y: _Balls, *, closed: bool) -> _Hits:
+def _sweep_hits(x: Points, y: Points, of_x: Balls, of_y: Balls, *, closed: bool) -> _Hits:
     device = x.raw.device
     holders = torch.zeros(len(y), dtype=torch.int64, device=device)
     covered, recalled = (torch.zeros(len(x), dtype=torch.bool, device=device) for _ in range(2))
@@ -205,9 +202,8 @@ def _rank(
     return rank
 
 
-def _sample(x: Array, name: str, k: int) -> Tensor:
-    if k < 1:
-        raise MetricError(f"k = {k} neighbours make no ball; give k >= 1")
+def checked_sample(x: Array, name: str, k: int) -> Tensor:
+    """``x`` as a matrix of more than ``k`` rows."""
     matrix = as_matrix(x, name)
     if len(matrix) <= k:
         raise MetricError(
@@ -217,18 +213,23 @@ def _sample(x: Array, name: str, k: int) -> Tensor:
 
 
 def _scores(
-    generated: Array, reference: Array, k: int, radii: Radii | None, *, closed: bool, wanted: tuple[str, ...]
+    generated: Num[Array, "n d"],
+    reference: Num[Array, "m d"],
+    k: int,
+    radii: Radii | None,
+    *,
+    closed: bool,
+    wanted: tuple[str, ...],
 ) -> dict[str, Score]:
-    inputs = _sample(reference, "reference", k), _sample(generated, "generated", k)
+    inputs = checked_sample(reference, "reference", k), checked_sample(generated, "generated", k)
     same_width(inputs[1], inputs[0])
     x, y = common_frame(*inputs)
-    of_x = _balls(x, k) if radii is None else _Balls.of(radii, x, k)
-    of_y = _balls(y, k)
+    of_x, of_y = balls_of(x, k, radii), balls_of(y, k)
     hits = _sweep_hits(x, y, of_x, of_y, closed=closed)
     return {name: _score(name, hits, of_x, of_y, k) for name in wanted}
 
 
-def _score(name: str, hits: _Hits, of_x: _Balls, of_y: _Balls, k: int) -> Score:
+def _score(name: str, hits: _Hits, of_x: Balls, of_y: Balls, k: int) -> Score:
     m, n = len(hits.covered), len(hits.holders)
     details = {"k": float(k), "n_reference": float(m)}
     holders = hits.holders.double()
@@ -239,7 +240,7 @@ def _score(name: str, hits: _Hits, of_x: _Balls, of_y: _Balls, k: int) -> Score:
         )
     if name == "precision":
         share = float((holders > 0).double().mean())
-        return _share(name, share, share * (1 - share) / (n - 1), n, "mean over samples", details)
+        return share_score(name, share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
     flags, shortlist, centres = {
         "recall": (hits.recalled, hits.in_others, of_y),
         "coverage": (hits.covered, hits.in_own, of_x),
@@ -256,20 +257,4 @@ def _score(name: str, hits: _Hits, of_x: _Balls, of_y: _Balls, k: int) -> Score:
         k,
         centred_on_reference=name == "coverage",
     )
-    return _share(name, share, variance, min(m, n), "split halves", details)
-
-
-def _share(name: str, share: float, variance: float, n: int, method: str, details: dict[str, float]) -> Score:
-    """A share with Wilson's interval at the number of independent samples that its variance amounts to.
-
-    A variance of 0 is no certainty: the error is then what one sample in ``n`` could change.
-    """
-    spread = share * (1 - share)
-    effective = spread / variance if variance > 0 and spread > 0 else float(n)
-    shrink = 1 + Z95**2 / effective
-    centre = (share + Z95**2 / (2 * effective)) / shrink
-    half = Z95 * math.sqrt(spread / effective + Z95**2 / (4 * effective**2)) / shrink
-    stderr = math.sqrt(variance) if variance > 0 else 1.0 / n
-    return registry.score(
-        name, share, stderr, n=n, method=method, interval=(centre - half, centre + half), details=details
-    )
+    return share_score(name, share, variance, n=n, method="split halves", details=details)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, same_width
@@ -24,7 +24,7 @@ class Neighbours(NamedTuple):
     indices: Int64[np.ndarray, "n k"]
 
 
-def nearest_neighbours(generated: Array, train: Array, k: int = 1) -> Neighbours:
+def nearest_neighbours(generated: Num[Array, "n d"], train: Num[Array, "m d"], k: int = 1) -> Neighbours:
     """Euclidean distances (n, k) to, and indices (n, k) of, the ``k`` rows of ``train`` nearest to each generated row.
 
     Nearest first, equal distances by lower index; exact in float64 however the rows are stored. Raises

@@ -1,0 +1,52 @@
+"""Cells of a feature space: the points nearest to one of a few seeded k-means centres."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from metrics.arrays import blocks
+from metrics.distances import common_frame
+from metrics.neighbours import knn
+
+_ROUNDS = 50
+
+
+def cells_of(x: Float[Tensor, "n d"], centres: Float[Tensor, "c d"]) -> Int64[Tensor, " n"]:
+    """Index of the centre nearest to each row."""
+    points, targets = common_frame(x, centres)
+    return knn(points, targets, 1)[1][:, 0]
+
+
+def kmeans(x: Float[Tensor, "n d"], count: int, seed: int) -> Float[Tensor, "c d"]:
+    """At most ``count`` centres in float64 by Lloyd's rounds from a seeded k-means++ start; fewer if rows repeat."""
+    centres = _spread_out(x, count, np.random.default_rng(seed))
+    owner = cells_of(x, centres)
+    for _ in range(_ROUNDS):
+        total = torch.zeros_like(centres)
+        start = 0
+        for block in blocks(x):
+            total.index_add_(0, owner[start : start + len(block)], block)
+            start += len(block)
+        sizes = torch.bincount(owner, minlength=len(centres))
+        centres = total[sizes > 0] / sizes[sizes > 0, None]
+        before, owner = owner, cells_of(x, centres)
+        if torch.equal(before, owner):
+            break
+    return centres
+
+
+def _spread_out(x: Float[Tensor, "n d"], count: int, rng: np.random.Generator) -> Float[Tensor, "c d"]:
+    """Rows drawn one after another, each with a chance that grows with its squared distance to those before."""
+    chosen = [int(rng.integers(len(x)))]
+    nearest = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    while True:
+        latest = x[chosen[-1]].double()
+        nearest = torch.minimum(nearest, torch.cat([(block - latest).square().sum(1) for block in blocks(x)]))
+        cumulative = nearest.cumsum(0)
+        if len(chosen) == count or not float(cumulative[-1]) > 0:
+            return x[chosen].double()
+        drawn = torch.searchsorted(cumulative, float(rng.random()) * cumulative[-1], right=True)
+        chosen.append(min(int(drawn), len(x) - 1))

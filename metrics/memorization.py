@@ -1,0 +1,205 @@
+"""Is it new, or copied from the training set? A nearest-neighbour distance only speaks beside its held-out control."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Num
+from torch import Tensor
+
+from metrics import registry
+from metrics.arrays import Array, as_matrix, blocks, same_width
+from metrics.cells import cells_of, kmeans
+from metrics.distances import common_frame
+from metrics.frechet import frechet_distance
+from metrics.neighbours import knn
+from metrics.registry import Quantity, metric
+from metrics.score import Direction, MetricError, Score
+from metrics.shares import INDEPENDENT, binomial_variance, share_score
+
+_MEMORISED = 0.1
+_LEAST_DISTANCE = 1e-14
+_LEAST_GENERATED = 20
+
+
+@metric(Quantity("authenticity", Direction.HIGHER, "share", 0.0, 1.0), version=1)
+def authenticity(
+    generated: Num[Array, "n d"], train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None = None
+) -> Score:
+    """AuthPct (Alaa et al. 2022) as a share in [0, 1]: generated samples that are no noisy copies; higher is better.
+
+    A sample is authentic where it is farther from its nearest training sample than that one is from its own nearest
+    other training sample. Even new real data are not all authentic: with ``heldout`` given, ``details`` holds their
+    share as ``heldout`` and its error as ``heldout_stderr``, and a model is judged against that.
+
+    The standard error is about samples drawn anew against this training set. Raises :class:`MetricError` on fewer
+    than 2 rows of ``train``, unequal widths, NaN or infinity.
+
+    >>> authenticity(np.array([[0.1], [9.0]]), np.array([[0.0], [5.0], [5.2]])).value
+    0.5
+    """
+    points = as_matrix(train, "train", minimum=2)
+    details = {"n_train": float(len(points))}
+    if heldout is not None:
+        control = _authentic(as_matrix(heldout, "heldout"), points, "heldout").double()
+        share = float(control.mean())
+        details |= {"heldout": share, "heldout_stderr": math.sqrt(binomial_variance(share, len(control)))}
+    authentic = _authentic(as_matrix(generated, "generated"), points, "generated").double()
+    share, n = float(authentic.mean()), len(authentic)
+    return share_score("authenticity", share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
+
+
+@metric(Quantity("memorization_informed_frechet", Direction.LOWER, "squared feature units", 0.0), version=1)
+def memorization_informed_frechet(
+    generated: Num[Array, "n d"], reference: Num[Array, "m d"], train: Num[Array, "t d"]
+) -> Score:
+    """MIFID (Bai et al. 2021): the Frechet distance to ``reference``, raised where samples are copies of ``train``.
+
+    It is divided by the mean over generated samples of the cosine distance ``1 - |cos|`` to the nearest training
+    sample; from 0.1 on nothing counts as copied and the divisor is 1. At least 0, lower is better. ``details`` holds
+    ``cosine_distance``, ``penalty`` (1 / divisor) and ``frechet_distance``.
+
+    The standard error treats distance and divisor as independent, and says nothing of the step at 0.1. Raises
+    :class:`MetricError` as :func:`frechet_distance` does.
+    """
+    sample, points = as_matrix(generated, "generated", minimum=2), as_matrix(train, "train")
+    same_width(sample, points, ("generated", "train"))
+    distance = frechet_distance(sample, reference)
+    cosine = _cosine_distances(sample, points)
+    mean = float(cosine.mean())
+    copied = mean < _MEMORISED
+    penalty = 1 / max(mean, _LEAST_DISTANCE) if copied else 1.0
+    stderr = distance.stderr
+    if stderr is not None and copied:
+        spread = float(cosine.std()) / math.sqrt(len(cosine))
+        stderr = penalty * math.hypot(stderr, distance.value * penalty * spread)
+    return registry.score(
+        "memorization_informed_frechet",
+        distance.value * penalty,
+        stderr,
+        n=len(sample),
+        method=distance.stderr_method,
+        details={"cosine_distance": mean, "penalty": penalty, "frechet_distance": distance.value},
+    )
+
+
+@metric(Quantity("ct_score", Direction.NEUTRAL, "standard deviations"), version=1)
+def ct_score(
+    generated: Num[Array, "n d"],
+    train: Num[Array, "m d"],
+    heldout: Num[Array, "h d"],
+    cells: int = 10,
+    seed: int = 2020,
+) -> Score:
+    """C_T (Meehan et al. 2020): are generated samples nearer to the training set than held-out ones are?
+
+    Space is cut into k-means cells of ``train``. In each cell the distances to its nearest training sample are
+    compared by a Mann-Whitney U, as a z-score; cells are averaged by their share of held-out samples, over those with
+    more than 20 generated ones. Below 0 is copying, around 0 none, above 0 underfitting; the scale grows with the
+    square root of n. ``details`` holds the number of ``cells`` used.
+
+    The value is itself measured against the chance of the held-out draw, so the standard error is about both sets
+    drawn anew (delta method), with training set and cells as they are. Raises :class:`MetricError` where no cell has
+    enough samples, widths differ, or a value is not finite.
+    """
+    names = ("generated", "train", "heldout")
+    sets = [as_matrix(x, name) for x, name in zip((generated, train, heldout), names, strict=True)]
+    sample, points, control = sets
+    same_width(sample, points, ("generated", "train"))
+    same_width(control, points, ("heldout", "train"))
+    if cells < 1:
+        raise MetricError(f"cells = {cells} cut no space; give at least 1")
+    centres = kmeans(points, cells, seed)
+    owners = [cells_of(x, centres) for x in sets]
+    found = [
+        _cell(*(x[owner == cell] for x, owner in zip(sets, owners, strict=True)))
+        for cell in range(len(centres))
+        if int((owners[0] == cell).sum()) > _LEAST_GENERATED and bool((owners[2] == cell).any())
+    ]
+    if not found:
+        raise MetricError(
+            f"none of {len(centres)} cells holds more than {_LEAST_GENERATED} of {len(sample)} generated samples and a "
+            "held-out one; give more samples or fewer cells"
+        )
+    z, of_generated, of_heldout = zip(*found, strict=True)
+    sizes = np.array([len(moves) for moves in of_heldout])
+    weights = sizes / sizes.sum()
+    value = float(weights @ z)
+    generated_moves = [weight * moves for weight, moves in zip(weights, of_generated, strict=True)]
+    heldout_moves = [
+        weight * moves + (own - value) / sizes.sum() for weight, moves, own in zip(weights, of_heldout, z, strict=True)
+    ]
+    variance = _variance_of_sum(generated_moves, len(sample)) + _variance_of_sum(heldout_moves, len(control))
+    return registry.score(
+        "ct_score",
+        value,
+        math.sqrt(variance),
+        n=len(sample),
+        method="delta method over generated and held-out samples",
+        details={"cells": float(len(found)), "n_train": float(len(points)), "n_heldout": float(len(control))},
+    )
+
+
+def _authentic(sample: Float[Tensor, "n d"], train: Float[Tensor, "m d"], name: str) -> Bool[Tensor, " n"]:
+    same_width(sample, train, (name, "train"))
+    x, y = common_frame(sample, train)
+    distance, nearest = (column[:, 0] for column in knn(x, y, 1))
+    originals, place = torch.unique(nearest, return_inverse=True)
+    apart = knn(y.take(originals), y, 1, own=originals)[0][:, 0]
+    return distance > apart[place]
+
+
+def _cosine_distances(sample: Float[Tensor, "n d"], train: Float[Tensor, "m d"]) -> Float64[Tensor, " n"]:
+    """``1 - |cos|`` to the nearest training row: half the squared distance of unit vectors, up to their sign.
+
+    A row of zeros has no direction: it is at distance 1 from all.
+    """
+    directions, lengths = _directions(sample)
+    originals, train_lengths = _directions(train)
+    originals = originals[train_lengths > 0]
+    if not len(originals):
+        return torch.ones(len(sample), dtype=torch.float64)
+    x, y, opposite = common_frame(directions, originals, -originals)
+    squared = torch.minimum(knn(x, y, 1)[0], knn(x, opposite, 1)[0])[:, 0]
+    return torch.where(lengths > 0, squared / (2 * x.scale**2), 1.0)
+
+
+def _directions(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float64[Tensor, " n"]]:
+    lengths = torch.cat([block.norm(dim=1) for block in blocks(x)])
+    return (x / torch.where(lengths > 0, lengths, 1.0)[:, None]).to(x.dtype), lengths
+
+
+def _cell(
+    generated: Float[Tensor, "n d"], train: Float[Tensor, "m d"], heldout: Float[Tensor, "h d"]
+) -> tuple[float, Float64[np.ndarray, " n"], Float64[np.ndarray, " h"]]:
+    """The z-score of one cell, and how much each generated and each held-out sample moves it."""
+    x, y, reference = common_frame(generated, heldout, train)
+    far, control = (knn(points, reference, 1)[0][:, 0].cpu().numpy() for points in (x, y))
+    ordered, ordered_control = np.sort(far), np.sort(control)
+    exceeded = _mean_position(ordered_control, far)
+    exceeding = len(far) - _mean_position(ordered, control)
+    n, h = len(far), len(control)
+    surplus = exceeded.sum() - n * h / 2 + 0.5
+    spread = math.sqrt(n * h * (n + h + 1) / 12)
+    z = surplus / spread
+
+    def moves(won: Float64[np.ndarray, " p"], own: int, other: int) -> Float64[np.ndarray, " p"]:
+        growth = other * (2 * own + other + 1) / 24 / spread
+        return (won - other / 2) / spread - z * growth / spread
+
+    return float(z), moves(exceeded, n, h), moves(exceeding, h, n)
+
+
+def _mean_position(ordered: Float64[np.ndarray, " a"], values: Float64[np.ndarray, " b"]) -> Float64[np.ndarray, " b"]:
+    """How many entries each value exceeds, equal ones counting half."""
+    below, up_to = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return np.asarray((below + up_to) / 2)
+
+
+def _variance_of_sum(moves: list[Float64[np.ndarray, " _"]], n: int) -> float:
+    """Variance of the sum of ``n`` moves of which only some are not zero."""
+    together = np.concatenate(moves)
+    mean = together.sum() / n
+    return float((together @ together - n * mean**2) * n / max(1, n - 1))
