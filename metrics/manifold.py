@@ -84,7 +84,9 @@ def density_coverage(
 
 
 @metric(PRECISION, RECALL, DENSITY, COVERAGE, version=1)
-def prdc(generated: Array, reference: Array, k: int = 5, reference_radii: Radii | None = None) -> dict[str, Score]:
+def prdc(
+    generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 5, reference_radii: Radii | None = None
+) -> dict[str, Score]:
     """Precision, recall, density and coverage by the published rule of Naeem et al. 2020: strictly inside (``<``).
 
     ``density`` is the mean number of reference balls that hold a generated sample, over k: 1 in expectation where both

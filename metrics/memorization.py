@@ -194,8 +194,9 @@ def _cell(
 
 def _mean_position(ordered: Float64[np.ndarray, " a"], values: Float64[np.ndarray, " b"]) -> Float64[np.ndarray, " b"]:
     """How many entries each value exceeds, equal ones counting half."""
-    below, up_to = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return np.asarray((below + up_to) / 2)
+    ends = [np.searchsorted(ordered, values, side) for side in ("left", "right")]
+    position: Float64[np.ndarray, " b"] = np.mean(ends, axis=0)
+    return position
 
 
 def _variance_of_sum(moves: list[Float64[np.ndarray, " _"]], n: int) -> float:

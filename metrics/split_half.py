@@ -47,13 +47,10 @@ def share_variance(
     m = len(candidates)
     reference, generated = _halves(m, rng), _halves(n, rng)
     open_balls = _open_balls(neighbours, reference if centred_on_reference else generated, k)
-    covered = np.zeros((2, *reference.shape), np.uint64)
-    for sample, rank in zip(candidates.T, ranks.T, strict=True):
-        point = np.flatnonzero(sample >= 0)
-        sample, rank = sample[point], rank[point]
-        covers = open_balls[rank, point if centred_on_reference else sample]
-        covered[0, point] |= covers & generated[sample]
-        covered[1, point] |= covers & ~generated[sample]
+    covers = open_balls[ranks, np.arange(m)[:, None] if centred_on_reference else candidates]
+    covers[candidates < 0] = 0
+    sides = generated[candidates]
+    covered = [np.bitwise_or.reduce(covers & side, axis=1) for side in (sides, ~sides)]
     sizes = m // 2, m - m // 2
     differences = [
         (_counts(covered[0] & half) - _counts(covered[1] & half)) / size
