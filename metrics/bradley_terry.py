@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float64, Real
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
