@@ -16,15 +16,12 @@ _HOMES = {
     "Score": "metrics.score",
 }
 
-__all__ = sorted(_HOMES)
-
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name[:1] == "_" or name[:1].islower():
         raise AttributeError(f"module 'metrics' has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "metrics.accumulators")), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return sorted([*globals(), *_HOMES, *importlib.import_module("metrics.accumulators").CLASSES])

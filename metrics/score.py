@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal law: half a 95 % interval in standard errors."""
@@ -52,3 +53,12 @@ class Score:
 
     def __float__(self) -> float:
         return self.value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy can neither be pickled nor copied.
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return _restore, (values | {"details": dict(self.details)},)
+
+
+def _restore(values: dict[str, Any]) -> Score:
+    return Score(**values | {"details": MappingProxyType(values["details"])})

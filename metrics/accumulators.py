@@ -1,0 +1,228 @@
+"""Every metric as a ``torchmetrics.Metric``: the function waits until ``compute``, the class only collects.
+
+The class of the metric ``foo_bar`` is ``FooBar``. Its options go to the constructor, its inputs to ``update`` by name,
+all at once or each when it comes: ``metric.update(generated=batch)``. ``compute`` returns what the function returns.
+Samples count in the order of the updates that brought them, whatever the order in which shards are merged.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from metrics import functional
+from metrics.arrays import as_matrix, as_vector
+from metrics.moments import Moments
+from metrics.registry import METRICS, MetricSpec
+from metrics.score import Direction, MetricError
+
+_MATRICES = {"generated", "reference", "train", "heldout", "logits", "x"}
+_TEXTS = {"texts"}
+
+
+class _Box:
+    """Hides a result from torchmetrics, which walks through what ``compute`` returns and writes into dataclasses."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+class _Shell(Metric):
+    """What all classes here share: inputs by name, a result that is a Score, and states that travel."""
+
+    full_state_update = False
+    is_differentiable = False
+    spec: ClassVar[MetricSpec]
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Take in the samples of another metric of this class, or of its state."""
+        super().merge_state(incoming_state)
+        self._update_count = max(1, self._update_count)
+        self._computed = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._update_count = max(1, self._update_count)
+        self._computed = None
+
+    def _wrap_compute(self, compute: Callable[[], Any]) -> Callable[[], Any]:
+        boxed = super()._wrap_compute(lambda: _Box(compute()))
+        return lambda: boxed().content
+
+    def _given(self, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+        bound = inspect.signature(type(self).update).bind(self, *args, **named)
+        given = {name: value for name, value in list(bound.arguments.items())[1:] if value is not None}
+        if not given:
+            raise MetricError(f"{type(self).__name__}.update was given nothing; it takes {', '.join(self.spec.inputs)}")
+        return given
+
+    def _missing(self, name: str) -> MetricError:
+        return MetricError(f"{type(self).__name__} has seen no {name} yet; call update({name}=...)")
+
+
+class Collected(_Shell):
+    """Keeps the rows of all inputs and calls the function on them. O(n) memory, as the definition demands."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options of the function; all others go to :class:`torchmetrics.Metric`."""
+        own = {name: options.pop(name) for name in list(options) if name in self.spec.options}
+        super().__init__(**options)
+        self.options = own
+        for name in self.spec.inputs:
+            for part in self._parts(name):
+                self.add_state(part, default=[], dist_reduce_fx="cat", persistent=True)
+
+    @staticmethod
+    def _parts(name: str) -> tuple[str, ...]:
+        return (name, f"{name}_lengths", f"{name}_time") if name in _TEXTS else (name, f"{name}_time")
+
+    def update(self, *args: Any, **inputs: Any) -> None:
+        """Take in rows of any of the inputs."""
+        now = _tick()
+        given = self._given(args, inputs)
+        rows = max(0 if np.isscalar(value) else len(value) for value in given.values())
+        for name, value in given.items():
+            if name in _TEXTS:
+                encoded = [text.encode("utf-8", "surrogatepass") for text in value]
+                lengths = torch.tensor([len(text) for text in encoded], device=self.device)
+                getattr(self, f"{name}_lengths").append(lengths)
+                value = torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8)[: int(lengths.sum())]
+                count = len(lengths)
+            else:
+                value = (
+                    as_matrix(value, name)
+                    if name in _MATRICES
+                    else as_vector(np.full(rows, value) if np.isscalar(value) else value, name)
+                )
+                count = len(value)
+            getattr(self, name).append(value.to(self.device, copy=True))
+            getattr(self, f"{name}_time").append(torch.full((count,), now, device=self.device))
+
+    def compute(self) -> Any:
+        """What the function returns for all rows so far."""
+        return self.spec.function(**{name: self._rows(name) for name in self.spec.inputs}, **self.options)
+
+    def _rows(self, name: str) -> Any:
+        times = _cat(getattr(self, f"{name}_time"))
+        if not len(times):
+            raise self._missing(name)
+        order = times.argsort(stable=True)
+        values = _cat(getattr(self, name))
+        if name in _TEXTS:
+            data, ends = values.cpu().numpy().tobytes(), _cat(getattr(self, f"{name}_lengths")).cumsum(0).tolist()
+            texts = [data[a:b].decode("utf-8", "surrogatepass") for a, b in itertools.pairwise([0, *ends])]
+            return [texts[i] for i in order.tolist()]
+        return values if bool((times[1:] >= times[:-1]).all()) else values[order]
+
+
+class FrechetDistance(_Shell):
+    """Frechet distance from moments: O(d^2) memory however many samples pass; hence no standard error."""
+
+    higher_is_better = False
+    spec = METRICS["frechet_distance"]
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Arguments go to :class:`torchmetrics.Metric`."""
+        super().__init__(**kwargs)
+        for name in self.spec.inputs:
+            self.add_state(f"{name}_n", torch.tensor(0), dist_reduce_fx=None, persistent=True)
+            self.add_state(f"{name}_mean", torch.zeros(0).double(), dist_reduce_fx=None, persistent=True)
+            self.add_state(f"{name}_covariance", torch.zeros(0, 0).double(), dist_reduce_fx=None, persistent=True)
+
+    def update(self, generated: Any = None, reference: Any = None) -> None:
+        """Take in rows (n, d) of either set, or :class:`Moments` of them."""
+        for name, rows in self._given((generated, reference), {}).items():
+            moments = rows if isinstance(rows, Moments) else Moments.of(rows)
+            self._keep(name, _merged([*_moments(self.metric_state, name), moments]))
+
+    def compute(self) -> Any:
+        """The distance, as :func:`metrics.functional.frechet_distance` gives it for moments."""
+        sides = []
+        for name in self.spec.inputs:
+            seen = _moments(self.metric_state, name)
+            if not seen:
+                raise self._missing(name)
+            sides.append(_merged(seen))
+        return functional.frechet_distance(*sides)
+
+    def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
+        for name in self.spec.inputs:
+            seen = _moments(self.metric_state, name) + _moments(incoming_state, name)
+            if seen:
+                self._keep(name, _merged(seen))
+
+    def _keep(self, name: str, moments: Moments) -> None:
+        covariance = moments.covariance if moments.n > 1 else torch.zeros(2 * moments.mean.shape).double()
+        setattr(self, f"{name}_n", torch.tensor(moments.n, device=self.device))
+        setattr(self, f"{name}_mean", moments.mean.to(self.device))
+        setattr(self, f"{name}_covariance", covariance.to(self.device))
+
+
+def _moments(state: dict[str, Any], name: str) -> list[Moments]:
+    """Moments in a state: none, one, or one of each process after a synchronisation."""
+    n, mean, covariance = (state[f"{name}_{part}"] for part in ("n", "mean", "covariance"))
+    if n.ndim == 0:
+        n, mean, covariance = n[None], mean[None], covariance[None]
+    return [Moments(int(k), m, c) for k, m, c in zip(n, mean, covariance, strict=True) if k > 0]
+
+
+def _merged(moments: list[Moments]) -> Moments:
+    return functools.reduce(Moments.merge_state, moments)
+
+
+_last_tick = 0
+
+
+def _tick() -> int:
+    """The time, never twice the same in one process."""
+    global _last_tick
+    _last_tick = max(_last_tick + 1, time.time_ns())
+    return _last_tick
+
+
+def _cat(pieces: list[Tensor] | Tensor) -> Tensor:
+    if isinstance(pieces, Tensor):
+        return pieces
+    return torch.cat(pieces) if pieces else torch.zeros(0)
+
+
+def _class_name(metric: str) -> str:
+    return "".join(word.capitalize() for word in metric.split("_"))
+
+
+def _class_of(spec: MetricSpec) -> type[Collected]:
+    def update(self: Collected, *args: Any, **inputs: Any) -> None:
+        Collected.update(self, *args, **inputs)
+
+    keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter("self", keyword)]
+    parameters += [inspect.Parameter(name, keyword, default=None) for name in spec.inputs]
+    update.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    update.__doc__ = f"Take in rows of {', '.join(spec.inputs)}."
+    directions = {quantity.direction for quantity in spec.quantities}
+    better = {Direction.HIGHER: True, Direction.LOWER: False}
+    attributes = {
+        "spec": spec,
+        "update": update,
+        "higher_is_better": better.get(*directions) if len(directions) == 1 else None,
+        "__doc__": inspect.getdoc(spec.function),
+        "__module__": __name__,
+    }
+    return type(_class_name(spec.name), (Collected,), attributes)
+
+
+CLASSES: dict[str, type[_Shell]] = {
+    _class_name(name): _class_of(spec)
+    for name, spec in METRICS.items()
+    if spec.function is getattr(functional, name, None)
+} | {"FrechetDistance": FrechetDistance}
+globals().update(CLASSES)
