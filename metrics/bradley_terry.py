@@ -121,7 +121,9 @@ def _fit(
         chance = expit(theta[:, None] - theta)
         weight = meetings * chance * (1 - chance)
         information = np.diag(weight.sum(axis=1)) - weight
-        covariance = np.linalg.pinv(information, hermitian=True)
+        # The ratings' common shift has no information; it is given some, and taken out again of what is inverted.
+        level = np.full_like(weight, np.trace(information) / len(games) ** 2)
+        covariance = np.linalg.inv(information + level) - 1 / level.sum()
         step = covariance @ (won - (meetings * chance).sum(axis=1))
         while loss(theta + step) > loss(theta) and np.abs(step).max() > 1e-12:
             step /= 2

@@ -1,0 +1,75 @@
+"""Standard errors against 300 independent corpora: within 15 % of the spread, intervals that cover 92 to 98 %."""
+
+import math
+
+import numpy as np
+import pytest
+
+from metrics.likelihood import bits_per_byte, bits_per_dim, paired_difference, perplexity
+from metrics.ngrams import compression_ratio, distinct_n, repetition, self_bleu
+
+DRAWS = 300
+
+
+def assert_honest(scores, truth=None):
+    values, stderrs, low, high = (
+        np.array([getattr(s, f) for s in scores]) for f in ("value", "stderr", "ci_low", "ci_high")
+    )
+    truth = values.mean() if truth is None else truth
+    ratio, covered = stderrs.mean() / values.std(), ((low <= truth) & (truth <= high)).mean()
+    assert 0.85 <= ratio <= 1.15
+    assert 0.92 <= covered <= 0.98
+
+
+def documents(rng, n, spread, nats=3.0):
+    """Lengths of very mixed size, and a difficulty that has its own spread for each document."""
+    units = np.ceil(rng.lognormal(4, spread, n))
+    return nats * units * rng.gamma(20, 1 / 20, n), units
+
+
+@pytest.mark.parametrize(("n", "spread"), [(100, 0.5), (300, 0.5), (300, 1.0), (2000, 1.0)])
+def test_errors_of_likelihood_ratios_are_honest(n, spread):
+    rng = np.random.default_rng(0)
+    corpora = [documents(rng, n, spread) for _ in range(DRAWS)]
+    assert_honest([perplexity(*corpus) for corpus in corpora], math.exp(3))
+    assert_honest([bits_per_byte(*corpus) for corpus in corpora], 3 / math.log(2))
+    assert_honest([bits_per_dim(*corpus) for corpus in corpora], 3 / math.log(2))
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.02, 0.5])
+@pytest.mark.parametrize("of", ["nats_per_unit", "perplexity"])
+def test_errors_of_paired_differences_are_honest(gain, of):
+    rng = np.random.default_rng(1)
+    scores = []
+    for _ in range(DRAWS):
+        nll, units = documents(rng, 300, 0.5)
+        scores.append(paired_difference(nll, (nll - gain * units) * rng.gamma(400, 1 / 400, 300), units, of=of))
+    truth = gain if of == "nats_per_unit" else math.exp(3) - math.exp(3 - gain)
+    assert_honest(scores, truth)
+
+
+def texts(rng, n, law):
+    """Documents of Zipfian or uniform words; in the collapsed law half repeat one of eight templates."""
+    zipf, words = {"zipf": (1.0, 2000), "narrow": (1.0, 300), "uniform": (0.0, 300), "collapsed": (1.2, 2000)}[law]
+    chance = np.arange(1, words + 1.0) ** -zipf
+    lengths = np.clip(rng.lognormal(math.log(12), 0.5, n), 3, 60).astype(int)
+    drawn = rng.choice(words, (n, 60), p=chance / chance.sum())
+    if law == "collapsed":
+        copied = rng.random(n) < 0.5
+        drawn[copied] = (np.arange(60) + 100 * rng.integers(8, size=n)[:, None])[copied]
+    return [" ".join(map(str, row[:length])) for row, length in zip(drawn, lengths, strict=True)]
+
+
+@pytest.mark.parametrize("law", ["zipf", "narrow", "uniform", "collapsed"])
+def test_errors_of_text_diversity_are_honest(law):
+    rng = np.random.default_rng(2)
+    corpora = [texts(rng, 300, law) for _ in range(DRAWS)]
+    for metric, n in ((distinct_n, 1), (distinct_n, 2), (repetition, 1), (self_bleu, 4)):
+        assert_honest([metric(corpus, n) for corpus in corpora])
+
+
+@pytest.mark.parametrize("law", ["zipf", "collapsed"])
+def test_the_error_of_a_compression_ratio_is_no_more_than_half_too_large(law):
+    rng = np.random.default_rng(3)
+    scores = [compression_ratio(texts(rng, 60, law)) for _ in range(100)]
+    assert 0.85 <= np.mean([s.stderr for s in scores]) / np.std([s.value for s in scores]) <= 1.5
