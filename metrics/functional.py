@@ -6,6 +6,7 @@ Required parameters are inputs (``generated``, ``reference``, ``train``, ``heldo
 
 from __future__ import annotations
 
+from metrics.bootstrap import bootstrap as bootstrap
 from metrics.bradley_terry import bradley_terry as bradley_terry
 from metrics.frechet import frechet_distance as frechet_distance
 from metrics.frechet import frechet_distance_infinity as frechet_distance_infinity

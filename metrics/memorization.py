@@ -187,7 +187,8 @@ def _cell(
 
     def moves(won: Float64[np.ndarray, " p"], own: int, other: int) -> Float64[np.ndarray, " p"]:
         growth = other * (2 * own + other + 1) / 24 / spread
-        return (won - other / 2) / spread - z * growth / spread
+        moved: Float64[np.ndarray, " p"] = (won - other / 2 - z * growth) / spread
+        return moved
 
     return float(z), moves(exceeded, n, h), moves(exceeding, h, n)
 
