@@ -1,8 +1,8 @@
 """Alembic's entry: evalsvc hands over an open connection, or the URL comes from ``EVALSVC_DATABASE_URL``."""
 
+from alembic import context
 from sqlalchemy import create_engine
 
-from alembic import context
 from evalsvc.settings import Settings
 from evalsvc.store.tables import Table, UtcDateTime
 

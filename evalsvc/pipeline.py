@@ -134,13 +134,14 @@ def _measure(
 ) -> Iterator[LabelledScore]:
     facts: dict[str, Any] = {"metric": use.metric, "version": use.spec.version, "options": use.options}
     inputs: dict[str, Any] = {}
-    for name in use.spec.inputs:
+    control = ("heldout",) if use.has_control and "heldout" in spec.reference else ()
+    for name in (*use.spec.inputs, *control):
         if name in ("generated", "x", "logits"):
             inputs[name] = generated[use.features]
             label, _, output = use.features.partition("/")
             facts |= {"features": f"{spec.extractors[label]}/{output}", "samples": spec.suite.samples}
         elif name in ("reference", "train", "heldout"):
-            half: Half = use.against if name == "reference" else name  # type: ignore[assignment]
+            half: Half = use.against if name == "reference" else name
             inputs[name] = _reference_array(spec, bench, use.features, half)
             facts[name] = spec.reference[half]
         elif name == "texts":

@@ -51,6 +51,22 @@ class MetricUse(_Strict):
         """The registered metric."""
         return METRICS[self.metric]
 
+    @property
+    def halves(self) -> set[Half]:
+        """Halves of the reference that must be there."""
+        named: dict[str, Half] = {
+            "reference": self.against,
+            "nll": self.against,
+            "train": "train",
+            "heldout": "heldout",
+        }
+        return {named[name] for name in self.spec.inputs if name in named}
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the metric sets held-out samples beside its value where there are any."""
+        return "heldout" in self.spec.options
+
     def label_of(self, quantity: str) -> str:
         """Name under which this use stores a quantity: the quantity itself, ``_heldout`` added where it is so."""
         if self.label:
@@ -103,14 +119,14 @@ class Suite(_Strict):
     def _check(self, use: MetricUse) -> None:
         if use.metric not in METRICS:
             raise ValueError(f"there is no metric {use.metric!r}; there are {', '.join(sorted(METRICS))}")
-        unknown = set(use.options) - set(use.spec.options)
+        unknown = set(use.options) - (set(use.spec.options) - SUPPLIED)
         if unknown:
-            allowed = ", ".join(use.spec.options) or "none"
+            allowed = ", ".join(set(use.spec.options) - SUPPLIED) or "none"
             raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
         needed = set(use.spec.inputs)
         if needed - SUPPLIED:
             raise ValueError(f"{use.metric} needs {', '.join(sorted(needed - SUPPLIED))}, which no evaluation supplies")
-        if needed & {"reference", "train", "heldout", "nll"} and self.reference is None:
+        if use.halves and self.reference is None:
             raise ValueError(f"{use.metric} needs a reference, and the suite names none")
         if needed & FEATURES:
             self._check_features(use.metric, use.features)

@@ -99,9 +99,11 @@ class Workbench:
         reference = self.reference(suite.reference) if suite.reference else None
         halves: dict[Half, int] = {}
         if reference:
-            wanted: set[Half] = {"train"}
-            for use in suite.metrics:
-                wanted |= {use.against} | ({"heldout"} if "heldout" in use.spec.inputs else set())
+            wanted = {half for use in suite.metrics for half in use.halves}
+            if suite.neighbours:
+                wanted.add("train")
+            if "heldout" in reference.halves and any(use.has_control for use in suite.metrics):
+                wanted.add("heldout")
             halves = {half: len(reference.half(half)) for half in sorted(wanted)}
         return EvaluationSpec(
             model=checkpoint.model,

@@ -32,12 +32,9 @@ app.add_typer(manage.db, name="db")
 
 
 def run() -> None:
-    """Entry point: errors on purpose are one sentence and exit 2; Ctrl-C says how to go on and exits 130."""
+    """Entry point: errors on purpose are one sentence and exit 2."""
     try:
         app()
     except (EvalsvcError, MetricError) as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("stopped; the same command goes on from here")
-        sys.exit(130)

@@ -123,9 +123,13 @@ def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: _Bars, *, rer
 
     advance = show.stage("checkpoints", len(specs))
     ids = []
-    for spec in specs:
-        ids.append(evaluate(spec, bench, rerun=rerun))
-        advance(1)
+    try:
+        for spec in specs:
+            ids.append(evaluate(spec, bench, rerun=rerun))
+            advance(1)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on from here")
+        raise typer.Exit(130) from None
     return ids
 
 

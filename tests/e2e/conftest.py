@@ -30,3 +30,16 @@ def evalsvc(tmp_path: Path, environment: dict[str, str]) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
+    """Start the command line without waiting for it."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [*COMMAND, *arguments], cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True
+        )
+
+    return start

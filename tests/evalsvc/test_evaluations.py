@@ -132,7 +132,7 @@ def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoint, tmp_path):
-    undisturbed = Workeither_bench(Settings(home=tmp_path / "other"), either_bench.plugins, "cpu", batch_size=40)
+    undisturbed = workbench(tmp_path / "other")
     expected = scores(undisturbed, evaluate(undisturbed.spec(checkpoint, "blobs", {}, suite()), undisturbed))
     spec = either_bench.spec(checkpoint, "blobs", {}, suite())
     Blobs.made, Blobs.stop_after = 0, 150
@@ -233,6 +233,21 @@ def test_a_set_that_copies_ten_images_is_precise_and_has_no_recall(bench, tmp_pa
     assert found["collapsed"]["recall"] < 0.05
     assert found["noise"]["precision"] < 0.05
     assert found["noise"]["recall"] < 0.05
+
+
+def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(bench, tmp_path):
+    halves = {half: bench.reference("digits").half(half).read(0, 800).pixels.numpy() for half in ("train", "heldout")}
+    metrics = ["frechet_distance", "authenticity", "ct_score"]
+    uses = [{"metric": metric, "features": "pixels/pixels"} for metric in metrics]
+    found = {}
+    for half, pixels in halves.items():
+        np.savez(tmp_path / f"{half}_1.npz", pixels)
+        opened = Checkpoint.open(tmp_path / f"{half}_1.npz", half, 1)
+        spec = bench.spec(opened, "samples", {}, suite(samples=800, metrics=uses))
+        found[half] = scores(bench, evaluate(spec, bench))
+    assert found["train"]["frechet_distance"] < found["heldout"]["frechet_distance"]
+    assert found["train"]["authenticity"] < 0.05 < 0.3 < found["heldout"]["authenticity"]
+    assert found["train"]["ct_score"] < -5 < -3 < found["heldout"]["ct_score"]
 
 
 def test_two_processes_with_one_fingerprint_make_one_evaluation(either_bench, checkpoint):

@@ -1,0 +1,129 @@
+"""What a stranger does: install the wheel into an empty environment, and work from an empty folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FAMILIES = ("autoregressive", "ddpm", "flow", "gan", "vae")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A virtual environment with the built wheel and the example plug-in package, and nothing of this checkout."""
+    folder = tmp_path_factory.mktemp("installed")
+    uv = [sys.executable, "-m", "uv"]
+    constraints = ROOT / "constraints.txt"
+
+    def call(*arguments):
+        done = subprocess.run(list(map(str, arguments)), cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    call(*uv, "build", "--wheel", "--out-dir", folder / "dist", ROOT)
+    call(*uv, "venv", "--python", sys.executable, folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    (wheel,) = (folder / "dist").glob("*.whl")
+    call(*uv, "pip", "install", "--python", python, "-c", constraints, wheel)
+    call(*uv, "pip", "install", "--python", python, "--no-deps", ROOT / "examples" / "plugin-package")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(installed):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("EVALSVC_", "PYTHONPATH"))}
+    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    (installed / "work").mkdir()
+
+    def run(*arguments):
+        done = subprocess.run(
+            [installed / "venv" / "bin" / arguments[0], *map(str, arguments[1:])],
+            cwd=installed / "work",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def demo(run):
+    return run("evalsvc", "demo")
+
+
+@pytest.fixture(scope="module")
+def exported(run, demo, installed):
+    run("evalsvc", "export", "scores.parquet")
+    return pd.read_parquet(installed / "work" / "scores.parquet")
+
+
+def test_the_demo_prints_a_trend_for_each_family_and_a_leaderboard(demo):
+    trends, board = demo.split("ranked by frechet_distance")
+    assert all(family in trends and family in board for family in FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_frechet_distance_falls_surely_at_every_checkpoint(exported, family):
+    rows = exported.query(f"model == '{family}' and label == 'frechet_distance'").sort_values("step")
+    assert len(rows) >= 5
+    values, errors = rows["value"].to_numpy(), rows["stderr"].to_numpy()
+    falls = values[:-1] - values[1:]
+    assert (falls > 2 * (errors[:-1] ** 2 + errors[1:] ** 2) ** 0.5).all(), list(values)
+
+
+def test_the_collapsed_gan_shows_in_recall(exported):
+    rows = exported.query("model == 'gan' and label == 'recall'").set_index("step")["value"]
+    assert rows[500] < 0.5 * rows[rows.index.max()]
+
+
+def test_every_score_of_the_demo_has_an_error_bar(exported):
+    assert len(exported) >= 5 * 5 * 9
+    assert exported[["value", "stderr", "ci_low", "ci_high"]].notna().all().all()
+
+
+def test_the_second_demo_answers_from_the_database(run, demo, installed):
+    shards = {path: path.stat().st_mtime_ns for path in (installed / "work").rglob("*.safetensors")}
+    assert run("evalsvc", "demo") == demo
+    assert shards == {path: path.stat().st_mtime_ns for path in (installed / "work").rglob("*.safetensors")}
+
+
+def test_leaderboard_compare_and_show_work_on_what_the_demo_left(run, demo):
+    boards = json.loads(run("evalsvc", "leaderboard", "--json"))
+    assert {entry["model"] for entry in boards[0]["entries"]} == set(FAMILIES)
+    assert boards[0]["entries"][0]["rank"] == 1
+    compared = json.loads(run("evalsvc", "compare", "gan@500", "gan", "--json"))
+    verdicts = {difference["score"]: difference["verdict"] for difference in compared["differences"]}
+    assert verdicts["frechet_distance"] == verdicts["recall"] == "better"
+    shown = json.loads(run("evalsvc", "show", "flow", "--json"))
+    assert shown["evaluations"][0]["provenance"]["packages"]["evalsvc"]
+
+
+def test_exact_and_bounded_likelihoods_never_share_a_board(run, demo):
+    boards = json.loads(run("evalsvc", "leaderboard", "--metric", "bits_per_dim_heldout", "--json"))
+    groups = [{entry["model"] for entry in board["entries"]} for board in boards]
+    assert {"autoregressive"} in groups
+    assert {"vae", "flow", "ddpm"} in groups
+
+
+def test_the_example_plugin_is_found_checked_and_scored(run, demo, installed):
+    plugins = {plugin["name"]: plugin for plugin in json.loads(run("evalsvc", "plugins", "list", "--json"))}
+    assert plugins["eigendigits"] | {"status": "ok", "distribution": "eigendigits"} == plugins["eigendigits"]
+    run("python", "-m", "eigendigits.fit", "runs")
+    run("evalsvc", "plugins", "check", "eigendigits", "--checkpoint", "runs/pca_8.safetensors")
+    found = json.loads(run("evalsvc", "score", "runs/*.safetensors", "--generator", "eigendigits", "--json"))
+    assert [evaluation["step"] for evaluation in found] == [2, 8, 32]
+    distances = [evaluation["scores"][0]["value"] for evaluation in found]
+    assert distances == sorted(distances, reverse=True)
+
+
+def test_a_suite_and_the_database_work_from_the_wheel(run):
+    assert "name: digits" in run("evalsvc", "suite", "show", "digits@1")
+    run("evalsvc", "db", "upgrade")
