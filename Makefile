@@ -9,7 +9,7 @@ export UV_LINK_MODE  ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test lint format bench constraints clean
+.PHONY: demo test lint pictures format bench constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/evalsvc demo
@@ -22,6 +22,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+pictures: demo
+	$(INSTALL) -e '.[dashboard]'
+	$(BIN)/python docs/pictures.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from evalsvc import leaderboard as ranking
 from evalsvc.cli.console import ARROWS, err, number, out, print_json, table, with_error
@@ -39,25 +40,19 @@ def leaderboard(
         print_json([board_document(board) for board in boards])
         return
     for board in boards:
-        print_board(board)
+        show_table(board_table(board))
 
 
-def print_board(board: Board) -> None:
+def board_table(board: Board) -> Table:
     """One board as a table."""
     headings = {f"{column.title} {ARROWS[column.direction]}".strip(): column for column in board.columns}
-    made = table(
-        f"{board.suite}, ranked by {board.ranked_by.title}",
-        "rank",
-        "model",
-        "step",
-        *headings,
-        right=("rank", "step", *headings),
-    )
+    right = ("rank", "step", *headings)
+    made = table(f"{board.suite}, ranked by {board.ranked_by.title}", "rank", "model", "step", *headings, right=right)
     for entry in board.entries:
         cells = [entry.scores.get((column.label, column.protocol)) for column in headings.values()]
         values = [with_error(cell.value, cell.stderr) if cell else "–" for cell in cells]
         made.add_row(str(entry.rank), escape(entry.model), str(entry.step), *values)
-    show_table(made)
+    return made
 
 
 def show_trends(database: Database, suite: str) -> None:
