@@ -52,16 +52,20 @@ def mind(generated: Num[Array, "n d"], reference: Num[Array, "m d"], directions:
                 squares.append(gaps.square().mean(1))
             potential += _potentials(ranked, gaps).gather(1, order.argsort(1)).sum(0)
     each = 3 * d * torch.cat(squares)
-    variances = [float((3 * d / directions * potential).var()) for potential in potentials]
     noise = float(each.std()) / directions**0.5 if directions > 1 else 0.0
     return score(
         "mind",
         float(each.mean()),
-        stderr(variances[0], (variances[1] + variances[2]) / 2, n) if n >= LEAST else None,
+        _stderr([3 * d / directions * potential for potential in potentials]) if n >= LEAST else None,
         n=n,
         method=METHOD if n >= LEAST else TOO_FEW,
         details={"directions_stderr": noise},
     )
+
+
+def _stderr(potentials: list[Tensor]) -> float:
+    whole, first, second = (float(potential.var()) for potential in potentials)
+    return stderr(whole, (first + second) / 2, len(potentials[0]))
 
 
 def _cut(x: Tensor, n: int, rng: np.random.Generator) -> Tensor:

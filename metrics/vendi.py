@@ -92,7 +92,9 @@ def _spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _effective_number(values: Tensor, q: float) -> float:
-    present = values[values > (_NULL * values[-1] if q == 0 else 0)]
+    # Below q = 1 rounding noise would count: its roots are many.
+    rounding = len(values) * torch.finfo(values.dtype).eps
+    present = values[values > (rounding if q else _NULL) * values[-1]]
     if q == 1:
         return math.exp(-float((present * present.log()).sum()))
     if q == math.inf:
