@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,15 +41,15 @@ class Artifacts:
         target = self.path(key)
         with _named_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".tmp-")
+            temporary = _beside(target)
             try:
-                with os.fdopen(descriptor, "wb") as file:
+                with temporary.open("xb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(temporary).replace(target)
+                temporary.replace(target)
             except BaseException:
-                Path(temporary).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
                 raise
             _sync_folder(target.parent)
         return target
@@ -79,7 +79,7 @@ class Artifacts:
         target = self.path(key)
         with _named_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            writer = MatrixWriter(target.with_name(f".tmp-{os.getpid()}-{target.name}"), rows)
+            writer = MatrixWriter(_beside(target), rows)
             try:
                 yield writer
                 writer.finish()
@@ -125,6 +125,11 @@ def _named_error(target: Path) -> Iterator[None]:
             f"{target} could not be written ({error.strerror}): nothing half-written was left; "
             "make room and run the same command again to go on from here"
         ) from error
+
+
+def _beside(target: Path) -> Path:
+    """A name that nobody else uses, on the same file system, so that a rename puts it in place at once."""
+    return target.with_name(f".tmp-{uuid.uuid4().hex}-{target.name}")
 
 
 def _sync_folder(folder: Path) -> None:
