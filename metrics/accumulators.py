@@ -214,7 +214,7 @@ def _class_of(spec: MetricSpec) -> type[Collected]:
         "spec": spec,
         "update": update,
         "higher_is_better": better.get(*directions) if len(directions) == 1 else None,
-        "__doc__": inspect.getdoc(spec.function),
+        "__doc__": f":func:`metrics.functional.{spec.name}` of rows that come in parts.",
         "__module__": __name__,
     }
     return type(_class_name(spec.name), (Collected,), attributes)

@@ -1,0 +1,72 @@
+"""The error bars of Frechet distances, from equal to clearly different laws: see docs/uncertainty.md."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from metrics import Moments
+from metrics.functional import frechet_distance, frechet_distance_infinity, mind
+from tests.metrics.honesty import assert_honest
+
+LAWS = {
+    "normal": lambda rng, n, d: rng.standard_normal((n, d)),
+    "laplace": lambda rng, n, d: rng.laplace(size=(n, d)) / 2**0.5,
+}
+MOVES = {"equal": (0.0, 1.0), "near": (0.1, 1.0), "wider": (0.1, 1.1), "far": (0.5, 1.2)}
+
+
+@functools.cache
+def mixing(d):
+    return np.random.default_rng(4711).standard_normal((d, d)) / d**0.5
+
+
+def drawn(rng, law, n, d, move="equal"):
+    shift, scale = MOVES[move]
+    return LAWS[law](rng, n, d) @ mixing(d) * scale + shift
+
+
+@functools.cache
+def reference(law, d):
+    return Moments.of(drawn(np.random.default_rng(99), law, 40_000, d))
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("n", "d"), [(600, 12), (120, 12)])
+def test_error_bars_of_fd_are_honest(law, move, n, d):
+    # Over 300 draws a true coverage of 0.95 shows as anything from 0.915 to 0.98.
+    assert_honest(lambda rng: frechet_distance(drawn(rng, law, n, d, move), reference(law, d)), coverage=(0.915, 0.985))
+
+
+@pytest.mark.parametrize("move", ["equal", "far"])
+def test_error_bars_of_fd_are_honest_with_fewer_rows_than_columns(move):
+    assert_honest(
+        lambda rng: frechet_distance(drawn(rng, "normal", 24, 32, move), reference("normal", 32)),
+        ratio=(0.85, 1.25),
+        coverage=(0.91, 0.99),
+    )
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("law", LAWS)
+def test_error_bars_of_fd_infinity_cover_the_population_value(law, move):
+    n, d = 800, 8
+    shift, scale = MOVES[move]
+    covariance = scale**2 * mixing(d).T @ mixing(d)
+    truth = frechet_distance(Moments(10**9, np.full(d, shift), covariance), reference(law, d)).value
+    assert_honest(
+        lambda rng: frechet_distance_infinity(drawn(rng, law, n, d, move), reference(law, d)),
+        truth,
+        coverage=(0.915, 0.985),
+    )
+
+
+@pytest.mark.parametrize("move", ["equal", "far"])
+def test_error_bars_of_mind_are_honest_within_a_fifth(move):
+    target = drawn(np.random.default_rng(99), "normal", 300, 4)
+    assert_honest(
+        lambda rng: mind(drawn(rng, "normal", 300, 4, move), target, directions=16),
+        ratio=(0.8, 1.2),
+        coverage=(0.85, 0.99),
+    )
