@@ -157,7 +157,7 @@ def _exp(name: str, nats: float) -> float:
     return math.exp(nats)
 
 
-def _discrete(name: str, nll: Array, units: Array | float, label: str) -> tuple[Vector, Vector]:
+def _discrete(name: str, nll: Array, units: Array | float | int, label: str) -> tuple[Vector, Vector]:
     """Columns of a probability mass, whose negative logarithm is never below zero."""
     nats, counts = _columns(name, nll, units, label)
     if nats.min() < 0:
@@ -167,7 +167,7 @@ def _discrete(name: str, nll: Array, units: Array | float, label: str) -> tuple[
     return nats, counts
 
 
-def _columns(name: str, nll: Array, units: Array | float, label: str) -> tuple[Vector, Vector]:
+def _columns(name: str, nll: Array, units: Array | float | int, label: str) -> tuple[Vector, Vector]:
     """Both inputs as checked float64 vectors of one length; a single count stands for every document."""
     nats = as_vector(nll, f"{name}: nll").cpu().numpy()
     column = np.full(len(nats), units) if isinstance(units, int | float) else units

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64, Real
 from scipy.special import rel_entr
 from torch import Tensor
 
@@ -24,7 +24,7 @@ METHOD = "none: the spread over clusterings (seed_sd) is known, the one over sam
 
 
 @metric(Quantity("mauve", Direction.HIGHER, unit="area", low=0.0, high=1.0), version=1)
-def mauve(generated: Float[Array, "n d"], reference: Float[Array, "m d"], seeds: int = 5) -> Score:
+def mauve(generated: Real[Array, "n d"], reference: Real[Array, "m _d"], seeds: int = 5) -> Score:
     """MAUVE (Pillutla et al., 2021), mean over ``seeds`` clusterings, in [0, 1]. Higher is closer; 1 is equal.
 
     Rows are embeddings, one a text (in the paper the last token's hidden state of GPT-2 large). Both sets, scaled to
@@ -40,7 +40,7 @@ def mauve(generated: Float[Array, "n d"], reference: Float[Array, "m d"], seeds:
 
 
 @metric(Quantity("mauve_star", Direction.HIGHER, unit="area", low=0.0, high=1.0), version=1)
-def mauve_star(generated: Float[Array, "n d"], reference: Float[Array, "m d"], seeds: int = 5) -> Score:
+def mauve_star(generated: Real[Array, "n d"], reference: Real[Array, "m _d"], seeds: int = 5) -> Score:
     """MAUVE* (Pillutla et al., 2023): :func:`mauve` with 1/2 added to each bin of both histograms.
 
     The added half (Krichevsky and Trofimov) lowers the bias of small samples. Range, direction and errors as there.
@@ -82,7 +82,7 @@ def _score(name: str, generated: Array, reference: Array, seeds: int, pseudocoun
         p, q = (_histogram(side, bins, pseudocount) for side in torch.split(labels, [n, m]))
         areas.append(frontier_area(p, q))
     spread = {"seed_sd": float(np.std(areas, ddof=1))} if seeds > 1 else {}
-    details = {"bins": bins, "components": points.shape[1], "seeds": seeds, **spread}
+    details = {"bins": float(bins), "components": float(points.shape[1]), **spread}
     return score(name, float(np.mean(areas)), None, n=n, method=METHOD, details=details)
 
 

@@ -32,7 +32,14 @@ SERIES = 12
 
 GZIP_GROUPS = 10
 
-CORRECTED = "jackknife over documents less effects shared between documents"
+FEW = 100
+"""Below this many documents the correction for shared effects takes too much and is left out."""
+
+
+def _method(documents: int) -> str:
+    if documents < FEW:
+        return f"jackknife over documents; under {FEW} documents up to 1.5 times too large"
+    return "jackknife over documents less effects shared between documents"
 
 
 def _each_order(name: str, direction: Direction, unit: str) -> list[Quantity]:
@@ -63,7 +70,7 @@ def distinct_n(texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.spli
     only_here = occurrences.document[occurrences.starts[occurrences.documents_per_gram == 1]]
     left_out = (distinct - np.bincount(only_here, minlength=len(corpus))) / (total - totals)
     stderr = _jackknife(left_out, _shared_variance(occurrences, len(corpus)) / total**2)
-    return score(name, distinct / total, stderr, n=len(corpus), method=CORRECTED)
+    return score(name, distinct / total, stderr, n=len(corpus), method=_method(len(corpus)))
 
 
 @metric(*_each_order("repetition", Direction.LOWER, "share of n-grams"), version=1)
@@ -131,7 +138,7 @@ def self_bleu(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split
     left_out = (scores.sum() - scores - np.bincount(supplier, drop, minlength=size)) / (size - 1)
     _, either_way = np.unique(np.minimum(supplier, user) * size + np.maximum(supplier, user), return_inverse=True)
     shared_variance = float((np.bincount(either_way, drop) ** 2).sum()) / (size - 1) ** 2
-    return score(name, value, _jackknife(left_out, shared_variance), n=size, method=CORRECTED)
+    return score(name, value, _jackknife(left_out, shared_variance), n=size, method=_method(size))
 
 
 @metric(Quantity("compression_ratio", Direction.LOWER, "bytes per gzip byte", low=0.0), version=1)
@@ -182,7 +189,7 @@ def _jackknife(left_out: Vector, shared_variance: float) -> float:
     """Standard error from the values without each document; the correction never takes more than half of it."""
     n = len(left_out)
     variance = (1 - 1 / n) * float(((left_out - left_out.mean()) ** 2).sum())
-    return math.sqrt(min(max(variance - shared_variance, variance / 4), variance))
+    return math.sqrt(min(max(variance - (shared_variance if n >= FEW else 0.0), variance / 4), variance))
 
 
 def _shared_variance(occurrences: Occurrences, documents: int) -> float:

@@ -96,7 +96,6 @@ def test_the_score_is_named_after_its_order():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_jackknife_of_distinct_words_leaves_out_each_document(seed):
-    """Words that occur in one document or in all of many leave nothing for the correction to take."""
     rng = np.random.default_rng(seed)
     texts = [
         " ".join(["the"] * rng.integers(1, 9) + [f"w{i}.{j}" for j in range(rng.integers(1, 9))]) for i in range(40)
@@ -107,12 +106,12 @@ def test_the_jackknife_of_distinct_words_leaves_out_each_document(seed):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_the_jackknife_of_self_bleu_lies_below_leaving_out_and_above_half_of_it(seed):
+def test_the_jackknife_of_self_bleu_leaves_out_each_document(seed):
     rng = np.random.default_rng(seed)
     texts = [" ".join(map(str, rng.integers(60, size=9))) for _ in range(20)]  # equal lengths: brevity stays out
     left_out = np.array([np.mean(nltk_self_bleu(texts[:i] + texts[i + 1 :], 2)) for i in range(20)])
     plain = np.sqrt(19 / 20 * ((left_out - left_out.mean()) ** 2).sum())
-    assert plain / 2 - 1e-12 <= self_bleu(texts, 2).stderr <= plain + 1e-12
+    assert self_bleu(texts, 2).stderr == pytest.approx(plain, rel=1e-9)
 
 
 def test_compression_ratio_is_one_gzip_of_the_joined_texts():
@@ -162,5 +161,5 @@ def test_self_bleu_needs_company():
 
 
 def test_a_document_that_is_no_text_is_named():
-    with pytest.raises((MetricError, TypeError), match="text 1|not a string|list"):
+    with pytest.raises((MetricError, TypeError), match="text 1|texts"):
         distinct_n(["a b", 7], 1)
