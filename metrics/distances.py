@@ -22,7 +22,8 @@ from metrics.score import MetricError
 
 _UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 _SMALLEST = {torch.float32: 2.0**-126, torch.float64: 2.0**-1022}
-_GATHERED = 2**22
+_GATHERED = 2**18
+_CACHED_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,14 @@ class Points:
     def __len__(self) -> int:
         return len(self.raw)
 
-    def rows(self, at: slice | Int64[Tensor, " m"]) -> Float[Tensor, "m d"]:
-        """Some rows, centred and scaled, in the type that products are taken in."""
+    def rows(self, at: slice, factor: float = 1.0, out: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "m d"]:
+        """Some rows, centred and scaled, times ``factor``, in the type that products are taken in."""
         wide = torch.promote_types(self.centre.dtype, self.low.dtype)
-        return (self.raw[at].to(wide) * self.scale - self.centre * self.scale).to(self.low.dtype)
+        unit = self.scale * factor
+        shift = self.centre.to(wide) * -unit
+        if wide == self.low.dtype == self.raw.dtype:
+            return torch.add(shift, self.raw[at], alpha=unit, out=out)
+        return torch.add(shift, self.raw[at], alpha=unit).to(self.low.dtype)
 
     def take(self, at: Int64[Tensor, " m"]) -> Points:
         """Some of the points, as a set of their own."""
@@ -66,10 +71,11 @@ def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype = torch.float32
     anchor = sets[0][0].to(kind)
     # Averaging differences from a point of the set keeps the centre of constant features exact.
     total = sum(
-        ((block - anchor.double()).sum(0) for x in sets for block in blocks(x)), torch.zeros_like(anchor).double()
+        ((block - anchor.double()).sum(0) for x in sets for block in blocks(x, _CACHED_ROWS)),
+        torch.zeros_like(anchor).double(),
     )
     centre = (anchor.double() + total / sum(len(x) for x in sets)).to(kind)
-    norms = [torch.cat([(block - centre).square().sum(1) for block in blocks(x)]) for x in sets]
+    norms = [torch.cat([(block - centre).square().sum(1) for block in blocks(x, _CACHED_ROWS)]) for x in sets]
     longest = max(float(norm.max()) for norm in norms)
     if not longest < 1e300:
         raise MetricError("the features are too large to square in float64; divide them by a common factor")
@@ -114,31 +120,35 @@ def _flatnonzero(mask: Tensor) -> Int64[Tensor, " p"]:
 
 def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
     """All pairs of rows in blocks that share one buffer; with ``symmetric`` the diagonal blocks, then those above."""
-    side = block_side(x.raw.device)
+    side, width = block_side(x.raw.device), x.raw.shape[1]
     row_slices, column_slices = _slices(len(x), side), _slices(len(y), side)
-    buffer = torch.empty(min(side, len(x)) * min(side, len(y)), dtype=x.low.dtype, device=x.raw.device)
+    a, b = min(side, len(x)), min(side, len(y))
+    products, rows, columns = (x.low.new_empty(shape) for shape in (a * b, (a, width), (b, width)))
+
+    def block(left: Tensor, at: slice, other: slice) -> Block:
+        shape = len(left), other.stop - other.start
+        lower = products[: shape[0] * shape[1]].view(shape)
+        with _full_precision():
+            torch.mm(left, y.rows(other, -2.0, columns[: shape[1]]).T, out=lower)
+        lower += y.low[other]
+        lower += x.low[at, None]
+        return Block(at, other, lower)
+
+    def left_of(at: slice) -> Tensor:
+        return x.rows(at, out=rows[: at.stop - at.start])
+
     if symmetric:
         for at in row_slices:
-            yield _block(x, at, x.rows(at), y, at, buffer)
+            yield block(left_of(at), at, at)
     for number, at in enumerate(row_slices):
-        left = x.rows(at)
-        for columns in column_slices[number + 1 :] if symmetric else column_slices:
-            yield _block(x, at, left, y, columns, buffer)
+        left = left_of(at)
+        for other in column_slices[number + 1 :] if symmetric else column_slices:
+            yield block(left, at, other)
 
 
 def block_side(device: torch.device) -> int:
     """Rows and columns of a block: large enough for the product's full rate, small enough to stay near the caches."""
     return 8192 if device.type == "cuda" else 2048
-
-
-def _block(x: Points, at: slice, left: Tensor, y: Points, columns: slice, buffer: Tensor) -> Block:
-    shape = (at.stop - at.start, columns.stop - columns.start)
-    lower = buffer[: shape[0] * shape[1]].view(shape)
-    with _full_precision():
-        torch.mm(left, y.rows(columns).mul_(-2).T, out=lower)
-    lower += y.low[columns]
-    lower += x.low[at, None]
-    return Block(at, columns, lower)
 
 
 def _slices(n: int, side: int) -> list[slice]:

@@ -102,16 +102,19 @@ class Shortlist:
         """Enter single pairs, each to the list of its row."""
         if not len(row):
             return
-        touched, slot = torch.unique(row, return_inverse=True)
         size = self.keys.shape[1]
-        slot = torch.cat([torch.arange(len(touched), device=row.device).repeat_interleave(size), slot])
+        met = torch.bincount(row, minlength=len(self.keys))
+        touched = met.nonzero().squeeze(1)
+        counts = met[touched] + size
+        slot = torch.cat(
+            [torch.arange(len(touched), device=row.device).repeat_interleave(size), (met > 0).cumsum(0)[row] - 1]
+        )
         key = torch.cat([self.keys[touched].flatten(), key.clamp(min=0)])
         index = torch.cat([self.indices[touched].flatten(), index])
-        order = key.argsort(stable=True)
-        order = order[slot[order].argsort(stable=True)]
-        counts = torch.bincount(slot)
-        first = counts.cumsum(0) - counts
-        kept = order[first[:, None] + torch.arange(size, device=row.device)]
+        # Keys are not negative, so their bits sort as they do, and integers are sorted twenty times faster.
+        order = key.view(torch.int32 if key.dtype == torch.float32 else torch.int64).argsort(stable=True)
+        order = order[slot[order].int().argsort(stable=True)]
+        kept = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(size, device=row.device)]
         self.keys[touched], self.indices[touched] = key[kept], index[kept]
 
     def _begin(self, rows: slice, columns: slice, lower: Tensor) -> None:
