@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import browse, manage, score
+from evalsvc.cli import browse, manage, score, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -29,6 +29,7 @@ app.add_typer(manage.reference, name="reference")
 app.add_typer(manage.suite, name="suite")
 app.add_typer(manage.plugins, name="plugins")
 app.add_typer(manage.db, name="db")
+app.add_typer(weights.app, name="weights")
 
 
 def run() -> None:

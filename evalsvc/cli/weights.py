@@ -1,0 +1,64 @@
+"""``evalsvc weights``: the published files that extractors need."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.console import show as show_table
+from evalsvc.errors import InputError
+
+app = typer.Typer(help="Published weights of extractors.", no_args_is_help=True)
+Names = Annotated[list[str] | None, typer.Argument(help="Names from 'evalsvc weights list'; all by default.")]
+
+
+@app.command("list")
+def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+    """Every file: who uses it, whether it is here, its digest."""
+    from evalsvc import weights
+
+    rows = [
+        {
+            "name": file.name,
+            "used by": file.used_by,
+            "status": str(weights.status(file)),
+            "file": file.file_names[0],
+            "sha256": file.sha256,
+            "path": str(weights.find(file) or ""),
+        }
+        for file in weights.WEIGHTS.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    made = table(f"weights in {weights.weights_folder()}", *list(rows[0])[:4], "sha256")
+    for row in rows:
+        made.add_row(*(escape(row[key]) for key in list(row)[:4]), row["sha256"][:16])
+    show_table(made)
+
+
+@app.command("fetch")
+def weights_fetch(names: Names = None) -> None:
+    """Download what is not here yet, check it, and print where it is."""
+    from evalsvc import weights
+
+    for file in [weights.get(name) for name in names or weights.WEIGHTS]:
+        out.print(str(weights.locate(file)), markup=False, soft_wrap=True)
+
+
+@app.command("verify")
+def weights_verify(names: Names = None) -> None:
+    """Read the files that are here and compare their digests; a damaged one, or a named one that is absent, exits 2."""
+    from evalsvc import weights
+
+    bad = []
+    for file in [weights.get(name) for name in names or weights.WEIGHTS]:
+        found = weights.status(file)
+        err.print(f"{file.name}: {found}", markup=False)
+        if found is weights.Status.DAMAGED or (names and found is weights.Status.ABSENT):
+            bad.append(f"{file.name} ({found})")
+    if bad:
+        raise InputError(f"weights are not as published: {', '.join(bad)}; see 'evalsvc weights list'")

@@ -1,0 +1,145 @@
+"""From uint8 images to what a published network was shown: resizes as their own projects compute them.
+
+A resize is separable, so it is two small matrices: ``rows @ image @ columns.T``. Every function takes (n, 3, h, w)
+uint8 and gives float32 on the same device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+Kernel = Literal["tf1", "bicubic"]
+BLOCK = 32
+"""Rows of a resize matrix that are multiplied at once."""
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Means and standard deviations of the channels."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A protocol: how it reads in an extractor's info, and the function itself."""
+
+    description: str
+    apply: Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 s s"]]
+
+
+def tf1_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """Bilinear as TensorFlow 1 had it: pixel i looks at ``i * in / out``, neither centred nor antialiased; 0..255."""
+    return _resize("tf1", x, side, side)
+
+
+def bicubic_resize(
+    x: UInt8[Tensor, "n c h w"], height: int, width: int, *, eight_bit: bool = False
+) -> Float[Tensor, "n c height width"]:
+    """Antialiased bicubic (a = -1/2) as Pillow computes it.
+
+    On float images nothing is clipped or rounded, so that values may leave 0..255 by overshoot; with ``eight_bit`` each
+    axis ends in whole levels of 0..255.
+    """
+    return _resize("bicubic", x, height, width, eight_bit=eight_bit)
+
+
+def normalise(
+    x: Float[Tensor, "n 3 h w"], statistics: tuple[tuple[float, ...], tuple[float, ...]]
+) -> Float[Tensor, "n 3 h w"]:
+    """``(x / 255 - mean) / std`` a channel, of levels 0..255."""
+    mean, std = statistics
+    return (x - 255 * x.new_tensor(mean).view(3, 1, 1)) / (255 * x.new_tensor(std).view(3, 1, 1))
+
+
+# --- the four ways to Inception ---
+
+
+def _tf1(x: Tensor) -> Tensor:
+    return (tf1_resize(x, 299) - 128) / 128
+
+
+def _pytorch_fid(x: Tensor) -> Tensor:
+    return 2 * F.interpolate(x.float() / 255, (299, 299), mode="bilinear", align_corners=False) - 1
+
+
+def _clean(x: Tensor) -> Tensor:
+    return (bicubic_resize(x, 299, 299).clamp(0, 255) - 128) / 128
+
+
+def _torchmetrics(x: Tensor) -> Tensor:
+    resized = F.interpolate(x.float(), (299, 299), mode="bilinear", align_corners=False, antialias=True)
+    return (resized - 128) / 128
+
+
+INCEPTION: Mapping[str, Preprocessing] = {
+    "tf1": Preprocessing("TF1 bilinear to 299 without half-pixel centres, (x - 128) / 128", _tf1),
+    "pytorch-fid": Preprocessing("bilinear to 299, half-pixel, no antialias, 2 x / 255 - 1", _pytorch_fid),
+    "clean": Preprocessing("Pillow bicubic antialiased to 299 in float, clipped, (x - 128) / 128", _clean),
+    "torchmetrics": Preprocessing("bilinear antialiased to 299, (x - 128) / 128", _torchmetrics),
+}
+
+
+# --- matrices ---
+
+
+def _resize(kernel: Kernel, x: Tensor, height: int, width: int, *, eight_bit: bool = False) -> Tensor:
+    x = x.float()
+    if x.shape[-1] != width:
+        x = torch.cat([x[..., band] @ m.T for band, m in _bands(kernel, x.shape[-1], width, x.device)], -1)
+        x = _whole_levels(x) if eight_bit else x
+    if x.shape[-2] != height:
+        x = torch.cat([m @ x[..., band, :] for band, m in _bands(kernel, x.shape[-2], height, x.device)], -2)
+        x = _whole_levels(x) if eight_bit else x
+    return x
+
+
+def _whole_levels(x: Tensor) -> Tensor:
+    return x.add_(0.5).floor_().clamp_(0, 255)
+
+
+@lru_cache(maxsize=64)
+def _bands(kernel: Kernel, size: int, side: int, device: torch.device) -> list[tuple[slice, Tensor]]:
+    """The matrix in blocks of rows, each cut to the columns it uses: a resize only looks around."""
+    matrix = _MATRICES[kernel](size, side)
+    bands = []
+    for block in torch.split(matrix, BLOCK):
+        used = block.any(0).nonzero()
+        band = slice(int(used[0]), int(used[-1]) + 1)
+        bands.append((band, block[:, band].contiguous().to(device)))
+    return bands
+
+
+def _tf1_matrix(size: int, side: int) -> Tensor:
+    # TensorFlow multiplies in float32; a double would fall on the other side of some integers.
+    position = torch.arange(side, dtype=torch.float32) * torch.tensor(size / side, dtype=torch.float32)
+    lower = position.long().clamp_max(size - 1)
+    matrix, rows = torch.zeros(side, size), torch.arange(side)
+    matrix[rows, lower] += 1 - (position - lower)
+    matrix[rows, (lower + 1).clamp_max(size - 1)] += position - lower
+    return matrix
+
+
+def _bicubic_matrix(size: int, side: int) -> Tensor:
+    """Weights of Keys' cubic, widened by the scale where it shrinks, cut at the border and normalised, in double."""
+    scale = size / side
+    widening = max(scale, 1.0)
+    support = 2 * widening
+    matrix = torch.zeros(side, size, dtype=torch.float64)
+    for row in range(side):
+        centre = (row + 0.5) * scale
+        first, last = max(0, math.floor(centre - support + 0.5)), min(size, math.floor(centre + support + 0.5))
+        distance = ((torch.arange(first, last, dtype=torch.float64) - centre + 0.5) / widening).abs()
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = -0.5 * (((distance - 5) * distance + 8) * distance - 4)
+        weights = torch.where(distance < 1, near, far * (distance < 2))
+        matrix[row, first:last] = weights / weights.sum()
+    return matrix.float()
+
+
+_MATRICES: Mapping[Kernel, Callable[[int, int], Tensor]] = {"tf1": _tf1_matrix, "bicubic": _bicubic_matrix}
