@@ -17,12 +17,12 @@ from evalsvc.demo.digits import LEVELS, signed
 M = TypeVar("M", bound=nn.Module)
 
 
-def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.SiLU) -> nn.Sequential:
-    """Linear layers from size to size with activations between them."""
+def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.SiLU, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers from size to size, with activation and dropout between them."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), activation()]
-    return nn.Sequential(*layers[:-1])
+        layers += [nn.Linear(inputs, outputs), activation(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers[: -2 if dropout else -1])
 
 
 def loaded(model: M, checkpoint: Checkpoint, device: torch.device) -> M:

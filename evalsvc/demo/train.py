@@ -17,9 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evalsvc.demo import WEIGHTS
-from evalsvc.demo.digits import DigitSet, halves, levels_of, signed
+from evalsvc.demo.autoregressive import NADE
+from evalsvc.demo.ddpm import STEPS as NOISE_STEPS
+from evalsvc.demo.ddpm import DDPMModel
+from evalsvc.demo.digits import PIXELS, DigitSet, halves, levels_of, signed
+from evalsvc.demo.flow import FlowModel
 from evalsvc.demo.gan import LATENT as GAN_LATENT
 from evalsvc.demo.gan import Discriminator, GeneratorNet
+from evalsvc.demo.networks import log_prob_of_levels
 from evalsvc.demo.vae import LATENT as VAE_LATENT
 from evalsvc.demo.vae import VAEModel
 from evalsvc.extractors.digits_cnn import Classifier
@@ -30,6 +35,9 @@ CLASSIFIER_STEPS = 600
 STEPS: dict[str, tuple[int, ...]] = {
     "gan": (0, 250, 500, 1000, 2000, 4000),
     "vae": (0, 100, 250, 500, 1000, 3000),
+    "flow": (0, 500, 1000, 2000, 3000, 4000),
+    "ddpm": (0, 100, 500, 1000, 2000, 4000),
+    "autoregressive": (0, 100, 250, 500, 1000, 2000),
 }
 
 
@@ -146,7 +154,67 @@ def vae(data: DigitSet) -> Iterator[nn.Module]:
         average.update()
 
 
-RECIPES: dict[str, Callable[[DigitSet], Iterator[nn.Module]]] = {"classifier": classifier, "gan": gan, "vae": vae}
+def flow(data: DigitSet) -> Iterator[nn.Module]:
+    """Density of digits that are dequantised afresh each time."""
+    levels = _levels(data)
+    model = FlowModel()
+    model.marginals.count(levels)
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-4, weight_decay=0.05, fused=True)
+    # At a steady rate most is learned within the first hundreds of steps; a rising one spreads it over all of them.
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, total_iters=STEPS["flow"][-1])
+    while True:
+        yield average.model
+        descend(optimizer, model.nats(_batch(levels), torch.rand(BATCH, PIXELS)).mean())
+        schedule.step()
+        average.update()
+
+
+def ddpm(data: DigitSet) -> Iterator[nn.Module]:
+    """Squared error at every step of the noise alike, and the width of the last step's law by its likelihood."""
+    batch, rate = 128, 3e-3
+    rows = _levels(data)
+    model = DDPMModel()
+    model.measure(rows)
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, STEPS["ddpm"][-1] + 1, pct_start=0.05)
+    while True:
+        yield average.model
+        levels = _batch(rows, batch)
+        t = ((torch.arange(batch) + torch.rand(batch)) * NOISE_STEPS / batch).long() + 1
+        alpha, sigma = model.schedule(t)
+        x = signed(levels)
+        standard, guess, error = model.linear(alpha * x + sigma * torch.randn_like(x), t)
+        correction = model(standard, t)
+        last = t == 1
+        clean = (guess + error * correction)[last].detach()
+        width = -log_prob_of_levels(levels[last], clean, model.log_scale).mean()
+        descend(optimizer, (correction - (x - guess) / error).square().mean() + width)
+        schedule.step()
+        average.update()
+
+
+def autoregressive(data: DigitSet) -> Iterator[nn.Module]:
+    """Exact likelihood."""
+    model = NADE()
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=0.1, fused=True)
+    levels = _levels(data)
+    while True:
+        yield average.model
+        descend(optimizer, model.nats(_batch(levels)).mean())
+        average.update()
+
+
+RECIPES: dict[str, Callable[[DigitSet], Iterator[nn.Module]]] = {
+    "classifier": classifier,
+    "gan": gan,
+    "vae": vae,
+    "flow": flow,
+    "ddpm": ddpm,
+    "autoregressive": autoregressive,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
