@@ -14,11 +14,13 @@ import numpy as np
 from evalsvc import contracts
 from evalsvc.digests import digest_json
 from evalsvc.plugins import Likelihood
+from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import extract_reference, read_reference
 from evalsvc.samples import SampleRequest, Texts
 from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
 from evalsvc.suites import Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
+from metrics.moments import Moments
 from metrics.neighbours import nearest_neighbours
 from metrics.score import Score
 
@@ -170,9 +172,12 @@ def _extract_references(spec: EvaluationSpec, bench: Workbench) -> None:
         extract_reference(bench.artifacts, samples, digest, extractors, bench.batch_size, advance)
 
 
-def _reference_array(spec: EvaluationSpec, bench: Workbench, features: str, half: Half) -> np.ndarray:
+def _reference_array(spec: EvaluationSpec, bench: Workbench, features: str, half: Half) -> np.ndarray | Moments:
     label, _, output = features.partition("/")
     info = bench.extractor(spec.suite.extractors[label]).info
+    samples = _reference(spec, bench).half(half)
+    if isinstance(samples, StatisticsFile):
+        return samples.moments(info, output)
     return read_reference(bench.artifacts, spec.reference[half], info, output)
 
 
@@ -216,6 +221,7 @@ def _keep(spec: EvaluationSpec, bench: Workbench, generated: Mapping[str, np.nda
     if spec.suite.neighbours and spec.reference:
         files["neighbours"] = f"{folder}/neighbours.safetensors"
         train = _reference_array(spec, bench, spec.suite.neighbours, "train")
+        assert isinstance(train, np.ndarray)
         found = nearest_neighbours(generated[spec.suite.neighbours], train, NEIGHBOURS)
         bench.artifacts.write_arrays(files["neighbours"], {"distances": found.distances, "indices": found.indices})
     return files

@@ -15,6 +15,7 @@ from evalsvc.artifacts import Artifacts
 from evalsvc.digests import stamp_path
 from evalsvc.errors import InputError
 from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins, Reference, SampleSet
+from evalsvc.reference_statistics import StatisticsFile, open_statistics
 from evalsvc.sample_sets import open_samples
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Reference as Row
@@ -94,8 +95,12 @@ def extract_reference(
 ) -> None:
     """Make sure that all arrays of these extractors over a half are on disk, in one pass over the samples.
 
-    A file lock makes a second process wait for the first and then find the arrays there.
+    A file lock makes a second process wait for the first and then find the arrays there. Published statistics have
+    nothing to extract.
     """
+    if isinstance(samples, StatisticsFile):
+        progress(len(samples))
+        return
     lock = artifacts.path(f"reference/{digest}/.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock), ExitStack() as stack:
@@ -129,10 +134,15 @@ def _complete(artifacts: Artifacts, digest: str, info: ExtractorInfo) -> bool:
 
 def _inspect(path: Path) -> SampleSet:
     """Open a sample set and read all of it once, so that a bad file shows now and not in mid-evaluation."""
-    samples = open_samples(path)
-    for start in range(0, len(samples), 256):
+    samples = _open(path)
+    for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), 256):
         samples.read(start, min(start + 256, len(samples)))
     return samples
+
+
+def _open(path: Path) -> SampleSet:
+    statistics = open_statistics(path)
+    return open_samples(path) if statistics is None else statistics
 
 
 def _open_row(row: Row) -> OpenReference:
@@ -145,7 +155,7 @@ def _open_row(row: Row) -> OpenReference:
     for half, path, digest, stamp in stored:
         if path is None or digest is None:
             continue
-        samples = open_samples(Path(path))
+        samples = _open(Path(path))
         if stamp_path(Path(path)) != stamp and samples.digest() != digest:
             raise InputError(
                 f"reference {row.name!r} has changed: {path} no longer has the content that was added; restore it, or "

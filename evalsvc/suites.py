@@ -21,6 +21,8 @@ from metrics.registry import METRICS, MetricSpec
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 Half = Literal["train", "heldout"]
+GIVEN = "*"
+"""The reference of a suite that fixes how is measured and leaves open against what."""
 FEATURES = {"generated", "x", "logits"}
 SUPPLIED = FEATURES | {"reference", "train", "heldout", "texts", "nll", "dims"}
 """Inputs of metrics that the pipeline has."""
@@ -94,6 +96,18 @@ class Suite(_Strict):
     def id(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
+
+    def on(self, reference: str) -> Suite:
+        """This suite on a reference, where it leaves that open: ``fid50k@1`` becomes ``fid50k-NAME@1``."""
+        if self.reference == GIVEN and not reference:
+            raise InputError(f"suite {self.id} leaves its reference open: name one ('evalsvc reference list')")
+        if self.reference != GIVEN and reference not in ("", self.reference):
+            raise InputError(f"suite {self.id} has a reference of its own ({self.reference}), not {reference!r}")
+        if self.reference != GIVEN:
+            return self
+        return Suite.model_validate(
+            self.model_dump() | {"name": f"{self.name}-{reference.lower()}", "reference": reference}
+        )
 
     @cached_property
     def digest(self) -> str:

@@ -13,6 +13,7 @@ from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json
 from evalsvc.errors import EvalsvcError, InputError
 from evalsvc.plugins import Extractor, Generator, Likelihood, PluginKind, Plugins
+from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, open_reference
 from evalsvc.settings import Settings
 from evalsvc.spec import EvaluationSpec
@@ -105,6 +106,9 @@ class Workbench:
             if "heldout" in reference.halves and any(use.has_control for use in suite.metrics):
                 wanted.add("heldout")
             halves = {half: len(reference.half(half)) for half in sorted(wanted)}
+            for half in halves:
+                if isinstance(statistics := reference.half(half), StatisticsFile):
+                    statistics.check(suite, half, extractors)
         return EvaluationSpec(
             model=checkpoint.model,
             step=checkpoint.step,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import browse, manage, score, weights
+from evalsvc.cli import browse, manage, score, statistics, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -25,6 +25,7 @@ app.command()(browse.show)
 app.command()(browse.models)
 app.command()(browse.checkpoints)
 app.command()(browse.export)
+manage.reference.command("statistics")(statistics.convert)
 app.add_typer(manage.reference, name="reference")
 app.add_typer(manage.suite, name="suite")
 app.add_typer(manage.plugins, name="plugins")

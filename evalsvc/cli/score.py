@@ -31,6 +31,7 @@ def score(
     checkpoints: Annotated[list[str], typer.Argument(help="Checkpoint files or folders; globs in quotes work too.")],
     generator: Annotated[str, typer.Option(help="Generator plug-in that loads them ('evalsvc plugins list').")],
     suite: Annotated[str, typer.Option(help="Suite name, name@version, or a .yaml file.")] = "digits",
+    reference: Annotated[str, typer.Option(help="Reference, for a suite that leaves it open (fid50k, ...).")] = "",
     model: Annotated[str, typer.Option(help="Model name; by default the name of the checkpoint's folder.")] = "",
     step: Annotated[int | None, typer.Option(help="Training step; by default the number in the file name.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value; JSON values work.")] = None,
@@ -49,7 +50,7 @@ def score(
     found = _checkpoints(checkpoints, model, step)
     options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
-    chosen = load_suite(suite, plugins)
+    chosen = load_suite(suite, plugins).on(reference)
     with _progress() as show:
         bench = Workbench(Settings(), plugins, device, batch_size, show.stage)
         specs = [bench.spec(checkpoint, generator, options, chosen, seed) for checkpoint in found]
