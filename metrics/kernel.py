@@ -15,7 +15,7 @@ from torch import Tensor
 from metrics.arrays import Array, as_matrix, same_width
 from metrics.influence import LEAST, TOO_FEW
 from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, MetricError, Score
+from metrics.score import Z95, Direction, MetricError, Score
 
 _TILE = 1024
 _WITNESSES = 2000
@@ -46,10 +46,11 @@ def kernel_distance(
     CMMD is ``kernel="rbf", biased=True, subsets=None`` on L2-normalised CLIP embeddings; its papers print this value
     **times 1000**.
 
-    The standard error speaks of the expected value at this n against this fixed reference. It is the closed form for a
-    U-statistic of degree two, ``(4 V - 2 Z / n) / n``, not less than ``2 Z / n^2``: V the variance of a sample's mean
-    kernel to its own set less that to the reference, Z the variance of a single pair. With subsets, their variance
-    over their number is added. There is none for n < 20.
+    The standard error speaks of the expected value at this n against this fixed reference. Its square is the closed
+    form for a U-statistic of degree two, ``(4 V - 2 Z / n) / n``, not less than ``2 Z / n^2``: V the variance of a
+    sample's mean kernel to its own set less that to the reference, Z the variance of a single pair. With subsets, their
+    variance over their number is added. The variance grows with the distance, so that the interval reaches further up
+    than down. There is none for n < 20.
 
     Inner products of float32 features are float32, everything after them float64.
 
@@ -84,14 +85,15 @@ def kernel_distance(
     else:
         values, spread = _values_in_one_pass(x, y, draws, function, biased)
 
-    within, method, details = _variance(*spread, n), "closed form of the U-statistic", {}
+    value, variance, method, details = float(values.mean()), spread.variance(n), "closed form of the U-statistic", {}
     if draws:
-        within += float(values.var()) / len(draws)
+        variance += float(values.var()) / len(draws)
         method += ", and the variance of subsets over their number"
         details = {"std": float(values.std(correction=0))}
-    stderr = math.sqrt(within) if n >= LEAST else None
-    method = method if n >= LEAST else TOO_FEW
-    return score("kernel_distance", float(values.mean()), stderr, n=n, method=method, details=details)
+    if n < LEAST:
+        return score("kernel_distance", value, None, n=n, method=TOO_FEW, details=details)
+    interval = spread.interval(value, variance, n)
+    return score("kernel_distance", value, math.sqrt(variance), n=n, method=method, interval=interval, details=details)
 
 
 def _polynomial(degree: int, gamma: float, coef: float) -> Kernel:
@@ -192,12 +194,12 @@ def _members(x: Tensor, draws: list[Tensor]) -> Tensor:
 
 def _values_in_one_pass(
     x: Tensor, y: Tensor, draws: list[tuple[Tensor, Tensor]], function: Kernel, biased: bool
-) -> tuple[Tensor, tuple[float, float]]:
-    """The distance of every subset, or of everything where there are none, from one pass over all pairs; V and Z."""
+) -> tuple[Tensor, _Spread]:
+    """The distance of every subset, or of everything where there are none, from one pass over all pairs."""
     of_x, of_y = _members(x, [rows for rows, _ in draws]), _members(y, [rows for _, rows in draws])
     xx, yy = _Within.of(x, function, of_x), _Within.of(y, function, of_y)
     witness, crossed = _across(x, y, function, of_x, of_y)
-    spread = _spread(xx.rows, xx, witness / len(y), len(x))
+    spread = _Spread.of(xx.rows, xx, witness / len(y), len(x))
     if not draws:
         value = xx.mean(biased) + yy.mean(biased) - 2 * witness.mean() / len(y)
         return value.reshape(1), spread
@@ -217,28 +219,44 @@ def _values_one_by_one(
     return torch.stack(values)
 
 
-def _spread_of_some(x: Tensor, y: Tensor, function: Kernel, seed: int) -> tuple[float, float]:
-    """V and Z from some rows of ``x`` against everything."""
+def _spread_of_some(x: Tensor, y: Tensor, function: Kernel, seed: int) -> _Spread:
+    """From some rows of ``x`` against everything."""
     some = x[torch.from_numpy(np.random.RandomState(seed).permutation(len(x))[:_WITNESSES]).to(x.device)]
     among = _Within.of(some, function)
     rows = _across(some, x, function)[0] - among.diagonal
-    return _spread(rows, among, _across(some, y, function)[0] / len(y), len(x))
+    return _Spread.of(rows, among, _across(some, y, function)[0] / len(y), len(x))
 
 
-def _spread(rows: Tensor, among: _Within, witness: Tensor, n: int) -> tuple[float, float]:
+@dataclass(frozen=True)
+class _Spread:
     """Variances of the pair function ``h(x, x') = k(x, x') - w(x) - w(x')``, w the mean kernel to the reference.
 
-    V is that of its mean over ``n`` partners, whose kernel sums are ``rows``; Z that of a single pair ``among`` some.
+    V is that of its mean over all partners, Z that of a single pair; ``eigenvalue`` is typical of the centred kernel.
     """
-    first = float((rows / (n - 1) - witness).var())
-    count = len(witness)
-    pairs, total = count * (count - 1), float(witness.sum())
-    squares = float(witness.square().sum())
-    second_moment = among.squares + 2 * (count - 2) * squares + 2 * total**2 - 4 * float(witness @ among.rows)
-    mean = float(among.rows.sum()) / pairs - 2 * total / count
-    return first, max(second_moment / pairs - mean**2, 0.0)
 
+    V: float
+    Z: float
+    eigenvalue: float
 
-def _variance(first: float, second: float, n: int) -> float:
-    noise = 2 * second / n**2
-    return max(4 * first / n - noise, noise)
+    @classmethod
+    def of(cls, rows: Tensor, among: _Within, witness: Tensor, n: int) -> _Spread:
+        """From sums of the kernel over the ``n - 1`` partners of some rows, and over the pairs among them."""
+        count = len(witness)
+        pairs, total = count * (count - 1), float(witness.sum())
+        squares = float(witness.square().sum())
+        second_moment = among.squares + 2 * (count - 2) * squares + 2 * total**2 - 4 * float(witness @ among.rows)
+        off_diagonal = float(among.rows.sum()) / pairs
+        Z = max(second_moment / pairs - (off_diagonal - 2 * total / count) ** 2, 0.0)
+        trace = float(among.diagonal.mean()) - off_diagonal
+        return cls(float((rows / (n - 1) - witness).var()), Z, Z / trace if trace > 0 else 0.0)
+
+    def variance(self, n: int) -> float:
+        noise = 2 * self.Z / n**2
+        return max(4 * self.V / n - noise, noise)
+
+    def interval(self, value: float, variance: float, n: int) -> tuple[float, float]:
+        """All distances whose own variance, ``variance + slope (distance - value)``, makes the value likely enough."""
+        slope = 4 * self.eigenvalue / n
+        middle = value + Z95**2 * slope / 2
+        half = Z95 * math.sqrt(variance + (Z95 * slope / 2) ** 2)
+        return middle - half, middle + half

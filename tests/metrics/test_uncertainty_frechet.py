@@ -31,10 +31,18 @@ def reference(law, d):
     return Moments.of(drawn(np.random.default_rng(99), law, 40_000, d))
 
 
-@pytest.mark.parametrize("move", MOVES)
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize(("n", "d"), [(600, 12), (120, 12)])
-def test_error_bars_of_fd_are_honest(law, move, n, d):
+@pytest.mark.parametrize(
+    ("law", "move", "n"),
+    [
+        ("normal", "equal", 600),
+        ("normal", "near", 600),
+        ("normal", "far", 600),
+        ("laplace", "equal", 600),
+        ("laplace", "wider", 600),
+        ("normal", "near", 60),
+    ],
+)
+def test_error_bars_of_fd_are_honest(law, move, n, d=12):
     # Over 300 draws a true coverage of 0.95 shows as anything from 0.915 to 0.98.
     assert_honest(lambda rng: frechet_distance(drawn(rng, law, n, d, move), reference(law, d)), coverage=(0.915, 0.985))
 
@@ -48,8 +56,7 @@ def test_error_bars_of_fd_are_honest_with_fewer_rows_than_columns(move):
     )
 
 
-@pytest.mark.parametrize("move", MOVES)
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("law", "move"), [("normal", "equal"), ("laplace", "wider")])
 def test_error_bars_of_fd_infinity_cover_the_population_value(law, move):
     n, d = 800, 8
     shift, scale = MOVES[move]

@@ -15,11 +15,12 @@ def logits(rng, n, classes, sureness, decay):
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 @pytest.mark.parametrize("sureness", [0.0, 1.0, 4.0, 30.0])
-@pytest.mark.parametrize("splits", [1, 4])
-def test_error_bars_of_is_are_honest(sureness, decay, splits):
-    assert_honest(
-        lambda rng: inception_score(logits(rng, 600, 10, sureness, decay), splits=splits), coverage=(0.915, 0.985)
-    )
+def test_error_bars_of_is_are_honest(sureness, decay):
+    assert_honest(lambda rng: inception_score(logits(rng, 600, 10, sureness, decay), splits=1), coverage=(0.915, 0.985))
+
+
+def test_error_bars_of_is_are_honest_over_splits():
+    assert_honest(lambda rng: inception_score(logits(rng, 600, 10, 4.0, 0.5), splits=4), coverage=(0.915, 0.985))
 
 
 def test_error_bars_of_is_are_wide_where_classes_are_rare():
@@ -28,7 +29,7 @@ def test_error_bars_of_is_are_wide_where_classes_are_rare():
     )
 
 
-@pytest.mark.parametrize(("power", "q"), [(0.5, 1.0), (1.5, 1.0), (0.5, 2.0), (1.5, 2.0), (1.5, 0.5), (0.5, np.inf)])
+@pytest.mark.parametrize(("power", "q"), [(0.5, 1.0), (1.5, 2.0), (1.5, 0.5), (0.5, np.inf)])
 def test_error_bars_of_vendi_are_honest(power, q):
     deviations = np.arange(1, 13) ** -power
     assert_honest(lambda rng: vendi_score(rng.standard_normal((400, 12)) * deviations, q), coverage=(0.91, 0.985))
