@@ -31,6 +31,17 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Peers that need torchvision want another torch, so that they live in an environment of their own (6 GB).
+PEERS := .venv-peers
+bench: $(PEERS)/.built
+	$(PEERS)/bin/python benchmarks/run.py $(SCENES)
+
+$(PEERS)/.built: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet -r benchmarks/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
 constraints: $(VENV)/.uv
 	$(BIN)/uv pip compile -q --no-annotate --no-header --all-extras --upgrade pyproject.toml -o constraints.txt
 

@@ -42,7 +42,8 @@ def reference(law, d):
         ("normal", "near", 60),
     ],
 )
-def test_error_bars_of_fd_are_honest(law, move, n, d=12):
+def test_error_bars_of_fd_are_honest(law, move, n):
+    d = 12
     # Over 300 draws a true coverage of 0.95 shows as anything from 0.915 to 0.98.
     assert_honest(lambda rng: frechet_distance(drawn(rng, law, n, d, move), reference(law, d)), coverage=(0.915, 0.985))
 

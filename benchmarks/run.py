@@ -1,0 +1,146 @@
+"""Run ours and the peers side by side and write ``benchmarks/RESULTS.md``.
+
+``python benchmarks/run.py [SCENE ...]``: the named scenes, or all. What other scenes found stays in ``results.json``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from race import Contenders, race
+
+HERE = Path(__file__).parent
+RESULTS, REPORT = HERE / "results.json", HERE / "RESULTS.md"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A race: where its contenders are, what we aim at, and the work of ours in floating point operations."""
+
+    title: str
+    source: str
+    target: str
+    work: tuple[str, float] | None = None
+    note: str = ""
+    rounds: int = 5
+
+    def contenders(self) -> Contenders:
+        module, _, function = self.source.partition(":")
+        factory: Callable[[], Contenders] = getattr(importlib.import_module(module), function or "contenders")
+        return factory()
+
+
+N, D = 8_192, 2_048
+SCENES = {
+    "moments": Scene(
+        "Moments of 8,192 x 2,048 float32",
+        "bench_moments",
+        "0.95 of numpy's speed, 7 times torchmetrics",
+        ("dgemm", N * D**2),
+    ),
+    "frechet": Scene(
+        "Frechet distance from moments, d = 2,048",
+        "bench_frechet:from_moments",
+        "4 times eigvals, 4.5 with the factor kept, 20 times sqrtm",
+        ("dgemm", (1 / 3 + 5 / 3 + 4 / 3) * D**3),
+        rounds=3,
+    ),
+    "frechet-500": Scene(
+        "Frechet distance of 500 rows, d = 2,048",
+        "bench_frechet:few_500",
+        "100 times eigvals",
+        ("dgemm", 2 * 500**2 * D),
+    ),
+    "frechet-2000": Scene(
+        "Frechet distance of 2,000 rows, d = 2,048", "bench_frechet:few_2000", "2.5 times eigvals", rounds=3
+    ),
+    "frechet-equal": Scene("Frechet distance of 500 rows with themselves", "bench_frechet:equal_500", "never below 0"),
+    "kid-2000": Scene(
+        "KID, 100 x 1,000 of 2,000 rows",
+        "bench_kernel:rows_2000",
+        "9 times the fastest peer",
+        ("sgemm", 4 * 2_000**2 * D),
+        rounds=3,
+    ),
+    "kid-5000": Scene(
+        "KID, 100 x 1,000 of 5,000 rows",
+        "bench_kernel:rows_5000",
+        "3.4 times the fastest peer",
+        ("sgemm", 4 * 5_000**2 * D),
+        rounds=3,
+    ),
+    "vendi": Scene("Vendi score of 4,000 x 512", "bench_vendi", "25 times the peer's default"),
+    "manifold": Scene(
+        "Precision, recall, density and coverage of 10,000 x 2,048",
+        "bench_manifold",
+        "2 times torch-fidelity, 5 times prdc",
+        rounds=3,
+    ),
+    "self-bleu": Scene("Self-BLEU-4 of 1,000 texts", "bench_self_bleu", "3.5 times fast-bleu", rounds=3),
+    "self-bleu-20000": Scene("Self-BLEU-4 of 20,000 texts", "bench_self_bleu:large", "under 60 s", rounds=1),
+    "mauve": Scene("MAUVE of 2 x 5,000 x 1,024", "bench_mauve", "1.3 times mauve-text", rounds=3),
+}
+
+
+def run(name: str) -> dict[str, object]:
+    scene = SCENES[name]
+    outcome = race(scene.contenders(), scene.rounds)
+    return {
+        **asdict(outcome),
+        "rounds": scene.rounds,
+        "load": round(os.getloadavg()[0], 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "torch": version("torch"),
+    }
+
+
+def report(found: dict[str, dict]) -> str:
+    lines = [
+        "# Ours and the peers, side by side",
+        "",
+        "Written by `make bench`. Contenders run in turn in one process. Seconds are medians; `times ours` is the median over",
+        "rounds of a contender's seconds over ours. GF/s are of square matrix products in the same rounds.",
+        "",
+    ]
+    for name, scene in SCENES.items():
+        if name not in found:
+            continue
+        outcome = found[name]
+        lines += [f"## {scene.title}", "", "| | seconds | times ours | value |", "|---|---|---|---|"]
+        for contender, lap in outcome["laps"].items():
+            lines.append(f"| {contender} | {lap['seconds']:.4g} | {lap['times_first']:.2f} | {lap['value']:.10g} |")
+        lines += ["", f"Target: {scene.target}."]
+        rates = f"sgemm {outcome['sgemm']:.0f}, dgemm {outcome['dgemm']:.0f} GF/s"
+        if scene.work:
+            kind, work = scene.work
+            reached = work / next(iter(outcome["laps"].values()))["seconds"] / 1e9
+            rates += f"; ours reached {reached:.0f} GF/s, {reached / outcome[kind]:.0%} of {kind}"
+        machine = f"{outcome['machine']}, torch {outcome['torch']}, load {outcome['load']}"
+        lines += [
+            f"{rates}. {machine}, {outcome['rounds']} rounds.",
+            *([scene.note] if scene.note else []),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def main(names: list[str]) -> None:
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in names or list(SCENES):
+        print(name, file=sys.stderr, flush=True)
+        found[name] = run(name)
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        REPORT.write_text(report(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
