@@ -169,7 +169,8 @@ def _refuse_pickle(path: Path) -> None:
     if path.suffix in (".pkl", ".pickle"):
         raise InputError(
             f"{path} is a pickle, which may run code and is never opened: load it where it was written, save its "
-            "arrays with numpy.savez('statistics.npz', mu=..., sigma=...) and run 'evalsvc reference statistics' on that"
+            "arrays with numpy.savez('statistics.npz', mu=..., sigma=...), and give that to 'evalsvc reference "
+            "statistics'"
         )
 
 

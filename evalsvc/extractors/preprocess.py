@@ -49,6 +49,15 @@ def bicubic_resize(
     return _resize("bicubic", x, height, width, eight_bit=eight_bit)
 
 
+def centre_crop_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """The short side to ``side`` by Pillow's bicubic in whole levels, then the centre, as CLIP's own transform does."""
+    height, width = x.shape[-2:]
+    short = min(height, width)
+    height, width = side * height // short, side * width // short
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return bicubic_resize(x, height, width, eight_bit=True)[..., top : top + side, left : left + side]
+
+
 def normalise(
     x: Float[Tensor, "n 3 h w"], statistics: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> Float[Tensor, "n 3 h w"]:

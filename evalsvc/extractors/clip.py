@@ -1,0 +1,75 @@
+"""CLIP image embeddings: for CMMD (ViT-L/14 at 336), and the likeness of an image to its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from evalsvc.errors import InputError
+from evalsvc.extractors.batches import Pieces, pixels_of
+from evalsvc.extractors.preprocess import CLIP, bicubic_resize, centre_crop_resize, normalise
+from evalsvc.extractors.pretrained import open_pretrained
+from evalsvc.plugins import ExtractorInfo
+from evalsvc.samples import Samples
+
+_WAYS = {
+    "cmmd": "bicubic antialiased to {0} x {0} in float, CLIP mean and std",
+    "clip": "Pillow bicubic of the short side to {0}, centre crop, CLIP mean and std",
+}
+
+
+class Clip:
+    """The plug-in ``clip``: output ``embedding``, projected and of length 1.
+
+    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (squeezed to a square, as CMMD publishes it) or
+    ``clip`` (the short side resized, the centre cut out, as CLIP itself publishes it); they are the same for images of
+    the model's own size.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        model: str = "openai/clip-vit-large-patch14-336",
+        preprocess: Literal["cmmd", "clip"] = "cmmd",
+    ) -> None:
+        if preprocess not in _WAYS:
+            raise InputError(f"clip has the preprocessings {', '.join(_WAYS)}, not {preprocess!r}")
+        loaded, digest, folder = open_pretrained("CLIPModel", model, "clip", "clip")
+        self._model, self._folder = loaded.to(device), folder
+        self._device, self._way = device, preprocess
+        self._side = int(loaded.config.vision_config.image_size)
+        way = _WAYS[preprocess].format(self._side)
+        width = int(loaded.config.projection_dim)
+        self.info = ExtractorInfo("clip", "image", {"embedding": width}, digest, f"{preprocess}: {way}, L2, float32")
+        self._pieces = Pieces(32, "clip")
+
+    def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
+        """Embeddings of uint8 images of any one size."""
+        (embedding,) = self._pieces.run(self._embed, pixels_of(samples, "clip").to(self._device))
+        return {"embedding": embedding}
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embeddings of prompts, of length 1; longer ones are cut at the model's limit, as the CLIP score does."""
+        from transformers import CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(self._folder, local_files_only=True)
+        limit = int(self._model.config.text_config.max_position_embeddings)
+        tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        pooled = self._model.text_model(**tokens.to(self._device)).pooler_output
+        return F.normalize(self._model.text_projection(pooled), dim=-1)
+
+    @torch.inference_mode()
+    def _embed(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        if self._way == "cmmd":
+            resized = bicubic_resize(pixels, self._side, self._side)
+        else:
+            resized = centre_crop_resize(pixels, self._side)
+        pooled = self._model.vision_model(pixel_values=normalise(resized, CLIP)).pooler_output
+        return (F.normalize(self._model.visual_projection(pooled), dim=-1),)
