@@ -35,33 +35,34 @@ CLASSIFIER_STEPS = 600
 STEPS: dict[str, tuple[int, ...]] = {
     "gan": (0, 250, 500, 1000, 2000, 4000),
     "vae": (0, 100, 250, 500, 1000, 3000),
-    "flow": (0, 500, 1000, 2000, 3000, 4000),
+    "flow": (0, 500, 1000, 1500, 2000, 4000),
     "ddpm": (0, 100, 500, 1000, 2000, 4000),
     "autoregressive": (0, 100, 250, 500, 1000, 2000),
 }
 
 
-def train(name: str, out: Path, steps: Sequence[int]) -> Iterator[Path]:
-    """Train one model and write its weights after each of the given steps, as they are reached."""
-    threads = torch.get_num_threads()
+def train(name: str, out: Path, steps: Sequence[int]) -> list[Path]:
+    """Train one model and write its weights after each of the given steps; the files written."""
+    threads, written = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             for step, model in enumerate(RECIPES[name](halves()[0])):
                 if step in steps:
-                    yield _save(model, name, step, out)
+                    written.append(_save(model, name, step, out))
                 if step == max(steps):
-                    return
+                    break
     finally:
         torch.set_num_threads(threads)
+    return written
 
 
 def _save(model: nn.Module, name: str, step: int, out: Path) -> Path:
     if name == "classifier":
         path, dtype = out / "digits_cnn.safetensors", torch.float32
     else:
-        # Half precision halves what the wheel carries; loading widens it again, and no pixel can tell.
+        # Half precision halves what the wheel carries; loading widens it again.
         path, dtype = out / name / f"step_{step}.safetensors", torch.float16
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()}
@@ -220,9 +221,12 @@ RECIPES: dict[str, Callable[[DigitSet], Iterator[nn.Module]]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the named models, or all."""
     parser = argparse.ArgumentParser(prog="python -m evalsvc.demo.train", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*RECIPES, []], metavar="name", help=", ".join(RECIPES))
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(RECIPES))
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder to write to (default: %(default)s)")
     options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in RECIPES:
+            parser.error(f"there is no model {name!r}; there are {', '.join(RECIPES)}")
     for name in options.names or RECIPES:
         for path in train(name, options.out, STEPS.get(name, (CLASSIFIER_STEPS,))):
             print(path, file=sys.stderr)  # noqa: T201
