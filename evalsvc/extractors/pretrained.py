@@ -25,8 +25,8 @@ def open_pretrained(kind: str, where: str, who: str, extra: str) -> tuple[Any, s
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "config.json").is_file():
         raise InputError(
-            f"{folder} holds no model for extractor {who!r}: a folder with config.json and *.safetensors is expected, as "
-            "save_pretrained writes it"
+            f"{folder} holds no model for extractor {who!r}: a folder with config.json and *.safetensors is "
+            "expected, as save_pretrained writes it"
         )
     try:
         model = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, use_safetensors=True)
