@@ -1,0 +1,1 @@
+"""Release gates: a policy over scores, judged on intervals. Nothing passes by being absent."""

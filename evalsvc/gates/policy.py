@@ -1,0 +1,209 @@
+"""The gate policy: what ``evalsvc-gate.yaml`` may say. Directions are not among it: the metric registry knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from evalsvc.digests import digest_json
+from evalsvc.errors import InputError
+
+Tier = Literal["critical", "supporting", "advisory"]
+LimitKind = Literal["max", "min", "max_worsening", "max_worsening_rel"]
+# Strict: YAML's 'yes' is no 1.0 and '"40"' no number.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Margin = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+Whole = Annotated[int, Field(strict=True, ge=1)]
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class CheckpointName(_Strict):
+    """A checkpoint by model and step."""
+
+    model: Text
+    step: Annotated[int, Field(strict=True, ge=0)]
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.step}"
+
+
+class AliasName(_Strict):
+    """The checkpoint that an alias points at."""
+
+    alias: Text
+
+    def __str__(self) -> str:
+        return f"alias {self.alias}"
+
+
+class MedianOf(_Strict):
+    """The median, metric by metric, of the model's last checkpoints before the candidate."""
+
+    median_of: Annotated[int, Field(strict=True, ge=1, le=99, alias="median-of")]
+
+    def __str__(self) -> str:
+        return f"median of {self.median_of}"
+
+
+Baseline = AliasName | CheckpointName | MedianOf | Literal["last-passing"]
+
+
+class OnInconclusive(_Strict):
+    """Up to ``more_samples`` times the suite's samples are spent before an open question counts as ``then`` says."""
+
+    more_samples: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    then: Literal["fail", "warn"] = "fail"
+
+
+class Defaults(_Strict):
+    """``confidence`` is two-sided; fewer than ``min_samples`` never pass; ``holm`` counts how much is tested."""
+
+    confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = 0.95
+    min_samples: Whole = 1000
+    correction: Literal["holm", "none"] = "holm"
+
+
+class MetricPolicy(_Strict):
+    """Limits of one score. ``max_worsening_rel: 0.05`` allows 5 % of the baseline's value."""
+
+    max: Number | None = None
+    min: Number | None = None
+    max_worsening: Margin | None = None
+    max_worsening_rel: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
+    tier: Tier = "critical"
+
+    @property
+    def limits(self) -> dict[LimitKind, float]:
+        """The limits that are set, in order."""
+        named: dict[LimitKind, float | None] = {
+            "max": self.max,
+            "min": self.min,
+            "max_worsening": self.max_worsening,
+            "max_worsening_rel": self.max_worsening_rel,
+        }
+        return {kind: value for kind, value in named.items() if value is not None}
+
+
+class Waiver(_Strict):
+    """Somebody's answer for a metric that does not hold its limits, until the end of a day (UTC)."""
+
+    metric: Text
+    reason: Text
+    by: Text
+    expires: date
+
+
+class Policy(_Strict):
+    """What a release must hold."""
+
+    version: Literal[1]
+    suite: Text
+    candidate: CheckpointName | None = None
+    baseline: Baseline | None = None
+    on_missing_baseline: Literal["fail", "absolute-only", "inconclusive"] = "fail"
+    on_inconclusive: OnInconclusive = OnInconclusive()
+    defaults: Defaults = Defaults()
+    metrics: Annotated[dict[Text, MetricPolicy], Field(min_length=1)]
+    waivers: tuple[Waiver, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of all that the policy says."""
+        return digest_json(self.model_dump(mode="json", by_alias=True))
+
+    @property
+    def compares(self) -> bool:
+        """Whether any limit needs a baseline."""
+        return any(kind.startswith("max_worsening") for metric in self.metrics.values() for kind in metric.limits)
+
+    @model_validator(mode="after")
+    def _decides_something(self) -> Policy:
+        if all(metric.tier != "critical" for metric in self.metrics.values()):
+            raise ValueError("no metric is critical, so nothing would have to hold: leave 'tier' out of one")
+        for name, metric in self.metrics.items():
+            if not metric.limits and metric.tier != "advisory":
+                raise ValueError(
+                    f"metrics.{name} sets no limit: give it min, max or max_worsening, or 'tier: advisory'"
+                )
+            if metric.min is not None and metric.max is not None and metric.min > metric.max:
+                raise ValueError(f"metrics.{name}: min {metric.min} lies above max {metric.max}")
+        if self.compares and self.baseline is None:
+            raise ValueError("a max_worsening needs something to compare with: name a 'baseline'")
+        for waiver in self.waivers:
+            if waiver.metric not in self.metrics:
+                raise ValueError(f"a waiver is for {waiver.metric!r}, which the policy does not gate")
+        return self
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy file.
+
+    Raises:
+        InputError: one sentence that names the file, the key and what is wrong with it.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"policy {path} cannot be read ({error})") from None
+    return parse_policy(text, str(path))
+
+
+def parse_policy(text: str, source: str = "policy") -> Policy:
+    """A policy from YAML; ``source`` names it in errors."""
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"policy {source} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"policy {source} is no YAML mapping")
+    if isinstance(data.get("on_inconclusive"), str):
+        data["on_inconclusive"] = {"then": data["on_inconclusive"]}
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"policy {source}: {_sentence(error)}") from None
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the policy, for editors."""
+    schema = Policy.model_json_schema(by_alias=True)
+    schema["properties"]["on_inconclusive"] = {
+        "anyOf": [{"enum": ["fail", "warn"]}, {"$ref": "#/$defs/OnInconclusive"}],
+        "default": schema["properties"]["on_inconclusive"].get("default", {}),
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evalsvc gate policy"} | schema
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if place[:1] == ["baseline"]:
+        return "baseline is none of {alias: NAME}, {model: NAME, step: N}, last-passing, {median-of: N}"
+    where = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        return f"{where} is not a key that a policy knows"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason}" if where else reason
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice: of two limits under one name, the first would silently be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)

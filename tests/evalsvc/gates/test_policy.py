@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from evalsvc.errors import InputError
+from evalsvc.gates.policy import MedianOf, Policy, json_schema, load_policy, parse_policy
+
+from .conftest import ISSUE
+
+MINIMAL = "version: 1\nsuite: digits\nmetrics: {m: {max: 1}}\n"
+
+
+def test_the_policy_of_the_documentation_is_read_as_written(issue_policy):
+    assert issue_policy.metrics["frechet_distance"].limits == {"max": 40, "max_worsening": 2}
+    assert issue_policy.metrics["frechet_distance"].tier == "critical"
+    assert issue_policy.on_inconclusive.more_samples == 4
+    assert str(issue_policy.baseline) == "alias production"
+    assert issue_policy.waivers[0].expires.year == 2027
+
+
+def test_the_digest_is_of_what_is_said_and_not_of_how_it_is_laid_out():
+    spelled_out = MINIMAL + "defaults: {confidence: 0.95}\nwaivers: []\n"
+    assert parse_policy(MINIMAL).digest == parse_policy(spelled_out).digest
+    assert parse_policy(MINIMAL).digest != parse_policy(MINIMAL.replace("1}}", "2}}")).digest
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        ("", "is no YAML mapping"),
+        ("a: [", "is no YAML"),
+        ("metrics: {}", "version is missing"),
+        (MINIMAL.replace("{m: {max: 1}}", "{}"), "metrics: Dictionary should have at least 1 item"),
+        (MINIMAL.replace("version: 1", "version: 2"), "version: Input should be 1"),
+        (MINIMAL + "threshold: 3", "threshold is not a key that a policy knows"),
+        (MINIMAL.replace("max: 1", "max: 1, direction: lower"), "metrics.m.direction is not a key"),
+        (MINIMAL.replace("max: 1", "maximum: 1"), "metrics.m.maximum is not a key"),
+        (MINIMAL.replace("max: 1", "max: .nan"), "metrics.m.max: Input should be a finite number"),
+        (MINIMAL.replace("max: 1", "max: .inf"), "metrics.m.max: Input should be a finite number"),
+        (MINIMAL.replace("max: 1", "max: yes"), "metrics.m.max: Input should be a valid number"),
+        (MINIMAL.replace("max: 1", 'max: "1"'), "metrics.m.max: Input should be a valid number"),
+        (MINIMAL.replace("max: 1", "max: 1, max: 2"), "key 'max' is given twice"),
+        (MINIMAL.replace("{max: 1}", "{max: 1}, m: {max: 9}"), "key 'm' is given twice"),
+        (MINIMAL.replace("max: 1", ""), "metrics.m sets no limit"),
+        (MINIMAL.replace("max: 1", "max: 1, min: 2"), r"min 2.0 lies above max 1.0"),
+        (MINIMAL.replace("max: 1", "max: 1, tier: advisory"), "no metric is critical"),
+        (MINIMAL.replace("max: 1", "max_worsening: 1"), "name a 'baseline'"),
+        (MINIMAL.replace("max: 1", "max_worsening: -1"), "metrics.m.max_worsening: Input should be greater"),
+        (MINIMAL + "baseline: production", "baseline is none of"),
+        (MINIMAL + "baseline: {median-of: 0}", "baseline is none of"),
+        (MINIMAL + "on_inconclusive: ignore", "on_inconclusive.then"),
+        (MINIMAL + "on_inconclusive: {more_samples: 1000}", "on_inconclusive.more_samples"),
+        (MINIMAL + "defaults: {confidence: 95}", "defaults.confidence"),
+        (MINIMAL + "waivers: [{metric: m, reason: r, by: b}]", "waivers.0.expires is missing"),
+        (MINIMAL + "waivers: [{metric: x, reason: r, by: b, expires: 2027-01-01}]", "a waiver is for 'x'"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_that_names_the_key(written, complaint):
+    with pytest.raises(InputError, match=complaint) as caught:
+        parse_policy(written, "evalsvc-gate.yaml")
+    assert "evalsvc-gate.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="none.yaml cannot be read"):
+        load_policy(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "baseline", ["{alias: production}", "{model: m, step: 3}", "last-passing", "{median-of: 5}"], ids=lambda text: text
+)
+def test_every_kind_of_baseline_is_read_and_keeps_its_meaning(baseline):
+    policy = parse_policy(MINIMAL + f"baseline: {baseline}\n")
+    again = Policy.model_validate(json.loads(policy.model_dump_json(by_alias=True)))
+    assert again == policy
+    assert again.digest == policy.digest
+    assert (again.baseline == MedianOf(median_of=5)) == ("median" in baseline)
+
+
+def test_the_schema_for_editors_accepts_what_the_parser_accepts_and_refuses_unknown_keys():
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema).is_valid
+    body = yaml.safe_load(ISSUE)
+    body["waivers"][0]["expires"] = str(body["waivers"][0]["expires"])
+    assert check(body)
+    assert check(body | {"on_inconclusive": "warn"})
+    assert not check(body | {"treshold": 1})
+    assert not check(body | {"baseline": "production"})
+    assert not check(body | {"metrics": {"m": {"maximum": 1}}})
+
+
+def test_the_published_schema_is_that_of_the_code():
+    published = Path(__file__).parents[3] / "docs" / "evalsvc-gate.schema.json"
+    assert json.loads(published.read_text()) == json_schema()
