@@ -8,16 +8,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from metrics.arrays import blocks
-from metrics.distances import common_frame
-from metrics.neighbours import knn
 
 _ROUNDS = 50
 
 
 def cells_of(x: Float[Tensor, "n d"], centres: Float[Tensor, "c d"]) -> Int64[Tensor, " n"]:
     """Index of the centre nearest to each row."""
-    points, targets = common_frame(x, centres)
-    return knn(points, targets, 1)[1][:, 0]
+    middle = centres.mean(0)
+    seen = centres - middle
+    lengths = seen.square().sum(1)
+    return torch.cat([torch.addmm(lengths, block - middle, seen.T, alpha=-2).argmin(1) for block in blocks(x)])
 
 
 def kmeans(x: Float[Tensor, "n d"], count: int, seed: int) -> Float[Tensor, "c d"]:

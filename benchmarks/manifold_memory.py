@@ -1,0 +1,69 @@
+"""Precision, recall, density and coverage of two n x 2048 files: does the memory stay within 3 GB over the inputs?
+
+``python benchmarks/manifold_memory.py [n]``; n is 50,000 unless given. The inputs are mapped files: their pages are the
+system's to drop, so what counts is memory of the process itself (RssAnon), sampled while it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+WIDTH = 2048
+LIMIT_GB = 3.0
+
+
+def write_features(path: Path, n: int, seed: int, shift: float) -> np.ndarray:
+    """Rows like those of an Inception network: not negative, a hundred classes, a spectrum that falls off."""
+    basis = np.random.default_rng(7).standard_normal((256, WIDTH)).astype(np.float32)
+    centres = np.random.default_rng(8).standard_normal((100, 256)).astype(np.float32)
+    spectrum = (np.arange(1, 257) ** -0.5).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, WIDTH))
+    for start in range(0, n, 4096):
+        rows = file[start : start + 4096]
+        latent = rng.standard_normal((len(rows), 256), np.float32) + centres[rng.integers(0, 100, len(rows))] + shift
+        rows[:] = np.maximum(0.1 * (latent * spectrum) @ basis + 0.1 * rng.standard_normal(rows.shape, np.float32), 0)
+    file.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def anonymous_gb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 2**20
+
+
+def main() -> None:
+    from metrics.functional import prdc
+
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+    with tempfile.TemporaryDirectory() as folder:
+        reference, generated = (write_features(Path(folder, f"{i}.npy"), n, i, 0.05 * i) for i in range(2))
+        before, peak, done = anonymous_gb(), [0.0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.05):
+                peak[0] = max(peak[0], anonymous_gb())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        start = time.perf_counter()
+        scores = prdc(generated, reference)
+        seconds = time.perf_counter() - start
+        done.set()
+        watcher.join()
+    for name, score in scores.items():
+        print(f"{name:10s} {score.value:.4f} +- {score.stderr:.4f}")
+    over = peak[0] - before
+    print(f"n = {n}: {seconds:.0f} s, {8e-9 * WIDTH * n**2 / seconds:.0f} GF/s, peak {over:.2f} GB over the inputs")
+    if over > LIMIT_GB:
+        sys.exit(f"more than {LIMIT_GB} GB")
+
+
+if __name__ == "__main__":
+    main()
