@@ -15,11 +15,16 @@ Contenders = dict[str, Callable[[], float]]
 
 @dataclass(frozen=True)
 class Lap:
-    """Median seconds of a contender, what it returned, and its seconds over those of the first, round by round."""
+    """Median seconds of a contender, on the wall and of processor, what it returned, and both over those of the first.
+
+    On a busy machine the wall tells of the neighbours; processor seconds tell less of them.
+    """
 
     seconds: float
+    cpu: float
     value: float
     times_first: float
+    cpu_times_first: float
 
 
 @dataclass(frozen=True)
@@ -35,23 +40,33 @@ def race(contenders: Contenders, rounds: int = 5) -> Race:
     """Run every contender once to warm up, then once a round; medians over rounds."""
     values = {name: run() for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    cpu: dict[str, list[float]] = {name: [] for name in contenders}
     rates: dict[torch.dtype, list[float]] = {torch.float32: [], torch.float64: []}
     for round_ in range(rounds):
         for dtype, found in rates.items():
             found.append(gemm_rate(dtype))
         for name in list(contenders)[:: -1 if round_ % 2 else 1]:
             gc.collect()
-            start = time.perf_counter()
+            start, processor = time.perf_counter(), time.process_time()
             values[name] = contenders[name]()
+            cpu[name].append(time.process_time() - processor)
             seconds[name].append(time.perf_counter() - start)
-    first = seconds[next(iter(contenders))]
+    first = next(iter(contenders))
     laps = {
         name: Lap(
-            statistics.median(own), values[name], statistics.median(b / a for a, b in zip(first, own, strict=True))
+            statistics.median(seconds[name]),
+            statistics.median(cpu[name]),
+            values[name],
+            _ratio(seconds[name], seconds[first]),
+            _ratio(cpu[name], cpu[first]),
         )
-        for name, own in seconds.items()
+        for name in contenders
     }
     return Race(laps, *(statistics.median(found) for found in rates.values()))
+
+
+def _ratio(own: list[float], first: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(own, first, strict=True))
 
 
 def gemm_rate(dtype: torch.dtype, n: int = 1536) -> float:
