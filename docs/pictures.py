@@ -26,7 +26,8 @@ def board(rows: list[queries.ScoreRow]) -> None:
     """The leaderboard as the terminal shows it, its most telling columns."""
     recorder = Console(record=True, width=170, file=io.StringIO())
     made = next(iter(leaderboard.boards([row for row in rows if row.label in SHOWN])))
-    recorder.print(browse.board_table(made))
+    for part in browse.board_tables(made, recorder.width):
+        recorder.print(part)
     recorder.save_svg(str(IMAGES / "leaderboard.svg"), title="evalsvc leaderboard")
 
 
@@ -40,7 +41,7 @@ def trend(rows: list[queries.ScoreRow]) -> None:
         ("recall", "recall (higher is better)", alt.Scale(domain=[0, 1])),
     ):
         base = alt.Chart(frame.query(f"label == '{label}'")).encode(
-            x=alt.X("step:Q", title="training step", scale=alt.Scale(type="log")),
+            x=alt.X("step:Q", title="training step (0 is drawn at 50)", scale=alt.Scale(type="log")),
             color=alt.Color("model:N", scale=alt.Scale(scheme="tableau10"), title=None),
         )
         line = base.mark_line(point=True).encode(y=alt.Y("value:Q", title=title, scale=scale))

@@ -40,19 +40,40 @@ def leaderboard(
         print_json([board_document(board) for board in boards])
         return
     for board in boards:
-        show_table(board_table(board))
+        for made in board_tables(board, out.width):
+            show_table(made)
 
 
-def board_table(board: Board) -> Table:
-    """One board as a table."""
-    headings = {f"{column.title} {ARROWS[column.direction]}".strip(): column for column in board.columns}
-    right = ("rank", "step", *headings)
-    made = table(f"{board.suite}, ranked by {board.ranked_by.title}", "rank", "model", "step", *headings, right=right)
-    for entry in board.entries:
-        cells = [entry.scores.get((column.label, column.protocol)) for column in headings.values()]
-        values = [with_error(cell.value, cell.stderr) if cell else "–" for cell in cells]
-        made.add_row(str(entry.rank), escape(entry.model), str(entry.step), *values)
-    return made
+def board_tables(board: Board, width: int) -> list[Table]:
+    """One board, its columns dealt out over as many tables as the width needs; each says who stands where."""
+    cells = {}
+    for column in board.columns:
+        found = [entry.scores.get((column.label, column.protocol)) for entry in board.entries]
+        values = [with_error(score.value, score.stderr) if score else "–" for score in found]
+        cells[f"{column.title} {ARROWS[column.direction]}".strip()] = values
+    who = {
+        "rank": [str(entry.rank) for entry in board.entries],
+        "model": [escape(entry.model) for entry in board.entries],
+        "step": [str(entry.step) for entry in board.entries],
+    }
+    room = width - 1 - sum(_width(heading, values) for heading, values in who.items())
+    parts: list[dict[str, list[str]]] = [{}]
+    for heading, values in cells.items():
+        if parts[-1] and sum(_width(*item) for item in parts[-1].items()) + _width(heading, values) > room:
+            parts.append({})
+        parts[-1][heading] = values
+    tables: list[Table] = []
+    for part in parts:
+        title = "" if tables else f"{board.suite}, ranked by {board.ranked_by.title}"
+        columns = who | part
+        tables.append(table(title, *columns, right=("rank", "step", *part)))
+        for row in zip(*columns.values(), strict=True):
+            tables[-1].add_row(*row)
+    return tables
+
+
+def _width(heading: str, values: list[str]) -> int:
+    return max(map(len, [heading, *values])) + 3
 
 
 def show_trends(database: Database, suite: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-out = Console(soft_wrap=False)
+# A pipe or a file has no width of its own: it gets room for most tables, unless COLUMNS says otherwise.
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
 
 ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
@@ -40,12 +42,12 @@ def with_error(value: float, stderr: float | None) -> str:
 
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table with these headings; those in ``right`` are set flush right."""
-    made = Table(title=escape(title), title_justify="left", header_style="bold", title_style="bold")
+    made = Table(title=escape(title) or None, title_justify="left", header_style="bold", title_style="bold")
     for column in columns:
         made.add_column(escape(column), justify="right" if column in right else "left", no_wrap=column in right)
     return made
 
 
 def show(made: Table) -> None:
-    """Print a table; a pipe gets its full width, so that no column is cut."""
-    (out if out.is_terminal else Console(width=200)).print(made)
+    """Print a table on stdout."""
+    out.print(made)

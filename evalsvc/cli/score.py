@@ -63,12 +63,16 @@ def demo(
     rerun: Rerun = False,
 ) -> None:
     """Score the five shipped families of digit generators over training, and show who leads."""
+    import torch
+
     from evalsvc.checkpoints import Checkpoint
     from evalsvc.demo import shipped
     from evalsvc.plugins import Plugins
     from evalsvc.suites import load_suite
     from evalsvc.workbench import Workbench
 
+    # These networks are so small that a second thread only waits for the first, and on a busy machine for long.
+    torch.set_num_threads(1)
     with _progress() as show:
         bench = Workbench(Settings(), Plugins(), device, progress=show.stage)
         chosen = load_suite("digits@1")

