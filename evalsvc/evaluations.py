@@ -50,7 +50,7 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
 def _find_or_begin(spec: EvaluationSpec, bench: Workbench, rerun: bool) -> tuple[int, bool]:
     """The evaluation to use, and whether its scores are there already."""
     with bench.database.write() as session:
-        checkpoint = _checkpoint(session, spec, bench)
+        checkpoint = register_checkpoint(session, spec, bench)
         suite = _suite(session, spec.suite)
         same = select(tables.Evaluation.id).where(
             tables.Evaluation.checkpoint_id == checkpoint, tables.Evaluation.fingerprint == spec.fingerprint
@@ -167,7 +167,7 @@ def _fail(bench: Workbench, evaluation: int, reason: str) -> None:
         row.status, row.error, row.finished_at = Status.FAILED, reason, now()
 
 
-def _checkpoint(session: Session, spec: EvaluationSpec, bench: Workbench) -> int:
+def register_checkpoint(session: Session, spec: EvaluationSpec, bench: Workbench) -> int:
     """The id of the spec's checkpoint, its model and itself added where they are new."""
     model = session.scalar(select(tables.Model).where(tables.Model.name == spec.model))
     if model is None:

@@ -12,7 +12,18 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
-from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite
+from evalsvc.store.tables import (
+    Alias,
+    Checkpoint,
+    Evaluation,
+    Gate,
+    Model,
+    Promotion,
+    Protocol,
+    Score,
+    Status,
+    Suite,
+)
 
 
 @dataclass(frozen=True)
@@ -162,4 +173,88 @@ def find_checkpoint(session: Session, name: str) -> Checkpoint:
 def evaluations(session: Session, checkpoint: int) -> list[Evaluation]:
     """All evaluations of a checkpoint, the newest first."""
     query = select(Evaluation).where(Evaluation.checkpoint_id == checkpoint).order_by(Evaluation.id.desc())
+    return list(session.scalars(query))
+
+
+def replicates(session: Session, checkpoint: int, suite: str) -> dict[int, list[ScoreRow]]:
+    """Current scores of one checkpoint under one suite, by sampling seed; of several runs with one seed the newest."""
+    name, _, version = suite.partition("@")
+    query = (
+        select(Evaluation)
+        .join(Suite)
+        .where(
+            Evaluation.checkpoint_id == checkpoint,
+            Evaluation.status == Status.SUCCEEDED,
+            Suite.name == name,
+            Suite.version == int(version),
+        )
+        .order_by(Evaluation.id)
+    )
+    return {int(run.spec["seed"]): scores(session, evaluation=run.id) for run in session.scalars(query)}
+
+
+def checkpoint_at(
+    session: Session, model: str, step: int | None = None, digest: str | None = None
+) -> Checkpoint | None:
+    """The newest checkpoint of a model with this step, or this digest."""
+    query = select(Checkpoint).join(Model).where(Model.name == model).order_by(Checkpoint.id.desc()).limit(1)
+    if step is not None:
+        query = query.where(Checkpoint.step == step)
+    if digest is not None:
+        query = query.where(Checkpoint.digest == digest)
+    return session.scalar(query)
+
+
+def scored_before(session: Session, model: str, step: int, suite: str) -> list[Checkpoint]:
+    """Checkpoints of a model before a step that have current scores under a suite, the last step first."""
+    name, _, version = suite.partition("@")
+    query = (
+        select(Checkpoint)
+        .join(Model)
+        .where(
+            Model.name == model,
+            Checkpoint.step < step,
+            Checkpoint.id.in_(
+                select(Evaluation.checkpoint_id)
+                .join(Suite)
+                .where(Evaluation.status == Status.SUCCEEDED, Suite.name == name, Suite.version == int(version))
+            ),
+        )
+        .order_by(Checkpoint.step.desc(), Checkpoint.id.desc())
+    )
+    return list({checkpoint.step: checkpoint for checkpoint in reversed(list(session.scalars(query)))}.values())[::-1]
+
+
+def gates(session: Session, model: str | None = None, suite: str | None = None, limit: int = 50) -> list[Gate]:
+    """Gate decisions, the newest first."""
+    query = select(Gate).order_by(Gate.id.desc()).limit(limit)
+    if model is not None:
+        query = query.where(Gate.model == model)
+    if suite is not None:
+        query = query.where(Gate.suite == suite)
+    return list(session.scalars(query))
+
+
+def last_passing(session: Session, model: str, suite: str, other_than: str) -> Checkpoint | None:
+    """The checkpoint of a model that passed a gate of this suite last, leaving out the one with a digest."""
+    query = (
+        select(Gate)
+        .where(Gate.model == model, Gate.suite == suite, Gate.status == "PASS", Gate.digest != other_than)
+        .order_by(Gate.id.desc())
+        .limit(1)
+    )
+    found = session.scalar(query)
+    return checkpoint_at(session, model, digest=found.digest) if found else None
+
+
+def aliases(session: Session) -> list[Alias]:
+    """Every alias, by name."""
+    return list(session.scalars(select(Alias).order_by(Alias.name)))
+
+
+def promotions(session: Session, alias: str | None = None, limit: int = 50) -> list[Promotion]:
+    """When aliases were set to what, the newest first."""
+    query = select(Promotion).order_by(Promotion.id.desc()).limit(limit)
+    if alias is not None:
+        query = query.where(Promotion.alias == alias)
     return list(session.scalars(query))

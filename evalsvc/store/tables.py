@@ -259,3 +259,44 @@ class Artifact(Table):
     path: Mapped[str]
     digest: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class Gate(Table):
+    """One decision about one checkpoint under one policy: the evidence as it was, and apart from it the verdict."""
+
+    __tablename__ = "gates"
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('PASS', 'FAIL', 'INCONCLUSIVE', 'MISSING', 'NOT_COMPARABLE', 'ERROR')", name="status"
+        ),
+        Index("ix_gates_model_suite_status", "model", "suite", "status"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    suite: Mapped[str] = mapped_column(String(200))
+    model: Mapped[str] = mapped_column(String(200))
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    digest: Mapped[str] = mapped_column(String(64))
+    baseline: Mapped[str]
+    policy_digest: Mapped[str] = mapped_column(String(64))
+    policy: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(String(20))
+    exit_code: Mapped[int]
+    shadow: Mapped[bool]
+    evidence: Mapped[dict[str, Any]]
+    verdict: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Promotion(Table):
+    """An alias that was set; ``gate_id`` is the decision that allowed it, where one was asked for."""
+
+    __tablename__ = "promotions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(String(200), index=True)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"))
+    gate_id: Mapped[int | None] = mapped_column(ForeignKey("gates.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
