@@ -120,9 +120,9 @@ def report(found: dict[str, dict]) -> str:
     lines = [
         "# Ours and the peers, side by side",
         "",
-        "Written by `make bench`. Contenders run in turn in one process. Seconds are medians; `times ours` is the median",
-        "over rounds of a contender's seconds over ours, `processor` the same of processor seconds, which a busy machine",
-        "disturbs less. GF/s are of square matrix products in the same rounds.",
+        "Written by `make bench`. Contenders run in turn in one process. Seconds are medians; `times ours` is the",
+        "median over rounds of a contender's seconds over ours, `processor` the same of processor seconds, which a",
+        "busy machine disturbs less. GF/s are of square matrix products in the same rounds.",
         "",
     ]
     for name, scene in SCENES.items():

@@ -111,10 +111,10 @@ def _parts(law: Law, target: Law) -> tuple[float, float]:
 
 
 def _law_and_halves(sample: Tensor) -> tuple[Law, list[tuple[Law, Tensor]]]:
-    """The law of the sample, and its two halves with their rows."""
-    indices = halves(len(sample))
+    """The law of the sample, and its two halves with their rows; few rows hold their halves already."""
     if len(sample) < sample.shape[1]:
-        return Law.of_rows(sample), [(Law.of_rows(sample[index]), index) for index in indices]
+        return Law.of_rows(sample), []
+    indices = halves(len(sample))
     first, second = (Moments.of_blocks(_pieces(sample, index)) for index in indices)
     parts = [(Law.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
     return Law.of_moments(copy.copy(first).merge_state(second)), parts
@@ -133,18 +133,21 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
 
 def _influence_variances(sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law) -> tuple[float, float]:
     """Variance of psi over the sample, and the mean of its variances within the halves."""
-    everything = torch.arange(len(sample))
-    variances = [_psi(sample, index, part, target).var() for part, index in [(law, everything), *parts]]
-    return float(variances[0]), float(variances[1] + variances[2]) / 2
+    everything = torch.arange(law.n)
+    if law.rows is None:
+        psis = [_psi(sample, index, part, target) for part, index in [(law, everything), *parts]]
+    else:
+        rows = law.rows * (law.n - 1) ** 0.5
+        gram = target.within(rows)
+        gap = law.mean - target.mean
+        psis = [_psi_of_few(rows[index], gram[index][:, index], gap) for index in (everything, *halves(law.n))]
+    whole, first, second = (float(psi.var()) for psi in psis)
+    return whole, (first + second) / 2
 
 
 def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
     """The influence of each row in ``index`` on the distance of their law to the target."""
     pull = 2 * (law.mean - target.mean)
-    if law.rows is not None:
-        centred = law.rows * (law.n - 1) ** 0.5
-        influence: Tensor = centred @ pull + centred.square().sum(1)
-        return influence.sub_(transported_squares(target.within(centred)))
     # Single precision is ample: the gradient's small difference from the identity was formed in double.
     gradient = transport_gradient(law, target).float()
     psi = []
@@ -153,3 +156,12 @@ def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
         narrow = centred.float()
         psi.append(centred @ pull + (narrow @ gradient).mul_(narrow).sum(1))
     return torch.cat(psi)
+
+
+def _psi_of_few(rows: Tensor, gram: Tensor, gap: Tensor) -> Tensor:
+    """The same for few rows, ``gram`` their products through the target's covariance, ``gap`` from its mean to 0."""
+    centre = rows.mean(0)
+    centred = rows - centre
+    gram = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+    psi: Tensor = centred @ (2 * (gap + centre)) + centred.square().sum(1)
+    return psi.sub_(transported_squares(gram))
