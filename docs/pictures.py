@@ -24,7 +24,7 @@ SHOWN = ("frechet_distance", "precision", "recall", "coverage", "authenticity", 
 
 def board(rows: list[queries.ScoreRow]) -> None:
     """The leaderboard as the terminal shows it, its most telling columns."""
-    recorder = Console(record=True, width=170, file=io.StringIO())
+    recorder = Console(record=True, width=195, file=io.StringIO())
     made = next(iter(leaderboard.boards([row for row in rows if row.label in SHOWN])))
     for part in browse.board_tables(made, recorder.width):
         recorder.print(part)

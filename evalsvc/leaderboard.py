@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """Entries that share the protocol of the ranking column, the best value first."""
+    """Entries that share the protocol of the ranking column, which comes first; the best value on top."""
 
     suite: str
     ranked_by: Column
@@ -79,8 +79,8 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
             for row in ranked
         ]
         present = {key for entry in entries for key in entry.scores}
-        shown = [column for column in columns if (column.label, column.protocol) in present]
-        found.append(Board(rows[0].suite, ranked_by, shown, entries))
+        shown = [column for column in columns if (column.label, column.protocol) in present and column != ranked_by]
+        found.append(Board(rows[0].suite, ranked_by, [ranked_by, *shown], entries))
     return found
 
 
