@@ -111,7 +111,8 @@ def run(name: str, rounds: int | None) -> dict[str, object]:
         **asdict(outcome),
         "rounds": rounds or scene.rounds,
         "load": round(os.getloadavg()[0], 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, "
+        + torch.backends.cpu.get_cpu_capability(),
         "torch": version("torch"),
     }
 
