@@ -13,22 +13,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+from features import WIDTH, features
 
-WIDTH = 2048
 LIMIT_GB = 3.0
 
 
 def write_features(path: Path, n: int, seed: int, shift: float) -> np.ndarray:
-    """Rows like those of an Inception network: not negative, a hundred classes, a spectrum that falls off."""
-    basis = np.random.default_rng(7).standard_normal((256, WIDTH)).astype(np.float32)
-    centres = np.random.default_rng(8).standard_normal((100, 256)).astype(np.float32)
-    spectrum = (np.arange(1, 257) ** -0.5).astype(np.float32)
-    rng = np.random.default_rng(seed)
     file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, WIDTH))
     for start in range(0, n, 4096):
-        rows = file[start : start + 4096]
-        latent = rng.standard_normal((len(rows), 256), np.float32) + centres[rng.integers(0, 100, len(rows))] + shift
-        rows[:] = np.maximum(0.1 * (latent * spectrum) @ basis + 0.1 * rng.standard_normal(rows.shape, np.float32), 0)
+        file[start : start + 4096] = features(min(4096, n - start), seed * 1000 + start // 4096, shift)
     file.flush()
     return np.load(path, mmap_mode="r")
 
@@ -43,7 +36,7 @@ def main() -> None:
 
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     with tempfile.TemporaryDirectory() as folder:
-        reference, generated = (write_features(Path(folder, f"{i}.npy"), n, i, 0.05 * i) for i in range(2))
+        reference, generated = (write_features(Path(folder, f"{i}.npy"), n, i, 0.05 * i) for i in (1, 2))
         before, peak, done = anonymous_gb(), [0.0], threading.Event()
 
         def watch() -> None:
