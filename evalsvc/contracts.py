@@ -12,7 +12,7 @@ import torch
 
 from evalsvc.errors import EvalsvcError, ModelError
 from evalsvc.plugins import Extractor, Generator, Likelihood, NegativeLogLikelihood
-from evalsvc.samples import Images, SampleRequest, Samples, Texts
+from evalsvc.samples import Images, SampleRequest, Samples, Sounds, Texts, Videos
 
 CHECKED = 16
 """Samples that :func:`check_generator` asks for."""
@@ -23,21 +23,31 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
     who = f"generator {generator.info.family!r}"
     with _named(who), torch.inference_mode():
         samples = generator.sample(request)
-    expected = {"image": Images, "text": Texts}[generator.info.modality]
+    expected = {"image": Images, "text": Texts, "audio": Sounds, "video": Videos}[generator.info.modality]
     if not isinstance(samples, expected):
         raise ModelError(
             f"{who} returned {type(samples).__name__}; a generator of modality {generator.info.modality!r} returns "
             f"evalsvc.samples.{expected.__name__}"
         )
-    if isinstance(samples, Images):
+    if isinstance(samples, Images | Videos):
         pixels, shape = samples.pixels, generator.info.sample_shape
+        kind, axes = ("images", 4) if isinstance(samples, Images) else ("videos", 5)
         if pixels.dtype != torch.uint8:
             raise ModelError(
-                f"{who} made images of dtype {pixels.dtype}: build them with Images.from_signed or from_unit"
+                f"{who} made {kind} of dtype {pixels.dtype}: build them with Images.from_signed or from_unit"
             )
-        if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or (shape and tuple(pixels.shape[1:]) != tuple(shape)):
-            wanted = f"(n, {', '.join(map(str, shape))})" if shape else "(n, 1 or 3, height, width)"
-            raise ModelError(f"{who} made images of shape {tuple(pixels.shape)} where {wanted} is due")
+        fits = not shape or tuple(pixels.shape[1:]) == tuple(shape)
+        if pixels.ndim != axes or pixels.shape[-3] not in (1, 3) or not fits:
+            frames = "" if axes == 4 else "frames, "
+            wanted = f"(n, {', '.join(map(str, shape))})" if shape else f"(n, {frames}1 or 3, height, width)"
+            raise ModelError(f"{who} made {kind} of shape {tuple(pixels.shape)} where {wanted} is due")
+    elif isinstance(samples, Sounds):
+        for wave in samples.waves:
+            if wave.dtype != torch.float32 or wave.ndim != 1 or not len(wave) or not bool(torch.isfinite(wave).all()):
+                raise ModelError(
+                    f"{who} made a sound of {wave.dtype} {tuple(wave.shape)}, or with NaN, where finite float32 of one "
+                    "axis is due"
+                )
     elif not all(isinstance(item, str) for item in samples.items):
         raise ModelError(f"{who} made documents that are not str")
     if len(samples) != len(request):
@@ -114,24 +124,33 @@ def check_generator(generator: Generator, device: torch.device) -> list[Finding]
 def _looks(samples: Samples) -> str:
     if isinstance(samples, Texts):
         return ""
+    if isinstance(samples, Sounds):
+        return f" of {min(map(len, samples.waves))} to {max(map(len, samples.waves))} steps at {samples.rate} Hz"
     pixels = samples.pixels
     return f" of shape {tuple(pixels.shape[1:])}, uint8, levels {int(pixels.min())} to {int(pixels.max())}"
 
 
 def _distance(a: Samples, b: Samples) -> int:
-    """Largest difference in grey levels; of texts, how many differ, counted double."""
-    if isinstance(a, Images) and isinstance(b, Images):
+    """Largest difference in grey levels, of sounds in 16-bit levels; of texts, how many differ, counted double."""
+    if (isinstance(a, Images) and isinstance(b, Images)) or (isinstance(a, Videos) and isinstance(b, Videos)):
         return int((a.pixels.int() - b.pixels.int()).abs().max())
     if isinstance(a, Texts) and isinstance(b, Texts):
         return 2 * sum(x != y for x, y in zip(a.items, b.items, strict=True))
+    if isinstance(a, Sounds) and isinstance(b, Sounds):
+        pairs = list(zip(a.waves, b.waves, strict=True))
+        if any(len(x) != len(y) for x, y in pairs):
+            return 2**16
+        return max(round(float((x - y).abs().max()) * 2**15) for x, y in pairs)
     raise ModelError("the generator changed the type of its samples")
 
 
 def _join(parts: Sequence[Samples]) -> Samples:
-    images = [part.pixels for part in parts if isinstance(part, Images)]
-    return (
-        Images(torch.cat(images)) if images else Texts(tuple(t for p in parts if isinstance(p, Texts) for t in p.items))
-    )
+    first = parts[0]
+    if isinstance(first, Images | Videos):
+        return type(first)(torch.cat([part.pixels for part in parts if isinstance(part, Images | Videos)]))
+    if isinstance(first, Sounds):
+        return Sounds(tuple(wave for part in parts if isinstance(part, Sounds) for wave in part.waves), first.rate)
+    return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))
 
 
 def _differ(off: int) -> str:

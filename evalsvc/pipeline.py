@@ -16,7 +16,7 @@ from evalsvc.digests import digest_json
 from evalsvc.plugins import Likelihood
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import extract_reference, read_reference
-from evalsvc.samples import SampleRequest, Texts
+from evalsvc.samples import Images, SampleRequest, Texts
 from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
 from evalsvc.suites import Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
@@ -84,7 +84,7 @@ def _sample(
         shown = max(0, spec.suite.gallery - int(request.indices[0]))
         if isinstance(samples, Texts):
             texts.extend(samples.items)
-        elif shown:
+        elif shown and isinstance(samples, Images):
             blocks.setdefault("gallery", []).append(samples.pixels[:shown].cpu().numpy())
         advance(len(samples))
     arrays = {name: np.concatenate(parts) for name, parts in blocks.items()}

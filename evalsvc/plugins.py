@@ -23,7 +23,7 @@ from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 from evalsvc.samples import SampleRequest, Samples
 
-Modality = Literal["image", "text"]
+Modality = Literal["image", "text", "audio", "video"]
 LikelihoodKind = Literal["exact", "upper_bound", "estimate"]
 
 
@@ -32,7 +32,7 @@ LikelihoodKind = Literal["exact", "upper_bound", "estimate"]
 
 @dataclass(frozen=True)
 class GeneratorInfo:
-    """What a loaded generator makes. ``sample_shape`` is (c, h, w) for images and empty for text."""
+    """What a loaded generator makes. ``sample_shape`` is (c, h, w) for images, (t, c, h, w) for videos, else empty."""
 
     family: str
     modality: Modality

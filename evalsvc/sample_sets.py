@@ -16,6 +16,7 @@ from evalsvc.digests import digest_path, files_of
 from evalsvc.errors import InputError
 from evalsvc.plugins import Modality, SampleSet
 from evalsvc.samples import Images, Samples, Texts
+from evalsvc.sound_sets import SoundFolder
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 MAX_PIXELS = 2**26
@@ -27,7 +28,9 @@ def open_samples(path: Path) -> SampleSet:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_dir():
-        return image_folder(path)
+        files = files_of(path)
+        sounds = [file for file in files if file.suffix.lower() == ".wav"]
+        return SoundFolder(path, sounds) if sounds else image_folder(path, files)
     readers: dict[str, Callable[[Path], SampleSet]] = {
         ".zip": image_zip,
         ".npz": image_arrays,
@@ -88,9 +91,9 @@ class ImageFiles:
             raise InputError(f"{self._path}: {name} is no readable image ({error})") from None
 
 
-def image_folder(path: Path) -> ImageFiles:
-    """All images below a folder."""
-    names = [f.relative_to(path).as_posix() for f in files_of(path) if f.suffix.lower() in IMAGE_SUFFIXES]
+def image_folder(path: Path, files: list[Path]) -> ImageFiles:
+    """All images among the files below a folder."""
+    names = [f.relative_to(path).as_posix() for f in files if f.suffix.lower() in IMAGE_SUFFIXES]
     return ImageFiles(path, names, lambda name: (path / name).read_bytes())
 
 

@@ -73,7 +73,28 @@ class Texts:
         return len(self.items)
 
 
-Samples: TypeAlias = Images | Texts
+@dataclass(frozen=True)
+class Sounds:
+    """A batch of mono sounds of any lengths: float32 from -1 to 1, ``rate`` samples a second."""
+
+    waves: tuple[Float[Tensor, " t"], ...]
+    rate: int
+
+    def __len__(self) -> int:
+        return len(self.waves)
+
+
+@dataclass(frozen=True)
+class Videos:
+    """A batch of clips of one size and length: uint8, one (grey) or three (RGB) channels."""
+
+    pixels: UInt8[Tensor, "n t c h w"]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+Samples: TypeAlias = Images | Texts | Sounds | Videos
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 Kernel = Literal["tf1", "bicubic"]
-BLOCK = 32
-"""Rows of a resize matrix that are multiplied at once."""
+BLOCK, SMALL = 32, 64
+"""Rows of a resize matrix that are multiplied at once, and the side up to which cutting it costs more than it saves."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Means and standard deviations of the channels."""
@@ -117,7 +117,7 @@ def _bands(kernel: Kernel, size: int, side: int, device: torch.device) -> list[t
     """The matrix in blocks of rows, each cut to the columns it uses: a resize only looks around."""
     matrix = _MATRICES[kernel](size, side)
     bands = []
-    for block in torch.split(matrix, BLOCK):
+    for block in torch.split(matrix, BLOCK if size > SMALL else side):
         used = block.any(0).nonzero()
         band = slice(int(used[0]), int(used[-1]) + 1)
         bands.append((band, block[:, band].contiguous().to(device)))

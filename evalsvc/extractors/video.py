@@ -1,0 +1,85 @@
+"""Videos by any image extractor: every frame's features, pooled over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from evalsvc.digests import digest_path
+from evalsvc.errors import InputError
+from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins
+from evalsvc.samples import Images, Samples, Videos
+
+
+class FrameWise:
+    """The plug-in ``frame-wise``: the outputs of the image extractor ``frames``, as their mean and spread over time.
+
+    Each output of d numbers becomes one of 2 d: the mean over frames, then the standard deviation (ddof 0), so that a
+    video that stands still differs from one that moves about the same place.
+    """
+
+    def __init__(self, device: torch.device, *, frames: str, options: Mapping[str, Any] | None = None) -> None:
+        factory = Plugins().get(PluginKind.EXTRACTOR, frames).load()
+        self._frames: Extractor = factory(device, **dict(options or {}))
+        inner = self._frames.info
+        if inner.modality != "image":
+            raise InputError(f"frame-wise pools an image extractor, and {frames!r} reads {inner.modality}")
+        self.info = ExtractorInfo(
+            "frame-wise",
+            "video",
+            {output: 2 * width for output, width in inner.outputs.items()},
+            inner.weights,
+            f"mean and standard deviation over frames of {inner.protocol}: {inner.preprocessing}",
+        )
+
+    def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
+        """One row a clip (n, t, c, h, w) of uint8 frames."""
+        if not isinstance(samples, Videos):
+            raise InputError("extractor 'frame-wise' reads videos")
+        n, t = samples.pixels.shape[:2]
+        arrays = self._frames.extract(Images(samples.pixels.flatten(0, 1)))
+        pooled = {}
+        for output, array in arrays.items():
+            by_clip = array.view(n, t, -1)
+            pooled[output] = torch.cat([by_clip.mean(1), by_clip.std(1, correction=0)], 1)
+        return pooled
+
+
+class ScriptedVideo:
+    """The plug-in ``video-network``: a TorchScript file such as the I3D that FVD is defined on, given by path.
+
+    It is called with float clips (n, c, t, h, w) from -1 to 1, resized to ``side`` (bilinear, half-pixel), and gives
+    one row a clip. TorchScript is code: give only a file that you trust.
+    """
+
+    def __init__(self, device: torch.device, *, path: str, width: int, side: int = 224) -> None:
+        if not Path(path).is_file():
+            raise InputError(f"video-network: there is no file {path}")
+        try:
+            self._network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise InputError(f"video-network: {path} is no TorchScript file ({str(error).splitlines()[0]})") from None
+        self._device, self._side = device, side
+        self.info = ExtractorInfo(
+            "video-network",
+            "video",
+            {"features": width},
+            digest_path(Path(path)),
+            f"bilinear to {side}, half-pixel, x / 127.5 - 1, float32",
+        )
+
+    @torch.inference_mode()
+    def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
+        """Output ``features``: one row a clip."""
+        if not isinstance(samples, Videos):
+            raise InputError("extractor 'video-network' reads videos")
+        n, t, c = samples.pixels.shape[:3]
+        frames = samples.pixels.to(self._device).expand(-1, -1, 3 if c == 1 else c, -1, -1).flatten(0, 1).float()
+        resized = torch.nn.functional.interpolate(frames, (self._side, self._side), mode="bilinear") / 127.5 - 1
+        clips = resized.view(n, t, 3, self._side, self._side).transpose(1, 2)
+        return {"features": self._network(clips).flatten(1)}
