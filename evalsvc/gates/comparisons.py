@@ -57,7 +57,8 @@ def worsening(evidence: Evidence, candidate: Observation, baseline: Observation,
     inner = math.sqrt(max(0.0, (worse.below or 0.0) ** 2 + (other.above or 0.0) ** 2 - shared))
     outer = math.sqrt(max(0.0, (worse.above or 0.0) ** 2 + (other.below or 0.0) ** 2 - shared))
     low, high = value - z * inner, value + z * outer
-    return Comparison(evidence.label, "max_worsening", limit, value, low, high, value - limit, inner, outer)
+    allowance = _change(evidence, value, baseline)
+    return Comparison(evidence.label, "max_worsening", limit, value, low, high, value - limit, inner, outer, allowance)
 
 
 def relative(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
@@ -71,6 +72,16 @@ def relative(evidence: Evidence, candidate: Observation, baseline: Observation, 
     stderr = math.sqrt(max(0.0, vc + share**2 * vb - 2 * share * shared))
     square, linear, free = b * b - z * z * vb, b * c - z * z * shared, c * c - z * z * vc
     root = math.sqrt(max(0.0, linear * linear - square * free))
-    low, high = sorted(sign * ((linear + side * root) / square - 1) for side in (-1, 1))
-    estimate = sign * (c / b - 1)
-    return Comparison(evidence.label, "max_worsening_rel", limit, estimate, low, high, excess, stderr, stderr)
+    low, high = sorted(sign * ((linear + side * root) / square - 1) + 0.0 for side in (-1, 1))
+    estimate = sign * (c / b - 1) + 0.0
+    allowance = _change(evidence, c - b, baseline)
+    return Comparison(
+        evidence.label, "max_worsening_rel", limit, estimate, low, high, excess, stderr, stderr, allowance
+    )
+
+
+def _change(evidence: Evidence, gap: float, baseline: Observation) -> float:
+    """What a gap may change by on the way to all samples: by as large a share as the baseline's own score does."""
+    if not evidence.partial or evidence.drift is None or gap == 0:
+        return 0.0
+    return abs(gap * evidence.drift.value / baseline.value) if baseline.value else math.inf

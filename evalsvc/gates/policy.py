@@ -181,7 +181,7 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"enum": ["fail", "warn"]}, {"$ref": "#/$defs/OnInconclusive"}],
         "default": schema["properties"]["on_inconclusive"].get("default", {}),
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evalsvc gate policy"} | schema
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "evalsvc gate policy"}
 
 
 def _sentence(error: ValidationError) -> str:

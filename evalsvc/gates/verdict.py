@@ -64,9 +64,14 @@ class MetricVerdict:
     waiver: Waiver | None = None
 
     @property
+    def matters(self) -> bool:
+        """Whether the gate could ever turn on this."""
+        return self.tier != "advisory" and self.waiver is None
+
+    @property
     def blocks(self) -> bool:
         """Whether this keeps the gate from passing."""
-        return self.tier != "advisory" and self.waiver is None and self.status in _blocking(self.tier)
+        return self.matters and self.status in _blocking(self.tier)
 
 
 @dataclass(frozen=True)
@@ -157,11 +162,11 @@ def _draft(
         return without(_status(candidate), f"candidate: {candidate.reason}")
     if not candidate.finite:
         return without(Status.ERROR, f"candidate: {candidate.value} is not a score")
+    if evidence.partial and evidence.drift is None:
+        return without(Status.INCONCLUSIVE, f"the limit holds for all samples of the suite, not for {candidate.n}")
     if not kind.startswith("max_worsening"):
         if candidate.below is None or candidate.above is None:
             return without(Status.INCONCLUSIVE, f"no error bar ({candidate.method}), so nothing is sure")
-        if evidence.partial and evidence.drift is None:
-            return without(Status.INCONCLUSIVE, f"the limit holds for all samples of the suite, not for {candidate.n}")
         return Finding(kind, limit, Status.UNKNOWN, "", absolute(evidence, candidate, kind, limit, z))
     baseline = evidence.baseline
     if baseline is None or (isinstance(baseline, Absent) and baseline.kind == "none"):

@@ -258,3 +258,13 @@ def promotions(session: Session, alias: str | None = None, limit: int = 50) -> l
     if alias is not None:
         query = query.where(Promotion.alias == alias)
     return list(session.scalars(query))
+
+
+def suite_body(session: Session, name: str) -> dict[str, Any] | None:
+    """What a suite said when it was first used; without a version, its newest."""
+    title, _, version = name.partition("@")
+    query = select(Suite).where(Suite.name == title).order_by(Suite.version.desc()).limit(1)
+    if version.isdigit():
+        query = query.where(Suite.version == int(version))
+    found = session.scalar(query)
+    return found.body if found else None

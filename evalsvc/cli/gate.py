@@ -1,0 +1,256 @@
+"""``gate`` and ``alias``: decisions, and what they let through. The exit code says how a gate ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from sqlalchemy.exc import OperationalError
+
+from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.console import show as show_table
+from evalsvc.cli.score import Device, PluginFiles, parse_options
+from evalsvc.errors import InputError, StorageError
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+
+if TYPE_CHECKING:
+    from evalsvc.gates.gate import Recorded
+    from evalsvc.gates.policy import Policy
+    from evalsvc.suites import Suite
+    from evalsvc.workbench import Workbench
+
+app = typer.Typer(help="Whether a release may ship, and how sure that is.", no_args_is_help=True)
+alias = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
+
+PolicyFile = Annotated[Path, typer.Argument(help="Policy file, such as evalsvc-gate.yaml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Stored = Annotated[bool, typer.Option("--stored", help="Judge what is stored; compute nothing.")]
+UNAVAILABLE = 6
+STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNKNOWN": "dim"}
+
+
+@app.command("run")
+def run(
+    policy: PolicyFile,
+    candidate: Annotated[
+        str | None, typer.Option(help="model@step, model, alias, digest, or a checkpoint file with --generator.")
+    ] = None,
+    generator: Annotated[str | None, typer.Option(help="Generator plug-in that loads a candidate's file.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
+    model: Annotated[str, typer.Option(help="Model of a candidate's file; by default the name of its folder.")] = "",
+    step: Annotated[int | None, typer.Option(help="Step of a candidate's file; by default in its name.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The candidate's sampling seed; by default the suite's.")] = None,
+    stored: Stored = False,
+    timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which the gate ends with 6.")] = None,
+    warn_only: Annotated[bool, typer.Option("--warn-only", help="Failed and inconclusive gates end with 0.")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Record the decision and end with 0.")] = False,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide whether a release may ship.
+
+    Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
+    comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
+    """
+    from evalsvc.gates.gate import run_gate
+
+    with _reachable():
+        read, suite, database, bench = _open(policy, plugin, None if stored else device, batch_size)
+        if generator is not None and bench is not None:
+            from evalsvc.gates.gate import add_candidate
+
+            if candidate is None:
+                raise InputError("--generator needs the checkpoint's file: give it with --candidate")
+            candidate = add_candidate(
+                bench, Path(candidate), generator, parse_options(option or []), suite, model, step
+            )
+        done = run_gate(
+            read,
+            database,
+            suite,
+            bench,
+            candidate=candidate,
+            seed=seed,
+            timeout=timeout,
+            warn_only=warn_only,
+            shadow=shadow,
+        )
+    if as_json:
+        print_json(done.document)
+    else:
+        _show(done)
+    _say_softened(done, warn_only=warn_only)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command("check")
+def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
+    """Check a policy against its suite: keys, limits, directions, waivers. Exit 2 says what is wrong."""
+    with _reachable():
+        read, suite, _, _ = _open(policy, plugin, None, 1)
+    limits = sum(len(metric.limits) for metric in read.metrics.values())
+    err.print(
+        f"{policy} is valid: {limits} limits on {len(read.metrics)} scores of {suite.id}, digest {read.digest[:12]}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command("schema")
+def schema() -> None:
+    """JSON Schema of the policy, for editors."""
+    from evalsvc.gates.policy import json_schema
+
+    print_json(json_schema())
+
+
+@app.command("history")
+def history(
+    model: Annotated[str | None, typer.Argument(help="Only gates of this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Decisions, the newest first, and what they promoted."""
+    from evalsvc.store import queries
+
+    promoted: dict[int | None, list[str]] = {}
+    with _reachable(), Database(Settings().database).read() as session:
+        rows = queries.gates(session, model, limit=limit)
+        for promotion in queries.promotions(session, limit=1000):
+            promoted.setdefault(promotion.gate_id, []).append(promotion.alias)
+    documents: list[dict[str, Any]] = [
+        {
+            "gate": row.id,
+            "at": row.created_at.isoformat(timespec="seconds"),
+            "candidate": f"{row.model}@{row.step}",
+            "suite": row.suite,
+            "baseline": row.baseline,
+            "status": row.status,
+            "exit_code": row.exit_code,
+            "shadow": row.shadow,
+            "samples": row.evidence["samples"],
+            "policy": row.policy_digest[:12],
+            "promoted": promoted.get(row.id, []),
+            "reason": row.verdict["reason"],
+        }
+        for row in rows
+    ]
+    if as_json:
+        print_json(documents)
+        return
+    made = table("gates", "gate", "at", "candidate", "suite", "baseline", "status", "samples", "promoted", "reason")
+    for each in documents:
+        status = each["status"] + (" (shadow)" if each["shadow"] else "")
+        cells = [str(each[key]) for key in ("gate", "at", "candidate", "suite", "baseline")]
+        cells += [status, str(each["samples"]), ", ".join(each["promoted"]), each["reason"]]
+        made.add_row(*map(escape, cells))
+    show_table(made)
+
+
+@alias.command("set")
+def alias_set(
+    name: Annotated[str, typer.Argument(help="Alias, such as production.")],
+    checkpoint: Annotated[str, typer.Argument(help="model@step, model, alias or digest.")],
+    require_gate: Annotated[Path | None, typer.Option(help="Policy that the checkpoint must pass first.")] = None,
+    stored: Stored = False,
+    device: Device = "auto",
+    plugin: PluginFiles = None,
+) -> None:
+    """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded."""
+    from evalsvc.gates.promote import promote
+
+    gate = None
+    with _reachable():
+        if require_gate is None:
+            database = Database(Settings().database)
+        else:
+            from evalsvc.gates.gate import run_gate
+
+            read, suite, database, bench = _open(require_gate, plugin, None if stored else device, 250)
+            gate = run_gate(read, database, suite, bench, candidate=checkpoint)
+            _show(gate)
+            if gate.document["verdict"]["status"] != "PASS":
+                err.print(f"{name} stays as it is", style="red", markup=False)
+                raise typer.Exit(gate.exit_code or 4)
+        now_at = promote(database, name, checkpoint, gate.id if gate else None)
+    err.print(f"{name} is now {now_at}" + (f", by gate {gate.id}" if gate else ""), markup=False)
+
+
+@alias.command("list")
+def alias_list(as_json: AsJson = False) -> None:
+    """Every alias and what it points at."""
+    from evalsvc.store import queries
+
+    with Database(Settings().database).read() as session:
+        rows = [(row.name, f"{row.checkpoint.model.name}@{row.checkpoint.step}") for row in queries.aliases(session)]
+    if as_json:
+        print_json([{"alias": name, "checkpoint": target} for name, target in rows])
+        return
+    made = table("aliases", "alias", "checkpoint")
+    for row in rows:
+        made.add_row(*map(escape, row))
+    show_table(made)
+
+
+def _open(
+    path: Path, plugin: list[Path] | None, device: str | None, batch_size: int
+) -> tuple[Policy, Suite, Database, Workbench | None]:
+    """The policy, checked against its suite; a workbench only where something may be computed."""
+    from evalsvc.gates.gate import open_suite
+    from evalsvc.gates.policy import load_policy
+    from evalsvc.gates.subjects import labels_of
+    from evalsvc.plugins import Plugins
+    from evalsvc.workbench import Workbench
+
+    read, plugins = load_policy(path), Plugins(tuple(plugin or ()))
+    bench = None if device is None else Workbench(Settings(), plugins, device, batch_size)
+    database = bench.database if bench else Database(Settings().database)
+    suite = open_suite(read, database, plugins, path.parent)
+    labels_of(read, suite)
+    return read, suite, database, bench
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """A store that does not answer is no usage error: the gate ends with 6."""
+    try:
+        yield
+    except (StorageError, OperationalError) as error:
+        err.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
+        sys.exit(UNAVAILABLE)
+
+
+def _show(done: Recorded) -> None:
+    body = done.document
+    verdict, looks = body["verdict"], body["evidence"]["looks"]
+    candidate = f"{body['candidate']['model']}@{body['candidate']['step']}"
+    against = f" against {body['baseline']['rule']}" if body["baseline"] else ""
+    made = table(f"gate {done.id}: {candidate}{against} under {body['suite']}", "score", "tier", "status", "why")
+    for metric in verdict["metrics"]:
+        style = STYLES.get(metric["status"], "magenta")
+        status = f"[{style}]{metric['status']}[/]" + (" (waived)" if metric["waiver"] else "")
+        why = [f"{limit['kind']} {limit['limit']:g}: {limit['reason']}" for limit in metric["limits"]]
+        made.add_row(escape(metric["metric"]), metric["tier"], status, escape("\n".join(why) or metric["reason"]))
+    show_table(made)
+    style = STYLES.get(verdict["status"], "magenta")
+    out.print(f"[{style}]{verdict['status']}[/]: {escape(verdict['reason'])}", highlight=False, soft_wrap=True)
+    count = f"{len(looks)} look" + ("" if len(looks) == 1 else "s")
+    out.print(f"decided on {body['evidence']['samples']} samples in {count}", highlight=False)
+    for warning in verdict["warnings"]:
+        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_softened(done: Recorded, *, warn_only: bool) -> None:
+    status = done.document["verdict"]["status"]
+    if status == "PASS" or done.exit_code:
+        return
+    why = "--shadow" if done.document["shadow"] else "--warn-only" if warn_only else "on_inconclusive.then: warn"
+    err.print(f"the gate is {status}; it ends with 0 because of {why}", style="yellow", markup=False)

@@ -1,0 +1,122 @@
+"""A decision as plain data: what is stored, and what every renderer reads. Evidence and verdict stay apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from evalsvc.gates.decide import Decision
+from evalsvc.gates.evidence import Absent, Observation
+from evalsvc.gates.subjects import Sides
+from evalsvc.gates.verdict import MetricVerdict
+from evalsvc.provenance import git_commit
+from evalsvc.store.tables import Checkpoint
+
+
+def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dict[str, Any]:
+    """The whole decision; only JSON types, and no NaN."""
+    candidate, baseline = _names(decision.sides, decision)
+    policy = decision.policy
+    return {
+        "suite": decision.suite.id,
+        "policy_digest": policy.digest,
+        "policy": policy.model_dump(mode="json", by_alias=True),
+        "candidate": candidate,
+        "baseline": baseline,
+        "exit_code": exit_code,
+        "shadow": shadow,
+        "evidence": evidence(decision),
+        "verdict": verdict(decision),
+    }
+
+
+def evidence(decision: Decision) -> dict[str, Any]:
+    """Numbers, intervals, counts, protocols, comparisons and looks. No opinion."""
+    comparisons = {
+        metric.label: [_finite(asdict(found.comparison)) for found in metric.findings if found.comparison]
+        for metric in decision.verdict.metrics
+    }
+    metrics = {}
+    for name, each in decision.evidence.items():
+        metrics[name] = {
+            "direction": each.direction,
+            "candidate": _side(each.candidate),
+            "baseline": _side(each.baseline),
+            "covariance": each.covariance,
+            "drift": asdict(each.drift) if each.drift else None,
+            "comparisons": comparisons.get(name, []),
+        }
+    return {
+        "metrics": _finite(metrics),
+        "looks": [asdict(step) for step in decision.steps],
+        "samples": decision.samples,
+        "suite_samples": decision.suite.samples,
+        "git_commit": git_commit(),
+    }
+
+
+def verdict(decision: Decision) -> dict[str, Any]:
+    """Statuses and reasons."""
+    found = decision.verdict
+    metrics = [_metric(metric) for metric in found.metrics]
+    return {
+        "status": found.status,
+        "reason": found.reason,
+        "warnings": list(found.warnings),
+        "metrics": metrics,
+    }
+
+
+def _metric(metric: MetricVerdict) -> dict[str, Any]:
+    waiver = metric.waiver.model_dump(mode="json") if metric.waiver else None
+    limits = [
+        {"kind": found.kind, "limit": found.limit, "status": found.status, "reason": found.reason}
+        for found in metric.findings
+    ]
+    return {
+        "metric": metric.label,
+        "tier": metric.tier,
+        "status": metric.status,
+        "reason": metric.reason,
+        "blocks": metric.blocks,
+        "limits": limits,
+        "waiver": waiver,
+    }
+
+
+def _names(sides: Sides, decision: Decision) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    policy = decision.policy
+    if isinstance(sides.candidate, Checkpoint):
+        candidate = _checkpoint(sides.candidate)
+    else:
+        named = policy.candidate
+        candidate = {"model": named.model if named else "", "step": named.step if named else None, "digest": ""}
+    if policy.baseline is None:
+        return candidate, None
+    found = [_checkpoint(each) for each in sides.baselines] if isinstance(sides.baselines, tuple) else []
+    return candidate, {"rule": str(policy.baseline), "checkpoints": found}
+
+
+def _checkpoint(row: Checkpoint) -> dict[str, Any]:
+    return {"model": row.model.name, "step": row.step, "digest": row.digest}
+
+
+def _side(side: Observation | Absent | None) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    if isinstance(side, Absent):
+        return {"absent": side.kind, "reason": side.reason}
+    return asdict(side) | {"facts": dict(side.facts), "stderr": side.stderr}
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as the words for them: JSON has no numbers for these."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

@@ -1,0 +1,131 @@
+"""One gate from policy to stored decision: what the command line, the pytest plug-in and promotion share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from evalsvc.errors import InputError
+from evalsvc.gates.deadline import Deadline, deadline
+from evalsvc.gates.decide import Decision, decide, undecided
+from evalsvc.gates.documents import document
+from evalsvc.gates.evidence import Absent
+from evalsvc.gates.policy import Policy
+from evalsvc.gates.sources import Computed, Source, Stored
+from evalsvc.gates.subjects import find_sides, labels_of
+from evalsvc.plugins import Plugins
+from evalsvc.store import queries, tables
+from evalsvc.store.session import Database
+from evalsvc.store.tables import now
+from evalsvc.suites import Suite, load_suite
+from evalsvc.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A decision, its row and its exit code."""
+
+    id: int
+    decision: Decision
+    document: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """As the command line ends; a shadow gate records and never fails."""
+        return 0 if self.document["shadow"] else int(self.document["exit_code"])
+
+
+def run_gate(
+    policy: Policy,
+    database: Database,
+    suite: Suite,
+    bench: Workbench | None = None,
+    *,
+    candidate: str | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+    warn_only: bool = False,
+    shadow: bool = False,
+    today: date | None = None,
+) -> Recorded:
+    """Decide and store. Without a ``bench`` only what is stored is judged, and nothing computed.
+
+    Raises:
+        InputError: the policy does not fit the suite, or names no candidate.
+    """
+    labels = labels_of(policy, suite)
+    source: Source = Computed(bench, suite, frozenset(labels.values())) if bench else Stored(database, suite)
+    with database.read() as session:
+        sides = find_sides(session, policy, suite, candidate)
+    day = today or now().date()
+    try:
+        with deadline(timeout):
+            decision = decide(policy, suite, sides, source, day, seed)
+    except Deadline as error:
+        decision = undecided(policy, suite, sides, source, day, Absent("unavailable", str(error)))
+    code = decision.verdict.exit_code(policy, warn_only=warn_only)
+    body = document(decision, exit_code=code, shadow=shadow)
+    with database.write() as session:
+        row = tables.Gate(
+            suite=suite.id,
+            model=body["candidate"]["model"],
+            step=body["candidate"]["step"],
+            digest=body["candidate"]["digest"],
+            baseline=body["baseline"]["rule"] if body["baseline"] else "",
+            policy_digest=policy.digest,
+            policy=body["policy"],
+            status=decision.verdict.status,
+            exit_code=code,
+            shadow=shadow,
+            evidence=body["evidence"],
+            verdict=body["verdict"],
+        )
+        session.add(row)
+        session.flush()
+        number = row.id
+    return Recorded(number, decision, {"gate": number, **body})
+
+
+def open_suite(policy: Policy, database: Database, plugins: Plugins, folder: Path) -> Suite:
+    """The suite that a policy names: a file beside it, a shipped one, or one that was used before."""
+    if policy.suite.endswith((".yaml", ".yml")):
+        beside = folder / policy.suite
+        return load_suite(str(beside if beside.is_file() else policy.suite), plugins)
+    try:
+        return load_suite(policy.suite, plugins)
+    except InputError:
+        with database.read() as session:
+            body = queries.suite_body(session, policy.suite)
+        if body is None:
+            raise
+        return Suite.model_validate(body)
+
+
+def add_candidate(
+    bench: Workbench,
+    path: Path,
+    generator: str,
+    options: Mapping[str, Any],
+    suite: Suite,
+    model: str = "",
+    step: int | None = None,
+) -> str:
+    """Register a checkpoint file; the name by which a gate finds it.
+
+    Raises:
+        InputError: the file's name holds no step and none is given, or the generator does not fit the suite.
+    """
+    from evalsvc.checkpoints import Checkpoint, step_from_name
+    from evalsvc.evaluations import register_checkpoint
+
+    of = step_from_name(path) if step is None else step
+    if of is None:
+        raise InputError(f"the name of {path} holds no step: give --step")
+    opened = Checkpoint.open(path, model or path.resolve().parent.name, of)
+    spec = bench.spec(opened, generator, dict(options), suite)
+    with bench.database.write() as session:
+        register_checkpoint(session, spec, bench)
+    return f"{opened.model}@{opened.step}"

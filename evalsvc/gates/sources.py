@@ -1,0 +1,176 @@
+"""Where evidence comes from: what is stored, or a workbench that computes what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evalsvc.gates.evidence import Absent, Single
+from evalsvc.store import queries, tables
+from evalsvc.store.queries import ScoreRow
+from evalsvc.store.session import Database
+from metrics.score import MetricError
+
+if TYPE_CHECKING:
+    from evalsvc.spec import EvaluationSpec
+    from evalsvc.suites import Suite
+    from evalsvc.workbench import Workbench
+
+Runs = Mapping[str, Sequence[Single]]
+"""The runs of each score, by its label."""
+
+
+class Source(Protocol):
+    """Scores of checkpoints under one suite."""
+
+    @property
+    def computes(self) -> bool:
+        """Whether more samples can be had."""
+
+    def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
+        """All samples of the suite, with at least so many seeds where the source can compute."""
+
+    def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
+        """The first samples of the suite; ``None`` where they are too few for a metric."""
+
+    def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
+        """How many full runs are there without computing."""
+
+    def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
+        """Why a checkpoint has no scores."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Only what the database holds."""
+
+    database: Database
+    suite: Suite
+    computes: bool = False
+
+    def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
+        """Scores of every seed that was run; of those from ``seed`` on where one is given."""
+        with self.database.read() as session:
+            found = queries.replicates(session, checkpoint.id, self.suite.id)
+        wanted = found if seed is None else {s: found[s] for s in range(seed, seed + replicates) if s in found}
+        return _by_label([row for rows in wanted.values() for row in rows])
+
+    def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
+        """Parts are never stored."""
+        return None
+
+    def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
+        """How many seeds were run; of one given seed, whether it was."""
+        with self.database.read() as session:
+            found = queries.replicates(session, checkpoint.id, self.suite.id)
+        return len(found) if seed is None else int(seed in found)
+
+    def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
+        """Never scored, or failed."""
+        who = f"{checkpoint.model.name}@{checkpoint.step}"
+        with self.database.read() as session:
+            for run in queries.evaluations(session, checkpoint.id):
+                if f"{run.suite.name}@{run.suite.version}" == self.suite.id and run.status == tables.Status.FAILED:
+                    return Absent("error", f"{who}: {run.error}")
+        return Absent("missing", f"{who} has no scores under {self.suite.id}: score it first")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Evaluates what is missing. Parts reuse the shards of earlier ones, and leave theirs for what comes after."""
+
+    bench: Workbench
+    suite: Suite
+    labels: frozenset[str]
+    computes: bool = True
+
+    def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
+        """Evaluate as many seeds as are asked for, counted from ``seed`` or the suite's, then read."""
+        from evalsvc.evaluations import evaluate
+
+        first = self.suite.seed if seed is None else seed
+        for number in range(first, first + replicates):
+            if seed is None and self.stored(checkpoint, None) >= replicates:
+                break
+            evaluate(self._spec(checkpoint, self.suite, number), self.bench)
+        return self._store.full(checkpoint, replicates, seed)
+
+    def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
+        """The gated metrics on the first ``samples``; nothing of it is recorded as an evaluation."""
+        from evalsvc.pipeline import compute_shard, reduce
+        from evalsvc.suites import Suite
+
+        uses = [
+            use
+            for use in self.suite.metrics
+            if any(use.label_of(quantity.name) in self.labels for quantity in use.spec.quantities)
+        ]
+        body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses}
+        spec = self._spec(checkpoint, Suite.model_validate(body), self.suite.seed if seed is None else seed)
+        advance = self.bench.progress("samples", samples)
+        for shard in spec.shards:
+            compute_shard(spec, shard, self.bench, advance)
+        try:
+            found = reduce(spec, self.bench)
+        except MetricError:
+            return None
+        return {
+            each.label: [
+                Single(
+                    each.score.value,
+                    each.score.stderr,
+                    each.score.ci_low,
+                    each.score.ci_high,
+                    each.score.n,
+                    each.protocol,
+                    each.facts,
+                    each.score.stderr_method,
+                )
+            ]
+            for each in found.scores
+        }
+
+    def _spec(self, checkpoint: tables.Checkpoint, suite: Suite, seed: int) -> EvaluationSpec:
+        from evalsvc.checkpoints import Checkpoint
+        from evalsvc.errors import CheckpointError
+
+        opened = Checkpoint.open(Path(checkpoint.path), checkpoint.model.name, checkpoint.step)
+        if opened.digest != checkpoint.digest:
+            raise CheckpointError(
+                f"{checkpoint.path} is no longer {checkpoint.model.name}@{checkpoint.step} as it was scored: its "
+                "content has changed; restore it, or score it anew"
+            )
+        options: dict[str, Any] = checkpoint.options
+        return self.bench.spec(opened, checkpoint.generator, options, suite, seed)
+
+    def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
+        """How many seeds were run; of one given seed, whether it was."""
+        return self._store.stored(checkpoint, seed)
+
+    def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
+        """Never scored, or failed."""
+        return self._store.why_nothing(checkpoint)
+
+    @property
+    def _store(self) -> Stored:
+        return Stored(self.bench.database, self.suite)
+
+
+def _by_label(rows: Sequence[ScoreRow]) -> Runs:
+    found: dict[str, list[Single]] = {}
+    for row in rows:
+        single = Single(
+            row.value,
+            row.stderr,
+            row.ci_low,
+            row.ci_high,
+            row.n,
+            row.protocol,
+            row.facts,
+            row.stderr_method,
+            row.evaluation_id,
+        )
+        found.setdefault(row.label, []).append(single)
+    return found

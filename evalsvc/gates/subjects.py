@@ -1,0 +1,111 @@
+"""Who is judged against whom, by which scores."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from evalsvc.errors import InputError
+from evalsvc.gates.evidence import Absent
+from evalsvc.gates.policy import AliasName, CheckpointName, MedianOf, MetricPolicy, Policy
+from evalsvc.store import queries
+from evalsvc.store.tables import Alias, Checkpoint
+from evalsvc.suites import Suite
+from metrics.registry import Quantity
+from metrics.score import Direction
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Who is judged against whom; several baselines stand for their median."""
+
+    candidate: Checkpoint | Absent
+    baselines: tuple[Checkpoint, ...] | Absent | None
+
+
+def quantities_of(suite: Suite) -> dict[str, Quantity]:
+    """What each label of a suite measures."""
+    return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.quantities}
+
+
+def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
+    """The suite's label of every gated metric, and a check that its limits make sense there.
+
+    A name is a label, or the beginning of only one, as ``vendi`` is of ``vendi_score``.
+
+    Raises:
+        InputError: a name that the suite does not measure, or a limit on the side that is better.
+    """
+    quantities = quantities_of(suite)
+    found = {}
+    for name, limits in policy.metrics.items():
+        matches = [name] if name in quantities else [label for label in quantities if label.startswith(f"{name}_")]
+        if len(matches) != 1:
+            near = matches or difflib.get_close_matches(name, quantities, n=3, cutoff=0.3) or sorted(quantities)
+            raise InputError(f"suite {suite.id} gives no score {name!r}; it gives {', '.join(near)}")
+        found[name] = matches[0]
+        _check_limits(name, limits, quantities[matches[0]])
+    return found
+
+
+def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
+    wrong = {Direction.LOWER: ("min", "max"), Direction.HIGHER: ("max", "min")}.get(quantity.direction)
+    if wrong and wrong[0] in limits.limits:
+        raise InputError(
+            f"metrics.{name}: {quantity.direction} is better, so {wrong[0]} would refuse the good: use {wrong[1]}"
+        )
+    if quantity.direction is Direction.NEUTRAL and any(kind.startswith("max_worsening") for kind in limits.limits):
+        raise InputError(f"metrics.{name} has no better or worse, so it cannot worsen: use min and max")
+    if "max_worsening_rel" in limits.limits and quantity.low < 0:
+        raise InputError(f"metrics.{name} can be negative, so a share of it means nothing: use max_worsening")
+
+
+def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | None) -> Sides:
+    """The checkpoints that the policy, or ``candidate`` in its place, names."""
+    side: Checkpoint | Absent
+    if candidate is None and policy.candidate is None:
+        raise InputError("the policy names no candidate: give --candidate")
+    try:
+        if candidate is not None:
+            side = queries.find_checkpoint(session, candidate)
+        else:
+            side = _by_name(session, policy.candidate)
+    except InputError as error:
+        side = Absent("missing", str(error))
+    if policy.baseline is None:
+        return Sides(side, None)
+    return Sides(side, _baselines(session, policy, suite, side))
+
+
+def _by_name(session: Session, name: CheckpointName | None) -> Checkpoint:
+    assert name is not None
+    found = queries.checkpoint_at(session, name.model, name.step)
+    if found is None:
+        raise InputError(f"there is no checkpoint {str(name)!r}: score it, or give its file with --candidate")
+    return found
+
+
+def _baselines(
+    session: Session, policy: Policy, suite: Suite, candidate: Checkpoint | Absent
+) -> tuple[Checkpoint, ...] | Absent:
+    wanted = policy.baseline
+    if isinstance(wanted, AliasName):
+        alias = session.get(Alias, wanted.alias)
+        return (alias.checkpoint,) if alias else Absent("none", f"there is no alias {wanted.alias!r}")
+    if isinstance(wanted, CheckpointName):
+        named = queries.checkpoint_at(session, wanted.model, wanted.step)
+        return (named,) if named else Absent("none", f"there is no checkpoint {str(wanted)!r}")
+    if isinstance(candidate, Absent):
+        return Absent("none", "without a candidate there is no baseline to find")
+    model = candidate.model.name
+    if isinstance(wanted, MedianOf):
+        before = queries.scored_before(session, model, candidate.step, suite.id)[: wanted.median_of]
+        if len(before) < wanted.median_of:
+            return Absent(
+                "none", f"{model} has {len(before)} of {wanted.median_of} scored checkpoints before the candidate"
+            )
+        return tuple(before)
+    passed = queries.last_passing(session, model, suite.id, candidate.digest)
+    return (passed,) if passed else Absent("none", f"no other checkpoint of {model} has passed a gate under {suite.id}")

@@ -1,0 +1,75 @@
+"""Stored scores without computing any."""
+
+from __future__ import annotations
+
+from evalsvc.gates.policy import Policy
+from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite
+from evalsvc.suites import load_suite
+
+DIGITS = load_suite("digits@1")
+
+
+def add_checkpoint(session, model="flow", step=1) -> Checkpoint:
+    owner = session.query(Model).filter_by(name=model).one_or_none() or Model(name=model)
+    session.add(owner)
+    session.flush()
+    row = Checkpoint(
+        model_id=owner.id, step=step, digest=f"{model}{step}".ljust(64, "0"), path="gone", generator="flow", options={}
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def add_scores(session, checkpoint, values, *, seed=2026, status=Status.SUCCEEDED, n=2000, error=None, protocol="p"):
+    """``values``: label to value, or to (value, standard error)."""
+    suite = session.query(Suite).one_or_none() or Suite(name="digits", version=1, digest="d", body=DIGITS.model_dump())
+    session.add(suite)
+    session.flush()
+    run = Evaluation(
+        checkpoint_id=checkpoint.id,
+        suite_id=suite.id,
+        fingerprint=f"{checkpoint.id}-{seed}",
+        status=status,
+        spec={"seed": seed},
+        error=error,
+    )
+    session.add(run)
+    session.merge(Protocol(id=protocol, facts={"samples": n}))
+    for position, (label, value) in enumerate(values.items()):
+        number, stderr = value if isinstance(value, tuple) else (value, 0.1)
+        sure = stderr is not None
+        run.scores.append(
+            Score(
+                position=position,
+                label=label,
+                quantity=label,
+                value=number,
+                stderr=stderr,
+                ci_low=number - 1.96 * stderr if sure else None,
+                ci_high=number + 1.96 * stderr if sure else None,
+                n=n,
+                direction="higher" if label == "recall" else "lower",
+                unit="",
+                stderr_method="",
+                details={},
+                protocol_id=protocol,
+            )
+        )
+    session.flush()
+    return run
+
+
+def point(session, name, checkpoint):
+    session.merge(Alias(name=name, checkpoint_id=checkpoint.id))
+
+
+def gate_policy(**changes) -> Policy:
+    body = {
+        "version": 1,
+        "suite": "digits@1",
+        "candidate": {"model": "flow", "step": 9},
+        "baseline": {"alias": "production"},
+        "metrics": {"frechet_distance": {"max_worsening": 2.0}},
+    }
+    return Policy.model_validate(body | changes)

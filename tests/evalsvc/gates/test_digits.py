@@ -1,0 +1,147 @@
+"""The facts that the demo's digits must show, and the command line on them."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from evalsvc.cli.main import app
+from evalsvc.demo import WEIGHTS
+from evalsvc.gates import gather, sources
+from evalsvc.plugins import Plugins
+from evalsvc.settings import Settings
+from evalsvc.store import queries
+from evalsvc.store.session import Database
+from evalsvc.workbench import Workbench
+
+from .store import DIGITS
+
+POLICY = """
+version: 1
+suite: digits@1
+baseline: {model: flow, step: 2000}
+on_inconclusive: {more_samples: 4, then: fail}
+metrics:
+  frechet_distance: {max: 40, max_worsening: 2.0}
+  recall: {min: 0.6, max_worsening_rel: 0.05}
+  vendi: {tier: advisory}
+"""
+WIDE = POLICY.replace("2.0", "5.0").replace("0.05", "0.15").replace("{model: flow, step: 2000}", "{alias: production}")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gates")
+    (folder / "gate.yaml").write_text(POLICY)
+    (folder / "wide.yaml").write_text(WIDE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVALSVC_HOME", str(folder / "home"))
+        patch.delenv("EVALSVC_DATABASE_URL", raising=False)
+        flow = WEIGHTS / "flow" / "step_2000.safetensors"
+        invoke("score", str(flow), "--generator", "flow", "--device", "cpu", "--suite", "digits@1")
+        invoke("alias", "set", "production", "flow@2000")
+        yield folder
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def gate(workspace, policy, checkpoint, *more):
+    family, step = checkpoint.split("@")
+    file = WEIGHTS / family / f"step_{step}.safetensors"
+    return invoke(
+        "gate",
+        "run",
+        workspace / policy,
+        "--candidate",
+        file,
+        "--generator",
+        family,
+        "--device",
+        "cpu",
+        "--json",
+        *more,
+    )
+
+
+def test_a_better_flow_passes(workspace):
+    done = gate(workspace, "gate.yaml", "flow@4000")
+    assert done.exit_code == 0
+    document = json.loads(done.stdout)
+    assert document["verdict"]["status"] == "PASS"
+    assert document["baseline"]["checkpoints"][0]["step"] == 2000
+
+
+def test_a_collapsed_gan_fails_on_recall_with_a_tenth_of_the_samples(workspace):
+    done = gate(workspace, "gate.yaml", "gan@500")
+    assert done.exit_code == 3
+    document = json.loads(done.stdout)
+    recall = next(metric for metric in document["verdict"]["metrics"] if metric["metric"] == "recall")
+    assert [limit["status"] for limit in recall["limits"]] == ["FAIL", "FAIL"]
+    assert document["evidence"]["samples"] < 0.2 * document["evidence"]["suite_samples"]
+    with Database(Settings().database).read() as session:
+        assert not queries.replicates(session, queries.find_checkpoint(session, "gan@500").id, "digits@1")
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_same_checkpoint_against_itself_passes_under_any_seed(workspace, seed):
+    done = gate(workspace, "wide.yaml", "flow@2000", "--seed", seed)
+    document = json.loads(done.stdout)
+    assert document["evidence"]["metrics"]["frechet_distance"]["covariance"] == 0, "another seed is independent"
+    assert (done.exit_code, document["verdict"]["status"]) == (0, "PASS")
+
+
+def test_a_run_against_itself_is_equal_and_costs_nothing(workspace):
+    done = invoke("gate", "run", workspace / "gate.yaml", "--candidate", "flow@2000", "--json", "--stored")
+    document = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert document["evidence"]["metrics"]["recall"]["comparisons"][1]["estimate"] == 0
+
+
+def test_a_timeout_ends_with_six_and_is_recorded(workspace):
+    done = gate(workspace, "gate.yaml", "gan@1000", "--timeout", "0.01")
+    assert done.exit_code == 6
+    with Database(Settings().database).read() as session:
+        newest = queries.gates(session)[0]
+    assert (newest.status, newest.exit_code) == ("ERROR", 6)
+    assert "no answer within" in newest.verdict["reason"]
+
+
+def test_promotion_needs_the_gate_and_leaves_a_trace(workspace):
+    refused = invoke("alias", "set", "release", "gan@500", "--require-gate", workspace / "gate.yaml", "--device", "cpu")
+    assert refused.exit_code == 3
+    assert json.loads(invoke("alias", "list", "--json").stdout) == [{"alias": "production", "checkpoint": "flow@2000"}]
+    allowed = invoke("alias", "set", "release", "flow@2000", "--require-gate", workspace / "gate.yaml", "--stored")
+    assert allowed.exit_code == 0
+    newest = json.loads(invoke("gate", "history", "--json").stdout)[0]
+    assert (newest["status"], newest["promoted"], newest["candidate"]) == ("PASS", ["release"], "flow@2000")
+
+
+def test_commands_say_what_is_wrong_with_their_exit_code(workspace, tmp_path):
+    (tmp_path / "bad.yaml").write_text(POLICY.replace("max:", "maximum:"))
+    assert invoke("gate", "check", workspace / "gate.yaml").exit_code == 0
+    assert json.loads(invoke("gate", "schema").stdout)["title"] == "evalsvc gate policy"
+    for command in ("check", "run"):
+        refused = invoke("gate", command, tmp_path / "bad.yaml")
+        assert "maximum is not a key that a policy knows" in str(refused.exception)
+    empty = invoke("gate", "run", workspace / "gate.yaml", "--candidate", "nobody@1", "--stored")
+    assert empty.exit_code == 5
+
+
+def test_a_store_that_does_not_answer_ends_with_six(workspace, monkeypatch):
+    monkeypatch.setenv("EVALSVC_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert invoke("gate", "run", workspace / "gate.yaml", "--stored").exit_code == 6
+
+
+def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(workspace):
+    bench = Workbench(Settings(), Plugins(), "cpu")
+    source = sources.Computed(bench, DIGITS, frozenset({"precision"}))
+    with bench.database.read() as session:
+        checkpoint = queries.find_checkpoint(session, "flow@2000")
+    part = gather._observe(source.part(checkpoint, 1000, None), "precision", "", None)
+    whole = gather._observe(source.full(checkpoint, 1, None), "precision", "", None)
+    assert part.n == 1000
+    assert abs(part.value - whole.value) < 4 * part.stderr
+    assert part.facts["samples"] == 1000
+    assert part.protocol != whole.protocol

@@ -1,0 +1,201 @@
+import time
+
+import pytest
+
+from evalsvc.errors import InputError
+from evalsvc.gates.deadline import Deadline, deadline
+from evalsvc.gates.gate import open_suite, run_gate
+from evalsvc.gates.policy import Policy
+from evalsvc.gates.promote import promote
+from evalsvc.gates.subjects import labels_of
+from evalsvc.plugins import Plugins
+from evalsvc.store import queries
+from evalsvc.store.tables import Status
+
+from .conftest import ISSUE, TODAY
+from .store import DIGITS, add_checkpoint, add_scores, gate_policy, point
+
+
+def decided(database, policy=None, **more):
+    return run_gate(policy or gate_policy(), database, DIGITS, today=TODAY, **more)
+
+
+def status(database, policy=None, **more):
+    done = decided(database, policy, **more)
+    return done.document["verdict"]["status"], done.exit_code
+
+
+@pytest.fixture
+def production(database):
+    """``flow@9`` against ``flow@5``, both scored alike."""
+    with database.write() as session:
+        for step in (5, 9):
+            add_scores(session, add_checkpoint(session, step=step), {"frechet_distance": 20.0, "recall": (0.8, 0.01)})
+        point(session, "production", queries.find_checkpoint(session, "flow@5"))
+    return database
+
+
+def test_a_gate_on_stored_scores_passes_and_is_kept_with_its_evidence(production):
+    done = decided(production)
+    assert (done.document["verdict"]["status"], done.exit_code) == ("PASS", 0)
+    with production.read() as session:
+        [row] = queries.gates(session)
+    assert (row.status, row.exit_code, row.model, row.step) == ("PASS", 0, "flow", 9)
+    assert row.policy_digest == gate_policy().digest
+    assert Policy.model_validate(row.policy) == gate_policy()
+    seen = row.evidence["metrics"]["frechet_distance"]
+    assert seen["candidate"]["value"] == seen["baseline"]["value"] == 20.0
+    assert seen["candidate"]["protocol"] == "p"
+    assert seen["comparisons"][0]["estimate"] == 0
+    assert "status" not in seen
+    assert row.verdict["metrics"][0]["limits"][0]["status"] == "PASS"
+
+
+def test_an_empty_database_is_missing_and_never_passes(database):
+    assert status(database) == ("MISSING", 5)
+
+
+def test_a_candidate_without_scores_is_missing(production):
+    with production.write() as session:
+        add_checkpoint(session, step=10)
+    assert status(production, candidate="flow@10") == ("MISSING", 5)
+
+
+def test_a_failed_evaluation_is_an_error_that_says_why(production):
+    with production.write() as session:
+        run = add_scores(session, add_checkpoint(session, step=10), {}, status=Status.FAILED, error="worker died")
+        assert run.id
+    done = decided(production, candidate="flow@10")
+    assert done.exit_code == 1
+    assert "worker died" in done.document["verdict"]["reason"]
+
+
+def test_superseded_and_running_evaluations_are_no_evidence(production):
+    with production.write() as session:
+        for step, state in ((10, Status.SUPERSEDED), (11, Status.RUNNING)):
+            values = {"frechet_distance": 20.0}
+            add_scores(session, add_checkpoint(session, step=step), values, status=state)
+    assert status(production, candidate="flow@10") == ("MISSING", 5)
+    assert status(production, candidate="flow@11") == ("MISSING", 5)
+
+
+def test_another_protocol_is_not_comparable_and_named(production):
+    with production.write() as session:
+        values = {"frechet_distance": 20.0}
+        add_scores(session, add_checkpoint(session, step=10), values, protocol="q", n=1500)
+    done = decided(production, candidate="flow@10")
+    assert done.exit_code == 7
+    assert "samples 1500 / 2000" in done.document["verdict"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "reason"),
+    [
+        ({"alias": "nobody"}, "no alias 'nobody'"),
+        ({"model": "flow", "step": 77}, "no checkpoint 'flow@77'"),
+        ("last-passing", "no other checkpoint of flow has passed"),
+        ({"median-of": 3}, "flow has 1 of 3 scored checkpoints before"),
+    ],
+)
+def test_a_baseline_that_is_not_there_never_lets_a_candidate_pass(production, baseline, reason):
+    done = decided(production, gate_policy(baseline=baseline))
+    assert done.exit_code == 5
+    assert reason in done.document["verdict"]["reason"]
+
+
+def test_last_passing_is_the_checkpoint_that_passed_last_and_not_the_candidate_itself(production):
+    decided(production)
+    with production.write() as session:
+        values = {"frechet_distance": 25.0}
+        add_scores(session, add_checkpoint(session, step=10), values)
+    done = decided(production, gate_policy(baseline="last-passing"), candidate="flow@10")
+    assert done.exit_code == 3
+    assert done.document["baseline"]["checkpoints"][0]["step"] == 9
+    assert status(production, gate_policy(baseline="last-passing"), candidate="flow@9") == ("MISSING", 5)
+
+
+def test_the_median_of_the_last_checkpoints_is_the_baseline(production):
+    with production.write() as session:
+        for step, value in ((6, 10.0), (7, 21.0), (8, 90.0)):
+            add_scores(session, add_checkpoint(session, step=step), {"frechet_distance": value})
+    done = decided(production, gate_policy(baseline={"median-of": 3}))
+    assert done.document["evidence"]["metrics"]["frechet_distance"]["baseline"]["value"] == 21.0
+    assert [each["step"] for each in done.document["baseline"]["checkpoints"]] == [8, 7, 6]
+    assert done.exit_code == 0
+
+
+def test_replicates_add_the_spread_between_seeds(production):
+    with production.write() as session:
+        ten = add_checkpoint(session, step=10)
+        for seed, value in ((2026, 15.0), (2027, 20.0), (2028, 25.0)):
+            add_scores(session, ten, {"frechet_distance": value}, seed=seed)
+    seen = decided(production, candidate="flow@10").document["evidence"]["metrics"]["frechet_distance"]["candidate"]
+    assert seen["replicates"] == 3
+    assert seen["value"] == 20
+    assert seen["stderr"] > 5
+    alone = decided(production, candidate="flow@10", seed=2026)
+    assert alone.document["evidence"]["metrics"]["frechet_distance"]["candidate"]["value"] == 15
+
+
+def test_a_shadow_gate_is_recorded_and_ends_with_zero(production):
+    with production.write() as session:
+        add_scores(session, add_checkpoint(session, step=10), {"frechet_distance": 90.0})
+    done = decided(production, candidate="flow@10", shadow=True)
+    assert done.exit_code == 0
+    with production.read() as session:
+        [row] = queries.gates(session)
+    assert (row.status, row.exit_code, row.shadow) == ("FAIL", 3, True)
+
+
+def test_promotion_is_remembered_with_its_gate(production):
+    done = decided(production)
+    assert promote(production, "production", "flow@9", done.id) == "flow@9"
+    with production.read() as session:
+        assert queries.find_checkpoint(session, "production").step == 9
+        [row] = queries.promotions(session, "production")
+        assert (row.gate_id, row.checkpoint.step) == (done.id, 9)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "complaint"),
+    [
+        ({"frechet": {"max": 1}}, "gives no score 'frechet'; it gives frechet_distance, frechet_distance_heldout"),
+        ({"recal": {"min": 1}}, "gives no score 'recal'"),
+        ({"frechet_distance": {"min": 1}}, "lower is better, so min would refuse the good: use max"),
+        ({"recall": {"max": 1}}, "higher is better, so max would refuse the good: use min"),
+        ({"ct_score": {"max_worsening": 1}}, "no better or worse"),
+        ({"kernel_distance": {"max_worsening_rel": 0.1}}, "can be negative"),
+    ],
+)
+def test_a_policy_that_does_not_fit_its_suite_is_refused(metrics, complaint):
+    with pytest.raises(InputError, match=complaint):
+        labels_of(gate_policy(metrics=metrics), DIGITS)
+
+
+def test_a_name_may_be_the_beginning_of_one_label(issue_policy):
+    assert labels_of(issue_policy, DIGITS)["vendi"] == "vendi_score"
+    assert ISSUE
+
+
+def test_a_suite_that_only_the_database_knows_is_found_there(production, tmp_path):
+    with production.write() as session:
+        from evalsvc.store.tables import Suite
+
+        body = DIGITS.model_dump(mode="json") | {"name": "ours"}
+        session.add(Suite(name="ours", version=1, digest="x", body=body))
+    found = open_suite(gate_policy(suite="ours@1"), production, Plugins(), tmp_path)
+    assert found.id == "ours@1"
+    with pytest.raises(InputError, match="there is no suite 'theirs@1'"):
+        open_suite(gate_policy(suite="theirs@1"), production, Plugins(), tmp_path)
+
+
+def patient():
+    try:
+        time.sleep(10)
+    except Exception:
+        pytest.fail("a deadline is no error of a plug-in")
+
+
+def test_a_deadline_reaches_into_whatever_runs():
+    with pytest.raises(Deadline, match="no answer within 0.05 s"), deadline(0.05):
+        patient()
