@@ -30,11 +30,11 @@ def kernel_distance(
     subsets: int | None = 100,
     subset_size: int = 1000,
     degree: int = 3,
-    gamma: float | None = None,
-    coef: float = 1.0,
+    gamma: float | int | None = None,
+    coef: float | int = 1.0,
     seed: int = 2020,
     kernel: Literal["polynomial", "rbf"] = "polynomial",
-    sigma: float = 10.0,
+    sigma: float | int = 10.0,
     biased: bool = False,
 ) -> Score:
     """Squared maximum mean discrepancy; lower is better, 0 is equal, and the unbiased estimate may be negative.
@@ -96,14 +96,14 @@ def kernel_distance(
     return score("kernel_distance", value, math.sqrt(variance), n=n, method=method, interval=interval, details=details)
 
 
-def _polynomial(degree: int, gamma: float, coef: float) -> Kernel:
+def _polynomial(degree: int, gamma: float | int, coef: float | int) -> Kernel:
     def function(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T).double().mul_(gamma).add_(coef).pow_(degree)
 
     return function
 
 
-def _rbf(sigma: float) -> Kernel:
+def _rbf(sigma: float | int) -> Kernel:
     def function(a: Tensor, b: Tensor) -> Tensor:
         squares = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * (a @ b.T)
         return squares.clamp_(min=0).mul_(-0.5 / sigma**2).exp_()

@@ -17,7 +17,7 @@ _NULL = 1e-10
 
 
 @metric(Quantity("vendi_score", Direction.HIGHER, unit="effective samples", low=1.0), version=1)
-def vendi_score(x: Num[Array, "n d"], q: float = 1.0) -> Score:
+def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
     """Exponential of the Renyi entropy of order ``q`` of the eigenvalues of K / n; higher is more diverse.
 
     K is the cosine similarity of the rows: n equal rows give 1, n orthonormal rows n, and min(n, d) is the most.
@@ -53,7 +53,7 @@ def vendi_score(x: Num[Array, "n d"], q: float = 1.0) -> Score:
     return score("vendi_score", value, error, n=n, method=METHOD)
 
 
-def _no_stderr(matrix: Tensor, value: float, q: float) -> str | None:
+def _no_stderr(matrix: Tensor, value: float, q: float | int) -> str | None:
     n, d = matrix.shape
     if q == 0:
         return "none: the number of directions is a count"
@@ -91,7 +91,7 @@ def _spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return values.clamp(min=0), vectors
 
 
-def _effective_number(values: Tensor, q: float) -> float:
+def _effective_number(values: Tensor, q: float | int) -> float:
     # Below q = 1 rounding noise would count: its roots are many.
     rounding = len(values) * torch.finfo(values.dtype).eps
     present = values[values > (rounding if q else _NULL) * values[-1]]
@@ -104,7 +104,7 @@ def _effective_number(values: Tensor, q: float) -> float:
     return math.exp(float(present.pow(q).sum().log()) / (1 - q))
 
 
-def _influence(matrix: Tensor, values: Tensor, vectors: Tensor, q: float) -> Tensor:
+def _influence(matrix: Tensor, values: Tensor, vectors: Tensor, q: float | int) -> Tensor:
     """By how much the score moves with the weight of each row, but for a constant."""
     effective = _effective_number(values, q)
     present = values > _NULL * values[-1]
