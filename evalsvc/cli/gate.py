@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ def run(
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which the gate ends with 6.")] = None,
     warn_only: Annotated[bool, typer.Option("--warn-only", help="Failed and inconclusive gates end with 0.")] = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="Record the decision and end with 0.")] = False,
+    report: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FORMAT=PATH, of json, junit, markdown, comment, annotations, github-output, gitlab-metrics, badge, "
+            "model-index, eval-results, html."
+        ),
+    ] = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
     plugin: PluginFiles = None,
@@ -60,8 +68,10 @@ def run(
     Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
     """
-    from evalsvc.gates.gate import run_gate
+    from evalsvc.gates.gate import run_gate, sample_grids
+    from evalsvc.gates.reports.write import requested, tell_github, write
 
+    reports = requested(report or [])
     with _reachable():
         read, suite, database, bench = _open(policy, plugin, None if stored else device, batch_size)
         if generator is not None and bench is not None:
@@ -83,6 +93,8 @@ def run(
             warn_only=warn_only,
             shadow=shadow,
         )
+        write(done.document, reports, sample_grids(done, database) if "html" in reports else None)
+        err.print(tell_github(done.document, os.environ), end="", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print_json(done.document)
     else:

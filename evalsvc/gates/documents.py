@@ -21,6 +21,7 @@ def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dic
     policy = decision.policy
     return {
         "suite": decision.suite.id,
+        "modality": decision.suite.modality,
         "policy_digest": policy.digest,
         "policy": policy.model_dump(mode="json", by_alias=True),
         "candidate": candidate,

@@ -8,15 +8,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from evalsvc.artifacts import Artifacts
 from evalsvc.errors import InputError
 from evalsvc.gates.deadline import Deadline, deadline
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
-from evalsvc.gates.evidence import Absent
+from evalsvc.gates.evidence import Absent, Observation
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.subjects import find_sides, labels_of
 from evalsvc.plugins import Plugins
+from evalsvc.settings import Settings
 from evalsvc.store import queries, tables
 from evalsvc.store.session import Database
 from evalsvc.store.tables import now
@@ -129,3 +133,20 @@ def add_candidate(
     with bench.database.write() as session:
         register_checkpoint(session, spec, bench)
     return f"{opened.model}@{opened.step}"
+
+
+def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:
+    """The first samples of candidate and baselines, where whole evaluations left galleries."""
+    artifacts = Artifacts(Settings().home / "artifacts")
+    runs = {}
+    for each in done.decision.evidence.values():
+        for side, seen in (("candidate", each.candidate), ("baseline", each.baseline)):
+            if isinstance(seen, Observation) and any(seen.runs):
+                runs[side] = seen.runs[0]
+    grids = {}
+    with database.read() as session:
+        for side, run in runs.items():
+            for artifact in session.get_one(tables.Evaluation, run).artifacts:
+                if artifact.kind == "gallery" and artifacts.path(artifact.path).is_file():
+                    grids[side] = artifacts.read_arrays(artifact.path)["pixels"]
+    return grids

@@ -1,0 +1,61 @@
+"""Reports to where they are read: files that were asked for, and what GitHub names in the environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalsvc.errors import InputError, StorageError
+from evalsvc.gates.reports import ci, huggingface, markdown
+from evalsvc.gates.reports.page import page
+
+Document = Mapping[str, Any]
+FORMATS: dict[str, Callable[[Document], str]] = {
+    "json": lambda document: json.dumps(document, indent=2, allow_nan=False) + "\n",
+    "junit": ci.junit,
+    "markdown": markdown.summary,
+    "comment": markdown.comment,
+    "annotations": ci.workflow_commands,
+    "github-output": ci.github_output,
+    "gitlab-metrics": ci.gitlab_metrics,
+    "badge": ci.badge,
+    "model-index": huggingface.model_index,
+    "eval-results": huggingface.eval_results,
+}
+
+
+def requested(pairs: Sequence[str]) -> dict[str, Path]:
+    """``format=path`` pairs; checked before a gate runs, not after."""
+    found = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not path or name not in (*FORMATS, "html"):
+            raise InputError(f"report {pair!r} is not FORMAT=PATH with a format of {', '.join((*FORMATS, 'html'))}")
+        found[name] = Path(path)
+    return found
+
+
+def write(document: Document, reports: Mapping[str, Path], grids: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write each report whole, beside its place first."""
+    for name, path in reports.items():
+        text = page(document, grids) if name == "html" else FORMATS[name](document)
+        beside = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        except OSError as error:
+            raise StorageError(f"report {path} could not be written ({error.strerror})") from None
+
+
+def tell_github(document: Document, environment: Mapping[str, str]) -> str:
+    """Append to the files that GitHub Actions names; the workflow commands that the log should hold."""
+    for variable, render in (("GITHUB_STEP_SUMMARY", markdown.summary), ("GITHUB_OUTPUT", ci.github_output)):
+        if path := environment.get(variable):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(render(document))
+    return ci.workflow_commands(document) if environment.get("GITHUB_ACTIONS") == "true" else ""
