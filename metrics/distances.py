@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ _UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 _SMALLEST = {torch.float32: 2.0**-126, torch.float64: 2.0**-1022}
 _GATHERED = 2**18
 _CACHED_ROWS = 256
+_MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,14 @@ def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype = torch.float32
     """The sets seen from their common centre, scaled by a power of two so that the longest row has length near 1."""
     kind = torch.float64 if any(x.dtype == torch.float64 for x in sets) else torch.float32
     anchor = sets[0][0].to(kind)
-    # Averaging differences from a point of the set keeps the centre of constant features exact.
-    total = sum(
-        ((block - anchor.double()).sum(0) for x in sets for block in blocks(x, _CACHED_ROWS)),
-        torch.zeros_like(anchor).double(),
-    )
-    centre = (anchor.double() + total / sum(len(x) for x in sets)).to(kind)
-    norms = [torch.cat([(block - centre).square().sum(1) for block in blocks(x, _CACHED_ROWS)]) for x in sets]
+    with _on_threads(1):
+        # Averaging differences from a point of the set keeps the centre of constant features exact.
+        total = torch.zeros_like(anchor, dtype=torch.float64)
+        for x in sets:
+            for block in blocks(x, _CACHED_ROWS):
+                total += (block - anchor).sum(0)
+        centre = (anchor + total / sum(len(x) for x in sets)).to(kind)
+        norms = [torch.cat([(block - centre).square().sum(1) for block in blocks(x, _CACHED_ROWS)]) for x in sets]
     longest = max(float(norm.max()) for norm in norms)
     if not longest < 1e300:
         raise MetricError("the features are too large to square in float64; divide them by a common factor")
@@ -89,10 +93,11 @@ def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype = torch.float32
 def exact(x: Points, i: Int64[Tensor, " p"], y: Points, j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
     """Squared distances of the pairs (x_i, y_j), in scaled units, from the raw features in float64."""
     step = max(1, _GATHERED // x.raw.shape[1])
-    found = [
-        ((x.raw[a].double() - y.raw[b].double()) * x.scale).square().sum(1)
-        for a, b in zip(torch.split(i, step), torch.split(j, step), strict=True)
-    ]
+    with _on_threads(1):
+        found = [
+            ((x.raw[a].double() - y.raw[b].double()) * x.scale).square().sum(1)
+            for a, b in zip(torch.split(i, step), torch.split(j, step), strict=True)
+        ]
     return torch.cat(found) if found else torch.empty(0, dtype=torch.float64, device=x.raw.device)
 
 
@@ -119,31 +124,47 @@ def _flatnonzero(mask: Tensor) -> Int64[Tensor, " p"]:
 
 
 def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
-    """All pairs of rows in blocks that share one buffer; with ``symmetric`` the diagonal blocks, then those above."""
+    """All pairs of rows in blocks, always in the same order; with ``symmetric`` the diagonal ones, then those above.
+
+    A block is the caller's until the next one is asked for. On a CPU each thread multiplies a block of its own, ahead
+    of the caller: threads that share one product wait for each other at every small step, on a busy machine for long.
+    """
     side, width = block_side(x.raw.device), x.raw.shape[1]
     row_slices, column_slices = _slices(len(x), side), _slices(len(y), side)
-    a, b = min(side, len(x)), min(side, len(y))
-    products, rows, columns = (x.low.new_empty(shape) for shape in (a * b, (a, width), (b, width)))
+    pairs = [(at, other) for n, at in enumerate(row_slices) for other in column_slices[symmetric * (n + 1) :]]
+    if symmetric:
+        pairs = [(at, at) for at in row_slices] + pairs
+    most = min(side, len(x)), min(side, len(y))
+    threads = torch.get_num_threads()
+    workers = max(1, min(threads, len(pairs), _MOST_WORKERS)) if x.raw.device.type == "cpu" else 1
+    spare: SimpleQueue[tuple[Tensor, ...]] = SimpleQueue()
+    for _ in range(workers + 1 if workers > 1 else 1):
+        spare.put(tuple(x.low.new_empty(size) for size in (most[0] * width, most[1] * width, most[0] * most[1])))
 
-    def block(left: Tensor, at: slice, other: slice) -> Block:
-        shape = len(left), other.stop - other.start
-        lower = products[: shape[0] * shape[1]].view(shape)
-        with _full_precision():
-            torch.mm(left, y.rows(other, -2.0, columns[: shape[1]]).T, out=lower)
+    def multiply(at: slice, other: slice) -> tuple[Block, tuple[Tensor, ...]]:
+        buffers = spare.get()
+        a, b = at.stop - at.start, other.stop - other.start
+        shapes = (a, width), (b, width), (a, b)
+        rows, columns, lower = (
+            buffer[: math.prod(shape)].view(shape) for buffer, shape in zip(buffers, shapes, strict=True)
+        )
+        torch.mm(x.rows(at, -2.0, rows), y.rows(other, 1.0, columns).T, out=lower)
         lower += y.low[other]
         lower += x.low[at, None]
-        return Block(at, other, lower)
+        return Block(at, other, lower), buffers
 
-    def left_of(at: slice) -> Tensor:
-        return x.rows(at, out=rows[: at.stop - at.start])
-
-    if symmetric:
-        for at in row_slices:
-            yield block(left_of(at), at, at)
-    for number, at in enumerate(row_slices):
-        left = left_of(at)
-        for other in column_slices[number + 1 :] if symmetric else column_slices:
-            yield block(left, at, other)
+    with _on_threads(threads // workers):
+        if workers == 1:
+            for pair in pairs:
+                block, buffers = multiply(*pair)
+                yield block
+                spare.put(buffers)
+            return
+        # The number of threads is each thread's own affair, and products ask only their own.
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            for block, buffers in pool.map(lambda pair: multiply(*pair), pairs):
+                yield block
+                spare.put(buffers)
 
 
 def block_side(device: torch.device) -> int:
@@ -156,11 +177,13 @@ def _slices(n: int, side: int) -> list[slice]:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """The error bound is about full float32 products, whatever the caller allows elsewhere."""
-    before = torch.get_float32_matmul_precision()
+def _on_threads(threads: int) -> Iterator[None]:
+    """Small steps gain nothing from more threads, and the error bound is about full float32 products."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])

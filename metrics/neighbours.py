@@ -162,7 +162,8 @@ def _settle(
     complete = nearest.keys.shape[1] >= len(y) - (own is not None)
     last = squared[:, -1]
     sure = (lower[:, -1] >= last) if last_only else (lower[:, -1] > last)
-    for unsure in torch.split((~sure).nonzero().squeeze(1), _SEARCHED_AGAIN) if not complete else ():
+    again_rows = [] if complete or bool(sure.all()) else torch.split((~sure).nonzero().squeeze(1), _SEARCHED_AGAIN)
+    for unsure in again_rows:
         again = x.take(unsure), None if own is None else own[unsure]
         if x.low.dtype == torch.float32:
             double = again[0].within(torch.float64), y.within(torch.float64)
