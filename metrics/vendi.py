@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, blocks
+from metrics.arrays import Array, as_matrix, block_rows
 from metrics.influence import LEAST, METHOD, TOO_FEW, halves, stderr
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
@@ -39,15 +39,26 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
     if not q >= 0:
         raise MetricError(f"vendi_score of order {q} does not exist; give q >= 0")
     _refuse_zero_rows(matrix)
-    n = len(matrix)
-    values, vectors = _spectrum(matrix)
+    n, d = matrix.shape
+    parts = [half.to(matrix.device) for half in halves(n)]
+    if n <= d:
+        units = _units(matrix.double())
+        gram = units @ units.T
+        grams = [gram[part][:, part] for part in parts]
+    else:
+        grams = [_gram(matrix, part) for part in parts]
+        gram = grams[0] + grams[1]
+    values = torch.linalg.eigvalsh(gram / n).clamp_(min=0)
     value = min(max(_effective_number(values, q), 1.0), float(len(values)))
     if reason := _no_stderr(matrix, value, q):
         return score("vendi_score", value, None, n=n, method=reason)
-    whole = float(_influence(matrix, values, vectors, q).var())
-    parts = [matrix[half.to(matrix.device)] for half in halves(n)]
-    within = sum(float(_influence(part, *_spectrum(part), q).var()) for part in parts) / 2
-    error = stderr(whole, within, n)
+    means = [gram / n, *(each / len(part) for each, part in zip(grams, parts, strict=True))]
+    spectra = [_weighted_spectrum(mean, q) for mean in means]
+    if n <= d:
+        whole, *within = (len(vectors) * vectors.square() @ (values * weights) for values, vectors, weights in spectra)
+    else:
+        whole, *within = _forms(matrix, parts, [(vectors * weights) @ vectors.T for _, vectors, weights in spectra])
+    error = stderr(float(whole.var()), sum(float(half.var()) for half in within) / 2, n)
     if q == math.inf and len(values) > 1 and values[-1] - values[-2] < 3 * error * values[-1] ** 2:
         return score("vendi_score", value, None, n=n, method="none: the largest eigenvalue is not apart from the next")
     return score("vendi_score", value, error, n=n, method=METHOD)
@@ -76,19 +87,13 @@ def _units(block: Tensor) -> Tensor:
     return scaled.div_(torch.linalg.vector_norm(scaled, dim=1, keepdim=True))
 
 
-def _spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, not below zero, and eigenvectors of K / n, or of the d x d matrix with the same eigenvalues."""
-    n, d = matrix.shape
-    if n <= d:
-        units = _units(matrix.double())
-        gram = units @ units.T
-    else:
-        gram = torch.zeros((d, d), dtype=torch.float64, device=matrix.device)
-        for block in blocks(matrix):
-            units = _units(block)
-            gram.addmm_(units.T, units)
-    values, vectors = torch.linalg.eigh(gram / n)
-    return values.clamp(min=0), vectors
+def _gram(matrix: Tensor, rows: Tensor) -> Tensor:
+    d = matrix.shape[1]
+    gram = torch.zeros((d, d), dtype=torch.float64, device=matrix.device)
+    for piece in torch.split(rows, block_rows(matrix)):
+        units = _units(matrix[piece].double())
+        gram.addmm_(units.T, units)
+    return gram
 
 
 def _effective_number(values: Tensor, q: float | int) -> float:
@@ -104,20 +109,29 @@ def _effective_number(values: Tensor, q: float | int) -> float:
     return math.exp(float(present.pow(q).sum().log()) / (1 - q))
 
 
-def _influence(matrix: Tensor, values: Tensor, vectors: Tensor, q: float | int) -> Tensor:
-    """By how much the score moves with the weight of each row, but for a constant."""
-    effective = _effective_number(values, q)
+def _weighted_spectrum(mean: Tensor, q: float | int) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvalues and vectors, and what the score gains with each eigenvalue."""
+    values, vectors = torch.linalg.eigh(mean)
+    values = values.clamp(min=0)
     present = values > _NULL * values[-1]
-    scale = torch.zeros_like(values)
+    weights = torch.zeros_like(values)
     if q == 1:
-        scale[present] = -values[present].log()
+        weights[present] = -values[present].log()
     elif q == math.inf:
-        scale[-1] = -1 / values[-1]
+        weights[-1] = -1 / values[-1]
     else:
         power = values[present].pow(q - 1)
-        scale[present] = q / (1 - q) * power / (values[present] * power).sum()
-    if len(matrix) <= matrix.shape[1]:
-        forms: Tensor = vectors.square() @ (values * scale)
-        return forms.mul_(effective * len(matrix))
-    form = (vectors * (scale * effective)) @ vectors.T
-    return torch.cat([(units @ form).mul_(units).sum(1) for units in map(_units, blocks(matrix))])
+        weights[present] = q / (1 - q) * power / (values[present] * power).sum()
+    return values, vectors, weights * _effective_number(values, q)
+
+
+def _forms(matrix: Tensor, parts: list[Tensor], forms: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """``u' F u`` of all unit rows under the first form, and of each half's under its own."""
+    found = []
+    for part, form in zip(parts, forms[1:], strict=True):
+        # Single precision is ample for a standard error.
+        both = torch.cat([forms[0], form], 1).float()
+        pieces = [_units(matrix[piece].double()).float() for piece in torch.split(part, block_rows(matrix))]
+        found.append(torch.cat([((u @ both).view(len(u), 2, -1) * u[:, None]).sum(2) for u in pieces]))
+    first, second = found
+    return torch.cat([first[:, 0], second[:, 0]]), first[:, 1], second[:, 1]
