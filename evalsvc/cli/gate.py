@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.console import err, number, out, print_json, table
 from evalsvc.cli.console import show as show_table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.errors import InputError, StorageError
@@ -122,6 +123,51 @@ def schema() -> None:
     from evalsvc.gates.policy import json_schema
 
     print_json(json_schema())
+
+
+@app.command("calibrate")
+def calibrate(
+    policy: PolicyFile,
+    candidate: Annotated[str | None, typer.Option(help="Checkpoint to repeat; by default the policy's.")] = None,
+    runs: Annotated[int, typer.Option(min=2, help="How many seeds to score it with.")] = 5,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score one checkpoint under several seeds: how often the policy would fail it, and what it can detect."""
+    from evalsvc.gates.calibrate import calibrate as compare_runs
+    from evalsvc.gates.sources import Computed
+    from evalsvc.gates.subjects import find_sides, labels_of
+    from evalsvc.store.tables import Checkpoint, now
+
+    with _reachable():
+        read, suite, database, bench = _open(policy, plugin, device, batch_size)
+        assert bench is not None
+        with database.read() as session:
+            side = find_sides(session, read, suite, candidate).candidate
+        if not isinstance(side, Checkpoint):
+            raise InputError(side.reason)
+        source = Computed(bench, suite, frozenset(labels_of(read, suite).values()))
+        found = compare_runs(read, suite, source.full(side, runs, suite.seed), now().date())
+    if as_json:
+        print_json(asdict(found))
+        return
+    made = table(
+        f"{side.model.name}@{side.step} against itself, {found.runs} seeds under {suite.id}",
+        "score",
+        "mean",
+        "spread",
+        "claimed error",
+        "detectable",
+        "margin to pass",
+        "as a share",
+    )
+    for each in found.noise:
+        numbers = (each.mean, each.spread, each.claimed, each.detectable, each.margin, each.margin_rel)
+        made.add_row(escape(each.metric), *map(number, numbers))
+    show_table(made)
+    out.print(f"of {found.pairs} pairs {found.failed:.1%} failed and {found.unsure:.1%} stayed open", highlight=False)
 
 
 @app.command("history")

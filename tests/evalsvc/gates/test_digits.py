@@ -145,3 +145,12 @@ def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(work
     assert abs(part.value - whole.value) < 4 * part.stderr
     assert part.facts["samples"] == 1000
     assert part.protocol != whole.protocol
+
+
+def test_calibration_on_the_digits_raises_no_false_alarm(workspace):
+    done = invoke("gate", "calibrate", workspace / "wide.yaml", "--candidate", "flow@2000", "--runs", "3", "--json")
+    found = json.loads(done.stdout)
+    assert (found["runs"], found["pairs"], found["failed"]) == (3, 6, 0)
+    distance = found["noise"][0]
+    assert distance["spread"] < 3 * distance["claimed"]
+    assert 1 < distance["margin"] < 10

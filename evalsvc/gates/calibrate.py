@@ -1,0 +1,108 @@
+"""How a policy treats noise: one checkpoint scored again and again, each run gated against each other."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+from itertools import permutations
+
+import numpy as np
+from scipy.stats import norm
+
+from evalsvc.errors import InputError
+from evalsvc.gates.evidence import Evidence, Single, pool
+from evalsvc.gates.policy import Policy
+from evalsvc.gates.sequential import SINGLE, Look
+from evalsvc.gates.sources import Runs
+from evalsvc.gates.subjects import labels_of, quantities_of
+from evalsvc.gates.verdict import Status, judge
+from evalsvc.suites import Suite
+
+POWER = 0.95
+"""What is called detectable is caught this often; a suggested margin lets equal checkpoints pass this often."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One gated score over the runs: spread seen and error claimed, and what margins they allow.
+
+    ``detectable`` is the smallest true worsening that one full evaluation fails 95 % of the time under the policy's
+    margin (0 where it sets none); ``margin`` and ``margin_rel`` are the smallest that equal checkpoints pass 95 % of
+    the time.
+    """
+
+    metric: str
+    mean: float
+    spread: float
+    claimed: float | None
+    detectable: float
+    margin: float
+    margin_rel: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``failed`` and ``unsure``: shares of the ordered pairs of runs that the policy failed, or could not decide."""
+
+    runs: int
+    pairs: int
+    failed: float
+    unsure: float
+    noise: tuple[Noise, ...]
+
+
+def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibration:
+    """Judge every ordered pair of runs of one checkpoint as if one were the candidate and the other the baseline.
+
+    Raises:
+        InputError: fewer than two runs of a gated score.
+    """
+    labels, quantities = labels_of(policy, suite), quantities_of(suite)
+    found: dict[str, list[Single]] = {name: list(runs.get(label, ())) for name, label in labels.items()}
+    count = min(len(each) for each in found.values())
+    if count < 2:
+        few = min(found, key=lambda name: len(found[name]))
+        raise InputError(f"calibration compares runs, and there are {count} of {few}: give --runs 2 or more")
+    look = Look(suite.samples, 1, SINGLE)
+    outcomes: Counter[Status] = Counter()
+    for a, b in permutations(range(count), 2):
+        evidence = {
+            name: Evidence(name, quantities[label].direction.value, pool([found[name][a]]), pool([found[name][b]]))
+            for name, label in labels.items()
+        }
+        outcomes[judge(policy, evidence, look, today).status] += 1
+    pairs = count * (count - 1)
+    noise = tuple(_noise(policy, name, each) for name, each in found.items())
+    return Calibration(count, pairs, outcomes[Status.FAIL] / pairs, outcomes[Status.INCONCLUSIVE] / pairs, noise)
+
+
+def _noise(policy: Policy, name: str, runs: list[Single]) -> Noise:
+    values = np.array([run.value for run in runs])
+    errors = [run.stderr for run in runs if run.stderr is not None]
+    claimed = math.sqrt(float(np.mean(np.square(errors)))) if errors else None
+    spread, mean = float(values.std(ddof=1)), float(values.mean())
+    # Few runs may agree by chance: what each claims of itself is the least that counts.
+    difference = math.sqrt(2) * max(spread, claimed or 0.0)
+    alpha = (1 - policy.defaults.confidence) / 2
+    family = sum(len(metric.limits) for metric in policy.metrics.values() if metric.tier != "advisory")
+    failing = float(norm.isf(alpha / (family if policy.defaults.correction == "holm" else 1)))
+    power = float(norm.isf(1 - POWER))
+    limits = _margins(policy, name, mean)
+    margin = (float(norm.isf(alpha)) + power) * difference
+    return Noise(
+        metric=name,
+        mean=mean,
+        spread=spread,
+        claimed=claimed,
+        detectable=min(limits, default=0.0) + (failing + power) * difference,
+        margin=margin,
+        margin_rel=margin / mean if mean > 0 else None,
+    )
+
+
+def _margins(policy: Policy, name: str, mean: float) -> list[float]:
+    metric = policy.metrics[name]
+    relative = None if metric.max_worsening_rel is None else metric.max_worsening_rel * mean
+    return [margin for margin in (metric.max_worsening, relative) if margin is not None]
