@@ -15,11 +15,12 @@ from evalsvc import contracts
 from evalsvc.digests import digest_json
 from evalsvc.plugins import Likelihood
 from evalsvc.reference_statistics import StatisticsFile
-from evalsvc.references import extract_reference, read_reference
+from evalsvc.references import array_key, extract_reference, read_reference
 from evalsvc.samples import Images, SampleRequest, Texts
 from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
 from evalsvc.suites import Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
+from metrics.manifold import Radii, neighbour_radii
 from metrics.moments import Moments
 from metrics.neighbours import nearest_neighbours
 from metrics.score import Score
@@ -154,6 +155,8 @@ def _measure(
             facts["reference"] = spec.reference[use.against]
         else:
             inputs[name] = units
+    if "reference_radii" in use.spec.options:
+        inputs["reference_radii"] = _radii(spec, use, bench, inputs["reference"])
     result = use.spec.function(**inputs, **use.options)
     for score in [result] if isinstance(result, Score) else result.values():
         yield LabelledScore(use.label_of(score.name), score, facts | {"quantity": score.name})
@@ -179,6 +182,20 @@ def _reference_array(spec: EvaluationSpec, bench: Workbench, features: str, half
     if isinstance(samples, StatisticsFile):
         return samples.moments(info, output)
     return read_reference(bench.artifacts, spec.reference[half], info, output)
+
+
+def _radii(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np.ndarray) -> Radii:
+    """The reference's nearest-neighbour balls, computed once for each k and kept beside its arrays."""
+    label, _, output = use.features.partition("/")
+    k = use.options.get("k", use.spec.options["k"])
+    info = bench.extractor(spec.suite.extractors[label]).info
+    key = array_key(spec.reference[use.against], info, output).replace(".npy", f".balls-{k}.safetensors")
+    if bench.artifacts.path(key).is_file():
+        return Radii(k, **bench.artifacts.read_arrays(key))
+    radii = neighbour_radii(reference, k)
+    arrays = {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
+    bench.artifacts.write_arrays(key, arrays)
+    return radii
 
 
 def _gather_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:

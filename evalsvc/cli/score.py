@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from evalsvc.cli import browse
 from evalsvc.cli.console import err, print_json
@@ -104,10 +114,10 @@ class _Bars:
         return lambda done: self._progress.advance(task, done)
 
 
-class _Speed(TextColumn):
-    def render(self, task: Any) -> Any:
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return self.get_table_column() and super().render(task) if speed is None else f"{speed:,.0f}/s"
+        return Text(f"{speed:,.0f}/s" if speed else "")
 
 
 @contextmanager
@@ -116,7 +126,7 @@ def _progress() -> Iterator[_Bars]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Speed(""),
+        _Speed(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err, transient=True) as progress:

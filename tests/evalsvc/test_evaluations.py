@@ -204,6 +204,13 @@ def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
     assert kinds["bits_per_dim_heldout"] == "estimate"
 
 
+def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, checkpoint, monkeypatch):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    first = scores(bench, evaluate(spec, bench))
+    monkeypatch.setattr("evalsvc.pipeline.neighbour_radii", lambda *_: pytest.fail("found before"))
+    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+
+
 def test_a_metric_that_does_not_apply_says_why(bench, checkpoint):
     evaluation = evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
     with bench.database.read() as session:
