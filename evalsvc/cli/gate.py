@@ -1,4 +1,4 @@
-"""``gate`` and ``alias``: decisions, and what they let through. The exit code says how a gate ended."""
+"""``gate``: whether a release may ship. The exit code says how a gate ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from evalsvc.workbench import Workbench
 
 app = typer.Typer(help="Whether a release may ship, and how sure that is.", no_args_is_help=True)
-alias = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
 
 PolicyFile = Annotated[Path, typer.Argument(help="Policy file, such as evalsvc-gate.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -73,8 +72,8 @@ def run(
     from evalsvc.gates.reports.write import requested, tell_github, write
 
     reports = requested(report or [])
-    with _reachable():
-        read, suite, database, bench = _open(policy, plugin, None if stored else device, batch_size)
+    with reachable():
+        read, suite, database, bench = open_gate(policy, plugin, None if stored else device, batch_size)
         if generator is not None and bench is not None:
             from evalsvc.gates.gate import add_candidate
 
@@ -99,7 +98,7 @@ def run(
     if as_json:
         print_json(done.document)
     else:
-        _show(done)
+        show_decision(done)
     _say_softened(done, warn_only=warn_only)
     raise typer.Exit(done.exit_code)
 
@@ -107,8 +106,8 @@ def run(
 @app.command("check")
 def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
     """Check a policy against its suite: keys, limits, directions, waivers. Exit 2 says what is wrong."""
-    with _reachable():
-        read, suite, _, _ = _open(policy, plugin, None, 1)
+    with reachable():
+        read, suite, _, _ = open_gate(policy, plugin, None, 1)
     limits = sum(len(metric.limits) for metric in read.metrics.values())
     err.print(
         f"{policy} is valid: {limits} limits on {len(read.metrics)} scores of {suite.id}, digest {read.digest[:12]}",
@@ -141,8 +140,8 @@ def calibrate(
     from evalsvc.gates.subjects import find_sides, labels_of
     from evalsvc.store.tables import Checkpoint, now
 
-    with _reachable():
-        read, suite, database, bench = _open(policy, plugin, device, batch_size)
+    with reachable():
+        read, suite, database, bench = open_gate(policy, plugin, device, batch_size)
         assert bench is not None
         with database.read() as session:
             side = find_sides(session, read, suite, candidate).candidate
@@ -180,7 +179,7 @@ def history(
     from evalsvc.store import queries
 
     promoted: dict[int | None, list[str]] = {}
-    with _reachable(), Database(Settings().database).read() as session:
+    with reachable(), Database(Settings().database).read() as session:
         rows = queries.gates(session, model, limit=limit)
         for promotion in queries.promotions(session, limit=1000):
             promoted.setdefault(promotion.gate_id, []).append(promotion.alias)
@@ -213,52 +212,7 @@ def history(
     show_table(made)
 
 
-@alias.command("set")
-def alias_set(
-    name: Annotated[str, typer.Argument(help="Alias, such as production.")],
-    checkpoint: Annotated[str, typer.Argument(help="model@step, model, alias or digest.")],
-    require_gate: Annotated[Path | None, typer.Option(help="Policy that the checkpoint must pass first.")] = None,
-    stored: Stored = False,
-    device: Device = "auto",
-    plugin: PluginFiles = None,
-) -> None:
-    """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded."""
-    from evalsvc.gates.promote import promote
-
-    gate = None
-    with _reachable():
-        if require_gate is None:
-            database = Database(Settings().database)
-        else:
-            from evalsvc.gates.gate import run_gate
-
-            read, suite, database, bench = _open(require_gate, plugin, None if stored else device, 250)
-            gate = run_gate(read, database, suite, bench, candidate=checkpoint)
-            _show(gate)
-            if gate.document["verdict"]["status"] != "PASS":
-                err.print(f"{name} stays as it is", style="red", markup=False)
-                raise typer.Exit(gate.exit_code or 4)
-        now_at = promote(database, name, checkpoint, gate.id if gate else None)
-    err.print(f"{name} is now {now_at}" + (f", by gate {gate.id}" if gate else ""), markup=False)
-
-
-@alias.command("list")
-def alias_list(as_json: AsJson = False) -> None:
-    """Every alias and what it points at."""
-    from evalsvc.store import queries
-
-    with Database(Settings().database).read() as session:
-        rows = [(row.name, f"{row.checkpoint.model.name}@{row.checkpoint.step}") for row in queries.aliases(session)]
-    if as_json:
-        print_json([{"alias": name, "checkpoint": target} for name, target in rows])
-        return
-    made = table("aliases", "alias", "checkpoint")
-    for row in rows:
-        made.add_row(*map(escape, row))
-    show_table(made)
-
-
-def _open(
+def open_gate(
     path: Path, plugin: list[Path] | None, device: str | None, batch_size: int
 ) -> tuple[Policy, Suite, Database, Workbench | None]:
     """The policy, checked against its suite; a workbench only where something may be computed."""
@@ -277,7 +231,7 @@ def _open(
 
 
 @contextmanager
-def _reachable() -> Iterator[None]:
+def reachable() -> Iterator[None]:
     """A store that does not answer is no usage error: the gate ends with 6."""
     try:
         yield
@@ -286,7 +240,8 @@ def _reachable() -> Iterator[None]:
         sys.exit(UNAVAILABLE)
 
 
-def _show(done: Recorded) -> None:
+def show_decision(done: Recorded) -> None:
+    """The verdict as a table on stdout, warnings on stderr."""
     body = done.document
     verdict, looks = body["verdict"], body["evidence"]["looks"]
     candidate = f"{body['candidate']['model']}@{body['candidate']['step']}"

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import browse, gate, manage, score, statistics, weights
+from evalsvc.cli import alias, browse, gate, manage, score, statistics, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -32,7 +32,7 @@ app.add_typer(manage.plugins, name="plugins")
 app.add_typer(manage.db, name="db")
 app.add_typer(weights.app, name="weights")
 app.add_typer(gate.app, name="gate")
-app.add_typer(gate.alias, name="alias")
+app.add_typer(alias.app, name="alias")
 
 
 def run() -> None:

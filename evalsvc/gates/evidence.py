@@ -90,11 +90,13 @@ class Single:
     run: int = 0
 
 
-def pool(runs: Sequence[Single]) -> Observation:
+def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
     """The mean of runs under one protocol with different seeds.
 
-    What the runs differ by beyond their own errors is the spread between seeds; as it is estimated from few runs, it
-    is widened by Student's factor. An interval that is wider than its standard error on one side keeps that side.
+    What the runs differ by beyond their own errors is the spread between seeds; as it is estimated from few runs, it is
+    widened by Student's factor. ``shared`` runs are over the same documents (a likelihood): they have one error between
+    them, which no repetition makes smaller, and all that they differ by comes from their seeds. An interval that is
+    wider than its standard error on one side keeps that side.
     """
     count = len(runs)
     value = float(np.mean([run.value for run in runs]))
@@ -109,13 +111,14 @@ def pool(runs: Sequence[Single]) -> Observation:
         totals = []
         for index in (0, 1):
             within = float(np.mean([side[index] ** 2 for side in errors])) if len(errors) == count else 0.0
-            totals.append(math.sqrt((within + factor * max(0.0, spread - within)) / count))
+            excess = factor * (spread if shared else max(0.0, spread - within))
+            totals.append(math.sqrt((within if shared else within / count) + excess / count))
         below, above = totals
     return Observation(
         value=value,
         below=below,
         above=above,
-        n=sum(run.n for run in runs),
+        n=first.n if shared else sum(run.n for run in runs),
         protocol=first.protocol,
         facts=first.facts,
         method=first.method,

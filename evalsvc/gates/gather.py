@@ -13,7 +13,7 @@ from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.gates.evidence import Absent, Drift, Evidence, Observation, Single, pool
 from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Runs, Source
-from evalsvc.gates.subjects import Sides, quantities_of
+from evalsvc.gates.subjects import Sides, over_documents, quantities_of
 from evalsvc.store.tables import Checkpoint
 from evalsvc.suites import Suite
 from metrics.score import MetricError
@@ -58,15 +58,20 @@ class Gathering:
         if candidate is None or None in baselines:
             return None
         found = {}
-        quantities = quantities_of(self.suite)
+        quantities, documents = quantities_of(self.suite), over_documents(self.suite)
         for name, label in self.labels.items():
-            mine = _observe(candidate, label, f"{self.suite.id} gave the candidate no {label}", None)
+            shared = label in documents
+            mine = _observe(candidate, label, f"{self.suite.id} gave the candidate no {label}", None, shared)
             protocol = mine.protocol if isinstance(mine, Observation) else None
             theirs: Observation | Absent | None
             if isinstance(self.sides.baselines, Absent) or self.sides.baselines is None:
                 theirs = self.sides.baselines
             else:
-                seen = [_observe(runs, label, f"the baseline has no {label}", protocol) for runs in baselines if runs]
+                seen = [
+                    _observe(runs, label, f"the baseline has no {label}", protocol, shared)
+                    for runs in baselines
+                    if runs
+                ]
                 theirs = _median(seen, protocol)
             moves = partial and quantities[label].name not in STEADY
             found[name] = Evidence(
@@ -74,7 +79,7 @@ class Gathering:
                 direction=quantities[label].direction.value,
                 candidate=mine,
                 baseline=theirs,
-                covariance=self._covariance(mine, theirs, partial),
+                covariance=self._covariance(mine, theirs, label, partial),
                 partial=moves,
                 drift=_drift(whole, theirs, label) if moves else None,
             )
@@ -101,20 +106,30 @@ class Gathering:
             return Absent("error", f"{who}: {error}")
         return found or self.source.why_nothing(checkpoint)
 
-    def _covariance(self, mine: Observation | Absent, theirs: Observation | Absent | None, partial: bool) -> float:
-        """Runs compared with themselves vary together; all others count as independent, which is the wider claim."""
+    def _covariance(
+        self, mine: Observation | Absent, theirs: Observation | Absent | None, label: str, partial: bool
+    ) -> float:
+        """A run compared with itself varies with it, and likelihoods over the same documents vary together. All others
+        count as independent, which is the wider claim.
+        """
         if not isinstance(mine, Observation) or not isinstance(theirs, Observation):
             return 0.0
         assert isinstance(self.sides.candidate, Checkpoint)
         assert isinstance(self.sides.baselines, tuple)
-        one = len(self.sides.baselines) == 1 and self.sides.candidate.id == self.sides.baselines[0].id
-        same = mine.value == theirs.value and (
-            self.seed in (None, self.suite.seed) if partial else mine.runs == theirs.runs
-        )
-        return (mine.stderr or 0.0) ** 2 if one and same else 0.0
+        if len(self.sides.baselines) > 1:
+            return 0.0
+        candidate, baseline = self.sides.candidate, self.sides.baselines[0]
+        same = self.seed in (None, self.suite.seed) if partial else mine.runs == theirs.runs
+        if candidate.id == baseline.id and same:
+            return (mine.stderr or 0.0) ** 2
+        if mine.protocol != theirs.protocol or label not in over_documents(self.suite):
+            return 0.0
+        return self.source.covariance(candidate, baseline, label)
 
 
-def _observe(runs: Runs | Absent | None, label: str, otherwise: str, protocol: str | None) -> Observation | Absent:
+def _observe(
+    runs: Runs | Absent | None, label: str, otherwise: str, protocol: str | None, shared: bool
+) -> Observation | Absent:
     """The runs of a label under one protocol: the one asked for where there are any, else the newest."""
     if isinstance(runs, Absent):
         return runs
@@ -123,7 +138,7 @@ def _observe(runs: Runs | Absent | None, label: str, otherwise: str, protocol: s
         return Absent("missing", otherwise)
     there = {single.protocol for single in singles}
     wanted = protocol if protocol in there else max(singles, key=lambda single: single.run).protocol
-    return pool([single for single in singles if single.protocol == wanted])
+    return pool([single for single in singles if single.protocol == wanted], shared=shared)
 
 
 def _median(seen: Sequence[Observation | Absent], protocol: str | None) -> Observation | Absent:
@@ -155,7 +170,7 @@ def _drift(whole: Runs | Absent | None, part: Observation | Absent | None, label
     The part is inside the whole, so of an average of independent samples the difference varies by what the part
     varies more.
     """
-    full = _observe(whole, label, "", None)
+    full = _observe(whole, label, "", None, shared=False)
     if not isinstance(part, Observation) or not isinstance(full, Observation):
         return None
     if part.stderr is None or full.stderr is None:

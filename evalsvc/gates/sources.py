@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
+
+import numpy as np
 
 from evalsvc.gates.evidence import Absent, Single
 from evalsvc.store import queries, tables
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.session import Database
+from metrics.likelihood import Quotient, paired_difference
 from metrics.score import MetricError
 
 if TYPE_CHECKING:
     from evalsvc.spec import EvaluationSpec
-    from evalsvc.suites import Suite
+    from evalsvc.suites import Half, Suite
     from evalsvc.workbench import Workbench
 
 Runs = Mapping[str, Sequence[Single]]
@@ -34,6 +37,9 @@ class Source(Protocol):
 
     def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
         """The first samples of the suite; ``None`` where they are too few for a metric."""
+
+    def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
+        """How two checkpoints' scores vary together, where both are over the same documents; else 0."""
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many full runs are there without computing."""
@@ -60,6 +66,10 @@ class Stored:
     def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
         """Parts are never stored."""
         return None
+
+    def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
+        """Unknown from the rows alone."""
+        return 0.0
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many seeds were run; of one given seed, whether it was."""
@@ -144,6 +154,27 @@ class Computed:
             )
         options: dict[str, Any] = checkpoint.options
         return self.bench.spec(opened, checkpoint.generator, options, suite, seed)
+
+    def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
+        """From the likelihoods of each document under both, as they are on disk."""
+        use = next(
+            use for use in self.suite.metrics if label in {use.label_of(each.name) for each in use.spec.quantities}
+        )
+        if use.metric not in get_args(Quotient):
+            return 0.0
+        (nats_a, units), (nats_b, _) = (self._nats(side, use.against) for side in (a, b))
+        function = use.spec.function
+        alone = [function(nats, units).stderr or 0.0 for nats in (nats_a, nats_b)]
+        paired = paired_difference(nats_a, nats_b, units, of=cast(Quotient, use.metric)).stderr
+        return 0.0 if paired is None else (alone[0] ** 2 + alone[1] ** 2 - paired**2) / 2
+
+    def _nats(self, checkpoint: tables.Checkpoint, half: Half) -> tuple[np.ndarray, int]:
+        from evalsvc.spec import likelihood_kind
+
+        spec = self._spec(checkpoint, self.suite, self.suite.seed)
+        keys = [spec.shard_key(shard) for shard in spec.shards_of(likelihood_kind(half))]
+        nats = [self.bench.artifacts.read_arrays(key)["nats"] for key in keys]
+        return np.concatenate(nats), int(self.bench.artifacts.read_metadata(keys[0])["units"])
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many seeds were run; of one given seed, whether it was."""

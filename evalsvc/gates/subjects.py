@@ -30,6 +30,13 @@ def quantities_of(suite: Suite) -> dict[str, Quantity]:
     return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.quantities}
 
 
+def over_documents(suite: Suite) -> set[str]:
+    """Labels whose samples are the reference's documents, the same for every checkpoint and seed."""
+    return {
+        use.label_of(each.name) for use in suite.metrics if "nll" in use.spec.inputs for each in use.spec.quantities
+    }
+
+
 def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
     """The suite's label of every gated metric, and a check that its limits make sense there.
 

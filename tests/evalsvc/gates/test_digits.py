@@ -139,8 +139,8 @@ def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(work
     source = sources.Computed(bench, DIGITS, frozenset({"precision"}))
     with bench.database.read() as session:
         checkpoint = queries.find_checkpoint(session, "flow@2000")
-    part = gather._observe(source.part(checkpoint, 1000, None), "precision", "", None)
-    whole = gather._observe(source.full(checkpoint, 1, None), "precision", "", None)
+    part = gather._observe(source.part(checkpoint, 1000, None), "precision", "", None, shared=False)
+    whole = gather._observe(source.full(checkpoint, 1, None), "precision", "", None, shared=False)
     assert part.n == 1000
     assert abs(part.value - whole.value) < 4 * part.stderr
     assert part.facts["samples"] == 1000
@@ -154,3 +154,17 @@ def test_calibration_on_the_digits_raises_no_false_alarm(workspace):
     distance = found["noise"][0]
     assert distance["spread"] < 3 * distance["claimed"]
     assert 1 < distance["margin"] < 10
+
+
+def test_likelihoods_over_the_same_documents_are_compared_in_pairs(workspace):
+    policy = POLICY.replace(
+        "recall: {min: 0.6, max_worsening_rel: 0.05}", "bits_per_dim_heldout: {max_worsening: 0.05}"
+    )
+    (workspace / "pairs.yaml").write_text(policy)
+    done = gate(workspace, "pairs.yaml", "flow@1500")
+    seen = json.loads(done.stdout)["evidence"]["metrics"]["bits_per_dim_heldout"]
+    apart = seen["candidate"]["stderr"] ** 2 + seen["baseline"]["stderr"] ** 2
+    assert 0 < seen["covariance"] < apart / 2 * (1 + 1e-9)
+    [compared] = seen["comparisons"]
+    assert compared["inner"] ** 2 == pytest.approx(apart - 2 * seen["covariance"], rel=0.2)
+    assert compared["inner"] ** 2 < apart / 2, "pairs make the interval narrower"

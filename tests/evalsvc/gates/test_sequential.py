@@ -166,3 +166,10 @@ def test_a_share_of_zero_keeps_its_wide_side():
     pooled = pool([Single(0.0, 0.0, 0.0, 0.04, 200, "p", {}, "")])
     assert pooled.below == 0
     assert pooled.above == pytest.approx(0.04 / 1.96, rel=1e-3)
+
+
+def test_runs_over_the_same_documents_share_one_error():
+    runs = [Single(2.0, 0.1, 1.8, 2.2, 500, "p", {}, "") for _ in range(4)]
+    assert pool(runs).stderr == pytest.approx(0.05, rel=0.03)
+    assert pool(runs, shared=True).stderr == pytest.approx(0.1, rel=0.03)
+    assert (pool(runs).n, pool(runs, shared=True).n) == (2000, 500)

@@ -332,7 +332,7 @@ def surely_holds(gate: Policy, name: str, found: Evidence) -> bool:
 
 
 @given(policies, st.dictionaries(st.sampled_from(NAMES), evidences), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_no_policy_and_no_scores_pass_by_accident(gate, found, final):
     verdict = judge(gate, found, ONCE, TODAY, final=final)
     assert verdict.status is not Status.UNKNOWN

@@ -1,0 +1,63 @@
+"""``alias``: names that point at checkpoints, and the gate that lets one be moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from evalsvc.cli.console import err, print_json, table
+from evalsvc.cli.console import show as show_table
+from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
+from evalsvc.cli.score import Device, PluginFiles
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+
+app = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
+
+
+@app.command("set")
+def alias_set(
+    name: Annotated[str, typer.Argument(help="Alias, such as production.")],
+    checkpoint: Annotated[str, typer.Argument(help="model@step, model, alias or digest.")],
+    require_gate: Annotated[Path | None, typer.Option(help="Policy that the checkpoint must pass first.")] = None,
+    stored: Stored = False,
+    device: Device = "auto",
+    plugin: PluginFiles = None,
+) -> None:
+    """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded."""
+    from evalsvc.gates.promote import promote
+
+    gate = None
+    with reachable():
+        if require_gate is None:
+            database = Database(Settings().database)
+        else:
+            from evalsvc.gates.gate import run_gate
+
+            read, suite, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
+            gate = run_gate(read, database, suite, bench, candidate=checkpoint)
+            show_decision(gate)
+            if gate.document["verdict"]["status"] != "PASS":
+                err.print(f"{name} stays as it is", style="red", markup=False)
+                raise typer.Exit(gate.exit_code or 4)
+        now_at = promote(database, name, checkpoint, gate.id if gate else None)
+    err.print(f"{name} is now {now_at}" + (f", by gate {gate.id}" if gate else ""), markup=False)
+
+
+@app.command("list")
+def alias_list(as_json: AsJson = False) -> None:
+    """Every alias and what it points at."""
+    from evalsvc.store import queries
+
+    with Database(Settings().database).read() as session:
+        rows = [(row.name, f"{row.checkpoint.model.name}@{row.checkpoint.step}") for row in queries.aliases(session)]
+    if as_json:
+        print_json([{"alias": name, "checkpoint": target} for name, target in rows])
+        return
+    made = table("aliases", "alias", "checkpoint")
+    for row in rows:
+        made.add_row(*map(escape, row))
+    show_table(made)
