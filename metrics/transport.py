@@ -128,7 +128,7 @@ def _rounding(values: Tensor) -> float:
     """How far rounding may move the sum of the roots: noise in tiny values adds up, in the others it averages out."""
     noise = 4 * _EPS * float(values[-1])
     roots = values.clamp(min=noise).sqrt()
-    tiny = values < 100 * noise
+    tiny = values < noise
     return float(roots[tiny].sum()) + noise * float(roots[~tiny].reciprocal().norm())
 
 
