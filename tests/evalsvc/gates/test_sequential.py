@@ -173,3 +173,11 @@ def test_runs_over_the_same_documents_share_one_error():
     assert pool(runs).stderr == pytest.approx(0.05, rel=0.03)
     assert pool(runs, shared=True).stderr == pytest.approx(0.1, rel=0.03)
     assert (pool(runs).n, pool(runs, shared=True).n) == (2000, 500)
+
+
+def test_all_looks_together_spend_exactly_the_level():
+    fractions = np.array([0.025, 0.125, 0.25, 0.5, 1.0])
+    steps = np.random.default_rng(0).normal(0, np.sqrt(np.diff(fractions, prepend=0)), (200_000, 5))
+    process = steps.cumsum(1) / np.sqrt(fractions)
+    crossed = (process > boundaries(0.025, tuple(fractions))).any(1).mean()
+    assert crossed == pytest.approx(0.025, abs=3 * math.sqrt(0.025 * 0.975 / 200_000))
