@@ -8,11 +8,11 @@ comparison between the two is decided from the raw features in float64.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -137,12 +137,10 @@ def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
     most = min(side, len(x)), min(side, len(y))
     threads = torch.get_num_threads()
     workers = max(1, min(threads, len(pairs), _MOST_WORKERS)) if x.raw.device.type == "cpu" else 1
-    spare: SimpleQueue[tuple[Tensor, ...]] = SimpleQueue()
-    for _ in range(workers + 1 if workers > 1 else 1):
-        spare.put(tuple(x.low.new_empty(size) for size in (most[0] * width, most[1] * width, most[0] * most[1])))
+    sizes = most[0] * width, most[1] * width, most[0] * most[1]
+    spare = [tuple(x.low.new_empty(size) for size in sizes) for _ in range(workers + 1 if workers > 1 else 1)]
 
-    def multiply(at: slice, other: slice) -> tuple[Block, tuple[Tensor, ...]]:
-        buffers = spare.get()
+    def multiply(at: slice, other: slice, buffers: tuple[Tensor, ...]) -> Block:
         a, b = at.stop - at.start, other.stop - other.start
         shapes = (a, width), (b, width), (a, b)
         rows, columns, lower = (
@@ -151,20 +149,25 @@ def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
         torch.mm(x.rows(at, -2.0, rows), y.rows(other, 1.0, columns).T, out=lower)
         lower += y.low[other]
         lower += x.low[at, None]
-        return Block(at, other, lower), buffers
+        return Block(at, other, lower)
 
     with _on_threads(threads // workers):
         if workers == 1:
             for pair in pairs:
-                block, buffers = multiply(*pair)
-                yield block
-                spare.put(buffers)
+                yield multiply(*pair, spare[0])
             return
+        ahead: deque[tuple[Future[Block], tuple[Tensor, ...]]] = deque()
         # The number of threads is each thread's own affair, and products ask only their own.
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
-            for block, buffers in pool.map(lambda pair: multiply(*pair), pairs):
-                yield block
-                spare.put(buffers)
+            for pair in pairs:
+                buffers = spare.pop()
+                ahead.append((pool.submit(multiply, *pair, buffers), buffers))
+                if not spare:
+                    future, buffers = ahead.popleft()
+                    yield future.result()
+                    spare.append(buffers)
+            for future, _ in ahead:
+                yield future.result()
 
 
 def block_side(device: torch.device) -> int:

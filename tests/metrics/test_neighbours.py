@@ -134,6 +134,18 @@ def test_a_memory_mapped_file_gives_what_the_array_gives(tmp_path):
     assert (mapped.distances == in_memory.distances).all()
 
 
+@pytest.mark.usefixtures("tiny_blocks")
+def test_the_number_of_threads_changes_nothing_and_is_given_back():
+    x = plain(np.random.default_rng(6), 60, 5)
+    one = nearest_neighbours(x, x, 3)
+    torch.set_num_threads(3)  # the fixture of this folder restores it
+    three = nearest_neighbours(x, x, 3)
+    assert torch.get_num_threads() == 3
+    assert (one.indices == three.indices).all()
+    assert (one.distances == three.distances).all()
+    np.testing.assert_allclose(radii_of(x, 3), naive.squared_radii(x, 3), rtol=1e-12)
+
+
 def test_reduced_precision_products_elsewhere_do_not_reach_here():
     rng = np.random.default_rng(4)
     x = rng.standard_normal((200, 64)).astype(np.float32)

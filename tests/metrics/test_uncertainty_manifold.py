@@ -20,7 +20,6 @@ LAWS = {
         (prdc, 5, "laplace", 8, 250, 250, 0.5, 0.9),
         (prdc, 5, "normal", 32, 250, 250, 0.7, 1.0),
         (prdc, 3, "normal", 8, 200, 400, 1.0, 1.0),
-        (precision_recall, 3, "normal", 16, 250, 250, 0.0, 1.0),
         (precision_recall, 3, "laplace", 16, 300, 200, 1.0, 1.1),
     ],
 )
