@@ -20,7 +20,7 @@ def contenders(rows: int = 10_000) -> Contenders:
     from metrics.functional import prdc, precision_recall
 
     generated, reference = features(rows, 1, 0.05), features(rows, 2)
-    tensors = torch.from_numpy(generated), torch.from_numpy(reference)  # 0.4.0 takes them in this order, whatever it says
+    tensors = torch.from_numpy(generated), torch.from_numpy(reference)  # version 0.4.0 takes them in this order
 
     def fidelity() -> float:
         options = {"prc_neighborhood": 3, "prc_batch_size": 10_000, "save_cpu_ram": False, "verbose": False}
