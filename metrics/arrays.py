@@ -98,7 +98,7 @@ def _refuse_non_finite(tensor: Tensor, name: str) -> None:
     start = 0
     for block in torch.split(tensor, block_rows(tensor)):
         # A sum is one pass without a mask; it is only doubted where it overflows or meets NaN.
-        if not block.sum(dtype=torch.float64).isfinite():
+        if not block.sum().isfinite():
             bad = (~block.isfinite()).nonzero()
             if len(bad):
                 raise MetricError(

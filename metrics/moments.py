@@ -121,12 +121,14 @@ def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:
         n += len(block)
         total += centred.sum(0)
         _add_gram(scatter, centred)
-    scatter = torch.tril(scatter) + torch.tril(scatter, -1).T
+    if scatter.device.type == "cpu":
+        scatter = scatter + scatter.T
+        scatter.diagonal().mul_(0.5)
     return n, shift + total / n, scatter.addr_(total, total, alpha=-1 / n)
 
 
 def _add_gram(scatter: Tensor, rows: Tensor) -> None:
-    """Add ``rows.T @ rows`` to ``scatter``, of which only the lower triangle is kept up."""
+    """Add ``rows.T @ rows`` to ``scatter``, on the CPU to its lower triangle alone."""
     if scatter.device.type == "cpu":
         # BLAS counts in columns, so the upper triangle of the transpose is asked for; half the work of a full product.
         dsyrk(1.0, rows.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
