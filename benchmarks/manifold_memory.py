@@ -53,7 +53,7 @@ def main() -> None:
     for name, score in scores.items():
         print(f"{name:10s} {score.value:.4f} +- {score.stderr:.4f}")
     over = peak[0] - before
-    print(f"n = {n}: {seconds:.0f} s, {8e-9 * WIDTH * n**2 / seconds:.0f} GF/s, peak {over:.2f} GB over the inputs")
+    print(f"n = {n}: {seconds:.0f} s, {4e-9 * WIDTH * n**2 / seconds:.0f} GF/s, peak {over:.2f} GB over the inputs")
     if over > LIMIT_GB:
         sys.exit(f"more than {LIMIT_GB} GB")
 
