@@ -1,4 +1,4 @@
-"""What plug-ins promised, checked at the border: nothing malformed gets past these two calls."""
+"""What plug-ins promised, checked at the border: nothing malformed gets past these calls."""
 
 from __future__ import annotations
 

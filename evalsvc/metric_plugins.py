@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def register_metric(plugin: Plugin) -> None:
 
 def _register_class(plugin: Plugin, kind: Any) -> None:
     direction = {True: Direction.HIGHER, False: Direction.LOWER, None: Direction.NEUTRAL}[kind.higher_is_better]
-    parameters = list(inspect.signature(kind.update).parameters)[1:]
+    parameters = [p.name for p in list(inspect.signature(kind.update).parameters.values())[1:] if p.default is p.empty]
     fold = _by_flag if "real" in parameters else _in_pairs if len(parameters) > 1 else _alone
 
     def measure(generated: Any, reference: Any) -> Score:
@@ -56,21 +56,24 @@ def _register_class(plugin: Plugin, kind: Any) -> None:
 def _by_flag(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
     """``update(features, real=...)``, as FID and KID have it."""
     for array, real in ((reference, True), (generated, False)):
-        for start in range(0, len(array), BATCH):
-            module.update(torch.from_numpy(np.array(array[start : start + BATCH])), real=real)
+        for batch in _batches(array):
+            module.update(batch, real=real)
 
 
 def _in_pairs(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
     """``update(preds, target)``, on as many rows as both sets have."""
     n = min(len(generated), len(reference))
-    for start in range(0, n, BATCH):
-        stop = min(start + BATCH, n)
-        module.update(
-            torch.from_numpy(np.array(generated[start:stop])), torch.from_numpy(np.array(reference[start:stop]))
-        )
+    for pair in zip(_batches(generated[:n]), _batches(reference[:n]), strict=True):
+        module.update(*pair)
 
 
 def _alone(module: Any, generated: np.ndarray, _reference: None) -> None:
     """``update(x)``."""
-    for start in range(0, len(generated), BATCH):
-        module.update(torch.from_numpy(np.array(generated[start : start + BATCH])))
+    for batch in _batches(generated):
+        module.update(batch)
+
+
+def _batches(array: np.ndarray) -> Iterator[torch.Tensor]:
+    """Rows in order, copied out of the mapped file."""
+    for start in range(0, len(array), BATCH):
+        yield torch.from_numpy(np.array(array[start : start + BATCH]))

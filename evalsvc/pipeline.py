@@ -13,12 +13,12 @@ import numpy as np
 
 from evalsvc import contracts
 from evalsvc.digests import digest_json
-from evalsvc.plugins import Likelihood
+from evalsvc.plugins import ExtractorInfo, Likelihood
 from evalsvc.reference_statistics import StatisticsFile
-from evalsvc.references import array_key, extract_reference, read_reference
+from evalsvc.references import OpenReference, array_key, extract_reference, read_reference
 from evalsvc.samples import Images, SampleRequest, Texts
 from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
-from evalsvc.suites import Half, MetricUse
+from evalsvc.suites import FEATURES, Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
 from metrics.manifold import Radii, neighbour_radii
 from metrics.moments import Moments
@@ -99,8 +99,7 @@ def _likelihood(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     generator = bench.generator_of(spec)
     assert isinstance(generator, Likelihood)
-    half: Half = "train" if shard.kind == "likelihood-train" else "heldout"
-    items = _reference(spec, bench).half(half)
+    items = _reference(spec, bench).half(shard.half)
     nats, kind, units = [], "", 0
     for request in _requests(spec, shard, bench):
         start = int(request.indices[0])
@@ -139,10 +138,10 @@ def _measure(
     inputs: dict[str, Any] = {}
     control = ("heldout",) if use.has_control and "heldout" in spec.reference else ()
     for name in (*use.spec.inputs, *control):
-        if name in ("generated", "x", "logits"):
+        if name in FEATURES:
             inputs[name] = generated[use.features]
-            label, _, output = use.features.partition("/")
-            facts |= {"features": f"{spec.extractors[label]}/{output}", "samples": spec.suite.samples}
+            info, output = _feature(spec, bench, use.features)
+            facts |= {"features": f"{info.protocol}/{output}", "samples": spec.suite.samples}
         elif name in ("reference", "train", "heldout"):
             half: Half = use.against if name == "reference" else name
             inputs[name] = _reference_array(spec, bench, use.features, half)
@@ -151,7 +150,7 @@ def _measure(
             inputs[name] = _texts(spec, bench)
             facts["samples"] = spec.suite.samples
         elif name == "nll":
-            inputs[name], facts["kind"], units = _nats(spec, bench, use.against)
+            inputs[name], facts["kind"], units = read_likelihoods(spec, bench, use.against)
             facts["reference"] = spec.reference[use.against]
         else:
             inputs[name] = units
@@ -162,7 +161,7 @@ def _measure(
         yield LabelledScore(use.label_of(score.name), score, facts | {"quantity": score.name})
 
 
-def _reference(spec: EvaluationSpec, bench: Workbench) -> Any:
+def _reference(spec: EvaluationSpec, bench: Workbench) -> OpenReference:
     assert spec.suite.reference is not None
     return bench.reference(spec.suite.reference)
 
@@ -176,19 +175,23 @@ def _extract_references(spec: EvaluationSpec, bench: Workbench) -> None:
 
 
 def _reference_array(spec: EvaluationSpec, bench: Workbench, features: str, half: Half) -> np.ndarray | Moments:
-    label, _, output = features.partition("/")
-    info = bench.extractor(spec.suite.extractors[label]).info
+    info, output = _feature(spec, bench, features)
     samples = _reference(spec, bench).half(half)
     if isinstance(samples, StatisticsFile):
         return samples.moments(info, output)
     return read_reference(bench.artifacts, spec.reference[half], info, output)
 
 
+def _feature(spec: EvaluationSpec, bench: Workbench, features: str) -> tuple[ExtractorInfo, str]:
+    """The extractor and the output that ``label/output`` means in this suite."""
+    label, _, output = features.partition("/")
+    return bench.extractor(spec.suite.extractors[label]).info, output
+
+
 def _radii(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np.ndarray) -> Radii:
     """The reference's nearest-neighbour balls, computed once for each k and kept beside its arrays."""
-    label, _, output = use.features.partition("/")
+    info, output = _feature(spec, bench, use.features)
     k = use.options.get("k", use.spec.options["k"])
-    info = bench.extractor(spec.suite.extractors[label]).info
     key = array_key(spec.reference[use.against], info, output).replace(".npy", f".balls-{k}.safetensors")
     if bench.artifacts.path(key).is_file():
         return Radii(k, **bench.artifacts.read_arrays(key))
@@ -219,7 +222,8 @@ def _texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:
     return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
 
 
-def _nats(spec: EvaluationSpec, bench: Workbench, half: Half) -> tuple[np.ndarray, str, int]:
+def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> tuple[np.ndarray, str, int]:
+    """Nats of every item of a half, as the shards hold them, with their kind and the units of an item."""
     keys = [spec.shard_key(shard) for shard in spec.shards_of(likelihood_kind(half))]
     metadata = bench.artifacts.read_metadata(keys[0])
     nats = np.concatenate([bench.artifacts.read_arrays(key)["nats"] for key in keys])

@@ -104,22 +104,22 @@ def extract_reference(
     lock = artifacts.path(f"reference/{digest}/.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock), ExitStack() as stack:
-        missing = [e for e in extractors if not _complete(artifacts, digest, e.info)]
+        missing = {e.info.protocol: e for e in extractors if not _complete(artifacts, digest, e.info)}
         if not missing:
             progress(len(samples))
             return
         writers = {
-            (extractor.info.name, output): stack.enter_context(
+            (protocol, output): stack.enter_context(
                 artifacts.matrix_writer(array_key(digest, extractor.info, output), len(samples))
             )
-            for extractor in missing
+            for protocol, extractor in missing.items()
             for output in extractor.info.outputs
         }
         for start in range(0, len(samples), batch_size):
             batch = samples.read(start, min(start + batch_size, len(samples)))
-            for extractor in missing:
+            for protocol, extractor in missing.items():
                 for output, array in contracts.extract(extractor, batch).items():
-                    writers[extractor.info.name, output].append(array)
+                    writers[protocol, output].append(array)
             progress(len(batch))
 
 

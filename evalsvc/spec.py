@@ -26,6 +26,11 @@ class Shard(BaseModel):
     stop: int
 
     @property
+    def half(self) -> Half:
+        """The half of the reference that a likelihood shard is over."""
+        return "train" if self.kind == likelihood_kind("train") else "heldout"
+
+    @property
     def stage(self) -> str:
         """``samples`` or ``likelihood``: what a progress bar shows."""
         return self.kind.partition("-")[0]
@@ -70,8 +75,7 @@ class EvaluationSpec(BaseModel):
 
     def shard_key(self, shard: Shard) -> str:
         """Where a shard's arrays are kept."""
-        halves: dict[str, Half] = {"likelihood-train": "train", "likelihood-heldout": "heldout"}
-        folder = self.samples_key if shard.kind == "samples" else self.likelihood_key(halves[shard.kind])
+        folder = self.samples_key if shard.kind == "samples" else self.likelihood_key(shard.half)
         return f"{folder}/{shard.start}-{shard.stop}.safetensors"
 
     @cached_property

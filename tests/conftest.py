@@ -1,8 +1,19 @@
 import os
 
+import pytest
+import torch
 from hypothesis import settings
 
 # A busy machine breaks deadlines, and CI must not find on one day what it missed on another: it tries fixed examples.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small problems are slower on two threads, much slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

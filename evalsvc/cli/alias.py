@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from evalsvc.cli.console import err, print_json, table
-from evalsvc.cli.console import show as show_table
+from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
 from evalsvc.cli.score import Device, PluginFiles
 from evalsvc.settings import Settings
@@ -60,4 +59,4 @@ def alias_list(as_json: AsJson = False) -> None:
     made = table("aliases", "alias", "checkpoint")
     for row in rows:
         made.add_row(*map(escape, row))
-    show_table(made)
+    out.print(made)

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from evalsvc import leaderboard as ranking
 from evalsvc.cli.console import ARROWS, err, number, out, print_json, table, with_error
-from evalsvc.cli.console import show as show_table
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.settings import Settings
@@ -41,7 +40,7 @@ def leaderboard(
         return
     for board in boards:
         for made in board_tables(board, out.width):
-            show_table(made)
+            out.print(made)
 
 
 def board_tables(board: Board, width: int) -> list[Table]:
@@ -92,7 +91,7 @@ def show_trends(database: Database, suite: str) -> None:
         levels = [round((log(max(row.value, 1e-12)) - low) / span * (len(BLOCKS) - 1)) for row in own]
         steps = "  ".join(f"[dim]{row.step}:[/] {with_error(row.value, row.stderr)}" for row in own)
         made.add_row(escape(model), "".join(BLOCKS[level] for level in levels), steps)
-    show_table(made)
+    out.print(made)
 
 
 def compare(
@@ -120,7 +119,7 @@ def compare(
     made = table(f"{chosen}: {names[1]} against {names[0]}", "score", names[0], names[1], "difference", "95 %", "")
     for difference in differences:
         made.add_row(*_difference_cells(difference))
-    show_table(made)
+    out.print(made)
 
 
 def _difference_cells(difference: Difference) -> list[str]:
@@ -200,7 +199,7 @@ def print_scores(rows: list[ScoreRow]) -> None:
         name = f"{row.label} {ARROWS[row.direction]}"
         values = with_error(row.value, row.stderr), escape(low_high), row.unit, str(row.n)
         made.add_row(name, *values, row.stderr_method, row.protocol)
-    show_table(made)
+    out.print(made)
 
 
 def _print_provenance(provenance: dict[str, Any], files: dict[str, str]) -> None:
@@ -240,7 +239,7 @@ def models(as_json: AsJson = False) -> None:
     )
     for model, count, last, evaluations in found:
         made.add_row(escape(model.name), escape(model.family), str(count), str(last), str(evaluations))
-    show_table(made)
+    out.print(made)
 
 
 def checkpoints(
@@ -257,7 +256,7 @@ def checkpoints(
     for checkpoint in found:
         name, path = escape(checkpoint.model.name), escape(checkpoint.path)
         made.add_row(name, str(checkpoint.step), escape(checkpoint.generator), checkpoint.digest[:12], path)
-    show_table(made)
+    out.print(made)
 
 
 def export(

@@ -46,8 +46,3 @@ def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         made.add_column(escape(column), justify="right" if column in right else "left", no_wrap=column in right)
     return made
-
-
-def show(made: Table) -> None:
-    """Print a table on stdout."""
-    out.print(made)

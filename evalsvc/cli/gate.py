@@ -15,7 +15,6 @@ from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
 from evalsvc.cli.console import err, number, out, print_json, table
-from evalsvc.cli.console import show as show_table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.errors import InputError, StorageError
 from evalsvc.settings import Settings
@@ -165,7 +164,7 @@ def calibrate(
     for each in found.noise:
         numbers = (each.mean, each.spread, each.claimed, each.detectable, each.margin, each.margin_rel)
         made.add_row(escape(each.metric), *map(number, numbers))
-    show_table(made)
+    out.print(made)
     out.print(f"of {found.pairs} pairs {found.failed:.1%} failed and {found.unsure:.1%} stayed open", highlight=False)
 
 
@@ -209,7 +208,7 @@ def history(
         cells = [str(each[key]) for key in ("gate", "at", "candidate", "suite", "baseline")]
         cells += [status, str(each["samples"]), ", ".join(each["promoted"]), each["reason"]]
         made.add_row(*map(escape, cells))
-    show_table(made)
+    out.print(made)
 
 
 def open_gate(
@@ -252,7 +251,7 @@ def show_decision(done: Recorded) -> None:
         status = f"[{style}]{metric['status']}[/]" + (" (waived)" if metric["waiver"] else "")
         why = [f"{limit['kind']} {limit['limit']:g}: {limit['reason']}" for limit in metric["limits"]]
         made.add_row(escape(metric["metric"]), metric["tier"], status, escape("\n".join(why) or metric["reason"]))
-    show_table(made)
+    out.print(made)
     style = STYLES.get(verdict["status"], "magenta")
     out.print(f"[{style}]{verdict['status']}[/]: {escape(verdict['reason'])}", highlight=False, soft_wrap=True)
     count = f"{len(looks)} look" + ("" if len(looks) == 1 else "s")

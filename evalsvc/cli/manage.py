@@ -10,7 +10,6 @@ import yaml
 from rich.markup import escape
 
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.cli.console import show as show_table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.errors import EvalsvcError, ModelError
 from evalsvc.settings import Settings
@@ -62,7 +61,7 @@ def reference_list(as_json: AsJson = False) -> None:
     made = table("references", *headings, right=("samples", "held out"))
     for row in found:
         made.add_row(*map(escape, row))
-    show_table(made)
+    out.print(made)
 
 
 @suite.command("list")
@@ -114,7 +113,7 @@ def plugins_list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     made = table("plug-ins", *headings)
     for row in found:
         made.add_row(*map(escape, row))
-    show_table(made)
+    out.print(made)
 
 
 @plugins.command("check")
@@ -137,7 +136,7 @@ def plugins_check(
     made = table(f"generator {name}", "check", "", "finding")
     for finding in findings:
         made.add_row(finding.check, "[green]ok[/]" if finding.ok else "[red]broken[/]", escape(finding.detail))
-    show_table(made)
+    out.print(made)
     if not all(finding.ok for finding in findings):
         raise ModelError(f"generator {name!r} breaks its contract: see the table")
 

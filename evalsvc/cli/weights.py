@@ -8,7 +8,6 @@ import typer
 from rich.markup import escape
 
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.cli.console import show as show_table
 from evalsvc.errors import InputError
 
 app = typer.Typer(help="Published weights of extractors.", no_args_is_help=True)
@@ -37,7 +36,7 @@ def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
     made = table(f"weights in {weights.weights_folder()}", *list(rows[0])[:4], "sha256")
     for row in rows:
         made.add_row(*(escape(row[key]) for key in list(row)[:4]), row["sha256"][:16])
-    show_table(made)
+    out.print(made)
 
 
 @app.command("fetch")

@@ -169,12 +169,10 @@ class Computed:
         return 0.0 if paired is None else (alone[0] ** 2 + alone[1] ** 2 - paired**2) / 2
 
     def _nats(self, checkpoint: tables.Checkpoint, half: Half) -> tuple[np.ndarray, int]:
-        from evalsvc.spec import likelihood_kind
+        from evalsvc.pipeline import read_likelihoods
 
-        spec = self._spec(checkpoint, self.suite, self.suite.seed)
-        keys = [spec.shard_key(shard) for shard in spec.shards_of(likelihood_kind(half))]
-        nats = [self.bench.artifacts.read_arrays(key)["nats"] for key in keys]
-        return np.concatenate(nats), int(self.bench.artifacts.read_metadata(keys[0])["units"])
+        nats, _, units = read_likelihoods(self._spec(checkpoint, self.suite, self.suite.seed), self.bench, half)
+        return nats, units
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many seeds were run; of one given seed, whether it was."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +55,3 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def bench(home: Path) -> Workbench:
     return Workbench(Settings(home=home), Plugins(), device="cpu")
-
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -23,14 +23,6 @@ FAMILIES = sorted(STEPS)
 LIKELIHOODS = [family for family in FAMILIES if family != "gan"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @functools.cache
 def generator(family, step=None):
     path = {s.step: s.path for s in shipped() if s.family == family}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from evalsvc.errors import InputError
 from evalsvc.extractors.pixels import Pixels
-from evalsvc.plugins import Plugins
+from evalsvc.plugins import ExtractorInfo, Plugins
 from evalsvc.references import add_reference, extract_reference, open_reference, read_reference
 
 PLUGINS = Plugins()
@@ -109,3 +109,18 @@ def test_a_failed_extraction_leaves_no_array_and_can_be_repeated(bench):
     assert not list(bench.artifacts.root.rglob("*.npy"))
     extract(bench, samples, CountingPixels())
     assert read_reference(bench.artifacts, "d", CountingPixels.info, "pixels").shape == (len(samples), 64)
+
+
+def test_one_plugin_with_two_settings_gives_two_arrays_and_twice_the_same_gives_one(bench):
+    samples = open_reference(bench.database, PLUGINS, "digits").half("train")
+
+    class Halved(Pixels):
+        info = ExtractorInfo("pixels", "image", {"pixels": 0}, "none", "flattened / 510, float32")
+
+        def extract(self, batch):
+            return {"pixels": super().extract(batch)["pixels"] / 2}
+
+    plain, halved = Pixels(torch.device("cpu")), Halved(torch.device("cpu"))
+    extract_reference(bench.artifacts, samples, "d", [plain, halved, plain], 300, lambda _: None)
+    arrays = [read_reference(bench.artifacts, "d", extractor.info, "pixels") for extractor in (plain, halved)]
+    assert np.allclose(arrays[0], 2 * arrays[1])

@@ -138,7 +138,7 @@ def test_a_memory_mapped_file_gives_what_the_array_gives(tmp_path):
 def test_the_number_of_threads_changes_nothing_and_is_given_back():
     x = plain(np.random.default_rng(6), 60, 5)
     one = nearest_neighbours(x, x, 3)
-    torch.set_num_threads(3)  # the fixture of this folder restores it
+    torch.set_num_threads(3)  # the fixture of all tests restores it
     three = nearest_neighbours(x, x, 3)
     assert torch.get_num_threads() == 3
     assert (one.indices == three.indices).all()

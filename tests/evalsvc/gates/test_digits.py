@@ -109,6 +109,7 @@ def test_a_timeout_ends_with_six_and_is_recorded(workspace):
 
 
 def test_promotion_needs_the_gate_and_leaves_a_trace(workspace):
+    assert gate(workspace, "gate.yaml", "gan@500").exit_code == 3
     refused = invoke("alias", "set", "release", "gan@500", "--require-gate", workspace / "gate.yaml", "--device", "cpu")
     assert refused.exit_code == 3
     assert json.loads(invoke("alias", "list", "--json").stdout) == [{"alias": "production", "checkpoint": "flow@2000"}]
