@@ -21,3 +21,7 @@ class ModelError(EvalsvcError):
 
 class StorageError(EvalsvcError):
     """A file or row could not be read or written."""
+
+
+class WithdrawnError(EvalsvcError):
+    """Work that nobody waits for any more: cancelled, tried anew, past its deadline, or given to another worker."""

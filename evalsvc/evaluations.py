@@ -1,4 +1,4 @@
-"""The life of an evaluation: found or begun, run shard by shard, recorded whole in one transaction."""
+"""One evaluation from beginning to end in one process, and the recording of any evaluation's result."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from contextlib import suppress
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import select, update
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
+from evalsvc import lifecycle
 from evalsvc.digests import digest_path
-from evalsvc.errors import EvalsvcError, InputError
-from evalsvc.pipeline import Reduction, compute_shard, reduce
+from evalsvc.errors import EvalsvcError, WithdrawnError
+from evalsvc.lifecycle import Attempt
+from evalsvc.pipeline import LabelledScore, Reduction, compute_shard, reduce
 from evalsvc.provenance import environment
 from evalsvc.spec import EvaluationSpec, Shard
 from evalsvc.store import tables
 from evalsvc.store.tables import Status, now
-from evalsvc.suites import Suite
-from evalsvc.workbench import Workbench
+from evalsvc.workbench import Advance, Workbench
 from metrics.score import MetricError
 
 
@@ -32,82 +32,78 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
     lock = bench.artifacts.path(f"locks/{spec.fingerprint}")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        evaluation, found = _find_or_begin(spec, bench, rerun)
-        if found:
-            return evaluation
-        try:
-            _run_shards(spec, bench, evaluation)
-            started = time.perf_counter()
-            reduction = reduce(spec, bench)
-            seconds = time.perf_counter() - started
-        except (EvalsvcError, MetricError) as error:
-            _fail(bench, evaluation, str(error))
-            raise
-        _record(spec, bench, evaluation, reduction, seconds)
-        return evaluation
-
-
-def _find_or_begin(spec: EvaluationSpec, bench: Workbench, rerun: bool) -> tuple[int, bool]:
-    """The evaluation to use, and whether its scores are there already."""
-    with bench.database.write() as session:
-        checkpoint = register_checkpoint(session, spec, bench)
-        suite = _suite(session, spec.suite)
-        same = select(tables.Evaluation.id).where(
-            tables.Evaluation.checkpoint_id == checkpoint, tables.Evaluation.fingerprint == spec.fingerprint
-        )
-        current = session.scalar(same.where(tables.Evaluation.status == Status.SUCCEEDED))
-        running = session.scalar(same.where(tables.Evaluation.status.in_([Status.QUEUED, Status.RUNNING])))
-        if current and not rerun:
-            return current, True
-        if running:
-            return running, False
-        if rerun:
+        found = lifecycle.submit(bench.database, spec, on_queue=False, rerun=rerun)
+        if found.status == Status.SUCCEEDED:
+            return found.id
+        if rerun and found.created:
             for shard in spec.shards:
                 bench.artifacts.remove(spec.shard_key(shard))
             bench.artifacts.remove(f"{spec.samples_key}/features-{spec.suite.samples}")
-        row = tables.Evaluation(
-            checkpoint_id=checkpoint,
-            suite_id=suite,
-            fingerprint=spec.fingerprint,
-            status=Status.RUNNING,
-            spec=spec.model_dump(mode="json"),
-        )
-        session.add(row)
-        session.flush()
-        return row.id, False
+        attempt = lifecycle.start(bench.database, found.id)
+        try:
+            _run_shards(spec, bench, attempt)
+            measure(spec, bench, attempt)
+        except WithdrawnError:
+            # A worker that had the same on its queue may have been faster.
+            if lifecycle.submit(bench.database, spec, on_queue=False).status != Status.SUCCEEDED:
+                raise
+        except (EvalsvcError, MetricError) as error:
+            lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error))
+            raise
+        return found.id
 
 
-def _run_shards(spec: EvaluationSpec, bench: Workbench, evaluation: int) -> None:
+def note(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, shard: Shard, seconds: float | None) -> None:
+    """Record that a shard is on disk.
+
+    Raises:
+        WithdrawnError: the attempt is no longer wanted.
+    """
+    path = spec.shard_key(shard)
+    lifecycle.note_shard(bench.database, attempt, path=path, seconds=seconds, **shard.model_dump())
+
+
+def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
+    """Reduce the shards, which are all on disk, and record the scores.
+
+    Raises:
+        WithdrawnError: the attempt is no longer wanted, and brought other scores than are there.
+    """
+    started = time.perf_counter()
+    reduction = reduce(spec, bench)
+    _record(spec, bench, attempt, reduction, time.perf_counter() - started)
+
+
+def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
     """Compute the shards that are missing, and note each."""
-    totals: dict[str, int] = {}
+    advances = {stage: bench.progress(stage, total) for stage, total in spec.work.items()}
+
+    def watched(advance: Advance) -> Advance:
+        def step(done: int) -> None:
+            advance(done)
+            lifecycle.check(bench.database, attempt)
+
+        return step
+
     for shard in spec.shards:
-        totals[shard.stage] = totals.get(shard.stage, 0) + shard.stop - shard.start
-    advances = {stage: bench.progress(stage, total) for stage, total in totals.items()}
-    for shard in spec.shards:
-        seconds = compute_shard(spec, shard, bench, advances[shard.stage])
-        _note_shard(spec, bench, evaluation, shard, seconds)
+        seconds = compute_shard(spec, shard, bench, watched(advances[shard.stage]))
+        note(spec, bench, attempt, shard, seconds)
 
 
-def _note_shard(spec: EvaluationSpec, bench: Workbench, evaluation: int, shard: Shard, seconds: float | None) -> None:
-    same = select(tables.Shard).where(
-        tables.Shard.evaluation_id == evaluation, tables.Shard.kind == shard.kind, tables.Shard.start == shard.start
-    )
-    with bench.database.write() as session:
-        if session.scalar(same) is None:
-            path = spec.shard_key(shard)
-            session.add(tables.Shard(evaluation_id=evaluation, path=path, seconds=seconds, **shard.model_dump()))
-
-
-def _record(spec: EvaluationSpec, bench: Workbench, evaluation: int, reduction: Reduction, seconds: float) -> None:
+def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, seconds: float) -> None:
     artifacts = []
     for kind, key in reduction.files.items():
         path = bench.artifacts.path(key)
         size = path.stat().st_size
         artifacts.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=size))
     with bench.database.write() as session:
-        row = session.get_one(tables.Evaluation, evaluation, with_for_update={"of": tables.Evaluation})
-        if row.status != Status.RUNNING:  # another machine was faster
-            return
+        try:
+            row = lifecycle.hold(session, attempt)
+        except WithdrawnError:
+            # Another process was faster, or this one was given up and came back: its scores are those that are there.
+            if _same(session.get_one(tables.Evaluation, attempt.evaluation), reduction.scores):
+                return
+            raise
         session.execute(
             update(tables.Evaluation)
             .where(
@@ -117,9 +113,12 @@ def _record(spec: EvaluationSpec, bench: Workbench, evaluation: int, reduction: 
             )
             .values(status=Status.SUPERSEDED)
         )
+        # In one order everywhere, so that two who add the same protocols never wait for each other.
+        for labelled in sorted(reduction.scores, key=lambda each: each.protocol):
+            with suppress(IntegrityError), session.begin_nested():
+                session.merge(tables.Protocol(id=labelled.protocol, facts=dict(labelled.facts)))
         for position, labelled in enumerate(reduction.scores):
             score = labelled.score
-            session.merge(tables.Protocol(id=labelled.protocol, facts=dict(labelled.facts)))
             row.scores.append(
                 tables.Score(
                     position=position,
@@ -139,7 +138,14 @@ def _record(spec: EvaluationSpec, bench: Workbench, evaluation: int, reduction: 
             )
         row.artifacts.extend(artifacts)
         row.provenance = _provenance(spec, bench, reduction, seconds, row.shards)
-        row.status, row.finished_at, row.error = Status.SUCCEEDED, now(), None
+        row.status, row.finished_at = Status.SUCCEEDED, now()
+
+
+def _same(row: tables.Evaluation, scores: tuple[LabelledScore, ...]) -> bool:
+    """Whether an evaluation has succeeded with exactly these scores."""
+    there = [(score.label, score.value, score.protocol_id) for score in row.scores]
+    brought = [(each.label, each.score.value, each.protocol) for each in scores]
+    return row.status == Status.SUCCEEDED and there == brought
 
 
 def _provenance(
@@ -158,54 +164,3 @@ def _provenance(
         "samples_per_second": drawn / seconds["samples"] if drawn else None,
         "not_applicable": dict(reduction.not_applicable),
     }
-
-
-def _fail(bench: Workbench, evaluation: int, reason: str) -> None:
-    # The disk that refused a shard may refuse this row too; the caller raises the reason either way.
-    with suppress(OperationalError), bench.database.write() as session:
-        row = session.get_one(tables.Evaluation, evaluation)
-        row.status, row.error, row.finished_at = Status.FAILED, reason, now()
-
-
-def register_checkpoint(session: Session, spec: EvaluationSpec, bench: Workbench) -> int:
-    """The id of the spec's checkpoint, its model and itself added where they are new."""
-    model = session.scalar(select(tables.Model).where(tables.Model.name == spec.model))
-    if model is None:
-        model = tables.Model(name=spec.model, family=bench.generator_of(spec).info.family)
-        session.add(model)
-        session.flush()
-    same = select(tables.Checkpoint).where(
-        tables.Checkpoint.model_id == model.id,
-        tables.Checkpoint.step == spec.step,
-        tables.Checkpoint.digest == spec.checkpoint,
-    )
-    row = session.scalar(same)
-    if row is None:
-        row = tables.Checkpoint(
-            model_id=model.id,
-            step=spec.step,
-            digest=spec.checkpoint,
-            path=spec.path,
-            generator=spec.generator,
-            options=spec.options,
-        )
-        session.add(row)
-        session.flush()
-    return row.id
-
-
-def _suite(session: Session, suite: Suite) -> int:
-    """The id of the suite; a name and version that meant something else before is an error."""
-    same = select(tables.Suite).where(tables.Suite.name == suite.name, tables.Suite.version == suite.version)
-    row = session.scalar(same)
-    if row is None:
-        body = suite.model_dump(mode="json")
-        row = tables.Suite(name=suite.name, version=suite.version, digest=suite.digest, body=body)
-        session.add(row)
-        session.flush()
-    elif row.digest != suite.digest:
-        raise InputError(
-            f"suite {suite.id} has changed since it was first used, and scores would no longer mean the same: "
-            f"raise its version to {suite.version + 1}"
-        )
-    return row.id

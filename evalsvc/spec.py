@@ -54,11 +54,12 @@ class EvaluationSpec(BaseModel):
     reference_counts: dict[Half, int]
     extractors: dict[str, str]
     likelihood: bool
+    family: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over all that can change a score; names and places are left out."""
-        facts = self.model_dump(exclude={"model", "step", "path", "suite"})
+        facts = self.model_dump(exclude={"model", "step", "path", "suite", "family"})
         versions = {use.metric: use.spec.version for use in self.suite.metrics}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
 
@@ -91,6 +92,14 @@ class EvaluationSpec(BaseModel):
         totals |= {likelihood_kind(half): self.reference_counts[half] for half in self.likelihood_halves}
         size, total = self.suite.shard, totals[kind]
         return tuple(Shard(kind=kind, start=i, stop=min(i + size, total)) for i in range(0, total, size))
+
+    @property
+    def work(self) -> dict[str, int]:
+        """Samples, or items of the reference, that each stage has to do."""
+        totals: dict[str, int] = {}
+        for shard in self.shards:
+            totals[shard.stage] = totals.get(shard.stage, 0) + shard.stop - shard.start
+        return totals
 
     @cached_property
     def likelihood_halves(self) -> tuple[Half, ...]:

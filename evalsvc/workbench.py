@@ -123,6 +123,7 @@ class Workbench:
             reference_counts=halves,
             extractors={label: info.protocol for label, info in extractors.items()},
             likelihood=isinstance(loaded, Likelihood),
+            family=loaded.info.family,
         )
 
 

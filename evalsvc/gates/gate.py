@@ -123,7 +123,7 @@ def add_candidate(
         InputError: the file's name holds no step and none is given, or the generator does not fit the suite.
     """
     from evalsvc.checkpoints import Checkpoint, step_from_name
-    from evalsvc.evaluations import register_checkpoint
+    from evalsvc.lifecycle import register_checkpoint
 
     of = step_from_name(path) if step is None else step
     if of is None:
@@ -131,7 +131,7 @@ def add_candidate(
     opened = Checkpoint.open(path, model or path.resolve().parent.name, of)
     spec = bench.spec(opened, generator, dict(options), suite)
     with bench.database.write() as session:
-        register_checkpoint(session, spec, bench)
+        register_checkpoint(session, spec)
     return f"{opened.model}@{opened.step}"
 
 

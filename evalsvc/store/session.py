@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, DateTime, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.errors import InputError, StorageError
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 
@@ -60,6 +61,14 @@ class Database:
         """One consistent view; it neither waits for writers nor holds them up."""
         with self._read.begin() as session:
             yield session
+
+
+def clock(session: Session) -> datetime:
+    """The time by the database's clock: the one that all machines share."""
+    if session.get_bind().dialect.name == "postgresql":
+        return session.execute(select(func.clock_timestamp(type_=DateTime(timezone=True)))).scalar_one().astimezone(UTC)
+    seconds = session.execute(text("SELECT (julianday('now') - 2440587.5) * 86400.0")).scalar_one()
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def known_revisions() -> set[str]:

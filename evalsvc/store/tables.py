@@ -1,4 +1,4 @@
-"""The tables. Rows are written once by :mod:`evalsvc.evaluations` and read through :mod:`evalsvc.store.queries`."""
+"""The tables. :mod:`evalsvc.lifecycle` and :mod:`evalsvc.evaluations` write, :mod:`evalsvc.store.queries` reads."""
 
 from __future__ import annotations
 
@@ -56,6 +56,27 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
+
+
+IN_PROGRESS = (Status.QUEUED, Status.RUNNING)
+
+
+class Failure(StrEnum):
+    """Why an evaluation failed. After ``model`` another try gives the same; after the others it may go well."""
+
+    INFRASTRUCTURE = "infrastructure"
+    MODEL = "model"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+
+
+class WorkerStatus(StrEnum):
+    """Life of a worker process. ``lost`` is said by others, when it has not been heard of; it never works again."""
+
+    ALIVE = "alive"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    LOST = "lost"
 
 
 class Table(DeclarativeBase):
@@ -147,7 +168,11 @@ class Suite(Table):
 
 
 class Evaluation(Table):
-    """One checkpoint under one suite. At most one is in progress, and one current, for a fingerprint."""
+    """One checkpoint under one suite. At most one is in progress, and one current, for a fingerprint.
+
+    ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
+    do workers take it up. ``work`` says how many samples and items each stage has to do.
+    """
 
     __tablename__ = "evaluations"
     __table_args__ = (
@@ -170,6 +195,7 @@ class Evaluation(Table):
         CheckConstraint(
             "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'superseded')", name="status"
         ),
+        Index("ix_evaluations_status_on_queue", "status", "on_queue"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -180,7 +206,15 @@ class Evaluation(Table):
     spec: Mapped[dict[str, Any]]
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
     error: Mapped[str | None]
+    failure: Mapped[str | None] = mapped_column(String(20))
+    attempt: Mapped[int] = mapped_column(default=1)
+    priority: Mapped[int] = mapped_column(default=10)
+    on_queue: Mapped[bool] = mapped_column(default=False)
+    deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    work: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    requested_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
     checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
@@ -203,7 +237,33 @@ class Shard(Table):
     stop: Mapped[int]
     path: Mapped[str]
     seconds: Mapped[float | None]
+    worker: Mapped[str | None] = mapped_column(String(200))
     finished_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Worker(Table):
+    """One process that works for the queue. ``seen_at`` is by the database's clock, as all judging of it is.
+
+    A slot says what it is at: ``done`` samples of a shard of ``stage`` that is not finished yet.
+    """
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        CheckConstraint("role IN ('slot', 'coordinator')", name="role"),
+        CheckConstraint("status IN ('alive', 'draining', 'stopped', 'lost')", name="status"),
+    )
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    role: Mapped[str] = mapped_column(String(20))
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int]
+    device: Mapped[str] = mapped_column(String(50))
+    status: Mapped[str] = mapped_column(String(20), default=WorkerStatus.ALIVE)
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    evaluation_id: Mapped[int | None] = mapped_column(ForeignKey("evaluations.id"))
+    stage: Mapped[str | None] = mapped_column(String(20))
+    done: Mapped[int] = mapped_column(default=0)
 
 
 class Protocol(Table):

@@ -1,0 +1,302 @@
+"""The life of an evaluation in the database: asked for, begun, cancelled, failed, tried again.
+
+Every change is one transaction over one row, and everybody makes it here: command line, HTTP, ``score`` and workers.
+Workers see what was asked for by looking at the rows, so that asking needs no queue, only the database.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+
+from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
+from evalsvc.store import tables
+from evalsvc.store.session import Database
+from evalsvc.store.tables import IN_PROGRESS, Failure, Status, WorkerStatus, now
+from metrics.score import MetricError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait for it
+    from evalsvc.spec import EvaluationSpec
+    from evalsvc.suites import Suite
+
+PRIORITY = 10
+"""Of an evaluation that asks for none. Lower ones go first."""
+
+
+class Deadlines(BaseModel):
+    """Seconds until an evaluation fails with ``timeout``: waiting for a worker, in one shard, in its metrics."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    queued: PositiveFloat | None = None
+    shard: PositiveFloat | None = None
+    metrics: PositiveFloat | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The evaluation that answers for a spec; ``created`` unless one was there, in progress or done."""
+
+    id: int
+    created: bool
+    status: Status
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A right to write about an evaluation; it ends when another attempt begins, or the worker is given up."""
+
+    evaluation: int
+    number: int
+    worker: str | None = None
+
+
+def submit(
+    database: Database,
+    spec: EvaluationSpec,
+    *,
+    priority: int = PRIORITY,
+    deadlines: Deadlines = Deadlines(),  # noqa: B008  (frozen)
+    on_queue: bool = True,
+    rerun: bool = False,
+) -> Submission:
+    """Ask for an evaluation. The same fingerprint again gives the evaluation that is there; a failed one is retried.
+
+    Raises:
+        InputError: the suite has changed and kept its version.
+    """
+    for _ in range(5):
+        # Whoever adds the same row at the same time wins, and the next look finds theirs.
+        with suppress(IntegrityError), database.write() as session:
+            checkpoint, suite = register_checkpoint(session, spec), _register_suite(session, spec.suite)
+            same = (
+                select(tables.Evaluation)
+                .where(tables.Evaluation.checkpoint_id == checkpoint, tables.Evaluation.fingerprint == spec.fingerprint)
+                .order_by(tables.Evaluation.id.desc())
+                .with_for_update(of=tables.Evaluation)
+            )
+            found = {Status(row.status): row for row in reversed(session.scalars(same).all())}
+            for status in IN_PROGRESS:
+                if row := found.get(status):
+                    row.on_queue |= on_queue
+                    return Submission(row.id, False, status)
+            if (row := found.get(Status.SUCCEEDED)) and not rerun:
+                return Submission(row.id, False, Status.SUCCEEDED)
+            row = None if rerun else found.get(Status.FAILED) or found.get(Status.CANCELLED)
+            if row is None:
+                row = tables.Evaluation(
+                    checkpoint_id=checkpoint,
+                    suite_id=suite,
+                    fingerprint=spec.fingerprint,
+                    status=Status.QUEUED,
+                    spec=spec.model_dump(mode="json"),
+                    work=spec.work,
+                )
+                session.add(row)
+            else:
+                _again(row)
+            row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
+            session.flush()
+            return Submission(row.id, True, Status.QUEUED)
+    raise StorageError(f"the evaluation of {spec.model}@{spec.step} could not be added: run the command again")
+
+
+def cancel(database: Database, evaluation: int) -> None:
+    """Stop an evaluation: its workers stop within one batch. What was computed is kept for a retry.
+
+    Raises:
+        InputError: there is no such evaluation, or it has ended.
+    """
+    with database.write() as session:
+        row = _get(session, evaluation)
+        if row.status == Status.CANCELLED:
+            return
+        if row.status not in IN_PROGRESS:
+            raise InputError(f"evaluation {evaluation} cannot be cancelled: it has {row.status} already")
+        row.status, row.finished_at = Status.CANCELLED, now()
+
+
+def retry(database: Database, evaluation: int) -> int:
+    """Put a failed or cancelled evaluation on the queue again; shards that are done stay done. The attempt's number.
+
+    Raises:
+        InputError: there is no such evaluation, it is in progress, or it has succeeded.
+    """
+    try:
+        with database.write() as session:
+            row = _get(session, evaluation)
+            if row.status in IN_PROGRESS:
+                raise InputError(f"evaluation {evaluation} is {row.status}: there is nothing to try again")
+            if row.status not in (Status.FAILED, Status.CANCELLED):
+                raise InputError(
+                    f"evaluation {evaluation} has {row.status}: 'evalsvc score --rerun' computes it once more"
+                )
+            _again(row)
+            row.on_queue = True
+            return row.attempt
+    except IntegrityError:
+        raise InputError(f"evaluation {evaluation} is not retried: another of the same is in progress") from None
+
+
+def start(database: Database, evaluation: int, number: int | None = None, worker: str | None = None) -> Attempt:
+    """Begin, or go on with, an attempt; the present one unless a ``number`` is given.
+
+    Raises:
+        WithdrawnError: the attempt is no longer wanted.
+    """
+    with database.write() as session:
+        row = _get(session, evaluation)
+        attempt = Attempt(evaluation, row.attempt if number is None else number, worker)
+        hold(session, attempt)
+        if row.status == Status.QUEUED:
+            row.status, row.started_at = Status.RUNNING, now()
+        return attempt
+
+
+def check(database: Database, attempt: Attempt) -> None:
+    """Raise :class:`WithdrawnError` if the attempt is no longer wanted; one short read, made between batches."""
+    state = select(tables.Evaluation.status, tables.Evaluation.attempt)
+    with database.read() as session:
+        row = session.execute(state.where(tables.Evaluation.id == attempt.evaluation)).one()
+    if row.attempt != attempt.number or row.status not in IN_PROGRESS:
+        raise _withdrawn(attempt, row.status, row.attempt)
+
+
+def hold(session: Session, attempt: Attempt) -> tables.Evaluation:
+    """The attempt's evaluation, locked until the end of the transaction; nobody writes about it without this.
+
+    Raises:
+        WithdrawnError: another attempt has begun, the evaluation has ended, or the worker was given up.
+    """
+    row = _get(session, attempt.evaluation)
+    if attempt.worker is not None:
+        worker = session.get(tables.Worker, attempt.worker, with_for_update={"read": True}, populate_existing=True)
+        if worker is None or worker.status not in (WorkerStatus.ALIVE, WorkerStatus.DRAINING):
+            raise WithdrawnError(f"worker {attempt.worker} was not heard of in time, and its work was given to another")
+    if row.attempt != attempt.number or row.status not in IN_PROGRESS:
+        raise _withdrawn(attempt, row.status, row.attempt)
+    return row
+
+
+def note_shard(
+    database: Database, attempt: Attempt, *, kind: str, start: int, stop: int, path: str, seconds: float | None
+) -> None:
+    """Record that a shard's file is on disk; once is enough.
+
+    Raises:
+        WithdrawnError: the attempt is no longer wanted.
+    """
+    with database.write() as session:
+        hold(session, attempt)
+        same = select(tables.Shard).where(
+            tables.Shard.evaluation_id == attempt.evaluation, tables.Shard.kind == kind, tables.Shard.start == start
+        )
+        if session.scalar(same) is None:
+            session.add(
+                tables.Shard(
+                    evaluation_id=attempt.evaluation,
+                    kind=kind,
+                    start=start,
+                    stop=stop,
+                    path=path,
+                    seconds=seconds,
+                    worker=attempt.worker,
+                )
+            )
+
+
+def fail(database: Database, attempt: Attempt, failure: Failure, reason: str) -> None:
+    """End an attempt that failed; one that is no longer wanted changes nothing."""
+    # The disk that refused a shard may refuse this row too; the caller raises the reason either way.
+    with suppress(OperationalError, WithdrawnError), database.write() as session:
+        row = hold(session, attempt)
+        row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, now()
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What kind of failure an exception, or one beneath it, tells of."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__
+    if any(isinstance(each, MemoryError) or "out of memory" in str(each).lower() for each in chain) or any(
+        "can't allocate memory" in str(each) for each in chain
+    ):
+        return Failure.OUT_OF_MEMORY
+    if any(isinstance(each, TimeoutError) for each in chain):
+        return Failure.TIMEOUT
+    if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError):
+        return Failure.MODEL
+    return Failure.INFRASTRUCTURE
+
+
+def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
+    """The id of the spec's checkpoint, its model and itself added where they are new."""
+    model = session.scalar(select(tables.Model).where(tables.Model.name == spec.model))
+    if model is None:
+        model = tables.Model(name=spec.model, family=spec.family)
+        session.add(model)
+        session.flush()
+    same = select(tables.Checkpoint).where(
+        tables.Checkpoint.model_id == model.id,
+        tables.Checkpoint.step == spec.step,
+        tables.Checkpoint.digest == spec.checkpoint,
+    )
+    row = session.scalar(same)
+    if row is None:
+        row = tables.Checkpoint(
+            model_id=model.id,
+            step=spec.step,
+            digest=spec.checkpoint,
+            path=spec.path,
+            generator=spec.generator,
+            options=spec.options,
+        )
+        session.add(row)
+        session.flush()
+    return row.id
+
+
+def _register_suite(session: Session, suite: Suite) -> int:
+    """The id of the suite; a name and version that meant something else before is an error."""
+    same = select(tables.Suite).where(tables.Suite.name == suite.name, tables.Suite.version == suite.version)
+    row = session.scalar(same)
+    if row is None:
+        body = suite.model_dump(mode="json")
+        row = tables.Suite(name=suite.name, version=suite.version, digest=suite.digest, body=body)
+        session.add(row)
+        session.flush()
+    elif row.digest != suite.digest:
+        raise InputError(
+            f"suite {suite.id} has changed since it was first used, and scores would no longer mean the same: "
+            f"raise its version to {suite.version + 1}"
+        )
+    return row.id
+
+
+def _get(session: Session, evaluation: int) -> tables.Evaluation:
+    row = session.get(tables.Evaluation, evaluation, with_for_update={"of": tables.Evaluation}, populate_existing=True)
+    if row is None:
+        raise InputError(f"there is no evaluation {evaluation}: 'evalsvc status' lists them")
+    return row
+
+
+def _again(row: tables.Evaluation) -> None:
+    row.attempt += 1
+    row.status, row.requested_at = Status.QUEUED, now()
+    row.started_at = row.finished_at = row.failure = row.error = None
+
+
+def _withdrawn(attempt: Attempt, status: str, number: int) -> WithdrawnError:
+    if number != attempt.number:
+        return WithdrawnError(
+            f"evaluation {attempt.evaluation}: attempt {attempt.number} brings nothing any more, attempt {number} does"
+        )
+    return WithdrawnError(f"evaluation {attempt.evaluation} was {status} while it was being computed")

@@ -1,0 +1,122 @@
+"""How far evaluations are, and who works on them. Reads rows alone, so that looking is cheap and imports no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from evalsvc.store.tables import (
+    IN_PROGRESS,
+    Checkpoint,
+    Evaluation,
+    Failure,
+    Model,
+    Shard,
+    Status,
+    Suite,
+    Worker,
+    WorkerStatus,
+)
+
+WORKING = (WorkerStatus.ALIVE, WorkerStatus.DRAINING)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One evaluation as it is now; ``stages`` are (done, due) samples or items, unfinished shards included."""
+
+    id: int
+    model: str
+    step: int
+    suite: str
+    status: Status
+    failure: Failure | None
+    error: str | None
+    attempt: int
+    priority: int
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    stages: Mapping[str, tuple[int, int]]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it, unless it is tried again."""
+        return self.status not in IN_PROGRESS
+
+    @property
+    def fraction(self) -> float:
+        """Share of the samples and items that are done, from 0 to 1."""
+        due = sum(total for _, total in self.stages.values())
+        return sum(done for done, _ in self.stages.values()) / due if due else 0.0
+
+
+def progress(
+    session: Session,
+    evaluations: Collection[int] | None = None,
+    statuses: Collection[Status] | None = None,
+    before: int | None = None,
+    limit: int | None = None,
+) -> list[Progress]:
+    """The newest first; only these ids, only these statuses, only those with an id below ``before``."""
+    query = (
+        select(Evaluation, Checkpoint.step, Model.name, Suite.name, Suite.version)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+        .join(Suite, Evaluation.suite_id == Suite.id)
+        .order_by(Evaluation.id.desc())
+        .limit(limit)
+    )
+    if evaluations is not None:
+        query = query.where(Evaluation.id.in_(evaluations))
+    if statuses is not None:
+        query = query.where(Evaluation.status.in_(statuses))
+    if before is not None:
+        query = query.where(Evaluation.id < before)
+    rows = session.execute(query).all()
+    done = _done(session, [row[0].id for row in rows])
+    return [
+        Progress(
+            id=run.id,
+            model=model,
+            step=step,
+            suite=f"{suite}@{version}",
+            status=Status(run.status),
+            failure=Failure(run.failure) if run.failure else None,
+            error=run.error,
+            attempt=run.attempt,
+            priority=run.priority,
+            requested_at=run.requested_at,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            stages={stage: (min(done[run.id, stage], due), due) for stage, due in run.work.items()},
+        )
+        for run, step, model, suite, version in rows
+    ]
+
+
+def _done(session: Session, evaluations: list[int]) -> Counter[tuple[int, str]]:
+    """Samples and items by evaluation and stage: finished shards, and what workers say of theirs."""
+    finished = (
+        select(Shard.evaluation_id, Shard.kind, func.sum(Shard.stop - Shard.start))
+        .where(Shard.evaluation_id.in_(evaluations))
+        .group_by(Shard.evaluation_id, Shard.kind)
+    )
+    at_work = select(Worker.evaluation_id, Worker.stage, Worker.done).where(
+        Worker.evaluation_id.in_(evaluations), Worker.status.in_(WORKING)
+    )
+    found: Counter[tuple[int, str]] = Counter()
+    for evaluation, kind, count in [*session.execute(finished), *session.execute(at_work)]:
+        found[int(evaluation or 0), str(kind).partition("-")[0]] += int(count)
+    return found
+
+
+def workers(session: Session, statuses: Collection[WorkerStatus] = WORKING) -> list[Worker]:
+    """Worker processes with these statuses, by host and device."""
+    query = select(Worker).where(Worker.status.in_(statuses))
+    return list(session.scalars(query.order_by(Worker.host, Worker.role, Worker.device, Worker.id)))
