@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from evalsvc import leaderboard
-from evalsvc.artifacts import Artifacts
+from evalsvc.artifacts import open_artifacts
 from evalsvc.cli import browse, console
 from evalsvc.settings import Settings
 from evalsvc.store import queries
@@ -52,7 +52,7 @@ def trend(rows: list[queries.ScoreRow]) -> None:
 
 def grid(database: Database) -> None:
     """The same eight seeds of every family, a row a checkpoint: what training changed."""
-    artifacts = Artifacts(Settings().home / "artifacts")
+    artifacts = open_artifacts(Settings())
     columns = []
     with database.read() as session:
         for model, *_ in queries.models(session):

@@ -1,4 +1,4 @@
-"""Files under the home folder: written whole or not at all, read by memory map."""
+"""Files that evaluations leave: in a folder or in an object store, written whole or not at all, read by memory map."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from evalsvc.errors import StorageError
+from evalsvc.settings import Settings
 
 Arrays = Mapping[str, np.ndarray]
+
+
+def open_artifacts(settings: Settings) -> Artifacts:
+    """The store that the settings name: a folder under ``home`` unless ``EVALSVC_ARTIFACTS`` is a path or a URL."""
+    where = settings.artifacts.removeprefix("file://")
+    if "://" in where:
+        from evalsvc.object_store import ObjectStore  # a kind of Artifacts itself
+
+        return ObjectStore(where, settings.home / "cache")
+    return Artifacts(Path(where) if where else settings.home / "artifacts")
 
 
 class Artifacts:
@@ -24,44 +36,53 @@ class Artifacts:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    def path(self, key: str) -> Path:
-        """Where the file of this key is, or would be."""
+    # Four things a store can do; everything else is made of them.
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a file under this key. It is whole if there is."""
+        return (self.root / key).is_file()
+
+    def local(self, key: str) -> Path:
+        """The file of this key on this machine, to be read and mapped, never changed."""
         return self.root / key
+
+    @contextmanager
+    def placing(self, key: str) -> Iterator[Path]:
+        """A path to write. At the end the file stands under its key, whole and durable; after an error nothing does."""
+        target = self.root / key
+        with written_whole(target) as temporary:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(target)
+            _sync(target.parent)
 
     def remove(self, key: str) -> None:
         """Delete a file or a folder, if it is there."""
-        path = self.path(key)
+        path = self.root / key
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
-    def write_bytes(self, key: str, content: bytes) -> Path:
-        """Write a file atomically and durably: temporary file, fsync, rename, fsync of the folder."""
-        target = self.path(key)
-        with _named_error(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _beside(target)
-            try:
-                with temporary.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            _sync_folder(target.parent)
-        return target
+    def lock(self, key: str) -> FileLock:
+        """A lock between the processes of this machine (and of all machines that share the folder)."""
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
-    def write_arrays(self, key: str, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Path:
+    def write_bytes(self, key: str, content: bytes) -> None:
+        """Write a file atomically and durably."""
+        with self.placing(key) as path:
+            path.write_bytes(content)
+
+    def write_arrays(self, key: str, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
         """Write arrays as one safetensors file, atomically."""
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        return self.write_bytes(key, save(contiguous, dict(metadata or {})))
+        self.write_bytes(key, save(contiguous, dict(metadata or {})))
 
     def read_arrays(self, key: str) -> dict[str, np.ndarray]:
         """All arrays of a file that :meth:`write_arrays` wrote."""
-        path = self.path(key)
+        path = self.local(key)
         try:
             with safe_open(path, framework="numpy") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -70,28 +91,20 @@ class Artifacts:
 
     def read_metadata(self, key: str) -> dict[str, str]:
         """The string metadata of a file that :meth:`write_arrays` wrote."""
-        with safe_open(self.path(key), framework="numpy") as file:
+        with safe_open(self.local(key), framework="numpy") as file:
             return dict(file.metadata() or {})
 
     @contextmanager
     def matrix_writer(self, key: str, rows: int) -> Iterator[MatrixWriter]:
         """Stream blocks of rows into one ``.npy`` file that appears whole; memory holds one block at a time."""
-        target = self.path(key)
-        with _named_error(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            writer = MatrixWriter(_beside(target), rows)
-            try:
-                yield writer
-                writer.finish()
-                writer.path.replace(target)
-            except BaseException:
-                writer.path.unlink(missing_ok=True)
-                raise
-            _sync_folder(target.parent)
+        with self.placing(key) as path:
+            writer = MatrixWriter(path, rows)
+            yield writer
+            writer.finish()
 
     def read_matrix(self, key: str) -> np.ndarray:
         """Map a file that :meth:`matrix_writer` wrote."""
-        return np.asarray(np.load(self.path(key), mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.load(self.local(key), mmap_mode="r", allow_pickle=False))
 
 
 class MatrixWriter:
@@ -117,23 +130,24 @@ class MatrixWriter:
 
 
 @contextmanager
-def _named_error(target: Path) -> Iterator[None]:
+def written_whole(target: Path) -> Iterator[Path]:
+    """A temporary name on the target's file system, so that a rename puts it in place at once; gone after an error."""
+    temporary = target.with_name(f".tmp-{uuid.uuid4().hex}-{target.name}")
     try:
-        yield
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
     except OSError as error:
         raise StorageError(
             f"{target} could not be written ({error.strerror}): nothing half-written was left; "
             "make room and run the same command again to go on from here"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _beside(target: Path) -> Path:
-    """A name that nobody else uses, on the same file system, so that a rename puts it in place at once."""
-    return target.with_name(f".tmp-{uuid.uuid4().hex}-{target.name}")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Everything of a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from filelock import FileLock
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
@@ -29,9 +28,7 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
     The same fingerprint again answers from the database, unless ``rerun``. A run that was stopped anywhere goes on
     where it stopped. A second process that asks for the same waits for the first, then answers from the database.
     """
-    lock = bench.artifacts.path(f"locks/{spec.fingerprint}")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with bench.artifacts.lock(f"locks/{spec.fingerprint}"):
         found = lifecycle.submit(bench.database, spec, on_queue=False, rerun=rerun)
         if found.status == Status.SUCCEEDED:
             return found.id
@@ -93,7 +90,7 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> Non
 def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, seconds: float) -> None:
     artifacts = []
     for kind, key in reduction.files.items():
-        path = bench.artifacts.path(key)
+        path = bench.artifacts.local(key)
         size = path.stat().st_size
         artifacts.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=size))
     with bench.database.write() as session:

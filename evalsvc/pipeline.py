@@ -57,7 +57,7 @@ class Reduction:
 
 def compute_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance) -> float | None:
     """Compute one shard and write it atomically; seconds spent, or ``None`` where its file was there already."""
-    if bench.artifacts.path(spec.shard_key(shard)).is_file():
+    if bench.artifacts.exists(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
     started = time.perf_counter()
@@ -193,7 +193,7 @@ def _radii(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np
     info, output = _feature(spec, bench, use.features)
     k = use.options.get("k", use.spec.options["k"])
     key = array_key(spec.reference[use.against], info, output).replace(".npy", f".balls-{k}.safetensors")
-    if bench.artifacts.path(key).is_file():
+    if bench.artifacts.exists(key):
         return Radii(k, **bench.artifacts.read_arrays(key))
     radii = neighbour_radii(reference, k)
     arrays = {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
@@ -206,7 +206,7 @@ def _gather_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.nda
     artifacts, count = bench.artifacts, spec.suite.samples
     names = {use.features for use in spec.suite.metrics if use.features} | {spec.suite.neighbours} - {""}
     keys = {name: f"{spec.samples_key}/features-{count}/{name.replace('/', '.')}.npy" for name in sorted(names)}
-    missing = {name: key for name, key in keys.items() if not artifacts.path(key).is_file()}
+    missing = {name: key for name, key in keys.items() if not artifacts.exists(key)}
     if missing:
         with ExitStack() as stack:
             writers = {n: stack.enter_context(artifacts.matrix_writer(k, count)) for n, k in missing.items()}

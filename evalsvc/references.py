@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from evalsvc import contracts
 from evalsvc.artifacts import Artifacts
@@ -101,9 +100,7 @@ def extract_reference(
     if isinstance(samples, StatisticsFile):
         progress(len(samples))
         return
-    lock = artifacts.path(f"reference/{digest}/.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock), ExitStack() as stack:
+    with artifacts.lock(f"reference/{digest}/.lock"), ExitStack() as stack:
         missing = {e.info.protocol: e for e in extractors if not _complete(artifacts, digest, e.info)}
         if not missing:
             progress(len(samples))
@@ -129,7 +126,7 @@ def read_reference(artifacts: Artifacts, digest: str, info: ExtractorInfo, outpu
 
 
 def _complete(artifacts: Artifacts, digest: str, info: ExtractorInfo) -> bool:
-    return all(artifacts.path(array_key(digest, info, output)).is_file() for output in info.outputs)
+    return all(artifacts.exists(array_key(digest, info, output)) for output in info.outputs)
 
 
 def _inspect(path: Path) -> SampleSet:

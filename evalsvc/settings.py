@@ -1,4 +1,4 @@
-"""Where evalsvc keeps its things, from the environment: ``EVALSVC_HOME`` and ``EVALSVC_DATABASE_URL``."""
+"""Where evalsvc keeps its things, from the environment: ``EVALSVC_HOME``, ``_DATABASE_URL`` and ``_ARTIFACTS``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """``home`` holds files (and the SQLite database); ``database_url`` puts the rows elsewhere."""
+    """``home`` holds everything, unless ``database_url`` puts rows elsewhere, or ``artifacts`` (path or URL) files."""
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
 
     home: Path = Path(".evalsvc")
     database_url: str = ""
+    artifacts: str = ""
 
     @property
     def database(self) -> str:

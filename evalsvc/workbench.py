@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from evalsvc.artifacts import Artifacts
+from evalsvc.artifacts import open_artifacts
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json
 from evalsvc.errors import EvalsvcError, InputError
@@ -42,7 +42,7 @@ class Workbench:
         progress: Progress = silent,
     ) -> None:
         self.database = Database(settings.database)
-        self.artifacts = Artifacts(settings.home / "artifacts")
+        self.artifacts = open_artifacts(settings)
         self.plugins = plugins
         self.device = pick_device(device)
         self.batch_size = batch_size

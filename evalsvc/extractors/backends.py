@@ -109,8 +109,8 @@ def choose(network: Network, device: torch.device) -> Engine:
     """The fastest backend that agrees with plain PyTorch, tried once on this machine and then remembered."""
     memory = _artifacts()
     key = f"backends/{digest_json([network.digest, _machine()])[:32]}.json"
-    if memory.path(key).is_file():
-        return Choice.model_validate_json(memory.path(key).read_bytes()).backend
+    if memory.exists(key):
+        return Choice.model_validate_json(memory.local(key).read_bytes()).backend
     trials = {}
     truth = _plain(network)
     for name in ("torch", "openvino", "onnxruntime"):
@@ -213,7 +213,7 @@ def _onnx(network: Network) -> bytes:
     """The network as ONNX with a free batch size, exported once and kept."""
     memory = _artifacts()
     key = f"backends/{network.digest[:32]}.onnx"
-    if not memory.path(key).is_file():
+    if not memory.exists(key):
         buffer = io.BytesIO()
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
@@ -228,4 +228,4 @@ def _onnx(network: Network) -> bytes:
                 dynamo=False,
             )
         memory.write_bytes(key, buffer.getvalue())
-    return memory.path(key).read_bytes()
+    return memory.local(key).read_bytes()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evalsvc.artifacts import Artifacts
+from evalsvc.artifacts import open_artifacts
 from evalsvc.errors import InputError
 from evalsvc.gates.deadline import Deadline, deadline
 from evalsvc.gates.decide import Decision, decide, undecided
@@ -137,7 +137,7 @@ def add_candidate(
 
 def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:
     """The first samples of candidate and baselines, where whole evaluations left galleries."""
-    artifacts = Artifacts(Settings().home / "artifacts")
+    artifacts = open_artifacts(Settings())
     runs = {}
     for each in done.decision.evidence.values():
         for side, seen in (("candidate", each.candidate), ("baseline", each.baseline)):
@@ -147,6 +147,6 @@ def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:
     with database.read() as session:
         for side, run in runs.items():
             for artifact in session.get_one(tables.Evaluation, run).artifacts:
-                if artifact.kind == "gallery" and artifacts.path(artifact.path).is_file():
+                if artifact.kind == "gallery" and artifacts.exists(artifact.path):
                     grids[side] = artifacts.read_arrays(artifact.path)["pixels"]
     return grids

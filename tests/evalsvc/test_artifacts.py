@@ -1,20 +1,43 @@
 import errno
 import os
+import threading
+import uuid
 
 import numpy as np
 import pytest
+import s3fs
 
-from evalsvc.artifacts import Artifacts
-from evalsvc.errors import StorageError
+from evalsvc.artifacts import Artifacts, open_artifacts
+from evalsvc.errors import InputError, StorageError
+from evalsvc.settings import Settings
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def url(request, tmp_path):
+    """Where files go: a folder, and stores in a process's memory and behind a real S3 protocol."""
+    if request.param == "folder":
+        return (tmp_path / "files").as_uri()
+    bucket = request.getfixturevalue("bucket") if request.param == "s3" else "memory://"
+    return f"{bucket}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
-def artifacts(tmp_path):
-    return Artifacts(tmp_path)
+def artifacts(url, tmp_path):
+    return open_artifacts(Settings(home=tmp_path / "here", artifacts=url))
+
+
+@pytest.fixture
+def elsewhere(url, tmp_path):
+    """The same store as another machine sees it."""
+    return open_artifacts(Settings(home=tmp_path / "there", artifacts=url))
 
 
 def files(artifacts):
     return sorted(path.name for path in artifacts.root.rglob("*") if path.is_file())
+
+
+def interrupt(_written):
+    raise KeyboardInterrupt
 
 
 def test_arrays_come_back_as_they_were(artifacts):
@@ -25,7 +48,9 @@ def test_arrays_come_back_as_they_were(artifacts):
     assert artifacts.read_metadata("x/y.safetensors") == {"kind": "exact"}
 
 
-def test_a_full_disk_leaves_nothing_behind_and_says_how_to_go_on(artifacts, monkeypatch):
+def test_a_full_disk_leaves_nothing_behind_and_says_how_to_go_on(tmp_path, monkeypatch):
+    artifacts = Artifacts(tmp_path)
+
     def full(_descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -35,13 +60,13 @@ def test_a_full_disk_leaves_nothing_behind_and_says_how_to_go_on(artifacts, monk
     assert files(artifacts) == []
 
 
-def test_an_interrupted_write_keeps_the_old_file(artifacts, monkeypatch):
+def test_an_interrupted_write_keeps_the_old_file(artifacts, elsewhere):
     artifacts.write_bytes("x", b"old")
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        artifacts.write_bytes("x", b"new")
-    assert artifacts.path("x").read_bytes() == b"old"
-    assert files(artifacts) == ["x"]
+    before = files(artifacts)
+    with pytest.raises(KeyboardInterrupt), artifacts.placing("x") as path:
+        interrupt(path.write_bytes(b"ne"))
+    assert artifacts.local("x").read_bytes() == elsewhere.local("x").read_bytes() == b"old"
+    assert files(artifacts) == before
 
 
 def test_a_matrix_is_streamed_and_mapped(artifacts):
@@ -54,13 +79,94 @@ def test_a_matrix_is_streamed_and_mapped(artifacts):
     assert isinstance(matrix.base, np.memmap)
 
 
-def test_a_matrix_with_too_few_rows_never_appears(artifacts):
+def test_a_matrix_with_too_few_rows_never_appears(artifacts, elsewhere):
     with pytest.raises(StorageError, match="3 rows where 12 are due"), artifacts.matrix_writer("m.npy", 12) as writer:
         writer.append(np.zeros((3, 2)))
     assert files(artifacts) == []
+    assert not elsewhere.exists("m.npy")
 
 
 def test_a_damaged_file_is_named(artifacts):
     artifacts.write_bytes("x.safetensors", b"garbage")
-    with pytest.raises(StorageError, match=r"x\.safetensors cannot be read"):
+    with pytest.raises(StorageError, match=r"x\.safetensors.* cannot be read"):
         artifacts.read_arrays("x.safetensors")
+
+
+def test_another_machine_reads_what_was_written_here(artifacts, elsewhere):
+    assert not elsewhere.exists("x/y.safetensors")
+    with pytest.raises(StorageError, match=r"x/y\.safetensors"):
+        elsewhere.read_arrays("x/y.safetensors")
+    artifacts.write_arrays("x/y.safetensors", {"a": np.arange(3)})
+    assert elsewhere.exists("x/y.safetensors")
+    assert elsewhere.read_arrays("x/y.safetensors")["a"].tolist() == [0, 1, 2]
+
+
+def test_what_was_written_again_elsewhere_is_read_anew_and_old_maps_stay_readable(artifacts, elsewhere):
+    def write(store, value):
+        with store.matrix_writer("m.npy", 2) as writer:
+            writer.append(np.full((2, 3), value))
+
+    write(artifacts, 1.0)
+    mapped = artifacts.read_matrix("m.npy")
+    write(elsewhere, 2.0)
+    assert artifacts.read_matrix("m.npy").tolist() == elsewhere.read_matrix("m.npy").tolist() == [[2.0] * 3] * 2
+    assert mapped.tolist() == [[1.0] * 3] * 2
+    assert len(files(artifacts)) == 1
+
+
+def test_a_removed_folder_is_gone_everywhere(artifacts, elsewhere):
+    for name in ("f/a", "f/b", "g"):
+        artifacts.write_bytes(name, b"content")
+    assert elsewhere.local("f/a").read_bytes() == b"content"
+    elsewhere.remove("f")
+    elsewhere.remove("f")
+    assert [artifacts.exists(name) for name in ("f/a", "f/b", "g")] == [False, False, True]
+
+
+@pytest.mark.parametrize("url", ["memory", "s3"], indirect=True)
+def test_a_folder_of_cached_copies_may_be_deleted(artifacts):
+    artifacts.write_bytes("x", b"content")
+    artifacts.local("x").unlink()
+    assert artifacts.local("x").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("url", ["folder", "s3"], indirect=True)  # the memory store is not made for threads
+def test_many_readers_at_once_each_see_a_whole_file(artifacts, elsewhere):
+    with artifacts.matrix_writer("m.npy", 1000) as writer:
+        writer.append(np.ones((1000, 500)))
+    sums = []
+    readers = [threading.Thread(target=lambda: sums.append(elsewhere.read_matrix("m.npy").sum())) for _ in range(8)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert sums == [500_000.0] * 8
+    assert len(files(elsewhere)) == 1
+
+
+def test_a_missing_bucket_is_named(bucket, tmp_path):
+    missing = open_artifacts(Settings(home=tmp_path, artifacts=f"{bucket}-of-nobody/x"))
+    with pytest.raises(StorageError, match=r"s3://.*-of-nobody/x/key .*bucket does not exist.*EVALSVC_ARTIFACTS"):
+        missing.write_bytes("key", b"content")
+    assert files(missing) == []
+
+
+def test_a_store_that_gives_no_answer_is_not_taken_for_an_empty_one(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with pytest.raises(StorageError, match="Could not connect"):
+        open_artifacts(Settings(home=tmp_path, artifacts=bucket)).exists("x")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize("url", ["sftp://host/x", "https://host/x", "nonsense://x"])
+def test_a_store_without_whole_writes_is_refused(url, tmp_path):
+    with pytest.raises(InputError, match="artifacts live in a folder"):
+        open_artifacts(Settings(home=tmp_path, artifacts=url))
+
+
+def test_a_store_whose_package_is_missing_says_which(tmp_path):
+    with pytest.raises(InputError, match=r"gs://bucket/x cannot be used here: .*gcsfs"):
+        open_artifacts(Settings(home=tmp_path, artifacts="gs://bucket/x"))

@@ -56,8 +56,8 @@ def plugins(**generators):
     return found
 
 
-def workbench(home, database_url=""):
-    settings = Settings(home=home, database_url=database_url)
+def workbench(home, database_url="", artifacts=""):
+    settings = Settings(home=home, database_url=database_url, artifacts=artifacts)
     return Workbench(settings, plugins(blobs=Blobs, likely=LikelyBlobs), "cpu", batch_size=40)
 
 
@@ -144,6 +144,20 @@ def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoin
     assert scores(either_bench, evaluate(spec, either_bench)) == expected
     assert Blobs.made == 200, "the finished shard of 100 is not computed again"
     assert count(either_bench, Evaluation) == 1
+
+
+def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(bench, checkpoint, bucket, tmp_path):
+    spec = bench.spec(checkpoint, "likely", {}, suite())
+    expected = scores(bench, evaluate(spec, bench))
+    here, there = (workbench(tmp_path / name, artifacts=f"{bucket}/shards") for name in ("here", "there"))
+    LikelyBlobs.made, LikelyBlobs.stop_after = 0, 150
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(spec, here)
+    LikelyBlobs.made, LikelyBlobs.stop_after = 0, None
+    assert scores(there, evaluate(spec, there)) == expected
+    assert LikelyBlobs.made == 200, "the shard of 100 that the first machine finished is not computed again"
+    assert scores(here, evaluate(spec, here)) == expected
+    assert LikelyBlobs.made == 200
 
 
 def test_shards_and_batches_do_not_change_a_score(bench, checkpoint):
