@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from evalsvc.errors import InputError
+from evalsvc.store.overview import Measured, Point
 from evalsvc.store.queries import ScoreRow
 from metrics.score import Z95
 
@@ -60,7 +62,7 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
         for row in rows:
             last[row.model] = max(last.get(row.model, row.step), row.step)
         rows = [row for row in rows if row.step == last[row.model]]
-    columns = _columns(rows, labels)
+    columns = columns_of(sorted(rows, key=lambda row: row.position))
     found = []
     for ranked_by in (column for column in columns if column.label == metric):
         if ranked_by.direction == "neutral":
@@ -69,14 +71,14 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
         ranked.sort(key=lambda row: row.value, reverse=ranked_by.direction == "higher")
         entries = [
             Entry(
-                rank=1 + sum(surely_better(other, row) for other in ranked),
+                rank=rank,
                 model=row.model,
                 family=row.family,
                 step=row.step,
                 checkpoint_id=row.checkpoint_id,
                 scores={(r.label, r.protocol): r for r in rows if r.checkpoint_id == row.checkpoint_id},
             )
-            for row in ranked
+            for rank, row in zip(ranks(ranked), ranked, strict=True)
         ]
         present = {key for entry in entries for key in entry.scores}
         shown = [column for column in columns if (column.label, column.protocol) in present and column != ranked_by]
@@ -84,11 +86,16 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
     return found
 
 
-def surely_better(a: ScoreRow, b: ScoreRow) -> bool:
-    """Whether a's whole interval lies on the better side of b's. Without an interval nothing is sure."""
-    if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
-        return False
-    return a.ci_high < b.ci_low if a.direction == "lower" else a.ci_low > b.ci_high
+def ranks(rows: Sequence[ScoreRow | Point]) -> list[int]:
+    """1 + the number of rows whose whole interval lies on the better side of the row's own, for each row.
+
+    Without an interval nothing is sure. The rows share a direction.
+    """
+    lower = not rows or rows[0].direction == "lower"
+    sign = 1.0 if lower else -1.0
+    ends = [(row.ci_low, row.ci_high) if lower else (row.ci_high, row.ci_low) for row in rows]
+    worst = sorted(sign * far for near, far in ends if near is not None and far is not None)
+    return [1 if near is None or far is None else 1 + bisect_left(worst, sign * near) for near, far in ends]
 
 
 @dataclass(frozen=True)
@@ -149,10 +156,11 @@ def differing_facts(a: Mapping[str, object], b: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {_short(a.get(key))} / {_short(b.get(key))}" for key in keys)
 
 
-def _columns(rows: Iterable[ScoreRow], labels: Sequence[str]) -> list[Column]:
-    variants: dict[str, dict[str, ScoreRow]] = {label: {} for label in labels}
+def columns_of(rows: Iterable[ScoreRow] | Iterable[Measured]) -> list[Column]:
+    """A column for each label and protocol, in the order of the rows."""
+    variants: dict[str, dict[str, ScoreRow | Measured]] = {}
     for row in rows:
-        variants[row.label].setdefault(row.protocol, row)
+        variants.setdefault(row.label, {}).setdefault(row.protocol, row)
     columns = []
     for label, protocols in variants.items():
         facts = [row.facts for row in protocols.values()]

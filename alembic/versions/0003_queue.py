@@ -28,12 +28,12 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["evaluation_id"], ["evaluations.id"], name=op.f("fk_workers_evaluation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
-    # Columns with constant defaults: SQLite adds them in place, where anything else would build the table anew.
-    with op.batch_alter_table("evaluations", schema=None) as batch_op:
+    # In place: a table that others point at cannot be dropped and built anew while foreign keys are enforced.
+    with op.batch_alter_table("evaluations", schema=None, recreate="never") as batch_op:
         batch_op.add_column(sa.Column("failure", sa.String(length=20), nullable=True))
         batch_op.add_column(sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
         batch_op.add_column(sa.Column("priority", sa.Integer(), nullable=False, server_default="10"))
-        batch_op.add_column(sa.Column("on_queue", sa.Boolean(), nullable=False, server_default=sa.false()))
+        batch_op.add_column(sa.Column("on_queue", sa.Boolean(), nullable=False, server_default=sa.text("false")))
         batch_op.add_column(sa.Column("deadlines", sa.JSON(), nullable=False, server_default="{}"))
         batch_op.add_column(sa.Column("work", sa.JSON(), nullable=False, server_default="{}"))
         batch_op.add_column(

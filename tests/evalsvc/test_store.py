@@ -2,7 +2,9 @@ import multiprocessing
 import re
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -49,6 +51,34 @@ def test_opening_twice_changes_nothing(database, database_url):
         session.add(Model(name="kept"))
     with Database(database_url).read() as session:
         assert session.query(Model).one().name == "kept"
+
+
+def test_a_database_with_results_is_migrated_and_keeps_them(database_url):
+    Database(database_url).engine.dispose()
+    engine = store._engine(database_url)
+    before = """
+        INSERT INTO models VALUES (1, 'm', '', '2026-01-02 00:00:00+00:00');
+        INSERT INTO checkpoints VALUES (1, 1, 7, 'd', 'p', 'g', '{}', '2026-01-02 00:00:00+00:00');
+        INSERT INTO suites VALUES (1, 's', 1, 'd', '{}', '2026-01-02 00:00:00+00:00');
+        INSERT INTO evaluations (id, checkpoint_id, suite_id, fingerprint, status, spec, provenance, created_at)
+            VALUES (1, 1, 1, 'f', 'succeeded', '{}', '{}', '2026-01-02 00:00:00+00:00');
+        INSERT INTO shards (id, evaluation_id, kind, start, stop, path, finished_at)
+            VALUES (1, 1, 'samples', 0, 5, 'p', '2026-01-02 00:00:00+00:00')"""
+    with engine.begin() as connection:
+        migrate_to(connection, "0002")
+        for statement in before.split(";"):
+            connection.execute(text(statement))
+    engine.dispose()
+    with Database(database_url, upgrade=True).read() as session:
+        run = session.get_one(Evaluation, 1)
+        assert (run.checkpoint.step, len(run.shards), run.attempt, run.on_queue) == (7, 1, 1, False)
+
+
+def migrate_to(connection, revision):
+    config = Config()
+    config.set_main_option("script_location", str(store.migrations()))
+    config.attributes["connection"] = connection
+    command.downgrade(config, revision)
 
 
 def open_it(url):

@@ -1,0 +1,283 @@
+"""Questions about thousands of checkpoints at once: filtered and counted by the database, never all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import Session
+
+from evalsvc.store.tables import (
+    Alias,
+    Artifact,
+    Checkpoint,
+    Evaluation,
+    Gate,
+    Model,
+    Protocol,
+    Reference,
+    Score,
+    Status,
+    Suite,
+)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which checkpoints of a suite are meant; an empty choice is no restriction."""
+
+    suite: str
+    models: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A label under one protocol, as a suite's current evaluations have it."""
+
+    label: str
+    protocol: str
+    direction: Literal["lower", "higher", "neutral"]
+    unit: str
+    facts: Mapping[str, Any]
+    checkpoints: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One score of one checkpoint, as a plot or a table reads it."""
+
+    model: str
+    family: str
+    step: int
+    checkpoint_id: int
+    evaluation_id: int
+    value: float
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    direction: str
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        """``model@step``."""
+        return f"{self.model}@{self.step}"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An evaluation without scores, and why."""
+
+    model: str
+    step: int
+    status: str
+    error: str
+    created_at: datetime
+
+
+def revision(session: Session) -> tuple[Any, ...]:
+    """A stamp that is another one as soon as anything that a page shows has changed."""
+    runs = select(
+        func.count(), func.max(Evaluation.id), func.max(Evaluation.requested_at), func.max(Evaluation.finished_at)
+    )
+    gates, aliases = select(func.max(Gate.id)), select(func.max(Alias.updated_at))
+    return (*session.execute(runs).one(), session.scalar(gates), session.scalar(aliases))
+
+
+def measured(session: Session, suite: str) -> list[Measured]:
+    """Every label and protocol with current scores under a suite, in the suite's order."""
+    counted = (
+        select(
+            Score.label,
+            Score.protocol_id,
+            func.min(Score.direction).label("direction"),
+            func.min(Score.unit).label("unit"),
+            func.min(Score.position).label("position"),
+            func.count().label("checkpoints"),
+        )
+        .where(Score.evaluation_id.in_(_newest(Filter(suite))))
+        .group_by(Score.label, Score.protocol_id)
+        .subquery()
+    )
+    query = select(counted, Protocol.facts).join(Protocol, Protocol.id == counted.c.protocol_id)
+    rows = session.execute(query.order_by(counted.c.position, counted.c.protocol_id))
+    return [Measured(r.label, r.protocol_id, r.direction, r.unit, r.facts, r.checkpoints) for r in rows]
+
+
+def models(session: Session, suite: str) -> list[tuple[str, str]]:
+    """Name and family of every model with a current score under a suite."""
+    query = (
+        select(Model.name, Model.family)
+        .where(
+            Model.id.in_(
+                select(Checkpoint.model_id)
+                .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+                .where(Evaluation.id.in_(_newest(Filter(suite))))
+            )
+        )
+        .order_by(Model.name)
+    )
+    return [(name, family) for name, family in session.execute(query)]
+
+
+def steps(session: Session, suite: str, model: str) -> list[int]:
+    """Steps of a model that have a current score under a suite."""
+    query = (
+        select(Checkpoint.step.distinct())
+        .join(Model, Checkpoint.model_id == Model.id)
+        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .where(Model.name == model, Evaluation.id.in_(_newest(Filter(suite))))
+        .order_by(Checkpoint.step)
+    )
+    return list(session.scalars(query))
+
+
+def points(
+    session: Session, wanted: Filter, label: str, protocol: str, which: Literal["latest", "all"] = "all"
+) -> list[Point]:
+    """One score of every checkpoint that is meant, by model and step; ``latest`` takes each model's last step."""
+    query = _points(wanted).where(Score.label == label, Score.protocol_id == protocol)
+    if which == "latest":
+        order = (Checkpoint.step.desc(), Evaluation.id.desc())
+        place = func.row_number().over(partition_by=Checkpoint.model_id, order_by=order).label("place")
+        inner = query.add_columns(place).subquery()
+        query = select(*[column for column in inner.c if column.name != "place"]).where(inner.c.place == 1)
+    return sorted((Point(*row) for row in session.execute(query)), key=lambda point: (point.model, point.step))
+
+
+def cells(
+    session: Session, evaluations: Collection[int], labels: Collection[str] = ()
+) -> dict[int, dict[tuple[str, str], Point]]:
+    """All scores, or those of some labels, of a few evaluations: by evaluation, then by label and protocol."""
+    query = _points(None).add_columns(Score.label, Score.protocol_id).where(Score.evaluation_id.in_(evaluations))
+    if labels:
+        query = query.where(Score.label.in_(labels))
+    found: dict[int, dict[tuple[str, str], Point]] = {}
+    for *point, label, protocol in session.execute(query.order_by(Score.position)):
+        made = Point(*point)
+        found.setdefault(made.evaluation_id, {})[label, protocol] = made
+    return found
+
+
+def current(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
+    """The current evaluation of each checkpoint under a suite."""
+    query = select(Evaluation.checkpoint_id, Evaluation.id)
+    query = query.where(Evaluation.id.in_(_newest(Filter(suite))), Evaluation.checkpoint_id.in_(checkpoints))
+    return dict(session.execute(query).tuples().all())
+
+
+def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
+    """How many current evaluations, each with its own seed, a checkpoint has under a suite."""
+    query = (
+        select(Evaluation.checkpoint_id, func.count())
+        .join(Suite)
+        .where(Evaluation.status == Status.SUCCEEDED, _is(suite), Evaluation.checkpoint_id.in_(checkpoints))
+        .group_by(Evaluation.checkpoint_id)
+    )
+    return dict(session.execute(query).tuples().all())
+
+
+def tags(session: Session) -> dict[int, list[str]]:
+    """The aliases of each checkpoint that has any."""
+    found: dict[int, list[str]] = {}
+    for name, checkpoint in session.execute(select(Alias.name, Alias.checkpoint_id).order_by(Alias.name)):
+        found.setdefault(checkpoint, []).append(name)
+    return found
+
+
+def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed]:
+    """Checkpoints of some models whose last evaluation under a suite failed and left no score."""
+    last = (
+        select(func.max(Evaluation.id)).join(Suite).where(_is(suite)).group_by(Evaluation.checkpoint_id)
+    ).scalar_subquery()
+    query = (
+        select(Model.name, Checkpoint.step, Evaluation.status, Evaluation.error, Evaluation.created_at)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+        .where(
+            Evaluation.id.in_(last),
+            Evaluation.status == Status.FAILED,
+            Evaluation.checkpoint_id.not_in(
+                select(Evaluation.checkpoint_id).where(Evaluation.id.in_(_newest(Filter(suite))))
+            ),
+        )
+        .order_by(Model.name, Checkpoint.step)
+    )
+    if models:
+        query = query.where(Model.name.in_(models))
+    return [Failed(model, step, status, error or "", at) for model, step, status, error, at in session.execute(query)]
+
+
+def artifacts(session: Session, evaluations: Iterable[int], kind: str) -> dict[int, str]:
+    """The keys of one kind of file, by evaluation."""
+    query = select(Artifact.evaluation_id, Artifact.path)
+    query = query.where(Artifact.kind == kind, Artifact.evaluation_id.in_(list(evaluations)))
+    return dict(session.execute(query).tuples().all())
+
+
+def speeds(session: Session, evaluations: Sequence[int]) -> dict[int, float]:
+    """Samples a second while sampling, by evaluation, where it was measured."""
+    query = select(Evaluation.id, Evaluation.provenance["samples_per_second"].as_float())
+    rows = session.execute(query.where(Evaluation.id.in_(evaluations)))
+    return {evaluation: speed for evaluation, speed in rows if speed}
+
+
+def references(session: Session) -> list[Reference]:
+    """The named sets of real samples that were added."""
+    return list(session.scalars(select(Reference).order_by(Reference.name)))
+
+
+def _is(suite: str) -> ColumnElement[bool]:
+    name, _, version = suite.partition("@")
+    return (Suite.name == name) & (Suite.version == int(version))
+
+
+def _newest(wanted: Filter) -> Select[int]:
+    """Ids of the evaluations that stand: succeeded, and of several seeds of a checkpoint the newest."""
+    query = select(func.max(Evaluation.id)).join(Suite).where(Evaluation.status == Status.SUCCEEDED, _is(wanted.suite))
+    if wanted.models or wanted.families:
+        query = query.join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id).join(Model)
+    if wanted.models:
+        query = query.where(Model.name.in_(wanted.models))
+    if wanted.families:
+        query = query.where(Model.family.in_(wanted.families))
+    if wanted.aliases:
+        named = select(Alias.checkpoint_id).where(Alias.name.in_(wanted.aliases))
+        query = query.where(Evaluation.checkpoint_id.in_(named))
+    if wanted.since is not None:
+        query = query.where(Evaluation.finished_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(Evaluation.finished_at < wanted.until)
+    return query.group_by(Evaluation.checkpoint_id)
+
+
+def _points(wanted: Filter | None) -> Select[*tuple[Any, ...]]:
+    """The columns of a :class:`Point`."""
+    query = (
+        select(
+            Model.name,
+            Model.family,
+            Checkpoint.step,
+            Checkpoint.id.label("checkpoint_id"),
+            Evaluation.id.label("evaluation_id"),
+            Score.value,
+            Score.stderr,
+            Score.ci_low,
+            Score.ci_high,
+            Score.n,
+            Score.direction,
+            func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
+        )
+        .join(Evaluation, Score.evaluation_id == Evaluation.id)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+    )
+    return query if wanted is None else query.where(Evaluation.id.in_(_newest(wanted)))
