@@ -54,7 +54,7 @@ def resize(side: int = 32) -> Contenders:
 
     x = pictures(IMAGES, side)
     return {
-        "evalsvc, two banded products": lambda: float(tf1_resize(x, 299).mean()),
+        "evalsvc, one bilinear kernel": lambda: float(tf1_resize(x, 299).mean()),
         "torch-fidelity, four gathers": lambda: float(
             interpolate_bilinear_2d_like_tensorflow1x(x.float(), (299, 299), align_corners=False).mean()
         ),

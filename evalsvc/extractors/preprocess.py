@@ -1,7 +1,6 @@
 """From uint8 images to what a published network was shown: resizes as their own projects compute them.
 
-A resize is separable, so it is two small matrices: ``rows @ image @ columns.T``. Every function takes (n, 3, h, w)
-uint8 and gives float32 on the same device.
+Every function takes (n, 3, h, w) uint8 and gives float32 on the same device.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-Kernel = Literal["tf1", "bicubic"]
 BLOCK, SMALL = 32, 64
 """Rows of a resize matrix that are multiplied at once, and the side up to which cutting it costs more than it saves."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,7 +32,10 @@ class Preprocessing:
 
 def tf1_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
     """Bilinear as TensorFlow 1 had it: pixel i looks at ``i * in / out``, neither centred nor antialiased; 0..255."""
-    return _resize("tf1", x, side, side)
+    # With aligned corners the scale is (in - 1) / (out - 1): one more pixel on both ends makes it TensorFlow's in / out.
+    framed = F.pad(x.float(), (0, 1, 0, 1), mode="replicate")
+    size = (side + 1, side + 1)
+    return F.interpolate(framed, size, mode="bilinear", align_corners=True)[..., :side, :side]
 
 
 def bicubic_resize(
@@ -44,9 +44,16 @@ def bicubic_resize(
     """Antialiased bicubic (a = -1/2) as Pillow computes it.
 
     On float images nothing is clipped or rounded, so that values may leave 0..255 by overshoot; with ``eight_bit`` each
-    axis ends in whole levels of 0..255.
+    axis ends in whole levels of 0..255. The resize is separable, so it is two small matrices.
     """
-    return _resize("bicubic", x, height, width, eight_bit=eight_bit)
+    x = x.float()
+    if x.shape[-1] != width:
+        x = torch.cat([x[..., band] @ m.T for band, m in _bands(x.shape[-1], width, x.device)], -1)
+        x = _whole_levels(x) if eight_bit else x
+    if x.shape[-2] != height:
+        x = torch.cat([m @ x[..., band, :] for band, m in _bands(x.shape[-2], height, x.device)], -2)
+        x = _whole_levels(x) if eight_bit else x
+    return x
 
 
 def centre_crop_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
@@ -97,41 +104,20 @@ INCEPTION: Mapping[str, Preprocessing] = {
 # --- matrices ---
 
 
-def _resize(kernel: Kernel, x: Tensor, height: int, width: int, *, eight_bit: bool = False) -> Tensor:
-    x = x.float()
-    if x.shape[-1] != width:
-        x = torch.cat([x[..., band] @ m.T for band, m in _bands(kernel, x.shape[-1], width, x.device)], -1)
-        x = _whole_levels(x) if eight_bit else x
-    if x.shape[-2] != height:
-        x = torch.cat([m @ x[..., band, :] for band, m in _bands(kernel, x.shape[-2], height, x.device)], -2)
-        x = _whole_levels(x) if eight_bit else x
-    return x
-
-
 def _whole_levels(x: Tensor) -> Tensor:
     return x.add_(0.5).floor_().clamp_(0, 255)
 
 
 @lru_cache(maxsize=64)
-def _bands(kernel: Kernel, size: int, side: int, device: torch.device) -> list[tuple[slice, Tensor]]:
+def _bands(size: int, side: int, device: torch.device) -> list[tuple[slice, Tensor]]:
     """The matrix in blocks of rows, each cut to the columns it uses: a resize only looks around."""
-    matrix = _MATRICES[kernel](size, side)
+    matrix = _bicubic_matrix(size, side)
     bands = []
     for block in torch.split(matrix, BLOCK if size > SMALL else side):
         used = block.any(0).nonzero()
         band = slice(int(used[0]), int(used[-1]) + 1)
         bands.append((band, block[:, band].contiguous().to(device)))
     return bands
-
-
-def _tf1_matrix(size: int, side: int) -> Tensor:
-    # TensorFlow multiplies in float32; a double would fall on the other side of some integers.
-    position = torch.arange(side, dtype=torch.float32) * torch.tensor(size / side, dtype=torch.float32)
-    lower = position.long().clamp_max(size - 1)
-    matrix, rows = torch.zeros(side, size), torch.arange(side)
-    matrix[rows, lower] += 1 - (position - lower)
-    matrix[rows, (lower + 1).clamp_max(size - 1)] += position - lower
-    return matrix
 
 
 def _bicubic_matrix(size: int, side: int) -> Tensor:
@@ -150,5 +136,3 @@ def _bicubic_matrix(size: int, side: int) -> Tensor:
         matrix[row, first:last] = weights / weights.sum()
     return matrix.float()
 
-
-_MATRICES: Mapping[Kernel, Callable[[int, int], Tensor]] = {"tf1": _tf1_matrix, "bicubic": _bicubic_matrix}
