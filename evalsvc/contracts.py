@@ -9,10 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from evalsvc.errors import EvalsvcError, ModelError
 from evalsvc.plugins import Extractor, Generator, Likelihood, NegativeLogLikelihood
-from evalsvc.samples import Images, SampleRequest, Samples, Sounds, Texts, Videos
+from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Sounds, Texts, Videos
 
 CHECKED = 16
 """Samples that :func:`check_generator` asks for."""
@@ -24,11 +25,23 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
     with _named(who), torch.inference_mode():
         samples = generator.sample(request)
     expected = {"image": Images, "text": Texts, "audio": Sounds, "video": Videos}[generator.info.modality]
-    if not isinstance(samples, expected):
+    if isinstance(samples, MixedImages) and expected is Images:
+        for _, images in samples.by_size():
+            _check(generator, images, who)
+    elif isinstance(samples, expected):
+        _check(generator, samples, who)
+    else:
         raise ModelError(
             f"{who} returned {type(samples).__name__}; a generator of modality {generator.info.modality!r} returns "
             f"evalsvc.samples.{expected.__name__}"
         )
+    if len(samples) != len(request):
+        raise ModelError(f"{who} made {len(samples)} samples where {len(request)} were asked for")
+    return samples
+
+
+def _check(generator: Generator, samples: Samples, who: str) -> None:
+    """A wrong type, shape or dtype is an error."""
     if isinstance(samples, Images | Videos):
         pixels, shape = samples.pixels, generator.info.sample_shape
         kind, axes = ("images", 4) if isinstance(samples, Images) else ("videos", 5)
@@ -50,14 +63,13 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
                 )
     elif not all(isinstance(item, str) for item in samples.items):
         raise ModelError(f"{who} made documents that are not str")
-    if len(samples) != len(request):
-        raise ModelError(f"{who} made {len(samples)} samples where {len(request)} were asked for")
-    return samples
 
 
 def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
     """The extractor's float32 arrays on the CPU; a missing output, a wrong shape or NaN is an error that names it."""
     who = f"extractor {extractor.info.name!r}"
+    if isinstance(samples, MixedImages) and not extractor.info.mixed_sizes:
+        return _extract_by_size(extractor, samples, who)
     with _named(who), torch.inference_mode():
         arrays = extractor.extract(samples)
     checked = {}
@@ -73,8 +85,32 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
     return checked
 
 
+def _extract_by_size(extractor: Extractor, samples: MixedImages, who: str) -> dict[str, np.ndarray]:
+    where, found = zip(*((rows, extract(extractor, images)) for rows, images in samples.by_size()), strict=True)
+    order = torch.cat(where).argsort().numpy()
+    return {output: join(f"{who}: {output}", [arrays[output] for arrays in found])[order] for output in found[0]}
+
+
+def join(what: str, blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Blocks of rows as one array; an output whose width follows the size of the samples needs them of one size."""
+    for block in blocks:
+        same_width(what, blocks[0].shape[1], block)
+    return np.concatenate(blocks)
+
+
+def same_width(what: str, width: int, block: np.ndarray) -> None:
+    """Rows of another width are an error that says why there are two."""
+    if block.shape[1] != width:
+        raise ModelError(
+            f"{what} has {width} columns for some samples and {block.shape[1]} for others: bring the samples to one "
+            "size, or take an extractor that resizes them"
+        )
+
+
 def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
     """The generator's negative log-likelihoods; a wrong count or NaN is an error that names it."""
+    if isinstance(items, MixedImages):
+        raise ModelError(f"{who} gives likelihoods of images of one size, and the reference mixes sizes")
     with _named(who), torch.inference_mode():
         result = generator.nll(items, request)
     if result.nats.shape != (len(items),) or not bool(result.nats.isfinite().all()):
@@ -126,14 +162,18 @@ def _looks(samples: Samples) -> str:
         return ""
     if isinstance(samples, Sounds):
         return f" of {min(map(len, samples.waves))} to {max(map(len, samples.waves))} steps at {samples.rate} Hz"
+    if isinstance(samples, MixedImages):
+        return " of several sizes, uint8"
     pixels = samples.pixels
     return f" of shape {tuple(pixels.shape[1:])}, uint8, levels {int(pixels.min())} to {int(pixels.max())}"
 
 
 def _distance(a: Samples, b: Samples) -> int:
     """Largest difference in grey levels, of sounds in 16-bit levels; of texts, how many differ, counted double."""
-    if (isinstance(a, Images) and isinstance(b, Images)) or (isinstance(a, Videos) and isinstance(b, Videos)):
-        return int((a.pixels.int() - b.pixels.int()).abs().max())
+    if isinstance(a, Images | MixedImages) and isinstance(b, Images | MixedImages):
+        return max(_levels(x, y) for x, y in zip(a.items, b.items, strict=True))
+    if isinstance(a, Videos) and isinstance(b, Videos):
+        return _levels(a.pixels, b.pixels)
     if isinstance(a, Texts) and isinstance(b, Texts):
         return 2 * sum(x != y for x, y in zip(a.items, b.items, strict=True))
     if isinstance(a, Sounds) and isinstance(b, Sounds):
@@ -144,10 +184,16 @@ def _distance(a: Samples, b: Samples) -> int:
     raise ModelError("the generator changed the type of its samples")
 
 
+def _levels(a: Tensor, b: Tensor) -> int:
+    return int((a.int() - b.int()).abs().max()) if a.shape == b.shape else 256
+
+
 def _join(parts: Sequence[Samples]) -> Samples:
     first = parts[0]
-    if isinstance(first, Images | Videos):
-        return type(first)(torch.cat([part.pixels for part in parts if isinstance(part, Images | Videos)]))
+    if isinstance(first, Images | MixedImages):
+        return MixedImages(tuple(x for part in parts if isinstance(part, Images | MixedImages) for x in part.items))
+    if isinstance(first, Videos):
+        return Videos(torch.cat([part.pixels for part in parts if isinstance(part, Videos)]))
     if isinstance(first, Sounds):
         return Sounds(tuple(wave for part in parts if isinstance(part, Sounds) for wave in part.waves), first.rate)
     return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +19,60 @@ def digest_path(path: Path) -> str:
             raise InputError(f"{path} is an empty file")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_files(path, _not_none(path))
+
+
+def digest_files(folder: Path, names: Iterable[str]) -> str:
+    """sha256 over the relative names and the digests of these files, in the order given."""
     total = hashlib.sha256()
-    for child in files_of(path):
-        with child.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{child.relative_to(path).as_posix()}\0{content}\n".encode())
+    for name in names:
+        with (folder / name).open("rb") as file:
+            line = f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n"
+        total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()
 
 
 def stamp_path(path: Path) -> str:
     """Digest of names, sizes and modification times: equal stamps mean that the content need not be read again."""
-    files = [path] if path.is_file() else files_of(path)
-    stats = [(file.relative_to(path).as_posix(), file.stat()) for file in files]
-    return digest_json([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
+    # A sum does not ask for an order, so that a folder of a million files is never listed for it.
+    total = 0
+    for name in [""] if path.is_file() else _not_none(path, ordered=False):
+        stat = os.stat(os.path.join(path, name) if name else path)  # noqa: PTH116, PTH118 (thrice as fast as a Path)
+        facts = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+        total += int.from_bytes(hashlib.sha256(facts.encode(errors="surrogateescape")).digest())
+    return f"{total % 2**256:064x}"
 
 
-def files_of(folder: Path) -> list[Path]:
-    """All files below a folder, sorted; a missing or empty folder is an error."""
+def walk(folder: Path, below: str = "", *, ordered: bool = True) -> Iterator[str]:
+    """Relative names of all files below a folder; ``ordered`` as their parts are, listing one folder at a time."""
+    names, folders = [], set()
+    with os.scandir(folder / below) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.add(entry.name)
+            elif not entry.is_file():
+                continue
+            elif not ordered:
+                yield below + entry.name
+                continue
+            names.append(entry.name)
+    for name in sorted(names) if ordered else names:
+        if name in folders:
+            yield from walk(folder, f"{below}{name}/", ordered=ordered)
+        else:
+            yield below + name
+
+
+def _not_none(folder: Path, *, ordered: bool = True) -> Iterator[str]:
+    """The files of a folder; a missing or an empty one is an error."""
     if not folder.exists():
         raise InputError(f"{folder} does not exist")
-    files = sorted(child for child in folder.rglob("*") if child.is_file())
-    if not files:
+    empty = True
+    for name in walk(folder, ordered=ordered):
+        empty = False
+        yield name
+    if empty:
         raise InputError(f"folder {folder} holds no files")
-    return files
 
 
 def digest_json(data: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -13,13 +15,17 @@ from evalsvc import lifecycle
 from evalsvc.digests import digest_path
 from evalsvc.errors import EvalsvcError, WithdrawnError
 from evalsvc.lifecycle import Attempt
-from evalsvc.pipeline import LabelledScore, Reduction, compute_shard, reduce
+from evalsvc.pipeline import LabelledScore, Reduction, reduce, shard_content, write_shard
+from evalsvc.plugins import Skips
 from evalsvc.provenance import environment
 from evalsvc.spec import EvaluationSpec, Shard
 from evalsvc.store import tables
 from evalsvc.store.tables import Status, now
 from evalsvc.workbench import Advance, Workbench
 from metrics.score import MetricError
+
+SHOWN = 20
+"""Files named in the provenance of an evaluation that skipped some."""
 
 
 def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> int:
@@ -82,9 +88,19 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> Non
 
         return step
 
-    for shard in spec.shards:
-        seconds = compute_shard(spec, shard, bench, watched(advances[shard.stage]))
-        note(spec, bench, attempt, shard, seconds)
+    with ThreadPoolExecutor(1, "shards") as disk:  # a shard goes to the disk while the next one is computed
+        writing: tuple[Shard, Future[float]] | None = None
+        for shard in spec.shards:
+            content = shard_content(spec, shard, bench, watched(advances[shard.stage]))
+            if writing:
+                note(spec, bench, attempt, writing[0], writing[1].result())
+                writing = None
+            if content is None:
+                note(spec, bench, attempt, shard, None)
+            else:
+                writing = shard, disk.submit(write_shard, spec, shard, bench, content)
+        if writing:
+            note(spec, bench, attempt, writing[0], writing[1].result())
 
 
 def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, seconds: float) -> None:
@@ -156,8 +172,20 @@ def _provenance(
     drawn = sum(count for stage, count, _ in timed if stage == "samples")
     return environment(bench.device) | {
         "seed": spec.seed,
-        "batch_size": bench.batch_size,
+        "batch_size": bench.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
         "samples_per_second": drawn / seconds["samples"] if drawn else None,
         "not_applicable": dict(reduction.not_applicable),
+        "skipped": _skipped(spec, bench),
     }
+
+
+def _skipped(spec: EvaluationSpec, bench: Workbench) -> dict[str, Any]:
+    """How many files were left out as unreadable, of the samples and of each half, and the first of them by name."""
+    skipped: dict[str, Sequence[str]] = {"samples": spec.options.get("skip", ())}
+    if spec.suite.reference:
+        reference = bench.reference(spec.suite.reference)
+        for half in spec.reference:
+            samples = reference.half(half)
+            skipped[f"reference {half}"] = samples.skipped if isinstance(samples, Skips) else ()
+    return {place: {"count": len(names), "first": list(names[:SHOWN])} for place, names in skipped.items() if names}

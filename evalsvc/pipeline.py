@@ -13,10 +13,11 @@ import numpy as np
 
 from evalsvc import contracts
 from evalsvc.digests import digest_json
-from evalsvc.plugins import ExtractorInfo, Likelihood
+from evalsvc.gallery import as_gallery
+from evalsvc.plugins import ExtractorInfo, Likelihood, NegativeLogLikelihood
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, array_key, extract_reference, read_reference
-from evalsvc.samples import Images, SampleRequest, Texts
+from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Texts
 from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
 from evalsvc.suites import FEATURES, Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
@@ -55,42 +56,68 @@ class Reduction:
 # --- shards ---
 
 
+@dataclass(frozen=True)
+class ShardContent:
+    """A shard's arrays before they are written, and the seconds they took."""
+
+    arrays: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str]
+    seconds: float
+
+
 def compute_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance) -> float | None:
     """Compute one shard and write it atomically; seconds spent, or ``None`` where its file was there already."""
+    content = shard_content(spec, shard, bench, advance)
+    return None if content is None else write_shard(spec, shard, bench, content)
+
+
+def shard_content(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance) -> ShardContent | None:
+    """Compute one shard; ``None`` where its file is there already."""
     if bench.artifacts.exists(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
     started = time.perf_counter()
     arrays, metadata = (_sample if shard.kind == "samples" else _likelihood)(spec, shard, bench, advance)
-    bench.artifacts.write_arrays(spec.shard_key(shard), arrays, metadata)
-    return time.perf_counter() - started
+    return ShardContent(arrays, metadata, time.perf_counter() - started)
 
 
-def _requests(spec: EvaluationSpec, shard: Shard, bench: Workbench) -> Iterator[SampleRequest]:
-    for start in range(shard.start, shard.stop, bench.batch_size):
-        yield SampleRequest.of(spec.seed, start, min(start + bench.batch_size, shard.stop), bench.device)
+def write_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, content: ShardContent) -> float:
+    """Write a shard atomically; the seconds that it took to compute and to write."""
+    started = time.perf_counter()
+    bench.artifacts.write_arrays(spec.shard_key(shard), content.arrays, content.metadata)
+    return content.seconds + time.perf_counter() - started
 
 
 def _sample(
     spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     generator = bench.generator_of(spec)
+
+    def draw(start: int, stop: int) -> tuple[Samples, dict[str, np.ndarray]]:
+        samples = contracts.sample(generator, SampleRequest.of(spec.seed, start, stop, bench.device))
+        return samples, {
+            f"{label}/{output}": array
+            for label, use in spec.suite.extractors.items()
+            for output, array in contracts.extract(bench.extractor(use), samples).items()
+        }
+
     blocks: dict[str, list[np.ndarray]] = {}
     texts: list[str] = []
-    for request in _requests(spec, shard, bench):
-        samples = contracts.sample(generator, request)
-        for label, use in spec.suite.extractors.items():
-            for output, array in contracts.extract(bench.extractor(use), samples).items():
-                blocks.setdefault(f"{label}/{output}", []).append(array)
-        shown = max(0, spec.suite.gallery - int(request.indices[0]))
+    shown: list[np.ndarray] = []
+    for samples, found in bench.batches.over(shard.start, shard.stop, draw):
+        for name, array in found.items():
+            blocks.setdefault(name, []).append(array)
         if isinstance(samples, Texts):
             texts.extend(samples.items)
-        elif shown and isinstance(samples, Images):
-            blocks.setdefault("gallery", []).append(samples.pixels[:shown].cpu().numpy())
+        elif isinstance(samples, Images | MixedImages):
+            room = max(0, spec.suite.gallery - shard.start - len(shown))
+            shown.extend(image.cpu().numpy() for image in samples.items[:room])
         advance(len(samples))
-    arrays = {name: np.concatenate(parts) for name, parts in blocks.items()}
+    arrays = {name: contracts.join(name, parts) for name, parts in blocks.items()}
     if texts:
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
+    if shown:
+        arrays["gallery"] = as_gallery(shown)
     return arrays, {}
 
 
@@ -100,14 +127,16 @@ def _likelihood(
     generator = bench.generator_of(spec)
     assert isinstance(generator, Likelihood)
     items = _reference(spec, bench).half(shard.half)
+
+    def measure(start: int, stop: int) -> NegativeLogLikelihood:
+        request = SampleRequest.of(spec.seed, start, stop, bench.device)
+        return contracts.nll(generator, f"generator {spec.generator!r}", items.read(start, stop), request)
+
     nats, kind, units = [], "", 0
-    for request in _requests(spec, shard, bench):
-        start = int(request.indices[0])
-        batch = items.read(start, start + len(request))
-        result = contracts.nll(generator, f"generator {spec.generator!r}", batch, request)
-        nats.append(result.nats.double().cpu().numpy())
+    for result in bench.batches.over(shard.start, shard.stop, measure):
+        nats.append(result.nats.cpu().double().numpy())
         kind, units = result.kind, result.units
-        advance(len(request))
+        advance(len(nats[-1]))
     return {"nats": np.concatenate(nats)}, {"kind": kind, "units": str(units)}
 
 
@@ -171,7 +200,7 @@ def _extract_references(spec: EvaluationSpec, bench: Workbench) -> None:
     for half, digest in spec.reference.items() if extractors else ():
         samples = _reference(spec, bench).half(half)
         advance = bench.progress(f"reference {half}", len(samples))
-        extract_reference(bench.artifacts, samples, digest, extractors, bench.batch_size, advance)
+        extract_reference(bench.artifacts, samples, digest, extractors, bench.batches, advance)
 
 
 def _reference_array(spec: EvaluationSpec, bench: Workbench, features: str, half: Half) -> np.ndarray | Moments:
@@ -208,11 +237,13 @@ def _gather_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.nda
     keys = {name: f"{spec.samples_key}/features-{count}/{name.replace('/', '.')}.npy" for name in sorted(names)}
     missing = {name: key for name, key in keys.items() if not artifacts.exists(key)}
     if missing:
+        widths: dict[str, int] = {}
         with ExitStack() as stack:
             writers = {n: stack.enter_context(artifacts.matrix_writer(k, count)) for n, k in missing.items()}
             for shard in spec.shards_of("samples"):
                 arrays = artifacts.read_arrays(spec.shard_key(shard))
                 for name, writer in writers.items():
+                    contracts.same_width(name, widths.setdefault(name, arrays[name].shape[1]), arrays[name])
                     writer.append(arrays[name])
     return {name: artifacts.read_matrix(key) for name, key in keys.items()}
 
@@ -235,10 +266,10 @@ def _keep(spec: EvaluationSpec, bench: Workbench, generated: Mapping[str, np.nda
     folder = f"evaluations/{spec.fingerprint[:32]}"
     files = {}
     shards = [shard for shard in spec.shards_of("samples") if shard.start < spec.suite.gallery]
-    gallery = [bench.artifacts.read_arrays(spec.shard_key(shard)).get("gallery") for shard in shards]
-    if pixels := [block for block in gallery if block is not None]:
+    gallery = [bench.artifacts.read_arrays(spec.shard_key(shard)).get("gallery", ()) for shard in shards]
+    if shown := [image for block in gallery for image in block]:
         files["gallery"] = f"{folder}/gallery.safetensors"
-        bench.artifacts.write_arrays(files["gallery"], {"pixels": np.concatenate(pixels)})
+        bench.artifacts.write_arrays(files["gallery"], {"pixels": as_gallery(shown)})
     if spec.suite.neighbours and spec.reference:
         files["neighbours"] = f"{folder}/neighbours.safetensors"
         train = _reference_array(spec, bench, spec.suite.neighbours, "train")

@@ -79,7 +79,9 @@ class ExtractorInfo:
     """What an extractor computes, and all that can change its numbers.
 
     ``outputs`` maps each output to its dimension (0 where it depends on the samples); ``weights`` is a sha256, or
-    "none"; ``preprocessing`` names the resize, range and dtype as a reader would.
+    "none"; ``preprocessing`` names the resize, range and dtype as a reader would. What follows changes no protocol:
+    ``mixed_sizes`` says that ``extract`` takes :class:`~evalsvc.samples.MixedImages` too (others are given the images
+    of one size at a time), ``backend`` names the engine and the kind of device that compute.
     """
 
     name: str
@@ -87,10 +89,12 @@ class ExtractorInfo:
     outputs: Mapping[str, int]
     weights: str
     preprocessing: str
+    mixed_sizes: bool = False
+    backend: str = "torch"
 
     @property
     def protocol(self) -> str:
-        """Digest of everything above: features of equal protocol are comparable."""
+        """Digest of all that can change a number: features of equal protocol are comparable."""
         facts = [self.name, self.modality, dict(self.outputs), self.weights, self.preprocessing]
         return f"{self.name}-{digest_json(facts)[:12]}"
 
@@ -109,7 +113,7 @@ class Extractor(Protocol):
 
 
 class SampleSet(Protocol):
-    """Stored samples, readable by position."""
+    """Stored samples, readable by position; most cheaply from first to last."""
 
     @property
     def modality(self) -> Modality:
@@ -124,6 +128,16 @@ class SampleSet(Protocol):
 
     def read(self, start: int, stop: int) -> Samples:
         """Samples ``start`` to ``stop``; anything unreadable is an :class:`InputError` that names it."""
+        ...
+
+
+@runtime_checkable
+class Skips(Protocol):
+    """Optional ability of a sample set: files that it was told to leave out, by name."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Their names."""
         ...
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from evalsvc import contracts
 from evalsvc.artifacts import Artifacts
+from evalsvc.batching import Batches
 from evalsvc.digests import stamp_path
 from evalsvc.errors import InputError
 from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins, Reference, SampleSet
@@ -80,8 +81,8 @@ def open_reference(database: Database, plugins: Plugins, name: str) -> OpenRefer
 
 
 def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
-    """Where the array of one output over one half is kept."""
-    return f"reference/{digest}/{info.protocol}/{output}.npy"
+    """Where the array of one output over one half is kept; engines that round differently do not share it."""
+    return f"reference/{digest}/{info.protocol}-{info.backend}/{output}.npy"
 
 
 def extract_reference(
@@ -89,7 +90,7 @@ def extract_reference(
     samples: SampleSet,
     digest: str,
     extractors: Iterable[Extractor],
-    batch_size: int,
+    batches: Batches,
     progress: Callable[[int], None],
 ) -> None:
     """Make sure that all arrays of these extractors over a half are on disk, in one pass over the samples.
@@ -112,12 +113,21 @@ def extract_reference(
             for protocol, extractor in missing.items()
             for output in extractor.info.outputs
         }
-        for start in range(0, len(samples), batch_size):
-            batch = samples.read(start, min(start + batch_size, len(samples)))
-            for protocol, extractor in missing.items():
-                for output, array in contracts.extract(extractor, batch).items():
-                    writers[protocol, output].append(array)
-            progress(len(batch))
+
+        def extract(start: int, stop: int) -> dict[tuple[str, str], np.ndarray]:
+            batch = samples.read(start, stop)
+            return {
+                (protocol, output): array
+                for protocol, extractor in missing.items()
+                for output, array in contracts.extract(extractor, batch).items()
+            }
+
+        widths: dict[tuple[str, str], int] = {}
+        for arrays in batches.over(0, len(samples), extract):
+            for name, array in arrays.items():
+                contracts.same_width(f"the reference's {name[1]}", widths.setdefault(name, array.shape[1]), array)
+                writers[name].append(array)
+            progress(len(array))
 
 
 def read_reference(artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str) -> np.ndarray:

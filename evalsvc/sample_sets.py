@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
-from evalsvc.digests import digest_path, files_of
+from evalsvc.digests import digest_path, walk
 from evalsvc.errors import InputError
+from evalsvc.image_files import ImageFiles
 from evalsvc.plugins import Modality, SampleSet
 from evalsvc.samples import Images, Samples, Texts
 from evalsvc.sound_sets import SoundFolder
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-MAX_PIXELS = 2**26
-"""64 megapixels. A larger image is refused before it is decoded, as a decompression bomb."""
 
+def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
+    """The sample set at ``path``, by what it is: folder, ``.zip``, ``.npz``, ``.npy`` or ``.jsonl``.
 
-def open_samples(path: Path) -> SampleSet:
-    """The sample set at ``path``, by what it is: folder, ``.zip``, ``.npz``, ``.npy`` or ``.jsonl``."""
+    Of the images of a folder or zip, those named in ``skip`` are left out.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist")
-    if path.is_dir():
-        files = files_of(path)
-        sounds = [file for file in files if file.suffix.lower() == ".wav"]
-        return SoundFolder(path, sounds) if sounds else image_folder(path, files)
+    if path.is_dir() and any(name.lower().endswith(".wav") for name in walk(path, ordered=False)):
+        return SoundFolder(path, [path / name for name in walk(path) if name.lower().endswith(".wav")])
+    if path.is_dir() or path.suffix == ".zip":
+        return ImageFiles(path, skip)
     readers: dict[str, Callable[[Path], SampleSet]] = {
-        ".zip": image_zip,
         ".npz": image_arrays,
         ".npy": image_arrays,
         ".jsonl": TextLines,
@@ -40,80 +37,6 @@ def open_samples(path: Path) -> SampleSet:
     if path.suffix not in readers:
         raise InputError(f"{path} is no folder, .zip, .npz or .npy of images and no .jsonl of texts")
     return readers[path.suffix](path)
-
-
-class ImageFiles:
-    """Encoded images of one size, in the order of their names."""
-
-    modality: Modality = "image"
-
-    def __init__(self, path: Path, names: list[str], read: Callable[[str], bytes]) -> None:
-        if not names:
-            raise InputError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-        self._path, self._names, self._bytes = path, names, read
-        first = self._decode(names[0], mode=None)
-        self._mode, self._size = first.mode, first.size
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def digest(self) -> str:
-        """sha256 of the folder or archive as it is now."""
-        return digest_path(self._path)
-
-    def read(self, start: int, stop: int) -> Images:
-        """Decode images ``start`` to ``stop``; grey stays grey, everything else becomes RGB."""
-        arrays = []
-        for name in self._names[start:stop]:
-            image = self._decode(name, self._mode)
-            if image.size != self._size:
-                wanted, got = "x".join(map(str, self._size)), "x".join(map(str, image.size))
-                raise InputError(
-                    f"{self._path} mixes image sizes: {name} is {got} where the first is {wanted}; resize them to one"
-                )
-            arrays.append(np.asarray(image))
-        pixels = torch.from_numpy(np.stack(arrays))
-        return Images(pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous())
-
-    def _decode(self, name: str, mode: str | None) -> Image.Image:
-        try:
-            with Image.open(io.BytesIO(self._bytes(name))) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{self._path}: {name} would unpack to {image.width} x {image.height} pixels, over the limit "
-                        f"of {MAX_PIXELS}: it looks like a decompression bomb"
-                    )
-                wanted = mode or ("L" if image.mode in ("1", "L") else "RGB")
-                if wanted == "L" and image.mode not in ("1", "L"):
-                    raise InputError(f"{self._path} mixes grey and colour images ({name}): make them all colour")
-                return image.convert(wanted)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{self._path}: {name} is no readable image ({error})") from None
-
-
-def image_folder(path: Path, files: list[Path]) -> ImageFiles:
-    """All images among the files below a folder."""
-    names = [f.relative_to(path).as_posix() for f in files if f.suffix.lower() in IMAGE_SUFFIXES]
-    return ImageFiles(path, names, lambda name: (path / name).read_bytes())
-
-
-def image_zip(path: Path) -> ImageFiles:
-    """All images in a zip archive."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is no readable zip ({error})") from None
-    names = sorted(name for name in archive.namelist() if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
-
-    def read(name: str) -> bytes:
-        if archive.getinfo(name).file_size > 4 * MAX_PIXELS:
-            raise InputError(f"{path}: {name} would unpack to over {4 * MAX_PIXELS} bytes: it looks like a bomb")
-        try:
-            return archive.read(name)
-        except zipfile.BadZipFile as error:
-            raise InputError(f"{path}: {name} is damaged ({error})") from None
-
-    return ImageFiles(path, names, read)
 
 
 class ImageArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -59,8 +60,30 @@ class Images:
         """From floats in [0, 1]; values outside are clipped, NaN is an error."""
         return cls(_finite(x).mul(255).round().clamp(0, 255).to(torch.uint8))
 
+    @property
+    def items(self) -> tuple[UInt8[Tensor, "c h w"], ...]:
+        """The images one by one."""
+        return tuple(self.pixels)
+
     def __len__(self) -> int:
         return len(self.pixels)
+
+
+@dataclass(frozen=True)
+class MixedImages:
+    """A batch of images of several sizes: uint8, each with one (grey) or three (RGB) channels."""
+
+    items: tuple[UInt8[Tensor, "c h w"], ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def by_size(self) -> Iterator[tuple[Int64[Tensor, " k"], Images]]:
+        """The images of each size together, with their positions in the batch."""
+        shapes = [item.shape for item in self.items]
+        for shape in dict.fromkeys(shapes):
+            where = [i for i, other in enumerate(shapes) if other == shape]
+            yield torch.tensor(where), Images(torch.stack([self.items[i] for i in where]).contiguous())
 
 
 @dataclass(frozen=True)
@@ -94,7 +117,7 @@ class Videos:
         return len(self.pixels)
 
 
-Samples: TypeAlias = Images | Texts | Sounds | Videos
+Samples: TypeAlias = Images | MixedImages | Texts | Sounds | Videos
 
 
 def _finite(x: Tensor) -> Tensor:

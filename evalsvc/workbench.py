@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from evalsvc.artifacts import open_artifacts
+from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json
 from evalsvc.errors import EvalsvcError, InputError
@@ -45,7 +46,7 @@ class Workbench:
         self.artifacts = open_artifacts(settings)
         self.plugins = plugins
         self.device = pick_device(device)
-        self.batch_size = batch_size
+        self.batches = Batches(batch_size)
         self.progress = progress
         self._extractors: dict[str, Extractor] = {}
         self._references: dict[str, OpenReference] = {}

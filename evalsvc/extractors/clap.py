@@ -35,6 +35,7 @@ class Clap:
             {"embedding": int(loaded.config.projection_dim)},
             digest,
             f"{self._rate} Hz by soxr HQ, the first {self._longest / self._rate:g} s, short ones repeated, L2, float32",
+            backend=f"torch-{device.type}",
         )
         self._pieces = Pieces(16, "clap")
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from evalsvc.errors import InputError
-from evalsvc.extractors.batches import Pieces, pixels_of
+from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import CLIP, bicubic_resize, centre_crop_resize, normalise
 from evalsvc.extractors.pretrained import open_pretrained
 from evalsvc.plugins import ExtractorInfo
@@ -46,12 +46,20 @@ class Clip:
         self._side = int(loaded.config.vision_config.image_size)
         way = _WAYS[preprocess].format(self._side)
         width = int(loaded.config.projection_dim)
-        self.info = ExtractorInfo("clip", "image", {"embedding": width}, digest, f"{preprocess}: {way}, L2, float32")
+        self.info = ExtractorInfo(
+            "clip",
+            "image",
+            {"embedding": width},
+            digest,
+            f"{preprocess}: {way}, L2, float32",
+            mixed_sizes=True,
+            backend=f"torch-{device.type}",
+        )
         self._pieces = Pieces(32, "clip")
 
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
-        """Embeddings of uint8 images of any one size."""
-        (embedding,) = self._pieces.run(self._embed, pixels_of(samples, "clip").to(self._device))
+        """Embeddings of uint8 images of any sizes."""
+        (embedding,) = self._pieces.run(self._embed, PreparedImages(samples, "clip", self._device, self._prepare))
         return {"embedding": embedding}
 
     @torch.inference_mode()
@@ -65,11 +73,12 @@ class Clip:
         pooled = self._model.text_model(**tokens.to(self._device)).pooler_output
         return F.normalize(self._model.text_projection(pooled), dim=-1)
 
-    @torch.inference_mode()
-    def _embed(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def _prepare(self, pixels: Tensor) -> Tensor:
         if self._way == "cmmd":
-            resized = bicubic_resize(pixels, self._side, self._side)
-        else:
-            resized = centre_crop_resize(pixels, self._side)
-        pooled = self._model.vision_model(pixel_values=normalise(resized, CLIP)).pooler_output
+            return normalise(bicubic_resize(pixels, self._side, self._side), CLIP)
+        return normalise(centre_crop_resize(pixels, self._side), CLIP)
+
+    @torch.inference_mode()
+    def _embed(self, x: Tensor) -> tuple[Tensor, ...]:
+        pooled = self._model.vision_model(pixel_values=x).pooler_output
         return (F.normalize(self._model.visual_projection(pooled), dim=-1),)

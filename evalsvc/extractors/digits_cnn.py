@@ -55,6 +55,7 @@ class DigitsCNN:
             outputs={"features": FEATURES, "logits": CLASSES},
             weights=weights.digest,
             preprocessing="8x8 as they are, RGB to grey by ITU-R 601 luma, -1 to 1, float32",
+            backend=f"torch-{device.type}",
         )
         self.device = device
         self.model = Classifier()

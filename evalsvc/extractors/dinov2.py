@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from evalsvc.extractors.batches import Pieces, pixels_of
+from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import IMAGENET, bicubic_resize, normalise
 from evalsvc.extractors.pretrained import open_pretrained
 from evalsvc.plugins import ExtractorInfo
@@ -30,15 +30,20 @@ class DinoV2:
             {"features": int(loaded.config.hidden_size)},
             digest,
             f"Pillow bicubic antialiased to {SIDE} in whole levels, ImageNet mean and std, float32",
+            mixed_sizes=True,
+            backend=f"torch-{device.type}",
         )
         self._pieces = Pieces(32, "dinov2")
 
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
-        """Features of uint8 images of any one size."""
-        (features,) = self._pieces.run(self._features, pixels_of(samples, "dinov2").to(self._device))
+        """Features of uint8 images of any sizes."""
+        (features,) = self._pieces.run(self._features, PreparedImages(samples, "dinov2", self._device, self._prepare))
         return {"features": features}
 
+    @staticmethod
+    def _prepare(pixels: Tensor) -> Tensor:
+        return normalise(bicubic_resize(pixels, SIDE, SIDE, eight_bit=True), IMAGENET)
+
     @torch.inference_mode()
-    def _features(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        resized = bicubic_resize(pixels, SIDE, SIDE, eight_bit=True)
-        return (self._model(pixel_values=normalise(resized, IMAGENET)).pooler_output,)
+    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self._model(pixel_values=x).pooler_output,)

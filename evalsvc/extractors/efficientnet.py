@@ -40,6 +40,7 @@ class EfficientNetLite0:
             {"features": 1280, "logits": 1000},
             digest_path(path),
             f"bicubic antialiased to {size}, clipped, (x - 127) / 128, float32",
+            backend=f"torch-{device.type}",
         )
 
     @torch.inference_mode()

@@ -15,7 +15,7 @@ from evalsvc.checkpoints import Checkpoint, load_into
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 from evalsvc.extractors.backends import Network, Precision, open_backend
-from evalsvc.extractors.batches import Pieces, pixels_of
+from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.inception_network import WIDTHS, Inception, fold
 from evalsvc.extractors.preprocess import INCEPTION
 from evalsvc.plugins import ExtractorInfo
@@ -59,23 +59,25 @@ class InceptionV3:
         network = network.to_empty(device="cpu").eval().requires_grad_(False)
         load_into(network, checkpoint)
         self._preprocess = INCEPTION[preprocess]
+        self._device = torch.device(device)
+        self._pieces = Pieces(PIECE.get(self._device.type, 32), "inception-v3")
+        probe = self._preprocess.apply(_probe())
+        identity = digest_json(["inception-v3", checkpoint.digest, list(outputs)])
+        self.backend = open_backend(backend, Network(network, identity, probe, fold), self._device, precision)
         self.info = ExtractorInfo(
             "inception-v3",
             "image",
             {output: WIDTHS[output] for output in outputs},
             checkpoint.digest,
             f"{preprocess}: {self._preprocess.description}, {precision}",
+            mixed_sizes=True,
+            backend=f"{self.backend.name}-{self._device.type}",
         )
-        self._device = torch.device(device)
-        self._pieces = Pieces(PIECE.get(self._device.type, 32), "inception-v3")
-        probe = self._preprocess.apply(_probe())
-        identity = digest_json(["inception-v3", checkpoint.digest, list(outputs)])
-        self.backend = open_backend(backend, Network(network, identity, probe, fold), self._device, precision)
 
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
-        """One float32 array an output, for uint8 images of any one size (grey is repeated to RGB)."""
-        pixels = pixels_of(samples, "inception-v3").to(self._device)
-        arrays = self._pieces.run(lambda piece: self.backend(self._preprocess.apply(piece)), pixels)
+        """One float32 array an output, for uint8 images of any sizes (grey is repeated to RGB)."""
+        images = PreparedImages(samples, "inception-v3", self._device, self._preprocess.apply)
+        arrays = self._pieces.run(self.backend, images)
         return dict(zip(self.info.outputs, arrays, strict=True))
 
 

@@ -32,7 +32,7 @@ class Preprocessing:
 
 def tf1_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
     """Bilinear as TensorFlow 1 had it: pixel i looks at ``i * in / out``, neither centred nor antialiased; 0..255."""
-    # With aligned corners the scale is (in - 1) / (out - 1): one more pixel on both ends makes it TensorFlow's in / out.
+    # With aligned corners the scale is (in - 1) / (out - 1): one more pixel each makes it TensorFlow's in / out.
     framed = F.pad(x.float(), (0, 1, 0, 1), mode="replicate")
     size = (side + 1, side + 1)
     return F.interpolate(framed, size, mode="bilinear", align_corners=True)[..., :side, :side]
@@ -135,4 +135,3 @@ def _bicubic_matrix(size: int, side: int) -> Tensor:
         weights = torch.where(distance < 1, near, far * (distance < 2))
         matrix[row, first:last] = weights / weights.sum()
     return matrix.float()
-

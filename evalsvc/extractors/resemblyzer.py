@@ -58,6 +58,7 @@ class Resemblyzer:
             {"embedding": WIDTH},
             digest_path(path),
             "16 kHz by soxr HQ, at least -30 dBFS, silence kept, 40 Slaney mel bands, parts of 1.6 s, L2, float32",
+            backend=f"torch-{device.type}",
         )
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from evalsvc.checkpoints import Checkpoint, load_into
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 from evalsvc.extractors.backends import Network, open_backend
-from evalsvc.extractors.batches import Pieces, pixels_of
+from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import IMAGENET, normalise, tf1_resize
 from evalsvc.plugins import ExtractorInfo
 from evalsvc.samples import Samples
@@ -74,23 +74,24 @@ class VGG16:
             network = VGG16Network()
         network = network.to_empty(device="cpu").eval().requires_grad_(False)
         load_into(network, checkpoint)
+        self._device = torch.device(device)
+        probe = self._prepare(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+        identity = digest_json(["vgg16", checkpoint.digest])
+        self._backend = open_backend(backend, Network(network, identity, probe), self._device)
         self.info = ExtractorInfo(
             "vgg16",
             "image",
             dict.fromkeys(outputs, WIDTH),
             checkpoint.digest,
             "TF1 bilinear to 224 without half-pixel centres, ImageNet mean and std, float32",
+            mixed_sizes=True,
+            backend=f"{self._backend.name}-{self._device.type}",
         )
-        self._device = torch.device(device)
-        probe = self._prepare(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
-        identity = digest_json(["vgg16", checkpoint.digest])
-        self._backend = open_backend(backend, Network(network, identity, probe), self._device)
         self._pieces = Pieces(16, "vgg16")
 
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
-        """The asked outputs for uint8 images of any one size."""
-        pixels = pixels_of(samples, "vgg16").to(self._device)
-        (fc2,) = self._pieces.run(lambda piece: self._backend(self._prepare(piece)), pixels)
+        """The asked outputs for uint8 images of any sizes."""
+        (fc2,) = self._pieces.run(self._backend, PreparedImages(samples, "vgg16", self._device, self._prepare))
         found = {"fc2": fc2, "fc2_relu": fc2.relu()}
         return {output: found[output] for output in self.info.outputs}
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import InputError
 from evalsvc.plugins import GeneratorInfo
 from evalsvc.sample_sets import open_samples
-from evalsvc.samples import Images, SampleRequest, Samples
+from evalsvc.samples import SampleRequest, Samples
 
 
 class StoredSamples:
-    """Sample i is the i-th stored sample, whatever the seed."""
+    """Sample i is the i-th stored sample, whatever the seed. ``skip`` names image files to leave out."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        self._stored = open_samples(checkpoint.path)
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, *, skip: Sequence[str] = ()) -> None:
+        self._stored = open_samples(checkpoint.path, skip)
         self._path = checkpoint.path
-        first = self._stored.read(0, 1)
-        shape = tuple(first.pixels.shape[1:]) if isinstance(first, Images) else ()
-        self.info = GeneratorInfo("samples", self._stored.modality, shape)
+        self._stored.read(0, 1)
+        self.info = GeneratorInfo("samples", self._stored.modality)
 
     def __len__(self) -> int:
         return len(self._stored)

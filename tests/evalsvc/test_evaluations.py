@@ -163,7 +163,7 @@ def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(b
 def test_shards_and_batches_do_not_change_a_score(bench, checkpoint):
     values = []
     for shard, batch in ((100, 40), (300, 7), (33, 300)):
-        bench.batch_size = batch
+        bench.batches.size = batch
         changed = suite(shard=shard, name=f"pixels-{shard}")
         values.append(scores(bench, evaluate(bench.spec(checkpoint, "blobs", {}, changed), bench)))
     assert values[0] == values[1] == values[2]

