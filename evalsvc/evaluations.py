@@ -15,7 +15,7 @@ from evalsvc import lifecycle
 from evalsvc.digests import digest_path
 from evalsvc.errors import EvalsvcError, WithdrawnError
 from evalsvc.lifecycle import Attempt
-from evalsvc.pipeline import LabelledScore, Reduction, reduce, shard_content, write_shard
+from evalsvc.pipeline import LabelledScore, Reduction, ShardContent, reduce, shard_content, write_shard
 from evalsvc.plugins import Skips
 from evalsvc.provenance import environment
 from evalsvc.spec import EvaluationSpec, Shard
@@ -88,19 +88,18 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> Non
 
         return step
 
+    def keep(shard: Shard, content: ShardContent | None) -> None:
+        note(spec, bench, attempt, shard, None if content is None else write_shard(spec, shard, bench, content))
+
     with ThreadPoolExecutor(1, "shards") as disk:  # a shard goes to the disk while the next one is computed
-        writing: tuple[Shard, Future[float]] | None = None
+        kept: Future[None] | None = None
         for shard in spec.shards:
             content = shard_content(spec, shard, bench, watched(advances[shard.stage]))
-            if writing:
-                note(spec, bench, attempt, writing[0], writing[1].result())
-                writing = None
-            if content is None:
-                note(spec, bench, attempt, shard, None)
-            else:
-                writing = shard, disk.submit(write_shard, spec, shard, bench, content)
-        if writing:
-            note(spec, bench, attempt, writing[0], writing[1].result())
+            if kept:
+                kept.result()
+            kept = disk.submit(keep, shard, content)
+        if kept:
+            kept.result()
 
 
 def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, seconds: float) -> None:
