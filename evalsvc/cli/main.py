@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import alias, browse, gate, manage, score, statistics, weights
+from evalsvc.cli import alias, browse, gate, manage, score, statistics, watch, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(score.demo)
 app.command(name="score")(score.score)
+app.command()(watch.watch)
 app.command()(browse.leaderboard)
 app.command()(browse.compare)
 app.command()(browse.show)
@@ -26,6 +27,7 @@ app.command()(browse.models)
 app.command()(browse.checkpoints)
 app.command()(browse.export)
 manage.reference.command("statistics")(statistics.convert)
+app.command()(manage.doctor)
 app.add_typer(manage.reference, name="reference")
 app.add_typer(manage.suite, name="suite")
 app.add_typer(manage.plugins, name="plugins")

@@ -1,4 +1,4 @@
-"""``reference``, ``suite``, ``plugins`` and ``db``: what evaluations are made of."""
+"""``reference``, ``suite``, ``plugins``, ``db`` and ``doctor``: what evaluations are made of, and whether it works."""
 
 from __future__ import annotations
 
@@ -146,3 +146,23 @@ def db_upgrade() -> None:
     """Bring the database to this version's tables."""
     database = Database(Settings().database, upgrade=True)
     err.print(f"{database.engine.url.render_as_string()} is at revision {HEAD}", markup=False)
+
+
+def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
+    """Look at database, queue, disk, devices, weights and plug-ins; exit code 1 if something is broken."""
+    from dataclasses import asdict
+
+    from evalsvc.doctor import Level, examine
+    from evalsvc.plugins import Plugins
+
+    styles = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
+    found = []
+    for finding in examine(Settings(), Plugins(tuple(plugin or ()))):
+        found.append(finding)
+        if not as_json:
+            style = styles[finding.level]
+            out.print(f"[{style}]{finding.level:>8}[/]  [bold]{escape(finding.thing)}[/]  {escape(finding.detail)}")
+    if as_json:
+        print_json([asdict(finding) for finding in found])
+    if any(finding.level is Level.BROKEN for finding in found):
+        raise typer.Exit(1)

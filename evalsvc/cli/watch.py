@@ -1,0 +1,100 @@
+"""``watch``: submit checkpoints as training writes them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+from evalsvc.cli.console import err, out
+from evalsvc.cli.score import PluginFiles, parse_options
+from evalsvc.errors import EvalsvcError, InputError, StorageError
+from evalsvc.settings import Settings
+from evalsvc.store import queries
+
+if TYPE_CHECKING:
+    from evalsvc.checkpoints import Checkpoint
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder that training writes checkpoints into.")],
+    generator: Annotated[str, typer.Option(help="Generator plug-in that loads them ('evalsvc plugins list').")],
+    pattern: Annotated[str, typer.Option(help="Glob of checkpoints in the folder; '**/' looks into folders.")],
+    suite: Annotated[str, typer.Option(help="Suite name, name@version, or a .yaml file.")] = "digits",
+    reference: Annotated[str, typer.Option(help="Reference, for a suite that leaves it open (fid50k, ...).")] = "",
+    model: Annotated[str, typer.Option(help="Model name; by default the name of the checkpoint's folder.")] = "",
+    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value; JSON values work.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Sampling seed; by default the suite's.")] = None,
+    device: Annotated[str, typer.Option(help="Where checkpoints are opened to see that they load.")] = "cpu",
+    ready: Annotated[
+        str, typer.Option(help="Marker of a whole checkpoint: a file in its folder, or its own name with this added.")
+    ] = "",
+    settle: Annotated[float, typer.Option(min=0, help="Without a marker: seconds without a change.")] = 30,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 5,
+    plugin: PluginFiles = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be submitted now, and end.")] = False,
+) -> None:
+    """Submit each new checkpoint as soon as it is whole, whatever the order of steps; prints evaluation ids.
+
+    What has an evaluation already, by content, is left alone: start it again at any time.
+    """
+    from evalsvc import lifecycle
+    from evalsvc.checkpoints import Checkpoint, step_from_name
+    from evalsvc.plugins import Plugins
+    from evalsvc.suites import load_suite
+    from evalsvc.watch import WatchedFolder
+    from evalsvc.workbench import Workbench
+
+    options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
+    chosen = load_suite(suite, plugins).on(reference)
+    bench = Workbench(Settings(), plugins, device)
+    watched = WatchedFolder(folder, pattern, settle, ready)
+
+    def known(checkpoint: Checkpoint) -> str:
+        with bench.database.read() as session:
+            same = queries.checkpoint_at(session, checkpoint.model, digest=checkpoint.digest)
+            for run in queries.evaluations(session, same.id) if same else ():
+                asked = run.suite.digest, run.spec["generator"], run.spec["options"], run.spec["seed"]
+                if asked == (chosen.digest, generator, options, chosen.seed if seed is None else seed):
+                    return f"evaluation {run.id} of it is {run.status}"
+        return ""
+
+    def handle(path: Path) -> None:
+        step = step_from_name(path)
+        if step is None:
+            raise InputError(f"the name of {path} holds no step, and it is left alone")
+        checkpoint = Checkpoint.open(path, model or path.resolve().parent.name, step)
+        name = f"{checkpoint.model}@{step}"
+        if there := known(checkpoint):
+            err.print(f"{path} is {name}: {there}", markup=False, soft_wrap=True)
+            return
+        spec = bench.spec(checkpoint, generator, options, chosen, seed)
+        if dry_run:
+            err.print(f"{path} would be submitted as {name}", markup=False, soft_wrap=True)
+            return
+        submitted = lifecycle.submit(bench.database, spec)
+        err.print(f"{path} submitted as {name}", markup=False, soft_wrap=True)
+        out.print(submitted.id)
+
+    err.print(f"watching {folder} for {pattern}; Ctrl-C ends it", markup=False, soft_wrap=True)
+    try:
+        while True:
+            for path in watched.whole():
+                try:
+                    handle(path)
+                except (StorageError, OperationalError, OSError) as error:
+                    # The database or the disk may be away for a while: it is tried again at the next look.
+                    err.print(f"{path}: {str(error).splitlines()[0]}", style="red", markup=False, soft_wrap=True)
+                    continue
+                except EvalsvcError as error:
+                    err.print(f"{path}: {error}", style="red", markup=False, soft_wrap=True)
+                watched.take(path)
+            if dry_run and not watched.waiting:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on from here")
+        raise typer.Exit(130) from None

@@ -1,0 +1,146 @@
+"""What has to be right before work can be done, looked at one by one; each finding says what to do."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import func, select
+
+from evalsvc import weights
+from evalsvc.artifacts import open_artifacts
+from evalsvc.errors import EvalsvcError
+from evalsvc.plugins import Plugins
+from evalsvc.settings import Settings
+from evalsvc.store.progress import workers
+from evalsvc.store.session import HEAD, Database
+from evalsvc.store.tables import Evaluation, Status, now
+
+GIGABYTE = 2**30
+LITTLE, TIGHT = 1 * GIGABYTE, 10 * GIGABYTE
+"""Free bytes below which nothing, or not much more, can be kept."""
+LONG = 3600
+"""Seconds that an evaluation may wait for a worker before somebody should look."""
+
+
+class Level(StrEnum):
+    """How well something is. There is no answer that stands for all that was not looked at."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing, how well it is, and a sentence about it."""
+
+    thing: str
+    level: Level
+    detail: str
+
+
+def examine(settings: Settings, plugins: Plugins) -> Iterator[Finding]:
+    """Everything, the quick first; what cannot be looked at because something before is broken is left out."""
+    yield from _store(settings)
+    yield from _disk(settings)
+    yield from _artifacts(settings)
+    yield from _devices()
+    yield from _weights()
+    yield from _plugins(plugins)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    try:
+        database = Database(settings.database)
+    except EvalsvcError as error:
+        yield Finding("database", Level.BROKEN, str(error))
+        return
+    waiting = select(func.count(), func.min(Evaluation.requested_at))
+    started = time.perf_counter()
+    with database.read() as session:
+        count, oldest = session.execute(waiting.where(Evaluation.status == Status.QUEUED, Evaluation.on_queue)).one()
+        slots = sum(worker.role == "slot" for worker in workers(session))
+    took = (time.perf_counter() - started) * 1e3
+    yield Finding("database", Level.OK, f"{database.engine.url.render_as_string()} answers within {took:.0f} ms")
+    yield Finding("migrations", Level.OK, f"revision {HEAD}, the newest that this version knows")
+    age = (now() - oldest).total_seconds() if oldest else 0.0
+    detail = f"slots at work: {slots}; evaluations waiting: {count}, the oldest for {age:.0f} s"
+    if count and not slots:
+        yield Finding("queue", Level.BROKEN, f"{detail}: start 'evalsvc worker'")
+    elif age > LONG:
+        yield Finding("queue", Level.WARNING, f"{detail}: add workers, or look at 'evalsvc status'")
+    else:
+        yield Finding("queue", Level.OK, detail)
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folder = settings.home.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    level = Level.BROKEN if free < LITTLE else Level.WARNING if free < TIGHT else Level.OK
+    way_out = "" if level is Level.OK else ": make room, or set EVALSVC_HOME or EVALSVC_ARTIFACTS elsewhere"
+    yield Finding("disk", level, f"{free / GIGABYTE:.1f} GB free under {settings.home.resolve()}{way_out}")
+
+
+def _artifacts(settings: Settings) -> Iterator[Finding]:
+    where, started = settings.artifacts or settings.home.resolve() / "artifacts", time.perf_counter()
+    try:
+        artifacts = open_artifacts(settings)
+        artifacts.write_bytes(".doctor", b"written by evalsvc doctor")
+        artifacts.remove(".doctor")
+    except EvalsvcError as error:
+        yield Finding("artifacts", Level.BROKEN, str(error))
+        return
+    took = (time.perf_counter() - started) * 1e3
+    yield Finding("artifacts", Level.OK, f"{where} can be written ({took:.0f} ms)")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    for name in [*names, "cpu"]:
+        try:
+            x = torch.ones(64, 64, device=name)
+            correct = bool((x @ x == 64).all())
+        except RuntimeError as error:
+            yield Finding(name, Level.BROKEN, f"it cannot compute ({str(error).splitlines()[0]})")
+            continue
+        detail = f"{torch.get_num_threads()} threads"
+        if name.startswith("cuda"):
+            free, total = torch.cuda.mem_get_info(name)
+            detail = f"{torch.cuda.get_device_name(name)}, {free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GB free"
+        yield Finding(name, Level.OK if correct else Level.BROKEN, detail if correct else "it computes wrong products")
+    if not names:
+        yield Finding("gpu", Level.WARNING, "torch sees none here: evaluations run on the CPU")
+
+
+def _weights() -> Iterator[Finding]:
+    found = {each.name: weights.status(each) for each in weights.WEIGHTS.values()}
+    here = [name for name, status in found.items() if status is weights.Status.PRESENT]
+    absent = [name for name, status in found.items() if status is weights.Status.ABSENT]
+    detail = f"{', '.join(here) or 'none'} here"
+    if absent:
+        detail += f"; {', '.join(absent)} not, and fetched when first used ('evalsvc weights fetch' does it now)"
+    yield Finding("weights", Level.OK, detail)
+    for name in found.keys() - {*here, *absent}:
+        path = weights.find(weights.get(name))
+        yield Finding(f"weights {name}", Level.BROKEN, f"{path} is not the published file: delete it")
+
+
+def _plugins(plugins: Plugins) -> Iterator[Finding]:
+    names = sorted({(plugin.kind, plugin.name) for plugin in plugins})
+    broken = []
+    for kind, name in names:
+        try:
+            plugins.get(kind, name).load()
+        except EvalsvcError as error:
+            broken.append(Finding(f"{kind.removesuffix('s')} {name}", Level.BROKEN, str(error)))
+    yield Finding("plug-ins", Level.OK, f"{len(names) - len(broken)} load")
+    yield from broken
