@@ -7,6 +7,7 @@ Samples count in the order of the updates that brought them, whatever the order 
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import itertools
@@ -20,7 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from metrics import functional
-from metrics.arrays import as_matrix, as_vector
+from metrics.arrays import as_matrix, as_vector, same_width
 from metrics.moments import Moments
 from metrics.registry import METRICS, MetricSpec
 from metrics.score import Direction, MetricError
@@ -136,13 +137,23 @@ class FrechetDistance(_Shell):
         for name in self.spec.inputs:
             self.add_state(f"{name}_n", torch.tensor(0), dist_reduce_fx=None, persistent=True)
             self.add_state(f"{name}_mean", torch.zeros(0).double(), dist_reduce_fx=None, persistent=True)
-            self.add_state(f"{name}_covariance", torch.zeros(0, 0).double(), dist_reduce_fx=None, persistent=True)
+            self.add_state(f"{name}_scatter", torch.zeros(0, 0).double(), dist_reduce_fx=None, persistent=True)
+            # A product of few rows costs as much memory traffic as one of many: they wait for each other here.
+            self.add_state(f"{name}_waiting", default=[], dist_reduce_fx=None, persistent=True)
 
     def update(self, generated: Any = None, reference: Any = None) -> None:
         """Take in rows (n, d) of either set, or :class:`Moments` of them."""
-        for name, rows in self._given((generated, reference), {}).items():
-            moments = rows if isinstance(rows, Moments) else Moments.of(rows)
-            self._keep(name, _merged([*_moments(self.metric_state, name), moments]))
+        for name, given in self._given((generated, reference), {}).items():
+            if isinstance(given, Moments):
+                self._keep(name, [*_moments(self.metric_state, name), given])
+                continue
+            rows = as_matrix(given, name)
+            waiting = getattr(self, f"{name}_waiting")
+            if waiting:
+                same_width(rows, waiting[0], (f"this {name}", f"the {name} before"))
+            waiting.append(rows.to(self.device, copy=True))
+            if sum(map(len, waiting)) >= 2 * waiting[0].shape[1]:
+                self._keep(name, _moments(self.metric_state, name))
 
     def compute(self) -> Any:
         """The distance, as :func:`metrics.functional.frechet_distance` gives it for moments."""
@@ -156,27 +167,36 @@ class FrechetDistance(_Shell):
 
     def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
         for name in self.spec.inputs:
-            seen = _moments(self.metric_state, name) + _moments(incoming_state, name)
-            if seen:
-                self._keep(name, _merged(seen))
+            self._keep(name, _moments(self.metric_state, name) + _moments(incoming_state, name))
 
-    def _keep(self, name: str, moments: Moments) -> None:
-        covariance = moments.covariance if moments.n > 1 else torch.zeros(2 * moments.mean.shape).double()
+    def _copy_state_dict(self) -> dict[str, Any]:
+        # Called before processes are synchronised: no row may wait, as lists of unequal length are not gathered.
+        for name in self.spec.inputs:
+            self._keep(name, _moments(self.metric_state, name))
+        return super()._copy_state_dict()
+
+    def _keep(self, name: str, seen: list[Moments]) -> None:
+        if not seen:
+            return
+        moments = _merged(seen)
         setattr(self, f"{name}_n", torch.tensor(moments.n, device=self.device))
         setattr(self, f"{name}_mean", moments.mean.to(self.device))
-        setattr(self, f"{name}_covariance", covariance.to(self.device))
+        setattr(self, f"{name}_scatter", moments.scatter.to(self.device))
+        setattr(self, f"{name}_waiting", [])
 
 
 def _moments(state: dict[str, Any], name: str) -> list[Moments]:
-    """Moments in a state: none, one, or one of each process after a synchronisation."""
-    n, mean, covariance = (state[f"{name}_{part}"] for part in ("n", "mean", "covariance"))
+    """Moments in a state: those kept, or one of each process after a synchronisation, and of the rows that wait."""
+    n, mean, scatter = (state[f"{name}_{part}"] for part in ("n", "mean", "scatter"))
     if n.ndim == 0:
-        n, mean, covariance = n[None], mean[None], covariance[None]
-    return [Moments(int(k), m, c) for k, m, c in zip(n, mean, covariance, strict=True) if k > 0]
+        n, mean, scatter = n[None], mean[None], scatter[None]
+    kept = [Moments.of_sums(int(k), m, s) for k, m, s in zip(n, mean, scatter, strict=True) if k > 0]
+    waiting = _cat(state[f"{name}_waiting"])
+    return [*kept, Moments.of(waiting)] if len(waiting) else kept
 
 
 def _merged(moments: list[Moments]) -> Moments:
-    return functools.reduce(Moments.merge_state, moments)
+    return functools.reduce(Moments.merge_state, moments[1:], copy.copy(moments[0]))
 
 
 _last_tick = 0

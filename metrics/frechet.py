@@ -48,8 +48,8 @@ def frechet_distance(generated: Num[Array, "n d"] | Moments, reference: Num[Arra
         return _score(Law.of(sample, "generated"), target, None, TOO_FEW)
     law, parts = _law_and_halves(sample)
     _same_width(law, target)
-    whole, half = _influence_variances(sample, law, parts, target)
-    return _score(law, target, stderr(whole, half, law.n), METHOD)
+    whole, half, values = _influence_variances(sample, law, parts, target)
+    return _score(law, target, stderr(whole, half, law.n), METHOD, values)
 
 
 @metric(Quantity("frechet_distance_infinity", Direction.LOWER, unit="squared feature units"), version=1)
@@ -83,7 +83,7 @@ def frechet_distance_infinity(
     slope, value = np.polyfit(inverse_sizes, distances, 1)
     left = np.var(np.array(distances) - value - slope * np.array(inverse_sizes))
     spread = np.var(distances)
-    whole, half = _influence_variances(sample, law, parts, target)
+    whole, half, _ = _influence_variances(sample, law, parts, target)
     return score(
         "frechet_distance_infinity",
         float(value),
@@ -94,9 +94,9 @@ def frechet_distance_infinity(
     )
 
 
-def _score(law: Law, target: Law, stderr: float | None, method: str) -> Score:
+def _score(law: Law, target: Law, stderr: float | None, method: str, values: Tensor | None = None) -> Score:
     _same_width(law, target)
-    mean_part, covariance = _parts(law, target)
+    mean_part, covariance = _parts(law, target, values)
     details = {"mean_part": mean_part, "covariance_part": covariance, "n_reference": float(target.n)}
     return score("frechet_distance", mean_part + covariance, stderr, n=law.n, method=method, details=details)
 
@@ -105,9 +105,9 @@ def _same_width(law: Law, target: Law) -> None:
     same_width(law.mean, target.mean)
 
 
-def _parts(law: Law, target: Law) -> tuple[float, float]:
+def _parts(law: Law, target: Law, values: Tensor | None = None) -> tuple[float, float]:
     mean_part = float((law.mean - target.mean).square().sum())
-    return mean_part, covariance_part(law, target, mean_part)
+    return mean_part, covariance_part(law, target, mean_part, values)
 
 
 def _law_and_halves(sample: Tensor) -> tuple[Law, list[tuple[Law, Tensor]]]:
@@ -131,18 +131,20 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
         yield sample[piece.to(sample.device)]
 
 
-def _influence_variances(sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law) -> tuple[float, float]:
-    """Variance of psi over the sample, and the mean of its variances within the halves."""
-    everything = torch.arange(law.n)
+def _influence_variances(
+    sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law
+) -> tuple[float, float, Tensor | None]:
+    """Variance of psi over the sample, mean of its variances within the halves, and of few rows the spectrum."""
     if law.rows is None:
-        psis = [_psi(sample, index, part, target) for part, index in [(law, everything), *parts]]
+        everything = torch.arange(law.n)
+        psis, values = [_psi(sample, index, part, target) for part, index in [(law, everything), *parts]], None
     else:
-        rows = law.rows * (law.n - 1) ** 0.5
-        gram = target.within(rows)
-        gap = law.mean - target.mean
-        psis = [_psi_of_few(rows[index], gram[index][:, index], gap) for index in (everything, *halves(law.n))]
+        gram = target.within(law.rows)
+        values, vectors = torch.linalg.eigh(gram)
+        whole_psi = _psi_of_few(law.rows, values, vectors, law.mean - target.mean, law.n)
+        psis = [whole_psi, *(_psi_of_half(law, gram, index, target) for index in halves(law.n))]
     whole, first, second = (float(psi.var()) for psi in psis)
-    return whole, (first + second) / 2
+    return whole, (first + second) / 2, values
 
 
 def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
@@ -158,10 +160,18 @@ def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
     return torch.cat(psi)
 
 
-def _psi_of_few(rows: Tensor, gram: Tensor, gap: Tensor) -> Tensor:
-    """The same for few rows, ``gram`` their products through the target's covariance, ``gap`` from its mean to 0."""
+def _psi_of_few(rows: Tensor, values: Tensor, vectors: Tensor, gap: Tensor, n: int) -> Tensor:
+    """The same for few rows, centred and divided by ``(n - 1)^(1/2)``, with the spectrum of their ``rows Q rows'``."""
+    psi: Tensor = (rows @ gap).mul_(2 * (n - 1) ** 0.5) + rows.square().sum(1).mul_(n - 1)
+    return psi.sub_(transported_squares(values, vectors).mul_(n - 1))
+
+
+def _psi_of_half(law: Law, gram: Tensor, index: Tensor, target: Law) -> Tensor:
+    """The same for the rows in ``index`` under their own law, whose products are found in those of the whole."""
+    assert law.rows is not None
+    rows, gram = law.rows[index], gram[index][:, index]
+    scale = ((law.n - 1) / (len(index) - 1)) ** 0.5
     centre = rows.mean(0)
-    centred = rows - centre
-    gram = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
-    psi: Tensor = centred @ (2 * (gap + centre)) + centred.square().sum(1)
-    return psi.sub_(transported_squares(gram))
+    gram = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()) * scale**2
+    gap = law.mean - target.mean + centre * (law.n - 1) ** 0.5
+    return _psi_of_few((rows - centre) * scale, *torch.linalg.eigh(gram), gap, len(index))

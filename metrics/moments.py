@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from scipy.linalg.blas import dsyrk
@@ -16,6 +17,7 @@ from metrics.score import MetricError
 
 _ROWS = 1024
 _BLOCK_BYTES = 2**23
+_BAND = 256
 
 
 class Moments:
@@ -52,9 +54,13 @@ class Moments:
     @classmethod
     def of_blocks(cls, blocks: Iterable[Tensor]) -> Moments:
         """Moments of finite (m, d) blocks that are read once and together have at least one row."""
+        return cls.of_sums(*_sums(iter(blocks)))
+
+    @classmethod
+    def of_sums(cls, n: int, mean: Tensor, scatter: Tensor) -> Moments:
+        """Moments whose ``scatter`` is the sum of ``(x - mean)(x - mean)'``, float64 and symmetric; all kept as given."""
         moments = cls.__new__(cls)
-        moments._n, moments._mean, moments._scatter = _sums(iter(blocks))
-        moments._factor = None
+        moments._n, moments._mean, moments._scatter, moments._factor = n, mean, scatter, None
         return moments
 
     @property
@@ -74,6 +80,11 @@ class Moments:
             raise MetricError("a covariance needs at least 2 rows; these are moments of 1")
         covariance: Tensor = self._scatter / (self._n - 1)
         return covariance
+
+    @property
+    def scatter(self) -> Float64[Tensor, "d d"]:
+        """Sum of ``(x - mean)(x - mean)'``."""
+        return self._scatter
 
     @property
     def factor(self) -> Float64[Tensor, "d d"]:
@@ -113,27 +124,43 @@ def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:
     shift = first.to(torch.float64).mean(0)
     total = torch.zeros_like(shift)
     scatter = shift.new_zeros((len(shift), len(shift)))
+    add = _add_on_cpu if scatter.device.type == "cpu" else _add
     buffer = shift.new_empty(first.shape)
     for block in itertools.chain([first], blocks):
         if len(block) > len(buffer):
             buffer = shift.new_empty(block.shape)
-        centred = torch.sub(block, shift, out=buffer[: len(block)])
+        add(total, scatter, block, shift, buffer[: len(block)])
         n += len(block)
-        total += centred.sum(0)
-        _add_gram(scatter, centred)
-    if scatter.device.type == "cpu":
-        scatter = scatter + scatter.T
-        scatter.diagonal().mul_(0.5)
+    if add is _add_on_cpu:
+        _mirror(scatter)
     return n, shift + total / n, scatter.addr_(total, total, alpha=-1 / n)
 
 
-def _add_gram(scatter: Tensor, rows: Tensor) -> None:
-    """Add ``rows.T @ rows`` to ``scatter``, on the CPU to its lower triangle alone."""
-    if scatter.device.type == "cpu":
-        # BLAS counts in columns, so the upper triangle of the transpose is asked for; half the work of a full product.
-        dsyrk(1.0, rows.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
-    else:
-        scatter.addmm_(rows.T, rows)
+def _add(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centred: Tensor) -> None:
+    """Add the sum and the Gram matrix of ``block - shift``, for which ``centred`` is the room."""
+    torch.sub(block, shift, out=centred)
+    total += centred.sum(0)
+    scatter.addmm_(centred.T, centred)
+
+
+def _add_on_cpu(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centred: Tensor) -> None:
+    """The same, of the Gram matrix the lower triangle alone: half the work.
+
+    NumPy subtracts, because torch's threads would still spin when those of SciPy's BLAS begin, which costs a third.
+    """
+    np.subtract(block.numpy(), shift.numpy(), out=centred.numpy())
+    total += torch.from_numpy(centred.numpy().sum(0))
+    # BLAS counts in columns, so the upper triangle of the transpose is asked for.
+    dsyrk(1.0, centred.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
+
+
+def _mirror(lower: Tensor) -> None:
+    """Fill the upper triangle from the lower one, band by band in place."""
+    for start in range(0, len(lower), _BAND):
+        stop = start + _BAND
+        lower[start:stop, stop:] = lower[stop:, start:stop].T
+        corner = lower[start:stop, start:stop]
+        corner.add_(corner.tril(-1).T)
 
 
 def _factor(covariance: Tensor) -> Tensor:

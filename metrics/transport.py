@@ -87,16 +87,16 @@ class Law:
         return factor @ self.moments.covariance @ factor.T
 
 
-def covariance_part(first: Law, second: Law, mean_part: float) -> float:
+def covariance_part(first: Law, second: Law, mean_part: float, values: Tensor | None = None) -> float:
     """``tr S + tr Q - 2 tr (S Q)^(1/2)``, never negative; exact to 1e-9 of the traces, and better near equality.
 
-    ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back.
+    ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back. ``values`` are
+    the eigenvalues of ``second.within(first.rows)``, where they are known.
     """
-    if first.rows is None or (second.rows is not None and second.n < first.n):
-        matrix = first.within(second.factor)
-    else:
-        matrix = second.within(first.rows)
-    values = torch.linalg.eigvalsh(matrix)[-min(first.rank, second.rank) :]
+    if values is None:
+        smaller = first.rows is None or (second.rows is not None and second.n < first.n)
+        values = torch.linalg.eigvalsh(first.within(second.factor) if smaller else second.within(first.factor))
+    values = values[-min(first.rank, second.rank) :]
     total = first.trace + second.trace
     overlap = float(values.clamp(min=0).sqrt().sum())
     if total + mean_part - 2 * overlap < _NEAR * total:
@@ -117,11 +117,10 @@ def transport_gradient(first: Law, second: Law) -> Tensor:
     return torch.addmm(identity, root, root.T, alpha=-1)
 
 
-def transported_squares(gram: Tensor) -> Tensor:
-    """``x_i' T x_i`` of n centred rows whose transport to a law with covariance Q has ``gram = X Q X'``, for n < d."""
-    values, vectors = torch.linalg.eigh(gram)
+def transported_squares(values: Tensor, vectors: Tensor) -> Tensor:
+    """``x_i' T x_i`` of the rows x of a law to one with covariance Q, by the spectrum of ``rows Q rows'``, for n < d."""
     squares: Tensor = vectors.square() @ values.clamp(min=0).sqrt()
-    return squares.mul_(math.sqrt(len(gram) - 1))
+    return squares
 
 
 def _rounding(values: Tensor) -> float:

@@ -48,12 +48,13 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
     else:
         grams = [_gram(matrix, part) for part in parts]
         gram = grams[0] + grams[1]
-    values = torch.linalg.eigvalsh(gram / n).clamp_(min=0)
+    values, vectors = torch.linalg.eigh(gram / n)
+    values.clamp_(min=0)
     value = min(max(_effective_number(values, q), 1.0), float(len(values)))
     if reason := _no_stderr(matrix, value, q):
         return score("vendi_score", value, None, n=n, method=reason)
-    means = [gram / n, *(each / len(part) for each, part in zip(grams, parts, strict=True))]
-    spectra = [_weighted_spectrum(mean, q) for mean in means]
+    of_halves = (torch.linalg.eigh(each / len(part)) for each, part in zip(grams, parts, strict=True))
+    spectra = [_weighted(*spectrum, q) for spectrum in ((values, vectors), *of_halves)]
     if n <= d:
         whole, *within = (len(vectors) * vectors.square() @ (values * weights) for values, vectors, weights in spectra)
     else:
@@ -109,9 +110,8 @@ def _effective_number(values: Tensor, q: float | int) -> float:
     return math.exp(float(present.pow(q).sum().log()) / (1 - q))
 
 
-def _weighted_spectrum(mean: Tensor, q: float | int) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues and vectors, and what the score gains with each eigenvalue."""
-    values, vectors = torch.linalg.eigh(mean)
+def _weighted(values: Tensor, vectors: Tensor, q: float | int) -> tuple[Tensor, Tensor, Tensor]:
+    """A spectrum, and what the score gains with each eigenvalue."""
     values = values.clamp(min=0)
     present = values > _NULL * values[-1]
     weights = torch.zeros_like(values)

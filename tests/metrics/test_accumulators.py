@@ -160,7 +160,10 @@ def test_frechet_keeps_moments_and_not_rows():
     metric = metrics.FrechetDistance()
     for _ in range(5):
         metric.update(np.ones((1000, 3)) * np.arange(1000)[:, None], inputs("reference", 300)[:, :3])
-    assert sum(state.numel() for state in metric.metric_state.values()) == 2 * (1 + 3 + 9)
+    kept = [state for state in metric.metric_state.values() if isinstance(state, torch.Tensor)]
+    assert sum(state.numel() for state in kept) == 2 * (1 + 3 + 9)
+    waiting = [len(rows) for name in ("generated", "reference") for rows in metric.metric_state[f"{name}_waiting"]]
+    assert sum(waiting) < 2 * 2 * 3
     score = metric.compute()
     assert score.n == 5000
     assert score.stderr is None
@@ -176,21 +179,44 @@ def test_frechet_takes_single_rows_and_moments():
     assert metric.compute().value == pytest.approx(functional.frechet_distance(x, y).value, rel=1e-9)
 
 
-def test_states_gathered_from_processes_are_merged():
+def test_rows_that_wait_for_others_are_neither_lost_nor_counted_twice():
     x, y = inputs("generated"), inputs("reference")
-    parts = [metrics.FrechetDistance() for _ in range(2)]
-    parts[0].update(x[:50], y[:70])
-    parts[1].update(x[50:], y[70:])
-    gathered = metrics.FrechetDistance(
-        dist_sync_fn=lambda state, group: [
-            part.metric_state[key] for part in parts for key, value in parts[0].metric_state.items() if value is state
-        ],
-        distributed_available_fn=lambda: True,
-    )
-    for key, value in parts[0].metric_state.items():
-        setattr(gathered, key, value)
-    gathered._update_count = 1
-    assert gathered.compute().value == pytest.approx(functional.frechet_distance(x, y).value, rel=1e-9)
+    metric = metrics.FrechetDistance()
+    for start in range(0, 80, 20):
+        metric(generated=x[start : start + 20], reference=y[start : start + 20])
+        assert metric.compute().n == start + 20
+    twin = metrics.FrechetDistance()
+    twin.load_state_dict(metric.state_dict())
+    metric.merge_state(pickle.loads(pickle.dumps(twin)))
+    assert metric.compute().n == 160
+    metric.reset()
+    metric.update(x, y)
+    assert metric.compute().value == pytest.approx(functional.frechet_distance(x, y).value, rel=1e-9)
+
+
+PROCESS = """
+import sys, numpy as np, torch.distributed as dist, metrics
+folder, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+metric = metrics.FrechetDistance()
+for name in ("generated", "reference"):
+    rows = np.load(f"{folder}/{name}.npy")
+    for part in np.array_split(rows[50:] if rank else rows[:50], 3):
+        metric.update(**{name: part})
+print(repr(metric.compute().value))
+"""
+
+
+def test_processes_that_saw_parts_of_the_samples_agree_on_the_distance_of_all(tmp_path):
+    x, y = inputs("generated"), inputs("reference")
+    np.save(tmp_path / "generated.npy", x)
+    np.save(tmp_path / "reference.npy", y)
+    both = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, tmp_path, str(rank)], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    values = [float(process.communicate(timeout=100)[0]) for process in both]
+    assert values == pytest.approx([functional.frechet_distance(x, y).value] * 2, rel=1e-9)
 
 
 def test_reset_forgets():
