@@ -68,6 +68,11 @@ def frechet_distance_infinity(
     second-order noise by four.
 
     Raises :class:`MetricError` on less than 100 rows (20 in the smallest chunk), unequal widths, NaN or infinity.
+
+    >>> x, y = (np.random.default_rng(seed).standard_normal((2000, 8)) for seed in (1, 2))
+    >>> found = frechet_distance_infinity(x + 1, Moments(10**9, np.zeros(8), np.eye(8)))
+    >>> found.ci_low < 8 < found.ci_high, found.details["slope"] > 0
+    (True, True)
     """
     target = Law.of(reference, "reference")
     sample = as_matrix(generated, "generated", minimum=5 * LEAST)

@@ -63,6 +63,13 @@ def memorization_informed_frechet(
 
     The standard error treats distance and divisor as independent, and says nothing of the step at 0.1. Raises
     :class:`MetricError` as :func:`frechet_distance` does.
+
+    >>> rng = np.random.default_rng(0)
+    >>> train, new, test = (rng.standard_normal((200, 16)) for _ in range(3))
+    >>> memorization_informed_frechet(new, test, train).details["penalty"]
+    1.0
+    >>> memorization_informed_frechet(train + 0.01 * new, test, train).details["penalty"] > 1000
+    True
     """
     sample, points = as_matrix(generated, "generated", minimum=2), as_matrix(train, "train")
     same_width(sample, points, ("generated", "train"))
@@ -103,6 +110,11 @@ def ct_score(
     The value is itself measured against the chance of the held-out draw, so the standard error is about both sets
     drawn anew (delta method), with training set and cells as they are. Raises :class:`MetricError` where no cell has
     enough samples, widths differ, or a value is not finite.
+
+    >>> rng = np.random.default_rng(0)
+    >>> train, new, heldout = (rng.standard_normal((500, 4)) for _ in range(3))
+    >>> abs(ct_score(new, train, heldout).value) < 3, ct_score(train + 0.01 * new, train, heldout).value < -5
+    (True, True)
     """
     names = ("generated", "train", "heldout")
     sets = [as_matrix(x, name) for x, name in zip((generated, train, heldout), names, strict=True)]

@@ -1,8 +1,12 @@
 import os
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
+
+# Shapes and types in the signatures of metrics are checked at every call of the tests; before anything imports them.
+jaxtyping.install_import_hook("metrics", "beartype.beartype")
 
 # A busy machine breaks deadlines, and CI must not find on one day what it missed on another: it tries fixed examples.
 settings.register_profile("here", deadline=None)
@@ -17,3 +21,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def shapes_unchecked():
+    """As outside the tests: what does not fit reaches the function, whose own words are tested."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

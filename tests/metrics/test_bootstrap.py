@@ -59,6 +59,7 @@ def test_repeated_rows_widen_the_error_only_if_drawn_by_group():
         ({"groups": np.zeros(400)}, "single group"),
     ],
 )
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_what_has_no_spread_is_named(options, message):
     with pytest.raises(MetricError, match=message):
         bootstrap(mean, X, **options)

@@ -116,6 +116,7 @@ def test_cells_are_the_clusters_where_there_are_any():
         (lambda: ct_score(TRAIN, TRAIN * np.nan, HELDOUT), "train holds NaN"),
     ],
 )
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_what_is_missing_is_named(call, message):
     with pytest.raises(MetricError, match=message):
         call()

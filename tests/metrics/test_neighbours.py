@@ -178,6 +178,7 @@ def test_narrow_types_and_integers_are_promoted(dtype):
         (np.full((2, 1), 1e200) * [[1], [-1]], np.zeros((2, 1)), 1, "too large"),
     ],
 )
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_what_cannot_be_searched_is_named(generated, train, k, message):
     with pytest.raises(MetricError, match=message):
         nearest_neighbours(generated, train, k)
