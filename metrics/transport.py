@@ -118,7 +118,7 @@ def transport_gradient(first: Law, second: Law) -> Tensor:
 
 
 def transported_squares(values: Tensor, vectors: Tensor) -> Tensor:
-    """``x_i' T x_i`` of the rows x of a law to one with covariance Q, by the spectrum of ``rows Q rows'``, for n < d."""
+    """``x_i' T x_i`` of a law's rows x, T the transport to covariance Q, from the spectrum of ``rows Q rows'``; n < d."""
     squares: Tensor = vectors.square() @ values.clamp(min=0).sqrt()
     return squares
 
