@@ -118,7 +118,7 @@ def transport_gradient(first: Law, second: Law) -> Tensor:
 
 
 def transported_squares(values: Tensor, vectors: Tensor) -> Tensor:
-    """``x_i' T x_i`` of a law's rows x, T the transport to covariance Q, from the spectrum of ``rows Q rows'``; n < d."""
+    """``x_i' T x_i`` of rows x that T transports to covariance Q; from the spectrum of ``rows Q rows'``."""
     squares: Tensor = vectors.square() @ values.clamp(min=0).sqrt()
     return squares
 
