@@ -58,7 +58,7 @@ class Moments:
 
     @classmethod
     def of_sums(cls, n: int, mean: Tensor, scatter: Tensor) -> Moments:
-        """Moments whose ``scatter``, the sum of ``(x - mean)(x - mean)'``, is known, in float64; all is kept as given."""
+        """Moments from the known sum of ``(x - mean)(x - mean)'`` in float64; all is kept as given."""
         moments = cls.__new__(cls)
         moments._n, moments._mean, moments._scatter, moments._factor = n, mean, scatter, None
         return moments
