@@ -179,4 +179,5 @@ def _psi_of_half(law: Law, gram: Tensor, index: Tensor, target: Law) -> Tensor:
     centre = rows.mean(0)
     gram = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()) * scale**2
     gap = law.mean - target.mean + centre * (law.n - 1) ** 0.5
-    return _psi_of_few((rows - centre) * scale, *torch.linalg.eigh(gram), gap, len(index))
+    values, vectors = torch.linalg.eigh(gram)
+    return _psi_of_few((rows - centre) * scale, values, vectors, gap, len(index))

@@ -84,7 +84,8 @@ class Moments:
     @property
     def scatter(self) -> Float64[Tensor, "d d"]:
         """Sum of ``(x - mean)(x - mean)'``."""
-        return self._scatter
+        scatter: Tensor = self._scatter
+        return scatter
 
     @property
     def factor(self) -> Float64[Tensor, "d d"]:

@@ -54,7 +54,7 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
     if reason := _no_stderr(matrix, value, q):
         return score("vendi_score", value, None, n=n, method=reason)
     of_halves = (torch.linalg.eigh(each / len(part)) for each, part in zip(grams, parts, strict=True))
-    spectra = [_weighted(*spectrum, q) for spectrum in ((values, vectors), *of_halves)]
+    spectra = [_weighted(values, vectors, q) for values, vectors in ((values, vectors), *of_halves)]
     if n <= d:
         whole, *within = (len(vectors) * vectors.square() @ (values * weights) for values, vectors, weights in spectra)
     else:
