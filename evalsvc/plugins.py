@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from evalsvc.digests import digest_json, digest_path
@@ -43,7 +43,8 @@ class Generator(Protocol):
     """Turns a checkpoint into samples.
 
     The registered object is a factory ``(checkpoint, device, **options) -> Generator``, most simply the class
-    itself. ``checkpoint`` is an :class:`evalsvc.checkpoints.Checkpoint`, ``device`` a :class:`torch.device`.
+    itself. ``checkpoint`` is an :class:`evalsvc.checkpoints.Checkpoint`, ``device`` a :class:`torch.device`. A factory
+    that has a parameter ``decoding`` is given the suite's :class:`evalsvc.language.decoding.Decoding`.
     """
 
     @property
@@ -58,11 +59,16 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class NegativeLogLikelihood:
-    """Negative log-likelihoods of a batch, in nats, each over ``units`` dimensions."""
+    """Negative log-likelihoods of a batch, in nats, each over ``units`` dimensions, or over its own number of tokens.
+
+    ``facts`` are all settings that can change a number (a language model's window, prefix and dtype), the same for
+    every batch; scores are compared only where they agree.
+    """
 
     nats: Float64[Tensor, " n"]
-    units: int
+    units: int | Int64[Tensor, " n"]
     kind: LikelihoodKind
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -1,41 +1,49 @@
-"""Samples that already exist: a folder or zip of images, an array file, or a JSONL of texts."""
+"""Samples that already exist: a folder or zip of images, an array file, or texts."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Callable, Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
 from evalsvc.digests import digest_path, walk
 from evalsvc.errors import InputError
+from evalsvc.image_decoding import IMAGE_SUFFIXES
 from evalsvc.image_files import ImageFiles
 from evalsvc.plugins import Modality, SampleSet
-from evalsvc.samples import Images, Samples, Texts
+from evalsvc.samples import Images
 from evalsvc.sound_sets import SoundFolder
+from evalsvc.text_sets import open_texts
 
 
 def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
-    """The sample set at ``path``, by what it is: folder, ``.zip``, ``.npz``, ``.npy`` or ``.jsonl``.
+    """The sample set at ``path``, by what it is: a folder, an archive, or a file of arrays or texts.
 
     Of the images of a folder or zip, those named in ``skip`` are left out.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
-    if path.is_dir() and any(name.lower().endswith(".wav") for name in walk(path, ordered=False)):
-        return SoundFolder(path, [path / name for name in walk(path) if name.lower().endswith(".wav")])
+    if path.is_dir():
+        suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False)}
+        if ".wav" in suffixes:
+            return SoundFolder(path, [path / name for name in walk(path) if name.lower().endswith(".wav")])
+        if not suffixes & IMAGE_SUFFIXES and (texts := open_texts(path, [path / name for name in walk(path)])):
+            return texts
     if path.is_dir() or path.suffix == ".zip":
         return ImageFiles(path, skip)
+    if texts := open_texts(path, [path]):
+        return texts
     readers: dict[str, Callable[[Path], SampleSet]] = {
         ".npz": image_arrays,
         ".npy": image_arrays,
-        ".jsonl": TextLines,
     }
     if path.suffix not in readers:
-        raise InputError(f"{path} is no folder, .zip, .npz or .npy of images and no .jsonl of texts")
+        raise InputError(
+            f"{path} is no folder, .zip, .npz or .npy of images, and no .txt, .jsonl, .parquet or .arrow of texts"
+        )
     return readers[path.suffix](path)
 
 
@@ -100,36 +108,3 @@ def image_arrays(path: Path) -> ImageArray:
         return ImageArray(path, mapped)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no readable array file ({error})") from None
-
-
-class TextLines:
-    """A JSONL of documents: each line a string, or an object with a string ``text``."""
-
-    modality: Modality = "text"
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        items = []
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number} is no JSON ({error})") from None
-            text = record.get("text") if isinstance(record, dict) else record
-            if not isinstance(text, str):
-                raise InputError(f"{path}, line {number} is neither a string nor an object with a string 'text'")
-            items.append(text)
-        if not items:
-            raise InputError(f"{path} holds no documents")
-        self._items = tuple(items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def digest(self) -> str:
-        """sha256 of the file as it is now."""
-        return digest_path(self._path)
-
-    def read(self, start: int, stop: int) -> Samples:
-        """Documents ``start`` to ``stop``."""
-        return Texts(self._items[start:stop])

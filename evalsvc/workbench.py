@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json
 from evalsvc.errors import EvalsvcError, InputError
+from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.plugins import Extractor, Generator, Likelihood, PluginKind, Plugins
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, open_reference
@@ -66,36 +68,49 @@ class Workbench:
             self._references[name] = open_reference(self.database, self.plugins, name)
         return self._references[name]
 
-    def generator(self, name: str, checkpoint: Checkpoint, options: Mapping[str, Any]) -> Generator:
+    def decoding(self, name: str, asked: Decoding | None, options: Mapping[str, Any]) -> Decoding | None:
+        """How a generator that writes will do it: as ``asked``, but for the options that say otherwise."""
+        factory = self.plugins.get(PluginKind.GENERATOR, name).load()
+        if "decoding" not in inspect.signature(factory).parameters:
+            return None
+        return (asked or Decoding()).but({key: value for key, value in options.items() if key in OPTIONS})
+
+    def generator(
+        self, name: str, checkpoint: Checkpoint, options: Mapping[str, Any], decoding: Decoding | None = None
+    ) -> Generator:
         """The generator loaded with this checkpoint."""
-        key = digest_json([name, checkpoint.digest, dict(options)])
+        if decoding:
+            options = {key: value for key, value in options.items() if key not in OPTIONS}
+        key = digest_json([name, checkpoint.digest, dict(options), decoding and decoding.model_dump()])
         if self._generator is None or self._generator[0] != key:
             self._generator = None
             factory = self.plugins.get(PluginKind.GENERATOR, name).load()
-            self._generator = key, _build(f"generator {name!r}", factory, (checkpoint, self.device), options)
+            given = {**options, "decoding": decoding} if decoding else options
+            self._generator = key, _build(f"generator {name!r}", factory, (checkpoint, self.device), given)
         return self._generator[1]
 
     def generator_of(self, spec: EvaluationSpec) -> Generator:
         """The generator of a spec."""
         checkpoint = Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
-        return self.generator(spec.generator, checkpoint, spec.options)
+        return self.generator(spec.generator, checkpoint, spec.options, spec.decoding)
 
     def spec(
         self, checkpoint: Checkpoint, generator: str, options: Mapping[str, Any], suite: Suite, seed: int | None = None
     ) -> EvaluationSpec:
         """Open all that an evaluation needs and freeze it; whatever does not fit shows here, before any work."""
         plugin = self.plugins.get(PluginKind.GENERATOR, generator)
-        loaded = self.generator(generator, checkpoint, options)
+        decoding = self.decoding(generator, suite.decoding, options)
+        loaded = self.generator(generator, checkpoint, options, decoding)
         if loaded.info.modality != suite.modality:
             raise InputError(
                 f"suite {suite.id} scores {suite.modality}s and generator {generator!r} makes {loaded.info.modality}s"
             )
         extractors = {label: self.extractor(use).info for label, use in suite.extractors.items()}
-        for use in suite.metrics:
-            label, _, output = use.features.partition("/")
-            if label and output not in extractors[label].outputs:
+        for metric, array in ((m, array) for m in suite.metrics for array in m.arrays):
+            label, _, output = array.partition("/")
+            if output not in extractors[label].outputs:
                 raise InputError(
-                    f"suite {suite.id}: {use.metric} asks for {use.features!r}; extractor {label!r} gives "
+                    f"suite {suite.id}: {metric.metric} asks for {array!r}; extractor {label!r} gives "
                     f"{', '.join(extractors[label].outputs)}"
                 )
         reference = self.reference(suite.reference) if suite.reference else None
@@ -125,6 +140,7 @@ class Workbench:
             extractors={label: info.protocol for label, info in extractors.items()},
             likelihood=isinstance(loaded, Likelihood),
             family=loaded.info.family,
+            decoding=decoding,
         )
 
 

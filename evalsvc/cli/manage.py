@@ -28,7 +28,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 @reference.command("add")
 def reference_add(
     name: Annotated[str, typer.Argument(help="Name that suites will use.")],
-    path: Annotated[Path, typer.Argument(help="Folder, .zip, .npz or .npy of images, or .jsonl of texts.")],
+    path: Annotated[
+        Path, typer.Argument(help="Images: folder, .zip, .npz, .npy. Texts: .txt, .jsonl, .parquet, saved dataset.")
+    ],
     heldout: Annotated[Path | None, typer.Option(help="Real samples that no model was trained on.")] = None,
 ) -> None:
     """Register real samples under a name. Every sample is read once, so that a bad file shows now."""
@@ -132,7 +134,9 @@ def plugins_check(
 
     bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
     opened = Checkpoint.open(checkpoint, name, 0)
-    findings = check_generator(bench.generator(name, opened, parse_options(option or [])), bench.device)
+    options = parse_options(option or [])
+    generator = bench.generator(name, opened, options, bench.decoding(name, None, options))
+    findings = check_generator(generator, bench.device)
     made = table(f"generator {name}", "check", "", "finding")
     for finding in findings:
         made.add_row(finding.check, "[green]ok[/]" if finding.ok else "[red]broken[/]", escape(finding.detail))

@@ -22,7 +22,7 @@ class Clap:
     """
 
     def __init__(self, device: torch.device, *, model: str = "laion/clap-htsat-unfused") -> None:
-        loaded, digest, folder = open_pretrained("ClapModel", model, "clap", "audio")
+        loaded, digest, folder = open_pretrained("ClapModel", model, "extractor 'clap'", "audio")
         from transformers import ClapFeatureExtractor
 
         self._features = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)

@@ -40,7 +40,7 @@ class Clip:
     ) -> None:
         if preprocess not in _WAYS:
             raise InputError(f"clip has the preprocessings {', '.join(_WAYS)}, not {preprocess!r}")
-        loaded, digest, folder = open_pretrained("CLIPModel", model, "clip", "clip")
+        loaded, digest, folder = open_pretrained("CLIPModel", model, "extractor 'clip'", "clip")
         self._model, self._folder = loaded.to(device), folder
         self._device, self._way = device, preprocess
         self._side = int(loaded.config.vision_config.image_size)

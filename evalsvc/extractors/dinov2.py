@@ -22,7 +22,7 @@ class DinoV2:
     """
 
     def __init__(self, device: torch.device, *, model: str = "facebook/dinov2-large") -> None:
-        loaded, digest, _ = open_pretrained("Dinov2Model", model, "dinov2", "clip")
+        loaded, digest, _ = open_pretrained("Dinov2Model", model, "extractor 'dinov2'", "clip")
         self._model, self._device = loaded.to(device), device
         self.info = ExtractorInfo(
             "dinov2",

@@ -11,33 +11,40 @@ from evalsvc.errors import InputError
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
-def open_pretrained(kind: str, where: str, who: str, extra: str) -> tuple[Any, str, Path]:
+def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any) -> tuple[Any, str, Path]:
     """A model of the ``transformers`` class ``kind``, its digest, and its folder.
 
     Weights are read from safetensors alone, configurations decide nothing but shapes, and no code is taken from the
-    folder or the hub. What is missing is an error that says where to put it.
+    folder or the hub. What is missing is an error that says where to put it, and who (``extractor 'clip'``) wants it.
     """
     try:
         import transformers
     except ImportError:
-        raise InputError(f"extractor {who!r} needs its extra: pip install 'evalsvc[{extra}]'") from None
-    folder = Path(where) if Path(where).is_dir() else _from_hub(where, who)
+        raise InputError(f"{who} needs its extra: pip install 'evalsvc[{extra}]'") from None
+    transformers.utils.logging.disable_progress_bar()  # ours is shown
+    folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "config.json").is_file():
         raise InputError(
-            f"{folder} holds no model for extractor {who!r}: a folder with config.json and *.safetensors is "
-            "expected, as save_pretrained writes it"
+            f"{folder} holds no model for {who}: a folder with config.json and *.safetensors is expected, as "
+            "save_pretrained writes it"
         )
     try:
-        model = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model, report = getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{folder} could not be loaded as {kind} for extractor {who!r} ({reason[:200]})") from None
+        raise InputError(f"{folder} could not be loaded as {kind} for {who} ({reason[:200]})") from None
+    # What a file lacks, transformers fills with random numbers and says so in a log line.
+    if missing := sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}):
+        raise InputError(f"{folder} lacks weights that {who} needs, {missing[0]} the first of {len(missing)}")
     digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *weights]])
     return model.eval().requires_grad_(False), digest, folder
 
 
-def _from_hub(where: str, who: str) -> Path:
+def from_hub(where: str, who: str) -> Path:
+    """The folder of a hub id, downloaded or from the cache; without pickles and without code."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -45,6 +52,6 @@ def _from_hub(where: str, who: str) -> Path:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"extractor {who!r}: {where!r} is no folder here and could not be fetched from the hub ({reason[:160]}); "
-            "download it elsewhere and give the folder as its option 'model'"
+            f"{who}: {where!r} is no folder here and could not be fetched from the hub ({reason[:160]}); "
+            "download it elsewhere and give the folder"
         ) from None

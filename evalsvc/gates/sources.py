@@ -160,19 +160,20 @@ class Computed:
         use = next(
             use for use in self.suite.metrics if label in {use.label_of(each.name) for each in use.spec.quantities}
         )
-        if use.metric not in get_args(Quotient):
+        if use.metric not in get_args(Quotient) or use.features:
             return 0.0
-        (nats_a, units), (nats_b, _) = (self._nats(side, use.against) for side in (a, b))
+        by = next(name for name in use.spec.inputs if name != "nll")
+        (nats_a, units), (nats_b, _) = (self._nats(side, use.against, by) for side in (a, b))
         function = use.spec.function
         alone = [function(nats, units).stderr or 0.0 for nats in (nats_a, nats_b)]
         paired = paired_difference(nats_a, nats_b, units, of=cast(Quotient, use.metric)).stderr
         return 0.0 if paired is None else (alone[0] ** 2 + alone[1] ** 2 - paired**2) / 2
 
-    def _nats(self, checkpoint: tables.Checkpoint, half: Half) -> tuple[np.ndarray, int]:
+    def _nats(self, checkpoint: tables.Checkpoint, half: Half, by: str) -> tuple[np.ndarray, np.ndarray | int]:
         from evalsvc.pipeline import read_likelihoods
 
-        nats, _, units = read_likelihoods(self._spec(checkpoint, self.suite, self.suite.seed), self.bench, half)
-        return nats, units
+        found = read_likelihoods(self._spec(checkpoint, self.suite, self.suite.seed), self.bench, half)
+        return found.nats, found.units(by)
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many seeds were run; of one given seed, whether it was."""

@@ -73,7 +73,7 @@ def test_a_corrupt_image_is_named(tmp_path, pictures):
 def test_an_empty_folder_and_a_folder_without_images_are_errors(tmp_path):
     with pytest.raises(InputError, match="holds no images"):
         open_samples(tmp_path)
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "notes.md").write_text("no image")
     with pytest.raises(InputError, match="holds no images"):
         open_samples(tmp_path)
 

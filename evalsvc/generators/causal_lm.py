@@ -1,0 +1,51 @@
+"""Any causal language model of ``transformers``: a folder, a hub id, or a GGUF file."""
+
+from __future__ import annotations
+
+import torch
+
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.errors import InputError
+from evalsvc.language.decoding import Decoding
+from evalsvc.language.model import Dtype, LanguageModel
+from evalsvc.language.scorer import TokenScorer
+from evalsvc.language.writer import Writer
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.samples import SampleRequest, Samples, Texts
+
+WHO = "generator 'causal-lm'"
+
+
+class CausalLM:
+    """The plug-in ``causal-lm``. ``window``, ``context`` and ``prefix`` are those of the likelihood's windows.
+
+    Another batch may round a logit differently in its last digit, which moves a token once in some ten million draws.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        decoding: Decoding | None = None,
+        window: int | None = None,
+        context: int = 1,
+        prefix: str = "bos",
+        dtype: Dtype = "float32",
+    ) -> None:
+        model = LanguageModel.open(str(checkpoint.path), device, dtype, WHO)
+        self._writer = Writer(model, decoding or Decoding(), prefix, WHO)
+        self._scorer = TokenScorer(model, window, context, prefix, WHO)
+        self.info = GeneratorInfo(model.network.config.model_type, "text")
+
+    def sample(self, request: SampleRequest) -> Texts:
+        """What the model writes after its prompts, the prompts left out."""
+        return Texts(tuple(self._writer.write(request)))
+
+    def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
+        """Exact, over the tokens of each document."""
+        if not isinstance(items, Texts):
+            raise InputError(f"{WHO} knows the likelihood of texts")
+        found = self._scorer.score(items.items)
+        nats, tokens = torch.from_numpy(found.nats), torch.from_numpy(found.tokens)
+        return NegativeLogLikelihood(nats, tokens, "exact", self._scorer.facts)
