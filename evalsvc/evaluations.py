@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +11,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from evalsvc import lifecycle
+from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
 from evalsvc.errors import EvalsvcError, WithdrawnError
 from evalsvc.lifecycle import Attempt
@@ -56,14 +56,14 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
         return found.id
 
 
-def note(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, shard: Shard, seconds: float | None) -> None:
+def note(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, shard: Shard, cost: Cost | None) -> None:
     """Record that a shard is on disk.
 
     Raises:
         WithdrawnError: the attempt is no longer wanted.
     """
     path = spec.shard_key(shard)
-    lifecycle.note_shard(bench.database, attempt, path=path, seconds=seconds, **shard.model_dump())
+    lifecycle.note_shard(bench.database, attempt, path=path, cost=cost, **shard.model_dump())
 
 
 def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
@@ -72,9 +72,9 @@ def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
     Raises:
         WithdrawnError: the attempt is no longer wanted, and brought other scores than are there.
     """
-    started = time.perf_counter()
+    meter = Meter(bench.device)
     reduction = reduce(spec, bench)
-    _record(spec, bench, attempt, reduction, time.perf_counter() - started)
+    _record(spec, bench, attempt, reduction, meter.cost())
 
 
 def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
@@ -102,7 +102,7 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> Non
             kept.result()
 
 
-def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, seconds: float) -> None:
+def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, cost: Cost) -> None:
     artifacts = []
     for kind, key in reduction.files.items():
         path = bench.artifacts.local(key)
@@ -149,7 +149,8 @@ def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction:
                 )
             )
         row.artifacts.extend(artifacts)
-        row.provenance = _provenance(spec, bench, reduction, seconds, row.shards)
+        row.charge(cost)
+        row.provenance = _provenance(spec, bench, reduction, cost.seconds, row.shards)
         row.status, row.finished_at = Status.SUCCEEDED, now()
 
 

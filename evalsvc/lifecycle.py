@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
+from evalsvc.cost import Cost
 from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
 from evalsvc.store import tables
 from evalsvc.store.session import Database
@@ -185,15 +186,17 @@ def hold(session: Session, attempt: Attempt) -> tables.Evaluation:
 
 
 def note_shard(
-    database: Database, attempt: Attempt, *, kind: str, start: int, stop: int, path: str, seconds: float | None
+    database: Database, attempt: Attempt, *, kind: str, start: int, stop: int, path: str, cost: Cost | None
 ) -> None:
-    """Record that a shard's file is on disk; once is enough.
+    """Record that a shard's file is on disk, and what it cost.
 
     Raises:
         WithdrawnError: the attempt is no longer wanted.
     """
     with database.write() as session:
-        hold(session, attempt)
+        row = hold(session, attempt)
+        if cost:
+            row.charge(cost)
         same = select(tables.Shard).where(
             tables.Shard.evaluation_id == attempt.evaluation, tables.Shard.kind == kind, tables.Shard.start == start
         )
@@ -205,7 +208,7 @@ def note_shard(
                     start=start,
                     stop=stop,
                     path=path,
-                    seconds=seconds,
+                    seconds=cost.seconds if cost else None,
                     worker=attempt.worker,
                 )
             )

@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from evalsvc import contracts
+from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_json
 from evalsvc.gallery import as_gallery
 from evalsvc.language.counts import count_bytes, count_words
@@ -88,15 +89,15 @@ class Reduction:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """A shard's arrays before they are written, and the seconds they took."""
+    """A shard's arrays before they are written, and what they cost."""
 
     arrays: Mapping[str, np.ndarray]
     metadata: Mapping[str, str]
-    seconds: float
+    cost: Cost
 
 
-def compute_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance) -> float | None:
-    """Compute one shard and write it atomically; seconds spent, or ``None`` where its file was there already."""
+def compute_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance) -> Cost | None:
+    """Compute one shard and write it atomically; its cost, or ``None`` where its file was there already."""
     content = shard_content(spec, shard, bench, advance)
     return None if content is None else write_shard(spec, shard, bench, content)
 
@@ -106,16 +107,16 @@ def shard_content(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance:
     if bench.artifacts.exists(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
-    started = time.perf_counter()
+    meter = Meter(bench.device)
     arrays, metadata = (_sample if shard.kind == "samples" else _likelihood)(spec, shard, bench, advance)
-    return ShardContent(arrays, metadata, time.perf_counter() - started)
+    return ShardContent(arrays, metadata, meter.cost())
 
 
-def write_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, content: ShardContent) -> float:
-    """Write a shard atomically; the seconds that it took to compute and to write."""
+def write_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, content: ShardContent) -> Cost:
+    """Write a shard atomically; what it cost, the time to write it included."""
     started = time.perf_counter()
     bench.artifacts.write_arrays(spec.shard_key(shard), content.arrays, content.metadata)
-    return content.seconds + time.perf_counter() - started
+    return replace(content.cost, seconds=content.cost.seconds + time.perf_counter() - started)
 
 
 def _sample(

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from evalsvc.cost import energy_counter
+
 PACKAGES = ("evalsvc", "torch", "torchmetrics", "numpy", "scipy", "pillow")
 
 
@@ -22,6 +24,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
+        "energy_from": counter.source if (counter := energy_counter(device)) else None,
     }
 
 

@@ -12,13 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from evalsvc import leaderboard as ranking
-from evalsvc.cli.console import ARROWS, err, number, out, print_json, table, with_error
+from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, table, with_error
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.settings import Settings
 from evalsvc.store import queries
-from evalsvc.store.queries import ScoreRow
+from evalsvc.store.queries import ModelCost, ScoreRow
 from evalsvc.store.session import Database
+from evalsvc.store.tables import Evaluation
 
 SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the one used last.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -155,6 +156,11 @@ def show(
                     "error": run.error,
                     "scores": [_score_document(row) for row in rows],
                     "provenance": run.provenance,
+                    "cost": {
+                        "device_seconds": run.device_seconds,
+                        "peak_memory_bytes": run.peak_memory,
+                        "energy_joules": run.energy,
+                    },
                     "files": files,
                     "fingerprint": run.fingerprint,
                 }
@@ -164,7 +170,7 @@ def show(
             elif not as_json:
                 out.print(f"{suite}: {run.status}" + (f": {run.error}" if run.error else ""), markup=False)
             if not as_json and run.provenance:
-                _print_provenance(run.provenance, files)
+                _print_provenance(run, files)
     if as_json:
         print_json(
             {
@@ -202,12 +208,16 @@ def print_scores(rows: list[ScoreRow]) -> None:
     out.print(made)
 
 
-def _print_provenance(provenance: dict[str, Any], files: dict[str, str]) -> None:
+def _print_provenance(run: Evaluation, files: dict[str, str]) -> None:
+    provenance = run.provenance
+    memory = f"{run.peak_memory / 2**30:.2f} GB at most" if run.peak_memory else ""
+    cost = (f"{duration(run.device_seconds)} of the device", memory, energy(run.energy))
     seconds = "  ".join(f"{stage} {spent:.1f} s" for stage, spent in provenance["seconds"].items())
     versions = "  ".join(f"{name} {version}" for name, version in provenance["packages"].items())
     lines = {
         "took": seconds,
         "speed": f"{provenance['samples_per_second']:.0f} samples/s" if provenance["samples_per_second"] else "",
+        "cost": "  ".join(filter(None, cost)),
         "device": f"{provenance['device']} ({provenance['device_name']}), {provenance['threads']} threads",
         "seed": str(provenance["seed"]),
         "commit": provenance["git_commit"] or "",
@@ -221,12 +231,17 @@ def _print_provenance(provenance: dict[str, Any], files: dict[str, str]) -> None
 
 
 def models(as_json: AsJson = False) -> None:
-    """The models, their checkpoints and evaluations."""
+    """The models, their checkpoints and evaluations, and what these have cost."""
     with _database().read() as session:
         found = queries.models(session)
+        costs = queries.costs(session)
     if as_json:
         keys = ("checkpoints", "last_step", "evaluations")
-        print_json([{"model": m.name, "family": m.family, **dict(zip(keys, rest, strict=True))} for m, *rest in found])
+        documents = []
+        for model, *counts in found:
+            head = {"model": model.name, "family": model.family, **dict(zip(keys, counts, strict=True))}
+            documents.append(head | {"cost": asdict(costs.get(model.id, ModelCost()))})
+        print_json(documents)
         return
     made = table(
         "models",
@@ -235,10 +250,20 @@ def models(as_json: AsJson = False) -> None:
         "checkpoints",
         "last step",
         "evaluations",
-        right=("checkpoints", "last step", "evaluations"),
+        "device time",
+        "peak memory",
+        "energy",
+        right=("checkpoints", "last step", "evaluations", "device time", "peak memory", "energy"),
     )
     for model, count, last, evaluations in found:
-        made.add_row(escape(model.name), escape(model.family), str(count), str(last), str(evaluations))
+        cost = costs.get(model.id, ModelCost())
+        at_least = "≥ " if cost.metered < cost.evaluations else ""
+        made.add_row(
+            *(escape(model.name), escape(model.family), str(count), str(last), str(evaluations)),
+            duration(cost.device_seconds),
+            f"{cost.peak_memory / 2**30:.2f} GB" if cost.peak_memory else "–",
+            at_least + energy(cost.energy) if cost.energy else "–",
+        )
     out.print(made)
 
 

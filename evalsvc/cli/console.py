@@ -30,6 +30,21 @@ def number(value: float | None) -> str:
     return f"{value:.4g}" if 1e-4 <= abs(value) < 1e6 or value == 0 else f"{value:.3e}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads well."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def energy(joules: float | None) -> str:
+    """Joules in the unit that reads well; nothing where they are not known."""
+    if joules is None:
+        return ""
+    return f"{joules / 3.6e6:.3g} kWh" if joules >= 3.6e5 else f"{joules / 1e3:.3g} kJ"
+
+
 def with_error(value: float, stderr: float | None) -> str:
     """``12.34 ± 0.25``: the standard error to two digits, the value to the same place."""
     if stderr is None or stderr == 0:

@@ -140,6 +140,38 @@ def models(session: Session) -> list[tuple[Model, int, int, int]]:
     return [(row[0], row[1], row[2], row[3]) for row in session.execute(query)]
 
 
+@dataclass(frozen=True)
+class ModelCost:
+    """What all evaluations of a model cost, those that failed or were superseded included.
+
+    ``energy`` (joules) is of the ``metered`` ones of ``evaluations``: the others ran where it could not be read.
+    """
+
+    device_seconds: float = 0.0
+    peak_memory: int | None = None
+    energy: float | None = None
+    metered: int = 0
+    evaluations: int = 0
+
+
+def costs(session: Session) -> dict[int, ModelCost]:
+    """Cost by the model's id."""
+    query = (
+        select(
+            Checkpoint.model_id,
+            func.sum(Evaluation.device_seconds),
+            func.max(Evaluation.peak_memory),
+            func.sum(Evaluation.energy),
+            func.count(Evaluation.energy),
+            func.count(),
+        )
+        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .where(Evaluation.device_seconds > 0)
+        .group_by(Checkpoint.model_id)
+    )
+    return {row[0]: ModelCost(row[1], row[2], row[3], row[4], row[5]) for row in session.execute(query)}
+
+
 def checkpoints(session: Session, model: str | None = None) -> list[Checkpoint]:
     """Checkpoints by model and step."""
     query = select(Checkpoint).join(Model).order_by(Model.name, Checkpoint.step, Checkpoint.id)

@@ -22,6 +22,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
+from evalsvc.cost import Cost
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """Aware UTC datetimes on every database (SQLite itself forgets the zone)."""
@@ -172,6 +174,9 @@ class Evaluation(Table):
 
     ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
     do workers take it up. ``work`` says how many samples and items each stage has to do.
+
+    ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
+    as a part of it is not known.
     """
 
     __tablename__ = "evaluations"
@@ -213,6 +218,9 @@ class Evaluation(Table):
     deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)
     work: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    device_seconds: Mapped[float] = mapped_column(default=0.0)
+    peak_memory: Mapped[int | None] = mapped_column(BigInteger)
+    energy: Mapped[float | None] = mapped_column(default=0.0)
     requested_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -222,6 +230,12 @@ class Evaluation(Table):
     scores: Mapped[list[Score]] = relationship(back_populates="evaluation", order_by="Score.position")
     artifacts: Mapped[list[Artifact]] = relationship(order_by="Artifact.kind")
     shards: Mapped[list[Shard]] = relationship(order_by="Shard.kind, Shard.start")
+
+    def charge(self, cost: Cost) -> None:
+        """Add what a piece of its work cost."""
+        self.device_seconds += cost.seconds
+        self.peak_memory = max(self.peak_memory or 0, cost.peak_memory or 0) or None
+        self.energy = None if self.energy is None or cost.energy is None else self.energy + cost.energy
 
 
 class Shard(Table):

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from evalsvc import lifecycle
+from evalsvc.cost import Cost
 from evalsvc.errors import InputError, ModelError, StorageError, WithdrawnError
 from evalsvc.lifecycle import Deadlines
 from evalsvc.spec import EvaluationSpec
@@ -53,7 +54,7 @@ def row(database, evaluation):
 
 
 def note(database, attempt, start=0):
-    lifecycle.note_shard(database, attempt, kind="samples", start=start, stop=start + 100, path="x", seconds=1.0)
+    lifecycle.note_shard(database, attempt, kind="samples", start=start, stop=start + 100, path="x", cost=Cost(1.0))
 
 
 def count(database, what):

@@ -62,8 +62,8 @@ def test_a_database_with_results_is_migrated_and_keeps_them(database_url):
         INSERT INTO suites VALUES (1, 's', 1, 'd', '{}', '2026-01-02 00:00:00+00:00');
         INSERT INTO evaluations (id, checkpoint_id, suite_id, fingerprint, status, spec, provenance, created_at)
             VALUES (1, 1, 1, 'f', 'succeeded', '{}', '{}', '2026-01-02 00:00:00+00:00');
-        INSERT INTO shards (id, evaluation_id, kind, start, stop, path, finished_at)
-            VALUES (1, 1, 'samples', 0, 5, 'p', '2026-01-02 00:00:00+00:00')"""
+        INSERT INTO shards (id, evaluation_id, kind, start, stop, path, seconds, finished_at)
+            VALUES (1, 1, 'samples', 0, 5, 'p', 1.5, '2026-01-02 00:00:00+00:00')"""
     with engine.begin() as connection:
         migrate_to(connection, "0002")
         for statement in before.split(";"):
@@ -72,6 +72,7 @@ def test_a_database_with_results_is_migrated_and_keeps_them(database_url):
     with Database(database_url, upgrade=True).read() as session:
         run = session.get_one(Evaluation, 1)
         assert (run.checkpoint.step, len(run.shards), run.attempt, run.on_queue) == (7, 1, 1, False)
+        assert (run.device_seconds, run.energy) == (1.5, None)
 
 
 def migrate_to(connection, revision):
