@@ -2,4 +2,5 @@
 
 from evalsvc.cli.main import run
 
-run()
+if __name__ == "__main__":  # a child process imports this module under another name
+    run()

@@ -104,15 +104,9 @@ def compare(
     """Differences of two checkpoints with 95 % intervals. Scores of different protocols are named, not compared."""
     with _database().read() as session:
         chosen = queries.pick_suite(session, suite)
-        names, sides = [], []
-        for name in (a, b):
-            checkpoint = queries.find_checkpoint(session, name)
-            names.append(f"{checkpoint.model.name}@{checkpoint.step}")
-            rows = queries.scores(session, suite=chosen, model=checkpoint.model.name)
-            sides.append([row for row in rows if row.checkpoint_id == checkpoint.id])
-            if not sides[-1]:
-                raise InputError(f"{names[-1]} has no scores under {chosen}: score it first")
-    differences = ranking.compare(*sides)
+        sides = [queries.side(session, name, chosen) for name in (a, b)]
+    names, rows = zip(*sides, strict=True)
+    differences = ranking.compare(*rows)
     if as_json:
         document = {"suite": chosen, "a": names[0], "b": names[1]}
         print_json(document | {"differences": [difference_document(difference) for difference in differences]})

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import alias, browse, gate, manage, score, statistics, watch, weights
+from evalsvc.cli import alias, browse, gate, manage, score, serve, statistics, watch, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -26,6 +26,7 @@ app.command()(browse.show)
 app.command()(browse.models)
 app.command()(browse.checkpoints)
 app.command()(browse.export)
+app.command()(serve.serve)
 manage.reference.command("statistics")(statistics.convert)
 app.command()(manage.doctor)
 app.add_typer(manage.reference, name="reference")
@@ -35,6 +36,7 @@ app.add_typer(manage.db, name="db")
 app.add_typer(weights.app, name="weights")
 app.add_typer(gate.app, name="gate")
 app.add_typer(alias.app, name="alias")
+app.add_typer(serve.token, name="token")
 
 
 def run() -> None:

@@ -202,6 +202,17 @@ def find_checkpoint(session: Session, name: str) -> Checkpoint:
     return found
 
 
+def side(session: Session, name: str, suite: str) -> tuple[str, list[ScoreRow]]:
+    """One side of a comparison: ``model@step`` of the checkpoint that is named, and its scores under the suite."""
+    checkpoint = find_checkpoint(session, name)
+    title = f"{checkpoint.model.name}@{checkpoint.step}"
+    rows = scores(session, suite=suite, model=checkpoint.model.name)
+    found = [row for row in rows if row.checkpoint_id == checkpoint.id]
+    if not found:
+        raise InputError(f"{title} has no scores under {suite}: score it first")
+    return title, found
+
+
 def evaluations(session: Session, checkpoint: int) -> list[Evaluation]:
     """All evaluations of a checkpoint, the newest first."""
     query = select(Evaluation).where(Evaluation.checkpoint_id == checkpoint).order_by(Evaluation.id.desc())

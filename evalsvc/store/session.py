@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.errors import InputError, StorageError
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 

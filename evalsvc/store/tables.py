@@ -81,6 +81,15 @@ class WorkerStatus(StrEnum):
     LOST = "lost"
 
 
+class Scope(StrEnum):
+    """What a token allows. ``submit`` and ``worker`` may read too; ``admin`` may all."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    WORKER = "worker"
+    ADMIN = "admin"
+
+
 class Table(DeclarativeBase):
     """Base of all tables; constraint names are fixed so that migrations can name them."""
 
@@ -374,3 +383,47 @@ class Promotion(Table):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
+
+
+class Token(Table):
+    """The right to use the HTTP API. Only the sha256 of the secret is kept."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Webhook(Table):
+    """An address that is told of events. The secret signs, so it is kept as it is."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    events: Mapped[list[str]] = mapped_column(JSON)
+    secret: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    failing_since: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class Delivery(Table):
+    """A message that a webhook is still owed, written in the transaction of the event that it tells of."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    webhook_id: Mapped[int] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"), index=True)
+    event: Mapped[str] = mapped_column(String(50))
+    body: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    due_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+    webhook: Mapped[Webhook] = relationship(lazy="joined")

@@ -1,0 +1,94 @@
+"""The app: routes, guards, problems, and the sender of webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.concurrency import run_in_threadpool
+
+from evalsvc import webhooks, wire
+from evalsvc.api import problems
+from evalsvc.api.auth import SCHEME
+from evalsvc.api.guards import Guards
+from evalsvc.api.listening import LOCAL
+from evalsvc.api.monitoring import Monitor
+from evalsvc.api.routes import (
+    aliases,
+    evaluations,
+    files,
+    gates,
+    health,
+    models,
+    scores,
+    suites,
+    tokens,
+    workers,
+)
+from evalsvc.api.routes import (
+    webhooks as hooks,
+)
+from evalsvc.api.server import Server
+
+NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, tokens, hooks, health)
+LARGEST_BODY = 2**20
+log = logging.getLogger("evalsvc.api")
+
+
+def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
+    """The API over an open server, called by these host names."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sender = asyncio.create_task(_send_webhooks(server))
+        yield
+        sender.cancel()
+        server.backroom.close()
+
+    app = FastAPI(
+        title="evalsvc",
+        version=importlib.metadata.version("evalsvc"),
+        summary="Scores of generative models with their uncertainty, leaderboards, release gates.",
+        lifespan=lifespan,
+        openapi_url=None,  # as a guarded route of ours, like all others
+        max_body_size=LARGEST_BODY,
+    )
+    app.state.server, app.state.monitor = server, Monitor(server.database)
+    for noun in NOUNS:
+        app.include_router(noun.router)
+    problems.install(app)
+    app.add_middleware(Guards, hosts=hosts, monitor=app.state.monitor)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        components = schema.setdefault("components", {})
+        components["securitySchemes"] = SCHEME
+        for model in (wire.FieldError, wire.Problem):
+            components["schemas"][model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components["schemas"]["Problem"].pop("$defs")
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+async def _send_webhooks(server: Server) -> None:
+    with webhooks.http_client() as client:
+        while True:
+            try:
+                tried = await run_in_threadpool(
+                    webhooks.deliver, server.database, client, server.settings.webhook_private_hosts
+                )
+            except Exception:
+                log.exception("webhooks are not sent at present")
+                tried = 0
+            if not tried:
+                await asyncio.sleep(1.0)

@@ -1,0 +1,96 @@
+"""Who may do what. A route without a scope cannot be built, so nothing is open by being forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from evalsvc import tokens
+from evalsvc.api.problems import ProblemError, responses
+from evalsvc.store.tables import Scope
+from evalsvc.tokens import Bearer
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+SCHEME = {"token": {"type": "http", "scheme": "bearer", "description": "A token from `evalsvc token create`."}}
+
+
+def needs(scope: Scope | None) -> Callable[[Endpoint], Endpoint]:
+    """Above a route's function: the scope that a token needs for it; ``None`` opens it to everybody."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        endpoint.evalsvc_scope = scope  # type: ignore[attr-defined]
+        return endpoint
+
+    return mark
+
+
+class GuardedRoute(APIRoute):
+    """A route that looks at the token before it reads anything else of the request."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if not hasattr(endpoint, "evalsvc_scope"):
+            raise TypeError(f"{path} says no scope: put @needs(Scope...) above {endpoint.__name__}")
+        self.scope: Scope | None = endpoint.evalsvc_scope
+        if self.scope is not None:
+            described = f"{(endpoint.__doc__ or '').strip()}\n\nScope: `{self.scope}`."
+            options["openapi_extra"] = {"security": [{"token": []}], "description": described} | (
+                options.get("openapi_extra") or {}
+            )
+            writes = {"POST", "PUT"} & set(options.get("methods") or ())
+            usual = responses(401, 403, 422, 503, *((400, 413) if writes else ()))
+            options["responses"] = usual | (options.get("responses") or {})
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, behind the guard."""
+        handler, scope = super().get_route_handler(), self.scope
+        if scope is None:
+            return handler
+
+        async def guarded(request: Request) -> Response:
+            request.state.bearer = await run_in_threadpool(_admit, request, scope)
+            return await handler(request)
+
+        return guarded
+
+
+def router(noun: str) -> APIRouter:
+    """A router of guarded routes under ``/api/v1``."""
+    return APIRouter(prefix="/api/v1", tags=[noun], route_class=GuardedRoute)
+
+
+def _admit(request: Request, scope: Scope) -> Bearer:
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    challenge = {"www-authenticate": 'Bearer realm="evalsvc"'}
+    if kind.lower() != "bearer" or not secret:
+        raise ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            "a token is needed: send 'Authorization: Bearer evs_...' ('evalsvc token create' makes one)",
+            challenge,
+        )
+    bearer = tokens.recognize(request.app.state.server.database, secret.strip())
+    if bearer is None:
+        challenge["www-authenticate"] += ', error="invalid_token"'
+        raise ProblemError(HTTPStatus.UNAUTHORIZED, "this token is unknown, revoked or expired", challenge)
+    if scope not in bearer.scopes:
+        raise forbidden(bearer, scope)
+    return bearer
+
+
+def forbidden(bearer: Bearer, scope: Scope, what: str = "this") -> ProblemError:
+    """403."""
+    return ProblemError(HTTPStatus.FORBIDDEN, f"{what} takes a token of scope {scope}, which {bearer.name!r} has not")
+
+
+async def _bearer(request: Request) -> Bearer:
+    found: Bearer = request.state.bearer
+    return found
+
+
+Asking = Annotated[Bearer, Depends(_bearer)]
+"""Who asks, as a parameter of a route."""

@@ -1,0 +1,92 @@
+"""What is done in the back room. Only its process imports this file, and torch with it."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evalsvc import lifecycle, wire
+from evalsvc.checkpoints import Checkpoint, step_from_name
+from evalsvc.errors import CheckpointError, InputError
+from evalsvc.gates.gate import open_suite, run_gate
+from evalsvc.gates.policy import parse_policy
+from evalsvc.plugins import Plugins
+from evalsvc.settings import Settings
+from evalsvc.store import queries
+from evalsvc.suites import Suite, load_suite
+from evalsvc.workbench import Workbench
+
+
+class Desk:
+    """A workbench on the CPU: enough to find out what an evaluation would be."""
+
+    def __init__(self, plugins: tuple[Path, ...]) -> None:
+        self.plugins = Plugins(plugins)
+
+    @cached_property
+    def bench(self) -> Workbench:
+        """Opened with the first task that needs it."""
+        return Workbench(Settings(), self.plugins, "cpu")
+
+    def submit(self, asked: wire.Submit, path: Path | None) -> lifecycle.Submission:
+        """Open all that the evaluation needs, and put it on the queue."""
+        if path is None:
+            with self.bench.database.read() as session:
+                row = queries.find_checkpoint(session, asked.checkpoint or "")
+            opened = Checkpoint.open(Path(row.path), row.model.name, row.step)
+            if opened.digest != row.digest:
+                raise CheckpointError(f"{row.path} is no longer {asked.checkpoint}: its content has changed")
+            generator, options = row.generator, row.options
+        else:
+            step = step_from_name(path) if asked.step is None else asked.step
+            if step is None:
+                raise InputError(f"the name of {path.name} holds no step: give 'step'")
+            opened = Checkpoint.open(path, asked.model or path.parent.name, step)
+            generator, options = asked.generator or "", asked.options
+        suite = self._suite(asked.suite, asked.reference or "")
+        spec = self.bench.spec(opened, generator, options, suite, asked.seed)
+        deadlines = lifecycle.Deadlines.model_validate(asked.deadlines.model_dump())
+        database, priority = self.bench.database, asked.priority
+        return lifecycle.submit(database, spec, priority=priority, deadlines=deadlines, rerun=asked.rerun)
+
+    def decide(self, asked: wire.DecideGate) -> int:
+        """Judge what is stored, and store the decision; its id."""
+        text = asked.policy if isinstance(asked.policy, str) else json.dumps(asked.policy)
+        policy = parse_policy(text, "in the request")
+        if policy.suite.endswith((".yaml", ".yml")):
+            raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
+        suite = open_suite(policy, self.bench.database, self.plugins, Path())
+        done = run_gate(
+            policy,
+            self.bench.database,
+            suite,
+            candidate=asked.candidate,
+            seed=asked.seed,
+            shadow=asked.shadow,
+            warn_only=asked.warn_only,
+        )
+        return done.id
+
+    def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
+        """A shipped suite, one that was used before, or a whole one."""
+        if isinstance(named, dict):
+            try:
+                return Suite.model_validate(named).on(reference)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"])) or "the suite"
+                raise InputError(f"suite: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+        if named.endswith((".yaml", ".yml")):
+            raise InputError(f"suite {named!r} is a file's name: give name@version")
+        try:
+            return load_suite(named, self.plugins).on(reference)
+        except InputError:
+            with self.bench.database.read() as session:
+                body = queries.suite_body(session, named)
+            if body is None:
+                raise
+            return Suite.model_validate(body).on(reference)

@@ -1,0 +1,129 @@
+"""Rows as documents."""
+
+from __future__ import annotations
+
+from evalsvc import wire
+from evalsvc.leaderboard import Board, Difference
+from evalsvc.store import tables
+from evalsvc.store.progress import Progress
+from evalsvc.store.queries import ScoreRow
+
+
+def model(row: tables.Model, checkpoints: int, last_step: int | None, evaluations: int) -> wire.Model:
+    """A model."""
+    return wire.Model(
+        name=row.name,
+        family=row.family,
+        checkpoints=checkpoints,
+        last_step=last_step,
+        evaluations=evaluations,
+        created_at=row.created_at,
+    )
+
+
+def checkpoint(row: tables.Checkpoint) -> wire.Checkpoint:
+    """A checkpoint."""
+    return wire.Checkpoint(
+        id=row.id,
+        model=row.model.name,
+        step=row.step,
+        digest=row.digest,
+        path=row.path,
+        generator=row.generator,
+        options=row.options,
+        created_at=row.created_at,
+    )
+
+
+def alias(row: tables.Alias) -> wire.Alias:
+    """An alias."""
+    return wire.Alias(name=row.name, checkpoint=checkpoint(row.checkpoint), updated_at=row.updated_at)
+
+
+def score(row: ScoreRow) -> wire.Score:
+    """A score."""
+    return wire.Score.model_validate(row)
+
+
+def evaluation(found: Progress) -> wire.Evaluation:
+    """An evaluation as it is now."""
+    return wire.Evaluation.model_validate(_progress(found))
+
+
+def evaluation_detail(found: Progress, row: tables.Evaluation, scores: list[ScoreRow]) -> wire.EvaluationDetail:
+    """An evaluation with all that belongs to it."""
+    seed = row.spec.get("seed")
+    return wire.EvaluationDetail.model_validate(
+        _progress(found)
+        | {
+            "checkpoint_id": row.checkpoint_id,
+            "fingerprint": row.fingerprint,
+            "seed": seed,
+            "scores": [score(each) for each in scores],
+            "artifacts": [wire.Artifact.model_validate(each) for each in row.artifacts],
+            "provenance": row.provenance,
+        }
+    )
+
+
+def _progress(found: Progress) -> dict[str, object]:
+    stages = {stage: wire.Stage(done=done, due=due) for stage, (done, due) in found.stages.items()}
+    return vars(found) | {"stages": stages, "fraction": found.fraction, "ended": found.ended}
+
+
+def board(found: Board) -> wire.Board:
+    """A board."""
+    columns = [wire.Column.model_validate(column) for column in found.columns]
+    entries = [
+        wire.Entry(
+            rank=entry.rank,
+            model=entry.model,
+            family=entry.family,
+            step=entry.step,
+            checkpoint_id=entry.checkpoint_id,
+            scores=[score(each) for each in entry.scores.values()],
+        )
+        for entry in found.entries
+    ]
+    return wire.Board(suite=found.suite, ranked_by=columns[0], columns=columns, entries=entries)
+
+
+def difference(found: Difference) -> wire.Difference:
+    """A difference."""
+    return wire.Difference(
+        label=found.label,
+        a=score(found.a) if found.a else None,
+        b=score(found.b) if found.b else None,
+        difference=found.value,
+        stderr=found.stderr,
+        interval=found.interval,
+        verdict=found.verdict,
+        reason=found.reason or None,
+    )
+
+
+def gate(row: tables.Gate) -> wire.Gate:
+    """A decision, without what it was drawn from."""
+    return wire.Gate.model_validate(_gate(row))
+
+
+def gate_detail(row: tables.Gate) -> wire.GateDetail:
+    """A decision with evidence and verdict."""
+    return wire.GateDetail.model_validate(
+        _gate(row) | {"policy": row.policy, "evidence": row.evidence, "verdict": row.verdict}
+    )
+
+
+def _gate(row: tables.Gate) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "suite": row.suite,
+        "candidate": {"model": row.model, "step": row.step, "digest": row.digest},
+        "baseline": row.baseline,
+        "status": row.status,
+        "reason": row.verdict["reason"],
+        "exit_code": row.exit_code,
+        "shadow": row.shadow,
+        "policy_digest": row.policy_digest,
+        "created_at": row.created_at,
+    }

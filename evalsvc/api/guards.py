@@ -1,0 +1,63 @@
+"""What holds for every request, whatever its route: the host's name, headers, counting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from evalsvc.api.monitoring import Monitor
+from evalsvc.api.problems import answer
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+
+
+class Guards:
+    """Refuses names that are not the server's, so that no web page reaches it under a name of its own."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], monitor: Monitor) -> None:
+        self._app, self._hosts, self._monitor = app, frozenset(hosts), monitor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            if host_name(Headers(scope=scope).get("host", "")) in self._hosts:
+                await self._app(scope, receive, with_headers)
+            else:
+                refusal = answer(
+                    HTTPStatus.MISDIRECTED_REQUEST,
+                    "this server does not go by that name: call it by one of EVALSVC_ALLOWED_HOSTS",
+                )
+                await refusal(scope, receive, with_headers)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._monitor.observe(scope["method"], route, status, time.perf_counter() - started)
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header, without port or brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()

@@ -1,0 +1,148 @@
+"""Evaluations: asked for, watched, cancelled, tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, Query, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from evalsvc import lifecycle, wire
+from evalsvc.api import documents
+from evalsvc.api.auth import Asking, forbidden, needs
+from evalsvc.api.auth import router as guarded
+from evalsvc.api.checkpoint_files import under_roots, uploaded
+from evalsvc.api.paging import Asked, cut
+from evalsvc.api.problems import ProblemError, not_found, responses
+from evalsvc.api.server import Here, Server
+from evalsvc.errors import InputError
+from evalsvc.store import queries, tables
+from evalsvc.store.progress import progress
+from evalsvc.store.tables import Scope, Status
+
+router = guarded("evaluations")
+EVERY = 0.5
+"""Seconds between two looks of a stream."""
+LOCATION = {"description": "Where to follow it.", "schema": {"type": "string"}}
+
+
+@router.get("/evaluations", responses=responses(400))
+@needs(Scope.READ)
+def evaluations(
+    server: Here, asked: Asked, status: Annotated[list[Status] | None, Query(max_length=6)] = None
+) -> wire.Page[wire.Evaluation]:
+    """Evaluations, the newest first."""
+    with server.database.read() as session:
+        found = progress(session, statuses=status, before=asked.after(int), limit=asked.limit + 1)
+    rows, cursor = cut(found, asked.limit, lambda row: row.id)
+    return wire.Page(items=[documents.evaluation(row) for row in rows], next=cursor)
+
+
+@router.post(
+    "/evaluations",
+    status_code=202,
+    responses=responses(404)
+    | {
+        200: {"model": wire.Evaluation, "description": "It is known already.", "headers": {"Location": LOCATION}},
+        202: {"description": "It is on the queue.", "headers": {"Location": LOCATION}},
+    },
+)
+@needs(Scope.SUBMIT)
+async def submit(server: Here, bearer: Asking, response: Response, asked: wire.Submit) -> wire.Evaluation:
+    """Ask for an evaluation. The same again is the same evaluation, however often it is asked for."""
+    if isinstance(asked.suite, dict) and Scope.ADMIN not in bearer.scopes:
+        raise forbidden(bearer, Scope.ADMIN, "a suite that the server does not know")
+    _check_module(server, asked)
+    path = None
+    if asked.path is not None:
+        path = await run_in_threadpool(under_roots, asked.path, server.settings.checkpoint_roots)
+    elif asked.upload is not None:
+        path = uploaded(asked.upload, server.uploads)
+    found = await server.backroom.submit(asked, path)
+    response.status_code = 202 if found.created else 200
+    response.headers["location"] = f"/api/v1/evaluations/{found.id}"
+    return await run_in_threadpool(_evaluation, server, found.id)
+
+
+@router.get("/evaluations/{id}", responses=responses(404))
+@needs(Scope.READ)
+def evaluation(server: Here, id: wire.Id) -> wire.EvaluationDetail:
+    """One evaluation: how far it is, its scores, and how they came about."""
+    with server.database.read() as session:
+        found = progress(session, [id])
+        if not found:
+            raise _unknown(id)
+        row = session.get_one(tables.Evaluation, id)
+        return documents.evaluation_detail(found[0], row, queries.scores(session, evaluation=id))
+
+
+@router.post("/evaluations/{id}/cancel", responses=responses(404, 409))
+@needs(Scope.SUBMIT)
+def cancel(server: Here, id: wire.Id) -> wire.Evaluation:
+    """Stop an evaluation; its workers stop within one batch, and what was computed is kept."""
+    _evaluation(server, id)
+    try:
+        lifecycle.cancel(server.database, id)
+    except InputError as error:
+        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
+    return _evaluation(server, id)
+
+
+@router.post("/evaluations/{id}/retry", status_code=202, responses=responses(404, 409))
+@needs(Scope.SUBMIT)
+def retry(server: Here, id: wire.Id) -> wire.Evaluation:
+    """Put a failed or cancelled evaluation on the queue again; finished shards stay finished."""
+    _evaluation(server, id)
+    try:
+        lifecycle.retry(server.database, id)
+    except InputError as error:
+        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
+    return _evaluation(server, id)
+
+
+def _exists(server: Here, id: wire.Id) -> int:
+    return _evaluation(server, id).id
+
+
+@router.get("/evaluations/{id}/events", response_class=EventSourceResponse, responses=responses(404))
+@needs(Scope.READ)
+async def events(server: Here, known: Annotated[int, Depends(_exists)]) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: ``progress`` with the evaluation whenever something has moved, ``ended`` as the last."""
+    before = None
+    while True:
+        now = await run_in_threadpool(_evaluation, server, known)
+        if now != before:
+            yield ServerSentEvent(data=now, event="ended" if now.ended else "progress")
+            before = now
+        if now.ended:
+            return
+        await asyncio.sleep(EVERY)
+
+
+def _check_module(server: Server, asked: wire.Submit) -> None:
+    """A client must not choose what code is imported."""
+    if asked.generator != "torch-module":
+        return
+    module = str(asked.options.get("module", ""))
+    name = module.partition(":")[0]
+    if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in server.settings.torch_modules):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            f"this server builds no networks from {module!r}: its EVALSVC_TORCH_MODULES lists the packages it does",
+        )
+
+
+def _evaluation(server: Server, id: int) -> wire.Evaluation:
+    with server.database.read() as session:
+        found = progress(session, [id])
+    if not found:
+        raise _unknown(id)
+    return documents.evaluation(found[0])
+
+
+def _unknown(id: int) -> ProblemError:
+    return not_found(f"there is no evaluation {id}")

@@ -1,0 +1,60 @@
+"""Files in both directions: artifacts of evaluations out, checkpoints in. Neither is ever named by a path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Annotated
+
+from fastapi import Query, Request
+from fastapi.responses import FileResponse
+
+from evalsvc import wire
+from evalsvc.api.auth import needs
+from evalsvc.api.auth import router as guarded
+from evalsvc.api.checkpoint_files import take_in, too_large
+from evalsvc.api.problems import not_found, responses
+from evalsvc.api.server import Here
+from evalsvc.store.tables import Artifact, Scope
+
+router = guarded("files")
+BINARY = "application/octet-stream"
+CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.get("/artifacts/{id}", response_class=FileResponse, responses=responses(404) | {200: {"content": CONTENT}})
+@needs(Scope.READ)
+def artifact(server: Here, id: wire.Id) -> FileResponse:
+    """The file of an artifact, to be saved and never shown."""
+    with server.database.read() as session:
+        row = session.get(Artifact, id)
+    if row is None:
+        raise not_found(f"there is no artifact {id}")
+    if not server.artifacts.exists(row.path):
+        raise not_found(f"the file of artifact {id} is not there any more")
+    path = server.artifacts.local(row.path).resolve()
+    if not path.is_relative_to(server.artifacts.root):
+        raise not_found(f"artifact {id} lies outside of the artifacts and is not given out")
+    name = f"{id}-{re.sub('[^A-Za-z0-9_-]', '_', row.kind)}{PurePath(row.path).suffix}"
+    return FileResponse(path, media_type=BINARY, filename=name, content_disposition_type="attachment")
+
+
+@router.post(
+    "/uploads",
+    status_code=201,
+    responses=responses(411, 413, 422),
+    max_body_size=2**62,  # its own limit is the operator's, and counted as it comes
+    openapi_extra={"requestBody": {"required": True, "content": CONTENT}},
+)
+@needs(Scope.SUBMIT)
+async def upload(
+    server: Here,
+    request: Request,
+    name: Annotated[str, Query(max_length=120, description="File name, such as step_4000.safetensors.")],
+) -> wire.Upload:
+    """Send a checkpoint file as the body of the request; evaluations name it by its digest."""
+    limit = server.settings.upload_limit
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large(limit)
+    return await take_in(name, request.stream(), server.uploads, limit)

@@ -1,0 +1,44 @@
+"""Webhooks: who is told of events."""
+
+from __future__ import annotations
+
+from fastapi import Response
+from sqlalchemy import delete, select
+
+from evalsvc import webhooks, wire
+from evalsvc.api.auth import needs
+from evalsvc.api.auth import router as guarded
+from evalsvc.api.paging import Asked, page
+from evalsvc.api.problems import not_found, responses
+from evalsvc.api.server import Here
+from evalsvc.store.tables import Delivery, Scope, Webhook
+
+router = guarded("webhooks")
+
+
+@router.get("/webhooks", responses=responses(400))
+@needs(Scope.ADMIN)
+def listed(server: Here, asked: Asked) -> wire.Page[wire.Webhook]:
+    """The webhooks, the newest first, and whether they fail."""
+    with server.database.read() as session:
+        return page(session, select(Webhook), Webhook.id, asked, wire.Webhook.model_validate, newest_first=True)
+
+
+@router.post("/webhooks", status_code=201)
+@needs(Scope.ADMIN)
+def create(server: Here, asked: wire.MakeWebhook) -> wire.NewWebhook:
+    """Tell an address of events. The secret that signs its messages is in this answer and nowhere else."""
+    row = webhooks.add(server.database, asked.url, asked.events, server.settings.webhook_private_hosts)
+    return wire.NewWebhook.model_validate(row)
+
+
+@router.delete("/webhooks/{id}", status_code=204, response_class=Response, responses=responses(404))
+@needs(Scope.ADMIN)
+def remove(server: Here, id: wire.Id) -> None:
+    """Tell it no more; what it was still owed is dropped."""
+    with server.database.write() as session:
+        row = session.get(Webhook, id)
+        if row is None:
+            raise not_found(f"there is no webhook {id}")
+        session.execute(delete(Delivery).where(Delivery.webhook_id == id))
+        session.delete(row)

@@ -1,0 +1,81 @@
+"""What every route works with, and what the operator of a server decides."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from pydantic import ByteSize, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from evalsvc.api.backroom import Backroom
+from evalsvc.api.recent import Recent
+from evalsvc.artifacts import Artifacts, open_artifacts
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+
+UPLOAD_LIMIT = ByteSize(4 * 2**30)
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class ServerSettings(BaseSettings):
+    """From the environment, each ``EVALSVC_`` and the name in capitals. Lists are separated by commas.
+
+    ``checkpoint_roots`` are the folders whose checkpoints may be submitted (separated as in PATH);
+    ``allowed_hosts`` the names by which clients may call the server; ``torch_modules`` the packages from which the
+    generator ``torch-module`` may build networks for clients; ``webhook_private_hosts`` those of your own network that
+    webhooks may go to.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
+
+    checkpoint_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    allowed_hosts: Names = ()
+    torch_modules: Names = ()
+    webhook_private_hosts: Names = ()
+    upload_limit: ByteSize = UPLOAD_LIMIT
+
+    @field_validator("checkpoint_roots", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", "torch_modules", "webhook_private_hosts", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Server:
+    """An open server."""
+
+    database: Database
+    home: Path
+    settings: ServerSettings
+    backroom: Backroom
+    artifacts: Artifacts
+    boards: Recent = field(default_factory=lambda: Recent(64))
+
+    @classmethod
+    def open(cls, settings: Settings, server: ServerSettings, plugins: tuple[Path, ...] = ()) -> Server:
+        """Open the database; the back room starts with its first task."""
+        home = settings.home.resolve()
+        return cls(Database(settings.database), home, server, Backroom(plugins), open_artifacts(settings))
+
+    @property
+    def uploads(self) -> Path:
+        """Where uploaded checkpoints are kept, by digest."""
+        return self.home / "uploads"
+
+
+async def _server(request: Request) -> Server:
+    found: Server = request.app.state.server
+    return found
+
+
+Here = Annotated[Server, Depends(_server)]
+"""The server, as a parameter of a route."""

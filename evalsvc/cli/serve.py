@@ -1,0 +1,91 @@
+"""``serve`` and ``token``: the HTTP API, and who may use it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from evalsvc import tokens
+from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.score import PluginFiles
+from evalsvc.errors import InputError
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Scope
+
+token = typer.Typer(help="Who may use the HTTP API.", no_args_is_help=True)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine see docs/api.md.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8642,
+    plugin: PluginFiles = None,
+) -> None:
+    """Serve the HTTP API. Every request needs a token ('evalsvc token create')."""
+    try:
+        import uvicorn
+
+        from evalsvc.api.app import create_app
+        from evalsvc.api.listening import hosts_for
+        from evalsvc.api.server import Server, ServerSettings
+    except ImportError as error:
+        raise InputError(f"the server is not installed ({error}): pip install 'evalsvc[server]'") from None
+    settings = ServerSettings()
+    server = Server.open(Settings(), settings, tuple(Path(file).resolve() for file in plugin or ()))
+    known = tokens.usable(server.database)
+    hosts = hosts_for(host, settings.allowed_hosts, known)
+    if not known:
+        err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
+    uvicorn.run(
+        create_app(server, hosts),
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=5,  # a stream of events lasts as long as its evaluation
+    )
+
+
+@token.command("create")
+def token_create(
+    name: Annotated[str, typer.Argument(help="Who it is for: a person, a CI job.")],
+    scope: Annotated[list[Scope] | None, typer.Option(help="What it allows; may be given several times.")] = None,
+    days: Annotated[int, typer.Option(min=0, help="Days until it ends; 0 for never.")] = 90,
+) -> None:
+    """Make a token and print it. It is stored nowhere and never shown again."""
+    lifetime = timedelta(days=days) if days else None
+    row, secret = tokens.create(Database(Settings().database), name, scope or [Scope.READ], lifetime)
+    until = f"until {row.expires_at:%Y-%m-%d}" if row.expires_at else "without end"
+    err.print(f"token {row.id} for {name}: {', '.join(row.scopes)}, {until}; it shows only now", markup=False)
+    out.print(secret, markup=False, highlight=False, soft_wrap=True)
+
+
+@token.command("list")
+def token_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+    """The tokens, what they allow, and when they were used last."""
+    from sqlalchemy import select
+
+    from evalsvc.store.tables import Token
+
+    with Database(Settings().database).read() as session:
+        rows = list(session.scalars(select(Token).order_by(Token.id)))
+    headings = ("id", "name", "scopes", "created_at", "expires_at", "last_used_at")
+    if as_json:
+        print_json([{key: getattr(row, key) for key in headings} for row in rows])
+        return
+    made = table("tokens", "id", "name", "scopes", "made", "ends", "last used")
+    for row in rows:
+        moments = [f"{moment:%Y-%m-%d %H:%M}" if moment else "never" for moment in (row.expires_at, row.last_used_at)]
+        made.add_row(str(row.id), escape(row.name), ", ".join(row.scopes), f"{row.created_at:%Y-%m-%d %H:%M}", *moments)
+    out.print(made)
+
+
+@token.command("revoke")
+def token_revoke(number: Annotated[int, typer.Argument(help="Id from 'evalsvc token list'.")]) -> None:
+    """End a token at once."""
+    tokens.revoke(Database(Settings().database), number)
+    err.print(f"token {number} is revoked")

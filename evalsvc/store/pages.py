@@ -1,0 +1,84 @@
+"""Lists that grow without end, as queries that a pager cuts pages from; the pager orders them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, cast, func, select
+from sqlalchemy.orm import Session
+from sqlalchemy.types import String
+
+from evalsvc.store.tables import Checkpoint, Evaluation, Model, Score, Status, Suite
+
+
+def models() -> Select[*tuple[Any, ...]]:
+    """Each model with its number of checkpoints, its last step and its number of current evaluations."""
+    return (
+        select(
+            Model,
+            func.count(Checkpoint.id.distinct()),
+            func.max(Checkpoint.step),
+            func.count(Evaluation.id.distinct()).filter(Evaluation.status == Status.SUCCEEDED),
+        )
+        .outerjoin(Checkpoint, Checkpoint.model_id == Model.id)
+        .outerjoin(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .group_by(Model.id)
+    )
+
+
+def scores(
+    suite: str | None = None, model: str | None = None, step: int | None = None, label: str | None = None
+) -> Select[*tuple[Any, ...]]:
+    """Every score of current evaluations, replicates included, as the columns of ``wire.Score`` in its order.
+
+    A suite without a version stands for all of its versions.
+    """
+    query: Select[*tuple[Any, ...]] = (
+        select(
+            Model.name.label("model"),
+            Model.family,
+            Checkpoint.step,
+            Checkpoint.id.label("checkpoint_id"),
+            Score.evaluation_id,
+            (Suite.name + "@" + cast(Suite.version, String)).label("suite"),
+            Score.position,
+            Score.label,
+            Score.value,
+            Score.stderr,
+            Score.ci_low,
+            Score.ci_high,
+            Score.n,
+            Score.direction,
+            Score.unit,
+            Score.stderr_method,
+            Score.protocol_id.label("protocol"),
+            func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
+        )
+        .join(Evaluation, Score.evaluation_id == Evaluation.id)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+        .join(Suite, Evaluation.suite_id == Suite.id)
+        .where(Evaluation.status == Status.SUCCEEDED)
+    )
+    if suite is not None:
+        name, _, version = suite.partition("@")
+        query = query.where(Suite.name == name)
+        if version:
+            query = query.where(Suite.version == int(version))
+    if model is not None:
+        query = query.where(Model.name == model)
+    if step is not None:
+        query = query.where(Checkpoint.step == step)
+    if label is not None:
+        query = query.where(Score.label == label)
+    return query
+
+
+def stamp(session: Session) -> str:
+    """A text that is another one whenever a current score has come or gone."""
+    counted = (Status.SUCCEEDED, Status.SUPERSEDED)
+    query = select(func.count(), func.sum(Evaluation.id), func.max(Evaluation.finished_at)).where(
+        Evaluation.status.in_(counted)
+    )
+    newest = select(func.max(Evaluation.id)).where(Evaluation.status == Status.SUCCEEDED)
+    return "-".join(map(str, [*session.execute(query).one(), session.scalar(newest)]))

@@ -1,0 +1,205 @@
+"""Webhooks: events are written down in the transaction that makes them, then sent, signed, until they have arrived.
+
+Messages are signed as the Standard Webhooks specification says: HMAC-SHA256 over id, time and body, in the header
+``webhook-signature``. A message may come twice (the id is the same), never unsigned, and never by a redirect.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import secrets
+import socket
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from evalsvc.errors import InputError
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Delivery, Webhook, now
+
+SECRET_PREFIX = "whsec_"
+TIMEOUT = 10.0
+LEASE = timedelta(seconds=60)
+"""A sender that died leaves its message to others after this long."""
+LONGEST_WAIT = timedelta(hours=1)
+GIVE_UP_AFTER = 20
+"""Attempts until a message is dropped: with waits that double up to an hour, about half a day."""
+
+Resolve = Callable[[str, int], Collection[str]]
+"""Addresses of a host."""
+
+
+def add(
+    database: Database,
+    url: str,
+    events: Collection[str],
+    private_hosts: Collection[str] = (),
+) -> Webhook:
+    """Register an address.
+
+    Raises:
+        InputError: no web address, or one that may not be called.
+    """
+    target = _target(url, private_hosts)
+    if target.host not in private_hosts:
+        _public_addresses(target.host, target.port, resolve)
+    with database.write() as session:
+        row = Webhook(url=url, events=sorted(set(events)), secret=_new_secret())
+        session.add(row)
+        session.flush()
+        return row
+
+
+def announce(session: Session, event: str, body: Mapping[str, Any]) -> None:
+    """Owe every webhook of this event a message; sent only if the session commits."""
+    for webhook in session.scalars(select(Webhook)):
+        if event in webhook.events:
+            session.add(Delivery(webhook_id=webhook.id, event=event, body=dict(body)))
+
+
+def deliver(database: Database, client: httpx.Client, private_hosts: Collection[str] = (), limit: int = 20) -> int:
+    """Send what is due, each message once at a time however many servers there are; how many were tried."""
+    with database.read() as session:
+        due = select(Delivery).where(Delivery.due_at <= now()).order_by(Delivery.due_at, Delivery.id).limit(limit)
+        waiting = list(session.scalars(due))
+    tried = 0
+    for delivery in waiting:
+        if not _lease(database, delivery):
+            continue
+        tried += 1
+        _settle(database, delivery, send(client, delivery, private_hosts))
+    return tried
+
+
+def send(client: httpx.Client, delivery: Delivery, private_hosts: Collection[str] = ()) -> str | None:
+    """Try once; ``None`` if it has arrived, else why not.
+
+    The name is resolved here and the connection goes to the address that was checked, so that a name that
+    changes its address in between leads nowhere.
+    """
+    moment = now()
+    body = json.dumps(
+        {"type": delivery.event, "timestamp": delivery.created_at.isoformat(), "data": delivery.body},
+        separators=(",", ":"),
+    ).encode()
+    try:
+        target = _target(delivery.webhook.url, private_hosts)
+        address = (
+            next(iter(resolve(target.host, target.port)))
+            if target.host in private_hosts
+            else _public_addresses(target.host, target.port, resolve)[0]
+        )
+        identity, stamp = f"evalsvc_{delivery.id}", str(int(moment.timestamp()))
+        request = client.build_request(
+            "POST",
+            target.url.copy_with(host=address),
+            content=body,
+            headers={
+                "host": target.url.netloc.decode(),
+                "content-type": "application/json",
+                "user-agent": "evalsvc",
+                "webhook-id": identity,
+                "webhook-timestamp": stamp,
+                "webhook-signature": sign(delivery.webhook.secret, identity, stamp, body),
+            },
+            timeout=TIMEOUT,
+            extensions={"sni_hostname": target.host},
+        )
+        response = client.send(request, stream=True, follow_redirects=False)
+        response.close()
+    except (InputError, OSError, httpx.HTTPError) as error:
+        return f"{type(error).__name__}: {error}"[:500]
+    return None if response.is_success else f"answered {response.status_code}"
+
+
+def sign(secret: str, identity: str, stamp: str, body: bytes) -> str:
+    """The value of ``webhook-signature``."""
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    mac = hmac.new(key, f"{identity}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(mac).decode()}"
+
+
+def http_client() -> httpx.Client:
+    """A client that takes no proxy, certificate or password from its environment."""
+    return httpx.Client(trust_env=False, follow_redirects=False)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Every address of a host."""
+    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+
+
+class _Target:
+    def __init__(self, url: httpx.URL) -> None:
+        self.url = url
+        self.host = url.host
+        self.port = url.port or (443 if url.scheme == "https" else 80)
+
+
+def _target(url: str, private_hosts: Collection[str]) -> _Target:
+    try:
+        parsed, checked = httpx.URL(url), urlsplit(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InputError(f"webhook {url!r} is no web address ({error})") from None
+    if not parsed.host or parsed.userinfo or checked.fragment:
+        raise InputError(f"webhook {url!r} is no plain web address: give https://host/path")
+    if parsed.scheme != "https" and not (parsed.scheme == "http" and parsed.host in private_hosts):
+        raise InputError(
+            f"webhook {url!r} is not https: plain http only goes to hosts in EVALSVC_WEBHOOK_PRIVATE_HOSTS"
+        )
+    return _Target(parsed)
+
+
+def _public_addresses(host: str, port: int, resolve: Resolve) -> list[str]:
+    try:
+        found = list(resolve(host, port))
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"webhook host {host!r} has no address ({error})") from None
+    for text in found:
+        address = ipaddress.ip_address(text.partition("%")[0])
+        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+        if not (address.is_global and inner.is_global) or address.is_multicast:
+            raise InputError(
+                f"webhook host {host!r} is at {text}, which is no public address: allow the host in "
+                "EVALSVC_WEBHOOK_PRIVATE_HOSTS if it is yours"
+            )
+    return found
+
+
+def _new_secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _lease(database: Database, delivery: Delivery) -> bool:
+    """Take a message for a while; false if another sender was faster."""
+    mine = (
+        update(Delivery)
+        .where(Delivery.id == delivery.id, Delivery.attempts == delivery.attempts, Delivery.due_at == delivery.due_at)
+        .values(attempts=delivery.attempts + 1, due_at=now() + LEASE)
+    )
+    with database.write() as session:
+        return bool(session.execute(mine).rowcount)  # type: ignore[attr-defined]
+
+
+def _settle(database: Database, delivery: Delivery, failure: str | None) -> None:
+    with database.write() as session:
+        row, webhook = session.get(Delivery, delivery.id), session.get(Webhook, delivery.webhook_id)
+        if row is None or webhook is None:
+            return
+        if failure is None:
+            webhook.failing_since = webhook.last_error = None
+        else:
+            webhook.failing_since, webhook.last_error = webhook.failing_since or now(), failure
+        if failure is None or row.attempts >= GIVE_UP_AFTER:
+            session.delete(row)
+        else:
+            row.due_at = now() + min(LONGEST_WAIT, timedelta(seconds=5 * 2 ** (row.attempts - 1)))

@@ -1,0 +1,472 @@
+"""What travels between server and client, as typed documents. Imports nothing of the service: both sides use it."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Item = TypeVar("Item")
+ScopeName = Literal["read", "submit", "worker", "admin"]
+EventName = Literal["evaluation.ended", "gate.decided"]
+EVENTS: tuple[EventName, ...] = ("evaluation.ended", "gate.decided")
+
+# Databases cannot store NUL, and nobody means a control character in a name.
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SuiteName = Annotated[str, StringConstraints(max_length=110, pattern=r"^[a-z0-9][a-z0-9._-]{0,99}(@[1-9][0-9]{0,5})?$")]
+Id = Annotated[int, Field(ge=1, lt=2**31)]
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _sound(value: Any, depth: int = 0) -> Any:
+    """Refuse what no database stores: NUL, half characters, numbers that are none, nesting without end."""
+    if depth > 20:
+        raise ValueError("is nested more than 20 deep")
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+        raise ValueError("holds a character that cannot be stored")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is not finite")
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _sound(key)
+            _sound(each, depth + 1)
+    if isinstance(value, list):
+        for each in value:
+            _sound(each, depth + 1)
+    return value
+
+
+Document = Annotated[dict[str, Any], AfterValidator(_sound)]
+
+
+class _Answer(BaseModel):
+    """Clients accept fields that a newer server adds."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class _Question(BaseModel):
+    """Servers refuse what they do not know: a misspelt field must not be lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Page(_Answer, Generic[Item]):
+    """Some of the items; ``next`` is the cursor of those that follow, and null on the last page."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class FieldError(_Answer):
+    """One field that is wrong; ``pointer`` is a JSON pointer into the request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(_Answer):
+    """An error as RFC 9457 writes it; ``detail`` is one sentence that says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+class Model(_Answer):
+    """A model under training."""
+
+    name: str
+    family: str
+    checkpoints: int
+    last_step: int | None
+    evaluations: int
+    created_at: datetime
+
+
+class Checkpoint(_Answer):
+    """A model at one step, identified by the sha256 of its content."""
+
+    id: int
+    model: str
+    step: int
+    digest: str
+    path: str
+    generator: str
+    options: dict[str, Any]
+    created_at: datetime
+
+
+class Alias(_Answer):
+    """A name that points at a checkpoint."""
+
+    name: str
+    checkpoint: Checkpoint
+    updated_at: datetime
+
+
+class Promote(_Question):
+    """Point an alias at a checkpoint, by the gate that it passed. Without a gate this takes scope admin."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"checkpoint": "flow@4000", "gate": 12}]})
+
+    checkpoint: Text
+    gate: Id | None = None
+
+
+class Suite(_Answer):
+    """What an evaluation does. ``body`` is the whole suite."""
+
+    id: str
+    description: str
+    modality: str
+    samples: int
+    digest: str | None
+    body: dict[str, Any]
+
+
+class Reference(_Answer):
+    """A named, digested set of real samples."""
+
+    name: str
+    modality: str
+    count: int
+    digest: str
+    heldout_count: int | None
+    heldout_digest: str | None
+    created_at: datetime
+
+
+class Score(_Answer):
+    """One number with its uncertainty. Scores of different ``protocol`` are not comparable."""
+
+    model: str
+    family: str
+    step: int
+    checkpoint_id: int
+    evaluation_id: int
+    suite: str
+    position: int
+    label: str
+    value: float
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    direction: Literal["lower", "higher", "neutral"]
+    unit: str
+    stderr_method: str
+    protocol: str
+    created_at: datetime
+
+
+class Protocol(_Answer):
+    """The facts that make two scores comparable."""
+
+    id: str
+    facts: dict[str, Any]
+
+
+class Artifact(_Answer):
+    """A file that belongs to an evaluation."""
+
+    id: int
+    kind: str
+    bytes: int
+    digest: str
+
+
+class Stage(_Answer):
+    """Samples, or items of the reference, of one stage of an evaluation."""
+
+    done: int
+    due: int
+
+
+class Evaluation(_Answer):
+    """One checkpoint under one suite, and how far it is."""
+
+    id: int
+    model: str
+    step: int
+    suite: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled", "superseded"]
+    failure: Literal["infrastructure", "model", "out_of_memory", "timeout"] | None
+    error: str | None
+    attempt: int
+    priority: int
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    stages: dict[str, Stage]
+    fraction: float
+    ended: bool
+
+
+class EvaluationDetail(Evaluation):
+    """An evaluation with its scores and how they came about."""
+
+    checkpoint_id: int
+    fingerprint: str
+    seed: int | None
+    scores: list[Score]
+    artifacts: list[Artifact]
+    provenance: dict[str, Any]
+
+
+class Deadlines(_Question):
+    """Seconds until an evaluation fails with ``timeout``: waiting for a worker, in one shard, in its metrics."""
+
+    queued: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    shard: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    metrics: Annotated[float, Field(gt=0, le=1e9)] | None = None
+
+
+class Submit(_Question):
+    """Ask for an evaluation of one checkpoint: a file or folder that the server sees, an upload, or one it knows.
+
+    ``checkpoint`` is ``model@step``, a model, an alias or a digest; it brings its generator and options with it. A
+    suite is named; a whole one in its place takes scope admin, because suites name files and code of the server.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"path": "/checkpoints/flow/step_4000.safetensors", "generator": "flow", "suite": "digits@1"},
+                {"checkpoint": "flow@4000", "suite": "digits@1", "seed": 7, "priority": 5},
+            ]
+        }
+    )
+
+    path: LongText | None = None
+    upload: Digest | None = None
+    checkpoint: Text | None = None
+    generator: Text | None = None
+    options: Document = {}
+    model: Text | None = None
+    step: Whole | None = None
+    suite: SuiteName | Document
+    reference: Text | None = None
+    seed: Whole | None = None
+    priority: Annotated[int, Field(ge=0, le=1000)] = 10
+    deadlines: Deadlines = Deadlines()
+    rerun: bool = False
+
+    @model_validator(mode="after")
+    def _one_checkpoint(self) -> Submit:
+        if sum(each is not None for each in (self.path, self.upload, self.checkpoint)) != 1:
+            raise ValueError("exactly one of path, upload and checkpoint says what is evaluated")
+        if self.checkpoint is None and self.generator is None:
+            raise ValueError("generator is missing: name the plug-in that loads the checkpoint")
+        if self.upload is not None and self.model is None:
+            raise ValueError("model is missing: an upload has no folder that names it")
+        if self.checkpoint is not None and (self.generator or self.options or self.model or self.step is not None):
+            raise ValueError("a known checkpoint has its model, step, generator and options: leave them out")
+        return self
+
+
+class Upload(_Answer):
+    """A checkpoint file that the server took in."""
+
+    digest: str
+    name: str
+    bytes: int
+
+
+class Column(_Answer):
+    """One label under one protocol."""
+
+    label: str
+    protocol: str
+    title: str
+    direction: Literal["lower", "higher", "neutral"]
+
+
+class Entry(_Answer):
+    """A checkpoint on a board; its rank is 1 + the number of entries that are surely better."""
+
+    rank: int
+    model: str
+    family: str
+    step: int
+    checkpoint_id: int
+    scores: list[Score]
+
+
+class Board(_Answer):
+    """Ranks by one score under one protocol."""
+
+    suite: str
+    ranked_by: Column
+    columns: list[Column]
+    entries: list[Entry]
+
+
+class Difference(_Answer):
+    """``b - a`` of one score with its 95 % interval; no number where the two are not comparable."""
+
+    label: str
+    a: Score | None
+    b: Score | None
+    difference: float | None
+    stderr: float | None
+    interval: tuple[float, float] | None
+    verdict: Literal["better", "worse", "unsure", "differs", "not comparable"]
+    reason: str | None
+
+
+class Comparison(_Answer):
+    """Two checkpoints, score by score."""
+
+    suite: str
+    a: str
+    b: str
+    differences: list[Difference]
+
+
+class DecideGate(_Question):
+    """Judge what is stored under a policy: the mapping of an ``evalsvc-gate.yaml``, or its text."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "policy": {
+                        "version": 1,
+                        "suite": "digits@1",
+                        "baseline": {"alias": "production"},
+                        "metrics": {"frechet_distance": {"max_worsening": 2.0}},
+                    },
+                    "candidate": "flow@4000",
+                }
+            ]
+        }
+    )
+
+    policy: Document | Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_sound)]
+    candidate: Text | None = None
+    seed: Whole | None = None
+    shadow: bool = False
+    warn_only: bool = False
+
+
+class Candidate(_Answer):
+    """Who was judged."""
+
+    model: str
+    step: int | None
+    digest: str
+
+
+class Gate(_Answer):
+    """A decision. It passes only where ``status`` is PASS."""
+
+    id: int
+    suite: str
+    candidate: Candidate
+    baseline: str
+    status: Literal["PASS", "FAIL", "INCONCLUSIVE", "MISSING", "NOT_COMPARABLE", "ERROR"]
+    reason: str
+    exit_code: int
+    shadow: bool
+    policy_digest: str
+    created_at: datetime
+
+
+class GateDetail(Gate):
+    """A decision with the evidence as it was, and apart from it the verdict."""
+
+    policy: dict[str, Any]
+    evidence: dict[str, Any]
+    verdict: dict[str, Any]
+
+
+class Worker(_Answer):
+    """A process that works for the queue, and what it is at."""
+
+    id: str
+    role: Literal["slot", "coordinator"]
+    host: str
+    pid: int
+    device: str
+    status: Literal["alive", "draining", "stopped", "lost"]
+    started_at: datetime
+    seen_at: datetime
+    evaluation_id: int | None
+    stage: str | None
+    done: int
+
+
+class Token(_Answer):
+    """What a bearer may do. The secret itself is stored nowhere."""
+
+    id: int
+    name: str
+    scopes: list[ScopeName]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewToken(Token):
+    """A token as it is made: its secret shows this once."""
+
+    token: str
+
+
+class MakeToken(_Question):
+    """Ask for a token; ``days`` until it ends."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ci", "scopes": ["submit"], "days": 90}]})
+
+    name: Text
+    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=4)]
+    days: Annotated[int, Field(ge=1, le=3650)] | None = 90
+
+
+class Webhook(_Answer):
+    """An address that is told of events."""
+
+    id: int
+    url: str
+    events: list[EventName]
+    created_at: datetime
+    failing_since: datetime | None
+    last_error: str | None
+
+
+class NewWebhook(Webhook):
+    """A webhook as it is made: the secret that signs its messages shows this once."""
+
+    secret: str
+
+
+class MakeWebhook(_Question):
+    """Ask for messages to an address."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"url": "https://ci.example.com/evalsvc", "events": ["gate.decided"]}]}
+    )
+
+    url: Annotated[LongText, StringConstraints(pattern=r"^https?://")]
+    events: Annotated[list[EventName], Field(min_length=1, max_length=2)] = list(EVENTS)
+
+
+class Health(_Answer):
+    """``ok``, or the server does not answer at all."""
+
+    status: Literal["ok"] = "ok"
+
+
+class About(_Answer):
+    """The server, and what the bearer of this token may do."""
+
+    version: str
+    token: str
+    scopes: list[ScopeName]

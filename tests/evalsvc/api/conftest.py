@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
+
+from evalsvc import tokens
+from evalsvc.api.app import create_app
+from evalsvc.api.server import Server, ServerSettings
+from evalsvc.settings import Settings
+from evalsvc.store import tables
+from evalsvc.store.tables import Scope
+
+from ..gates.store import add_checkpoint, add_scores, point
+
+Client = Callable[..., TestClient]
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def server(home: Path, roots: Path) -> Iterator[Server]:
+    opened = Server.open(Settings(), ServerSettings(checkpoint_roots=(roots,)))
+    yield opened
+    opened.backroom.close()
+    opened.database.engine.dispose()
+
+
+@pytest.fixture
+def app(server: Server):
+    return create_app(server)
+
+
+@pytest.fixture
+def client(app) -> Client:
+    """A client whose token has these scopes; without any it has no token."""
+
+    def make(*scopes: Scope | str, **options) -> TestClient:
+        headers = {}
+        if scopes:
+            _, secret = tokens.create(app.state.server.database, "test", [Scope(scope) for scope in scopes])
+            headers["authorization"] = f"Bearer {secret}"
+        return TestClient(app, base_url="http://localhost", headers=headers, **options)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Ids of what the store holds."""
+
+    checkpoint: int
+    evaluation: int
+    artifact: int
+    gate: int
+
+
+@pytest.fixture
+def filled(server: Server) -> Filled:
+    """Two checkpoints of one model with scores, an artifact, a passed gate of the second, an alias on the first."""
+    with server.database.write() as session:
+        return fill(session, server)
+
+
+def fill(session: Session, server: Server) -> Filled:
+    old, new = (add_checkpoint(session, "flow", step) for step in (1, 9))
+    add_scores(session, old, {"frechet_distance": (16.0, 0.2), "recall": (0.7, 0.01)})
+    run = add_scores(session, new, {"frechet_distance": (12.0, 0.2), "recall": (0.8, 0.01)})
+    run.finished_at = tables.now()
+    server.artifacts.write_bytes("galleries/1.safetensors", b"\x01pixels")
+    artifact = tables.Artifact(
+        evaluation_id=run.id, kind="gallery", path="galleries/1.safetensors", digest="a" * 64, bytes=7
+    )
+    gate = tables.Gate(
+        suite="digits@1",
+        model="flow",
+        step=9,
+        digest=new.digest,
+        baseline="alias production",
+        policy_digest="p" * 64,
+        policy={"version": 1},
+        status="PASS",
+        exit_code=0,
+        shadow=False,
+        evidence={"samples": 2000},
+        verdict={"status": "PASS", "reason": "all limits hold"},
+    )
+    session.add_all([artifact, gate])
+    point(session, "production", old)
+    session.flush()
+    return Filled(new.id, run.id, artifact.id, gate.id)
