@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from evalsvc.digests import digest_path
 from evalsvc.errors import CheckpointError
+from evalsvc.load_worker import RefusedError, read_state
+from evalsvc.loading import read_tensors
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,11 @@ class Checkpoint:
         """Digest the file or folder at ``path``; a missing or empty one is an error."""
         return cls(model, step, path.resolve(), digest_path(path))
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors on the CPU, from safetensors or a weights-only torch file. Pickled code never runs."""
+    def tensors(self, *, trusted: bool = False) -> dict[str, Tensor]:
+        """All tensors on the CPU, from safetensors or a weights-only torch file. Pickled code never runs.
+
+        A torch file is a program for its reader: unless it is ``trusted``, a process that sees nothing else reads it.
+        """
         if self.path.suffix == ".safetensors":
             try:
                 with safe_open(self.path, framework="pt") as file:
@@ -38,22 +42,14 @@ class Checkpoint:
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(
-                f"checkpoint {self.path} holds more than tensors and was not loaded, because unpickling runs "
-                f"code: save it as safetensors or as a plain state_dict ({reason[:160]})"
-            ) from None
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"checkpoint {self.path} is truncated or no torch file ({str(error).splitlines()[0][:160]})"
-            ) from None
-        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise CheckpointError(
-                f"checkpoint {self.path} is not a state_dict of tensors: save model.state_dict() alone"
-            )
-        return state
+            if not trusted:
+                return read_tensors(self.path)
+            with self.path.open("rb") as file:
+                return read_state(file)
+        except RefusedError as error:
+            raise CheckpointError(f"checkpoint {self.path} {error}") from None
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {self.path} is truncated or no torch file ({error})") from None
 
     def metadata(self) -> dict[str, str]:
         """The string metadata of a safetensors file; empty for other formats."""
@@ -66,10 +62,10 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
 
 
-def load_into(module: torch.nn.Module, checkpoint: Checkpoint) -> None:
+def load_into(module: torch.nn.Module, checkpoint: Checkpoint, *, trusted: bool = False) -> None:
     """Copy the checkpoint's tensors into ``module``; any missing, unexpected or misshapen one is an error."""
     try:
-        module.load_state_dict(checkpoint.tensors())
+        module.load_state_dict(checkpoint.tensors(trusted=trusted))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"checkpoint {checkpoint.path} does not fit the model: {reason[:300]}") from None

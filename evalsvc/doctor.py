@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from sqlalchemy import func, select
 
-from evalsvc import weights
+from evalsvc import loading, weights
 from evalsvc.artifacts import open_artifacts
 from evalsvc.errors import EvalsvcError
 from evalsvc.plugins import Plugins
@@ -48,6 +48,7 @@ def examine(settings: Settings, plugins: Plugins) -> Iterator[Finding]:
     yield from _store(settings)
     yield from _disk(settings)
     yield from _artifacts(settings)
+    yield from _loading()
     yield from _devices()
     yield from _weights()
     yield from _plugins(plugins)
@@ -98,6 +99,19 @@ def _artifacts(settings: Settings) -> Iterator[Finding]:
         return
     took = (time.perf_counter() - started) * 1e3
     yield Finding("artifacts", Level.OK, f"{where} can be written ({took:.0f} ms)")
+
+
+def _loading() -> Iterator[Finding]:
+    try:
+        reached = loading.reachable()
+    except EvalsvcError as error:
+        yield Finding("checkpoints", Level.BROKEN, str(error))
+        return
+    if reached:
+        detail = f"a process that reads one can reach {reached}: allow it Landlock or user namespaces"
+        yield Finding("checkpoints", Level.WARNING, detail)
+    else:
+        yield Finding("checkpoints", Level.OK, "read by a process without network, files, or sight of other processes")
 
 
 def _devices() -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
+from evalsvc import confinement
 from evalsvc.decode_worker import Answer, empty
 from evalsvc.errors import InputError
 from evalsvc.image_decoding import Pixels, Source, decode_from
@@ -127,7 +128,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=descriptors,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=confinement.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             text=True,
         )
         for descriptor in descriptors:

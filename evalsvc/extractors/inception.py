@@ -57,7 +57,7 @@ class InceptionV3:
         with torch.device("meta"):  # every tensor comes from the file: drawing random ones first takes seconds
             network = Inception(outputs)
         network = network.to_empty(device="cpu").eval().requires_grad_(False)
-        load_into(network, checkpoint)
+        load_into(network, checkpoint, trusted=True)
         self._preprocess = INCEPTION[preprocess]
         self._device = torch.device(device)
         self._pieces = Pieces(PIECE.get(self._device.type, 32), "inception-v3")

@@ -1,0 +1,145 @@
+"""A process that reads torch files nobody vouches for: ``python -m evalsvc.load_worker SOCKET``.
+
+It imports torch once, and forks for each file a child that gives up all it can before it looks at the first byte. The
+child gets the file and the place of the answer as open descriptors, and writes the tensors in the format of
+safetensors, whose reader needs no trust. So nothing that one file does can reach the next one, or who asked for it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from evalsvc.confinement import confine, limit, reachable
+
+MARGIN = 2**29
+"""Bytes of memory that reading takes, whatever the size of a file."""
+COPIES = 3
+"""Times the size of a file that its tensors may take: as they are read, joined, and written."""
+ROOM = 4000
+"""Bytes of an answer that are listened to."""
+
+
+class RefusedError(Exception):
+    """What is wrong with a file, as the end of a sentence that begins with its name."""
+
+
+def read_state(source: BinaryIO) -> dict[str, Tensor]:
+    """The tensors of a weights-only torch file, on the CPU.
+
+    Raises:
+        RefusedError: it holds something else, or is no torch file.
+    """
+    try:
+        state = torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RefusedError(
+            "holds more than tensors and was not loaded, because unpickling runs code: save it as safetensors or as a "
+            f"plain state_dict ({str(error).splitlines()[0][:160]})"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise RefusedError(f"is truncated or no torch file ({str(error).splitlines()[0][:160]})") from None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise RefusedError("is not a state_dict of tensors: save model.state_dict() alone")
+    return state
+
+
+def convert(source: BinaryIO, target: BinaryIO) -> None:
+    """Read a weights-only torch file; write its tensors as safetensors."""
+    # Tensors that are tied share their memory, which this format does not do.
+    whole = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in read_state(source).items()
+    }
+    try:
+        target.write(safetensors.torch.save(whole))
+    except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+        raise RefusedError(f"holds a kind of tensor that is not loaded ({str(error).splitlines()[0][:160]})") from None
+    target.flush()
+
+
+def main(descriptor: str) -> None:
+    """Answer requests until the socket closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    torch.set_num_threads(1)
+    _import_all()
+    with socket.socket(fileno=int(descriptor)) as channel:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(channel, 1024, 2)
+            if not message:
+                return
+            channel.sendall(json.dumps(_in_a_child(json.loads(message), descriptors)).encode())
+            for each in descriptors:
+                os.close(each)
+
+
+def _import_all() -> None:
+    """What torch imports only when it reads: a child can open no file any more."""
+    for legacy in (True, False):
+        file = io.BytesIO()
+        torch.save({"x": torch.zeros(1)}, file, _use_new_zipfile_serialization=not legacy)
+        convert(io.BytesIO(file.getvalue()), io.BytesIO())
+
+
+def _in_a_child(request: dict[str, Any], descriptors: list[int]) -> str:
+    """What is wrong with the file; nothing if the tensors are there."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _be_child(request, descriptors, writing)
+    os.close(writing)
+    deadline = time.monotonic() + request["seconds"]
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.002)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    answer = os.read(reading, ROOM).decode(errors="replace")
+    os.close(reading)
+    if not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+        return f"was not read within {request['seconds']} s, and is given up"
+    if os.WIFSIGNALED(status):
+        return f"ended the process that read it ({signal.Signals(os.WTERMSIG(status)).name}): it is damaged, or hostile"
+    return answer
+
+
+def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> None:
+    answer = ""
+    try:
+        size = sum(os.fstat(each).st_size for each in descriptors)
+        limit(COPIES * size + MARGIN, request["seconds"], 2 * size + MARGIN)
+        confine()
+        if "look" in request:
+            answer = ", ".join(reachable(request["look"]))
+        else:
+            source, target = descriptors
+            with open(source, "rb", closefd=False) as file, open(target, "wb", closefd=False) as out:
+                convert(file, out)
+    except RefusedError as error:
+        answer = str(error)
+    except BaseException as error:
+        answer = f"could not be read ({type(error).__name__}: {error})"
+    if "MemoryError" in answer or "can't allocate memory" in answer:
+        answer = "needs far more memory than its size, and was not loaded"
+    os.write(writing, answer.encode()[:ROOM])
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
