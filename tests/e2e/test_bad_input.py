@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from evalsvc.cli import main
 from evalsvc.demo import shipped
+from evalsvc.store.session import Database
 
 VAE = next(path for family, step, path in shipped() if family == "vae" and step == 1000)
 
@@ -139,6 +140,8 @@ def test_a_file_size_limit_stands_for_a_full_disk(tmp_path, environment):
         command = [sys.executable, "-c", code, str(limit), *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
+    # The journal of a new database's migrations would be refused before any sample.
+    Database(f"sqlite:///{tmp_path}/home/evalsvc.db").engine.dispose()
     refused = run(250_000)
     assert refused.returncode == 2, refused.stderr
     assert "run the same command again" in refused.stderr
