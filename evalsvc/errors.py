@@ -23,5 +23,9 @@ class StorageError(EvalsvcError):
     """A file or row could not be read or written."""
 
 
+class UnfitError(EvalsvcError):
+    """A worker cannot do this work as it was asked for: other versions of plug-ins, other or no files."""
+
+
 class WithdrawnError(EvalsvcError):
     """Work that nobody waits for any more: cancelled, tried anew, past its deadline, or given to another worker."""

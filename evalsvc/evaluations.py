@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from evalsvc import lifecycle
 from evalsvc.cost import Cost, Meter
@@ -18,7 +19,8 @@ from evalsvc.lifecycle import Attempt
 from evalsvc.pipeline import LabelledScore, Reduction, ShardContent, reduce, shard_content, write_shard
 from evalsvc.plugins import Skips
 from evalsvc.provenance import environment
-from evalsvc.spec import EvaluationSpec, Shard
+from evalsvc.shards import Shard, stage_of
+from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
 from evalsvc.store.tables import Status, now
 from evalsvc.workbench import Advance, Workbench
@@ -42,16 +44,20 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
             for shard in spec.shards:
                 bench.artifacts.remove(spec.shard_key(shard))
             bench.artifacts.remove(f"{spec.samples_key}/features-{spec.suite.samples}")
-        attempt = lifecycle.start(bench.database, found.id)
+        attempt = Attempt(found.id, found.attempt)
+        lifecycle.start(bench.database, attempt)
         try:
             _run_shards(spec, bench, attempt)
             measure(spec, bench, attempt)
         except WithdrawnError:
             # A worker that had the same on its queue may have been faster.
-            if lifecycle.submit(bench.database, spec, on_queue=False).status != Status.SUCCEEDED:
-                raise
+            with bench.database.read() as session:
+                if session.get_one(tables.Evaluation, found.id).status != Status.SUCCEEDED:
+                    raise
         except (EvalsvcError, MetricError) as error:
-            lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error))
+            # The disk that refused a shard may refuse this row too; the reason is raised either way.
+            with suppress(OperationalError):
+                lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error))
             raise
         return found.id
 
@@ -79,7 +85,10 @@ def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
 
 def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
     """Compute the shards that are missing, and note each."""
-    advances = {stage: bench.progress(stage, total) for stage, total in spec.work.items()}
+    totals: Counter[str] = Counter()
+    for kind, total in spec.work.items():
+        totals[stage_of(kind)] += total
+    advances = {stage: bench.progress(stage, total) for stage, total in totals.items()}
 
     def watched(advance: Advance) -> Advance:
         def step(done: int) -> None:
@@ -165,9 +174,7 @@ def _provenance(
     spec: EvaluationSpec, bench: Workbench, reduction: Reduction, metrics_seconds: float, shards: list[tables.Shard]
 ) -> dict[str, Any]:
     """Durations are of the shards as they were computed, whichever run did it."""
-    timed = [
-        (shard.kind.partition("-")[0], shard.stop - shard.start, shard.seconds) for shard in shards if shard.seconds
-    ]
+    timed = [(stage_of(shard.kind), shard.stop - shard.start, shard.seconds) for shard in shards if shard.seconds]
     seconds = {stage: sum(s for of, _, s in timed if of == stage) for stage in ("samples", "likelihood")}
     drawn = sum(count for stage, count, _ in timed if stage == "samples")
     return environment(bench.device) | {

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from evalsvc.cost import Cost
-from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
+from evalsvc.errors import EvalsvcError, InputError, StorageError, UnfitError, WithdrawnError
 from evalsvc.store import tables
 from evalsvc.store.session import Database
-from evalsvc.store.tables import IN_PROGRESS, Failure, Status, WorkerStatus, now
+from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Status, now
 from metrics.score import MetricError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait for it
@@ -47,6 +47,7 @@ class Submission:
     id: int
     created: bool
     status: Status
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def submit(
             for status in IN_PROGRESS:
                 if row := found.get(status):
                     row.on_queue |= on_queue
-                    return Submission(row.id, False, status)
+                    return Submission(row.id, False, status, row.attempt)
             if (row := found.get(Status.SUCCEEDED)) and not rerun:
-                return Submission(row.id, False, Status.SUCCEEDED)
+                return Submission(row.id, False, Status.SUCCEEDED, row.attempt)
             row = None if rerun else found.get(Status.FAILED) or found.get(Status.CANCELLED)
             if row is None:
                 row = tables.Evaluation(
@@ -104,7 +105,7 @@ def submit(
                 _again(row)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
             session.flush()
-            return Submission(row.id, True, Status.QUEUED)
+            return Submission(row.id, True, Status.QUEUED, row.attempt)
     raise StorageError(f"the evaluation of {spec.model}@{spec.step} could not be added: run the command again")
 
 
@@ -145,28 +146,25 @@ def retry(database: Database, evaluation: int) -> int:
         raise InputError(f"evaluation {evaluation} is not retried: another of the same is in progress") from None
 
 
-def start(database: Database, evaluation: int, number: int | None = None, worker: str | None = None) -> Attempt:
-    """Begin, or go on with, an attempt; the present one unless a ``number`` is given.
+def start(database: Database, attempt: Attempt) -> None:
+    """Begin an attempt, or go on with it.
 
     Raises:
         WithdrawnError: the attempt is no longer wanted.
     """
     with database.write() as session:
-        row = _get(session, evaluation)
-        attempt = Attempt(evaluation, row.attempt if number is None else number, worker)
-        hold(session, attempt)
+        row = hold(session, attempt)
         if row.status == Status.QUEUED:
             row.status, row.started_at = Status.RUNNING, now()
-        return attempt
 
 
 def check(database: Database, attempt: Attempt) -> None:
     """Raise :class:`WithdrawnError` if the attempt is no longer wanted; one short read, made between batches."""
-    state = select(tables.Evaluation.status, tables.Evaluation.attempt)
+    worker = select(tables.Worker.status).where(tables.Worker.id == attempt.worker).scalar_subquery()
+    state = select(tables.Evaluation.status, tables.Evaluation.attempt, worker.label("worker"))
     with database.read() as session:
         row = session.execute(state.where(tables.Evaluation.id == attempt.evaluation)).one()
-    if row.attempt != attempt.number or row.status not in IN_PROGRESS:
-        raise _withdrawn(attempt, row.status, row.attempt)
+    _refuse(attempt, row.status, row.attempt, row.worker)
 
 
 def hold(session: Session, attempt: Attempt) -> tables.Evaluation:
@@ -176,12 +174,9 @@ def hold(session: Session, attempt: Attempt) -> tables.Evaluation:
         WithdrawnError: another attempt has begun, the evaluation has ended, or the worker was given up.
     """
     row = _get(session, attempt.evaluation)
-    if attempt.worker is not None:
-        worker = session.get(tables.Worker, attempt.worker, with_for_update={"read": True}, populate_existing=True)
-        if worker is None or worker.status not in (WorkerStatus.ALIVE, WorkerStatus.DRAINING):
-            raise WithdrawnError(f"worker {attempt.worker} was not heard of in time, and its work was given to another")
-    if row.attempt != attempt.number or row.status not in IN_PROGRESS:
-        raise _withdrawn(attempt, row.status, row.attempt)
+    state = select(tables.Worker.status).where(tables.Worker.id == attempt.worker)
+    worker = session.scalar(state.with_for_update(read=True)) if attempt.worker else None
+    _refuse(attempt, row.status, row.attempt, worker)
     return row
 
 
@@ -214,10 +209,15 @@ def note_shard(
             )
 
 
+def again(database: Database, attempt: Attempt) -> None:
+    """Begin the next attempt in place of one that was lost; one that is no longer wanted changes nothing."""
+    with suppress(WithdrawnError), database.write() as session:
+        _again(hold(session, attempt))
+
+
 def fail(database: Database, attempt: Attempt, failure: Failure, reason: str) -> None:
     """End an attempt that failed; one that is no longer wanted changes nothing."""
-    # The disk that refused a shard may refuse this row too; the caller raises the reason either way.
-    with suppress(OperationalError, WithdrawnError), database.write() as session:
+    with suppress(WithdrawnError), database.write() as session:
         row = hold(session, attempt)
         row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, now()
 
@@ -235,7 +235,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure.OUT_OF_MEMORY
     if any(isinstance(each, TimeoutError) for each in chain):
         return Failure.TIMEOUT
-    if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError):
+    if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError | UnfitError):
         return Failure.MODEL
     return Failure.INFRASTRUCTURE
 
@@ -297,9 +297,13 @@ def _again(row: tables.Evaluation) -> None:
     row.started_at = row.finished_at = row.failure = row.error = None
 
 
-def _withdrawn(attempt: Attempt, status: str, number: int) -> WithdrawnError:
+def _refuse(attempt: Attempt, status: str, number: int, worker: str | None) -> None:
+    """Raise, with the reason, unless an attempt may go on with a row and a worker in these states."""
+    if attempt.worker and worker not in WORKING:
+        raise WithdrawnError(f"worker {attempt.worker} was not heard of in time, and its work was given to another")
     if number != attempt.number:
-        return WithdrawnError(
+        raise WithdrawnError(
             f"evaluation {attempt.evaluation}: attempt {attempt.number} brings nothing any more, attempt {number} does"
         )
-    return WithdrawnError(f"evaluation {attempt.evaluation} was {status} while it was being computed")
+    if status not in IN_PROGRESS:
+        raise WithdrawnError(f"evaluation {attempt.evaluation} was {status} while it was being computed")

@@ -20,7 +20,8 @@ from evalsvc.plugins import ExtractorInfo, Likelihood
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, array_key, extract_reference, read_reference
 from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Texts
-from evalsvc.spec import EvaluationSpec, Shard, likelihood_kind
+from evalsvc.shards import Shard, likelihood_kind
+from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import COUNTS, FEATURES, Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
 from metrics.manifold import Radii, neighbour_radii

@@ -257,4 +257,4 @@ def _plugins_of_file(file: Path) -> list[Plugin]:
 
 def _plugin_of(target: Any, file: Path, version: str) -> Plugin:
     kind, name = target.__evalsvc_plugin__
-    return Plugin(kind, name, str(file), version, lambda: target)
+    return Plugin(kind, name, file.name, version, lambda: target)

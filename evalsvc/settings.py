@@ -1,20 +1,28 @@
-"""Where evalsvc keeps its things, from the environment: ``EVALSVC_HOME``, ``_DATABASE_URL`` and ``_ARTIFACTS``."""
+"""Settings from the environment: where things are kept, and how workers watch each other."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """``home`` holds everything, unless ``database_url`` puts rows elsewhere, or ``artifacts`` (path or URL) files."""
+    """``home`` holds everything, unless ``database_url`` puts rows elsewhere, or ``artifacts`` (path or URL) files.
+
+    Workers say every ``heartbeat`` seconds that they live; the work of one that was silent for ``dead_after`` seconds
+    is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself.
+    """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
 
     home: Path = Path(".evalsvc")
     database_url: str = ""
     artifacts: str = ""
+    heartbeat: float = Field(5.0, gt=0)
+    dead_after: float = Field(30.0, gt=0)
+    stall_after: float = Field(1800.0, gt=0)
 
     @property
     def database(self) -> str:

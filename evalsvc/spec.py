@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from evalsvc.digests import digest_json
 from evalsvc.language.decoding import OPTIONS, Decoding
+from evalsvc.shards import Shard, ShardKind, cut, likelihood_kind
 from evalsvc.suites import Half, Suite
 
 PIPELINE_VERSION = 1
 """Rises when the same spec may give other numbers because this code changed."""
-
-ShardKind = Literal["samples", "likelihood-train", "likelihood-heldout"]
-
-
-class Shard(BaseModel):
-    """A contiguous range of samples, or of reference items whose likelihood is asked for."""
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: ShardKind
-    start: int
-    stop: int
-
-    @property
-    def half(self) -> Half:
-        """The half of the reference that a likelihood shard is over."""
-        return "train" if self.kind == likelihood_kind("train") else "heldout"
-
-    @property
-    def stage(self) -> str:
-        """``samples`` or ``likelihood``: what a progress bar shows."""
-        return self.kind.partition("-")[0]
 
 
 class EvaluationSpec(BaseModel):
@@ -87,24 +66,17 @@ class EvaluationSpec(BaseModel):
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
         """All shards of the evaluation, in order."""
-        return self.shards_of("samples") + tuple(
-            shard for half in self.likelihood_halves for shard in self.shards_of(likelihood_kind(half))
-        )
+        return tuple(shard for kind in self.work for shard in self.shards_of(kind))
 
     def shards_of(self, kind: ShardKind) -> tuple[Shard, ...]:
         """Shards of one kind, in order."""
-        totals: dict[ShardKind, int] = {"samples": self.suite.samples}
-        totals |= {likelihood_kind(half): self.reference_counts[half] for half in self.likelihood_halves}
-        size, total = self.suite.shard, totals[kind]
-        return tuple(Shard(kind=kind, start=i, stop=min(i + size, total)) for i in range(0, total, size))
+        return cut(kind, self.work[kind], self.suite.shard)
 
     @property
-    def work(self) -> dict[str, int]:
-        """Samples, or items of the reference, that each stage has to do."""
-        totals: dict[str, int] = {}
-        for shard in self.shards:
-            totals[shard.stage] = totals.get(shard.stage, 0) + shard.stop - shard.start
-        return totals
+    def work(self) -> dict[ShardKind, int]:
+        """How many samples, or items of the reference, each kind of shard is cut from."""
+        likelihoods = {likelihood_kind(half): self.reference_counts[half] for half in self.likelihood_halves}
+        return {"samples": self.suite.samples, **likelihoods}
 
     @cached_property
     def likelihood_halves(self) -> tuple[Half, ...]:
@@ -122,8 +94,3 @@ class EvaluationSpec(BaseModel):
     def model_options(self) -> dict[str, Any]:
         """Options of the generator without those that say how texts are written."""
         return {k: v for k, v in self.options.items() if not (self.decoding and k in OPTIONS)}
-
-
-def likelihood_kind(half: Half) -> ShardKind:
-    """The kind of shard that holds likelihoods of a half."""
-    return "likelihood-train" if half == "train" else "likelihood-heldout"

@@ -12,8 +12,8 @@ import torch
 from evalsvc.artifacts import open_artifacts
 from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
-from evalsvc.digests import digest_json
-from evalsvc.errors import EvalsvcError, InputError
+from evalsvc.digests import digest_json, digest_path
+from evalsvc.errors import EvalsvcError, InputError, UnfitError
 from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.plugins import Extractor, Generator, Likelihood, PluginKind, Plugins
 from evalsvc.reference_statistics import StatisticsFile
@@ -142,6 +142,30 @@ class Workbench:
             family=loaded.info.family,
             decoding=decoding,
         )
+
+    def check(self, spec: EvaluationSpec) -> None:
+        """Whether this machine would compute what was asked for: the same checkpoint, plug-ins and references.
+
+        Raises:
+            UnfitError: something differs from what it was where the evaluation was submitted.
+        """
+        plugin = self.plugins.get(PluginKind.GENERATOR, spec.generator)
+        here = {f"generator {spec.generator!r}": f"{plugin.distribution} {plugin.version}"}
+        there = {f"generator {spec.generator!r}": spec.generator_version}
+        for label, use in spec.suite.extractors.items():
+            here[f"extractor {use.use!r}"] = self.extractor(use).info.protocol
+            there[f"extractor {use.use!r}"] = spec.extractors[label]
+        for half, digest in spec.reference.items():
+            what = f"reference {spec.suite.reference!r} ({half})"
+            here[what], there[what] = self.reference(spec.suite.reference or "").digests[half], digest
+        for what, wanted in there.items():
+            if here[what] != wanted:
+                raise UnfitError(
+                    f"{what} is {here[what]} on this worker and was {wanted} where the evaluation was submitted: bring "
+                    "both to one version"
+                )
+        if digest_path(Path(spec.path)) != spec.checkpoint:
+            raise UnfitError(f"checkpoint {spec.path} has changed since it was submitted: submit it again")
 
 
 def pick_device(name: str) -> torch.device:

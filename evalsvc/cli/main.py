@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import alias, browse, gate, manage, score, serve, statistics, watch, weights
+from evalsvc.cli import alias, browse, gate, manage, queue, score, serve, statistics, watch, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command()(score.demo)
 app.command(name="score")(score.score)
 app.command()(watch.watch)
+for command in (queue.submit, queue.wait, queue.status, queue.cancel, queue.retry, queue.worker):
+    app.command()(command)
 app.command()(browse.leaderboard)
 app.command()(browse.compare)
 app.command()(browse.show)

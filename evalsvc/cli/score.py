@@ -32,22 +32,35 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
     from evalsvc.spec import EvaluationSpec
     from evalsvc.workbench import Advance, Workbench
 
+Checkpoints = Annotated[list[str], typer.Argument(help="Checkpoint files or folders; globs in quotes work too.")]
+GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
+SuiteFile = Annotated[str, typer.Option("--suite", help="Suite name, name@version, or a .yaml file.")]
+ReferenceName = Annotated[
+    str, typer.Option("--reference", help="Reference, for a suite that leaves it open (fid50k, ...).")
+]
+ModelName = Annotated[str, typer.Option("--model", help="Model name; by default the name of the checkpoint's folder.")]
+Step = Annotated[int | None, typer.Option("--step", help="Training step; by default the number in the file name.")]
+GeneratorOptions = Annotated[
+    list[str] | None, typer.Option("--option", help="Generator option as key=value; JSON values work.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Sampling seed; by default the suite's.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples generated at once.")]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers plug-ins.")]
 Device = Annotated[str, typer.Option(help="torch device; 'auto' takes a GPU where there is one.")]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, and supersede what is stored.")]
 
 
 def score(
-    checkpoints: Annotated[list[str], typer.Argument(help="Checkpoint files or folders; globs in quotes work too.")],
-    generator: Annotated[str, typer.Option(help="Generator plug-in that loads them ('evalsvc plugins list').")],
-    suite: Annotated[str, typer.Option(help="Suite name, name@version, or a .yaml file.")] = "digits",
-    reference: Annotated[str, typer.Option(help="Reference, for a suite that leaves it open (fid50k, ...).")] = "",
-    model: Annotated[str, typer.Option(help="Model name; by default the name of the checkpoint's folder.")] = "",
-    step: Annotated[int | None, typer.Option(help="Training step; by default the number in the file name.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value; JSON values work.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Sampling seed; by default the suite's.")] = None,
+    checkpoints: Checkpoints,
+    generator: GeneratorName,
+    suite: SuiteFile = "digits",
+    reference: ReferenceName = "",
+    model: ModelName = "",
+    step: Step = None,
+    option: GeneratorOptions = None,
+    seed: Seed = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
+    batch_size: BatchSize = 250,
     plugin: PluginFiles = None,
     rerun: Rerun = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -57,11 +70,11 @@ def score(
     from evalsvc.suites import load_suite
     from evalsvc.workbench import Workbench
 
-    found = _checkpoints(checkpoints, model, step)
+    found = find_checkpoints(checkpoints, model, step)
     options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
-    with _progress() as show:
+    with progress_bars() as show:
         bench = Workbench(Settings(), plugins, device, batch_size, show.stage)
         specs = [bench.spec(checkpoint, generator, options, chosen, seed) for checkpoint in found]
         ids = _evaluate(specs, bench, show, rerun=rerun)
@@ -83,7 +96,7 @@ def demo(
 
     # These networks are so small that a second thread only waits for the first, and on a busy machine for long.
     torch.set_num_threads(1)
-    with _progress() as show:
+    with progress_bars() as show:
         bench = Workbench(Settings(), Plugins(), device, progress=show.stage)
         chosen = load_suite("digits@1")
         specs = [
@@ -98,7 +111,7 @@ def demo(
     )
 
 
-class _Bars:
+class Bars:
     """Progress on stderr: a bar for the checkpoints, one for each stage of the present one."""
 
     def __init__(self, progress: Progress) -> None:
@@ -121,7 +134,8 @@ class _Speed(ProgressColumn):
 
 
 @contextmanager
-def _progress() -> Iterator[_Bars]:
+def progress_bars() -> Iterator[Bars]:
+    """Bars that are gone at the end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -130,10 +144,10 @@ def _progress() -> Iterator[_Bars]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err, transient=True) as progress:
-        yield _Bars(progress)
+        yield Bars(progress)
 
 
-def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: _Bars, *, rerun: bool) -> list[int]:
+def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: Bars, *, rerun: bool) -> list[int]:
     from evalsvc.evaluations import evaluate
 
     advance = show.stage("checkpoints", len(specs))
@@ -148,7 +162,7 @@ def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: _Bars, *, rer
     return ids
 
 
-def _checkpoints(patterns: list[str], model: str, step: int | None) -> list[Any]:
+def find_checkpoints(patterns: list[str], model: str, step: int | None) -> list[Any]:
     """The checkpoints that the patterns name, by model and step; all are digested before any is scored."""
     from evalsvc.checkpoints import Checkpoint, step_from_name
 

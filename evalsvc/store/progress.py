@@ -10,8 +10,10 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from evalsvc.shards import stage_of
 from evalsvc.store.tables import (
     IN_PROGRESS,
+    WORKING,
     Checkpoint,
     Evaluation,
     Failure,
@@ -22,8 +24,6 @@ from evalsvc.store.tables import (
     Worker,
     WorkerStatus,
 )
-
-WORKING = (WorkerStatus.ALIVE, WorkerStatus.DRAINING)
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,17 @@ def progress(
             requested_at=run.requested_at,
             started_at=run.started_at,
             finished_at=run.finished_at,
-            stages={stage: (min(done[run.id, stage], due), due) for stage, due in run.work.items()},
+            stages=_stages(run, done),
         )
         for run, step, model, suite, version in rows
     ]
+
+
+def _stages(run: Evaluation, done: Mapping[tuple[int, str], int]) -> dict[str, tuple[int, int]]:
+    due: Counter[str] = Counter()
+    for kind, total in run.work.items():
+        due[stage_of(kind)] += total
+    return {stage: (min(done[run.id, stage], total), total) for stage, total in due.items()}
 
 
 def _done(session: Session, evaluations: list[int]) -> Counter[tuple[int, str]]:
@@ -112,7 +119,7 @@ def _done(session: Session, evaluations: list[int]) -> Counter[tuple[int, str]]:
     )
     found: Counter[tuple[int, str]] = Counter()
     for evaluation, kind, count in [*session.execute(finished), *session.execute(at_work)]:
-        found[int(evaluation or 0), str(kind).partition("-")[0]] += int(count)
+        found[int(evaluation or 0), stage_of(str(kind))] += int(count)
     return found
 
 

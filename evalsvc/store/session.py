@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, DateTime, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.errors import InputError, StorageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 HEAD = "0005"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
@@ -23,11 +29,12 @@ class Database:
     """An open database whose schema is at :data:`HEAD`.
 
     An embedded (SQLite) database and an empty one are brought there at once; a shared one that is behind asks for
-    ``evalsvc db upgrade``; one that is ahead of this code is refused.
+    ``evalsvc db upgrade``; one that is ahead of this code is refused. ``patience`` is how many seconds a server or a
+    lock is waited for.
     """
 
-    def __init__(self, url: str, *, upgrade: bool = False) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, *, upgrade: bool = False, patience: float = 30) -> None:
+        self.engine = _engine(url, patience)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(self.engine.execution_options(evalsvc_read=True), expire_on_commit=False)
         shown = self.engine.url.render_as_string()
@@ -61,6 +68,18 @@ class Database:
         """One consistent view; it neither waits for writers nor holds them up."""
         with self._read.begin() as session:
             yield session
+
+
+def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call until the database answers: it may be restarted, or its disk full, while a worker holds a result in hand."""
+    pause = 0.5
+    while True:
+        try:
+            return call(*args, **kwargs)
+        except (OperationalError, InterfaceError) as error:
+            log.warning("waiting for the database: %s", str(error.orig).splitlines()[0])
+        time.sleep(pause)
+        pause = min(2 * pause, 10)
 
 
 def clock(session: Session) -> datetime:
@@ -100,18 +119,23 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, patience: float) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise InputError(f"EVALSVC_DATABASE_URL is no database URL: {url!r}") from None
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        seconds = max(1, round(patience))
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": seconds, "tcp_user_timeout": 1000 * seconds},
+        )
     if parsed.get_backend_name() != "sqlite":
         raise InputError(f"evalsvc stores in SQLite or Postgres, not in {parsed.get_backend_name()}")
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": 30})
+    engine = create_engine(parsed, connect_args={"timeout": patience})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

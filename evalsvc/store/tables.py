@@ -81,6 +81,9 @@ class WorkerStatus(StrEnum):
     LOST = "lost"
 
 
+WORKING = (WorkerStatus.ALIVE, WorkerStatus.DRAINING)
+
+
 class Scope(StrEnum):
     """What a token allows. ``submit`` and ``worker`` may read too; ``admin`` may all."""
 
@@ -182,7 +185,7 @@ class Evaluation(Table):
     """One checkpoint under one suite. At most one is in progress, and one current, for a fingerprint.
 
     ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
-    do workers take it up. ``work`` says how many samples and items each stage has to do.
+    do workers take it up. ``work`` says how many samples and items each kind of shard is cut from.
 
     ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
     as a part of it is not known.

@@ -53,6 +53,12 @@ def row(database, evaluation):
         return session.get_one(Evaluation, evaluation)
 
 
+def start(database, evaluation, worker=None):
+    attempt = lifecycle.Attempt(evaluation, row(database, evaluation).attempt, worker)
+    lifecycle.start(database, attempt)
+    return attempt
+
+
 def note(database, attempt, start=0):
     lifecycle.note_shard(database, attempt, kind="samples", start=start, stop=start + 100, path="x", cost=Cost(1.0))
 
@@ -88,7 +94,7 @@ def test_fifty_threads_that_submit_one_fingerprint_make_one_evaluation(database)
 
 def test_a_cancelled_evaluation_stays_cancelled_and_can_be_tried_again(database):
     evaluation = lifecycle.submit(database, spec()).id
-    attempt = lifecycle.start(database, evaluation)
+    attempt = start(database, evaluation)
     lifecycle.check(database, attempt)
     lifecycle.cancel(database, evaluation)
     lifecycle.cancel(database, evaluation)
@@ -103,18 +109,18 @@ def test_a_cancelled_evaluation_stays_cancelled_and_can_be_tried_again(database)
 @pytest.mark.parametrize("again", ["retry", "submit"])
 def test_a_failed_evaluation_is_tried_again_and_the_old_attempt_writes_nothing(database, again):
     evaluation = lifecycle.submit(database, spec()).id
-    old = lifecycle.start(database, evaluation)
+    old = start(database, evaluation)
     lifecycle.fail(database, old, Failure.OUT_OF_MEMORY, "CUDA out of memory")
     failed = row(database, evaluation)
     assert (failed.status, failed.failure, failed.error) == (Status.FAILED, "out_of_memory", "CUDA out of memory")
     if again == "retry":
         lifecycle.retry(database, evaluation)
     else:
-        assert lifecycle.submit(database, spec()) == lifecycle.Submission(evaluation, True, Status.QUEUED)
+        assert lifecycle.submit(database, spec()) == lifecycle.Submission(evaluation, True, Status.QUEUED, 2)
     with pytest.raises(WithdrawnError, match="attempt 1 brings nothing any more, attempt 2 does"):
         note(database, old)
     lifecycle.fail(database, old, Failure.MODEL, "again")
-    new = lifecycle.start(database, evaluation)
+    new = start(database, evaluation)
     note(database, new)
     note(database, new)
     assert count(database, Shard) == 1
@@ -127,7 +133,7 @@ def test_a_worker_that_was_given_up_writes_nothing(database):
     with database.write() as session:
         now = clock(session)
         session.add(Worker(id="w", role="slot", host="h", pid=1, device="cpu", started_at=now, seen_at=now))
-    attempt = lifecycle.start(database, evaluation, worker="w")
+    attempt = start(database, evaluation, worker="w")
     note(database, attempt)
     with database.write() as session:
         session.get_one(Worker, "w").status = WorkerStatus.LOST
@@ -204,7 +210,7 @@ def test_the_clock_is_the_databases_and_shared(database, database_url):
 def test_progress_counts_finished_shards_and_what_workers_say_of_theirs(database):
     evaluation = lifecycle.submit(database, spec()).id
     other = lifecycle.submit(database, spec("e" * 64)).id
-    note(database, lifecycle.start(database, evaluation))
+    note(database, start(database, evaluation))
     with database.write() as session:
         now = clock(session)
         facts = {"role": "slot", "host": "h", "pid": 1, "device": "cpu", "started_at": now, "seen_at": now}

@@ -1,0 +1,118 @@
+"""The coordinator: a process that makes the engine's queue follow the rows, and hands on the work of the dead.
+
+It is driven by state, not by events: every look compares what is asked for with what the engine has, so that whatever
+was missed while nobody looked is made good by the next one. Any number of coordinators may look at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Set
+from datetime import timedelta
+
+from evalsvc import engine, lifecycle, workers
+from evalsvc.heart import Heart
+from evalsvc.lifecycle import Attempt
+from evalsvc.settings import Settings
+from evalsvc.shards import Shard
+from evalsvc.store.session import Database, patiently
+from evalsvc.store.tables import Failure, Status, now
+from evalsvc.tickets import Ticket, missing_shards, tickets
+
+LOOK = 0.5
+"""Seconds between looks."""
+
+AHEAD = 2
+"""Evaluations a slot that are handed over at once. Few, because priorities among the others can still change."""
+
+KEPT = timedelta(days=1)
+"""How long the engine remembers what ended."""
+
+log = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """One process's part."""
+
+    def __init__(self, settings: Settings, heart: Heart) -> None:
+        self._settings, self._heart = settings, heart
+        self._database = Database(settings.database)
+        self._stale: set[str] = set()
+
+    def missing_shards(self, attempt: Attempt) -> list[Shard]:
+        """Shards that are still to be computed."""
+        return patiently(missing_shards, self._database, attempt)
+
+    def run(self) -> None:
+        """Look again and again."""
+        reaped = pruned = 0.0
+        while True:
+            self.look()
+            if time.monotonic() >= reaped:
+                self.reap()
+                reaped = time.monotonic() + self._settings.heartbeat / 2
+            if time.monotonic() >= pruned:
+                engine.prune(now() - KEPT)
+                pruned = time.monotonic() + 600
+            time.sleep(LOOK)
+
+    def look(self) -> None:
+        """Hand over what is asked for, take back what no longer is, and record what the engine gave up."""
+        asked = {engine.workflow_id(ticket): ticket for ticket in patiently(tickets, self._database)}
+        active = engine.active()
+        stale = active - asked.keys()
+        # One that has just ended well looks stale too, until its workflow has seen it.
+        engine.cancel(stale & self._stale)
+        self._stale = stale
+        chosen = self._choose(asked, active)
+        outcomes = {workflow: engine.outcome(workflow) for workflow in chosen}
+        # Read after the outcomes: where a dead letter was the reason, it is there by now.
+        letters = {letter.workflow: letter.job for letter in engine.dead_letters()}
+        for workflow in asked.keys() & letters.keys():
+            reason = f"{letters[workflow]} ended its worker process {engine.TRIES} times"
+            self._fail(asked[workflow], Failure.INFRASTRUCTURE, reason)
+        for workflow in chosen:
+            if outcomes[workflow] is None:
+                engine.hand_over(asked[workflow])
+            elif workflow not in letters:
+                self._make_good(asked[workflow], str(outcomes[workflow]))
+
+    def _choose(self, asked: Mapping[str, Ticket], active: Set[str]) -> list[str]:
+        """Which evaluations are to be handed over now, or should be in progress and are not."""
+        room = AHEAD * max(1, patiently(workers.slots, self._database)) - len(active & asked.keys())
+        most_urgent = min((asked[workflow].priority for workflow in active & asked.keys()), default=0)
+        chosen = []
+        for workflow, ticket in asked.items():
+            if workflow in active:
+                continue
+            limit = ticket.deadlines.queued
+            if ticket.status == Status.QUEUED and limit and (now() - ticket.requested_at).total_seconds() > limit:
+                self._fail(ticket, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
+            elif ticket.status != Status.QUEUED or room > 0 or ticket.priority < most_urgent:
+                chosen.append(workflow)
+                room -= 1
+        return chosen
+
+    def _fail(self, ticket: Ticket, failure: Failure, reason: str) -> None:
+        log.error("evaluation %d fails: %s", ticket.attempt.evaluation, reason)
+        patiently(lifecycle.fail, self._database, ticket.attempt, failure, reason)
+
+    def _make_good(self, ticket: Ticket, outcome: str) -> None:
+        """The engine has ended what the rows say is in progress: they may have lost their last words in a power cut."""
+        if outcome == "SUCCESS":
+            patiently(lifecycle.again, self._database, ticket.attempt)
+        else:
+            self._fail(ticket, Failure.INFRASTRUCTURE, f"the queue gave it up ({outcome.lower()})")
+
+    def reap(self) -> None:
+        """Declare the silent lost, and hand on what the lost and stopped had claimed."""
+        holders = engine.holders()  # before the living: who claims between the two is alive
+        if self._heart.may_judge:
+            lost = patiently(workers.give_up_silent, self._database, self._heart.worker, self._settings.dead_after)
+            for worker in lost:
+                log.warning("worker %s was not heard of for %g s and is given up", worker, self._settings.dead_after)
+        dead = holders - patiently(workers.living, self._database)
+        if dead:
+            log.warning("work of %s goes to others", ", ".join(sorted(dead)))
+            engine.take_over(dead)

@@ -1,0 +1,215 @@
+"""All that touches the durable engine, DBOS: what it runs, how it is launched, how the work of the dead is handed on.
+
+Division of labour. Ours are the rows and the shard files: what was asked for, what is done, who is alive. The engine's
+are the queue and its priorities, who has claimed what, how often a job was begun, and dead letters. Its state can be
+thrown away: coordinators hand everything over again, and finished shards are not computed again.
+
+One evaluation is one workflow, run by a coordinator. It enqueues a job for each shard and then one for the metrics,
+which slots run one at a time. A job has no steps: its checkpoint is the file that it writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy.engine import make_url
+
+from evalsvc.errors import InputError
+from evalsvc.lifecycle import Attempt
+from evalsvc.shards import Shard
+from evalsvc.tickets import Ticket
+from evalsvc.workers import Role
+
+try:
+    from dbos import DBOS, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
+except ImportError as error:
+    raise InputError(f"workers need the extra 'worker' ({error}): pip install 'evalsvc[worker]'") from None
+
+VERSION = "1"
+"""Of the workflows below, not of evalsvc. Raise it with their names, arguments or order of calls: jobs of another
+version are left alone."""
+
+TRIES = 4
+"""How often a job is begun, each time after its process died in it, before it is given up."""
+
+POLL = 0.25
+"""Seconds between looks at a queue; a slot loses half of it, on average, between two shards."""
+
+_QUEUES: dict[Role, str] = {"coordinator": "evaluations", "slot": "slots"}
+_ACTIVE = ["ENQUEUED", "PENDING"]
+
+
+class Coordinator(Protocol):
+    """What the workflow asks of its process."""
+
+    def missing_shards(self, attempt: Attempt) -> list[Shard]:
+        """Shards that are still to be computed."""
+
+
+class Slot(Protocol):
+    """What jobs ask of their process. Nothing is raised: what goes wrong is recorded in the rows, and the answer no."""
+
+    def compute(self, attempt: Attempt, shard: Shard) -> bool:
+        """Compute one shard."""
+
+    def measure(self, attempt: Attempt) -> bool:
+        """Reduce all shards to scores."""
+
+
+_process: Any = None
+"""The coordinator or the slot that this process is: a workflow is a plain function, and finds it here."""
+
+
+# --- workflows ---
+
+
+@DBOS.workflow(name="evaluation", max_recovery_attempts=1000)
+def _evaluation(evaluation: int, number: int, priority: int) -> None:
+    me = DBOS.workflow_id
+    shards = _missing(evaluation, number)
+    jobs = []
+    for shard in shards:
+        with SetWorkflowID(f"{me}/{shard['kind']} {shard['start']}-{shard['stop']}"), _urgency(2 * priority + 1):
+            jobs.append(DBOS.enqueue_workflow(_QUEUES["slot"], _shard, evaluation, number, shard))
+    if all(job.get_result(polling_interval_sec=POLL) for job in jobs):
+        with SetWorkflowID(f"{me}/metrics"), _urgency(2 * priority):
+            DBOS.enqueue_workflow(_QUEUES["slot"], _metrics, evaluation, number).get_result(polling_interval_sec=POLL)
+
+
+@DBOS.step(name="missing")
+def _missing(evaluation: int, number: int) -> list[dict[str, Any]]:
+    return [shard.model_dump() for shard in _process.missing_shards(Attempt(evaluation, number))]
+
+
+@DBOS.workflow(name="shard", max_recovery_attempts=TRIES - 1)
+def _shard(evaluation: int, number: int, shard: dict[str, Any]) -> bool:
+    return bool(_process.compute(Attempt(evaluation, number), Shard.model_validate(shard)))
+
+
+@DBOS.workflow(name="metrics", max_recovery_attempts=TRIES - 1)
+def _metrics(evaluation: int, number: int) -> bool:
+    return bool(_process.measure(Attempt(evaluation, number)))
+
+
+def _urgency(priority: int) -> SetEnqueueOptions:
+    return SetEnqueueOptions(priority=priority, app_version=VERSION)
+
+
+# --- the process ---
+
+
+def launch(database_url: str, worker: str, role: Role, process: Coordinator | Slot) -> None:
+    """Begin to take work from the role's queue, as ``worker``, which must be registered as living before."""
+    global _process
+    _process = process
+    DBOS(
+        config={
+            "name": "evalsvc",
+            "system_database_url": _system_database(database_url),
+            "executor_id": worker,
+            # Unset, it would be a digest of the code, and every new version would strand the jobs of the old one.
+            "application_version": VERSION,
+            # Pickle, the default, would let whoever can write a payload run code here.
+            "serializer": DBOSPortableJSONSerializer(),
+            "sys_db_pool_size": 4,
+            "log_level": "WARNING",
+        }
+    )
+    DBOS.listen_queues([_QUEUES[role]])
+    DBOS.launch()
+    for queue, together in ((_QUEUES["coordinator"], 64), (_QUEUES["slot"], 1)):
+        DBOS.register_queue(queue, worker_concurrency=together, polling_interval_sec=POLL, on_conflict="always_update")
+
+
+def drain() -> None:
+    """Take no more work, and return when the work in hand is done."""
+    DBOS.destroy(workflow_completion_timeout_sec=10**9)
+
+
+def _system_database(database_url: str) -> str:
+    """The same Postgres, in a schema of its own; beside an SQLite file another, which no migration of ours touches."""
+    url = make_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    path = Path(url.database or "").with_suffix(".engine.db")
+    with sqlite3.connect(path, timeout=30) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+# --- what coordinators do with it; never called from a heartbeat, since it waits for a lost database without limit ---
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A job whose process died each time that it was begun."""
+
+    workflow: str
+    job: str
+
+
+def workflow_id(ticket: Ticket) -> str:
+    """One attempt's workflow."""
+    stamp = int(ticket.requested_at.timestamp() * 1000)
+    return f"{ticket.attempt.evaluation}-{ticket.attempt.number}-{stamp:x}"
+
+
+def hand_over(ticket: Ticket) -> None:
+    """Enqueue an evaluation; once, however often and by how many coordinators."""
+    with SetWorkflowID(workflow_id(ticket)), _urgency(ticket.priority):
+        attempt = ticket.attempt
+        DBOS.enqueue_workflow(_QUEUES["coordinator"], _evaluation, attempt.evaluation, attempt.number, ticket.priority)
+
+
+def active() -> set[str]:
+    """Evaluations that are handed over and have not ended."""
+    return {each.workflow_id for each in _list(name="evaluation", status=_ACTIVE)}
+
+
+def outcome(workflow: str) -> str | None:
+    """How an evaluation's workflow ended; ``None`` where the engine knows none."""
+    return next((str(each.status) for each in _list(workflow_ids=[workflow])), None)
+
+
+def cancel(workflows: Collection[str]) -> None:
+    """Take evaluations and their jobs from the queue."""
+    if workflows:
+        DBOS.cancel_workflows(sorted(workflows), cancel_children=True)
+
+
+def dead_letters() -> Iterator[DeadLetter]:
+    """Jobs that were given up."""
+    for each in _list(name=["shard", "metrics"], status="MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+        workflow, _, job = each.workflow_id.rpartition("/")
+        yield DeadLetter(workflow, job)
+
+
+def holders() -> set[str]:
+    """Workers that have claimed something and not brought it back, dead or alive."""
+    return {each.executor_id for each in _list(status="PENDING") if each.executor_id}
+
+
+def take_over(workers: Collection[str]) -> None:
+    """Put what these workers had claimed back on the queue; they must be dead, or given up.
+
+    The one call for which DBOS has no public name (its commercial Conductor makes it); a test holds what it does.
+    """
+    if workers:
+        DBOS._recover_pending_workflows(sorted(workers))
+
+
+def prune(before: datetime) -> None:
+    """Forget evaluations that ended before; the engine keeps them for ever by itself."""
+    ended = _list(name="evaluation", completed_before=before.isoformat(), limit=100)
+    if ended:
+        DBOS.delete_workflows([each.workflow_id for each in ended], delete_children=True)
+
+
+def _list(**which: Any) -> list[Any]:
+    return DBOS.list_workflows(app_version=VERSION, load_input=False, load_output=False, **which)

@@ -1,0 +1,130 @@
+"""A slot: a process that computes, one job at a time, on one device."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import torch
+from sqlalchemy.exc import OperationalError
+
+from evalsvc import lifecycle
+from evalsvc.errors import UnfitError, WithdrawnError
+from evalsvc.evaluations import measure, note
+from evalsvc.heart import GIVEN_UP, Heart, Task
+from evalsvc.lifecycle import Attempt, Deadlines
+from evalsvc.pipeline import compute_shard
+from evalsvc.shards import Shard
+from evalsvc.spec import EvaluationSpec
+from evalsvc.store import tables
+from evalsvc.store.session import patiently
+from evalsvc.store.tables import Failure
+from evalsvc.workbench import Advance, Workbench
+
+PAUSES = (5, 10, 20, 40, 80)
+"""Seconds between tries of a job that the infrastructure failed (a full disk, a store that is away)."""
+
+log = logging.getLogger(__name__)
+
+
+class Slot:
+    """One device's part: what jobs of the queue call."""
+
+    def __init__(self, bench: Workbench, heart: Heart) -> None:
+        self._bench, self._heart = bench, heart
+        self._fit: set[str] = set()
+        self._turn = threading.Lock()
+        bench.progress = self._progress
+
+    def compute(self, attempt: Attempt, shard: Shard) -> bool:
+        """Compute one shard and record it; whether the evaluation may go on."""
+
+        def work(attempt: Attempt, spec: EvaluationSpec) -> None:
+            seconds = compute_shard(spec, shard, self._bench, self._advance)
+            patiently(note, spec, self._bench, attempt, shard, seconds)
+
+        return self._do(attempt, shard.stage, work)
+
+    def measure(self, attempt: Attempt) -> bool:
+        """Reduce all shards and record the scores."""
+        return self._do(attempt, "metrics", lambda attempt, spec: measure(spec, self._bench, attempt))
+
+    def _do(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool:
+        attempt = replace(attempt, worker=self._heart.worker)
+        # A queue that is looked at again before its last job has shown up as running gives a second one.
+        with self._turn:
+            return self._try(attempt, stage, work)
+
+    def _try(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool:
+        for pause in (*PAUSES, None):
+            try:
+                spec, deadlines = patiently(self._begin, attempt)
+                with self._task(attempt, stage, deadlines):
+                    self._check_fit(spec)
+                    work(attempt, spec)
+                return True
+            except WithdrawnError as error:
+                log.info("%s", error)
+                return False
+            except Exception as error:
+                failure, reason = lifecycle.failure_of(error), str(error) or type(error).__name__
+                if failure is not Failure.OUT_OF_MEMORY:
+                    self._end_if_device_is_lost(error)
+                log.warning("evaluation %d, %s: %s", attempt.evaluation, stage, reason)
+                if failure is Failure.INFRASTRUCTURE and pause is not None and not isinstance(error, UnfitError):
+                    time.sleep(pause)
+                    continue
+                patiently(lifecycle.fail, self._bench.database, attempt, failure, reason)
+                if failure is Failure.OUT_OF_MEMORY:
+                    self._end("it was out of memory, and begins anew with all of it")
+                return False
+        raise AssertionError("the last try returns")
+
+    def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, Deadlines]:
+        lifecycle.start(self._bench.database, attempt)
+        with self._bench.database.read() as session:
+            row = session.get_one(tables.Evaluation, attempt.evaluation)
+        return EvaluationSpec.model_validate(row.spec), Deadlines.model_validate(row.deadlines)
+
+    @contextmanager
+    def _task(self, attempt: Attempt, stage: str, deadlines: Deadlines) -> Iterator[None]:
+        limit = deadlines.metrics if stage == "metrics" else deadlines.shard
+        self._heart.task = Task(attempt, stage, limit)
+        try:
+            yield
+        finally:
+            self._heart.task = None
+
+    def _progress(self, _stage: str, _total: int) -> Advance:
+        return lambda _done: self._advance(0)
+
+    def _advance(self, done: int) -> None:
+        """Between batches: tell the heart, and stop if nobody waits for this any more."""
+        task = self._heart.task
+        assert task is not None
+        task.advance(done)
+        with suppress(OperationalError):  # a database that is away says nothing about who waits
+            lifecycle.check(self._bench.database, task.attempt)
+
+    def _check_fit(self, spec: EvaluationSpec) -> None:
+        """Refuse work that would give other numbers here than where it was asked for; looked at once an evaluation."""
+        if spec.fingerprint not in self._fit:
+            self._bench.check(spec)
+            self._fit.add(spec.fingerprint)
+
+    def _end_if_device_is_lost(self, error: BaseException) -> None:
+        """After an error of the device itself its whole context is void, and only another process can use it again."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, torch.AcceleratorError):
+                self._end(f"its device failed ({str(cause).splitlines()[0]})")
+            cause = cause.__cause__
+
+    def _end(self, reason: str) -> None:
+        log.error("worker %s ends itself: %s", self._heart.worker, reason)
+        os._exit(GIVEN_UP)

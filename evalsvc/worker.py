@@ -1,0 +1,189 @@
+"""``evalsvc worker``: a supervisor, and the processes it keeps alive: one a slot, and one coordinator."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import OperationalError
+
+from evalsvc import workers
+from evalsvc.errors import EvalsvcError
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+from evalsvc.store.tables import WorkerStatus
+
+LOOK = 0.2
+"""Seconds between the supervisor's looks at its processes."""
+
+PATIENCE = 60.0
+"""Seconds after which a process counts as having started well, and the longest pause before a restart."""
+
+WRONG_USE = 2
+"""Exit code of a process that no restart would help."""
+
+log = logging.getLogger(__name__)
+
+
+class Duty(BaseModel):
+    """What a process is to be. It travels on the command line."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: workers.Role
+    device: str = ""
+    batch_size: int = 250
+    plugins: tuple[Path, ...] = ()
+    threads: int | None = None
+
+
+# --- the supervisor ---
+
+
+@dataclass
+class _Child:
+    duty: Duty
+    name: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause: float = 0.0
+    due: float = 0.0
+
+    def start(self) -> None:
+        self.name, self.started = workers.new_name(), time.monotonic()
+        command = [sys.executable, "-m", "evalsvc.worker", self.name, self.duty.model_dump_json()]
+        # A group of its own: Ctrl-C is for the supervisor, which lets its processes finish what they are at.
+        self.process = subprocess.Popen(command, process_group=0)
+
+    def ended(self) -> int | None:
+        """The exit code, once, when the process has ended; a restart is then due after a pause that grows."""
+        code = self.process.poll() if self.process else None
+        if code is not None:
+            self.process = None
+            lived = time.monotonic() - self.started
+            self.pause = 0.5 if lived > PATIENCE else min(PATIENCE, max(0.5, 2 * self.pause))
+            self.due = time.monotonic() + self.pause
+        return code
+
+
+def supervise(settings: Settings, duties: Sequence[Duty]) -> int:
+    """Keep one process for each duty until SIGTERM or SIGINT; a second one does not wait for the work in hand.
+
+    Returns the exit code: 0, or 2 where a process said that its settings are wrong.
+    """
+    database = Database(settings.database)
+    children = [_Child(duty) for duty in duties]
+    asked = 0
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    dead: set[str] = set()
+    code = told = 0
+    while not asked or any(child.process for child in children):
+        for child in children:
+            if child.process is None and not asked and time.monotonic() >= child.due:
+                child.start()
+            ended = child.ended()
+            if ended is not None:
+                dead.add(child.name)
+                if ended == WRONG_USE:
+                    code, asked = WRONG_USE, max(asked, 1)
+                elif ended:
+                    log.warning("%s %s ended with %d", child.duty.role, child.name, ended)
+        dead = _bury(database, dead)
+        if asked > told:
+            told = asked
+            log.info("finishing the work in hand" if asked == 1 else "stopping at once")
+            for child in children:
+                if child.process:
+                    child.process.send_signal(signal.SIGTERM if asked == 1 else signal.SIGKILL)
+        time.sleep(LOOK)
+    _bury(database, dead)
+    return code
+
+
+def _bury(database: Database, dead: set[str]) -> set[str]:
+    """Tell the others who is dead, so that nobody waits for a silence; those that could not be told of yet."""
+    try:
+        while dead:
+            name = dead.pop()
+            workers.end(database, name, WorkerStatus.LOST)
+    except OperationalError:
+        dead.add(name)
+    return dead
+
+
+# --- one process ---
+
+
+def main(name: str, duty: Duty) -> None:
+    """Be a slot or the coordinator until SIGTERM."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = Settings()
+    if duty.role == "slot":
+        _be_slot(settings, name, duty, asked)
+    else:
+        _be_coordinator(settings, name, asked)
+
+
+def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) -> None:
+    import torch
+
+    from evalsvc import engine
+    from evalsvc.heart import Heart
+    from evalsvc.plugins import Plugins
+    from evalsvc.slot import Slot
+    from evalsvc.workbench import Workbench
+
+    if duty.threads:
+        torch.set_num_threads(duty.threads)
+    bench = Workbench(settings, Plugins(duty.plugins), duty.device, duty.batch_size)
+    heart = Heart(settings, name, "slot", str(bench.device))
+    heart.start()
+    engine.launch(settings.database, name, "slot", Slot(bench, heart))
+    log.info("slot %s on %s takes work", name, bench.device)
+    asked.wait()
+    workers.end(bench.database, name, WorkerStatus.DRAINING)
+    engine.drain()
+    workers.end(bench.database, name, WorkerStatus.STOPPED)
+    os._exit(0)
+
+
+def _be_coordinator(settings: Settings, name: str, asked: threading.Event) -> None:
+    from evalsvc import engine
+    from evalsvc.coordinator import Coordinator
+    from evalsvc.heart import Heart
+
+    heart = Heart(settings, name, "coordinator", "")
+    heart.start()
+    coordinator = Coordinator(settings, heart)
+    engine.launch(settings.database, name, "coordinator", coordinator)
+    threading.Thread(target=coordinator.run, name="coordinator", daemon=True).start()
+    asked.wait()
+    # What it waits for, another coordinator can wait for: nothing has to be finished here.
+    workers.end(Database(settings.database), name, WorkerStatus.STOPPED)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        main(sys.argv[1], Duty.model_validate_json(sys.argv[2]))
+    except EvalsvcError as error:
+        log.error("%s", error)
+        os._exit(WRONG_USE)
