@@ -20,10 +20,10 @@ from evalsvc.store.session import Database, patiently
 from evalsvc.store.tables import Failure, Status, now
 from evalsvc.tickets import Ticket, missing_shards, tickets
 
-LOOK = 0.5
+LOOK = 1.0
 """Seconds between looks."""
 
-AHEAD = 2
+AHEAD = 3
 """Evaluations a slot that are handed over at once. Few, because priorities among the others can still change."""
 
 KEPT = timedelta(days=1)

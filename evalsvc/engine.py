@@ -38,7 +38,10 @@ TRIES = 4
 """How often a job is begun, each time after its process died in it, before it is given up."""
 
 POLL = 0.25
-"""Seconds between looks at a queue; a slot loses half of it, on average, between two shards."""
+"""Seconds between a slot's looks at its queue: it loses half of it, on average, between two shards."""
+
+CALM = 0.5
+"""Seconds between looks of those for whom no device waits."""
 
 _QUEUES: dict[Role, str] = {"coordinator": "evaluations", "slot": "slots"}
 _ACTIVE = ["ENQUEUED", "PENDING"]
@@ -76,9 +79,9 @@ def _evaluation(evaluation: int, number: int, priority: int) -> None:
     for shard in shards:
         with SetWorkflowID(f"{me}/{shard['kind']} {shard['start']}-{shard['stop']}"), _urgency(2 * priority + 1):
             jobs.append(DBOS.enqueue_workflow(_QUEUES["slot"], _shard, evaluation, number, shard))
-    if all(job.get_result(polling_interval_sec=POLL) for job in jobs):
+    if all(job.get_result(polling_interval_sec=CALM) for job in jobs):
         with SetWorkflowID(f"{me}/metrics"), _urgency(2 * priority):
-            DBOS.enqueue_workflow(_QUEUES["slot"], _metrics, evaluation, number).get_result(polling_interval_sec=POLL)
+            DBOS.enqueue_workflow(_QUEUES["slot"], _metrics, evaluation, number).get_result(polling_interval_sec=CALM)
 
 
 @DBOS.step(name="missing")
@@ -122,8 +125,8 @@ def launch(database_url: str, worker: str, role: Role, process: Coordinator | Sl
     )
     DBOS.listen_queues([_QUEUES[role]])
     DBOS.launch()
-    for queue, together in ((_QUEUES["coordinator"], 64), (_QUEUES["slot"], 1)):
-        DBOS.register_queue(queue, worker_concurrency=together, polling_interval_sec=POLL, on_conflict="always_update")
+    for queue, together, poll in ((_QUEUES["coordinator"], 64, CALM), (_QUEUES["slot"], 1, POLL)):
+        DBOS.register_queue(queue, worker_concurrency=together, polling_interval_sec=poll, on_conflict="always_update")
 
 
 def drain() -> None:

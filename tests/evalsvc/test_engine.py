@@ -1,0 +1,205 @@
+"""What evalsvc asks of DBOS, asked of DBOS itself: a version that answers otherwise is found here."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from dbos import DBOS
+from sqlalchemy import create_engine, text, update
+from sqlalchemy.engine import make_url
+
+from evalsvc import engine, lifecycle
+from evalsvc.coordinator import AHEAD, Coordinator
+from evalsvc.heart import Heart
+from evalsvc.lifecycle import Attempt, Deadlines
+from evalsvc.settings import Settings
+from evalsvc.shards import Shard
+from evalsvc.store.tables import Evaluation, Failure, Status, now
+from evalsvc.tickets import tickets
+from tests.evalsvc.test_lifecycle import row, spec
+
+
+class Here:
+    """The one slot of these tests, and what it was asked to do. It computes nothing."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+
+    def missing_shards(self, attempt: Attempt) -> list[Shard]:
+        return [Shard(kind="samples", start=0, stop=100), Shard(kind="samples", start=100, stop=200)]
+
+    def compute(self, attempt: Attempt, shard: Shard) -> bool:
+        self.done.append((attempt.evaluation, shard.start))
+        return True
+
+    def measure(self, attempt: Attempt) -> bool:
+        self.done.append((attempt.evaluation, "metrics"))
+        return True
+
+
+@pytest.fixture
+def here():
+    return Here()
+
+
+@pytest.fixture
+def launched(database, database_url, here):
+    """An engine whose queues are filled and, since this process listens to another role's, not emptied."""
+
+    def launch(role):
+        engine.launch(database_url, f"this-{role}", role, here)
+
+    yield launch
+    DBOS.destroy()
+
+
+def submit(database, number, **asked):
+    return lifecycle.submit(database, spec(f"{number:064d}"), **asked).id
+
+
+def in_engine(database_url, query, **values):
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        query = query.replace("dbos.", "")
+    opened = create_engine(engine._system_database(database_url).replace("postgresql://", "postgresql+psycopg://"))
+    with opened.begin() as connection:
+        result = connection.execute(text(query), values)
+        found = result.all() if result.returns_rows else []
+    opened.dispose()
+    return found
+
+
+def test_work_of_the_dead_goes_back_on_the_queue_and_that_of_the_living_stays(database, database_url, launched):
+    launched("slot")
+    for number in (1, 2):
+        submit(database, number)
+    ids = [engine.workflow_id(ticket) for ticket in tickets(database)]
+    for ticket in tickets(database):
+        engine.hand_over(ticket)
+        engine.hand_over(ticket)
+    assert engine.active() == set(ids)
+    claim = "UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = :who WHERE workflow_uuid = :which"
+    for who, which in zip(("dead", "alive"), ids, strict=True):
+        in_engine(database_url, claim, who=who, which=which)
+    assert engine.holders() == {"dead", "alive"}
+    engine.take_over({"dead"})
+    engine.take_over({"dead"})
+    assert engine.holders() == {"alive"}
+    assert engine.active() == set(ids)
+    rows = in_engine(database_url, "SELECT workflow_uuid, status, queue_name FROM dbos.workflow_status")
+    assert {(which, status) for which, status, _ in rows} == {(ids[0], "ENQUEUED"), (ids[1], "PENDING")}
+    assert {queue for *_, queue in rows} == {"evaluations"}
+
+
+def test_payloads_are_json_never_pickles(database, database_url, launched):
+    launched("slot")
+    submit(database, 1)
+    engine.hand_over(tickets(database)[0])
+    ((inputs,),) = in_engine(database_url, "SELECT inputs FROM dbos.workflow_input")
+    assert json.loads(inputs)["positionalArgs"] == [1, 1, lifecycle.PRIORITY]
+
+
+def test_what_ended_long_ago_is_forgotten(database, database_url, launched):
+    launched("slot")
+    submit(database, 1)
+    ticket = tickets(database)[0]
+    engine.hand_over(ticket)
+    engine.cancel({engine.workflow_id(ticket)})
+    assert engine.outcome(engine.workflow_id(ticket)) == "CANCELLED"
+    engine.prune(now() - timedelta(minutes=1))
+    assert engine.outcome(engine.workflow_id(ticket)) == "CANCELLED"
+    engine.prune(now() + timedelta(minutes=1))
+    assert engine.outcome(engine.workflow_id(ticket)) is None
+
+
+@pytest.fixture
+def coordinator(database, database_url, home, launched):
+    settings = Settings(home=home, database_url=database_url)
+    made = Coordinator(settings, Heart(settings, "this-slot", "slot", "cpu"))
+    launched("slot")
+    return made
+
+
+def test_few_are_handed_over_and_the_urgent_pass_the_others(database, coordinator):
+    for number in range(5):
+        submit(database, number)
+    coordinator.look()
+    coordinator.look()
+    assert len(engine.active()) == AHEAD * 1
+    urgent = submit(database, 9, priority=1)
+    coordinator.look()
+    assert len(engine.active()) == AHEAD + 1
+    assert any(workflow.startswith(f"{urgent}-1-") for workflow in engine.active())
+
+
+def test_the_engine_follows_the_rows(database, coordinator):
+    evaluation = submit(database, 1)
+    coordinator.look()
+    (first,) = engine.active()
+    lifecycle.cancel(database, evaluation)
+    coordinator.look()
+    coordinator.look()
+    assert engine.outcome(first) == "CANCELLED"
+    lifecycle.retry(database, evaluation)
+    coordinator.look()
+    (second,) = engine.active()
+    assert second.startswith(f"{evaluation}-2-")
+
+
+def test_an_engine_that_lost_everything_is_given_everything_again(database, database_url, coordinator):
+    evaluation = submit(database, 1)
+    coordinator.look()
+    lifecycle.start(database, Attempt(evaluation, 1))
+    before = engine.active()
+    in_engine(database_url, "DELETE FROM dbos.workflow_status")
+    coordinator.look()
+    assert engine.active() == before
+    assert row(database, evaluation).status == Status.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "error"),
+    [
+        ("SUCCESS", Status.QUEUED, None),
+        ("ERROR", Status.FAILED, "the queue gave it up (error)"),
+    ],
+)
+def test_what_the_engine_ended_and_the_rows_did_not_is_made_good(
+    database, database_url, coordinator, state, status, error
+):
+    evaluation = submit(database, 1)
+    coordinator.look()
+    in_engine(database_url, "UPDATE dbos.workflow_status SET status = :state", state=state)
+    coordinator.look()
+    found = row(database, evaluation)
+    assert (found.status, found.error) == (status, error)
+    assert found.attempt == (2 if status == Status.QUEUED else 1)
+
+
+def test_a_job_that_was_given_up_fails_its_evaluation_by_name(database, database_url, coordinator):
+    evaluation = submit(database, 1)
+    coordinator.look()
+    (workflow,) = engine.active()
+    given_up = "name = 'shard', workflow_uuid = :job, status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'"
+    job = f"{workflow}/samples 100-200"
+    in_engine(database_url, f"UPDATE dbos.workflow_status SET {given_up}", job=job)
+    coordinator.look()
+    found = row(database, evaluation)
+    assert (found.failure, found.error) == (
+        Failure.INFRASTRUCTURE,
+        f"samples 100-200 ended its worker process {engine.TRIES} times",
+    )
+
+
+def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinator):
+    evaluation = submit(database, 1, deadlines=Deadlines(queued=5))
+    coordinator.look()
+    assert row(database, evaluation).status == Status.QUEUED
+    with database.write() as session:
+        session.execute(update(Evaluation).values(requested_at=now().replace(year=2025)))
+    submit(database, 2)
+    coordinator.look()
+    found = row(database, evaluation)
+    assert (found.failure, found.error) == (Failure.TIMEOUT, "no worker began it within 5 s")

@@ -1,0 +1,112 @@
+"""Heartbeats and verdicts, by the database's clock."""
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from evalsvc import heart as heartbeat
+from evalsvc import lifecycle, workers
+from evalsvc.heart import GIVEN_UP, Heart, Task
+from evalsvc.lifecycle import Attempt
+from evalsvc.settings import Settings
+from evalsvc.store.tables import Failure, Status, Worker, WorkerStatus
+from tests.evalsvc.test_lifecycle import row, spec
+
+
+def silent_for(database, name, seconds):
+    with database.write() as session:
+        session.get_one(Worker, name).seen_at -= timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def me(database):
+    workers.register(database, "me", "coordinator", "")
+    workers.register(database, "other", "slot", "cpu")
+    return "me"
+
+
+def test_the_silent_are_given_up_and_learn_of_it(database, me):
+    assert workers.give_up_silent(database, me, 30) == []
+    silent_for(database, "other", 31)
+    assert workers.give_up_silent(database, me, 30) == ["other"]
+    assert workers.living(database) == {"me"}
+    assert workers.beat(database, "other") is None
+    assert workers.beat(database, me) is not None
+
+
+def test_who_was_blind_itself_judges_nobody(database, me):
+    silent_for(database, "other", 100)
+    silent_for(database, me, 20)
+    assert workers.give_up_silent(database, me, 30) == []
+    assert workers.beat(database, me) == pytest.approx(20, abs=5)
+    assert workers.give_up_silent(database, me, 30) == ["other"]
+
+
+def test_what_a_parent_says_of_a_dead_child_needs_no_silence(database, me):
+    workers.end(database, "other", WorkerStatus.LOST)
+    assert workers.living(database) == {"me"}
+    workers.end(database, "other", WorkerStatus.DRAINING)
+    assert workers.living(database) == {"me"}, "what ended stays ended"
+
+
+@pytest.fixture
+def heart(database, database_url, home, monkeypatch):
+    def exit_(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(heartbeat.os, "_exit", exit_)
+    settings = Settings(home=home, database_url=database_url, heartbeat=1, dead_after=4, stall_after=60)
+    return Heart(settings, "heart", "slot", "cpu")
+
+
+def test_a_newcomer_and_who_was_blind_wait_before_they_judge(database, heart, monkeypatch):
+    assert not heart.may_judge
+    later = time.monotonic() + 5
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: later)
+    assert heart.may_judge
+    silent_for(database, "heart", 3)
+    heart._beat()
+    assert not heart.may_judge
+
+
+def test_a_process_that_was_given_up_ends_itself(database, heart):
+    heart._beat()
+    workers.end(database, "heart", WorkerStatus.LOST)
+    with pytest.raises(SystemExit) as ended:
+        heart._beat()
+    assert ended.value.code == GIVEN_UP
+
+
+def test_a_beat_says_what_a_slot_is_at(database, heart):
+    evaluation = lifecycle.submit(database, spec()).id
+    heart.task = Task(Attempt(evaluation, 1), "samples", None)
+    heart.task.advance(40)
+    heart._beat()
+    with database.read() as session:
+        seen = session.get_one(Worker, "heart")
+    assert (seen.evaluation_id, seen.stage, seen.done) == (evaluation, "samples", 40)
+
+
+def test_a_task_past_its_deadline_fails_its_evaluation_and_ends_the_process(database, heart, monkeypatch):
+    evaluation = lifecycle.submit(database, spec()).id
+    heart.task = Task(Attempt(evaluation, 1), "samples", limit=10)
+    heart._watch()
+    later = time.monotonic() + 11
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: later)
+    with pytest.raises(SystemExit):
+        heart._watch()
+    failed = row(database, evaluation)
+    assert (failed.status, failed.failure) == (Status.FAILED, Failure.TIMEOUT)
+    assert failed.error == "samples took longer than the 10 s that it was given"
+
+
+def test_a_task_that_stirs_no_more_ends_the_process_and_fails_nothing(database, heart, monkeypatch):
+    evaluation = lifecycle.submit(database, spec()).id
+    heart.task = Task(Attempt(evaluation, 1), "samples", None)
+    later = time.monotonic() + 61
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: later)
+    with pytest.raises(SystemExit) as ended:
+        heart._watch()
+    assert ended.value.code == GIVEN_UP
+    assert row(database, evaluation).status == Status.QUEUED
