@@ -45,8 +45,8 @@ class Slot:
         """Compute one shard and record it; whether the evaluation may go on."""
 
         def work(attempt: Attempt, spec: EvaluationSpec) -> None:
-            seconds = compute_shard(spec, shard, self._bench, self._advance)
-            patiently(note, spec, self._bench, attempt, shard, seconds)
+            cost = compute_shard(spec, shard, self._bench, self._advance)
+            patiently(note, spec, self._bench, attempt, shard, cost)
 
         return self._do(attempt, shard.stage, work)
 
