@@ -13,8 +13,7 @@ from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import responses
 from evalsvc.api.server import Here
-from evalsvc.store.progress import WORKING
-from evalsvc.store.tables import Scope, Worker, WorkerStatus
+from evalsvc.store.tables import WORKING, Scope, Worker, WorkerStatus
 
 router = guarded("workers")
 
