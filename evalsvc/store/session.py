@@ -119,7 +119,7 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _engine(url: str, patience: float) -> Engine:
+def _engine(url: str, patience: float = 30) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
