@@ -16,7 +16,7 @@ from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_json
 from evalsvc.gallery import as_gallery
 from evalsvc.language.counts import count_bytes, count_words
-from evalsvc.plugins import ExtractorInfo, Likelihood
+from evalsvc.plugins import EmbedsTexts, ExtractorInfo, Likelihood
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, array_key, extract_reference, read_reference
 from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Texts
@@ -126,7 +126,8 @@ def _sample(
     generator = bench.generator_of(spec)
 
     def draw(start: int, stop: int) -> tuple[Samples, dict[str, np.ndarray]]:
-        samples = contracts.sample(generator, SampleRequest.of(spec.seed, start, stop, bench.device))
+        request = SampleRequest.of(spec.seed, start, stop, bench.device, bench.prompts(spec.suite))
+        samples = contracts.sample(generator, request)
         return samples, {
             f"{label}/{output}": array
             for label, use in spec.suite.extractors.items()
@@ -221,6 +222,10 @@ def _measure(
             half: Half = use.against if name == "reference" else name
             inputs[name] = _reference_array(spec, bench, use.features, half)
             facts[name] = spec.reference[half]
+        elif name == "prompts":
+            assert spec.suite.prompts
+            inputs[name] = _embedded_prompts(spec, use, bench)
+            facts[name] = spec.suite.prompts.sha256
         elif name == "texts":
             inputs[name] = _texts(spec, bench)
             facts["samples"] = spec.suite.samples
@@ -237,6 +242,26 @@ def _measure(
     result = use.spec.function(**inputs, **use.arguments)
     for score in [result] if isinstance(result, Score) else result.values():
         yield LabelledScore(use.label_of(score.name), score, facts | {"quantity": score.name})
+
+
+def _embedded_prompts(spec: EvaluationSpec, use: MetricUse, bench: Workbench) -> np.ndarray:
+    """One row a prompt, computed once for each set of prompts and each extractor."""
+    assert spec.suite.prompts
+    label, _, output = use.features.partition("/")
+    extractor = bench.extractor(spec.suite.extractors[label])
+    assert isinstance(extractor, EmbedsTexts)
+    prompts = bench.prompts(spec.suite)[: spec.suite.samples]
+    facts = f"{extractor.info.protocol}-{extractor.info.backend}"
+    key = f"prompts/{spec.suite.prompts.sha256}/{facts}/{output}-{len(prompts)}.npy"
+    if not bench.artifacts.exists(key):
+        with bench.artifacts.matrix_writer(key, len(prompts)) as writer:
+
+            def embed(start: int, stop: int) -> np.ndarray:
+                return extractor.embed_texts(prompts[start:stop]).float().cpu().numpy()
+
+            for block in bench.batches.over(0, len(prompts), embed):
+                writer.append(block)
+    return bench.artifacts.read_matrix(key)
 
 
 def _reference(spec: EvaluationSpec, bench: Workbench) -> OpenReference:

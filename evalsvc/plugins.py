@@ -10,7 +10,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -115,6 +115,15 @@ class Extractor(Protocol):
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
         """One float32 array for each of ``info.outputs``; row i depends on sample i alone."""
+        ...
+
+
+@runtime_checkable
+class EmbedsTexts(Protocol):
+    """Optional ability of an extractor: texts in the space of its samples, one row a text."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embeddings that a cosine with those of samples means something for."""
         ...
 
 

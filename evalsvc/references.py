@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ from evalsvc.artifacts import Artifacts
 from evalsvc.batching import Batches
 from evalsvc.digests import stamp_path
 from evalsvc.errors import InputError
-from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins, Reference, SampleSet
+from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins, Reference, SampleSet, Skips
 from evalsvc.reference_statistics import StatisticsFile, open_statistics
-from evalsvc.sample_sets import open_samples
+from evalsvc.sample_sets import open_samples, unreadable
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Reference as Row
 from evalsvc.suites import Half
@@ -39,12 +39,17 @@ class OpenReference:
         return self.halves[half]
 
 
-def add_reference(database: Database, plugins: Plugins, name: str, path: Path, heldout: Path | None) -> Row:
-    """Read, digest and register a reference. The same content again is no error; other content is."""
+def add_reference(
+    database: Database, plugins: Plugins, name: str, path: Path, heldout: Path | None, *, skip_bad: bool = False
+) -> Row:
+    """Read, digest and register a reference. The same content again is no error; other content is.
+
+    An unreadable image is an error, unless ``skip_bad`` leaves it out.
+    """
     if any(plugin.kind is PluginKind.REFERENCE and plugin.name == name for plugin in plugins):
         raise InputError(f"reference {name!r} is a plug-in: choose another name")
-    train = _inspect(path)
-    test = _inspect(heldout) if heldout else None
+    train = _inspect(path, skip_bad)
+    test = _inspect(heldout, skip_bad) if heldout else None
     if test and test.modality != train.modality:
         raise InputError(f"{path} holds {train.modality}s and {heldout} holds {test.modality}s")
     row = Row(
@@ -54,10 +59,12 @@ def add_reference(database: Database, plugins: Plugins, name: str, path: Path, h
         digest=train.digest(),
         stamp=stamp_path(path),
         count=len(train),
+        skipped=list(_skipped(train)),
         heldout_path=str(heldout.resolve()) if heldout else None,
         heldout_digest=test.digest() if test else None,
         heldout_stamp=stamp_path(heldout) if heldout else None,
         heldout_count=len(test) if test else None,
+        heldout_skipped=list(_skipped(test)),
     )
     with database.write() as session:
         known = session.get(Row, name)
@@ -139,30 +146,36 @@ def _complete(artifacts: Artifacts, digest: str, info: ExtractorInfo) -> bool:
     return all(artifacts.exists(array_key(digest, info, output)) for output in info.outputs)
 
 
-def _inspect(path: Path) -> SampleSet:
+def _inspect(path: Path, skip_bad: bool) -> SampleSet:
     """Open a sample set and read all of it once, so that a bad file shows now and not in mid-evaluation."""
     samples = _open(path)
+    if skip_bad and (bad := unreadable(samples)):
+        return _open(path, bad)
     for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), 256):
         samples.read(start, min(start + 256, len(samples)))
     return samples
 
 
-def _open(path: Path) -> SampleSet:
+def _open(path: Path, skip: Sequence[str] = ()) -> SampleSet:
     statistics = open_statistics(path)
-    return open_samples(path) if statistics is None else statistics
+    return open_samples(path, skip) if statistics is None else statistics
+
+
+def _skipped(samples: SampleSet | None) -> tuple[str, ...]:
+    return samples.skipped if isinstance(samples, Skips) else ()
 
 
 def _open_row(row: Row) -> OpenReference:
     halves: dict[Half, SampleSet] = {}
     digests: dict[Half, str] = {}
-    stored: tuple[tuple[Half, str | None, str | None, str | None], ...] = (
-        ("train", row.path, row.digest, row.stamp),
-        ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp),
+    stored: tuple[tuple[Half, str | None, str | None, str | None, list[str]], ...] = (
+        ("train", row.path, row.digest, row.stamp, row.skipped),
+        ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp, row.heldout_skipped),
     )
-    for half, path, digest, stamp in stored:
+    for half, path, digest, stamp, skip in stored:
         if path is None or digest is None:
             continue
-        samples = _open(Path(path))
+        samples = _open(Path(path), skip)
         if stamp_path(Path(path)) != stamp and samples.digest() != digest:
             raise InputError(
                 f"reference {row.name!r} has changed: {path} no longer has the content that was added; restore it, or "

@@ -47,6 +47,11 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
     return readers[path.suffix](path)
 
 
+def unreadable(samples: SampleSet) -> tuple[str, ...]:
+    """Names of the image files of a set that cannot be read; decodes every one."""
+    return samples.unreadable() if isinstance(samples, ImageFiles) else ()
+
+
 class ImageArray:
     """Images held in one uint8 array (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels."""
 

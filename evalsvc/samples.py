@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,21 +16,25 @@ from evalsvc.errors import ModelError
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Samples wanted: one for each seed.
+    """Samples wanted: one for each seed, and for each prompt where the suite has prompts.
 
-    Sample i may depend on ``seeds[i]`` (and ``indices[i]``) only, never on its neighbours in the batch. Drawing
-    all randomness through :meth:`normal` and :meth:`uniform` guarantees that.
+    Sample i may depend on ``seeds[i]`` (and ``indices[i]`` and ``prompts[i]``) only, never on its neighbours in the
+    batch. Drawing all randomness through :meth:`normal` and :meth:`uniform` guarantees that.
     """
 
     seeds: Int64[Tensor, " n"]
     indices: Int64[Tensor, " n"]
     device: torch.device
+    prompts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, seed: int, start: int, stop: int, device: torch.device | str = "cpu") -> SampleRequest:
-        """Request for samples ``start`` to ``stop`` of the run with this seed."""
+    def of(
+        cls, seed: int, start: int, stop: int, device: torch.device | str = "cpu", prompts: Sequence[str] = ()
+    ) -> SampleRequest:
+        """Request for samples ``start`` to ``stop`` of the run with this seed; ``prompts`` are those of all samples."""
         device = torch.device(device)
-        return cls(noise.sample_seeds(seed, start, stop).to(device), torch.arange(start, stop, device=device), device)
+        seeds = noise.sample_seeds(seed, start, stop).to(device)
+        return cls(seeds, torch.arange(start, stop, device=device), device, tuple(prompts[start:stop]))
 
     def __len__(self) -> int:
         return len(self.seeds)

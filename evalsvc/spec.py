@@ -51,6 +51,8 @@ class EvaluationSpec(BaseModel):
         facts = [*self._model_facts, self.extractors, self.suite.gallery]
         if self.decoding:
             facts.append(self.decoding.model_dump())
+        if self.suite.prompts:
+            facts.append(self.suite.prompts.sha256)
         return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
 
     def likelihood_key(self, half: Half) -> str:

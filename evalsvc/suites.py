@@ -17,6 +17,7 @@ from evalsvc.errors import InputError
 from evalsvc.language.decoding import Decoding
 from evalsvc.metric_plugins import register_metric
 from evalsvc.plugins import Modality, PluginKind, Plugins
+from evalsvc.prompts import digest_prompts, read_prompts
 from metrics.registry import METRICS, MetricSpec
 from metrics.segmentation import TOKENIZERS
 
@@ -27,7 +28,7 @@ GIVEN = "*"
 """The reference of a suite that fixes how is measured and leaves open against what."""
 FEATURES = {"generated", "x", "logits"}
 COUNTS = {"tokens", "words", "bytes"}
-SUPPLIED = FEATURES | COUNTS | {"reference", "train", "heldout", "texts", "nll", "dims"}
+SUPPLIED = FEATURES | COUNTS | {"prompts", "reference", "train", "heldout", "texts", "nll", "dims"}
 """Inputs of metrics that the pipeline has."""
 
 
@@ -40,6 +41,13 @@ class ExtractorUse(_Strict):
 
     use: str
     options: dict[str, Any] = {}
+
+
+class Prompts(_Strict):
+    """What a generator is asked for, prompt i for sample i: a file, and the digest of what it held when it was read."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class MetricUse(_Strict):
@@ -115,6 +123,7 @@ class Suite(_Strict):
     shard: Annotated[int, Field(ge=1)] = 500
     gallery: Annotated[int, Field(ge=0)] = 64
     neighbours: str = ""
+    prompts: Prompts | None = None
     decoding: Decoding | None = None
     extractors: dict[Name, ExtractorUse] = {}
     metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
@@ -140,8 +149,11 @@ class Suite(_Strict):
     def digest(self) -> str:
         """sha256 of all that the suite says."""
         body = self.model_dump()
-        # Suites from before there was decoding keep the digest that databases know.
-        return digest_json(body if self.decoding else {key: body[key] for key in body if key != "decoding"})
+        # Suites from before there were prompts and decoding keep the digest that databases know.
+        body = {key: value for key, value in body.items() if value is not None or key not in ("decoding", "prompts")}
+        if self.prompts:
+            body["prompts"] = self.prompts.sha256  # wherever the file lies
+        return digest_json(body)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -173,6 +185,8 @@ class Suite(_Strict):
         needed = set(use.spec.inputs)
         if needed - SUPPLIED:
             raise ValueError(f"{use.metric} needs {', '.join(sorted(needed - SUPPLIED))}, which no evaluation supplies")
+        if "prompts" in needed and self.prompts is None:
+            raise ValueError(f"{use.metric} needs 'prompts: FILE' in the suite")
         if use.halves and self.reference is None:
             raise ValueError(f"{use.metric} needs a reference, and the suite names none")
         if needed & FEATURES:
@@ -222,6 +236,9 @@ def _parse(path: Path, plugins: Plugins | None) -> Suite:
     if not isinstance(data, dict):
         raise InputError(f"suite {path} is no YAML mapping")
     _register_plugin_metrics(data, plugins)
+    if isinstance(data.get("prompts"), str):
+        file = (path.parent / data["prompts"]).resolve()
+        data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
     try:
         return Suite.model_validate(data)
     except ValidationError as error:

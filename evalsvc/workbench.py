@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import EvalsvcError, InputError, UnfitError
 from evalsvc.language.decoding import OPTIONS, Decoding
-from evalsvc.plugins import Extractor, Generator, Likelihood, PluginKind, Plugins
+from evalsvc.plugins import EmbedsTexts, Extractor, Generator, Likelihood, PluginKind, Plugins
+from evalsvc.prompts import digest_prompts, read_prompts
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, open_reference
 from evalsvc.settings import Settings
@@ -52,6 +54,7 @@ class Workbench:
         self.progress = progress
         self._extractors: dict[str, Extractor] = {}
         self._references: dict[str, OpenReference] = {}
+        self._prompts: dict[str, tuple[str, ...]] = {}
         self._generator: tuple[str, Generator] | None = None
 
     def extractor(self, use: ExtractorUse) -> Extractor:
@@ -67,6 +70,24 @@ class Workbench:
         if name not in self._references:
             self._references[name] = open_reference(self.database, self.plugins, name)
         return self._references[name]
+
+    def prompts(self, suite: Suite) -> tuple[str, ...]:
+        """The prompts of a suite, kept beside its results, so that a worker on another machine finds them too."""
+        if suite.prompts is None:
+            return ()
+        digest = suite.prompts.sha256
+        if digest not in self._prompts:
+            key = f"prompts/{digest}/prompts.json"
+            if not self.artifacts.exists(key):
+                found = read_prompts(Path(suite.prompts.path))
+                if digest_prompts(found) != digest:
+                    raise InputError(
+                        f"{suite.prompts.path} has changed since suite {suite.id} was read: restore it, or raise the "
+                        "suite's version"
+                    )
+                self.artifacts.write_bytes(key, json.dumps(found).encode())
+            self._prompts[digest] = tuple(json.loads(self.artifacts.local(key).read_bytes()))
+        return self._prompts[digest]
 
     def decoding(self, name: str, asked: Decoding | None, options: Mapping[str, Any]) -> Decoding | None:
         """How a generator that writes will do it: as ``asked``, but for the options that say otherwise."""
@@ -113,6 +134,15 @@ class Workbench:
                     f"suite {suite.id}: {metric.metric} asks for {array!r}; extractor {label!r} gives "
                     f"{', '.join(extractors[label].outputs)}"
                 )
+        if suite.prompts and len(prompts := self.prompts(suite)) < suite.samples:
+            raise InputError(
+                f"{suite.prompts.path} holds {len(prompts)} prompts and suite {suite.id} draws {suite.samples} "
+                "samples: add prompts, or draw fewer"
+            )
+        for use in suite.metrics:
+            embedder = suite.extractors.get(use.features.partition("/")[0])
+            if "prompts" in use.spec.inputs and embedder and not isinstance(self.extractor(embedder), EmbedsTexts):
+                raise InputError(f"suite {suite.id}: extractor {embedder.use!r} embeds no prompts; 'clip' does")
         reference = self.reference(suite.reference) if suite.reference else None
         halves: dict[Half, int] = {}
         if reference:

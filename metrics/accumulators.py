@@ -26,7 +26,7 @@ from metrics.moments import Moments
 from metrics.registry import METRICS, MetricSpec
 from metrics.score import Direction, MetricError
 
-_MATRICES = {"generated", "reference", "train", "heldout", "logits", "x"}
+_MATRICES = {"generated", "reference", "train", "heldout", "prompts", "logits", "x"}
 _TEXTS = {"texts"}
 
 

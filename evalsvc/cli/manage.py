@@ -10,7 +10,7 @@ import yaml
 from rich.markup import escape
 
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.cli.score import Device, PluginFiles, parse_options
+from evalsvc.cli.score import Device, PluginFiles, SkipBad, parse_options, say_skipped
 from evalsvc.errors import EvalsvcError, ModelError
 from evalsvc.settings import Settings
 from evalsvc.store.session import HEAD, Database
@@ -32,13 +32,15 @@ def reference_add(
         Path, typer.Argument(help="Images: folder, .zip, .npz, .npy. Texts: .txt, .jsonl, .parquet, saved dataset.")
     ],
     heldout: Annotated[Path | None, typer.Option(help="Real samples that no model was trained on.")] = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Register real samples under a name. Every sample is read once, so that a bad file shows now."""
     from evalsvc.plugins import Plugins
     from evalsvc.references import add_reference
 
-    row = add_reference(Database(Settings().database), Plugins(), name, path, heldout)
+    row = add_reference(Database(Settings().database), Plugins(), name, path, heldout, skip_bad=skip_bad)
     halves = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
+    say_skipped([*row.skipped, *row.heldout_skipped])
     err.print(f"reference {row.name}: {halves}, digest {row.digest[:12]}", markup=False)
 
 

@@ -29,6 +29,7 @@ from evalsvc.store import queries
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
+    from evalsvc.checkpoints import Checkpoint
     from evalsvc.spec import EvaluationSpec
     from evalsvc.workbench import Advance, Workbench
 
@@ -47,6 +48,7 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Sampling seed; by defa
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples generated at once.")]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers plug-ins.")]
 Device = Annotated[str, typer.Option(help="torch device; 'auto' takes a GPU where there is one.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out image files that cannot be read, and count them.")]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, and supersede what is stored.")]
 
 
@@ -63,6 +65,7 @@ def score(
     batch_size: BatchSize = 250,
     plugin: PluginFiles = None,
     rerun: Rerun = False,
+    skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
@@ -76,7 +79,10 @@ def score(
     chosen = load_suite(suite, plugins).on(reference)
     with progress_bars() as show:
         bench = Workbench(Settings(), plugins, device, batch_size, show.stage)
-        specs = [bench.spec(checkpoint, generator, options, chosen, seed) for checkpoint in found]
+        specs = []
+        for checkpoint in found:
+            skip = _skip(checkpoint, generator) if skip_bad else {}
+            specs.append(bench.spec(checkpoint, generator, options | skip, chosen, seed))
         ids = _evaluate(specs, bench, show, rerun=rerun)
     _report(bench.database, ids, as_json=as_json)
 
@@ -160,6 +166,24 @@ def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: Bars, *, reru
         err.print("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
     return ids
+
+
+def say_skipped(names: list[str]) -> None:
+    """How many files were left out, and the first of them."""
+    if names:
+        more = "" if len(names) == 1 else f" and {len(names) - 1} more"
+        err.print(f"skipped {names[0]}{more}: no readable image", markup=False, soft_wrap=True)
+
+
+def _skip(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
+    """The option that leaves unreadable images out. It stands in the spec, so that every worker leaves out the same."""
+    from evalsvc.sample_sets import open_samples, unreadable
+
+    if generator != "samples":
+        raise InputError(f"--skip-bad is about image files, which generator {generator!r} does not read")
+    names = list(unreadable(open_samples(checkpoint.path)))
+    say_skipped(names)
+    return {"skip": names} if names else {}
 
 
 def find_checkpoints(patterns: list[str], model: str, step: int | None) -> list[Any]:

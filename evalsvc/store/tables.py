@@ -105,7 +105,7 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
 
 
 class Model(Table):
@@ -150,7 +150,10 @@ class Alias(Table):
 
 
 class Reference(Table):
-    """A named set of real samples on disk; ``stamp`` tells cheaply that the files were not touched."""
+    """A named set of real samples on disk; ``stamp`` tells cheaply that the files were not touched.
+
+    ``skipped`` are the image files that were found unreadable and left out, as was asked.
+    """
 
     __tablename__ = "references"
 
@@ -160,10 +163,12 @@ class Reference(Table):
     digest: Mapped[str] = mapped_column(String(64))
     stamp: Mapped[str] = mapped_column(String(64))
     count: Mapped[int]
+    skipped: Mapped[list[str]] = mapped_column(default=list)
     heldout_path: Mapped[str | None]
     heldout_digest: Mapped[str | None] = mapped_column(String(64))
     heldout_stamp: Mapped[str | None] = mapped_column(String(64))
     heldout_count: Mapped[int | None]
+    heldout_skipped: Mapped[list[str]] = mapped_column(default=list)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, Dinov2Config, Dinov2Model
 
 from evalsvc import weights
 from evalsvc.errors import InputError
@@ -13,6 +13,7 @@ from evalsvc.extractors.clip import Clip
 from evalsvc.extractors.dinov2 import DinoV2
 from evalsvc.extractors.preprocess import CLIP, IMAGENET, centre_crop_resize, normalise
 from evalsvc.extractors.vgg16 import VGG16, VGG16Network
+from metrics.functional import clip_score
 
 CPU = torch.device("cpu")
 LAYER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -108,6 +109,21 @@ def test_prompts_are_embedded_with_length_one_and_cut_at_the_limit(clip_folder):
     short, long = extractor.embed_texts(["a red boat", "a red boat on the sea " * 20])
     assert short.shape == (12,)
     assert torch.allclose(torch.stack([short, long]).norm(dim=1), torch.ones(2))
+
+
+def test_clip_scores_are_the_models_own_logits(clip_folder):
+    x, prompts = images(3, 28, 28), ["a red boat", "the sea", "on a boat"]
+    extractor = Clip(CPU, model=str(clip_folder), preprocess="clip")
+    found = clip_score(extractor.extract(x)["embedding"], extractor.embed_texts(prompts))
+    model = CLIPModel.from_pretrained(clip_folder).eval()
+    tokens = CLIPTokenizer.from_pretrained(clip_folder)(
+        prompts, padding=True, truncation=True, max_length=8, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        logits = model(pixel_values=normalise(x.float(), CLIP), **tokens).logits_per_image
+    cosines = logits.diagonal().clone() / float(model.logit_scale.exp())
+    assert found.value == pytest.approx(100 * float(cosines.clamp(min=0).mean()), abs=1e-3)
+    assert found.details["cosine"] == pytest.approx(float(cosines.mean()), abs=1e-5)
 
 
 def test_a_folder_without_a_model_and_a_hub_without_a_network_say_what_is_wanted(tmp_path, monkeypatch):

@@ -1,0 +1,44 @@
+"""Prompts of generators that take them: read from a file, named by their content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from evalsvc.digests import digest_json
+from evalsvc.errors import InputError
+
+KEYS = ("prompt", "text", "caption")
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The prompts of a file, in order: of a ``.jsonl`` strings or objects with a ``prompt``, of any other its lines."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"prompts {path} cannot be read ({error})") from None
+    prompts = tuple(_of_jsonl(path, lines) if path.suffix == ".jsonl" else (line.strip() for line in lines))
+    if not prompts:
+        raise InputError(f"{path} holds no prompts")
+    if "" in prompts:
+        raise InputError(f"{path}, line {prompts.index('') + 1} holds no prompt, and prompt i belongs to sample i")
+    return prompts
+
+
+def digest_prompts(prompts: tuple[str, ...]) -> str:
+    """sha256 of the prompts in order, whatever the file they come from."""
+    return digest_json(list(prompts))
+
+
+def _of_jsonl(path: Path, lines: list[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number} is no JSON ({error})") from None
+        if isinstance(record, dict):
+            record = next((record[key] for key in KEYS if key in record), None)
+        if not isinstance(record, str):
+            raise InputError(f"{path}, line {number} is neither a string nor an object with a string {KEYS[0]!r}")
+        yield record.strip()

@@ -1,0 +1,48 @@
+"""CLIP score: how well images, or whatever else a joint embedding takes, fit the prompts they were made for."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Num
+from torch import Tensor
+
+from metrics.arrays import Array, as_matrix, blocks, same_width
+from metrics.registry import Quantity, metric, score
+from metrics.score import Direction, MetricError, Score
+
+
+@metric(Quantity("clip_score", Direction.HIGHER, unit="100 cosine", low=0.0, high=100.0), version=1)
+def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"]) -> Score:
+    """Mean over samples of ``100 max(cos(sample, its prompt), 0)``; 0 to 100, higher is better.
+
+    Row i of ``prompts`` is the embedding of the prompt of sample i. Hessel et al. (2021) multiply the same cosine by
+    2.5 in place of 100. The standard error is that of a mean over independent samples, each with its own prompt; none
+    for a single one. ``details["cosine"]`` is the mean without the cut at 0.
+
+    Raises :class:`MetricError` on unequal shapes, NaN or infinity, and embeddings of length 0.
+
+    >>> round(clip_score(np.array([[1.0, 0.0], [0.0, -2.0]]), np.array([[1.0, 1.0], [0.0, 1.0]])).value, 3)
+    35.355
+    """
+    x, y = as_matrix(generated, "generated"), as_matrix(prompts, "prompts")
+    same_width(x, y, ("generated", "prompts"))
+    if len(x) != len(y):
+        raise MetricError(f"there are {len(x)} samples and {len(y)} prompts; prompt i belongs to sample i")
+    cosines = torch.cat([_cosines(a, b.to(a.device)) for a, b in zip(blocks(x), blocks(y), strict=True)])
+    each = 100 * cosines.clamp(0, 1)
+    n = len(each)
+    return score(
+        "clip_score",
+        float(each.mean()),
+        float(each.std() / n**0.5) if n > 1 else None,
+        n=n,
+        method="mean over samples" if n > 1 else "none: a single sample says nothing about the spread between samples",
+        details={"cosine": float(cosines.mean())},
+    )
+
+
+def _cosines(a: Tensor, b: Tensor) -> Tensor:
+    lengths = a.square().sum(1).sqrt() * b.square().sum(1).sqrt()
+    if not bool((lengths > 0).all()):
+        raise MetricError("an embedding of length 0 has no direction, so that its sample has no CLIP score")
+    return (a * b).sum(1) / lengths
