@@ -130,6 +130,7 @@ def test_what_is_missing_is_said_before_any_work(painting, tmp_path):
         painting.spec(checkpoint, "painter", {}, suite(tmp_path, samples=13))
     with pytest.raises(InputError, match="'pixels' embeds no prompts"):
         painting.spec(checkpoint, "painter", {}, suite(tmp_path, extractor="pixels", output="pixels"))
+    (tmp_path / "prompts.txt").write_text("green\n" * 12)
     ready = suite(tmp_path, version=2)
     (tmp_path / "prompts.txt").write_text("red\n" * 12)
     with pytest.raises(InputError, match=r"prompts.txt has changed since suite painted@2"):
