@@ -33,7 +33,7 @@ def inputs(name, n=N):
     rng = np.random.default_rng(sum(name.encode()))
     if name == "texts":
         return [" ".join(rng.choice(WORDS, 12)) + " é" for _ in range(40)]
-    if name in ("generated", "reference", "train", "heldout", "logits", "x"):
+    if name in ("generated", "reference", "train", "heldout", "prompts", "logits", "x"):
         return rng.standard_normal((n, 4)) + (name == "generated")
     return rng.integers(1, 50, n).astype(np.float64)
 
