@@ -182,6 +182,7 @@ def _provenance(
         "batch_size": bench.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
         "samples_per_second": drawn / seconds["samples"] if drawn else None,
+        "backends": {label: bench.extractor(use).info.backend for label, use in spec.suite.extractors.items()},
         "not_applicable": dict(reduction.not_applicable),
         "skipped": _skipped(spec, bench),
     }

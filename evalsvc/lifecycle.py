@@ -281,6 +281,8 @@ def _register_suite(session: Session, suite: Suite) -> int:
             f"suite {suite.id} has changed since it was first used, and scores would no longer mean the same: "
             f"raise its version to {suite.version + 1}"
         )
+    elif row.body.get("index", {}) != (index := suite.model_dump(mode="json")["index"]):
+        row.body = row.body | {"index": index}  # how scores are summed up may change: the scores do not
     return row.id
 
 

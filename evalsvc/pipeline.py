@@ -14,12 +14,12 @@ import numpy as np
 from evalsvc import contracts
 from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_json
-from evalsvc.gallery import as_gallery
+from evalsvc.gallery import THUMBNAILS, Shown, joined, of_reference, pictures_of
 from evalsvc.language.counts import count_bytes, count_words
 from evalsvc.plugins import EmbedsTexts, ExtractorInfo, Likelihood
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, array_key, extract_reference, read_reference
-from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Texts
+from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.shards import Shard, likelihood_kind
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import COUNTS, FEATURES, Half, MetricUse
@@ -136,22 +136,18 @@ def _sample(
 
     blocks: dict[str, list[np.ndarray]] = {}
     texts: list[str] = []
-    shown: list[np.ndarray] = []
+    shown = Shown(shard.start, spec.suite.gallery)
     for samples, found in bench.batches.over(shard.start, shard.stop, draw):
         for name, array in found.items():
             blocks.setdefault(name, []).append(array)
         if isinstance(samples, Texts):
             texts.extend(samples.items)
-        elif isinstance(samples, Images | MixedImages):
-            room = max(0, spec.suite.gallery - shard.start - len(shown))
-            shown.extend(image.cpu().numpy() for image in samples.items[:room])
+        shown.add(samples)
         advance(len(samples))
     arrays = {name: contracts.join(name, parts) for name, parts in blocks.items()}
     if texts:
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
-    if shown:
-        arrays["gallery"] = as_gallery(shown)
-    return arrays, {}
+    return arrays | shown.arrays(), {}
 
 
 def _likelihood(
@@ -336,18 +332,37 @@ def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> Like
 
 
 def _keep(spec: EvaluationSpec, bench: Workbench, generated: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Write what people look at later, the gallery and the nearest training neighbours; keys by kind."""
-    folder = f"evaluations/{spec.fingerprint[:32]}"
-    files = {}
-    shards = [shard for shard in spec.shards_of("samples") if shard.start < spec.suite.gallery]
-    gallery = [bench.artifacts.read_arrays(spec.shard_key(shard)).get("gallery", ()) for shard in shards]
-    if shown := [image for block in gallery for image in block]:
-        files["gallery"] = f"{folder}/gallery.safetensors"
-        bench.artifacts.write_arrays(files["gallery"], {"pixels": as_gallery(shown)})
-    if spec.suite.neighbours and spec.reference:
-        files["neighbours"] = f"{folder}/neighbours.safetensors"
-        train = _reference_array(spec, bench, spec.suite.neighbours, "train")
-        assert isinstance(train, np.ndarray)
-        found = nearest_neighbours(generated[spec.suite.neighbours], train, NEIGHBOURS)
-        bench.artifacts.write_arrays(files["neighbours"], {"distances": found.distances, "indices": found.indices})
+    """Write what people look at later, first samples and nearest training neighbours; keys by kind."""
+    folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
+    shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
+    kept = joined([bench.artifacts.read_arrays(spec.shard_key(shard)) for shard in shards], whole)
+    if spec.reference and not isinstance(train := _reference(spec, bench).half("train"), StatisticsFile):
+        for kind, arrays in {} if _shown(spec, bench) else of_reference(train, whole).items():
+            bench.artifacts.write_arrays(f"reference/{spec.reference['train']}/{kind}.safetensors", arrays)
+        if spec.suite.neighbours:
+            kept["neighbours"] = _neighbours(spec, bench, generated[spec.suite.neighbours])
+    files = {kind: f"{folder}/{kind}.safetensors" for kind in kept}
+    for kind, key in files.items():
+        bench.artifacts.write_arrays(key, kept[kind])
     return files
+
+
+def _shown(spec: EvaluationSpec, bench: Workbench) -> bool:
+    return bench.artifacts.exists(f"reference/{spec.reference['train']}/gallery.safetensors")
+
+
+def _neighbours(spec: EvaluationSpec, bench: Workbench, generated: np.ndarray) -> dict[str, np.ndarray]:
+    """The training samples nearest to each sample, those of the gallery pictured; held-out ones are the control."""
+    name, halves = spec.suite.neighbours, _reference(spec, bench)
+    train = _reference_array(spec, bench, name, "train")
+    assert isinstance(train, np.ndarray)
+    found = nearest_neighbours(generated, train, NEIGHBOURS)
+    arrays = {"distances": found.distances, "indices": found.indices}
+    pictures = pictures_of(halves.half("train"), found.indices[: spec.suite.gallery])
+    if pictures is not None:
+        arrays["pictures"] = pictures
+    if "heldout" in spec.reference:
+        control = _reference_array(spec, bench, name, "heldout")
+        assert isinstance(control, np.ndarray)
+        arrays["heldout"] = nearest_neighbours(control, train, 1).distances[:, 0]
+    return arrays

@@ -110,8 +110,16 @@ class MetricUse(_Strict):
         return f"{quantity}_heldout" if self.against == "heldout" else quantity
 
 
+class IndexPart(_Strict):
+    """How much a score counts in the overall index, and which values of it are worth 0 and 100."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    worst: Annotated[float, Field(allow_inf_nan=False)]
+    best: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Suite(_Strict):
-    """What an evaluation does. A change of any field is another version."""
+    """What an evaluation does. A change of any field but ``index`` is another version."""
 
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -127,6 +135,7 @@ class Suite(_Strict):
     decoding: Decoding | None = None
     extractors: dict[Name, ExtractorUse] = {}
     metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
+    index: dict[str, IndexPart] = {}
 
     @property
     def id(self) -> str:
@@ -147,8 +156,8 @@ class Suite(_Strict):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that the suite says."""
-        body = self.model_dump()
+        """sha256 of all that can change a score; the index only reads them."""
+        body = self.model_dump(exclude={"index"})
         # Suites from before there were prompts and decoding keep the digest that databases know.
         body = {key: value for key, value in body.items() if value is not None or key not in ("decoding", "prompts")}
         if self.prompts:
@@ -171,6 +180,11 @@ class Suite(_Strict):
             self._check_features("neighbours", self.neighbours)
         if self.decoding and self.modality != "text":
             raise ValueError(f"'decoding' says how texts are written, and the suite scores {self.modality}s")
+        for label, part in self.index.items():
+            if label not in self.labels:
+                raise ValueError(f"the index counts {label!r}, which the suite does not measure")
+            if part.best == part.worst:
+                raise ValueError(f"the index of {label} has one value for best and worst")
         return self
 
     def _check(self, use: MetricUse) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import alias, browse, gate, manage, queue, score, serve, statistics, watch, weights
+from evalsvc.cli import alias, browse, dashboard, gate, manage, queue, score, serve, statistics, watch, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -28,6 +28,7 @@ app.command()(browse.show)
 app.command()(browse.models)
 app.command()(browse.checkpoints)
 app.command()(browse.export)
+app.command()(dashboard.dashboard)
 app.command()(serve.serve)
 manage.reference.command("statistics")(statistics.convert)
 app.command()(manage.doctor)

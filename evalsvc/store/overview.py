@@ -18,7 +18,6 @@ from evalsvc.store.tables import (
     Gate,
     Model,
     Protocol,
-    Reference,
     Score,
     Status,
     Suite,
@@ -131,7 +130,8 @@ def models(session: Session, suite: str) -> list[tuple[str, str]]:
 def steps(session: Session, suite: str, model: str) -> list[int]:
     """Steps of a model that have a current score under a suite."""
     query = (
-        select(Checkpoint.step.distinct())
+        select(Checkpoint.step)
+        .distinct()
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
         .where(Model.name == model, Evaluation.id.in_(_newest(Filter(suite))))
@@ -171,7 +171,7 @@ def current(session: Session, suite: str, checkpoints: Collection[int]) -> dict[
     """The current evaluation of each checkpoint under a suite."""
     query = select(Evaluation.checkpoint_id, Evaluation.id)
     query = query.where(Evaluation.id.in_(_newest(Filter(suite))), Evaluation.checkpoint_id.in_(checkpoints))
-    return dict(session.execute(query).tuples().all())
+    return _pairs(session, query)
 
 
 def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
@@ -182,7 +182,13 @@ def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[in
         .where(Evaluation.status == Status.SUCCEEDED, _is(suite), Evaluation.checkpoint_id.in_(checkpoints))
         .group_by(Evaluation.checkpoint_id)
     )
-    return dict(session.execute(query).tuples().all())
+    return _pairs(session, query)
+
+
+def runs_of(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
+    """The checkpoint of each evaluation under a suite, those with other seeds and older ones included."""
+    query = select(Evaluation.id, Evaluation.checkpoint_id).join(Suite)
+    return _pairs(session, query.where(_is(suite), Evaluation.checkpoint_id.in_(checkpoints)))
 
 
 def tags(session: Session) -> dict[int, list[str]]:
@@ -220,7 +226,14 @@ def artifacts(session: Session, evaluations: Iterable[int], kind: str) -> dict[i
     """The keys of one kind of file, by evaluation."""
     query = select(Artifact.evaluation_id, Artifact.path)
     query = query.where(Artifact.kind == kind, Artifact.evaluation_id.in_(list(evaluations)))
-    return dict(session.execute(query).tuples().all())
+    return _pairs(session, query)
+
+
+def reference_of(session: Session, evaluations: Sequence[int]) -> str | None:
+    """The digest of the real samples that some evaluations were measured against, where it is one."""
+    query = select(Evaluation.spec["reference"]["train"].as_string()).where(Evaluation.id.in_(evaluations)).distinct()
+    found = list(session.scalars(query))
+    return found[0] if len(found) == 1 else None
 
 
 def speeds(session: Session, evaluations: Sequence[int]) -> dict[int, float]:
@@ -230,9 +243,31 @@ def speeds(session: Session, evaluations: Sequence[int]) -> dict[int, float]:
     return {evaluation: speed for evaluation, speed in rows if speed}
 
 
-def references(session: Session) -> list[Reference]:
-    """The named sets of real samples that were added."""
-    return list(session.scalars(select(Reference).order_by(Reference.name)))
+def score(session: Session, evaluation: int, label: str) -> Score | None:
+    """One score of an evaluation, its details included."""
+    return session.scalar(select(Score).where(Score.evaluation_id == evaluation, Score.label == label))
+
+
+def counts(session: Session) -> dict[Status, int]:
+    """How many evaluations are in each status."""
+    query = select(Evaluation.status, func.count()).group_by(Evaluation.status)
+    return {Status(status): count for status, count in session.execute(query)}
+
+
+def oldest_waiting(session: Session) -> datetime | None:
+    """Since when the evaluation that waits longest has waited."""
+    return session.scalar(select(func.min(Evaluation.requested_at)).where(Evaluation.status == Status.QUEUED))
+
+
+def failure_classes(session: Session) -> dict[str, int]:
+    """How many evaluations failed, by class of failure, the most frequent first."""
+    kind = func.coalesce(Evaluation.failure, "unknown")
+    query = select(kind, func.count()).where(Evaluation.status == Status.FAILED).group_by(kind)
+    return _pairs(session, query.order_by(func.count().desc()))
+
+
+def _pairs(session: Session, query: Select[Any, Any]) -> dict[Any, Any]:
+    return {key: value for key, value in session.execute(query)}  # noqa: C416  (rows are not pairs to mypy)
 
 
 def _is(suite: str) -> ColumnElement[bool]:

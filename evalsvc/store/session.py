@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 

@@ -1,0 +1,82 @@
+"""The frame around every page: navigation, suite, language, and the pulse that notices new results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboards import opened
+from dashboards.controls import choose
+from dashboards.language import LANGUAGES, preferred, say
+from dashboards.look import STYLE
+from evalsvc.store import overview
+
+VIEWS = Path(__file__).parent / "views"
+PAGES = {
+    "common.rank": {
+        "leaderboard": "trophy",
+        "trends": "trending_up",
+        "compare": "compare_arrows",
+        "tradeoffs": "balance",
+    },
+    "common.look": {
+        "samples": "photo_library",
+        "memorisation": "content_copy",
+        "features": "scatter_plot",
+        "rate": "thumbs_up_down",
+    },
+    "common.decide": {"scorecard": "assignment", "gates": "gavel", "operations": "dns", "checkpoint": "deployed_code"},
+}
+
+
+def frame() -> None:
+    """Show the page that the address names."""
+    st.set_page_config(page_title="evalsvc", page_icon=":material/monitoring:", layout="wide")
+    st.html(STYLE)
+    st.logo(Path(__file__).parent / "logo.svg", size="large")
+    st.session_state.setdefault("language", preferred())
+    asked = st.query_params.get("lang")
+    if asked in LANGUAGES and st.session_state.get("written", {}).get("lang") != [asked]:
+        st.session_state["language"] = asked
+    pages = {say(room): [_page(name, icon) for name, icon in names.items()] for room, names in PAGES.items()}
+    opened.gate()
+    page = st.navigation(pages)
+    with st.sidebar:
+        known = opened.suites()
+        st.session_state["suite"] = choose("suite", say("common.suite"), known) if known else None
+        st.session_state["language"] = choose(
+            "lang",
+            "Language · 语言",
+            list(LANGUAGES),
+            st.session_state["language"],
+            words=LANGUAGES.__getitem__,
+            style="segments",
+        )
+    pulse()
+    page.run()
+
+
+def _page(name: str, icon: str) -> st.Page:
+    return st.Page(
+        VIEWS / f"{name}.py",
+        title=say(f"{name}.title"),
+        icon=f":material/{icon}:",
+        url_path=name,
+        default=name == "leaderboard",
+        visibility="hidden" if name == "checkpoint" else "visible",
+    )
+
+
+@st.fragment(run_every=2)
+def pulse() -> None:
+    """Look for news every two seconds, and run the page again when there are any."""
+    with opened.reading() as session:
+        now = overview.revision(session)
+    before = st.session_state.setdefault("revision", now)
+    if now != before:
+        st.session_state["revision"] = now
+        st.rerun()
+
+
+frame()

@@ -1,0 +1,300 @@
+"""Every plot, by one library (Vega-Altair) and one theme. Rows in, a chart out.
+
+Columns have fixed names, so that no name from outside is ever read as a field, a format or a link.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import streamlit as st
+
+from dashboards.language import say
+
+Rows = Sequence[Mapping[str, Any]]
+LIGHT = ("#0063A6", "#C4490A", "#007A5A", "#A8377F", "#8A6100", "#5A3FC0", "#1C7FA8", "#5F6368")
+DARK = ("#6DB7F2", "#FF9A5C", "#3FCFA0", "#EE97CC", "#EBC54A", "#B9A5FF", "#7FD6EC", "#B6BBC2")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+GOOD, BAD, OPEN, NEUTRAL = "#1F8A70", "#D6452B", "#C98500", "#7D8590"
+STATUS = {
+    "PASS": GOOD,
+    "FAIL": BAD,
+    "ERROR": BAD,
+    "INCONCLUSIVE": OPEN,
+    "MISSING": NEUTRAL,
+    "NOT_COMPARABLE": "#8E6BD8",
+    "UNKNOWN": NEUTRAL,
+}
+VERDICT = {"better": GOOD, "worse": BAD, "unsure": NEUTRAL, "differs": "#5A8DEE"}
+HEIGHT = 380
+
+alt.data_transformers.disable_max_rows()
+
+
+def dark() -> bool:
+    """Whether the session shows its dark theme."""
+    return bool(st.context.theme.type == "dark")
+
+
+def ink() -> str:
+    """The colour of lines that belong to nobody."""
+    return "#C9CDD6" if dark() else "#3A3F4B"
+
+
+def axis_title(metric: str, unit: str, direction: str) -> str:
+    """``Fréchet distance (squared feature units), lower is better``."""
+    words = f"{metric} ({unit})" if unit else metric
+    return words if direction == "neutral" else f"{words} · {say(f'common.{direction}')}"
+
+
+def hues(names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
+    """Colours and shapes by name, always the same for the same list; shapes tell apart what colours cannot."""
+    palette = DARK if dark() else LIGHT
+    colours = [palette[i % len(palette)] for i in range(len(names))]
+    shapes = [SHAPES[i % len(SHAPES)] for i in range(len(names))]
+    return alt.Scale(domain=list(names), range=colours), alt.Scale(domain=list(names), range=shapes)
+
+
+def table(rows: Rows) -> alt.Data:
+    """Rows as the chart's own data."""
+    return alt.Data(values=[dict(row) for row in rows])
+
+
+def forest(rows: Rows, title: str, *, zero: bool = False, colours: Mapping[str, str] | None = None) -> alt.LayerChart:
+    """Estimates with intervals, a line a row: ``name, value, low, high`` and a ``group`` that gives the colour."""
+    groups = list(dict.fromkeys(str(row["group"]) for row in rows))
+    colour = alt.Scale(domain=list(colours), range=list(colours.values())) if colours else hues(groups)[0]
+    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
+    base = alt.Chart(table(rows)).encode(y=y, color=alt.Color("group:N", scale=colour, legend=None))
+    tips = [
+        alt.Tooltip("name:N", title=" "),
+        alt.Tooltip("value:Q", format=".4g"),
+        alt.Tooltip("low:Q", format=".4g"),
+        alt.Tooltip("high:Q", format=".4g"),
+    ]
+    bars = base.mark_rule(strokeWidth=3, opacity=0.55, strokeCap="round").encode(
+        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)), x2="high:Q"
+    )
+    dots = base.mark_point(filled=True, size=95, opacity=1).encode(x="value:Q", tooltip=tips)
+    layers = [bars, dots]
+    if zero:
+        layers.insert(0, alt.Chart(table([{"at": 0}])).mark_rule(strokeDash=[4, 4], color=ink()).encode(x="at:Q"))
+    return alt.layer(*layers).properties(height=max(120, 30 * len(rows) + 40))
+
+
+def trend(
+    rows: Rows,
+    title: str,
+    names: Sequence[str],
+    *,
+    limits: Rows = (),
+    failures: Rows = (),
+    baseline: Rows = (),
+    log: bool = False,
+    log_steps: bool = False,
+) -> alt.LayerChart:
+    """A score over training steps, a line a model with its interval as a band.
+
+    ``rows`` are ``model, step, value, low, high, run``: a line is drawn within a ``run``, so that a failed evaluation
+    leaves a gap. ``limits`` are ``step, limit, status, words`` as gates decided; ``failures`` are ``model, step, why``.
+    """
+    colour, shape = hues(names)
+    x_scale = alt.Scale(type="symlog" if log_steps else "linear", nice=False)
+    x = alt.X("step:Q", title=say("trends.step"), scale=x_scale, axis=alt.Axis(format="~s", grid=False, tickCount=8))
+    y_scale = alt.Scale(type="log" if log else "linear", zero=False, nice=not log)
+    y = alt.Y("value:Q", title=title, scale=y_scale, axis=alt.Axis(tickCount=6, titleLimit=360))
+    legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240)
+    base = alt.Chart(table(rows)).encode(x=x, color=alt.Color("model:N", scale=colour, title=None, legend=legend))
+    band = base.mark_area(opacity=0.16).encode(
+        y=alt.Y("low:Q", title=title, scale=y_scale), y2="high:Q", detail="run:N"
+    )
+    line = base.mark_line(strokeWidth=2.4, strokeJoin="round").encode(y=y, detail="run:N")
+    tips = [
+        alt.Tooltip("model:N", title=say("common.model")),
+        alt.Tooltip("step:Q", title=say("trends.step")),
+        alt.Tooltip("value:Q", format=".4g", title=say("common.value")),
+        alt.Tooltip("words:N", title=say("common.interval")),
+    ]
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        y=y, shape=alt.Shape("model:N", scale=shape, legend=None), tooltip=tips
+    )
+    layers: list[alt.Chart | alt.LayerChart] = [alt.layer(band, line, points)]
+    if baseline:
+        rule = alt.Chart(table(baseline)).mark_rule(strokeDash=[6, 4], strokeWidth=1.6, color=ink())
+        layers.append(rule.encode(y=y, tooltip=[alt.Tooltip("words:N", title=say("trends.baseline"))]))
+    if limits:
+        known = alt.Scale(domain=list(STATUS), range=list(STATUS.values()))
+        tick = alt.Chart(table(limits)).mark_tick(orient="horizontal", thickness=3, size=34, opacity=1)
+        layers.append(
+            tick.encode(
+                x=x,
+                y=alt.Y("limit:Q", scale=y_scale),
+                color=alt.Color("status:N", scale=known, legend=None),
+                tooltip=[alt.Tooltip("words:N", title=say("trends.limit"))],
+            )
+        )
+    if failures:
+        cross = alt.Chart(table(failures)).mark_text(text="✕", fontSize=16, fontWeight="bold", color=BAD)
+        tip = alt.Tooltip("words:N", title=say("trends.failed"))
+        layers.append(cross.encode(x=x, y=alt.value(HEIGHT - 12), tooltip=[tip]))
+    return alt.layer(*layers).resolve_scale(color="independent").properties(height=HEIGHT)
+
+
+def parallel(rows: Rows, names: Sequence[str], title: str) -> alt.Chart:
+    """Parallel coordinates: ``metric, name, share, value``, a line a name."""
+    colour, shape = hues(names)
+    legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, labelLimit=240)
+    base = alt.Chart(table(rows)).encode(
+        x=alt.X(
+            "metric:N", sort=None, title=None, axis=alt.Axis(labelAngle=-35, labelLimit=150, grid=True, ticks=False)
+        ),
+        y=alt.Y("share:Q", title=title, axis=alt.Axis(format="%", tickCount=3, grid=False)),
+        color=alt.Color("name:N", scale=colour, title=None, legend=legend),
+        detail="name:N",
+    )
+    tips = [alt.Tooltip("name:N", title=" "), alt.Tooltip("metric:N", title=" "), alt.Tooltip("value:N", title=" ")]
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        shape=alt.Shape("name:N", scale=shape, legend=None), tooltip=tips
+    )
+    return alt.layer(base.mark_line(strokeWidth=2.2), points).properties(height=300)
+
+
+def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: bool) -> alt.LayerChart:
+    """Two scores against each other: ``model, step, name, x, y``, their ends ``x_low, ...``, and ``front``."""
+    colour, shape = hues(names)
+    legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240)
+    wide = alt.Scale(zero=False, padding=18)
+    x = alt.X("x:Q", title=titles[0], scale=wide, axis=alt.Axis(tickCount=7))
+    y = alt.Y("y:Q", title=titles[1], scale=wide, axis=alt.Axis(tickCount=6))
+    base = alt.Chart(table(rows)).encode(color=alt.Color("model:N", scale=colour, title=None, legend=legend))
+    bars = [
+        base.mark_rule(opacity=0.35).encode(x=alt.X("x_low:Q", title=titles[0], scale=wide), x2="x_high:Q", y=y),
+        base.mark_rule(opacity=0.35).encode(y=alt.Y("y_low:Q", title=titles[1], scale=wide), y2="y_high:Q", x=x),
+    ]
+    tips = [alt.Tooltip("name:N", title=" "), alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")]
+    points = base.mark_point(filled=True).encode(
+        x=x,
+        y=y,
+        shape=alt.Shape("model:N", scale=shape, legend=None),
+        size=alt.condition("datum.front", alt.value(170), alt.value(60)),
+        opacity=alt.condition("datum.front", alt.value(1), alt.value(0.55)),
+        tooltip=tips,
+    )
+    front = alt.Chart(table(sorted((row for row in rows if row["front"]), key=lambda row: float(row["x"]))))
+    edge = front.mark_line(strokeDash=[5, 4], strokeWidth=1.8, color=ink()).encode(x=x, y=y, order="x:Q")
+    layers = [*bars, edge, points]
+    if paths:
+        layers.insert(0, base.mark_line(opacity=0.45, strokeWidth=1.5).encode(x=x, y=y, order="step:Q"))
+    return alt.layer(*layers).properties(height=460)
+
+
+def timeline(rows: Rows) -> alt.Chart:
+    """Decisions over time, a line a model: ``at, model, status, words, reason``."""
+    statuses = [status for status in STATUS if any(row["status"] == status for row in rows)]
+    colour = alt.Scale(domain=statuses, range=[STATUS[status] for status in statuses])
+    shape = alt.Scale(
+        domain=statuses,
+        range=["circle" if s == "PASS" else "cross" if s in ("FAIL", "ERROR") else "diamond" for s in statuses],
+    )
+    legend = alt.Legend(orient="top", title=None, symbolSize=130)
+    tips = [alt.Tooltip("words:N", title=" "), alt.Tooltip("reason:N", title=" ")]
+    return (
+        alt.Chart(table(rows))
+        .mark_point(filled=True, size=190, opacity=0.9)
+        .encode(
+            x=alt.X("at:T", title=None, axis=alt.Axis(tickCount=6, grid=False)),
+            y=alt.Y("model:N", title=None, axis=alt.Axis(labelLimit=200, grid=True, ticks=False)),
+            color=alt.Color("status:N", scale=colour, legend=legend),
+            shape=alt.Shape("status:N", scale=shape, legend=legend),
+            tooltip=tips,
+        )
+        .properties(height=max(110, 40 * len({row["model"] for row in rows}) + 50))
+    )
+
+
+def histogram(rows: Rows, title: str, names: Sequence[str]) -> alt.Chart:
+    """Shares of several sets over the same bins: ``name, low, high, share``."""
+    colour, _ = hues(names)
+    legend = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300)
+    return (
+        alt.Chart(table(rows))
+        .mark_bar(opacity=0.5, binSpacing=0)
+        .encode(
+            x=alt.X("low:Q", title=title, bin="binned", axis=alt.Axis(tickCount=8, grid=False)),
+            x2="high:Q",
+            y=alt.Y("share:Q", title=say("memorisation.share"), stack=None, axis=alt.Axis(format="%", tickCount=5)),
+            color=alt.Color("name:N", scale=colour, legend=legend, sort=list(names)),
+            tooltip=[
+                alt.Tooltip("name:N", title=" "),
+                alt.Tooltip("share:Q", format=".1%", title=say("memorisation.share")),
+            ],
+        )
+        .properties(height=300)
+    )
+
+
+def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> alt.Chart:
+    """Points in the plane that can be picked: ``x, y, kind, index``."""
+    colour, shape = hues(names)
+    pick = alt.selection_point(name="pick", fields=["kind", "index"], on="click")
+    legend = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300)
+    return (
+        alt.Chart(table(rows))
+        .mark_point(filled=True, size=55)
+        .encode(
+            x=alt.X("x:Q", title=titles[0], axis=alt.Axis(grid=False, tickCount=5)),
+            y=alt.Y("y:Q", title=titles[1], axis=alt.Axis(grid=False, tickCount=5)),
+            color=alt.Color("kind:N", scale=colour, legend=legend),
+            shape=alt.Shape("kind:N", scale=shape, legend=legend),
+            opacity=alt.condition(pick, alt.value(0.75), alt.value(0.12)),
+            tooltip=[alt.Tooltip("kind:N", title=" "), alt.Tooltip("index:Q", title=say("samples.index"))],
+        )
+        .add_params(pick)
+        .properties(height=520)
+    )
+
+
+def show(chart: alt.Chart | alt.LayerChart, rows: Rows, name: str, alternative: str, **options: Any) -> Any:
+    """A chart with what it says in words, and its numbers and pictures to take away."""
+    found = st.altair_chart(chart, theme="streamlit", alt=alternative, **options)
+    with st.popover(say("common.download"), icon=":material/download:", type="tertiary"):
+        for suffix, mime in (("csv", "text/csv"), ("svg", "image/svg+xml"), ("png", "image/png")):
+            st.download_button(
+                suffix.upper(),
+                lambda suffix=suffix: _file(chart, rows, suffix),
+                f"{name}.{suffix}",
+                mime,
+                key=f"{name}.{suffix}",
+                on_click="ignore",
+                width="stretch",
+            )
+    return found
+
+
+def as_csv(rows: Rows) -> str:
+    """Rows as CSV; a cell that a spreadsheet would run as a formula gets a quote in front."""
+    made = io.StringIO()
+    writer = csv.DictWriter(made, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {
+                key: f"'{cell}" if str(cell)[:1] in "=@+\t" and isinstance(cell, str) else cell
+                for key, cell in row.items()
+            }
+        )
+    return made.getvalue()
+
+
+def _file(chart: alt.Chart | alt.LayerChart, rows: Rows, suffix: str) -> bytes:
+    if suffix == "csv":
+        return as_csv(rows).encode()
+    made = chart.properties(width=760, background="white").configure(font="sans-serif").configure_view(stroke=None)
+    content = io.BytesIO() if suffix == "png" else io.StringIO()
+    made.save(content, format=suffix, **({"scale_factor": 2} if suffix == "png" else {}))
+    value = content.getvalue()
+    return value if isinstance(value, bytes) else value.encode()

@@ -1,0 +1,131 @@
+"""Choices that live in the page's address, so that a link restores what was seen.
+
+An address may be typed, or come from another database: a value that is not among the options is said to be not found,
+and the page stops there. Nothing else is shown in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import streamlit as st
+
+from dashboards.language import say
+from dashboards.look import safe
+
+Style = Literal["list", "segments"]
+
+
+def choose(
+    key: str,
+    label: str,
+    options: Sequence[str],
+    default: str | None = None,
+    *,
+    words: Callable[[str], str] = str,
+    style: Style = "list",
+    where: Any = st,
+) -> str:
+    """One of the options."""
+    slot = f"{key}.choice"
+    asked = _asked(key, slot)
+    if asked:
+        _known(label, asked[:1], options)
+        st.session_state[slot] = asked[0]
+    elif st.session_state.get(slot) not in options:
+        st.session_state[slot] = options[0] if default is None else default
+    if style == "segments":
+        # These labels are Markdown, those of lists are not.
+        shown = {option: safe(words(option)) for option in options}
+        picked: str = where.segmented_control(label, options, key=slot, format_func=shown.__getitem__, required=True)
+    else:
+        picked = where.selectbox(label, options, key=slot, format_func=words)
+    _write(key, [picked])
+    return picked
+
+
+def choose_many(
+    key: str,
+    label: str,
+    options: Sequence[str],
+    default: Sequence[str] = (),
+    *,
+    words: Callable[[str], str] = str,
+    most: int | None = None,
+    where: Any = st,
+) -> list[str]:
+    """Some of the options, in the order in which they were chosen."""
+    slot = f"{key}.choices"
+    asked = _asked(key, slot)
+    if asked:
+        _known(label, asked, options)
+        st.session_state[slot] = asked[:most]
+    elif slot not in st.session_state or not set(st.session_state[slot]) <= set(options):
+        st.session_state[slot] = list(default)
+    picked: list[str] = where.multiselect(label, options, key=slot, format_func=words, max_selections=most)
+    _write(key, picked)
+    return picked
+
+
+def slide(key: str, label: str, options: Sequence[str], *, words: Callable[[str], str] = str) -> str:
+    """One of ordered options, at first the last."""
+    slot = f"{key}.slider"
+    asked = _asked(key, slot)
+    if asked:
+        _known(label, asked[:1], options)
+        st.session_state[slot] = asked[0]
+    elif st.session_state.get(slot) not in options:
+        st.session_state[slot] = options[-1]
+    picked: str = st.select_slider(label, options, key=slot, format_func=words)
+    _write(key, [picked])
+    return picked
+
+
+def switch(key: str, label: str, default: bool = False, *, where: Any = st) -> bool:
+    """On or off."""
+    slot = f"{key}.switch.{default}"
+    asked = _asked(key, slot)
+    if asked:
+        _known(label, asked[:1], ("0", "1"))
+        st.session_state[slot] = asked[0] == "1"
+    elif slot not in st.session_state:
+        st.session_state[slot] = default
+    picked: bool = where.toggle(label, key=slot)
+    _write(key, [str(int(picked))] if picked != default else [])
+    return picked
+
+
+def page_number(key: str, pages: int) -> int:
+    """Which page of a long list, from 0."""
+    if pages <= 1:
+        return 0
+    numbers = [str(number + 1) for number in range(pages)]
+    where = st.container(width=180)
+    return int(choose(key, say("common.page", pages=pages), numbers, where=where)) - 1
+
+
+def _asked(key: str, slot: str) -> list[str]:
+    """What the address says, where it was not this page that wrote it there."""
+    now = st.query_params.get_all(key)
+    written = st.session_state.get("written", {}).get(key)
+    return now if now and (now != written or slot not in st.session_state) else []
+
+
+def _known(label: str, asked: Sequence[str], options: Sequence[str]) -> None:
+    unknown = [value for value in asked if value not in options]
+    if unknown:
+        st.error(say("common.not_found", what=label, name=safe(unknown[0])), icon=":material/search_off:")
+        if st.button(say("common.start_over"), icon=":material/restart_alt:"):
+            st.query_params.clear()
+            st.rerun()
+        st.stop()
+
+
+def _write(key: str, values: list[str]) -> None:
+    st.session_state.setdefault("written", {})[key] = values
+    if st.query_params.get_all(key) != values:
+        if values:
+            st.query_params[key] = values
+        else:
+            st.query_params.pop(key, None)

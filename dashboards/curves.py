@@ -1,0 +1,93 @@
+"""What plots are made of, computed: lines with gaps, the best so far, limits as they were, the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from dashboards.look import interval, number
+from evalsvc.gates.reports.text import limit as limit_words
+from evalsvc.store.overview import Failed, Measured, Point
+from evalsvc.store.tables import Gate
+
+
+def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[str, Any]]:
+    """Rows of the plot; the line of a model begins anew after each step whose evaluation failed."""
+    gaps = {
+        name: sorted(failed.step for failed in failures if failed.model == name) for name in {p.model for p in points}
+    }
+    rows = []
+    for point in points:
+        run = sum(step < point.step for step in gaps[point.model])
+        low, high = (point.value if end is None else end for end in (point.ci_low, point.ci_high))
+        rows.append(
+            {
+                "model": point.model,
+                "step": point.step,
+                "value": point.value,
+                "low": max(low, point.value / 100) if log else low,
+                "high": high,
+                "run": f"{point.model}/{run}",
+                "words": interval(point.ci_low, point.ci_high),
+            }
+        )
+    return rows
+
+
+def best_so_far(points: list[Point], direction: str) -> list[Point]:
+    """At each step the best score that the model had by then."""
+    found: dict[str, Point] = {}
+    made = []
+    for point in points:
+        now = found.get(point.model, point)
+        if point.value < now.value if direction == "lower" else point.value > now.value:
+            now = point
+        found[point.model] = now
+        made.append(replace(now, step=point.step))
+    return made
+
+
+def gate_lines(gates: list[Gate], metric: Measured) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The limits that gates held this metric to, each at its candidate's step, and the baselines' values then.
+
+    A limit on worsening lies as far from the baseline as it was allowed, on the metric's own scale.
+    """
+    limits, baselines = [], {}
+    for gate in gates:
+        seen = gate.evidence["metrics"].get(metric.label) or {}
+        baseline = seen.get("baseline") or {}
+        base = baseline.get("value") if isinstance(baseline.get("value"), float) else None
+        for verdict in gate.verdict["metrics"]:
+            if verdict["metric"] != metric.label or gate.step is None:
+                continue
+            for found in verdict["limits"]:
+                at = on_scale(found["kind"], found["limit"], base, metric.direction)
+                if at is not None:
+                    asked = limit_words(found["kind"], found["limit"])
+                    words = f"{asked} → {number(at)} · {found['status']} · gate {gate.id}"
+                    limits.append({"step": gate.step, "limit": at, "status": found["status"], "words": words})
+        if base is not None:
+            baselines[base] = {"value": base, "words": f"{gate.baseline} · {number(base)}"}
+    return limits, list(baselines.values())
+
+
+def on_scale(kind: str, limit: float, baseline: float | None, direction: str) -> float | None:
+    """A limit as a value of the metric itself; ``None`` where it hangs on a baseline that is not there."""
+    if kind in ("max", "min"):
+        return limit
+    if baseline is None:
+        return None
+    margin = abs(baseline) * limit if kind == "max_worsening_rel" else limit
+    return baseline + margin if direction == "lower" else baseline - margin
+
+
+def pareto(points: Sequence[tuple[float, float]], directions: Sequence[str]) -> list[bool]:
+    """For each point whether no other is at least as good in both and better in one."""
+    signed = [tuple(-v if d == "higher" else v for v, d in zip(point, directions, strict=True)) for point in points]
+    found = [False] * len(points)
+    best, last = float("inf"), None
+    for index in sorted(range(len(points)), key=lambda i: signed[i]):
+        if signed[index][1] < best or signed[index] == last:
+            found[index], best, last = True, signed[index][1], signed[index]
+    return found

@@ -1,0 +1,40 @@
+"""The interface in English and Chinese: a page says ``say("trends.title")``. What is foreign never passes here."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+import yaml
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+FOLDER = Path(__file__).parent / "words"
+
+
+@cache
+def phrases(language: str) -> dict[str, str]:
+    """Every phrase of a language by its dotted key."""
+    found: dict[str, str] = {}
+    for room, entries in yaml.safe_load((FOLDER / f"{language}.yaml").read_text(encoding="utf-8")).items():
+        found |= {f"{room}.{key}": text for key, text in entries.items()}
+    return found
+
+
+def say(key: str, **values: object) -> str:
+    """A phrase in the language of this session, its placeholders filled."""
+    return phrases(st.session_state.get("language", "en"))[key].format(**values)
+
+
+def metric_name(label: str) -> str:
+    """What a score is called: in words where the language has them, else its label."""
+    known = phrases(st.session_state.get("language", "en"))
+    plain = label.removesuffix("_heldout")
+    name = known.get(f"metrics.{plain}", plain.replace("_", " "))
+    return name if plain == label else f"{name} ({known['metrics.heldout']})"
+
+
+def preferred() -> str:
+    """The browser's language where the interface has it."""
+    locale = (st.context.locale or "en").partition("-")[0]
+    return locale if locale in LANGUAGES else "en"

@@ -1,0 +1,96 @@
+"""How things look: foreign text made harmless, numbers, cards, and what style the theme has no word for."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+import streamlit as st
+
+from evalsvc.gates.reports.text import plain
+
+ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
+MARKS = {
+    "PASS": "✓",
+    "FAIL": "✕",
+    "INCONCLUSIVE": "?",
+    "MISSING": "–",
+    "NOT_COMPARABLE": "≠",
+    "ERROR": "!",
+    "UNKNOWN": "·",
+}
+STYLE = """
+<style>
+[data-testid="stMainBlockContainer"]{padding-top:2.6rem;padding-bottom:3rem;max-width:1500px}
+.ev-card{border:1px solid color-mix(in srgb,currentColor 16%,transparent);border-radius:14px;padding:1.1rem 1.3rem;
+  height:100%;background:color-mix(in srgb,currentColor 2.5%,transparent)}
+.ev-kicker{font-size:.8rem;letter-spacing:.04em;opacity:.85;margin:0 0 .25rem}
+.ev-big{font-size:2.1rem;line-height:1.15;font-weight:650;margin:0;overflow-wrap:anywhere;letter-spacing:-.02em}
+.ev-number{font-size:1.25rem;font-variant-numeric:tabular-nums;margin:.35rem 0 0}
+.ev-note{margin:.6rem 0 0;font-size:.92rem;opacity:.92;overflow-wrap:anywhere}
+.ev-name{font-weight:600;overflow-wrap:anywhere}
+.ev-chip{display:inline-block;border-radius:99px;padding:.08rem .6rem;font-size:.8rem;font-weight:600;
+  border:1px solid color-mix(in srgb,currentColor 30%,transparent);margin-right:.35rem}
+.ev-facts{border-collapse:collapse;width:100%;font-size:.92rem}
+.ev-facts th{font-weight:500;text-align:left;
+  padding:.3rem 1rem .3rem 0;vertical-align:top;white-space:nowrap;opacity:.85}
+.ev-facts td{padding:.3rem 0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
+.ev-facts tr+tr th,.ev-facts tr+tr td{border-top:1px solid color-mix(in srgb,currentColor 10%,transparent)}
+.ev-text{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem;
+  line-height:1.45;padding:.7rem .9rem;border-radius:10px;
+  background:color-mix(in srgb,currentColor 5%,transparent);margin:0}
+[data-testid="stImage"] img{image-rendering:pixelated;border-radius:6px}
+</style>
+"""
+
+
+def safe(text: object, longest: int = 120) -> str:
+    """A name from outside as it may stand in Markdown: every character that could mean something is escaped."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", plain(text, longest))
+
+
+def html(text: object, longest: int = 300) -> str:
+    """A text from outside as it may stand in HTML."""
+    return escape(plain(text, longest))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Four significant digits, no exponent where it reads well without."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}g}" if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:.2e}"
+
+
+def with_error(value: float, stderr: float | None) -> str:
+    """``12.34 ± 0.25``: the standard error to two digits, the value to the same place."""
+    if not stderr:
+        return number(value)
+    if not 1e-4 <= stderr < 1e6:
+        return f"{number(value)} ± {stderr:.1e}"
+    places = max(0, 1 - int(f"{stderr:e}".partition("e")[2]))
+    return f"{value:.{places}f} ± {stderr:.{places}f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """``12.1 … 12.9``."""
+    return "–" if low is None or high is None else f"{number(low)} … {number(high)}"
+
+
+def card(kicker: str, big: str, value: str = "", note: str = "") -> None:
+    """A statement. All four are HTML already: pass what comes from outside through :func:`html`."""
+    lines = f'<p class="ev-kicker">{kicker}</p><p class="ev-big">{big}</p>'
+    lines += f'<p class="ev-number">{value}</p>' if value else ""
+    lines += f'<p class="ev-note">{note}</p>' if note else ""
+    st.html(f'<div class="ev-card">{lines}</div>')
+
+
+def facts(rows: dict[str, object]) -> None:
+    """Names and values, one a line; both may come from outside."""
+    body = "".join(f"<tr><th scope=row>{html(name)}</th><td>{html(value)}</td></tr>" for name, value in rows.items())
+    st.html(f'<table class="ev-facts"><tbody>{body}</tbody></table>')
+
+
+def heading(title: str, note: str) -> None:
+    """The top of a page."""
+    st.title(title, anchor=False)
+    st.caption(note)

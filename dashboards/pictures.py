@@ -1,0 +1,112 @@
+"""Samples as people see and hear them. Files are found by the keys of rows, never by an address."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from dashboards import opened
+from dashboards.look import html
+from evalsvc.errors import StorageError
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The first samples of an evaluation, of one modality; the others are empty."""
+
+    pixels: np.ndarray | None = None
+    texts: list[str] = field(default_factory=list)
+    waves: list[np.ndarray] = field(default_factory=list)
+    rate: int = 0
+
+    def __len__(self) -> int:
+        return max(0 if self.pixels is None else len(self.pixels), len(self.texts), len(self.waves))
+
+
+def gallery(key: str | None) -> Gallery:
+    """The gallery under a key; empty where there is none, or its file is gone."""
+    if key is None:
+        return Gallery()
+    try:
+        arrays = opened.artifacts().read_arrays(key)
+    except StorageError:
+        return Gallery()
+    if "texts" in arrays:
+        return Gallery(texts=json.loads(arrays["texts"].tobytes()))
+    if "waves" in arrays:
+        ends = np.cumsum(arrays["lengths"])[:-1]
+        return Gallery(waves=np.split(arrays["waves"], ends), rate=int(arrays["rate"][0]))
+    return Gallery(pixels=arrays.get("pixels"))
+
+
+def strip(pixels: np.ndarray, columns: int, tile: int = 96) -> bytes:
+    """Images (n, c, h, w) side by side as one PNG, small ones enlarged by whole factors."""
+    count, channels, height, width = pixels.shape
+    factor = max(1, tile // max(height, width))
+    gap = max(2, tile // 24)
+    rows = -(-count // columns)
+    sheet = np.zeros(
+        (rows * (height * factor + gap) - gap, columns * (width * factor + gap) - gap, channels + 1), np.uint8
+    )
+    for index, image in enumerate(pixels):
+        large = image.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
+        y, x = index // columns * (height * factor + gap), index % columns * (width * factor + gap)
+        sheet[y : y + large.shape[0], x : x + large.shape[1], :channels] = large
+        sheet[y : y + large.shape[0], x : x + large.shape[1], channels] = 255
+    return png(Image.fromarray(sheet, "LA" if channels == 1 else "RGBA"))
+
+
+def picture(pixels: np.ndarray, least: int = 480) -> bytes:
+    """One image (c, h, w) as PNG, enlarged by a whole factor to at least so many pixels, unless it is larger."""
+    factor = max(1, least // max(pixels.shape[1:]))
+    large = pixels.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
+    return png(Image.fromarray(large[:, :, 0] if large.shape[2] == 1 else large))
+
+
+def animation(frames: np.ndarray, least: int = 240) -> bytes:
+    """One clip (t, c, h, w) as an animated PNG at 8 frames a second."""
+    images = [Image.open(io.BytesIO(picture(frame, least))) for frame in frames]
+    content = io.BytesIO()
+    images[0].save(content, "PNG", save_all=True, append_images=images[1:], duration=125, loop=0)
+    return content.getvalue()
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as PNG."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def show_row(found: Gallery, start: int, count: int, words: str) -> None:
+    """Samples ``start`` to ``start + count`` in a row, whatever they are."""
+    if found.pixels is not None and found.pixels.ndim == 4:
+        st.image(strip(found.pixels[start : start + count], count), width="stretch", alt=words)
+    elif found.pixels is not None:
+        columns = st.columns(count)
+        for column, clip in zip(columns, found.pixels[start : start + count], strict=False):
+            column.image(animation(clip), width="stretch", alt=words)
+    elif found.texts:
+        columns = st.columns(min(count, 3))
+        for index, text in enumerate(found.texts[start : start + count]):
+            columns[index % len(columns)].html(f'<p class="ev-text">{html(text, 600)}</p>')
+    elif found.waves:
+        columns = st.columns(min(count, 4))
+        for index, wave in enumerate(found.waves[start : start + count]):
+            columns[index % len(columns)].audio(wave, sample_rate=found.rate, alt=f"{words} {start + index}")
+
+
+def show_one(found: Gallery, index: int, words: str, width: int | str = "stretch") -> None:
+    """One sample, large."""
+    if found.pixels is not None:
+        one = found.pixels[index]
+        st.image(picture(one) if one.ndim == 3 else animation(one, 480), width=width, alt=words)
+    elif found.texts:
+        st.html(f'<p class="ev-text">{html(found.texts[index], 20_000)}</p>')
+    elif found.waves:
+        st.audio(found.waves[index], sample_rate=found.rate, alt=words)

@@ -1,0 +1,27 @@
+"""How an evaluation came about, in lines that people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dashboards.language import say
+from dashboards.look import number
+from evalsvc.store.tables import Evaluation
+
+
+def provenance(run: Evaluation) -> dict[str, Any]:
+    """How an evaluation came about, in readable lines."""
+    found = run.provenance
+    seconds = found.get("seconds", {})
+    packages = found.get("packages", {})
+    return {
+        say("common.suite"): f"{run.suite.name}@{run.suite.version}",
+        "seed": found.get("seed"),
+        "device": f"{found.get('device')} ({found.get('device_name')})",
+        say("checkpoint.took"): ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items()),
+        say("checkpoint.speed"): f"{number(found.get('samples_per_second'))} /s",
+        "commit": found.get("git_commit") or "–",
+        "python": found.get("python") or "–",
+        say("checkpoint.packages"): ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "fingerprint": run.fingerprint,
+    }

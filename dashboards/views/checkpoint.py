@@ -1,0 +1,141 @@
+"""One checkpoint whole: what it scored, how that came about, what it makes."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards import charts, opened, pictures
+from dashboards.controls import choose
+from dashboards.language import metric_name, say
+from dashboards.look import ARROWS, facts, heading, html, interval, with_error
+from dashboards.provenance import provenance
+from evalsvc.errors import InputError
+from evalsvc.store import overview, queries
+from evalsvc.store.tables import Checkpoint, Evaluation
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("checkpoint.title"), say("checkpoint.note"))
+    suite = opened.suite()
+    found = _checkpoint(suite)
+    with opened.reading() as session:
+        runs = queries.evaluations(session, found.id)
+        aliases = overview.tags(session).get(found.id, [])
+        gates = [gate for gate in queries.gates(session, found.model.name) if gate.digest == found.digest]
+    chips = "".join(f'<span class="ev-chip">{html(name)}</span>' for name in aliases)
+    st.html(f'<p class="ev-big">{html(found.model.name)}@{found.step:,}</p><p class="ev-note">{chips}</p>')
+    links = st.container(horizontal=True)
+    name = f"{found.model.name}@{found.step}"
+    links.page_link(
+        "views/scorecard.py",
+        label=say("scorecard.title"),
+        icon=":material/assignment:",
+        query_params={"checkpoint": name},
+    )
+    links.page_link(
+        "views/compare.py",
+        label=say("compare.title"),
+        icon=":material/compare_arrows:",
+        query_params={"checkpoint": name},
+    )
+    links.page_link(
+        "views/trends.py",
+        label=say("trends.title"),
+        icon=":material/trending_up:",
+        query_params={"model": found.model.name},
+    )
+    links.page_link(
+        "views/memorisation.py",
+        label=say("memorisation.title"),
+        icon=":material/content_copy:",
+        query_params={"checkpoint": name},
+    )
+    current = next(
+        (run for run in runs if run.status == "succeeded" and f"{run.suite.name}@{run.suite.version}" == suite), None
+    )
+    for run in runs:
+        if run.status == "failed":
+            st.error(say("checkpoint.failed", suite=f"{run.suite.name}@{run.suite.version}"), icon=":material/error:")
+            st.code(run.error or "", language=None, wrap_lines=True)
+    if current is not None:
+        _scores(current)
+        _samples(current)
+    for gate in gates[:5]:
+        st.page_link(
+            "views/gates.py",
+            label=say("checkpoint.gate", number=gate.id, status=gate.status),
+            icon=":material/gavel:",
+            query_params={"gate": str(gate.id)},
+        )
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader(say("checkpoint.identity"), anchor=False)
+        options = {f"option {key}": value for key, value in found.options.items()}
+        facts(
+            {
+                "digest": found.digest,
+                "path": found.path,
+                "generator": found.generator,
+                say("common.family"): found.model.family,
+                **options,
+            }
+        )
+    with right:
+        st.subheader(say("checkpoint.provenance"), anchor=False)
+        facts(provenance(current) if current else {})
+
+
+def _checkpoint(suite: str) -> Checkpoint:
+    asked = st.query_params.get("checkpoint") or st.session_state.get("checkpoint")
+    if asked is None:
+        with opened.reading() as session:
+            names = [name for name, _ in overview.models(session, suite)]
+        model = choose("model", say("common.model"), names)
+        with opened.reading() as session:
+            steps = [str(step) for step in overview.steps(session, suite, model)]
+        asked = f"{model}@{choose('step', say('common.step'), steps, steps[-1])}"
+    else:
+        st.session_state["checkpoint"] = st.query_params["checkpoint"] = asked
+    try:
+        with opened.reading() as session:
+            return queries.find_checkpoint(session, asked)
+    except InputError as error:
+        st.error(say("common.no_checkpoint"), icon=":material/search_off:")
+        st.code(str(error), language=None, wrap_lines=True)
+        st.session_state.pop("checkpoint", None)
+        st.stop()
+
+
+def _scores(run: Evaluation) -> None:
+    with opened.reading() as session:
+        rows = queries.scores(session, evaluation=run.id)
+    table = [
+        {
+            say("common.metric"): f"{metric_name(row.label)} {ARROWS[row.direction]}".strip(),
+            say("common.value"): with_error(row.value, row.stderr),
+            say("common.interval"): interval(row.ci_low, row.ci_high),
+            say("checkpoint.unit"): row.unit,
+            "n": row.n,
+            say("checkpoint.method"): row.stderr_method,
+            say("checkpoint.protocol"): row.protocol,
+        }
+        for row in rows
+    ]
+    st.dataframe(table, hide_index=True, height=min(36 * len(table) + 40, 620), alt=say("checkpoint.scores"))
+    st.download_button(
+        "CSV", charts.as_csv(table), "scores.csv", "text/csv", icon=":material/download:", on_click="ignore"
+    )
+
+
+def _samples(run: Evaluation) -> None:
+    with opened.reading() as session:
+        gallery = pictures.gallery(overview.artifacts(session, [run.id], "gallery").get(run.id))
+    if len(gallery):
+        st.subheader(say("samples.title"), anchor=False)
+        pictures.show_row(
+            gallery, 0, 16 if gallery.pixels is not None and gallery.pixels.ndim == 4 else 6, say("samples.title")
+        )
+
+
+page()

@@ -1,0 +1,97 @@
+"""Where do samples lie among the real ones? A map of features; click a point to see the sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from dashboards import charts, opened, pickers, pictures
+from dashboards.controls import choose
+from dashboards.language import say
+from dashboards.look import heading, safe
+from evalsvc.errors import StorageError
+from evalsvc.feature_map import FeatureMap, Method, feature_map, feature_names, methods
+from evalsvc.settings import Settings
+from evalsvc.store import overview
+from evalsvc.store.tables import Evaluation
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("features.title"), say("features.note"))
+    suite = opened.suite()
+    point = pickers.one_checkpoint(suite)
+    with opened.reading() as session:
+        run = session.get_one(Evaluation, point.evaluation_id)
+        small = overview.artifacts(session, [run.id], "thumbnails").get(run.id)
+    names = feature_names(run.spec) if run.spec.get("suite") else []
+    if not names:
+        st.info(say("features.none"), icon=":material/scatter_plot:")
+        return
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    features = choose(
+        "features", say("features.features"), names, run.spec["suite"].get("neighbours") or names[0], where=bar
+    )
+    method = choose(
+        "method",
+        say("features.method"),
+        list(methods()),
+        words=lambda m: say(f"features.{m}"),
+        style="segments",
+        where=bar,
+    )
+    try:
+        backend = run.provenance.get("backends", {}).get(features.partition("/")[0], "")
+        found = _map(Settings().database, run.id, features, method, backend)
+    except StorageError as error:
+        st.warning(safe(error, 500), icon=":material/warning:")
+        return
+    kinds = [say(f"features.{kind}") for kind in ("real", "inside", "outside")]
+    rows = [{"x": float(x), "y": float(y), "kind": kinds[0], "index": i} for i, (x, y) in enumerate(found.real)]
+    rows += [
+        {"x": float(x), "y": float(y), "kind": kinds[1 if inside else 2], "index": i}
+        for i, ((x, y), inside) in enumerate(zip(found.generated, found.inside, strict=True))
+    ]
+    titles = [say("features.axis", number=n) for n in (1, 2)]
+    left, right = st.columns([3, 1], gap="large")
+    with left:
+        event = charts.show(
+            charts.feature_map(rows, kinds, titles),
+            rows,
+            "features",
+            say("features.drawn", name=point.name),
+            on_select="rerun",
+            key=f"map.{run.id}.{features}.{method}",
+        )
+    with right:
+        st.metric(say("features.inside"), f"{float(np.mean(found.inside)):.1%}", border=True)
+        if found.explained is not None:
+            st.metric(say("features.explained"), f"{found.explained:.1%}", border=True)
+        real = f"reference/{run.spec['reference']['train']}/thumbnails.safetensors"
+        _picked(event, kinds, pictures.gallery(small), pictures.gallery(real))
+    st.caption(say("features.read"))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _map(store: str, evaluation: int, features: str, method: Method, backend: str) -> FeatureMap:
+    """A map, kept by evaluation; what an evaluation left behind never changes."""
+    with opened.reading() as session:
+        spec = session.get_one(Evaluation, evaluation).spec
+    return feature_map(spec, backend, opened.artifacts(), features, method)
+
+
+def _picked(event: object, kinds: list[str], generated: pictures.Gallery, real: pictures.Gallery) -> None:
+    chosen = (event or {}).get("selection", {}).get("pick", [])  # type: ignore[attr-defined]
+    if not chosen:
+        st.caption(say("features.click"))
+        return
+    kind, index = chosen[0]["kind"], int(chosen[0]["index"])
+    gallery = real if kind == kinds[0] else generated
+    st.subheader(f"{kind} · {index}", anchor=False)
+    if index < len(gallery):
+        pictures.show_one(gallery, index, say("samples.of", name=f"{kind} {index}"))
+    else:
+        st.caption(say("features.no_picture"))
+
+
+page()

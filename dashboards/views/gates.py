@@ -1,0 +1,215 @@
+"""What did the gate say, and why? Decisions over time, each with its evidence, its limits, waivers and policy."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import Any
+
+import streamlit as st
+import yaml
+
+from dashboards import charts, opened
+from dashboards.controls import choose
+from dashboards.language import metric_name, say
+from dashboards.look import MARKS, facts, heading, html, number, safe
+from evalsvc.gates.reports.text import limit, values
+from evalsvc.store import queries
+from evalsvc.store.tables import Gate
+
+SHOWN = 200
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("gates.title"), say("gates.note"))
+    opened.suite()
+    with opened.reading() as session:
+        gates = queries.gates(session, limit=SHOWN)
+        promotions = queries.promotions(session)
+    if not gates:
+        st.info(say("gates.empty"), icon=":material/gavel:")
+        st.code("evalsvc gate run evalsvc-gate.yaml --candidate flow@4000", language="bash")
+        return
+    rows = [
+        {
+            "at": gate.created_at.isoformat(),
+            "model": gate.model,
+            "status": gate.status,
+            "name": f"{gate.model}@{gate.step}",
+            "words": f"#{gate.id} {gate.model}@{gate.step}: {gate.status}",
+            "reason": gate.verdict["reason"][:160],
+        }
+        for gate in gates
+    ]
+    charts.show(charts.timeline(rows), rows, "gates", say("gates.drawn", count=len(rows)))
+    by_number = {str(gate.id): gate for gate in gates}
+    number_ = choose("gate", say("gates.choose"), list(by_number), words=lambda n: _line(by_number[n]))
+    gate = by_number[number_]
+    _verdict(gate)
+    _limits(gate)
+    left, right = st.columns(2, gap="large")
+    with left:
+        _waivers(gate)
+        _policy(gate, [other for other in gates if other.id < gate.id and other.model == gate.model])
+    with right:
+        st.subheader(say("gates.promotions"), anchor=False)
+        st.dataframe(
+            [
+                {
+                    say("common.alias"): p.alias,
+                    say("common.checkpoint"): f"{p.checkpoint.model.name}@{p.checkpoint.step}",
+                    say("gates.by"): p.gate_id,
+                    say("gates.when"): p.created_at,
+                }
+                for p in promotions
+            ],
+            hide_index=True,
+            alt=say("gates.promotions"),
+        )
+        _calibration(gate)
+
+
+def _line(gate: Gate) -> str:
+    return (
+        f"#{gate.id} · {MARKS[gate.status]} {gate.status} · {gate.model}@{gate.step} · {gate.created_at:%Y-%m-%d %H:%M}"
+    )
+
+
+def _verdict(gate: Gate) -> None:
+    colour = charts.STATUS[gate.status]
+    shadow = f' <span class="ev-chip">{say("gates.shadow")}</span>' if gate.shadow else ""
+    st.html(
+        f'<div class="ev-card" style="border-left:6px solid {colour}">'
+        f'<p class="ev-kicker">{html(gate.suite)} · #{gate.id}</p>'
+        f'<p class="ev-big">{MARKS[gate.status]} {gate.status.replace("_", " ")}{shadow}</p>'
+        f'<p class="ev-number">{html(gate.model)}@{gate.step} {say("gates.against")} {html(gate.baseline or "–")}</p>'
+        f'<p class="ev-note">{html(gate.verdict["reason"], 1000)}</p></div>'
+    )
+    for warning in gate.verdict["warnings"]:
+        st.warning(safe(warning, 500), icon=":material/warning:")
+
+
+def _limits(gate: Gate) -> None:
+    document = {"evidence": gate.evidence, "verdict": gate.verdict}
+    table, drawn = [], []
+    for metric in gate.verdict["metrics"]:
+        mine, theirs = values(document, metric["metric"])
+        seen = gate.evidence["metrics"].get(metric["metric"], {})
+        compared = {each["kind"]: each for each in seen.get("comparisons", [])}
+        for each in metric["limits"] or [
+            {"kind": "", "limit": 0.0, "status": metric["status"], "reason": metric["reason"]}
+        ]:
+            words = limit(each["kind"], each["limit"]) if each["kind"] else "–"
+            table.append(
+                {
+                    say("common.metric"): metric_name(metric["metric"]),
+                    say("gates.candidate"): mine,
+                    say("gates.baseline"): theirs,
+                    say("gates.limit"): words,
+                    say("gates.status"): f"{MARKS[each['status']]} {each['status']}"
+                    + (f" ({say('gates.waived')})" if metric["waiver"] else ""),
+                    say("gates.tier"): metric["tier"],
+                    say("gates.reason"): each["reason"],
+                }
+            )
+            drawn += _drawn(metric_name(metric["metric"]), words, each["status"], compared.get(each["kind"]))
+    st.dataframe(table, hide_index=True, alt=say("gates.evidence"))
+    if drawn:
+        st.subheader(say("gates.evidence"), anchor=False)
+        charts.show(
+            charts.forest(drawn, say("gates.scaled"), zero=True, colours=charts.STATUS),
+            drawn,
+            "evidence",
+            say("gates.evidence"),
+        )
+        st.caption(say("gates.scaled_note"))
+    looks = gate.evidence["looks"]
+    st.caption(say("gates.looks", samples=f"{gate.evidence['samples']:,}", looks=len(looks)))
+
+
+def _drawn(name: str, words: str, status: str, compared: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The interval on a scale where 0 is the limit and 1 is as far as the interval is wide, worse to the right."""
+    if compared is None or any(
+        isinstance(compared[key], str) or compared[key] is None for key in ("low", "high", "estimate", "limit")
+    ):
+        return []
+    width = (compared["high"] - compared["low"]) or 1.0
+    sign = -1 if compared["kind"] == "min" else 1
+    low, value, high = (sign * (compared[key] - compared["limit"]) / width for key in ("low", "estimate", "high"))
+    return [
+        {"name": f"{name}, {words}", "value": value, "low": min(low, high), "high": max(low, high), "group": status}
+    ]
+
+
+def _waivers(gate: Gate) -> None:
+    waivers = gate.policy.get("waivers") or []
+    if waivers:
+        st.subheader(say("gates.waivers"), anchor=False)
+        st.dataframe(waivers, hide_index=True, alt=say("gates.waivers"))
+
+
+def _policy(gate: Gate, before: list[Gate]) -> None:
+    st.subheader(say("gates.policy"), anchor=False)
+    facts(
+        {
+            say("gates.digest"): gate.policy_digest[:12],
+            say("gates.exit_code"): gate.exit_code,
+            "commit": gate.evidence.get("git_commit") or "–",
+        }
+    )
+    now = yaml.safe_dump(gate.policy, sort_keys=False, allow_unicode=True)
+    other = next((each for each in before if each.policy_digest != gate.policy_digest), None)
+    if other is not None:
+        old = yaml.safe_dump(other.policy, sort_keys=False, allow_unicode=True)
+        changed = list(
+            difflib.unified_diff(
+                old.splitlines(), now.splitlines(), f"gate {other.id}", f"gate {gate.id}", lineterm="", n=2
+            )
+        )
+        st.caption(say("gates.changed", number=other.id))
+        st.code("\n".join(changed), language="diff")
+    with st.expander(say("gates.whole_policy")):
+        st.code(now, language="yaml")
+
+
+def _calibration(gate: Gate) -> None:
+    """How the policy treats noise, from the runs with several seeds that are stored."""
+    from evalsvc.errors import InputError
+    from evalsvc.gates.calibrate import calibrate
+    from evalsvc.gates.policy import Policy
+    from evalsvc.gates.sources import Stored
+    from evalsvc.store.tables import now
+    from evalsvc.suites import Suite
+
+    st.subheader(say("gates.calibration"), anchor=False)
+    try:
+        with opened.reading() as session:
+            checkpoint = queries.find_checkpoint(session, gate.digest)
+            suite = Suite.model_validate(queries.suite_body(session, gate.suite))
+        policy = Policy.model_validate(gate.policy)
+        found = calibrate(policy, suite, Stored(opened.store(), suite).full(checkpoint, 1, None), now().date())
+    except (InputError, ValueError):
+        st.caption(say("gates.no_calibration"))
+        st.code(
+            f"evalsvc gate calibrate evalsvc-gate.yaml --candidate {shlex.quote(f'{gate.model}@{gate.step}')}",
+            language="bash",
+        )
+        return
+    st.caption(say("gates.calibrated", runs=found.runs, failed=f"{found.failed:.0%}", unsure=f"{found.unsure:.0%}"))
+    st.dataframe(
+        [
+            {
+                say("common.metric"): metric_name(n.metric),
+                say("gates.spread"): number(n.spread),
+                say("gates.detectable"): number(n.detectable),
+                say("gates.margin"): number(n.margin),
+            }
+            for n in found.noise
+        ],
+        hide_index=True,
+        alt=say("gates.calibration"),
+    )
+
+
+page()

@@ -1,0 +1,194 @@
+"""Who leads, and is it sure? One protocol a table, the database's order, fifty checkpoints a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, time
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import charts, opened
+from dashboards.controls import choose, choose_many, page_number
+from dashboards.language import metric_name, say
+from dashboards.look import ARROWS, card, heading, html, interval, with_error
+from evalsvc.leaderboard import ranks
+from evalsvc.store import overview
+from evalsvc.store.overview import Filter, Measured, Point
+
+ROWS = 50
+DRAWN = 12
+SPARK = 40
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("leaderboard.title"), say("leaderboard.note"))
+    suite = opened.suite()
+    with opened.reading() as session:
+        measured = opened.metrics(session, suite)
+        families = sorted({family for _, family in overview.models(session, suite) if family})
+        aliases = sorted({name for names in overview.tags(session).values() for name in names})
+    ranked = [title for title, each in measured.items() if each.direction != "neutral"]
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    title = choose("metric", say("common.metric"), ranked, words=metric_name, where=bar)
+    which = choose(
+        "which",
+        say("leaderboard.which"),
+        ["latest", "all"],
+        words=lambda w: say(f"leaderboard.{w}"),
+        style="segments",
+        where=bar,
+    )
+    with bar.popover(say("leaderboard.filter"), icon=":material/filter_alt:"):
+        wanted = _filter(suite, families, aliases)
+    with bar.popover(say("leaderboard.columns"), icon=":material/view_column:"):
+        others = [other for other in measured if other != title]
+        shown = choose_many("columns", say("leaderboard.columns"), others, others[:8], words=metric_name)
+    metric = measured[title]
+    with opened.reading() as session:
+        points = overview.points(
+            session, wanted, metric.label, metric.protocol, "latest" if which == "latest" else "all"
+        )
+    if not points:
+        st.info(say("leaderboard.nobody"), icon=":material/filter_alt_off:")
+        return
+    points.sort(key=lambda point: point.value, reverse=metric.direction == "higher")
+    places = ranks(points)
+    left, right = st.columns([1, 1.9], gap="medium")
+    with left:
+        _leader(points, places, metric)
+    with right:
+        rows = [
+            {
+                "name": p.name,
+                "value": p.value,
+                "low": _or(p.ci_low, p.value),
+                "high": _or(p.ci_high, p.value),
+                "group": p.family or p.model,
+            }
+            for p in points[:DRAWN]
+        ]
+        words = charts.axis_title(metric_name(title), metric.unit, metric.direction)
+        charts.show(
+            charts.forest(rows, words),
+            rows,
+            "leaderboard-intervals",
+            say("leaderboard.drawn", count=len(rows), metric=metric_name(title)),
+        )
+    number = page_number("page", -(-len(points) // ROWS))
+    chosen = slice(number * ROWS, (number + 1) * ROWS)
+    _table(suite, points[chosen], places[chosen], measured, title, shown)
+
+
+def _filter(suite: str, families: list[str], aliases: list[str]) -> Filter:
+    chosen = choose_many("family", say("common.family"), families)
+    tags = choose_many("alias", say("common.alias"), aliases)
+    since = st.date_input(say("leaderboard.since"), None, key="since")
+    until = st.date_input(say("leaderboard.until"), None, key="until")
+    days = [datetime.combine(day, time.min, UTC) if day else None for day in (since, until)]
+    return Filter(suite, families=tuple(chosen), aliases=tuple(tags), since=days[0], until=days[1])
+
+
+def _leader(points: list[Point], places: list[int], metric: Measured) -> None:
+    first = points[0]
+    others = [p for p, place in zip(points, places, strict=True) if place == 1 and p is not first]
+    if not others:
+        note = say("leaderboard.sure") if len(points) > 1 else say("leaderboard.alone")
+    else:
+        names = ", ".join(html(p.name) for p in others[:4]) + (" …" if len(others) > 4 else "")
+        note = say("leaderboard.shared", names=names)
+    value = f"{with_error(first.value, first.stderr)} {html(metric.unit)}"
+    card(
+        say("leaderboard.leads"),
+        html(first.name),
+        value,
+        f"{note}<br>{say('common.interval')} {interval(first.ci_low, first.ci_high)} · n = {first.n:,}",
+    )
+
+
+def _table(
+    suite: str, points: list[Point], places: list[int], measured: dict[str, Measured], title: str, shown: list[str]
+) -> None:
+    metric = measured[title]
+    with opened.reading() as session:
+        cells = overview.cells(session, [p.evaluation_id for p in points], {measured[name].label for name in shown})
+        seeds = overview.seeds(session, suite, [p.checkpoint_id for p in points])
+        tags = overview.tags(session)
+        path = overview.points(
+            session, Filter(suite, models=tuple({p.model for p in points})), metric.label, metric.protocol
+        )
+    columns: dict[str, list[Any]] = {
+        say("leaderboard.rank"): places,
+        say("common.model"): [p.model for p in points],
+        say("common.step"): [p.step for p in points],
+        f"{metric_name(title)} {ARROWS[metric.direction]}": [p.value for p in points],
+        say("common.interval"): [interval(p.ci_low, p.ci_high) for p in points],
+        say("leaderboard.spark"): [_spark([q.value for q in path if q.model == p.model]) for p in points],
+    }
+    errors = {f"{metric_name(title)} {ARROWS[metric.direction]}": [p.stderr for p in points]}
+    for name in shown:
+        other = measured[name]
+        found = [cells.get(p.evaluation_id, {}).get((other.label, other.protocol)) for p in points]
+        heading = f"{metric_name(name)} {ARROWS[other.direction]}".strip()
+        columns[heading] = [each.value if each else None for each in found]
+        errors[heading] = [each.stderr if each else None for each in found]
+    columns |= {
+        say("common.family"): [p.family for p in points],
+        say("common.alias"): [tags.get(p.checkpoint_id, []) for p in points],
+        "n": [p.n for p in points],
+        say("leaderboard.seeds"): [seeds.get(p.checkpoint_id, 1) for p in points],
+        say("leaderboard.scored"): [p.created_at for p in points],
+    }
+    frame = pd.DataFrame(columns)
+    styler = frame.style.format({heading: _formatter(columns[heading], stderrs) for heading, stderrs in errors.items()})
+    picked = st.dataframe(
+        styler,
+        hide_index=True,
+        height=min(38 * len(points) + 40, 640),
+        row_height=38,
+        key=f"board.{suite}.{title}",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={
+            say("leaderboard.rank"): st.column_config.NumberColumn(width=60, pinned=True),
+            say("common.model"): st.column_config.TextColumn(width="medium", pinned=True),
+            say("common.step"): st.column_config.NumberColumn(width="small"),
+            say("leaderboard.spark"): st.column_config.LineChartColumn(
+                width="small", help=say("leaderboard.spark_help")
+            ),
+            say("leaderboard.scored"): st.column_config.DatetimeColumn(format="distance", width="small"),
+        },
+        alt=say("leaderboard.title"),
+    )
+    rows = picked["selection"]["rows"] if picked else []
+    foot = st.container(horizontal=True, vertical_alignment="center")
+    foot.download_button(
+        "CSV",
+        lambda: charts.as_csv(frame.to_dict("records")),
+        "leaderboard.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    foot.caption(say("leaderboard.protocol", protocol=metric.protocol, checkpoints=metric.checkpoints))
+    if rows:
+        st.switch_page("views/checkpoint.py", query_params={"checkpoint": points[rows[0]].name, "suite": suite})
+
+
+def _formatter(values: list[float | None], stderrs: list[float | None]) -> Callable[[float], str]:
+    """Numbers stay numbers, so that they sort; what is seen is the number with its error."""
+    errors = dict(zip(values, stderrs, strict=True))
+    return lambda value: "–" if pd.isna(value) else with_error(value, errors[value])
+
+
+def _spark(values: list[float]) -> list[float]:
+    return values[:: max(1, len(values) // SPARK)]
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+page()

@@ -1,0 +1,146 @@
+"""Is it copying? Distances to the training set beside those of held-out samples, and the neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from dashboards import charts, opened, pickers, pictures
+from dashboards.controls import page_number
+from dashboards.language import metric_name, say
+from dashboards.look import card, heading, html, interval, number, with_error
+from evalsvc.errors import StorageError
+from evalsvc.store import overview
+from evalsvc.store.overview import Point
+from evalsvc.store.tables import Score
+
+BINS = 40
+PER_PAGE = 8
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("memorisation.title"), say("memorisation.note"))
+    suite = opened.suite()
+    point = pickers.one_checkpoint(suite)
+    with opened.reading() as session:
+        authenticity = overview.score(session, point.evaluation_id, "authenticity")
+        copying = overview.score(session, point.evaluation_id, "ct_score")
+        keys = {
+            kind: overview.artifacts(session, [point.evaluation_id], kind).get(point.evaluation_id)
+            for kind in ("neighbours", "gallery")
+        }
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _authenticity(authenticity)
+    with right:
+        _copying(copying)
+    try:
+        found = opened.artifacts().read_arrays(keys["neighbours"]) if keys["neighbours"] else {}
+    except StorageError:
+        found = {}
+    if not found:
+        st.info(say("memorisation.none"), icon=":material/search_off:")
+        return
+    _distances(found, point)
+    _neighbours(found, pictures.gallery(keys["gallery"]))
+
+
+def _authenticity(score: Score | None) -> None:
+    name = metric_name("authenticity")
+    if score is None:
+        card(name, "–", note=say("memorisation.not_measured"))
+        return
+    control, stderr = score.details.get("heldout"), score.details.get("heldout_stderr")
+    note = say("memorisation.authenticity")
+    if control is not None:
+        gap, width = score.value - control, 1.96 * float(np.hypot(score.stderr or 0, stderr or 0))
+        verdict = "sure_copy" if gap < -width else "no_copy"
+        note = f"{say('memorisation.control', value=with_error(control, stderr))} {say(f'memorisation.{verdict}')}"
+    card(
+        f"{name} (AuthPct)",
+        with_error(score.value, score.stderr),
+        f"{say('common.interval')} {interval(score.ci_low, score.ci_high)}",
+        note,
+    )
+
+
+def _copying(score: Score | None) -> None:
+    name = metric_name("ct_score")
+    if score is None:
+        card(name, "–", note=say("memorisation.not_measured"))
+        return
+    sure = (
+        "ct_copy"
+        if score.ci_high is not None and score.ci_high < 0
+        else "ct_far"
+        if score.ci_low is not None and score.ci_low > 0
+        else "ct_even"
+    )
+    card(
+        name,
+        with_error(score.value, score.stderr),
+        f"{say('common.interval')} {interval(score.ci_low, score.ci_high)}",
+        say(f"memorisation.{sure}"),
+    )
+
+
+def _distances(found: dict[str, np.ndarray], point: Point) -> None:
+    sets = {point.name: found["distances"][:, 0]}
+    if "heldout" in found:
+        sets[say("memorisation.heldout")] = found["heldout"]
+    rows = histogram(sets)
+    st.subheader(say("memorisation.distances"), anchor=False)
+    charts.show(
+        charts.histogram(rows, say("memorisation.distance"), list(sets)),
+        rows,
+        "distances",
+        say("memorisation.distances"),
+    )
+    st.caption(say("memorisation.distances_note") if "heldout" in found else say("memorisation.no_control"))
+
+
+def histogram(sets: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Shares of each set in common bins that reach over all of them."""
+    every = np.concatenate(list(sets.values()))
+    edges = np.linspace(0, float(every.max()) or 1.0, BINS + 1)
+    rows = []
+    for name, values in sets.items():
+        counts, _ = np.histogram(values, edges)
+        rows += [
+            {"name": name, "low": float(low), "high": float(high), "share": float(count / len(values))}
+            for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        ]
+    return rows
+
+
+def _neighbours(found: dict[str, np.ndarray], gallery: pictures.Gallery) -> None:
+    kept = found.get("pictures")
+    if kept is None or not len(gallery):
+        st.caption(say("memorisation.no_pictures"))
+        return
+    near = found["distances"].shape[1]
+    count = min(len(gallery), len(kept) // near)
+    order = np.argsort(found["distances"][:count, 0])
+    st.subheader(say("memorisation.nearest"), anchor=False)
+    st.caption(say("memorisation.nearest_note"))
+    number_of = page_number("page", -(-count // PER_PAGE))
+    for start in (number_of * PER_PAGE, number_of * PER_PAGE + PER_PAGE // 2):
+        for column, index in zip(
+            st.columns(PER_PAGE // 2, border=True), order[start : start + PER_PAGE // 2], strict=False
+        ):
+            with column:
+                one, two = st.columns([1, near], gap="small")
+                with one:
+                    pictures.show_one(gallery, int(index), say("samples.of", name=str(index)))
+                two.image(
+                    pictures.strip(kept[index * near : (index + 1) * near], near),
+                    width="stretch",
+                    alt=say("memorisation.nearest"),
+                )
+                st.html(f"<small>#{index} · {html(number(float(found['distances'][index, 0]), 3))}</small>")
+
+
+page()

@@ -1,0 +1,163 @@
+"""Is the queue alive? What waits, who works, how far each evaluation is, what failed; seen as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from dashboards import opened
+from dashboards.language import say
+from dashboards.look import heading, html, safe
+from evalsvc import lifecycle
+from evalsvc.errors import InputError
+from evalsvc.store import overview, progress
+from evalsvc.store.progress import Progress
+from evalsvc.store.session import clock
+from evalsvc.store.tables import IN_PROGRESS, Scope, Status, WorkerStatus
+
+BARS = 20
+FAILURES = 50
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("operations.title"), say("operations.note"))
+    live()
+    failures()
+
+
+@st.fragment(run_every=1)
+def live() -> None:
+    """Everything that moves; looked at anew every second."""
+    with opened.reading() as session:
+        now = clock(session)
+        counts = overview.counts(session)
+        running = progress.progress(session, statuses=list(IN_PROGRESS), limit=BARS)
+        finished = progress.progress(session, statuses=[Status.SUCCEEDED], limit=5)
+        workers = progress.workers(session, list(WorkerStatus))
+        waiting = overview.oldest_waiting(session)
+    alive = [w for w in workers if w.status in progress.WORKING]
+    columns = st.columns(5)
+    columns[0].metric(say("operations.queued"), counts.get(Status.QUEUED, 0), border=True)
+    columns[1].metric(say("operations.running"), counts.get(Status.RUNNING, 0), border=True)
+    columns[2].metric(say("operations.oldest"), ago(now, waiting), border=True)
+    columns[3].metric(say("operations.workers"), sum(w.role == "slot" for w in alive), border=True)
+    columns[4].metric(say("operations.failed"), counts.get(Status.FAILED, 0), border=True)
+    if counts.get(Status.QUEUED, 0) and not alive:
+        st.warning(say("operations.nobody"), icon=":material/warning:")
+        st.code("evalsvc worker", language="bash")
+    st.subheader(say("operations.progress"), anchor=False)
+    if not running:
+        st.caption(say("operations.idle"))
+    for run in reversed(running):
+        _bar(run, now)
+    if finished:
+        st.subheader(say("operations.finished"), anchor=False)
+        st.dataframe(
+            [
+                {
+                    say("common.checkpoint"): f"{run.model}@{run.step}",
+                    say("common.suite"): run.suite,
+                    say("operations.when"): ago(now, run.finished_at),
+                }
+                for run in finished
+            ],
+            hide_index=True,
+            alt=say("operations.finished"),
+        )
+    if workers:
+        st.subheader(say("operations.workers"), anchor=False)
+        st.dataframe(
+            [
+                {
+                    say("operations.worker"): worker.id,
+                    say("operations.role"): worker.role,
+                    say("operations.host"): worker.host,
+                    say("operations.device"): worker.device,
+                    say("operations.state"): worker.status,
+                    say("operations.heard"): ago(now, worker.seen_at),
+                    say("operations.at_work"): worker.evaluation_id,
+                }
+                for worker in workers
+            ],
+            hide_index=True,
+            alt=say("operations.workers"),
+        )
+
+
+def _bar(run: Progress, now: datetime) -> None:
+    left, middle, right = st.columns([2, 5, 1], vertical_alignment="center")
+    left.html(_name(run))
+    stages = ", ".join(f"{stage} {done:,} / {due:,}" for stage, (done, due) in run.stages.items())
+    since = ago(now, run.started_at or run.requested_at)
+    middle.progress(
+        min(1.0, run.fraction), f"{say(f'operations.{run.status}')} · {run.fraction:.0%} · {safe(stages)} · {since}"
+    )
+    if right.button(
+        say("operations.cancel"),
+        key=f"cancel.{run.id}",
+        disabled=not opened.may(Scope.SUBMIT),
+        icon=":material/cancel:",
+    ):
+        act(lambda: lifecycle.cancel(opened.changing(), run.id))
+
+
+def failures() -> None:
+    """What failed, by class, and the way to try it again."""
+    with opened.reading() as session:
+        classes = overview.failure_classes(session)
+        failed = progress.progress(session, statuses=[Status.FAILED, Status.CANCELLED], limit=FAILURES)
+    st.subheader(say("operations.failures"), anchor=False)
+    if not failed:
+        st.caption(say("operations.no_failures"))
+        return
+    st.html(
+        "".join(
+            f'<span class="ev-chip">{html(say(f"operations.class_{name}"))} · {count}</span>'
+            for name, count in classes.items()
+        )
+    )
+    for run in failed:
+        left, middle, right = st.columns([2, 5, 1], vertical_alignment="center")
+        left.html(_name(run))
+        kind = say(f"operations.class_{'cancelled' if run.status == Status.CANCELLED else run.failure or 'unknown'}")
+        middle.html(f'<span class="ev-chip">{html(kind)}</span>{html(run.error or "", 500)}')
+        if right.button(
+            say("operations.retry"),
+            key=f"retry.{run.id}",
+            disabled=not opened.may(Scope.SUBMIT),
+            icon=":material/replay:",
+        ):
+            act(lambda run=run: lifecycle.retry(opened.changing(), run.id))
+
+
+def _name(run: Progress) -> str:
+    return (
+        f'<span class="ev-name">{html(run.model)}@{run.step:,}</span><br><small>{html(run.suite)} · #{run.id}</small>'
+    )
+
+
+def act(change: Callable[[], object]) -> None:
+    """Make a change, and show the page anew."""
+    try:
+        change()
+    except InputError as error:
+        st.error(safe(error, 500))
+        return
+    st.rerun()
+
+
+def ago(now: datetime, then: datetime | None) -> str:
+    """``12 s``, ``3 min``, ``5 h``, ``2 d``."""
+    if then is None:
+        return "–"
+    seconds = max(0, int((now.astimezone(UTC) - then).total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+page()

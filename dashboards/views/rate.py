@@ -1,0 +1,134 @@
+"""What do people prefer? Two samples, blind and in random order; ratings, and which metrics agree."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import streamlit as st
+
+from dashboards import charts, opened, pickers, pictures
+from dashboards.language import metric_name, say
+from dashboards.look import heading, interval, number, safe
+from dashboards.pictures import Gallery
+from evalsvc import ratings
+from evalsvc.errors import InputError
+from evalsvc.ratings import Pair, Standing
+from evalsvc.store import overview
+from evalsvc.store.overview import Filter, Point
+from evalsvc.store.tables import Scope
+
+MOST = 12
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("rate.title"), say("rate.note"))
+    suite = opened.suite()
+    chosen = {point.evaluation_id: point for point in pickers.many_checkpoints(suite, say("rate.choose"), MOST)}
+    with opened.reading() as session:
+        keys = overview.artifacts(session, list(chosen), "gallery")
+    galleries = {evaluation: pictures.gallery(keys.get(evaluation)) for evaluation in chosen}
+    _pair(suite, galleries)
+    _table(suite, chosen)
+
+
+def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
+    pair: Pair | None = st.session_state.get("pair.shown")
+    if pair is None or not {pair.left, pair.right} <= set(galleries):
+        try:
+            with opened.reading() as session:
+                counts = {evaluation: len(gallery) for evaluation, gallery in galleries.items()}
+                pair = ratings.draw(session, suite, counts, random.Random())
+        except InputError as error:
+            st.info(safe(error, 300), icon=":material/hide_image:")
+            return
+        st.session_state["pair.shown"] = pair
+    sides = st.columns(2, gap="large", border=True)
+    for side, name, evaluation in zip(sides, ("left", "right"), (pair.left, pair.right), strict=True):
+        with side:
+            pictures.show_one(galleries[evaluation], pair.sample, say(f"rate.{name}"), 320)
+    buttons = st.columns(3)
+    allowed = opened.may(Scope.SUBMIT)
+    for column, outcome, key in zip(buttons, ("left", "tie", "right"), ("1", "0", "2"), strict=True):
+        column.button(
+            say(f"rate.{outcome}"),
+            key=f"rate.{outcome}",
+            shortcut=key,
+            width="stretch",
+            disabled=not allowed,
+            type="primary" if outcome != "tie" else "secondary",
+            on_click=_rated,
+            args=(suite, pair, outcome),
+        )
+    st.caption(say("rate.keys") if allowed else say("common.needs_scope", scope=Scope.SUBMIT))
+
+
+def _rated(suite: str, pair: Pair, outcome: ratings.Outcome) -> None:
+    """Kept once, however fast a key is pressed: the pair is gone before the page runs again."""
+    if st.session_state.pop("pair.shown", None) == pair and opened.may(Scope.SUBMIT):
+        ratings.rate(opened.changing(), suite, pair, outcome, opened.who().name)
+
+
+def _table(suite: str, chosen: Mapping[int, Point]) -> None:
+    st.subheader(say("rate.table"), anchor=False)
+    names = {point.checkpoint_id: point.name for point in chosen.values()}
+    with opened.reading() as session:
+        runs = overview.runs_of(session, suite, list(names))
+        found = ratings.standings(session, suite, runs)
+    if not found:
+        st.caption(say("rate.nothing"))
+        return
+    rated = [each for each in found if each.rating is not None]
+    if rated:
+        rows = [
+            {
+                "name": names[e.checkpoint],
+                "value": e.rating,
+                "low": e.ci_low,
+                "high": e.ci_high,
+                "group": names[e.checkpoint],
+            }
+            for e in rated
+        ]
+        charts.show(charts.forest(rows, say("rate.rating")), rows, "ratings", say("rate.table"))
+    st.dataframe(
+        [
+            {
+                say("leaderboard.rank"): each.rank,
+                say("common.checkpoint"): names[each.checkpoint],
+                say("rate.rating"): number(each.rating),
+                say("common.interval"): interval(each.ci_low, each.ci_high),
+                say("rate.games"): each.games,
+                say("rate.standing"): say(f"rate.{each.standing}"),
+            }
+            for each in found
+        ],
+        hide_index=True,
+        alt=say("rate.table"),
+    )
+    _agreement(suite, found)
+
+
+def _agreement(suite: str, found: list[Standing]) -> None:
+    with opened.reading() as session:
+        measured = {
+            title: each for title, each in opened.metrics(session, suite).items() if each.direction != "neutral"
+        }
+        rows = []
+        for title, metric in measured.items():
+            points = overview.points(session, Filter(suite), metric.label, metric.protocol)
+            value = ratings.agreement(found, {point.checkpoint_id: point.value for point in points}, metric.direction)
+            if value is not None:
+                rows.append({say("common.metric"): metric_name(title), say("rate.correlation"): round(value, 3)})
+    if rows:
+        st.subheader(say("rate.agreement"), anchor=False)
+        st.dataframe(
+            sorted(rows, key=lambda row: -float(row[say("rate.correlation")])),
+            hide_index=True,
+            alt=say("rate.agreement"),
+        )
+        st.caption(say("rate.agreement_note"))
+
+
+page()

@@ -1,0 +1,103 @@
+"""What do the samples look like? The same seeds side by side, across models and over training."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards import opened, pictures
+from dashboards.controls import choose, choose_many, page_number, slide
+from dashboards.language import say
+from dashboards.look import heading, html
+from dashboards.pictures import Gallery
+from evalsvc.store import overview
+from evalsvc.store.overview import Filter, Point
+
+MODELS = 6
+PER_ROW = 8
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("samples.title"), say("samples.note"))
+    suite = opened.suite()
+    with opened.reading() as session:
+        names = [name for name, _ in overview.models(session, suite)]
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    view = choose(
+        "view",
+        say("samples.view"),
+        ["step", "training"],
+        words=lambda v: say(f"samples.by_{v}"),
+        style="segments",
+        where=bar,
+    )
+    if view == "training":
+        model = choose("model", say("common.model"), names, where=bar)
+        rows = {f"{say('common.step')} {point.step:,}": point for point in _points(suite, [model])}
+    else:
+        chosen = choose_many("models", say("common.models"), names, names[:MODELS], most=MODELS, where=bar)
+        rows = _at_step(suite, chosen)
+    if not rows:
+        st.info(say("samples.choose"), icon=":material/touch_app:")
+        return
+    with opened.reading() as session:
+        keys = overview.artifacts(session, [point.evaluation_id for point in rows.values()], "gallery")
+        real = overview.reference_of(session, [point.evaluation_id for point in rows.values()])
+    found = {name: pictures.gallery(keys.get(point.evaluation_id)) for name, point in rows.items()}
+    most = max(len(gallery) for gallery in found.values())
+    if not most:
+        st.info(say("samples.none"), icon=":material/hide_image:")
+        return
+    start = page_number("page", -(-most // PER_ROW)) * PER_ROW
+    if real:
+        found[say("samples.real")] = pictures.gallery(f"reference/{real}/gallery.safetensors")
+    _rows(found, start)
+    _zoom(found, start, most)
+
+
+def _points(suite: str, models: list[str]) -> list[Point]:
+    """A point for every checkpoint; which score it carries does not matter here."""
+    with opened.reading() as session:
+        first = next(iter(overview.measured(session, suite)))
+        return overview.points(session, Filter(suite, models=tuple(models)), first.label, first.protocol)
+
+
+def _at_step(suite: str, models: list[str]) -> dict[str, Point]:
+    """Each model's last checkpoint up to the step that the slider stands at."""
+    points = _points(suite, models) if models else []
+    steps = sorted({str(point.step) for point in points}, key=int)
+    if len(steps) < 2:
+        return {point.name: point for point in points}
+    step = slide("step", say("samples.up_to"), steps, words=lambda s: f"{int(s):,}")
+    last: dict[str, Point] = {}
+    for point in points:
+        if point.step <= int(step):
+            last[point.model] = point
+    return {point.name: point for point in last.values()}
+
+
+def _rows(found: dict[str, Gallery], start: int) -> None:
+    for name, gallery in found.items():
+        left, right = st.columns([1, 6], vertical_alignment="center")
+        left.html(f'<span class="ev-name">{html(name)}</span>')
+        with right:
+            if len(gallery) > start:
+                pictures.show_row(gallery, start, PER_ROW, say("samples.of", name=name))
+            else:
+                st.caption(say("samples.none_here"))
+    st.caption(say("samples.seeds", first=start, last=start + PER_ROW - 1))
+
+
+def _zoom(found: dict[str, Gallery], start: int, most: int) -> None:
+    with st.expander(say("samples.zoom"), icon=":material/zoom_in:"):
+        index = st.number_input(say("samples.index"), 0, most - 1, min(start, most - 1), key=f"zoom.{start}")
+        there = {name: gallery for name, gallery in found.items() if len(gallery) > index}
+        for place, (name, gallery) in enumerate(there.items()):
+            if place % 4 == 0:
+                columns = st.columns(4)
+            with columns[place % 4]:
+                pictures.show_one(gallery, int(index), say("samples.of", name=name))
+                st.html(f'<span class="ev-name">{html(name)}</span>')
+
+
+page()

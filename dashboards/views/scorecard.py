@@ -1,0 +1,131 @@
+"""How good is it all in all? The suite's index beside its parts, and the whole checkpoint on one page to print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from dashboards import charts, opened, pickers, pictures
+from dashboards.language import metric_name, say
+from dashboards.look import card, heading, html, interval, number, with_error
+from dashboards.provenance import provenance
+from dashboards.report import report
+from evalsvc.index import Index, overall
+from evalsvc.store import overview, queries
+from evalsvc.store.overview import Filter, Point
+from evalsvc.store.tables import Evaluation
+from evalsvc.suites import IndexPart
+
+DRAWN = 12
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("scorecard.title"), say("scorecard.note"))
+    suite = opened.suite()
+    point = pickers.one_checkpoint(suite)
+    with opened.reading() as session:
+        scores = queries.scores(session, evaluation=point.evaluation_id)
+        body = queries.suite_body(session, suite) or {}
+        run = session.get_one(Evaluation, point.evaluation_id)
+        gates = [gate for gate in queries.gates(session, point.model, suite) if gate.digest == run.checkpoint.digest]
+        gallery = pictures.gallery(overview.artifacts(session, [run.id], "gallery").get(run.id))
+    defined = {label: IndexPart.model_validate(part) for label, part in body.get("index", {}).items()}
+    index = overall(defined, {row.label: row for row in scores})
+    if index is None:
+        st.info(say("scorecard.missing" if defined else "scorecard.undefined"), icon=":material/calculate:")
+        st.code(
+            "index:\n  frechet_distance: {weight: 2, worst: 120, best: 4}\n  recall: {worst: 0, best: 1}",
+            language="yaml",
+        )
+    else:
+        left, right = st.columns([1, 2], gap="medium")
+        with left:
+            ends = interval(*index.interval) if index.interval else "–"
+            card(
+                say("scorecard.index"),
+                f"{index.value:.1f} <small>/ 100</small>",
+                f"{say('scorecard.at_least')} {ends}",
+                html(point.name),
+            )
+        with right:
+            _parts(index, {row.label: (row.value, row.stderr) for row in scores}, defined)
+        _others(suite, defined)
+    verdicts = [(gate.id, gate.status, gate.verdict["reason"]) for gate in gates[:3]]
+    made = report(
+        point.name,
+        suite,
+        scores,
+        index,
+        verdicts,
+        {"date": f"{point.created_at:%Y-%m-%d %H:%M} UTC", **provenance(run)},
+        gallery,
+    )
+    st.download_button(
+        say("scorecard.report"),
+        made,
+        f"{point.model}-{point.step}.html".replace("/", "_"),
+        "text/html",
+        icon=":material/print:",
+        on_click="ignore",
+        type="primary",
+    )
+    with st.expander(say("scorecard.preview"), icon=":material/visibility:"):
+        st.iframe(made, height=900)
+
+
+def _parts(index: Index, scores: Mapping[str, tuple[float, float | None]], defined: Mapping[str, IndexPart]) -> None:
+    st.dataframe(
+        [
+            {
+                say("common.metric"): metric_name(part.label),
+                say("common.value"): with_error(*scores[part.label]),
+                say("scorecard.points"): part.points,
+                say("scorecard.weight"): f"{part.share:.0%}",
+                say("scorecard.scale"): f"{number(defined[part.label].worst)} → {number(defined[part.label].best)}",
+            }
+            for part in index.parts
+        ],
+        hide_index=True,
+        alt=say("scorecard.index"),
+        column_config={
+            say("scorecard.points"): st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f")
+        },
+    )
+    st.caption(say("scorecard.how"))
+
+
+def _others(suite: str, defined: Mapping[str, IndexPart]) -> None:
+    """The index of every model's last checkpoint, with intervals."""
+    with opened.reading() as session:
+        protocols = {each.label: each.protocol for each in overview.measured(session, suite)}
+        first = next(iter(defined))
+        latest = overview.points(session, Filter(suite), first, protocols[first], "latest")
+        cells = overview.cells(session, [point.evaluation_id for point in latest], list(defined))
+    found = [
+        (point, overall(defined, {label: cell for (label, _), cell in cells[point.evaluation_id].items()}))
+        for point in latest
+    ]
+    rows = drawn(found)
+    if len(rows) > 1:
+        st.subheader(say("scorecard.models"), anchor=False)
+        charts.show(charts.forest(rows, say("scorecard.axis")), rows, "index", say("scorecard.models"))
+
+
+def drawn(found: Sequence[tuple[Point, Index | None]]) -> list[dict[str, object]]:
+    """Rows of the plot, the best first."""
+    there = sorted(((point, index) for point, index in found if index is not None), key=lambda pair: -pair[1].value)
+    return [
+        {
+            "name": point.name,
+            "value": index.value,
+            "low": (index.interval or (index.value,))[0],
+            "high": (index.interval or (index.value,))[-1],
+            "group": point.name,
+        }
+        for point, index in there[:DRAWN]
+    ]
+
+
+page()

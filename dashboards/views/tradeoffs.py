@@ -1,0 +1,115 @@
+"""What is given up for what? Two scores against each other, the Pareto front, and the way that training took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboards import charts, opened
+from dashboards.controls import choose, choose_many, switch
+from dashboards.curves import pareto
+from dashboards.language import metric_name, say
+from dashboards.look import ARROWS, heading
+from evalsvc.store import overview
+from evalsvc.store.overview import Filter, Measured, Point
+
+MODELS = 8
+SPEED = "samples_per_second"
+PAIRS = (
+    ("precision", "recall"),
+    ("density", "coverage"),
+    ("frechet_distance", "recall"),
+    ("frechet_distance", "vendi_score"),
+    ("frechet_distance", SPEED),
+    ("authenticity", "frechet_distance"),
+    ("perplexity", "distinct_2"),
+    ("bits_per_byte", "self_bleu_4"),
+)
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("tradeoffs.title"), say("tradeoffs.note"))
+    suite = opened.suite()
+    with opened.reading() as session:
+        measured = {
+            title: each for title, each in opened.metrics(session, suite).items() if each.direction != "neutral"
+        }
+        names = [name for name, _ in overview.models(session, suite)]
+    axes = [*measured, SPEED]
+    first = next((pair for pair in PAIRS if set(pair) <= set(axes)), (axes[0], axes[-1]))
+    presets = [f"{x} / {y}" for x, y in PAIRS if {x, y} <= set(axes)]
+    if presets:
+        picked = st.pills(
+            say("tradeoffs.pairs"),
+            presets,
+            key="pair",
+            format_func=lambda pair: " / ".join(map(metric_name, pair.split(" / "))),
+        )
+        if picked and picked != st.session_state.get("pair.before"):
+            st.session_state["x.choice"], st.session_state["y.choice"] = picked.split(" / ")
+        st.session_state["pair.before"] = picked
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    x = choose("x", say("tradeoffs.x"), axes, first[0], words=metric_name, where=bar)
+    y = choose("y", say("tradeoffs.y"), axes, first[1], words=metric_name, where=bar)
+    chosen = choose_many("model", say("common.models"), names, names[:MODELS], most=MODELS, where=bar)
+    paths = switch("paths", say("tradeoffs.paths"), True)
+    if not chosen:
+        st.info(say("trends.choose"), icon=":material/touch_app:")
+        return
+    rows = _rows(suite, measured, x, y, chosen)
+    if not rows:
+        st.info(say("tradeoffs.nothing"), icon=":material/scatter_plot:")
+        return
+    directions = [measured[axis].direction if axis in measured else "higher" for axis in (x, y)]
+    front = pareto([(row["x"], row["y"]) for row in rows], directions)
+    for row, best in zip(rows, front, strict=True):
+        row["front"] = best
+    titles = [
+        charts.axis_title(metric_name(axis), measured[axis].unit if axis in measured else "1/s", d)
+        for axis, d in zip((x, y), directions, strict=True)
+    ]
+    charts.show(charts.scatter(rows, titles, chosen, paths=paths), rows, "tradeoff", say("tradeoffs.title"))
+    st.caption(say("tradeoffs.front_mark"))
+    best = [row for row in rows if row["front"]]
+    headings = [f"{metric_name(axis)} {ARROWS[direction]}" for axis, direction in zip((x, y), directions, strict=True)]
+    st.dataframe(
+        [
+            {say("common.checkpoint"): row["name"], headings[0]: row["x"], headings[1]: row["y"]}
+            for row in sorted(best, key=lambda row: row["x"])
+        ],
+        hide_index=True,
+        alt=say("tradeoffs.front"),
+    )
+
+
+def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: list[str]) -> list[dict[str, Any]]:
+    found: list[dict[int, Point]] = []
+    with opened.reading() as session:
+        for axis in (x, y):
+            metric = measured.get(axis)
+            if metric is not None:
+                points = overview.points(session, Filter(suite, models=tuple(models)), metric.label, metric.protocol)
+                found.append({point.evaluation_id: point for point in points})
+        if SPEED in (x, y):
+            speeds = overview.speeds(session, [evaluation for each in found for evaluation in each])
+    rows = []
+    shared = set.intersection(*(set(each) for each in found)) if found else set()
+    for evaluation in sorted(shared, key=lambda e: (found[0][e].model, found[0][e].step)):
+        points = [each[evaluation] for each in found]
+        row: dict[str, Any] = {"name": points[0].name, "model": points[0].model, "step": points[0].step}
+        for letter, axis in (("x", x), ("y", y)):
+            if axis == SPEED:
+                speed = speeds.get(evaluation)
+                row |= {letter: speed, f"{letter}_low": speed, f"{letter}_high": speed}
+            else:
+                point = points.pop(0) if len(points) > 1 else points[0]
+                low, high = (point.value if end is None else end for end in (point.ci_low, point.ci_high))
+                row |= {letter: point.value, f"{letter}_low": low, f"{letter}_high": high}
+        if row["x"] is not None and row["y"] is not None:
+            rows.append(row)
+    return rows
+
+
+page()

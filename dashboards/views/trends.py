@@ -1,0 +1,98 @@
+"""When did it get better or worse? A score over training, beside what gates asked of it then."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards import charts, opened
+from dashboards.controls import choose, choose_many, switch
+from dashboards.curves import best_so_far, gate_lines, lines
+from dashboards.language import metric_name, say
+from dashboards.look import heading, interval
+from evalsvc.store import overview, queries
+from evalsvc.store.overview import Filter, Measured, Point
+
+MODELS = 8
+# From this ratio of largest to smallest value on, a logarithmic scale shows more.
+WIDE = 20
+
+
+def page() -> None:
+    """The whole page."""
+    heading(say("trends.title"), say("trends.note"))
+    suite = opened.suite()
+    with opened.reading() as session:
+        measured = opened.metrics(session, suite)
+        names = [name for name, _ in overview.models(session, suite)]
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    title = choose("metric", say("common.metric"), list(measured), words=metric_name, where=bar)
+    chosen = choose_many("model", say("common.models"), names, names[:MODELS], most=MODELS, where=bar)
+    row = st.container(horizontal=True)
+    if not chosen:
+        st.info(say("trends.choose"), icon=":material/touch_app:")
+        return
+    metric = measured[title]
+    with opened.reading() as session:
+        points = overview.points(session, Filter(suite, models=tuple(chosen)), metric.label, metric.protocol)
+        failures = overview.failed(session, suite, chosen)
+        decided = [gate for name in chosen for gate in queries.gates(session, name, suite)]
+    if not points:
+        st.info(say("trends.nothing"), icon=":material/timeline:")
+        return
+    values = [point.value for point in points]
+    positive = min(values) > 0
+    log = positive and switch("log", say("trends.log"), max(values) > WIDE * min(values), where=row)
+    log_steps = switch("log_steps", say("trends.log_steps"), where=row)
+    best = metric.direction != "neutral" and switch("best", say("trends.best"), where=row)
+    gated = bool(decided) and switch("gates", say("trends.limits"), True, where=row)
+    if best:
+        points = best_so_far(points, metric.direction)
+    rows = lines(points, failures, log)
+    drawn = [{"model": f.model, "step": f.step, "words": f"{f.model}@{f.step}: {f.error}"[:200]} for f in failures]
+    limits, baselines = gate_lines(decided if gated else [], metric)
+    chart = charts.trend(
+        rows,
+        charts.axis_title(metric_name(title), metric.unit, metric.direction),
+        chosen,
+        limits=limits,
+        failures=drawn,
+        baseline=baselines,
+        log=log,
+        log_steps=log_steps,
+    )
+    charts.show(chart, rows, "trend", say("trends.drawn", metric=metric_name(title), count=len(points)))
+    _legend(bool(limits), bool(baselines), bool(drawn))
+    _table(points, metric)
+
+
+def _legend(limits: bool, baselines: bool, failures: bool) -> None:
+    marks = [
+        say(f"trends.{key}_mark")
+        for key, there in (("limit", limits), ("baseline", baselines), ("failed", failures))
+        if there
+    ]
+    st.caption(" · ".join([say("trends.band_mark"), *marks]))
+
+
+def _table(points: list[Point], metric: Measured) -> None:
+    latest = {point.model: point for point in points}
+    sign = -1 if metric.direction == "higher" else 1
+    rows = []
+    for model, last in latest.items():
+        own = [point for point in points if point.model == model]
+        top = min(own, key=lambda point: sign * point.value)
+        rows.append(
+            {
+                say("common.model"): model,
+                say("trends.last"): last.value,
+                say("common.interval"): interval(last.ci_low, last.ci_high),
+                say("trends.at"): last.step,
+                say("trends.best_value"): None if metric.direction == "neutral" else top.value,
+                say("trends.best_at"): None if metric.direction == "neutral" else top.step,
+                say("trends.points"): len(own),
+            }
+        )
+    st.dataframe(rows, hide_index=True, alt=say("trends.title"))
+
+
+page()

@@ -1,0 +1,57 @@
+"""``dashboard``: the pages, served by Streamlit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evalsvc import tokens
+from evalsvc.api.listening import hosts_for, is_loopback
+from evalsvc.errors import InputError
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+
+
+def dashboard(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine only with tokens.")
+    ] = "127.0.0.1",
+    require_token: Annotated[
+        bool, typer.Option("--require-token", help="Ask for a token on this machine too, as behind a proxy.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
+) -> None:
+    """Serve the dashboards: leaderboard, trends, samples and the rest, in a browser."""
+    package = find_spec("dashboards")
+    if package is None or package.origin is None or find_spec("streamlit") is None:
+        raise InputError("the dashboards need Streamlit: pip install 'evalsvc[dashboard]'")
+    allowed: Sequence[str] = ()
+    if not is_loopback(host):
+        from evalsvc.api.server import ServerSettings
+
+        allowed = ServerSettings().allowed_hosts
+    hosts = hosts_for(host, allowed, tokens.usable(Database(Settings().database)))
+    if require_token:
+        os.environ["EVALSVC_DASHBOARD_TOKENS"] = "required"
+    folder = Path(package.origin).parent
+    options: dict[str, object] = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+        "runner.magicEnabled": "false",
+        "theme.base": folder / "theme.toml",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py")]
+    command += [f"--{key}={value}" for key, value in options.items()]
+    command += [f"--server.allowedHosts={name}" for name in hosts]
+    os.execv(sys.executable, command)

@@ -1,0 +1,87 @@
+"""Who is let in, and what they may do."""
+
+from datetime import timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from dashboards import access
+from evalsvc import ratings, tokens
+from evalsvc.cli.main import app
+from evalsvc.ratings import Pair
+from evalsvc.store.tables import Evaluation, Scope, Status
+
+from .stores import add_failure, fill
+
+
+@pytest.fixture
+def guarded(use_home, tmp_path, monkeypatch):
+    """A store that asks for tokens."""
+    database = use_home(tmp_path)
+    fill(database, ["gan", "vae"], range(0, 2000, 1000))
+    monkeypatch.setattr(access, "needs_token", lambda: True)
+    return database
+
+
+def sign_in(at, secret):
+    at.text_input[0].set_value(secret)
+    return at.button[0].click().run()
+
+
+@pytest.mark.parametrize("view", ["leaderboard", "gates", "operations", "rate"])
+def test_without_a_token_a_page_shows_nothing_but_the_question(view, guarded, page):
+    at = page(view)
+    assert not at.exception
+    assert at.title[0].value == "evalsvc"
+    assert not at.dataframe
+    assert not at.selectbox
+
+
+def test_a_token_opens_the_page_and_ends_with_its_revocation(guarded, page):
+    row, secret = tokens.create(guarded, "ann", [Scope.READ])
+    at = sign_in(page("trends"), secret)
+    assert at.dataframe
+    tokens.revoke(guarded, row.id)
+    assert not at.run().dataframe
+
+
+def test_an_expired_token_is_refused(guarded, page):
+    _, secret = tokens.create(guarded, "ann", [Scope.READ], timedelta(seconds=-1))
+    at = sign_in(page("trends"), secret)
+    assert "unknown, revoked or expired" in at.error[0].value
+    assert not at.dataframe
+
+
+@pytest.mark.parametrize("scope", [Scope.READ, Scope.SUBMIT])
+def test_only_who_may_submit_can_try_a_failed_evaluation_again(scope, guarded, page):
+    add_failure(guarded, 1, 1500, "out of luck")
+    _, secret = tokens.create(guarded, "ann", [scope])
+    at = sign_in(page("operations"), secret)
+    retry = next(button for button in at.button if button.key and button.key.startswith("retry"))
+    assert retry.disabled == (scope is Scope.READ)
+    at = retry.click().run()  # as a forged message would, whatever the button looks like
+    assert not at.exception
+    with guarded.read() as session:
+        status = session.query(Evaluation).order_by(Evaluation.id.desc()).first().status
+    assert status == (Status.FAILED if scope is Scope.READ else Status.QUEUED)
+
+
+def test_the_dashboards_do_not_listen_to_others_without_tokens(use_home, tmp_path):
+    use_home(tmp_path)
+    done = CliRunner().invoke(app, ["dashboard", "--host", "0.0.0.0"])
+    assert "EVALSVC_ALLOWED_HOSTS" in str(done.exception)
+
+
+def test_a_rating_is_kept_once_per_pair(use_home, tmp_path):
+    database = use_home(tmp_path)
+    fill(database, ["gan", "vae", "flow"], range(0, 1000, 1000))
+    for left, right, outcome, times in ((1, 2, "left", 7), (2, 1, "left", 3), (2, 3, "tie", 2)):
+        for _ in range(times):
+            ratings.rate(database, "digits@1", Pair(left, right, 0), outcome, "ann")
+    with database.read() as session:
+        table = ratings.standings(session, "digits@1", {1: 1, 2: 2, 3: 3})
+    by = {each.checkpoint: each for each in table}
+    assert by[1].rating - by[2].rating == pytest.approx(147.19, abs=0.01)  # 7 wins to 3
+    assert by[2].rating == pytest.approx(by[3].rating)
+    assert by[1].games == 10
+    assert ratings.agreement(table, {1: 3.0, 2: 5.0, 3: 5.1}, "lower") > 0.8

@@ -1,0 +1,151 @@
+"""Every page, on every kind of store."""
+
+import re
+import string
+
+import pytest
+
+from dashboards import charts, language
+from dashboards.curves import best_so_far, lines, on_scale, pareto
+from dashboards.look import html, safe
+from evalsvc import leaderboard
+from evalsvc.store import overview, queries
+from evalsvc.store.overview import Filter
+
+from .conftest import VIEWS
+from .stores import HOSTILE, add_failure, fill
+
+MARKUP = re.compile(r"(?<!\\)(<img|\[link|:red|\*\*bold)")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_page_stands_on_every_store(view, store, page):
+    at = page(view)
+    assert not at.exception
+    assert at.title
+    if store == "empty" and view != "operations":
+        assert "evalsvc demo" in at.code[0].value
+    if store == "hostile":
+        for kind in (at.markdown, at.caption, at.error, at.warning, at.info, at.subheader, at.button, at.metric):
+            for element in kind:
+                assert not MARKUP.search(f"{getattr(element, 'value', '')} {getattr(element, 'label', '')}")
+
+
+def test_escaped_names_mean_nothing_in_markdown_and_in_html():
+    for name in HOSTILE:
+        assert not re.search(r"(?<!\\)[*_`\[\]<>$:#|~]", safe(name))
+        assert not set("<>\"'") & set(re.sub(r"&[#\w]+;", "", html(name)))
+        assert "\u202e" not in safe(name) + html(name)
+
+
+def test_a_formula_in_a_name_is_no_formula_in_a_spreadsheet():
+    made = charts.as_csv([{"model": '=HYPERLINK("http://evil")', "value": -1.5}])
+    assert made.splitlines()[1] == '"\'=HYPERLINK(""http://evil"")",-1.5'
+
+
+def test_texts_exist_in_both_languages_with_the_same_placeholders():
+    english, chinese = language.phrases("en"), language.phrases("zh")
+    assert english.keys() == chinese.keys()
+    for key, text in english.items():
+        assert placeholders(text) == placeholders(chinese[key]), key
+
+
+def placeholders(text):
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_the_address_sets_the_language(use_home, demo, page):
+    use_home(demo)
+    assert page("trends", lang="zh").title[0].value == language.phrases("zh")["trends.title"]
+
+
+def test_a_link_restores_the_view(use_home, demo, page):
+    use_home(demo)
+    at = page("leaderboard", metric="recall", which="all")
+    assert at.selectbox("metric.choice").value == "recall"
+    assert len(at.dataframe[0].value) == 4
+
+
+@pytest.mark.parametrize(
+    ("view", "parameters"),
+    [
+        ("leaderboard", {"metric": "nonsense"}),
+        ("trends", {"suite": "nobody@7"}),
+        ("trends", {"model": "nobody"}),
+        ("compare", {"checkpoint": "nobody@1"}),
+        ("checkpoint", {"checkpoint": "flow@7"}),
+        ("memorisation", {"checkpoint": "flow@7"}),
+        ("gates", {"gate": "99"}),
+        ("samples", {"models": "nobody"}),
+        ("samples", {"step": "77"}),
+        ("trends", {"lang": "tlh"}),
+    ],
+)
+def test_an_unknown_value_in_a_link_is_not_found_and_nothing_else_is_shown(view, parameters, use_home, demo, page):
+    use_home(demo)
+    at = page(view, **parameters)
+    assert not at.exception
+    assert "not found" in at.error[0].value
+    assert not at.dataframe
+
+
+def test_checkpoints_that_noise_cannot_tell_apart_share_the_lead(use_home, demo, page):
+    use_home(demo)
+    assert list(page("leaderboard").dataframe[0].value["Rank"]) == [1, 1]  # gan and flow at their last step
+
+
+def test_the_ranks_of_the_page_are_those_of_the_command_line(use_home, demo, page):
+    with use_home(demo).read() as session:
+        board = leaderboard.boards(queries.scores(session), "recall", "all")[0]
+    shown = page("leaderboard", metric="recall", which="all").dataframe[0].value
+    expected = [(entry.rank, entry.model, entry.step) for entry in board.entries]
+    assert expected == list(zip(shown["Rank"], shown["Model"], shown["Step"], strict=True))
+
+
+def test_what_cannot_be_compared_says_why_and_gives_no_number(use_home, demo, page):
+    use_home(demo)
+    cells = page("compare").dataframe[0].value.to_string()
+    assert "not comparable because b has no bits_per_dim_heldout" in cells  # a GAN has no likelihood
+    assert "▲" in cells or "▼" in cells
+
+
+def test_a_failed_evaluation_leaves_a_gap_in_the_trend(use_home, tmp_path):
+    database = use_home(tmp_path)
+    fill(database, ["gan"], range(0, 5000, 1000))
+    add_failure(database, 1, 2500, "out of luck")
+    with database.read() as session:
+        points = overview.points(session, Filter("digits@1"), "frechet_distance", "p")
+        failures = overview.failed(session, "digits@1", ["gan"])
+    runs = [row["run"] for row in lines(points, failures, log=False)]
+    assert runs == ["gan/0"] * 3 + ["gan/1"] * 2
+
+
+def test_steps_are_drawn_in_order_whatever_the_order_of_arrival(use_home, tmp_path):
+    database = use_home(tmp_path)
+    fill(database, ["gan"], range(4000, -1000, -1000))
+    with database.read() as session:
+        points = overview.points(session, Filter("digits@1"), "frechet_distance", "p")
+    assert [point.step for point in points] == [0, 1000, 2000, 3000, 4000]
+    assert [point.step for point in best_so_far(points, "lower")] == [0, 1000, 2000, 3000, 4000]
+    assert len({point.value for point in best_so_far(points, "higher")}) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "baseline", "direction", "expected"),
+    [
+        ("max", 40.0, None, "lower", 40.0),
+        ("max_worsening", 2.0, 30.0, "lower", 32.0),
+        ("max_worsening", 0.1, 0.8, "higher", 0.7),
+        ("max_worsening_rel", 0.5, 0.8, "higher", 0.4),
+        ("max_worsening", 2.0, None, "lower", None),
+    ],
+)
+def test_a_gate_limit_stands_on_the_metrics_own_scale(kind, limit, baseline, direction, expected):
+    found = on_scale(kind, limit, baseline, direction)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_pareto_front_holds_what_nothing_beats_in_both():
+    points = [(1.0, 5.0), (2.0, 4.0), (3.0, 4.0), (2.0, 6.0), (1.0, 5.0)]
+    assert pareto(points, ["lower", "lower"]) == [True, True, False, False, True]
+    assert pareto(points, ["higher", "higher"]) == [False, False, True, True, False]
