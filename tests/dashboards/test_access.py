@@ -59,7 +59,8 @@ def test_only_who_may_submit_can_try_a_failed_evaluation_again(scope, guarded, p
     at = sign_in(page("operations"), secret)
     retry = next(button for button in at.button if button.key and button.key.startswith("retry"))
     assert retry.disabled == (scope is Scope.READ)
-    at = retry.click().run()  # as a forged message would, whatever the button looks like
+    retry.proto.disabled = False  # a forged message does not care how the button looks
+    at = retry.click().run()
     assert not at.exception
     with guarded.read() as session:
         status = session.query(Evaluation).order_by(Evaluation.id.desc()).first().status
