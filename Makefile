@@ -9,7 +9,7 @@ export UV_LINK_MODE  ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test lint pictures format bench constraints clean
+.PHONY: demo test lint pictures format bench bench-extract constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/evalsvc demo
@@ -38,10 +38,13 @@ PEERS := .venv-peers
 bench: $(PEERS)/.built
 	$(PEERS)/bin/python benchmarks/run.py $(SCENES)
 
+bench-extract: SCENES = inception drift whole-job after-forward resize-32 resize-256 decode
+bench-extract: bench
+
 $(PEERS)/.built: benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet -r benchmarks/peers.txt
-	$(PEERS)/bin/python -m pip install --quiet --no-deps -e .
+	$(PEERS)/bin/python -m pip install --quiet -e .
 	@touch $@
 
 constraints: $(VENV)/.uv

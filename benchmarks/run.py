@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from race import Contenders, race
@@ -33,11 +34,18 @@ class Scene:
     work: tuple[str, float] | None = None
     note: str = ""
     rounds: int = 5
+    shares: str = ""
+    """A function that gives the seconds of each stage of ours, and of ``all``."""
 
     def contenders(self) -> Contenders:
-        module, _, function = self.source.partition(":")
-        factory: Callable[[], Contenders] = getattr(importlib.import_module(module), function or "contenders")
+        factory: Callable[[], Contenders] = _find(self.source)
         return factory()
+
+
+def _find(source: str) -> Callable[[], Any]:
+    module, _, function = source.partition(":")
+    found: Callable[[], Any] = getattr(importlib.import_module(module), function or "contenders")
+    return found
 
 
 N, D = 8_192, 2_048
@@ -91,6 +99,26 @@ SCENES = {
         ("sgemm", 16 * 11.42e9),
         rounds=3,
     ),
+    "drift": Scene(
+        "Drift: centred relative error of pool3 beside a float64 forward, 16 images of 64 x 64",
+        "bench_extract:drift",
+        "no worse than torch-fidelity's own",
+        rounds=1,
+    ),
+    "whole-job": Scene(
+        "Whole job: 96 PNG of 64 x 64 against as many, to FID, KID, IS, precision and recall",
+        "bench_extract:whole_job",
+        "2.1 times torch-fidelity",
+        note="Ours reads the reference once more, when it is added, and gives standard errors.",
+        rounds=1,
+        shares="bench_extract:stages",
+    ),
+    "after-forward": Scene(
+        "After the forward pass: 3,000 x 2,048 features to FID, KID, IS, precision and recall",
+        "bench_extract:after_the_forward",
+        "5 times torch-fidelity",
+        rounds=1,
+    ),
     "resize-32": Scene(
         "TF1 resize of 16 images from 32 to 299", "bench_inception:resize", "in the noise of the forward"
     ),
@@ -104,6 +132,7 @@ def run(name: str, rounds: int | None) -> dict[str, object]:
     outcome = race(scene.contenders(), rounds or scene.rounds)
     return {
         **asdict(outcome),
+        "shares": _find(scene.shares)() if scene.shares else {},
         "rounds": rounds or scene.rounds,
         "load": round(os.getloadavg()[0], 1),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, "
@@ -129,6 +158,9 @@ def report(found: dict[str, dict]) -> str:
         for contender, lap in outcome["laps"].items():
             times = f"{lap['times_first']:.2f} | {lap['cpu_times_first']:.2f}"
             lines.append(f"| {contender} | {lap['seconds']:.4g} | {times} | {lap['value']:.10g} |")
+        if shares := outcome.get("shares"):
+            lines += ["", "| stage of ours | seconds | share |", "|---|---|---|"]
+            lines += [f"| {stage} | {s:.3g} | {s / shares['all']:.1%} |" for stage, s in shares.items()]
         lines += ["", f"Target: {scene.target}."]
         rates = f"sgemm {outcome['sgemm']:.0f}, dgemm {outcome['dgemm']:.0f} GF/s"
         if scene.work:

@@ -36,7 +36,7 @@ class Artifacts:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    # Four things a store can do; everything else is made of them.
+    # Five things a store can do; everything else is made of them.
 
     def exists(self, key: str) -> bool:
         """Whether there is a file under this key. It is whole if there is."""
@@ -63,6 +63,11 @@ class Artifacts:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+    def sizes(self, key: str) -> dict[str, int]:
+        """Keys of all files below a key, with their bytes."""
+        files = sorted(file for file in (self.root / key).rglob("[!.]*") if file.is_file())
+        return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
 
     def lock(self, key: str) -> FileLock:
         """A lock between the processes of this machine (and of all machines that share the folder)."""

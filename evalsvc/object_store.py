@@ -74,6 +74,13 @@ class ObjectStore(Artifacts):
             except FileNotFoundError:
                 return
 
+    def sizes(self, key: str) -> dict[str, int]:
+        """Keys of all objects below a key, with their bytes."""
+        with self._reached(key):
+            found = self._objects.find(self._path(key), detail=True)
+        base = self._base.strip("/") + "/"
+        return {path.strip("/").removeprefix(base): int(info["size"]) for path, info in sorted(found.items())}
+
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"
 

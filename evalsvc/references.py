@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from evalsvc import contracts
 from evalsvc.artifacts import Artifacts
@@ -20,6 +21,9 @@ from evalsvc.sample_sets import open_samples, unreadable
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Reference as Row
 from evalsvc.suites import Half
+
+FOLDER = "reference"
+"""Where the arrays of references are kept."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,16 @@ def open_reference(database: Database, plugins: Plugins, name: str) -> OpenRefer
 
 def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
     """Where the array of one output over one half is kept; engines that round differently do not share it."""
-    return f"reference/{digest}/{info.protocol}-{info.backend}/{output}.npy"
+    return f"{_folder(digest, info)}/{output}.npy"
+
+
+def lock_of(artifacts: Artifacts, digest: str) -> FileLock:
+    """Held by whoever extracts or removes arrays of a half."""
+    return artifacts.lock(f"{FOLDER}/{digest}/.lock")
+
+
+def _folder(digest: str, info: ExtractorInfo) -> str:
+    return f"{FOLDER}/{digest}/{info.protocol}-{info.backend}"
 
 
 def extract_reference(
@@ -108,32 +121,30 @@ def extract_reference(
     if isinstance(samples, StatisticsFile):
         progress(len(samples))
         return
-    with artifacts.lock(f"reference/{digest}/.lock"), ExitStack() as stack:
-        missing = {e.info.protocol: e for e in extractors if not _complete(artifacts, digest, e.info)}
+    with lock_of(artifacts, digest), ExitStack() as stack:
+        missing = {_folder(digest, e.info): e for e in extractors if not _complete(artifacts, digest, e.info)}
         if not missing:
             progress(len(samples))
             return
         writers = {
-            (protocol, output): stack.enter_context(
-                artifacts.matrix_writer(array_key(digest, extractor.info, output), len(samples))
-            )
-            for protocol, extractor in missing.items()
-            for output in extractor.info.outputs
+            key: stack.enter_context(artifacts.matrix_writer(key, len(samples)))
+            for extractor in missing.values()
+            for key in (array_key(digest, extractor.info, output) for output in extractor.info.outputs)
         }
 
-        def extract(start: int, stop: int) -> dict[tuple[str, str], np.ndarray]:
+        def extract(start: int, stop: int) -> dict[str, np.ndarray]:
             batch = samples.read(start, stop)
             return {
-                (protocol, output): array
-                for protocol, extractor in missing.items()
+                array_key(digest, extractor.info, output): array
+                for extractor in missing.values()
                 for output, array in contracts.extract(extractor, batch).items()
             }
 
-        widths: dict[tuple[str, str], int] = {}
+        widths: dict[str, int] = {}
         for arrays in batches.over(0, len(samples), extract):
-            for name, array in arrays.items():
-                contracts.same_width(f"the reference's {name[1]}", widths.setdefault(name, array.shape[1]), array)
-                writers[name].append(array)
+            for key, array in arrays.items():
+                contracts.same_width(key, widths.setdefault(key, array.shape[1]), array)
+                writers[key].append(array)
             progress(len(array))
 
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from evalsvc.cli import alias, browse, dashboard, gate, manage, queue, score, serve, statistics, watch, weights
+from evalsvc.cli import alias, browse, cache, dashboard, gate, manage, queue, score, serve, statistics, watch, weights
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -37,6 +37,7 @@ app.add_typer(manage.suite, name="suite")
 app.add_typer(manage.plugins, name="plugins")
 app.add_typer(manage.db, name="db")
 app.add_typer(weights.app, name="weights")
+app.add_typer(cache.app, name="cache")
 app.add_typer(gate.app, name="gate")
 app.add_typer(alias.app, name="alias")
 app.add_typer(serve.token, name="token")

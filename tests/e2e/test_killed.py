@@ -2,11 +2,24 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.evaluations import evaluate
+from evalsvc.plugins import Plugins
+from evalsvc.references import add_reference
+from evalsvc.settings import Settings
+from evalsvc.store import queries
+from evalsvc.suites import load_suite
+from evalsvc.workbench import Workbench
+from tests.random_inception import random_state
 
 SLOW = """
 import time
@@ -73,6 +86,60 @@ def test_a_killed_run_goes_on_and_gives_bit_identical_scores(evalsvc, start, com
     again = evalsvc(*command)
     assert values(again) == values(undisturbed)
     assert before.items() <= shards(tmp_path / "killed").items(), "a finished shard was computed again"
+
+
+INCEPTION = """
+name: fid
+version: 1
+modality: image
+reference: real
+samples: 6
+shard: 2
+extractors:
+  inception: {use: inception-v3, options: {weights: random.pth, backend: torch}}
+metrics:
+  - {metric: frechet_distance, features: inception/pool3}
+  - {metric: inception_score, features: inception/logits, options: {splits: 1}}
+"""
+
+
+def test_a_killed_run_of_a_whole_inception_goes_on_and_gives_bit_identical_scores(
+    evalsvc, start, environment, tmp_path
+):
+    random = np.random.default_rng(0)
+    for folder in ("made_1", "real"):
+        (tmp_path / folder).mkdir()
+        for i in range(6):
+            Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / folder / f"{i}.png")
+    torch.save(random_state(), tmp_path / "random.pth")
+    (tmp_path / "fid.yaml").write_text(INCEPTION.replace("random.pth", str(tmp_path / "random.pth")))
+    undisturbed, disturbed = (workbench(tmp_path / name) for name in ("undisturbed", "disturbed"))
+    for bench in (undisturbed, disturbed):
+        add_reference(bench.database, bench.plugins, "real", tmp_path / "real", None)
+    checkpoint = Checkpoint.open(tmp_path / "made_1", "made", 1)
+    suite = load_suite(str(tmp_path / "fid.yaml"))
+    evaluation = evaluate(undisturbed.spec(checkpoint, "samples", {}, suite), undisturbed)
+    with undisturbed.database.read() as session:
+        expected = {row.label: (row.value, row.stderr) for row in queries.scores(session, evaluation=evaluation)}
+
+    shutil.copytree(tmp_path / "undisturbed/artifacts/reference", tmp_path / "disturbed/artifacts/reference")
+    environment["EVALSVC_HOME"] = str(tmp_path / "disturbed")
+    command = ["score", "made_1", "--generator", "samples", "--suite", "fid.yaml", "--json", "--batch-size", "2"]
+    process = start(*command)
+    while len(shards(tmp_path / "disturbed")) < 1:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = shards(tmp_path / "disturbed")
+    assert 1 <= len(before) < 3
+    found = values(evalsvc(*command))
+    assert {label: (score["value"], score["stderr"]) for label, score in found.items()} == expected
+    assert before.items() <= shards(tmp_path / "disturbed").items(), "a finished shard was computed again"
+
+
+def workbench(home):
+    return Workbench(Settings(home=home), Plugins(), "cpu", batch_size=2)
 
 
 def test_ctrl_c_says_how_to_go_on_and_leaves_no_scores(evalsvc, start, command, tmp_path):

@@ -123,6 +123,15 @@ def test_a_removed_folder_is_gone_everywhere(artifacts, elsewhere):
     assert [artifacts.exists(name) for name in ("f/a", "f/b", "g")] == [False, False, True]
 
 
+def test_files_below_a_key_are_listed_with_their_sizes(artifacts, elsewhere):
+    artifacts.write_bytes("a/b/one", b"12345")
+    artifacts.write_bytes("a/two", b"1")
+    artifacts.write_bytes("ab/three", b"")
+    with artifacts.lock("a/.lock"):
+        assert elsewhere.sizes("a") == {"a/b/one": 5, "a/two": 1}
+    assert elsewhere.sizes("none") == {}
+
+
 @pytest.mark.parametrize("url", ["memory", "s3"], indirect=True)
 def test_a_folder_of_cached_copies_may_be_deleted(artifacts):
     artifacts.write_bytes("x", b"content")

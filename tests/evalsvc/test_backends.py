@@ -50,6 +50,15 @@ def test_every_backend_computes_what_plain_torch_does_at_any_batch_size(network,
         assert torch.allclose(a, b, atol=1e-5)
 
 
+def test_the_compiled_backend_computes_what_plain_torch_does(network):
+    compiled = open_backend("compile", network, CPU)
+    for n in (2, 5):
+        x = torch.randn(n, 3, 32, 32)
+        with torch.inference_mode():
+            expected = network.module(x)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(compiled(x), expected, strict=True))
+
+
 def test_folding_leaves_no_batch_norm_and_the_same_numbers(network):
     x = torch.randn(2, 3, 20, 20)
     with torch.inference_mode():

@@ -8,27 +8,8 @@ from evalsvc.errors import CheckpointError, InputError
 from evalsvc.extractors.inception import InceptionV3, inception_v3
 from evalsvc.extractors.inception_network import WIDTHS, Inception
 from evalsvc.extractors.preprocess import INCEPTION
-from evalsvc.samples import Images, Texts
-
-
-def random_state() -> dict[str, torch.Tensor]:
-    """Random tensors under the names and shapes of the published file; activations neither die nor explode."""
-    random = torch.Generator().manual_seed(2015)
-    with torch.device("meta"):
-        empty = Inception(("pool3",))
-    state = empty.to_empty(device="cpu").state_dict()
-    for name, tensor in state.items():
-        if name.endswith("conv.weight"):
-            tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5, generator=random)
-        elif name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5, generator=random)
-        elif name.endswith("bn.weight"):
-            tensor.uniform_(0.8, 1.2, generator=random)
-        elif not tensor.is_floating_point():
-            tensor.zero_()
-        else:
-            tensor.normal_(std=0.02 if name.startswith("fc") else 0.1, generator=random)
-    return state
+from evalsvc.samples import Images, MixedImages, Texts
+from tests.random_inception import random_state
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +150,17 @@ def test_images_and_bare_pixels_are_the_same_and_grey_is_repeated(path):
     assert torch.equal(first.extract(Images(x))["64"], first.extract(x)["64"])
     grey = x[:, :1]
     assert torch.equal(first.extract(grey)["64"], first.extract(grey.expand(-1, 3, -1, -1))["64"])
+
+
+def test_images_of_several_sizes_are_resized_one_by_one_and_share_batches(path):
+    first = InceptionV3(path, outputs=("64",))
+    items = [images(1, 32, 32)[0], images(1, 40, 20)[0, :1], images(1, 32, 32, seed=1)[0], images(1, 299, 299)[0]]
+    found = first.extract(MixedImages(tuple(items)))["64"]
+    alone = torch.cat([first.extract(item[None])["64"] for item in items])
+    assert torch.allclose(found, alone, rtol=1e-5, atol=1e-6)
+    assert first.info.mixed_sizes
+    with pytest.raises(InputError, match="uint8 images"):
+        first.extract(MixedImages((items[0], torch.zeros(2, 8, 8, dtype=torch.uint8))))
 
 
 def test_nothing_behind_the_last_asked_block_is_computed(path):

@@ -1,0 +1,211 @@
+"""Inception features against a float64 forward, and whole jobs: from two folders of PNG to FID, KID, IS, P/R."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from inspect import isgenerator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_inception import pictures
+from features import features
+from PIL import Image
+from race import Contenders
+from random_inception import save
+
+IMAGES, SIDE, SUBSET = 96, 64, 50
+SUITE = """
+name: whole-job
+version: 1
+modality: image
+reference: real
+samples: {samples}
+shard: 64
+gallery: 0
+extractors:
+  inception: {{use: inception-v3, options: {{weights: {weights}}}}}
+metrics:
+  - {{metric: frechet_distance, features: inception/pool3}}
+  - {{metric: kernel_distance, features: inception/pool3, options: {{subset_size: {subset}}}}}
+  - {{metric: inception_score, features: inception/logits}}
+  - {{metric: precision_recall, features: inception/pool3}}
+"""
+
+
+@cache
+def _place() -> Path:
+    """Two folders of PNG, the weights and the suite, made once."""
+    place = Path(tempfile.mkdtemp())
+    weights = save(place / "random.pth")
+    for seed, folder in enumerate(("made_1", "real")):
+        (place / folder).mkdir()
+        random = np.random.default_rng(seed)
+        for i, image in enumerate(pictures(IMAGES, SIDE)):
+            noisy = image.permute(1, 2, 0).numpy() + random.integers(0, 8 + 8 * seed, (SIDE, SIDE, 3), dtype=np.uint8)
+            Image.fromarray(noisy).save(place / folder / f"{i:05}.png")
+    (place / "job.yaml").write_text(SUITE.format(samples=IMAGES, weights=weights, subset=SUBSET))
+    return place
+
+
+def _evalsvc() -> float:
+    """``evalsvc reference add`` and ``evalsvc score`` in this process; the choice of the backend is remembered."""
+    from evalsvc.checkpoints import Checkpoint
+    from evalsvc.evaluations import evaluate
+    from evalsvc.plugins import Plugins
+    from evalsvc.references import add_reference
+    from evalsvc.settings import Settings
+    from evalsvc.store import queries
+    from evalsvc.suites import load_suite
+    from evalsvc.workbench import Workbench
+
+    place, home = _place(), Path(tempfile.mkdtemp())
+    memory = place / "backends"
+    if memory.exists():
+        shutil.copytree(memory, home / "artifacts" / "backends")
+    os.environ["EVALSVC_HOME"] = str(home)
+    bench = Workbench(Settings(home=home), Plugins(), "cpu")
+    add_reference(bench.database, bench.plugins, "real", place / "real", None)
+    checkpoint = Checkpoint.open(place / "made_1", "made", 1)
+    evaluation = evaluate(bench.spec(checkpoint, "samples", {}, load_suite(str(place / "job.yaml"))), bench)
+    with bench.database.read() as session:
+        scores = {row.label: row.value for row in queries.scores(session, evaluation=evaluation)}
+    shutil.copytree(home / "artifacts" / "backends", memory, dirs_exist_ok=True)
+    shutil.rmtree(home)
+    return scores["frechet_distance"]
+
+
+def _torch_fidelity() -> float:
+    from torch_fidelity import calculate_metrics
+
+    place = _place()
+    found = calculate_metrics(
+        input1=str(place / "made_1"),
+        input2=str(place / "real"),
+        isc=True,
+        fid=True,
+        kid=True,
+        prc=True,
+        feature_extractor="inception-v3-compat",
+        feature_layer_prc="2048",
+        feature_extractor_weights_path=str(place / "random.pth"),
+        kid_subset_size=SUBSET,
+        cuda=False,
+        cache=False,
+        verbose=False,
+    )
+    return float(found["frechet_inception_distance"])
+
+
+def whole_job() -> Contenders:
+    return {"evalsvc": _evalsvc, "torch-fidelity": _torch_fidelity}
+
+
+def stages() -> dict[str, float]:
+    """Seconds of each stage of our whole job; what runs beside another counts for both."""
+    from evalsvc import artifacts, contracts, pipeline
+    from evalsvc.image_files import ImageFiles
+
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        for owner, name, stage in (
+            (ImageFiles, "read", "reading and decoding"),
+            (contracts, "extract", "resize and forward"),
+            (artifacts.Artifacts, "write_bytes", "writing"),
+            (artifacts.MatrixWriter, "append", "writing"),
+            (pipeline, "_measure", "FID, KID, IS, P/R"),
+        ):
+            stack.enter_context(_timed(owner, name, stage, seconds))
+        _evalsvc()
+    whole = time.perf_counter() - started
+    return seconds | {"the rest (plug-ins, weights, database)": whole - sum(seconds.values()), "all": whole}
+
+
+@contextmanager
+def _timed(owner: Any, name: str, stage: str, into: dict[str, float]) -> Iterator[None]:
+    function: Callable[..., Any] = getattr(owner, name)
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        before = time.perf_counter()
+        try:
+            found = function(*arguments, **options)
+            return iter(list(found)) if isgenerator(found) else found
+        finally:
+            into[stage] = into.get(stage, 0.0) + time.perf_counter() - before
+
+    setattr(owner, name, timed)
+    try:
+        yield
+    finally:
+        setattr(owner, name, function)
+
+
+def after_the_forward(n: int = 3_000) -> Contenders:
+    """Everything that follows the network, from features to FID, KID, IS and P/R."""
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    from metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
+
+    x, y = (torch.from_numpy(np.asarray(features(n, 2_048, seed), np.float32)) for seed in (0, 1))
+    logits = 3 * torch.randn(n, 1_008, generator=torch.Generator().manual_seed(2))
+
+    def ours() -> float:
+        kernel_distance(x, y)
+        inception_score(logits)
+        precision_recall(x, y)
+        return frechet_distance(x, y).value
+
+    def theirs() -> float:
+        options = {"kid_subset_size": 1_000, "kid_subsets": 100, "verbose": False}
+        kid_features_to_metric(x, y, **options)
+        isc_features_to_metric(logits)
+        prc_features_to_metric(x, y, verbose=False)
+        found = fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), False)
+        return float(found["frechet_inception_distance"])
+
+    return {"evalsvc, with standard errors": ours, "torch-fidelity": theirs}
+
+
+def drift() -> Contenders:
+    """The value is the centred relative error of pool3 beside a forward pass in float64."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    from evalsvc.checkpoints import Checkpoint, load_into
+    from evalsvc.extractors.backends import centred_error
+    from evalsvc.extractors.inception import InceptionV3
+    from evalsvc.extractors.inception_network import Inception
+    from evalsvc.extractors.preprocess import INCEPTION
+
+    os.environ["EVALSVC_HOME"] = tempfile.mkdtemp()
+    weights = save(Path(tempfile.mkdtemp()) / "random.pth")
+    x = pictures(16, 64)
+    network = Inception(("pool3",)).eval()
+    load_into(network, Checkpoint.open(weights, "inception-v3", 0))
+    with torch.inference_mode():
+        (truth,) = copy.deepcopy(network).double()(INCEPTION["tf1"].apply(x).double())
+    peer = FeatureExtractorInceptionV3("peer", ["2048"], str(weights))
+    own = {name: InceptionV3(weights, backend=name) for name in ("torch", "openvino", "onnxruntime")}
+
+    @torch.inference_mode()
+    def theirs() -> float:
+        return centred_error(peer(x)[0], truth)
+
+    def ours(extractor: InceptionV3) -> float:
+        return centred_error(extractor.extract(x)["pool3"], truth)
+
+    return {
+        **{f"evalsvc, {name}": (lambda extractor=extractor: ours(extractor)) for name, extractor in own.items()},
+        "torch-fidelity": theirs,
+    }

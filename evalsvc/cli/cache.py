@@ -1,0 +1,60 @@
+"""``evalsvc cache``: arrays of references, extracted once and kept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.filesize import decimal
+from rich.markup import escape
+
+from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.errors import InputError
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+
+HEADINGS = ("reference", "half", "extractor and backend", "files", "size")
+app = typer.Typer(help="Arrays of references, extracted once and kept.", no_args_is_help=True)
+
+
+@app.command("list")
+def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+    """What is kept: of which reference and half, by which extractor on which backend, and how large."""
+    from dataclasses import asdict
+
+    from evalsvc.artifacts import open_artifacts
+    from evalsvc.plugins import Plugins
+    from evalsvc.reference_cache import entries
+
+    settings = Settings()
+    found = entries(open_artifacts(settings), Database(settings.database), Plugins())
+    if as_json:
+        print_json([asdict(entry) for entry in found])
+        return
+    size = decimal(sum(entry.bytes for entry in found))
+    made = table(f"{size} of arrays of references", *HEADINGS, right=HEADINGS[3:])
+    for entry in found:
+        reference = entry.reference or f"none ({entry.digest[:12]})"
+        made.add_row(*map(escape, (reference, entry.half, entry.extractor, str(entry.files), decimal(entry.bytes))))
+    out.print(made)
+
+
+@app.command("prune")
+def cache_prune(
+    reference: Annotated[list[str] | None, typer.Option(help="Remove what belongs to this reference.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all of it.")] = False,
+) -> None:
+    """Remove arrays that no reference has any more, or those that the options name; they can be extracted anew."""
+    from evalsvc.artifacts import open_artifacts
+    from evalsvc.plugins import Plugins
+    from evalsvc.reference_cache import entries, prune
+
+    settings = Settings()
+    artifacts = open_artifacts(settings)
+    found = entries(artifacts, Database(settings.database), Plugins())
+    unknown = set(reference or ()) - {entry.reference for entry in found}
+    if unknown:
+        raise InputError(f"nothing is kept of a reference {min(unknown)!r}: see 'evalsvc cache list'")
+    named = set(reference or ("",))
+    doomed = [entry for entry in found if everything or entry.reference in named]
+    err.print(f"removed {len(doomed)} of {len(found)} entries, {decimal(prune(artifacts, doomed))}", markup=False)
