@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Set
 from datetime import timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from evalsvc import engine, lifecycle, workers
 from evalsvc.heart import Heart
 from evalsvc.lifecycle import Attempt
@@ -48,13 +50,16 @@ class Coordinator:
         """Look again and again."""
         reaped = pruned = 0.0
         while True:
-            self.look()
-            if time.monotonic() >= reaped:
-                self.reap()
-                reaped = time.monotonic() + self._settings.heartbeat / 2
-            if time.monotonic() >= pruned:
-                engine.prune(now() - KEPT)
-                pruned = time.monotonic() + 600
+            try:
+                self.look()
+                if time.monotonic() >= reaped:
+                    self.reap()
+                    reaped = time.monotonic() + self._settings.heartbeat / 2
+                if time.monotonic() >= pruned:
+                    engine.prune(now() - KEPT)
+                    pruned = time.monotonic() + 600
+            except SQLAlchemyError as error:
+                log.warning("looking again in a moment: %s", str(error).splitlines()[0])
             time.sleep(LOOK)
 
     def look(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from evalsvc.workers import Role
 
 try:
     from dbos import DBOS, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
+    from dbos._error import DBOSAwaitedWorkflowCancelledError, DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded
 except ImportError as error:
     raise InputError(f"workers need the extra 'worker' ({error}): pip install 'evalsvc[worker]'") from None
 
@@ -64,6 +66,11 @@ class Slot(Protocol):
         """Reduce all shards to scores."""
 
 
+_GIVEN_UP = (DBOSAwaitedWorkflowCancelledError, DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded)
+
+_running: set[str] = set()
+"""Workflows that are under way in this process."""
+
 _process: Any = None
 """The coordinator or the slot that this process is: a workflow is a plain function, and finds it here."""
 
@@ -73,9 +80,12 @@ _process: Any = None
 
 @DBOS.workflow(name="evaluation", max_recovery_attempts=1000)
 def _evaluation(evaluation: int, number: int, priority: int) -> None:
-    me = DBOS.workflow_id
-    shards = _missing(evaluation, number)
-    jobs = []
+    with _counted(), suppress(*_GIVEN_UP):  # what was given up, the coordinator sees and records
+        _conduct(evaluation, number, priority)
+
+
+def _conduct(evaluation: int, number: int, priority: int) -> None:
+    me, shards, jobs = DBOS.workflow_id, _missing(evaluation, number), []
     for shard in shards:
         with SetWorkflowID(f"{me}/{shard['kind']} {shard['start']}-{shard['stop']}"), _urgency(2 * priority + 1):
             jobs.append(DBOS.enqueue_workflow(_QUEUES["slot"], _shard, evaluation, number, shard))
@@ -91,12 +101,24 @@ def _missing(evaluation: int, number: int) -> list[dict[str, Any]]:
 
 @DBOS.workflow(name="shard", max_recovery_attempts=TRIES - 1)
 def _shard(evaluation: int, number: int, shard: dict[str, Any]) -> bool:
-    return bool(_process.compute(Attempt(evaluation, number), Shard.model_validate(shard)))
+    with _counted():
+        return bool(_process.compute(Attempt(evaluation, number), Shard.model_validate(shard)))
 
 
 @DBOS.workflow(name="metrics", max_recovery_attempts=TRIES - 1)
 def _metrics(evaluation: int, number: int) -> bool:
-    return bool(_process.measure(Attempt(evaluation, number)))
+    with _counted():
+        return bool(_process.measure(Attempt(evaluation, number)))
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    workflow = DBOS.workflow_id or ""
+    _running.add(workflow)
+    try:
+        yield
+    finally:
+        _running.discard(workflow)
 
 
 def _urgency(priority: int) -> SetEnqueueOptions:
@@ -127,6 +149,15 @@ def launch(database_url: str, worker: str, role: Role, process: Coordinator | Sl
     DBOS.launch()
     for queue, together, poll in ((_QUEUES["coordinator"], 64, CALM), (_QUEUES["slot"], 1, POLL)):
         DBOS.register_queue(queue, worker_concurrency=together, polling_interval_sec=poll, on_conflict="always_update")
+
+
+def forgotten(worker: str) -> set[str]:
+    """What a worker, this process, has claimed and does not do.
+
+    Where a database is lost in a way that DBOS does not know (a socket that is not there), it lets a workflow's thread
+    die and leaves the claim; nobody would take it over, since its holder lives.
+    """
+    return {each.workflow_id for each in _list(status="PENDING", executor_id=worker)} - _running
 
 
 def drain() -> None:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from evalsvc import workers
 from evalsvc.errors import EvalsvcError
@@ -31,6 +32,7 @@ PATIENCE = 60.0
 WRONG_USE = 2
 """Exit code of a process that no restart would help."""
 
+P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 
@@ -156,6 +158,7 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) 
     heart = Heart(settings, name, "slot", str(bench.device))
     heart.start()
     engine.launch(settings.database, name, "slot", Slot(bench, heart))
+    _in_background(_end_if_forgetful, settings, name)
     log.info("slot %s on %s takes work", name, bench.device)
     asked.wait()
     workers.end(bench.database, name, WorkerStatus.DRAINING)
@@ -173,11 +176,43 @@ def _be_coordinator(settings: Settings, name: str, asked: threading.Event) -> No
     heart.start()
     coordinator = Coordinator(settings, heart)
     engine.launch(settings.database, name, "coordinator", coordinator)
-    threading.Thread(target=coordinator.run, name="coordinator", daemon=True).start()
+    _in_background(coordinator.run)
+    _in_background(_end_if_forgetful, settings, name)
     asked.wait()
     # What it waits for, another coordinator can wait for: nothing has to be finished here.
     workers.end(Database(settings.database), name, WorkerStatus.STOPPED)
     os._exit(0)
+
+
+def _end_if_forgetful(settings: Settings, name: str) -> None:
+    """End the process when it has claimed work that it does not do, twice in a row: others then take it over."""
+    from evalsvc import engine
+    from evalsvc.heart import GIVEN_UP
+
+    before: set[str] = set()
+    while True:
+        time.sleep(settings.dead_after / 2)
+        try:
+            now = engine.forgotten(name)
+        except SQLAlchemyError:
+            continue
+        if lost := now & before:
+            log.error("worker %s ends itself: it lost hold of %s", name, ", ".join(sorted(lost)))
+            os._exit(GIVEN_UP)
+        before = now
+
+
+def _in_background(run: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """A thread without which the process is worth nothing: its end, for whatever reason, is the end of both."""
+
+    def guarded() -> None:
+        try:
+            run(*args, **kwargs)
+        except BaseException:
+            log.exception("a thread has ended, and the process ends with it")
+        os._exit(1)
+
+    threading.Thread(target=guarded, daemon=True).start()
 
 
 if __name__ == "__main__":

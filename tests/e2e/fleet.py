@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ LOG = Path(os.environ["FLEET_LOG"])
 
 def log(*words):
     with LOG.open("a") as file:
-        file.write(" ".join(map(str, (time.time(), os.getpid(), *words))) + "\\n")
+        file.write(" ".join(map(str, (time.time(), os.getpid(), os.getppid(), *words))) + "\\n")
 
 
 @register("generators", "fleet")
@@ -82,6 +82,7 @@ class Call:
 
     at: float
     pid: int
+    parent: int
     checkpoint: str
     start: int
 
@@ -109,7 +110,7 @@ class Fleet:
         self.suite = folder / "fleet.yaml"
         self.suite.write_text(SUITE.format(samples=samples, shard=shard))
         self.database_url = database_url
-        self.home = folder / "home"
+        self.home, self.store = folder / "home", folder / "store"
         self.supervisors: list[subprocess.Popen[bytes]] = []
         os.environ["FLEET_LOG"] = str(self.log)
         self.bench = self.workbench(self.home, database_url)
@@ -119,7 +120,8 @@ class Fleet:
         return self.bench.database
 
     def workbench(self, home: Path, database_url: str = "") -> Workbench:
-        return Workbench(Settings(home=home, database_url=database_url), Plugins((self.plugin,)), "cpu", self.batch)
+        settings = Settings(home=home, database_url=database_url, artifacts=str(self.store) if database_url else "")
+        return Workbench(settings, Plugins((self.plugin,)), "cpu", self.batch)
 
     def checkpoint(self, number: int) -> Weights:
         import torch
@@ -130,12 +132,16 @@ class Fleet:
             save_file({"level": torch.tensor(0.2 + 0.01 * number)}, path)
         return Weights.open(path, "fleet", number)
 
+    def name(self, number: int) -> str:
+        """What the generator calls a checkpoint in its log."""
+        return self.checkpoint(number).digest[:12]
+
     def submit(self, number: int, deadlines: Deadlines | None = None, priority: int = 10, **options: float) -> int:
         """The id of the evaluation of one more checkpoint."""
         spec = self.bench.spec(self.checkpoint(number), "fleet", options, load_suite(str(self.suite)))
         return lifecycle.submit(self.database, spec, priority=priority, deadlines=deadlines or Deadlines()).id
 
-    def undisturbed(self, numbers: range) -> dict[int, dict[str, object]]:
+    def undisturbed(self, numbers: Iterable[int]) -> dict[int, dict[str, object]]:
         """Scores of the same checkpoints, computed without a queue, in a home of their own."""
         bench = self.workbench(self.folder / "undisturbed")
         calls = self.log.read_bytes()
@@ -154,6 +160,7 @@ class Fleet:
         variables = {
             "EVALSVC_HOME": str(home or self.home),
             "EVALSVC_DATABASE_URL": self.database_url,
+            "EVALSVC_ARTIFACTS": str(self.store),
             **self.watch,
             "FLEET_LOG": str(self.log),
             "OMP_NUM_THREADS": "1",
@@ -180,9 +187,13 @@ class Fleet:
 
     # --- looking ---
 
+    def worker(self, name: str) -> Worker:
+        with self.database.read() as session:
+            return session.get_one(Worker, name)
+
     def calls(self) -> list[Call]:
         lines = [line.split() for line in self.log.read_text().splitlines()]
-        return [Call(float(at), int(pid), name, int(start)) for at, pid, name, start in lines]
+        return [Call(float(at), int(pid), int(parent), name, int(start)) for at, pid, parent, name, start in lines]
 
     def progress(self) -> list[Progress]:
         with self.database.read() as session:
@@ -194,7 +205,7 @@ class Fleet:
 
     def files(self) -> dict[Path, int]:
         """Shard files and the moment each was written."""
-        return {path: path.stat().st_mtime_ns for path in self.home.glob("artifacts/samples/*/*-*.safetensors")}
+        return {path: path.stat().st_mtime_ns for path in self.store.glob("samples/*/*-*.safetensors")}
 
     def wait(self, what: Callable[[], object], seconds: float = 120) -> None:
         until = time.monotonic() + seconds
@@ -212,8 +223,7 @@ class Fleet:
         )
         with self.database.read() as session:
             rows = session.execute(query.join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)).all()
-        files = self.home / "artifacts"
-        written = {(digest[:12], start): (files / path).stat().st_mtime for digest, start, path in rows}
+        written = {(digest[:12], start): (self.store / path).stat().st_mtime for digest, start, path in rows}
         shards = (
             (call, written.get((call.checkpoint, call.start // self.shard * self.shard))) for call in self.calls()
         )
