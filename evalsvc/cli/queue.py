@@ -27,11 +27,13 @@ from evalsvc.cli.score import (
     PluginFiles,
     ReferenceName,
     Seed,
+    SkipBad,
     Step,
     SuiteFile,
     find_checkpoints,
     parse_options,
     progress_bars,
+    skip_option,
 )
 from evalsvc.errors import InputError
 from evalsvc.lifecycle import PRIORITY
@@ -62,6 +64,7 @@ def submit(
     shard_timeout: Annotated[Seconds, typer.Option(help="Seconds that one shard may take.")] = None,
     metrics_timeout: Annotated[Seconds, typer.Option(help="Seconds that the metrics may take.")] = None,
     plugin: PluginFiles = None,
+    skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice."""
@@ -80,7 +83,8 @@ def submit(
         advance = show.stage("checkpoints", len(found))
         submissions = []
         for checkpoint in found:
-            spec = bench.spec(checkpoint, generator, parse_options(option or []), chosen, seed)
+            options = parse_options(option or []) | (skip_option(checkpoint, generator) if skip_bad else {})
+            spec = bench.spec(checkpoint, generator, options, chosen, seed)
             submissions.append(lifecycle.submit(bench.database, spec, priority=priority, deadlines=deadlines))
             advance(1)
     if as_json:

@@ -81,7 +81,7 @@ def score(
         bench = Workbench(Settings(), plugins, device, batch_size, show.stage)
         specs = []
         for checkpoint in found:
-            skip = _skip(checkpoint, generator) if skip_bad else {}
+            skip = skip_option(checkpoint, generator) if skip_bad else {}
             specs.append(bench.spec(checkpoint, generator, options | skip, chosen, seed))
         ids = _evaluate(specs, bench, show, rerun=rerun)
     _report(bench.database, ids, as_json=as_json)
@@ -175,7 +175,7 @@ def say_skipped(names: list[str]) -> None:
         err.print(f"skipped {names[0]}{more}: no readable image", markup=False, soft_wrap=True)
 
 
-def _skip(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
+def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
     """The option that leaves unreadable images out. It stands in the spec, so that every worker leaves out the same."""
     from evalsvc.sample_sets import open_samples, unreadable
 

@@ -140,6 +140,16 @@ def test_a_reference_leaves_out_what_it_left_out_when_it_was_added(evalsvc, imag
     assert found["skipped"] == {"reference train": {"count": 1, "first": ["00notes.png"]}}
 
 
+def test_a_queued_evaluation_carries_the_names_that_every_worker_skips(evalsvc, images, home):
+    evalsvc("reference", "add", "real", "real")
+    make, _ = BAD["00notes.png"]
+    make(images / "made_1" / "00notes.png")
+    evalsvc("submit", *SCORE[1:], "--skip-bad")
+    with Database(Settings(home=home).database).read() as session:
+        (row,) = session.query(tables.Evaluation)
+        assert row.spec["options"] == {"skip": ["00notes.png"]}
+
+
 def test_only_stored_images_can_be_skipped(evalsvc, images):
     torch.save({}, images / "w_1.pt")
     refused = evalsvc("score", "w_1.pt", "--generator", "gan", "--suite", "small.yaml", "--skip-bad", code=2)
