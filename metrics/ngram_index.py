@@ -73,7 +73,7 @@ class Corpus:
         for order in range(1, highest + 1):
             fits = until_end[position] >= order
             position, gram = position[fits], gram[fits]
-            gram = _numbered(gram * vocabulary + self.tokens[position + order - 1])
+            gram = numbered(gram * vocabulary + self.tokens[position + order - 1])
             yield _occurrences(gram, owner[position], len(self))
 
 
@@ -94,7 +94,7 @@ def check_texts(texts: Sequence[str], metric: str, minimum: int = 1) -> None:
             raise MetricError(f"{metric}: text {i} is a {type(text).__name__}, not a string")
 
 
-def _numbered(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def numbered(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Equal keys get equal numbers, 0, 1, 2, ... in the order of the keys."""
     order = np.argsort(keys)
     ranked = keys[order]

@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from evalsvc.cli import alias, browse, cache, dashboard, gate, manage, queue, score, serve, statistics, watch, weights
+from evalsvc.cli import (
+    alias,
+    browse,
+    cache,
+    dashboard,
+    gate,
+    judge,
+    manage,
+    queue,
+    score,
+    serve,
+    statistics,
+    watch,
+    weights,
+)
 from evalsvc.cli.console import err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
@@ -23,6 +37,7 @@ app.command()(watch.watch)
 for command in (queue.submit, queue.wait, queue.status, queue.cancel, queue.retry, queue.worker):
     app.command()(command)
 app.command()(browse.leaderboard)
+app.command(name="judge")(judge.judge)
 app.command()(browse.compare)
 app.command()(browse.show)
 app.command()(browse.models)

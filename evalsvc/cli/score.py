@@ -33,7 +33,11 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
     from evalsvc.spec import EvaluationSpec
     from evalsvc.workbench import Advance, Workbench
 
-Checkpoints = Annotated[list[str], typer.Argument(help="Checkpoint files or folders; globs in quotes work too.")]
+HUB = "hub:"
+"""Before an ``org/name`` of the Hugging Face hub, whose models have no step: 0 unless --step says otherwise."""
+Checkpoints = Annotated[
+    list[str], typer.Argument(help="Checkpoint files or folders, globs in quotes, or hub:org/name.")
+]
 GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
 SuiteFile = Annotated[str, typer.Option("--suite", help="Suite name, name@version, or a .yaml file.")]
 ReferenceName = Annotated[
@@ -191,7 +195,15 @@ def find_checkpoints(patterns: list[str], model: str, step: int | None) -> list[
     from evalsvc.checkpoints import Checkpoint, step_from_name
 
     paths: list[Path] = []
+    found = []
     for pattern in patterns:
+        if pattern.startswith(HUB):
+            from evalsvc.extractors.pretrained import from_hub
+
+            name = pattern.removeprefix(HUB)
+            folder = from_hub(name, f"checkpoint {pattern}")
+            found.append(Checkpoint.open(folder, model or name.rpartition("/")[2], step or 0))
+            continue
         path = Path(pattern)
         matches = [path]
         if not path.exists() and any(mark in pattern for mark in "*?["):
@@ -200,9 +212,8 @@ def find_checkpoints(patterns: list[str], model: str, step: int | None) -> list[
             if not matches:
                 raise InputError(f"no checkpoint matches {pattern!r}")
         paths.extend(matches)
-    if step is not None and len(paths) > 1:
-        raise InputError(f"--step {step} cannot hold for {len(paths)} checkpoints: leave it out, or give one")
-    found = []
+    if step is not None and len(paths) + len(found) > 1:
+        raise InputError(f"--step {step} cannot hold for {len(patterns)} checkpoints: leave it out, or give one")
     for path in paths:
         of = step_from_name(path) if step is None else step
         if of is None:

@@ -11,7 +11,8 @@ from evalsvc.errors import InputError
 
 
 class Decoding(BaseModel):
-    """What is asked, and how tokens are chosen. Sample i answers prompt ``i % len(prompts)``.
+    """What is asked, and how tokens are chosen. Sample i answers prompt ``i % len(prompts)``,
+    or, where the suite has a file of prompts, its own.
 
     ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep all tokens. Penalty, temperature, top-k and top-p
     apply in this order. ``max_tokens`` counts what is written, prompt excluded. The text ends before the first of the
@@ -38,6 +39,10 @@ class Decoding(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+    def prompt_of(self, sample: int) -> str:
+        """The prompt of a sample."""
+        return self.prompts[sample % len(self.prompts)]
 
     def cut(self, text: str) -> str:
         """The text up to the first stop string in it."""

@@ -25,26 +25,23 @@ class Writer:
 
     def __init__(self, model: LanguageModel, decoding: Decoding, prefix: str, who: str) -> None:
         self._model, self._decoding, self._who = model, decoding, who
-        self._prompts = self._encode_prompts(prefix)
+        self._prefix = prefix
+        self._prompts = self._encode(decoding.prompts)
         self._ends = _end_tokens(model)
         # Of a long prompt only the last position's logits are wanted; most architectures can be told so.
         parameters = inspect.signature(model.network.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        longest = max(range(len(self._prompts)), key=lambda i: len(self._prompts[i]))
-        needed = len(self._prompts[longest]) + decoding.max_tokens
-        if model.context and needed > model.context:
-            raise InputError(
-                f"prompt {longest} has {len(self._prompts[longest])} tokens, and with {decoding.max_tokens} more to "
-                f"write that is over the {model.context} that {model.name} can see: shorten it, or lower max_tokens"
-            )
 
     def write(self, request: SampleRequest) -> list[str]:
-        """One text a seed, without its prompt."""
+        """One text a seed, without its prompt: the request's own, else those of the decoding in turn."""
         first = request.uniform(self._decoding.max_tokens, stream=0).double()
         second = request.uniform(self._decoding.max_tokens, stream=1).double()
         # Two draws of 23 bits make one of 46: rare tokens of a large vocabulary are finer than 2^-23.
         uniforms = first + (second - 0.5) * 2.0**-23
-        prompts = [self._prompts[int(i) % len(self._prompts)] for i in request.indices]
+        if request.prompts:
+            prompts = self._encode(request.prompts)
+        else:
+            prompts = [self._prompts[int(i) % len(self._prompts)] for i in request.indices]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         written = self._continue([prompts[i] for i in order], uniforms[order])
         texts = [""] * len(prompts)
@@ -97,24 +94,31 @@ class Writer:
         tail = self._model.tokenizer.decode(tokens[-reach:], skip_special_tokens=True)
         return any(stop in tail for stop in self._decoding.stop)
 
-    def _encode_prompts(self, prefix: str) -> list[list[int]]:
-        decoding, tokenizer = self._decoding, self._model.tokenizer
+    def _encode(self, asked: Sequence[str]) -> list[list[int]]:
+        """Tokens of prompts; one that leaves no room in the context is an error that names it."""
+        decoding, model, tokenizer = self._decoding, self._model, self._model.tokenizer
         if not decoding.chat:
-            start = self._model.prefix(prefix, self._who)
-            prompts = [start + tokens for tokens in self._model.encode(decoding.prompts)]
+            start = model.prefix(self._prefix, self._who)
+            prompts = [start + tokens for tokens in model.encode(asked)]
         else:
             if not getattr(tokenizer, "chat_template", None):
-                raise InputError(f"{self._model.name} has no chat template: leave chat out, or give a chat model")
+                raise InputError(f"{model.name} has no chat template: leave chat out, or give a chat model")
             system = [{"role": "system", "content": decoding.system}] if decoding.system else []
             rendered = [
                 tokenizer.apply_chat_template(
                     [*system, {"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
                 )
-                for prompt in decoding.prompts
+                for prompt in asked
             ]
-            prompts = self._model.encode(rendered)
+            prompts = model.encode(rendered)
         if not all(prompts):
             raise InputError(f"a prompt of {self._who} is empty and prefix is 'none': there is nothing to start from")
+        longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+        if model.context and len(prompts[longest]) + decoding.max_tokens > model.context:
+            raise InputError(
+                f"prompt {longest} has {len(prompts[longest])} tokens, and with {decoding.max_tokens} more to "
+                f"write that is over the {model.context} that {model.name} can see: shorten it, or lower max_tokens"
+            )
         return prompts
 
 

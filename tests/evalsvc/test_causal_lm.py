@@ -129,3 +129,11 @@ def test_what_cannot_be_written_is_a_named_error(llama, checkpoint, tmp_path):
             write(checkpoint, chat=True)
     with pytest.raises(InputError, match="option temperature: Input should be greater"):
         Decoding().but({"temperature": -1})
+
+
+def test_prompts_of_a_suite_s_file_come_with_the_request(llama):
+    generator = CausalLM(llama, CPU, decoding=Decoding(max_tokens=8))
+    asked = generator.sample(SampleRequest.of(5, 0, 3, prompts=PROMPTS)).items
+    assert asked == write(llama, 3, 5, prompts=PROMPTS, max_tokens=8)
+    with pytest.raises(InputError, match=r"prompt 0 has \d+ tokens"):
+        generator.sample(SampleRequest.of(5, 0, 1, prompts=["a b " * 40]))

@@ -1,5 +1,6 @@
 """A text suite from checkpoint to leaderboard, on tiny models."""
 
+import json
 import math
 
 import numpy as np
@@ -79,8 +80,6 @@ def test_fluency_is_the_likelihood_of_samples_under_the_scorer(bench, suite, mod
 
 
 def _texts(bench, spec, shard):
-    import json
-
     return json.loads(bench.artifacts.read_arrays(spec.shard_key(shard))["texts"].tobytes())
 
 
@@ -136,3 +135,51 @@ def test_a_suite_that_asks_for_what_there_is_not_says_so(bench, suite, models):
 
 def test_suites_from_before_there_was_decoding_keep_their_digest():
     assert load_suite("digits@1").digest.startswith("5d3bfd4b5d8bd9c1")
+
+
+def test_copying_is_measured_against_the_training_half_with_the_other_as_control(bench, suite, models, tmp_path):
+    texts = ["quite another thing", *DOCUMENTS[:3]]
+    (tmp_path / "written_1.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    body = suite.model_dump() | {
+        "samples": 4,
+        "extractors": {},
+        "metrics": [
+            {"metric": "copied_share", "options": {"length": 3}},
+            {"metric": "near_duplicate_share"},
+            {"metric": "self_bleu", "options": {"n": 2, "tokenizer": "mixed"}},
+        ],
+    }
+    spec = bench.spec(Checkpoint.open(tmp_path / "written_1.jsonl", "stored", 1), "samples", {}, Suite(**body))
+    number = evaluate(spec, bench)
+    assert spec.decoding is None
+    with bench.database.read() as session:
+        found = {row.label: row for row in queries.scores(session, evaluation=number)}
+    assert found["near_duplicate_share"].value == found["copied_share"].value == 0.75
+    assert set(found["copied_share"].facts) >= {"train_texts", "heldout_texts"}
+    assert found["self_bleu_2"].facts["tokenizer"] == "mixed"
+
+
+def test_shipped_text_suites_ask_for_what_there_is(bench):
+    assert load_suite("text").on("prose").reference == "prose"
+    assert "fluency_bits_per_byte" in load_suite("text").labels
+
+
+def test_a_hub_id_is_found_in_the_cache_and_an_unknown_one_is_named(tmp_path, models, monkeypatch):
+    from huggingface_hub import constants
+
+    from evalsvc.cli.score import find_checkpoints
+
+    cached = tmp_path / "hub" / "models--org--Tiny-LM"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    (cached / "snapshots").mkdir()
+    (cached / "snapshots" / ("0" * 40)).symlink_to(models["one_1"])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (found,) = find_checkpoints(["hub:org/Tiny-LM"], "", None)
+    assert (found.model, found.step) == ("Tiny-LM", 0)
+    assert found.digest == Checkpoint.open(models["one_1"], "x", 0).digest
+    with pytest.raises(
+        InputError, match="checkpoint hub:org/none: 'org/none' is no folder here and could not be fetched"
+    ):
+        find_checkpoints(["hub:org/none"], "", None)

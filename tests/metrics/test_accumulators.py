@@ -31,7 +31,7 @@ WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
 def inputs(name, n=N):
     """An input of every name in the vocabulary."""
     rng = np.random.default_rng(sum(name.encode()))
-    if name == "texts":
+    if name in ("texts", "train_texts"):
         return [" ".join(rng.choice(WORDS, 12)) + " é" for _ in range(40)]
     if name in ("generated", "reference", "train", "heldout", "prompts", "logits", "x"):
         return rng.standard_normal((n, 4)) + (name == "generated")

@@ -1,0 +1,120 @@
+"""``judge``: whose answers are better, by a judge's comparisons of stored samples."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from evalsvc.cli.browse import AsJson, SuiteName
+from evalsvc.cli.console import out, print_json, table, with_error
+from evalsvc.cli.score import Device, PluginFiles, parse_options, progress_bars
+from evalsvc.errors import InputError
+from evalsvc.settings import Settings
+from evalsvc.store import queries
+from evalsvc.store.tables import Status
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from evalsvc.judging import Player, Tournament
+    from evalsvc.workbench import Workbench
+
+
+def judge(
+    checkpoints: Annotated[list[str], typer.Argument(help="Scored checkpoints: model, model@step, alias or digest.")],
+    judge: Annotated[str, typer.Option(help="Judge plug-in: llm-judge, preferences, or your own.")],
+    option: Annotated[list[str] | None, typer.Option(help="Judge option as key=value; JSON values work.")] = None,
+    suite: SuiteName = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many stored samples of each are compared.")] = 100,
+    itself: Annotated[bool, typer.Option("--itself", help="Let a model judge its own answers.")] = False,
+    device: Device = "auto",
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rate what checkpoints wrote under a suite: every pair, both orders, Bradley-Terry ratings with intervals."""
+    from evalsvc.judging import hold
+    from evalsvc.plugins import Plugins
+    from evalsvc.workbench import Workbench
+
+    with progress_bars() as show:
+        bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
+        chosen = bench.judge(judge, parse_options(option or []))
+        prompts, players = _players(bench, checkpoints, suite, samples)
+        pairs = len(players) * (len(players) - 1) // 2
+        found = hold(chosen, players, prompts, bench.artifacts, itself=itself, advance=show.stage("pairs", pairs))
+    if as_json:
+        print_json(_document(found))
+    else:
+        _print(found)
+
+
+def _players(bench: Workbench, names: list[str], suite: str | None, samples: int) -> tuple[list[str], list[Player]]:
+    """The prompts of a suite, and what each checkpoint answered; all must have had the same prompts."""
+    from evalsvc.judging import Player
+    from evalsvc.pipeline import read_texts
+    from evalsvc.spec import EvaluationSpec
+
+    asked: list[str] | None = None
+    players = []
+    with bench.database.read() as session:
+        chosen = queries.pick_suite(session, suite)
+        for name in names:
+            checkpoint = queries.find_checkpoint(session, name)
+            title = f"{checkpoint.model.name}@{checkpoint.step}"
+            runs = [
+                run
+                for run in queries.evaluations(session, checkpoint.id)
+                if run.status == Status.SUCCEEDED and f"{run.suite.name}@{run.suite.version}" == chosen
+            ]
+            if not runs:
+                raise InputError(f"{title} has no scores under {chosen}: score it first")
+            spec = EvaluationSpec.model_validate(runs[0].spec)
+            if spec.suite.modality != "text":
+                raise InputError(f"judges compare texts, and suite {chosen} scores {spec.suite.modality}s")
+            texts = read_texts(spec, bench)[:samples]
+            prompts = list(bench.prompts(spec.suite)[: len(texts)])
+            if not prompts:
+                prompts = [spec.decoding.prompt_of(i) if spec.decoding else "" for i in range(len(texts))]
+            if asked not in (None, prompts):
+                raise InputError(f"{title} answered other prompts than the rest, or another number of them")
+            asked = prompts
+            players.append(Player(title, tuple(texts), frozenset({spec.checkpoint, spec.model, Path(spec.path).name})))
+    return asked or [], players
+
+
+def _document(found: Tournament) -> dict[str, Any]:
+    table = found.ratings
+    columns = (found.players, table.ranks, table.ratings, table.stderrs, table.ci_low, table.ci_high, table.standings)
+    names = ("player", "rank", "rating", "stderr", "ci_low", "ci_high", "standing")
+    return {
+        "judge": {"name": found.judge.name, "protocol": found.judge.protocol},
+        "ratings": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
+        "outcomes": [asdict(outcome) for outcome in found.outcomes],
+        "first_place": found.first_place,
+        "judges_itself": list(found.judges_itself),
+    }
+
+
+def _print(found: Tournament) -> None:
+    ratings = found.ratings
+    made = table(f"ratings by {found.judge.name}", "rank", "player", "rating", "95 %", "", right=("rank", "rating"))
+    for place in sorted(range(len(found.players)), key=lambda i: -(ratings.ratings[i] or 0)):
+        rating, low, high = ratings.ratings[place], ratings.ci_low[place], ratings.ci_high[place]
+        known = rating is not None and low is not None and high is not None
+        note = "judged by itself" if found.players[place] in found.judges_itself else ""
+        made.add_row(
+            str(ratings.ranks[place] or "–"),
+            escape(found.players[place]),
+            with_error(rating, ratings.stderrs[place]) if rating is not None else "–",
+            f"{low:.0f} to {high:.0f}" if known else str(ratings.standings[place]),
+            note,
+        )
+    out.print(made)
+    pairs = table("pairs", "first", "second", "wins", "losses", "ties", "contradictions", "unparsed")
+    for outcome in found.outcomes:
+        pairs.add_row(*(escape(str(value)) for value in asdict(outcome).values()))
+    out.print(pairs)
+    if found.first_place is not None:
+        out.print(f"What was shown first was preferred in {found.first_place:.0%} of the decided answers.")
