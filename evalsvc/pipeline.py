@@ -350,7 +350,7 @@ def _keep(spec: EvaluationSpec, bench: Workbench, generated: Mapping[str, np.nda
     folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
     shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
     kept = joined([bench.artifacts.read_arrays(spec.shard_key(shard)) for shard in shards], whole)
-    if spec.reference and not isinstance(train := _reference(spec, bench).half("train"), StatisticsFile):
+    if "train" in spec.reference and not isinstance(train := _reference(spec, bench).half("train"), StatisticsFile):
         for kind, arrays in {} if _shown(spec, bench) else of_reference(train, whole).items():
             bench.artifacts.write_arrays(f"reference/{spec.reference['train']}/{kind}.safetensors", arrays)
         if spec.suite.neighbours:
