@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from evalsvc import outbox
 from evalsvc.cost import Cost
 from evalsvc.errors import EvalsvcError, InputError, StorageError, UnfitError, WithdrawnError
 from evalsvc.store import tables
@@ -122,6 +123,7 @@ def cancel(database: Database, evaluation: int) -> None:
         if row.status not in IN_PROGRESS:
             raise InputError(f"evaluation {evaluation} cannot be cancelled: it has {row.status} already")
         row.status, row.finished_at = Status.CANCELLED, now()
+        outbox.evaluation_ended(session, row)
 
 
 def retry(database: Database, evaluation: int) -> int:
@@ -220,6 +222,7 @@ def fail(database: Database, attempt: Attempt, failure: Failure, reason: str) ->
     with suppress(WithdrawnError), database.write() as session:
         row = hold(session, attempt)
         row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, now()
+        outbox.evaluation_ended(session, row)
 
 
 def failure_of(error: BaseException) -> Failure:

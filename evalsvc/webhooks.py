@@ -1,4 +1,4 @@
-"""Webhooks: events are written down in the transaction that makes them, then sent, signed, until they have arrived.
+"""Webhooks: what :mod:`evalsvc.outbox` owes them is sent, signed, until it has arrived.
 
 Messages are signed as the Standard Webhooks specification says: HMAC-SHA256 over id, time and body, in the header
 ``webhook-signature``. A message may come twice (the id is the same), never unsigned, and never by a redirect.
@@ -13,14 +13,12 @@ import ipaddress
 import json
 import secrets
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
 from evalsvc.store.session import Database
@@ -57,13 +55,6 @@ def add(
         session.add(row)
         session.flush()
         return row
-
-
-def announce(session: Session, event: str, body: Mapping[str, Any]) -> None:
-    """Owe every webhook of this event a message; sent only if the session commits."""
-    for webhook in session.scalars(select(Webhook)):
-        if event in webhook.events:
-            session.add(Delivery(webhook_id=webhook.id, event=event, body=dict(body)))
 
 
 def deliver(database: Database, client: httpx.Client, private_hosts: Collection[str] = (), limit: int = 20) -> int:

@@ -218,6 +218,9 @@ class EvaluationDetail(Evaluation):
     scores: list[Score]
     artifacts: list[Artifact]
     provenance: dict[str, Any]
+    device_seconds: float
+    peak_memory: int | None
+    energy: float | None
 
 
 class Deadlines(_Question):

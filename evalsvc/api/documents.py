@@ -62,6 +62,9 @@ def evaluation_detail(found: Progress, row: tables.Evaluation, scores: list[Scor
             "scores": [score(each) for each in scores],
             "artifacts": [wire.Artifact.model_validate(each) for each in row.artifacts],
             "provenance": row.provenance,
+            "device_seconds": row.device_seconds,
+            "peak_memory": row.peak_memory,
+            "energy": row.energy,
         }
     )
 

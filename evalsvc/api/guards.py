@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from evalsvc.api.monitoring import Monitor
 from evalsvc.api.problems import answer
 
+LARGEST_BODY = 2**20
+UPLOADS = "/api/v1/uploads"
+"""Which has a limit of its own."""
 HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
@@ -42,15 +45,20 @@ class Guards:
                     headers.setdefault(name, value)
             await send(message)
 
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
         try:
-            if host_name(Headers(scope=scope).get("host", "")) in self._hosts:
-                await self._app(scope, receive, with_headers)
-            else:
+            if host_name(headers.get("host", "")) not in self._hosts:
                 refusal = answer(
                     HTTPStatus.MISDIRECTED_REQUEST,
                     "this server does not go by that name: call it by one of EVALSVC_ALLOWED_HOSTS",
                 )
                 await refusal(scope, receive, with_headers)
+            elif announced.isdecimal() and int(announced) > LARGEST_BODY and scope["path"] != UPLOADS:
+                refusal = answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"requests end at {LARGEST_BODY} bytes")
+                await refusal(scope, receive, with_headers)
+            else:
+                await self._app(scope, receive, with_headers)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self._monitor.observe(scope["method"], route, status, time.perf_counter() - started)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from evalsvc import outbox
 from evalsvc.artifacts import open_artifacts
 from evalsvc.errors import InputError
 from evalsvc.gates.deadline import Deadline, deadline
@@ -89,6 +90,7 @@ def run_gate(
         )
         session.add(row)
         session.flush()
+        outbox.gate_decided(session, row)
         number = row.id
     return Recorded(number, decision, {"gate": number, **body})
 

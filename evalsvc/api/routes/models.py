@@ -29,7 +29,7 @@ def models(server: Here, asked: Asked) -> wire.Page[wire.Model]:
         return page(session, pages.models(), Model.name, asked, documents.model)
 
 
-@router.get("/checkpoints", responses=responses(400))
+@router.get("/checkpoints", responses=responses(400, 404))
 @needs(Scope.READ)
 def checkpoints(
     server: Here,

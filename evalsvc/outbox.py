@@ -1,0 +1,48 @@
+"""Events are owed to webhooks in the transaction that makes them: none is lost, and none told that did not happen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook
+
+
+def evaluation_ended(session: Session, row: Evaluation) -> None:
+    """Succeeded, failed or cancelled."""
+    body = {
+        "evaluation": row.id,
+        "model": row.checkpoint.model.name,
+        "step": row.checkpoint.step,
+        "suite": f"{row.suite.name}@{row.suite.version}",
+        "status": row.status,
+        "failure": row.failure,
+        "error": row.error,
+        "attempt": row.attempt,
+    }
+    _owe(session, "evaluation.ended", body)
+
+
+def gate_decided(session: Session, row: Gate) -> None:
+    """A verdict, whatever it is."""
+    body = {
+        "gate": row.id,
+        "status": row.status,
+        "reason": row.verdict["reason"],
+        "exit_code": row.exit_code,
+        "shadow": row.shadow,
+        "suite": row.suite,
+        "candidate": {"model": row.model, "step": row.step, "digest": row.digest},
+        "baseline": row.baseline,
+        "policy_digest": row.policy_digest,
+    }
+    _owe(session, "gate.decided", body)
+
+
+def _owe(session: Session, event: str, body: Mapping[str, Any]) -> None:
+    for webhook in session.scalars(select(Webhook)):
+        if event in webhook.events:
+            session.add(Delivery(webhook_id=webhook.id, event=event, body=dict(body)))

@@ -1,0 +1,198 @@
+"""What the routes answer: pages, problems, scores, promotion."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
+
+from evalsvc.store import tables
+from evalsvc.store.tables import Failure, Status
+
+from ..gates.store import add_checkpoint, add_scores, point
+
+API = "/api/v1"
+
+
+def pages(client, path, **params):
+    """All pages of a list."""
+    found, cursor = [], None
+    while True:
+        answer = client.get(API + path, params=params | ({"cursor": cursor} if cursor else {})).json()
+        found.append(answer["items"])
+        cursor = answer["next"]
+        if cursor is None:
+            return found
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "order"),
+    [("/models", "name", 1), ("/checkpoints", "id", -1), ("/evaluations", "id", -1), ("/scores", "value", 0)],
+)
+def test_pages_hold_everything_once_in_order(client, server, path, key, order):
+    with server.database.write() as session:
+        for number in range(7):
+            add_scores(session, add_checkpoint(session, f"m{number}", 1), {"frechet_distance": float(number)})
+    found = pages(client("read"), path, limit=3)
+    assert [len(page) for page in found] == [3, 3, 1]
+    values = [item[key] for page in found for item in page]
+    assert len(set(values)) == 7
+    if order:
+        assert values == sorted(values, reverse=order < 0)
+
+
+def test_rows_that_come_in_between_shift_no_page(client, server):
+    reader = client("read")
+    with server.database.write() as session:
+        for step in range(4):
+            add_checkpoint(session, "m", step)
+    first = reader.get(f"{API}/checkpoints", params={"limit": 2}).json()
+    with server.database.write() as session:
+        add_checkpoint(session, "m", 9)
+    second = reader.get(f"{API}/checkpoints", params={"limit": 2, "cursor": first["next"]}).json()
+    assert [item["step"] for item in first["items"] + second["items"]] == [3, 2, 1, 0]
+
+
+def test_a_cursor_that_was_never_given_out_is_refused(client, filled):
+    reader = client("read")
+    for cursor in ["AAAA", "bnVsbA", "dHJ1ZQ", "LTE", "W1tbW1s", "Im5hbWUi", "MS41"]:
+        answer = reader.get(f"{API}/evaluations", params={"cursor": cursor})
+        assert answer.status_code == 400, cursor
+        assert "start without one" in answer.json()["detail"]
+
+
+def test_errors_are_problem_documents(client, filled):
+    submitter = client("submit")
+    for answer, status, detail in [
+        (submitter.get(f"{API}/nothing"), 404, "/api/v1/openapi.json lists what there is"),
+        (submitter.patch(f"{API}/models"), 405, "PATCH is not possible here"),
+        (submitter.get(f"{API}/evaluations/99"), 404, "there is no evaluation 99"),
+        (submitter.get(f"{API}/comparison?a=flow&b=nobody"), 404, "there is no checkpoint 'nobody'; the nearest are"),
+        (submitter.get(f"{API}/leaderboard?suite=faces@1"), 404, "nothing has been scored under suite 'faces@1'"),
+        (submitter.get(f"{API}/leaderboard?metric=speed"), 422, "there is no score 'speed' under digits@1"),
+        (submitter.get(f"{API}/models?limit=0"), 422, "query/limit: Input should be greater than or equal to 1"),
+        (submitter.post(f"{API}/evaluations", content=b"{", headers={"content-type": "application/json"}), 422, "JSON"),
+        (submitter.post(f"{API}/evaluations", json={"pth": "/x"}), 422, "pth"),
+        (submitter.post(f"{API}/evaluations", content=b"[" * 100_000), 422, ""),
+        (submitter.post(f"{API}/evaluations", content=b" " * 2**21), 413, ""),
+        (submitter.post(f"{API}/evaluations/{filled.evaluation}/cancel"), 409, "it has succeeded already"),
+        (submitter.post(f"{API}/evaluations/{filled.evaluation}/retry"), 409, "has succeeded"),
+    ]:
+        body = answer.json()
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (answer.status_code, body["status"]) == (status, status), body
+        assert detail in str(body), body
+        assert body["type"].startswith("urn:evalsvc:problem:")
+        assert "Traceback" not in answer.text
+
+
+def test_an_unexpected_error_tells_nothing_of_the_inside(app, client, monkeypatch):
+    monkeypatch.setattr("evalsvc.store.pages.models", lambda: 1 / 0)
+    answer = client("read", raise_server_exceptions=False).get(f"{API}/models")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "division" not in answer.text
+
+
+def test_a_database_that_is_away_is_503_and_the_process_still_lives(app, client, server, monkeypatch):
+    reader = client("read")
+
+    class Away:
+        def begin(self):
+            raise OperationalError("SELECT 1", {}, Exception("connection refused"))
+
+    monkeypatch.setattr(server.database, "_read", Away())
+    assert reader.get("/healthz").status_code == 200
+    for path in ("/readyz", f"{API}/models"):
+        answer = reader.get(path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_an_evaluation_shows_its_scores_and_artifacts(client, filled):
+    found = client("read").get(f"{API}/evaluations/{filled.evaluation}").json()
+    assert (found["model"], found["step"], found["suite"], found["status"]) == ("flow", 9, "digits@1", "succeeded")
+    assert {score["label"]: score["value"] for score in found["scores"]} == {"frechet_distance": 12.0, "recall": 0.8}
+    assert [artifact["kind"] for artifact in found["artifacts"]] == ["gallery"]
+
+
+def test_scores_are_filtered(client, filled):
+    reader = client("read")
+
+    def values(**params):
+        return sorted(item["value"] for item in reader.get(f"{API}/scores", params=params).json()["items"])
+
+    assert values(label="recall") == [0.7, 0.8]
+    assert values(step=9) == [0.8, 12.0]
+    assert values(suite="digits", model="flow", label="recall", step=1) == [0.7]
+    assert values(suite="digits@2") == values(model="gan") == []
+
+
+def test_a_leaderboard_changes_its_tag_when_scores_come(client, filled, server):
+    reader = client("read")
+    first = reader.get(f"{API}/leaderboard", params={"which": "all"})
+    assert [entry["step"] for entry in first.json()[0]["entries"]] == [9, 1]
+    again = reader.get(f"{API}/leaderboard?which=all", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert reader.get(f"{API}/leaderboard").headers["etag"] != first.headers["etag"]
+    with server.database.write() as session:
+        add_scores(session, add_checkpoint(session, "gan", 3), {"frechet_distance": (1.0, 0.1)})
+    other = reader.get(f"{API}/leaderboard?which=all", headers={"if-none-match": first.headers["etag"]})
+    assert other.status_code == 200
+    assert other.json()[0]["entries"][0]["model"] == "gan"
+
+
+def test_two_checkpoints_are_compared(client, filled):
+    found = client("read").get(f"{API}/comparison", params={"a": "production", "b": "flow"}).json()
+    assert (found["a"], found["b"]) == ("flow@1", "flow@9")
+    assert found["differences"][0]["difference"] == pytest.approx(-4)
+    assert found["differences"][0]["verdict"] == "better"
+
+
+def test_a_gate_that_this_checkpoint_has_passed_promotes_it(client, filled, server):
+    submitter = client("submit")
+    answer = submitter.put(f"{API}/aliases/production", json={"checkpoint": "flow@9", "gate": filled.gate})
+    assert (answer.status_code, answer.json()["checkpoint"]["step"]) == (200, 9)
+    assert submitter.get(f"{API}/aliases/production").json()["checkpoint"]["id"] == filled.checkpoint
+    with server.database.read() as session:
+        assert session.query(tables.Promotion).one().gate_id == filled.gate
+
+
+def test_without_one_promotion_takes_an_admin(client, filled, server):
+    submitter = client("submit")
+    alias = f"{API}/aliases/production"
+    assert submitter.put(alias, json={"checkpoint": "flow@9"}).status_code == 403
+    assert submitter.put(alias, json={"checkpoint": "flow@1", "gate": filled.gate}).status_code == 409
+    assert submitter.put(alias, json={"checkpoint": "flow@9", "gate": 99}).status_code == 404
+    assert client("admin").put(alias, json={"checkpoint": "flow@9"}).status_code == 200
+    with server.database.write() as session:
+        point(session, "production", session.get_one(tables.Checkpoint, 1))
+        session.get_one(tables.Gate, filled.gate).status = "FAIL"
+    refused = submitter.put(alias, json={"checkpoint": "flow@9", "gate": filled.gate})
+    assert "only a passed one moves an alias" in refused.json()["detail"]
+    assert submitter.get(alias).json()["checkpoint"]["step"] == 1
+
+
+def test_shipped_suites_and_those_that_were_used_are_listed(client, filled):
+    reader = client("read")
+    assert {"digits@1", "fid50k@1"} <= {suite["id"] for suite in reader.get(f"{API}/suites").json()["items"]}
+    assert reader.get(f"{API}/suites/digits@1").json()["body"]["samples"] == 2000
+
+
+def test_metrics_have_labels_of_few_values(client, filled, server):
+    with server.database.write() as session:
+        failed = add_scores(session, add_checkpoint(session, "x", 1), {}, seed=5, status=Status.FAILED, error="x")
+        failed.failure = Failure.OUT_OF_MEMORY
+    reader = client("read")
+    for number in range(20):
+        reader.get(f"{API}/evaluations/{number + 1}")
+        reader.get(f"/whatever/{number}")
+        reader.request(f"M{number}", f"{API}/models")
+    assert client().get("/metrics").status_code == 401
+    text = reader.get("/metrics").text
+    families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    stock = {tuple(sample.labels.values()): sample.value for sample in families["evalsvc_evaluations"]}
+    assert (stock["succeeded",], stock["failed",], stock["queued",]) == (2, 1, 0)
+    failures = {sample.labels["failure"]: sample.value for sample in families["evalsvc_failed_evaluations"]}
+    assert failures["out_of_memory"] == 1
+    routes = {sample.labels["route"] for sample in families["evalsvc_http_requests"]}
+    assert "/api/v1/evaluations/{id}" in routes
+    assert "unmatched" in routes
+    assert len(routes) <= 5
+    assert len(families["evalsvc_http_requests"]) < 25

@@ -1,0 +1,230 @@
+"""Webhooks: signed, sent until they arrive, never to where they must not go. Receivers are real servers."""
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+from sqlalchemy.orm import Session
+
+from evalsvc import lifecycle, outbox, webhooks
+from evalsvc.errors import InputError
+from evalsvc.gates.gate import run_gate
+from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook, now
+
+from ..gates.store import DIGITS, add_checkpoint, add_scores, gate_policy, point
+from ..test_lifecycle import spec
+
+LOCAL = ("127.0.0.1",)
+
+
+class Receiver:
+    """Keeps what it is sent, and answers as it is told."""
+
+    def __init__(self):
+        self.answer, self.seen = 200, []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                outer.seen.append((self.path, dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
+                self.send_response(outer.answer)
+                self.send_header("location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver():
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def http():
+    with webhooks.http_client() as client:
+        yield client
+
+
+def owe(database, event="gate.decided", body=None):
+    with database.write() as session:
+        outbox._owe(session, event, body or {"gate": 1})
+
+
+def state(database):
+    with database.read() as session:
+        return list(session.query(Delivery)), session.query(Webhook).one()
+
+
+def make_due(database):
+    with database.write() as session:
+        for each in session.query(Delivery):
+            each.due_at = now() - timedelta(seconds=1)
+
+
+def test_a_message_is_signed_over_id_time_and_body(database, receiver, http):
+    hook = webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    owe(database)
+    owe(database, "evaluation.ended")
+    assert webhooks.deliver(database, http, LOCAL) == 1
+    ((path, headers, body),) = receiver.seen
+    assert (path, json.loads(body)["type"], json.loads(body)["data"]) == ("/hook", "gate.decided", {"gate": 1})
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    key = base64.b64decode(hook.secret.removeprefix("whsec_"))
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert len(key) == 32
+    assert state(database)[0] == []
+    assert webhooks.deliver(database, http, LOCAL) == 0
+
+
+def test_what_does_not_arrive_comes_again_later_under_the_same_id(database, receiver, http):
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    owe(database)
+    receiver.answer = 500
+    webhooks.deliver(database, http, LOCAL)
+    (waiting,), hook = state(database)
+    assert (waiting.attempts, hook.last_error) == (1, "answered 500")
+    assert waiting.due_at > now()
+    assert hook.failing_since
+    assert webhooks.deliver(database, http, LOCAL) == 0
+    make_due(database)
+    receiver.answer = 204
+    assert webhooks.deliver(database, http, LOCAL) == 1
+    left, hook = state(database)
+    assert (left, hook.last_error, hook.failing_since) == ([], None, None)
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.seen}) == 1
+
+
+def test_a_redirect_is_a_failure_and_is_not_followed(database, receiver, http):
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    owe(database)
+    receiver.answer = 302
+    webhooks.deliver(database, http, LOCAL)
+    assert [path for path, _, _ in receiver.seen] == ["/hook"]
+    assert state(database)[1].last_error == "answered 302"
+
+
+def test_a_message_that_never_arrives_is_dropped_in_the_end(database, receiver, http, monkeypatch):
+    monkeypatch.setattr(webhooks, "GIVE_UP_AFTER", 3)
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    owe(database)
+    receiver.answer = 500
+    for _ in range(5):
+        make_due(database)
+        webhooks.deliver(database, http, LOCAL)
+    assert len(receiver.seen) == 3
+    assert state(database)[0] == []
+
+
+def test_two_senders_send_a_message_once(database, receiver, http):
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    owe(database)
+    with database.read() as session:
+        (seen_by_both,) = session.query(Delivery).all()
+    assert webhooks._lease(database, seen_by_both)
+    assert not webhooks._lease(database, seen_by_both)
+
+
+PRIVATE = ["127.0.0.1", "10.1.2.3", "192.168.0.9", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
+PRIVATE += ["224.0.0.1", "::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "::"]
+
+
+def test_no_private_address_is_called(server, monkeypatch):
+    for address in PRIVATE:
+        monkeypatch.setattr(webhooks, "resolve", lambda *_, found=address: ["93.184.216.34", found])
+        with pytest.raises(InputError, match=r"no public address: allow the host in EVALSVC_WEBHOOK_PRIVATE_HOSTS"):
+            webhooks.add(server.database, "https://hooks.example.com/x", ["gate.decided"])
+
+
+def test_a_name_that_moves_to_a_private_address_leads_nowhere(database, receiver, http, monkeypatch):
+    monkeypatch.setattr(webhooks, "resolve", lambda *_: ["93.184.216.34"])
+    port = receiver.url.split(":")[2].split("/")[0]
+    webhooks.add(database, f"https://hooks.example.com:{port}/x", ["gate.decided"])
+    owe(database)
+    monkeypatch.setattr(webhooks, "resolve", lambda *_: ["127.0.0.1"])
+    webhooks.deliver(database, http)
+    assert "no public address" in state(database)[1].last_error
+    assert receiver.seen == []
+
+
+NO_ADDRESSES = ["http://hooks.example.com/x", "ftp://hooks.example.com/x", "https://", "https://[::1/x", "", "x"]
+NO_ADDRESSES += ["https://user:secret@hooks.example.com/x", "https://hooks.example.com/x#y", "javascript:alert(1)"]
+
+
+def test_only_plain_https_addresses_are_taken(server):
+    for url in NO_ADDRESSES:
+        with pytest.raises(InputError, match="webhook"):
+            webhooks.add(server.database, url, ["gate.decided"])
+
+
+def test_every_verdict_is_told_with_its_candidate(database, receiver, http):
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    with database.write() as session:
+        old, new = add_checkpoint(session, "flow", 1), add_checkpoint(session, "flow", 9)
+        for checkpoint in (old, new):
+            add_scores(session, checkpoint, {"frechet_distance": (16.0, 0.2)})
+        point(session, "production", old)
+    done = run_gate(gate_policy(), database, DIGITS)
+    webhooks.deliver(database, http, LOCAL)
+    data = json.loads(receiver.seen[0][2])["data"]
+    assert (data["gate"], data["status"], data["exit_code"]) == (done.id, "PASS", 0)
+    assert (data["candidate"]["model"], data["candidate"]["step"]) == ("flow", 9)
+
+
+def test_what_is_rolled_back_is_never_told(database, receiver):
+    webhooks.add(database, receiver.url, ["gate.decided", "evaluation.ended"], LOCAL)
+
+    def fails(session: Session):
+        add_scores(session, add_checkpoint(session, "flow", 1), {})
+        outbox.evaluation_ended(session, session.query(Evaluation).one())
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), database.write() as session:
+        fails(session)
+    assert state(database)[0] == []
+    with database.read() as session:
+        assert session.query(Gate).count() == 0
+
+
+def test_an_evaluation_that_ends_is_told_of(database, receiver, http):
+    webhooks.add(database, receiver.url, ["evaluation.ended"], LOCAL)
+    for number, end in enumerate(("cancel", "fail")):
+        made = lifecycle.submit(database, spec(str(number) * 64))
+        attempt = lifecycle.start(database, made.id)
+        if end == "cancel":
+            lifecycle.cancel(database, made.id)
+        else:
+            lifecycle.fail(database, attempt, lifecycle.Failure.MODEL, "NaN")
+    webhooks.deliver(database, http, LOCAL)
+    told = [json.loads(body)["data"] for _, _, body in receiver.seen]
+    assert [(each["status"], each["error"]) for each in told] == [("cancelled", None), ("failed", "NaN")]
+
+
+def test_an_admin_adds_and_removes_webhooks_over_http(client, server, receiver):
+    object.__setattr__(server, "settings", server.settings.model_copy(update={"webhook_private_hosts": LOCAL}))
+    admin = client("admin")
+    made = admin.post("/api/v1/webhooks", json={"url": receiver.url, "events": ["gate.decided"]})
+    assert made.status_code == 201
+    secret = made.json()["secret"]
+    assert secret not in admin.get("/api/v1/webhooks").text
+    owe(server.database)
+    assert admin.delete(f"/api/v1/webhooks/{made.json()['id']}").status_code == 204
+    assert admin.get("/api/v1/webhooks").json()["items"] == []
+    refused = admin.post("/api/v1/webhooks", json={"url": "https://127.0.0.2/", "events": ["gate.decided"]})
+    assert refused.status_code == 422
