@@ -72,7 +72,7 @@ class Client:
 
     def about(self) -> wire.About:
         """The server's version, and what this token allows."""
-        return self._ask(wire.About, "GET", "")
+        return self._ask(wire.About, "GET", f"{self.server}/api/v1")
 
     def models(self) -> Iterator[wire.Model]:
         """The models, by name."""

@@ -257,7 +257,7 @@ class Submit(_Question):
     suite: SuiteName | Document
     reference: Text | None = None
     seed: Whole | None = None
-    priority: Annotated[int, Field(ge=0, le=1000)] = 10
+    priority: Annotated[int, Field(ge=1, le=1000)] = 10
     deadlines: Deadlines = Deadlines()
     rerun: bool = False
 

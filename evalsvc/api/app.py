@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from evalsvc import webhooks, wire
 from evalsvc.api import problems
 from evalsvc.api.auth import SCHEME
-from evalsvc.api.guards import LARGEST_BODY, Guards
+from evalsvc.api.guards import Guards
 from evalsvc.api.listening import LOCAL
 from evalsvc.api.monitoring import Monitor
 from evalsvc.api.routes import (
@@ -56,7 +56,6 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
         summary="Scores of generative models with their uncertainty, leaderboards, release gates.",
         lifespan=lifespan,
         openapi_url=None,  # as a guarded route of ours, like all others
-        max_body_size=LARGEST_BODY,  # of those that announce no length
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)
     for noun in NOUNS:

@@ -16,6 +16,7 @@ from evalsvc.store.tables import Scope
 from evalsvc.tokens import Bearer
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+LARGEST_BODY = 2**20
 SCHEME = {"token": {"type": "http", "scheme": "bearer", "description": "A token from `evalsvc token create`."}}
 
 
@@ -61,7 +62,7 @@ class GuardedRoute(APIRoute):
 
 def router(noun: str) -> APIRouter:
     """A router of guarded routes under ``/api/v1``."""
-    return APIRouter(prefix="/api/v1", tags=[noun], route_class=GuardedRoute)
+    return APIRouter(prefix="/api/v1", tags=[noun], route_class=GuardedRoute, max_body_size=LARGEST_BODY)
 
 
 def _admit(request: Request, scope: Scope) -> Bearer:

@@ -9,10 +9,10 @@ from http import HTTPStatus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from evalsvc.api.auth import LARGEST_BODY
 from evalsvc.api.monitoring import Monitor
 from evalsvc.api.problems import answer
 
-LARGEST_BODY = 2**20
 UPLOADS = "/api/v1/uploads"
 """Which has a limit of its own."""
 HEADERS = {

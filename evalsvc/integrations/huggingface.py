@@ -11,7 +11,7 @@ from transformers.training_args import TrainingArguments
 from evalsvc.integrations.submitter import Submitter
 
 
-class EvaluateCheckpoints(TrainerCallback):
+class EvaluateCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Has every checkpoint that the Trainer saves evaluated; training does not wait for it.
 
     ``save_total_limit`` may delete a checkpoint before a worker has read it: keep enough of them. ``model`` names the

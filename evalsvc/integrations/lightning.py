@@ -19,13 +19,14 @@ except ImportError:
 Weights = Callable[[LightningModule], Mapping[str, Tensor]]
 
 
-class EvaluateCheckpoints(Callback):
+class EvaluateCheckpoints(Callback):  # type: ignore[misc]
     """Every so many steps, writes the weights as safetensors and has them evaluated.
 
     Training waits only for the copy of the weights to the host; writing and submitting happen beside it.
-    Lightning's own checkpoints hold more than tensors, and are not what is evaluated. ``weights`` says which tensors are: by default
-    the module's; of a GAN ``lambda module: module.generator.state_dict()``, of averaged weights those. ``model`` names
-    the model, by default the folder. ``submit`` are options of :class:`~evalsvc.integrations.submitter.Submitter`.
+    Lightning's own checkpoints hold more than tensors, and are not what is evaluated. ``weights`` says which tensors
+    are: by default the module's; of a GAN ``lambda module: module.generator.state_dict()``, of averaged weights those.
+    ``model`` names the model, by default the folder. ``submit`` are options of
+    :class:`~evalsvc.integrations.submitter.Submitter`.
     """
 
     def __init__(

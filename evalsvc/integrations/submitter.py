@@ -75,7 +75,7 @@ class Submitter:
                 path = write()
                 client = client or self._open()
                 where = {"upload": client.upload(path).digest} if self._upload else {"path": path.resolve()}
-                evaluation = client.submit(**where, model=model, step=step, **self._fields)  # type: ignore[arg-type]
+                evaluation = client.submit(**where, model=model, step=step, **self._fields)
                 self.submitted.append(evaluation.id)
                 log.info("evalsvc: step %d is evaluation %d", step, evaluation.id)
             except Exception as error:  # training goes on, whatever it is

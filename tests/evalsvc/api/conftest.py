@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
@@ -98,3 +101,22 @@ def fill(session: Session, server: Server) -> Filled:
     point(session, "production", old)
     session.flush()
     return Filled(new.id, run.id, artifact.id, gate.id)
+
+
+@pytest.fixture
+def live(app) -> Iterator[str]:
+    """The URL of a server that really listens."""
+    running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    thread = Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def token(server: Server) -> str:
+    """One that may submit."""
+    return tokens.create(server.database, "test", [Scope.SUBMIT])[1]

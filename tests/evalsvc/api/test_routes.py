@@ -72,7 +72,8 @@ def test_errors_are_problem_documents(client, filled):
         (submitter.post(f"{API}/evaluations", content=b"{", headers={"content-type": "application/json"}), 422, "JSON"),
         (submitter.post(f"{API}/evaluations", json={"pth": "/x"}), 422, "pth"),
         (submitter.post(f"{API}/evaluations", content=b"[" * 100_000), 422, ""),
-        (submitter.post(f"{API}/evaluations", content=b" " * 2**21), 413, ""),
+        (submitter.post(f"{API}/evaluations", content=b" " * 2**21), 413, "requests end at"),
+        (submitter.post(f"{API}/evaluations", content=(b" " * 2**19 for _ in range(4))), 413, ""),
         (submitter.post(f"{API}/evaluations/{filled.evaluation}/cancel"), 409, "it has succeeded already"),
         (submitter.post(f"{API}/evaluations/{filled.evaluation}/retry"), 409, "has succeeded"),
     ]:

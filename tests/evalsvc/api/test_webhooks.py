@@ -206,7 +206,8 @@ def test_an_evaluation_that_ends_is_told_of(database, receiver, http):
     webhooks.add(database, receiver.url, ["evaluation.ended"], LOCAL)
     for number, end in enumerate(("cancel", "fail")):
         made = lifecycle.submit(database, spec(str(number) * 64))
-        attempt = lifecycle.start(database, made.id)
+        attempt = lifecycle.Attempt(made.id, 1)
+        lifecycle.start(database, attempt)
         if end == "cancel":
             lifecycle.cancel(database, made.id)
         else:

@@ -1,0 +1,205 @@
+"""The client against a server that really listens: from a checkpoint to an evaluation, a verdict, and back."""
+
+import time
+from threading import Thread
+
+import httpx
+import pytest
+
+import evalsvc
+from evalsvc import lifecycle, wire
+from evalsvc.api import backroom
+from evalsvc.api.server import ServerSettings
+from evalsvc.client import Client, ClientError
+from evalsvc.demo import WEIGHTS
+from evalsvc.store import tables
+from evalsvc.store.tables import Failure, Status
+
+from ..gates.store import gate_policy
+
+VAE = WEIGHTS / "vae" / "step_0.safetensors"
+
+
+@pytest.fixture
+def client(server, live, token):
+    object.__setattr__(server, "settings", ServerSettings(checkpoint_roots=(WEIGHTS,)))
+    with Client(live, token) as opened:
+        yield opened
+
+
+def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(client, server):
+    run = client.submit(path=VAE, generator="vae", suite="digits@1", priority=3)
+    assert (run.model, run.step, run.suite, run.status, run.priority) == ("vae", 0, "digits@1", "queued", 3)
+    assert run.stages["samples"] == wire.Stage(done=0, due=2000)
+    assert client.submit(path=VAE, generator="vae", suite="digits").id == run.id
+    assert client.submit(checkpoint="vae@0", suite="digits@1").id == run.id
+    assert client.submit(checkpoint="vae", suite="digits@1", seed=7).id != run.id
+    assert [each.id for each in client.evaluations("queued")] == [run.id + 1, run.id]
+
+    sent = client.upload(VAE)
+    assert client.submit(upload=sent.digest, model="vae", generator="vae", suite="digits@1").id == run.id
+
+    assert client.cancel(run.id).status == "cancelled"
+    assert client.retry(run.id).status == "queued"
+
+    def work():
+        attempt = lifecycle.Attempt(run.id, 2)
+        lifecycle.start(server.database, attempt)
+        time.sleep(1)
+        lifecycle.fail(server.database, attempt, Failure.OUT_OF_MEMORY, "no memory is left")
+
+    Thread(target=work).start()
+    seen = list(client.events(run.id))
+    assert seen[-1].ended
+    assert all(not each.ended for each in seen[:-1])
+    assert [each.status for each in seen][-2:] == ["running", "failed"]
+    assert client.wait(run.id).failure == "out_of_memory"
+
+    with pytest.raises(ClientError, match=f"evaluation {run.id + 1} is still queued after 0 seconds"):
+        client.wait(run.id + 1, timeout=0)
+
+    policy = gate_policy(baseline=None, metrics={"frechet_distance": {"max": 40}}).model_dump(mode="json")
+    gate = client.gate(policy, "vae@0")
+    assert (gate.status, gate.exit_code, gate.candidate.model) == ("ERROR", 1, "vae")
+    assert client.gate(policy, "nobody@1").status == "MISSING"
+    assert [each.status for each in client.gates()] == ["MISSING", "ERROR"]
+    with pytest.raises(ClientError, match="not a key that a policy knows"):
+        client.gate("version: 1\nsuite: digits@1\nmetrics: {recall: {min: 0.5}}\nx: 1")
+    with pytest.raises(ClientError, match="by a file"):
+        client.gate("version: 1\nsuite: /etc/x.yaml\nmetrics: {recall: {min: 0.5}}")
+
+    for asked, status, reason in [
+        ({"path": "/etc/passwd", "generator": "vae", "suite": "digits@1"}, 422, "EVALSVC_CHECKPOINT_ROOTS"),
+        ({"path": VAE, "generator": "vae", "suite": "nothing@1"}, 422, "there is no suite"),
+        ({"path": VAE, "generator": "nothing", "suite": "digits@1"}, 422, "there is no generator 'nothing'"),
+        ({"path": VAE, "generator": "flow", "suite": "digits@1"}, 422, "does not fit the model"),
+        ({"checkpoint": "nobody", "suite": "digits@1"}, 422, "there is no checkpoint 'nobody'"),
+        ({"upload": "0" * 64, "model": "m", "generator": "vae", "suite": "digits@1"}, 422, "there is no upload"),
+        ({"path": VAE, "generator": "vae", "suite": {"name": "mine"}}, 403, "takes a token of scope admin"),
+        ({"path": VAE, "suite": "digits@1"}, 422, "generator is missing"),
+        ({"suite": "digits@1"}, 422, "exactly one of path, upload and checkpoint"),
+        (
+            {"path": VAE, "generator": "torch-module", "suite": "digits@1", "options": {"module": "os:system"}},
+            403,
+            "EVALSVC_TORCH_MODULES",
+        ),
+    ]:
+        with pytest.raises(ClientError, match=reason) as caught:
+            client.submit(**asked)
+        assert caught.value.status == status
+
+
+def test_a_back_room_that_dies_costs_one_request(client, server, monkeypatch):
+    room = server.backroom
+    room._open()
+    room._process.kill()
+    room._process.join()
+    with pytest.raises(ClientError, match="ended the process that opened it"):
+        client.gate({"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.5}}}, "flow")
+    object.__setattr__(room, "_seconds", 0.01)
+    with pytest.raises(ClientError, match=r"took more than 0.01 seconds") as caught:
+        client.gate({"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.5}}}, "flow")
+    assert caught.value.status == 503
+    monkeypatch.setattr(backroom, "WAITING", 0)
+    with pytest.raises(ClientError, match="many checkpoints are being opened"):
+        client.gate({"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.5}}}, "flow")
+
+
+def test_results_are_typed_and_pages_are_followed(client, filled, monkeypatch):
+    assert client.about().scopes == ["read", "submit"]
+    assert [model.last_step for model in client.models()] == [9]
+    assert client.checkpoint("production").step == 1
+    assert {suite.id for suite in client.suites()} >= {"digits@1"}
+    assert [score.value for score in client.scores(label="recall")] == [0.8, 0.7]
+    assert client.leaderboard(which="all")[0].entries[0].step == 9
+    assert client.compare("flow@1", "flow@9").differences[0].verdict == "better"
+    assert client.artifact(filled.artifact) == b"\x01pixels"
+    assert client.promote("production", "flow@9", gate=filled.gate).checkpoint.step == 9
+    assert [alias.name for alias in client.aliases()] == ["production"]
+    assert client.evaluation(filled.evaluation).scores[0].value == 12.0
+    assert list(client.workers()) == list(client.references()) == []
+    given = client._http.request
+    monkeypatch.setattr(
+        client._http, "request", lambda method, path, params, **more: given(method, path, params=params | {"limit": 1})
+    )
+    assert [checkpoint.step for checkpoint in client.checkpoints()] == [9, 1]
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+
+def answering(*answers):
+    """A client whose server gives these answers in turn, and the requests that it saw."""
+    seen, left = [], list(answers)
+
+    def handle(request):
+        seen.append(request)
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return Client("https://evals.example.com", "evs_x", transport=httpx.MockTransport(handle)), seen
+
+
+OK = httpx.Response(200, json={"version": "1", "token": "t", "scopes": ["read"], "a newer field": 1})
+AWAY = httpx.Response(503, json={"type": "x", "title": "x", "status": 503, "detail": "the database does not answer"})
+
+
+@pytest.mark.parametrize("trouble", [AWAY, httpx.Response(502), httpx.ConnectError("refused")])
+def test_what_may_be_sent_again_is(no_pause, trouble):
+    client, seen = answering(trouble, trouble, OK)
+    assert client.about().token == "t"
+    assert len(seen) == 3
+
+
+def test_a_server_that_stays_away_is_one_clear_error(no_pause):
+    client, seen = answering(*[httpx.ConnectError("connection refused")] * 9)
+    with pytest.raises(ClientError, match=r"evals.example.com was not reached \(connection ref") as caught:
+        client.about()
+    assert (caught.value.status, len(seen)) == (0, 4)
+    client, _ = answering(*[AWAY] * 9)
+    with pytest.raises(ClientError, match="the database does not answer") as caught:
+        client.about()
+    assert (caught.value.status, caught.value.problem.title) == (503, "x")
+
+
+def test_a_gate_is_not_sent_twice(no_pause):
+    client, seen = answering(AWAY, AWAY)
+    with pytest.raises(ClientError):
+        client.gate({})
+    assert len(seen) == 1
+
+
+def test_a_token_never_follows_a_redirect():
+    client, seen = answering(httpx.Response(302, headers={"location": "https://evil.example/"}))
+    with pytest.raises(ClientError, match="answered 302"):
+        client.about()
+    assert len(seen) == 1
+
+
+def test_an_answer_that_is_no_evalsvcs_is_said_so():
+    client, _ = answering(httpx.Response(200, html="<h1>welcome</h1>"))
+    with pytest.raises(ClientError, match="answered what no evalsvc of this version does"):
+        client.about()
+
+
+def test_server_and_token_come_from_the_environment(monkeypatch):
+    monkeypatch.delenv("EVALSVC_SERVER", raising=False)
+    monkeypatch.delenv("EVALSVC_TOKEN", raising=False)
+    with pytest.raises(ClientError, match="set EVALSVC_SERVER"):
+        evalsvc.Client()
+    monkeypatch.setenv("EVALSVC_SERVER", "https://evals.example.com/")
+    with pytest.raises(ClientError, match="set EVALSVC_TOKEN"):
+        evalsvc.Client()
+    monkeypatch.setenv("EVALSVC_TOKEN", "evs_x")
+    assert evalsvc.Client().server == "https://evals.example.com"
+
+
+def test_a_status_that_the_store_knows_is_one_that_travels():
+    known = wire.Evaluation.model_fields["status"].annotation.__args__
+    assert set(known) == set(Status)
+    assert set(wire.Worker.model_fields["status"].annotation.__args__) == set(tables.WorkerStatus)
+    assert set(wire.ScopeName.__args__) == set(tables.Scope)
