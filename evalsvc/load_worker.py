@@ -59,11 +59,13 @@ def read_state(source: BinaryIO) -> dict[str, Tensor]:
 
 def convert(source: BinaryIO, target: BinaryIO) -> None:
     """Read a weights-only torch file; write its tensors as safetensors."""
-    # Tensors that are tied share their memory, which this format does not do.
-    whole = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in read_state(source).items()
-    }
+    whole, seen = {}, set()
+    for name, tensor in read_state(source).items():
+        whole[name] = tensor.detach().contiguous()
+        memory = whole[name].untyped_storage().data_ptr()
+        if memory in seen:  # tied to another, which this format does not know
+            whole[name] = whole[name].clone()
+        seen.add(memory)
     try:
         target.write(safetensors.torch.save(whole))
     except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:

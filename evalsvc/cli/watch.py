@@ -10,7 +10,16 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from evalsvc.cli.console import err, out
-from evalsvc.cli.score import PluginFiles, parse_options
+from evalsvc.cli.score import (
+    GeneratorName,
+    GeneratorOptions,
+    ModelName,
+    PluginFiles,
+    ReferenceName,
+    Seed,
+    SuiteFile,
+    parse_options,
+)
 from evalsvc.errors import EvalsvcError, InputError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store import queries
@@ -21,14 +30,13 @@ if TYPE_CHECKING:
 
 def watch(
     folder: Annotated[Path, typer.Argument(help="Folder that training writes checkpoints into.")],
-    generator: Annotated[str, typer.Option(help="Generator plug-in that loads them ('evalsvc plugins list').")],
+    generator: GeneratorName,
     pattern: Annotated[str, typer.Option(help="Glob of checkpoints in the folder; '**/' looks into folders.")],
-    suite: Annotated[str, typer.Option(help="Suite name, name@version, or a .yaml file.")] = "digits",
-    reference: Annotated[str, typer.Option(help="Reference, for a suite that leaves it open (fid50k, ...).")] = "",
-    model: Annotated[str, typer.Option(help="Model name; by default the name of the checkpoint's folder.")] = "",
-    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value; JSON values work.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Sampling seed; by default the suite's.")] = None,
-    device: Annotated[str, typer.Option(help="Where checkpoints are opened to see that they load.")] = "cpu",
+    suite: SuiteFile = "digits",
+    reference: ReferenceName = "",
+    model: ModelName = "",
+    option: GeneratorOptions = None,
+    seed: Seed = None,
     ready: Annotated[
         str, typer.Option(help="Marker of a whole checkpoint: a file in its folder, or its own name with this added.")
     ] = "",
@@ -50,7 +58,8 @@ def watch(
 
     options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
-    bench = Workbench(Settings(), plugins, device)
+    # To see that it loads; the GPU belongs to training.
+    bench = Workbench(Settings(), plugins, "cpu")
     watched = WatchedFolder(folder, pattern, settle, ready)
 
     def known(checkpoint: Checkpoint) -> str:
