@@ -1,0 +1,152 @@
+"""What a slot does when its work goes wrong."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from evalsvc import lifecycle, slot, workers
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.errors import StorageError
+from evalsvc.lifecycle import Attempt
+from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind, Plugins
+from evalsvc.samples import Images
+from evalsvc.settings import Settings
+from evalsvc.slot import Slot
+from evalsvc.store.tables import Failure, Status
+from evalsvc.suites import Suite
+from evalsvc.workbench import Workbench
+from tests.evalsvc.test_lifecycle import SUITE, row
+
+
+class Blobs:
+    info = GeneratorInfo("blobs", "image", (1, 8, 8))
+    calls = 0
+    before = staticmethod(lambda _: None)
+
+    def __init__(self, checkpoint, device):
+        self.level = checkpoint.tensors()["level"]
+
+    def sample(self, request):
+        type(self).calls += 1
+        self.before(request)
+        return Images.from_unit(self.level + 0.2 * request.normal(1, 8, 8))
+
+
+@pytest.fixture
+def bench(home, database_url, monkeypatch):
+    monkeypatch.setattr(Blobs, "calls", 0)
+    plugins = Plugins()
+    plugins._add(Plugin(PluginKind.GENERATOR, "blobs", "tests", "1", lambda: Blobs))
+    return Workbench(Settings(home=home, database_url=database_url), plugins, "cpu", batch_size=20)
+
+
+@pytest.fixture
+def here(bench, monkeypatch):
+    """A slot whose process cannot end, and which waits for nothing."""
+
+    def exit_(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(slot.os, "_exit", exit_)
+    monkeypatch.setattr(slot, "PAUSES", (0, 0))
+    workers.register(bench.database, "here", "slot", "cpu")
+    return Slot(bench, SimpleNamespace(worker="here", task=None))
+
+
+@pytest.fixture
+def spec(bench, tmp_path):
+    save_file({"level": torch.tensor(0.3)}, tmp_path / "blobs_1.safetensors")
+    checkpoint = Checkpoint.open(tmp_path / "blobs_1.safetensors", "blobs", 1)
+    return bench.spec(checkpoint, "blobs", {}, Suite.model_validate(SUITE))
+
+
+@pytest.fixture
+def asked(bench, spec):
+    return Attempt(lifecycle.submit(bench.database, spec).id, 1)
+
+
+def found(bench, asked):
+    return row(bench.database, asked.evaluation)
+
+
+def test_shards_and_then_metrics_make_an_evaluation(bench, here, spec, asked):
+    assert all(here.compute(asked, shard) for shard in spec.shards)
+    assert found(bench, asked).status == Status.RUNNING
+    assert here.measure(asked)
+    assert found(bench, asked).status == Status.SUCCEEDED
+
+
+def test_a_cancelled_shard_stops_within_one_batch_and_leaves_nothing(bench, here, spec, asked, monkeypatch):
+    def cancel(_):
+        if Blobs.calls == 2:
+            lifecycle.cancel(bench.database, asked.evaluation)
+
+    monkeypatch.setattr(Blobs, "before", staticmethod(cancel))
+    assert not here.compute(asked, spec.shards[0])
+    assert Blobs.calls == 2
+    assert not bench.artifacts.exists(spec.shard_key(spec.shards[0]))
+    assert found(bench, asked).status == Status.CANCELLED
+
+
+def test_a_broken_model_fails_its_evaluation_at_once(bench, here, spec, asked, monkeypatch):
+    monkeypatch.setattr(Blobs, "before", staticmethod(lambda _: 1 / 0))
+    assert not here.compute(asked, spec.shards[0])
+    failed = found(bench, asked)
+    assert (failed.failure, Blobs.calls) == (Failure.MODEL, 1)
+    assert "ZeroDivisionError" in failed.error
+
+
+def test_a_full_disk_is_waited_for_and_then_named(bench, here, spec, asked, monkeypatch):
+    tries = []
+
+    def full(key, *rest):
+        tries.append(key)
+        if len(tries) < 3 or key.endswith("100-200.safetensors"):
+            raise StorageError("No space left on device")
+        return write(key, *rest)
+
+    write = bench.artifacts.write_arrays
+    monkeypatch.setattr(bench.artifacts, "write_arrays", full)
+    assert here.compute(asked, spec.shards[0]), "there was room at the third try"
+    assert not here.compute(asked, spec.shards[1])
+    failed = found(bench, asked)
+    assert (failed.failure, failed.error) == (Failure.INFRASTRUCTURE, "No space left on device")
+
+
+def test_out_of_memory_is_named_and_another_process_begins_with_all_of_it(bench, here, spec, asked, monkeypatch):
+    def grow(_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
+
+    monkeypatch.setattr(Blobs, "before", staticmethod(grow))
+    with pytest.raises(SystemExit):
+        here.compute(asked, spec.shards[0])
+    assert found(bench, asked).failure == Failure.OUT_OF_MEMORY
+
+
+def test_an_error_of_the_device_ends_the_process_and_fails_nothing(bench, here, spec, asked, monkeypatch):
+    def fault(_):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(Blobs, "before", staticmethod(fault))
+    with pytest.raises(SystemExit):
+        here.compute(asked, spec.shards[0])
+    assert found(bench, asked).status == Status.RUNNING
+
+
+def test_a_checkpoint_that_changed_after_it_was_submitted_is_not_scored(bench, here, spec, asked, tmp_path):
+    save_file({"level": torch.tensor(0.9)}, tmp_path / "blobs_1.safetensors")
+    assert not here.compute(asked, spec.shards[0])
+    failed = found(bench, asked)
+    assert failed.failure == Failure.INFRASTRUCTURE
+    assert "has changed since it was submitted: submit it again" in failed.error
+    assert Blobs.calls == 0
+
+
+def test_a_worker_with_another_version_refuses(bench, here, spec, asked):
+    bench.plugins._found[PluginKind.GENERATOR, "blobs"] = [
+        Plugin(PluginKind.GENERATOR, "blobs", "tests", "2", lambda: Blobs)
+    ]
+    assert not here.compute(asked, spec.shards[0])
+    assert "generator 'blobs' is tests 2 on this worker and was tests 1" in found(bench, asked).error
