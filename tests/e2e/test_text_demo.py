@@ -65,4 +65,3 @@ def test_the_text_demo_shows_what_training_and_greed_do(alone, evalsvc, tmp_path
     assert (
         "is char-transformer@100 itself" in evalsvc(*judged, "--option", 'models=["char-transformer"]', code=2).stderr
     )
-    assert "shown first" in evalsvc(*judged).stdout

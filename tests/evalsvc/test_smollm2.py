@@ -46,7 +46,7 @@ def smollm2(cache):
 @pytest.fixture(scope="module")
 def prose():
     documents = prose_reference().heldout
-    return [text[:1000] for text in documents.read(0, len(documents)).items[::14]]
+    return [text[:1000] for text in documents.read(0, len(documents)).items[4::18]]
 
 
 def test_prose_is_likely_its_words_shuffled_are_not(smollm2, prose):
@@ -80,8 +80,8 @@ def test_it_answers_in_its_chat_template_and_heat_costs_fluency(smollm2, gguf):
     assert "Paris" in answer
     spread, nats = {}, {}
     for heat in (0.3, 1.5):
-        decoding = Decoding(temperature=heat, max_tokens=20)
-        written = CausalLM(checkpoint, CPU, decoding=decoding, prefix=WITHOUT_BOS).sample(SampleRequest.of(1, 0, 12))
+        decoding = Decoding(temperature=heat, max_tokens=16)
+        written = CausalLM(checkpoint, CPU, decoding=decoding, prefix=WITHOUT_BOS).sample(SampleRequest.of(1, 0, 8))
         found = smollm2.extract(written.items)
         nats[heat] = found["nll"].sum() / found["tokens"].sum()
         spread[heat] = distinct_n(written.items, 1).value
