@@ -14,7 +14,7 @@ import torch
 from sqlalchemy.exc import OperationalError
 
 from evalsvc import lifecycle
-from evalsvc.errors import UnfitError, WithdrawnError
+from evalsvc.errors import InputError, UnfitError, WithdrawnError
 from evalsvc.evaluations import measure, note
 from evalsvc.heart import GIVEN_UP, Heart, Task
 from evalsvc.lifecycle import Attempt, Deadlines
@@ -113,9 +113,13 @@ class Slot:
 
     def _check_fit(self, spec: EvaluationSpec) -> None:
         """Refuse work that would give other numbers here than where it was asked for; looked at once an evaluation."""
-        if spec.fingerprint not in self._fit:
+        if spec.fingerprint in self._fit:
+            return
+        try:
             self._bench.check(spec)
-            self._fit.add(spec.fingerprint)
+        except InputError as error:
+            raise UnfitError(f"{error} (on worker {self._heart.worker})") from error
+        self._fit.add(spec.fingerprint)
 
     def _end_if_device_is_lost(self, error: BaseException) -> None:
         """After an error of the device itself its whole context is void, and only another process can use it again."""

@@ -26,8 +26,11 @@ from evalsvc.store.tables import WorkerStatus
 LOOK = 0.2
 """Seconds between the supervisor's looks at its processes."""
 
-PATIENCE = 60.0
-"""Seconds after which a process counts as having started well, and the longest pause before a restart."""
+LONGEST_PAUSE = 60.0
+"""Seconds before a restart of a process that dies again and again."""
+
+WELL = 15.0
+"""Seconds after which a process counts as having started well, and its next restart comes at once."""
 
 WRONG_USE = 2
 """Exit code of a process that no restart would help."""
@@ -72,7 +75,7 @@ class _Child:
         if code is not None:
             self.process = None
             lived = time.monotonic() - self.started
-            self.pause = 0.5 if lived > PATIENCE else min(PATIENCE, max(0.5, 2 * self.pause))
+            self.pause = 0.5 if lived > WELL else min(LONGEST_PAUSE, max(0.5, 2 * self.pause))
             self.due = time.monotonic() + self.pause
         return code
 

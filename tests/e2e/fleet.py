@@ -207,7 +207,7 @@ class Fleet:
         """Shard files and the moment each was written."""
         return {path: path.stat().st_mtime_ns for path in self.store.glob("samples/*/*-*.safetensors")}
 
-    def wait(self, what: Callable[[], object], seconds: float = 120) -> None:
+    def wait(self, what: Callable[[], object], seconds: float = 300) -> None:
         until = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < until, f"{[*self.progress()]}\n{(self.folder / 'worker.log').read_text()[-5000:]}"

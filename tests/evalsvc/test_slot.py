@@ -150,3 +150,11 @@ def test_a_worker_with_another_version_refuses(bench, here, spec, asked):
     ]
     assert not here.compute(asked, spec.shards[0])
     assert "generator 'blobs' is tests 2 on this worker and was tests 1" in found(bench, asked).error
+
+
+def test_a_checkpoint_that_is_not_on_this_machine_is_no_fault_of_the_model(bench, here, spec, asked, tmp_path):
+    (tmp_path / "blobs_1.safetensors").unlink()
+    assert not here.compute(asked, spec.shards[0])
+    failed = found(bench, asked)
+    assert failed.failure == Failure.INFRASTRUCTURE
+    assert "blobs_1.safetensors does not exist (on worker here)" in failed.error
