@@ -20,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 from evalsvc import wire
 
 Answer = TypeVar("Answer", bound=BaseModel)
+LONG = 180.0
+"""Seconds for what makes the server open a checkpoint, which it gives up after 120."""
 ATTEMPTS = 4
 """Of a request that may safely be sent again, when the server is away or busy."""
 
@@ -101,7 +103,7 @@ class Client:
     def upload(self, file: Path) -> wire.Upload:
         """Send a checkpoint file; evaluations name it by its digest."""
         with file.open("rb") as body:
-            answer = self._send("POST", "/uploads", once=True, params={"name": file.name}, content=body)
+            answer = self._send("POST", "/uploads", once=True, params={"name": file.name}, content=body, timeout=LONG)
         return _read(wire.Upload, answer)
 
     def submit(
@@ -143,7 +145,9 @@ class Client:
             where = ".".join(map(str, first["loc"]))
             raise ClientError(f"{where}: {first['msg']}".lstrip(": ").replace("Value error, ", ""), 422) from None
         # Sent again it is the same evaluation, unless it is to be computed once more.
-        return self._ask(wire.Evaluation, "POST", "/evaluations", once=rerun, json=asked.model_dump(mode="json"))
+        return self._ask(
+            wire.Evaluation, "POST", "/evaluations", once=rerun, json=asked.model_dump(mode="json"), timeout=LONG
+        )
 
     def evaluations(self, *statuses: str) -> Iterator[wire.Evaluation]:
         """Evaluations, the newest first; only these statuses, where some are given."""
@@ -222,7 +226,7 @@ class Client:
         """Judge what is stored under a policy: a file, its text, or its mapping. Not sent twice: each is recorded."""
         body = policy.read_text() if isinstance(policy, Path) else policy
         asked = _given(policy=body, candidate=candidate, seed=seed)
-        return self._ask(wire.GateDetail, "POST", "/gates", once=True, json=asked)
+        return self._ask(wire.GateDetail, "POST", "/gates", once=True, json=asked, timeout=LONG)
 
     def gates(self, model: str | None = None, suite: str | None = None) -> Iterator[wire.Gate]:
         """Decisions, the newest first."""

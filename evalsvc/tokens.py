@@ -67,7 +67,8 @@ def recognize(database: Database, secret: str) -> Bearer | None:
     if not secret.startswith(PREFIX):
         return None
     with database.read() as session:
-        row = session.scalar(select(Token).where(Token.digest == _digest(secret)))
+        query = select(Token.id, Token.name, Token.scopes, Token.expires_at, Token.last_used_at)
+        row = session.execute(query.where(Token.digest == _digest(secret))).one_or_none()
     moment = now()
     if row is None or (row.expires_at is not None and row.expires_at <= moment):
         return None

@@ -6,7 +6,6 @@ One task at a time; a task that takes too long, or takes its process with it, co
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from http import HTTPStatus
 from multiprocessing.connection import Connection
@@ -18,8 +17,8 @@ import anyio
 import anyio.to_thread
 
 from evalsvc import wire
+from evalsvc.api import child
 from evalsvc.api.problems import ProblemError
-from evalsvc.errors import EvalsvcError
 from evalsvc.lifecycle import Submission
 
 SECONDS = 120.0
@@ -51,6 +50,10 @@ class Backroom:
         """Judge what is stored and store the decision; the gate's id."""
         found: int = await self._ask("decide", asked)
         return found
+
+    def warm(self) -> None:
+        """Start the process now, so that the first request does not wait for its imports."""
+        self._open()
 
     def close(self) -> None:
         """End the process."""
@@ -93,7 +96,7 @@ class Backroom:
                 # Spawned, not forked: a server has threads, and a fork would copy their locks.
                 context = multiprocessing.get_context("spawn")
                 self._pipe, other = context.Pipe()
-                self._process = context.Process(target=_work, args=(other, self._plugins), daemon=True)
+                self._process = context.Process(target=child.work, args=(other, self._plugins), daemon=True)
                 self._process.start()
                 other.close()
             return self._pipe
@@ -101,26 +104,3 @@ class Backroom:
 
 def _later(detail: str) -> ProblemError:
     return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"retry-after": "5"})
-
-
-def _work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
-    import torch
-
-    from evalsvc.api.desk import Desk
-
-    os.nice(5)
-    torch.set_num_threads(1)
-    desk = Desk(plugins)
-    while True:
-        try:
-            task, arguments = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        answer: tuple[EvalsvcError | None, Any]
-        try:
-            answer = None, getattr(desk, task)(*arguments)
-        except EvalsvcError as error:
-            answer = error, None
-        except Exception as error:  # a plug-in's own: told by its name, without its state
-            answer = EvalsvcError(f"{type(error).__name__}: {error}"), None
-        pipe.send(answer)

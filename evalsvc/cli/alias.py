@@ -38,7 +38,7 @@ def alias_set(
 
             read, suite, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
             gate = run_gate(read, database, suite, bench, candidate=checkpoint)
-            show_decision(gate)
+            show_decision(gate.id, gate.document)
             if gate.document["verdict"]["status"] != "PASS":
                 err.print(f"{name} stays as it is", style="red", markup=False)
                 raise typer.Exit(gate.exit_code or 4)

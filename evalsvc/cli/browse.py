@@ -107,11 +107,16 @@ def compare(
         sides = [queries.side(session, name, chosen) for name in (a, b)]
     names, rows = zip(*sides, strict=True)
     differences = ranking.compare(*rows)
+    show_comparison(chosen, names[0], names[1], differences, as_json=as_json)
+
+
+def show_comparison(suite: str, a: str, b: str, differences: list[Difference], *, as_json: bool) -> None:
+    """Differences as a table, or for machines."""
     if as_json:
-        document = {"suite": chosen, "a": names[0], "b": names[1]}
-        print_json(document | {"differences": [difference_document(difference) for difference in differences]})
+        documents = [difference_document(difference) for difference in differences]
+        print_json({"suite": suite, "a": a, "b": b, "differences": documents})
         return
-    made = table(f"{chosen}: {names[1]} against {names[0]}", "score", names[0], names[1], "difference", "95 %", "")
+    made = table(f"{suite}: {b} against {a}", "score", a, b, "difference", "95 %", "")
     for difference in differences:
         made.add_row(*_difference_cells(difference))
     out.print(made)

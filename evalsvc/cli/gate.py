@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -97,7 +97,7 @@ def run(
     if as_json:
         print_json(done.document)
     else:
-        show_decision(done)
+        show_decision(done.id, done.document)
     _say_softened(done, warn_only=warn_only)
     raise typer.Exit(done.exit_code)
 
@@ -239,13 +239,12 @@ def reachable() -> Iterator[None]:
         sys.exit(UNAVAILABLE)
 
 
-def show_decision(done: Recorded) -> None:
+def show_decision(number: int, body: Mapping[str, Any]) -> None:
     """The verdict as a table on stdout, warnings on stderr."""
-    body = done.document
     verdict, looks = body["verdict"], body["evidence"]["looks"]
     candidate = f"{body['candidate']['model']}@{body['candidate']['step']}"
     against = f" against {body['baseline']['rule']}" if body["baseline"] else ""
-    made = table(f"gate {done.id}: {candidate}{against} under {body['suite']}", "score", "tier", "status", "why")
+    made = table(f"gate {number}: {candidate}{against} under {body['suite']}", "score", "tier", "status", "why")
     for metric in verdict["metrics"]:
         style = STYLES.get(metric["status"], "magenta")
         status = f"[{style}]{metric['status']}[/]" + (" (waived)" if metric["waiver"] else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -58,9 +59,22 @@ app.add_typer(alias.app, name="alias")
 app.add_typer(serve.token, name="token")
 
 
+@app.callback()
+def main(
+    server: Annotated[
+        str | None, typer.Option(help="Ask this server instead; the commands that can: evalsvc --server URL --help.")
+    ] = None,
+) -> None:
+    """Score checkpoints of generative models, compare them over time, and keep every number's uncertainty."""
+
+
 def run() -> None:
     """Entry point: errors on purpose are one sentence and exit 2."""
     try:
+        if len(sys.argv) > 1 and sys.argv[1].partition("=")[0] == "--server":
+            from evalsvc.cli import remote  # it alone needs the client, whose import takes a while
+
+            remote.run()
         app()
     except (EvalsvcError, MetricError) as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)

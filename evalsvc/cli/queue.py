@@ -113,15 +113,10 @@ def wait(
     until = time.monotonic() + timeout if timeout is not None else None
     with Live(console=err, transient=True, auto_refresh=False) as live:
         while not all(each.ended for each in found) and (until is None or time.monotonic() < until):
-            live.update(_table(found), refresh=True)
+            live.update(evaluations_table(found), refresh=True)
             time.sleep(1)
             found = _seen(database, ids)
-    if as_json:
-        print_json([_document(each) for each in found])
-    else:
-        for each in found:
-            _tell(each)
-    raise typer.Exit(_exit_code(found))
+    tell_ends(found, as_json=as_json)
 
 
 def status(
@@ -139,9 +134,9 @@ def status(
             ended = [each for each in Status if each not in IN_PROGRESS]
             found = [*progress(session, statuses=IN_PROGRESS), *progress(session, statuses=ended, limit=limit)]
     if as_json:
-        print_json({"evaluations": [*map(_document, found)], "workers": [_worker(row, now) for row in at_work]})
+        print_json({"evaluations": [*map(document, found)], "workers": [_worker(row, now) for row in at_work]})
         return
-    out.print(_table(found) if found else "nothing has been submitted yet")
+    out.print(evaluations_table(found) if found else "nothing has been submitted yet")
     if evaluations:
         for each in found:
             _tell(each)
@@ -209,6 +204,16 @@ def _seen(database: Database, ids: Sequence[int]) -> list[Progress]:
     return [found[evaluation] for evaluation in ids]
 
 
+def tell_ends(found: Sequence[Progress], *, as_json: bool) -> None:
+    """Say how evaluations ended, and exit with the code for it."""
+    if as_json:
+        print_json([document(each) for each in found])
+    else:
+        for each in found:
+            _tell(each)
+    raise typer.Exit(_exit_code(found))
+
+
 def _exit_code(found: Sequence[Progress]) -> int:
     codes = {_code(each) for each in found}
     return next((code for code in (FAILED, UNAVAILABLE, CANCELLED, TIMED_OUT) if code in codes), 0)
@@ -222,7 +227,8 @@ def _code(each: Progress) -> int:
     return CANCELLED if each.status == Status.CANCELLED else 0
 
 
-def _table(found: Sequence[Progress]) -> Table:
+def evaluations_table(found: Sequence[Progress]) -> Table:
+    """Evaluations and how far they are."""
     made = table(
         "", "id", "checkpoint", "suite", "status", "done", "priority", "since", right=("id", "done", "priority")
     )
@@ -254,7 +260,8 @@ def _tell(each: Progress) -> None:
     err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _document(each: Progress) -> dict[str, Any]:
+def document(each: Progress) -> dict[str, Any]:
+    """An evaluation for machines."""
     stages = {stage: {"done": done, "due": due} for stage, (done, due) in each.stages.items()}
     return asdict(each) | {"stages": stages}
 

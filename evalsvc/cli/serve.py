@@ -40,6 +40,7 @@ def serve(
     hosts = hosts_for(host, settings.allowed_hosts, known)
     if not known:
         err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
+    server.backroom.warm()
     uvicorn.run(
         create_app(server, hosts),
         host=host,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, cast, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
-from sqlalchemy.types import String
 
+from evalsvc.store.queries import current_scores
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Score, Status, Suite
 
 
@@ -29,37 +29,8 @@ def models() -> Select[*tuple[Any, ...]]:
 def scores(
     suite: str | None = None, model: str | None = None, step: int | None = None, label: str | None = None
 ) -> Select[*tuple[Any, ...]]:
-    """Every score of current evaluations, replicates included, as the columns of ``wire.Score`` in its order.
-
-    A suite without a version stands for all of its versions.
-    """
-    query: Select[*tuple[Any, ...]] = (
-        select(
-            Model.name.label("model"),
-            Model.family,
-            Checkpoint.step,
-            Checkpoint.id.label("checkpoint_id"),
-            Score.evaluation_id,
-            (Suite.name + "@" + cast(Suite.version, String)).label("suite"),
-            Score.position,
-            Score.label,
-            Score.value,
-            Score.stderr,
-            Score.ci_low,
-            Score.ci_high,
-            Score.n,
-            Score.direction,
-            Score.unit,
-            Score.stderr_method,
-            Score.protocol_id.label("protocol"),
-            func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
-        )
-        .join(Evaluation, Score.evaluation_id == Evaluation.id)
-        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
-        .join(Model, Checkpoint.model_id == Model.id)
-        .join(Suite, Evaluation.suite_id == Suite.id)
-        .where(Evaluation.status == Status.SUCCEEDED)
-    )
+    """Current scores, replicates included; a suite without a version stands for all of its versions."""
+    query = current_scores()
     if suite is not None:
         name, _, version = suite.partition("@")
         query = query.where(Suite.name == name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, lazyload, load_only
 
 from evalsvc.shards import stage_of
 from evalsvc.store.tables import (
@@ -23,6 +23,18 @@ from evalsvc.store.tables import (
     Suite,
     Worker,
     WorkerStatus,
+)
+
+SHOWN = (
+    Evaluation.status,
+    Evaluation.failure,
+    Evaluation.error,
+    Evaluation.attempt,
+    Evaluation.priority,
+    Evaluation.requested_at,
+    Evaluation.started_at,
+    Evaluation.finished_at,
+    Evaluation.work,
 )
 
 
@@ -66,6 +78,8 @@ def progress(
     """The newest first; only these ids, only these statuses, only those with an id below ``before``."""
     query = (
         select(Evaluation, Checkpoint.step, Model.name, Suite.name, Suite.version)
+        # Neither the spec nor the suite, which are long, and read again and again while somebody watches.
+        .options(load_only(*SHOWN), lazyload(Evaluation.checkpoint), lazyload(Evaluation.suite))
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Suite, Evaluation.suite_id == Suite.id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, String, cast, func, select
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
@@ -55,16 +55,7 @@ def scores(
     session: Session, suite: str | None = None, model: str | None = None, evaluation: int | None = None
 ) -> list[ScoreRow]:
     """Scores of all current (succeeded, not superseded) evaluations; of several seeds the newest stands."""
-    query = (
-        select(Score, Evaluation, Checkpoint, Model, Suite, Protocol)
-        .join(Evaluation, Score.evaluation_id == Evaluation.id)
-        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
-        .join(Model, Checkpoint.model_id == Model.id)
-        .join(Suite, Evaluation.suite_id == Suite.id)
-        .join(Protocol, Score.protocol_id == Protocol.id)
-        .where(Evaluation.status == Status.SUCCEEDED)
-        .order_by(Model.name, Checkpoint.step, Evaluation.id, Score.position)
-    )
+    query = current_scores().order_by(Model.name, Checkpoint.step, Evaluation.id, Score.position)
     if suite is not None:
         name, _, version = suite.partition("@")
         query = query.where(Suite.name == name, Suite.version == int(version))
@@ -72,30 +63,45 @@ def scores(
         query = query.where(Model.name == model)
     if evaluation is not None:
         query = query.where(Evaluation.id == evaluation)
+    rows = session.execute(query).all()
+    # Apart from the rows, of which thousands share one protocol: each would be read from JSON again.
+    named = select(Protocol.id, Protocol.facts).where(Protocol.id.in_({row.protocol for row in rows}))
+    facts = {row.id: row.facts for row in session.execute(named)}
     newest: dict[tuple[int, str, str], ScoreRow] = {}
-    for score, run, checkpoint, owner, body, protocol in session.execute(query):
-        newest[checkpoint.id, f"{body.name}@{body.version}", score.label] = ScoreRow(
-            model=owner.name,
-            family=owner.family,
-            step=checkpoint.step,
-            checkpoint_id=checkpoint.id,
-            evaluation_id=run.id,
-            suite=f"{body.name}@{body.version}",
-            position=score.position,
-            label=score.label,
-            value=score.value,
-            stderr=score.stderr,
-            ci_low=score.ci_low,
-            ci_high=score.ci_high,
-            n=score.n,
-            direction=score.direction,
-            unit=score.unit,
-            stderr_method=score.stderr_method,
-            protocol=protocol.id,
-            facts=protocol.facts,
-            created_at=run.finished_at or run.created_at,
-        )
+    for row in rows:
+        newest[row.checkpoint_id, row.suite, row.label] = ScoreRow(**row._mapping, facts=facts[row.protocol])
     return list(newest.values())
+
+
+def current_scores() -> Select[*tuple[Any, ...]]:
+    """Every score of current evaluations, replicates included, as the columns of a :class:`ScoreRow` but its facts."""
+    return (
+        select(
+            Model.name.label("model"),
+            Model.family,
+            Checkpoint.step,
+            Checkpoint.id.label("checkpoint_id"),
+            Score.evaluation_id,
+            (Suite.name + "@" + cast(Suite.version, String)).label("suite"),
+            Score.position,
+            Score.label,
+            Score.value,
+            Score.stderr,
+            Score.ci_low,
+            Score.ci_high,
+            Score.n,
+            Score.direction,
+            Score.unit,
+            Score.stderr_method,
+            Score.protocol_id.label("protocol"),
+            func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
+        )
+        .join(Evaluation, Score.evaluation_id == Evaluation.id)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+        .join(Suite, Evaluation.suite_id == Suite.id)
+        .where(Evaluation.status == Status.SUCCEEDED)
+    )
 
 
 def suites(session: Session) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.orm import lazyload
 from starlette.concurrency import run_in_threadpool
 
 from evalsvc import lifecycle, wire
@@ -76,7 +77,8 @@ def evaluation(server: Here, id: wire.Id) -> wire.EvaluationDetail:
         found = progress(session, [id])
         if not found:
             raise _unknown(id)
-        row = session.get_one(tables.Evaluation, id)
+        shallow = [lazyload(tables.Evaluation.checkpoint), lazyload(tables.Evaluation.suite)]
+        row = session.get_one(tables.Evaluation, id, populate_existing=True, options=shallow)
         return documents.evaluation_detail(found[0], row, queries.scores(session, evaluation=id))
 
 

@@ -1,0 +1,34 @@
+"""What runs in the back room's process. Imports little: the server's own libraries are not needed there."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from evalsvc.errors import EvalsvcError
+
+
+def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
+    """Do one task after the other, until the server is gone."""
+    import torch
+
+    from evalsvc.api.desk import Desk
+
+    os.nice(5)
+    torch.set_num_threads(1)
+    desk = Desk(plugins)
+    while True:
+        try:
+            task, arguments = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        answer: tuple[EvalsvcError | None, Any]
+        try:
+            answer = None, getattr(desk, task)(*arguments)
+        except EvalsvcError as error:
+            answer = error, None
+        except Exception as error:  # a plug-in's own: told by its name, without its state
+            answer = EvalsvcError(f"{type(error).__name__}: {error}"), None
+        pipe.send(answer)

@@ -1,0 +1,286 @@
+"""``evalsvc --server URL COMMAND``: the same commands, asked of a server instead of this machine's database."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.live import Live
+from rich.markup import escape
+
+from evalsvc import wire
+from evalsvc.cli import browse, queue
+from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.gate import UNAVAILABLE, show_decision
+from evalsvc.cli.score import parse_options
+from evalsvc.client import Client, ClientError
+from evalsvc.errors import InputError
+from evalsvc.leaderboard import Board, Column, Difference, Entry
+from evalsvc.store.progress import Progress
+from evalsvc.store.queries import ScoreRow
+from evalsvc.store.tables import Failure, Status
+
+app = typer.Typer(
+    help="Ask a server. EVALSVC_TOKEN holds the token.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+gate = typer.Typer(help="Whether a release may ship.", no_args_is_help=True)
+alias = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
+app.add_typer(gate, name="gate")
+app.add_typer(alias, name="alias")
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the one used last.")]
+Ids = Annotated[list[int], typer.Argument(help="Evaluation ids.")]
+
+
+@app.callback()
+def connect(context: typer.Context, server: Annotated[str, typer.Option(help="URL of the server.")]) -> None:
+    """Open the client that every command uses."""
+    context.obj = context.with_resource(Client(server))
+
+
+@app.command()
+def leaderboard(
+    context: typer.Context,
+    suite: SuiteName = None,
+    metric: Annotated[str | None, typer.Option(help="Score to rank by; by default the suite's first.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every checkpoint, not only each model's last.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank models."""
+    which: Literal["latest", "all"] = "all" if every else "latest"
+    boards = [_board(board) for board in _client(context).leaderboard(suite, metric, which)]
+    if as_json:
+        print_json([browse.board_document(board) for board in boards])
+        return
+    for board in boards:
+        for made in browse.board_tables(board, out.width):
+            out.print(made)
+
+
+@app.command()
+def compare(context: typer.Context, a: str, b: str, suite: SuiteName = None, as_json: AsJson = False) -> None:
+    """Differences of two checkpoints, b minus a."""
+    found = _client(context).compare(a, b, suite)
+    browse.show_comparison(found.suite, found.a, found.b, list(map(_difference, found.differences)), as_json=as_json)
+
+
+@app.command()
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """The models, their checkpoints and evaluations."""
+    found = [model.model_dump(mode="json") for model in _client(context).models()]
+    _show(found, "models", ("name", "family", "checkpoints", "last_step", "evaluations"), as_json=as_json)
+
+
+@app.command()
+def checkpoints(context: typer.Context, model: str | None = None, as_json: AsJson = False) -> None:
+    """The checkpoints, the newest first."""
+    found = [checkpoint.model_dump(mode="json") for checkpoint in _client(context).checkpoints(model)]
+    _show(found, "checkpoints", ("model", "step", "generator", "digest", "path"), as_json=as_json)
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    checkpoints: Annotated[list[str], typer.Argument(help="Paths as the server sees them; files, with --upload.")],
+    generator: Annotated[str, typer.Option(help="Generator plug-in that loads them.")],
+    suite: Annotated[str, typer.Option(help="Suite name or name@version.")] = "digits",
+    reference: Annotated[str | None, typer.Option(help="Reference, for a suite that leaves it open.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name; by default the name of the folder.")] = None,
+    step: Annotated[int | None, typer.Option(help="Training step; by default the number in the file name.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Sampling seed; by default the suite's.")] = None,
+    priority: Annotated[int, typer.Option(min=1, max=1000, help="Lower ones go first.")] = 10,
+    upload: Annotated[bool, typer.Option("--upload", help="Send the files: server and you share no disk.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put evaluations on the server's queue, and print their ids."""
+    client, made = _client(context), []
+    for name in checkpoints:
+        path = Path(name)
+        if upload and not path.is_file():
+            raise InputError(f"{name} is no file, and --upload sends files")
+        where: dict[str, Any] = {"path": name, "model": model}
+        if upload:
+            where = {"upload": client.upload(path).digest, "model": model or path.resolve().parent.name}
+        made.append(
+            client.submit(
+                **where,
+                generator=generator,
+                suite=suite,
+                reference=reference,
+                step=step,
+                options=parse_options(option or []),
+                seed=seed,
+                priority=priority,
+            )
+        )
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in made])
+        return
+    for each in made:
+        err.print(f"{each.model}@{each.step}: {each.status}", markup=False)
+        typer.echo(each.id)
+
+
+@app.command()
+def wait(
+    context: typer.Context,
+    evaluations: Annotated[list[int] | None, typer.Argument(help="Ids; by default all that are in progress.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which to stop waiting (exit 4).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until evaluations have ended; exit codes as without --server."""
+    client = _client(context)
+    ids = evaluations or [each.id for each in client.evaluations("queued", "running")]
+    until = time.monotonic() + timeout if timeout is not None else None
+    with Live(console=err, transient=True, auto_refresh=False) as live:
+        while True:
+            found = [_progress(client.evaluation(each)) for each in ids]
+            if all(each.ended for each in found) or (until is not None and time.monotonic() >= until):
+                break
+            live.update(queue.evaluations_table(found), refresh=True)
+            time.sleep(1)
+    queue.tell_ends(found, as_json=as_json)
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The newest evaluations, and who works."""
+    client = _client(context)
+    found = [_progress(each) for each, _ in zip(client.evaluations(), range(limit), strict=False)]
+    workers = [each.model_dump(mode="json") for each in client.workers()]
+    if as_json:
+        print_json({"evaluations": list(map(queue.document, found)), "workers": workers})
+        return
+    out.print(queue.evaluations_table(found) if found else "nothing has been submitted yet")
+    _show(workers, "workers", ("host", "role", "device", "status", "seen_at", "evaluation_id"), as_json=False)
+
+
+@app.command()
+def cancel(context: typer.Context, evaluations: Ids) -> None:
+    """Stop evaluations."""
+    for evaluation in evaluations:
+        _client(context).cancel(evaluation)
+        err.print(f"evaluation {evaluation} is cancelled")
+
+
+@app.command()
+def retry(context: typer.Context, evaluations: Ids) -> None:
+    """Put failed or cancelled evaluations on the queue again."""
+    for evaluation in evaluations:
+        err.print(f"evaluation {evaluation} is queued, attempt {_client(context).retry(evaluation).attempt}")
+
+
+@gate.command("run")
+def gate_run(
+    context: typer.Context,
+    policy: Annotated[Path, typer.Argument(help="Policy file.")],
+    candidate: Annotated[str | None, typer.Option(help="model@step, model, alias or digest.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The candidate's sampling seed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge what the server has stored; exit codes as without --server."""
+    try:
+        found = _client(context).gate(policy, candidate, seed=seed)
+    except OSError as error:
+        raise InputError(f"policy {policy} cannot be read ({error.strerror})") from None
+    body = found.model_dump(mode="json")
+    if as_json:
+        print_json(body)
+    else:
+        baseline = {"rule": found.baseline} if found.baseline else None
+        show_decision(found.id, body | {"baseline": baseline})
+    raise typer.Exit(0 if found.shadow else found.exit_code)
+
+
+@gate.command("history")
+def gate_history(context: typer.Context, model: str | None = None, as_json: AsJson = False) -> None:
+    """Decisions, the newest first."""
+    found = [gate.model_dump(mode="json") for gate in _client(context).gates(model)]
+    rows = [row | {"candidate": f"{row['candidate']['model']}@{row['candidate']['step']}"} for row in found]
+    _show(rows, "gates", ("id", "created_at", "candidate", "suite", "baseline", "status", "reason"), as_json=as_json)
+
+
+@alias.command("list")
+def alias_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """Every alias and what it points at."""
+    found = [
+        {"alias": each.name, "checkpoint": f"{each.checkpoint.model}@{each.checkpoint.step}"}
+        for each in _client(context).aliases()
+    ]
+    _show(found, "aliases", ("alias", "checkpoint"), as_json=as_json)
+
+
+@alias.command("set")
+def alias_set(
+    context: typer.Context,
+    name: str,
+    checkpoint: str,
+    by: Annotated[int | None, typer.Option("--gate", help="A gate that this checkpoint has passed.")] = None,
+) -> None:
+    """Point an alias at a checkpoint, by a gate that it has passed; without one it takes scope admin."""
+    found = _client(context).promote(name, checkpoint, by).checkpoint
+    err.print(f"{name} is now {found.model}@{found.step}", markup=False)
+
+
+def run() -> None:
+    """Entry point of ``--server``: what the server refuses exits 2, a server that is not reached 6, as for gates."""
+    try:
+        app()
+    except ClientError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(UNAVAILABLE if error.status in (0, 503) else 2)
+
+
+def _client(context: typer.Context) -> Client:
+    client: Client = context.obj
+    return client
+
+
+def _show(rows: list[dict[str, Any]], title: str, columns: tuple[str, ...], *, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+        return
+    made = table(title, *columns)
+    for row in rows:
+        made.add_row(*(escape("–" if row[column] is None else str(row[column])) for column in columns))
+    out.print(made)
+
+
+def _row(score: wire.Score) -> ScoreRow:
+    return ScoreRow(**score.model_dump(), facts={})
+
+
+def _board(board: wire.Board) -> Board:
+    entries = [
+        Entry(
+            rank=entry.rank,
+            model=entry.model,
+            family=entry.family,
+            step=entry.step,
+            checkpoint_id=entry.checkpoint_id,
+            scores={(score.label, score.protocol): _row(score) for score in entry.scores},
+        )
+        for entry in board.entries
+    ]
+    columns = [Column(**column.model_dump()) for column in board.columns]
+    return Board(board.suite, columns[0], columns, entries)
+
+
+def _difference(found: wire.Difference) -> Difference:
+    a, b = (_row(side) if side else None for side in (found.a, found.b))
+    return Difference(found.label, a, b, found.difference, found.stderr, found.reason or "")
+
+
+def _progress(found: wire.Evaluation) -> Progress:
+    facts = {name: getattr(found, name) for name in wire.Evaluation.model_fields if name not in ("fraction", "ended")}
+    stages = {stage: (each.done, each.due) for stage, each in found.stages.items()}
+    failure = Failure(found.failure) if found.failure else None
+    return Progress(**facts | {"stages": stages, "status": Status(found.status), "failure": failure})
