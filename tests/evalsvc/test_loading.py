@@ -51,9 +51,6 @@ def act(source, target):
     elif word == "sleep":
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         time.sleep(100)
-    elif word == "spin":
-        while True:
-            pass
     elif word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif word == "lie":
@@ -93,7 +90,6 @@ def taken_over():
 
 @pytest.fixture
 def reader(taken_over, monkeypatch):
-    monkeypatch.setattr(loading, "SECONDS", 2)
     monkeypatch.setattr(loading, "_reader", taken_over)
     return taken_over
 
@@ -136,8 +132,13 @@ def test_the_reader_never_had_the_secrets(reader, refusal):
         ("fill", "could not be read (OSError: [Errno 27] File too large)"),
     ],
 )
-def test_what_a_file_does_to_its_reader_is_one_sentence_and_harms_nobody_else(refusal, tmp_path, deed, sentence):
+def test_what_a_file_does_to_its_reader_is_one_sentence_and_harms_nobody_else(
+    refusal, tmp_path, monkeypatch, deed, sentence
+):
+    if deed == "sleep":
+        monkeypatch.setattr(loading, "SECONDS", 2)
     assert refusal(deed).startswith(sentence)
+    monkeypatch.setattr(loading, "SECONDS", 60)
     torch.save({"x": torch.arange(3)}, tmp_path / "good.pt")
     assert Checkpoint.open(tmp_path / "good.pt", "m", 1).tensors()["x"].tolist() == [0, 1, 2]
 
