@@ -9,7 +9,7 @@ import streamlit as st
 from dashboards import opened
 from dashboards.controls import choose
 from dashboards.language import LANGUAGES, preferred, say
-from dashboards.look import STYLE
+from dashboards.look import style
 from evalsvc.store import overview
 
 VIEWS = Path(__file__).parent / "views"
@@ -33,7 +33,7 @@ PAGES = {
 def frame() -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="evalsvc", page_icon=":material/monitoring:", layout="wide")
-    st.html(STYLE)
+    st.html(style(st.context.theme.type == "dark"))
     st.logo(Path(__file__).parent / "logo.svg", size="large")
     st.session_state.setdefault("language", preferred())
     asked = st.query_params.get("lang")

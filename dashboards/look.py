@@ -22,6 +22,9 @@ MARKS = {
 STYLE = """
 <style>
 [data-testid="stMainBlockContainer"]{padding-top:2.6rem;padding-bottom:3rem;max-width:1500px}
+[data-testid="stCaptionContainer"],[data-testid="stCaptionContainer"] *{opacity:1;color:var(--ev-quiet)!important}
+[data-testid="stButtonGroup"] p,[data-testid="stSliderThumbValue"] p{color:var(--ev-ink)}
+[data-stale="true"]{opacity:1!important}
 .ev-card{border:1px solid color-mix(in srgb,currentColor 16%,transparent);border-radius:14px;padding:1.1rem 1.3rem;
   height:100%;background:color-mix(in srgb,currentColor 2.5%,transparent)}
 .ev-kicker{font-size:.8rem;letter-spacing:.04em;opacity:.85;margin:0 0 .25rem}
@@ -42,6 +45,12 @@ STYLE = """
 [data-testid="stImage"] img{image-rendering:pixelated;border-radius:6px}
 </style>
 """
+
+
+def style(dark: bool) -> str:
+    """The lines of style, with text colours that keep a contrast of 4.5 on every ground of the theme."""
+    ink, quiet = ("#E8ECF3", "#B4BCCA") if dark else ("#1A1F2B", "#525B6B")
+    return f"{STYLE}<style>:root{{--ev-ink:{ink};--ev-quiet:{quiet}}}</style>"
 
 
 def safe(text: object, longest: int = 120) -> str:

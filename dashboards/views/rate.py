@@ -45,9 +45,9 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
             return
         st.session_state["pair.shown"] = pair
     sides = st.columns(2, gap="large", border=True)
-    for side, name, evaluation in zip(sides, ("left", "right"), (pair.left, pair.right), strict=True):
+    for side, place, evaluation in zip(sides, (1, 2), (pair.left, pair.right), strict=True):
         with side:
-            pictures.show_one(galleries[evaluation], pair.sample, say(f"rate.{name}"), 320)
+            pictures.show_one(galleries[evaluation], pair.sample, f"{say('samples.index')} {place}", 320)
     buttons = st.columns(3)
     allowed = opened.may(Scope.SUBMIT)
     for column, outcome, key in zip(buttons, ("left", "tie", "right"), ("1", "0", "2"), strict=True):

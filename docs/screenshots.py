@@ -1,0 +1,75 @@
+"""The README's screenshots of every page, from what `make demo` left behind: `make pictures`."""
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+IMAGES = Path(__file__).parent / "images"
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
+)
+PAGES = {
+    "leaderboard": ("", 860),
+    "trends": ("trends", 900),
+    "compare": ("compare", 1240),
+    "tradeoffs": ("tradeoffs", 1000),
+    "samples": ("samples", 1020),
+    "memorisation": ("memorisation?checkpoint=flow%404000", 1180),
+    "features": ("features?checkpoint=gan%404000", 900),
+    "rate": ("rate", 900),
+    "scorecard": ("scorecard?checkpoint=flow%404000", 900),
+    "gates": ("gates", 1100),
+    "operations": ("operations", 620),
+    "checkpoint": ("checkpoint?checkpoint=flow%404000", 1100),
+}
+DARK = {"trends", "features"}
+
+
+def main() -> None:
+    """Serve, look, and keep what is seen."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "evalsvc", "dashboard", "--port", str(port)], env=os.environ)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health")
+                break
+            except OSError:
+                time.sleep(0.2)
+        look(f"http://127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def look(site: str) -> None:
+    """A PNG of every page, in few colours so that it stays small."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
+        for name, (path, height) in PAGES.items():
+            scheme = "dark" if name in DARK else "light"
+            page = browser.new_page(viewport={"width": 1360, "height": height}, color_scheme=scheme)
+            page.goto(f"{site}/{path}")
+            page.get_by_test_id("stHeading").first.wait_for(timeout=60_000)
+            page.wait_for_timeout(6000)
+            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+                IMAGES / f"page-{name}.png", optimize=True
+            )
+            page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
