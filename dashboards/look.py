@@ -24,6 +24,9 @@ STYLE = """
 [data-testid="stMainBlockContainer"]{padding-top:2.6rem;padding-bottom:3rem;max-width:1500px}
 [data-testid="stCaptionContainer"],[data-testid="stCaptionContainer"] *{opacity:1;color:var(--ev-quiet)!important}
 [data-testid="stButtonGroup"] p,[data-testid="stSliderThumbValue"] p{color:var(--ev-ink)}
+[data-testid="stCode"] .token{color:var(--ev-ink)!important}
+[data-testid="stCode"] .token.inserted{color:var(--ev-good)!important}
+[data-testid="stCode"] .token.deleted{color:var(--ev-bad)!important}
 [data-stale="true"]{opacity:1!important}
 .ev-card{border:1px solid color-mix(in srgb,currentColor 16%,transparent);border-radius:14px;padding:1.1rem 1.3rem;
   height:100%;background:color-mix(in srgb,currentColor 2.5%,transparent)}
@@ -49,8 +52,10 @@ STYLE = """
 
 def style(dark: bool) -> str:
     """The lines of style, with text colours that keep a contrast of 4.5 on every ground of the theme."""
-    ink, quiet = ("#E8ECF3", "#B4BCCA") if dark else ("#1A1F2B", "#525B6B")
-    return f"{STYLE}<style>:root{{--ev-ink:{ink};--ev-quiet:{quiet}}}</style>"
+    names = ("ink", "quiet", "good", "bad")
+    colours = ("#E8ECF3", "#B4BCCA", "#63D6AC", "#FF9A8B") if dark else ("#1A1F2B", "#525B6B", "#0B6B4F", "#A8261B")
+    root = ";".join(f"--ev-{name}:{colour}" for name, colour in zip(names, colours, strict=True))
+    return f"{STYLE}<style>:root{{{root}}}</style>"
 
 
 def safe(text: object, longest: int = 120) -> str:

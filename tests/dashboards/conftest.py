@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,8 @@ Open = Callable[..., AppTest]
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of a small share of the demo, with two gate decisions; made once for all test processes."""
-    shared = tmp_path_factory.getbasetemp().parent / "dashboards"
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "dashboards"
     shared.mkdir(exist_ok=True)
     with FileLock(shared / "lock"):
         home = shared / "home"
