@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
@@ -35,6 +35,8 @@ from evalsvc.api.routes import (
     webhooks as hooks,
 )
 from evalsvc.api.server import Server
+from evalsvc.api.sharing import Shared
+from evalsvc.tokens import Bearer
 
 NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, tokens, hooks, health)
 log = logging.getLogger("evalsvc.api")
@@ -58,6 +60,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
         openapi_url=None,  # as a guarded route of ours, like all others
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)
+    app.state.answers, app.state.bearers = Shared[Response](0.5), Shared[Bearer | None](1.0)
     for noun in NOUNS:
         app.include_router(noun.router)
     problems.install(app)

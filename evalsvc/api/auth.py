@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
@@ -20,11 +20,14 @@ LARGEST_BODY = 2**20
 SCHEME = {"token": {"type": "http", "scheme": "bearer", "description": "A token from `evalsvc token create`."}}
 
 
-def needs(scope: Scope | None) -> Callable[[Endpoint], Endpoint]:
-    """Above a route's function: the scope that a token needs for it; ``None`` opens it to everybody."""
+def needs(scope: Scope | None, *, shared: bool = False) -> Callable[[Endpoint], Endpoint]:
+    """Above a route's function: the scope that a token needs for it; ``None`` opens it to everybody.
+
+    ``shared`` answers are the same whoever asks, and are given to all who ask within half a second.
+    """
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.evalsvc_scope = scope  # type: ignore[attr-defined]
+        endpoint.evalsvc_scope, endpoint.evalsvc_shared = scope, shared  # type: ignore[attr-defined]
         return endpoint
 
     return mark
@@ -50,12 +53,23 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the guard."""
         handler, scope = super().get_route_handler(), self.scope
+        shared, writes = getattr(self.endpoint, "evalsvc_shared", False), self.methods != {"GET"}
         if scope is None:
             return handler
 
         async def guarded(request: Request) -> Response:
-            request.state.bearer = await run_in_threadpool(_admit, request, scope)
-            return await handler(request)
+            state = request.app.state
+            request.state.bearer = await _admit(request, scope)
+            if shared:
+                key = request.url.path, request.url.query, request.headers.get("if-none-match")
+                answer: Response = await state.answers.get(key, lambda: handler(request))
+                return answer
+            try:
+                return await handler(request)
+            finally:
+                if writes:
+                    state.answers.clear()
+                    state.bearers.clear()
 
         return guarded
 
@@ -65,7 +79,7 @@ def router(noun: str) -> APIRouter:
     return APIRouter(prefix="/api/v1", tags=[noun], route_class=GuardedRoute, max_body_size=LARGEST_BODY)
 
 
-def _admit(request: Request, scope: Scope) -> Bearer:
+async def _admit(request: Request, scope: Scope) -> Bearer:
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
     challenge = {"www-authenticate": 'Bearer realm="evalsvc"'}
     if kind.lower() != "bearer" or not secret:
@@ -74,13 +88,16 @@ def _admit(request: Request, scope: Scope) -> Bearer:
             "a token is needed: send 'Authorization: Bearer evs_...' ('evalsvc token create' makes one)",
             challenge,
         )
-    bearer = tokens.recognize(request.app.state.server.database, secret.strip())
+    state = request.app.state
+    bearer = await state.bearers.get(
+        secret, lambda: run_in_threadpool(tokens.recognize, state.server.database, secret.strip())
+    )
     if bearer is None:
         challenge["www-authenticate"] += ', error="invalid_token"'
         raise ProblemError(HTTPStatus.UNAUTHORIZED, "this token is unknown, revoked or expired", challenge)
     if scope not in bearer.scopes:
         raise forbidden(bearer, scope)
-    return bearer
+    return cast(Bearer, bearer)
 
 
 def forbidden(bearer: Bearer, scope: Scope, what: str = "this") -> ProblemError:

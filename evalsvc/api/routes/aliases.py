@@ -25,7 +25,7 @@ Name = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*
 
 
 @router.get("/aliases", responses=responses(400))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def aliases(server: Here, asked: Asked) -> wire.Page[wire.Alias]:
     """Every alias and what it points at, by name."""
     with server.database.read() as session:
@@ -33,7 +33,7 @@ def aliases(server: Here, asked: Asked) -> wire.Page[wire.Alias]:
 
 
 @router.get("/aliases/{name}", responses=responses(404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def alias(server: Here, name: Name) -> wire.Alias:
     """One alias."""
     with server.database.read() as session:

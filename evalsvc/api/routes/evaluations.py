@@ -32,7 +32,7 @@ LOCATION = {"description": "Where to follow it.", "schema": {"type": "string"}}
 
 
 @router.get("/evaluations", responses=responses(400))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def evaluations(
     server: Here, asked: Asked, status: Annotated[list[Status] | None, Query(max_length=6)] = None
 ) -> wire.Page[wire.Evaluation]:
@@ -70,7 +70,7 @@ async def submit(server: Here, bearer: Asking, response: Response, asked: wire.S
 
 
 @router.get("/evaluations/{id}", responses=responses(404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def evaluation(server: Here, id: wire.Id) -> wire.EvaluationDetail:
     """One evaluation: how far it is, its scores, and how they came about."""
     with server.database.read() as session:

@@ -19,7 +19,7 @@ router = guarded("gates")
 
 
 @router.get("/gates", responses=responses(400))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def gates(
     server: Here, asked: Asked, model: wire.Text | None = None, suite: wire.SuiteName | None = None
 ) -> wire.Page[wire.Gate]:
@@ -50,7 +50,7 @@ async def decide(server: Here, response: Response, asked: wire.DecideGate) -> wi
 
 
 @router.get("/gates/{id}", responses=responses(404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def gate(server: Here, id: wire.Id) -> wire.GateDetail:
     """A decision: its policy, the evidence as it was, and the verdict."""
     with server.database.read() as session:

@@ -22,7 +22,7 @@ router = guarded("models")
 
 
 @router.get("/models", responses=responses(400))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def models(server: Here, asked: Asked) -> wire.Page[wire.Model]:
     """The models, by name."""
     with server.database.read() as session:
@@ -30,7 +30,7 @@ def models(server: Here, asked: Asked) -> wire.Page[wire.Model]:
 
 
 @router.get("/checkpoints", responses=responses(400, 404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def checkpoints(
     server: Here,
     asked: Asked,
@@ -51,7 +51,7 @@ def checkpoints(
 
 
 @router.get("/checkpoints/{id}", responses=responses(404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def checkpoint(server: Here, id: wire.Id) -> wire.Checkpoint:
     """One checkpoint."""
     with server.database.read() as session:

@@ -25,7 +25,7 @@ BOARDS = TypeAdapter(list[wire.Board])
 
 
 @router.get("/scores", responses=responses(400))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def scores(
     server: Here,
     asked: Asked,
@@ -41,7 +41,7 @@ def scores(
 
 
 @router.get("/protocols/{id}", responses=responses(404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def protocol(server: Here, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}$")]) -> wire.Protocol:
     """The facts behind a protocol's id."""
     with server.database.read() as session:
@@ -56,7 +56,7 @@ def protocol(server: Here, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}$")])
     response_model=list[wire.Board],
     responses=responses(404) | {304: {"description": "Nothing has changed since If-None-Match."}},
 )
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def leaderboard(
     server: Here,
     suite: wire.SuiteName | None = None,
@@ -83,7 +83,7 @@ def leaderboard(
 
 
 @router.get("/comparison", responses=responses(404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def comparison(server: Here, a: wire.Text, b: wire.Text, suite: wire.SuiteName | None = None) -> wire.Comparison:
     """Differences of two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals."""
     with server.database.read() as session:

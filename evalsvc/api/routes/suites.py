@@ -23,7 +23,7 @@ router = guarded("suites")
 
 
 @router.get("/suites")
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def suites(server: Here) -> wire.Page[wire.Suite]:
     """Every suite that can be named: the shipped ones and those that were used, by name and version."""
     with server.database.read() as session:
@@ -33,7 +33,7 @@ def suites(server: Here) -> wire.Page[wire.Suite]:
 
 
 @router.get("/suites/{id}", responses=responses(404))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def suite(server: Here, id: Annotated[wire.SuiteName, Path()]) -> wire.Suite:
     """One suite, by ``name@version``."""
     for found in suites(server).items:
@@ -43,7 +43,7 @@ def suite(server: Here, id: Annotated[wire.SuiteName, Path()]) -> wire.Suite:
 
 
 @router.get("/references", responses=responses(400))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def references(server: Here, asked: Asked) -> wire.Page[wire.Reference]:
     """Registered references, by name."""
     with server.database.read() as session:

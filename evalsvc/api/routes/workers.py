@@ -19,7 +19,7 @@ router = guarded("workers")
 
 
 @router.get("/workers", responses=responses(400))
-@needs(Scope.READ)
+@needs(Scope.READ, shared=True)
 def workers(
     server: Here, asked: Asked, status: Annotated[list[WorkerStatus] | None, Query(max_length=4)] = None
 ) -> wire.Page[wire.Worker]:
