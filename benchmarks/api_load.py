@@ -20,6 +20,8 @@ import time
 
 import numpy as np
 
+PORT = 8643
+"""Below those that the system gives to outgoing connections, one of which could take it before the server does."""
 COMMAND = [sys.executable, "-m", "evalsvc"]
 READS = {
     "/api/v1/leaderboard": 3,
@@ -95,21 +97,18 @@ def main() -> None:
         run = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run([*COMMAND, "demo"], check=True, **run)
         made = subprocess.run([*COMMAND, "token", "create", "load"], env=environment, capture_output=True, text=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = subprocess.Popen([*COMMAND, "serve", "--port", str(port)], env=environment)
+        server = subprocess.Popen([*COMMAND, "serve", "--port", str(PORT)], env=environment)
         beside = None if asked.idle else subprocess.Popen([*COMMAND, "demo", "--rerun"], **run)
         try:
             while True:
                 try:
-                    socket.create_connection(("127.0.0.1", port)).close()
+                    socket.create_connection(("127.0.0.1", PORT)).close()
                     break
                 except ConnectionRefusedError:
                     time.sleep(0.1)
             time.sleep(0 if asked.idle else 10)  # until the evaluation really computes
-            asyncio.run(load(port, made.stdout.strip(), asked.rate, 2, 20))
-            found = asyncio.run(load(port, made.stdout.strip(), asked.rate, asked.seconds, 20))
+            asyncio.run(load(PORT, made.stdout.strip(), asked.rate, 2, 20))
+            found = asyncio.run(load(PORT, made.stdout.strip(), asked.rate, asked.seconds, 20))
             found["evaluation_running"] = beside is not None and beside.poll() is None
             found["machine"] = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
         finally:
