@@ -89,7 +89,7 @@ async def load(port: int, token: str, rate: float, seconds: float, evaluations: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=200)
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--idle", action="store_true", help="without an evaluation beside it")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
@@ -106,7 +106,7 @@ def main() -> None:
                     break
                 except ConnectionRefusedError:
                     time.sleep(0.1)
-            time.sleep(0 if asked.idle else 10)  # until the evaluation really computes
+            time.sleep(0 if asked.idle else 5)  # until the evaluation really computes
             asyncio.run(load(PORT, made.stdout.strip(), asked.rate, 2, 20))
             found = asyncio.run(load(PORT, made.stdout.strip(), asked.rate, asked.seconds, 20))
             found["evaluation_running"] = beside is not None and beside.poll() is None
