@@ -26,8 +26,9 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 pictures: demo
-	$(INSTALL) -e '.[dashboard]'
+	$(INSTALL) -e '.[dev]'
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/screenshots.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

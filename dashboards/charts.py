@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import pandas as pd
 import streamlit as st
 
 from dashboards.language import say
@@ -59,9 +60,9 @@ def hues(names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
     return alt.Scale(domain=list(names), range=colours), alt.Scale(domain=list(names), range=shapes)
 
 
-def table(rows: Rows) -> alt.Data:
-    """Rows as the chart's own data."""
-    return alt.Data(values=[dict(row) for row in rows])
+def table(rows: Rows) -> pd.DataFrame:
+    """Rows as the chart's data."""
+    return pd.DataFrame(list(rows))
 
 
 def forest(rows: Rows, title: str, *, zero: bool = False, colours: Mapping[str, str] | None = None) -> alt.LayerChart:

@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def look(site: str) -> None:
-    """A PNG of every page, in few colours so that it stays small."""
+    """A PNG of every page."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
         for name, (path, height) in PAGES.items():
@@ -64,9 +64,7 @@ def look(site: str) -> None:
             page.get_by_test_id("stHeading").first.wait_for(timeout=60_000)
             page.wait_for_timeout(6000)
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-                IMAGES / f"page-{name}.png", optimize=True
-            )
+            picture.save(IMAGES / f"page-{name}.png", optimize=True)
             page.close()
         browser.close()
 

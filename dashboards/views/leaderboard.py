@@ -102,7 +102,7 @@ def _leader(points: list[Point], places: list[int], metric: Measured) -> None:
     value = f"{with_error(first.value, first.stderr)} {html(metric.unit)}"
     card(
         say("leaderboard.leads"),
-        html(first.name),
+        html(first.name).replace("@", "<wbr>@"),
         value,
         f"{note}<br>{say('common.interval')} {interval(first.ci_low, first.ci_high)} · n = {first.n:,}",
     )

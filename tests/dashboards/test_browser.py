@@ -1,0 +1,205 @@
+"""The dashboards as a person meets them: a real server, a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from dashboards.language import phrases
+from evalsvc.demo import WEIGHTS
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Rating
+
+PAGES = (
+    "leaderboard",
+    "trends",
+    "compare",
+    "tradeoffs",
+    "samples",
+    "memorisation",
+    "features",
+    "rate",
+    "scorecard",
+    "gates",
+    "operations",
+)  # as the sidebar lists them
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
+)
+# Drawn by Streamlit itself, and not ours to fix.
+THEIRS = {"list", "listitem", "scrollable-region-focusable", "nested-interactive"}
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and os.environ.get("EVALSVC_BROWSER_TESTS") != "required", reason="Chromium is not installed"
+)
+expect.set_options(timeout=30_000)
+
+
+@pytest.fixture(scope="module")
+def home(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo that may be written to."""
+    return Path(shutil.copytree(demo, tmp_path_factory.mktemp("browser") / "home"))
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path) -> dict[str, str]:
+    """Of every process here."""
+    return os.environ | {"EVALSVC_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def site(environment: dict[str, str]) -> Iterator[str]:
+    """The address of a running server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "evalsvc", "dashboard", "--port", str(port)], env=environment)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health")
+            break
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.2)
+    yield address
+    server.send_signal(signal.SIGTERM)
+    server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "Chromium is required here"
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield opened
+        opened.close()
+
+
+def new_page(browser: Browser, scheme: str = "light") -> Page:
+    page = browser.new_page(viewport={"width": 1360, "height": 1400}, color_scheme=scheme)
+    page.set_default_timeout(30_000)
+    return page
+
+
+def settled(page: Page) -> None:
+    """Wait until the page is written and no run is going on."""
+    expect(page.get_by_test_id("stHeading").first).to_be_visible()
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+
+
+def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(site, browser, home):
+    page = new_page(browser)
+    page.goto(site)
+    settled(page)
+    expect(page.get_by_text("Shares the first place with")).to_be_visible()
+
+    page.get_by_label("Metric").click()  # sort by another metric
+    page.get_by_role("option", name="Recall").click()
+    expect(page).to_have_url(re.compile("metric=recall"))
+
+    page.get_by_test_id("stDataFrame").first.click(position={"x": 20, "y": 56})  # open the leader
+    expect(page).to_have_url(re.compile("checkpoint=flow%404000"))
+    expect(page.get_by_text("How it was scored")).to_be_visible()
+
+    page.get_by_role("link", name="Compare", exact=True).first.click()
+    expect(page.get_by_text("against flow@4000")).to_be_visible()
+
+    page.get_by_role("link", name="Samples", exact=True).first.click()
+    slider = page.get_by_role("slider")
+    expect(slider).to_have_attribute("aria-valuetext", "4,000")
+    slider.press("ArrowLeft")
+    expect(page).to_have_url(re.compile("step=2000"))
+    expect(page.get_by_text("gan@1000").first).to_be_visible()
+
+    page.get_by_role("link", name="Rate", exact=True).first.click()
+    settled(page)
+    for number in range(10):
+        expect(page.get_by_role("button", name="Left is better")).to_be_visible()
+        settled(page)
+        page.wait_for_timeout(700)  # until then a key still belongs to the pair before
+        page.keyboard.press("1" if number % 3 else "2")
+        wait_for_ratings(home, number + 1)
+    expect(page.get_by_text("Rating (Elo scale)").first).to_be_visible()
+
+    page.get_by_role("link", name="Gates", exact=True).first.click()
+    page.get_by_role("combobox", name="Decision").click()
+    page.get_by_role("option", name=re.compile("FAIL · gan@1000")).click()
+    expect(page.get_by_text("Evidence against each limit")).to_be_visible()
+    expect(page.get_by_text("✕ FAIL").first).to_be_visible()
+    page.close()
+
+
+def wait_for_ratings(home: Path, count: int) -> None:
+    database = Database(f"sqlite:///{home}/evalsvc.db")
+    for _ in range(300):
+        with database.read() as session:
+            if session.query(Rating).count() >= count:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"no {count} ratings")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier_that_is_ours(scheme, site, browser):
+    page = new_page(browser, scheme)
+    found = []
+    page.goto(f"{site}/checkpoint")
+    links = page.get_by_test_id("stSidebarNavLink")
+    for number, view in enumerate(["checkpoint", *PAGES]):
+        if number:
+            links.nth(number - 1).click()
+            expect(page.get_by_test_id("stHeading").first).to_have_text(phrases("en")[f"{view}.title"])
+        settled(page)
+        page.wait_for_timeout(700)
+        for violation in Axe().run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical") and violation["id"] not in THEIRS:
+                nodes = [node["html"][:200] for node in violation["nodes"]]
+                found.append((view, violation["id"], nodes))
+    page.close()
+    assert not found
+
+
+def test_a_bar_moves_and_a_row_appears_while_a_worker_scores(site, browser, environment):
+    page, board = new_page(browser), new_page(browser)
+    board.goto(site)
+    settled(board)
+    row = board.locator("td", has_text="ddpm")
+    expect(row).to_have_count(0)
+    page.goto(f"{site}/operations")
+    settled(page)
+    command = [sys.executable, "-m", "evalsvc"]
+    checkpoint = str(WEIGHTS / "ddpm" / "step_4000.safetensors")
+    subprocess.run(
+        [*command, "submit", checkpoint, "--suite", "digits@1", "--generator", "ddpm"], env=environment, check=True
+    )
+    expect(page.get_by_text("no worker is alive")).to_be_visible()
+    worker = subprocess.Popen([*command, "worker", "--devices", "cpu", "--batch-size", "40"], env=environment)
+    try:
+        seen: set[str] = set()
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends and not row.count():
+            for text in page.get_by_test_id("stProgress").all_inner_texts():
+                seen.update(re.findall(r"\d+%", text))
+            page.wait_for_timeout(200)
+        expect(row.first).to_be_attached()  # nobody loaded the page again
+        assert len(seen) >= 3, seen
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(60)
+    board.close()
+    page.close()
