@@ -29,12 +29,7 @@ def choose(
 ) -> str:
     """One of the options."""
     slot = f"{key}.choice"
-    asked = _asked(key, slot)
-    if asked:
-        _known(label, asked[:1], options)
-        st.session_state[slot] = asked[0]
-    elif st.session_state.get(slot) not in options:
-        st.session_state[slot] = options[0] if default is None else default
+    _start(key, slot, label, options, lambda: options[0] if default is None else default)
     if style == "segments":
         # These labels are Markdown, those of lists are not.
         shown = {option: safe(words(option)) for option in options}
@@ -71,12 +66,7 @@ def choose_many(
 def slide(key: str, label: str, options: Sequence[str], *, words: Callable[[str], str] = str) -> str:
     """One of ordered options, at first the last."""
     slot = f"{key}.slider"
-    asked = _asked(key, slot)
-    if asked:
-        _known(label, asked[:1], options)
-        st.session_state[slot] = asked[0]
-    elif st.session_state.get(slot) not in options:
-        st.session_state[slot] = options[-1]
+    _start(key, slot, label, options, lambda: options[-1])
     picked: str = st.select_slider(label, options, key=slot, format_func=words)
     _write(key, [picked])
     return picked
@@ -103,6 +93,16 @@ def page_number(key: str, pages: int) -> int:
     numbers = [str(number + 1) for number in range(pages)]
     where = st.container(width=180)
     return int(choose(key, say("common.page", pages=pages), numbers, where=where)) - 1
+
+
+def _start(key: str, slot: str, label: str, options: Sequence[str], default: Callable[[], str]) -> None:
+    """Set a control to the option that the address asks for, else leave it, else to the default."""
+    asked = _asked(key, slot)
+    if asked:
+        _known(label, asked[:1], options)
+        st.session_state[slot] = asked[0]
+    elif st.session_state.get(slot) not in options:
+        st.session_state[slot] = default()
 
 
 def _asked(key: str, slot: str) -> list[str]:

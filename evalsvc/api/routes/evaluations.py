@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -23,6 +23,7 @@ from evalsvc.api.server import Here, Server
 from evalsvc.errors import InputError
 from evalsvc.store import queries, tables
 from evalsvc.store.progress import progress
+from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Status
 
 router = guarded("evaluations")
@@ -86,21 +87,21 @@ def evaluation(server: Here, id: wire.Id) -> wire.EvaluationDetail:
 @needs(Scope.SUBMIT)
 def cancel(server: Here, id: wire.Id) -> wire.Evaluation:
     """Stop an evaluation; its workers stop within one batch, and what was computed is kept."""
-    _evaluation(server, id)
-    try:
-        lifecycle.cancel(server.database, id)
-    except InputError as error:
-        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
-    return _evaluation(server, id)
+    return _changed(server, id, lifecycle.cancel)
 
 
 @router.post("/evaluations/{id}/retry", status_code=202, responses=responses(404, 409))
 @needs(Scope.SUBMIT)
 def retry(server: Here, id: wire.Id) -> wire.Evaluation:
     """Put a failed or cancelled evaluation on the queue again; finished shards stay finished."""
+    return _changed(server, id, lifecycle.retry)
+
+
+def _changed(server: Here, id: int, change: Callable[[Database, int], object]) -> wire.Evaluation:
+    """The evaluation after a change, to which its present state may be opposed."""
     _evaluation(server, id)
     try:
-        lifecycle.retry(server.database, id)
+        change(server.database, id)
     except InputError as error:
         raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
     return _evaluation(server, id)
