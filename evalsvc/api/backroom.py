@@ -5,11 +5,12 @@ One task at a time; a task that takes too long, or takes its process with it, co
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import threading
 from http import HTTPStatus
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import anyio
 import anyio.to_thread
 
 from evalsvc import wire
-from evalsvc.api import child
 from evalsvc.api.problems import ProblemError
 from evalsvc.lifecycle import Submission
 
@@ -32,7 +32,7 @@ class Backroom:
 
     def __init__(self, plugins: tuple[Path, ...] = (), seconds: float = SECONDS) -> None:
         self._plugins, self._seconds = plugins, seconds
-        self._process: BaseProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._turn = anyio.CapacityLimiter(1)
         self._waiting = 0
@@ -61,7 +61,7 @@ class Backroom:
             if self._process is not None and self._pipe is not None:
                 self._pipe.close()
                 self._process.kill()
-                self._process.join()
+                self._process.wait()
             self._process = self._pipe = None
 
     async def _ask(self, task: str, *arguments: Any) -> Any:
@@ -93,12 +93,11 @@ class Backroom:
     def _open(self) -> Connection:
         with self._lock:
             if self._pipe is None:
-                # Spawned, not forked: a server has threads, and a fork would copy their locks.
-                context = multiprocessing.get_context("spawn")
-                self._pipe, other = context.Pipe()
-                self._process = context.Process(target=child.work, args=(other, self._plugins), daemon=True)
-                self._process.start()
-                other.close()
+                # Its own program: a fork would copy the locks of threads, and a spawn import the server's main module.
+                self._pipe, other = Pipe()
+                with other:
+                    command = [sys.executable, "-m", "evalsvc.api.child", str(other.fileno()), *map(str, self._plugins)]
+                    self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()])
             return self._pipe
 
 

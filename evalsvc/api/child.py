@@ -1,8 +1,12 @@
-"""What runs in the back room's process. Imports little: the server's own libraries are not needed there."""
+"""The back room's process: ``python -m evalsvc.api.child PIPE PLUGIN...``.
+
+Imports little: the server's own libraries are not needed there.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,3 +36,7 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
         except Exception as error:  # a plug-in's own: told by its name, without its state
             answer = EvalsvcError(f"{type(error).__name__}: {error}"), None
         pipe.send(answer)
+
+
+if __name__ == "__main__":
+    work(Connection(int(sys.argv[1])), tuple(map(Path, sys.argv[2:])))

@@ -117,7 +117,7 @@ class Computed:
             for use in self.suite.metrics
             if any(use.label_of(quantity.name) in self.labels for quantity in use.spec.quantities)
         ]
-        body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses}
+        body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses, "index": {}}
         spec = self._spec(checkpoint, Suite.model_validate(body), self.suite.seed if seed is None else seed)
         advance = self.bench.progress("samples", samples)
         for shard in spec.shards:

@@ -1,5 +1,6 @@
 """The client against a server that really listens: from a checkpoint to an evaluation, a verdict, and back."""
 
+import sys
 import time
 from threading import Thread
 
@@ -93,7 +94,7 @@ def test_a_back_room_that_dies_costs_one_request(client, server, monkeypatch):
     room = server.backroom
     room._open()
     room._process.kill()
-    room._process.join()
+    room._process.wait()
     with pytest.raises(ClientError, match="ended the process that opened it"):
         client.gate({"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.5}}}, "flow")
     object.__setattr__(room, "_seconds", 0.01)
@@ -103,6 +104,14 @@ def test_a_back_room_that_dies_costs_one_request(client, server, monkeypatch):
     monkeypatch.setattr(backroom, "WAITING", 0)
     with pytest.raises(ClientError, match="many checkpoints are being opened"):
         client.gate({"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.5}}}, "flow")
+
+
+def test_a_back_room_runs_nothing_of_the_servers_own_script(client, tmp_path, monkeypatch):
+    script = tmp_path / "main.py"
+    script.write_text("raise SystemExit(3)")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    decided = client.gate({"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.5}}}, "flow")
+    assert decided.status == "MISSING"
 
 
 def test_results_are_typed_and_pages_are_followed(client, filled, monkeypatch):
