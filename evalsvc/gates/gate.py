@@ -91,8 +91,8 @@ def run_gate(
         session.add(row)
         session.flush()
         outbox.gate_decided(session, row)
-        number = row.id
-    return Recorded(number, decision, {"gate": number, **body})
+        number, at = row.id, row.created_at.isoformat(timespec="seconds")
+    return Recorded(number, decision, {"gate": number, "at": at, **body})
 
 
 def open_suite(policy: Policy, database: Database, plugins: Plugins, folder: Path) -> Suite:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,8 +20,16 @@ MAPPED = {"FAIL": "failure", "INCONCLUSIVE": "failure"}
 def junit(document: Mapping[str, Any]) -> str:
     """A test case a limit. ``failure``: beyond the limit or not surely within; ``error``: missing, not comparable,
     broken; ``skipped``: advisory or waived.
+
+    Valid against both schemas in use: ``junit-10.xsd`` of Jenkins, and Ant's ``JUnit.xsd``, where times have no zone.
     """
-    suite = ElementTree.Element("testsuite", name=f"gate {plain(document['suite'], 100)}")
+    name = f"gate {plain(document['suite'], 100)}"
+    when = datetime.fromisoformat(document["at"]).astimezone(UTC)
+    suite = ElementTree.Element("testsuite", id="0", package="evalsvc", name=name, hostname="localhost", time="0")
+    suite.set("timestamp", when.strftime("%Y-%m-%dT%H:%M:%S"))
+    facts = ElementTree.SubElement(suite, "properties")
+    for fact in ("gate", "policy_digest"):
+        ElementTree.SubElement(facts, "property", name=fact, value=str(document[fact]))
     counts = {"failure": 0, "error": 0, "skipped": 0}
     cases = 0
     for metric in document["verdict"]["metrics"]:
@@ -49,7 +58,8 @@ def junit(document: Mapping[str, Any]) -> str:
     totals = {"tests": cases, "failures": counts["failure"], "errors": counts["error"], "skipped": counts["skipped"]}
     for name, count in totals.items():
         suite.set(name, str(count))
-    suite.set("time", "0")
+    ElementTree.SubElement(suite, "system-out")
+    ElementTree.SubElement(suite, "system-err")
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)

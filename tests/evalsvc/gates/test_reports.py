@@ -75,7 +75,7 @@ def decision(name="m", model="flow", reason="gone", alias="production"):
 
 
 def rendered(*arguments, **names):
-    return {"gate": 1, **document(decision(*arguments, **names), exit_code=1)}
+    return {"gate": 1, "at": "2026-11-20T10:00:00+01:00", **document(decision(*arguments, **names), exit_code=1)}
 
 
 @pytest.fixture(params=HOSTILE, ids=range(len(HOSTILE)))
@@ -112,7 +112,9 @@ def test_junit_is_valid_and_counts_what_it_holds(hostile, harmless):
 def test_junit_tells_breaches_from_holes_and_skips_what_cannot_block(harmless):
     root = lxml.etree.fromstring(ci.junit(harmless).encode())
     [suite] = root
-    outcome = {case.get("name").split()[0]: case[0].tag if len(case) else "passed" for case in suite}
+    assert suite.get("timestamp") == "2026-11-20T09:00:00"
+    cases = suite.findall("testcase")
+    outcome = {case.get("name").split()[0]: case[0].tag if len(case) else "passed" for case in cases}
     assert outcome == {
         "PASS": "passed",
         "FAIL": "failure",
