@@ -1,4 +1,4 @@
-"""Reads a second from the HTTP API while an evaluation runs on the same machine: ``python benchmarks/api_load.py``.
+"""Reads a second from the HTTP API while an evaluation runs on the same machine: ``python -m benchmarks.api_load``.
 
 A real server process, a real evaluation in another, and a load of reads that does not wait for answers (open loop):
 every request is sent at its time, and its latency counts from then, so that a server that stalls pays for the stall.
@@ -17,8 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 
 import numpy as np
+
+from tests.postgres import postgres_server
 
 PORT = 8643
 """Below those that the system gives to outgoing connections, one of which could take it before the server does."""
@@ -90,10 +93,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--idle", action="store_true", help="without an evaluation beside it")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home:
+    with ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
         environment = os.environ | {"EVALSVC_HOME": home, "OMP_NUM_THREADS": "1"}
+        if asked.database == "postgresql":
+            environment["EVALSVC_DATABASE_URL"] = stack.enter_context(postgres_server()).get_uri()
         run = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run([*COMMAND, "demo"], check=True, **run)
         made = subprocess.run([*COMMAND, "token", "create", "load"], env=environment, capture_output=True, text=True)

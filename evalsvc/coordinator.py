@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -46,6 +46,14 @@ class Coordinator:
         """Shards that are still to be computed."""
         return patiently(missing_shards, self._database, attempt)
 
+    def refused(self, attempt: Attempt, refusals: Sequence[engine.Refusal]) -> bool:
+        """Fail an evaluation that every living slot has refused, and say so; without any, one that comes may do it."""
+        slots = patiently(workers.slots, self._database)
+        hopeless = bool(slots) and slots <= {refusal["worker"] for refusal in refusals}
+        if hopeless:
+            self._fail(attempt, Failure.INFRASTRUCTURE, f"no worker can compute it: {refusals[-1]['reason']}")
+        return hopeless
+
     def run(self) -> None:
         """Look again and again."""
         reaped = pruned = 0.0
@@ -76,7 +84,7 @@ class Coordinator:
         letters = {letter.workflow: letter.job for letter in engine.dead_letters()}
         for workflow in asked.keys() & letters.keys():
             reason = f"{letters[workflow]} ended its worker process {engine.TRIES} times"
-            self._fail(asked[workflow], Failure.INFRASTRUCTURE, reason)
+            self._fail(asked[workflow].attempt, Failure.INFRASTRUCTURE, reason)
         for workflow in chosen:
             if outcomes[workflow] is None:
                 engine.hand_over(asked[workflow])
@@ -85,7 +93,7 @@ class Coordinator:
 
     def _choose(self, asked: Mapping[str, Ticket], active: Set[str]) -> list[str]:
         """Which evaluations are to be handed over now, or should be in progress and are not."""
-        room = AHEAD * max(1, patiently(workers.slots, self._database)) - len(active & asked.keys())
+        room = AHEAD * max(1, len(patiently(workers.slots, self._database))) - len(active & asked.keys())
         most_urgent = min((asked[workflow].priority for workflow in active & asked.keys()), default=0)
         chosen = []
         for workflow, ticket in asked.items():
@@ -93,22 +101,22 @@ class Coordinator:
                 continue
             limit = ticket.deadlines.queued
             if ticket.status == Status.QUEUED and limit and (now() - ticket.requested_at).total_seconds() > limit:
-                self._fail(ticket, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
+                self._fail(ticket.attempt, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
             elif ticket.status != Status.QUEUED or room > 0 or ticket.priority < most_urgent:
                 chosen.append(workflow)
                 room -= 1
         return chosen
 
-    def _fail(self, ticket: Ticket, failure: Failure, reason: str) -> None:
-        log.error("evaluation %d fails: %s", ticket.attempt.evaluation, reason)
-        patiently(lifecycle.fail, self._database, ticket.attempt, failure, reason)
+    def _fail(self, attempt: Attempt, failure: Failure, reason: str) -> None:
+        log.error("evaluation %d fails: %s", attempt.evaluation, reason)
+        patiently(lifecycle.fail, self._database, attempt, failure, reason)
 
     def _make_good(self, ticket: Ticket, outcome: str) -> None:
         """The engine has ended what the rows say is in progress: they may have lost their last words in a power cut."""
         if outcome == "SUCCESS":
             patiently(lifecycle.again, self._database, ticket.attempt)
         else:
-            self._fail(ticket, Failure.INFRASTRUCTURE, f"the queue gave it up ({outcome.lower()})")
+            self._fail(ticket.attempt, Failure.INFRASTRUCTURE, f"the queue gave it up ({outcome.lower()})")
 
     def reap(self) -> None:
         """Declare the silent lost, and hand on what the lost and stopped had claimed."""

@@ -11,12 +11,12 @@ which slots run one at a time. A job has no steps: its checkpoint is the file th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from sqlalchemy.engine import make_url
 
@@ -32,7 +32,7 @@ try:
 except ImportError as error:
     raise InputError(f"workers need the extra 'worker' ({error}): pip install 'evalsvc[worker]'") from None
 
-VERSION = "1"
+VERSION = "2"
 """Of the workflows below, not of evalsvc. Raise it with their names, arguments or order of calls: jobs of another
 version are left alone."""
 
@@ -47,6 +47,15 @@ CALM = 0.5
 
 _QUEUES: dict[Role, str] = {"coordinator": "evaluations", "slot": "slots"}
 _ACTIVE = ["ENQUEUED", "PENDING"]
+_OFFER = " offered after refusals: "
+"""Stands in the id of a job between its name and how many there were."""
+
+
+class Refusal(TypedDict):
+    """What a worker answers that lacks something which another may have."""
+
+    worker: str
+    reason: str
 
 
 class Coordinator(Protocol):
@@ -55,14 +64,17 @@ class Coordinator(Protocol):
     def missing_shards(self, attempt: Attempt) -> list[Shard]:
         """Shards that are still to be computed."""
 
+    def refused(self, attempt: Attempt, refusals: Sequence[Refusal]) -> bool:
+        """Whether no worker is left that has not refused; the evaluation has then failed."""
+
 
 class Slot(Protocol):
     """What jobs ask of their process. Nothing is raised: what goes wrong is recorded in the rows, and the answer no."""
 
-    def compute(self, attempt: Attempt, shard: Shard) -> bool:
+    def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
         """Compute one shard."""
 
-    def measure(self, attempt: Attempt) -> bool:
+    def measure(self, attempt: Attempt) -> bool | Refusal:
         """Reduce all shards to scores."""
 
 
@@ -85,13 +97,30 @@ def _evaluation(evaluation: int, number: int, priority: int) -> None:
 
 
 def _conduct(evaluation: int, number: int, priority: int) -> None:
-    me, shards, jobs = DBOS.workflow_id, _missing(evaluation, number), []
-    for shard in shards:
-        with SetWorkflowID(f"{me}/{shard['kind']} {shard['start']}-{shard['stop']}"), _urgency(2 * priority + 1):
-            jobs.append(DBOS.enqueue_workflow(_QUEUES["slot"], _shard, evaluation, number, shard))
-    if all(job.get_result(polling_interval_sec=CALM) for job in jobs):
-        with SetWorkflowID(f"{me}/metrics"), _urgency(2 * priority):
-            DBOS.enqueue_workflow(_QUEUES["slot"], _metrics, evaluation, number).get_result(polling_interval_sec=CALM)
+    shards = {f"{each['kind']} {each['start']}-{each['stop']}": (each,) for each in _missing(evaluation, number)}
+    if _all_done(_shard, evaluation, number, shards, 2 * priority + 1):
+        _all_done(_metrics, evaluation, number, {"metrics": ()}, 2 * priority)
+
+
+def _all_done(job: Any, evaluation: int, number: int, due: dict[str, tuple[Any, ...]], priority: int) -> bool:
+    """Have jobs done, by name; those that a worker refuses are offered again, as long as there are other workers."""
+    me, refusals, offer = DBOS.workflow_id, list[Refusal](), ""
+    while due:
+        under_way = {}
+        for name, more in due.items():
+            with SetWorkflowID(f"{me}/{name}{offer}"), _urgency(priority):
+                under_way[name] = DBOS.enqueue_workflow(_QUEUES["slot"], job, evaluation, number, *more)
+        refused = {}
+        for name, handle in under_way.items():
+            answer = handle.get_result(polling_interval_sec=CALM)
+            if not isinstance(answer, bool):
+                refused[name] = due[name]
+                refusals.append(answer)
+                answer = not _refused(evaluation, number, refusals)
+            if not answer:
+                return False
+        due, offer = refused, f"{_OFFER}{len(refusals)}"
+    return True
 
 
 @DBOS.step(name="missing")
@@ -99,16 +128,23 @@ def _missing(evaluation: int, number: int) -> list[dict[str, Any]]:
     return [shard.model_dump() for shard in _process.missing_shards(Attempt(evaluation, number))]
 
 
+@DBOS.step(name="refused")
+def _refused(evaluation: int, number: int, refusals: list[Refusal]) -> bool:
+    return bool(_process.refused(Attempt(evaluation, number), refusals))
+
+
 @DBOS.workflow(name="shard", max_recovery_attempts=TRIES - 1)
-def _shard(evaluation: int, number: int, shard: dict[str, Any]) -> bool:
+def _shard(evaluation: int, number: int, shard: dict[str, Any]) -> bool | Refusal:
     with _counted():
-        return bool(_process.compute(Attempt(evaluation, number), Shard.model_validate(shard)))
+        answer: bool | Refusal = _process.compute(Attempt(evaluation, number), Shard.model_validate(shard))
+        return answer
 
 
 @DBOS.workflow(name="metrics", max_recovery_attempts=TRIES - 1)
-def _metrics(evaluation: int, number: int) -> bool:
+def _metrics(evaluation: int, number: int) -> bool | Refusal:
     with _counted():
-        return bool(_process.measure(Attempt(evaluation, number)))
+        answer: bool | Refusal = _process.measure(Attempt(evaluation, number))
+        return answer
 
 
 @contextmanager
@@ -189,9 +225,9 @@ class DeadLetter:
 
 
 def workflow_id(ticket: Ticket) -> str:
-    """One attempt's workflow."""
+    """One attempt's workflow; another after an update that could not go on with the old one."""
     stamp = int(ticket.requested_at.timestamp() * 1000)
-    return f"{ticket.attempt.evaluation}-{ticket.attempt.number}-{stamp:x}"
+    return f"{ticket.attempt.evaluation}-{ticket.attempt.number}-{stamp:x}-v{VERSION}"
 
 
 def hand_over(ticket: Ticket) -> None:
@@ -221,7 +257,7 @@ def dead_letters() -> Iterator[DeadLetter]:
     """Jobs that were given up."""
     for each in _list(name=["shard", "metrics"], status="MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
         workflow, _, job = each.workflow_id.rpartition("/")
-        yield DeadLetter(workflow, job)
+        yield DeadLetter(workflow, job.partition(_OFFER)[0])
 
 
 def holders() -> set[str]:

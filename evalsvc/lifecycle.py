@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from evalsvc import outbox
 from evalsvc.cost import Cost
-from evalsvc.errors import EvalsvcError, InputError, StorageError, UnfitError, WithdrawnError
+from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
 from evalsvc.store import tables
 from evalsvc.store.session import Database
 from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Status, now
@@ -238,7 +238,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure.OUT_OF_MEMORY
     if any(isinstance(each, TimeoutError) for each in chain):
         return Failure.TIMEOUT
-    if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError | UnfitError):
+    if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError):
         return Failure.MODEL
     return Failure.INFRASTRUCTURE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
@@ -102,6 +103,11 @@ def image_arrays(path: Path) -> ImageArray:
             if dtype.hasobject:
                 raise InputError(f"{path}: array {name!r} holds Python objects, which are never unpickled")
             if info.compress_type != zipfile.ZIP_STORED:
+                if info.file_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+                    raise InputError(
+                        f"{path}: array {name!r} is {info.file_size:,} bytes when unpacked, more than half of this "
+                        "machine's memory: save it by np.savez, uncompressed, and it is read piece by piece"
+                    )
                 with np.load(path, allow_pickle=False) as arrays:
                     return ImageArray(path, arrays[name])
             # A stored member's bytes follow its local header: 30 bytes, the name and the extra field.

@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     stall_after: float = Field(1800.0, gt=0)
 
     @property
+    def uploads(self) -> Path:
+        """Where checkpoints that were uploaded to the API are kept, by digest."""
+        return self.home.resolve() / "uploads"
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL in force: SQLite under ``home`` unless another is given."""
         return self.database_url or f"sqlite:///{self.home.resolve() / 'evalsvc.db'}"

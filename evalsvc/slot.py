@@ -14,6 +14,7 @@ import torch
 from sqlalchemy.exc import OperationalError
 
 from evalsvc import lifecycle
+from evalsvc.engine import Refusal
 from evalsvc.errors import InputError, UnfitError, WithdrawnError
 from evalsvc.evaluations import measure, note
 from evalsvc.heart import GIVEN_UP, Heart, Task
@@ -29,6 +30,9 @@ from evalsvc.workbench import Advance, Workbench
 PAUSES = (5, 10, 20, 40, 80)
 """Seconds between tries of a job that the infrastructure failed (a full disk, a store that is away)."""
 
+ASIDE = (1, 2, 4, 8, 16, 30)
+"""Seconds for which a slot keeps what it refuses, longer each time in a row: others must come by the rest of it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -38,11 +42,12 @@ class Slot:
     def __init__(self, bench: Workbench, heart: Heart) -> None:
         self._bench, self._heart = bench, heart
         self._fit: set[str] = set()
+        self._refused = 0
         self._turn = threading.Lock()
         bench.progress = self._progress
 
-    def compute(self, attempt: Attempt, shard: Shard) -> bool:
-        """Compute one shard and record it; whether the evaluation may go on."""
+    def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
+        """Compute one shard and record it; whether the evaluation may go on, or what this worker lacks for it."""
 
         def work(attempt: Attempt, spec: EvaluationSpec) -> None:
             cost = compute_shard(spec, shard, self._bench, self._advance)
@@ -50,17 +55,17 @@ class Slot:
 
         return self._do(attempt, shard.stage, work)
 
-    def measure(self, attempt: Attempt) -> bool:
+    def measure(self, attempt: Attempt) -> bool | Refusal:
         """Reduce all shards and record the scores."""
         return self._do(attempt, "metrics", lambda attempt, spec: measure(spec, self._bench, attempt))
 
-    def _do(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool:
+    def _do(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool | Refusal:
         attempt = replace(attempt, worker=self._heart.worker)
         # A queue that is looked at again before its last job has shown up as running gives a second one.
         with self._turn:
             return self._try(attempt, stage, work)
 
-    def _try(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool:
+    def _try(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool | Refusal:
         for pause in (*PAUSES, None):
             try:
                 spec, deadlines = patiently(self._begin, attempt)
@@ -71,12 +76,17 @@ class Slot:
             except WithdrawnError as error:
                 log.info("%s", error)
                 return False
+            except UnfitError as error:
+                log.warning("evaluation %d is for others: %s", attempt.evaluation, error)
+                time.sleep(ASIDE[min(self._refused, len(ASIDE) - 1)])
+                self._refused += 1
+                return {"worker": self._heart.worker, "reason": str(error)}
             except Exception as error:
                 failure, reason = lifecycle.failure_of(error), str(error) or type(error).__name__
                 if failure is not Failure.OUT_OF_MEMORY:
                     self._end_if_device_is_lost(error)
                 log.warning("evaluation %d, %s: %s", attempt.evaluation, stage, reason)
-                if failure is Failure.INFRASTRUCTURE and pause is not None and not isinstance(error, UnfitError):
+                if failure is Failure.INFRASTRUCTURE and pause is not None:
                     time.sleep(pause)
                     continue
                 patiently(lifecycle.fail, self._bench.database, attempt, failure, reason)
@@ -113,13 +123,13 @@ class Slot:
 
     def _check_fit(self, spec: EvaluationSpec) -> None:
         """Refuse work that would give other numbers here than where it was asked for; looked at once an evaluation."""
-        if spec.fingerprint in self._fit:
-            return
-        try:
-            self._bench.check(spec)
-        except InputError as error:
-            raise UnfitError(f"{error} (on worker {self._heart.worker})") from error
-        self._fit.add(spec.fingerprint)
+        if spec.fingerprint not in self._fit:
+            try:
+                self._bench.check(spec)
+            except (InputError, UnfitError) as error:
+                raise UnfitError(f"{error} (on worker {self._heart.worker})") from error
+            self._fit.add(spec.fingerprint)
+        self._refused = 0
 
     def _end_if_device_is_lost(self, error: BaseException) -> None:
         """After an error of the device itself its whole context is void, and only another process can use it again."""

@@ -113,7 +113,7 @@ def _lines(file: Path) -> list[str]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{file}, line {number} is no JSON ({error})") from None
         text = record.get(COLUMN) if isinstance(record, dict) else record
         if not isinstance(text, str):

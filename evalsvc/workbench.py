@@ -198,7 +198,7 @@ class Workbench:
         for what, wanted in there.items():
             if here[what] != wanted:
                 raise UnfitError(
-                    f"{what} is {here[what]} on this worker and was {wanted} where the evaluation was submitted: bring "
+                    f"{what} is {here[what]} here and was {wanted} where the evaluation was submitted: bring "
                     "both to one version"
                 )
         if digest_path(Path(spec.path)) != spec.checkpoint:

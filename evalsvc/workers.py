@@ -11,7 +11,7 @@ import uuid
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from evalsvc.store.progress import workers
 from evalsvc.store.session import Database, clock
@@ -83,8 +83,8 @@ def living(database: Database) -> set[str]:
         return {row.id for row in workers(session)}
 
 
-def slots(database: Database) -> int:
-    """How many processes compute."""
-    query = select(func.count()).where(Worker.role == "slot", Worker.status == WorkerStatus.ALIVE)
+def slots(database: Database) -> set[str]:
+    """Workers that compute and take more."""
+    query = select(Worker.id).where(Worker.role == "slot", Worker.status == WorkerStatus.ALIVE)
     with database.read() as session:
-        return session.scalar(query) or 0
+        return set(session.scalars(query))

@@ -54,7 +54,7 @@ class Server:
     """An open server."""
 
     database: Database
-    home: Path
+    uploads: Path
     settings: ServerSettings
     backroom: Backroom
     artifacts: Artifacts
@@ -63,13 +63,7 @@ class Server:
     @classmethod
     def open(cls, settings: Settings, server: ServerSettings, plugins: tuple[Path, ...] = ()) -> Server:
         """Open the database; the back room starts with its first task."""
-        home = settings.home.resolve()
-        return cls(Database(settings.database), home, server, Backroom(plugins), open_artifacts(settings))
-
-    @property
-    def uploads(self) -> Path:
-        """Where uploaded checkpoints are kept, by digest."""
-        return self.home / "uploads"
+        return cls(Database(settings.database), settings.uploads, server, Backroom(plugins), open_artifacts(settings))
 
 
 async def _server(request: Request) -> Server:

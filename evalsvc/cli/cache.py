@@ -1,4 +1,4 @@
-"""``evalsvc cache``: arrays of references, extracted once and kept."""
+"""``evalsvc cache``: arrays of references, extracted once and kept; what came to nothing, and may go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalsvc.settings import Settings
 from evalsvc.store.session import Database
 
 HEADINGS = ("reference", "half", "extractor and backend", "files", "size")
-app = typer.Typer(help="Arrays of references, extracted once and kept.", no_args_is_help=True)
+app = typer.Typer(help="Arrays of references, and what came to nothing.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -58,3 +58,30 @@ def cache_prune(
     named = set(reference or ("",))
     doomed = [entry for entry in found if everything or entry.reference in named]
     err.print(f"removed {len(doomed)} of {len(found)} entries, {decimal(prune(artifacts, doomed))}", markup=False)
+
+
+@app.command("sweep")
+def cache_sweep(
+    days: Annotated[float, typer.Option(min=0, help="Spare what is younger.")] = 7,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove shards of evaluations that failed or were cancelled, and uploads of which nothing was scored.
+
+    A retry computes such shards again, and needs such an upload again.
+    """
+    from datetime import timedelta
+
+    from evalsvc.artifacts import open_artifacts
+    from evalsvc.leftovers import vain_shards, vain_uploads
+    from evalsvc.store.tables import now
+
+    settings, before, remove = Settings(), now() - timedelta(days=days), not dry_run
+    database, size = Database(settings.database), 0
+    for leftovers in (
+        vain_shards(database, open_artifacts(settings), before, remove=remove),
+        vain_uploads(database, settings.uploads, before, remove=remove),
+    ):
+        for leftover in leftovers:
+            size += leftover.bytes
+            out.print(leftover.name, markup=False, highlight=False, soft_wrap=True)
+    err.print(f"{'would free' if dry_run else 'freed'} {decimal(size)}", markup=False)

@@ -8,6 +8,9 @@ from typing import Any
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 
+NO_CODE = {"trust_remote_code": False}
+"""Unset, ``transformers`` asks whoever sits at the terminal whether to run the code of the folder."""
+
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
@@ -31,7 +34,7 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
         )
     try:
         model, report = getattr(transformers, kind).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **NO_CODE, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())

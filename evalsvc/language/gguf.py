@@ -7,6 +7,8 @@ anew. Files of the Llama family, which is most of them, are mapped here in a fra
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from evalsvc import confinement
 from evalsvc.digests import digest_path
-from evalsvc.errors import CheckpointError, InputError
+from evalsvc.errors import CheckpointError, EvalsvcError, InputError
 from evalsvc.weights import weights_folder
 
 _OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -42,11 +45,33 @@ def converted(path: Path) -> Path:
         if not folder.is_dir():
             partial = folder.with_name(f".tmp-{uuid.uuid4().hex}")
             try:
-                _convert(path, partial)
+                _convert_apart(path, partial)
                 partial.replace(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _convert_apart(path: Path, folder: Path) -> None:
+    """Convert in a process of its own: a file that makes its reader ask for all memory gets no more than it may."""
+    command = [sys.executable, "-m", "evalsvc.language.gguf", str(path.resolve()), str(folder.resolve())]
+    environment = confinement.environment()
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        reason = done.stdout.decode(errors="replace").strip()
+        raise CheckpointError(reason or f"reading {path} ended the process that read it: it is damaged, or hostile")
+
+
+def _main(path: Path, folder: Path) -> None:
+    size = path.stat().st_size
+    # Weights of two bits become 32; the model, its weights and what is written of them are there at once.
+    confinement.limit(48 * size + 2**30, 120 + size // 1_000_000, 16 * size + 2**29)
+    try:
+        _convert(path, folder)
+    except (EvalsvcError, MemoryError) as error:
+        told = str(error) if isinstance(error, EvalsvcError) else f"{path} needs far more memory than its size may take"
+        sys.stdout.write(told)
+        sys.exit(1)
 
 
 def _convert(path: Path, folder: Path) -> None:
@@ -126,3 +151,7 @@ def _halves_for_pairs(weights: Tensor, heads: int) -> Tensor:
     """GGUF rotates neighbouring rows of a head, ``transformers`` the first half against the second."""
     rows, columns = weights.shape
     return weights.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+
+
+if __name__ == "__main__":
+    _main(*map(Path, sys.argv[1:]))

@@ -12,7 +12,7 @@ import torch
 from evalsvc import weights as published
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
-from evalsvc.extractors.pretrained import open_pretrained
+from evalsvc.extractors.pretrained import NO_CODE, open_pretrained
 from evalsvc.language.gguf import converted
 
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
@@ -63,7 +63,7 @@ class LanguageModel:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"{folder} has no tokenizer that loads for {who} ({reason})") from None

@@ -1,4 +1,4 @@
-"""Real workers of a database, to be killed: what the tests and ``python -m tests.e2e.storm`` share."""
+"""Real workers of a database, to be killed: what the tests and the benchmarks of the queue share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def log(*words):
         file.write(" ".join(map(str, (time.time(), os.getpid(), os.getppid(), *words))) + "\\n")
 
 
-@register("generators", "fleet")
+@register("generators", os.environ.get("FLEET_GENERATOR", "fleet"))
 class Fleet:
     info = GeneratorInfo("fleet", "image", (1, 8, 8))
 
@@ -207,11 +207,11 @@ class Fleet:
         """Shard files and the moment each was written."""
         return {path: path.stat().st_mtime_ns for path in self.store.glob("samples/*/*-*.safetensors")}
 
-    def wait(self, what: Callable[[], object], seconds: float = 300) -> None:
+    def wait(self, what: Callable[[], object], seconds: float = 300, every: float = 0.05) -> None:
         until = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < until, f"{[*self.progress()]}\n{(self.folder / 'worker.log').read_text()[-5000:]}"
-            time.sleep(0.05)
+            time.sleep(every)
 
     def ended(self) -> bool:
         return all(each.ended for each in self.progress())

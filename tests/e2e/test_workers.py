@@ -95,10 +95,14 @@ def test_workers_killed_frozen_and_cancelled_on_sqlite(on_sqlite):
     assert fleet.workers() == []
 
 
-def test_two_machines_a_poisonous_shard_and_a_crashed_postgres(on_postgres, server, tmp_path):
+def test_two_machines_an_unfit_one_a_poisonous_shard_and_a_crashed_postgres(on_postgres, server, tmp_path):
     fleet = on_postgres
     ids = {number: fleet.submit(number, seconds=0.5) for number in range(2)}
+    unfit = fleet.start(slots=1, home=tmp_path / "unfit", FLEET_GENERATOR="another")
     machines = [fleet.start(slots=1, home=tmp_path / f"machine-{number}") for number in range(2)]
+    # What lacks the generator leaves the work to the others.
+    fleet.wait(lambda: "is for others" in (fleet.folder / "worker.log").read_text())
+    unfit.terminate()
     fleet.wait(lambda: len(fleet.shards()) >= 2)
     postmaster = server.get_pid()
     os.kill(postmaster, signal.SIGQUIT)  # "immediate": no checkpoint, no goodbyes

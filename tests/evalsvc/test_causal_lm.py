@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,19 @@ def test_what_cannot_be_written_is_a_named_error(llama, checkpoint, tmp_path):
             write(checkpoint, chat=True)
     with pytest.raises(InputError, match="option temperature: Input should be greater"):
         Decoding().but({"temperature": -1})
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_a_folder_never_runs_whoever_says_yes(tmp_path, monkeypatch, file):
+    folder = save(tmp_path / "hostile", "llama")
+    (folder / "hostile.py").write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')")
+    auto = {"AutoConfig": "hostile.It", "AutoModelForCausalLM": "hostile.It", "AutoTokenizer": ["hostile.It", None]}
+    told = json.loads((folder / file).read_text()) | {"auto_map": auto, "model_type": "it", "tokenizer_class": "It"}
+    (folder / file).write_text(json.dumps(told))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(InputError, match="custom code"):
+        write(opened(folder))
+    assert not (tmp_path / "it-ran").exists()
 
 
 def test_prompts_of_a_suite_s_file_come_with_the_request(llama):

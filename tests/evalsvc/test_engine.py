@@ -10,7 +10,7 @@ from dbos import DBOS
 from sqlalchemy import create_engine, text, update
 from sqlalchemy.engine import make_url
 
-from evalsvc import engine, lifecycle
+from evalsvc import engine, lifecycle, workers
 from evalsvc.coordinator import AHEAD, Coordinator
 from evalsvc.heart import Heart
 from evalsvc.lifecycle import Attempt, Deadlines
@@ -190,6 +190,21 @@ def test_a_job_that_was_given_up_fails_its_evaluation_by_name(database, database
     assert (found.failure, found.error) == (
         Failure.INFRASTRUCTURE,
         f"samples 100-200 ended its worker process {engine.TRIES} times",
+    )
+
+
+def test_what_every_living_worker_refuses_fails_by_name(database, coordinator):
+    attempt = Attempt(submit(database, 1), 1)
+    workers.register(database, "another", "slot", "cpu")
+    refusals = [{"worker": "this-slot", "reason": "no generator 'x'"}]
+    assert not coordinator.refused(attempt, refusals)
+    assert row(database, attempt.evaluation).status == Status.QUEUED
+    refusals.append({"worker": "another", "reason": "no generator 'x' either"})
+    assert coordinator.refused(attempt, refusals)
+    found = row(database, attempt.evaluation)
+    assert (found.failure, found.error) == (
+        Failure.INFRASTRUCTURE,
+        "no worker can compute it: no generator 'x' either",
     )
 
 

@@ -51,6 +51,7 @@ def here(bench, monkeypatch):
 
     monkeypatch.setattr(slot.os, "_exit", exit_)
     monkeypatch.setattr(slot, "PAUSES", (0, 0))
+    monkeypatch.setattr(slot, "ASIDE", (0,))
     workers.register(bench.database, "here", "slot", "cpu")
     return Slot(bench, SimpleNamespace(worker="here", task=None))
 
@@ -135,26 +136,31 @@ def test_an_error_of_the_device_ends_the_process_and_fails_nothing(bench, here, 
     assert found(bench, asked).status == Status.RUNNING
 
 
-def test_a_checkpoint_that_changed_after_it_was_submitted_is_not_scored(bench, here, spec, asked, tmp_path):
-    save_file({"level": torch.tensor(0.9)}, tmp_path / "blobs_1.safetensors")
-    assert not here.compute(asked, spec.shards[0])
-    failed = found(bench, asked)
-    assert failed.failure == Failure.INFRASTRUCTURE
-    assert "has changed since it was submitted: submit it again" in failed.error
-    assert Blobs.calls == 0
+def another_content(bench, file):
+    save_file({"level": torch.tensor(0.9)}, file)
 
 
-def test_a_worker_with_another_version_refuses(bench, here, spec, asked):
-    bench.plugins._found[PluginKind.GENERATOR, "blobs"] = [
-        Plugin(PluginKind.GENERATOR, "blobs", "tests", "2", lambda: Blobs)
-    ]
-    assert not here.compute(asked, spec.shards[0])
-    assert "generator 'blobs' is tests 2 on this worker and was tests 1" in found(bench, asked).error
+def another_version(bench, _file):
+    other = Plugin(PluginKind.GENERATOR, "blobs", "tests", "2", lambda: Blobs)
+    bench.plugins._found[PluginKind.GENERATOR, "blobs"] = [other]
 
 
-def test_a_checkpoint_that_is_not_on_this_machine_is_no_fault_of_the_model(bench, here, spec, asked, tmp_path):
-    (tmp_path / "blobs_1.safetensors").unlink()
-    assert not here.compute(asked, spec.shards[0])
-    failed = found(bench, asked)
-    assert failed.failure == Failure.INFRASTRUCTURE
-    assert "blobs_1.safetensors does not exist (on worker here)" in failed.error
+def no_plugin(bench, _file):
+    del bench.plugins._found[PluginKind.GENERATOR, "blobs"]
+
+
+@pytest.mark.parametrize(
+    ("lose", "reason"),
+    [
+        (another_content, "has changed since it was submitted: submit it again (on worker here)"),
+        (another_version, "generator 'blobs' is tests 2 here and was tests 1 where"),
+        (no_plugin, "generator 'blobs'"),
+        (lambda _bench, file: file.unlink(), "blobs_1.safetensors does not exist (on worker here)"),
+    ],
+)
+def test_a_worker_leaves_to_others_what_it_lacks_something_for(bench, here, spec, asked, tmp_path, lose, reason):
+    lose(bench, tmp_path / "blobs_1.safetensors")
+    refusal = here.compute(asked, spec.shards[0])
+    assert refusal["worker"] == "here"
+    assert reason in refusal["reason"]
+    assert (found(bench, asked).status, Blobs.calls) == (Status.RUNNING, 0)
