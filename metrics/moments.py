@@ -42,7 +42,7 @@ class Moments:
                 f"moments of n = {n} rows with a mean of length {d} and a covariance of shape "
                 f"{tuple(covariance.shape)} do not fit together"
             )
-        self._scatter = (covariance + covariance.T) * (0.5 * (self._n - 1))
+        self._scatter = (covariance + covariance.T).mul_(0.5 * (self._n - 1))
         self._factor: Tensor | None = None
 
     @classmethod
@@ -76,10 +76,13 @@ class Moments:
     @property
     def covariance(self) -> Float64[Tensor, "d d"]:
         """Covariance with ddof 1; :class:`MetricError` for a single row, which has none."""
-        if self._n < 2:
-            raise MetricError("a covariance needs at least 2 rows; these are moments of 1")
-        covariance: Tensor = self._scatter / (self._n - 1)
+        covariance: Tensor = self._scatter / self._freedom
         return covariance
+
+    @property
+    def trace(self) -> float:
+        """Trace of the covariance."""
+        return float(self._scatter.trace()) / self._freedom
 
     @property
     def scatter(self) -> Float64[Tensor, "d d"]:
@@ -91,8 +94,14 @@ class Moments:
     def factor(self) -> Float64[Tensor, "d d"]:
         """A matrix R with ``covariance = R.T @ R``, found once and kept until the moments change."""
         if self._factor is None:
-            self._factor = _factor(self.covariance)
+            self._factor = _factor(self._scatter).div_(self._freedom**0.5)
         return self._factor
+
+    @property
+    def _freedom(self) -> int:
+        if self._n < 2:
+            raise MetricError("a covariance needs at least 2 rows; these are moments of 1")
+        return self._n - 1
 
     def update(self, x: Any) -> Moments:
         """Take in the rows of ``x`` (n, d); returns itself."""
@@ -164,10 +173,10 @@ def _mirror(lower: Tensor) -> None:
         corner.add_(corner.tril(-1).T)
 
 
-def _factor(covariance: Tensor) -> Tensor:
-    lower, failed = torch.linalg.cholesky_ex(covariance)
+def _factor(scatter: Tensor) -> Tensor:
+    lower, failed = torch.linalg.cholesky_ex(scatter)
     if failed:
-        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = torch.linalg.eigh(scatter)
         lower = vectors * values.clamp(min=0).sqrt()
     factor: Tensor = lower.T
     return factor

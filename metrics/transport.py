@@ -61,7 +61,7 @@ class Law:
         if self.rows is not None:
             return float(self.rows.square().sum())
         assert self.moments is not None
-        return float(self.moments.covariance.trace())
+        return self.moments.trace
 
     @property
     def factor(self) -> Tensor:
@@ -83,7 +83,7 @@ class Law:
             return product @ product.T
         assert self.moments is not None
         if len(factor) == factor.shape[1] and not factor.tril(-1).any():
-            return _triangular_congruence(factor, self.moments.covariance)
+            return _triangular_congruence(factor, self.moments.scatter).div_(self.n - 1)
         return factor @ self.moments.covariance @ factor.T
 
 
@@ -93,11 +93,11 @@ def covariance_part(first: Law, second: Law, mean_part: float, values: Tensor | 
     ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back. ``values`` are
     the eigenvalues of ``second.within(first.rows)``, where they are known.
     """
+    total = first.trace + second.trace
     if values is None:
         smaller = first.rows is None or (second.rows is not None and second.n < first.n)
         values = torch.linalg.eigvalsh(first.within(second.factor) if smaller else second.within(first.factor))
     values = values[-min(first.rank, second.rank) :]
-    total = first.trace + second.trace
     overlap = float(values.clamp(min=0).sqrt().sum())
     if total + mean_part - 2 * overlap < _NEAR * total:
         return _residual(first.factor, second.factor)
@@ -140,15 +140,17 @@ def _residual(first: Tensor, second: Tensor) -> float:
     return float((first[:shared] - second[:shared]).square().sum() + rest)
 
 
-def _triangular_congruence(upper: Tensor, covariance: Tensor) -> Tensor:
-    """Lower triangle of ``upper @ covariance @ upper.T``, at a third of the work of two full products."""
-    d = len(upper)
-    half = torch.empty_like(upper)
-    for start in range(0, d, _BAND):
-        band = slice(start, start + _BAND)
-        torch.matmul(upper[band, start:], covariance[start:], out=half[band])
-    result = torch.zeros_like(upper)
-    for start in range(0, d, _BAND):
-        band = slice(start, start + _BAND)
-        torch.matmul(half[start:, start:], upper[band, start:].T, out=result[start:, band])
+def _triangular_congruence(upper: Tensor, middle: Tensor) -> Tensor:
+    """Lower triangle of ``upper @ middle @ upper.T`` for a symmetric ``middle``, at a third of two full products' work.
+
+    The first rows of a band need what lies right of them; ``left`` halves that part's share, since it enters twice.
+    """
+    result = torch.zeros_like(middle)
+    for start in range(0, len(upper), _BAND):
+        band, rest = slice(start, start + _BAND), slice(start + _BAND, None)
+        corner, beside = upper[band, band], upper[band, rest]
+        left, right = corner @ middle[band, rest], beside @ middle[rest, rest]
+        cross = torch.add(left, right, alpha=0.5) @ beside.T
+        result[band, band] = corner @ middle[band, band] @ corner.T + cross + cross.T
+        torch.matmul(upper[rest, rest], (left + right).T, out=result[rest, band])
     return result
