@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.random_inception import random_state
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.evaluations import evaluate
 from evalsvc.plugins import Plugins
@@ -19,7 +20,6 @@ from evalsvc.settings import Settings
 from evalsvc.store import queries
 from evalsvc.suites import load_suite
 from evalsvc.workbench import Workbench
-from tests.random_inception import random_state
 
 SLOW = """
 import time

@@ -3,13 +3,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.random_inception import random_state
 from evalsvc import weights as published
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.extractors.inception import InceptionV3, inception_v3
 from evalsvc.extractors.inception_network import WIDTHS, Inception
 from evalsvc.extractors.preprocess import INCEPTION
 from evalsvc.samples import Images, MixedImages, Texts
-from tests.random_inception import random_state
 
 
 @pytest.fixture(scope="module")
