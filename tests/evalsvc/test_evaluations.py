@@ -169,6 +169,23 @@ def test_shards_and_batches_do_not_change_a_score(bench, checkpoint):
     assert values[0] == values[1] == values[2]
 
 
+def test_a_full_device_halves_the_batch_and_changes_no_score(bench, checkpoint, monkeypatch):
+    expected = scores(bench, evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench))
+    asked = []
+
+    def sample(self, request, whole=Blobs.sample):
+        asked.append(len(request))
+        if len(request) > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(self, request)
+
+    monkeypatch.setattr(Blobs, "sample", sample)
+    again = evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench, rerun=True)
+    assert scores(bench, again) == expected
+    assert asked[:3] == [40, 20, 10]
+    assert max(asked[2:]) == 10
+
+
 def test_another_metric_needs_no_new_samples(bench, checkpoint):
     evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
     made = Blobs.made
