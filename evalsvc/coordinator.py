@@ -88,7 +88,8 @@ class Coordinator:
         for workflow in chosen:
             if outcomes[workflow] is None:
                 engine.hand_over(asked[workflow])
-            elif workflow not in letters:
+            elif outcomes[workflow] not in engine.ACTIVE and workflow not in letters:
+                # (What is active by now, another coordinator handed over in the meantime.)
                 self._make_good(asked[workflow], str(outcomes[workflow]))
 
     def _choose(self, asked: Mapping[str, Ticket], active: Set[str]) -> list[str]:

@@ -45,8 +45,10 @@ POLL = 0.25
 CALM = 0.5
 """Seconds between looks of those for whom no device waits."""
 
+ACTIVE = ("ENQUEUED", "PENDING")
+"""States of a workflow that has not ended."""
+
 _QUEUES: dict[Role, str] = {"coordinator": "evaluations", "slot": "slots"}
-_ACTIVE = ["ENQUEUED", "PENDING"]
 _OFFER = " offered after refusals: "
 """Stands in the id of a job between its name and how many there were."""
 
@@ -239,11 +241,11 @@ def hand_over(ticket: Ticket) -> None:
 
 def active() -> set[str]:
     """Evaluations that are handed over and have not ended."""
-    return {each.workflow_id for each in _list(name="evaluation", status=_ACTIVE)}
+    return {each.workflow_id for each in _list(name="evaluation", status=list(ACTIVE))}
 
 
 def outcome(workflow: str) -> str | None:
-    """How an evaluation's workflow ended; ``None`` where the engine knows none."""
+    """The state of an evaluation's workflow; ``None`` where the engine knows none."""
     return next((str(each.status) for each in _list(workflow_ids=[workflow])), None)
 
 

@@ -47,12 +47,12 @@ class Heart:
     Nothing here calls the queue's engine, which waits for a lost database without limit.
     """
 
-    def __init__(self, settings: Settings, worker: str, role: workers.Role, device: str) -> None:
+    def __init__(self, settings: Settings, worker: str, role: workers.Role, device: str, parent: int) -> None:
         self.worker = worker
         self.task: Task | None = None
         self._settings = settings
         self._database = Database(settings.database, patience=min(5, settings.dead_after / 2))
-        self._parent = os.getppid()
+        self._parent = parent  # as it was when this process was started, since it may have died before now
         # The last words of others may be from before an outage, so that whoever is new judges nobody at first.
         self._judges_from = time.monotonic() + settings.dead_after
         workers.register(self._database, worker, role, device)

@@ -39,7 +39,7 @@ def vain_shards(database: Database, artifacts: Artifacts, before: datetime, *, r
             found.setdefault(path.rpartition("/")[0], {})[evaluation] = vain
         active = select(Evaluation.spec).where(Evaluation.status.in_(IN_PROGRESS))
         specs = [EvaluationSpec.model_validate(each) for each in session.scalars(active)]
-    wanted = {spec.shard_key(shard).rpartition("/")[0] for spec in specs for shard in spec.shards}
+    wanted = {spec.shard_key(shard).rpartition("/")[0] for spec in specs for shard in spec.shards if shard.start == 0}
     for folder, evaluations in sorted(found.items()):
         if folder in wanted or not all(evaluations.values()):
             continue

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from evalsvc import workers
@@ -49,6 +49,7 @@ class Duty(BaseModel):
     batch_size: int = 250
     plugins: tuple[Path, ...] = ()
     threads: int | None = None
+    supervisor: int = Field(default_factory=os.getpid)
 
 
 # --- the supervisor ---
@@ -143,7 +144,7 @@ def main(name: str, duty: Duty) -> None:
     if duty.role == "slot":
         _be_slot(settings, name, duty, asked)
     else:
-        _be_coordinator(settings, name, asked)
+        _be_coordinator(settings, name, duty, asked)
 
 
 def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) -> None:
@@ -158,7 +159,7 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) 
     if duty.threads:
         torch.set_num_threads(duty.threads)
     bench = Workbench(settings, Plugins(duty.plugins), duty.device, duty.batch_size)
-    heart = Heart(settings, name, "slot", str(bench.device))
+    heart = Heart(settings, name, "slot", str(bench.device), duty.supervisor)
     heart.start()
     engine.launch(settings.database, name, "slot", Slot(bench, heart))
     _in_background(_end_if_forgetful, settings, name)
@@ -170,12 +171,12 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) 
     os._exit(0)
 
 
-def _be_coordinator(settings: Settings, name: str, asked: threading.Event) -> None:
+def _be_coordinator(settings: Settings, name: str, duty: Duty, asked: threading.Event) -> None:
     from evalsvc import engine
     from evalsvc.coordinator import Coordinator
     from evalsvc.heart import Heart
 
-    heart = Heart(settings, name, "coordinator", "")
+    heart = Heart(settings, name, "coordinator", "", duty.supervisor)
     heart.start()
     coordinator = Coordinator(settings, heart)
     engine.launch(settings.database, name, "coordinator", coordinator)

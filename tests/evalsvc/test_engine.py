@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
 
 import pytest
@@ -117,7 +118,7 @@ def test_what_ended_long_ago_is_forgotten(database, database_url, launched):
 @pytest.fixture
 def coordinator(database, database_url, home, launched):
     settings = Settings(home=home, database_url=database_url)
-    made = Coordinator(settings, Heart(settings, "this-slot", "slot", "cpu"))
+    made = Coordinator(settings, Heart(settings, "this-slot", "slot", "cpu", os.getppid()))
     launched("slot")
     return made
 
@@ -176,6 +177,14 @@ def test_what_the_engine_ended_and_the_rows_did_not_is_made_good(
     found = row(database, evaluation)
     assert (found.status, found.error) == (status, error)
     assert found.attempt == (2 if status == Status.QUEUED else 1)
+
+
+def test_what_another_coordinator_has_just_handed_over_is_left_alone(database, coordinator, monkeypatch):
+    evaluation = submit(database, 1)
+    coordinator.look()
+    monkeypatch.setattr(engine, "active", set)  # as this one saw it, a moment before
+    coordinator.look()
+    assert (row(database, evaluation).status, row(database, evaluation).attempt) == (Status.QUEUED, 1)
 
 
 def test_a_job_that_was_given_up_fails_its_evaluation_by_name(database, database_url, coordinator):

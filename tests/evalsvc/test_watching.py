@@ -1,5 +1,6 @@
 """Heartbeats and verdicts, by the database's clock."""
 
+import os
 import time
 from datetime import timedelta
 
@@ -57,7 +58,7 @@ def heart(database, database_url, home, monkeypatch):
 
     monkeypatch.setattr(heartbeat.os, "_exit", exit_)
     settings = Settings(home=home, database_url=database_url, heartbeat=1, dead_after=4, stall_after=60)
-    return Heart(settings, "heart", "slot", "cpu")
+    return Heart(settings, "heart", "slot", "cpu", os.getppid())
 
 
 def test_a_newcomer_and_who_was_blind_wait_before_they_judge(database, heart, monkeypatch):
@@ -76,6 +77,18 @@ def test_a_process_that_was_given_up_ends_itself(database, heart):
     with pytest.raises(SystemExit) as ended:
         heart._beat()
     assert ended.value.code == GIVEN_UP
+
+
+def test_a_process_whose_supervisor_is_gone_ends_itself_also_when_it_went_before_the_first_look(
+    database, heart, monkeypatch
+):
+    heart._watch()
+    monkeypatch.setattr(heartbeat.os, "getppid", lambda: 1)
+    orphan = Heart(heart._settings, "orphan", "slot", "cpu", os.getpid())
+    for each in (heart, orphan):
+        with pytest.raises(SystemExit):
+            each._watch()
+    assert workers.living(database) == set()
 
 
 def test_a_beat_says_what_a_slot_is_at(database, heart):
