@@ -58,7 +58,8 @@ class Heart:
         workers.register(self._database, worker, role, device)
 
     def start(self) -> None:
-        """Beat until the process ends."""
+        """Beat until the process ends; which it does here, before it takes any work, if its supervisor is gone."""
+        self._watch()
         threading.Thread(target=self._run, name="heart", daemon=True).start()
 
     @property

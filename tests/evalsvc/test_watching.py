@@ -85,9 +85,9 @@ def test_a_process_whose_supervisor_is_gone_ends_itself_also_when_it_went_before
     heart._watch()
     monkeypatch.setattr(heartbeat.os, "getppid", lambda: 1)
     orphan = Heart(heart._settings, "orphan", "slot", "cpu", os.getpid())
-    for each in (heart, orphan):
+    for end in (heart._watch, orphan.start):
         with pytest.raises(SystemExit):
-            each._watch()
+            end()
     assert workers.living(database) == set()
 
 
