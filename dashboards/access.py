@@ -1,12 +1,15 @@
-"""Who looks, and what they may do. On this machine alone everybody may all; to others the dashboards open by token."""
+"""Who looks, and what they may do. On this machine alone everybody may all; to others a token or a login opens."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
 from dashboards.language import say
+from dashboards.look import safe
 from evalsvc import tokens
 from evalsvc.api.listening import is_loopback
 from evalsvc.store.session import Database
@@ -28,17 +31,41 @@ def bearer(database: Database) -> Bearer:
     if not needs_token():
         return LOCAL
     secret = st.session_state.get("token", "")
-    return (tokens.recognize(database, secret) if secret else None) or NOBODY
+    return (tokens.recognize(database, secret) if secret else None) or visitor(st.user, st.secrets)
+
+
+def visitor(user: Mapping[str, Any], secrets: Mapping[str, Any]) -> Bearer:
+    """Who logged in at the provider, with what ``[scopes]`` of the secrets grants; whom it does not name is nobody.
+
+    An entry is the provider's ``sub`` of a person, an address, or ``@`` and a domain. An address that the provider has
+    not verified counts for nothing, since anybody may claim it.
+    """
+    if not user.get("is_logged_in"):
+        return NOBODY
+    granted = {name.lower() if "@" in name else name: scope for name, scope in secrets.get("scopes", {}).items()}
+    names = [str(user.get("sub", ""))]
+    if user.get("email_verified") is True:
+        address = str(user.get("email", "")).lower()
+        names = [address, *names, f"@{address.rpartition('@')[2]}"]
+    scope = next((granted[name] for name in names if name in granted), "")
+    return Bearer(0, names[0], tokens.implied([str(scope)]))
 
 
 def gate(database: Database) -> None:
-    """Ask for a token where one is needed, and show nothing before it is there."""
+    """Ask who it is where that matters, and show nothing before it is known."""
+    logged_in = st.user.get("is_logged_in")  # None where no provider is configured
     if Scope.READ in bearer(database).scopes:
         if needs_token() and st.sidebar.button(say("common.sign_out"), icon=":material/logout:"):
-            st.session_state.pop("token", None)
-            st.rerun()
+            _sign_out()
         return
     st.title("evalsvc", anchor=False)
+    if logged_in:
+        who = st.user.get("email") or st.user.get("sub")
+        st.error(say("common.no_scope", name=safe(who)), icon=":material/block:")
+        if st.button(say("common.sign_out"), icon=":material/logout:"):
+            _sign_out()
+    elif logged_in is False and st.button(say("common.log_in"), type="primary", icon=":material/login:"):
+        st.login()
     st.caption(say("common.token_note"))
     with st.form("token.form", width=480):
         secret = st.text_input(say("common.token"), type="password", autocomplete="off")
@@ -48,3 +75,11 @@ def gate(database: Database) -> None:
                 st.rerun()
             st.error(say("common.token_wrong"), icon=":material/key_off:")
     st.stop()
+
+
+def _sign_out() -> None:
+    st.session_state.pop("token", None)
+    if st.user.get("is_logged_in"):
+        st.logout()
+    else:
+        st.rerun()

@@ -17,7 +17,7 @@ from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Token, now
 
 PREFIX = "evs_"
-IMPLIED = {
+IMPLIED: dict[str, set[Scope]] = {
     Scope.READ: {Scope.READ},
     Scope.SUBMIT: {Scope.READ, Scope.SUBMIT},
     Scope.WORKER: {Scope.READ, Scope.WORKER},
@@ -74,8 +74,12 @@ def recognize(database: Database, secret: str) -> Bearer | None:
         return None
     if row.last_used_at is None or row.last_used_at < moment - SEEN_EVERY:
         _note_use(database, row.id, moment)
-    allowed = frozenset[Scope]().union(*(IMPLIED[Scope(scope)] for scope in row.scopes))
-    return Bearer(row.id, row.name, allowed)
+    return Bearer(row.id, row.name, implied(row.scopes))
+
+
+def implied(scopes: Collection[str]) -> frozenset[Scope]:
+    """All that some scopes allow; a word that is no scope allows nothing."""
+    return frozenset[Scope]().union(*(IMPLIED.get(scope, set()) for scope in scopes))
 
 
 def usable(database: Database) -> int:

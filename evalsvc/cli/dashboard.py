@@ -51,7 +51,7 @@ def dashboard(
         "runner.magicEnabled": "false",
         "theme.base": folder / "theme.toml",
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py")]
+    command = [sys.executable, "-P", "-m", "dashboards"]  # -P: not a folder of that name where we stand
     command += [f"--{key}={value}" for key, value in options.items()]
     command += [f"--server.allowedHosts={name}" for name in hosts]
     os.execv(sys.executable, command)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+import streamlit as st
 from typer.testing import CliRunner
 
 from dashboards import access
@@ -65,6 +66,53 @@ def test_only_who_may_submit_can_try_a_failed_evaluation_again(scope, guarded, p
     with guarded.read() as session:
         status = session.query(Evaluation).order_by(Evaluation.id.desc()).first().status
     assert status == (Status.FAILED if scope is Scope.READ else Status.QUEUED)
+
+
+ANN = {"is_logged_in": True, "sub": "u|7", "email": "Ann@Example.com", "email_verified": True}
+
+
+@pytest.mark.parametrize(
+    ("user", "scopes", "expected"),
+    [
+        (ANN, {"ann@example.com": "submit"}, {Scope.READ, Scope.SUBMIT}),
+        (ANN, {"@Example.com": "read"}, {Scope.READ}),
+        (ANN, {"@example.com": "submit", "ann@example.com": "read"}, {Scope.READ}),  # the person before the domain
+        (ANN, {"u|7": "read"}, {Scope.READ}),
+        (ANN, {}, set()),
+        (ANN, {"bob@example.com": "admin", "@ample.com": "admin", "example.com": "admin"}, set()),
+        (ANN, {"ann@example.com": "everything"}, set()),
+        (ANN | {"email_verified": False}, {"ann@example.com": "admin", "@example.com": "admin"}, set()),
+        (ANN | {"email_verified": None}, {"ann@example.com": "admin"}, set()),
+        (ANN | {"is_logged_in": False}, {"ann@example.com": "admin"}, set()),
+        ({}, {"ann@example.com": "admin", "None": "admin"}, set()),
+    ],
+)
+def test_a_login_has_what_was_granted_and_nothing_otherwise(user, scopes, expected):
+    assert access.visitor(user, {"scopes": scopes}).scopes == expected
+
+
+def log_in(at, user, scopes):
+    at.user, at.secrets = user, {"scopes": scopes}
+    return at.run()
+
+
+def test_who_logged_in_sees_what_was_granted_and_a_stranger_only_why_not(guarded, page):
+    at = log_in(page("trends"), ANN, {"ann@example.com": "read"})
+    assert not at.exception
+    assert at.dataframe
+    at = log_in(page("trends"), ANN, {"bob@example.com": "read"})
+    assert not at.exception
+    assert "has no access here" in at.error[0].value
+    assert not at.dataframe
+
+
+def test_a_login_is_offered_where_a_provider_is_configured(guarded, page, monkeypatch):
+    asked = []
+    monkeypatch.setattr(st, "login", lambda: asked.append(True))
+    assert not any(button.label == "Log in" for button in page("trends").button)
+    at = log_in(page("trends"), {"is_logged_in": False}, {})
+    next(button for button in at.button if button.label == "Log in").click().run()
+    assert asked
 
 
 def test_the_dashboards_do_not_listen_to_others_without_tokens(use_home, tmp_path):

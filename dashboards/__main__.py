@@ -1,0 +1,34 @@
+"""The server: ready before it answers, so that whoever opens the first page waits for no import.
+
+``evalsvc dashboard`` starts it; arguments are those of ``streamlit run``.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+from streamlit.web import cli
+
+from evalsvc.settings import Settings
+from evalsvc.store import overview
+from evalsvc.store.session import Database
+
+APP = Path(__file__).parent / "app.py"
+NEEDED = ("altair", "PIL.Image", "dashboards.charts", "dashboards.opened", "evalsvc.leaderboard")
+
+
+def warm() -> None:
+    """Import what the first page needs, and what pandas and SQLAlchemy put off until they are used."""
+    for name in NEEDED:
+        import_module(name)
+    pd.DataFrame({"x": [1.0]}).style.format(str).to_html()
+    with Database(Settings().database).read() as session:
+        overview.revision(session)
+
+
+if __name__ == "__main__":
+    warm()
+    cli.main(["run", str(APP), *sys.argv[1:]], prog_name="streamlit")
