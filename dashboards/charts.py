@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -15,6 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.language import say
+from dashboards.look import TEXT
 
 Rows = Sequence[Mapping[str, Any]]
 LIGHT = ("#0063A6", "#C4490A", "#007A5A", "#A8377F", "#8A6100", "#5A3FC0", "#1C7FA8", "#5F6368")
@@ -32,6 +34,8 @@ STATUS = {
 }
 VERDICT = {"better": GOOD, "worse": BAD, "unsure": NEUTRAL, "differs": "#5A8DEE"}
 HEIGHT = 380
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
 alt.data_transformers.disable_max_rows()
 
@@ -65,7 +69,7 @@ def table(rows: Rows) -> pd.DataFrame:
     return pd.DataFrame(list(rows))
 
 
-def forest(rows: Rows, title: str, *, zero: bool = False, colours: Mapping[str, str] | None = None) -> alt.LayerChart:
+def forest(rows: Rows, title: str, *, zero: bool = False, colours: Mapping[str, str] | None = None) -> Chart:
     """Estimates with intervals, a line a row: ``name, value, low, high`` and a ``group`` that gives the colour."""
     groups = list(dict.fromkeys(str(row["group"]) for row in rows))
     colour = alt.Scale(domain=list(colours), range=list(colours.values())) if colours else hues(groups)[0]
@@ -97,7 +101,7 @@ def trend(
     baseline: Rows = (),
     log: bool = False,
     log_steps: bool = False,
-) -> alt.LayerChart:
+) -> Chart:
     """A score over training steps, a line a model with its interval as a band.
 
     ``rows`` are ``model, step, value, low, high, run``: a line is drawn within a ``run``, so that a failed evaluation
@@ -123,7 +127,7 @@ def trend(
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=y, shape=alt.Shape("model:N", scale=shape, legend=None), tooltip=tips
     )
-    layers: list[alt.Chart | alt.LayerChart] = [alt.layer(band, line, points)]
+    layers: list[Any] = [alt.layer(band, line, points)]
     if baseline:
         rule = alt.Chart(table(baseline)).mark_rule(strokeDash=[6, 4], strokeWidth=1.6, color=ink())
         layers.append(rule.encode(y=y, tooltip=[alt.Tooltip("words:N", title=say("trends.baseline"))]))
@@ -145,7 +149,7 @@ def trend(
     return alt.layer(*layers).resolve_scale(color="independent").properties(height=HEIGHT)
 
 
-def parallel(rows: Rows, names: Sequence[str], title: str) -> alt.Chart:
+def parallel(rows: Rows, names: Sequence[str], title: str) -> Chart:
     """Parallel coordinates: ``metric, name, share, value``, a line a name."""
     colour, shape = hues(names)
     legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, labelLimit=240)
@@ -164,7 +168,7 @@ def parallel(rows: Rows, names: Sequence[str], title: str) -> alt.Chart:
     return alt.layer(base.mark_line(strokeWidth=2.2), points).properties(height=300)
 
 
-def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: bool) -> alt.LayerChart:
+def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: bool) -> Chart:
     """Two scores against each other: ``model, step, name, x, y``, their ends ``x_low, ...``, and ``front``."""
     colour, shape = hues(names)
     legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240)
@@ -193,7 +197,7 @@ def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: b
     return alt.layer(*layers).properties(height=460)
 
 
-def timeline(rows: Rows) -> alt.Chart:
+def timeline(rows: Rows) -> Chart:
     """Decisions over time, a line a model: ``at, model, status, words, reason``."""
     statuses = [status for status in STATUS if any(row["status"] == status for row in rows)]
     colour = alt.Scale(domain=statuses, range=[STATUS[status] for status in statuses])
@@ -217,7 +221,7 @@ def timeline(rows: Rows) -> alt.Chart:
     )
 
 
-def histogram(rows: Rows, title: str, names: Sequence[str]) -> alt.Chart:
+def histogram(rows: Rows, title: str, names: Sequence[str]) -> Chart:
     """Shares of several sets over the same bins: ``name, low, high, share``."""
     colour, _ = hues(names)
     legend = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300)
@@ -238,7 +242,7 @@ def histogram(rows: Rows, title: str, names: Sequence[str]) -> alt.Chart:
     )
 
 
-def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> alt.Chart:
+def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Chart:
     """Points in the plane that can be picked: ``x, y, kind, index``."""
     colour, shape = hues(names)
     pick = alt.selection_point(name="pick", fields=["kind", "index"], on="click")
@@ -259,14 +263,16 @@ def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> alt.
     )
 
 
-def show(chart: alt.Chart | alt.LayerChart, rows: Rows, name: str, alternative: str, **options: Any) -> Any:
+def show(chart: Chart, rows: Rows, name: str, alternative: str, **options: Any) -> Any:
     """A chart with what it says in words, and its numbers and pictures to take away."""
-    found = st.altair_chart(chart, theme="streamlit", alt=alternative, **options)
+    words = dict.fromkeys(("labelColor", "titleColor"), TEXT[dark()]["quiet"])  # Streamlit's own are too pale to read
+    drawn = chart.configure_axis(**words).configure_legend(**words)
+    found = st.altair_chart(drawn, theme="streamlit", alt=alternative, **options)
     with st.popover(say("common.download"), icon=":material/download:", type="tertiary"):
         for suffix, mime in (("csv", "text/csv"), ("svg", "image/svg+xml"), ("png", "image/png")):
             st.download_button(
                 suffix.upper(),
-                lambda suffix=suffix: _file(chart, rows, suffix),
+                partial(_file, chart, rows, suffix),
                 f"{name}.{suffix}",
                 mime,
                 key=f"{name}.{suffix}",
@@ -291,7 +297,7 @@ def as_csv(rows: Rows) -> str:
     return made.getvalue()
 
 
-def _file(chart: alt.Chart | alt.LayerChart, rows: Rows, suffix: str) -> bytes:
+def _file(chart: Chart, rows: Rows, suffix: str) -> bytes:
     if suffix == "csv":
         return as_csv(rows).encode()
     made = chart.properties(width=760, background="white").configure(font="sans-serif").configure_view(stroke=None)

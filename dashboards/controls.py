@@ -7,7 +7,9 @@ and the page stops there. Nothing else is shown in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from contextlib import suppress
+from datetime import date
+from typing import Any, Literal, NoReturn, TypeVar
 
 import streamlit as st
 
@@ -15,25 +17,27 @@ from dashboards.language import say
 from dashboards.look import safe
 
 Style = Literal["list", "segments"]
+Name = TypeVar("Name", bound=str)
+DAYS = date(2000, 1, 1), date(2100, 1, 1)
 
 
 def choose(
     key: str,
     label: str,
-    options: Sequence[str],
-    default: str | None = None,
+    options: Sequence[Name],
+    default: Name | None = None,
     *,
-    words: Callable[[str], str] = str,
+    words: Callable[[Name], str] = str,
     style: Style = "list",
     where: Any = st,
-) -> str:
+) -> Name:
     """One of the options."""
     slot = f"{key}.choice"
     _start(key, slot, label, options, lambda: options[0] if default is None else default)
     if style == "segments":
         # These labels are Markdown, those of lists are not.
         shown = {option: safe(words(option)) for option in options}
-        picked: str = where.segmented_control(label, options, key=slot, format_func=shown.__getitem__, required=True)
+        picked: Name = where.segmented_control(label, options, key=slot, format_func=shown.__getitem__, required=True)
     else:
         picked = where.selectbox(label, options, key=slot, format_func=words)
     _write(key, [picked])
@@ -86,6 +90,21 @@ def switch(key: str, label: str, default: bool = False, *, where: Any = st) -> b
     return picked
 
 
+def day(key: str, label: str) -> date | None:
+    """A day, at first none."""
+    slot = f"{key}.day"
+    for asked in _asked(key, slot)[:1]:
+        found = None
+        with suppress(ValueError):
+            found = date.fromisoformat(asked)
+        if found is None or not DAYS[0] <= found <= DAYS[1]:
+            _not_found(label, asked)
+        st.session_state[slot] = found
+    picked: date | None = st.date_input(label, None, *DAYS, key=slot)
+    _write(key, [picked.isoformat()] if picked else [])
+    return picked
+
+
 def page_number(key: str, pages: int) -> int:
     """Which page of a long list, from 0."""
     if pages <= 1:
@@ -115,11 +134,15 @@ def _asked(key: str, slot: str) -> list[str]:
 def _known(label: str, asked: Sequence[str], options: Sequence[str]) -> None:
     unknown = [value for value in asked if value not in options]
     if unknown:
-        st.error(say("common.not_found", what=label, name=safe(unknown[0])), icon=":material/search_off:")
-        if st.button(say("common.start_over"), icon=":material/restart_alt:"):
-            st.query_params.clear()
-            st.rerun()
-        st.stop()
+        _not_found(label, unknown[0])
+
+
+def _not_found(label: str, name: str) -> NoReturn:
+    st.error(say("common.not_found", what=label, name=safe(name)), icon=":material/search_off:")
+    if st.button(say("common.start_over"), icon=":material/restart_alt:"):
+        st.query_params.clear()
+        st.rerun()
+    st.stop()
 
 
 def _write(key: str, values: list[str]) -> None:

@@ -19,6 +19,11 @@ MARKS = {
     "ERROR": "!",
     "UNKNOWN": "·",
 }
+TEXT = {
+    False: {"ink": "#1A1F2B", "quiet": "#525B6B", "good": "#0B6B4F", "bad": "#A8261B"},
+    True: {"ink": "#E8ECF3", "quiet": "#B4BCCA", "good": "#63D6AC", "bad": "#FF9A8B"},
+}
+"""Colours of text, by whether the theme is dark; each has a contrast of 4.5 on every ground of its theme."""
 STYLE = """
 <style>
 [data-testid="stMainBlockContainer"]{padding-top:2.6rem;padding-bottom:3rem;max-width:1500px}
@@ -51,10 +56,8 @@ STYLE = """
 
 
 def style(dark: bool) -> str:
-    """The lines of style, with text colours that keep a contrast of 4.5 on every ground of the theme."""
-    names = ("ink", "quiet", "good", "bad")
-    colours = ("#E8ECF3", "#B4BCCA", "#63D6AC", "#FF9A8B") if dark else ("#1A1F2B", "#525B6B", "#0B6B4F", "#A8261B")
-    root = ";".join(f"--ev-{name}:{colour}" for name, colour in zip(names, colours, strict=True))
+    """The lines of style, with the text colours of a theme."""
+    root = ";".join(f"--ev-{name}:{colour}" for name, colour in TEXT[dark].items())
     return f"{STYLE}<style>:root{{{root}}}</style>"
 
 

@@ -80,6 +80,7 @@ def suite() -> str:
         st.code(
             "evalsvc demo\nevalsvc score 'runs/my-model/step_*.pt' --suite faces.yaml --generator my-gan",
             language="bash",
+            wrap_lines=True,
         )
         st.caption(say("common.empty_next"))
         st.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -101,7 +102,7 @@ def show_row(found: Gallery, start: int, count: int, words: str) -> None:
             columns[index % len(columns)].audio(wave, sample_rate=found.rate, alt=f"{words} {start + index}")
 
 
-def show_one(found: Gallery, index: int, words: str, width: int | str = "stretch") -> None:
+def show_one(found: Gallery, index: int, words: str, width: int | Literal["stretch"] = "stretch") -> None:
     """One sample, large."""
     if found.pixels is not None:
         one = found.pixels[index]

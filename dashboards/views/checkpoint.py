@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboards import charts, opened, pictures
 from dashboards.controls import choose
@@ -27,30 +28,9 @@ def page() -> None:
     st.html(f'<p class="ev-big">{html(found.model.name)}@{found.step:,}</p><p class="ev-note">{chips}</p>')
     links = st.container(horizontal=True)
     name = f"{found.model.name}@{found.step}"
-    links.page_link(
-        "views/scorecard.py",
-        label=say("scorecard.title"),
-        icon=":material/assignment:",
-        query_params={"checkpoint": name},
-    )
-    links.page_link(
-        "views/compare.py",
-        label=say("compare.title"),
-        icon=":material/compare_arrows:",
-        query_params={"checkpoint": name},
-    )
-    links.page_link(
-        "views/trends.py",
-        label=say("trends.title"),
-        icon=":material/trending_up:",
-        query_params={"model": found.model.name},
-    )
-    links.page_link(
-        "views/memorisation.py",
-        label=say("memorisation.title"),
-        icon=":material/content_copy:",
-        query_params={"checkpoint": name},
-    )
+    for view, icon in (("scorecard", "assignment"), ("compare", "compare_arrows"), ("memorisation", "content_copy")):
+        _link(links, view, icon, {"checkpoint": name})
+    _link(links, "trends", "trending_up", {"model": found.model.name})
     current = next(
         (run for run in runs if run.status == "succeeded" and f"{run.suite.name}@{run.suite.version}" == suite), None
     )
@@ -70,7 +50,7 @@ def page() -> None:
         )
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader(say("checkpoint.identity"), anchor=False)
+        st.header(say("checkpoint.identity"), anchor=False)
         options = {f"option {key}": value for key, value in found.options.items()}
         facts(
             {
@@ -82,8 +62,12 @@ def page() -> None:
             }
         )
     with right:
-        st.subheader(say("checkpoint.provenance"), anchor=False)
+        st.header(say("checkpoint.provenance"), anchor=False)
         facts(provenance(current) if current else {})
+
+
+def _link(where: DeltaGenerator, view: str, icon: str, query: dict[str, str]) -> None:
+    where.page_link(f"views/{view}.py", label=say(f"{view}.title"), icon=f":material/{icon}:", query_params=query)
 
 
 def _checkpoint(suite: str) -> Checkpoint:
@@ -132,7 +116,7 @@ def _samples(run: Evaluation) -> None:
     with opened.reading() as session:
         gallery = pictures.gallery(overview.artifacts(session, [run.id], "gallery").get(run.id))
     if len(gallery):
-        st.subheader(say("samples.title"), anchor=False)
+        st.header(say("samples.title"), anchor=False)
         pictures.show_row(
             gallery, 0, 16 if gallery.pixels is not None and gallery.pixels.ndim == 4 else 6, say("samples.title")
         )

@@ -44,12 +44,10 @@ def page() -> None:
     st.caption(say("compare.marks"))
     _table(scores, baseline, found)
     if found:
-        other = (
-            choose("against", say("compare.drawn"), list(found), style="segments")
-            if len(found) > 1
-            else next(iter(found))
-        )
-        _drawn(found[other], baseline.name, other)
+        drawn = next(iter(found))
+        if len(found) > 1:
+            drawn = choose("against", say("compare.drawn"), list(found), style="segments")
+        _drawn(found[drawn], baseline.name, drawn)
     _parallel(chosen, scores)
     _provenance(runs)
 
@@ -115,7 +113,7 @@ def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
 def _drawn(differences: Sequence[Difference], baseline: str, other: str) -> None:
     rows = improvements(differences)
     if rows:
-        st.subheader(say("compare.improvement", baseline=safe(baseline), other=safe(other)), anchor=False)
+        st.header(say("compare.improvement", baseline=safe(baseline), other=safe(other)), anchor=False)
         chart = charts.forest(rows, say("compare.percent"), zero=True, colours=charts.VERDICT)
         charts.show(chart, rows, "compare", say("compare.improvement", baseline=baseline, other=other))
 
@@ -142,7 +140,7 @@ def _parallel(chosen: Sequence[Point], scores: dict[str, list[ScoreRow]]) -> Non
                 }
             )
     if rows:
-        st.subheader(say("compare.profile"), anchor=False)
+        st.header(say("compare.profile"), anchor=False)
         charts.show(
             charts.parallel(rows, [point.name for point in chosen], say("compare.share")),
             rows,
@@ -152,7 +150,7 @@ def _parallel(chosen: Sequence[Point], scores: dict[str, list[ScoreRow]]) -> Non
 
 
 def _provenance(runs: dict[str, Evaluation]) -> None:
-    st.subheader(say("compare.provenance"), anchor=False)
+    st.header(say("compare.provenance"), anchor=False)
     every = switch("all_facts", say("compare.all_facts"))
     found = {name: _facts(run) for name, run in runs.items()}
     keys = list(dict.fromkeys(key for each in found.values() for key in each))

@@ -35,7 +35,7 @@ def page() -> None:
     method = choose(
         "method",
         say("features.method"),
-        list(methods()),
+        methods(),
         words=lambda m: say(f"features.{m}"),
         style="segments",
         where=bar,
@@ -87,7 +87,7 @@ def _picked(event: object, kinds: list[str], generated: pictures.Gallery, real: 
         return
     kind, index = chosen[0]["kind"], int(chosen[0]["index"])
     gallery = real if kind == kinds[0] else generated
-    st.subheader(f"{kind} · {index}", anchor=False)
+    st.header(f"{kind} · {index}", anchor=False)
     if index < len(gallery):
         pictures.show_one(gallery, index, say("samples.of", name=f"{kind} {index}"))
     else:

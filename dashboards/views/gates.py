@@ -29,7 +29,7 @@ def page() -> None:
         promotions = queries.promotions(session)
     if not gates:
         st.info(say("gates.empty"), icon=":material/gavel:")
-        st.code("evalsvc gate run evalsvc-gate.yaml --candidate flow@4000", language="bash")
+        st.code("evalsvc gate run evalsvc-gate.yaml --candidate flow@4000", language="bash", wrap_lines=True)
         return
     rows = [
         {
@@ -53,7 +53,7 @@ def page() -> None:
         _waivers(gate)
         _policy(gate, [other for other in gates if other.id < gate.id and other.model == gate.model])
     with right:
-        st.subheader(say("gates.promotions"), anchor=False)
+        st.header(say("gates.promotions"), anchor=False)
         st.dataframe(
             [
                 {
@@ -116,7 +116,7 @@ def _limits(gate: Gate) -> None:
             drawn += _drawn(metric_name(metric["metric"]), words, each["status"], compared.get(each["kind"]))
     st.dataframe(table, hide_index=True, alt=say("gates.evidence"))
     if drawn:
-        st.subheader(say("gates.evidence"), anchor=False)
+        st.header(say("gates.evidence"), anchor=False)
         charts.show(
             charts.forest(drawn, say("gates.scaled"), zero=True, colours=charts.STATUS),
             drawn,
@@ -145,12 +145,12 @@ def _drawn(name: str, words: str, status: str, compared: dict[str, Any] | None) 
 def _waivers(gate: Gate) -> None:
     waivers = gate.policy.get("waivers") or []
     if waivers:
-        st.subheader(say("gates.waivers"), anchor=False)
+        st.header(say("gates.waivers"), anchor=False)
         st.dataframe(waivers, hide_index=True, alt=say("gates.waivers"))
 
 
 def _policy(gate: Gate, before: list[Gate]) -> None:
-    st.subheader(say("gates.policy"), anchor=False)
+    st.header(say("gates.policy"), anchor=False)
     facts(
         {
             say("gates.digest"): gate.policy_digest[:12],
@@ -168,9 +168,9 @@ def _policy(gate: Gate, before: list[Gate]) -> None:
             )
         )
         st.caption(say("gates.changed", number=other.id))
-        st.code("\n".join(changed), language="diff")
+        st.code("\n".join(changed), language="diff", wrap_lines=True)
     with st.expander(say("gates.whole_policy")):
-        st.code(now, language="yaml")
+        st.code(now, language="yaml", wrap_lines=True)
 
 
 def _calibration(gate: Gate) -> None:
@@ -182,7 +182,7 @@ def _calibration(gate: Gate) -> None:
     from evalsvc.store.tables import now
     from evalsvc.suites import Suite
 
-    st.subheader(say("gates.calibration"), anchor=False)
+    st.header(say("gates.calibration"), anchor=False)
     try:
         with opened.reading() as session:
             checkpoint = queries.find_checkpoint(session, gate.digest)
@@ -194,6 +194,7 @@ def _calibration(gate: Gate) -> None:
         st.code(
             f"evalsvc gate calibrate evalsvc-gate.yaml --candidate {shlex.quote(f'{gate.model}@{gate.step}')}",
             language="bash",
+            wrap_lines=True,
         )
         return
     st.caption(say("gates.calibrated", runs=found.runs, failed=f"{found.failed:.0%}", unsure=f"{found.unsure:.0%}"))

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts, opened
-from dashboards.controls import choose, choose_many, page_number
+from dashboards.controls import choose, choose_many, day, page_number
 from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, card, heading, html, interval, with_error
 from evalsvc.leaderboard import ranks
@@ -85,10 +85,9 @@ def page() -> None:
 def _filter(suite: str, families: list[str], aliases: list[str]) -> Filter:
     chosen = choose_many("family", say("common.family"), families)
     tags = choose_many("alias", say("common.alias"), aliases)
-    since = st.date_input(say("leaderboard.since"), None, key="since")
-    until = st.date_input(say("leaderboard.until"), None, key="until")
-    days = [datetime.combine(day, time.min, UTC) if day else None for day in (since, until)]
-    return Filter(suite, families=tuple(chosen), aliases=tuple(tags), since=days[0], until=days[1])
+    days = [day(key, say(f"leaderboard.{key}")) for key in ("since", "until")]
+    since, until = (datetime.combine(each, time.min, UTC) if each else None for each in days)
+    return Filter(suite, families=tuple(chosen), aliases=tuple(tags), since=since, until=until)
 
 
 def _leader(points: list[Point], places: list[int], metric: Measured) -> None:
@@ -166,7 +165,7 @@ def _table(
     foot = st.container(horizontal=True, vertical_alignment="center")
     foot.download_button(
         "CSV",
-        lambda: charts.as_csv(frame.to_dict("records")),
+        lambda: charts.as_csv([{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]),
         "leaderboard.csv",
         "text/csv",
         icon=":material/download:",
@@ -177,7 +176,7 @@ def _table(
         st.switch_page("views/checkpoint.py", query_params={"checkpoint": points[rows[0]].name, "suite": suite})
 
 
-def _formatter(values: list[float | None], stderrs: list[float | None]) -> Callable[[float], str]:
+def _formatter(values: list[float | None], stderrs: list[float | None]) -> Callable[[Any], str]:
     """Numbers stay numbers, so that they sort; what is seen is the number with its error."""
     errors = dict(zip(values, stderrs, strict=True))
     return lambda value: "–" if pd.isna(value) else with_error(value, errors[value])

@@ -92,7 +92,7 @@ def _distances(found: dict[str, np.ndarray], point: Point) -> None:
     if "heldout" in found:
         sets[say("memorisation.heldout")] = found["heldout"]
     rows = histogram(sets)
-    st.subheader(say("memorisation.distances"), anchor=False)
+    st.header(say("memorisation.distances"), anchor=False)
     charts.show(
         charts.histogram(rows, say("memorisation.distance"), list(sets)),
         rows,
@@ -124,7 +124,7 @@ def _neighbours(found: dict[str, np.ndarray], gallery: pictures.Gallery) -> None
     near = found["distances"].shape[1]
     count = min(len(gallery), len(kept) // near)
     order = np.argsort(found["distances"][:count, 0])
-    st.subheader(say("memorisation.nearest"), anchor=False)
+    st.header(say("memorisation.nearest"), anchor=False)
     st.caption(say("memorisation.nearest_note"))
     number_of = page_number("page", -(-count // PER_PAGE))
     for start in (number_of * PER_PAGE, number_of * PER_PAGE + PER_PAGE // 2):

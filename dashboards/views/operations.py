@@ -14,8 +14,8 @@ from evalsvc import lifecycle
 from evalsvc.errors import InputError
 from evalsvc.store import overview, progress
 from evalsvc.store.progress import Progress
-from evalsvc.store.session import clock
-from evalsvc.store.tables import IN_PROGRESS, Scope, Status, WorkerStatus
+from evalsvc.store.session import Database, clock
+from evalsvc.store.tables import IN_PROGRESS, WORKING, Scope, Status, WorkerStatus
 
 BARS = 20
 FAILURES = 50
@@ -38,7 +38,7 @@ def live() -> None:
         finished = progress.progress(session, statuses=[Status.SUCCEEDED], limit=5)
         workers = progress.workers(session, list(WorkerStatus))
         waiting = overview.oldest_waiting(session)
-    alive = [w for w in workers if w.status in progress.WORKING]
+    alive = [w for w in workers if w.status in WORKING]
     columns = st.columns(5)
     columns[0].metric(say("operations.queued"), counts.get(Status.QUEUED, 0), border=True)
     columns[1].metric(say("operations.running"), counts.get(Status.RUNNING, 0), border=True)
@@ -47,14 +47,14 @@ def live() -> None:
     columns[4].metric(say("operations.failed"), counts.get(Status.FAILED, 0), border=True)
     if counts.get(Status.QUEUED, 0) and not alive:
         st.warning(say("operations.nobody"), icon=":material/warning:")
-        st.code("evalsvc worker", language="bash")
-    st.subheader(say("operations.progress"), anchor=False)
+        st.code("evalsvc worker", language="bash", wrap_lines=True)
+    st.header(say("operations.progress"), anchor=False)
     if not running:
         st.caption(say("operations.idle"))
     for run in reversed(running):
         _bar(run, now)
     if finished:
-        st.subheader(say("operations.finished"), anchor=False)
+        st.header(say("operations.finished"), anchor=False)
         st.dataframe(
             [
                 {
@@ -68,7 +68,7 @@ def live() -> None:
             alt=say("operations.finished"),
         )
     if workers:
-        st.subheader(say("operations.workers"), anchor=False)
+        st.header(say("operations.workers"), anchor=False)
         st.dataframe(
             [
                 {
@@ -101,7 +101,7 @@ def _bar(run: Progress, now: datetime) -> None:
         disabled=not opened.may(Scope.SUBMIT),
         icon=":material/cancel:",
     ):
-        act(lambda: lifecycle.cancel(opened.changing(), run.id))
+        act(lifecycle.cancel, run.id)
 
 
 def failures() -> None:
@@ -109,7 +109,7 @@ def failures() -> None:
     with opened.reading() as session:
         classes = overview.failure_classes(session)
         failed = progress.progress(session, statuses=[Status.FAILED, Status.CANCELLED], limit=FAILURES)
-    st.subheader(say("operations.failures"), anchor=False)
+    st.header(say("operations.failures"), anchor=False)
     if not failed:
         st.caption(say("operations.no_failures"))
         return
@@ -130,7 +130,7 @@ def failures() -> None:
             disabled=not opened.may(Scope.SUBMIT),
             icon=":material/replay:",
         ):
-            act(lambda run=run: lifecycle.retry(opened.changing(), run.id))
+            act(lifecycle.retry, run.id)
 
 
 def _name(run: Progress) -> str:
@@ -139,10 +139,10 @@ def _name(run: Progress) -> str:
     )
 
 
-def act(change: Callable[[], object]) -> None:
+def act(change: Callable[[Database, int], object], evaluation: int) -> None:
     """Make a change, and show the page anew."""
     try:
-        change()
+        change(opened.changing(), evaluation)
     except InputError as error:
         st.error(safe(error, 500))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
@@ -71,7 +72,7 @@ def _rated(suite: str, pair: Pair, outcome: ratings.Outcome) -> None:
 
 
 def _table(suite: str, chosen: Mapping[int, Point]) -> None:
-    st.subheader(say("rate.table"), anchor=False)
+    st.header(say("rate.table"), anchor=False)
     names = {point.checkpoint_id: point.name for point in chosen.values()}
     with opened.reading() as session:
         runs = overview.runs_of(session, suite, list(names))
@@ -115,16 +116,16 @@ def _agreement(suite: str, found: list[Standing]) -> None:
         measured = {
             title: each for title, each in opened.metrics(session, suite).items() if each.direction != "neutral"
         }
-        rows = []
+        rows: list[dict[str, Any]] = []
         for title, metric in measured.items():
             points = overview.points(session, Filter(suite), metric.label, metric.protocol)
             value = ratings.agreement(found, {point.checkpoint_id: point.value for point in points}, metric.direction)
             if value is not None:
                 rows.append({say("common.metric"): metric_name(title), say("rate.correlation"): round(value, 3)})
     if rows:
-        st.subheader(say("rate.agreement"), anchor=False)
+        st.header(say("rate.agreement"), anchor=False)
         st.dataframe(
-            sorted(rows, key=lambda row: -float(row[say("rate.correlation")])),
+            sorted(rows, key=lambda row: -row[say("rate.correlation")]),
             hide_index=True,
             alt=say("rate.agreement"),
         )

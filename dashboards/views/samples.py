@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards import opened, pictures
+from dashboards import opened, pickers, pictures
 from dashboards.controls import choose, choose_many, page_number, slide
 from dashboards.language import say
 from dashboards.look import heading, html
 from dashboards.pictures import Gallery
 from evalsvc.store import overview
-from evalsvc.store.overview import Filter, Point
+from evalsvc.store.overview import Point
 
 MODELS = 6
 PER_ROW = 8
@@ -33,7 +33,9 @@ def page() -> None:
     )
     if view == "training":
         model = choose("model", say("common.model"), names, where=bar)
-        rows = {f"{say('common.step')} {point.step:,}": point for point in _points(suite, [model])}
+        rows = {
+            f"{say('common.step')} {point.step:,}": point for point in pickers.checkpoints(suite, (model,)).values()
+        }
     else:
         chosen = choose_many("models", say("common.models"), names, names[:MODELS], most=MODELS, where=bar)
         rows = _at_step(suite, chosen)
@@ -55,22 +57,15 @@ def page() -> None:
     _zoom(found, start, most)
 
 
-def _points(suite: str, models: list[str]) -> list[Point]:
-    """A point for every checkpoint; which score it carries does not matter here."""
-    with opened.reading() as session:
-        first = next(iter(overview.measured(session, suite)))
-        return overview.points(session, Filter(suite, models=tuple(models)), first.label, first.protocol)
-
-
 def _at_step(suite: str, models: list[str]) -> dict[str, Point]:
     """Each model's last checkpoint up to the step that the slider stands at."""
-    points = _points(suite, models) if models else []
-    steps = sorted({str(point.step) for point in points}, key=int)
+    points = pickers.checkpoints(suite, tuple(models)) if models else {}
+    steps = sorted({str(point.step) for point in points.values()}, key=int)
     if len(steps) < 2:
-        return {point.name: point for point in points}
+        return points
     step = slide("step", say("samples.up_to"), steps, words=lambda s: f"{int(s):,}")
     last: dict[str, Point] = {}
-    for point in points:
+    for point in points.values():
         if point.step <= int(step):
             last[point.model] = point
     return {point.name: point for point in last.values()}

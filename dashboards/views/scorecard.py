@@ -38,6 +38,7 @@ def page() -> None:
         st.code(
             "index:\n  frechet_distance: {weight: 2, worst: 120, best: 4}\n  recall: {worst: 0, best: 1}",
             language="yaml",
+            wrap_lines=True,
         )
     else:
         left, right = st.columns([1, 2], gap="medium")
@@ -109,7 +110,7 @@ def _others(suite: str, defined: Mapping[str, IndexPart]) -> None:
     ]
     rows = drawn(found)
     if len(rows) > 1:
-        st.subheader(say("scorecard.models"), anchor=False)
+        st.header(say("scorecard.models"), anchor=False)
         charts.show(charts.forest(rows, say("scorecard.axis")), rows, "index", say("scorecard.models"))
 
 

@@ -64,20 +64,20 @@ def page() -> None:
         return
     directions = [measured[axis].direction if axis in measured else "higher" for axis in (x, y)]
     front = pareto([(row["x"], row["y"]) for row in rows], directions)
-    for row, best in zip(rows, front, strict=True):
-        row["front"] = best
+    for row, unbeaten in zip(rows, front, strict=True):
+        row["front"] = unbeaten
     titles = [
         charts.axis_title(metric_name(axis), measured[axis].unit if axis in measured else "1/s", d)
         for axis, d in zip((x, y), directions, strict=True)
     ]
     charts.show(charts.scatter(rows, titles, chosen, paths=paths), rows, "tradeoff", say("tradeoffs.title"))
     st.caption(say("tradeoffs.front_mark"))
-    best = [row for row in rows if row["front"]]
     headings = [f"{metric_name(axis)} {ARROWS[direction]}" for axis, direction in zip((x, y), directions, strict=True)]
     st.dataframe(
         [
             {say("common.checkpoint"): row["name"], headings[0]: row["x"], headings[1]: row["y"]}
-            for row in sorted(best, key=lambda row: row["x"])
+            for row in sorted(rows, key=lambda row: row["x"])
+            if row["front"]
         ],
         hide_index=True,
         alt=say("tradeoffs.front"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from dashboards.language import phrases
 from evalsvc.demo import WEIGHTS
@@ -40,8 +40,8 @@ CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
 )
-# Drawn by Streamlit itself, and not ours to fix.
-THEIRS = {"list", "listitem", "scrollable-region-focusable", "nested-interactive"}
+# By rule, what Streamlit draws itself and we cannot mend: a div between the sidebar's list and the links of a section.
+THEIRS = {"list": "ul[data-testid=stSidebarNavItems]", "listitem": "ul[data-testid=stSidebarNavItems] li"}
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and os.environ.get("EVALSVC_BROWSER_TESTS") != "required", reason="Chromium is not installed"
@@ -108,16 +108,31 @@ def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(
     settled(page)
     expect(page.get_by_text("Shares the first place with")).to_be_visible()
 
-    page.get_by_label("Metric").click()  # sort by another metric
+    page.get_by_label("Metric").click()
     page.get_by_role("option", name="Recall").click()
     expect(page).to_have_url(re.compile("metric=recall"))
+    page.get_by_text("all", exact=True).click()
+    board = page.get_by_test_id("stDataFrame").first
+    recalls = column(board, 4)
+    expect(recalls).to_have_count(4)
+    expect(page.locator("path[aria-roledescription=point]")).to_have_count(4)  # the plot above has grown, too
+    best_first = recalls.all_text_contents()
+    board.click(position={"x": 390, "y": 18})  # sort by the heading: the worst comes first
+    expect(recalls).to_have_text(best_first[::-1])
 
-    page.get_by_test_id("stDataFrame").first.click(position={"x": 20, "y": 56})  # open the leader
-    expect(page).to_have_url(re.compile("checkpoint=flow%404000"))
+    board.click(position={"x": 20, "y": 56})  # open the checkpoint on top
+    expect(page).to_have_url(re.compile("checkpoint=gan%401000"))
     expect(page.get_by_text("How it was scored")).to_be_visible()
 
     page.get_by_role("link", name="Compare", exact=True).first.click()
-    expect(page.get_by_text("against flow@4000")).to_be_visible()
+    expect(page.get_by_text("flow@4000 · baseline").first).to_be_attached()
+    page.get_by_test_id("stMultiSelect").get_by_label("Clear all").click()
+    for name in ("gan@1000", "flow@2000"):
+        page.get_by_role("combobox", name="Checkpoints, the baseline first").click()
+        page.get_by_role("option", name=name).click()
+    page.keyboard.press("Escape")  # an open list hides the rest of the page from roles
+    expect(page.get_by_text("flow@2000 against gan@1000")).to_be_visible()
+    expect(page.locator("td", has_text="▲").first).to_be_attached()
 
     page.get_by_role("link", name="Samples", exact=True).first.click()
     slider = page.get_by_role("slider")
@@ -128,13 +143,23 @@ def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(
 
     page.get_by_role("link", name="Rate", exact=True).first.click()
     settled(page)
-    for number in range(10):
+    ratings = column(page.get_by_test_id("stDataFrame").first, 2)
+    for number, key in enumerate("0112112112"):
         expect(page.get_by_role("button", name="Left is better")).to_be_visible()
         settled(page)
         page.wait_for_timeout(700)  # until then a key still belongs to the pair before
-        page.keyboard.press("1" if number % 3 else "2")
+        page.keyboard.press(key)
         wait_for_ratings(home, number + 1)
-    expect(page.get_by_text("Rating (Elo scale)").first).to_be_visible()
+        if number == 0:
+            expect(ratings).to_have_text(["1000", "1000"])  # nobody is ahead after a tie
+        elif number == 1:
+            expect(ratings.first).not_to_have_text("1000")  # and somebody is after a win
+    expect(column(page.get_by_test_id("stDataFrame").first, 4)).to_have_text(["10", "10"])
+
+    page.get_by_role("link", name="Features", exact=True).first.click()
+    page.locator("path[aria-roledescription=point]").first.click(force=True)
+    expect(page.get_by_role("heading", name=re.compile(r"(real|manifold|outside) · \d+"))).to_be_visible()
+    expect(page.get_by_alt_text(re.compile(r"Samples of .* \d+"))).to_be_visible()
 
     page.get_by_role("link", name="Gates", exact=True).first.click()
     page.get_by_role("combobox", name="Decision").click()
@@ -142,6 +167,11 @@ def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(
     expect(page.get_by_text("Evidence against each limit")).to_be_visible()
     expect(page.get_by_text("✕ FAIL").first).to_be_visible()
     page.close()
+
+
+def column(table: Locator, index: int) -> Locator:
+    """The cells of a column from top to bottom, as a screen reader gets them from the drawn table."""
+    return table.locator(f"[id^='glide-cell-{index}-']")
 
 
 def wait_for_ratings(home: Path, count: int) -> None:
@@ -167,11 +197,15 @@ def test_no_page_has_a_serious_barrier_that_is_ours(scheme, site, browser):
         settled(page)
         page.wait_for_timeout(700)
         for violation in Axe().run(page).response["violations"]:
-            if violation["impact"] in ("serious", "critical") and violation["id"] not in THEIRS:
-                nodes = [node["html"][:200] for node in violation["nodes"]]
-                found.append((view, violation["id"], nodes))
+            if violation["impact"] in ("serious", "critical"):
+                nodes = [node["html"][:200] for node in violation["nodes"] if not theirs(page, violation["id"], node)]
+                found += [(view, violation["id"], node) for node in nodes]
     page.close()
     assert not found
+
+
+def theirs(page: Page, rule: str, node: dict) -> bool:
+    return rule in THEIRS and page.locator(node["target"][0]).evaluate("(e, own) => e.matches(own)", THEIRS[rule])
 
 
 def test_a_bar_moves_and_a_row_appears_while_a_worker_scores(site, browser, environment):

@@ -2,6 +2,7 @@
 
 import re
 import string
+from datetime import date
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_every_page_stands_on_every_store(view, store, page):
     if store == "empty" and view != "operations":
         assert "evalsvc demo" in at.code[0].value
     if store == "hostile":
-        for kind in (at.markdown, at.caption, at.error, at.warning, at.info, at.subheader, at.button, at.metric):
+        for kind in (at.markdown, at.caption, at.error, at.warning, at.info, at.header, at.button, at.metric):
             for element in kind:
                 assert not MARKUP.search(f"{getattr(element, 'value', '')} {getattr(element, 'label', '')}")
 
@@ -66,10 +67,23 @@ def test_a_link_restores_the_view(use_home, demo, page):
     assert len(at.dataframe[0].value) == 4
 
 
+def test_a_link_restores_the_days_of_the_filter(use_home, demo, page):
+    use_home(demo)
+    at = page("leaderboard", since="2001-02-03", until="2002-03-04")
+    assert [each.value for each in at.date_input] == [date(2001, 2, 3), date(2002, 3, 4)]
+    assert not at.dataframe  # nothing was scored then
+    at.date_input[1].set_value(None).run()
+    assert at.dataframe
+    assert at.query_params["since"] == "2001-02-03"
+    assert "until" not in at.query_params
+
+
 @pytest.mark.parametrize(
     ("view", "parameters"),
     [
         ("leaderboard", {"metric": "nonsense"}),
+        ("leaderboard", {"since": "yesterday"}),
+        ("leaderboard", {"until": "0001-01-01"}),
         ("trends", {"suite": "nobody@7"}),
         ("trends", {"model": "nobody"}),
         ("compare", {"checkpoint": "nobody@1"}),

@@ -1,0 +1,70 @@
+"""Samples of every modality, from what an evaluation keeps of them to what a page shows."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from evalsvc.artifacts import open_artifacts
+from evalsvc.gallery import Shown, joined
+from evalsvc.samples import Sounds, Videos
+from evalsvc.settings import Settings
+from evalsvc.store.tables import Artifact
+
+from .stores import HOSTILE, fill
+
+TEXTS = ["Once upon a time there was a queue.", HOSTILE[0], HOSTILE[1]]
+TONES = tuple(torch.sin(torch.arange(800) * pitch) for pitch in (0.1, 0.2, 0.3))
+CLIPS = torch.arange(3 * 4 * 3 * 8 * 8).remainder(256).to(torch.uint8).reshape(3, 4, 3, 8, 8)
+
+
+@pytest.fixture
+def keep(use_home, tmp_path):
+    """Make two checkpoints whose evaluations kept these samples."""
+    database = use_home(tmp_path)
+    fill(database, ["one", "two"], range(0, 1000, 1000))
+
+    def keep(samples):
+        if isinstance(samples, list):
+            arrays = {"texts": np.frombuffer(json.dumps(samples).encode(), np.uint8)}
+        else:
+            shown = Shown(0, 8)
+            shown.add(samples)
+            arrays = shown.arrays()
+        with database.write() as session:
+            for run in (1, 2):
+                key = f"gallery-{run}.safetensors"
+                open_artifacts(Settings()).write_arrays(key, joined([arrays], 8)["gallery"])
+                session.add(Artifact(evaluation_id=run, kind="gallery", path=key, digest="0" * 64, bytes=1))
+
+    return keep
+
+
+@pytest.mark.parametrize("view", ["samples", "checkpoint", "rate"])
+def test_texts_are_read_as_written_and_never_as_markup(view, keep, page):
+    keep(TEXTS)
+    at = page(view, checkpoint="one@0") if view == "checkpoint" else page(view)
+    assert not at.exception
+    shown = "".join(element.proto.body for element in at.get("html"))
+    if view != "rate":  # which shows one of them
+        assert TEXTS[0] in shown
+        assert "&lt;img src=x" in shown
+    assert 'class="ev-text"' in shown
+    assert "<img" not in shown
+
+
+@pytest.mark.parametrize(("view", "players"), [("samples", 8), ("checkpoint", 3), ("rate", 2)])
+def test_sounds_get_a_player_each(view, players, keep, page):
+    keep(Sounds(TONES, 8000))
+    at = page(view, checkpoint="one@0") if view == "checkpoint" else page(view)
+    assert not at.exception
+    assert len(at.get("audio")) == players  # two rows of three, and the zoom of both
+
+
+@pytest.mark.parametrize(("view", "clips"), [("samples", 8), ("checkpoint", 3), ("rate", 2)])
+def test_clips_move(view, clips, keep, page):
+    keep(Videos(CLIPS))
+    at = page(view, checkpoint="one@0") if view == "checkpoint" else page(view)
+    assert not at.exception
+    assert len(at.get("image")) == clips
