@@ -265,8 +265,8 @@ def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Char
 
 def show(chart: Chart, rows: Rows, name: str, alternative: str, **options: Any) -> Any:
     """A chart with what it says in words, and its numbers and pictures to take away."""
-    words = dict.fromkeys(("labelColor", "titleColor"), TEXT[dark()]["quiet"])  # Streamlit's own are too pale to read
-    drawn = chart.configure_axis(**words).configure_legend(**words)
+    quiet = TEXT[dark()]["quiet"]  # Streamlit's own words are too pale to read
+    drawn = chart.configure_axis(labelColor=quiet, titleColor=quiet).configure_legend(labelColor=quiet)
     found = st.altair_chart(drawn, theme="streamlit", alt=alternative, **options)
     with st.popover(say("common.download"), icon=":material/download:", type="tertiary"):
         for suffix, mime in (("csv", "text/csv"), ("svg", "image/svg+xml"), ("png", "image/png")):
