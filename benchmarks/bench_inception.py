@@ -81,4 +81,4 @@ def decode() -> Contenders:
     def opencv() -> float:
         return float(np.mean([cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR).mean() for file in files]))
 
-    return {"Pillow (evalsvc, torch-fidelity)": pillow, "OpenCV": opencv}
+    return {"Pillow (torch-fidelity)": pillow, "OpenCV": opencv}

@@ -155,8 +155,7 @@ def _influence_variances(
 def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
     """The influence of each row in ``index`` on the distance of their law to the target."""
     pull = 2 * (law.mean - target.mean)
-    # Single precision is ample: the gradient's small difference from the identity was formed in double.
-    gradient = transport_gradient(law, target).float()
+    gradient = transport_gradient(law, target)
     psi = []
     for piece in _pieces(sample, index):
         centred = piece.to(torch.float64) - law.mean

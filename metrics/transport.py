@@ -107,12 +107,15 @@ def covariance_part(first: Law, second: Law, mean_part: float, values: Tensor | 
 
 
 def transport_gradient(first: Law, second: Law) -> Tensor:
-    """The derivative ``I - T`` of the covariance part by the first covariance, T the transport map to the second."""
+    """The derivative ``I - T`` of the covariance part by the first covariance, T the transport map to the second.
+
+    In single precision, which is ample for a standard error: what it garbles are directions of hardly any variance.
+    """
     factor = second.factor
-    values, vectors = torch.linalg.eigh(first.within(factor))
+    values, vectors = torch.linalg.eigh(first.within(factor).float())
     values, vectors = values[-min(first.rank, second.rank) :], vectors[:, -min(first.rank, second.rank) :]
-    real = values > len(factor) * _EPS * values[-1]
-    root = factor.T @ (vectors[:, real] * values[real].pow(-0.25))
+    real = values > len(factor) * torch.finfo(values.dtype).eps * values[-1]
+    root = factor.float().T @ (vectors[:, real] * values[real].pow(-0.25))
     identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
     return torch.addmm(identity, root, root.T, alpha=-1)
 
