@@ -267,12 +267,14 @@ def show(chart: Chart, rows: Rows, name: str, alternative: str, **options: Any) 
     """A chart with what it says in words, and its numbers and pictures to take away."""
     quiet = TEXT[dark()]["quiet"]  # Streamlit's own words are too pale to read
     drawn = chart.configure_axis(labelColor=quiet, titleColor=quiet).configure_legend(labelColor=quiet)
+    ground, grid = ("#10141C", "#2E3644") if dark() else ("white", "#D9DEE7")
+    alone = drawn.configure_axis(labelColor=quiet, titleColor=quiet, gridColor=grid).properties(background=ground)
     found = st.altair_chart(drawn, theme="streamlit", alt=alternative, **options)
     with st.popover(say("common.download"), icon=":material/download:", type="tertiary"):
         for suffix, mime in (("csv", "text/csv"), ("svg", "image/svg+xml"), ("png", "image/png")):
             st.download_button(
                 suffix.upper(),
-                partial(_file, chart, rows, suffix),
+                partial(_file, alone, rows, suffix),
                 f"{name}.{suffix}",
                 mime,
                 key=f"{name}.{suffix}",
@@ -300,7 +302,7 @@ def as_csv(rows: Rows) -> str:
 def _file(chart: Chart, rows: Rows, suffix: str) -> bytes:
     if suffix == "csv":
         return as_csv(rows).encode()
-    made = chart.properties(width=760, background="white").configure(font="sans-serif").configure_view(stroke=None)
+    made = chart.properties(width=760).configure_view(stroke=None)
     content = io.BytesIO() if suffix == "png" else io.StringIO()
     made.save(content, format=suffix, **({"scale_factor": 2} if suffix == "png" else {}))
     value = content.getvalue()

@@ -105,6 +105,20 @@ def day(key: str, label: str) -> date | None:
     return picked
 
 
+def number(key: str, label: str, largest: int, default: int) -> int:
+    """A whole number from 0; a new ``default`` takes the place of what was chosen under another."""
+    slot = f"{key}.number.{default}"
+    asked = _asked(key, slot)
+    if asked:
+        _known(label, asked[:1], [str(n) for n in range(largest + 1)])
+        st.session_state[slot] = int(asked[0])
+    elif st.session_state.get(slot, largest + 1) > largest:
+        st.session_state[slot] = default
+    picked = int(st.number_input(label, 0, largest, key=slot))
+    _write(key, [str(picked)] if picked != default else [])
+    return picked
+
+
 def page_number(key: str, pages: int) -> int:
     """Which page of a long list, from 0."""
     if pages <= 1:

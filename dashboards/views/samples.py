@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboards import opened, pickers, pictures
-from dashboards.controls import choose, choose_many, page_number, slide
+from dashboards.controls import choose, choose_many, number, page_number, slide
 from dashboards.language import say
 from dashboards.look import heading, html
 from dashboards.pictures import Gallery
@@ -84,14 +84,14 @@ def _rows(found: dict[str, Gallery], start: int) -> None:
 
 
 def _zoom(found: dict[str, Gallery], start: int, most: int) -> None:
-    with st.expander(say("samples.zoom"), icon=":material/zoom_in:"):
-        index = st.number_input(say("samples.index"), 0, most - 1, min(start, most - 1), key=f"zoom.{start}")
+    with st.expander(say("samples.zoom"), "sample" in st.query_params, icon=":material/zoom_in:"):
+        index = number("sample", say("samples.index"), most - 1, start)
         there = {name: gallery for name, gallery in found.items() if len(gallery) > index}
         for place, (name, gallery) in enumerate(there.items()):
             if place % 4 == 0:
                 columns = st.columns(4)
             with columns[place % 4]:
-                pictures.show_one(gallery, int(index), say("samples.of", name=name))
+                pictures.show_one(gallery, index, say("samples.of", name=name))
                 st.html(f'<span class="ev-name">{html(name)}</span>')
 
 

@@ -68,3 +68,12 @@ def test_clips_move(view, clips, keep, page):
     at = page(view, checkpoint="one@0") if view == "checkpoint" else page(view)
     assert not at.exception
     assert len(at.get("image")) == clips
+
+
+def test_a_link_restores_the_sample_that_was_looked_at_closely(keep, page):
+    keep(TEXTS)
+    at = page("samples", sample="2")
+    assert at.number_input[0].value == 2
+    at.number_input[0].set_value(1).run()
+    assert at.query_params["sample"] == "1"
+    assert "not found" in page("samples", sample="3").error[0].value
