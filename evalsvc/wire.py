@@ -72,6 +72,19 @@ class FieldError(_Answer):
 class Problem(_Answer):
     """An error as RFC 9457 writes it; ``detail`` is one sentence that says what to do."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:evalsvc:problem:not-found",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "there is no checkpoint 'flow@7'; models are flow, gan",
+                }
+            ]
+        }
+    )
+
     type: str
     title: str
     status: int
@@ -92,6 +105,23 @@ class Model(_Answer):
 
 class Checkpoint(_Answer):
     """A model at one step, identified by the sha256 of its content."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 7,
+                    "model": "flow",
+                    "step": 4000,
+                    "digest": "9f2c1f7d" * 8,
+                    "path": "/models/flow/step_4000.safetensors",
+                    "generator": "flow",
+                    "options": {},
+                    "created_at": "2026-11-25T18:00:00Z",
+                }
+            ]
+        }
+    )
 
     id: int
     model: str
@@ -145,6 +175,33 @@ class Reference(_Answer):
 
 class Score(_Answer):
     """One number with its uncertainty. Scores of different ``protocol`` are not comparable."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "flow",
+                    "family": "flow",
+                    "step": 4000,
+                    "checkpoint_id": 7,
+                    "evaluation_id": 12,
+                    "suite": "digits@1",
+                    "position": 0,
+                    "label": "frechet_distance",
+                    "value": 25.17,
+                    "stderr": 0.99,
+                    "ci_low": 23.22,
+                    "ci_high": 27.12,
+                    "n": 2000,
+                    "direction": "lower",
+                    "unit": "squared feature units",
+                    "stderr_method": "influence function, own noise taken off by halves",
+                    "protocol": "1d5f290c8520883f",
+                    "created_at": "2026-11-25T18:00:00Z",
+                }
+            ]
+        }
+    )
 
     model: str
     family: str

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from evalsvc import tokens, webhooks
+from evalsvc import tokens, webhooks, wire
 from evalsvc.store.tables import Scope
 
 EXAMPLES = int(os.environ.get("EVALSVC_CONTRACT_EXAMPLES", "5"))
@@ -56,3 +56,12 @@ def test_whatever_is_sent_the_server_answers_as_it_says(described, mode):
             failures.append(f"{operation.label}\n{group}")
     assert called > 25
     assert not failures, "\n\n".join(failures)
+
+
+def test_every_example_of_the_document_is_one(app):
+    shown = 0
+    for name, schema in app.openapi()["components"]["schemas"].items():
+        for example in schema.get("examples", []):
+            getattr(wire, name).model_validate(example)
+            shown += 1
+    assert shown >= 8
