@@ -16,6 +16,13 @@ from evalsvc.extractors.language import Likelihoods
 TEXT_WEIGHTS = Path(__file__).with_name("weights") / "text"
 SCORER = TEXT_WEIGHTS / "char-scorer" / "step_400"
 HEATS = (0.7, 1.0, 1.5)
+OPENINGS = (
+    "It was a quiet evening in the village, and",
+    "She looked at him for a long time before",
+    "The old house stood at the end of the lane,",
+    "In the morning they walked to the sea, where",
+)
+"""What SmolLM2 goes on from: out of nothing it often writes code, of which a reader of prose is no judge."""
 
 
 class TextRun(NamedTuple):
@@ -41,7 +48,7 @@ def smollm2_at_three_heats() -> list[TextRun]:
     if path is None or importlib.util.find_spec("gguf") is None:
         return []
     # A token of SmolLM2 is some four characters: with 50 of them its texts are as long as the others.
-    options = {"max_tokens": 50, "prefix": "<|endoftext|>"}
+    options = {"max_tokens": 50, "prefix": "<|endoftext|>", "prompts": list(OPENINGS)}
     return [TextRun(f"smollm2-t{heat}", 0, path, options | {"temperature": heat}) for heat in HEATS]
 
 
