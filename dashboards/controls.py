@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date
+from time import monotonic
 from typing import Any, Literal, NoReturn, TypeVar
 
 import streamlit as st
@@ -19,6 +20,8 @@ from dashboards.look import safe
 Style = Literal["list", "segments"]
 Name = TypeVar("Name", bound=str)
 DAYS = date(2000, 1, 1), date(2100, 1, 1)
+LINGER = 3.0
+"""Seconds for which an address that was left may still come in with a choice made since."""
 
 
 def choose(
@@ -142,7 +145,14 @@ def _asked(key: str, slot: str) -> list[str]:
     """What the address says, where it was not this page that wrote it there."""
     now = st.query_params.get_all(key)
     written = st.session_state.get("written", {}).get(key)
-    return now if now and (now != written or slot not in st.session_state) else []
+    known = slot in st.session_state and (now == written or _lingers(key, now))
+    return now if now and not known else []
+
+
+def _lingers(key: str, now: list[str]) -> bool:
+    """Whether a browser that had not heard of the last choice sends an address from before it."""
+    left = st.session_state.get("left", [])
+    return any((key, now) == (name, values) and monotonic() - at < LINGER for name, values, at in left)
 
 
 def _known(label: str, asked: Sequence[str], options: Sequence[str]) -> None:
@@ -160,7 +170,10 @@ def _not_found(label: str, name: str) -> NoReturn:
 
 
 def _write(key: str, values: list[str]) -> None:
-    st.session_state.setdefault("written", {})[key] = values
+    written = st.session_state.setdefault("written", {})
+    if written.get(key, values) != values:
+        st.session_state["left"] = [*st.session_state.get("left", [])[-20:], (key, written[key], monotonic())]
+    written[key] = values
     if st.query_params.get_all(key) != values:
         if values:
             st.query_params[key] = values

@@ -127,9 +127,11 @@ def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(
     page.get_by_role("link", name="Compare", exact=True).first.click()
     expect(page.get_by_text("flow@4000 · baseline").first).to_be_attached()
     page.get_by_test_id("stMultiSelect").get_by_label("Clear all").click()
+    expect(page).not_to_have_url(re.compile("checkpoint="))
     for name in ("gan@1000", "flow@2000"):
         page.get_by_role("combobox", name="Checkpoints, the baseline first").click()
         page.get_by_role("option", name=name).click()
+        expect(page).to_have_url(re.compile(name.replace("@", "%40")))
     page.keyboard.press("Escape")  # an open list hides the rest of the page from roles
     expect(page.get_by_text("flow@2000 against gan@1000")).to_be_visible()
     expect(page.locator("td", has_text="▲").first).to_be_attached()

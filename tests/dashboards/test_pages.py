@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from dashboards import charts, language
+from dashboards import charts, controls, language
 from dashboards.curves import best_so_far, lines, on_scale, pareto
 from dashboards.look import html, safe
 from evalsvc import leaderboard
@@ -65,6 +65,19 @@ def test_a_link_restores_the_view(use_home, demo, page):
     at = page("leaderboard", metric="recall", which="all")
     assert at.selectbox("metric.choice").value == "recall"
     assert len(at.dataframe[0].value) == 4
+
+
+def test_a_choice_outlives_an_address_that_was_sent_before_it(use_home, demo, page, monkeypatch):
+    use_home(demo)
+    at = page("leaderboard", metric="recall")
+    at.selectbox("metric.choice").select("frechet_distance").run()
+    at.query_params["metric"] = "recall"  # from a browser that has not heard of the choice
+    at.run()
+    assert at.selectbox("metric.choice").value == "frechet_distance"
+    monkeypatch.setattr(controls, "LINGER", 0.0)
+    at.query_params["metric"] = "recall"  # by hand, later
+    at.run()
+    assert at.selectbox("metric.choice").value == "recall"
 
 
 def test_a_link_restores_the_days_of_the_filter(use_home, demo, page):
