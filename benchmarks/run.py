@@ -55,7 +55,8 @@ SCENES = {
         "bench_moments",
         "0.95 of numpy's speed, 7 times torchmetrics",
         ("dgemm", N * D**2),
-        note="numpy.cov and ours make the same product, so their order changes from run to run (0.93 to 1.05).",
+        note="numpy.cov and ours make the same product, so their order changes from run to run (0.93 to 1.05). "
+        "In updates of 32 rows ours is 6.95 times as fast as torchmetrics: missed by a hundredth.",
     ),
     "frechet": Scene(
         "Frechet distance from moments, d = 2,048",
