@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -159,8 +160,13 @@ def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(
     expect(column(page.get_by_test_id("stDataFrame").first, 4)).to_have_text(["10", "10"])
 
     page.get_by_role("link", name="Features", exact=True).first.click()
-    page.locator("path[aria-roledescription=point]").first.click(force=True)
-    expect(page.get_by_role("heading", name=re.compile(r"(real|manifold|outside) · \d+"))).to_be_visible()
+    opened = page.get_by_role("heading", name=re.compile(r"(real|manifold|outside) · \d+"))
+    for _ in range(10):  # a map that is still being drawn hears no click
+        page.locator("path[aria-roledescription=point]").first.click(force=True)
+        with suppress(AssertionError):
+            expect(opened).to_be_visible(timeout=6000)
+            break
+    expect(opened).to_be_visible()
     expect(page.get_by_alt_text(re.compile(r"Samples of .* \d+"))).to_be_visible()
 
     page.get_by_role("link", name="Gates", exact=True).first.click()
