@@ -266,9 +266,10 @@ def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Char
 def show(chart: Chart, rows: Rows, name: str, alternative: str, **options: Any) -> Any:
     """A chart with what it says in words, and its numbers and pictures to take away."""
     quiet = TEXT[dark()]["quiet"]  # Streamlit's own words are too pale to read
-    drawn = chart.configure_axis(labelColor=quiet, titleColor=quiet).configure_legend(labelColor=quiet)
+    words: dict[str, Any] = {"labelColor": quiet, "titleColor": quiet}
+    drawn = chart.configure_axis(**words).configure_legend(labelColor=quiet)
     ground, grid = ("#10141C", "#2E3644") if dark() else ("white", "#D9DEE7")
-    alone = drawn.configure_axis(labelColor=quiet, titleColor=quiet, gridColor=grid).properties(background=ground)
+    alone = drawn.configure_axis(**words, gridColor=grid).properties(background=ground)
     found = st.altair_chart(drawn, theme="streamlit", alt=alternative, **options)
     with st.popover(say("common.download"), icon=":material/download:", type="tertiary"):
         for suffix, mime in (("csv", "text/csv"), ("svg", "image/svg+xml"), ("png", "image/png")):

@@ -146,7 +146,8 @@ def _residual(first: Tensor, second: Tensor) -> float:
 def _triangular_congruence(upper: Tensor, middle: Tensor) -> Tensor:
     """Lower triangle of ``upper @ middle @ upper.T`` for a symmetric ``middle``, at a third of two full products' work.
 
-    The first rows of a band need what lies right of them; ``left`` halves that part's share, since it enters twice.
+    Band by band, of which each needs only what lies to its right and below: ``right`` reaches the corner from both
+    sides, so that half of it stands in ``cross``, which is added once as it is and once transposed.
     """
     result = torch.zeros_like(middle)
     for start in range(0, len(upper), _BAND):
