@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from inspect import isgenerator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -183,8 +183,8 @@ def after_the_forward(n: int = 3_000) -> Contenders:
     }
 
 
-def drift() -> Contenders:
-    """The value is the centred relative error of pool3 beside a forward pass in float64."""
+def drift(networks: int = 5) -> Contenders:
+    """The value is the centred relative error of pool3 beside a forward pass in float64, the mean over networks."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     from evalsvc.checkpoints import Checkpoint, load_into
@@ -194,23 +194,31 @@ def drift() -> Contenders:
     from evalsvc.extractors.preprocess import INCEPTION
 
     os.environ["EVALSVC_HOME"] = tempfile.mkdtemp()
-    weights = save(Path(tempfile.mkdtemp()) / "random.pth")
+    place = Path(tempfile.mkdtemp())
+    weights = [save(place / f"{seed}.pth", seed) for seed in range(networks)]
     x = pictures(16, 64)
-    network = Inception(("pool3",)).eval()
-    load_into(network, Checkpoint.open(weights, "inception-v3", 0))
-    with torch.inference_mode():
-        (truth,) = copy.deepcopy(network).double()(INCEPTION["tf1"].apply(x).double())
-    peer = FeatureExtractorInceptionV3("peer", ["2048"], str(weights))
-    own = {name: InceptionV3(weights, backend=name) for name in ("torch", "openvino", "onnxruntime")}
 
     @torch.inference_mode()
-    def theirs() -> float:
-        return centred_error(peer(x)[0], truth)
+    def exact(path: Path) -> torch.Tensor:
+        network = Inception(("pool3",)).eval()
+        load_into(network, Checkpoint.open(path, "inception-v3", 0))
+        return network.double()(INCEPTION["tf1"].apply(x).double())[0]
 
-    def ours(extractor: InceptionV3) -> float:
-        return centred_error(extractor.extract(x)["pool3"], truth)
+    @torch.inference_mode()
+    def error(extractors: list[Callable[[torch.Tensor], torch.Tensor]]) -> float:
+        return fmean(centred_error(extract(x), truth) for extract, truth in zip(extractors, truths, strict=True))
 
-    return {
-        **{f"evalsvc, {name}": (lambda extractor=extractor: ours(extractor)) for name, extractor in own.items()},
-        "torch-fidelity": theirs,
+    def ours(path: Path, backend: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        extractor = InceptionV3(path, outputs=("pool3",), backend=backend)
+        return lambda x: extractor.extract(x)["pool3"]
+
+    def theirs(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+        extractor = FeatureExtractorInceptionV3("peer", ["2048"], str(path))
+        return lambda x: extractor(x)[0]
+
+    truths = [exact(path) for path in weights]
+    sides = {
+        f"evalsvc, {name}": [ours(path, name) for path in weights] for name in ("torch", "openvino", "onnxruntime")
     }
+    sides["torch-fidelity"] = [theirs(path) for path in weights]
+    return {name: partial(error, extractors) for name, extractors in sides.items()}

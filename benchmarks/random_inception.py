@@ -7,9 +7,9 @@ import torch
 from evalsvc.extractors.inception_network import Inception
 
 
-def random_state() -> dict[str, torch.Tensor]:
+def random_state(seed: int = 2015) -> dict[str, torch.Tensor]:
     """Scaled so that activations neither die nor explode."""
-    random = torch.Generator().manual_seed(2015)
+    random = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         empty = Inception(("pool3",))
     state = empty.to_empty(device="cpu").state_dict()
@@ -27,7 +27,7 @@ def random_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def save(path: Path) -> Path:
+def save(path: Path, seed: int = 2015) -> Path:
     """Write them where weights are read from."""
-    torch.save(random_state(), path)
+    torch.save(random_state(seed), path)
     return path

@@ -10,7 +10,7 @@ import copy
 import importlib.util
 import io
 import platform
-import time
+import timeit
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 TOLERANCE = 1e-4
 """Largest centred relative error against float32 PyTorch with which ``auto`` takes a backend."""
+PARTS = 4
+"""Into which OpenVINO's batches are cut: what a quarter of 16 images leaves between layers stays in the cache."""
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
@@ -130,9 +132,7 @@ def centred_error(found: Tensor, truth: Tensor) -> float:
 
 def _try(backend: Backend, probe: Tensor, truth: tuple[Tensor, ...]) -> Trial:
     found = backend(probe)
-    started = time.perf_counter()
-    backend(probe)
-    seconds = time.perf_counter() - started
+    seconds = min(timeit.repeat(lambda: backend(probe), number=1, repeat=3))
     error = max(centred_error(a, b) for a, b in zip(found, truth, strict=True))
     return Trial(error=error, samples_per_second=len(probe) / seconds)
 
@@ -184,14 +184,22 @@ def _openvino(network: Network, precision: Precision) -> Run:
     config = {
         "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
         "EXECUTION_MODE_HINT": "ACCURACY" if precision == "float32" else "PERFORMANCE",
-        "PERFORMANCE_HINT": "LATENCY",
+        # Parts of a batch on cores of their own wait for one another once, not after every layer.
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "NUM_STREAMS": min(PARTS, torch.get_num_threads()),
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     compiled = core.compile_model(core.read_model(_onnx(network)), "CPU", config)
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
-        found = compiled(x.float().contiguous().numpy())
-        return tuple(torch.from_numpy(found[output].copy()) for output in compiled.outputs)
+        parts = x.float().contiguous().chunk(PARTS)
+        requests = [compiled.create_infer_request() for _ in parts]
+        for request, part in zip(requests, parts, strict=True):
+            request.start_async(part.numpy(), share_inputs=True)
+        for request in requests:
+            request.wait()
+        found = [[torch.from_numpy(tensor.data) for tensor in request.output_tensors] for request in requests]
+        return tuple(torch.cat(output) for output in zip(*found, strict=True))
 
     return run
 

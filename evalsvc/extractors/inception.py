@@ -62,7 +62,7 @@ class InceptionV3:
         self._device = torch.device(device)
         self._pieces = Pieces(PIECE.get(self._device.type, 32), "inception-v3")
         probe = self._preprocess.apply(_probe())
-        identity = digest_json(["inception-v3", checkpoint.digest, list(outputs)])
+        identity = digest_json(["inception-v3", "pools last, halves", checkpoint.digest, list(outputs)])
         self.backend = open_backend(backend, Network(network, identity, probe, fold), self._device, precision)
         self.info = ExtractorInfo(
             "inception-v3",

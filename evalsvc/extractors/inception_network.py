@@ -7,6 +7,7 @@ norm has an epsilon of 1e-3, there are 1008 classes and no auxiliary head.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +20,47 @@ WIDTHS = {"64": 64, "192": 192, "sfid": 2023, "768": 768, "pool3": 2048, "logits
 _1x1, _3x3, _5x5, _1x3, _3x1, _1x7, _7x1 = (1, 1), (3, 3), (5, 5), (1, 3), (3, 1), (1, 7), (7, 1)
 
 
+class HalvedConv2d(nn.Conv2d):
+    """Sums each half of its input channels alone, because shorter sums of float32 err less: for the last blocks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What a whole convolution gives."""
+        (x1, x2), (w1, w2) = x.chunk(2, 1), self.weight.chunk(2, 1)
+        whole: Tensor = self._conv_forward(x1, w1, self.bias) + self._conv_forward(x2, w2, None)
+        return whole
+
+
 class Conv(nn.Module):
     """Convolution without bias, batch norm with fixed statistics, ReLU."""
 
-    def __init__(self, width: int, to: int, kernel: tuple[int, int], stride: int = 1, padded: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        to: int,
+        kernel: tuple[int, int],
+        stride: int = 1,
+        padded: bool = True,
+        kind: type[nn.Conv2d] = nn.Conv2d,
+    ) -> None:
         super().__init__()
         padding = (kernel[0] // 2, kernel[1] // 2) if padded and stride == 1 else 0
-        self.conv = nn.Conv2d(width, to, kernel, stride, padding, bias=False)
+        self.conv = kind(width, to, kernel, stride, padding, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(to, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         """The three, one after the other."""
         return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class PooledConv(Conv):
+    """A 1x1 convolution of 3 x 3 averages. Both are linear, so that it convolves first and averages fewer channels.
+
+    What batch norm adds passes through unchanged, because no average counts padding.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolution and batch norm, average, ReLU."""
+        return F.relu(_average(self.bn(self.conv(x))), inplace=True)
 
 
 def _average(x: Tensor) -> Tensor:
@@ -52,14 +82,12 @@ class BlockA(nn.Module):
         self.branch3x3dbl_1 = Conv(width, 64, _1x1)
         self.branch3x3dbl_2 = Conv(64, 96, _3x3)
         self.branch3x3dbl_3 = Conv(96, 96, _3x3)
-        self.branch_pool = Conv(width, pooled, _1x1)
+        self.branch_pool = PooledConv(width, pooled, _1x1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, width, 35, 35) to (n, 224 + pooled, 35, 35)."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat(
-            [self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)), double, self.branch_pool(_average(x))], 1
-        )
+        return torch.cat([self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)), double, self.branch_pool(x)], 1)
 
 
 class BlockB(nn.Module):
@@ -81,25 +109,26 @@ class BlockB(nn.Module):
 class BlockC(nn.Module):
     """17 x 17: 1x1, 7x7, double 7x7 and pooled branches, the 7x7 in strips."""
 
-    def __init__(self, middle: int) -> None:
+    def __init__(self, middle: int, kind: type[nn.Conv2d] = nn.Conv2d) -> None:
         super().__init__()
-        self.branch1x1 = Conv(768, 192, _1x1)
-        self.branch7x7_1 = Conv(768, middle, _1x1)
-        self.branch7x7_2 = Conv(middle, middle, _1x7)
-        self.branch7x7_3 = Conv(middle, 192, _7x1)
-        self.branch7x7dbl_1 = Conv(768, middle, _1x1)
-        self.branch7x7dbl_2 = Conv(middle, middle, _7x1)
-        self.branch7x7dbl_3 = Conv(middle, middle, _1x7)
-        self.branch7x7dbl_4 = Conv(middle, middle, _7x1)
-        self.branch7x7dbl_5 = Conv(middle, 192, _1x7)
-        self.branch_pool = Conv(768, 192, _1x1)
+        conv = partial(Conv, kind=kind)
+        self.branch1x1 = conv(768, 192, _1x1)
+        self.branch7x7_1 = conv(768, middle, _1x1)
+        self.branch7x7_2 = conv(middle, middle, _1x7)
+        self.branch7x7_3 = conv(middle, 192, _7x1)
+        self.branch7x7dbl_1 = conv(768, middle, _1x1)
+        self.branch7x7dbl_2 = conv(middle, middle, _7x1)
+        self.branch7x7dbl_3 = conv(middle, middle, _1x7)
+        self.branch7x7dbl_4 = conv(middle, middle, _7x1)
+        self.branch7x7dbl_5 = conv(middle, 192, _1x7)
+        self.branch_pool = PooledConv(768, 192, _1x1, kind=kind)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, 768, 17, 17) to the same."""
         single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return torch.cat([self.branch1x1(x), single, double, self.branch_pool(_average(x))], 1)
+        return torch.cat([self.branch1x1(x), single, double, self.branch_pool(x)], 1)
 
 
 class BlockD(nn.Module):
@@ -126,22 +155,22 @@ class BlockE(nn.Module):
     def __init__(self, width: int, *, pool_by_maximum: bool) -> None:
         super().__init__()
         self.pool_by_maximum = pool_by_maximum
-        self.branch1x1 = Conv(width, 320, _1x1)
-        self.branch3x3_1 = Conv(width, 384, _1x1)
-        self.branch3x3_2a = Conv(384, 384, _1x3)
-        self.branch3x3_2b = Conv(384, 384, _3x1)
-        self.branch3x3dbl_1 = Conv(width, 448, _1x1)
-        self.branch3x3dbl_2 = Conv(448, 384, _3x3)
-        self.branch3x3dbl_3a = Conv(384, 384, _1x3)
-        self.branch3x3dbl_3b = Conv(384, 384, _3x1)
-        self.branch_pool = Conv(width, 192, _1x1)
+        conv = partial(Conv, kind=HalvedConv2d)
+        self.branch1x1 = conv(width, 320, _1x1)
+        self.branch3x3_1 = conv(width, 384, _1x1)
+        self.branch3x3_2a = conv(384, 384, _1x3)
+        self.branch3x3_2b = conv(384, 384, _3x1)
+        self.branch3x3dbl_1 = conv(width, 448, _1x1)
+        self.branch3x3dbl_2 = conv(448, 384, _3x3)
+        self.branch3x3dbl_3a = conv(384, 384, _1x3)
+        self.branch3x3dbl_3b = conv(384, 384, _3x1)
+        # The 2015 graph pools its last block by maximum: a slip that every published FID contains.
+        self.branch_pool = (Conv if pool_by_maximum else PooledConv)(width, 192, _1x1, kind=HalvedConv2d)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, width, 8, 8) to (n, 2048, 8, 8)."""
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        # The 2015 graph pools its last block by maximum: a slip that every published FID contains.
-        pooled = F.max_pool2d(x, 3, 1, 1) if self.pool_by_maximum else _average(x)
         return torch.cat(
             [
                 self.branch1x1(x),
@@ -149,7 +178,7 @@ class BlockE(nn.Module):
                 self.branch3x3_2b(single),
                 self.branch3x3dbl_3a(double),
                 self.branch3x3dbl_3b(double),
-                self.branch_pool(pooled),
+                self.branch_pool(F.max_pool2d(x, 3, 1, 1) if self.pool_by_maximum else x),
             ],
             1,
         )
@@ -173,7 +202,8 @@ class Inception(nn.Module):
         self.Mixed_6b = BlockC(128)
         self.Mixed_6c = BlockC(160)
         self.Mixed_6d = BlockC(160)
-        self.Mixed_6e = BlockC(192)
+        # Late sums are the longest, and pool3 averages their errors over 64 places only.
+        self.Mixed_6e = BlockC(192, HalvedConv2d)
         self.Mixed_7a = BlockD()
         self.Mixed_7b = BlockE(1280, pool_by_maximum=False)
         self.Mixed_7c = BlockE(2048, pool_by_maximum=True)

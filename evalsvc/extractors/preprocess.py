@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 from torch import Tensor
 
 BLOCK, SMALL = 32, 64
@@ -30,8 +30,8 @@ class Preprocessing:
     apply: Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 s s"]]
 
 
-def tf1_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
-    """Bilinear as TensorFlow 1 had it: pixel i looks at ``i * in / out``, neither centred nor antialiased; 0..255."""
+def tf1_resize(x: Real[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """Bilinear as TensorFlow 1 had it: pixel i looks at ``i * in / out``, neither centred nor antialiased."""
     # With aligned corners the scale is (in - 1) / (out - 1): one more pixel each makes it TensorFlow's in / out.
     framed = F.pad(x.float(), (0, 1, 0, 1), mode="replicate")
     size = (side + 1, side + 1)
@@ -77,7 +77,7 @@ def normalise(
 
 
 def _tf1(x: Tensor) -> Tensor:
-    return (tf1_resize(x, 299) - 128) / 128
+    return tf1_resize((x.float() - 128) / 128, 299)
 
 
 def _pytorch_fid(x: Tensor) -> Tensor:
