@@ -39,7 +39,7 @@ PEERS := .venv-peers
 bench: $(PEERS)/.built
 	$(PEERS)/bin/python benchmarks/run.py $(SCENES)
 
-bench-extract: SCENES = inception drift whole-job after-forward resize-32 resize-256 decode
+bench-extract: SCENES = inception drift whole-job after-1000 after-forward after-10000 resize-32 resize-256 decode
 bench-extract: bench
 
 $(PEERS)/.built: benchmarks/peers.txt

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_inception import pictures
-from features import features
+from features import WIDTH, features
 from PIL import Image
 from race import Contenders
 from random_inception import save
@@ -150,7 +150,10 @@ def _timed(owner: Any, name: str, stage: str, into: dict[str, float]) -> Iterato
 
 
 def after_the_forward(n: int = 3_000) -> Contenders:
-    """Everything that follows the network, from features to FID, KID, IS and P/R."""
+    """Everything that follows the network, from features to FID, KID, IS and P/R.
+
+    A known reference is that of every evaluation but the first: both sides keep its moments, ours its balls too.
+    """
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
@@ -158,29 +161,49 @@ def after_the_forward(n: int = 3_000) -> Contenders:
 
     from metrics import Moments
     from metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
+    from metrics.manifold import neighbour_radii
+    from metrics.transport import Law, covariance_part
 
-    x, y = (torch.from_numpy(np.asarray(features(n, 2_048, seed), np.float32)) for seed in (0, 1))
+    x, y = (torch.from_numpy(features(n, seed)) for seed in (0, 1))
     logits = 3 * torch.randn(n, 1_008, generator=torch.Generator().manual_seed(2))
+    radii, moments, statistics = neighbour_radii(y, 3), Moments.of(y), fid_features_to_statistics(y)
 
-    def ours(generated: torch.Tensor | Moments) -> float:
+    def ours(known: bool, error: bool) -> float:
         kernel_distance(x, y)
         inception_score(logits)
-        precision_recall(x, y)
-        return frechet_distance(generated, y).value
+        precision_recall(x, y, reference_radii=radii if known else None)
+        reference = Moments.of_sums(n, moments.mean, moments.scatter) if known and n >= WIDTH else y
+        if error:
+            return frechet_distance(x, reference).value
+        first, second = Law.of(x, "generated"), Law.of(reference, "reference")
+        gap = float((first.mean - second.mean).square().sum())
+        return gap + covariance_part(first, second, gap)
 
-    def theirs() -> float:
+    def theirs(known: bool) -> float:
         options = {"kid_subset_size": 1_000, "kid_subsets": 100, "verbose": False}
         kid_features_to_metric(x, y, **options)
         isc_features_to_metric(logits)
         prc_features_to_metric(x, y, verbose=False)
-        found = fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), False)
+        reference = statistics if known else fid_features_to_statistics(y)
+        found = fid_statistics_to_metric(fid_features_to_statistics(x), reference, False)
         return float(found["frechet_inception_distance"])
 
     return {
-        "evalsvc": lambda: ours(x),
-        "evalsvc, the distance without its standard error": lambda: ours(Moments.of(x)),
-        "torch-fidelity": theirs,
+        "evalsvc": lambda: ours(True, True),
+        "evalsvc, no standard error of the distance": lambda: ours(True, False),
+        "torch-fidelity": lambda: theirs(True),
+        "evalsvc, new reference": lambda: ours(False, True),
+        "evalsvc, new reference, no standard error of the distance": lambda: ours(False, False),
+        "torch-fidelity, new reference": lambda: theirs(False),
     }
+
+
+def after_1000() -> Contenders:
+    return after_the_forward(1_000)
+
+
+def after_10000() -> Contenders:
+    return after_the_forward(10_000)
 
 
 def drift(networks: int = 5) -> Contenders:

@@ -142,9 +142,13 @@ SCENES = {
         "After the forward pass: 3,000 x 2,048 features to FID, KID, IS, precision and recall",
         "bench_extract:after_the_forward",
         "5 times torch-fidelity",
-        note="Missed: the peer gives no error of the distance, whose three spectra are half of ours (3.6 s with it, "
-        "1.1 s without); precision and recall are 0.9 s, KID 0.6 s. Of a whole job all this is under 1 %.",
-        rounds=1,
+        rounds=3,
+    ),
+    "after-1000": Scene(
+        "After the forward pass: 1,000 x 2,048", "bench_extract:after_1000", "5 times torch-fidelity", rounds=3
+    ),
+    "after-10000": Scene(
+        "After the forward pass: 10,000 x 2,048", "bench_extract:after_10000", "5 times torch-fidelity", rounds=1
     ),
     "resize-32": Scene(
         "TF1 resize of 16 images from 32 to 299", "bench_inception:resize", "in the noise of the forward"

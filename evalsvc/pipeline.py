@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from evalsvc import contracts
 from evalsvc.cost import Cost, Meter
@@ -31,6 +32,8 @@ from metrics.neighbours import nearest_neighbours
 from metrics.score import MetricError, Score
 
 LIKELIHOOD = COUNTS | {"nll"}
+BY_MOMENTS = {"frechet_distance", "frechet_distance_infinity"}
+"""Metrics that need no more of a reference than its moments."""
 NEIGHBOURS = 3
 """Training neighbours kept for each sample."""
 
@@ -218,6 +221,8 @@ def _measure(
         elif name in ("reference", "train", "heldout"):
             half: Half = use.against if name == "reference" else name
             inputs[name] = _reference_array(spec, bench, use.features, half)
+            if use.metric in BY_MOMENTS and isinstance(inputs[name], np.ndarray):
+                inputs[name] = _moments(spec, use, bench, inputs[name])
             facts[name] = spec.reference[half]
         elif name == "prompts":
             assert spec.suite.prompts
@@ -292,17 +297,35 @@ def _feature(spec: EvaluationSpec, bench: Workbench, features: str) -> tuple[Ext
     return bench.extractor(spec.suite.extractors[label]).info, output
 
 
+def _moments(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np.ndarray) -> np.ndarray | Moments:
+    """The reference's moments, computed once and kept beside its arrays; few rows are cheaper as they are."""
+    if len(reference) < reference.shape[1]:
+        return reference
+    key = _key_beside(spec, use, bench, "moments")
+    if bench.artifacts.exists(key):
+        sums = {name: torch.from_numpy(array) for name, array in bench.artifacts.read_arrays(key).items()}
+        return Moments.of_sums(len(reference), **sums)
+    moments = Moments.of(reference)
+    bench.artifacts.write_arrays(key, {"mean": moments.mean.numpy(), "scatter": moments.scatter.numpy()})
+    return moments
+
+
 def _radii(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np.ndarray) -> Radii:
     """The reference's nearest-neighbour balls, computed once for each k and kept beside its arrays."""
-    info, output = _feature(spec, bench, use.features)
     k = use.options.get("k", use.spec.options["k"])
-    key = array_key(spec.reference[use.against], info, output).replace(".npy", f".balls-{k}.safetensors")
+    key = _key_beside(spec, use, bench, f"balls-{k}")
     if bench.artifacts.exists(key):
         return Radii(k, **bench.artifacts.read_arrays(key))
     radii = neighbour_radii(reference, k)
     arrays = {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
     bench.artifacts.write_arrays(key, arrays)
     return radii
+
+
+def _key_beside(spec: EvaluationSpec, use: MetricUse, bench: Workbench, name: str) -> str:
+    """Where something found from the reference's array is kept, to go when that goes."""
+    info, output = _feature(spec, bench, use.features)
+    return array_key(spec.reference[use.against], info, output).replace(".npy", f".{name}.safetensors")
 
 
 def _gather_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from metrics.influence import LEAST, METHOD, TOO_FEW, halves, stderr
 from metrics.moments import Moments
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, Score
-from metrics.transport import Law, covariance_part, transport_gradient, transported_squares
+from metrics.transport import Law, covariance_part, transport_root, transported_squares
 
 _PIECE = 4096
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
@@ -48,8 +48,9 @@ def frechet_distance(generated: Num[Array, "n d"] | Moments, reference: Num[Arra
         return _score(Law.of(sample, "generated"), target, None, TOO_FEW)
     law, parts = _law_and_halves(sample)
     _same_width(law, target)
-    whole, half, values = _influence_variances(sample, law, parts, target)
-    return _score(law, target, stderr(whole, half, law.n), METHOD, values)
+    inner = _inner(law, target)
+    whole, half = _influence_variances(sample, law, parts, target, inner)
+    return _score(law, target, stderr(whole, half, law.n), METHOD, inner)
 
 
 @metric(Quantity("frechet_distance_infinity", Direction.LOWER, unit="squared feature units"), version=1)
@@ -88,7 +89,7 @@ def frechet_distance_infinity(
     slope, value = np.polyfit(inverse_sizes, distances, 1)
     left = np.var(np.array(distances) - value - slope * np.array(inverse_sizes))
     spread = np.var(distances)
-    whole, half, _ = _influence_variances(sample, law, parts, target)
+    whole, half = _influence_variances(sample, law, parts, target, _inner(law, target))
     return score(
         "frechet_distance_infinity",
         float(value),
@@ -99,9 +100,9 @@ def frechet_distance_infinity(
     )
 
 
-def _score(law: Law, target: Law, stderr: float | None, method: str, values: Tensor | None = None) -> Score:
+def _score(law: Law, target: Law, stderr: float | None, method: str, inner: Tensor | None = None) -> Score:
     _same_width(law, target)
-    mean_part, covariance = _parts(law, target, values)
+    mean_part, covariance = _parts(law, target, inner)
     details = {"mean_part": mean_part, "covariance_part": covariance, "n_reference": float(target.n)}
     return score("frechet_distance", mean_part + covariance, stderr, n=law.n, method=method, details=details)
 
@@ -110,16 +111,19 @@ def _same_width(law: Law, target: Law) -> None:
     same_width(law.mean, target.mean)
 
 
-def _parts(law: Law, target: Law, values: Tensor | None = None) -> tuple[float, float]:
+def _parts(law: Law, target: Law, inner: Tensor | None = None) -> tuple[float, float]:
     mean_part = float((law.mean - target.mean).square().sum())
-    return mean_part, covariance_part(law, target, mean_part, values)
+    return mean_part, covariance_part(law, target, mean_part, inner)
 
 
 def _law_and_halves(sample: Tensor) -> tuple[Law, list[tuple[Law, Tensor]]]:
     """The law of the sample, and its two halves with their rows; few rows hold their halves already."""
-    if len(sample) < sample.shape[1]:
+    n, d = sample.shape
+    if n < d:
         return Law.of_rows(sample), []
-    indices = halves(len(sample))
+    indices = halves(n)
+    if n < 2 * d:
+        return Law.of_moments(Moments.of(sample)), [(_law_of(sample, index), index) for index in indices]
     first, second = (Moments.of_blocks(_pieces(sample, index)) for index in indices)
     parts = [(Law.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
     return Law.of_moments(copy.copy(first).merge_state(second)), parts
@@ -136,38 +140,47 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
         yield sample[piece.to(sample.device)]
 
 
+def _inner(law: Law, target: Law) -> Tensor:
+    """What both the distance and the influence of every row need to know of the two covariances."""
+    return law.within(target.factor) if law.rows is None else target.within(law.rows)
+
+
 def _influence_variances(
-    sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law
-) -> tuple[float, float, Tensor | None]:
-    """Variance of psi over the sample, mean of its variances within the halves, and of few rows the spectrum."""
+    sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law, inner: Tensor
+) -> tuple[float, float]:
+    """Variance of psi over the sample, and the mean of its variances within the halves."""
     if law.rows is None:
-        everything = torch.arange(law.n)
-        psis, values = [_psi(sample, index, part, target) for part, index in [(law, everything), *parts]], None
+        psis = [_psi_of_many(sample, torch.arange(law.n), law, target, inner)]
+        psis += [_psi(sample, index, part, target) for part, index in parts]
     else:
-        gram = target.within(law.rows)
-        values, vectors = torch.linalg.eigh(gram)
-        whole_psi = _psi_of_few(law.rows, values, vectors, law.mean - target.mean, law.n)
-        psis = [whole_psi, *(_psi_of_half(law, gram, index, target) for index in halves(law.n))]
+        psis = [_psi_of_few(law.rows, inner, law.mean - target.mean, law.n)]
+        psis += [_psi_of_half(law, inner, index, target) for index in halves(law.n)]
     whole, first, second = (float(psi.var()) for psi in psis)
-    return whole, (first + second) / 2, values
+    return whole, (first + second) / 2
 
 
 def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
-    """The influence of each row in ``index`` on the distance of their law to the target."""
+    """The influence of each row in ``index`` on the distance of their ``law`` to the target."""
+    if law.rows is None:
+        return _psi_of_many(sample, index, law, target, law.within(target.factor))
+    return _psi_of_few(law.rows, target.within(law.rows.float()), law.mean - target.mean, law.n)
+
+
+def _psi_of_many(sample: Tensor, index: Tensor, law: Law, target: Law, inner: Tensor) -> Tensor:
+    """The same with a law that knows its moments alone, by that law within the target's factor."""
     pull = 2 * (law.mean - target.mean)
-    gradient = transport_gradient(law, target)
+    root = transport_root(law, target, inner)
     psi = []
     for piece in _pieces(sample, index):
         centred = piece.to(torch.float64) - law.mean
-        narrow = centred.float()
-        psi.append(centred @ pull + (narrow @ gradient).mul_(narrow).sum(1))
+        psi.append(centred @ pull + centred.square().sum(1) - (centred.float() @ root).square_().sum(1))
     return torch.cat(psi)
 
 
-def _psi_of_few(rows: Tensor, values: Tensor, vectors: Tensor, gap: Tensor, n: int) -> Tensor:
-    """The same for few rows, centred and divided by ``(n - 1)^(1/2)``, with the spectrum of their ``rows Q rows'``."""
+def _psi_of_few(rows: Tensor, gram: Tensor, gap: Tensor, n: int) -> Tensor:
+    """The same for few rows, centred and divided by ``(n - 1)^(1/2)``, with the target within them."""
     psi: Tensor = (rows @ gap).mul_(2 * (n - 1) ** 0.5) + rows.square().sum(1).mul_(n - 1)
-    return psi.sub_(transported_squares(values, vectors).mul_(n - 1))
+    return psi.sub_(transported_squares(gram).mul_(n - 1))
 
 
 def _psi_of_half(law: Law, gram: Tensor, index: Tensor, target: Law) -> Tensor:
@@ -178,5 +191,4 @@ def _psi_of_half(law: Law, gram: Tensor, index: Tensor, target: Law) -> Tensor:
     centre = rows.mean(0)
     gram = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()) * scale**2
     gap = law.mean - target.mean + centre * (law.n - 1) ** 0.5
-    values, vectors = torch.linalg.eigh(gram)
-    return _psi_of_few((rows - centre) * scale, values, vectors, gap, len(index))
+    return _psi_of_few((rows - centre) * scale, gram, gap, len(index))

@@ -45,11 +45,13 @@ def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 202
         rows = order[i * n // splits : (i + 1) * n // splits]
         log_p = x[rows.to(x.device)].double().log_softmax(1)
         p = log_p.exp()
-        scores.append(max(1.0, math.exp(_information(p, log_p))))
+        negative_entropy = torch.where(p > 0, p * log_p, 0.0).sum(1)  # 0 log 0 is 0
+        scores.append(max(1.0, math.exp(float(negative_entropy.mean() + torch.special.entr(p.mean(0)).sum()))))
         if n // splits >= LEAST:
             parts = [half.to(x.device) for half in halves(len(rows))]
-            within = sum(float(_influence(p[half], log_p[half]).var()) for half in parts) / 2
-            variances.append(scores[-1] ** 2 * variance(float(_influence(p, log_p).var()), within) / len(rows))
+            within = sum(float(_influence(p[half], negative_entropy[half]).var()) for half in parts) / 2
+            whole = float(_influence(p, negative_entropy).var())
+            variances.append(scores[-1] ** 2 * variance(whole, within) / len(rows))
     value = float(np.mean(scores))
     stderr, method = None, TOO_FEW.replace("samples", "samples in a split")
     if n // splits < _PER_CLASS * value:
@@ -59,20 +61,12 @@ def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 202
     return score("inception_score", value, stderr, n=n, method=method, details={"std": float(np.std(scores))})
 
 
-def _information(p: Tensor, log_p: Tensor) -> float:
-    """Mean KL of the rows from their mean, in nats; where a probability has fallen to zero, 0 log 0 is 0."""
-    return float(_negative_entropies(p, log_p).mean() + torch.special.entr(p.mean(0)).sum())
+def _influence(p: Tensor, negative_entropy: Tensor) -> Tensor:
+    """By how much the mean KL of the rows from their mean rises with each row, times n, but for a constant.
 
-
-def _influence(p: Tensor, log_p: Tensor) -> Tensor:
-    """By how much :func:`_information` rises with each row, times n, from leaving it out; but for a constant.
-
-    Left out in earnest, for the derivative knows nothing of a class that a single sample holds.
+    A row is left out in earnest, for the derivative knows nothing of a class that a single sample holds.
     """
     n = len(p)
     rest = ((p.sum(0) - p) / (n - 1)).clamp_(min=0)
-    return _negative_entropies(p, log_p).sub_(torch.special.entr(rest).sum(1), alpha=n - 1)
-
-
-def _negative_entropies(p: Tensor, log_p: Tensor) -> Tensor:
-    return torch.where(p > 0, p * log_p, 0.0).sum(1)
+    influence: Tensor = negative_entropy - (n - 1) * torch.special.entr(rest).sum(1)
+    return influence

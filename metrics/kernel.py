@@ -17,7 +17,7 @@ from metrics.influence import LEAST, TOO_FEW
 from metrics.registry import Quantity, metric, score
 from metrics.score import Z95, Direction, MetricError, Score
 
-_TILE = 1024
+_TILE = 512
 _WITNESSES = 2000
 
 Kernel = Callable[[Tensor, Tensor], Tensor]

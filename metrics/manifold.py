@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metrics import registry, split_half
 from metrics.arrays import Array, as_matrix, same_width
-from metrics.distances import Points, common_frame, exact, sweep
+from metrics.distances import Points, common_frame, exact, side_by_side, sweep
 from metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
@@ -142,6 +142,13 @@ def balls_of(points: Points, k: int, radii: Radii | None = None) -> Balls:
     return Balls(squared * unit, neighbours, (distances * unit).to(points.low.dtype))
 
 
+def _balls_of_both(x: Points, y: Points, k: int, radii: Radii | None) -> tuple[Balls, Balls]:
+    alike = radii is None and 4 * max(len(x), len(y)) <= 5 * min(len(x), len(y))
+    if alike and x.raw.device.type == "cpu":
+        return side_by_side(lambda: balls_of(x, k), lambda: balls_of(y, k))
+    return balls_of(x, k, radii), balls_of(y, k)
+
+
 @dataclass(frozen=True)
 class _Hits:
     """What one sweep over all (reference, generated) pairs finds.
@@ -238,7 +245,7 @@ def _scores(
     inputs = checked_sample(reference, "reference", k), checked_sample(generated, "generated", k)
     same_width(inputs[1], inputs[0])
     x, y = common_frame(*inputs)
-    of_x, of_y = balls_of(x, k, radii), balls_of(y, k)
+    of_x, of_y = _balls_of_both(x, y, k, radii)
     hits = _sweep_hits(x, y, of_x, of_y, closed=closed)
     return {name: _score(name, hits, of_x, of_y, k) for name in wanted}
 

@@ -92,7 +92,7 @@ class Moments:
 
     @property
     def factor(self) -> Float64[Tensor, "d d"]:
-        """A matrix R with ``covariance = R.T @ R``, found once and kept until the moments change."""
+        """The upper triangular R with ``covariance = R.T @ R``, found once and kept until the moments change."""
         if self._factor is None:
             self._factor = _factor(self._scatter).div_(self._freedom**0.5)
         return self._factor
@@ -142,7 +142,7 @@ def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:
         add(total, scatter, block, shift, buffer[: len(block)])
         n += len(block)
     if add is _add_on_cpu:
-        _mirror(scatter)
+        _mirror(scatter.numpy())
     return n, shift + total / n, scatter.addr_(total, total, alpha=-1 / n)
 
 
@@ -164,19 +164,19 @@ def _add_on_cpu(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, ce
     dsyrk(1.0, centred.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
 
 
-def _mirror(lower: Tensor) -> None:
-    """Fill the upper triangle from the lower one, band by band in place."""
+def _mirror(lower: np.ndarray) -> None:
+    """Mirror the lower triangle, band by band in place; by NumPy, because SciPy's threads still spin."""
     for start in range(0, len(lower), _BAND):
         stop = start + _BAND
         lower[start:stop, stop:] = lower[stop:, start:stop].T
         corner = lower[start:stop, start:stop]
-        corner.add_(corner.tril(-1).T)
+        corner += np.tril(corner, -1).T
 
 
 def _factor(scatter: Tensor) -> Tensor:
     lower, failed = torch.linalg.cholesky_ex(scatter)
+    factor: Tensor = lower.mT
     if failed:
         values, vectors = torch.linalg.eigh(scatter)
-        lower = vectors * values.clamp(min=0).sqrt()
-    factor: Tensor = lower.T
+        factor = torch.linalg.qr((vectors * values.clamp(min=0).sqrt()).mT, mode="r").R
     return factor

@@ -77,27 +77,31 @@ class Law:
         return min(self.n - 1, len(self.mean))
 
     def within(self, factor: Tensor) -> Tensor:
-        """``factor @ covariance @ factor.T``, of which the lower triangle is filled for sure."""
+        """``factor @ covariance @ factor.T`` in the factor's precision; the lower triangle alone is filled for sure.
+
+        A square factor is taken for the upper triangle that :class:`Moments` give.
+        """
         if self.rows is not None:
-            product = factor @ self.rows.T
+            product = factor @ self.rows.to(factor.dtype).T
             return product @ product.T
         assert self.moments is not None
-        if len(factor) == factor.shape[1] and not factor.tril(-1).any():
-            return _triangular_congruence(factor, self.moments.scatter).div_(self.n - 1)
-        return factor @ self.moments.covariance @ factor.T
+        scatter = self.moments.scatter
+        square = len(factor) == factor.shape[1]
+        inner = _triangular_congruence(factor, scatter) if square else factor @ scatter.to(factor.dtype) @ factor.T
+        return inner.div_(self.n - 1)
 
 
-def covariance_part(first: Law, second: Law, mean_part: float, values: Tensor | None = None) -> float:
+def covariance_part(first: Law, second: Law, mean_part: float, inner: Tensor | None = None) -> float:
     """``tr S + tr Q - 2 tr (S Q)^(1/2)``, never negative; exact to 1e-9 of the traces, and better near equality.
 
-    ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back. ``values`` are
-    the eigenvalues of ``second.within(first.rows)``, where they are known.
+    ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back. ``inner`` is
+    one law within a factor of the other, where that is known.
     """
     total = first.trace + second.trace
-    if values is None:
+    if inner is None:
         smaller = first.rows is None or (second.rows is not None and second.n < first.n)
-        values = torch.linalg.eigvalsh(first.within(second.factor) if smaller else second.within(first.factor))
-    values = values[-min(first.rank, second.rank) :]
+        inner = first.within(second.factor) if smaller else second.within(first.factor)
+    values = torch.linalg.eigvalsh(inner)[-min(first.rank, second.rank) :]
     overlap = float(values.clamp(min=0).sqrt().sum())
     if total + mean_part - 2 * overlap < _NEAR * total:
         return _residual(first.factor, second.factor)
@@ -106,24 +110,24 @@ def covariance_part(first: Law, second: Law, mean_part: float, values: Tensor | 
     return max(0.0, total - 2 * overlap)
 
 
-def transport_gradient(first: Law, second: Law) -> Tensor:
-    """The derivative ``I - T`` of the covariance part by the first covariance, T the transport map to the second.
+def transport_root(first: Law, second: Law, inner: Tensor) -> Tensor:
+    """A factor G of the map ``T = G G'`` that transports the first covariance to the second.
 
-    In single precision, which is ample for a standard error: what it garbles are directions of hardly any variance.
+    ``inner`` is the first law within the second's factor. In single precision, which is ample for a standard error:
+    what it garbles are directions of hardly any variance.
     """
-    factor = second.factor
-    values, vectors = torch.linalg.eigh(first.within(factor).float())
+    values, vectors = torch.linalg.eigh(inner.float())
     values, vectors = values[-min(first.rank, second.rank) :], vectors[:, -min(first.rank, second.rank) :]
-    real = values > len(factor) * torch.finfo(values.dtype).eps * values[-1]
-    root = factor.float().T @ (vectors[:, real] * values[real].pow(-0.25))
-    identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
-    return torch.addmm(identity, root, root.T, alpha=-1)
+    real = values > len(inner) * torch.finfo(values.dtype).eps * values[-1]
+    root: Tensor = second.factor.float().T @ (vectors[:, real] * values[real].pow(-0.25))
+    return root
 
 
-def transported_squares(values: Tensor, vectors: Tensor) -> Tensor:
-    """``x_i' T x_i`` of rows x that T transports to covariance Q; from the spectrum of ``rows Q rows'``."""
+def transported_squares(gram: Tensor) -> Tensor:
+    """``x' T x`` of rows x that T transports to a law, from that law within the rows; in single precision too."""
+    values, vectors = torch.linalg.eigh(gram.float())
     squares: Tensor = vectors.square() @ values.clamp(min=0).sqrt()
-    return squares
+    return squares.double()
 
 
 def _rounding(values: Tensor) -> float:
@@ -156,5 +160,8 @@ def _triangular_congruence(upper: Tensor, middle: Tensor) -> Tensor:
         left, right = corner @ middle[band, rest], beside @ middle[rest, rest]
         cross = torch.add(left, right, alpha=0.5) @ beside.T
         result[band, band] = corner @ middle[band, band] @ corner.T + cross + cross.T
-        torch.matmul(upper[rest, rest], (left + right).T, out=result[rest, band])
+        column = (left + right).T
+        for below in range(start + _BAND, len(upper), _BAND):
+            rows = slice(below, below + _BAND)
+            torch.matmul(upper[rows, below:], column[below - start - _BAND :], out=result[rows, band])
     return result

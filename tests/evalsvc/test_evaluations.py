@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sqlalchemy import func, select
 
 from evalsvc.checkpoints import Checkpoint
@@ -17,6 +17,7 @@ from evalsvc.store import queries
 from evalsvc.store.tables import Evaluation, Score, Shard, Status
 from evalsvc.suites import Suite
 from evalsvc.workbench import Workbench
+from metrics.functional import frechet_distance
 from metrics.score import MetricError
 
 
@@ -240,6 +241,19 @@ def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, ch
     first = scores(bench, evaluate(spec, bench))
     monkeypatch.setattr("evalsvc.pipeline.neighbour_radii", lambda *_: pytest.fail("found before"))
     assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+
+
+def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, bench, checkpoint):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    first = scores(bench, evaluate(spec, bench))
+    (kept,) = home.rglob("pixels.moments.safetensors")
+    reference = np.load(kept.with_name("pixels.npy"))
+    (generated,) = home.rglob("features-300/pixels.pixels.npy")
+    assert first["frechet_distance"] == frechet_distance(np.load(generated), reference).value
+    moments = load_file(kept)
+    save_file(moments | {"mean": moments["mean"] + 1}, kept)
+    again = scores(bench, evaluate(spec, bench, rerun=True))
+    assert again["frechet_distance"] != first["frechet_distance"]
 
 
 def test_a_metric_that_does_not_apply_says_why(bench, checkpoint):
