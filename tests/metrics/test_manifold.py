@@ -125,6 +125,14 @@ def test_radii_found_once_give_the_same_scores():
     assert (realism(y, x, reference_radii=neighbour_radii(x, 3)) == realism(y, x)).all()
 
 
+def test_sets_of_one_size_on_three_threads_give_the_same_scores(tiny_blocks):
+    x, y = normal(0, 80), normal(1, 70)
+    alone = prdc(y, x)
+    torch.set_num_threads(3)  # the fixture of all tests restores it
+    assert prdc(y, x) == alone
+    assert torch.get_num_threads() == 3
+
+
 def test_the_order_of_batches_in_memory_and_the_container_do_not_matter():
     x, y = normal(0, 80).astype(np.float32), normal(1, 60).astype(np.float32)
     assert prdc(torch.from_numpy(y), torch.from_numpy(x)) == prdc(y, np.asfortranarray(x))
