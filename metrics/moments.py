@@ -76,13 +76,13 @@ class Moments:
     @property
     def covariance(self) -> Float64[Tensor, "d d"]:
         """Covariance with ddof 1; :class:`MetricError` for a single row, which has none."""
-        covariance: Tensor = self._scatter / self._freedom
+        covariance: Tensor = self._scatter / self.freedom
         return covariance
 
     @property
     def trace(self) -> float:
         """Trace of the covariance."""
-        return float(self._scatter.trace()) / self._freedom
+        return float(self._scatter.trace()) / self.freedom
 
     @property
     def scatter(self) -> Float64[Tensor, "d d"]:
@@ -94,11 +94,12 @@ class Moments:
     def factor(self) -> Float64[Tensor, "d d"]:
         """The upper triangular R with ``covariance = R.T @ R``, found once and kept until the moments change."""
         if self._factor is None:
-            self._factor = _factor(self._scatter).div_(self._freedom**0.5)
+            self._factor = _factor(self._scatter).div_(self.freedom**0.5)
         return self._factor
 
     @property
-    def _freedom(self) -> int:
+    def freedom(self) -> int:
+        """``n - 1``; :class:`MetricError` for a single row, which has no covariance."""
         if self._n < 2:
             raise MetricError("a covariance needs at least 2 rows; these are moments of 1")
         return self._n - 1

@@ -85,10 +85,10 @@ class Law:
             product = factor @ self.rows.to(factor.dtype).T
             return product @ product.T
         assert self.moments is not None
-        scatter = self.moments.scatter
-        square = len(factor) == factor.shape[1]
-        inner = _triangular_congruence(factor, scatter) if square else factor @ scatter.to(factor.dtype) @ factor.T
-        return inner.div_(self.n - 1)
+        scatter, freedom = self.moments.scatter, self.moments.freedom
+        if len(factor) == factor.shape[1]:
+            return _triangular_congruence(factor, scatter).div_(freedom)
+        return (factor @ scatter.to(factor.dtype) @ factor.T).div_(freedom)
 
 
 def covariance_part(first: Law, second: Law, mean_part: float, inner: Tensor | None = None) -> float:

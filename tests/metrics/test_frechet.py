@@ -208,6 +208,12 @@ def test_duplicated_rows_are_no_obstacle():
     assert math.isfinite(frechet_distance(x, normal(1, 60, 20)).stderr)
 
 
+@pytest.mark.parametrize("rows", [24, 40])
+def test_moments_of_a_single_row_are_no_reference(rows):
+    with pytest.raises(MetricError, match="moments of 1"):
+        frechet_distance(normal(0, rows, 32), Moments(1, np.zeros(32), np.eye(32)))
+
+
 def test_misfits_are_refused_by_name():
     x = normal(0, 30)
     unchecked = inspect.unwrap(frechet_distance)
