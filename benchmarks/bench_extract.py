@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_frechet import value_alone
 from bench_inception import pictures
 from features import WIDTH, features
 from PIL import Image
@@ -162,7 +163,6 @@ def after_the_forward(n: int = 3_000) -> Contenders:
     from metrics import Moments
     from metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
     from metrics.manifold import neighbour_radii
-    from metrics.transport import Law, covariance_part
 
     x, y = (torch.from_numpy(features(n, seed)) for seed in (0, 1))
     logits = 3 * torch.randn(n, 1_008, generator=torch.Generator().manual_seed(2))
@@ -173,11 +173,7 @@ def after_the_forward(n: int = 3_000) -> Contenders:
         inception_score(logits)
         precision_recall(x, y, reference_radii=radii if known else None)
         reference = Moments.of_sums(n, moments.mean, moments.scatter) if known and n >= WIDTH else y
-        if error:
-            return frechet_distance(x, reference).value
-        first, second = Law.of(x, "generated"), Law.of(reference, "reference")
-        gap = float((first.mean - second.mean).square().sum())
-        return gap + covariance_part(first, second, gap)
+        return frechet_distance(x, reference).value if error else value_alone(x, reference)
 
     def theirs(known: bool) -> float:
         options = {"kid_subset_size": 1_000, "kid_subsets": 100, "verbose": False}

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from evalsvc.artifacts import Artifacts
 from evalsvc.errors import StorageError
 from evalsvc.gallery import THUMBNAILS
+from evalsvc.references import key_beside
 from evalsvc.spec import EvaluationSpec
 from metrics.manifold import Radii, neighbour_radii
 
@@ -60,14 +61,14 @@ def feature_map(
     """
     whole = EvaluationSpec.model_validate(spec)
     label, _, output = features.partition("/")
-    folder = f"reference/{whole.reference['train']}/{whole.extractors[label]}-{backend}"
+    array = f"reference/{whole.reference['train']}/{whole.extractors[label]}-{backend}/{output}.npy"
     try:
         sample = artifacts.read_matrix(f"{whole.samples_key}/features-{whole.suite.samples}/{label}.{output}.npy")
-        reference = artifacts.read_matrix(f"{folder}/{output}.npy")
+        reference = artifacts.read_matrix(array)
     except OSError:
         raise StorageError(f"the arrays of {features} are no longer kept: score the checkpoint again") from None
     generated, real = (np.asarray(x[:THUMBNAILS], np.float64) for x in (sample, reference))
-    key = f"{folder}/{output}.balls-{K}.safetensors"
+    key = key_beside(array, f"balls-{K}")
     if artifacts.exists(key):
         radii = Radii(K, **artifacts.read_arrays(key))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from evalsvc.gallery import THUMBNAILS, Shown, joined, of_reference, pictures_of
 from evalsvc.language.counts import count_bytes, count_words
 from evalsvc.plugins import EmbedsTexts, ExtractorInfo, Likelihood
 from evalsvc.reference_statistics import StatisticsFile
-from evalsvc.references import OpenReference, array_key, extract_reference, read_reference
+from evalsvc.references import OpenReference, array_key, extract_reference, key_beside, read_reference
 from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.shards import Shard, likelihood_kind
 from evalsvc.spec import EvaluationSpec
@@ -221,8 +221,6 @@ def _measure(
         elif name in ("reference", "train", "heldout"):
             half: Half = use.against if name == "reference" else name
             inputs[name] = _reference_array(spec, bench, use.features, half)
-            if use.metric in BY_MOMENTS and isinstance(inputs[name], np.ndarray):
-                inputs[name] = _moments(spec, use, bench, inputs[name])
             facts[name] = spec.reference[half]
         elif name == "prompts":
             assert spec.suite.prompts
@@ -241,6 +239,8 @@ def _measure(
             facts |= {"reference": spec.reference[use.against], **likelihoods.facts_for(use.spec.inputs)}
         else:
             inputs[name] = likelihoods.units(name)
+    if use.metric in BY_MOMENTS:
+        inputs["reference"] = _moments(spec, use, bench, inputs["reference"])
     if "reference_radii" in use.spec.options:
         inputs["reference_radii"] = _radii(spec, use, bench, inputs["reference"])
     if "tokenizer" in use.spec.options:
@@ -297,35 +297,41 @@ def _feature(spec: EvaluationSpec, bench: Workbench, features: str) -> tuple[Ext
     return bench.extractor(spec.suite.extractors[label]).info, output
 
 
-def _moments(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np.ndarray) -> np.ndarray | Moments:
-    """The reference's moments, computed once and kept beside its arrays; few rows are cheaper as they are."""
-    if len(reference) < reference.shape[1]:
+def _moments(
+    spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np.ndarray | Moments
+) -> np.ndarray | Moments:
+    """The reference's moments; few rows are cheaper as they are."""
+    if isinstance(reference, Moments) or len(reference) < reference.shape[1]:
         return reference
-    key = _key_beside(spec, use, bench, "moments")
-    if bench.artifacts.exists(key):
-        sums = {name: torch.from_numpy(array) for name, array in bench.artifacts.read_arrays(key).items()}
-        return Moments.of_sums(len(reference), **sums)
-    moments = Moments.of(reference)
-    bench.artifacts.write_arrays(key, {"mean": moments.mean.numpy(), "scatter": moments.scatter.numpy()})
-    return moments
+
+    def find() -> dict[str, np.ndarray]:
+        moments = Moments.of(reference)
+        return {"mean": moments.mean.numpy(), "scatter": moments.scatter.numpy()}
+
+    sums = _found_once(spec, use, bench, "moments", find)
+    return Moments.of_sums(len(reference), *(torch.from_numpy(sums[name]) for name in ("mean", "scatter")))
 
 
 def _radii(spec: EvaluationSpec, use: MetricUse, bench: Workbench, reference: np.ndarray) -> Radii:
-    """The reference's nearest-neighbour balls, computed once for each k and kept beside its arrays."""
+    """The reference's nearest-neighbour balls."""
     k = use.options.get("k", use.spec.options["k"])
-    key = _key_beside(spec, use, bench, f"balls-{k}")
-    if bench.artifacts.exists(key):
-        return Radii(k, **bench.artifacts.read_arrays(key))
-    radii = neighbour_radii(reference, k)
-    arrays = {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
-    bench.artifacts.write_arrays(key, arrays)
-    return radii
+
+    def find() -> dict[str, np.ndarray]:
+        radii = neighbour_radii(reference, k)
+        return {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
+
+    return Radii(k, **_found_once(spec, use, bench, f"balls-{k}", find))
 
 
-def _key_beside(spec: EvaluationSpec, use: MetricUse, bench: Workbench, name: str) -> str:
-    """Where something found from the reference's array is kept, to go when that goes."""
+def _found_once(
+    spec: EvaluationSpec, use: MetricUse, bench: Workbench, name: str, find: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Arrays found from the reference's own array, which are kept beside it."""
     info, output = _feature(spec, bench, use.features)
-    return array_key(spec.reference[use.against], info, output).replace(".npy", f".{name}.safetensors")
+    key = key_beside(array_key(spec.reference[use.against], info, output), name)
+    if not bench.artifacts.exists(key):
+        bench.artifacts.write_arrays(key, find())
+    return bench.artifacts.read_arrays(key)
 
 
 def _gather_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:

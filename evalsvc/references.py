@@ -96,6 +96,11 @@ def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
     return f"{_folder(digest, info)}/{output}.npy"
 
 
+def key_beside(array: str, name: str) -> str:
+    """Where something found from the array at this key is kept, to go when that goes."""
+    return f"{array.removesuffix('.npy')}.{name}.safetensors"
+
+
 def lock_of(artifacts: Artifacts, digest: str) -> FileLock:
     """Held by whoever extracts or removes arrays of a half."""
     return artifacts.lock(f"{FOLDER}/{digest}/.lock")

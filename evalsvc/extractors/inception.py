@@ -23,6 +23,8 @@ from evalsvc.samples import Samples
 
 PIECE = {"cpu": 16, "cuda": 128, "mps": 32}
 PROBES = 4
+GRAPH = "pools last, halves"
+"""Names the order in which the network computes: a new name has every backend exported and tried again."""
 
 
 class InceptionV3:
@@ -62,7 +64,7 @@ class InceptionV3:
         self._device = torch.device(device)
         self._pieces = Pieces(PIECE.get(self._device.type, 32), "inception-v3")
         probe = self._preprocess.apply(_probe())
-        identity = digest_json(["inception-v3", "pools last, halves", checkpoint.digest, list(outputs)])
+        identity = digest_json(["inception-v3", GRAPH, checkpoint.digest, list(outputs)])
         self.backend = open_backend(backend, Network(network, identity, probe, fold), self._device, precision)
         self.info = ExtractorInfo(
             "inception-v3",

@@ -63,6 +63,14 @@ class PooledConv(Conv):
         return F.relu(_average(self.bn(self.conv(x))), inplace=True)
 
 
+class MaximumConv(Conv):
+    """A 1x1 convolution of 3 x 3 maxima."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maximum, convolution, batch norm, ReLU."""
+        return super().forward(F.max_pool2d(x, 3, 1, 1))
+
+
 def _average(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
@@ -152,9 +160,8 @@ class BlockD(nn.Module):
 class BlockE(nn.Module):
     """8 x 8: 1x1, split 3x3, double split 3x3 and pooled branches."""
 
-    def __init__(self, width: int, *, pool_by_maximum: bool) -> None:
+    def __init__(self, width: int, pooled: type[Conv]) -> None:
         super().__init__()
-        self.pool_by_maximum = pool_by_maximum
         conv = partial(Conv, kind=HalvedConv2d)
         self.branch1x1 = conv(width, 320, _1x1)
         self.branch3x3_1 = conv(width, 384, _1x1)
@@ -164,8 +171,7 @@ class BlockE(nn.Module):
         self.branch3x3dbl_2 = conv(448, 384, _3x3)
         self.branch3x3dbl_3a = conv(384, 384, _1x3)
         self.branch3x3dbl_3b = conv(384, 384, _3x1)
-        # The 2015 graph pools its last block by maximum: a slip that every published FID contains.
-        self.branch_pool = (Conv if pool_by_maximum else PooledConv)(width, 192, _1x1, kind=HalvedConv2d)
+        self.branch_pool = pooled(width, 192, _1x1, kind=HalvedConv2d)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, width, 8, 8) to (n, 2048, 8, 8)."""
@@ -178,7 +184,7 @@ class BlockE(nn.Module):
                 self.branch3x3_2b(single),
                 self.branch3x3dbl_3a(double),
                 self.branch3x3dbl_3b(double),
-                self.branch_pool(F.max_pool2d(x, 3, 1, 1) if self.pool_by_maximum else x),
+                self.branch_pool(x),
             ],
             1,
         )
@@ -205,8 +211,9 @@ class Inception(nn.Module):
         # Late sums are the longest, and pool3 averages their errors over 64 places only.
         self.Mixed_6e = BlockC(192, HalvedConv2d)
         self.Mixed_7a = BlockD()
-        self.Mixed_7b = BlockE(1280, pool_by_maximum=False)
-        self.Mixed_7c = BlockE(2048, pool_by_maximum=True)
+        self.Mixed_7b = BlockE(1280, PooledConv)
+        # The 2015 graph pools its last block by maximum: a slip that every published FID contains.
+        self.Mixed_7c = BlockE(2048, MaximumConv)
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, x: Float[Tensor, "n 3 299 299"]) -> tuple[Float[Tensor, "n d"], ...]:
