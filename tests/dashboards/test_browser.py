@@ -98,9 +98,10 @@ def new_page(browser: Browser, scheme: str = "light") -> Page:
 
 
 def settled(page: Page) -> None:
-    """Wait until the page is written and no run is going on."""
+    """Wait until the page is written, has its style, which Streamlit loads apart, and no run is going on."""
     expect(page.get_by_test_id("stHeading").first).to_be_visible()
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+    page.wait_for_function("getComputedStyle(document.documentElement).getPropertyValue('--ev-quiet')")
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(site, browser, home):
