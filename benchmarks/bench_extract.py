@@ -112,7 +112,7 @@ def whole_job() -> Contenders:
 
 def stages() -> dict[str, float]:
     """Seconds of each stage of our whole job; what runs beside another counts for both."""
-    from evalsvc import artifacts, contracts, pipeline
+    from evalsvc import artifacts, contracts, reduction
     from evalsvc.image_files import ImageFiles
 
     seconds: dict[str, float] = {}
@@ -123,7 +123,7 @@ def stages() -> dict[str, float]:
             (contracts, "extract", "resize and forward"),
             (artifacts.Artifacts, "write_bytes", "writing"),
             (artifacts.MatrixWriter, "append", "writing"),
-            (pipeline, "_measure", "FID, KID, IS, P/R"),
+            (reduction, "_measure", "FID, KID, IS, P/R"),
         ):
             stack.enter_context(_timed(owner, name, stage, seconds))
         _evalsvc()
@@ -160,7 +160,7 @@ def after_the_forward(n: int = 3_000) -> Contenders:
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    from metrics import Moments
+    from metrics import Moments, pairs
     from metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
     from metrics.manifold import neighbour_radii
 
@@ -169,9 +169,9 @@ def after_the_forward(n: int = 3_000) -> Contenders:
     radii, moments, statistics = neighbour_radii(y, 3), Moments.of(y), fid_features_to_statistics(y)
 
     def ours(known: bool, error: bool) -> float:
-        kernel_distance(x, y)
+        balls = precision_recall.plan(x, y, reference_radii=radii if known else None)
+        pairs.measure([kernel_distance.plan(x, y), balls])
         inception_score(logits)
-        precision_recall(x, y, reference_radii=radii if known else None)
         reference = Moments.of_sums(n, moments.mean, moments.scatter) if known and n >= WIDTH else y
         return frechet_distance(x, reference).value if error else value_alone(x, reference)
 

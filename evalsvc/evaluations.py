@@ -16,9 +16,10 @@ from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
 from evalsvc.errors import EvalsvcError, WithdrawnError
 from evalsvc.lifecycle import Attempt
-from evalsvc.pipeline import LabelledScore, Reduction, ShardContent, reduce, shard_content, write_shard
+from evalsvc.pipeline import ShardContent, shard_content, write_shard
 from evalsvc.plugins import Skips
 from evalsvc.provenance import environment
+from evalsvc.reduction import LabelledScore, Reduction, reduce
 from evalsvc.shards import Shard, stage_of
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables

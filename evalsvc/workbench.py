@@ -78,6 +78,11 @@ class Workbench:
             self._references[name] = open_reference(self.database, self.plugins, name)
         return self._references[name]
 
+    def reference_of(self, spec: EvaluationSpec) -> OpenReference:
+        """The reference that an evaluation compares with."""
+        assert spec.suite.reference is not None
+        return self.reference(spec.suite.reference)
+
     def prompts(self, suite: Suite) -> tuple[str, ...]:
         """The prompts of a suite, kept beside its results, so that a worker on another machine finds them too."""
         if suite.prompts is None:

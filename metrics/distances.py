@@ -129,8 +129,9 @@ def _flatnonzero(mask: Tensor) -> Int64[Tensor, " p"]:
 def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
     """All pairs of rows in blocks, always in the same order; with ``symmetric`` the diagonal ones, then those above.
 
-    A block is the caller's until the next one is asked for. On a CPU each thread multiplies a block of its own, ahead
-    of the caller: threads that share one product wait for each other at every small step, on a busy machine for long.
+    A symmetric sweep is one over a set of which no row is its own partner: each is at infinity from itself. A block is
+    the caller's until the next one is asked for. On a CPU each thread multiplies a block of its own, ahead of the
+    caller: threads that share one product wait for each other at every small step, on a busy machine for long.
     """
     side, width = block_side(x.raw.device), x.raw.shape[1]
     row_slices, column_slices = _slices(len(x), side), _slices(len(y), side)
@@ -152,6 +153,8 @@ def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
         torch.mm(x.rows(at, -2.0, rows), y.rows(other, 1.0, columns).T, out=lower)
         lower += y.low[other]
         lower += x.low[at, None]
+        if symmetric and at == other:
+            lower.fill_diagonal_(torch.inf)
         return Block(at, other, lower)
 
     with _on_threads(threads // workers):

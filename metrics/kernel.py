@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Num
+from jaxtyping import Float64, Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, same_width
+from metrics.arrays import Array, as_matrix, blocks, same_width
+from metrics.distances import Block, Points, sweep
 from metrics.influence import LEAST, TOO_FEW
+from metrics.pairs import Plan, Side, Visitor, over_pairs
 from metrics.registry import Quantity, metric, score
 from metrics.score import Z95, Direction, MetricError, Score
 
 _WITNESSES = 2000
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
+Draws = list[tuple[Tensor, Tensor]]
 
 
 @metric(Quantity("kernel_distance", Direction.LOWER, unit="squared kernel units"), version=1)
+@over_pairs
 def kernel_distance(
     generated: Num[Array, "n d"],
     reference: Num[Array, "m d"],
@@ -35,7 +39,7 @@ def kernel_distance(
     kernel: Literal["polynomial", "rbf"] = "polynomial",
     sigma: float | int = 10.0,
     biased: bool = False,
-) -> Score:
+) -> Plan[Score]:
     """Squared maximum mean discrepancy; lower is better, 0 is equal, and the unbiased estimate may be negative.
 
     The kernel is ``(gamma x'y + coef)^degree`` with gamma = 1 / d unless given, or ``exp(-|x - y|^2 / (2 sigma^2))``.
@@ -70,44 +74,15 @@ def kernel_distance(
             f"{subset_size} rows a subset cannot be drawn from {n} generated and {m} reference rows; "
             "lower subset_size, or give subsets=None for all pairs"
         )
-    if kernel == "rbf":
-        x, y, function = x.double(), y.double(), _rbf(sigma)
-    elif kernel == "polynomial":
-        function = _polynomial(degree, 1 / x.shape[1] if gamma is None else gamma, coef)
-    else:
+    if kernel not in ("polynomial", "rbf"):
         raise MetricError(f"there is no kernel {kernel!r}; there are 'polynomial' and 'rbf'")
-
+    of = _RBF(sigma) if kernel == "rbf" else _Polynomial(degree, 1 / x.shape[1] if gamma is None else gamma, coef)
     draws = [] if subsets is None else list(_draws(n, m, subsets, subset_size, seed))
+    narrow = kernel == "polynomial" and x.dtype == y.dtype == torch.float32
+    dtype = torch.float32 if narrow else torch.float64
     if _one_by_one(n, m, len(draws), subset_size):
-        values = _values_one_by_one(x, y, draws, function, biased)
-        spread = _spread_of_some(x, y, function, seed)
-    else:
-        values, spread = _values_in_one_pass(x, y, draws, function, biased)
-
-    value, variance, method, details = float(values.mean()), spread.variance(n), "closed form of the U-statistic", {}
-    if draws:
-        variance += float(values.var()) / len(draws)
-        method += ", and the variance of subsets over their number"
-        details = {"std": float(values.std(correction=0))}
-    if n < LEAST:
-        return score("kernel_distance", value, None, n=n, method=TOO_FEW, details=details)
-    interval = spread.interval(value, variance, n)
-    return score("kernel_distance", value, math.sqrt(variance), n=n, method=method, interval=interval, details=details)
-
-
-def _polynomial(degree: int, gamma: float | int, coef: float | int) -> Kernel:
-    def function(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T).double().mul_(gamma).add_(coef).pow_(degree)
-
-    return function
-
-
-def _rbf(sigma: float | int) -> Kernel:
-    def function(a: Tensor, b: Tensor) -> Tensor:
-        squares = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * (a @ b.T)
-        return squares.clamp_(min=0).mul_(-0.5 / sigma**2).exp_()
-
-    return function
+        return Plan(x, y, lambda y, x: _OneByOne(x, y, of, draws, biased, seed), dtype)
+    return Plan(x, y, lambda y, x: _InOnePass(x, y, of, draws, biased), dtype)
 
 
 def _draws(n: int, m: int, subsets: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -123,114 +98,186 @@ def _one_by_one(n: int, m: int, subsets: int, size: int) -> bool:
     return subsets > 0 and subsets * 4 * size**2 + min(n, _WITNESSES) * (n + m) < all_pairs
 
 
-@dataclass
-class _Within:
-    """Sums of the kernel over ordered pairs of different rows of one set, its diagonal, and sums within subsets."""
+class _Kernel(ABC):
+    """``finish((own(x) + own(y)) / 2 - slope |x - y|^2)``: a kernel by the squared distance and what each row has."""
 
-    rows: Tensor
-    diagonal: Tensor
-    squares: float
-    subsets: Tensor
+    slope: float
+
+    @abstractmethod
+    def own(self, x: Points) -> Float64[Tensor, " n"]:
+        """The argument of each row with itself."""
+
+    @abstractmethod
+    def finish(self, argument: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        """The kernel, in place."""
+
+
+class _Polynomial(_Kernel):
+    def __init__(self, degree: int, gamma: float, coef: float) -> None:
+        self.degree, self.gamma, self.coef, self.slope = degree, gamma, coef, gamma / 2
+
+    def own(self, x: Points) -> Float64[Tensor, " n"]:
+        return torch.cat([block.square().sum(1) for block in blocks(x.raw)]).mul_(self.gamma).add_(self.coef)
+
+    def finish(self, argument: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        return argument.pow_(self.degree)
+
+
+class _RBF(_Kernel):
+    def __init__(self, sigma: float) -> None:
+        self.slope = 0.5 / sigma**2
+
+    def own(self, x: Points) -> Float64[Tensor, " n"]:
+        return torch.zeros_like(x.norms)
+
+    def finish(self, argument: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        return argument.clamp_(max=0).exp_()
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One set as a kernel sees it: what each row adds to the argument, the kernel of each with itself, and subsets.
+
+    ``members`` (n, s) holds 1 where a row belongs to a subset.
+    """
+
+    kernel: _Kernel
+    points: Points
+    addend: Float64[Tensor, " n"]
+    diagonal: Float64[Tensor, " n"]
+    members: Float64[Tensor, "n s"]
 
     @classmethod
-    def of(cls, x: Tensor, function: Kernel, members: Tensor | None = None) -> _Within:
-        """``members`` (n, s) holds 1 where a row belongs to a subset."""
-        members = _nobody(x) if members is None else members
-        rows, diagonal = members.new_zeros(len(x)), members.new_zeros(len(x))
-        squares, subsets = 0.0, members.new_zeros(members.shape[1])
-        side = _side(x.device)
-        for start in range(0, len(x), side):
-            i = slice(start, start + side)
-            for other in range(start, len(x), side):
-                j = slice(other, other + side)
-                tile = function(x[i], x[j])
-                if i == j:
-                    diagonal[i] = tile.diagonal()
-                    tile.fill_diagonal_(0)
-                else:
-                    rows[j] += tile.sum(0)
-                rows[i] += tile.sum(1)
-                twice = 1 if i == j else 2
-                squares += twice * float(torch.dot(tile.flatten(), tile.flatten()))
-                subsets += twice * (members[i] * (tile @ members[j])).sum(0)
-        return cls(rows, diagonal, squares, subsets)
+    def of(cls, points: Points, kernel: _Kernel, subsets: list[Tensor] | None = None) -> _Set:
+        own, unit = kernel.own(points), points.scale**2
+        members = own.new_zeros((len(points), len(subsets or ())))
+        for column, rows in enumerate(subsets or ()):
+            members[rows, column] = 1
+        # Blocks hold squared distances less what both rows have between their norms and `low`.
+        addend = own / 2 - kernel.slope / unit * (points.norms - points.low.double())
+        return cls(kernel, points, addend, kernel.finish(own), members)
+
+    def tiles(self, block: Block, other: _Set) -> Iterator[tuple[slice, slice, Tensor]]:
+        """The kernel in a block, a few rows at a time: a CPU's stay in its cache, another's are worth the launch."""
+        step = 256 if block.lower.device.type == "cpu" else 4096
+        slope = self.kernel.slope / self.points.scale**2
+        for start, lower in enumerate(torch.split(block.lower, step)):
+            rows = slice(block.rows.start + start * step, block.rows.start + start * step + len(lower))
+            argument = torch.sub(other.addend[block.columns], lower, alpha=slope).add_(self.addend[rows, None])
+            yield rows, block.columns, self.kernel.finish(argument)
+
+
+class _Within:
+    """Sums of the kernel over ordered pairs of different rows of one set: by row, of squares, and within subsets."""
+
+    def __init__(self, of: _Set) -> None:
+        self.of = of
+        self.rows, self.subsets = torch.zeros_like(of.addend), of.members.new_zeros(of.members.shape[1])
+        self.squares = 0.0
+
+    @classmethod
+    def all(cls, points: Points, kernel: _Kernel) -> _Within:
+        sums = cls(_Set.of(points, kernel))
+        for block in sweep(points, points, symmetric=True):
+            sums.see(block)
+        return sums
+
+    def see(self, block: Block) -> None:
+        """Add a block of a symmetric sweep."""
+        members = self.of.members
+        diagonal = block.rows == block.columns
+        twice = 1 if diagonal else 2
+        for i, j, tile in self.of.tiles(block, self.of):
+            if diagonal:
+                tile.diagonal(i.start - j.start).zero_()
+            else:
+                self.rows[j] += tile.sum(0)
+            self.rows[i] += tile.sum(1)
+            self.squares += twice * float(torch.dot(tile.flatten(), tile.flatten()))
+            self.subsets += twice * (members[i] * (tile @ members[j])).sum(0)
 
     def mean(self, biased: bool) -> Tensor:
         n = len(self.rows)
-        return (self.rows + self.diagonal).sum() / n**2 if biased else self.rows.sum() / (n * (n - 1))
+        return (self.rows + self.of.diagonal).sum() / n**2 if biased else self.rows.sum() / (n * (n - 1))
 
-    def subset_means(self, members: Tensor, size: int, biased: bool) -> Tensor:
+    def subset_means(self, size: int, biased: bool) -> Tensor:
         if biased:
-            return (self.subsets + self.diagonal @ members) / size**2
+            return (self.subsets + self.of.diagonal @ self.of.members) / size**2
         return self.subsets / (size * (size - 1))
 
 
-def _across(
-    x: Tensor, y: Tensor, function: Kernel, of_x: Tensor | None = None, of_y: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Sums of the kernel over the rows of ``y`` for each row of ``x``, and over the pairs within subsets."""
-    of_x, of_y = _nobody(x) if of_x is None else of_x, _nobody(y) if of_y is None else of_y
-    rows, subsets = of_x.new_zeros(len(x)), of_x.new_zeros(of_x.shape[1])
-    side = _side(x.device)
-    for start in range(0, len(x), side):
-        i = slice(start, start + side)
-        for other in range(0, len(y), side):
-            j = slice(other, other + side)
-            tile = function(x[i], y[j])
-            rows[i] += tile.sum(1)
-            subsets += (of_x[i] * (tile @ of_y[j])).sum(0)
-    return rows, subsets
+class _Across:
+    """Sums of the kernel over all rows of one set for each column of the other, and over the pairs within subsets."""
+
+    def __init__(self, rows: _Set, columns: _Set) -> None:
+        self.of = rows, columns
+        self.columns, self.subsets = torch.zeros_like(columns.addend), rows.members.new_zeros(rows.members.shape[1])
+
+    @classmethod
+    def all(cls, rows: Points, columns: Points, kernel: _Kernel) -> _Across:
+        sums = cls(_Set.of(rows, kernel), _Set.of(columns, kernel))
+        for block in sweep(rows, columns):
+            sums.see(block)
+        return sums
+
+    def see(self, block: Block) -> None:
+        """Add a block of a sweep."""
+        rows, columns = self.of
+        for i, j, tile in rows.tiles(block, columns):
+            self.columns[j] += tile.sum(0)
+            self.subsets += (rows.members[i] * (tile @ columns.members[j])).sum(0)
 
 
-def _side(device: torch.device) -> int:
-    """Rows and columns of a tile of the kernel: a CPU's stays in the cache, another device's is worth its launch."""
-    return 512 if device.type == "cpu" else 4096
-
-
-def _nobody(x: Tensor) -> Tensor:
-    return x.new_zeros((len(x), 0), dtype=torch.float64)
-
-
-def _members(x: Tensor, draws: list[Tensor]) -> Tensor:
-    members = x.new_zeros((len(x), len(draws)), dtype=torch.float64)
-    for column, rows in enumerate(draws):
-        members[rows, column] = 1
-    return members
-
-
-def _values_in_one_pass(
-    x: Tensor, y: Tensor, draws: list[tuple[Tensor, Tensor]], function: Kernel, biased: bool
-) -> tuple[Tensor, _Spread]:
+class _InOnePass(Visitor[Score]):
     """The distance of every subset, or of everything where there are none, from one pass over all pairs."""
-    of_x, of_y = _members(x, [rows for rows, _ in draws]), _members(y, [rows for _, rows in draws])
-    xx, yy = _Within.of(x, function, of_x), _Within.of(y, function, of_y)
-    witness, crossed = _across(x, y, function, of_x, of_y)
-    spread = _Spread.of(xx.rows, xx, witness / len(y), len(x))
-    if not draws:
-        value = xx.mean(biased) + yy.mean(biased) - 2 * witness.mean() / len(y)
-        return value.reshape(1), spread
-    size = len(draws[0][0])
-    means = xx.subset_means(of_x, size, biased) + yy.subset_means(of_y, size, biased)
-    return means - 2 * crossed / size**2, spread
+
+    seeks = frozenset({"reference", "generated", "across"})
+
+    def __init__(self, x: Points, y: Points, kernel: _Kernel, draws: Draws, biased: bool) -> None:
+        self.draws, self.biased = draws, biased
+        of_x, of_y = _Set.of(x, kernel, [rows for rows, _ in draws]), _Set.of(y, kernel, [rows for _, rows in draws])
+        self.sums: dict[Side, _Within] = {"reference": _Within(of_y), "generated": _Within(of_x)}
+        self.crossed = _Across(of_y, of_x)
+
+    def within(self, side: Side, block: Block) -> None:
+        self.sums[side].see(block)
+
+    def across(self, block: Block) -> None:
+        self.crossed.see(block)
+
+    def result(self) -> Score:
+        xx, yy = self.sums["generated"], self.sums["reference"]
+        n, witness = len(xx.rows), self.crossed.columns / len(yy.rows)
+        spread = _Spread.of(xx.rows, xx, witness, n)
+        if not self.draws:
+            value = xx.mean(self.biased) + yy.mean(self.biased) - 2 * witness.mean()
+            return _score(value.reshape(1), spread, n)
+        size = len(self.draws[0][0])
+        means = xx.subset_means(size, self.biased) + yy.subset_means(size, self.biased)
+        return _score(means - 2 * self.crossed.subsets / size**2, spread, n)
 
 
-def _values_one_by_one(
-    x: Tensor, y: Tensor, draws: list[tuple[Tensor, Tensor]], function: Kernel, biased: bool
-) -> Tensor:
-    values = []
-    for rows, others in draws:
-        a, b = x[rows.to(x.device)], y[others.to(y.device)]
-        crossed = _across(a, b, function)[0].mean() / len(b)
-        values.append(_Within.of(a, function).mean(biased) + _Within.of(b, function).mean(biased) - 2 * crossed)
-    return torch.stack(values)
+class _OneByOne(Visitor[Score]):
+    """The distance of every subset by itself, and the spread from some rows: it needs no pass over all pairs."""
 
+    def __init__(self, x: Points, y: Points, kernel: _Kernel, draws: Draws, biased: bool, seed: int) -> None:
+        self.x, self.y, self.kernel, self.draws, self.biased, self.seed = x, y, kernel, draws, biased, seed
 
-def _spread_of_some(x: Tensor, y: Tensor, function: Kernel, seed: int) -> _Spread:
-    """From some rows of ``x`` against everything."""
-    some = x[torch.from_numpy(np.random.RandomState(seed).permutation(len(x))[:_WITNESSES]).to(x.device)]
-    among = _Within.of(some, function)
-    rows = _across(some, x, function)[0] - among.diagonal
-    return _Spread.of(rows, among, _across(some, y, function)[0] / len(y), len(x))
+    def result(self) -> Score:
+        values = [self._value(self.x.take(rows), self.y.take(others)) for rows, others in self.draws]
+        return _score(torch.stack(values), self._spread(), len(self.x))
+
+    def _value(self, x: Points, y: Points) -> Tensor:
+        crossed = _Across.all(y, x, self.kernel).columns.mean() / len(y)
+        xx, yy = (_Within.all(points, self.kernel) for points in (x, y))
+        return xx.mean(self.biased) + yy.mean(self.biased) - 2 * crossed
+
+    def _spread(self) -> _Spread:
+        n = len(self.x)
+        some = self.x.take(torch.from_numpy(np.random.RandomState(self.seed).permutation(n)[:_WITNESSES]))
+        among = _Within.all(some, self.kernel)
+        rows = _Across.all(self.x, some, self.kernel).columns - among.of.diagonal
+        return _Spread.of(rows, among, _Across.all(self.y, some, self.kernel).columns / len(self.y), n)
 
 
 @dataclass(frozen=True)
@@ -253,7 +300,7 @@ class _Spread:
         second_moment = among.squares + 2 * (count - 2) * squares + 2 * total**2 - 4 * float(witness @ among.rows)
         off_diagonal = float(among.rows.sum()) / pairs
         Z = max(second_moment / pairs - (off_diagonal - 2 * total / count) ** 2, 0.0)
-        trace = float(among.diagonal.mean()) - off_diagonal
+        trace = float(among.of.diagonal.mean()) - off_diagonal
         return cls(float((rows / (n - 1) - witness).var()), Z, Z / trace if trace > 0 else 0.0)
 
     def variance(self, n: int) -> float:
@@ -266,3 +313,16 @@ class _Spread:
         middle = value + Z95**2 * slope / 2
         half = Z95 * math.sqrt(variance + (Z95 * slope / 2) ** 2)
         return middle - half, middle + half
+
+
+def _score(values: Tensor, spread: _Spread, n: int) -> Score:
+    """The mean over subsets, or the one value of all pairs."""
+    value, variance, method, details = float(values.mean()), spread.variance(n), "closed form of the U-statistic", {}
+    if len(values) > 1:
+        variance += float(values.var()) / len(values)
+        method += ", and the variance of subsets over their number"
+        details = {"std": float(values.std(correction=0))}
+    if n < LEAST:
+        return score("kernel_distance", value, None, n=n, method=TOO_FEW, details=details)
+    interval = spread.interval(value, variance, n)
+    return score("kernel_distance", value, math.sqrt(variance), n=n, method=method, interval=interval, details=details)

@@ -1,11 +1,12 @@
 """Fidelity and variety by k-nearest-neighbour balls: precision, recall, density, coverage, realism.
 
-Every set is a union of balls around its samples, each reaching to the k-th nearest other sample. One sweep over the
+Every set is a union of balls around its samples, each reaching to the k-th nearest other sample. One pass over the
 pairs, in blocks, decides all comparisons exactly as float64 would from the features as they are stored.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from metrics import registry, split_half
 from metrics.arrays import Array, as_matrix, same_width
-from metrics.distances import Points, common_frame, exact, side_by_side, sweep
+from metrics.distances import Block, Points, common_frame, exact
 from metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
+from metrics.pairs import Plan, Side, Visitor, over_pairs
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
 from metrics.shares import INDEPENDENT, binomial_variance, share_score
@@ -61,9 +63,10 @@ def neighbour_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
 
 
 @metric(PRECISION, RECALL, version=1)
+@over_pairs
 def precision_recall(
     generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 3, reference_radii: Radii | None = None
-) -> dict[str, Score]:
+) -> Plan[dict[str, Score]]:
     """Improved precision and recall (Kynkaanniemi et al. 2019): points on a sphere are inside (``<=``).
 
     ``precision`` is the share of generated samples inside the reference's balls, ``recall`` the share of reference
@@ -75,26 +78,28 @@ def precision_recall(
     >>> precision_recall(line + 0.5, line)["precision"].value
     1.0
     """
-    return _scores(generated, reference, k, reference_radii, closed=True, wanted=("precision", "recall"))
+    return _plan(generated, reference, k, reference_radii, closed=True, wanted=("precision", "recall"))
 
 
 @metric(DENSITY, COVERAGE, version=1)
+@over_pairs
 def density_coverage(
     generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 5, reference_radii: Radii | None = None
-) -> dict[str, Score]:
+) -> Plan[dict[str, Score]]:
     """Density and coverage (Naeem et al. 2020), as in :func:`prdc`: ranges, errors and standard errors are there.
 
     >>> line = np.arange(10.0)[:, None]
     >>> {name: score.value for name, score in density_coverage(line + 0.5, line, k=1).items()}
     {'density': 1.9, 'coverage': 1.0}
     """
-    return _scores(generated, reference, k, reference_radii, closed=False, wanted=("density", "coverage"))
+    return _plan(generated, reference, k, reference_radii, closed=False, wanted=("density", "coverage"))
 
 
 @metric(PRECISION, RECALL, DENSITY, COVERAGE, version=1)
+@over_pairs
 def prdc(
     generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 5, reference_radii: Radii | None = None
-) -> dict[str, Score]:
+) -> Plan[dict[str, Score]]:
     """Precision, recall, density and coverage by the published rule of Naeem et al. 2020: strictly inside (``<``).
 
     ``density`` is the mean number of reference balls that hold a generated sample, over k: 1 in expectation where both
@@ -111,7 +116,7 @@ def prdc(
     {'precision': 0.6, 'recall': 0.6, 'density': 0.35, 'coverage': 0.5}
     """
     wanted = ("precision", "recall", "density", "coverage")
-    return _scores(generated, reference, k, reference_radii, closed=False, wanted=wanted)
+    return _plan(generated, reference, k, reference_radii, closed=False, wanted=wanted)
 
 
 @dataclass(frozen=True)
@@ -122,71 +127,123 @@ class Balls:
     neighbours: Int64[Tensor, "n listed"]
     distances: Float[Tensor, "n listed"]
 
+    @functools.cached_property
+    def reach(self) -> Float[Tensor, " n"]:
+        """How far from each point others may matter: to the rim of its ball, or to its last listed neighbour."""
+        return torch.maximum(self.distances[:, -1].double(), self.squared).mul(1 + 1e-6).to(self.distances.dtype)
+
+    @classmethod
+    def found(cls, nearest: Shortlist, points: Points, k: int) -> Balls:
+        """From the shortlist of every point among the others."""
+        return cls(squared_radii(nearest, points, k), nearest.indices, nearest.keys)
+
+    @classmethod
+    def known(cls, radii: Radii, points: Points, k: int) -> Balls:
+        """From radii that were found before. Raises :class:`MetricError` where they are of another set or k."""
+        if radii.k != k or len(radii.squared) != len(points):
+            raise MetricError(
+                f"reference_radii is of {len(radii.squared)} points with k = {radii.k}; the reference has "
+                f"{len(points)} and k = {k}: compute them again with neighbour_radii(reference, k={k})"
+            )
+        squared, neighbours, distances = (
+            torch.as_tensor(array, device=points.raw.device)
+            for array in (radii.squared, radii.neighbours, radii.distances)
+        )
+        unit = points.scale**2
+        return cls(squared * unit, neighbours, (distances * unit).to(points.low.dtype))
+
 
 def balls_of(points: Points, k: int, radii: Radii | None = None) -> Balls:
     """The k-nearest-neighbour balls of the points, found or, where ``radii`` are given, taken from there."""
+    if radii is not None:
+        return Balls.known(radii, points, k)
+    return Balls.found(symmetric_shortlist(points, _listed(k)), points, k)
+
+
+def _listed(k: int) -> int:
     if k < 1:
         raise MetricError(f"k = {k} neighbours make no ball; give k >= 1")
-    if radii is None:
-        nearest = symmetric_shortlist(points, split_half.listed_neighbours(k))
-        return Balls(squared_radii(nearest, points, k), nearest.indices, nearest.keys)
-    if radii.k != k or len(radii.squared) != len(points):
-        raise MetricError(
-            f"reference_radii is of {len(radii.squared)} points with k = {radii.k}; the reference has "
-            f"{len(points)} and k = {k}: compute them again with neighbour_radii(reference, k={k})"
-        )
-    squared, neighbours, distances = (
-        torch.as_tensor(array, device=points.raw.device) for array in (radii.squared, radii.neighbours, radii.distances)
-    )
-    unit = points.scale**2
-    return Balls(squared * unit, neighbours, (distances * unit).to(points.low.dtype))
+    return split_half.listed_neighbours(k)
 
 
-def _balls_of_both(x: Points, y: Points, k: int, radii: Radii | None) -> tuple[Balls, Balls]:
-    alike = radii is None and 4 * max(len(x), len(y)) <= 5 * min(len(x), len(y))
-    if alike and x.raw.device.type == "cpu":
-        return side_by_side(lambda: balls_of(x, k), lambda: balls_of(y, k))
-    return balls_of(x, k, radii), balls_of(y, k)
-
-
-@dataclass(frozen=True)
-class _Hits:
-    """What one sweep over all (reference, generated) pairs finds.
+class _Manifolds(Visitor[dict[str, Score]]):
+    """The balls of both sets, and who lies in whose.
 
     ``holders`` counts, for each generated sample, the reference balls that hold it. The shortlists name, for each
     reference sample, generated samples that its ball may hold and whose balls may hold it, by rank among neighbours.
     """
 
-    holders: Int64[Tensor, " n"]
-    covered: Bool[Tensor, " m"]
-    recalled: Bool[Tensor, " m"]
-    in_own: Shortlist
-    in_others: Shortlist
+    def __init__(
+        self, x: Points, y: Points, *, k: int, radii: Radii | None, closed: bool, wanted: tuple[str, ...]
+    ) -> None:
+        self.k, self.closed, self.wanted = k, closed, wanted
+        self.points: dict[Side, Points] = {"reference": x, "generated": y}
+        self.balls: dict[Side, Balls] = {"reference": Balls.known(radii, x, k)} if radii else {}
+        self.nearest = {
+            side: Shortlist.of_others(points, _listed(k))
+            for side, points in self.points.items()
+            if side not in self.balls
+        }
+        self.seeks = frozenset({"across", *self.nearest})
+        device = x.raw.device
+        self.holders = torch.zeros(len(y), dtype=torch.int64, device=device)
+        self.covered, self.recalled = (torch.zeros(len(x), dtype=torch.bool, device=device) for _ in range(2))
+        self.in_own, self.in_others = (Shortlist.empty(len(x), split_half.CANDIDATES, x) for _ in range(2))
 
+    def within(self, side: Side, block: Block) -> None:
+        self.nearest[side].offer_both(block)
 
-def _sweep_hits(x: Points, y: Points, of_x: Balls, of_y: Balls, *, closed: bool) -> _Hits:
-    device = x.raw.device
-    holders = torch.zeros(len(y), dtype=torch.int64, device=device)
-    covered, recalled = (torch.zeros(len(x), dtype=torch.bool, device=device) for _ in range(2))
-    in_own, in_others = (Shortlist.empty(len(x), split_half.CANDIDATES, x) for _ in range(2))
-    reach_x, reach_y = (
-        torch.maximum(balls.distances[:, -1].double(), balls.squared).mul(1 + 1e-6).to(x.low.dtype)
-        for balls in (of_x, of_y)
-    )
-    for block in sweep(x, y):
-        near = (block.lower <= reach_x[block.rows, None]) | (block.lower <= reach_y[None, block.columns])
+    def settle(self, side: Side) -> None:
+        self.balls[side] = Balls.found(self.nearest[side], self.points[side], self.k)
+
+    def across(self, block: Block) -> None:
+        x, y = self.points["reference"], self.points["generated"]
+        of_x, of_y = self.balls["reference"], self.balls["generated"]
+        near = (block.lower <= of_x.reach[block.rows, None]) | (block.lower <= of_y.reach[None, block.columns])
         i, j, lower = block.below(near)
         lower = lower.double().clamp(min=0)
         upper = lower + x.slack[i] + y.slack[j]
-        own = _inside(x, i, y, j, lower, upper, of_x.squared[i], closed)
-        holders += torch.bincount(j[own], minlength=len(y))
-        covered[i[own]] = True
-        recalled[i[_inside(x, i, y, j, lower, upper, of_y.squared[j], closed)]] = True
-        for shortlist, balls, centre in ((in_own, of_x, i), (in_others, of_y, j)):
+        own = _inside(x, i, y, j, lower, upper, of_x.squared[i], self.closed)
+        self.holders += torch.bincount(j[own], minlength=len(y))
+        self.covered[i[own]] = True
+        self.recalled[i[_inside(x, i, y, j, lower, upper, of_y.squared[j], self.closed)]] = True
+        for shortlist, balls, centre in ((self.in_own, of_x, i), (self.in_others, of_y, j)):
             rank = _rank(balls.distances, centre, lower.to(x.low.dtype))
             enters = (rank < balls.distances.shape[1]) & (rank < shortlist.limit[i])
             shortlist.enter(i[enters], j[enters], rank[enters].to(x.low.dtype))
-    return _Hits(holders, covered, recalled, in_own, in_others)
+
+    def result(self) -> dict[str, Score]:
+        return {name: self._score(name) for name in self.wanted}
+
+    def _score(self, name: str) -> Score:
+        k, m, n = self.k, len(self.covered), len(self.holders)
+        details = {"k": float(k), "n_reference": float(m)}
+        holders = self.holders.double()
+        if name == "density":
+            stderr = float(holders.std()) / k / math.sqrt(n)
+            return registry.score(
+                name, 1.0 / k * float(holders.mean()), stderr, n=n, method="mean over samples", details=details
+            )
+        if name == "precision":
+            share = float((holders > 0).double().mean())
+            return share_score(name, share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
+        flags, shortlist, centres = {
+            "recall": (self.recalled, self.in_others, self.balls["generated"]),
+            "coverage": (self.covered, self.in_own, self.balls["reference"]),
+        }[name]
+        share = float(flags.double().mean())
+        if min(m, n) < 2 * (k + 1):
+            reason = f"none: halves of n = {n} and m = {m} samples are too small for k = {k}"
+            return registry.score(name, share, None, n=n, method=reason, details=details)
+        variance = split_half.share_variance(
+            shortlist.indices.cpu().numpy(),
+            shortlist.keys.nan_to_num(posinf=0).long().cpu().numpy(),
+            centres.neighbours.cpu().numpy(),
+            n,
+            k,
+            centred_on_reference=name == "coverage",
+        )
+        return share_score(name, share, variance, n=n, method="split halves", details=details)
 
 
 def _inside(
@@ -233,7 +290,7 @@ def checked_sample(x: Array, name: str, k: int) -> Tensor:
     return matrix
 
 
-def _scores(
+def _plan(
     generated: Num[Array, "n d"],
     reference: Num[Array, "m d"],
     k: int,
@@ -241,41 +298,7 @@ def _scores(
     *,
     closed: bool,
     wanted: tuple[str, ...],
-) -> dict[str, Score]:
-    inputs = checked_sample(reference, "reference", k), checked_sample(generated, "generated", k)
-    same_width(inputs[1], inputs[0])
-    x, y = common_frame(*inputs)
-    of_x, of_y = _balls_of_both(x, y, k, radii)
-    hits = _sweep_hits(x, y, of_x, of_y, closed=closed)
-    return {name: _score(name, hits, of_x, of_y, k) for name in wanted}
-
-
-def _score(name: str, hits: _Hits, of_x: Balls, of_y: Balls, k: int) -> Score:
-    m, n = len(hits.covered), len(hits.holders)
-    details = {"k": float(k), "n_reference": float(m)}
-    holders = hits.holders.double()
-    if name == "density":
-        stderr = float(holders.std()) / k / math.sqrt(n)
-        return registry.score(
-            name, 1.0 / k * float(holders.mean()), stderr, n=n, method="mean over samples", details=details
-        )
-    if name == "precision":
-        share = float((holders > 0).double().mean())
-        return share_score(name, share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
-    flags, shortlist, centres = {
-        "recall": (hits.recalled, hits.in_others, of_y),
-        "coverage": (hits.covered, hits.in_own, of_x),
-    }[name]
-    share = float(flags.double().mean())
-    if min(m, n) < 2 * (k + 1):
-        reason = f"none: halves of n = {n} and m = {m} samples are too small for k = {k}"
-        return registry.score(name, share, None, n=n, method=reason, details=details)
-    variance = split_half.share_variance(
-        shortlist.indices.cpu().numpy(),
-        shortlist.keys.nan_to_num(posinf=0).long().cpu().numpy(),
-        centres.neighbours.cpu().numpy(),
-        n,
-        k,
-        centred_on_reference=name == "coverage",
-    )
-    return share_score(name, share, variance, n=n, method="split halves", details=details)
+) -> Plan[dict[str, Score]]:
+    y, x = checked_sample(generated, "generated", k), checked_sample(reference, "reference", k)
+    same_width(y, x)
+    return Plan(y, x, functools.partial(_Manifolds, k=k, radii=radii, closed=closed, wanted=wanted))

@@ -68,6 +68,11 @@ class Shortlist:
             torch.full(shape, -1, dtype=torch.int64, device=device),
         )
 
+    @classmethod
+    def of_others(cls, points: Points, size: int) -> Shortlist:
+        """A list for each point, to be filled by a symmetric sweep."""
+        return cls.empty(len(points), min(size, len(points) - 1), points)
+
     @property
     def limit(self) -> Float[Tensor, " n"]:
         """What a key must undercut; no squared distance is below zero, so a list full of zeros is closed."""
@@ -87,7 +92,6 @@ class Shortlist:
     def offer_both(self, block: Block) -> None:
         """Enter the pairs of one block of a symmetric sweep into the lists of its rows and of its columns."""
         if block.rows == block.columns:
-            block.lower.fill_diagonal_(torch.inf)
             self._begin(block.rows, block.columns, block.lower)
             return
         limit = self.limit
@@ -126,7 +130,7 @@ class Shortlist:
 
 def symmetric_shortlist(points: Points, size: int) -> Shortlist:
     """The shortlist of every point among the others."""
-    nearest = Shortlist.empty(len(points), min(size, len(points) - 1), points)
+    nearest = Shortlist.of_others(points, size)
     for block in sweep(points, points, symmetric=True):
         nearest.offer_both(block)
     return nearest

@@ -44,6 +44,11 @@ class MetricSpec:
     version: int
 
     @property
+    def plan(self) -> Callable[..., Any] | None:
+        """Of a metric over all pairs of rows, what :func:`metrics.pairs.measure` takes."""
+        return getattr(self.function, "plan", None)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the arrays the caller must supply, in order."""
         parameters = inspect.signature(self.function).parameters.values()

@@ -109,7 +109,8 @@ class Computed:
 
     def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
         """The gated metrics on the first ``samples``; nothing of it is recorded as an evaluation."""
-        from evalsvc.pipeline import compute_shard, reduce
+        from evalsvc.pipeline import compute_shard
+        from evalsvc.reduction import reduce
         from evalsvc.suites import Suite
 
         uses = [
@@ -170,7 +171,7 @@ class Computed:
         return 0.0 if paired is None else (alone[0] ** 2 + alone[1] ** 2 - paired**2) / 2
 
     def _nats(self, checkpoint: tables.Checkpoint, half: Half, by: str) -> tuple[np.ndarray, np.ndarray | int]:
-        from evalsvc.pipeline import read_likelihoods
+        from evalsvc.reduction import read_likelihoods
 
         found = read_likelihoods(self._spec(checkpoint, self.suite, self.suite.seed), self.bench, half)
         return found.nats, found.units(by)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import MetricError, kernel
+from metrics import MetricError, distances, kernel
 from metrics.functional import kernel_distance
 
 
@@ -81,7 +81,7 @@ def test_all_pairs_agree_with_the_obvious_sums(n, m, d, seed, biased):
 def test_tiles_do_not_show(monkeypatch):
     x, y = normal(0, 90), normal(1, 70, shift=0.1)
     whole = kernel_distance(x, y, subsets=4, subset_size=30)
-    monkeypatch.setattr(kernel, "_side", lambda device: 17)
+    monkeypatch.setattr(distances, "block_side", lambda device: 17)
     tiled = kernel_distance(x, y, subsets=4, subset_size=30)
     assert tiled.value == pytest.approx(whole.value, rel=1e-11)
     assert tiled.stderr == pytest.approx(whole.stderr, rel=1e-9)

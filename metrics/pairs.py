@@ -1,0 +1,107 @@
+"""All pairs of rows of a reference and a generated set, in one pass for every metric that looks at them."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from metrics.distances import Block, Points, common_frame, side_by_side, sweep
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Side = Literal["reference", "generated"]
+
+
+class Visitor(ABC, Generic[R]):
+    """What one metric makes of the pairs: those within each set first, then those across.
+
+    Blocks are shared and not to be written to. The pairs within the two sets may come from two threads at once.
+    """
+
+    seeks: frozenset[Side | Literal["across"]] = frozenset()
+    """The pairs it wants to see."""
+
+    def within(self, side: Side, block: Block) -> None:
+        """Take in a block of a symmetric sweep over one set."""
+
+    def settle(self, side: Side) -> None:
+        """All pairs within that set have been seen."""
+
+    def across(self, block: Block) -> None:
+        """Take in a block of reference rows against generated columns."""
+
+    @abstractmethod
+    def result(self) -> R:
+        """What is found when everything has been seen."""
+
+
+@dataclass(frozen=True)
+class Plan(Generic[R]):
+    """A visitor to be, the two sets it will visit, and the type in which products of their rows are taken."""
+
+    generated: Tensor
+    reference: Tensor
+    visitor: Callable[[Points, Points], Visitor[R]]
+    """Takes the reference, then the generated set."""
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def pairs(self) -> tuple[Any, ...]:
+        """Equal for plans that can share a pass."""
+        return self.dtype, *((x.data_ptr(), x.shape, x.stride(), x.dtype) for x in (self.reference, self.generated))
+
+
+def over_pairs(plan: Callable[P, Plan[R]]) -> Callable[P, R]:
+    """The metric that a plan is of; ``metric.plan(...)`` is the plan itself, to be measured together with others."""
+
+    @functools.wraps(plan)
+    def function(*args: P.args, **options: P.kwargs) -> R:
+        result: R = measure([plan(*args, **options)])[0]
+        return result
+
+    function.plan = plan  # type: ignore[attr-defined]
+    return function
+
+
+def measure(plans: Sequence[Plan[Any]]) -> list[Any]:
+    """The result of each plan, in order; plans over the same two arrays share one pass over the pairs."""
+    results: dict[int, Any] = {}
+    together: dict[Any, list[int]] = {}
+    for place, plan in enumerate(plans):
+        together.setdefault(plan.pairs, []).append(place)
+    for places in together.values():
+        first = plans[places[0]]
+        reference, generated = common_frame(first.reference, first.generated, dtype=first.dtype)
+        visitors = [plans[place].visitor(reference, generated) for place in places]
+        _visit(reference, generated, visitors)
+        results |= {place: visitor.result() for place, visitor in zip(places, visitors, strict=True)}
+    return [results[place] for place in range(len(plans))]
+
+
+def _visit(reference: Points, generated: Points, visitors: Sequence[Visitor[Any]]) -> None:
+    def within(side: Side, points: Points) -> None:
+        asking = [visitor for visitor in visitors if side in visitor.seeks]
+        for block in sweep(points, points, symmetric=True) if asking else ():
+            for visitor in asking:
+                visitor.within(side, block)
+        for visitor in asking:
+            visitor.settle(side)
+
+    sides = {side for visitor in visitors for side in visitor.seeks}
+    few, many = sorted((len(reference), len(generated)))
+    if {"reference", "generated"} <= sides and 4 * many <= 5 * few and reference.raw.device.type == "cpu":
+        side_by_side(lambda: within("reference", reference), lambda: within("generated", generated))
+    else:
+        within("reference", reference)
+        within("generated", generated)
+    asking = [visitor for visitor in visitors if "across" in visitor.seeks]
+    for block in sweep(reference, generated) if asking else ():
+        for visitor in asking:
+            visitor.across(block)
