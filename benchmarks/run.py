@@ -109,6 +109,14 @@ SCENES = {
         "and 2.4 times torch-fidelity; the target needs the bfloat16 filter of a processor with AMX. 50,000 x 50,000 "
         "(`manifold_memory.py`, one run): 142 s, 144 GF/s, at most 0.24 GB over the mapped inputs.",
     ),
+    "pairs": Scene(
+        "All pairs of 2 x 5,000 x 2,048: KID, precision, recall, density, coverage, authenticity, three neighbours",
+        "bench_pairs",
+        "each product once",
+        ("sgemm", 2 * (1 + 2 / 2) * 5_000**2 * D),
+        note="The peers have neither authenticity nor neighbours.",
+        rounds=3,
+    ),
     "self-bleu": Scene("Self-BLEU-4 of 1,000 texts", "bench_self_bleu", "3.5 times fast-bleu"),
     "self-bleu-20000": Scene("Self-BLEU-4 of 20,000 texts", "bench_self_bleu:large", "under 60 s", rounds=1),
     "mauve": Scene("MAUVE of 2 x 5,000 x 1,024", "bench_mauve", "1.3 times mauve-text"),

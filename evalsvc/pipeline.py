@@ -1,10 +1,11 @@
-"""From a frozen spec to shards, computed one by one. Knows no queue and no order of workers."""
+"""From a frozen spec to shards, computed one by one, and read again. Knows no queue and no order of workers."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +16,13 @@ from evalsvc.gallery import Shown
 from evalsvc.language.counts import count_bytes, count_words
 from evalsvc.plugins import Likelihood
 from evalsvc.samples import SampleRequest, Samples, Texts
-from evalsvc.shards import Shard
+from evalsvc.shards import Shard, likelihood_kind
 from evalsvc.spec import EvaluationSpec
+from evalsvc.suites import Half
 from evalsvc.workbench import Advance, Workbench
+from metrics.score import MetricError
+
+# --- computing ---
 
 
 @dataclass(frozen=True)
@@ -109,3 +114,66 @@ def _likelihood(
         advance(len(part[0]["nats"]))
     columns, metadata = parts[0]
     return {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}, metadata
+
+
+# --- reading ---
+
+
+@dataclass(frozen=True)
+class LikelihoodsOfHalf:
+    """Negative log-likelihoods of a half of the reference, what they can be divided by, and how they were found."""
+
+    columns: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str]
+
+    @property
+    def nats(self) -> np.ndarray:
+        """One number an item."""
+        return self.columns["nats"]
+
+    def units(self, name: str) -> np.ndarray | int:
+        """``dims`` of every item, or its ``tokens``, ``words`` or ``bytes``."""
+        if name == "dims" and "units" in self.metadata:
+            return int(self.metadata["units"])
+        if name not in self.columns:
+            raise MetricError(f"the generator's likelihoods have no {name}: measure what fits its samples")
+        return self.columns[name]
+
+    def facts_for(self, inputs: Collection[str]) -> dict[str, str]:
+        """Kind and settings; perplexities of two tokenizers differ in unit, bits per byte do not."""
+        facts: dict[str, str] = json.loads(self.metadata.get("facts", "{}"))
+        return {"kind": self.metadata["kind"]} | {
+            k: v for k, v in facts.items() if k != "tokenizer" or "tokens" in inputs
+        }
+
+
+def read_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:
+    """One mapped matrix an output, concatenated from the shards in order."""
+    artifacts, count = bench.artifacts, spec.suite.samples
+    names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
+    keys = {name: f"{spec.samples_key}/features-{count}/{name.replace('/', '.')}.npy" for name in sorted(names)}
+    missing = {name: key for name, key in keys.items() if not artifacts.exists(key)}
+    if missing:
+        widths: dict[str, int] = {}
+        with ExitStack() as stack:
+            writers = {n: stack.enter_context(artifacts.matrix_writer(k, count)) for n, k in missing.items()}
+            for shard in spec.shards_of("samples"):
+                arrays = artifacts.read_arrays(spec.shard_key(shard))
+                for name, writer in writers.items():
+                    contracts.same_width(name, widths.setdefault(name, arrays[name].shape[1]), arrays[name])
+                    writer.append(arrays[name])
+    return {name: artifacts.read_matrix(key) for name, key in keys.items()}
+
+
+def read_texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:
+    """All texts that were written for an evaluation, in order."""
+    shards = (bench.artifacts.read_arrays(spec.shard_key(shard)) for shard in spec.shards_of("samples"))
+    return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
+
+
+def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> LikelihoodsOfHalf:
+    """The likelihood of every item of a half, as the shards hold them."""
+    keys = [spec.shard_key(shard) for shard in spec.shards_of(likelihood_kind(half))]
+    parts = [bench.artifacts.read_arrays(key) for key in keys]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return LikelihoodsOfHalf(columns, bench.artifacts.read_metadata(keys[0]))

@@ -127,7 +127,7 @@ def _flatnonzero(mask: Tensor) -> Int64[Tensor, " p"]:
 
 
 def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
-    """All pairs of rows in blocks, always in the same order; with ``symmetric`` the diagonal ones, then those above.
+    """All pairs of rows in blocks, always in the same order; with ``symmetric`` those on the diagonal, then those above.
 
     A symmetric sweep is one over a set of which no row is its own partner: each is at infinity from itself. A block is
     the caller's until the next one is asked for. On a CPU each thread multiplies a block of its own, ahead of the
@@ -136,8 +136,13 @@ def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
     side, width = block_side(x.raw.device), x.raw.shape[1]
     row_slices, column_slices = _slices(len(x), side), _slices(len(y), side)
     pairs = [(at, other) for n, at in enumerate(row_slices) for other in column_slices[symmetric * (n + 1) :]]
-    if symmetric:
-        pairs = [(at, at) for at in row_slices] + pairs
+    if symmetric:  # halves of a block on the diagonal make three products of four
+        halves = [_slices(at.stop, math.ceil((at.stop - at.start) / 2), at.start) for at in row_slices]
+        pairs = (
+            [(half, half) for parts in halves for half in parts]
+            + [(parts[0], other) for parts in halves for other in parts[1:]]
+            + pairs
+        )
     most = min(side, len(x)), min(side, len(y))
     threads = torch.get_num_threads()
     workers = max(1, min(threads, len(pairs), _MOST_WORKERS)) if x.raw.device.type == "cpu" else 1
@@ -197,14 +202,14 @@ def block_side(device: torch.device) -> int:
     return 8192 if device.type == "cuda" else 1280
 
 
-def _slices(n: int, side: int) -> list[slice]:
-    """``range(n)`` in pieces of at most ``side``, nearly equal so that no thread waits for a larger one.
+def _slices(n: int, side: int, start: int = 0) -> list[slice]:
+    """``range(start, n)`` in pieces of at most ``side``, nearly equal so that no thread waits for a larger one.
 
     All but the last are multiples of 64 long where they can: rows that begin within a cache line cost a fifth.
     """
-    even = math.ceil(n / math.ceil(n / side))
+    even = math.ceil((n - start) / math.ceil((n - start) / side))
     step = min(side, math.ceil(even / _LINE) * _LINE)
-    return [slice(start, min(n, start + step)) for start in range(0, n, step)]
+    return [slice(at, min(n, at + step)) for at in range(start, n, step)]
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from metrics.mauve import mauve_star as mauve_star
 from metrics.memorization import authenticity as authenticity
 from metrics.memorization import ct_score as ct_score
 from metrics.memorization import memorization_informed_frechet as memorization_informed_frechet
+from metrics.memorization import training_spacing as training_spacing
 from metrics.mind import mind as mind
 from metrics.moments import Moments as Moments
 from metrics.neighbours import nearest_neighbours as nearest_neighbours

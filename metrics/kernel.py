@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Num
+from jaxtyping import Float, Float64, Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, blocks, same_width
@@ -81,8 +81,8 @@ def kernel_distance(
     narrow = kernel == "polynomial" and x.dtype == y.dtype == torch.float32
     dtype = torch.float32 if narrow else torch.float64
     if _one_by_one(n, m, len(draws), subset_size):
-        return Plan(x, y, lambda y, x: _OneByOne(x, y, of, draws, biased, seed), dtype)
-    return Plan(x, y, lambda y, x: _InOnePass(x, y, of, draws, biased), dtype)
+        return Plan(x, y, lambda y, x: _OneByOne(x, y, of, draws, biased, seed), dtype=dtype)
+    return Plan(x, y, lambda y, x: _InOnePass(x, y, of, draws, biased), dtype=dtype)
 
 
 def _draws(n: int, m: int, subsets: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -117,7 +117,7 @@ class _Polynomial(_Kernel):
         self.degree, self.gamma, self.coef, self.slope = degree, gamma, coef, gamma / 2
 
     def own(self, x: Points) -> Float64[Tensor, " n"]:
-        return torch.cat([block.square().sum(1) for block in blocks(x.raw)]).mul_(self.gamma).add_(self.coef)
+        return torch.cat([block.square().sum(1) for block in blocks(x.raw, 256)]).mul_(self.gamma).add_(self.coef)
 
     def finish(self, argument: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
         return argument.pow_(self.degree)
@@ -138,21 +138,21 @@ class _RBF(_Kernel):
 class _Set:
     """One set as a kernel sees it: what each row adds to the argument, the kernel of each with itself, and subsets.
 
-    ``members`` (n, s) holds 1 where a row belongs to a subset.
+    ``members`` (s, n) holds 1 where a row belongs to a subset.
     """
 
     kernel: _Kernel
     points: Points
     addend: Float64[Tensor, " n"]
     diagonal: Float64[Tensor, " n"]
-    members: Float64[Tensor, "n s"]
+    members: Float[Tensor, "s n"]
 
     @classmethod
     def of(cls, points: Points, kernel: _Kernel, subsets: list[Tensor] | None = None) -> _Set:
         own, unit = kernel.own(points), points.scale**2
-        members = own.new_zeros((len(points), len(subsets or ())))
-        for column, rows in enumerate(subsets or ()):
-            members[rows, column] = 1
+        members = points.low.new_zeros((len(subsets or ()), len(points)))
+        for subset, rows in enumerate(subsets or ()):
+            members[subset, rows] = 1
         # Blocks hold squared distances less what both rows have between their norms and `low`.
         addend = own / 2 - kernel.slope / unit * (points.norms - points.low.double())
         return cls(kernel, points, addend, kernel.finish(own), members)
@@ -166,13 +166,20 @@ class _Set:
             argument = torch.sub(other.addend[block.columns], lower, alpha=slope).add_(self.addend[rows, None])
             yield rows, block.columns, self.kernel.finish(argument)
 
+    def within_subsets(self, tile: Tensor, rows: slice, other: _Set, columns: slice) -> Float64[Tensor, " s"]:
+        """The sum over the pairs of each subset, in the precision of the tile's products once its mean is off."""
+        mine, others = self.members[:, rows], other.members[:, columns]
+        middle = tile.mean()
+        sums = (mine @ (tile - middle).to(mine.dtype)).mul_(others).sum(1, dtype=torch.float64)
+        return sums + middle * mine.sum(1, dtype=torch.float64) * others.sum(1, dtype=torch.float64)
+
 
 class _Within:
     """Sums of the kernel over ordered pairs of different rows of one set: by row, of squares, and within subsets."""
 
     def __init__(self, of: _Set) -> None:
         self.of = of
-        self.rows, self.subsets = torch.zeros_like(of.addend), of.members.new_zeros(of.members.shape[1])
+        self.rows, self.subsets = torch.zeros_like(of.addend), of.addend.new_zeros(len(of.members))
         self.squares = 0.0
 
     @classmethod
@@ -184,7 +191,6 @@ class _Within:
 
     def see(self, block: Block) -> None:
         """Add a block of a symmetric sweep."""
-        members = self.of.members
         diagonal = block.rows == block.columns
         twice = 1 if diagonal else 2
         for i, j, tile in self.of.tiles(block, self.of):
@@ -194,7 +200,8 @@ class _Within:
                 self.rows[j] += tile.sum(0)
             self.rows[i] += tile.sum(1)
             self.squares += twice * float(torch.dot(tile.flatten(), tile.flatten()))
-            self.subsets += twice * (members[i] * (tile @ members[j])).sum(0)
+            if len(self.subsets):
+                self.subsets += twice * self.of.within_subsets(tile, i, self.of, j)
 
     def mean(self, biased: bool) -> Tensor:
         n = len(self.rows)
@@ -202,7 +209,7 @@ class _Within:
 
     def subset_means(self, size: int, biased: bool) -> Tensor:
         if biased:
-            return (self.subsets + self.of.diagonal @ self.of.members) / size**2
+            return (self.subsets + self.of.members.double() @ self.of.diagonal) / size**2
         return self.subsets / (size * (size - 1))
 
 
@@ -211,7 +218,7 @@ class _Across:
 
     def __init__(self, rows: _Set, columns: _Set) -> None:
         self.of = rows, columns
-        self.columns, self.subsets = torch.zeros_like(columns.addend), rows.members.new_zeros(rows.members.shape[1])
+        self.columns, self.subsets = torch.zeros_like(columns.addend), rows.addend.new_zeros(len(rows.members))
 
     @classmethod
     def all(cls, rows: Points, columns: Points, kernel: _Kernel) -> _Across:
@@ -225,7 +232,8 @@ class _Across:
         rows, columns = self.of
         for i, j, tile in rows.tiles(block, columns):
             self.columns[j] += tile.sum(0)
-            self.subsets += (rows.members[i] * (tile @ columns.members[j])).sum(0)
+            if len(self.subsets):
+                self.subsets += rows.within_subsets(tile, i, columns, j)
 
 
 class _InOnePass(Visitor[Score]):

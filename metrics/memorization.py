@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,9 +14,10 @@ from torch import Tensor
 from metrics import registry
 from metrics.arrays import Array, as_matrix, blocks, same_width
 from metrics.cells import cells_of, kmeans
-from metrics.distances import common_frame
+from metrics.distances import Block, Points, common_frame
 from metrics.frechet import frechet_distance
-from metrics.neighbours import knn
+from metrics.neighbours import Nearest, knn, squared_radii, symmetric_shortlist
+from metrics.pairs import Plan, Visitor, measure, over_pairs
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
 from metrics.shares import INDEPENDENT, binomial_variance, share_score
@@ -22,33 +25,104 @@ from metrics.shares import INDEPENDENT, binomial_variance, share_score
 _MEMORISED = 0.1
 _LEAST_DISTANCE = 1e-14
 _LEAST_GENERATED = 20
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Training:
+    """What authenticity needs to know of a training set and its held-out control, whatever is generated.
+
+    ``squared`` holds the exact squared distance of each training sample to the nearest other one, ``authentic`` which
+    held-out samples, if any, are authentic.
+    """
+
+    squared: Float64[np.ndarray, " m"]
+    authentic: Bool[np.ndarray, " h"]
+
+
+def training_spacing(train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None = None) -> Training:
+    """What is known of ``train`` (m, d) before anything is generated, to be computed once: m^2 / 2 distances.
+
+    Raises :class:`MetricError` on fewer than 2 rows of ``train``, unequal widths, NaN or infinity.
+    """
+    matrix = as_matrix(train, "train", minimum=2)
+    (points,) = common_frame(matrix)
+    squared = squared_radii(symmetric_shortlist(points, _LISTED), points, 1) / points.scale**2
+    training = Training(squared.cpu().numpy(), np.empty(0, bool))
+    return training if heldout is None else replace(training, authentic=_control(heldout, matrix, training))
 
 
 @metric(Quantity("authenticity", Direction.HIGHER, "share", 0.0, 1.0), version=1)
+@over_pairs
 def authenticity(
-    generated: Num[Array, "n d"], train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None = None
-) -> Score:
+    generated: Num[Array, "n d"],
+    train: Num[Array, "m d"],
+    heldout: Num[Array, "h d"] | None = None,
+    training: Training | None = None,
+) -> Plan[Score]:
     """AuthPct (Alaa et al. 2022) as a share in [0, 1]: generated samples that are no noisy copies; higher is better.
 
     A sample is authentic where it is farther from its nearest training sample than that one is from its own nearest
     other training sample. Even new real data are not all authentic: with ``heldout`` given, ``details`` holds their
-    share as ``heldout`` and its error as ``heldout_stderr``, and a model is judged against that.
+    share as ``heldout`` and its error as ``heldout_stderr``, and a model is judged against that. ``training`` is what
+    :func:`training_spacing` found of these two sets before.
 
     The standard error is about samples drawn anew against this training set. Raises :class:`MetricError` on fewer
-    than 2 rows of ``train``, unequal widths, NaN or infinity.
+    than 2 rows of ``train``, unequal widths, NaN or infinity, and where ``training`` is of other sets.
 
     >>> authenticity(np.array([[0.1], [9.0]]), np.array([[0.0], [5.0], [5.2]])).value
     0.5
     """
-    points = as_matrix(train, "train", minimum=2)
-    details = {"n_train": float(len(points))}
-    if heldout is not None:
-        control = _authentic(as_matrix(heldout, "heldout"), points, "heldout").double()
-        share = float(control.mean())
-        details |= {"heldout": share, "heldout_stderr": math.sqrt(binomial_variance(share, len(control)))}
-    authentic = _authentic(as_matrix(generated, "generated"), points, "generated").double()
-    share, n = float(authentic.mean()), len(authentic)
-    return share_score("authenticity", share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
+    points, sample = as_matrix(train, "train", minimum=2), as_matrix(generated, "generated")
+    same_width(sample, points, ("generated", "train"))
+    given = len(points), 0 if heldout is None else len(heldout)
+    if training is not None and (known := (len(training.squared), len(training.authentic))) != given:
+        raise MetricError(
+            f"training is of {known[0]} training and {known[1]} held-out samples, and there are {given[0]} and "
+            f"{given[1]}: compute it again with training_spacing(train, heldout)"
+        )
+
+    def scored(authentic: Bool[Tensor, " n"]) -> Score:
+        details = {"n_train": float(len(points))}
+        if heldout is not None:
+            control = _control(heldout, points, training)
+            share = float(control.mean())
+            details |= {"heldout": share, "heldout_stderr": math.sqrt(binomial_variance(share, len(control)))}
+        share, n = float(authentic.double().mean()), len(authentic)
+        return share_score("authenticity", share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
+
+    return Plan(sample, points, partial(_Authentic, training=training), scored)
+
+
+class _Authentic(Visitor[Bool[Tensor, " n"]]):
+    """Which generated samples are authentic."""
+
+    seeks = Nearest.seeks
+
+    def __init__(self, train: Points, generated: Points, training: Training | None) -> None:
+        self.train, self.nearest, self.training = train, Nearest(train, generated, 1), training
+
+    def across(self, block: Block) -> None:
+        self.nearest.across(block)
+
+    def result(self) -> Bool[Tensor, " n"]:
+        distance, nearest = (column[:, 0] for column in self.nearest.exactly())
+        if self.training is not None:
+            spacing = torch.as_tensor(self.training.squared, device=distance.device) * self.train.scale**2
+            return distance > spacing[nearest]
+        originals, place = torch.unique(nearest, return_inverse=True)
+        return distance > knn(self.train.take(originals), self.train, 1, own=originals)[0][place, 0]
+
+
+def _control(heldout: Array, train: Tensor, training: Training | None) -> Bool[np.ndarray, " h"]:
+    """Which held-out samples are authentic."""
+    if training is not None and len(training.authentic):
+        return training.authentic
+    control = as_matrix(heldout, "heldout")
+    same_width(control, train, ("heldout", "train"))
+    (flags,) = measure([Plan(control, train, partial(_Authentic, training=training))])
+    found: Bool[np.ndarray, " h"] = flags.cpu().numpy()
+    return found
 
 
 @metric(Quantity("memorization_informed_frechet", Direction.LOWER, "squared feature units", 0.0), version=1)
@@ -152,15 +226,6 @@ def ct_score(
         method="delta method over generated and held-out samples",
         details={"cells": float(len(found)), "n_train": float(len(points)), "n_heldout": float(len(control))},
     )
-
-
-def _authentic(sample: Float[Tensor, "n d"], train: Float[Tensor, "m d"], name: str) -> Bool[Tensor, " n"]:
-    same_width(sample, train, (name, "train"))
-    x, y = common_frame(sample, train)
-    distance, nearest = (column[:, 0] for column in knn(x, y, 1))
-    originals, place = torch.unique(nearest, return_inverse=True)
-    apart = knn(y.take(originals), y, 1, own=originals)[0][:, 0]
-    return distance > apart[place]
 
 
 def _cosine_distances(sample: Float[Tensor, "n d"], train: Float[Tensor, "m d"]) -> Float64[Tensor, " n"]:

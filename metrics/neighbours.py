@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ from jaxtyping import Float, Float64, Int64, Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, same_width
-from metrics.distances import Block, Points, common_frame, exact, sweep
+from metrics.distances import Block, Points, exact, sweep
+from metrics.pairs import Plan, Visitor, over_pairs
 from metrics.score import MetricError
 
 _SEARCHED_AGAIN = 8192
@@ -24,7 +26,8 @@ class Neighbours(NamedTuple):
     indices: Int64[np.ndarray, "n k"]
 
 
-def nearest_neighbours(generated: Num[Array, "n d"], train: Num[Array, "m d"], k: int = 1) -> Neighbours:
+@over_pairs
+def nearest_neighbours(generated: Num[Array, "n d"], train: Num[Array, "m d"], k: int = 1) -> Plan[Neighbours]:
     """Euclidean distances (n, k) to, and indices (n, k) of, the ``k`` rows of ``train`` nearest to each generated row.
 
     Nearest first, equal distances by lower index; exact in float64 however the rows are stored. Raises
@@ -37,16 +40,37 @@ def nearest_neighbours(generated: Num[Array, "n d"], train: Num[Array, "m d"], k
     same_width(queries, points, ("generated", "train"))
     if not 1 <= k <= len(points):
         raise MetricError(f"train has {len(points)} rows, of which k = {k} neighbours cannot be found")
-    x, y = common_frame(queries, points)
-    squared, indices = knn(x, y, k)
-    return Neighbours((squared.sqrt() / x.scale).cpu().numpy(), indices.cpu().numpy())
+    return Plan(queries, points, functools.partial(Nearest, k=k))
+
+
+class Nearest(Visitor[Neighbours]):
+    """Finds the ``k`` rows of ``train`` nearest to each generated one among the pairs across."""
+
+    seeks = frozenset({"across"})
+
+    def __init__(self, train: Points, generated: Points, k: int) -> None:
+        self.train, self.generated, self.k = train, generated, k
+        self.listed = Shortlist.of_some(train, generated, k)
+
+    def across(self, block: Block) -> None:
+        """Take in a block of reference rows against generated columns."""
+        self.listed.offer_columns(block)
+
+    def exactly(self) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
+        """Exact squared distances (scaled units) and indices."""
+        return _settle(self.listed, self.generated, self.train, self.k, None)
+
+    def result(self) -> Neighbours:
+        """The same as distances."""
+        squared, indices = self.exactly()
+        return Neighbours((squared.sqrt() / self.train.scale).cpu().numpy(), indices.cpu().numpy())
 
 
 def knn(
     queries: Points, points: Points, k: int, own: Int64[Tensor, " n"] | None = None
 ) -> tuple[Float64[Tensor, "n k"], Int64[Tensor, "n k"]]:
     """Exact squared distances (scaled units) and indices of the k nearest points; ``own[i]`` is never one of i's."""
-    nearest = Shortlist.empty(len(queries), min(len(points), 2 * k + 8), queries)
+    nearest = Shortlist.of_some(points, queries, k)
     for block in sweep(queries, points):
         nearest.offer(block, own)
     return _settle(nearest, queries, points, k, own)
@@ -69,6 +93,11 @@ class Shortlist:
         )
 
     @classmethod
+    def of_some(cls, points: Points, queries: Points, k: int) -> Shortlist:
+        """A list for each query, long enough to be sure of its k nearest points nearly always."""
+        return cls.empty(len(queries), min(len(points), 2 * k + 8), queries)
+
+    @classmethod
     def of_others(cls, points: Points, size: int) -> Shortlist:
         """A list for each point, to be filled by a symmetric sweep."""
         return cls.empty(len(points), min(size, len(points) - 1), points)
@@ -88,6 +117,14 @@ class Shortlist:
         else:
             row, column, key = block.below(block.lower < self.limit[block.rows, None])
             self.enter(row, column, key)
+
+    def offer_columns(self, block: Block) -> None:
+        """Enter the pairs of a block into the lists of its columns."""
+        if bool((self.indices[block.columns, 0] < 0).all()):
+            self._begin(block.columns, block.rows, block.lower.T)
+        else:
+            row, column, key = block.below(block.lower < self.limit[None, block.columns])
+            self.enter(column, row, key)
 
     def offer_both(self, block: Block) -> None:
         """Enter the pairs of one block of a symmetric sweep into the lists of its rows and of its columns."""

@@ -6,7 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from metrics.distances import Block, Points, common_frame, side_by_side, sweep
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 Side = Literal["reference", "generated"]
 
@@ -39,17 +40,24 @@ class Visitor(ABC, Generic[R]):
 
     @abstractmethod
     def result(self) -> R:
-        """What is found when everything has been seen."""
+        """What was found, when everything has been seen."""
+
+
+def _as_it_is(found: Any) -> Any:
+    return found
 
 
 @dataclass(frozen=True)
 class Plan(Generic[R]):
-    """A visitor to be, the two sets it will visit, and the type in which products of their rows are taken."""
+    """A visitor to be, the two sets it will visit, and the type in which products of their rows are taken.
+
+    ``visitor`` takes the reference, then the generated set; ``finish`` makes the result of what the visitor found.
+    """
 
     generated: Tensor
     reference: Tensor
-    visitor: Callable[[Points, Points], Visitor[R]]
-    """Takes the reference, then the generated set."""
+    visitor: Callable[[Points, Points], Visitor[Any]]
+    finish: Callable[[Any], R] = _as_it_is
     dtype: torch.dtype = torch.float32
 
     @property
@@ -58,8 +66,18 @@ class Plan(Generic[R]):
         return self.dtype, *((x.data_ptr(), x.shape, x.stride(), x.dtype) for x in (self.reference, self.generated))
 
 
-def over_pairs(plan: Callable[P, Plan[R]]) -> Callable[P, R]:
-    """The metric that a plan is of; ``metric.plan(...)`` is the plan itself, to be measured together with others."""
+@runtime_checkable
+class OverPairs(Protocol[P, R_co]):
+    """A metric over all pairs: called it measures alone, its ``plan`` can be measured together with others."""
+
+    plan: Callable[P, Plan[Any]]
+
+    def __call__(self, *args: P.args, **options: P.kwargs) -> R_co:
+        """What the plan gives."""
+
+
+def over_pairs(plan: Callable[P, Plan[R]]) -> OverPairs[P, R]:
+    """The metric that a plan is of."""
 
     @functools.wraps(plan)
     def function(*args: P.args, **options: P.kwargs) -> R:
@@ -67,7 +85,7 @@ def over_pairs(plan: Callable[P, Plan[R]]) -> Callable[P, R]:
         return result
 
     function.plan = plan  # type: ignore[attr-defined]
-    return function
+    return cast(OverPairs[P, R], function)
 
 
 def measure(plans: Sequence[Plan[Any]]) -> list[Any]:
@@ -79,9 +97,9 @@ def measure(plans: Sequence[Plan[Any]]) -> list[Any]:
     for places in together.values():
         first = plans[places[0]]
         reference, generated = common_frame(first.reference, first.generated, dtype=first.dtype)
-        visitors = [plans[place].visitor(reference, generated) for place in places]
-        _visit(reference, generated, visitors)
-        results |= {place: visitor.result() for place, visitor in zip(places, visitors, strict=True)}
+        visitors = {place: plans[place].visitor(reference, generated) for place in places}
+        _visit(reference, generated, list(visitors.values()))
+        results |= {place: plans[place].finish(visitor.result()) for place, visitor in visitors.items()}
     return [results[place] for place in range(len(plans))]
 
 

@@ -53,7 +53,7 @@ def judge(
 def _players(bench: Workbench, names: list[str], suite: str | None, samples: int) -> tuple[list[str], list[Player]]:
     """The prompts of a suite, and what each checkpoint answered; all must have had the same prompts."""
     from evalsvc.judging import Player
-    from evalsvc.reduction import read_texts
+    from evalsvc.pipeline import read_texts
     from evalsvc.spec import EvaluationSpec
 
     asked: list[str] | None = None

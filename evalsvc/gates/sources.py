@@ -171,7 +171,7 @@ class Computed:
         return 0.0 if paired is None else (alone[0] ** 2 + alone[1] ** 2 - paired**2) / 2
 
     def _nats(self, checkpoint: tables.Checkpoint, half: Half, by: str) -> tuple[np.ndarray, np.ndarray | int]:
-        from evalsvc.reduction import read_likelihoods
+        from evalsvc.pipeline import read_likelihoods
 
         found = read_likelihoods(self._spec(checkpoint, self.suite, self.suite.seed), self.bench, half)
         return found.nats, found.units(by)

@@ -17,7 +17,8 @@ from evalsvc.store import queries
 from evalsvc.store.tables import Evaluation, Score, Shard, Status
 from evalsvc.suites import Suite
 from evalsvc.workbench import Workbench
-from metrics.functional import frechet_distance
+from metrics import pairs
+from metrics.functional import frechet_distance, nearest_neighbours
 from metrics.score import MetricError
 
 
@@ -239,8 +240,43 @@ def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
 def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, checkpoint, monkeypatch):
     spec = bench.spec(checkpoint, "blobs", {}, suite())
     first = scores(bench, evaluate(spec, bench))
-    monkeypatch.setattr("evalsvc.reduction.neighbour_radii", lambda *_: pytest.fail("found before"))
+    monkeypatch.setattr("evalsvc.metric_inputs.neighbour_radii", lambda *_: pytest.fail("found before"))
     assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+
+
+def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_passed_once(bench, checkpoint, monkeypatch):
+    uses = [
+        {"metric": metric, "features": "pixels/pixels", "options": options}
+        for metric, options in {
+            "kernel_distance": {"subsets": None},
+            "precision_recall": {},
+            "density_coverage": {},
+            "authenticity": {},
+        }.items()
+    ]
+    spec = bench.spec(checkpoint, "blobs", {}, suite(metrics=uses, samples=600))
+    first, kept = outcome(bench, evaluate(spec, bench))
+    passes = []
+    monkeypatch.setattr(pairs, "sweep", lambda x, y, sweep=pairs.sweep, **how: passes.append(how) or sweep(x, y, **how))
+    again, kept_again = outcome(bench, evaluate(spec, bench, rerun=True))
+    assert again == first
+    assert passes == [{"symmetric": True}, {"symmetric": True}, {}]
+    train, heldout = (read_reference(bench, half) for half in ("train", "heldout"))
+    np.testing.assert_allclose(kept["heldout"], nearest_neighbours(heldout, train).distances[:, 0], rtol=1e-6)
+    np.testing.assert_array_equal(kept_again["heldout"], kept["heldout"])
+    assert len(kept["distances"]) == 600
+
+
+def outcome(bench, evaluation):
+    """Its scores, and the neighbours it shows."""
+    with bench.database.read() as session:
+        files = {artifact.kind: artifact.path for artifact in session.get(Evaluation, evaluation).artifacts}
+    return scores(bench, evaluation), bench.artifacts.read_arrays(files["neighbours"])
+
+
+def read_reference(bench, half):
+    pixels = bench.reference("digits").half(half)
+    return pixels.read(0, len(pixels)).pixels.flatten(1).float().div(255).numpy()
 
 
 def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, bench, checkpoint):

@@ -5,7 +5,7 @@ from torchmetrics.image.mifid import _compute_cosine_distance
 
 from metrics.cells import cells_of, kmeans
 from metrics.frechet import frechet_distance
-from metrics.memorization import authenticity, ct_score, memorization_informed_frechet
+from metrics.memorization import authenticity, ct_score, memorization_informed_frechet, training_spacing
 from metrics.score import MetricError
 from tests.metrics import naive_manifold as naive
 
@@ -40,6 +40,23 @@ def test_authenticity_is_what_all_pairs_give():
         n, m, d = rng.integers((1, 2, 1), (40, 40, 8))
         generated, train = rng.standard_normal((n, d)), rng.standard_normal((m, d))
         assert authenticity(generated, train).value == naive.authenticity(generated, train)
+
+
+@pytest.mark.parametrize("heldout", [HELDOUT, None])
+def test_what_is_known_of_a_training_set_changes_no_score(heldout):
+    training = training_spacing(TRAIN, heldout)
+    for generated in (normal(2, 400), near_copies(TRAIN, 400, 0.2), TRAIN[:50]):
+        known = authenticity(generated, TRAIN, heldout, training=training)
+        assert known == authenticity(generated, TRAIN, heldout)
+    with pytest.raises(MetricError, match=r"training is of 600 training .* compute it again with training_spacing"):
+        authenticity(TRAIN, HELDOUT, heldout, training=training)
+
+
+def test_the_spacing_of_a_training_set_is_exact_also_between_copies():
+    train = np.concatenate([TRAIN[:100], TRAIN[:10], 1e3 + TRAIN[:2]]).astype(np.float32)
+    apart = np.square(train[:, None].astype(np.float64) - train[None]).sum(-1)
+    np.fill_diagonal(apart, np.inf)
+    np.testing.assert_allclose(training_spacing(train).squared, apart.min(1), rtol=1e-12)
 
 
 def test_mifid_is_the_frechet_distance_where_nothing_is_near():

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from metrics import pairs
-from metrics.functional import density_coverage, kernel_distance, neighbour_radii, prdc, precision_recall
+from metrics.functional import (
+    authenticity,
+    density_coverage,
+    kernel_distance,
+    nearest_neighbours,
+    neighbour_radii,
+    prdc,
+    precision_recall,
+)
 
 
 def normal(seed, n, d=12, dtype=np.float32):
@@ -20,6 +28,7 @@ def asked(x, y):
         (kernel_distance, {"subsets": None, "kernel": "rbf", "sigma": 2.0}),
         (density_coverage, {"k": 4}),
         (prdc, {}),
+        (authenticity, {"heldout": normal(2, 50)}),
         (kernel_distance, {"subsets": None, "degree": 2}),
     ]
 
@@ -28,7 +37,11 @@ def asked(x, y):
 def test_together_they_find_bit_for_bit_what_each_finds_alone(n, m):
     x, y = normal(0, n), normal(1, m)
     alone = [function(x, y, **options) for function, options in asked(x, y)]
-    assert pairs.measure([function.plan(x, y, **options) for function, options in asked(x, y)]) == alone
+    plans = [function.plan(x, y, **options) for function, options in asked(x, y)]
+    *together, neighbours = pairs.measure([*plans, nearest_neighbours.plan(x, y, k=3)])
+    assert together == alone
+    for found, expected in zip(neighbours, nearest_neighbours(x, y, k=3), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_the_pairs_of_two_sets_are_swept_once_for_all_who_ask(monkeypatch):

@@ -1,0 +1,195 @@
+"""What the metrics of an evaluation are given: arrays, mapped and not loaded, and what is found once of a reference."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from evalsvc.errors import InputError
+from evalsvc.pipeline import read_features, read_likelihoods, read_texts
+from evalsvc.plugins import EmbedsTexts, ExtractorInfo, SampleSet
+from evalsvc.reference_statistics import StatisticsFile
+from evalsvc.references import array_key, extract_reference, key_beside, read_reference
+from evalsvc.samples import Texts
+from evalsvc.spec import EvaluationSpec
+from evalsvc.suites import CONTROLS, COUNTS, FEATURES, Half, MetricUse
+from evalsvc.workbench import Workbench
+from metrics.manifold import Radii, neighbour_radii
+from metrics.memorization import Training, training_spacing
+from metrics.moments import Moments
+
+LIKELIHOOD = COUNTS | {"nll"}
+BY_MOMENTS = {"frechet_distance", "frechet_distance_infinity"}
+"""Metrics that need no more of a reference than its moments."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A metric with all it is given, and the facts that make its scores comparable."""
+
+    use: MetricUse
+    arguments: dict[str, Any]
+    facts: dict[str, Any]
+
+
+class MetricInputs:
+    """Opened once for an evaluation whose shards are on disk; references not yet extracted are extracted here."""
+
+    def __init__(self, spec: EvaluationSpec, bench: Workbench) -> None:
+        self.spec, self.bench = spec, bench
+        self._extract_references()
+        self.generated = read_features(spec, bench)
+        self.reference = functools.cache(self._reference)
+
+    def call(self, use: MetricUse) -> Call:
+        """A metric of the suite, ready to be called."""
+        spec, suite = self.spec, self.spec.suite
+        facts: dict[str, Any] = {"metric": use.metric, "version": use.spec.version, "options": use.options}
+        inputs: dict[str, Any] = {}
+        control = CONTROLS & set(use.spec.options) if "heldout" in spec.reference else ()
+        for name in (*use.spec.inputs, *control):
+            if use.features and name in LIKELIHOOD:
+                inputs[name] = self.generated[f"{use.features}/{name}"][:, 0]
+                facts |= {"features": self.bench.extractor(suite.extractors[use.features]).info.protocol}
+                facts |= {"samples": suite.samples, "kind": "exact"}
+            elif name in FEATURES:
+                inputs[name] = self.generated[use.features]
+                info, output = self._feature(use.features)
+                facts |= {"features": f"{info.protocol}/{output}", "samples": suite.samples}
+            elif name in ("reference", "train", "heldout"):
+                half: Half = use.against if name == "reference" else name
+                inputs[name] = self.reference(use.features, half)
+                facts[name] = spec.reference[half]
+            elif name == "prompts":
+                assert suite.prompts
+                inputs[name] = self._embedded_prompts(use)
+                facts[name] = suite.prompts.sha256
+            elif name in ("train_texts", "heldout_texts"):
+                half = "train" if name == "train_texts" else "heldout"
+                inputs[name] = self._reference_texts(half)
+                facts[name] = spec.reference[half]
+            elif name == "texts":
+                inputs[name] = read_texts(spec, self.bench)
+                facts["samples"] = suite.samples
+            elif name == "nll":
+                likelihoods = read_likelihoods(spec, self.bench, use.against)
+                inputs[name] = likelihoods.nats
+                facts |= {"reference": spec.reference[use.against], **likelihoods.facts_for(use.spec.inputs)}
+            else:
+                inputs[name] = likelihoods.units(name)
+        if use.metric in BY_MOMENTS:
+            inputs["reference"] = self._moments(use, inputs["reference"])
+        if "reference_radii" in use.spec.options:
+            inputs["reference_radii"] = self._radii(use, inputs["reference"])
+        if "training" in use.spec.options and len(inputs["train"]) <= 2 * len(inputs["generated"]):
+            inputs["training"] = self._training(use, inputs["train"], inputs.get("heldout"))
+        if "tokenizer" in use.spec.options:
+            facts["tokenizer"] = use.tokenizer
+        return Call(use, inputs | use.arguments, facts)
+
+    def array(self, features: str, half: Half) -> np.ndarray:
+        """The features of a half that has samples."""
+        reference = self.reference(features, half)
+        assert isinstance(reference, np.ndarray)
+        return reference
+
+    def found_once(
+        self, features: str, half: Half, name: str, find: Callable[[], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """Arrays found from a half's own array, which are kept beside it."""
+        artifacts = self.bench.artifacts
+        key = key_beside(array_key(self.spec.reference[half], *self._feature(features)), name)
+        if not artifacts.exists(key):
+            artifacts.write_arrays(key, find())
+        return artifacts.read_arrays(key)
+
+    def half(self, half: Half) -> SampleSet:
+        """The real samples of a half."""
+        return self.bench.reference_of(self.spec).half(half)
+
+    def has_samples(self, half: Half) -> bool:
+        """Whether there is such a half, and more of it than published statistics."""
+        return half in self.spec.reference and not isinstance(self.half(half), StatisticsFile)
+
+    def _extract_references(self) -> None:
+        extractors = [self.bench.extractor(use) for use in self.spec.suite.extractors.values()]
+        for half, digest in self.spec.reference.items() if extractors else ():
+            samples = self.half(half)
+            advance = self.bench.progress(f"reference {half}", len(samples))
+            extract_reference(self.bench.artifacts, samples, digest, extractors, self.bench.batches, advance)
+
+    def _reference(self, features: str, half: Half) -> np.ndarray | Moments:
+        info, output = self._feature(features)
+        samples = self.half(half)
+        if isinstance(samples, StatisticsFile):
+            return samples.moments(info, output)
+        return read_reference(self.bench.artifacts, self.spec.reference[half], info, output)
+
+    def _feature(self, features: str) -> tuple[ExtractorInfo, str]:
+        """The extractor and the output that ``label/output`` means in this suite."""
+        label, _, output = features.partition("/")
+        return self.bench.extractor(self.spec.suite.extractors[label]).info, output
+
+    def _moments(self, use: MetricUse, reference: np.ndarray | Moments) -> np.ndarray | Moments:
+        """The reference's moments; few rows are cheaper as they are."""
+        if isinstance(reference, Moments) or len(reference) < reference.shape[1]:
+            return reference
+
+        def find() -> dict[str, np.ndarray]:
+            moments = Moments.of(reference)
+            return {"mean": moments.mean.numpy(), "scatter": moments.scatter.numpy()}
+
+        sums = self.found_once(use.features, use.against, "moments", find)
+        return Moments.of_sums(len(reference), *(torch.from_numpy(sums[name]) for name in ("mean", "scatter")))
+
+    def _radii(self, use: MetricUse, reference: np.ndarray) -> Radii:
+        """The reference's nearest-neighbour balls."""
+        k = use.options.get("k", use.spec.options["k"])
+
+        def find() -> dict[str, np.ndarray]:
+            radii = neighbour_radii(reference, k)
+            return {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
+
+        return Radii(k, **self.found_once(use.features, use.against, f"balls-{k}", find))
+
+    def _training(self, use: MetricUse, train: np.ndarray, heldout: np.ndarray | None) -> Training:
+        """How far training samples are from one another, and which held-out ones are authentic."""
+
+        def find() -> dict[str, np.ndarray]:
+            training = training_spacing(train, heldout)
+            return {"squared": training.squared, "authentic": training.authentic}
+
+        name = "spacing" if heldout is None else f"spacing-{self.spec.reference['heldout'][:16]}"
+        return Training(**self.found_once(use.features, "train", name, find))
+
+    def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
+        """One row a prompt, computed once for each set of prompts and each extractor."""
+        suite, artifacts = self.spec.suite, self.bench.artifacts
+        assert suite.prompts
+        label, _, output = use.features.partition("/")
+        extractor = self.bench.extractor(suite.extractors[label])
+        assert isinstance(extractor, EmbedsTexts)
+        prompts = self.bench.prompts(suite)[: suite.samples]
+        facts = f"{extractor.info.protocol}-{extractor.info.backend}"
+        key = f"prompts/{suite.prompts.sha256}/{facts}/{output}-{len(prompts)}.npy"
+        if not artifacts.exists(key):
+            with artifacts.matrix_writer(key, len(prompts)) as writer:
+
+                def embed(start: int, stop: int) -> np.ndarray:
+                    return extractor.embed_texts(prompts[start:stop]).float().cpu().numpy()
+
+                for block in self.bench.batches.over(0, len(prompts), embed):
+                    writer.append(block)
+        return artifacts.read_matrix(key)
+
+    def _reference_texts(self, half: Half) -> list[str]:
+        documents = self.half(half)
+        found = documents.read(0, len(documents))
+        if not isinstance(found, Texts):
+            raise InputError(f"reference {self.spec.suite.reference!r} holds no texts, with which texts are compared")
+        return list(found.items)
