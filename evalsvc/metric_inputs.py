@@ -28,11 +28,10 @@ BY_MOMENTS = {"frechet_distance", "frechet_distance_infinity"}
 """Metrics that need no more of a reference than its moments."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Call:
-    """A metric with all it is given, and the facts that make its scores comparable."""
+    """All that a metric is given, and the facts that make its scores comparable."""
 
-    use: MetricUse
     arguments: dict[str, Any]
     facts: dict[str, Any]
 
@@ -47,7 +46,7 @@ class MetricInputs:
         self.reference = functools.cache(self._reference)
 
     def call(self, use: MetricUse) -> Call:
-        """A metric of the suite, ready to be called."""
+        """What a metric of the suite is to be called with."""
         spec, suite = self.spec, self.spec.suite
         facts: dict[str, Any] = {"metric": use.metric, "version": use.spec.version, "options": use.options}
         inputs: dict[str, Any] = {}
@@ -90,7 +89,7 @@ class MetricInputs:
             inputs["training"] = self._training(use, inputs["train"], inputs.get("heldout"))
         if "tokenizer" in use.spec.options:
             facts["tokenizer"] = use.tokenizer
-        return Call(use, inputs | use.arguments, facts)
+        return Call(inputs | use.arguments, facts)
 
     def array(self, features: str, half: Half) -> np.ndarray:
         """The features of a half that has samples."""

@@ -10,8 +10,9 @@ import numpy as np
 
 from evalsvc.digests import digest_json
 from evalsvc.gallery import THUMBNAILS, joined, of_reference, pictures_of
-from evalsvc.metric_inputs import Call, MetricInputs
+from evalsvc.metric_inputs import MetricInputs
 from evalsvc.spec import EvaluationSpec
+from evalsvc.suites import MetricUse
 from evalsvc.workbench import Advance, Workbench
 from metrics import pairs
 from metrics.neighbours import Neighbours, nearest_neighbours
@@ -48,16 +49,40 @@ class Reduction:
 def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
     """All scores of an evaluation whose shards are on disk. Metrics read the shards in order, mapped, not loaded."""
     inputs = MetricInputs(spec, bench)
-    calls: list[Call] = []
+    uses: list[MetricUse] = []
     not_applicable: dict[str, str] = {}
     for use in spec.suite.metrics:
         if "nll" in use.spec.inputs and not use.features and not spec.likelihood:
             reason = f"generator {spec.generator!r} gives no likelihood"
             not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
         else:
-            calls.append(inputs.call(use))
-    neighbours, scores = _measure(calls, _search(inputs), bench.progress("metrics", len(calls)))
+            uses.append(use)
+    neighbours, scores = _measure(inputs, uses, bench.progress("metrics", len(uses)))
     return Reduction(scores, not_applicable, _keep(inputs, neighbours))
+
+
+def _measure(
+    inputs: MetricInputs, uses: Sequence[MetricUse], advance: Advance
+) -> tuple[Neighbours | None, tuple[LabelledScore, ...]]:
+    """The neighbours to be shown, and all scores; whatever looks at all pairs of the same two sets shares one pass."""
+    calls = {place: inputs.call(use) for place, use in enumerate(uses) if use.spec.plan}
+    plans = {place: plan(**calls[place].arguments) for place, use in enumerate(uses) if (plan := use.spec.plan)}
+    search = _search(inputs)
+    results = pairs.measure([*plans.values(), *([search] if search else [])])
+    advance(len(calls))
+    found = dict(zip(plans, results, strict=False))
+    scores = []
+    for place, use in enumerate(uses):
+        if place in calls:
+            call, result = calls[place], found[place]
+        else:
+            call = inputs.call(use)
+            result = use.spec.function(**call.arguments)
+            advance(1)
+        for score in [result] if isinstance(result, Score) else result.values():
+            facts = {**call.facts, "quantity": score.name}
+            scores.append(LabelledScore(use.label_of(score.name), score, facts))
+    return results[-1] if search else None, tuple(scores)
 
 
 def _search(inputs: MetricInputs) -> Plan[Neighbours] | None:
@@ -66,27 +91,6 @@ def _search(inputs: MetricInputs) -> Plan[Neighbours] | None:
     if not features or not inputs.has_samples("train"):
         return None
     return nearest_neighbours.plan(inputs.generated[features], inputs.array(features, "train"), NEIGHBOURS)
-
-
-def _measure(
-    calls: Sequence[Call], search: Plan[Neighbours] | None, advance: Advance
-) -> tuple[Neighbours | None, tuple[LabelledScore, ...]]:
-    """Search, and call each metric; whatever looks at all pairs of the same two sets does it in one pass."""
-    plans: dict[Call | None, Plan[Any]] = {} if search is None else {None: search}
-    plans |= {call: call.use.spec.plan(**call.arguments) for call in calls if call.use.spec.plan}
-    found = dict(zip(plans, pairs.measure(list(plans.values())), strict=True))
-    neighbours = found.pop(None, None)
-    advance(len(found))
-    scores = []
-    for call in calls:
-        if call not in found:
-            found[call] = call.use.spec.function(**call.arguments)
-            advance(1)
-        result = found[call]
-        for score in [result] if isinstance(result, Score) else result.values():
-            facts = {**call.facts, "quantity": score.name}
-            scores.append(LabelledScore(call.use.label_of(score.name), score, facts))
-    return neighbours, tuple(scores)
 
 
 def _keep(inputs: MetricInputs, neighbours: Neighbours | None) -> dict[str, str]:

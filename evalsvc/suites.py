@@ -29,8 +29,12 @@ GIVEN = "*"
 FEATURES = {"generated", "x", "logits"}
 CONTROLS = {"heldout", "heldout_texts"}
 COUNTS = {"tokens", "words", "bytes"}
-SUPPLIED = FEATURES | COUNTS | CONTROLS | {"prompts", "reference", "train", "texts", "train_texts", "nll", "dims"}
-"""Inputs of metrics that the pipeline has."""
+FOUND = {"reference_radii", "training"}
+"""What is found once of a reference, and spares a metric to find it again."""
+SUPPLIED = (
+    FEATURES | COUNTS | CONTROLS | FOUND | {"prompts", "reference", "train", "texts", "train_texts", "nll", "dims"}
+)
+"""Inputs of metrics that an evaluation has; none is an option of a suite."""
 
 
 class _Strict(BaseModel):
@@ -201,7 +205,7 @@ class Suite(_Strict):
             raise ValueError(f"there is no metric {use.metric!r}; there are {', '.join(sorted(METRICS))}")
         unknown = set(use.options) - (set(use.spec.options) - SUPPLIED)
         if unknown:
-            allowed = ", ".join(set(use.spec.options) - SUPPLIED) or "none"
+            allowed = ", ".join(option for option in use.spec.options if option not in SUPPLIED) or "none"
             raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
         if use.tokenizer not in TOKENIZERS:
             raise ValueError(f"{use.metric} knows no tokenizer {use.tokenizer!r}; there are {', '.join(TOKENIZERS)}")

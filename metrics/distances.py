@@ -127,7 +127,7 @@ def _flatnonzero(mask: Tensor) -> Int64[Tensor, " p"]:
 
 
 def sweep(x: Points, y: Points, *, symmetric: bool = False) -> Iterator[Block]:
-    """All pairs of rows in blocks, always in the same order; with ``symmetric`` those on the diagonal, then those above.
+    """All pairs of rows in blocks, always in the same order; where ``symmetric`` those on the diagonal, then above.
 
     A symmetric sweep is one over a set of which no row is its own partner: each is at infinity from itself. A block is
     the caller's until the next one is asked for. On a CPU each thread multiplies a block of its own, ahead of the

@@ -39,6 +39,14 @@ def test_a_bare_name_is_its_newest_version():
             {"metrics": [{"metric": "frechet_distance", "features": "cnn/features", "options": {"k": 3}}]},
             "no option 'k'",
         ),
+        (
+            {
+                "metrics": [
+                    {"metric": "precision_recall", "features": "cnn/features", "options": {"reference_radii": 1}}
+                ]
+            },
+            "no option 'reference_radii'; it has k$",
+        ),
         ({"metrics": [{"metric": "frechet_distance", "features": "vgg/features"}]}, "features: extractor/output"),
         ({"metrics": [{"metric": "frechet_distance", "features": "cnn"}]}, "features: extractor/output"),
         ({"metrics": BASE["metrics"] * 2}, "two metrics give the score 'frechet_distance'"),
