@@ -195,6 +195,10 @@ class Fleet:
         lines = [line.split() for line in self.log.read_text().splitlines()]
         return [Call(float(at), int(pid), int(parent), name, int(start)) for at, pid, parent, name, start in lines]
 
+    def machines(self, number: int) -> set[int]:
+        """The supervisors whose slots computed something of a checkpoint."""
+        return {call.parent for call in self.calls() if call.checkpoint == self.name(number)}
+
     def progress(self) -> list[Progress]:
         with self.database.read() as session:
             return progress(session)
