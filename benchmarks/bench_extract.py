@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
-from inspect import isgenerator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -138,8 +137,7 @@ def _timed(owner: Any, name: str, stage: str, into: dict[str, float]) -> Iterato
     def timed(*arguments: Any, **options: Any) -> Any:
         before = time.perf_counter()
         try:
-            found = function(*arguments, **options)
-            return iter(list(found)) if isgenerator(found) else found
+            return function(*arguments, **options)
         finally:
             into[stage] = into.get(stage, 0.0) + time.perf_counter() - before
 

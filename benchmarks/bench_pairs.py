@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -31,26 +29,26 @@ def contenders(rows: int = 5_000) -> Contenders:
 
     generated, reference = features(rows, 1, 0.05), features(rows, 2)
     tensors = torch.from_numpy(generated), torch.from_numpy(reference)
-    asked = (
-        kernel_distance,
-        precision_recall,
-        density_coverage,
-        authenticity,
-        partial(nearest_neighbours, k=3),
-    )
-    known = {
+    asked: dict[Any, dict[str, Any]] = {
+        kernel_distance: {},
+        precision_recall: {},
+        density_coverage: {},
+        authenticity: {},
+        nearest_neighbours: {"k": 3},
+    }
+    known = asked | {
         precision_recall: {"reference_radii": neighbour_radii(reference, 3)},
         density_coverage: {"reference_radii": neighbour_radii(reference, 5)},
         authenticity: {"training": training_spacing(reference)},
     }
 
-    def together(known: dict[Any, dict[str, Any]]) -> float:
-        plans = [function.plan(generated, reference, **known.get(function, {})) for function in asked[:-1]]
-        found = pairs.measure([*plans, nearest_neighbours.plan(generated, reference, k=3)])
-        return float(found[1]["recall"].value)
+    def together(asked: dict[Any, dict[str, Any]]) -> float:
+        plans = [function.plan(generated, reference, **options) for function, options in asked.items()]
+        return float(pairs.measure(plans)[1]["recall"].value)
 
-    def one_by_one(functions: Sequence[Callable[..., Any]]) -> float:
-        return float([function(generated, reference) for function in functions][1]["recall"].value)
+    def one_by_one() -> float:
+        found = [function(generated, reference, **options) for function, options in asked.items()]
+        return float(found[1]["recall"].value)
 
     def peers() -> float:
         kid_features_to_metric(*tensors, kid_subsets=100, kid_subset_size=1_000, verbose=False)
@@ -61,8 +59,8 @@ def contenders(rows: int = 5_000) -> Contenders:
         return float(recall)
 
     return {
-        "evalsvc, together": lambda: together({}),
+        "evalsvc, together": lambda: together(asked),
         "evalsvc, together, known reference": lambda: together(known),
-        "evalsvc, one by one": lambda: one_by_one(asked),
+        "evalsvc, one by one": one_by_one,
         "torch-fidelity (KID, precision, recall) and prdc (density, coverage)": peers,
     }

@@ -22,6 +22,7 @@ from evalsvc.workbench import Workbench
 from metrics.manifold import Radii, neighbour_radii
 from metrics.memorization import Training, training_spacing
 from metrics.moments import Moments
+from metrics.neighbours import nearest_neighbours
 
 LIKELIHOOD = COUNTS | {"nll"}
 BY_MOMENTS = {"frechet_distance", "frechet_distance_infinity"}
@@ -97,7 +98,23 @@ class MetricInputs:
         assert isinstance(reference, np.ndarray)
         return reference
 
-    def found_once(
+    def heldout_distances(self, features: str) -> dict[str, np.ndarray]:
+        """How far held-out samples, if there are any, are from the nearest training sample, as ``heldout``."""
+        if "heldout" not in self.spec.reference:
+            return {}
+
+        def find() -> dict[str, np.ndarray]:
+            train, heldout = self.array(features, "train"), self.array(features, "heldout")
+            return {"heldout": nearest_neighbours(heldout, train).distances[:, 0]}
+
+        return self._found_once(features, "train", f"nearest-{self._heldout}", find)
+
+    @property
+    def _heldout(self) -> str:
+        """In the name of what is found with the held-out samples."""
+        return self.spec.reference["heldout"][:16]
+
+    def _found_once(
         self, features: str, half: Half, name: str, find: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
         """Arrays found from a half's own array, which are kept beside it."""
@@ -143,7 +160,7 @@ class MetricInputs:
             moments = Moments.of(reference)
             return {"mean": moments.mean.numpy(), "scatter": moments.scatter.numpy()}
 
-        sums = self.found_once(use.features, use.against, "moments", find)
+        sums = self._found_once(use.features, use.against, "moments", find)
         return Moments.of_sums(len(reference), *(torch.from_numpy(sums[name]) for name in ("mean", "scatter")))
 
     def _radii(self, use: MetricUse, reference: np.ndarray) -> Radii:
@@ -154,7 +171,7 @@ class MetricInputs:
             radii = neighbour_radii(reference, k)
             return {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
 
-        return Radii(k, **self.found_once(use.features, use.against, f"balls-{k}", find))
+        return Radii(k, **self._found_once(use.features, use.against, f"balls-{k}", find))
 
     def _training(self, use: MetricUse, train: np.ndarray, heldout: np.ndarray | None) -> Training:
         """How far training samples are from one another, and which held-out ones are authentic."""
@@ -163,8 +180,8 @@ class MetricInputs:
             training = training_spacing(train, heldout)
             return {"squared": training.squared, "authentic": training.authentic}
 
-        name = "spacing" if heldout is None else f"spacing-{self.spec.reference['heldout'][:16]}"
-        return Training(**self.found_once(use.features, "train", name, find))
+        name = "spacing" if heldout is None else f"spacing-{self._heldout}"
+        return Training(**self._found_once(use.features, "train", name, find))
 
     def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
         """One row a prompt, computed once for each set of prompts and each extractor."""

@@ -119,12 +119,4 @@ def _pictured(inputs: MetricInputs, neighbours: Neighbours) -> dict[str, np.ndar
     pictures = pictures_of(inputs.half("train"), neighbours.indices[: spec.suite.gallery])
     if pictures is not None:
         arrays["pictures"] = pictures
-    if "heldout" in spec.reference:
-        train, heldout = inputs.array(features, "train"), inputs.array(features, "heldout")
-        arrays |= inputs.found_once(
-            features,
-            "train",
-            f"nearest-{spec.reference['heldout'][:16]}",
-            lambda: {"heldout": nearest_neighbours(heldout, train).distances[:, 0]},
-        )
-    return arrays
+    return arrays | inputs.heldout_distances(features)

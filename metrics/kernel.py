@@ -137,20 +137,22 @@ class _OneByOne(Visitor[Score]):
         self.x, self.y, self.kernel, self.draws, self.biased, self.seed = x, y, kernel, draws, biased, seed
 
     def result(self) -> Score:
-        values = [self._value(self.x.take(rows), self.y.take(others)) for rows, others in self.draws]
+        values = [self._value(self._set(self.x, rows), self._set(self.y, others)) for rows, others in self.draws]
         return _score(torch.stack(values), self._spread(), len(self.x))
 
-    def _value(self, x: Points, y: Points) -> Tensor:
-        crossed = Across.all(y, x, self.kernel).columns.mean() / len(y)
-        xx, yy = (Within.all(points, self.kernel) for points in (x, y))
-        return xx.mean(self.biased) + yy.mean(self.biased) - 2 * crossed
+    def _set(self, points: Points, rows: Tensor) -> KernelSet:
+        return KernelSet.of(points.take(rows), self.kernel)
+
+    def _value(self, x: KernelSet, y: KernelSet) -> Tensor:
+        crossed = Across.all(y, x).columns.mean() / len(y.points)
+        return Within.all(x).mean(self.biased) + Within.all(y).mean(self.biased) - 2 * crossed
 
     def _spread(self) -> _Spread:
-        n = len(self.x)
-        some = self.x.take(torch.from_numpy(np.random.RandomState(self.seed).permutation(n)[:_WITNESSES]))
-        among = Within.all(some, self.kernel)
-        rows = Across.all(self.x, some, self.kernel).columns - among.of.diagonal
-        return _Spread.of(rows, among, Across.all(self.y, some, self.kernel).columns / len(self.y), n)
+        n, m = len(self.x), len(self.y)
+        some = self._set(self.x, torch.from_numpy(np.random.RandomState(self.seed).permutation(n)[:_WITNESSES]))
+        among = Within.all(some)
+        of_x, of_y = (Across.all(KernelSet.of(points, self.kernel), some).columns for points in (self.x, self.y))
+        return _Spread.of(of_x - some.diagonal, among, of_y / m, n)
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,14 @@ class KernelSet:
         addend = own / 2 - kernel.slope / unit * (points.norms - points.low.double())
         return cls(kernel, points, addend, kernel.finish(own), members)
 
-    def tiles(self, block: Block, other: KernelSet) -> Iterator[tuple[slice, slice, Tensor]]:
+    def tiles(self, block: Block, other: KernelSet) -> Iterator[tuple[slice, Tensor]]:
         """The kernel in a block, a few rows at a time: a CPU's stay in its cache, another's are worth the launch."""
         step = 256 if block.lower.device.type == "cpu" else 4096
         slope = self.kernel.slope / self.points.scale**2
         for start, lower in enumerate(torch.split(block.lower, step)):
             rows = slice(block.rows.start + start * step, block.rows.start + start * step + len(lower))
             argument = torch.sub(other.addend[block.columns], lower, alpha=slope).add_(self.addend[rows, None])
-            yield rows, block.columns, self.kernel.finish(argument)
+            yield rows, self.kernel.finish(argument)
 
     def within_subsets(self, tile: Tensor, rows: slice, other: KernelSet, columns: slice) -> Float64[Tensor, " s"]:
         """The sum over the pairs of each subset, in the precision of the tile's products once its mean is off."""
@@ -89,18 +89,19 @@ class Within:
         self.squares = 0.0
 
     @classmethod
-    def all(cls, points: Points, kernel: Kernel) -> Within:
+    def all(cls, of: KernelSet) -> Within:
         """The sums over a set by itself."""
-        sums = cls(KernelSet.of(points, kernel))
-        for block in sweep(points, points, symmetric=True):
+        sums = cls(of)
+        for block in sweep(of.points, of.points, symmetric=True):
             sums.see(block)
         return sums
 
     def see(self, block: Block) -> None:
         """Add a block of a symmetric sweep."""
-        diagonal = block.rows == block.columns
+        j = block.columns
+        diagonal = block.rows == j
         twice = 1 if diagonal else 2
-        for i, j, tile in self.of.tiles(block, self.of):
+        for i, tile in self.of.tiles(block, self.of):
             if diagonal:
                 tile.diagonal(i.start - j.start).zero_()
             else:
@@ -130,17 +131,18 @@ class Across:
         self.columns, self.subsets = torch.zeros_like(columns.addend), rows.addend.new_zeros(len(rows.members))
 
     @classmethod
-    def all(cls, rows: Points, columns: Points, kernel: Kernel) -> Across:
+    def all(cls, rows: KernelSet, columns: KernelSet) -> Across:
         """The sums over two sets by themselves."""
-        sums = cls(KernelSet.of(rows, kernel), KernelSet.of(columns, kernel))
-        for block in sweep(rows, columns):
+        sums = cls(rows, columns)
+        for block in sweep(rows.points, columns.points):
             sums.see(block)
         return sums
 
     def see(self, block: Block) -> None:
         """Add a block of a sweep."""
         rows, columns = self.of
-        for i, j, tile in rows.tiles(block, columns):
+        j = block.columns
+        for i, tile in rows.tiles(block, columns):
             self.columns[j] += tile.sum(0)
             if len(self.subsets):
                 self.subsets += rows.within_subsets(tile, i, columns, j)

@@ -16,7 +16,8 @@ from metrics.arrays import Array, as_matrix, blocks, same_width
 from metrics.cells import cells_of, kmeans
 from metrics.distances import Block, Points, common_frame
 from metrics.frechet import frechet_distance
-from metrics.neighbours import Nearest, knn, squared_radii, symmetric_shortlist
+from metrics.manifold import neighbour_radii
+from metrics.neighbours import Nearest, knn
 from metrics.pairs import Plan, Visitor, measure, over_pairs
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
@@ -25,7 +26,6 @@ from metrics.shares import INDEPENDENT, binomial_variance, share_score
 _MEMORISED = 0.1
 _LEAST_DISTANCE = 1e-14
 _LEAST_GENERATED = 20
-_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def training_spacing(train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None
     Raises :class:`MetricError` on fewer than 2 rows of ``train``, unequal widths, NaN or infinity.
     """
     matrix = as_matrix(train, "train", minimum=2)
-    (points,) = common_frame(matrix)
-    squared = squared_radii(symmetric_shortlist(points, _LISTED), points, 1) / points.scale**2
-    training = Training(squared.cpu().numpy(), np.empty(0, bool))
+    training = Training(neighbour_radii(matrix, k=1).squared, np.empty(0, bool))
     return training if heldout is None else replace(training, authentic=_control(heldout, matrix, training))
 
 

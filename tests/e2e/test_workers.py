@@ -118,3 +118,4 @@ def test_two_machines_an_unfit_one_a_poisonous_shard_and_a_crashed_postgres(on_p
     assert sum(call.checkpoint == fleet.name(7) and call.start == 60 for call in fleet.calls()) == TRIES
     assert {found[evaluation].status for evaluation in ids.values()} == {Status.SUCCEEDED}
     assert_as_undisturbed(fleet, ids)
+    assert fleet.machines(2) == machines, "both machines computed shards of it"

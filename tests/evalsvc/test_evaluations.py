@@ -269,9 +269,12 @@ def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_pass
 
 def outcome(bench, evaluation):
     """Its scores, and the neighbours it shows."""
+    return scores(bench, evaluation), bench.artifacts.read_arrays(files_of(bench, evaluation)["neighbours"])
+
+
+def files_of(bench, evaluation):
     with bench.database.read() as session:
-        files = {artifact.kind: artifact.path for artifact in session.get(Evaluation, evaluation).artifacts}
-    return scores(bench, evaluation), bench.artifacts.read_arrays(files["neighbours"])
+        return {artifact.kind: artifact.path for artifact in session.get(Evaluation, evaluation).artifacts}
 
 
 def read_reference(bench, half):
@@ -300,9 +303,7 @@ def test_a_metric_that_does_not_apply_says_why(bench, checkpoint):
 
 
 def test_gallery_and_neighbours_are_kept(bench, checkpoint):
-    evaluation = evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
-    with bench.database.read() as session:
-        files = {artifact.kind: artifact.path for artifact in session.get(Evaluation, evaluation).artifacts}
+    files = files_of(bench, evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench))
     assert bench.artifacts.read_arrays(files["gallery"])["pixels"].shape == (10, 1, 8, 8)
     neighbours = bench.artifacts.read_arrays(files["neighbours"])
     assert neighbours["distances"].shape == neighbours["indices"].shape == (300, 3)
