@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_AGAIN = 0.1
 
 
 class Deadline(BaseException):
@@ -14,18 +17,39 @@ class Deadline(BaseException):
 
 @contextmanager
 def deadline(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`Deadline` inside the block after so many seconds; ``None`` never does. Main thread, POSIX."""
+    """Raise :class:`Deadline` inside the block after so many seconds; ``None`` never does. Main thread, POSIX.
+
+    Python drops what is raised in a finalizer or a weak reference's callback, and the alarm may ring in one. So it
+    rings again until the exception is on its way out, and a block that ends after it rang is late all the same.
+    """
     if seconds is None:
         yield
         return
+    late: Deadline | None = None
+    ended = False
 
     def ring(_signal: int, _frame: Any) -> None:
-        raise Deadline(f"no answer within {seconds:g} s")
+        nonlocal late
+        if not ended and not _on_its_way(sys.exception()):
+            late = Deadline(f"no answer within {seconds:g} s")
+            raise late
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+            yield
+        finally:
+            ended = True
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if late:
+        raise late
+
+
+def _on_its_way(error: BaseException | None) -> bool:
+    """Whether a :class:`Deadline` is being handled: what cleans up after it is left in peace."""
+    while error and not isinstance(error, Deadline):
+        error = error.__context__
+    return error is not None

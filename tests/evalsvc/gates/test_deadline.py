@@ -1,0 +1,86 @@
+import contextlib
+import signal
+import time
+
+import pytest
+
+from evalsvc.gates.deadline import Deadline, deadline
+
+
+def spin(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+class SlowToGo:
+    def __del__(self):
+        spin(0.05)
+
+
+def ring_in_a_finalizer():
+    thing = SlowToGo()
+    del thing
+
+
+@pytest.fixture(autouse=True)
+def nothing_rings_afterwards():
+    yield
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_a_block_in_time_is_left_alone():
+    with deadline(60):
+        pass
+    with deadline(None):
+        pass
+
+
+def test_a_block_that_takes_too_long_is_interrupted_where_it_stands():
+    with pytest.raises(Deadline, match=r"no answer within 0\.01 s"), deadline(0.01):
+        time.sleep(60)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_alarm_that_python_dropped_in_a_finalizer_rings_again():
+    def block():
+        ring_in_a_finalizer()
+        time.sleep(60)
+
+    with pytest.raises(Deadline), deadline(0.01):
+        block()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_block_that_ends_after_a_dropped_alarm_is_late():
+    with pytest.raises(Deadline), deadline(0.01):
+        ring_in_a_finalizer()
+
+
+def test_a_plug_in_that_swallows_everything_is_interrupted_again():
+    def careless():
+        with contextlib.suppress(BaseException):
+            time.sleep(60)
+        time.sleep(60)
+
+    with pytest.raises(Deadline), deadline(0.01):
+        careless()
+
+
+def test_what_cleans_up_after_the_deadline_is_left_in_peace():
+    cleaned = []
+
+    def block():
+        try:
+            time.sleep(60)
+        finally:
+            try:
+                raise KeyError
+            except KeyError:
+                spin(0.3)
+            cleaned.append(True)
+
+    with pytest.raises(Deadline), deadline(0.01):
+        block()
+    assert cleaned
