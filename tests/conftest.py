@@ -1,6 +1,8 @@
 import os
+import random
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -12,6 +14,14 @@ jaxtyping.install_import_hook("metrics", "beartype.beartype")
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(autouse=True)
+def same_chance():
+    """What draws from a generator of the process, ours or a peer, draws the same whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -66,8 +66,9 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
 
 
 def _rated(suite: str, pair: Pair, outcome: ratings.Outcome) -> None:
-    """Kept once, however fast a key is pressed: the pair is gone before the page runs again."""
-    if st.session_state.pop("pair.shown", None) == pair and opened.may(Scope.SUBMIT):
+    """Kept once, however fast a key is pressed: a key for the pair before is not heard."""
+    if st.session_state.get("pair.shown") == pair and opened.may(Scope.SUBMIT):
+        del st.session_state["pair.shown"]
         ratings.rate(opened.changing(), suite, pair, outcome, opened.who().name)
 
 

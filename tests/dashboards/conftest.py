@@ -31,7 +31,7 @@ baseline: {alias: production}
 metrics:
   frechet_distance: {max: 40, max_worsening: 5.0}
   recall: {min: 0.6, max_worsening_rel: 0.15}
-waivers: [{metric: recall, reason: known, by: ann, expires: 2027-01-15}]
+waivers: [{metric: recall, reason: known, by: ann, expires: 2099-12-31}]
 """
 Open = Callable[..., AppTest]
 

@@ -1,9 +1,6 @@
-import time
-
 import pytest
 
 from evalsvc.errors import InputError
-from evalsvc.gates.deadline import Deadline, deadline
 from evalsvc.gates.gate import open_suite, run_gate
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.promote import promote
@@ -187,15 +184,3 @@ def test_a_suite_that_only_the_database_knows_is_found_there(production, tmp_pat
     assert found.id == "ours@1"
     with pytest.raises(InputError, match="there is no suite 'theirs@1'"):
         open_suite(gate_policy(suite="theirs@1"), production, Plugins(), tmp_path)
-
-
-def patient():
-    try:
-        time.sleep(10)
-    except Exception:
-        pytest.fail("a deadline is no error of a plug-in")
-
-
-def test_a_deadline_reaches_into_whatever_runs():
-    with pytest.raises(Deadline, match="no answer within 0.05 s"), deadline(0.05):
-        patient()
