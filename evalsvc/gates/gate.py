@@ -12,8 +12,8 @@ import numpy as np
 
 from evalsvc import outbox
 from evalsvc.artifacts import open_artifacts
+from evalsvc.deadline import Deadline, deadline
 from evalsvc.errors import InputError
-from evalsvc.gates.deadline import Deadline, deadline
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent, Observation

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from evalsvc.deadline import finished_first
 from evalsvc.errors import InputError, StorageError
 
 P = ParamSpec("P")
@@ -59,8 +60,12 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction that may write: committed at the end, rolled back by an exception."""
-        with self._write.begin() as session:
+        """One transaction that may write: committed at the end, rolled back by an exception.
+
+        A deadline waits for its end: one that struck between two of its steps would leave the lock with nobody to
+        give it back, and what has to be recorded then would wait for it in vain.
+        """
+        with finished_first(), self._write.begin() as session:
             yield session
 
     @contextmanager

@@ -3,8 +3,11 @@ import signal
 import time
 
 import pytest
+from sqlalchemy import func, select
 
-from evalsvc.gates.deadline import Deadline, deadline
+from evalsvc.deadline import Deadline, deadline
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Suite
 
 
 def spin(seconds):
@@ -90,3 +93,18 @@ def test_what_cleans_up_after_the_deadline_is_left_in_peace():
     with pytest.raises(Deadline), deadline(0.01):
         block()
     assert cleaned
+
+
+def test_a_transaction_that_writes_is_finished_first(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/rows.db")
+
+    def block():
+        with database.write() as session:
+            session.add(Suite(name="ours", version=1, digest="x", body={}))
+            spin(0.3)
+        time.sleep(60)
+
+    with pytest.raises(Deadline), deadline(0.01):
+        block()
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Suite)) == 1

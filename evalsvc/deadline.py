@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,13 @@ _AGAIN = 0.1
 
 class Deadline(BaseException):
     """The time is up. No plug-in may take it for an error of its own, hence no ``Exception``."""
+
+
+class _Thread(threading.local):
+    to_finish = 0
+
+
+_thread = _Thread()
 
 
 @contextmanager
@@ -30,7 +38,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
 
     def ring(_signal: int, _frame: Any) -> None:
         nonlocal late
-        if not ended and not _on_its_way(sys.exception()):
+        if not (ended or _thread.to_finish or _on_its_way(sys.exception())):
             late = Deadline(f"no answer within {seconds:g} s")
             raise late
 
@@ -46,6 +54,16 @@ def deadline(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
     if late:
         raise late
+
+
+@contextmanager
+def finished_first() -> Iterator[None]:
+    """A block that no :class:`Deadline` of this thread interrupts: it rings again when the block has ended."""
+    _thread.to_finish += 1
+    try:
+        yield
+    finally:
+        _thread.to_finish -= 1
 
 
 def _on_its_way(error: BaseException | None) -> bool:
