@@ -31,7 +31,8 @@ class Database:
 
     An embedded (SQLite) database and an empty one are brought there at once; a shared one that is behind asks for
     ``evalsvc db upgrade``; one that is ahead of this code is refused. ``patience`` is how many seconds a server or a
-    lock is waited for.
+    lock is waited for. A deadline waits for the end of a transaction: one that struck between two steps would leave a
+    lock or a half-read answer in the pool, and whatever has to be recorded then would meet it.
     """
 
     def __init__(self, url: str, *, upgrade: bool = False, patience: float = 30) -> None:
@@ -60,18 +61,14 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction that may write: committed at the end, rolled back by an exception.
-
-        A deadline waits for its end: one that struck between two of its steps would leave the lock with nobody to
-        give it back, and what has to be recorded then would wait for it in vain.
-        """
+        """One transaction that may write: committed at the end, rolled back by an exception."""
         with finished_first(), self._write.begin() as session:
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One consistent view; it neither waits for writers nor holds them up."""
-        with self._read.begin() as session:
+        with finished_first(), self._read.begin() as session:
             yield session
 
 
