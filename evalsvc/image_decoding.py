@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ MAX_PIXELS = 2**26
 MAX_BYTES = 4 * MAX_PIXELS
 _BOMB = f"it would unpack to over {MAX_PIXELS} pixels and looks like a decompression bomb"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PILLOWS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", b"acTL")
+"""Of a PNG: the three places where an orientation is noted, and several frames: OpenCV takes another for the first."""
 
 Pixels = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
 
@@ -57,16 +60,17 @@ def decode(data: bytes) -> Pixels:
         raise BadImageError(_BOMB) from None
     except UnidentifiedImageError:
         raise BadImageError("its content is of no known image format") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damage meets Pillow's many readers unprepared: struct.error, RuntimeError, ...
         raise BadImageError(str(error)) from None
 
 
 def _plain_png(data: bytes) -> Pixels:
-    """A PNG of 8 bits without a palette by OpenCV, any other by Pillow."""
+    """A PNG of 8 bits without a palette, a turn or frames by OpenCV, any other by Pillow."""
     width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
     _refuse_bomb(width, height)
-    # Where there is EXIF, Pillow turns the image.
-    if cv2 is not None and depth == 8 and kind in (0, 2, 6) and b"eXIf" not in data:
+    if cv2 is not None and depth == 8 and kind in (0, 2, 6) and not any(mark in data for mark in _PILLOWS):
         found = _by_opencv(data, grey=kind == 0)
         if found is not None:
             return found
@@ -166,7 +170,7 @@ class ZipSource:
             raise BadImageError(f"it would unpack to over {MAX_BYTES} bytes and looks like a bomb")
         try:
             return self._archive.read(name)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last where a password is needed
             raise BadImageError(str(error)) from None
 
 

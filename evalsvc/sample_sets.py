@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
@@ -117,5 +118,5 @@ def image_arrays(path: Path) -> ImageArray:
             offset = info.header_offset + 30 + int(lengths.sum()) + header
         mapped = np.memmap(path, dtype, "r", offset, tuple(shape), "F" if fortran else "C")
         return ImageArray(path, mapped)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is no readable array file ({error})") from None

@@ -51,7 +51,7 @@ class SoundFolder:
     def _read(self, file: Path) -> tuple[int, torch.Tensor]:
         try:
             rate, wave = wavfile.read(file)
-        except (ValueError, OSError, EOFError) as error:
+        except Exception as error:  # a damaged header meets SciPy unprepared: struct.error, ZeroDivisionError, ...
             raise InputError(f"{file} is no readable WAV file ({error})") from None
         if wave.dtype == np.uint8:
             wave = (wave.astype(np.float32) - 128) / 128

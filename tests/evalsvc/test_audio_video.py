@@ -134,9 +134,11 @@ def test_a_folder_of_wavs_is_read_as_one_channel_from_minus_one_to_one(tmp_path)
     wavfile.write(tmp_path / "d.wav", 16_000, wave)
     with pytest.raises(InputError, match="mixes sample rates: d.wav has 16000 Hz"):
         open_samples(tmp_path).read(0, 4)
-    (tmp_path / "a.wav").write_bytes(b"RIFF nothing")
-    with pytest.raises(InputError, match="a.wav is no readable WAV"):
-        open_samples(tmp_path)
+    whole = (tmp_path / "a.wav").read_bytes()
+    for damaged in (b"RIFF nothing", whole[:30], whole[:8], whole[:32] + bytes(2) + whole[34:]):
+        (tmp_path / "a.wav").write_bytes(damaged)
+        with pytest.raises(InputError, match="a.wav is no readable WAV"):
+            open_samples(tmp_path)
 
 
 class Chirp:

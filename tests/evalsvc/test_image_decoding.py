@@ -5,7 +5,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from evalsvc import image_decoding
 from evalsvc.image_decoding import BadImageError, decode
@@ -95,6 +95,40 @@ def test_an_exif_orientation_is_applied(kind, orientation):
     assert np.array_equal(decode(encoded(picture, kind, exif=exif)), turned[orientation - 1])
 
 
+XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def noted(picture, note):
+    """A PNG that is to be turned, which is written where older tools and editors of photographs write it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    info = PngImagePlugin.PngInfo()
+    if note == "XMP":
+        info.add_itxt("XML:com.adobe.xmp", XMP, zip=True)
+    else:
+        block = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        info.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n", zip=True)
+    return encoded(picture, pnginfo=info)
+
+
+@pytest.mark.parametrize("note", ["XMP", "raw profile"])
+@pytest.mark.parametrize("opencv", [True, False])
+def test_an_orientation_of_a_png_is_applied_wherever_it_is_noted(note, opencv, monkeypatch):
+    if not opencv:
+        monkeypatch.setattr(image_decoding, "cv2", None)
+    picture = smooth(16, 24)
+    assert np.array_equal(decode(noted(picture, note)), picture[::-1].transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("opencv", [True, False])
+def test_the_first_frame_of_a_moving_png_is_the_one_that_every_reader_shows(opencv, monkeypatch):
+    if not opencv:
+        monkeypatch.setattr(image_decoding, "cv2", None)
+    frames = [Image.fromarray(255 - COLOUR), Image.fromarray(COLOUR[::-1])]
+    data = encoded(COLOUR, save_all=True, default_image=True, append_images=frames)
+    assert np.array_equal(decode(data), COLOUR)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (33, 47), (128, 130)])
 def test_opencv_gives_pillows_pixels(size, monkeypatch):
     files = [encoded(smooth(*size, channels)) for channels in (1, 3, 4)]
@@ -121,6 +155,7 @@ def test_opencv_gives_pillows_pixels(size, monkeypatch):
         (png_claiming(0, 5), "."),
         (encoded(np.full((3, 3), 70_000, np.int32), "TIFF"), "beyond 16 bits"),
         (encoded(np.zeros((3, 3), np.float32), "TIFF"), "floats"),
+        (encoded(smooth(40, 30), "AVIF").replace(b"pitm\0\0\0\0\0\1", b"pitm\0\0\0\0\0\7"), "Missing or empty image"),
     ],
 )
 @pytest.mark.parametrize("opencv", [True, False])
@@ -129,6 +164,23 @@ def test_what_is_no_image_says_why(data, reason, opencv, monkeypatch):
         monkeypatch.setattr(image_decoding, "cv2", None)
     with pytest.raises(BadImageError, match=reason):
         decode(data)
+
+
+def test_whatever_a_damaged_file_makes_pillow_raise_is_its_damage_and_no_crash():
+    random = np.random.default_rng(0)
+    picture, exif = Image.fromarray(smooth(40, 30)), Image.Exif()
+    exif[0x0112] = 6
+    whole = [encoded(picture, kind, exif=exif) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")]
+    refused = 0
+    for _ in range(800):
+        data = bytearray(whole[random.integers(len(whole))])
+        for place in random.integers(4, 200, 5):
+            data[place] = random.choice([0, 1, 127, 255])
+        try:
+            decode(bytes(data))
+        except BadImageError:
+            refused += 1
+    assert refused > 100
 
 
 def test_a_bomb_is_refused_in_every_format(monkeypatch):

@@ -105,6 +105,28 @@ def test_a_damaged_archive_is_an_error(tmp_path, name):
         open_samples(tmp_path / name)
 
 
+def spoiled(file, member):
+    """The file with the packed bytes of a member overwritten."""
+    with zipfile.ZipFile(file) as archive:
+        start = archive.getinfo(member).header_offset + 30 + len(member)
+    data = bytearray(file.read_bytes())
+    data[start + 10 : start + 40] = b"\xff" * 30
+    file.write_bytes(data)
+
+
+def test_damage_inside_an_archive_is_named(tmp_path, pictures):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for i, picture in enumerate(pictures):
+            archive.writestr(f"{i}.png", png(picture))
+    spoiled(tmp_path / "x.zip", "1.png")
+    np.savez_compressed(tmp_path / "x.npz", images=pictures)
+    spoiled(tmp_path / "x.npz", "images.npy")
+    with pytest.raises(InputError, match=r"1\.png is no readable image"):
+        open_samples(tmp_path / "x.zip").read(0, 5)
+    with pytest.raises(InputError, match=r"x\.npz is no readable array file"):
+        open_samples(tmp_path / "x.npz")
+
+
 def test_texts_are_read_from_strings_and_objects(tmp_path):
     (tmp_path / "t.jsonl").write_text('"one"\n{"text": "zwei", "id": 2}\n"三\\n"\n')
     assert open_samples(tmp_path / "t.jsonl").read(0, 3) == Texts(("one", "zwei", "三\n"))
