@@ -13,7 +13,7 @@ from torch import Tensor
 from evalsvc.errors import InputError
 from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import CLIP, bicubic_resize, centre_crop_resize, normalise
-from evalsvc.extractors.pretrained import open_pretrained
+from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
 from evalsvc.plugins import ExtractorInfo
 from evalsvc.samples import Samples
 
@@ -65,9 +65,7 @@ class Clip:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Embeddings of prompts, of length 1; longer ones are cut at the model's limit, as the CLIP score does."""
-        from transformers import CLIPTokenizer
-
-        tokenizer = CLIPTokenizer.from_pretrained(self._folder, local_files_only=True)
+        tokenizer = open_tokenizer(self._folder, "the prompts of extractor 'clip'")
         limit = int(self._model.config.text_config.max_position_embeddings)
         tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
         pooled = self._model.text_model(**tokens.to(self._device)).pooler_output

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 
@@ -25,6 +27,7 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
     except ImportError:
         raise InputError(f"{who} needs its extra: pip install 'evalsvc[{extra}]'") from None
     transformers.utils.logging.disable_progress_bar()  # ours is shown
+    options.setdefault("dtype", torch.float32)  # else that of the file, in half precision under float32's name
     folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "config.json").is_file():
@@ -44,6 +47,23 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
         raise InputError(f"{folder} lacks weights that {who} needs, {missing[0]} the first of {len(missing)}")
     digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *weights]])
     return model.eval().requires_grad_(False), digest, folder
+
+
+def open_tokenizer(folder: Path, who: str) -> Any:
+    """The tokenizer beside a model; one that cannot be read, or is not there, is an error."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{folder} has no tokenizer that loads for {who} ({reason})") from None
+    # Where its files are missing, transformers makes up one to which all words are the same.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise InputError(
+            f"{folder} has no tokenizer for {who}: put its tokenizer.json (or its vocabulary) beside the weights"
+        )
+    return tokenizer
 
 
 def from_hub(where: str, who: str) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 from evalsvc.extractors.batches import Pieces
-from evalsvc.extractors.pretrained import NO_CODE, open_pretrained
+from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
 from evalsvc.plugins import ExtractorInfo
 from evalsvc.samples import Samples, Texts
 
@@ -42,9 +42,7 @@ class TextEncoder:
         if pooling not in ("mean", "cls", "last"):
             raise InputError(f"option pooling={pooling!r} of extractor {name!r} is none of mean, cls, last")
         loaded, digest, folder = open_pretrained("AutoModel", model, f"extractor {name!r}", "text")
-        from transformers import AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
+        self._tokenizer = open_tokenizer(folder, f"extractor {name!r}")
         limit = getattr(loaded.config, "max_position_embeddings", max_tokens)
         if not 1 <= max_tokens <= limit:
             raise InputError(f"option max_tokens={max_tokens} of extractor {name!r} is not within 1 to {limit}")

@@ -12,7 +12,7 @@ import torch
 from evalsvc import weights as published
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
-from evalsvc.extractors.pretrained import NO_CODE, open_pretrained
+from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
 from evalsvc.language.gguf import converted
 
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
@@ -60,13 +60,7 @@ class LanguageModel:
                 raise InputError(f"{path} is no folder of transformers and no .gguf file")
             where = str(converted(path))
         network, digest, folder = open_pretrained("AutoModelForCausalLM", where, who, "text", dtype=DTYPES[dtype])
-        from transformers import AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"{folder} has no tokenizer that loads for {who} ({reason})") from None
+        tokenizer = open_tokenizer(folder, who)
         files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         return cls(
             name=path.name,

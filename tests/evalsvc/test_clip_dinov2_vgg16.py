@@ -111,6 +111,25 @@ def test_prompts_are_embedded_with_length_one_and_cut_at_the_limit(clip_folder):
     assert torch.allclose(torch.stack([short, long]).norm(dim=1), torch.ones(2))
 
 
+def test_prompts_without_a_tokenizer_are_refused_and_not_all_given_one_embedding(clip_folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(clip_folder / name)
+    with pytest.raises(
+        InputError, match=r"has no tokenizer for the prompts of extractor 'clip': put its tokenizer\.json"
+    ):
+        Clip(CPU, model=str(tmp_path)).embed_texts(["a red boat", "the sea"])
+
+
+def test_weights_in_half_precision_are_computed_in_float32_as_the_protocol_says(clip_folder, dino_folder, tmp_path):
+    for kind, of, folder in ((CLIPModel, Clip, clip_folder), (Dinov2Model, DinoV2, dino_folder)):
+        kind.from_pretrained(folder).half().save_pretrained(tmp_path / kind.__name__)
+        kind.from_pretrained(folder).half().float().save_pretrained(tmp_path / "rounded")
+        (half,) = of(CPU, model=str(tmp_path / kind.__name__)).extract(images(2, 40, 30)).values()
+        (rounded,) = of(CPU, model=str(tmp_path / "rounded")).extract(images(2, 40, 30)).values()
+        assert half.dtype == torch.float32
+        assert torch.equal(half, rounded)
+
+
 def test_clip_scores_are_the_models_own_logits(clip_folder):
     x, prompts = images(3, 28, 28), ["a red boat", "the sea", "on a boat"]
     extractor = Clip(CPU, model=str(clip_folder), preprocess="clip")
