@@ -15,12 +15,13 @@ KEYS = ("prompt", "text", "caption")
 def read_prompts(path: Path) -> tuple[str, ...]:
     """The prompts of a file, in order: of a ``.jsonl`` strings or objects with a ``prompt``, of any other its lines."""
     try:
-        lines = path.read_text().splitlines()
+        # Not ``splitlines``: a prompt may hold what Unicode takes for the end of a line, and all others would move.
+        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"prompts {path} cannot be read ({error})") from None
-    prompts = tuple(_of_jsonl(path, lines) if path.suffix == ".jsonl" else (line.strip() for line in lines))
-    if not prompts:
+    if lines == [""]:
         raise InputError(f"{path} holds no prompts")
+    prompts = tuple(_of_jsonl(path, lines) if path.suffix == ".jsonl" else (line.strip() for line in lines))
     if "" in prompts:
         raise InputError(f"{path}, line {prompts.index('') + 1} holds no prompt, and prompt i belongs to sample i")
     return prompts

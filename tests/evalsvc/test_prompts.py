@@ -162,3 +162,12 @@ def test_one_digest_whatever_the_file_format(tmp_path):
     (tmp_path / "p.txt").write_text("a boat\nthe sea\n")
     (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"caption": text}) for text in ("a boat", "the sea")))
     assert digest_prompts(read_prompts(tmp_path / "p.txt")) == digest_prompts(read_prompts(tmp_path / "p.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.jsonl"])
+def test_prompts_of_any_characters_stay_with_their_samples(tmp_path, name):
+    """What Unicode takes for the end of a line is none, and the mark that some editors put first is no character."""
+    prompts = ("a boat", "line\u2028one", "next\x85line", "a\x0bb\x0cc", "the sea")
+    lines = [json.dumps(prompt, ensure_ascii=False) for prompt in prompts] if name == "p.jsonl" else prompts
+    (tmp_path / name).write_bytes("\ufeff".encode() + "\r\n".join(lines).encode() + b"\r\n")
+    assert read_prompts(tmp_path / name) == prompts
