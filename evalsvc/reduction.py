@@ -102,7 +102,8 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None) -> dict[str, str]
     if inputs.has_samples("train"):
         folder_of_train = f"reference/{spec.reference['train']}"
         if not artifacts.exists(f"{folder_of_train}/gallery.safetensors"):
-            for kind, arrays in of_reference(inputs.half("train"), whole).items():
+            # The gallery comes last: once it is there, all of it is.
+            for kind, arrays in reversed(of_reference(inputs.half("train"), whole).items()):
                 artifacts.write_arrays(f"{folder_of_train}/{kind}.safetensors", arrays)
     if neighbours is not None:
         kept["neighbours"] = _pictured(inputs, neighbours)

@@ -16,7 +16,10 @@ from evalsvc.store.tables import Reference
 
 @dataclass(frozen=True)
 class Entry:
-    """All arrays of one extractor on one backend over one half of a reference; its name is empty where none has it."""
+    """All arrays of one extractor on one backend over one half of a reference, or a file of its first samples.
+
+    The name of the reference is empty where none has it.
+    """
 
     key: str
     digest: str
@@ -32,7 +35,7 @@ def entries(artifacts: Artifacts, database: Database, plugins: Plugins) -> list[
     owners = _owners(database, plugins)
     folders: dict[str, list[int]] = {}
     for key, size in artifacts.sizes(FOLDER).items():
-        folders.setdefault(key.rpartition("/")[0], []).append(size)
+        folders.setdefault("/".join(key.split("/")[:3]), []).append(size)
     found = []
     for folder, sizes in folders.items():
         _, digest, extractor = folder.split("/", 2)

@@ -310,6 +310,24 @@ def test_gallery_and_neighbours_are_kept(bench, checkpoint):
     assert np.all(np.diff(neighbours["distances"], axis=1) >= 0)
 
 
+def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(bench, checkpoint, monkeypatch):
+    written, pictures = bench.artifacts.write_arrays, []
+
+    def stopped_at_the_second(key, arrays, metadata=None):
+        if key.startswith("reference/") and key.endswith(("gallery.safetensors", "thumbnails.safetensors")):
+            pictures.append(key)
+            if len(pictures) == 2:
+                raise KeyboardInterrupt
+        written(key, arrays, metadata)
+
+    monkeypatch.setattr(bench.artifacts, "write_arrays", stopped_at_the_second)
+    asked = bench.spec(checkpoint, "blobs", {}, suite())
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(asked, bench)
+    evaluate(asked, bench)
+    assert all(map(bench.artifacts.exists, pictures))
+
+
 def test_a_set_that_copies_ten_images_is_precise_and_has_no_recall(bench, tmp_path):
     train = bench.reference("digits").half("train").read(0, 10).pixels.numpy()
     np.savez(tmp_path / "collapsed_1.npz", np.tile(train, (30, 1, 1, 1)))

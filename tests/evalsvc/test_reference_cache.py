@@ -57,6 +57,25 @@ def test_the_list_says_whose_arrays_they_are_and_how_large(filled):
     assert "none (ffffffffffff)" in shown
 
 
+def test_the_first_samples_of_a_reference_are_listed_and_pruned_like_its_arrays(filled):
+    folder = f"reference/{open_reference(filled.database, filled.plugins, 'trees').digests['train']}"
+    filled.artifacts.write_arrays(f"{folder}/gallery.safetensors", {"pixels": np.zeros((2, 1, 4, 4), np.uint8)})
+    filled.artifacts.write_arrays(f"reference/{'e' * 64}/gallery.safetensors", {"pixels": np.zeros(1, np.uint8)})
+    assert listed() == [
+        ("", ""),
+        ("", ""),
+        ("birds", "heldout"),
+        ("birds", "train"),
+        ("trees", "train"),
+        ("trees", "train"),
+    ]
+    CliRunner().invoke(app, ["prune"], catch_exceptions=False)
+    assert filled.artifacts.exists(f"{folder}/gallery.safetensors")
+    assert not filled.artifacts.exists(f"reference/{'e' * 64}/gallery.safetensors")
+    CliRunner().invoke(app, ["prune", "--all"], catch_exceptions=False)
+    assert listed() == []
+
+
 def test_prune_takes_what_nobody_owns_or_what_is_named(filled):
     CliRunner().invoke(app, ["prune"], catch_exceptions=False)
     assert listed() == [("birds", "heldout"), ("birds", "train"), ("trees", "train")]
