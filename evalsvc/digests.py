@@ -43,12 +43,20 @@ def stamp_path(path: Path) -> str:
     return f"{total % 2**256:064x}"
 
 
-def walk(folder: Path, below: str = "", *, ordered: bool = True) -> Iterator[str]:
-    """Relative names of all files below a folder; ``ordered`` as their parts are, listing one folder at a time."""
+def walk(
+    folder: Path, below: str = "", *, ordered: bool = True, above: tuple[tuple[int, int], ...] = ()
+) -> Iterator[str]:
+    """Relative names of all files below a folder; ``ordered`` as their parts are, listing one folder at a time.
+
+    Links to folders are followed; one that leads back to where it lies is an error.
+    """
+    stat = (folder / below).stat()
+    if (here := (stat.st_dev, stat.st_ino)) in above:
+        raise InputError(f"{folder / below} is a link to a folder that it lies in: remove it")
     names, folders = [], set()
     with os.scandir(folder / below) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir():
                 folders.add(entry.name)
             elif not entry.is_file():
                 continue
@@ -58,7 +66,7 @@ def walk(folder: Path, below: str = "", *, ordered: bool = True) -> Iterator[str
             names.append(entry.name)
     for name in sorted(names) if ordered else names:
         if name in folders:
-            yield from walk(folder, f"{below}{name}/", ordered=ordered)
+            yield from walk(folder, f"{below}{name}/", ordered=ordered, above=(*above, here))
         else:
             yield below + name
 

@@ -14,6 +14,7 @@ import anyio
 
 from evalsvc import wire
 from evalsvc.api.problems import ProblemError
+from evalsvc.digests import walk
 from evalsvc.errors import InputError, StorageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(safetensors|pt|pth|bin|ckpt|npz|npy|zip|jsonl)")
@@ -40,9 +41,10 @@ def under_roots(path: str, roots: Sequence[Path]) -> Path:
     try:
         target = given.resolve(strict=True)
         # Looked at only once it is known to be inside; a folder's files may link out of it.
-        if not inside(target) or not all(inside(child.resolve(strict=True)) for child in target.rglob("*")):
+        names = walk(target) if inside(target) and target.is_dir() else ()
+        if not inside(target) or not all(inside((target / name).resolve(strict=True)) for name in names):
             raise refusal
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, ValueError, RuntimeError, InputError):
         raise refusal from None
     return target
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from evalsvc.digests import stamp_path
 from evalsvc.errors import InputError
 from evalsvc.sample_sets import open_samples
 from evalsvc.samples import Images, Texts
@@ -145,3 +146,21 @@ def test_the_digest_follows_the_content(tmp_path, pictures):
     (folder / "0.png").write_bytes(png(pictures[1]))
     assert open_samples(folder).digest() != before
     assert isinstance(open_samples(folder).read(0, 1), Images)
+
+
+def test_linked_folders_are_read_with_the_others_and_a_link_in_a_circle_is_named(tmp_path, pictures):
+    in_folder(tmp_path / "elsewhere", pictures)
+    (tmp_path / "set").mkdir()
+    in_folder(tmp_path / "set" / "cats", pictures[:2])
+    (tmp_path / "set" / "dogs").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "pets").symlink_to(tmp_path / "elsewhere")
+    found = open_samples(tmp_path / "set")
+    before = found.digest(), stamp_path(tmp_path / "set")
+    assert len(found) == 12
+    assert torch.equal(found.read(2, 7).pixels, torch.from_numpy(pictures).permute(0, 3, 1, 2))
+    (tmp_path / "elsewhere" / "4.png").unlink()
+    after = open_samples(tmp_path / "set").digest(), stamp_path(tmp_path / "set")
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "set")
+    with pytest.raises(InputError, match="dogs/back/? is a link to a folder that it lies in"):
+        open_samples(tmp_path / "set")

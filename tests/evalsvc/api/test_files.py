@@ -98,6 +98,8 @@ def tree(roots, tmp_path):
     (roots / "mixed").mkdir()
     (roots / "mixed" / "weights.pt").write_bytes(b"weights")
     (roots / "mixed" / "config.json").symlink_to("/etc/passwd")
+    (roots / "farther").mkdir()
+    (roots / "farther" / "weights").symlink_to(roots / "mixed")
     return roots
 
 
@@ -119,6 +121,7 @@ def test_files_and_folders_below_a_root_are_checkpoints(tree):
         "{root}/out/secret.pt",
         "{root}/loop",
         "{root}/mixed",
+        "{root}/farther",
         "{root}/gone.pt",
         "{root}\\..\\secret.pt",
         "{root}/%2e%2e/secret.pt",
