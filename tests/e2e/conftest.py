@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def evalsvc(tmp_path: Path, environment: dict[str, str]) -> Run:
 
 
 @pytest.fixture
-def start(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
+def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the command line without waiting for it."""
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -42,4 +43,7 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subproce
             [*COMMAND, *arguments], cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True
         )
 
-    return start
+    # What runs the tests in the background may ignore Ctrl-C, and a process inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield start
+    signal.signal(signal.SIGINT, before)
