@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,9 @@ from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
 from evalsvc.cli.score import Device, PluginFiles
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
+
+if TYPE_CHECKING:
+    from evalsvc.gates.gate import Recorded
 
 app = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
 
@@ -29,12 +32,14 @@ def alias_set(
     """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded."""
     from evalsvc.gates.promote import promote
 
-    gate = None
+    gate: Recorded | None = None
+    target: str | int = checkpoint
     with reachable():
         if require_gate is None:
             database = Database(Settings().database)
         else:
             from evalsvc.gates.gate import run_gate
+            from evalsvc.store.tables import Checkpoint
 
             read, suite, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
             gate = run_gate(read, database, suite, bench, candidate=checkpoint)
@@ -42,7 +47,10 @@ def alias_set(
             if gate.document["verdict"]["status"] != "PASS":
                 err.print(f"{name} stays as it is", style="red", markup=False)
                 raise typer.Exit(gate.exit_code or 4)
-        now_at = promote(database, name, checkpoint, gate.id if gate else None)
+            judged = gate.decision.sides.candidate
+            assert isinstance(judged, Checkpoint)
+            target = judged.id
+        now_at = promote(database, name, target, gate.id if gate else None)
     err.print(f"{name} is now {now_at}" + (f", by gate {gate.id}" if gate else ""), markup=False)
 
 

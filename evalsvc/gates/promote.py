@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.orm import Session
 
+from evalsvc.errors import InputError
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Alias, Checkpoint, Promotion
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""What an alias may be called: never like ``model@step``, which it would stand in for."""
 
-def promote(database: Database, alias: str, checkpoint: str, gate: int | None = None) -> str:
+
+def promote(database: Database, alias: str, checkpoint: str | int, gate: int | None = None) -> str:
     """Set the alias and record it in one transaction; the ``model@step`` it points at now.
 
+    A gate hands over the id of what it judged: its name may mean a newer checkpoint by now.
+
     Raises:
-        InputError: there is no such checkpoint.
+        InputError: there is no such checkpoint, or the alias is no name of one.
     """
     with database.write() as session:
-        found = queries.find_checkpoint(session, checkpoint)
+        if isinstance(checkpoint, int):
+            found = session.get_one(Checkpoint, checkpoint)
+        else:
+            found = queries.find_checkpoint(session, checkpoint)
         point(session, alias, found, gate)
         return f"{found.model.name}@{found.step}"
 
 
 def point(session: Session, alias: str, checkpoint: Checkpoint, gate: int | None) -> Alias:
-    """The alias, set and recorded."""
+    """The alias, set and recorded.
+
+    Raises:
+        InputError: a name that could also be that of a checkpoint, or that no address can hold.
+    """
+    if not re.fullmatch(NAME, alias):
+        raise InputError(f"{alias!r} is no name of an alias: letters, digits, '.', '_' and '-', a hundred at most")
     row = session.get(Alias, alias)
     if row is None:
         row = Alias(name=alias, checkpoint_id=checkpoint.id)

@@ -16,12 +16,12 @@ from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import ProblemError, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
-from evalsvc.gates.promote import point
+from evalsvc.gates.promote import NAME, point
 from evalsvc.store import queries
 from evalsvc.store.tables import Alias, Checkpoint, Gate, Scope
 
 router = guarded("aliases")
-Name = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Path(pattern=f"^{NAME}$")]
 
 
 @router.get("/aliases", responses=responses(400))

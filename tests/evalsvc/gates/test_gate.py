@@ -1,12 +1,16 @@
 import pytest
+from typer.testing import CliRunner
 
+from evalsvc.cli.main import app
 from evalsvc.errors import InputError
 from evalsvc.gates.gate import open_suite, run_gate
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.promote import promote
 from evalsvc.gates.subjects import labels_of
 from evalsvc.plugins import Plugins
+from evalsvc.settings import Settings
 from evalsvc.store import queries
+from evalsvc.store.session import Database
 from evalsvc.store.tables import Status
 
 from .conftest import ISSUE, TODAY
@@ -184,3 +188,30 @@ def test_a_suite_that_only_the_database_knows_is_found_there(production, tmp_pat
     assert found.id == "ours@1"
     with pytest.raises(InputError, match="there is no suite 'theirs@1'"):
         open_suite(gate_policy(suite="theirs@1"), production, Plugins(), tmp_path)
+
+
+def test_what_a_gate_judged_is_what_the_alias_gets_though_its_name_means_a_newer_checkpoint_by_now(
+    home, monkeypatch, tmp_path
+):
+    database = Database(Settings().database)
+    with database.write() as session:
+        add_scores(session, add_checkpoint(session, step=9), {"frechet_distance": 20.0})
+    policy = gate_policy(candidate=None, baseline=None, metrics={"frechet_distance": {"max": 40}})
+    (tmp_path / "gate.yaml").write_text(policy.model_dump_json(by_alias=True))
+
+    def while_training_goes_on(*args, **more):
+        done = run_gate(*args, **more)
+        with database.write() as session:
+            add_checkpoint(session, step=10)
+        return done
+
+    monkeypatch.setattr("evalsvc.gates.gate.run_gate", while_training_goes_on)
+    command = ["alias", "set", "production", "flow", "--require-gate", str(tmp_path / "gate.yaml"), "--stored"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert (done.exit_code, "production is now flow@9, by gate 1" in done.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["", "flow@5", "a/b", "a" * 101])
+def test_an_alias_is_called_like_no_checkpoint(production, name):
+    with pytest.raises(InputError, match="is no name of an alias"):
+        promote(production, name, "flow@9")
