@@ -69,6 +69,9 @@ class _Reader:
                 answer = self._channel.recv(2**16)
             except OSError:
                 answer = b""
+            except BaseException:  # a deadline, Ctrl-C: what is still to come must not answer the next request
+                self._process = None
+                raise
             if not answer:
                 self._process = None
                 raise CheckpointError("the process that reads checkpoints died: memory may have run out; try again")

@@ -179,3 +179,22 @@ def test_a_child_inherits_no_secret(monkeypatch):
 
 def test_nothing_is_left_to_reach_on_this_system():
     assert loading.reachable() == ""
+
+
+def test_a_read_that_was_interrupted_leaves_no_answer_to_the_next(tmp_path, monkeypatch):
+    torch.save({"x": torch.arange(3)}, tmp_path / "good.pt")
+    (tmp_path / "bad.pt").write_text("no checkpoint")
+    reader = loading._Reader()
+    monkeypatch.setattr(loading, "_reader", reader)
+
+    def interrupted(*request):
+        send_fds(*request)
+        raise KeyboardInterrupt
+
+    send_fds = socket.send_fds
+    bad = Checkpoint.open(tmp_path / "bad.pt", "m", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "send_fds", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bad.tensors()
+    assert Checkpoint.open(tmp_path / "good.pt", "m", 1).tensors()["x"].tolist() == [0, 1, 2]
