@@ -98,11 +98,11 @@ class Coordinator:
         most_urgent = min((asked[workflow].priority for workflow in active & asked.keys()), default=0)
         chosen = []
         for workflow, ticket in asked.items():
-            if workflow in active:
-                continue
             limit = ticket.deadlines.queued
             if ticket.status == Status.QUEUED and limit and (now() - ticket.requested_at).total_seconds() > limit:
                 self._fail(ticket.attempt, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
+            elif workflow in active:
+                continue
             elif ticket.status != Status.QUEUED or room > 0 or ticket.priority < most_urgent:
                 chosen.append(workflow)
                 room -= 1
@@ -122,11 +122,15 @@ class Coordinator:
     def reap(self) -> None:
         """Declare the silent lost, and hand on what the lost and stopped had claimed."""
         holders = engine.holders()  # before the living: who claims between the two is alive
-        if self._heart.may_judge:
-            lost = patiently(workers.give_up_silent, self._database, self._heart.worker, self._settings.dead_after)
-            for worker in lost:
-                log.warning("worker %s was not heard of for %g s and is given up", worker, self._settings.dead_after)
+        for worker in patiently(self._judge):
+            log.warning("worker %s was not heard of for %g s and is given up", worker, self._settings.dead_after)
         dead = holders - patiently(workers.living, self._database)
         if dead:
             log.warning("work of %s goes to others", ", ".join(sorted(dead)))
             engine.take_over(dead)
+
+    def _judge(self) -> list[str]:
+        # Whether it may is asked anew at each try: one that waited for the database comes after an outage.
+        if not self._heart.may_judge:
+            return []
+        return workers.give_up_silent(self._database, self._heart.worker, self._settings.dead_after)

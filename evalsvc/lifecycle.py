@@ -104,6 +104,8 @@ def submit(
                 session.add(row)
             else:
                 _again(row)
+                row.spec = spec.model_dump(mode="json")  # the file may lie elsewhere by now
+                row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
             session.flush()
             return Submission(row.id, True, Status.QUEUED, row.attempt)
@@ -267,6 +269,7 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
         )
         session.add(row)
         session.flush()
+    row.path = spec.path  # where it was seen last
     return row.id
 
 

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from evalsvc import workers
-from evalsvc.errors import EvalsvcError
+from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.settings import Settings
-from evalsvc.store.session import Database
+from evalsvc.store.session import Database, patiently
 from evalsvc.store.tables import WorkerStatus
 
 LOOK = 0.2
@@ -165,9 +165,9 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) 
     _in_background(_end_if_forgetful, settings, name)
     log.info("slot %s on %s takes work", name, bench.device)
     asked.wait()
-    workers.end(bench.database, name, WorkerStatus.DRAINING)
+    patiently(workers.end, bench.database, name, WorkerStatus.DRAINING)
     engine.drain()
-    workers.end(bench.database, name, WorkerStatus.STOPPED)
+    patiently(workers.end, bench.database, name, WorkerStatus.STOPPED)
     os._exit(0)
 
 
@@ -225,4 +225,5 @@ if __name__ == "__main__":
         main(sys.argv[1], Duty.model_validate_json(sys.argv[2]))
     except EvalsvcError as error:
         log.error("%s", error)
-        os._exit(WRONG_USE)
+        # A database that is away comes back, and the supervisor, which had it when it began, starts another process.
+        os._exit(1 if isinstance(error, StorageError) else WRONG_USE)

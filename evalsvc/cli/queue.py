@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ import typer
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.exc import OperationalError
 
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import (
@@ -43,7 +45,8 @@ from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, Failure, Status, Worker
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Ids = Annotated[list[int], typer.Argument(help="Evaluation ids, as 'submit' prints them.")]
+LARGEST = 2**31 - 1
+Ids = Annotated[list[int], typer.Argument(max=LARGEST, help="Evaluation ids, as 'submit' prints them.")]
 Seconds = float | None
 
 TIMED_OUT, FAILED, UNAVAILABLE, CANCELLED = 4, 1, 6, 8
@@ -97,7 +100,9 @@ def submit(
 
 
 def wait(
-    evaluations: Annotated[list[int] | None, typer.Argument(help="Ids; by default all that are in progress.")] = None,
+    evaluations: Annotated[
+        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default all that are in progress.")
+    ] = None,
     timeout: Annotated[Seconds, typer.Option(help="Seconds after which to stop waiting (exit 4).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,12 +120,15 @@ def wait(
         while not all(each.ended for each in found) and (until is None or time.monotonic() < until):
             live.update(evaluations_table(found), refresh=True)
             time.sleep(1)
-            found = _seen(database, ids)
+            with suppress(OperationalError):  # a database that is restarted has not failed an evaluation
+                found = _seen(database, ids)
     tell_ends(found, as_json=as_json)
 
 
 def status(
-    evaluations: Annotated[list[int] | None, typer.Argument(help="Ids; by default what is in progress or new.")] = None,
+    evaluations: Annotated[
+        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default what is in progress or new.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many that have ended are shown.")] = 10,
     as_json: AsJson = False,
 ) -> None:

@@ -8,16 +8,19 @@ from datetime import timedelta
 
 import pytest
 from dbos import DBOS
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
+from evalsvc import coordinator as coordination
 from evalsvc import engine, lifecycle, workers
 from evalsvc.coordinator import AHEAD, Coordinator
 from evalsvc.heart import Heart
 from evalsvc.lifecycle import Attempt, Deadlines
 from evalsvc.settings import Settings
 from evalsvc.shards import Shard
-from evalsvc.store.tables import Evaluation, Failure, Status, now
+from evalsvc.store import session as sessions
+from evalsvc.store.tables import Failure, Status, Worker, now
 from evalsvc.tickets import tickets
 from tests.evalsvc.test_lifecycle import row, spec
 
@@ -217,13 +220,53 @@ def test_what_every_living_worker_refuses_fails_by_name(database, coordinator):
     )
 
 
-def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinator):
-    evaluation = submit(database, 1, deadlines=Deadlines(queued=5))
+@pytest.fixture
+def later(monkeypatch):
+    """Let the coordinators' clock go on."""
+
+    def later(seconds):
+        monkeypatch.setattr(coordination, "now", lambda: now() + timedelta(seconds=seconds))
+
+    return later
+
+
+@pytest.mark.parametrize("others", [0, AHEAD], ids=["handed over", "waiting to be"])
+def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinator, later, others):
+    for number in range(others):
+        submit(database, 10 + number)
+    evaluation = submit(database, 1, deadlines=Deadlines(queued=600))
     coordinator.look()
+    assert len(engine.active()) == (others or 1)
     assert row(database, evaluation).status == Status.QUEUED
-    with database.write() as session:
-        session.execute(update(Evaluation).values(requested_at=now().replace(year=2025)))
-    submit(database, 2)
+    later(601)
     coordinator.look()
     found = row(database, evaluation)
-    assert (found.failure, found.error) == (Failure.TIMEOUT, "no worker began it within 5 s")
+    assert (found.failure, found.error) == (Failure.TIMEOUT, "no worker began it within 600 s")
+    coordinator.look()
+    coordinator.look()
+    assert not any(workflow.startswith(f"{evaluation}-") for workflow in engine.active())
+
+
+def test_what_a_worker_has_begun_waits_for_none(database, coordinator, later):
+    evaluation = submit(database, 1, deadlines=Deadlines(queued=600))
+    lifecycle.start(database, Attempt(evaluation, 1))
+    later(601)
+    coordinator.look()
+    assert row(database, evaluation).status == Status.RUNNING
+
+
+def test_who_waited_for_the_database_asks_anew_whether_it_may_judge(database, coordinator, monkeypatch):
+    workers.register(database, "other", "slot", "cpu")
+    with database.write() as session:
+        session.get_one(Worker, "other").seen_at -= timedelta(hours=1)
+    answers, judge = iter([True, False]), workers.give_up_silent
+    monkeypatch.setattr(Heart, "may_judge", property(lambda _: next(answers)))
+    monkeypatch.setattr(sessions.time, "sleep", lambda _: None)
+
+    def away(*_):
+        monkeypatch.setattr(workers, "give_up_silent", judge)
+        raise OperationalError("", {}, ConnectionError("it is restarted"))
+
+    monkeypatch.setattr(workers, "give_up_silent", away)
+    coordinator.reap()
+    assert "other" in workers.living(database)

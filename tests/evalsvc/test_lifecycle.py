@@ -226,3 +226,11 @@ def test_progress_counts_finished_shards_and_what_workers_say_of_theirs(database
     assert (seen.model, seen.step, seen.suite, seen.status) == ("blobs", 10, "pixels@1", Status.RUNNING)
     assert seen.stages == {"samples": (140, 300)}
     assert seen.fraction == pytest.approx(140 / 300)
+
+
+def test_what_failed_where_its_file_was_is_tried_again_where_it_is_now(database):
+    evaluation = lifecycle.submit(database, spec(path="/before/step_10.pt")).id
+    lifecycle.fail(database, start(database, evaluation), Failure.INFRASTRUCTURE, "it is gone")
+    assert lifecycle.submit(database, spec(path="/now/step_10.pt")).id == evaluation
+    tried = row(database, evaluation)
+    assert (tried.status, tried.spec["path"], tried.checkpoint.path) == (Status.QUEUED, *2 * ["/now/step_10.pt"])

@@ -1,18 +1,23 @@
 """The queue's commands, without workers: rows change, and what is shown is what they say."""
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from evalsvc import lifecycle
+from evalsvc.cli import queue
 from evalsvc.cli.main import app
 from evalsvc.errors import InputError
 from evalsvc.lifecycle import Attempt
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Failure, Status
+from evalsvc.worker import WRONG_USE, Duty
 from tests.evalsvc.test_lifecycle import spec
 
 
@@ -93,3 +98,30 @@ def test_without_the_engine_a_worker_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "dbos", None)
     with pytest.raises(InputError, match=r"pip install 'evalsvc\[worker\]'"):
         import evalsvc.engine  # noqa: F401
+
+
+def test_waiting_outlives_a_database_that_is_restarted(submitted, database, monkeypatch):
+    seen, looks = queue._seen, []
+
+    def look(*asked):
+        looks.append(asked)
+        if len(looks) == 2:
+            raise OperationalError("", {}, ConnectionError("it is restarted"))
+        for each in submitted if len(looks) == 3 else ():
+            lifecycle.cancel(database, each)
+        return seen(*asked)
+
+    monkeypatch.setattr(queue, "_seen", look)
+    monkeypatch.setattr(queue.time, "sleep", lambda _: None)
+    evalsvc("wait", *submitted, code=8)
+    assert len(looks) == 3
+
+
+def test_a_process_of_a_worker_that_finds_no_database_is_started_again_and_one_that_is_wrong_is_not(home):
+    def code(duty, **environment):
+        command = [sys.executable, "-m", "evalsvc.worker", "name", duty]
+        return subprocess.run(command, env=os.environ | environment, capture_output=True, check=False).returncode
+
+    coordinator = Duty(role="coordinator").model_dump_json()
+    assert code(coordinator, EVALSVC_DATABASE_URL="postgresql://127.0.0.1:1/x") not in (0, WRONG_USE)
+    assert code(coordinator, EVALSVC_DATABASE_URL="oracle://x") == WRONG_USE

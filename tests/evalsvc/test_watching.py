@@ -40,7 +40,7 @@ def test_who_was_blind_itself_judges_nobody(database, me):
     silent_for(database, "other", 100)
     silent_for(database, me, 20)
     assert workers.give_up_silent(database, me, 30) == []
-    assert workers.beat(database, me) == pytest.approx(20, abs=5)
+    assert workers.beat(database, me) >= 20
     assert workers.give_up_silent(database, me, 30) == ["other"]
 
 
