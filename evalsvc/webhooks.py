@@ -6,6 +6,7 @@ Messages are signed as the Standard Webhooks specification says: HMAC-SHA256 ove
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -13,12 +14,12 @@ import ipaddress
 import json
 import secrets
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from evalsvc.errors import InputError
 from evalsvc.store.session import Database
@@ -31,9 +32,6 @@ LEASE = timedelta(seconds=60)
 LONGEST_WAIT = timedelta(hours=1)
 GIVE_UP_AFTER = 20
 """Attempts until a message is dropped: with waits that double up to an hour, about half a day."""
-
-Resolve = Callable[[str, int], Collection[str]]
-"""Addresses of a host."""
 
 
 def add(
@@ -49,7 +47,7 @@ def add(
     """
     target = _target(url, private_hosts)
     if target.host not in private_hosts:
-        _public_addresses(target.host, target.port, resolve)
+        _public_addresses(target.host, target.port)
     with database.write() as session:
         row = Webhook(url=url, events=sorted(set(events)), secret=_new_secret())
         session.add(row)
@@ -57,22 +55,23 @@ def add(
         return row
 
 
-def deliver(database: Database, client: httpx.Client, private_hosts: Collection[str] = (), limit: int = 20) -> int:
-    """Send what is due, each message once at a time however many servers there are; how many were tried."""
-    with database.read() as session:
-        due = select(Delivery).where(Delivery.due_at <= now()).order_by(Delivery.due_at, Delivery.id).limit(limit)
-        waiting = list(session.scalars(due))
-    tried = 0
-    for delivery in waiting:
-        if not _lease(database, delivery):
-            continue
-        tried += 1
-        _settle(database, delivery, send(client, delivery, private_hosts))
-    return tried
+async def deliver(database: Database, client: httpx.AsyncClient, private_hosts: Collection[str] = ()) -> int:
+    """Send each webhook the oldest message that is due, once at a time however many servers there are; how many.
+
+    Side by side: a receiver that is slow holds up its own messages and nobody else's.
+    """
+
+    async def one(delivery: Delivery) -> bool:
+        if not await asyncio.to_thread(_lease, database, delivery):
+            return False
+        await asyncio.to_thread(_settle, database, delivery, await send(client, delivery, private_hosts))
+        return True
+
+    return sum(await asyncio.gather(*map(one, await asyncio.to_thread(_due, database))))
 
 
-def send(client: httpx.Client, delivery: Delivery, private_hosts: Collection[str] = ()) -> str | None:
-    """Try once; ``None`` if it has arrived, else why not.
+async def send(client: httpx.AsyncClient, delivery: Delivery, private_hosts: Collection[str] = ()) -> str | None:
+    """Try once, for ``TIMEOUT`` seconds in all; ``None`` if it has arrived, else why not.
 
     The name is resolved here and the connection goes to the address that was checked, so that a name that
     changes its address in between leads nowhere.
@@ -84,11 +83,8 @@ def send(client: httpx.Client, delivery: Delivery, private_hosts: Collection[str
     ).encode()
     try:
         target = _target(delivery.webhook.url, private_hosts)
-        address = (
-            next(iter(resolve(target.host, target.port)))
-            if target.host in private_hosts
-            else _public_addresses(target.host, target.port, resolve)[0]
-        )
+        lookup = resolve if target.host in private_hosts else _public_addresses
+        address = (await asyncio.to_thread(lookup, target.host, target.port))[0]
         identity, stamp = f"evalsvc_{delivery.id}", str(int(moment.timestamp()))
         request = client.build_request(
             "POST",
@@ -102,11 +98,13 @@ def send(client: httpx.Client, delivery: Delivery, private_hosts: Collection[str
                 "webhook-timestamp": stamp,
                 "webhook-signature": sign(delivery.webhook.secret, identity, stamp, body),
             },
-            timeout=TIMEOUT,
             extensions={"sni_hostname": target.host},
         )
-        response = client.send(request, stream=True, follow_redirects=False)
-        response.close()
+        async with asyncio.timeout(TIMEOUT):  # in all: an answer that comes byte by byte never ends
+            response = await client.send(request, stream=True, follow_redirects=False)
+            await response.aclose()
+    except TimeoutError:
+        return f"no answer within {TIMEOUT:g} s"
     except (InputError, OSError, httpx.HTTPError) as error:
         return f"{type(error).__name__}: {error}"[:500]
     return None if response.is_success else f"answered {response.status_code}"
@@ -119,9 +117,9 @@ def sign(secret: str, identity: str, stamp: str, body: bytes) -> str:
     return f"v1,{base64.b64encode(mac).decode()}"
 
 
-def http_client() -> httpx.Client:
+def http_client() -> httpx.AsyncClient:
     """A client that takes no proxy, certificate or password from its environment."""
-    return httpx.Client(trust_env=False, follow_redirects=False)
+    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -150,9 +148,9 @@ def _target(url: str, private_hosts: Collection[str]) -> _Target:
     return _Target(parsed)
 
 
-def _public_addresses(host: str, port: int, resolve: Resolve) -> list[str]:
+def _public_addresses(host: str, port: int) -> list[str]:
     try:
-        found = list(resolve(host, port))
+        found = resolve(host, port)
     except (OSError, UnicodeError) as error:
         raise InputError(f"webhook host {host!r} has no address ({error})") from None
     for text in found:
@@ -168,6 +166,12 @@ def _public_addresses(host: str, port: int, resolve: Resolve) -> list[str]:
 
 def _new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _due(database: Database) -> list[Delivery]:
+    oldest = select(func.min(Delivery.id)).where(Delivery.due_at <= now()).group_by(Delivery.webhook_id)
+    with database.read() as session:
+        return list(session.scalars(select(Delivery).where(Delivery.id.in_(oldest))))
 
 
 def _lease(database: Database, delivery: Delivery) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
-from starlette.concurrency import run_in_threadpool
 
 from evalsvc import webhooks, wire
 from evalsvc.api import problems
@@ -82,12 +81,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 async def _send_webhooks(server: Server) -> None:
-    with webhooks.http_client() as client:
+    async with webhooks.http_client() as client:
         while True:
             try:
-                tried = await run_in_threadpool(
-                    webhooks.deliver, server.database, client, server.settings.webhook_private_hosts
-                )
+                tried = await webhooks.deliver(server.database, client, server.settings.webhook_private_hosts)
             except Exception:
                 log.exception("webhooks are not sent at present")
                 tried = 0

@@ -1,12 +1,15 @@
 """Webhooks: signed, sent until they arrive, never to where they must not go. Receivers are real servers."""
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
+import socket
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from sqlalchemy.orm import Session
@@ -55,10 +58,12 @@ def receiver():
     made.close()
 
 
-@pytest.fixture
-def http():
-    with webhooks.http_client() as client:
-        yield client
+def deliver(database, private_hosts=()):
+    async def once():
+        async with webhooks.http_client() as client:
+            return await webhooks.deliver(database, client, private_hosts)
+
+    return asyncio.run(once())
 
 
 def owe(database, event="gate.decided", body=None):
@@ -77,11 +82,11 @@ def make_due(database):
             each.due_at = now() - timedelta(seconds=1)
 
 
-def test_a_message_is_signed_over_id_time_and_body(database, receiver, http):
+def test_a_message_is_signed_over_id_time_and_body(database, receiver):
     hook = webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     owe(database, "evaluation.ended")
-    assert webhooks.deliver(database, http, LOCAL) == 1
+    assert deliver(database, LOCAL) == 1
     ((path, headers, body),) = receiver.seen
     assert (path, json.loads(body)["type"], json.loads(body)["data"]) == ("/hook", "gate.decided", {"gate": 1})
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
@@ -90,55 +95,79 @@ def test_a_message_is_signed_over_id_time_and_body(database, receiver, http):
     assert headers["webhook-signature"] == f"v1,{expected}"
     assert len(key) == 32
     assert state(database)[0] == []
-    assert webhooks.deliver(database, http, LOCAL) == 0
+    assert deliver(database, LOCAL) == 0
 
 
-def test_what_does_not_arrive_comes_again_later_under_the_same_id(database, receiver, http):
+def test_what_does_not_arrive_comes_again_later_under_the_same_id(database, receiver):
     webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     receiver.answer = 500
-    webhooks.deliver(database, http, LOCAL)
+    deliver(database, LOCAL)
     (waiting,), hook = state(database)
     assert (waiting.attempts, hook.last_error) == (1, "answered 500")
     assert waiting.due_at > now()
     assert hook.failing_since
-    assert webhooks.deliver(database, http, LOCAL) == 0
+    assert deliver(database, LOCAL) == 0
     make_due(database)
     receiver.answer = 204
-    assert webhooks.deliver(database, http, LOCAL) == 1
+    assert deliver(database, LOCAL) == 1
     left, hook = state(database)
     assert (left, hook.last_error, hook.failing_since) == ([], None, None)
     assert len({headers["webhook-id"] for _, headers, _ in receiver.seen}) == 1
 
 
-def test_a_redirect_is_a_failure_and_is_not_followed(database, receiver, http):
+def test_a_redirect_is_a_failure_and_is_not_followed(database, receiver):
     webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     receiver.answer = 302
-    webhooks.deliver(database, http, LOCAL)
+    deliver(database, LOCAL)
     assert [path for path, _, _ in receiver.seen] == ["/hook"]
     assert state(database)[1].last_error == "answered 302"
 
 
-def test_a_message_that_never_arrives_is_dropped_in_the_end(database, receiver, http, monkeypatch):
+def test_a_message_that_never_arrives_is_dropped_in_the_end(database, receiver, monkeypatch):
     monkeypatch.setattr(webhooks, "GIVE_UP_AFTER", 3)
     webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     receiver.answer = 500
     for _ in range(5):
         make_due(database)
-        webhooks.deliver(database, http, LOCAL)
+        deliver(database, LOCAL)
     assert len(receiver.seen) == 3
     assert state(database)[0] == []
 
 
-def test_two_senders_send_a_message_once(database, receiver, http):
+def test_two_senders_send_a_message_once(database, receiver):
     webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     with database.read() as session:
         (seen_by_both,) = session.query(Delivery).all()
     assert webhooks._lease(database, seen_by_both)
     assert not webhooks._lease(database, seen_by_both)
+
+
+def test_a_receiver_that_answers_byte_by_byte_is_given_up_and_holds_up_nobody_else(database, receiver, monkeypatch):
+    monkeypatch.setattr(webhooks, "TIMEOUT", 2)
+    over = Event()
+
+    def drip(listening):
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.1):
+                connection.sendall(b"x: y\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=drip, args=(listening,), daemon=True).start()
+        webhooks.add(database, f"http://127.0.0.1:{listening.getsockname()[1]}/", ["gate.decided"], LOCAL)
+        webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+        owe(database)
+        assert deliver(database, LOCAL) == 2
+    over.set()
+    assert len(receiver.seen) == 1
+    with database.read() as session:
+        slow, other = session.query(Webhook).order_by(Webhook.id)
+        assert (slow.last_error, other.last_error) == ("no answer within 2 s", None)
 
 
 PRIVATE = ["127.0.0.1", "10.1.2.3", "192.168.0.9", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
@@ -152,13 +181,13 @@ def test_no_private_address_is_called(server, monkeypatch):
             webhooks.add(server.database, "https://hooks.example.com/x", ["gate.decided"])
 
 
-def test_a_name_that_moves_to_a_private_address_leads_nowhere(database, receiver, http, monkeypatch):
+def test_a_name_that_moves_to_a_private_address_leads_nowhere(database, receiver, monkeypatch):
     monkeypatch.setattr(webhooks, "resolve", lambda *_: ["93.184.216.34"])
     port = receiver.url.split(":")[2].split("/")[0]
     webhooks.add(database, f"https://hooks.example.com:{port}/x", ["gate.decided"])
     owe(database)
     monkeypatch.setattr(webhooks, "resolve", lambda *_: ["127.0.0.1"])
-    webhooks.deliver(database, http)
+    deliver(database)
     assert "no public address" in state(database)[1].last_error
     assert receiver.seen == []
 
@@ -173,7 +202,7 @@ def test_only_plain_https_addresses_are_taken(server):
             webhooks.add(server.database, url, ["gate.decided"])
 
 
-def test_every_verdict_is_told_with_its_candidate(database, receiver, http):
+def test_every_verdict_is_told_with_its_candidate(database, receiver):
     webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
     with database.write() as session:
         old, new = add_checkpoint(session, "flow", 1), add_checkpoint(session, "flow", 9)
@@ -181,7 +210,7 @@ def test_every_verdict_is_told_with_its_candidate(database, receiver, http):
             add_scores(session, checkpoint, {"frechet_distance": (16.0, 0.2)})
         point(session, "production", old)
     done = run_gate(gate_policy(), database, DIGITS)
-    webhooks.deliver(database, http, LOCAL)
+    deliver(database, LOCAL)
     data = json.loads(receiver.seen[0][2])["data"]
     assert (data["gate"], data["status"], data["exit_code"]) == (done.id, "PASS", 0)
     assert (data["candidate"]["model"], data["candidate"]["step"]) == ("flow", 9)
@@ -202,7 +231,7 @@ def test_what_is_rolled_back_is_never_told(database, receiver):
         assert session.query(Gate).count() == 0
 
 
-def test_an_evaluation_that_ends_is_told_of(database, receiver, http):
+def test_an_evaluation_that_ends_is_told_of(database, receiver):
     webhooks.add(database, receiver.url, ["evaluation.ended"], LOCAL)
     for number, end in enumerate(("cancel", "fail")):
         made = lifecycle.submit(database, spec(str(number) * 64))
@@ -212,7 +241,7 @@ def test_an_evaluation_that_ends_is_told_of(database, receiver, http):
             lifecycle.cancel(database, made.id)
         else:
             lifecycle.fail(database, attempt, lifecycle.Failure.MODEL, "NaN")
-    webhooks.deliver(database, http, LOCAL)
+    assert [deliver(database, LOCAL) for _ in range(3)] == [1, 1, 0], "one after the other"
     told = [json.loads(body)["data"] for _, _, body in receiver.seen]
     assert [(each["status"], each["error"]) for each in told] == [("cancelled", None), ("failed", "NaN")]
 
