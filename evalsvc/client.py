@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -167,7 +168,8 @@ class Client:
 
     def events(self, id: int) -> Iterator[wire.Evaluation]:
         """The evaluation each time something has moved, until it has ended; a broken stream is taken up again."""
-        for attempt in range(ATTEMPTS):
+        attempt = 0
+        while True:
             try:
                 with self._http.stream("GET", f"/evaluations/{id}/events", timeout=60.0) as answer:
                     if answer.is_error:
@@ -179,10 +181,14 @@ class Client:
                             yield now
                             if now.ended:
                                 return
+                            attempt = 0
+                broken = httpx.TransportError("the stream of events ended before the evaluation")
             except httpx.TransportError as error:
-                if attempt == ATTEMPTS - 1:
-                    raise self._unreached(error) from error
-                time.sleep(_pause(attempt, None))
+                broken = error
+            attempt += 1
+            if attempt == ATTEMPTS:
+                raise self._unreached(broken) from broken
+            time.sleep(_pause(attempt - 1, None))
 
     def wait(self, id: int, timeout: float | None = None) -> wire.EvaluationDetail:
         """The evaluation when it has ended, however it did.
@@ -238,7 +244,9 @@ class Client:
 
     def promote(self, alias: str, checkpoint: str, gate: int | None = None) -> wire.Alias:
         """Point an alias at a checkpoint, by a gate that it passed."""
-        return self._ask(wire.Alias, "PUT", f"/aliases/{alias}", json=_given(checkpoint=checkpoint, gate=gate))
+        return self._ask(
+            wire.Alias, "PUT", f"/aliases/{quote(alias, safe='')}", json=_given(checkpoint=checkpoint, gate=gate)
+        )
 
     def _pages(self, kind: type[Answer], path: str, **params: Any) -> Iterator[Answer]:
         cursor = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
@@ -79,6 +79,15 @@ def router(noun: str) -> APIRouter:
     return APIRouter(prefix="/api/v1", tags=[noun], route_class=GuardedRoute, max_body_size=LARGEST_BODY)
 
 
+async def recognized(request: Request) -> Bearer | None:
+    """Whose token a request came with, as of now; ``None`` for one that is unknown, revoked or expired."""
+    state, secret = request.app.state, request.headers.get("authorization", "").partition(" ")[2]
+    found: Bearer | None = await state.bearers.get(
+        secret, lambda: run_in_threadpool(tokens.recognize, state.server.database, secret.strip())
+    )
+    return found
+
+
 async def _admit(request: Request, scope: Scope) -> Bearer:
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
     challenge = {"www-authenticate": 'Bearer realm="evalsvc"'}
@@ -88,16 +97,13 @@ async def _admit(request: Request, scope: Scope) -> Bearer:
             "a token is needed: send 'Authorization: Bearer evs_...' ('evalsvc token create' makes one)",
             challenge,
         )
-    state = request.app.state
-    bearer = await state.bearers.get(
-        secret, lambda: run_in_threadpool(tokens.recognize, state.server.database, secret.strip())
-    )
+    bearer = await recognized(request)
     if bearer is None:
         challenge["www-authenticate"] += ', error="invalid_token"'
         raise ProblemError(HTTPStatus.UNAUTHORIZED, "this token is unknown, revoked or expired", challenge)
     if scope not in bearer.scopes:
         raise forbidden(bearer, scope)
-    return cast(Bearer, bearer)
+    return bearer
 
 
 def forbidden(bearer: Bearer, scope: Scope, what: str = "this") -> ProblemError:

@@ -5,13 +5,18 @@ Imports little: the server's own libraries are not needed there.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from evalsvc.errors import EvalsvcError
+from sqlalchemy.exc import OperationalError
+
+from evalsvc.errors import EvalsvcError, StorageError
+
+log = logging.getLogger(__name__)
 
 
 def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
@@ -33,6 +38,9 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
             answer = None, getattr(desk, task)(*arguments)
         except EvalsvcError as error:
             answer = error, None
+        except OperationalError as error:
+            log.error("the database does not answer: %s", error)
+            answer = StorageError("the database does not answer: try again"), None
         except Exception as error:  # a plug-in's own: told by its name, without its state
             answer = EvalsvcError(f"{type(error).__name__}: {error}"), None
         pipe.send(answer)

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Depends, Query, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import lazyload
 from starlette.concurrency import run_in_threadpool
 
 from evalsvc import lifecycle, wire
 from evalsvc.api import documents
-from evalsvc.api.auth import Asking, forbidden, needs
+from evalsvc.api.auth import Asking, forbidden, needs, recognized
 from evalsvc.api.auth import router as guarded
 from evalsvc.api.checkpoint_files import under_roots, uploaded
 from evalsvc.api.paging import Asked, cut
@@ -113,8 +113,13 @@ def _exists(server: Here, id: wire.Id) -> int:
 
 @router.get("/evaluations/{id}/events", response_class=EventSourceResponse, responses=responses(404))
 @needs(Scope.READ)
-async def events(server: Here, known: Annotated[int, Depends(_exists)]) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events: ``progress`` with the evaluation whenever something has moved, ``ended`` as the last."""
+async def events(
+    request: Request, server: Here, known: Annotated[int, Depends(_exists)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: ``progress`` with the evaluation whenever something has moved, ``ended`` as the last.
+
+    The stream breaks off when its token is revoked or expires.
+    """
     before = None
     while True:
         now = await run_in_threadpool(_evaluation, server, known)
@@ -124,6 +129,8 @@ async def events(server: Here, known: Annotated[int, Depends(_exists)]) -> Async
         if now.ended:
             return
         await asyncio.sleep(EVERY)
+        if await recognized(request) is None:
+            return
 
 
 def _check_module(server: Server, asked: wire.Submit) -> None:

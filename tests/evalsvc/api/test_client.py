@@ -5,13 +5,16 @@ import time
 
 import httpx
 import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 import evalsvc
-from evalsvc import lifecycle, wire
-from evalsvc.api import backroom
+from evalsvc import lifecycle, tokens, wire
+from evalsvc.api import backroom, child
 from evalsvc.api.server import ServerSettings
 from evalsvc.client import Client, ClientError
 from evalsvc.demo import WEIGHTS
+from evalsvc.errors import StorageError
 from evalsvc.store import tables
 from evalsvc.store.tables import Failure, Status
 
@@ -208,3 +211,67 @@ def test_a_status_that_the_store_knows_is_one_that_travels():
     assert set(known) == set(Status)
     assert set(wire.Worker.model_fields["status"].annotation.__args__) == set(tables.WorkerStatus)
     assert set(wire.ScopeName.__args__) == set(tables.Scope)
+
+
+class Streams(httpx.BaseTransport):
+    """A server whose streams of events break off."""
+
+    def __init__(self, *streams):
+        self.streams = iter(streams)
+
+    def handle_request(self, request):
+        return httpx.Response(200, text=next(self.streams), headers={"content-type": "text/event-stream"})
+
+
+def test_a_stream_that_breaks_off_is_taken_up_again_for_as_long_as_the_server_is_there(monkeypatch):
+    monkeypatch.setattr(evalsvc.client.time, "sleep", lambda _: None)
+    at = dict.fromkeys(("attempt", "priority"), 1) | {"id": 1, "model": "m", "step": 1, "suite": "s@1", "failure": None}
+    at |= {"error": None, "requested_at": "2026-01-01T00:00:00Z", "started_at": None, "finished_at": None, "stages": {}}
+    runs, done = (
+        f"data:{wire.Evaluation(**at, status=status, ended=ended, fraction=0).model_dump_json()}\n\n"
+        for status, ended in (("running", False), ("succeeded", True))
+    )
+    with Client("http://x", "t", transport=Streams(*[runs] * 9, "", "", done)) as client:
+        assert [each.status for each in client.events(1)] == ["running"] * 9 + ["succeeded"]
+    with (
+        Client("http://x", "t", transport=Streams(runs, *[""] * 9)) as client,
+        pytest.raises(ClientError, match="the stream of events ended before the evaluation"),
+    ):
+        list(client.events(1))
+
+
+def test_a_stream_ends_with_its_token(client, server):
+    run = client.submit(path=VAE, generator="vae", suite="digits@1")
+    events = client.events(run.id)
+    assert next(events).status == "queued"
+    with server.database.read() as session:
+        (token,) = session.scalars(select(tables.Token.id))
+    tokens.revoke(server.database, token)
+    with pytest.raises(ClientError, match="unknown, revoked or expired"):
+        next(events)
+
+
+def test_a_back_room_without_a_database_says_that_it_may_be_tried_again(monkeypatch):
+    class Desk:
+        def __init__(self, _):
+            pass
+
+        def submit(self):
+            raise OperationalError("SELECT secret", {}, ConnectionError("it is restarted"))
+
+    class Pipe:
+        asked, answers = [("submit", ())], []
+
+        def recv(self):
+            if not self.asked:
+                raise EOFError
+            return self.asked.pop()
+
+        send = answers.append
+
+    monkeypatch.setattr("evalsvc.api.desk.Desk", Desk)
+    monkeypatch.setattr(child.os, "nice", lambda _: None)
+    child.work(Pipe(), ())
+    ((error, _),) = Pipe.answers
+    assert isinstance(error, StorageError)
+    assert "secret" not in str(error)
