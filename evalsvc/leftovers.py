@@ -58,7 +58,10 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
     """Uploads from ``before`` of which nothing has scores, and nothing is in progress or ended since then."""
     in_use = exists().where(Evaluation.checkpoint_id == Checkpoint.id, ~_in_vain(before))
     with database.read() as session:
-        kept = {Path(path) for path in session.scalars(select(Checkpoint.path).where(in_use))}
+        known = session.scalars(select(Checkpoint.path).where(in_use)).all()
+        # What was found under another path before may be evaluated from an upload all the same.
+        read = session.scalars(select(Evaluation.spec["path"].as_string()).where(~_in_vain(before))).all()
+    kept = {Path(path) for path in (*known, *read)}
     for folder in sorted(uploads.resolve().glob("*")):
         files = [folder] if folder.is_file() else list(folder.iterdir())  # a file here is an upload that broke off
         changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)

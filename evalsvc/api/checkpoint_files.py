@@ -89,7 +89,9 @@ async def take_in(name: str, body: AsyncIterator[bytes], uploads: Path, limit: i
         folder = uploads / digest.hexdigest()
         folder.mkdir(exist_ok=True)
         known = [file for file in folder.iterdir() if not file.name.startswith(".")]
-        if not known:
+        if known:
+            os.utime(folder)  # as new as any other upload, and no left-over to be swept
+        else:
             temporary.replace(folder / name)
         return wire.Upload(digest=digest.hexdigest(), name=known[0].name if known else name, bytes=size)
     except OSError as error:

@@ -86,6 +86,16 @@ def test_uploads_go_of_which_nothing_was_scored(database, tmp_path):
     assert sorted(folder.name for folder in uploads.iterdir()) == ["b" * 64, "c" * 64]
 
 
+def test_an_upload_stays_that_an_evaluation_reads_though_its_checkpoint_was_found_elsewhere_since(database, tmp_path):
+    upload = tmp_path / "uploads" / ("a" * 64) / "step_1.pt"
+    upload.parent.mkdir(parents=True)
+    upload.write_bytes(b"weights")
+    lifecycle.submit(database, spec(path=str(upload)))
+    lifecycle.submit(database, spec(path="/elsewhere/step_1.pt", seed=2))
+    assert not list(vain_uploads(database, tmp_path / "uploads", now() + LATER, remove=True))
+    assert upload.exists()
+
+
 def test_the_command_says_what_goes(home):
     settings = Settings(home=home)
     (settings.uploads / "forgotten").mkdir(parents=True)
