@@ -74,4 +74,4 @@ def load_into(module: torch.nn.Module, checkpoint: Checkpoint, *, trusted: bool 
 def step_from_name(path: Path) -> int | None:
     """Training step written in a file name: the last run of digits of the stem (``gan_step-4000.pt`` is 4000)."""
     numbers = re.findall(r"\d+", path.name.split(".")[0])
-    return int(numbers[-1]) if numbers else None
+    return int(numbers[-1]) if numbers and len(numbers[-1]) < 19 else None  # a longer one is a date or an id

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 _AGAIN = 0.1
+_LONGEST = 1e9
+"""Seconds, thirty years: what an alarm clock of the system holds."""
 
 
 class Deadline(BaseException):
@@ -45,7 +47,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, ring)
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST), _AGAIN)
             yield
         finally:
             ended = True

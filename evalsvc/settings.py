@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from evalsvc.errors import InputError
 
-class Settings(BaseSettings):
+
+class FromEnvironment(BaseSettings):
+    """Settings of which a wrong one is an error that names its variable."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                f"EVALSVC_{str(first['loc'][0]).upper()}: {first['msg']}, not {first['input']!r}"
+            ) from None
+
+
+class Settings(FromEnvironment):
     """``home`` holds everything, unless ``database_url`` puts rows elsewhere, or ``artifacts`` (path or URL) files.
 
     Workers say every ``heartbeat`` seconds that they live; the work of one that was silent for ``dead_after`` seconds

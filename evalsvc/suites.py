@@ -258,7 +258,7 @@ def shipped_suites() -> list[str]:
 def _parse(path: Path, plugins: Plugins | None) -> Suite:
     try:
         data = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"suite {path} is no YAML mapping")

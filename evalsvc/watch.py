@@ -40,6 +40,10 @@ class WatchedFolder:
     ) -> None:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder to watch")
+        try:
+            next(folder.glob(pattern), None)
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(f"{pattern!r} is no pattern of names in a folder ({error})") from None
         self._folder, self._pattern, self._settle, self._marker, self._clock = folder, pattern, settle, marker, clock
         self._sights: dict[Path, _Sight] = {}
         self._taken: dict[Path, str] = {}

@@ -9,19 +9,19 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import ByteSize, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from evalsvc.api.backroom import Backroom
 from evalsvc.api.recent import Recent
 from evalsvc.artifacts import Artifacts, open_artifacts
-from evalsvc.settings import Settings
+from evalsvc.settings import FromEnvironment, Settings
 from evalsvc.store.session import Database
 
 UPLOAD_LIMIT = ByteSize(4 * 2**30)
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class ServerSettings(BaseSettings):
+class ServerSettings(FromEnvironment):
     """From the environment, each ``EVALSVC_`` and the name in capitals. Lists are separated by commas.
 
     ``checkpoint_roots`` are the folders whose checkpoints may be submitted (separated as in PATH);

@@ -62,7 +62,7 @@ def cache_prune(
 
 @app.command("sweep")
 def cache_sweep(
-    days: Annotated[float, typer.Option(min=0, help="Spare what is younger.")] = 7,
+    days: Annotated[float, typer.Option(min=0, max=36500, help="Spare what is younger.")] = 7,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove shards of evaluations that failed or were cancelled, and uploads of which nothing was scored.

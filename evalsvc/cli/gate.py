@@ -44,7 +44,9 @@ def run(
     generator: Annotated[str | None, typer.Option(help="Generator plug-in that loads a candidate's file.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
     model: Annotated[str, typer.Option(help="Model of a candidate's file; by default the name of its folder.")] = "",
-    step: Annotated[int | None, typer.Option(help="Step of a candidate's file; by default in its name.")] = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Step of a candidate's file; by default in its name.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The candidate's sampling seed; by default the suite's.")] = None,
     stored: Stored = False,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which the gate ends with 6.")] = None,

@@ -44,7 +44,10 @@ ReferenceName = Annotated[
     str, typer.Option("--reference", help="Reference, for a suite that leaves it open (fid50k, ...).")
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Model name; by default the name of the checkpoint's folder.")]
-Step = Annotated[int | None, typer.Option("--step", help="Training step; by default the number in the file name.")]
+Step = Annotated[
+    int | None,
+    typer.Option("--step", min=0, max=2**63 - 1, help="Training step; by default the number in the file name."),
+]
 GeneratorOptions = Annotated[
     list[str] | None, typer.Option("--option", help="Generator option as key=value; JSON values work.")
 ]
@@ -221,7 +224,10 @@ def find_checkpoints(patterns: list[str], model: str, step: int | None) -> list[
         matches = [path]
         if not path.exists() and any(mark in pattern for mark in "*?["):
             anchor = Path(path.anchor) if path.is_absolute() else Path()
-            matches = sorted(anchor.glob(str(path.relative_to(path.anchor))))
+            try:
+                matches = sorted(anchor.glob(str(path.relative_to(path.anchor))))
+            except ValueError as error:
+                raise InputError(f"{pattern!r} is no pattern of checkpoints ({error})") from None
             if not matches:
                 raise InputError(f"no checkpoint matches {pattern!r}")
         paths.extend(matches)

@@ -55,7 +55,7 @@ def serve(
 def token_create(
     name: Annotated[str, typer.Argument(help="Who it is for: a person, a CI job.")],
     scope: Annotated[list[Scope] | None, typer.Option(help="What it allows; may be given several times.")] = None,
-    days: Annotated[int, typer.Option(min=0, help="Days until it ends; 0 for never.")] = 90,
+    days: Annotated[int, typer.Option(min=0, max=36500, help="Days until it ends; 0 for never.")] = 90,
 ) -> None:
     """Make a token and print it. It is stored nowhere and never shown again."""
     lifetime = timedelta(days=days) if days else None

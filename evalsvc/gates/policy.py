@@ -31,7 +31,7 @@ class CheckpointName(_Strict):
     """A checkpoint by model and step."""
 
     model: Text
-    step: Annotated[int, Field(strict=True, ge=0)]
+    step: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
     def __str__(self) -> str:
         return f"{self.model}@{self.step}"
@@ -162,7 +162,7 @@ def parse_policy(text: str, source: str = "policy") -> Policy:
     """A policy from YAML; ``source`` names it in errors."""
     try:
         data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: 30 February, brackets without end
         raise InputError(f"policy {source} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"policy {source} is no YAML mapping")
@@ -202,7 +202,8 @@ class _Loader(yaml.SafeLoader):
     """YAML that refuses a key given twice: of two limits under one name, the first would silently be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merged = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merged]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)

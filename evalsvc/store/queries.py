@@ -194,7 +194,7 @@ def find_checkpoint(session: Session, name: str) -> Checkpoint:
     model, _, step = name.rpartition("@") if "@" in name else (name, "", "")
     query = select(Checkpoint).join(Model).where(Model.name == model)
     if step:
-        if not step.isdigit():
+        if not _is_number(step):
             raise InputError(f"{name!r} names no checkpoint: the step after '@' is a whole number")
         query = query.where(Checkpoint.step == int(step))
     found = session.scalar(query.order_by(Checkpoint.step.desc(), Checkpoint.id.desc()).limit(1))
@@ -313,7 +313,12 @@ def suite_body(session: Session, name: str) -> dict[str, Any] | None:
     """What a suite said when it was first used; without a version, its newest."""
     title, _, version = name.partition("@")
     query = select(Suite).where(Suite.name == title).order_by(Suite.version.desc()).limit(1)
-    if version.isdigit():
+    if _is_number(version):
         query = query.where(Suite.version == int(version))
     found = session.scalar(query)
     return found.body if found else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a whole number that a database holds; '²' is a digit, and none."""
+    return text.isdecimal() and len(text) < 19

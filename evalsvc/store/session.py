@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, DateTime, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.deadline import finished_first
@@ -55,7 +55,7 @@ class Database:
                 if found is not None and not upgrade and self.engine.dialect.name != "sqlite":
                     raise StorageError(f"database {shown} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
                 _upgrade(connection)
-        except OperationalError as error:
+        except DatabaseError as error:
             reason = str(error.orig).splitlines()[0]
             raise StorageError(f"database {shown} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
 
@@ -124,8 +124,8 @@ def _revision(connection: Connection) -> str | None:
 def _engine(url: str, patience: float = 30) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise InputError(f"EVALSVC_DATABASE_URL is no database URL: {url!r}") from None
+    except (ArgumentError, ValueError):
+        raise InputError("EVALSVC_DATABASE_URL is no URL such as postgresql://user:password@host/name") from None
     if parsed.get_backend_name() == "postgresql":
         seconds = max(1, round(patience))
         return create_engine(
@@ -136,8 +136,11 @@ def _engine(url: str, patience: float = 30) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         raise InputError(f"evalsvc stores in SQLite or Postgres, not in {parsed.get_backend_name()}")
     if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": patience})
+        try:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{parsed.database} cannot be made ({error.strerror}): check EVALSVC_HOME") from None
+    engine = create_engine(parsed.set(drivername="sqlite"), connect_args={"timeout": patience})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

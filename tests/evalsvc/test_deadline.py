@@ -115,3 +115,8 @@ def test_a_transaction_is_finished_first(tmp_path):
         with pytest.raises(Deadline), deadline(0.01):
             block()
     assert read == ["ours"]
+
+
+def test_a_limit_beyond_all_time_is_none():
+    with deadline(float("inf")):
+        pass

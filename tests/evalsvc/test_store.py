@@ -10,7 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from evalsvc.errors import InputError, StorageError
+from evalsvc.settings import Settings
 from evalsvc.store import session as store
+from evalsvc.store.queries import find_checkpoint
 from evalsvc.store.session import HEAD, Database, known_revisions
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, Table
 
@@ -147,11 +149,27 @@ def test_a_reader_sees_whole_transactions_and_waits_for_none(database):
         assert reader.query(Model).count() == 1
 
 
-@pytest.mark.parametrize("url", ["nonsense", "mysql://localhost/x", "postgresql://nobody@127.0.0.1:1/none"])
+BAD_URLS = ["nonsense", "mysql://localhost/x", "postgresql://nobody@127.0.0.1:1/none"]
+BAD_URLS += ["postgresql://user:hunter2@127.0.0.1:port/none", "sqlite:////dev/null/rows.db", f"sqlite:///{__file__}"]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
 def test_a_bad_url_is_one_clear_error(url):
     with pytest.raises((InputError, StorageError)) as caught:
         Database(url)
-    assert not re.search(r"\n|Traceback", str(caught.value))
+    assert not re.search(r"\n|Traceback|hunter2", str(caught.value))
+
+
+def test_a_setting_that_is_none_names_its_variable(monkeypatch):
+    monkeypatch.setenv("EVALSVC_DEAD_AFTER", "soon")
+    with pytest.raises(InputError, match="EVALSVC_DEAD_AFTER: Input should be a valid number.*, not 'soon'"):
+        Settings()
+
+
+@pytest.mark.parametrize("name", ["flow@²", f"flow@{2**63}"])
+def test_a_step_that_no_database_holds_names_no_checkpoint(database, name):
+    with database.read() as session, pytest.raises(InputError, match="the step after '@' is a whole number"):
+        find_checkpoint(session, name)
 
 
 def test_a_password_never_shows_in_an_error():

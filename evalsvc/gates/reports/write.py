@@ -33,7 +33,7 @@ def requested(pairs: Sequence[str]) -> dict[str, Path]:
     found = {}
     for pair in pairs:
         name, equals, path = pair.partition("=")
-        if not equals or not path or name not in (*FORMATS, "html"):
+        if not equals or not Path(path).name or name not in (*FORMATS, "html"):
             raise InputError(f"report {pair!r} is not FORMAT=PATH with a format of {', '.join((*FORMATS, 'html'))}")
         found[name] = Path(path)
     return found
@@ -56,6 +56,9 @@ def tell_github(document: Document, environment: Mapping[str, str]) -> str:
     """Append to the files that GitHub Actions names; the workflow commands that the log should hold."""
     for variable, render in (("GITHUB_STEP_SUMMARY", markdown.summary), ("GITHUB_OUTPUT", ci.github_output)):
         if path := environment.get(variable):
-            with Path(path).open("a", encoding="utf-8") as file:
-                file.write(render(document))
+            try:
+                with Path(path).open("a", encoding="utf-8") as file:
+                    file.write(render(document))
+            except OSError as error:
+                raise StorageError(f"{variable} could not be written to {path} ({error.strerror})") from None
     return ci.workflow_commands(document) if environment.get("GITHUB_ACTIONS") == "true" else ""

@@ -33,6 +33,9 @@ def test_the_digest_is_of_what_is_said_and_not_of_how_it_is_laid_out():
         ("", "is no YAML mapping"),
         ("a: [", "is no YAML"),
         ("metrics: {}", "version is missing"),
+        (MINIMAL + "waivers: [{metric: m, reason: r, by: b, expires: 2027-02-30}]", "day is out of range for month"),
+        ("[" * 5000, "is no YAML"),
+        (MINIMAL + f"candidate: {{model: m, step: {2**63}}}", "candidate.step: Input should be less than"),
         (MINIMAL.replace("{m: {max: 1}}", "{}"), "metrics: Dictionary should have at least 1 item"),
         (MINIMAL.replace("version: 1", "version: 2"), "version: Input should be 1"),
         (MINIMAL + "threshold: 3", "threshold is not a key that a policy knows"),
@@ -97,3 +100,11 @@ def test_the_schema_for_editors_accepts_what_the_parser_accepts_and_refuses_unkn
 def test_the_published_schema_is_that_of_the_code():
     published = Path(__file__).parents[3] / "docs" / "evalsvc-gate.schema.json"
     assert json.loads(published.read_text()) == json_schema()
+
+
+def test_limits_may_be_shared_by_an_anchor():
+    shared = parse_policy(
+        MINIMAL.replace("{m: {max: 1}}", "{m: &limits {max: 1, max_worsening: 2}, n: {<<: *limits, max: 3}}")
+        + "baseline: last-passing"
+    )
+    assert shared.metrics["n"].limits == {"max": 3, "max_worsening": 2}

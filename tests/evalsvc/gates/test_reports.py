@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from markdown_it import MarkdownIt
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from evalsvc.errors import InputError
+from evalsvc.errors import InputError, StorageError
 from evalsvc.gates.decide import Decision, Step
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent
@@ -220,12 +220,16 @@ def test_reports_are_written_where_they_are_asked_for(harmless, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(wanted)
     with pytest.raises(InputError, match="is not FORMAT=PATH"):
         requested(["pdf=x"])
+    with pytest.raises(InputError, match="is not FORMAT=PATH"):
+        requested(["json=."])
 
 
 def test_github_gets_summary_outputs_and_commands_only_where_it_asks(harmless, tmp_path):
     assert tell_github(harmless, {}) == ""
     names = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GITHUB_OUTPUT": str(tmp_path / "output")}
     (tmp_path / "output").write_text("earlier=1\n")
+    with pytest.raises(StorageError, match="GITHUB_OUTPUT could not be written to /dev/null/x"):
+        tell_github(harmless, {"GITHUB_OUTPUT": "/dev/null/x"})
     commands = tell_github(harmless, names | {"GITHUB_ACTIONS": "true"})
     assert commands.startswith("::error")
     assert (tmp_path / "summary").read_text().startswith("## ")
