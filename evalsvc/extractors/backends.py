@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
+import logging
 import platform
 import timeit
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import torch
@@ -31,10 +32,12 @@ Engine = Literal["torch", "openvino", "onnxruntime"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
+ENGINES: tuple[Engine, ...] = ("torch", "openvino", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest centred relative error against float32 PyTorch with which ``auto`` takes a backend."""
 PARTS = 4
 """Into which OpenVINO's batches are cut: what a quarter of 16 images leaves between layers stays in the cache."""
+log = logging.getLogger(__name__)
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
@@ -113,14 +116,20 @@ def choose(network: Network, device: torch.device) -> Engine:
     key = f"backends/{digest_json([network.digest, _machine()])[:32]}.json"
     if memory.exists(key):
         return Choice.model_validate_json(memory.local(key).read_bytes()).backend
-    trials = {}
+    trials, broken = {}, False
     truth = _plain(network)
-    for name in ("torch", "openvino", "onnxruntime"):
-        if installed(name):
+    for name in filter(installed, ENGINES):
+        try:
             trials[name] = _try(open_backend(name, network, device), network.probe, truth)
+        except Exception as error:
+            if name == "torch":
+                raise
+            log.warning("backend %s does not run here and is left out (%s: %s)", name, type(error).__name__, error)
+            broken = True
     exact = {name: trial.samples_per_second for name, trial in trials.items() if trial.error < TOLERANCE}
     choice = Choice.model_validate({"backend": max(exact, key=exact.__getitem__, default="torch"), "trials": trials})
-    memory.write_bytes(key, choice.model_dump_json().encode())
+    if not broken:
+        memory.write_bytes(key, choice.model_dump_json().encode())
     return choice.backend
 
 
@@ -145,13 +154,21 @@ def _plain(network: Network) -> tuple[Tensor, ...]:
 
 def _machine() -> list[Any]:
     """Whatever may change which backend is fastest, or what it computes."""
-    packages = [name for name in ("torch", "openvino", "onnxruntime") if importlib.util.find_spec(name)]
     return [
-        platform.processor(),
+        platform.processor(),  # often empty on Linux
         platform.machine(),
+        torch.backends.cpu.get_cpu_capability(),
         torch.get_num_threads(),
-        [[name, version(name)] for name in packages],
+        [[name, _version(name)] for name in filter(installed, ENGINES)],
     ]
+
+
+def _version(package: str) -> str:
+    """The package may come under another name, such as ``onnxruntime-gpu``."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return str(importlib.import_module(package).__version__)
 
 
 def _artifacts() -> Artifacts:

@@ -1,3 +1,5 @@
+import importlib.metadata
+import importlib.util
 import json
 
 import openvino
@@ -94,6 +96,41 @@ def test_auto_measures_the_true_error_and_falls_back_to_torch(network, monkeypat
     monkeypatch.setattr(backends, "_openvino", lambda network, precision: astray(network))
     monkeypatch.setattr(backends, "_onnxruntime", astray)
     assert open_backend("auto", network, CPU).name == "torch"
+
+
+def test_auto_chooses_anew_when_a_package_of_its_choice_is_gone(network, monkeypatch):
+    speed = {"torch": 10.0, "openvino": 90.0, "onnxruntime": 30.0}
+    monkeypatch.setattr(backends, "_try", lambda backend, *_: Trial(error=0.0, samples_per_second=speed[backend.name]))
+    assert open_backend("auto", network, CPU).name == "openvino"
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
+    assert open_backend("auto", network, CPU).name == "torch"
+
+
+def test_auto_knows_an_engine_that_came_under_another_name(network, monkeypatch):
+    def version(name):
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return importlib.metadata.version(name)
+
+    monkeypatch.setattr(backends, "version", version)
+    assert open_backend("auto", network, CPU).name in NAMES
+
+
+def test_auto_goes_on_without_an_engine_that_does_not_run_and_tries_it_again(network, monkeypatch, caplog):
+    def broken(*_):
+        raise ImportError("libopenvino.so: cannot open shared object file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "_openvino", broken)
+        assert open_backend("auto", network, CPU).name in ("torch", "onnxruntime")
+    assert "backend openvino does not run here and is left out (ImportError: libopenvino.so" in caplog.text
+    tried = []
+    monkeypatch.setattr(
+        backends, "_try", lambda backend, *_: tried.append(backend.name) or Trial(error=0.0, samples_per_second=1.0)
+    )
+    open_backend("auto", network, CPU)
+    assert tried == list(NAMES)
 
 
 def test_openvino_is_always_asked_for_float32_and_gives_bfloat16_only_on_request(network, monkeypatch):
