@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -102,36 +103,46 @@ class Artifacts:
     @contextmanager
     def matrix_writer(self, key: str, rows: int) -> Iterator[MatrixWriter]:
         """Stream blocks of rows into one ``.npy`` file that appears whole; memory holds one block at a time."""
-        with self.placing(key) as path:
-            writer = MatrixWriter(path, rows)
+        with self.placing(key) as path, path.open("wb") as file:
+            writer = MatrixWriter(file, rows)
             yield writer
             writer.finish()
 
     def read_matrix(self, key: str) -> np.ndarray:
         """Map a file that :meth:`matrix_writer` wrote."""
-        return np.asarray(np.load(self.local(key), mmap_mode="r", allow_pickle=False))
+        path = self.local(key)
+        try:
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise StorageError(f"{path} cannot be read ({error}): delete it and run the command again") from None
 
 
 class MatrixWriter:
-    """An ``.npy`` file under a temporary name, filled from the top."""
+    """An ``.npy`` file under a temporary name, filled from the top.
 
-    def __init__(self, path: Path, rows: int) -> None:
-        self.path, self._rows, self._filled = path, rows, 0
-        self._matrix: np.memmap | None = None
+    Written and not mapped: a full disk is an error of a write, and a bus error in a map.
+    """
+
+    def __init__(self, file: BinaryIO, rows: int) -> None:
+        self._file, self._rows, self._filled = file, rows, 0
+        self._row: tuple[np.dtype[Any], tuple[int, ...]] | None = None
 
     def append(self, block: np.ndarray) -> None:
         """The next rows."""
-        if self._matrix is None:
-            shape = (self._rows, *block.shape[1:])
-            self._matrix = np.lib.format.open_memmap(self.path, mode="w+", dtype=block.dtype, shape=shape)
-        self._matrix[self._filled : self._filled + len(block)] = block
+        row = block.dtype, block.shape[1:]
+        if self._row is None:
+            self._row, descr = row, np.lib.format.dtype_to_descr(block.dtype)
+            header = {"descr": descr, "fortran_order": False, "shape": (self._rows, *block.shape[1:])}
+            np.lib.format.write_array_header_1_0(self._file, header)
+        if row != self._row:
+            raise StorageError(f"{self._file.name} would hold rows of {self._row} and of {row}")
+        self._file.write(np.ascontiguousarray(block).data)
         self._filled += len(block)
 
     def finish(self) -> None:
-        """Everything to the disk; too few rows are an error."""
-        if self._matrix is None or self._filled != self._rows:
-            raise StorageError(f"{self.path} would hold {self._filled} rows where {self._rows} are due")
-        self._matrix.flush()
+        """Too few rows are an error."""
+        if self._filled != self._rows:
+            raise StorageError(f"{self._file.name} would hold {self._filled} rows where {self._rows} are due")
 
 
 @contextmanager

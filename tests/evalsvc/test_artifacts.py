@@ -2,6 +2,7 @@ import errno
 import os
 import threading
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,21 @@ def test_a_matrix_is_streamed_and_mapped(artifacts):
     assert isinstance(matrix.base, np.memmap)
 
 
+def test_a_matrix_is_not_mapped_while_it_is_written(tmp_path):
+    """In a map a full disk is a bus error, which ends the process without a word."""
+    with Artifacts(tmp_path).matrix_writer("m.npy", 2) as writer:
+        writer.append(np.zeros((1, 2000)))
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+        writer.append(np.zeros((1, 2000)))
+
+
+def test_a_matrix_has_rows_of_one_kind(artifacts):
+    for other in (np.zeros((1, 3), np.float32), np.zeros((1, 2))):
+        with pytest.raises(StorageError, match="would hold rows of"), artifacts.matrix_writer("m.npy", 2) as writer:
+            list(map(writer.append, (np.zeros((1, 2), np.float32), other)))
+        assert files(artifacts) == []
+
+
 def test_a_matrix_with_too_few_rows_never_appears(artifacts, elsewhere):
     with pytest.raises(StorageError, match="3 rows where 12 are due"), artifacts.matrix_writer("m.npy", 12) as writer:
         writer.append(np.zeros((3, 2)))
@@ -90,6 +106,10 @@ def test_a_damaged_file_is_named(artifacts):
     artifacts.write_bytes("x.safetensors", b"garbage")
     with pytest.raises(StorageError, match=r"x\.safetensors.* cannot be read"):
         artifacts.read_arrays("x.safetensors")
+    artifacts.write_bytes("x.npy", b"\x93NUMPY\x01\x00 and no more")
+    for key in ("x.npy", "gone.npy"):
+        with pytest.raises(StorageError, match=key):
+            artifacts.read_matrix(key)
 
 
 def test_another_machine_reads_what_was_written_here(artifacts, elsewhere):
