@@ -48,7 +48,8 @@ class Feed:
         if crew is None and start == self._next and self._pays(start):
             crew = _Crew(self._source, self._names, start)
         found = crew.take(stop - start) if crew else self._here(start, stop)
-        self._next, self._crew = stop, crew  # not where the reading failed
+        # Not where the reading failed; and at the end nobody reads on, while the set may be kept for long.
+        self._next, self._crew = stop, crew if stop < len(self._names) else None
         return found
 
     def _here(self, start: int, stop: int) -> list[Found]:

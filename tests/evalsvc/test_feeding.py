@@ -102,6 +102,17 @@ def test_a_short_set_is_decoded_without_processes(tmp_path, crew):
     assert not crew
 
 
+def test_the_processes_end_with_the_set_that_they_decoded_even_if_it_is_kept(tmp_path, crew):
+    source = FolderSource(fill(tmp_path / "some", 40))
+    feed = Feed(source, source.names(), worth=0)
+    for start in range(0, 40, 10):
+        feed.read(start, start + 10)
+    processes = [worker._process for worker in crew]
+    crew.clear()
+    assert len(processes) == 2
+    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+
+
 def test_a_process_that_dies_is_named_and_the_next_reading_goes_on(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 60))
     names = source.names()
