@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import secrets
 import socket
 from collections.abc import Collection
@@ -19,13 +20,17 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
-from sqlalchemy import func, select, update
+from sqlalchemy import select
 
 from evalsvc.errors import InputError
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Webhook, now
 
+log = logging.getLogger(__name__)
+
 SECRET_PREFIX = "whsec_"
+EVERY = 1.0
+"""Seconds between looks at what has fallen due."""
 TIMEOUT = 10.0
 LEASE = timedelta(seconds=60)
 """A sender that died leaves its message to others after this long."""
@@ -55,19 +60,52 @@ def add(
         return row
 
 
-async def deliver(database: Database, client: httpx.AsyncClient, private_hosts: Collection[str] = ()) -> int:
-    """Send each webhook the oldest message that is due, once at a time however many servers there are; how many.
+async def keep_delivering(database: Database, private_hosts: Collection[str] = ()) -> None:
+    """Send what falls due until cancelled: a receiver that is slow holds up its own messages and nobody else's."""
+    at_work: set[int] = set()
 
-    Side by side: a receiver that is slow holds up its own messages and nobody else's.
+    async def work(webhook: int) -> None:
+        try:
+            await deliver(database, client, webhook, private_hosts)
+        except Exception:
+            log.exception("webhook %d is not sent to at present", webhook)
+        finally:
+            at_work.remove(webhook)
+
+    async with http_client() as client, asyncio.TaskGroup() as group:
+        while True:
+            try:
+                found = await asyncio.to_thread(waiting, database)
+            except Exception:
+                log.exception("webhooks are not sent to at present")
+                found = set()
+            for webhook in found - at_work:
+                at_work.add(webhook)
+                group.create_task(work(webhook))
+            await asyncio.sleep(EVERY)
+
+
+def waiting(database: Database) -> set[int]:
+    """Webhooks that something is due for."""
+    with database.read() as session:
+        return set(session.scalars(select(Delivery.webhook_id).where(Delivery.due_at <= now())))
+
+
+async def deliver(
+    database: Database, client: httpx.AsyncClient, webhook: int, private_hosts: Collection[str] = ()
+) -> int:
+    """Send a webhook what is due, the oldest first, until one does not arrive; how many were tried.
+
+    Each message is sent once at a time, however many servers there are.
     """
-
-    async def one(delivery: Delivery) -> bool:
-        if not await asyncio.to_thread(_lease, database, delivery):
-            return False
-        await asyncio.to_thread(_settle, database, delivery, await send(client, delivery, private_hosts))
-        return True
-
-    return sum(await asyncio.gather(*map(one, await asyncio.to_thread(_due, database))))
+    tried = 0
+    while delivery := await asyncio.to_thread(_take, database, webhook):
+        tried += 1
+        failure = await send(client, delivery, private_hosts)
+        await asyncio.to_thread(_settle, database, delivery, failure)
+        if failure:
+            break
+    return tried
 
 
 async def send(client: httpx.AsyncClient, delivery: Delivery, private_hosts: Collection[str] = ()) -> str | None:
@@ -168,21 +206,15 @@ def _new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def _due(database: Database) -> list[Delivery]:
-    oldest = select(func.min(Delivery.id)).where(Delivery.due_at <= now()).group_by(Delivery.webhook_id)
-    with database.read() as session:
-        return list(session.scalars(select(Delivery).where(Delivery.id.in_(oldest))))
-
-
-def _lease(database: Database, delivery: Delivery) -> bool:
-    """Take a message for a while; false if another sender was faster."""
-    mine = (
-        update(Delivery)
-        .where(Delivery.id == delivery.id, Delivery.attempts == delivery.attempts, Delivery.due_at == delivery.due_at)
-        .values(attempts=delivery.attempts + 1, due_at=now() + LEASE)
-    )
+def _take(database: Database, webhook: int) -> Delivery | None:
+    """The oldest message that is due, leased: no other sender takes it for a while."""
+    due = select(Delivery).where(Delivery.webhook_id == webhook, Delivery.due_at <= now()).order_by(Delivery.id)
     with database.write() as session:
-        return bool(session.execute(mine).rowcount)  # type: ignore[attr-defined]
+        found = session.scalar(due.limit(1).with_for_update(skip_locked=True, of=Delivery))
+        if found is not None:
+            found.attempts += 1
+            found.due_at = now() + LEASE
+        return found
 
 
 def _settle(database: Database, delivery: Delivery, failure: str | None) -> None:

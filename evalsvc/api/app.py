@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,7 +37,6 @@ from evalsvc.api.sharing import Shared
 from evalsvc.tokens import Bearer
 
 NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, tokens, hooks, health)
-log = logging.getLogger("evalsvc.api")
 
 
 def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
@@ -46,7 +44,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        sender = asyncio.create_task(_send_webhooks(server))
+        sender = asyncio.create_task(webhooks.keep_delivering(server.database, server.settings.webhook_private_hosts))
         yield
         sender.cancel()
         server.backroom.close()
@@ -78,15 +76,3 @@ def _described(app: FastAPI) -> dict[str, Any]:
         components["schemas"]["Problem"].pop("$defs")
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-async def _send_webhooks(server: Server) -> None:
-    async with webhooks.http_client() as client:
-        while True:
-            try:
-                tried = await webhooks.deliver(server.database, client, server.settings.webhook_private_hosts)
-            except Exception:
-                log.exception("webhooks are not sent at present")
-                tried = 0
-            if not tried:
-                await asyncio.sleep(1.0)
