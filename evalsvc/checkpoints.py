@@ -11,9 +11,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from evalsvc.digests import digest_path
-from evalsvc.errors import CheckpointError
+from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
 from evalsvc.loading import read_tensors
+
+LONGEST_NAME = 200
+"""Letters of a model's name."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,11 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path, model: str, step: int) -> Checkpoint:
-        """Digest the file or folder at ``path``; a missing or empty one is an error."""
+        """Digest the file or folder at ``path``; a missing or empty one, or a name nobody can read, is an error."""
+        if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
+            raise InputError(
+                f"{model!r} is no name of a model, which has 1 to {LONGEST_NAME} letters that can be seen: give another"
+            )
         return cls(model, step, path.resolve(), digest_path(path))
 
     def tensors(self, *, trusted: bool = False) -> dict[str, Tensor]:

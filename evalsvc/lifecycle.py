@@ -19,7 +19,7 @@ from evalsvc import outbox
 from evalsvc.cost import Cost
 from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
 from evalsvc.store import tables
-from evalsvc.store.session import Database
+from evalsvc.store.session import Database, ensured
 from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Status, now
 from metrics.score import MetricError
 
@@ -247,28 +247,22 @@ def failure_of(error: BaseException) -> Failure:
 
 def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
     """The id of the spec's checkpoint, its model and itself added where they are new."""
-    model = session.scalar(select(tables.Model).where(tables.Model.name == spec.model))
-    if model is None:
-        model = tables.Model(name=spec.model, family=spec.family)
-        session.add(model)
-        session.flush()
+    by_name = select(tables.Model).where(tables.Model.name == spec.model)
+    model = ensured(session, by_name, tables.Model(name=spec.model, family=spec.family))
     same = select(tables.Checkpoint).where(
         tables.Checkpoint.model_id == model.id,
         tables.Checkpoint.step == spec.step,
         tables.Checkpoint.digest == spec.checkpoint,
     )
-    row = session.scalar(same)
-    if row is None:
-        row = tables.Checkpoint(
-            model_id=model.id,
-            step=spec.step,
-            digest=spec.checkpoint,
-            path=spec.path,
-            generator=spec.generator,
-            options=spec.options,
-        )
-        session.add(row)
-        session.flush()
+    new = tables.Checkpoint(
+        model_id=model.id,
+        step=spec.step,
+        digest=spec.checkpoint,
+        path=spec.path,
+        generator=spec.generator,
+        options=spec.options,
+    )
+    row = ensured(session, same, new)
     row.path = spec.path  # where it was seen last
     return row.id
 

@@ -24,6 +24,9 @@ from metrics.segmentation import TOKENIZERS
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 Half = Literal["train", "heldout"]
+LONGEST_LABEL = 100
+"""Letters of a score's label."""
+
 GIVEN = "*"
 """The reference of a suite that fixes how is measured and leaves open against what."""
 FEATURES = {"generated", "x", "logits"}
@@ -189,6 +192,10 @@ class Suite(_Strict):
         twice = [label for label, count in Counter(self.labels).items() if count > 1]
         if twice:
             raise ValueError(f"two metrics give the score {twice[0]!r}: set 'label: other_*' on one of them")
+        if long := [label for label in self.labels if len(label) > LONGEST_LABEL]:
+            raise ValueError(
+                f"the score {long[0][:20]}... has a label of more than {LONGEST_LABEL} letters: shorten it"
+            )
         if self.neighbours:
             self._check_features("neighbours", self.neighbours)
         if self.decoding and self.modality != "text":

@@ -42,8 +42,10 @@ def create(
     """A new token and its secret, of 256 random bits, which cannot be shown again.
 
     Raises:
-        InputError: no scope is given.
+        InputError: no scope is given, or a name that is too long.
     """
+    if len(name) > 200:
+        raise InputError("the name of a token has 200 letters at most")
     if not scopes:
         raise InputError(f"a token needs a scope: {', '.join(Scope)}")
     secret = PREFIX + secrets.token_urlsafe(32)

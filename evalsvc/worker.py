@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from evalsvc import workers
 from evalsvc.errors import EvalsvcError, StorageError
@@ -127,7 +127,7 @@ def _bury(database: Database, dead: set[str]) -> set[str]:
         while dead:
             name = dead.pop()
             workers.end(database, name, WorkerStatus.LOST)
-    except OperationalError:
+    except SQLAlchemyError:
         dead.add(name)
     return dead
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
 from evalsvc.store import queries
-from evalsvc.store.session import Database
+from evalsvc.store.session import Database, ensured
 from evalsvc.store.tables import Alias, Checkpoint, Promotion
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -40,12 +41,8 @@ def point(session: Session, alias: str, checkpoint: Checkpoint, gate: int | None
     """
     if not re.fullmatch(NAME, alias):
         raise InputError(f"{alias!r} is no name of an alias: letters, digits, '.', '_' and '-', a hundred at most")
-    row = session.get(Alias, alias)
-    if row is None:
-        row = Alias(name=alias, checkpoint_id=checkpoint.id)
-        session.add(row)
-    else:
-        row.checkpoint_id = checkpoint.id
+    row = ensured(session, select(Alias).where(Alias.name == alias), Alias(name=alias, checkpoint_id=checkpoint.id))
+    row.checkpoint_id = checkpoint.id
     session.add(Promotion(alias=alias, checkpoint_id=checkpoint.id, gate_id=gate))
     session.flush()
     session.refresh(row)

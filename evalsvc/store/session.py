@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, DateTime, Engine, create_engine, event, func, inspect, select, text
+from sqlalchemy import Connection, DateTime, Engine, Select, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.deadline import finished_first
@@ -70,6 +70,16 @@ class Database:
         """One consistent view; it neither waits for writers nor holds them up."""
         with finished_first(), self._read.begin() as session:
             yield session
+
+
+def ensured(session: Session, query: Select[T], new: T) -> T:
+    """The one row of a query, ``new`` where there is none; of several who add it at once all find the same."""
+    row = session.scalar(query)
+    if row is None:
+        with suppress(IntegrityError), session.begin_nested():
+            session.add(new)
+        row = session.scalars(query).one()
+    return row
 
 
 def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -86,3 +86,10 @@ def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path):
 )
 def test_the_step_is_the_last_number_of_the_name(name, step):
     assert step_from_name(Path(name)) == step
+
+
+@pytest.mark.parametrize("model", ["", "m" * 201, "a\0b", "a\x1b[31m", "\udcff"])
+def test_a_model_has_a_name_that_can_be_stored_and_seen(tmp_path, model):
+    (tmp_path / "w.pt").write_bytes(b"x")
+    with pytest.raises(InputError, match="is no name of a model"):
+        Checkpoint.open(tmp_path / "w.pt", model, 1)

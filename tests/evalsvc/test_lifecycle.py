@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from evalsvc import lifecycle
 from evalsvc.cost import Cost
 from evalsvc.errors import InputError, ModelError, StorageError, WithdrawnError
+from evalsvc.gates.promote import promote
 from evalsvc.lifecycle import Deadlines
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store.progress import progress, workers
@@ -90,6 +91,21 @@ def test_fifty_threads_that_submit_one_fingerprint_make_one_evaluation(database)
     assert count(database, Evaluation) == 1
     assert len({submission.id for submission in found}) == 1
     assert sum(submission.created for submission in found) == 1
+
+
+def test_threads_that_register_one_new_checkpoint_and_alias_all_find_it(database):
+    together = Barrier(8)
+
+    def register(_):
+        together.wait()
+        with database.write() as session:
+            checkpoint = lifecycle.register_checkpoint(session, spec())
+        together.wait()
+        promote(database, "production", checkpoint)
+        return checkpoint
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(register, range(8)))) == 1
 
 
 def test_a_cancelled_evaluation_stays_cancelled_and_can_be_tried_again(database):

@@ -50,6 +50,7 @@ def test_a_bare_name_is_its_newest_version():
         ({"metrics": [{"metric": "frechet_distance", "features": "vgg/features"}]}, "features: extractor/output"),
         ({"metrics": [{"metric": "frechet_distance", "features": "cnn"}]}, "features: extractor/output"),
         ({"metrics": BASE["metrics"] * 2}, "two metrics give the score 'frechet_distance'"),
+        ({"metrics": [BASE["metrics"][0] | {"label": "x" * 101}]}, "a label of more than 100 letters"),
         ({"metrics": []}, "at least 1 item"),
         ({"reference": None}, "needs a reference"),
         ({"samples": 0}, "greater than or equal to 1"),
