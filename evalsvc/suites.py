@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.errors import PydanticUserError
 
 import metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.digests import digest_json
@@ -214,6 +215,9 @@ class Suite(_Strict):
         if unknown:
             allowed = ", ".join(option for option in use.spec.options if option not in SUPPLIED) or "none"
             raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
+        for option, value in use.options.items():
+            if option != "tokenizer":  # named here, and given to the function as one
+                _check_option(use, option, value)
         if use.tokenizer not in TOKENIZERS:
             raise ValueError(f"{use.metric} knows no tokenizer {use.tokenizer!r}; there are {', '.join(TOKENIZERS)}")
         needed = set(use.spec.inputs)
@@ -236,6 +240,18 @@ class Suite(_Strict):
         if label not in self.extractors or not output:
             known = ", ".join(f"{name}/<output>" for name in self.extractors) or "no extractor"
             raise ValueError(f"{what} needs 'features: extractor/output' of an extractor of the suite ({known})")
+
+
+def _check_option(use: MetricUse, option: str, value: Any) -> None:
+    """A value that the metric's function cannot take is an error now, and not when all samples have been drawn."""
+    try:
+        kind: TypeAdapter[Any] = TypeAdapter(get_type_hints(use.spec.function).get(option, Any))
+    except (NameError, TypeError, PydanticUserError):  # a plug-in's own types
+        return
+    try:
+        kind.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{use.metric}: option {option}: {value!r}: {error.errors()[0]['msg']}") from None
 
 
 def load_suite(name: str, plugins: Plugins | None = None) -> Suite:

@@ -47,6 +47,10 @@ def test_a_bare_name_is_its_newest_version():
             },
             "no option 'reference_radii'; it has k$",
         ),
+        (
+            {"metrics": [{"metric": "precision_recall", "features": "cnn/features", "options": {"k": "3"}}]},
+            "precision_recall: option k: '3': Input should be a valid integer",
+        ),
         ({"metrics": [{"metric": "frechet_distance", "features": "vgg/features"}]}, "features: extractor/output"),
         ({"metrics": [{"metric": "frechet_distance", "features": "cnn"}]}, "features: extractor/output"),
         ({"metrics": BASE["metrics"] * 2}, "two metrics give the score 'frechet_distance'"),
