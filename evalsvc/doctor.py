@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from evalsvc import loading, weights
 from evalsvc.artifacts import open_artifacts
-from evalsvc.errors import EvalsvcError
+from evalsvc.errors import EvalsvcError, first_line
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
 from evalsvc.store.progress import workers
@@ -124,7 +124,7 @@ def _devices() -> Iterator[Finding]:
             x = torch.ones(64, 64, device=name)
             correct = bool((x @ x == 64).all())
         except RuntimeError as error:
-            yield Finding(name, Level.BROKEN, f"it cannot compute ({str(error).splitlines()[0]})")
+            yield Finding(name, Level.BROKEN, f"it cannot compute ({first_line(error)})")
             continue
         detail = f"{torch.get_num_threads()} threads"
         if name.startswith("cuda"):

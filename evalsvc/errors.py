@@ -29,3 +29,8 @@ class UnfitError(EvalsvcError):
 
 class WithdrawnError(EvalsvcError):
     """Work that nobody waits for any more: cancelled, tried anew, past its deadline, or given to another worker."""
+
+
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """What an error says in its first line, ``most`` characters of it; its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0][:most] or type(error).__name__

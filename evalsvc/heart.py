@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import SQLAlchemyError
 
 from evalsvc import lifecycle, workers
-from evalsvc.errors import StorageError
+from evalsvc.errors import StorageError, first_line
 from evalsvc.lifecycle import Attempt
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
@@ -73,7 +73,7 @@ class Heart:
             try:
                 self._beat()
             except (SQLAlchemyError, StorageError) as error:
-                log.warning("heartbeat: %s", str(error).splitlines()[0])
+                log.warning("heartbeat: %s", first_line(error))
             self._watch()
 
     def _beat(self) -> None:

@@ -66,7 +66,7 @@ class Preferences:
         file = Path(path)
         self._votes: dict[tuple[str, str, str], int] = {}
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file} cannot be read as preferences ({error})") from None
         for number, line in enumerate(lines, start=1):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from evalsvc.confinement import confine, limit, reachable
+from evalsvc.errors import first_line
 
 MARGIN = 2**29
 """Bytes of memory that reading takes, whatever the size of a file."""
@@ -46,10 +47,10 @@ def read_state(source: BinaryIO) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise RefusedError(
             "holds more than tensors and was not loaded, because unpickling runs code: save it as safetensors or as a "
-            f"plain state_dict ({str(error).splitlines()[0][:160]})"
+            f"plain state_dict ({first_line(error, 160)})"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise RefusedError(f"is truncated or no torch file ({str(error).splitlines()[0][:160]})") from None
+        raise RefusedError(f"is truncated or no torch file ({first_line(error, 160)})") from None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
@@ -69,7 +70,7 @@ def convert(source: BinaryIO, target: BinaryIO) -> None:
     try:
         target.write(safetensors.torch.save(whole))
     except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-        raise RefusedError(f"holds a kind of tensor that is not loaded ({str(error).splitlines()[0][:160]})") from None
+        raise RefusedError(f"holds a kind of tensor that is not loaded ({first_line(error, 160)})") from None
     target.flush()
 
 

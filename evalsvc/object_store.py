@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 
 from evalsvc.artifacts import Artifacts, written_whole
-from evalsvc.errors import InputError, StorageError
+from evalsvc.errors import InputError, StorageError, first_line
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Where an upload appears at once when it is complete. A file server (sftp, smb) gives no such promise."""
@@ -96,7 +96,7 @@ class ObjectStore(Artifacts):
         try:
             yield
         except Exception as error:  # every store brings errors of its own
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise StorageError(
                 f"{self._url}/{key} could not be read or written ({reason}): check EVALSVC_ARTIFACTS and its "
                 "credentials, and run the same command again to go on from here"

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from evalsvc import lifecycle
 from evalsvc.engine import Refusal
-from evalsvc.errors import InputError, UnfitError, WithdrawnError
+from evalsvc.errors import InputError, UnfitError, WithdrawnError, first_line
 from evalsvc.evaluations import measure, note
 from evalsvc.heart import GIVEN_UP, Heart, Task
 from evalsvc.lifecycle import Attempt, Deadlines
@@ -136,7 +136,7 @@ class Slot:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, torch.AcceleratorError):
-                self._end(f"its device failed ({str(cause).splitlines()[0]})")
+                self._end(f"its device failed ({first_line(cause)})")
             cause = cause.__cause__
 
     def _end(self, reason: str) -> None:

@@ -14,7 +14,7 @@ from evalsvc.artifacts import open_artifacts
 from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json, digest_path
-from evalsvc.errors import EvalsvcError, InputError, UnfitError
+from evalsvc.errors import EvalsvcError, InputError, UnfitError, first_line
 from evalsvc.judging import Judge
 from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.plugins import EmbedsTexts, Extractor, Generator, Likelihood, PluginKind, Plugins
@@ -217,7 +217,7 @@ def pick_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
+        raise InputError(f"device {name!r} cannot be used here ({first_line(error)})") from None
 
 
 def _build(what: str, factory: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:

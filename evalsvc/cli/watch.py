@@ -20,7 +20,7 @@ from evalsvc.cli.score import (
     SuiteFile,
     parse_options,
 )
-from evalsvc.errors import EvalsvcError, InputError, StorageError
+from evalsvc.errors import EvalsvcError, InputError, StorageError, first_line
 from evalsvc.settings import Settings
 from evalsvc.store import queries
 
@@ -96,7 +96,7 @@ def watch(
                     handle(path)
                 except (StorageError, OperationalError, OSError) as error:
                     # The database or the disk may be away for a while: it is tried again at the next look.
-                    err.print(f"{path}: {str(error).splitlines()[0]}", style="red", markup=False, soft_wrap=True)
+                    err.print(f"{path}: {first_line(error)}", style="red", markup=False, soft_wrap=True)
                     continue
                 except EvalsvcError as error:
                     err.print(f"{path}: {error}", style="red", markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evalsvc import weights as published
 from evalsvc.digests import digest_path
-from evalsvc.errors import CheckpointError
+from evalsvc.errors import CheckpointError, first_line
 from evalsvc.extractors.audio import mel_spectrogram, waves_at
 from evalsvc.plugins import ExtractorInfo
 from evalsvc.samples import Samples
@@ -93,5 +93,4 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         return {name: tensor for name, tensor in state.items() if name.split(".")[0] in ("lstm", "linear")}
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, TypeError, OSError) as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is no Resemblyzer checkpoint ({reason})") from None
+        raise CheckpointError(f"{path} is no Resemblyzer checkpoint ({first_line(error, 160)})") from None

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalsvc.digests import digest_path
-from evalsvc.errors import InputError
+from evalsvc.errors import InputError, first_line
 from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins
 from evalsvc.samples import Images, Samples, Videos
 
@@ -63,7 +63,7 @@ class ScriptedVideo:
         try:
             self._network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            raise InputError(f"video-network: {path} is no TorchScript file ({str(error).splitlines()[0]})") from None
+            raise InputError(f"video-network: {path} is no TorchScript file ({first_line(error)})") from None
         self._device, self._side = device, side
         self.info = ExtractorInfo(
             "video-network",

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, Interfa
 from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.deadline import finished_first
-from evalsvc.errors import InputError, StorageError
+from evalsvc.errors import InputError, StorageError, first_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Database:
                     raise StorageError(f"database {shown} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
                 _upgrade(connection)
         except DatabaseError as error:
-            reason = str(error.orig).splitlines()[0]
+            reason = first_line(error.orig or error)
             raise StorageError(f"database {shown} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
 
     @contextmanager
@@ -89,7 +89,7 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return call(*args, **kwargs)
         except (OperationalError, InterfaceError) as error:
-            log.warning("waiting for the database: %s", str(error.orig).splitlines()[0])
+            log.warning("waiting for the database: %s", first_line(error.orig or error))
         time.sleep(pause)
         pause = min(2 * pause, 10)
 

@@ -108,10 +108,11 @@ def test_bad_judges_and_players_are_named(artifacts):
 
 
 def test_people_s_preferences_are_a_judge(tmp_path, artifacts):
-    a, b = Player("a", ("x", "y", "z")), Player("b", ("u", "v", "w"))
-    votes = [("x", "u", "a"), ("u", "x", "b"), ("x", "u", "b"), ("v", "y", "a"), ("v", "y", "b")]
+    x = "one line\u2028for JSON"
+    a, b = Player("a", (x, "y", "z")), Player("b", ("u", "v", "w"))
+    votes = [(x, "u", "a"), ("u", x, "b"), (x, "u", "b"), ("v", "y", "a"), ("v", "y", "b")]
     rows = [{"prompt": "p", "a": first, "b": second, "winner": winner} for first, second, winner in votes]
-    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     judge = Preferences(CPU, path=str(tmp_path / "votes.jsonl"))
     (outcome,) = hold(judge, [a, b], ["p"] * 3, artifacts).outcomes
     assert (outcome.wins, outcome.losses, outcome.ties, outcome.unparsed) == (1, 0, 1, 1)
