@@ -19,6 +19,8 @@ from evalsvc.errors import StorageError
 from evalsvc.settings import Settings
 
 Arrays = Mapping[str, np.ndarray]
+TEMPORARY = ".tmp-"
+"""How the names of half-written files begin."""
 
 
 def open_artifacts(settings: Settings) -> Artifacts:
@@ -148,7 +150,7 @@ class MatrixWriter:
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
     """A temporary name on the target's file system, so that a rename puts it in place at once; gone after an error."""
-    temporary = target.with_name(f".tmp-{uuid.uuid4().hex}-{target.name}")
+    temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -1,16 +1,17 @@
-"""Files of checkpoints that came to nothing: shards of evaluations that failed or were cancelled, and their uploads."""
+"""Files that came to nothing: shards of evaluations that failed or were cancelled, their uploads, half-written ones."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
-from evalsvc.artifacts import Artifacts
+from evalsvc.artifacts import TEMPORARY, Artifacts
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store.session import Database
 from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status
@@ -20,7 +21,7 @@ _VAIN = (Status.FAILED, Status.CANCELLED)
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder of shards by its key, or an uploaded checkpoint by its path."""
+    """A folder of shards or a half-written file by its key, or an uploaded checkpoint by its path."""
 
     name: str
     bytes: int
@@ -70,6 +71,17 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
         yield Leftover(str(folder), sum(file.stat().st_size for file in files))
         if remove:
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+
+
+def broken_off(artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
+    """Files from ``before`` that were half written when their process was killed."""
+    for file in sorted(artifacts.root.rglob(f"{TEMPORARY}*")):
+        with suppress(FileNotFoundError):  # it has just been finished
+            stat = file.stat()
+            if datetime.fromtimestamp(stat.st_mtime, UTC) < before:
+                yield Leftover(file.relative_to(artifacts.root).as_posix(), stat.st_size)
+                if remove:
+                    file.unlink()
 
 
 def _in_vain(before: datetime) -> ColumnElement[bool]:

@@ -65,21 +65,23 @@ def cache_sweep(
     days: Annotated[float, typer.Option(min=0, max=36500, help="Spare what is younger.")] = 7,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Remove shards of evaluations that failed or were cancelled, and uploads of which nothing was scored.
+    """Remove shards of evaluations that failed or were cancelled, uploads of which nothing was scored, and half-written
+    files that killed processes left.
 
     A retry computes such shards again, and needs such an upload again.
     """
     from datetime import timedelta
 
     from evalsvc.artifacts import open_artifacts
-    from evalsvc.leftovers import vain_shards, vain_uploads
+    from evalsvc.leftovers import broken_off, vain_shards, vain_uploads
     from evalsvc.store.tables import now
 
     settings, before, remove = Settings(), now() - timedelta(days=days), not dry_run
-    database, size = Database(settings.database), 0
+    database, artifacts, size = Database(settings.database), open_artifacts(settings), 0
     for leftovers in (
-        vain_shards(database, open_artifacts(settings), before, remove=remove),
+        vain_shards(database, artifacts, before, remove=remove),
         vain_uploads(database, settings.uploads, before, remove=remove),
+        broken_off(artifacts, before, remove=remove),
     ):
         for leftover in leftovers:
             size += leftover.bytes

@@ -1,5 +1,8 @@
 """What ``evalsvc cache sweep`` may take, and what it must leave."""
 
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -8,7 +11,7 @@ from typer.testing import CliRunner
 from evalsvc import lifecycle
 from evalsvc.artifacts import Artifacts
 from evalsvc.cli.cache import app
-from evalsvc.leftovers import vain_shards, vain_uploads
+from evalsvc.leftovers import broken_off, vain_shards, vain_uploads
 from evalsvc.lifecycle import Attempt
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
@@ -84,6 +87,20 @@ def test_uploads_go_of_which_nothing_was_scored(database, tmp_path):
     gone = [each.name for each in vain_uploads(database, uploads, now() + LATER, remove=True)]
     assert gone == [str(uploads / name) for name in (".tmp-broken-off", "a" * 64, "d" * 64)]
     assert sorted(folder.name for folder in uploads.iterdir()) == ["b" * 64, "c" * 64]
+
+
+def test_half_written_files_of_killed_processes_go_and_younger_ones_stay(artifacts):
+    code = (
+        "import os, sys; from pathlib import Path; from evalsvc.artifacts import Artifacts\n"
+        "with Artifacts(Path(sys.argv[1])).placing('reference/a/x.npy') as path:\n"
+        "    path.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(artifacts.root)], check=False).returncode == -signal.SIGKILL
+    artifacts.write_bytes("reference/a/y.npy", b"whole")
+    assert not list(broken_off(artifacts, now() - LATER, remove=True)), "it may be under way"
+    (left,) = broken_off(artifacts, now() + LATER, remove=True)
+    assert (left.name[:16], left.bytes) == ("reference/a/.tmp", 4)
+    assert [file.name for file in artifacts.root.rglob("*") if file.is_file()] == ["y.npy"]
 
 
 def test_an_upload_stays_that_an_evaluation_reads_though_its_checkpoint_was_found_elsewhere_since(database, tmp_path):
