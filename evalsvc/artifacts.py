@@ -72,11 +72,20 @@ class Artifacts:
         files = sorted(file for file in (self.root / key).rglob("[!.]*") if file.is_file())
         return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
 
-    def lock(self, key: str) -> FileLock:
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
         """A lock between the processes of this machine (and of all machines that share the folder)."""
         path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+        lock = FileLock(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise StorageError(f"{path} cannot be locked ({error.strerror}): artifacts must be writable") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_bytes(self, key: str, content: bytes) -> None:
         """Write a file atomically and durably."""

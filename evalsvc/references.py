@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from evalsvc import contracts
 from evalsvc.artifacts import Artifacts
@@ -101,7 +100,7 @@ def key_beside(array: str, name: str) -> str:
     return f"{array.removesuffix('.npy')}.{name}.safetensors"
 
 
-def lock_of(artifacts: Artifacts, digest: str) -> FileLock:
+def lock_of(artifacts: Artifacts, digest: str) -> AbstractContextManager[None]:
     """Held by whoever extracts or removes arrays of a half."""
     return artifacts.lock(f"{FOLDER}/{digest}/.lock")
 

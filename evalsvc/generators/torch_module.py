@@ -55,7 +55,10 @@ def _import_module(target: str) -> type[torch.nn.Module]:
     try:
         found = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"option module={target!r} cannot be imported as package.module:Class ({error})") from None
+        raise InputError(
+            f"option module={target!r} cannot be imported as package.module:Class ({error}): install the package, or "
+            "set PYTHONPATH to the folder that has it"
+        ) from None
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
         raise InputError(f"option module={target!r} is no torch.nn.Module class")
     return found

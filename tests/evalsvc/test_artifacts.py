@@ -61,6 +61,12 @@ def test_a_full_disk_leaves_nothing_behind_and_says_how_to_go_on(tmp_path, monke
     assert files(artifacts) == []
 
 
+def test_a_store_that_cannot_be_written_cannot_be_locked_and_says_so(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match=r"x/\.lock cannot be locked .*: artifacts must be writable"):
+        Artifacts(tmp_path / "file").lock("x/.lock").__enter__()
+
+
 def test_an_interrupted_write_keeps_the_old_file(artifacts, elsewhere):
     artifacts.write_bytes("x", b"old")
     before = files(artifacts)
