@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat
@@ -263,7 +264,8 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
         options=spec.options,
     )
     row = ensured(session, same, new)
-    row.path = spec.path  # where it was seen last
+    if not Path(row.path).exists():
+        row.path = spec.path  # it was moved
     return row.id
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import ParamSpec
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -137,8 +138,9 @@ def _bury(database: Database, dead: set[str]) -> set[str]:
 
 def main(name: str, duty: Duty) -> None:
     """Be a slot or the coordinator until SIGTERM."""
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    # No event: a second signal inside its set(), or one inside its wait(), would wait for the lock that it is under.
+    asked = SimpleQueue[None]()
+    signal.signal(signal.SIGTERM, lambda *_: asked.put(None))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = Settings()
     if duty.role == "slot":
@@ -147,7 +149,7 @@ def main(name: str, duty: Duty) -> None:
         _be_coordinator(settings, name, duty, asked)
 
 
-def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) -> None:
+def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]) -> None:
     import torch
 
     from evalsvc import engine
@@ -164,14 +166,14 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: threading.Event) 
     engine.launch(settings.database, name, "slot", Slot(bench, heart))
     _in_background(_end_if_forgetful, settings, name)
     log.info("slot %s on %s takes work", name, bench.device)
-    asked.wait()
+    asked.get()
     patiently(workers.end, bench.database, name, WorkerStatus.DRAINING)
     engine.drain()
     patiently(workers.end, bench.database, name, WorkerStatus.STOPPED)
     os._exit(0)
 
 
-def _be_coordinator(settings: Settings, name: str, duty: Duty, asked: threading.Event) -> None:
+def _be_coordinator(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]) -> None:
     from evalsvc import engine
     from evalsvc.coordinator import Coordinator
     from evalsvc.heart import Heart
@@ -182,7 +184,7 @@ def _be_coordinator(settings: Settings, name: str, duty: Duty, asked: threading.
     engine.launch(settings.database, name, "coordinator", coordinator)
     _in_background(coordinator.run)
     _in_background(_end_if_forgetful, settings, name)
-    asked.wait()
+    asked.get()
     # What it waits for, another coordinator can wait for: nothing has to be finished here.
     workers.end(Database(settings.database), name, WorkerStatus.STOPPED)
     os._exit(0)

@@ -103,12 +103,14 @@ def test_half_written_files_of_killed_processes_go_and_younger_ones_stay(artifac
     assert [file.name for file in artifacts.root.rglob("*") if file.is_file()] == ["y.npy"]
 
 
-def test_an_upload_stays_that_an_evaluation_reads_though_its_checkpoint_was_found_elsewhere_since(database, tmp_path):
+def test_an_upload_stays_that_an_evaluation_reads_though_its_checkpoint_was_found_elsewhere_before(database, tmp_path):
     upload = tmp_path / "uploads" / ("a" * 64) / "step_1.pt"
     upload.parent.mkdir(parents=True)
     upload.write_bytes(b"weights")
-    lifecycle.submit(database, spec(path=str(upload)))
-    lifecycle.submit(database, spec(path="/elsewhere/step_1.pt", seed=2))
+    elsewhere = tmp_path / "step_1.pt"
+    elsewhere.write_bytes(b"weights")
+    lifecycle.submit(database, spec(path=str(elsewhere)))
+    lifecycle.submit(database, spec(path=str(upload), seed=2))
     assert not list(vain_uploads(database, tmp_path / "uploads", now() + LATER, remove=True))
     assert upload.exists()
 

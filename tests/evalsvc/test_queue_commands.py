@@ -125,3 +125,24 @@ def test_a_process_of_a_worker_that_finds_no_database_is_started_again_and_one_t
     coordinator = Duty(role="coordinator").model_dump_json()
     assert code(coordinator, EVALSVC_DATABASE_URL="postgresql://127.0.0.1:1/x") not in (0, WRONG_USE)
     assert code(coordinator, EVALSVC_DATABASE_URL="oracle://x") == WRONG_USE
+
+
+def test_a_second_sigterm_inside_the_first_ones_handler_does_not_hang_a_worker(home):
+    code = """
+import os, signal, sys
+from evalsvc import worker
+
+def again(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "notify_all":  # an event's, under its lock
+        sys.setprofile(None)
+        signal.raise_signal(signal.SIGTERM)
+
+def be_asked_twice(settings, name, duty, asked):
+    sys.setprofile(again)
+    os.kill(os.getpid(), signal.SIGTERM)
+    asked.get()
+
+worker._be_coordinator = be_asked_twice
+worker.main("name", worker.Duty(role="coordinator"))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
