@@ -13,7 +13,7 @@ from evalsvc.client import Client
 
 log = logging.getLogger("evalsvc")
 WAITING = 8
-"""Checkpoints that wait while the server is away; the oldest is let go first, since newer ones tell more."""
+"""Checkpoints that wait behind a slow server; the oldest is let go first, since newer ones tell more."""
 
 Job = tuple[Callable[[], Path], str | None, int]
 """Writes the checkpoint (or only says where it is), its model, its step."""
