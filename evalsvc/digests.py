@@ -86,4 +86,5 @@ def _not_none(folder: Path, *, ordered: bool = True) -> Iterator[str]:
 def digest_json(data: Any) -> str:
     """sha256 of data in canonical JSON: sorted keys, no spaces, no NaN."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # A file name need be no text, and JSON may hold half a character: neither is a reason to fail.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

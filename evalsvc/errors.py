@@ -6,6 +6,9 @@ from __future__ import annotations
 class EvalsvcError(Exception):
     """Base of every error the service raises on purpose; the CLI prints it and exits 2."""
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class InputError(EvalsvcError):
     """Something given to the service is missing, malformed or unknown."""
@@ -29,6 +32,11 @@ class UnfitError(EvalsvcError):
 
 class WithdrawnError(EvalsvcError):
     """Work that nobody waits for any more: cancelled, tried anew, past its deadline, or given to another worker."""
+
+
+def printable(text: str) -> str:
+    """Text that can be stored and printed, also where it names a file whose name is none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def first_line(error: BaseException, most: int | None = None) -> str:

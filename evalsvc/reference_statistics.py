@@ -137,7 +137,7 @@ def convert(
         raise InputError(f"{source} holds no published statistics (an .npz with mu and sigma); it holds {held}")
     known_by = "the caller"
     if ddof is None and "ddof" in names:
-        ddof, known_by = int(_read(source, "ddof")), "the file"
+        ddof, known_by = _read(source, "ddof").tolist(), "the file"
     elif ddof is None:
         ddof, known_by = 1, "the convention of pytorch-fid, clean-fid, EDM and ADM"
     try:
@@ -157,7 +157,7 @@ def convert(
     arrays: dict[str, Any] = {MEMBER: np.frombuffer(facts.model_dump_json().encode(), np.uint8)}
     for output, (mean, covariance) in _ARRAYS.items():
         if {mean, covariance} <= names:
-            mu, sigma = _read(source, mean).astype(np.float64), _read(source, covariance).astype(np.float64)
+            mu, sigma = _numbers(source, mean), _numbers(source, covariance)
             _check(source, output, mu, sigma)
             arrays |= {mean: mu, covariance: sigma * (count / (count - 1) if ddof == 0 else 1.0)}
     buffer = io.BytesIO()
@@ -202,6 +202,13 @@ def _members(path: Path) -> set[str]:
             return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no readable .npz ({error})") from None
+
+
+def _numbers(path: Path, name: str) -> np.ndarray:
+    array = _read(path, name)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{path}: array {name!r} holds {array.dtype.name}, not real numbers")
+    return array.astype(np.float64)
 
 
 def _read(path: Path, name: str) -> np.ndarray:

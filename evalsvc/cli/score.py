@@ -23,7 +23,7 @@ from rich.text import Text
 
 from evalsvc.cli import browse
 from evalsvc.cli.console import err, print_json
-from evalsvc.errors import InputError
+from evalsvc.errors import InputError, printable
 from evalsvc.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.session import Database
@@ -192,7 +192,7 @@ def say_skipped(names: list[str]) -> None:
     """How many files were left out, and the first of them."""
     if names:
         more = "" if len(names) == 1 else f" and {len(names) - 1} more"
-        err.print(f"skipped {names[0]}{more}: no readable image", markup=False, soft_wrap=True)
+        err.print(f"skipped {printable(names[0])}{more}: no readable image", markup=False, soft_wrap=True)
 
 
 def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:

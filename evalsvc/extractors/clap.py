@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -34,7 +36,8 @@ class Clap:
             "audio",
             {"embedding": int(loaded.config.projection_dim)},
             digest,
-            f"{self._rate} Hz by soxr HQ, the first {self._longest / self._rate:g} s, short ones repeated, L2, float32",
+            f"{self._rate} Hz by soxr HQ, the first {self._longest / self._rate:g} s, short ones repeated, "
+            f"{_bands(self._features)}, L2, float32",
             backend=f"torch-{device.type}",
         )
         self._pieces = Pieces(16, "clap")
@@ -52,3 +55,10 @@ class Clap:
     def _embed(self, mels: Tensor) -> tuple[Tensor, ...]:
         pooled = self._model.audio_model(input_features=mels, is_longer=None).pooler_output
         return (F.normalize(self._model.audio_projection(pooled), dim=-1),)
+
+
+def _bands(features: Any) -> str:
+    return (
+        f"{features.feature_size} mel bands of {features.frequency_min:g} to {features.frequency_max:g} Hz "
+        f"(window {features.fft_window_size}, hop {features.hop_length})"
+    )

@@ -49,6 +49,7 @@ class LikelihoodExtractor:
             dict.fromkeys(OUTPUTS, 1),
             model.digest,
             f"{facts}, words at whitespace, bytes of UTF-8",
+            backend=f"torch-{torch.device(device).type}",
         )
 
     def extract(self, texts: Sequence[str]) -> dict[str, np.ndarray]:

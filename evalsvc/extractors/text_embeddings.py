@@ -57,6 +57,7 @@ class TextEncoder:
             {"embedding": int(loaded.config.hidden_size)},
             digest,
             f"first {max_tokens} tokens of tokenizer {tokenizer[:16]}, {pooling} pooling, L2, float32",
+            backend=f"torch-{device.type}",
         )
         self._pieces = Pieces(64, name)
 

@@ -17,7 +17,7 @@ from evalsvc.samples import Images, Samples, Videos
 
 
 class FrameWise:
-    """The plug-in ``frame-wise``: the outputs of the image extractor ``frames``, as their mean and spread over time.
+    """The plug-in ``frame-wise``: outputs of the installed image extractor ``frames``, as mean and spread over time.
 
     Each output of d numbers becomes one of 2 d: the mean over frames, then the standard deviation (ddof 0), so that a
     video that stands still differs from one that moves about the same place.
@@ -35,6 +35,7 @@ class FrameWise:
             {output: 2 * width for output, width in inner.outputs.items()},
             inner.weights,
             f"mean and standard deviation over frames of {inner.protocol}: {inner.preprocessing}",
+            backend=inner.backend,
         )
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
@@ -71,6 +72,7 @@ class ScriptedVideo:
             {"features": width},
             digest_path(Path(path)),
             f"bilinear to {side}, half-pixel, x / 127.5 - 1, float32",
+            backend=f"torch-{device.type}",
         )
 
     @torch.inference_mode()

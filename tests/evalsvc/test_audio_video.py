@@ -107,10 +107,14 @@ def test_clap_embeds_with_its_own_bands_and_no_chance(tmp_path):
     text = ClapTextConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=6)
     ClapModel(config).save_pretrained(tmp_path)
-    ClapFeatureExtractor(
-        feature_size=16, sampling_rate=8_000, hop_length=80, max_length_s=2, fft_window_size=256
-    ).save_pretrained(tmp_path)
-    extractor = Clap(CPU, model=str(tmp_path))
+    protocols = set()
+    for hop in (40, 80):
+        ClapFeatureExtractor(
+            feature_size=16, sampling_rate=8_000, hop_length=hop, max_length_s=2, fft_window_size=256
+        ).save_pretrained(tmp_path)
+        extractor = Clap(CPU, model=str(tmp_path))
+        protocols.add(extractor.info.protocol)
+    assert len(protocols) == 2, "the bands are no part of the weights"
     long = torch.cat([tone(300, 2, 8_000), tone(900, 3, 8_000)])
     found = extractor.extract(Sounds((tone(300, 1, 8_000), long, long[:16_000]), 8_000))["embedding"]
     assert found.shape == (3, 6)
@@ -169,6 +173,7 @@ def test_the_speech_suite_ships():
 def test_frames_are_pooled_by_mean_and_spread_over_time():
     pixels = torch.randint(0, 256, (3, 5, 1, 4, 4), dtype=torch.uint8)
     extractor = FrameWise(CPU, frames="pixels")
+    assert FrameWise(CPU, frames="digits-cnn").info.backend == "torch-cpu", "arrays of other devices are kept apart"
     found = extractor.extract(Videos(pixels))["pixels"]
     frames = pixels.float().flatten(2) / 255
     assert torch.allclose(found, torch.cat([frames.mean(1), frames.std(1, correction=0)], 1), atol=1e-6)

@@ -1,6 +1,7 @@
 """Folders of images as people have them: what cannot be read is named, or skipped and counted."""
 
 import json
+import os
 import struct
 import sys
 import zlib
@@ -129,6 +130,15 @@ def test_skipped_files_are_counted_in_the_provenance_and_scores_are_those_withou
     without, *_, counted = [row["skipped"] for row in provenance(home) if row]
     assert without == {}
     assert counted == {"samples": {"count": 3, "first": sorted(BAD)}}
+
+
+def test_a_bad_file_whose_name_is_no_text_is_skipped_like_any_other(evalsvc, images):
+    evalsvc("reference", "add", "real", "real")
+    (images / "made_1" / os.fsdecode(b"0\xff.png")).write_bytes(b"nothing")
+    assert "is no readable image" in evalsvc(*SCORE, code=2).err
+    done = evalsvc(*SCORE, "--skip-bad")
+    assert json.loads(done.out)[0]["scores"]
+    assert "skipped" in done.err
 
 
 def test_a_reference_leaves_out_what_it_left_out_when_it_was_added(evalsvc, images, home):

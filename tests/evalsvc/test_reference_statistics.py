@@ -114,6 +114,10 @@ def test_what_cannot_be_compared_is_refused(published, tmp_path):
         ({"mu": np.full(2048, np.nan), "sigma": np.eye(2048)}, "NaN"),
         ({"mu": np.zeros(2048), "sigma": np.triu(np.ones((2048, 2048)))}, "not symmetric"),
         ({"mu": np.zeros(2048), "sigma": np.eye(2048), "ddof": 3}, "ddof 3"),
+        ({"mu": np.zeros(2048), "sigma": np.eye(2048), "ddof": "one"}, "ddof 'one'"),
+        ({"mu": np.zeros(2048), "sigma": np.eye(2048), "ddof": [0, 1]}, r"ddof \[0, 1\]"),
+        ({"mu": np.full(2048, "0"), "sigma": np.eye(2048)}, "'mu' holds str.*, not real numbers"),
+        ({"mu": np.zeros(2048), "sigma": np.eye(2048) * 1j}, "'sigma' holds complex128, not real numbers"),
     ],
 )
 def test_malformed_statistics_are_refused(arrays, message, tmp_path):
