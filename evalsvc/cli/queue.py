@@ -43,6 +43,7 @@ from evalsvc.settings import Settings
 from evalsvc.store.progress import Progress, progress, workers
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, Failure, Status, Worker
+from evalsvc.tickets import tickets
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 LARGEST = 2**31 - 1
@@ -101,7 +102,7 @@ def submit(
 
 def wait(
     evaluations: Annotated[
-        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default all that are in progress.")
+        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default all that are on the queue.")
     ] = None,
     timeout: Annotated[Seconds, typer.Option(help="Seconds after which to stop waiting (exit 4).")] = None,
     as_json: AsJson = False,
@@ -112,8 +113,7 @@ def wait(
     cancelled, 4 the timeout came first.
     """
     database = Database(Settings().database)
-    with database.read() as session:
-        ids = evaluations or [each.id for each in progress(session, statuses=IN_PROGRESS)]
+    ids = evaluations or [ticket.attempt.evaluation for ticket in tickets(database)]
     found = _seen(database, ids)
     until = time.monotonic() + timeout if timeout is not None else None
     with Live(console=err, transient=True, auto_refresh=False) as live:

@@ -146,3 +146,12 @@ worker._be_coordinator = be_asked_twice
 worker.main("name", worker.Duty(role="coordinator"))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_waiting_for_all_waits_for_what_workers_will_do_and_not_for_a_killed_score(submitted, database):
+    killed = lifecycle.submit(database, spec("c" * 64), on_queue=False).id
+    lifecycle.start(database, Attempt(killed, 1))
+    for evaluation in submitted:
+        lifecycle.cancel(database, evaluation)
+    evalsvc("wait")
+    evalsvc("wait", killed, "--timeout", 0, code=4)
