@@ -24,6 +24,7 @@ from evalsvc.shards import Shard, stage_of
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
 from evalsvc.store.tables import Status, now
+from evalsvc.tickets import missing_shards
 from evalsvc.workbench import Advance, Workbench
 from metrics.score import MetricError
 
@@ -41,15 +42,11 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
         found = lifecycle.submit(bench.database, spec, on_queue=False, rerun=rerun)
         if found.status == Status.SUCCEEDED:
             return found.id
-        if rerun and found.created:
-            for shard in spec.shards:
-                bench.artifacts.remove(spec.shard_key(shard))
-            bench.artifacts.remove(f"{spec.samples_key}/features-{spec.suite.samples}")
         attempt = Attempt(found.id, found.attempt)
         lifecycle.start(bench.database, attempt)
         try:
-            _run_shards(spec, bench, attempt)
-            measure(spec, bench, attempt)
+            _run_shards(spec, bench, attempt, fresh=found.fresh)
+            measure(spec, bench, attempt, fresh=found.fresh)
         except WithdrawnError:
             # A worker that had the same on its queue may have been faster.
             with bench.database.read() as session:
@@ -73,19 +70,22 @@ def note(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, shard: Shard,
     lifecycle.note_shard(bench.database, attempt, path=path, cost=cost, **shard.model_dump())
 
 
-def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
-    """Reduce the shards, which are all on disk, and record the scores.
+def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: bool) -> None:
+    """Reduce the shards, which are all on disk, and record the scores; a ``fresh`` evaluation joins them anew.
 
     Raises:
         WithdrawnError: the attempt is no longer wanted, and brought other scores than are there.
     """
     meter = Meter(bench.device)
+    if fresh:
+        bench.artifacts.remove(spec.features_key)
     reduction = reduce(spec, bench)
     _record(spec, bench, attempt, reduction, meter.cost())
 
 
-def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> None:
-    """Compute the shards that are missing, and note each."""
+def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: bool) -> None:
+    """Compute the shards that are missing, or if ``fresh`` that this evaluation has not made yet, and note each."""
+    anew = frozenset(missing_shards(bench.database, attempt) if fresh else ())
     totals: Counter[str] = Counter()
     for kind, total in spec.work.items():
         totals[stage_of(kind)] += total
@@ -104,7 +104,7 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt) -> Non
     with ThreadPoolExecutor(1, "shards") as disk:  # a shard goes to the disk while the next one is computed
         kept: Future[None] | None = None
         for shard in spec.shards:
-            content = shard_content(spec, shard, bench, watched(advances[shard.stage]))
+            content = shard_content(spec, shard, bench, watched(advances[shard.stage]), anew=shard in anew)
             if kept:
                 kept.result()
             kept = disk.submit(keep, shard, content)

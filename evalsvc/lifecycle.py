@@ -44,12 +44,16 @@ class Deadlines(BaseModel):
 
 @dataclass(frozen=True)
 class Submission:
-    """The evaluation that answers for a spec; ``created`` unless one was there, in progress or done."""
+    """The evaluation that answers for a spec; ``created`` unless one was there, in progress or done.
+
+    A ``fresh`` one computes shards again that others left.
+    """
 
     id: int
     created: bool
     status: Status
     attempt: int = 1
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def submit(
             for status in IN_PROGRESS:
                 if row := found.get(status):
                     row.on_queue |= on_queue
-                    return Submission(row.id, False, status, row.attempt)
+                    return Submission(row.id, False, status, row.attempt, row.fresh)
             if (row := found.get(Status.SUCCEEDED)) and not rerun:
                 return Submission(row.id, False, Status.SUCCEEDED, row.attempt)
             row = None if rerun else found.get(Status.FAILED) or found.get(Status.CANCELLED)
@@ -101,6 +105,7 @@ def submit(
                     status=Status.QUEUED,
                     spec=spec.model_dump(mode="json"),
                     work=spec.work,
+                    fresh=rerun,
                 )
                 session.add(row)
             else:
@@ -109,7 +114,7 @@ def submit(
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
             session.flush()
-            return Submission(row.id, True, Status.QUEUED, row.attempt)
+            return Submission(row.id, True, Status.QUEUED, row.attempt, row.fresh)
     raise StorageError(f"the evaluation of {spec.model}@{spec.step} could not be added: run the command again")
 
 

@@ -34,15 +34,19 @@ class ShardContent:
     cost: Cost
 
 
-def compute_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance) -> Cost | None:
+def compute_shard(
+    spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance, *, anew: bool = False
+) -> Cost | None:
     """Compute one shard and write it atomically; its cost, or ``None`` where its file was there already."""
-    content = shard_content(spec, shard, bench, advance)
+    content = shard_content(spec, shard, bench, advance, anew=anew)
     return None if content is None else write_shard(spec, shard, bench, content)
 
 
-def shard_content(spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance) -> ShardContent | None:
-    """Compute one shard; ``None`` where its file is there already."""
-    if bench.artifacts.exists(spec.shard_key(shard)):
+def shard_content(
+    spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance, *, anew: bool
+) -> ShardContent | None:
+    """Compute one shard; ``None`` where its file is there already, unless it is to be made ``anew``."""
+    if not anew and bench.artifacts.exists(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
     meter = Meter(bench.device)
@@ -149,14 +153,15 @@ class LikelihoodsOfHalf:
 
 def read_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:
     """One mapped matrix an output, concatenated from the shards in order."""
-    artifacts, count = bench.artifacts, spec.suite.samples
+    artifacts = bench.artifacts
     names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
-    keys = {name: f"{spec.samples_key}/features-{count}/{name.replace('/', '.')}.npy" for name in sorted(names)}
+    keys = {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
     missing = {name: key for name, key in keys.items() if not artifacts.exists(key)}
     if missing:
         widths: dict[str, int] = {}
         with ExitStack() as stack:
-            writers = {n: stack.enter_context(artifacts.matrix_writer(k, count)) for n, k in missing.items()}
+            rows = spec.suite.samples
+            writers = {n: stack.enter_context(artifacts.matrix_writer(k, rows)) for n, k in missing.items()}
             for shard in spec.shards_of("samples"):
                 arrays = artifacts.read_arrays(spec.shard_key(shard))
                 for name, writer in writers.items():

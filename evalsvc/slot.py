@@ -33,6 +33,9 @@ PAUSES = (5, 10, 20, 40, 80)
 ASIDE = (1, 2, 4, 8, 16, 30)
 """Seconds for which a slot keeps what it refuses, longer each time in a row: others must come by the rest of it."""
 
+_Work = Callable[[Attempt, EvaluationSpec, bool], None]
+"""A job's part of an evaluation, which may be a fresh one."""
+
 log = logging.getLogger(__name__)
 
 
@@ -49,29 +52,33 @@ class Slot:
     def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
         """Compute one shard and record it; whether the evaluation may go on, or what this worker lacks for it."""
 
-        def work(attempt: Attempt, spec: EvaluationSpec) -> None:
-            cost = compute_shard(spec, shard, self._bench, self._advance)
+        def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
+            cost = compute_shard(spec, shard, self._bench, self._advance, anew=fresh)
             patiently(note, spec, self._bench, attempt, shard, cost)
 
         return self._do(attempt, shard.stage, work)
 
     def measure(self, attempt: Attempt) -> bool | Refusal:
         """Reduce all shards and record the scores."""
-        return self._do(attempt, "metrics", lambda attempt, spec: measure(spec, self._bench, attempt))
 
-    def _do(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool | Refusal:
+        def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
+            measure(spec, self._bench, attempt, fresh=fresh)
+
+        return self._do(attempt, "metrics", work)
+
+    def _do(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
         attempt = replace(attempt, worker=self._heart.worker)
         # A queue that is looked at again before its last job has shown up as running gives a second one.
         with self._turn:
             return self._try(attempt, stage, work)
 
-    def _try(self, attempt: Attempt, stage: str, work: Callable[[Attempt, EvaluationSpec], None]) -> bool | Refusal:
+    def _try(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
         for pause in (*PAUSES, None):
             try:
-                spec, deadlines = patiently(self._begin, attempt)
+                spec, deadlines, fresh = patiently(self._begin, attempt)
                 with self._task(attempt, stage, deadlines):
                     self._check_fit(spec)
-                    work(attempt, spec)
+                    work(attempt, spec, fresh)
                 return True
             except WithdrawnError as error:
                 log.info("%s", error)
@@ -95,11 +102,11 @@ class Slot:
                 return False
         raise AssertionError("the last try returns")
 
-    def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, Deadlines]:
+    def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, Deadlines, bool]:
         lifecycle.start(self._bench.database, attempt)
         with self._bench.database.read() as session:
             row = session.get_one(tables.Evaluation, attempt.evaluation)
-        return EvaluationSpec.model_validate(row.spec), Deadlines.model_validate(row.deadlines)
+        return EvaluationSpec.model_validate(row.spec), Deadlines.model_validate(row.deadlines), row.fresh
 
     @contextmanager
     def _task(self, attempt: Attempt, stage: str, deadlines: Deadlines) -> Iterator[None]:

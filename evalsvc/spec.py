@@ -55,6 +55,11 @@ class EvaluationSpec(BaseModel):
             facts.append(self.suite.prompts.sha256)
         return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
 
+    @property
+    def features_key(self) -> str:
+        """Names what is joined from the sample shards: one matrix an output."""
+        return f"{self.samples_key}/features-{self.suite.samples}"
+
     def likelihood_key(self, half: Half) -> str:
         """Names the likelihood shards over one half of the reference."""
         facts = [*self._model_facts, self.reference[half]]

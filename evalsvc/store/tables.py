@@ -190,7 +190,8 @@ class Evaluation(Table):
     """One checkpoint under one suite. At most one is in progress, and one current, for a fingerprint.
 
     ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
-    do workers take it up. ``work`` says how many samples and items each kind of shard is cut from.
+    do workers take it up. A ``fresh`` one makes its shards anew, whatever others left under their names. ``work`` says
+    how many samples and items each kind of shard is cut from.
 
     ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
     as a part of it is not known.
@@ -232,6 +233,7 @@ class Evaluation(Table):
     attempt: Mapped[int] = mapped_column(default=1)
     priority: Mapped[int] = mapped_column(default=10)
     on_queue: Mapped[bool] = mapped_column(default=False)
+    fresh: Mapped[bool] = mapped_column(default=False)
     deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)
     work: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sqlalchemy import func, select
 
+from evalsvc import evaluations
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import EvalsvcError, InputError, ModelError, StorageError
 from evalsvc.evaluations import evaluate
@@ -131,6 +132,42 @@ def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
     with either_bench.database.read() as session:
         assert session.get(Evaluation, first).status == Status.SUPERSEDED
         assert {row.evaluation_id for row in queries.scores(session)} == {second}
+
+
+def test_a_rerun_that_was_stopped_goes_on_as_one_and_leaves_no_old_shard(bench, checkpoint):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    evaluate(spec, bench)
+    made = [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    Blobs.made, Blobs.stop_after = 0, 150
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(spec, bench, rerun=True)
+    Blobs.made, Blobs.stop_after = 0, None
+    evaluate(spec, bench)
+    assert Blobs.made == 200, "the first shard had been made anew"
+    again = [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    assert all(new != old for new, old in zip(again, made, strict=True))
+
+
+def test_a_rerun_takes_nothing_from_under_an_evaluation_that_shares_its_samples(bench, checkpoint, monkeypatch):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    evaluate(spec, bench)
+
+    def once_a_rerun_has_begun(*args, reduce=evaluations.reduce):
+        Blobs.stop_after = Blobs.made
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(spec, bench, rerun=True)
+        return reduce(*args)
+
+    monkeypatch.setattr(evaluations, "reduce", once_a_rerun_has_begun)
+    evaluate(bench.spec(checkpoint, "blobs", {}, suite(version=2, samples=400)), bench)
+
+
+def test_a_rerun_joins_its_features_anew(bench, checkpoint):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    first = scores(bench, evaluate(spec, bench))
+    joined = bench.artifacts.local(f"{spec.features_key}/pixels.pixels.npy")
+    np.save(joined, np.load(joined) + 1)
+    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoint, tmp_path):

@@ -79,6 +79,20 @@ def test_shards_and_then_metrics_make_an_evaluation(bench, here, spec, asked):
     assert found(bench, asked).status == Status.SUCCEEDED
 
 
+def test_a_rerun_on_the_queue_computes_all_of_it_again(bench, here, spec, asked):
+    assert all(here.compute(asked, shard) for shard in spec.shards)
+    assert here.measure(asked)
+    made, kept = Blobs.calls, [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    again = lifecycle.submit(bench.database, spec, rerun=True)
+    attempt = Attempt(again.id, again.attempt)
+    assert all(here.compute(attempt, shard) for shard in spec.shards)
+    assert here.measure(attempt)
+    assert Blobs.calls == 2 * made
+    anew = [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    assert all(new != old for new, old in zip(anew, kept, strict=True))
+    assert found(bench, asked).status == Status.SUPERSEDED
+
+
 def test_a_cancelled_shard_stops_within_one_batch_and_leaves_nothing(bench, here, spec, asked, monkeypatch):
     def cancel(_):
         if Blobs.calls == 2:
