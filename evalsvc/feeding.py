@@ -11,8 +11,8 @@ import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeAlias
 
 from evalsvc import confinement
@@ -71,7 +71,13 @@ class _Crew:
         self._asked = start
         count = min(MOST, _cores())
         self._slot_bytes = BUDGET // SLOTS // count
-        self._workers = [_Worker(source, self._slot_bytes) for _ in range(count)]
+        try:
+            self._workers = [_Worker(source, self._slot_bytes) for _ in range(count)]
+        except OSError as error:
+            raise InputError(
+                f"{source.path}: the {count} processes that decode its images could not be started "
+                f"({error.strerror or error}): raise the limits on open files and processes ('ulimit -n 4096 -u 4096')"
+            ) from None
         self._waiting: deque[tuple[_Worker, list[str]]] = deque()
         self._ready: deque[Found] = deque()
         self._turn, self._bytes, self._images = 0, 0, 0
@@ -120,20 +126,19 @@ class _Worker:
     """A decoding process and its slots of nameless shared memory, which end with the last process that holds them."""
 
     def __init__(self, source: Source, slot_bytes: int) -> None:
-        descriptors = [_memory(slot_bytes) for _ in range(SLOTS)]
-        self._slots = [mmap.mmap(descriptor, slot_bytes) for descriptor in descriptors]
         arguments = [sys.executable, "-P", "-m", "evalsvc.decode_worker", str(source.path), str(slot_bytes)]
-        self._process = subprocess.Popen(
-            [*arguments, *map(str, descriptors)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=descriptors,
-            env=confinement.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            text=True,
-        )
-        for descriptor in descriptors:
-            os.close(descriptor)
+        with ExitStack() as stack:
+            descriptors = [stack.enter_context(_memory(slot_bytes)) for _ in range(SLOTS)]
+            self._slots = [mmap.mmap(descriptor, slot_bytes) for descriptor in descriptors]
+            self._process = subprocess.Popen(
+                [*arguments, *map(str, descriptors)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=descriptors,
+                env=confinement.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                text=True,
+            )
         self._busy: deque[int] = deque()
         self._turn = 0
         weakref.finalize(self, _stop, self._process)
@@ -169,15 +174,19 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _memory(size: int) -> int:
+@contextmanager
+def _memory(size: int) -> Iterator[int]:
     """A descriptor of memory that no name leads to. Not /dev/shm: containers give it 64 MB and then a bus error."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("evalsvc")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor
+    try:
+        os.ftruncate(descriptor, size)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

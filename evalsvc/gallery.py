@@ -90,8 +90,8 @@ def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarr
 
 
 def pictures_of(samples: SampleSet, indices: Int64[np.ndarray, "n k"]) -> UInt8[np.ndarray, "nk c h w"] | None:
-    """Thumbnails of the real samples at ``indices``, row by row; ``None`` of what is not seen."""
-    if samples.modality not in ("image", "video"):
+    """Thumbnails of the real samples at ``indices``, row by row; ``None`` of none, and of what is not seen."""
+    if not indices.size or samples.modality not in ("image", "video"):
         return None
     wanted: Collection[int] = dict.fromkeys(indices.ravel().tolist())
     found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -18,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from evalsvc.digests import walk
 from evalsvc.errors import InputError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
 MAX_PIXELS = 2**26
 """64 megapixels. A larger image is refused before it is decoded, as a decompression bomb."""
 MAX_BYTES = 4 * MAX_PIXELS
@@ -184,6 +185,10 @@ def decode_from(source: Source, name: str) -> Pixels | str:
     try:
         return decode(source.read(name))
     except (BadImageError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):  # no fault of this file
+            raise InputError(
+                f"{source.path}: {name} could not be opened ({error.strerror}): raise 'ulimit -n'"
+            ) from None
         return f"{source.path}: {name} is no readable image ({error})"
 
 

@@ -15,6 +15,7 @@ from evalsvc.feeding import Feed
 from evalsvc.image_decoding import IMAGE_SUFFIXES, decode_from, open_source
 from evalsvc.plugins import Modality
 from evalsvc.samples import Images, MixedImages
+from evalsvc.skipping import without
 
 BLOCK = 256
 
@@ -30,16 +31,9 @@ class ImageFiles:
 
     def __init__(self, path: Path, skip: Collection[str] = ()) -> None:
         self._source, self.skipped = open_source(path), tuple(sorted(skip))
-        left_out = set(skip)
-        self._names = self._source.names()
-        absent = left_out.difference(self._names)
-        if absent:
-            raise InputError(f"{path} holds no image {min(absent)!r}, which was to be skipped")
-        if left_out:
-            self._names = [name for name in self._names if name not in left_out]
+        self._names = without(path, self._source.names(), skip, "images")
         if not self._names:
-            kind = "no readable images" if skip else f"no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})"
-            raise InputError(f"{path} holds {kind}")
+            raise InputError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
         if len(self._names) == 1:
             raise InputError(f"{path} holds a single image, {self._names[0]}: a set needs two or more to be compared")
         self._feed = Feed(self._source, self._names)

@@ -106,7 +106,10 @@ class ExtractorInfo:
 
 
 class Extractor(Protocol):
-    """Turns samples into one array a sample. Registered as a factory ``(device, **options) -> Extractor``."""
+    """Turns samples into one array a sample. Registered as a factory ``(device, **options) -> Extractor``.
+
+    A factory that has a parameter ``plugins`` is given the :class:`Plugins` that the suite's names are looked up in.
+    """
 
     @property
     def info(self) -> ExtractorInfo:

@@ -11,6 +11,7 @@ import numpy as np
 from evalsvc.digests import digest_json
 from evalsvc.gallery import THUMBNAILS, joined, of_reference, pictures_of
 from evalsvc.metric_inputs import MetricInputs
+from evalsvc.references import FOLDER
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import MetricUse
 from evalsvc.workbench import Advance, Workbench
@@ -100,17 +101,24 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None) -> dict[str, str]
     shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
     kept = joined([artifacts.read_arrays(spec.shard_key(shard)) for shard in shards], whole)
     if inputs.has_samples("train"):
-        folder_of_train = f"reference/{spec.reference['train']}"
-        if not artifacts.exists(f"{folder_of_train}/gallery.safetensors"):
-            # The gallery comes last: once it is there, all of it is.
-            for kind, arrays in reversed(of_reference(inputs.half("train"), whole).items()):
-                artifacts.write_arrays(f"{folder_of_train}/{kind}.safetensors", arrays)
+        _keep_real(inputs, whole)
     if neighbours is not None:
         kept["neighbours"] = _pictured(inputs, neighbours)
     files = {kind: f"{folder}/{kind}.safetensors" for kind in kept}
     for kind, key in files.items():
         artifacts.write_arrays(key, kept[kind])
     return files
+
+
+def _keep_real(inputs: MetricInputs, whole: int) -> None:
+    """The first real samples, as many as the most that a suite on this reference asked for."""
+    artifacts, folder = inputs.bench.artifacts, f"{FOLDER}/{inputs.spec.reference['train']}"
+    gallery = f"{folder}/gallery.safetensors"
+    there = artifacts.read_metadata(gallery).get("asked", 0) if artifacts.exists(gallery) else 0
+    if whole > int(there):
+        # The gallery comes last: once it is there, all of it is.
+        for kind, arrays in reversed(of_reference(inputs.half("train"), whole).items()):
+            artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, {"asked": str(whole)})
 
 
 def _pictured(inputs: MetricInputs, neighbours: Neighbours) -> dict[str, np.ndarray]:

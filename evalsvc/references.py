@@ -47,7 +47,7 @@ def add_reference(
 ) -> Row:
     """Read, digest and register a reference. The same content again is no error; other content is.
 
-    An unreadable image is an error, unless ``skip_bad`` leaves it out.
+    An unreadable image or sound is an error, unless ``skip_bad`` leaves it out.
     """
     if any(plugin.kind is PluginKind.REFERENCE and plugin.name == name for plugin in plugins):
         raise InputError(f"reference {name!r} is a plug-in: choose another name")

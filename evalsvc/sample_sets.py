@@ -24,14 +24,14 @@ from evalsvc.text_sets import open_texts
 def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
     """The sample set at ``path``, by what it is: a folder, an archive, or a file of arrays or texts.
 
-    Of the images of a folder or zip, those named in ``skip`` are left out.
+    Of the images of a folder or zip, and of the sounds of a folder, those named in ``skip`` are left out.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_dir():
         suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False)}
         if ".wav" in suffixes:
-            return SoundFolder(path, [path / name for name in walk(path) if name.lower().endswith(".wav")])
+            return SoundFolder(path, (name for name in walk(path) if name.lower().endswith(".wav")), skip)
         if not suffixes & IMAGE_SUFFIXES and (texts := open_texts(path, [path / name for name in walk(path)])):
             return texts
     if path.is_dir() or path.suffix == ".zip":
@@ -50,8 +50,8 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
 
 
 def unreadable(samples: SampleSet) -> tuple[str, ...]:
-    """Names of the image files of a set that cannot be read; decodes every one."""
-    return samples.unreadable() if isinstance(samples, ImageFiles) else ()
+    """Names of the files of images or sounds of a set that cannot be read; decodes every one."""
+    return samples.unreadable() if isinstance(samples, ImageFiles | SoundFolder) else ()
 
 
 class ImageArray:

@@ -63,7 +63,10 @@ class Workbench:
         key = digest_json(use.model_dump())
         if key not in self._extractors:
             factory = self.plugins.get(PluginKind.EXTRACTOR, use.use).load()
-            self._extractors[key] = _build(f"extractor {use.use!r}", factory, (self.device,), use.options)
+            options = use.options
+            if "plugins" in inspect.signature(factory).parameters:
+                options = options | {"plugins": self.plugins}
+            self._extractors[key] = _build(f"extractor {use.use!r}", factory, (self.device,), options)
         return self._extractors[key]
 
     def judge(self, name: str, options: Mapping[str, Any]) -> Judge:

@@ -55,7 +55,9 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Sampling seed; by defa
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples generated at once.")]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers plug-ins.")]
 Device = Annotated[str, typer.Option(help="torch device; 'auto' takes a GPU where there is one.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out image files that cannot be read, and count them.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images and sounds that cannot be read, and count them.")
+]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, and supersede what is stored.")]
 
 
@@ -192,15 +194,15 @@ def say_skipped(names: list[str]) -> None:
     """How many files were left out, and the first of them."""
     if names:
         more = "" if len(names) == 1 else f" and {len(names) - 1} more"
-        err.print(f"skipped {printable(names[0])}{more}: no readable image", markup=False, soft_wrap=True)
+        err.print(f"skipped {printable(names[0])}{more}: unreadable", markup=False, soft_wrap=True)
 
 
 def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
-    """The option that leaves unreadable images out. It stands in the spec, so that every worker leaves out the same."""
+    """The option that leaves unreadable files out. It stands in the spec, so that every worker leaves out the same."""
     from evalsvc.sample_sets import open_samples, unreadable
 
     if generator != "samples":
-        raise InputError(f"--skip-bad is about image files, which generator {generator!r} does not read")
+        raise InputError(f"--skip-bad is about files of images or sounds, which generator {generator!r} does not read")
     names = list(unreadable(open_samples(checkpoint.path)))
     say_skipped(names)
     return {"skip": names} if names else {}

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from evalsvc.errors import InputError
 from evalsvc.extractors.batches import Pieces, PreparedImages
-from evalsvc.extractors.preprocess import CLIP, bicubic_resize, centre_crop_resize, normalise
+from evalsvc.extractors.preprocess import CLIP, centre_crop_resize, normalise, square_resize
 from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
 from evalsvc.plugins import ExtractorInfo
 from evalsvc.samples import Samples
 
 _WAYS = {
-    "cmmd": "bicubic antialiased to {0} x {0} in float, CLIP mean and std",
+    "cmmd": "centre square, Pillow bicubic to {0} in whole levels, CLIP mean and std",
     "clip": "Pillow bicubic of the short side to {0}, centre crop, CLIP mean and std",
 }
 
@@ -26,9 +26,8 @@ _WAYS = {
 class Clip:
     """The plug-in ``clip``: output ``embedding``, projected and of length 1.
 
-    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (squeezed to a square, as CMMD publishes it) or
-    ``clip`` (the short side resized, the centre cut out, as CLIP itself publishes it); they are the same for images of
-    the model's own size.
+    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (the centre cut out, then resized, as CMMD has it) or
+    ``clip`` (the short side resized, then the centre cut out, as CLIP itself has it): the same for square images.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Clip:
 
     def _prepare(self, pixels: Tensor) -> Tensor:
         if self._way == "cmmd":
-            return normalise(bicubic_resize(pixels, self._side, self._side), CLIP)
+            return normalise(square_resize(pixels, self._side), CLIP)
         return normalise(centre_crop_resize(pixels, self._side), CLIP)
 
     @torch.inference_mode()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import IMAGENET, bicubic_resize, normalise
@@ -13,6 +16,8 @@ from evalsvc.plugins import ExtractorInfo
 from evalsvc.samples import Samples
 
 SIDE = 224
+OFFSET = 0.1
+"""By how much of a patch the published network stretches its position embeddings; ``transformers`` does not."""
 
 
 class DinoV2:
@@ -23,13 +28,16 @@ class DinoV2:
 
     def __init__(self, device: torch.device, *, model: str = "facebook/dinov2-large") -> None:
         loaded, digest, _ = open_pretrained("Dinov2Model", model, "extractor 'dinov2'", "clip")
-        self._model, self._device = loaded.to(device), device
+        embeddings = loaded.embeddings
+        patches = SIDE // int(loaded.config.patch_size)
+        embeddings.position_embeddings = nn.Parameter(_positions(embeddings.position_embeddings, patches))
+        self._model, self._device = loaded.to(device).requires_grad_(False), device
         self.info = ExtractorInfo(
             "dinov2",
             "image",
             {"features": int(loaded.config.hidden_size)},
             digest,
-            f"Pillow bicubic antialiased to {SIDE} in whole levels, ImageNet mean and std, float32",
+            f"Pillow bicubic to {SIDE} in whole levels, ImageNet mean and std, positions scaled as published, float32",
             mixed_sizes=True,
             backend=f"torch-{device.type}",
         )
@@ -47,3 +55,14 @@ class DinoV2:
     @torch.inference_mode()
     def _features(self, x: Tensor) -> tuple[Tensor, ...]:
         return (self._model(pixel_values=x).pooler_output,)
+
+
+def _positions(trained: Float[Tensor, "1 n d"], patches: int) -> Float[Tensor, "1 m d"]:
+    """The embeddings of the class token and of ``patches`` x ``patches`` places, from those of the training size."""
+    side = math.isqrt(trained.shape[1] - 1)
+    if side == patches:
+        return trained
+    grid = trained[:, 1:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    scale = (patches + OFFSET) / side
+    places = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
+    return torch.cat([trained[:, :1], places.flatten(2).transpose(1, 2)], 1)

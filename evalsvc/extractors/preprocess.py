@@ -65,6 +65,14 @@ def centre_crop_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, 
     return bicubic_resize(x, height, width, eight_bit=True)[..., top : top + side, left : left + side]
 
 
+def square_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """The largest square in the centre, by Pillow's bicubic in whole levels, as CMMD reads its images."""
+    height, width = x.shape[-2:]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    return bicubic_resize(x[..., top : top + short, left : left + short], side, side, eight_bit=True)
+
+
 def normalise(
     x: Float[Tensor, "n 3 h w"], statistics: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> Float[Tensor, "n 3 h w"]:

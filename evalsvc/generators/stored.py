@@ -14,7 +14,7 @@ from evalsvc.samples import SampleRequest, Samples
 
 
 class StoredSamples:
-    """Sample i is the i-th stored sample, whatever the seed. ``skip`` names image files to leave out."""
+    """Sample i is the i-th stored sample, whatever the seed. ``skip`` names files to leave out."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, *, skip: Sequence[str] = ()) -> None:
         self._stored = open_samples(checkpoint.path, skip)

@@ -152,7 +152,7 @@ class Alias(Table):
 class Reference(Table):
     """A named set of real samples on disk; ``stamp`` tells cheaply that the files were not touched.
 
-    ``skipped`` are the image files that were found unreadable and left out, as was asked.
+    ``skipped`` are the files that were found unreadable and left out, as was asked.
     """
 
     __tablename__ = "references"

@@ -1,4 +1,5 @@
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from evalsvc.extractors.audio import _mel_bands, mel_spectrogram, waves_at
 from evalsvc.extractors.clap import Clap
 from evalsvc.extractors.resemblyzer import Resemblyzer, SpeakerEncoder
 from evalsvc.extractors.video import FrameWise, ScriptedVideo
-from evalsvc.plugins import GeneratorInfo
-from evalsvc.sample_sets import open_samples
+from evalsvc.plugins import GeneratorInfo, Plugins
+from evalsvc.sample_sets import open_samples, unreadable
 from evalsvc.samples import Images, SampleRequest, Sounds, Videos
-from evalsvc.suites import load_suite
+from evalsvc.suites import ExtractorUse, load_suite
 
 CPU = torch.device("cpu")
 
@@ -142,7 +143,38 @@ def test_a_folder_of_wavs_is_read_as_one_channel_from_minus_one_to_one(tmp_path)
     for damaged in (b"RIFF nothing", whole[:30], whole[:8], whole[:32] + bytes(2) + whole[34:]):
         (tmp_path / "a.wav").write_bytes(damaged)
         with pytest.raises(InputError, match="a.wav is no readable WAV"):
-            open_samples(tmp_path)
+            open_samples(tmp_path).read(0, 1)
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "float32", "uint8", "24 bits"])
+def test_a_truncated_wav_is_named_and_left_out_when_asked(tmp_path, kind):
+    wave = np.random.default_rng(0).integers(0, 100, (1000, 2))
+    for name in ("a.wav", "b.wav", "cut.wav"):
+        wavfile.write(tmp_path / name, 8_000, wave.astype("int32" if kind == "24 bits" else kind))
+    cut = (tmp_path / "cut.wav").read_bytes()
+    if kind == "24 bits":
+        sizes = struct.pack("<HIIHH", 2, 8_000, 48_000, 6, 24)
+        cut = cut[:22] + sizes + b"data" + struct.pack("<I", 6000) + bytes(6000)
+        (tmp_path / "b.wav").write_bytes(cut)
+        assert open_samples(tmp_path).read(1, 2).waves[0].shape == (1000,)
+    (tmp_path / "cut.wav").write_bytes(cut[:-801])
+    with pytest.raises(InputError, match=r"cut.wav is no readable WAV file \(it is truncated: 801 bytes.* --skip-bad"):
+        open_samples(tmp_path).read(0, 3)
+    assert unreadable(samples := open_samples(tmp_path)) == ("cut.wav",)
+    kept = open_samples(tmp_path, ["cut.wav"])
+    assert (len(kept), kept.skipped, kept.digest() == samples.digest()) == (2, ("cut.wav",), False)
+    assert len(kept.read(0, 2)) == 2
+    with pytest.raises(InputError, match="holds no sound 'c.wav', which was to be skipped"):
+        open_samples(tmp_path, ["c.wav"])
+
+
+def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path):
+    wavfile.write(tmp_path / "a.wav", 8_000, np.arange(1000, dtype=np.int16))
+    whole = (tmp_path / "a.wav").read_bytes()
+    for size in (0xFFFFFFFF, 0x7FFFF000):  # ffmpeg, sox
+        told = struct.pack("<I", size)
+        (tmp_path / "a.wav").write_bytes(whole[:4] + told + whole[8:40] + told + whole[44:])
+        assert open_samples(tmp_path).read(0, 1).waves[0].shape == (1000,)
 
 
 class Chirp:
@@ -181,6 +213,45 @@ def test_frames_are_pooled_by_mean_and_spread_over_time():
     assert still[:, 16:].abs().max() < 1e-6
     with pytest.raises(InputError, match="reads videos"):
         extractor.extract(Images(pixels[:, 0]))
+
+
+def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, bench):
+    (tmp_path / "mine.py").write_text(
+        "from evalsvc.plugins import ExtractorInfo, register\n"
+        "@register('extractors', 'peak')\n"
+        "class Peak:\n"
+        "    def __init__(self, device, by=1):\n"
+        "        self.by, self.info = by, ExtractorInfo('peak', 'image', {'peak': 1}, 'none', f'maximum by {by}')\n"
+        "    def extract(self, samples):\n"
+        "        return {'peak': samples.pixels.flatten(1).amax(1, keepdim=True).float() * self.by}\n"
+    )
+    bench.plugins = Plugins((tmp_path / "mine.py",))
+    pixels = torch.randint(0, 256, (2, 3, 1, 4, 4), dtype=torch.uint8)
+    found = {
+        by: bench.extractor(ExtractorUse(use="frame-wise", options={"frames": "peak", "options": {"by": by}}))
+        for by in (1, 2)
+    }
+    assert found[1].info.protocol != found[2].info.protocol
+    expected = 2 * pixels.flatten(2).amax(2).float().mean(1)
+    assert torch.allclose(found[2].extract(Videos(pixels))["peak"][:, 0], expected)
+    with pytest.raises(InputError, match="there is no extractor 'peek'; the nearest are peak"):
+        bench.extractor(ExtractorUse(use="frame-wise", options={"frames": "peek"}))
+
+
+def test_a_scripted_network_is_called_with_arguments_as_fvds_i3d_wants_them(tmp_path):
+    class Scorer(nn.Module):
+        def forward(self, x, rescale: bool = False, return_features: bool = False):
+            found = x.mean((2, 3, 4))
+            return found if return_features else torch.softmax(found, 1)
+
+    torch.jit.script(Scorer()).save(str(tmp_path / "i3d.pt"))
+    named = {"path": str(tmp_path / "i3d.pt"), "width": 3, "side": 8}
+    plain, asked = ScriptedVideo(CPU, **named), ScriptedVideo(CPU, **named, arguments={"return_features": True})
+    pixels = torch.randint(0, 256, (11, 2, 3, 8, 8), dtype=torch.uint8)
+    features = (pixels.float() / 127.5 - 1).mean((1, 3, 4))
+    assert torch.allclose(asked.extract(Videos(pixels))["features"], features, atol=1e-5)
+    assert torch.allclose(plain.extract(Videos(pixels))["features"], features.softmax(1), atol=1e-5)
+    assert plain.info.protocol != asked.info.protocol
 
 
 def test_a_scripted_video_network_is_given_clips_as_fvd_has_them(tmp_path):

@@ -11,7 +11,7 @@ from evalsvc.errors import InputError
 from evalsvc.extractors import vgg16
 from evalsvc.extractors.clip import Clip
 from evalsvc.extractors.dinov2 import DinoV2
-from evalsvc.extractors.preprocess import CLIP, IMAGENET, centre_crop_resize, normalise
+from evalsvc.extractors.preprocess import CLIP, IMAGENET, centre_crop_resize, normalise, square_resize
 from evalsvc.extractors.vgg16 import VGG16, VGG16Network
 from metrics.functional import clip_score
 
@@ -74,6 +74,42 @@ def test_dinov2_is_its_class_token_on_pillows_pixels(dino_folder):
     assert torch.allclose(found, expected, atol=2e-3)
 
 
+def test_dinov2_places_its_patches_as_the_published_network_does(tmp_path):
+    """Trained at 518, it interpolates 37 x 37 positions to 16 x 16 by a scale of 16.1 / 37; transformers by 16 / 37."""
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=518, patch_size=14)
+    model = Dinov2Model(config).eval().requires_grad_(False)
+    model.embeddings.position_embeddings *= 50  # as large beside the patches as training makes them
+    model.save_pretrained(tmp_path)
+    x = images(2, 224, 224)
+    with torch.inference_mode():
+        theirs = model(normalise(x.float(), IMAGENET)).pooler_output
+        positions = model.embeddings.position_embeddings
+        grid = positions[:, 1:].reshape(1, 37, 37, 16).permute(0, 3, 1, 2)
+        places = torch.nn.functional.interpolate(grid, scale_factor=(16.1 / 37, 16.1 / 37), mode="bicubic")
+        published = torch.cat([positions[:, :1], places.permute(0, 2, 3, 1).reshape(1, 256, 16)], 1)
+        model.embeddings.interpolate_pos_encoding = lambda *_: published
+        expected = model(normalise(x.float(), IMAGENET)).pooler_output
+    found = DinoV2(CPU, model=str(tmp_path)).extract(x)["features"]
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert (found - theirs).abs().max() > 1e-4, "else the scale makes no difference here"
+
+
+def test_cmmd_sees_the_centre_of_a_picture_as_its_own_code_cuts_it(clip_folder):
+    for height, width in ((61, 100), (100, 61), (20, 25)):
+        x, made = images(2, height, width), []
+        short, (mean, std) = min(height, width), (np.array(values) for values in CLIP)
+        left, top = (width - short) // 2, (height - short) // 2
+        for image in x:
+            picture = Image.fromarray(image.permute(1, 2, 0).numpy()).crop((left, top, left + short, top + short))
+            made.append((np.asarray(picture.resize((28, 28), Image.Resampling.BICUBIC)) / 255 - mean) / std)
+        expected = torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float()
+        found = normalise(square_resize(x, 28), CLIP)
+        # One level at the most, where Pillow's fixed point rounds a tie the other way.
+        assert (found - expected).abs().max() < 1.01 / 255 / min(CLIP[1])
+        assert (found - expected).abs().mean() < 1e-3
+
+
 def test_clips_own_preprocessing_is_pillows(clip_folder):
     x = images(2, 60, 100)
     found, expected = normalise(centre_crop_resize(x, 28), CLIP), as_published(x, (46, 28), CLIP, crop=28)
@@ -96,12 +132,12 @@ def test_clip_embeddings_are_the_projection_of_length_one(clip_folder):
     assert torch.allclose(found.norm(dim=1), torch.ones(3))
 
 
-def test_clips_two_preprocessings_meet_at_the_models_own_size_and_are_two_protocols(clip_folder):
-    squeezed, cropped = (Clip(CPU, model=str(clip_folder), preprocess=way) for way in ("cmmd", "clip"))
-    assert squeezed.info.protocol != cropped.info.protocol
-    same, other = images(2, 28, 28), images(2, 40, 80)
-    assert torch.allclose(squeezed.extract(same)["embedding"], cropped.extract(same)["embedding"], atol=1e-5)
-    assert not torch.allclose(squeezed.extract(other)["embedding"], cropped.extract(other)["embedding"], atol=1e-3)
+def test_clips_two_preprocessings_meet_on_squares_and_are_two_protocols(clip_folder):
+    cut_first, cut_last = (Clip(CPU, model=str(clip_folder), preprocess=way) for way in ("cmmd", "clip"))
+    assert cut_first.info.protocol != cut_last.info.protocol
+    same, other = images(2, 50, 50), images(2, 41, 80)
+    assert torch.allclose(cut_first.extract(same)["embedding"], cut_last.extract(same)["embedding"], atol=1e-5)
+    assert not torch.allclose(cut_first.extract(other)["embedding"], cut_last.extract(other)["embedding"], atol=1e-3)
 
 
 def test_prompts_are_embedded_with_length_one_and_cut_at_the_limit(clip_folder):

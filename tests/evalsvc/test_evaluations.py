@@ -347,6 +347,15 @@ def test_gallery_and_neighbours_are_kept(bench, checkpoint):
     assert np.all(np.diff(neighbours["distances"], axis=1) >= 0)
 
 
+def test_the_reference_shows_as_many_pictures_as_the_suite_that_asks_for_most(bench, checkpoint):
+    key = f"reference/{bench.reference('digits').digests['train']}/gallery.safetensors"
+    found = []
+    for size in (0, 4, 12, 6):
+        evaluate(bench.spec(checkpoint, "blobs", {}, suite(gallery=size, name=f"pixels-{size}")), bench)
+        found.append(len(bench.artifacts.read_arrays(key)["pixels"]) if bench.artifacts.exists(key) else 0)
+    assert found == [0, 4, 12, 12]
+
+
 def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(bench, checkpoint, monkeypatch):
     written, pictures = bench.artifacts.write_arrays, []
 

@@ -1,6 +1,8 @@
 """Images decoded ahead, by real processes."""
 
+import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +32,10 @@ def fill(folder, count, *, sizes=((8, 8),), colour=True):
         shape = (height, width, 3) if colour else (height, width)
         Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{i:04}.png")
     return folder
+
+
+def descriptors():
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
 
 
 def here(source, names):
@@ -82,6 +88,27 @@ def test_reading_out_of_order_is_right_and_starts_no_process(tmp_path, crew):
     assert not crew
     same(feed.read(4, 9), here(source, names[4:9]))
     assert crew
+
+
+def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tmp_path, crew):
+    source = FolderSource(fill(tmp_path / "some", 30))
+    names = source.names()
+    feed = Feed(source, names, worth=0)
+    feed.read(0, 5)
+    before = descriptors()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = sorted(set(range(200)) - before)
+    for spare in (0, 1, 3, 6, 10, 13):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], limits[1]))
+        try:
+            with pytest.raises(InputError, match=r"could not be started \(Too many open files\).*ulimit -n"):
+                feed.read(5, 10)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        crew.clear()
+        gc.collect()
+        assert descriptors() == before
+    same(feed.read(5, 30), here(source, names[5:]))
 
 
 def test_what_waits_is_bounded_by_bytes_and_what_does_not_fit_is_decoded_on_demand(tmp_path, crew, monkeypatch):
