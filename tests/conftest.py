@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Shapes and types in the signatures of metrics are checked at every call of the tests; before anything imports them.
-jaxtyping.install_import_hook("metrics", "beartype.beartype")
+from tests.shapes import checker, unchecked
+
+# Before anything imports them.
+jaxtyping.install_import_hook("metrics", f"{checker.__module__}.{checker.__name__}")
 
 # A busy machine breaks deadlines, and CI must not find on one day what it missed on another: it tries fixed examples.
 settings.register_profile("here", deadline=None)
@@ -36,6 +38,5 @@ def one_thread():
 @pytest.fixture
 def shapes_unchecked():
     """As outside the tests: what does not fit reaches the function, whose own words are tested."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield

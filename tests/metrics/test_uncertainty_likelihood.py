@@ -7,18 +7,7 @@ import pytest
 
 from metrics.likelihood import bits_per_byte, bits_per_dim, paired_difference, perplexity
 from metrics.ngrams import compression_ratio, distinct_n, repetition, self_bleu
-
-DRAWS = 300
-
-
-def assert_honest(scores, truth=None):
-    values, stderrs, low, high = (
-        np.array([getattr(s, f) for s in scores]) for f in ("value", "stderr", "ci_low", "ci_high")
-    )
-    truth = values.mean() if truth is None else truth
-    ratio, covered = stderrs.mean() / values.std(), ((low <= truth) & (truth <= high)).mean()
-    assert 0.85 <= ratio <= 1.15
-    assert 0.92 <= covered <= 0.98
+from tests.metrics.honesty import DRAWS, assert_scores_honest, repeated
 
 
 def documents(rng, n, spread, nats=3.0):
@@ -31,21 +20,21 @@ def documents(rng, n, spread, nats=3.0):
 def test_errors_of_likelihood_ratios_are_honest(n, spread):
     rng = np.random.default_rng(0)
     corpora = [documents(rng, n, spread) for _ in range(DRAWS)]
-    assert_honest([perplexity(*corpus) for corpus in corpora], math.exp(3))
-    assert_honest([bits_per_byte(*corpus) for corpus in corpora], 3 / math.log(2))
-    assert_honest([bits_per_dim(*corpus) for corpus in corpora], 3 / math.log(2))
+    for metric, truth in ((perplexity, math.exp(3)), (bits_per_byte, 3 / math.log(2)), (bits_per_dim, 3 / math.log(2))):
+        assert_scores_honest(repeated(lambda i, metric=metric: metric(*corpora[i])), truth)
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.02, 0.5])
 @pytest.mark.parametrize("of", ["nats_per_unit", "perplexity"])
 def test_errors_of_paired_differences_are_honest(gain, of):
     rng = np.random.default_rng(1)
-    scores = []
-    for _ in range(DRAWS):
+
+    def draw(_):
         nll, units = documents(rng, 300, 0.5)
-        scores.append(paired_difference(nll, (nll - gain * units) * rng.gamma(400, 1 / 400, 300), units, of=of))
+        return paired_difference(nll, (nll - gain * units) * rng.gamma(400, 1 / 400, 300), units, of=of)
+
     truth = gain if of == "nats_per_unit" else math.exp(3) - math.exp(3 - gain)
-    assert_honest(scores, truth)
+    assert_scores_honest(repeated(draw), truth)
 
 
 def texts(rng, n, law):
@@ -65,7 +54,7 @@ def test_errors_of_text_diversity_are_honest(law):
     rng = np.random.default_rng(2)
     corpora = [texts(rng, 300, law) for _ in range(DRAWS)]
     for metric, n in ((distinct_n, 1), (distinct_n, 2), (repetition, 1), (self_bleu, 4)):
-        assert_honest([metric(corpus, n) for corpus in corpora])
+        assert_scores_honest(repeated(lambda i, metric=metric, n=n: metric(corpora[i], n)))
 
 
 @pytest.mark.parametrize("law", ["zipf", "collapsed"])

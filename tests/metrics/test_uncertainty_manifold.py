@@ -5,7 +5,7 @@ import pytest
 
 from metrics.manifold import neighbour_radii, prdc, precision_recall
 from metrics.memorization import authenticity, ct_score, memorization_informed_frechet
-from tests.metrics.honesty import DRAWS, assert_honest
+from tests.metrics.honesty import assert_honest, assert_scores_honest, repeated
 
 LAWS = {
     "normal": lambda rng, n, d: rng.standard_normal((n, d)),
@@ -26,11 +26,14 @@ LAWS = {
 def test_error_bars_of_manifold_metrics_are_honest(metric, k, law, d, n, m, shift, scale):
     reference = LAWS[law](np.random.default_rng(10**6), m, d)
     radii = neighbour_radii(reference, k)
-    rngs = (np.random.default_rng(seed) for seed in range(DRAWS))
-    found = [metric(LAWS[law](rng, n, d) * scale + np.eye(d)[0] * shift, reference, k, radii) for rng in rngs]
+
+    def draw(seed):
+        generated = LAWS[law](np.random.default_rng(seed), n, d) * scale + np.eye(d)[0] * shift
+        return metric(generated, reference, k, radii)
+
+    found = repeated(draw)
     for name in found[0]:
-        drawn = iter(found)
-        assert_honest(lambda _, drawn=drawn, name=name: next(drawn)[name])
+        assert_scores_honest([scores[name] for scores in found])
 
 
 TRAIN, REFERENCE = (
