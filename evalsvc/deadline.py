@@ -40,8 +40,10 @@ def deadline(seconds: float | None) -> Iterator[None]:
 
     def ring(_signal: int, _frame: Any) -> None:
         nonlocal late
-        if not (ended or _thread.to_finish or _on_its_way(sys.exception())):
-            late = Deadline(f"no answer within {seconds:g} s")
+        if ended:
+            return
+        late = Deadline(f"no answer within {seconds:g} s")
+        if not (_thread.to_finish or _on_its_way(sys.exception())):
             raise late
 
     before = signal.signal(signal.SIGALRM, ring)

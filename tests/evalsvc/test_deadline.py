@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import select
 
-from evalsvc.deadline import Deadline, deadline
+from evalsvc.deadline import Deadline, deadline, finished_first
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Suite
 
@@ -115,6 +115,11 @@ def test_a_transaction_is_finished_first(tmp_path):
         with pytest.raises(Deadline), deadline(0.01):
             block()
     assert read == ["ours"]
+
+
+def test_a_block_that_ends_with_a_transaction_in_which_it_rang_is_late():
+    with pytest.raises(Deadline), deadline(0.01), finished_first():
+        spin(0.05)
 
 
 def test_a_limit_beyond_all_time_is_none():
