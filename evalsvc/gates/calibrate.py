@@ -57,14 +57,17 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
     """Judge every ordered pair of runs of one checkpoint as if one were the candidate and the other the baseline.
 
     Raises:
-        InputError: fewer than two runs of a gated score.
+        InputError: fewer than two runs of a gated score that differ.
     """
     labels, quantities = labels_of(policy, suite), quantities_of(suite)
     found: dict[str, list[Single]] = {name: list(runs.get(label, ())) for name, label in labels.items()}
     count = min(len(each) for each in found.values())
     if count < 2:
         few = min(found, key=lambda name: len(found[name]))
-        raise InputError(f"calibration compares runs, and there are {count} of {few}: give --runs 2 or more")
+        raise InputError(
+            f"calibration compares runs that differ, and there is {count} of {few}: give --runs 2 or more, of a "
+            "checkpoint whose samples depend on the seed"
+        )
     look = Look(suite.samples, 1, SINGLE)
     outcomes: Counter[Status] = Counter()
     for a, b in permutations(range(count), 2):

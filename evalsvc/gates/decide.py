@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from evalsvc.gates.evidence import Absent, Evidence
+from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.gather import Gathering
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sequential import SINGLE, Look, plan
@@ -60,12 +60,15 @@ def decide(
     looks = _looks(policy, suite, sides, source, seed)
     steps: list[Step] = []
     for look in looks:
-        final = look is looks[-1]
         evidence = gathering.look(look)
         if evidence is None:
             continue
+        mine = _replicates(each.candidate for each in evidence.values())
+        theirs = _replicates(each.baseline for each in evidence.values())
+        # Where another seed gives nothing new on either side, more of them do not.
+        final = look is looks[-1] or max(mine, theirs) < look.replicates
         verdict = judge(policy, evidence, look, today, final=final)
-        steps.append(Step(look.samples, look.replicates, look.z(alpha), verdict.status))
+        steps.append(Step(look.samples, min(mine, look.replicates), look.z(alpha), verdict.status))
         open_questions = any(metric.status is Status.INCONCLUSIVE and metric.matters for metric in verdict.metrics)
         if final or verdict.status not in (Status.INCONCLUSIVE, Status.PASS) or not open_questions:
             return Decision(policy, suite, sides, evidence, verdict, tuple(steps))
@@ -77,6 +80,11 @@ def undecided(policy: Policy, suite: Suite, sides: Sides, source: Source, today:
     evidence = Gathering(suite, sides, source, labels_of(policy, suite)).nothing(why)
     verdict = judge(policy, evidence, Look(suite.samples, 1, SINGLE), today)
     return Decision(policy, suite, sides, evidence, verdict, ())
+
+
+def _replicates(side: Iterable[Observation | Absent | None]) -> int:
+    """Runs of a side that differ."""
+    return max((each.replicates for each in side if isinstance(each, Observation)), default=1)
 
 
 def _looks(policy: Policy, suite: Suite, sides: Sides, source: Source, seed: int | None) -> list[Look]:

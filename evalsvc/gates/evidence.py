@@ -96,7 +96,7 @@ def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
     What the runs differ by beyond their own errors is the spread between seeds; as it is estimated from few runs, it is
     widened by Student's factor. ``shared`` runs are over the same documents (a likelihood): they have one error between
     them, which no repetition makes smaller, and all that they differ by comes from their seeds. An interval that is
-    wider than its standard error on one side keeps that side.
+    wider than its standard error on one side keeps that side. Runs without errors that agree by chance have none.
     """
     count = len(runs)
     value = float(np.mean([run.value for run in runs]))
@@ -105,8 +105,8 @@ def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
     above: float | None = None
     sides = [_sides(run) for run in runs]
     errors = [side for side in sides if side is not None]
-    if len(errors) == count or count > 1:
-        spread = float(np.var([run.value for run in runs], ddof=1)) if count > 1 else 0.0
+    spread = float(np.var([run.value for run in runs], ddof=1)) if count > 1 else 0.0
+    if len(errors) == count or spread > 0:
         factor = (float(student.isf(0.025, count - 1)) / Z95) ** 2 if count > 1 else 0.0
         totals = []
         for index in (0, 1):

@@ -57,11 +57,18 @@ class Stored:
     computes: bool = False
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Scores of every seed that was run; of those from ``seed`` on where one is given."""
+        """Scores of every seed that was run; of those from ``seed`` on where one is given.
+
+        Seeds with the very same scores are one run: what was scored (files, greedy decoding) heeds no seed, and
+        looking at it again makes nothing surer.
+        """
         with self.database.read() as session:
             found = queries.replicates(session, checkpoint.id, self.suite.id)
         wanted = found if seed is None else {s: found[s] for s in range(seed, seed + replicates) if s in found}
-        return _by_label([row for rows in wanted.values() for row in rows])
+        differing: dict[tuple[tuple[str, float], ...], list[ScoreRow]] = {}
+        for rows in wanted.values():
+            differing.setdefault(tuple((row.label, row.value) for row in rows), rows)
+        return _by_label([row for rows in differing.values() for row in rows])
 
     def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
         """Parts are never stored."""

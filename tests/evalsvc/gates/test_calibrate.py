@@ -50,5 +50,5 @@ def test_seeds_that_differ_by_more_than_they_claim_are_seen():
 
 
 def test_one_run_calibrates_nothing():
-    with pytest.raises(InputError, match="there are 1 of frechet_distance"):
+    with pytest.raises(InputError, match="there is 1 of frechet_distance"):
         calibrated([20.0])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -146,6 +147,29 @@ def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(work
     assert abs(part.value - whole.value) < 4 * part.stderr
     assert part.facts["samples"] == 1000
     assert part.protocol != whole.protocol
+
+
+def test_more_seeds_of_stored_samples_are_no_more_samples(workspace):
+    pixels = np.random.default_rng(0).integers(0, 256, (2000, 8, 8, 1), np.uint8)
+    np.savez(workspace / "noise_1.npz", pixels)
+    scored = ("--generator", "samples", "--model", "noise", "--device", "cpu", "--suite", "digits@1")
+    assert invoke("score", workspace / "noise_1.npz", *scored).exit_code == 0
+    with Database(Settings().database).read() as session:
+        distance = {row.label: row.value for row in queries.scores(session, model="noise")}["frechet_distance"]
+    policy = {
+        "version": 1,
+        "suite": "digits@1",
+        "on_inconclusive": {"more_samples": 4},
+        "metrics": {"frechet_distance": {"max": distance}},
+    }
+    (workspace / "noise.yaml").write_text(json.dumps(policy))
+    document = json.loads(invoke("gate", "run", workspace / "noise.yaml", "--candidate", "noise@1", "--json").stdout)
+    assert document["verdict"]["status"] == "INCONCLUSIVE"
+    seen = document["evidence"]
+    assert [look["replicates"] for look in seen["looks"]] == [1, 1], "after the second seed there is no third"
+    assert seen["samples"] == 2000
+    refused = invoke("gate", "calibrate", workspace / "noise.yaml", "--candidate", "noise@1", "--runs", 2)
+    assert "there is 1 of frechet_distance" in str(refused.exception)
 
 
 def test_calibration_on_the_digits_raises_no_false_alarm(workspace):

@@ -138,6 +138,20 @@ def test_replicates_add_the_spread_between_seeds(production):
     assert alone.document["evidence"]["metrics"]["frechet_distance"]["candidate"]["value"] == 15
 
 
+def test_seeds_that_change_nothing_make_nothing_surer(production):
+    with production.write() as session:
+        for step, seeds in ((10, (2026,)), (11, (2026, 2027, 2028))):
+            checkpoint = add_checkpoint(session, step=step)
+            for seed in seeds:
+                add_scores(session, checkpoint, {"frechet_distance": 20.0, "recall": 0.7}, seed=seed)
+    alone, repeated = (
+        decided(production, candidate=f"flow@{step}").document["evidence"]["metrics"]["frechet_distance"]["candidate"]
+        for step in (10, 11)
+    )
+    assert repeated["replicates"] == 1
+    assert repeated["stderr"] == alone["stderr"]
+
+
 def test_a_shadow_gate_is_recorded_and_ends_with_zero(production):
     with production.write() as session:
         add_scores(session, add_checkpoint(session, step=10), {"frechet_distance": 90.0})
