@@ -95,6 +95,7 @@ def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tm
     names = source.names()
     feed = Feed(source, names, worth=0)
     feed.read(0, 5)
+    gc.collect()  # what other tests left open
     before = descriptors()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = sorted(set(range(200)) - before)
@@ -107,7 +108,7 @@ def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tm
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         crew.clear()
         gc.collect()
-        assert descriptors() == before
+        assert descriptors() <= before
     same(feed.read(5, 30), here(source, names[5:]))
 
 
