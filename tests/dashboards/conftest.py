@@ -58,6 +58,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def without_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine tenths of a page's time here went into Streamlit's search for components of others in all packages.
+
+    A server searches once; what opens a page in this process is a server anew each time.
+    """
+    monkeypatch.setattr("streamlit.components.v2.manifest_scanner.scan_component_manifests", list)
+
+
+@pytest.fixture(autouse=True)
 def at_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that run a page in this process have no server that could say where it listens."""
     monkeypatch.setattr("dashboards.access.needs_token", lambda: False)

@@ -44,7 +44,8 @@ class Receiver:
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        Thread(target=self._server.serve_forever, daemon=True).start()
+        # It looks this often for its end.
+        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self):
         self._server.shutdown()
