@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evalsvc.errors import EvalsvcError, ModelError
+from evalsvc.errors import EvalsvcError, ModelError, first_line
 from evalsvc.plugins import Extractor, Generator, Likelihood, NegativeLogLikelihood
 from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Sounds, Texts, Videos
 
@@ -128,7 +128,7 @@ def _named(who: str) -> Iterator[None]:
     except EvalsvcError:
         raise
     except Exception as error:
-        raise ModelError(f"{who} failed: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{who} failed: {type(error).__name__}: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def walk(
 ) -> Iterator[str]:
     """Relative names of all files below a folder; ``ordered`` as their parts are, listing one folder at a time.
 
-    Links to folders are followed; one that leads back to where it lies is an error.
+    Links are followed; one that leads back to where it lies, or nowhere, is an error.
     """
     stat = (folder / below).stat()
     if (here := (stat.st_dev, stat.st_ino)) in above:
@@ -59,6 +59,9 @@ def walk(
             if entry.is_dir():
                 folders.add(entry.name)
             elif not entry.is_file():
+                # Editors lock files by links to nothing, whose names begin with a dot.
+                if entry.is_symlink() and not entry.name.startswith(".") and not Path(entry).exists():
+                    raise InputError(f"{entry.path} is a link that leads nowhere: mend or remove it")
                 continue
             elif not ordered:
                 yield below + entry.name

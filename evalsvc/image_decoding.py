@@ -91,7 +91,7 @@ def _by_pillow(data: bytes) -> Pixels:
             return _upper_eight_bits(np.asarray(upright))
         if upright.mode == "F":
             raise BadImageError("it holds floats, whose range nobody knows: convert it to 8 bits")
-        return np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA", "La") else "RGB"))
+        return np.array(upright.convert("L" if upright.mode in ("1", "L", "LA", "La") else "RGB"))
 
 
 def _by_opencv(data: bytes, *, grey: bool) -> Pixels | None:

@@ -23,6 +23,7 @@ from evalsvc.artifacts import Artifacts
 from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
 from evalsvc.plugins import ExtractorInfo, Modality
+from evalsvc.sample_sets import IMAGES
 from evalsvc.samples import Samples
 from evalsvc.suites import Half, Suite
 from metrics.moments import Moments
@@ -31,6 +32,8 @@ from metrics.score import MetricError
 MEMBER = "evalsvc"
 METRICS = ("frechet_distance", "frechet_distance_infinity")
 """What needs no more than moments of its reference."""
+ROUNDING = 1e-5
+"""How far below 0 an eigenvalue may lie beside the norm of its matrix, as float32 leaves them."""
 _ARRAYS = {"pool3": ("mu", "sigma"), "sfid": ("mu_s", "sigma_s")}
 
 
@@ -108,12 +111,17 @@ def open_statistics(path: Path) -> StatisticsFile | None:
             return StatisticsFile(path, Facts.model_validate_json(_read(path, MEMBER).tobytes()))
         except ValidationError as error:
             raise InputError(f"{path} was not written by this version ({error.errors()[0]['msg']})") from None
-    if {"mu", "sigma"} <= names and not names - {"mu", "sigma", "mu_s", "sigma_s", "ddof"}:
+    if {"mu", "sigma"} <= names and not names & set(IMAGES):
         raise InputError(
             f"{path} holds a mean and a covariance and does not say of how many images, nor how they were resized: run "
             f"'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz"
         )
     return None
+
+
+def beside_images(path: Path) -> bool:
+    """Whether a file of images holds a mean and a covariance too, as ADM's do; as a set of images they are not read."""
+    return path.suffix == ".npz" and {"mu", "sigma"} <= _members(path) and MEMBER not in _members(path)
 
 
 def convert(
@@ -132,6 +140,8 @@ def convert(
     """
     _refuse_pickle(source)
     names = _members(source)
+    if target.exists() and target.samefile(source):
+        raise InputError(f"{target} is the published file itself: give the converted one another name")
     if MEMBER in names or not {"mu", "sigma"} <= names:
         held = ", ".join(sorted(names)) or "nothing"
         raise InputError(f"{source} holds no published statistics (an .npz with mu and sigma); it holds {held}")
@@ -183,6 +193,12 @@ def _check(path: Path, output: str, mu: np.ndarray, sigma: np.ndarray) -> None:
         raise InputError(f"{path}: the statistics of {output} hold NaN or infinity")
     if np.abs(sigma - sigma.T).max() > 1e-6 * np.abs(sigma).max() or sigma.diagonal().min() < 0:
         raise InputError(f"{path}: the covariance of {output} is not symmetric with a diagonal of at least 0")
+    try:
+        np.linalg.cholesky(sigma + np.eye(width) * ROUNDING * (np.linalg.norm(sigma) or 1.0))
+    except np.linalg.LinAlgError:
+        raise InputError(
+            f"{path}: the covariance of {output} has eigenvalues below 0, which no covariance has"
+        ) from None
 
 
 @lru_cache(maxsize=4)
@@ -208,6 +224,8 @@ def _numbers(path: Path, name: str) -> np.ndarray:
     array = _read(path, name)
     if array.dtype.kind not in "iuf":
         raise InputError(f"{path}: array {name!r} holds {array.dtype.name}, not real numbers")
+    if array.dtype == np.float16:
+        raise InputError(f"{path}: array {name!r} is in half precision, which alone moves a distance by tenths")
     return array.astype(np.float64)
 
 

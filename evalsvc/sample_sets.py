@@ -20,6 +20,9 @@ from evalsvc.samples import Images
 from evalsvc.sound_sets import SoundFolder
 from evalsvc.text_sets import open_texts
 
+IMAGES = ("images", "arr_0", "x")
+"""Names that the array of images in an ``.npz`` goes by, the first that is there; else its first array is it."""
+
 
 def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
     """The sample set at ``path``, by what it is: a folder, an archive, or a file of arrays or texts.
@@ -90,7 +93,7 @@ def image_arrays(path: Path) -> ImageArray:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             named = {info.filename.removesuffix(".npy"): info for info in members}
-            name = next((key for key in ("images", "arr_0", "x") if key in named), next(iter(named), None))
+            name = next((key for key in IMAGES if key in named), next(iter(named), None))
             if name is None:
                 raise InputError(f"{path} holds no array")
             info = named[name]

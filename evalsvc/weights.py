@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
-from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
 
 TIMEOUT = 20
@@ -125,7 +124,7 @@ def status(weights: WeightFile) -> Status:
     path = find(weights)
     if path is None:
         return Status.ABSENT
-    return Status.PRESENT if digest_path(path) == weights.sha256 else Status.DAMAGED
+    return Status.PRESENT if _is(weights, path) else Status.DAMAGED
 
 
 def locate(weights: WeightFile) -> Path:
@@ -133,7 +132,7 @@ def locate(weights: WeightFile) -> Path:
     path = find(weights)
     if path is None:
         return fetch(weights)
-    if digest_path(path) != weights.sha256:
+    if not _is(weights, path):
         raise InputError(
             f"{path} is not the published {weights.name} file (its sha256 differs from {weights.sha256[:16]}...): "
             f"delete it and run 'evalsvc weights fetch {weights.name}'"
@@ -151,12 +150,21 @@ def fetch(weights: WeightFile) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{target.name}.lock"):
-            if (there := find(weights)) and digest_path(there) == weights.sha256:
+            if (there := find(weights)) and _is(weights, there):
                 return there
             _download(weights, target)
     except OSError as error:
         raise InputError(f"{target} could not be written ({error.strerror or error}): {weights.way_out}") from None
     return target
+
+
+def _is(weights: WeightFile, path: Path) -> bool:
+    """Whether a file is the published one."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == weights.sha256
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): let this user read it") from None
 
 
 def _download(weights: WeightFile, target: Path) -> None:

@@ -15,6 +15,7 @@ from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import EvalsvcError, InputError, UnfitError, first_line
+from evalsvc.generators.stored import StoredSamples
 from evalsvc.judging import Judge
 from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.plugins import EmbedsTexts, Extractor, Generator, Likelihood, PluginKind, Plugins
@@ -170,6 +171,11 @@ class Workbench:
             for half in halves:
                 if isinstance(statistics := reference.half(half), StatisticsFile):
                     statistics.check(suite, half, extractors)
+        if isinstance(loaded, StoredSamples) and len(loaded) < suite.samples:
+            raise InputError(
+                f"{checkpoint.path} holds {len(loaded)} samples and suite {suite.id} scores {suite.samples}: "
+                "add samples, or use a suite that asks for fewer"
+            )
         return EvaluationSpec(
             model=checkpoint.model,
             step=checkpoint.step,
@@ -218,7 +224,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        tried = torch.empty(0, device=name)
+        tried.cpu()  # 'meta' holds nothing that could be read
+        return tried.device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} cannot be used here ({first_line(error)})") from None
 

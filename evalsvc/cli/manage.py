@@ -36,11 +36,19 @@ def reference_add(
 ) -> None:
     """Register real samples under a name. Every sample is read once, so that a bad file shows now."""
     from evalsvc.plugins import Plugins
+    from evalsvc.reference_statistics import beside_images
     from evalsvc.references import add_reference
 
     row = add_reference(Database(Settings().database), Plugins(), name, path, heldout, skip_bad=skip_bad)
     halves = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
     say_skipped([*row.skipped, *row.heldout_skipped])
+    if beside_images(path):
+        err.print(
+            f"{path} holds a mean and a covariance too, which are not those of these {row.count} images: for distances "
+            f"to them run 'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz",
+            markup=False,
+            soft_wrap=True,
+        )
     err.print(f"reference {row.name}: {halves}, digest {row.digest[:12]}", markup=False)
 
 

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -83,6 +83,8 @@ class Choice(BaseModel):
 
 def open_backend(name: str, network: Network, device: torch.device, precision: Precision = "float32") -> Backend:
     """Load a network into a backend; one that is not installed or does not fit is an error that says what does."""
+    if precision not in get_args(Precision):
+        raise InputError(f"there is no precision {precision!r}; there are {', '.join(get_args(Precision))}")
     if name == "auto":
         name = choose(network, device) if precision == "float32" and device.type == "cpu" else "torch"
     if name in ("openvino", "onnxruntime"):
@@ -183,11 +185,14 @@ def _torch(network: Network, device: torch.device, precision: Precision, *, comp
     module = network.prepare(copy.deepcopy(network.module)).to(device, dtype)
     layout = torch.channels_last if network.probe.ndim == 4 else torch.contiguous_format
     module = module.to(memory_format=layout).eval()  # type: ignore[call-overload]
-    forward: Callable[..., Any] = torch.compile(module, dynamic=True) if compiled else module
+    forward: Callable[..., Any] = torch.compile(module) if compiled else module
 
     @torch.inference_mode()
     def run(x: Tensor) -> tuple[Tensor, ...]:
-        outputs = forward(x.to(device, dtype).contiguous(memory_format=layout))
+        x = x.to(device, dtype).contiguous(memory_format=layout)
+        if compiled:  # for batches of any size; with sizes of images left open too, Inception does not compile
+            torch._dynamo.maybe_mark_dynamic(x, 0)
+        outputs = forward(x)
         return tuple(output.float() for output in outputs)
 
     return run

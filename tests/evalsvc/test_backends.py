@@ -61,6 +61,28 @@ def test_the_compiled_backend_computes_what_plain_torch_does(network):
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(compiled(x), expected, strict=True))
 
 
+def test_only_the_size_of_a_batch_is_left_open_when_compiling_as_inception_needs(network, monkeypatch):
+    seen, compile_ = [], torch.compile
+
+    def record(module, _inputs):
+        given = [node.meta["example_value"] for node in module.graph.nodes if node.op == "placeholder"]
+        shapes = [[type(size) for size in x.shape] for x in given if isinstance(x, torch.Tensor)]
+        seen.extend(shape for shape in shapes if torch.SymInt in shape)
+        return module
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", lambda module, **kwargs: compile_(module, backend=record, **kwargs))
+    compiled = open_backend("compile", network, CPU)
+    for n in (4, 7):
+        compiled(torch.randn(n, 3, 32, 32))
+    assert seen == [[torch.SymInt, int, int, int]]
+
+
+def test_an_unknown_precision_lists_those_that_there_are(network):
+    with pytest.raises(InputError, match="no precision 'int8'; there are float32, bfloat16, float16"):
+        open_backend("auto", network, CPU, "int8")
+
+
 def test_folding_leaves_no_batch_norm_and_the_same_numbers(network):
     x = torch.randn(2, 3, 20, 20)
     with torch.inference_mode():

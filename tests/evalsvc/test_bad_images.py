@@ -118,6 +118,15 @@ def test_an_empty_folder_and_one_image_are_no_set(evalsvc, images, count, senten
     assert sentence in evalsvc("reference", "add", "real", "real", code=2).err
 
 
+def test_too_few_images_are_told_before_any_is_scored(evalsvc, images):
+    evalsvc("reference", "add", "real", "real")
+    (images / "small.yaml").write_text(SUITE.replace("samples: 8", "samples: 10"))
+    refused = evalsvc(*SCORE, code=2).err
+    assert "made_1 holds 9 samples and suite small@1 scores 10: add samples" in refused
+    (images / "small.yaml").write_text(SUITE)
+    evalsvc(*SCORE)  # nothing was recorded that the mended suite would have to differ from
+
+
 def test_skipped_files_are_counted_in_the_provenance_and_scores_are_those_without_them(evalsvc, images, home):
     evalsvc("reference", "add", "real", "real")
     clean = json.loads(evalsvc(*SCORE).out)

@@ -118,6 +118,7 @@ def test_what_cannot_be_compared_is_refused(published, tmp_path):
         ({"mu": np.zeros(2048), "sigma": np.eye(2048), "ddof": [0, 1]}, r"ddof \[0, 1\]"),
         ({"mu": np.full(2048, "0"), "sigma": np.eye(2048)}, "'mu' holds str.*, not real numbers"),
         ({"mu": np.zeros(2048), "sigma": np.eye(2048) * 1j}, "'sigma' holds complex128, not real numbers"),
+        ({"mu": np.zeros(2048), "sigma": np.eye(2048, dtype=np.float16)}, "'sigma' is in half precision"),
     ],
 )
 def test_malformed_statistics_are_refused(arrays, message, tmp_path):
@@ -125,6 +126,39 @@ def test_malformed_statistics_are_refused(arrays, message, tmp_path):
     with pytest.raises(InputError, match=message):
         convert(tmp_path / "bad.npz", tmp_path / "out.npz", count=100, preprocess="tf1")
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_covariance_with_eigenvalues_below_zero_is_refused_and_one_with_rounding_is_not(features, tmp_path):
+    mu, sigma = features.mean(0), np.cov(features, rowvar=False)
+    np.savez(tmp_path / "single.npz", mu=mu.astype(np.float32), sigma=sigma.astype(np.float32))
+    converted(tmp_path / "single.npz", tmp_path / "own.npz")
+    # Its diagonal stays above 0.
+    np.savez(tmp_path / "bad.npz", mu=mu, sigma=sigma - 0.5 * sigma.diagonal().min() * np.eye(2048))
+    with pytest.raises(InputError, match="the covariance of pool3 has eigenvalues below 0"):
+        converted(tmp_path / "bad.npz", tmp_path / "out.npz")
+
+
+def test_the_published_file_is_never_written_over(published):
+    before = published.read_bytes()
+    with pytest.raises(InputError, match="is the published file itself: give the converted one another name"):
+        converted(published, published)
+    assert published.read_bytes() == before
+
+
+def test_a_file_with_more_beside_its_moments_is_no_set_of_images(published, tmp_path):
+    with np.load(published) as arrays:
+        np.savez(tmp_path / "counted.npz", **arrays, num=300)
+    with pytest.raises(InputError, match="holds a mean and a covariance and does not say of how many images"):
+        open_statistics(tmp_path / "counted.npz")
+
+
+def test_images_that_come_with_moments_of_others_are_said_to_be_a_reference_alone(home, published, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    with np.load(published) as arrays:
+        np.savez(tmp_path / "adm.npz", arr_0=pixels, **arrays)
+    added = CliRunner().invoke(app, ["reference", "add", "adm", str(tmp_path / "adm.npz")])
+    assert "reference adm: 6 samples" in added.output
+    assert "a mean and a covariance too, which are not those of these 6 images" in added.output
 
 
 def test_raw_statistics_as_a_reference_say_how_to_convert_them(published):

@@ -148,6 +148,16 @@ def test_the_digest_follows_the_content(tmp_path, pictures):
     assert isinstance(open_samples(folder).read(0, 1), Images)
 
 
+def test_a_link_that_leads_nowhere_is_named_and_not_passed_over(tmp_path, pictures):
+    folder = in_folder(tmp_path / "linked", pictures)
+    (folder / ".#notes.txt").symlink_to("somebody@somewhere")
+    assert len(open_samples(folder)) == 5
+    (folder / "2.png").unlink()
+    (folder / "2.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(InputError, match=r"linked/2\.png is a link that leads nowhere"):
+        open_samples(folder)
+
+
 def test_linked_folders_are_read_with_the_others_and_a_link_in_a_circle_is_named(tmp_path, pictures):
     in_folder(tmp_path / "elsewhere", pictures)
     (tmp_path / "set").mkdir()

@@ -107,6 +107,27 @@ def test_two_at_once_download_once(server, folder):
     assert server.requests == ["/whole"]
 
 
+def test_an_empty_file_is_damaged_and_the_others_are_listed_nevertheless(folder):
+    folder.mkdir()
+    (folder / "vgg16-397923af.pth").touch()
+    listed = CliRunner().invoke(app, ["list"])
+    assert listed.exit_code == 0
+    assert "damaged" in listed.output
+    assert "inception-2015" in listed.output
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
+    folder.mkdir()
+    (folder / "vgg16-397923af.pth").touch()
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    with pytest.raises(InputError, match=r"vgg16-397923af.pth cannot be read \(Permission denied\)"):
+        weights.status(weights.get("vgg16"))
+
+
 def test_a_damaged_file_is_named_and_not_overwritten(server, folder):
     folder.mkdir()
     (folder / "tiny.pth").write_bytes(b"something else")
