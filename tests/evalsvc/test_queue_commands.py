@@ -42,7 +42,7 @@ def evalsvc(*arguments, code=0):
 
 
 def test_submit_prints_an_id_and_asks_for_nothing_twice(tmp_path, database):
-    np.savez(tmp_path / "set_7.npz", np.zeros((50, 1, 8, 8), np.uint8))
+    np.savez(tmp_path / "set_7.npz", np.zeros((2000, 1, 8, 8), np.uint8))
     command = ("submit", tmp_path / "set_7.npz", "--generator", "samples", "--model", "sets", "--priority", 3)
     first = evalsvc(*command)
     assert "sets@7: queued" in first.stderr
