@@ -10,10 +10,16 @@ from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 
 KEYS = ("prompt", "text", "caption")
+STRUCTURED = {".json", ".csv", ".tsv", ".parquet", ".yaml", ".yml"}
+"""Endings of files whose lines are no prompts."""
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
     """The prompts of a file, in order: of a ``.jsonl`` strings or objects with a ``prompt``, of any other its lines."""
+    if path.suffix in STRUCTURED:
+        raise InputError(
+            f"prompts {path} are not read: write them to a .txt, one a line, or to a .jsonl, one an object"
+        )
     try:
         # Not ``splitlines``: a prompt may hold what Unicode takes for the end of a line, and all others would move.
         lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")

@@ -35,8 +35,14 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
         suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False)}
         if ".wav" in suffixes:
             return SoundFolder(path, (name for name in walk(path) if name.lower().endswith(".wav")), skip)
-        if not suffixes & IMAGE_SUFFIXES and (texts := open_texts(path, [path / name for name in walk(path)])):
-            return texts
+        if not suffixes & IMAGE_SUFFIXES:
+            if texts := open_texts(path, [path / name for name in walk(path)]):
+                return texts
+            held = ", ".join(sorted(suffixes - {""})[:5])
+            raise InputError(
+                f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
+                + (f", but {held}" if held else "")
+            )
     if path.is_dir() or path.suffix == ".zip":
         return ImageFiles(path, skip)
     if texts := open_texts(path, [path]):

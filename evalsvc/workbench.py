@@ -143,11 +143,12 @@ class Workbench:
                 f"suite {suite.id} scores {suite.modality}s and generator {generator!r} makes {loaded.info.modality}s"
             )
         extractors = {label: self.extractor(use).info for label, use in suite.extractors.items()}
-        for metric, array in ((m, array) for m in suite.metrics for array in m.arrays):
+        asked = [(use.metric, array) for use in suite.metrics for array in sorted(use.arrays)]
+        for what, array in [*asked, ("neighbours", suite.neighbours)] if suite.neighbours else asked:
             label, _, output = array.partition("/")
             if output not in extractors[label].outputs:
                 raise InputError(
-                    f"suite {suite.id}: {metric.metric} asks for {array!r}; extractor {label!r} gives "
+                    f"suite {suite.id}: {what} asks for {array!r}; extractor {label!r} gives "
                     f"{', '.join(extractors[label].outputs)}"
                 )
         if suite.prompts and len(prompts := self.prompts(suite)) < suite.samples:

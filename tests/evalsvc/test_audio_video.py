@@ -168,6 +168,13 @@ def test_a_truncated_wav_is_named_and_left_out_when_asked(tmp_path, kind):
         open_samples(tmp_path, ["c.wav"])
 
 
+def test_a_folder_of_sounds_of_another_kind_says_what_it_holds(tmp_path):
+    for name in ("a.flac", "b.mp3"):
+        (tmp_path / name).write_bytes(b"sound")
+    with pytest.raises(InputError, match=r"holds no images \(.*\), no .wav and no texts, but .flac, .mp3"):
+        open_samples(tmp_path)
+
+
 def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path):
     wavfile.write(tmp_path / "a.wav", 8_000, np.arange(1000, dtype=np.int16))
     whole = (tmp_path / "a.wav").read_bytes()

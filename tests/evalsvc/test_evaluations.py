@@ -339,6 +339,11 @@ def test_a_metric_that_does_not_apply_says_why(bench, checkpoint):
     assert provenance["not_applicable"] == {"bits_per_dim_heldout": "generator 'blobs' gives no likelihood"}
 
 
+def test_neighbours_of_an_output_that_there_is_not_are_refused_before_any_sample_is_drawn(bench, checkpoint):
+    with pytest.raises(InputError, match="neighbours asks for 'pixels/nope'; extractor 'pixels' gives pixels"):
+        bench.spec(checkpoint, "blobs", {}, suite(neighbours="pixels/nope"))
+
+
 def test_gallery_and_neighbours_are_kept(bench, checkpoint):
     files = files_of(bench, evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench))
     assert bench.artifacts.read_arrays(files["gallery"])["pixels"].shape == (10, 1, 8, 8)
@@ -471,9 +476,8 @@ def test_too_few_samples_for_a_metric_is_an_error_that_names_it(bench, checkpoin
 
 def test_too_few_stored_samples_say_what_to_do(bench, tmp_path):
     np.savez(tmp_path / "few_1.npz", np.zeros((50, 8, 8), np.uint8))
-    spec = bench.spec(Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
     with pytest.raises(InputError, match="holds 50 samples"):
-        evaluate(spec, bench)
+        bench.spec(Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
 
 
 def test_a_changed_suite_needs_a_new_version(bench, checkpoint):

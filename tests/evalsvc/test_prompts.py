@@ -87,6 +87,13 @@ def scored(bench, spec):
     return row
 
 
+@pytest.mark.parametrize("name", ["captions.json", "captions.csv"])
+def test_a_file_whose_lines_are_no_prompts_is_not_read_as_lines(tmp_path, name):
+    (tmp_path / name).write_text('["a red boat", "the sea"]')
+    with pytest.raises(InputError, match=f"{name} are not read: write them to a .txt, one a line, or to a .jsonl"):
+        read_prompts(tmp_path / name)
+
+
 def test_each_sample_is_drawn_for_its_prompt_and_compared_with_it(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
     spec = painting.spec(checkpoint, "painter", {}, suite(tmp_path))
