@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -169,7 +169,8 @@ def written_whole(target: Path) -> Iterator[Path]:
             "make room and run the same command again to go on from here"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing can be removed either
+            temporary.unlink()
 
 
 def _sync(path: Path) -> None:

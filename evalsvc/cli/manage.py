@@ -29,7 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 def reference_add(
     name: Annotated[str, typer.Argument(help="Name that suites will use.")],
     path: Annotated[
-        Path, typer.Argument(help="Images: folder, .zip, .npz, .npy. Texts: .txt, .jsonl, .parquet, saved dataset.")
+        Path,
+        typer.Argument(
+            help="Images: folder, .zip, .npz, .npy. Sounds: folder of .wav. Texts: .txt, .jsonl, .parquet, dataset."
+        ),
     ],
     heldout: Annotated[Path | None, typer.Option(help="Real samples that no model was trained on.")] = None,
     skip_bad: SkipBad = False,

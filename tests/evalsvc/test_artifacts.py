@@ -205,3 +205,9 @@ def test_a_store_without_whole_writes_is_refused(url, tmp_path):
 def test_a_store_whose_package_is_missing_says_which(tmp_path):
     with pytest.raises(InputError, match=r"gs://bucket/x cannot be used here: .*gcsfs"):
         open_artifacts(Settings(home=tmp_path, artifacts="gs://bucket/x"))
+
+
+def test_where_no_folder_can_be_made_the_error_names_the_file_that_could_not_be_written(tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(StorageError, match=r"taken/a/b could not be written"):
+        Artifacts(tmp_path / "taken").write_bytes("a/b", b"content")
