@@ -54,7 +54,7 @@ def add_reference(
     train = _inspect(path, skip_bad)
     test = _inspect(heldout, skip_bad) if heldout else None
     if test and test.modality != train.modality:
-        raise InputError(f"{path} holds {train.modality}s and {heldout} holds {test.modality}s")
+        raise InputError(f"{path} holds {train.modality} samples and {heldout} holds {test.modality} samples")
     row = Row(
         name=name,
         modality=train.modality,

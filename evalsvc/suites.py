@@ -200,7 +200,7 @@ class Suite(_Strict):
         if self.neighbours:
             self._check_features("neighbours", self.neighbours)
         if self.decoding and self.modality != "text":
-            raise ValueError(f"'decoding' says how texts are written, and the suite scores {self.modality}s")
+            raise ValueError(f"'decoding' says how texts are written, and the suite scores {self.modality} samples")
         for label, part in self.index.items():
             if label not in self.labels:
                 raise ValueError(f"the index counts {label!r}, which the suite does not measure")

@@ -140,7 +140,8 @@ class Workbench:
         loaded = self.generator(generator, checkpoint, options, decoding)
         if loaded.info.modality != suite.modality:
             raise InputError(
-                f"suite {suite.id} scores {suite.modality}s and generator {generator!r} makes {loaded.info.modality}s"
+                f"suite {suite.id} scores {suite.modality} samples, and generator {generator!r} makes "
+                f"{loaded.info.modality} samples"
             )
         extractors = {label: self.extractor(use).info for label, use in suite.extractors.items()}
         asked = [(use.metric, array) for use in suite.metrics for array in sorted(use.arrays)]

@@ -72,7 +72,7 @@ def _players(bench: Workbench, names: list[str], suite: str | None, samples: int
                 raise InputError(f"{title} has no scores under {chosen}: score it first")
             spec = EvaluationSpec.model_validate(runs[0].spec)
             if spec.suite.modality != "text":
-                raise InputError(f"judges compare texts, and suite {chosen} scores {spec.suite.modality}s")
+                raise InputError(f"judges compare texts, and suite {chosen} scores {spec.suite.modality} samples")
             texts = read_texts(spec, bench)[:samples]
             prompts = list(bench.prompts(spec.suite)[: len(texts)])
             if not prompts:

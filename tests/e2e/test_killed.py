@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 
@@ -161,3 +162,18 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_scores(evalsvc, start, command, 
     assert process.returncode == 130
     assert "the same command goes on from here" in errors
     assert "nothing has been scored yet" in evalsvc("leaderboard", code=2).stderr
+
+
+def test_ctrl_c_before_everything_is_imported_is_no_traceback(environment):
+    code = """
+import sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from evalsvc.cli import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")

@@ -496,7 +496,7 @@ def test_a_changed_suite_needs_a_new_version(bench, checkpoint):
             "extractor 'pixels' gives pixels",
         ),
         ({"reference": "digit"}, "blobs", "no reference 'digit'; the nearest are digits"),
-        ({"modality": "text"}, "blobs", "scores texts and generator 'blobs' makes images"),
+        ({"modality": "text"}, "blobs", "scores text samples, and generator 'blobs' makes image samples"),
         ({}, "blob", "no generator 'blob'; the nearest are blobs"),
     ],
 )
