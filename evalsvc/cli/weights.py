@@ -41,11 +41,17 @@ def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
 
 @app.command("fetch")
 def weights_fetch(names: Names = None) -> None:
-    """Download what is not here yet, check it, and print where it is."""
+    """Download what is not here yet, check it, and print where it is; one that cannot be had keeps back no other."""
     from evalsvc import weights
 
+    reasons = []
     for file in [weights.get(name) for name in names or weights.WEIGHTS]:
-        out.print(str(weights.locate(file)), markup=False, soft_wrap=True)
+        try:
+            out.print(str(weights.locate(file)), markup=False, soft_wrap=True)
+        except InputError as error:
+            reasons.append(str(error))
+    if reasons:
+        raise InputError("\nerror: ".join(reasons))
 
 
 @app.command("verify")

@@ -128,6 +128,15 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
         weights.status(weights.get("vgg16"))
 
 
+def test_a_file_that_cannot_be_had_keeps_back_no_other(server, folder, monkeypatch):
+    gone = WeightFile("gone", "tests", ("gone.pth",), SHA, (server.url("missing"),))
+    files = {"gone": gone, "tiny": file_of(server.url("whole"))}
+    monkeypatch.setattr(weights, "WEIGHTS", files)
+    fetched = CliRunner().invoke(app, ["fetch"])
+    assert str(folder / "tiny.pth") in fetched.stdout
+    assert "'gone' are not here" in str(fetched.exception)
+
+
 def test_a_damaged_file_is_named_and_not_overwritten(server, folder):
     folder.mkdir()
     (folder / "tiny.pth").write_bytes(b"something else")
