@@ -125,8 +125,9 @@ SCENES = {
         "bench_inception",
         "2 times torch-fidelity and 85 % of sgemm with the best backend, 1.45 times with torch",
         ("sgemm", 16 * 11.42e9),
-        note="Missed by a twelfth: all of sgemm would be 1.88 times. From run to run ours takes 1.00 to 1.02 s and the "
-        "peer 1.86 to 2.04 s (1.83 and 1.92 times), perhaps with its page faults, of 190 to 280 thousand a pass.",
+        note="Missed by 2 to 8 %: all of sgemm would be 1.88 to 2.01 times. From run to run ours takes 1.00 to 1.02 s "
+        "and the peer 1.86 to 2.04 s (1.83, 1.92 and 1.97 times), perhaps with its page faults, of 190 to 280 thousand "
+        "a pass.",
         rounds=9,
     ),
     "drift": Scene(
