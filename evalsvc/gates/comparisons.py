@@ -62,7 +62,10 @@ def worsening(evidence: Evidence, candidate: Observation, baseline: Observation,
 
 
 def relative(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
-    """The ratio less 1 towards the bad side, with Fieller's interval; the baseline must surely be above zero."""
+    """The ratio less 1 towards the bad side, with Fieller's interval; the baseline must surely be above zero.
+
+    A share of the baseline is another amount after all samples: its own drift is allowed for beside that of the gap.
+    """
     sign = 1 if evidence.direction == "lower" else -1
     c, b = candidate.value, baseline.value
     vc, vb = (candidate.stderr or 0.0) ** 2, (baseline.stderr or 0.0) ** 2
@@ -70,11 +73,14 @@ def relative(evidence: Evidence, candidate: Observation, baseline: Observation, 
     share = 1 + sign * limit
     excess = sign * (c - share * b)
     stderr = math.sqrt(max(0.0, vc + share**2 * vb - 2 * share * shared))
+    allowance = _change(evidence, c - b, baseline)
+    if evidence.partial and evidence.drift:
+        allowance += limit * abs(evidence.drift.value)
+        stderr = math.hypot(stderr, limit * evidence.drift.stderr)
     square, linear, free = b * b - z * z * vb, b * c - z * z * shared, c * c - z * z * vc
     root = math.sqrt(max(0.0, linear * linear - square * free))
     low, high = sorted(sign * ((linear + side * root) / square - 1) + 0.0 for side in (-1, 1))
     estimate = sign * (c / b - 1) + 0.0
-    allowance = _change(evidence, c - b, baseline)
     return Comparison(
         evidence.label, "max_worsening_rel", limit, estimate, low, high, excess, stderr, stderr, allowance
     )

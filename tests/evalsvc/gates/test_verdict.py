@@ -233,6 +233,15 @@ def test_a_part_of_the_samples_decides_an_absolute_limit_only_beyond_what_more_s
     assert status(5, Drift(30, 0.5)) is Status.PASS
 
 
+@pytest.mark.parametrize(("gap", "sound"), [(2.05, False), (0.3, True)])
+def test_a_part_of_the_samples_passes_no_share_that_all_samples_would_refuse(gap, sound):
+    """A baseline of 60 comes down to 40, so 5 % of it from 3 to 2, while the gap may stay as it is."""
+    gate = policy({"m": {"max_worsening_rel": 0.05}})
+    found = evidence(seen(60 + gap, 0.01, 5000), seen(60, 0.01, 5000), partial=True, drift=Drift(-20, 0.01))
+    status = judge(gate, {"m": found}, plan(50_000)[0], TODAY, final=False).status
+    assert status is (Status.PASS if sound else Status.INCONCLUSIVE)
+
+
 def test_few_samples_may_fail_early_but_never_pass():
     gate = policy({"m": {"max": 40}})
     early = plan(2000)[0]
