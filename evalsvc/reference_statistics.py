@@ -121,7 +121,8 @@ def open_statistics(path: Path) -> StatisticsFile | None:
 
 def beside_images(path: Path) -> bool:
     """Whether a file of images holds a mean and a covariance too, as ADM's do; as a set of images they are not read."""
-    return path.suffix == ".npz" and {"mu", "sigma"} <= _members(path) and MEMBER not in _members(path)
+    names = _members(path) if path.suffix == ".npz" else set()
+    return {"mu", "sigma"} <= names and MEMBER not in names
 
 
 def convert(

@@ -109,6 +109,11 @@ def scores(bench, evaluation):
         return {row.label: row.value for row in queries.scores(session, evaluation=evaluation)}
 
 
+def inodes(bench, spec):
+    """A shard that is made anew is another file."""
+    return [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+
+
 def count(bench, what):
     with bench.database.read() as session:
         return session.scalar(select(func.count()).select_from(what))
@@ -137,14 +142,14 @@ def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
 def test_a_rerun_that_was_stopped_goes_on_as_one_and_leaves_no_old_shard(bench, checkpoint):
     spec = bench.spec(checkpoint, "blobs", {}, suite())
     evaluate(spec, bench)
-    made = [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    made = inodes(bench, spec)
     Blobs.made, Blobs.stop_after = 0, 150
     with pytest.raises(KeyboardInterrupt):
         evaluate(spec, bench, rerun=True)
     Blobs.made, Blobs.stop_after = 0, None
     evaluate(spec, bench)
     assert Blobs.made == 200, "the first shard had been made anew"
-    again = [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    again = inodes(bench, spec)
     assert all(new != old for new, old in zip(again, made, strict=True))
 
 

@@ -68,6 +68,11 @@ def asked(bench, spec):
     return Attempt(lifecycle.submit(bench.database, spec).id, 1)
 
 
+def inodes(bench, spec):
+    """A shard that is made anew is another file."""
+    return [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+
+
 def found(bench, asked):
     return row(bench.database, asked.evaluation)
 
@@ -82,13 +87,13 @@ def test_shards_and_then_metrics_make_an_evaluation(bench, here, spec, asked):
 def test_a_rerun_on_the_queue_computes_all_of_it_again(bench, here, spec, asked):
     assert all(here.compute(asked, shard) for shard in spec.shards)
     assert here.measure(asked)
-    made, kept = Blobs.calls, [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    made, kept = Blobs.calls, inodes(bench, spec)
     again = lifecycle.submit(bench.database, spec, rerun=True)
     attempt = Attempt(again.id, again.attempt)
     assert all(here.compute(attempt, shard) for shard in spec.shards)
     assert here.measure(attempt)
     assert Blobs.calls == 2 * made
-    anew = [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    anew = inodes(bench, spec)
     assert all(new != old for new, old in zip(anew, kept, strict=True))
     assert found(bench, asked).status == Status.SUPERSEDED
 
