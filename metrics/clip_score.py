@@ -11,7 +11,7 @@ from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
 
 
-@metric(Quantity("clip_score", Direction.HIGHER, unit="100 cosine", low=0.0, high=100.0), version=1)
+@metric(Quantity("clip_score", Direction.HIGHER, unit="100 cosine", low=0.0, high=100.0, unbiased_in_n=True), version=1)
 def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"]) -> Score:
     """Mean over samples of ``100 max(cos(sample, its prompt), 0)``; 0 to 100, higher is better.
 

@@ -19,7 +19,7 @@ RECALL = (0.05, 0.95)
 """How much a candidate that is none and a missed one weigh: candidates are compared exactly, missed ones are lost."""
 
 
-@metric(Quantity("copied_share", Direction.LOWER, "share of texts", low=0.0, high=1.0), version=1)
+@metric(Quantity("copied_share", Direction.LOWER, "share of texts", low=0.0, high=1.0, unbiased_in_n=True), version=1)
 def copied_share(
     texts: Sequence[str],
     train_texts: Sequence[str],
@@ -56,7 +56,10 @@ def copied_share(
     return share_score("copied_share", share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
 
 
-@metric(Quantity("near_duplicate_share", Direction.LOWER, "share of texts", low=0.0, high=1.0), version=1)
+@metric(
+    Quantity("near_duplicate_share", Direction.LOWER, "share of texts", low=0.0, high=1.0, unbiased_in_n=True),
+    version=1,
+)
 def near_duplicate_share(
     texts: Sequence[str], train_texts: Sequence[str], threshold: float = 0.8, tokenizer: Tokenizer = mixed
 ) -> Score:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,14 @@ _WITNESSES = 2000
 Draws = list[tuple[Tensor, Tensor]]
 
 
-@metric(Quantity("kernel_distance", Direction.LOWER, unit="squared kernel units"), version=1)
+def _unbiased_in_n(options: Mapping[str, Any]) -> bool:
+    """The U-statistic has no bias, and that of the V-statistic over subsets is that of the subset's size."""
+    return not options["biased"] or options["subsets"] is not None
+
+
+@metric(
+    Quantity("kernel_distance", Direction.LOWER, unit="squared kernel units", unbiased_in_n=_unbiased_in_n), version=1
+)
 @over_pairs
 def kernel_distance(
     generated: Num[Array, "n d"],

@@ -22,7 +22,7 @@ from metrics.score import Z95, Direction, MetricError, Score
 Quotient: TypeAlias = Literal["nats_per_unit", "perplexity", "word_perplexity", "bits_per_byte", "bits_per_dim"]
 
 
-@metric(Quantity("perplexity", Direction.LOWER, unit="per token", low=1.0), version=1)
+@metric(Quantity("perplexity", Direction.LOWER, unit="per token", low=1.0, unbiased_in_n=True), version=1)
 def perplexity(nll: Real[Array, " documents"], tokens: Real[Array, " _documents"]) -> Score:
     """Token perplexity of a corpus, ``exp(sum nll / sum tokens)``. Lower is better; 1 is the best possible.
 
@@ -43,7 +43,7 @@ def perplexity(nll: Real[Array, " documents"], tokens: Real[Array, " _documents"
     return _exponential("perplexity", nats, units)
 
 
-@metric(Quantity("word_perplexity", Direction.LOWER, unit="per word", low=1.0), version=1)
+@metric(Quantity("word_perplexity", Direction.LOWER, unit="per word", low=1.0, unbiased_in_n=True), version=1)
 def word_perplexity(nll: Real[Array, " documents"], words: Real[Array, " _documents"]) -> Score:
     """Word perplexity of a corpus, ``exp(sum nll / sum words)``: comparable between tokenizers. Lower is better.
 
@@ -56,7 +56,7 @@ def word_perplexity(nll: Real[Array, " documents"], words: Real[Array, " _docume
     return _exponential("word_perplexity", *_discrete("word_perplexity", nll, words, "words"))
 
 
-@metric(Quantity("bits_per_byte", Direction.LOWER, unit="bits per byte", low=0.0), version=1)
+@metric(Quantity("bits_per_byte", Direction.LOWER, unit="bits per byte", low=0.0, unbiased_in_n=True), version=1)
 def bits_per_byte(nll: Real[Array, " documents"], bytes: Real[Array, " _documents"]) -> Score:
     """Bits a byte of text, ``sum nll / (ln 2 * sum bytes)``: comparable between tokenizers. Lower is better, 0 best.
 
@@ -68,7 +68,7 @@ def bits_per_byte(nll: Real[Array, " documents"], bytes: Real[Array, " _document
     return _bits("bits_per_byte", *_discrete("bits_per_byte", nll, bytes, "bytes"))
 
 
-@metric(Quantity("bits_per_dim", Direction.LOWER, unit="bits per dimension"), version=1)
+@metric(Quantity("bits_per_dim", Direction.LOWER, unit="bits per dimension", unbiased_in_n=True), version=1)
 def bits_per_dim(nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | float | int) -> Score:
     """Bits a dimension, ``sum nll / (ln 2 * sum dims)``. Lower is better.
 
@@ -85,11 +85,11 @@ def bits_per_dim(nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | 
 
 
 @metric(
-    Quantity("nats_per_unit_difference", Direction.NEUTRAL, unit="nats per unit"),
-    Quantity("perplexity_difference", Direction.NEUTRAL, unit="per token"),
-    Quantity("word_perplexity_difference", Direction.NEUTRAL, unit="per word"),
-    Quantity("bits_per_byte_difference", Direction.NEUTRAL, unit="bits per byte"),
-    Quantity("bits_per_dim_difference", Direction.NEUTRAL, unit="bits per dimension"),
+    Quantity("nats_per_unit_difference", Direction.NEUTRAL, unit="nats per unit", unbiased_in_n=True),
+    Quantity("perplexity_difference", Direction.NEUTRAL, unit="per token", unbiased_in_n=True),
+    Quantity("word_perplexity_difference", Direction.NEUTRAL, unit="per word", unbiased_in_n=True),
+    Quantity("bits_per_byte_difference", Direction.NEUTRAL, unit="bits per byte", unbiased_in_n=True),
+    Quantity("bits_per_dim_difference", Direction.NEUTRAL, unit="bits per dimension", unbiased_in_n=True),
     version=1,
 )
 def paired_difference(

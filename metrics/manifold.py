@@ -24,9 +24,9 @@ from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
 from metrics.shares import INDEPENDENT, binomial_variance, share_score
 
-PRECISION = Quantity("precision", Direction.HIGHER, "share", 0.0, 1.0)
+PRECISION = Quantity("precision", Direction.HIGHER, "share", 0.0, 1.0, unbiased_in_n=True)
 RECALL = Quantity("recall", Direction.HIGHER, "share", 0.0, 1.0)
-DENSITY = Quantity("density", Direction.HIGHER, "balls / k", 0.0)
+DENSITY = Quantity("density", Direction.HIGHER, "balls / k", 0.0, unbiased_in_n=True)
 COVERAGE = Quantity("coverage", Direction.HIGHER, "share", 0.0, 1.0)
 
 

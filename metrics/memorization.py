@@ -50,7 +50,7 @@ def training_spacing(train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None
     return training if heldout is None else replace(training, authentic=_control(heldout, matrix, training))
 
 
-@metric(Quantity("authenticity", Direction.HIGHER, "share", 0.0, 1.0), version=1)
+@metric(Quantity("authenticity", Direction.HIGHER, "share", 0.0, 1.0, unbiased_in_n=True), version=1)
 @over_pairs
 def authenticity(
     generated: Num[Array, "n d"],

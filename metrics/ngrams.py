@@ -42,8 +42,9 @@ def _method(documents: int) -> str:
     return "jackknife over documents less effects shared between documents"
 
 
-def _each_order(name: str, direction: Direction, unit: str) -> list[Quantity]:
-    return [Quantity(f"{name}_{n}", direction, unit, low=0.0, high=1.0) for n in range(1, MAX_ORDER + 1)]
+def _each_order(name: str, direction: Direction, unit: str, *, unbiased_in_n: bool = False) -> list[Quantity]:
+    orders = range(1, MAX_ORDER + 1)
+    return [Quantity(f"{name}_{n}", direction, unit, 0.0, 1.0, unbiased_in_n=unbiased_in_n) for n in orders]
 
 
 @metric(*_each_order("distinct", Direction.HIGHER, "share of n-grams"), version=1)
@@ -73,7 +74,7 @@ def distinct_n(texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.spli
     return score(name, distinct / total, stderr, n=len(corpus), method=_method(len(corpus)))
 
 
-@metric(*_each_order("repetition", Direction.LOWER, "share of n-grams"), version=1)
+@metric(*_each_order("repetition", Direction.LOWER, "share of n-grams", unbiased_in_n=True), version=1)
 def repetition(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split) -> Score:
     """Share of n-grams that occurred earlier in the same document, in [0, 1). Lower is better.
 

@@ -25,13 +25,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """One number a metric can return: its direction, unit and closed range."""
+    """One number a metric can return: its direction, unit and closed range.
+
+    ``unbiased_in_n`` declares whether its expectation is the same for every number of generated samples, as that of a
+    mean over samples or of a ratio of two such means is (whose bias of order 1 / n is far below its error); where that
+    depends on options, a function of all of them. The default is the safe answer.
+    """
 
     name: str
     direction: Direction
     unit: str
     low: float = -math.inf
     high: float = math.inf
+    unbiased_in_n: bool | Callable[[Mapping[str, Any]], bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,11 @@ class MetricSpec:
         """Names of the optional parameters with their defaults."""
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def unbiased_in_n(self, quantity: Quantity, options: Mapping[str, Any]) -> bool:
+        """Whether the number of generated samples leaves the expectation of a quantity alone under these options."""
+        declared = quantity.unbiased_in_n
+        return declared({**self.options, **options}) if callable(declared) else declared
 
 
 METRICS: dict[str, MetricSpec] = {}

@@ -13,22 +13,10 @@ from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.gates.evidence import Absent, Drift, Evidence, Observation, Single, pool
 from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Runs, Source
-from evalsvc.gates.subjects import Sides, over_documents, quantities_of
+from evalsvc.gates.subjects import Sides, over_documents, quantities_of, unbiased_in_n
 from evalsvc.store.tables import Checkpoint
 from evalsvc.suites import Suite
 from metrics.score import MetricError
-
-STEADY = {
-    "authenticity",
-    "bits_per_byte",
-    "bits_per_dim",
-    "density",
-    "kernel_distance",
-    "perplexity",
-    "precision",
-    "word_perplexity",
-}
-"""Quantities whose expectation does not depend on the number of generated samples."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +47,7 @@ class Gathering:
             return None
         found = {}
         quantities, documents = quantities_of(self.suite), over_documents(self.suite)
+        unbiased = unbiased_in_n(self.suite)
         for name, label in self.labels.items():
             shared = label in documents
             mine = _observe(candidate, label, f"{self.suite.id} gave the candidate no {label}", None, shared)
@@ -73,7 +62,7 @@ class Gathering:
                     if runs
                 ]
                 theirs = _median(seen, protocol)
-            moves = partial and quantities[label].name not in STEADY
+            moves = partial and label not in unbiased
             found[name] = Evidence(
                 label=name,
                 direction=quantities[label].direction.value,

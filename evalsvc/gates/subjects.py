@@ -30,6 +30,16 @@ def quantities_of(suite: Suite) -> dict[str, Quantity]:
     return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.quantities}
 
 
+def unbiased_in_n(suite: Suite) -> set[str]:
+    """Labels whose expectation is the same for every number of samples, under the options of their suite."""
+    return {
+        use.label_of(each.name)
+        for use in suite.metrics
+        for each in use.spec.quantities
+        if use.spec.unbiased_in_n(each, use.options)
+    }
+
+
 def over_documents(suite: Suite) -> set[str]:
     """Labels whose samples are the reference's documents, the same for every checkpoint and seed."""
     return {
