@@ -17,7 +17,7 @@ CASES = [
     ("kernel_distance", {"subsets": None, "biased": True}),
     ("kernel_distance", SUBSETS),
     ("kernel_distance", {**SUBSETS, "biased": True}),
-    ("precision_recall", {"k": 12}),
+    ("precision_recall", {"k": 20}),
     ("density_coverage", {}),
     ("authenticity", {}),
     ("frechet_distance", {}),
