@@ -33,7 +33,7 @@ GIVEN = "*"
 FEATURES = {"generated", "x", "logits"}
 CONTROLS = {"heldout", "heldout_texts"}
 COUNTS = {"tokens", "words", "bytes"}
-FOUND = {"reference_radii", "training"}
+FOUND = {"reference_radii", "training", "groups"}
 """What is found once of a reference, and spares a metric to find it again."""
 SUPPLIED = (
     FEATURES | COUNTS | CONTROLS | FOUND | {"prompts", "reference", "train", "texts", "train_texts", "nll", "dims"}

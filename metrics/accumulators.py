@@ -163,7 +163,7 @@ class FrechetDistance(_Shell):
             if not seen:
                 raise self._missing(name)
             sides.append(_merged(seen))
-        return functional.frechet_distance(*sides)
+        return functional.frechet_distance(sides[0], sides[1])
 
     def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
         for name in self.spec.inputs:

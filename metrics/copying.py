@@ -11,7 +11,8 @@ from metrics.ngram_index import Corpus, Tokenizer, check_texts, numbered
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
 from metrics.segmentation import mixed
-from metrics.shares import INDEPENDENT, binomial_variance, share_score
+from metrics.shares import mean_of_flags
+from metrics.units import Groups, Units
 
 SHINGLE = 5
 HASHES = 128
@@ -26,6 +27,7 @@ def copied_share(
     length: int = 50,
     tokenizer: Tokenizer = mixed,
     heldout_texts: Sequence[str] | None = None,
+    groups: Groups | None = None,
 ) -> Score:
     """Share of texts with ``length`` or more consecutive tokens that a training document has too. Lower is better.
 
@@ -49,11 +51,10 @@ def copied_share(
     runs = _Runs(texts, heldout, train_texts, tokenizer)
     copied = runs.shared(length)
     n = len(texts)
-    share = float(copied[:n].mean())
     details = {"longest": float(runs.longest(n))}
     if heldout:
         details["heldout"] = float(copied[n : n + len(heldout)].mean())
-    return share_score("copied_share", share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
+    return mean_of_flags("copied_share", copied[:n], Units.of(n, groups), details)
 
 
 @metric(
@@ -61,7 +62,11 @@ def copied_share(
     version=1,
 )
 def near_duplicate_share(
-    texts: Sequence[str], train_texts: Sequence[str], threshold: float = 0.8, tokenizer: Tokenizer = mixed
+    texts: Sequence[str],
+    train_texts: Sequence[str],
+    threshold: float = 0.8,
+    tokenizer: Tokenizer = mixed,
+    groups: Groups | None = None,
 ) -> Score:
     """Share of texts that overlap with one training document by ``threshold`` or more. Lower is better.
 
@@ -88,13 +93,12 @@ def near_duplicate_share(
     for number, sketch in enumerate(MinHash.generator(trained, num_perm=HASHES)):
         if trained[number]:
             index.insert(number, sketch)
-    found = 0
+    found = np.zeros(len(texts), bool)
     written = [_shingles(text, tokenizer) for text in texts]
-    for shingles, sketch in zip(written, MinHash.generator(written, num_perm=HASHES), strict=True):
+    for number, (shingles, sketch) in enumerate(zip(written, MinHash.generator(written, num_perm=HASHES), strict=True)):
         candidates = index.query(sketch) if shingles else []
-        found += any(_jaccard(shingles, trained[number]) >= threshold for number in candidates)
-    n = len(texts)
-    return share_score("near_duplicate_share", found / n, binomial_variance(found / n, n), n=n, method=INDEPENDENT)
+        found[number] = any(_jaccard(shingles, trained[candidate]) >= threshold for candidate in candidates)
+    return mean_of_flags("near_duplicate_share", found, Units.of(len(texts), groups))
 
 
 def _shingles(text: str, tokenizer: Tokenizer) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,18 +12,23 @@ from jaxtyping import Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, same_width
-from metrics.influence import LEAST, METHOD, TOO_FEW, halves, stderr
+from metrics.influence import LEAST, METHOD, TOO_FEW, Influence
 from metrics.moments import Moments
 from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, Score
+from metrics.score import UNPAIRED, Direction, Score
 from metrics.transport import Law, covariance_part, transport_root, transported_squares
+from metrics.units import Groups, Units
 
 _PIECE = 4096
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
 
 
 @metric(Quantity("frechet_distance", Direction.LOWER, unit="squared feature units", low=0.0), version=1)
-def frechet_distance(generated: Num[Array, "n d"] | Moments, reference: Num[Array, "m d"] | Moments) -> Score:
+def frechet_distance(
+    generated: Num[Array, "n d"] | Moments,
+    reference: Num[Array, "m d"] | Moments,
+    groups: Groups | None = None,
+) -> Score:
     """Frechet distance ``|mu - mu_r|^2 + tr(S + S_r - 2 (S S_r)^(1/2))``; 0 is equal, lower is better.
 
     Either side may be an array (read in blocks: a memory map stays on disk) or its :class:`Moments`. Covariances have
@@ -32,7 +38,8 @@ def frechet_distance(generated: Num[Array, "n d"] | Moments, reference: Num[Arra
     different n are not comparable (see :func:`frechet_distance_infinity`). It comes from the influence function
     ``psi(x) = 2 (mu - mu_r)'(x - mu) + (x - mu)'(I - T)(x - mu)``, T the optimal transport to the reference. Its
     variance V is corrected by that within halves, V' (:mod:`metrics.influence`); this holds for n < d too. With
-    :class:`Moments` alone, or n < 20, there is none.
+    :class:`Moments` alone, or n < 20, there is none. ``groups`` has one label a row where rows of a label (draws of one
+    prompt) are not independent.
 
     Raises :class:`MetricError` on less than two rows, unequal widths, NaN or infinity.
 
@@ -44,13 +51,15 @@ def frechet_distance(generated: Num[Array, "n d"] | Moments, reference: Num[Arra
     if isinstance(generated, Moments):
         return _score(Law.of_moments(generated), target, None, _MOMENTS_ONLY)
     sample = as_matrix(generated, "generated", minimum=2)
-    if len(sample) < LEAST:
-        return _score(Law.of(sample, "generated"), target, None, TOO_FEW)
-    law, parts = _law_and_halves(sample)
+    units = Units.of(len(sample), groups)
+    if units.count < LEAST:
+        return _score(Law.of(sample, "generated"), target, None, TOO_FEW, units=units)
+    law, parts = _law_and_halves(sample, units)
     _same_width(law, target)
     inner = _inner(law, target)
-    whole, half = _influence_variances(sample, law, parts, target, inner)
-    return _score(law, target, stderr(whole, half, law.n), METHOD, inner)
+    psi, *within = _influences(sample, law, parts, target, inner, units)
+    variance, influence = units.estimate(psi.cpu().numpy(), [part.cpu().numpy() for part in within])
+    return _score(law, target, math.sqrt(variance), METHOD, inner, influence, units)
 
 
 @metric(Quantity("frechet_distance_infinity", Direction.LOWER, unit="squared feature units"), version=1)
@@ -77,7 +86,8 @@ def frechet_distance_infinity(
     """
     target = Law.of(reference, "reference")
     sample = as_matrix(generated, "generated", minimum=5 * LEAST)
-    law, parts = _law_and_halves(sample)
+    units = Units.of(len(sample))
+    law, parts = _law_and_halves(sample, units)
     _same_width(law, target)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample)))
     inverse_sizes, distances = [], []
@@ -89,7 +99,8 @@ def frechet_distance_infinity(
     slope, value = np.polyfit(inverse_sizes, distances, 1)
     left = np.var(np.array(distances) - value - slope * np.array(inverse_sizes))
     spread = np.var(distances)
-    whole, half = _influence_variances(sample, law, parts, target, _inner(law, target))
+    psi, *within = _influences(sample, law, parts, target, _inner(law, target), units)
+    whole, half = float(psi.var()), sum(float(part.var()) for part in within) / 2
     return score(
         "frechet_distance_infinity",
         float(value),
@@ -100,11 +111,28 @@ def frechet_distance_infinity(
     )
 
 
-def _score(law: Law, target: Law, stderr: float | None, method: str, inner: Tensor | None = None) -> Score:
+def _score(
+    law: Law,
+    target: Law,
+    stderr: float | None,
+    method: str,
+    inner: Tensor | None = None,
+    influence: Influence | str = UNPAIRED,
+    units: Units | None = None,
+) -> Score:
     _same_width(law, target)
     mean_part, covariance = _parts(law, target, inner)
     details = {"mean_part": mean_part, "covariance_part": covariance, "n_reference": float(target.n)}
-    return score("frechet_distance", mean_part + covariance, stderr, n=law.n, method=method, details=details)
+    return score(
+        "frechet_distance",
+        mean_part + covariance,
+        stderr,
+        n=law.n,
+        method=method,
+        details=details,
+        influence=influence,
+        units=units,
+    )
 
 
 def _same_width(law: Law, target: Law) -> None:
@@ -116,13 +144,13 @@ def _parts(law: Law, target: Law, inner: Tensor | None = None) -> tuple[float, f
     return mean_part, covariance_part(law, target, mean_part, inner)
 
 
-def _law_and_halves(sample: Tensor) -> tuple[Law, list[tuple[Law, Tensor]]]:
+def _law_and_halves(sample: Tensor, units: Units) -> tuple[Law, list[tuple[Law, Tensor]]]:
     """The law of the sample, and its two halves with their rows; few rows hold their halves already."""
     n, d = sample.shape
     if n < d:
         return Law.of_rows(sample), []
-    indices = halves(n)
-    if n < 2 * d:
+    indices = [torch.from_numpy(half) for half in units.halves]
+    if min(map(len, indices)) < d:
         return Law.of_moments(Moments.of(sample)), [(_law_of(sample, index), index) for index in indices]
     first, second = (Moments.of_blocks(_pieces(sample, index)) for index in indices)
     parts = [(Law.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
@@ -145,18 +173,17 @@ def _inner(law: Law, target: Law) -> Tensor:
     return law.within(target.factor) if law.rows is None else target.within(law.rows)
 
 
-def _influence_variances(
-    sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law, inner: Tensor
-) -> tuple[float, float]:
-    """Variance of psi over the sample, and the mean of its variances within the halves."""
+def _influences(
+    sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law, inner: Tensor, units: Units
+) -> list[Tensor]:
+    """psi of every row, and of the rows of each half under the half's own law."""
     if law.rows is None:
         psis = [_psi_of_many(sample, torch.arange(law.n), law, target, inner)]
         psis += [_psi(sample, index, part, target) for part, index in parts]
     else:
         psis = [_psi_of_few(law.rows, inner, law.mean - target.mean, law.n)]
-        psis += [_psi_of_half(law, inner, index, target) for index in halves(law.n)]
-    whole, first, second = (float(psi.var()) for psi in psis)
-    return whole, (first + second) / 2
+        psis += [_psi_of_half(law, inner, index, target) for index in map(torch.from_numpy, units.halves)]
+    return psis
 
 
 def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:

@@ -48,7 +48,7 @@ def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 202
         negative_entropy = torch.where(p > 0, p * log_p, 0.0).sum(1)  # 0 log 0 is 0
         scores.append(max(1.0, math.exp(float(negative_entropy.mean() + torch.special.entr(p.mean(0)).sum()))))
         if n // splits >= LEAST:
-            parts = [half.to(x.device) for half in halves(len(rows))]
+            parts = [torch.from_numpy(half).to(x.device) for half in halves(len(rows))]
             within = sum(float(_influence(p[half], negative_entropy[half]).var()) for half in parts) / 2
             whole = float(_influence(p, negative_entropy).var())
             variances.append(scores[-1] ** 2 * variance(whole, within) / len(rows))

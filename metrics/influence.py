@@ -1,38 +1,123 @@
-"""Standard errors from influence functions, with the functions' own noise taken off.
+"""Influence functions: how far each independent unit moves a score, alone and in a difference of two scores.
 
 The influence psi(x) of a sample on a smooth statistic, found from the sample itself, has a variance V that takes the
 noise of psi for signal: where the statistic is near an extremum (two equal laws) V is twice too large. That noise
 doubles in half a sample while the signal stays, so the variance V' within two random halves, each under its own psi,
 tells them apart.
+
+Two scores over the same units are paired: the variance of their difference is that of ``psi_a - psi_b``, with every
+correction made on the difference. It holds for independent units as well, where it is the sum of both variances.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
+from jaxtyping import Float32, Float64, Int64
+
+from metrics.errors import MetricError
+
+Rows: TypeAlias = Int64[np.ndarray, " rows"]
 
 LEAST = 20
 METHOD = "influence function, own noise taken off by halves"
 TOO_FEW = f"none: fewer than {LEAST} samples"
 
 
-def halves(n: int) -> tuple[Tensor, Tensor]:
+def halves(n: int) -> tuple[Rows, Rows]:
     """Two random halves of ``range(n)``, always the same; each sorted, so that rows are read in order.
 
     Random, because the order of samples may carry their classes.
     """
-    order = torch.from_numpy(np.random.default_rng(n).permutation(n))
-    return order[: n // 2].sort().values, order[n // 2 :].sort().values
+    order = np.random.default_rng(n).permutation(n)
+    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
 
 
 def variance(whole: float, half: float) -> float:
-    """Variance of a single sample's influence from V and V': ``clip(V - (V' - V) / 2, V / 2, V)``."""
+    """Variance of a single unit's influence from V and V': ``clip(V - (V' - V) / 2, V / 2, V)``."""
     return min(max(whole - (half - whole) / 2, whole / 2), whole)
 
 
 def stderr(whole: float, half: float, n: int) -> float:
-    """Standard error of a statistic of ``n`` samples from V and V'."""
+    """Standard error of a statistic of ``n`` units from V and V'."""
     return math.sqrt(variance(whole, half) / n)
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """What pairs a score with another over the same units; all vectors are float32, in units of the score.
+
+    ``whole`` holds the centred influence of each unit: of ``n`` units the score varies by the mean square of ``whole``
+    (ddof 1) over ``n``. ``half`` is the same under each unit's own half of the units, scaled so that its mean square
+    (ddof 1) is V'; ``None`` where V needs no correction. ``splits`` holds differences between disjoint halves
+    (:mod:`metrics.split_half`), whose mean square is four times the variance; ``draws`` the values of random subsets,
+    whose variance over their number is added; ``control`` the influence of each sample of a second set that is drawn
+    anew too. ``clustered`` units are groups of samples. A score on a ``logarithmic`` scale has an interval that is
+    symmetric there; its influence is that on the value.
+    """
+
+    n: int
+    whole: Float32[np.ndarray, " units"] | None = None
+    half: Float32[np.ndarray, " units"] | None = None
+    splits: Float32[np.ndarray, " splits"] | None = None
+    draws: Float32[np.ndarray, " subsets"] | None = None
+    control: Float32[np.ndarray, " control"] | None = None
+    clustered: bool = False
+    logarithmic: bool = False
+
+    @property
+    def parts(self) -> dict[str, Float32[np.ndarray, " _"]]:
+        """The vectors that are there, by name."""
+        names = ("whole", "half", "splits", "draws", "control")
+        return {name: vector for name in names if (vector := getattr(self, name)) is not None}
+
+    @property
+    def variance(self) -> float:
+        """Squared standard error of the score, or of a difference of scores, that these influences are of."""
+        total = 0.0
+        if self.whole is not None:
+            own = _mean_square(self.whole)
+            total += (own if self.half is None else variance(own, _mean_square(self.half))) / self.n
+        if self.splits is not None:
+            total += float(np.mean(np.square(self.splits, dtype=np.float64))) / 4
+        if self.draws is not None:
+            total += float(self.draws.var(ddof=1, dtype=np.float64)) / len(self.draws)
+        if self.control is not None:
+            total += _mean_square(self.control) / len(self.control)
+        return total
+
+    def minus(self, other: Influence, times: float = 1.0) -> Influence:
+        """The influences on this score less ``times`` the other, unit by unit.
+
+        Raises :class:`MetricError` where the two are not of the same number of units, or found in other ways.
+        """
+        mine, theirs = self.parts, other.parts
+        if (self.n, self.clustered, {k: len(v) for k, v in mine.items()}) != (
+            other.n,
+            other.clustered,
+            {k: len(v) for k, v in theirs.items()},
+        ):
+            raise MetricError(f"influences of {self.n} and {other.n} units cannot be paired")
+        parts = {name: (vector - np.float32(times) * theirs[name]).astype(np.float32) for name, vector in mine.items()}
+        return Influence(self.n, **parts, clustered=self.clustered, logarithmic=self.logarithmic)
+
+
+def paired(a: Influence, b: Influence, times: float = 1.0) -> float:
+    """Standard error of score a less ``times`` score b, both over the same units.
+
+    Raises :class:`MetricError` where the two are not of the same number of units, or found in other ways.
+
+    >>> same = Influence(3, whole=np.array([1.0, -2.0, 1.0], np.float32))
+    >>> paired(same, same)
+    0.0
+    """
+    return math.sqrt(a.minus(b, times).variance)
+
+
+def _mean_square(psi: Float32[np.ndarray, " n"] | Float64[np.ndarray, " n"]) -> float:
+    # Whoever made the influences has centred them, each half by itself.
+    wide = psi.astype(np.float64)
+    return float(wide @ wide) / max(1, len(wide) - 1)

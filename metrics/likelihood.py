@@ -3,7 +3,8 @@
 Every score here is derived from one negative log-likelihood in nats and one count a document. The corpus value is
 the ratio of the sums; the mean of per-document values is another number. Sums run in float64.
 
-Standard errors are about documents drawn like these ones: metrics.ratio has the formula.
+Standard errors are about documents drawn like these ones: metrics.ratio has the formula. ``groups`` has one label a
+document where documents of a label (draws of one prompt) are not independent: they then count as one document.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ import numpy as np
 from jaxtyping import Real
 
 from metrics.arrays import Array, as_vector
-from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, ratio_of_sums, stderr_of
+from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
 from metrics.registry import Quantity, metric, score
-from metrics.score import Z95, Direction, MetricError, Score
+from metrics.score import Direction, MetricError, Score
+from metrics.units import Groups, Units
 
 Quotient: TypeAlias = Literal["nats_per_unit", "perplexity", "word_perplexity", "bits_per_byte", "bits_per_dim"]
 
 
 @metric(Quantity("perplexity", Direction.LOWER, unit="per token", low=1.0, unbiased_in_n=True), version=1)
-def perplexity(nll: Real[Array, " documents"], tokens: Real[Array, " _documents"]) -> Score:
+def perplexity(
+    nll: Real[Array, " documents"], tokens: Real[Array, " _documents"], groups: Groups | None = None
+) -> Score:
     """Token perplexity of a corpus, ``exp(sum nll / sum tokens)``. Lower is better; 1 is the best possible.
 
     ``nll`` holds the negative log-likelihood of each document in nats, summed over its scored tokens, and ``tokens``
@@ -40,11 +44,13 @@ def perplexity(nll: Real[Array, " documents"], tokens: Real[Array, " _documents"
     orphans = int(np.count_nonzero(nats[units == 0]))
     if orphans:
         raise MetricError(f"perplexity: {orphans} documents have a likelihood but no tokens; count the scored tokens")
-    return _exponential("perplexity", nats, units)
+    return _exponential("perplexity", nats, units, groups)
 
 
 @metric(Quantity("word_perplexity", Direction.LOWER, unit="per word", low=1.0, unbiased_in_n=True), version=1)
-def word_perplexity(nll: Real[Array, " documents"], words: Real[Array, " _documents"]) -> Score:
+def word_perplexity(
+    nll: Real[Array, " documents"], words: Real[Array, " _documents"], groups: Groups | None = None
+) -> Score:
     """Word perplexity of a corpus, ``exp(sum nll / sum words)``: comparable between tokenizers. Lower is better.
 
     ``words`` counts the words of each original text. The interval is symmetric on the log scale. Errors as
@@ -53,11 +59,13 @@ def word_perplexity(nll: Real[Array, " documents"], words: Real[Array, " _docume
     >>> round(word_perplexity(np.array([20.0, 10.0]), np.array([6, 4])).value, 6)
     20.085537
     """
-    return _exponential("word_perplexity", *_discrete("word_perplexity", nll, words, "words"))
+    return _exponential("word_perplexity", *_discrete("word_perplexity", nll, words, "words"), groups)
 
 
 @metric(Quantity("bits_per_byte", Direction.LOWER, unit="bits per byte", low=0.0, unbiased_in_n=True), version=1)
-def bits_per_byte(nll: Real[Array, " documents"], bytes: Real[Array, " _documents"]) -> Score:
+def bits_per_byte(
+    nll: Real[Array, " documents"], bytes: Real[Array, " _documents"], groups: Groups | None = None
+) -> Score:
     """Bits a byte of text, ``sum nll / (ln 2 * sum bytes)``: comparable between tokenizers. Lower is better, 0 best.
 
     ``bytes`` counts the UTF-8 bytes of each original text. Errors as :func:`word_perplexity`.
@@ -65,11 +73,13 @@ def bits_per_byte(nll: Real[Array, " documents"], bytes: Real[Array, " _document
     >>> round(bits_per_byte(np.array([20.0, 10.0]), np.array([40, 20])).value, 6)
     0.721348
     """
-    return _bits("bits_per_byte", *_discrete("bits_per_byte", nll, bytes, "bytes"))
+    return _bits("bits_per_byte", *_discrete("bits_per_byte", nll, bytes, "bytes"), groups)
 
 
 @metric(Quantity("bits_per_dim", Direction.LOWER, unit="bits per dimension", unbiased_in_n=True), version=1)
-def bits_per_dim(nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | float | int) -> Score:
+def bits_per_dim(
+    nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | float | int, groups: Groups | None = None
+) -> Score:
     """Bits a dimension, ``sum nll / (ln 2 * sum dims)``. Lower is better.
 
     ``dims`` is the number of dimensions of every sample, or one number a sample. Negative values are possible: the
@@ -81,7 +91,7 @@ def bits_per_dim(nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | 
     >>> round(bits_per_dim(np.array([64.0, 128.0]), 64).value, 6)
     2.164043
     """
-    return _bits("bits_per_dim", *_columns("bits_per_dim", nll, dims, "dims"))
+    return _bits("bits_per_dim", *_columns("bits_per_dim", nll, dims, "dims"), groups)
 
 
 @metric(
@@ -129,26 +139,40 @@ def paired_difference(
     return score(
         name,
         values[0] - values[1],
-        stderr_of(moves),
+        None if moves is None else math.sqrt(variance_of(moves)),
         n=len(counts),
         method=ONE_DOCUMENT if moves is None else f"paired {METHOD}",
         details={"a": values[0], "b": values[1]},
     )
 
 
-def _exponential(name: str, nats: Vector, units: Vector) -> Score:
-    mean, moves = ratio_of_sums(nats, units)
+def _exponential(name: str, nats: Vector, counts: Vector, groups: Groups | None) -> Score:
+    units = Units.of(len(nats), groups)
+    mean, moves = ratio_of_sums(units.total(nats), units.total(counts))
     value = _exp(name, mean)
-    spread = stderr_of(moves)
-    if spread is None:
-        return score(name, value, None, n=len(nats), method=ONE_DOCUMENT)
-    interval = (math.exp(mean - Z95 * spread), _exp(name, mean + Z95 * spread))
-    return score(name, value, value * spread, n=len(nats), method=f"{METHOD}, log scale", interval=interval)
+    if moves is None:
+        return score(name, value, None, n=len(nats), method=ONE_DOCUMENT, units=units)
+    spread = math.sqrt(variance_of(moves))
+    reach = units.quantile * spread
+    return score(
+        name,
+        value,
+        value * spread,
+        n=len(nats),
+        method=f"{METHOD}, log scale",
+        interval=(math.exp(mean - reach), _exp(name, mean + reach)),
+        influence=influence_of(value * moves, units, logarithmic=True),
+        units=units,
+    )
 
 
-def _bits(name: str, nats: Vector, units: Vector) -> Score:
-    value, moves = ratio_of_sums(nats / math.log(2), units)
-    return score(name, value, stderr_of(moves), n=len(nats), method=ONE_DOCUMENT if moves is None else METHOD)
+def _bits(name: str, nats: Vector, counts: Vector, groups: Groups | None) -> Score:
+    units = Units.of(len(nats), groups)
+    value, moves = ratio_of_sums(units.total(nats) / math.log(2), units.total(counts))
+    if moves is None:
+        return score(name, value, None, n=len(nats), method=ONE_DOCUMENT, units=units)
+    influence, error = influence_of(moves, units), math.sqrt(variance_of(moves))
+    return score(name, value, error, n=len(nats), method=METHOD, influence=influence, units=units)
 
 
 def _exp(name: str, nats: float) -> float:

@@ -18,11 +18,13 @@ from torch import Tensor
 from metrics import registry, split_half
 from metrics.arrays import Array, as_matrix, same_width
 from metrics.distances import Block, Points, common_frame, exact
+from metrics.influence import Influence
 from metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
 from metrics.pairs import Plan, Side, Visitor, over_pairs
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
-from metrics.shares import INDEPENDENT, binomial_variance, share_score
+from metrics.shares import mean_of_flags, share_score
+from metrics.units import Groups, Units
 
 PRECISION = Quantity("precision", Direction.HIGHER, "share", 0.0, 1.0, unbiased_in_n=True)
 RECALL = Quantity("recall", Direction.HIGHER, "share", 0.0, 1.0)
@@ -65,7 +67,11 @@ def neighbour_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
 @metric(PRECISION, RECALL, version=1)
 @over_pairs
 def precision_recall(
-    generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 3, reference_radii: Radii | None = None
+    generated: Num[Array, "n d"],
+    reference: Num[Array, "m d"],
+    k: int = 3,
+    reference_radii: Radii | None = None,
+    groups: Groups | None = None,
 ) -> Plan[dict[str, Score]]:
     """Improved precision and recall (Kynkaanniemi et al. 2019): points on a sphere are inside (``<=``).
 
@@ -78,13 +84,17 @@ def precision_recall(
     >>> precision_recall(line + 0.5, line)["precision"].value
     1.0
     """
-    return _plan(generated, reference, k, reference_radii, closed=True, wanted=("precision", "recall"))
+    return _plan(generated, reference, k, reference_radii, groups, closed=True, wanted=("precision", "recall"))
 
 
 @metric(DENSITY, COVERAGE, version=1)
 @over_pairs
 def density_coverage(
-    generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 5, reference_radii: Radii | None = None
+    generated: Num[Array, "n d"],
+    reference: Num[Array, "m d"],
+    k: int = 5,
+    reference_radii: Radii | None = None,
+    groups: Groups | None = None,
 ) -> Plan[dict[str, Score]]:
     """Density and coverage (Naeem et al. 2020), as in :func:`prdc`: ranges, errors and standard errors are there.
 
@@ -92,13 +102,17 @@ def density_coverage(
     >>> {name: score.value for name, score in density_coverage(line + 0.5, line, k=1).items()}
     {'density': 1.9, 'coverage': 1.0}
     """
-    return _plan(generated, reference, k, reference_radii, closed=False, wanted=("density", "coverage"))
+    return _plan(generated, reference, k, reference_radii, groups, closed=False, wanted=("density", "coverage"))
 
 
 @metric(PRECISION, RECALL, DENSITY, COVERAGE, version=1)
 @over_pairs
 def prdc(
-    generated: Num[Array, "n d"], reference: Num[Array, "m d"], k: int = 5, reference_radii: Radii | None = None
+    generated: Num[Array, "n d"],
+    reference: Num[Array, "m d"],
+    k: int = 5,
+    reference_radii: Radii | None = None,
+    groups: Groups | None = None,
 ) -> Plan[dict[str, Score]]:
     """Precision, recall, density and coverage by the published rule of Naeem et al. 2020: strictly inside (``<``).
 
@@ -116,7 +130,7 @@ def prdc(
     {'precision': 0.6, 'recall': 0.6, 'density': 0.35, 'coverage': 0.5}
     """
     wanted = ("precision", "recall", "density", "coverage")
-    return _plan(generated, reference, k, reference_radii, closed=False, wanted=wanted)
+    return _plan(generated, reference, k, reference_radii, groups, closed=False, wanted=wanted)
 
 
 @dataclass(frozen=True)
@@ -174,9 +188,17 @@ class _Manifolds(Visitor[dict[str, Score]]):
     """
 
     def __init__(
-        self, x: Points, y: Points, *, k: int, radii: Radii | None, closed: bool, wanted: tuple[str, ...]
+        self,
+        x: Points,
+        y: Points,
+        *,
+        k: int,
+        radii: Radii | None,
+        units: Units,
+        closed: bool,
+        wanted: tuple[str, ...],
     ) -> None:
-        self.k, self.closed, self.wanted = k, closed, wanted
+        self.k, self.units, self.closed, self.wanted = k, units, closed, wanted
         self.points: dict[Side, Points] = {"reference": x, "generated": y}
         self.balls: dict[Side, Balls] = {"reference": Balls.known(radii, x, k)} if radii else {}
         self.nearest = {
@@ -218,15 +240,21 @@ class _Manifolds(Visitor[dict[str, Score]]):
     def _score(self, name: str) -> Score:
         k, m, n = self.k, len(self.covered), len(self.holders)
         details = {"k": float(k), "n_reference": float(m)}
-        holders = self.holders.double()
+        units, holders = self.units, self.holders.double()
         if name == "density":
-            stderr = float(holders.std()) / k / math.sqrt(n)
+            variance, influence = units.estimate((holders / k).cpu().numpy())
             return registry.score(
-                name, 1.0 / k * float(holders.mean()), stderr, n=n, method="mean over samples", details=details
+                name,
+                1.0 / k * float(holders.mean()),
+                math.sqrt(variance),
+                n=n,
+                method="mean over samples",
+                details=details,
+                influence=influence,
+                units=units,
             )
         if name == "precision":
-            share = float((holders > 0).double().mean())
-            return share_score(name, share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
+            return mean_of_flags(name, (holders > 0).cpu().numpy(), units, details)
         flags, shortlist, centres = {
             "recall": (self.recalled, self.in_others, self.balls["generated"]),
             "coverage": (self.covered, self.in_own, self.balls["reference"]),
@@ -234,16 +262,18 @@ class _Manifolds(Visitor[dict[str, Score]]):
         share = float(flags.double().mean())
         if min(m, n) < 2 * (k + 1):
             reason = f"none: halves of n = {n} and m = {m} samples are too small for k = {k}"
-            return registry.score(name, share, None, n=n, method=reason, details=details)
-        variance = split_half.share_variance(
+            return registry.score(name, share, None, n=n, method=reason, details=details, units=units)
+        differences = split_half.share_differences(
             shortlist.indices.cpu().numpy(),
             shortlist.keys.nan_to_num(posinf=0).long().cpu().numpy(),
             centres.neighbours.cpu().numpy(),
-            n,
+            units,
             k,
             centred_on_reference=name == "coverage",
         )
-        return share_score(name, share, variance, n=n, method="split halves", details=details)
+        influence = Influence(units.count, splits=differences.astype(np.float32), clustered=units.clustered)
+        variance = float(np.mean(np.square(differences)) / 4)
+        return share_score(name, share, variance, units, influence, method="split halves", details=details)
 
 
 def _inside(
@@ -295,10 +325,15 @@ def _plan(
     reference: Num[Array, "m d"],
     k: int,
     radii: Radii | None,
+    groups: Groups | None,
     *,
     closed: bool,
     wanted: tuple[str, ...],
 ) -> Plan[dict[str, Score]]:
     y, x = checked_sample(generated, "generated", k), checked_sample(reference, "reference", k)
     same_width(y, x)
-    return Plan(y, x, functools.partial(_Manifolds, k=k, radii=radii, closed=closed, wanted=wanted))
+    return Plan(
+        y,
+        x,
+        functools.partial(_Manifolds, k=k, radii=radii, units=Units.of(len(y), groups), closed=closed, wanted=wanted),
+    )

@@ -21,7 +21,8 @@ from metrics.neighbours import Nearest, knn
 from metrics.pairs import Plan, Visitor, measure, over_pairs
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
-from metrics.shares import INDEPENDENT, binomial_variance, share_score
+from metrics.shares import binomial_variance, mean_of_flags
+from metrics.units import Groups, Units
 
 _MEMORISED = 0.1
 _LEAST_DISTANCE = 1e-14
@@ -57,6 +58,7 @@ def authenticity(
     train: Num[Array, "m d"],
     heldout: Num[Array, "h d"] | None = None,
     training: Training | None = None,
+    groups: Groups | None = None,
 ) -> Plan[Score]:
     """AuthPct (Alaa et al. 2022) as a share in [0, 1]: generated samples that are no noisy copies; higher is better.
 
@@ -73,6 +75,7 @@ def authenticity(
     """
     points, sample = as_matrix(train, "train", minimum=2), as_matrix(generated, "generated")
     same_width(sample, points, ("generated", "train"))
+    units = Units.of(len(sample), groups)
     given = len(points), 0 if heldout is None else len(heldout)
     if training is not None and (known := (len(training.squared), len(training.authentic))) != given:
         raise MetricError(
@@ -86,8 +89,7 @@ def authenticity(
             control = _control(heldout, points, training)
             share = float(control.mean())
             details |= {"heldout": share, "heldout_stderr": math.sqrt(binomial_variance(share, len(control)))}
-        share, n = float(authentic.double().mean()), len(authentic)
-        return share_score("authenticity", share, binomial_variance(share, n), n=n, method=INDEPENDENT, details=details)
+        return mean_of_flags("authenticity", authentic.cpu().numpy(), units, details)
 
     return Plan(sample, points, partial(_Authentic, training=training), scored)
 

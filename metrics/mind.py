@@ -41,7 +41,7 @@ def mind(generated: Num[Array, "n d"], reference: Num[Array, "m d"], directions:
     n, d = min(len(x), len(y)), x.shape[1]
     x, y = _cut(x, n, rng), _cut(y, n, rng).to(x.device)
     frames = _frames(directions, d, rng).to(x.device)
-    parts = [torch.arange(n)] + (list(halves(n)) if n >= LEAST else [])
+    parts = [torch.arange(n)] + ([torch.from_numpy(half) for half in halves(n)] if n >= LEAST else [])
     squares, potentials = [], [x.new_zeros(len(rows), dtype=torch.float64) for rows in parts]
     for frame in torch.split(frames, max(1, _SLAB_BYTES // (8 * n))):
         along_x, quantiles = _along(frame, x), _along(frame, y).sort(1).values

@@ -20,9 +20,10 @@ from jaxtyping import Float64, Int64
 from scipy.special import stdtrit
 
 from metrics.ngram_index import MAX_ORDER, Corpus, Occurrences, Tokenizer, check_order, check_texts
-from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, ratio_of_sums, stderr_of
+from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
+from metrics.units import Groups, Units
 
 SMOOTHING = 0.1
 """What a precision without any match counts as matches (smoothing method 1 of Chen and Cherry, 2014)."""
@@ -75,7 +76,9 @@ def distinct_n(texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.spli
 
 
 @metric(*_each_order("repetition", Direction.LOWER, "share of n-grams", unbiased_in_n=True), version=1)
-def repetition(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split) -> Score:
+def repetition(
+    texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split, groups: Groups | None = None
+) -> Score:
     """Share of n-grams that occurred earlier in the same document, in [0, 1). Lower is better.
 
     ``1 - sum over documents of distinct n-grams / sum over documents of n-grams``: a ratio of sums, so a document
@@ -91,9 +94,16 @@ def repetition(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.spli
     corpus, occurrences = _of_order(texts, n, tokenizer, "repetition")
     totals = corpus.ngrams_per_document(n)
     distinct = np.bincount(occurrences.document, minlength=len(corpus))
-    value, moves = ratio_of_sums((totals - distinct).astype(np.float64), totals.astype(np.float64))
-    method = ONE_DOCUMENT if moves is None else METHOD
-    return score(f"repetition_{n}", value, stderr_of(moves), n=len(corpus), method=method)
+    units = Units.of(len(corpus), groups)
+    parts, wholes = (units.total(column.astype(np.float64)) for column in (totals - distinct, totals))
+    value, moves = ratio_of_sums(parts, wholes)
+    name = f"repetition_{n}"
+    if moves is None:
+        return score(name, value, None, n=len(corpus), method=ONE_DOCUMENT, units=units)
+    influence = influence_of(moves, units)
+    return score(
+        name, value, math.sqrt(variance_of(moves)), n=len(corpus), method=METHOD, influence=influence, units=units
+    )
 
 
 @metric(*_each_order("self_bleu", Direction.LOWER, "BLEU"), version=1)

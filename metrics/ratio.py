@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
+
+from metrics.influence import Influence
+from metrics.units import Units
 
 Vector: TypeAlias = Float64[np.ndarray, " documents"]
 
@@ -27,6 +30,11 @@ def ratio_of_sums(parts: Vector, wholes: Vector) -> tuple[float, Vector | None]:
     return value, (parts - value * wholes) / rest if rest.min() > 0 else None
 
 
-def stderr_of(moves: Vector | None) -> float | None:
-    """Standard error of a value from its leave-one-out moves."""
-    return None if moves is None else math.sqrt((1 - 1 / len(moves)) * float(moves @ moves))
+def variance_of(moves: Vector) -> float:
+    """Squared standard error of a value from its leave-one-out moves."""
+    return (1 - 1 / len(moves)) * float(moves @ moves)
+
+
+def influence_of(moves: Vector, units: Units, *, logarithmic: bool = False) -> Influence:
+    """The influences whose variance is that of the leave-one-out ``moves``."""
+    return replace(units.influence((units.count - 1) * moves, None), logarithmic=logarithmic)

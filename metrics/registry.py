@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from metrics.score import Z95, Direction, MetricError, Score
+from metrics.influence import Influence
+from metrics.score import UNPAIRED, Z95, Direction, MetricError, Score
+from metrics.units import Units
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,18 +100,28 @@ def score(
     method: str,
     interval: tuple[float, float] | None = None,
     details: Mapping[str, float] | None = None,
+    influence: Influence | str = UNPAIRED,
+    units: Units | None = None,
 ) -> Score:
     """Build the :class:`Score` of a registered quantity.
 
     The interval is ``value +- 1.96 stderr`` unless one is given, cut to the quantity's range, never past the value.
-    ``method`` names how ``stderr`` was found, or, where it is ``None``, the reason.
+    ``method`` names how ``stderr`` was found, or, where it is ``None``, the reason; a score without an error has no
+    influence either. ``units`` that are groups widen the interval by Student's t, and too few of them leave no error.
     """
     quantity = QUANTITIES[name]
     if not math.isfinite(value):
         raise MetricError(f"{name}: the inputs give {value}, which is not a score")
     low = high = None
-    if stderr is not None:
-        low, high = interval or (value - Z95 * stderr, value + Z95 * stderr)
+    if units and units.clustered:
+        method = units.too_few or units.described(method)
+        stderr = None if units.too_few else stderr
+        details = {**(details or {}), "groups": float(units.count)}
+    if stderr is None:
+        influence = method
+    else:
+        reach = (units.quantile if units else Z95) * stderr
+        low, high = interval or (value - reach, value + reach)
         # The value lies in its own interval, also where an interval's formula lost that to rounding.
         low, high = min(max(low, quantity.low), value), max(min(high, quantity.high), value)
     return Score(
@@ -123,4 +135,5 @@ def score(
         unit=quantity.unit,
         stderr_method=method,
         details=MappingProxyType(dict(details or {})),
+        influence=influence,
     )

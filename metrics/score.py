@@ -9,12 +9,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from metrics.errors import MetricError as MetricError
+from metrics.influence import Influence
+
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal law: half a 95 % interval in standard errors."""
 
 
-class MetricError(ValueError):
-    """The inputs cannot give this metric; the message names what is missing and the way out."""
+UNPAIRED = "this metric keeps no influences"
 
 
 class Direction(StrEnum):
@@ -31,7 +33,9 @@ class Score:
 
     ``ci_low`` and ``ci_high`` bound a 95 % confidence interval for the expectation of ``value`` at this ``n``.
     Where no honest standard error exists, ``stderr`` and the interval are ``None`` and ``stderr_method``
-    says why.
+    says why. ``influence`` pairs the score with another over the same units (:func:`metrics.influence.paired`), or says
+    why it cannot be paired; it takes no part in equality. Where the independent units are groups of samples,
+    ``details["groups"]`` is their number.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Score:
     unit: str
     stderr_method: str
     details: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    influence: Influence | str = field(default=UNPAIRED, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for label in ("value", "stderr", "ci_low", "ci_high"):

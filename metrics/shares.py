@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+from jaxtyping import Bool
+
 from metrics import registry
-from metrics.score import Z95, Score
+from metrics.influence import Influence
+from metrics.score import Score
+from metrics.units import Units
 
 INDEPENDENT = "binomial over samples"
+CLUSTERED = "spread between groups of samples"
 
 
 def binomial_variance(share: float, n: int) -> float:
@@ -16,18 +22,42 @@ def binomial_variance(share: float, n: int) -> float:
     return share * (1 - share) / max(1, n - 1)
 
 
-def share_score(
-    name: str, share: float, variance: float, *, n: int, method: str, details: Mapping[str, float] | None = None
+def mean_of_flags(
+    name: str, flags: Bool[np.ndarray, " n"], units: Units, details: Mapping[str, float] | None = None
 ) -> Score:
-    """A share with Wilson's interval at the number of independent samples that its variance amounts to.
+    """The share of samples that are flagged, each for itself."""
+    variance, influence = units.estimate(flags.astype(np.float64))
+    method = CLUSTERED if units.clustered else INDEPENDENT
+    return share_score(name, float(flags.mean()), variance, units, influence, method=method, details=details)
 
-    A variance of 0 is no certainty: the error is then what one sample in ``n`` could change.
+
+def share_score(
+    name: str,
+    share: float,
+    variance: float,
+    units: Units,
+    influence: Influence,
+    *,
+    method: str,
+    details: Mapping[str, float] | None = None,
+) -> Score:
+    """A share with Wilson's interval at the number of independent units that its variance amounts to.
+
+    A variance of 0 is no certainty: the error is then what one unit of all could change.
     """
-    spread = share * (1 - share)
-    effective = spread / variance if variance > 0 and spread > 0 else float(n)
-    shrink = 1 + Z95**2 / effective
-    centre = (share + Z95**2 / (2 * effective)) / shrink
-    half = Z95 * math.sqrt(spread / effective + Z95**2 / (4 * effective**2)) / shrink
-    stderr = math.sqrt(variance) if variance > 0 else 1.0 / n
-    interval = max(0.0, centre - half), min(1.0, centre + half)
-    return registry.score(name, share, stderr, n=n, method=method, interval=interval, details=details)
+    spread, z = share * (1 - share), units.quantile
+    effective = spread / variance if variance > 0 and spread > 0 else float(units.count)
+    shrink = 1 + z**2 / effective
+    centre = (share + z**2 / (2 * effective)) / shrink
+    half = z * math.sqrt(spread / effective + z**2 / (4 * effective**2)) / shrink
+    return registry.score(
+        name,
+        share,
+        math.sqrt(variance) if variance > 0 else 1.0 / units.count,
+        n=units.rows,
+        method=method,
+        interval=(max(0.0, centre - half), min(1.0, centre + half)),
+        details=details,
+        influence=influence,
+        units=units,
+    )

@@ -15,7 +15,9 @@ word, so 64 of them cost one pass.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Float64, Int64, UInt64
+
+from metrics.units import Units
 
 Words = UInt64[np.ndarray, "n words"]
 
@@ -29,34 +31,39 @@ def listed_neighbours(k: int) -> int:
     return 4 * k + 12
 
 
-def share_variance(
+def share_differences(
     candidates: Int64[np.ndarray, "m candidates"],
     ranks: Int64[np.ndarray, "m candidates"],
     neighbours: Int64[np.ndarray, "centres listed"],
-    n: int,
+    units: Units,
     k: int,
     *,
     centred_on_reference: bool,
-) -> float:
-    """Variance, over generated sets, of the share of ``m`` reference points that are covered.
+) -> Float64[np.ndarray, " splits"]:
+    """By how much one half of the generated ``units`` covers more of ``m`` reference points than the other, by split.
+
+    The variance of the covered share over generated sets is a quarter of the mean square. The splits depend on the
+    numbers of points and units alone, so that two scores over the same units are paired split by split.
 
     ``candidates`` are the generated samples (-1 for none) that cover a reference point, or are covered by its ball
     where ``centred_on_reference``; ``ranks`` the rank of the pair's distance among ``neighbours`` of the ball's centre.
     """
     rng = np.random.default_rng(0)
     m = len(candidates)
-    reference, generated = _halves(m, rng), _halves(n, rng)
+    reference, generated = _halves(m, rng), _halves(units.count, rng)
+    if units.owner is not None:
+        generated = generated[units.owner]
     open_balls = _open_balls(neighbours, reference if centred_on_reference else generated, k)
     covers = open_balls[ranks, np.arange(m)[:, None] if centred_on_reference else candidates]
     covers[candidates < 0] = 0
     sides = generated[candidates]
     covered = [np.bitwise_or.reduce(covers & side, axis=1) for side in (sides, ~sides)]
     sizes = m // 2, m - m // 2
-    differences = [
+    first, second = (
         (_counts(covered[0] & half) - _counts(covered[1] & half)) / size
         for half, size in zip((reference, ~reference), sizes, strict=True)
-    ]
-    return float(np.mean(np.square(differences)) / 4)
+    )
+    return np.concatenate([first, second])
 
 
 def _halves(n: int, rng: np.random.Generator) -> Words:

@@ -40,7 +40,7 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
         raise MetricError(f"vendi_score of order {q} does not exist; give q >= 0")
     _refuse_zero_rows(matrix)
     n, d = matrix.shape
-    parts = [half.to(matrix.device) for half in halves(n)]
+    parts = [torch.from_numpy(half).to(matrix.device) for half in halves(n)]
     if n <= d:
         units = _units(matrix.double())
         gram = units @ units.T

@@ -1,0 +1,98 @@
+"""Two scores over the same units: their difference is as sure as independent draws of the pair say."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from metrics import functional as metrics
+from metrics.influence import Influence, paired
+from metrics.score import MetricError
+from tests.metrics.honesty import repeated
+
+REFERENCE = np.random.default_rng(100).standard_normal((300, 6)).astype(np.float32)
+LENGTHS = np.random.default_rng(7).integers(20, 200, 150).astype(float)
+
+
+def likelihoods(rng):
+    """Two models on the same documents: what is hard for one is hard for the other."""
+    hard = rng.gamma(8.0, 0.3, len(LENGTHS))
+    return [LENGTHS * hard * rng.gamma(400.0, 1 / 400, len(LENGTHS)) * gain for gain in (1.0, 0.98)]
+
+
+def images(rng, n=200):
+    """Two generators fed the same noise, which correlates what they make; one is somewhat wider and off."""
+    noise, own = rng.standard_normal((n, 6)), rng.standard_normal((n, 6))
+    return [(1.2 * noise + 0.3).astype(np.float32), (1.3 * (0.95 * noise + 0.31 * own) + 0.4).astype(np.float32)]
+
+
+def flat(result):
+    return list(result.values()) if isinstance(result, dict) else [result]
+
+
+LIKELIHOODS = {
+    "perplexity": lambda nll: metrics.perplexity(nll, LENGTHS),
+    "bits_per_byte": lambda nll: metrics.bits_per_byte(nll, LENGTHS),
+}
+SETS = {
+    "frechet_distance": lambda x: metrics.frechet_distance(x, REFERENCE),
+    "prdc": lambda x: metrics.prdc(x, REFERENCE, k=3),
+    "authenticity": lambda x: metrics.authenticity(x, REFERENCE),
+}
+DRAWS = {name: (likelihoods, function) for name, function in LIKELIHOODS.items()}
+DRAWS |= {name: (images, function) for name, function in SETS.items()}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_score_compared_with_itself_differs_by_nothing(name):
+    draw, function = DRAWS[name]
+    for score in flat(function(draw(np.random.default_rng(0))[1])):
+        assert paired(score.influence, score.influence) == 0
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_influences_vary_as_the_error_says(name):
+    draw, function = DRAWS[name]
+    for score in flat(function(draw(np.random.default_rng(0))[1])):
+        assert score.influence.variance == pytest.approx(score.stderr**2, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_error_of_a_paired_difference_is_that_of_differences(name):
+    draw, function = DRAWS[name]
+    pairs = repeated(lambda i: [flat(function(x)) for x in draw(np.random.default_rng(i))], 100)
+    for column in range(len(pairs[0][0])):
+        a, b = ([side[column] for side in sides] for sides in zip(*pairs, strict=True))
+        differences = [one.value - other.value for one, other in zip(a, b, strict=True)]
+        errors = [paired(one.influence, other.influence) for one, other in zip(a, b, strict=True)]
+        alone = np.sqrt(np.mean([one.stderr**2 + other.stderr**2 for one, other in zip(a, b, strict=True)]))
+        truth = np.std(differences, ddof=1)
+        assert 0.8 < np.sqrt(np.mean(np.square(errors))) / truth < 1.25, a[0].name
+        assert truth < 0.97 * alone, a[0].name
+
+
+def test_perplexities_are_paired_as_their_paired_difference_is():
+    a, b = likelihoods(np.random.default_rng(1))
+    scores = [metrics.perplexity(nll, LENGTHS) for nll in (a, b)]
+    expected = metrics.paired_difference(a, b, LENGTHS, of="perplexity").stderr
+    assert paired(scores[0].influence, scores[1].influence) == pytest.approx(expected, rel=1e-4)
+
+
+def test_scores_of_other_units_are_not_paired():
+    few, many = (metrics.frechet_distance(images(np.random.default_rng(n), n)[0], REFERENCE) for n in (50, 60))
+    with pytest.raises(MetricError, match="50 and 60 units"):
+        paired(few.influence, many.influence)
+
+
+def test_influences_travel_and_count_for_nothing_in_equality():
+    score = metrics.frechet_distance(images(np.random.default_rng(0))[0], REFERENCE)
+    copy = pickle.loads(pickle.dumps(score))
+    assert copy == score
+    assert isinstance(copy.influence, Influence)
+    np.testing.assert_array_equal(copy.influence.whole, score.influence.whole)
+
+
+def test_a_score_without_an_error_says_why_it_is_not_paired():
+    score = metrics.frechet_distance(REFERENCE[:10], REFERENCE)
+    assert score.stderr is None
+    assert "fewer than 20" in score.influence
