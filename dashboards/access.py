@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from dashboards.language import say
 from dashboards.look import safe
 from evalsvc import tokens
 from evalsvc.api.listening import is_loopback
+from evalsvc.environment import variable
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
 from evalsvc.tokens import Bearer
@@ -23,7 +23,7 @@ NOBODY = Bearer(0, "nobody", frozenset())
 def needs_token() -> bool:
     """Whether others than the people at this machine may reach the server."""
     address = st.get_option("server.address")
-    return os.environ.get("EVALSVC_DASHBOARD_TOKENS") == "required" or not address or not is_loopback(address)
+    return variable("EVALSVC_DASHBOARD_TOKENS") == "required" or not address or not is_loopback(address)
 
 
 def bearer(database: Database) -> Bearer:

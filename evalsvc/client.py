@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from evalsvc import wire
+from evalsvc.environment import variable
 
 Answer = TypeVar("Answer", bound=BaseModel)
 LONG = 180.0
@@ -46,10 +46,10 @@ class Client:
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        address = server or os.environ.get("EVALSVC_SERVER", "")
+        address = server or variable("EVALSVC_SERVER") or ""
         if not address.startswith(("http://", "https://")):
             raise ClientError(f"{address!r} is no server: give its URL, or set EVALSVC_SERVER")
-        secret = token or os.environ.get("EVALSVC_TOKEN", "")
+        secret = token or variable("EVALSVC_TOKEN") or ""
         if not secret:
             raise ClientError("there is no token: give one, or set EVALSVC_TOKEN ('evalsvc token create' makes one)")
         self.server = address.rstrip("/")

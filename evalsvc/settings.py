@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import URL
 
+from evalsvc.environment import variable
 from evalsvc.errors import InputError
 
 
 class FromEnvironment(BaseSettings):
-    """Settings of which a wrong one is an error that names its variable."""
+    """Settings of which a wrong one, or one that is set and empty, is an error that names its variable."""
 
     def __init__(self, **values: Any) -> None:
+        fields = {f"EVALSVC_{name}".upper() for name in type(self).model_fields.keys() - values.keys()}
+        for name in os.environ:
+            if name.upper() in fields:
+                variable(name)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -48,4 +55,5 @@ class Settings(FromEnvironment):
     @property
     def database(self) -> str:
         """The SQLAlchemy URL in force: SQLite under ``home`` unless another is given."""
-        return self.database_url or f"sqlite:///{self.home.resolve() / 'evalsvc.db'}"
+        file = URL.create("sqlite", database=str(self.home.resolve() / "evalsvc.db"))
+        return self.database_url or file.render_as_string()

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
+from evalsvc.environment import variable
 from evalsvc.errors import InputError
 
 TIMEOUT = 20
@@ -91,7 +92,7 @@ WEIGHTS: Mapping[str, WeightFile] = {weights.name: weights for weights in _ALL}
 
 def weights_folder() -> Path:
     """``EVALSVC_WEIGHTS_DIR``, or ``evalsvc/weights`` in the user's cache folder."""
-    if given := os.environ.get("EVALSVC_WEIGHTS_DIR"):
+    if given := variable("EVALSVC_WEIGHTS_DIR"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalsvc" / "weights"
 

@@ -136,13 +136,16 @@ def _engine(url: str, patience: float = 30) -> Engine:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise InputError("EVALSVC_DATABASE_URL is no URL such as postgresql://user:password@host/name") from None
-    if parsed.get_backend_name() == "postgresql":
+    if parsed.get_backend_name() in ("postgresql", "postgres"):
         seconds = max(1, round(patience))
-        return create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": seconds, "tcp_user_timeout": 1000 * seconds},
-        )
+        try:
+            return create_engine(
+                parsed.set(drivername="postgresql+psycopg"),
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": seconds, "tcp_user_timeout": 1000 * seconds},
+            )
+        except ImportError:  # psycopg, or the C library that it loads
+            raise StorageError("Postgres needs the driver psycopg: pip install 'evalsvc[postgres]'") from None
     if parsed.get_backend_name() != "sqlite":
         raise InputError(f"evalsvc stores in SQLite or Postgres, not in {parsed.get_backend_name()}")
     if parsed.database and parsed.database != ":memory:":

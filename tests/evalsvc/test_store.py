@@ -1,5 +1,6 @@
 import multiprocessing
 import re
+import sys
 
 import pytest
 from alembic import command
@@ -9,12 +10,15 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from evalsvc.api.server import ServerSettings
+from evalsvc.client import Client
 from evalsvc.errors import InputError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store import session as store
 from evalsvc.store.queries import find_checkpoint
 from evalsvc.store.session import HEAD, Database, known_revisions
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, Table
+from evalsvc.weights import weights_folder
 
 
 def evaluation(session, status=Status.RUNNING):
@@ -164,6 +168,41 @@ def test_a_setting_that_is_none_names_its_variable(monkeypatch):
     monkeypatch.setenv("EVALSVC_DEAD_AFTER", "soon")
     with pytest.raises(InputError, match="EVALSVC_DEAD_AFTER: Input should be a valid number.*, not 'soon'"):
         Settings()
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t"])
+@pytest.mark.parametrize("name", ["EVALSVC_DATABASE_URL", "EVALSVC_HOME", "EVALSVC_ARTIFACTS", "evalsvc_heartbeat"])
+def test_a_setting_that_is_set_and_empty_is_no_default(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"environment variable {name} is set but empty"):
+        Settings()
+
+
+def test_what_is_read_outside_the_settings_heeds_no_empty_variable_either(monkeypatch):
+    for name, read in {
+        "EVALSVC_ALLOWED_HOSTS": ServerSettings,
+        "EVALSVC_TOKEN": lambda: Client("http://localhost"),
+        "EVALSVC_SERVER": Client,
+        "EVALSVC_WEIGHTS_DIR": weights_folder,
+    }.items():
+        monkeypatch.setenv(name, "")
+        with pytest.raises(InputError, match=f"environment variable {name} is set but empty"):
+            read()
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("name", ["a b", "what?v=2", "100%done", "ünï#1"])
+def test_a_home_of_any_name_holds_its_own_database(tmp_path, name):
+    Database(Settings(home=tmp_path / name).database).engine.dispose()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "evalsvc.db").is_file()
+
+
+def test_a_missing_driver_is_one_sentence_that_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for scheme in ("postgres", "postgresql", "postgresql+psycopg2"):
+        with pytest.raises(StorageError, match=re.escape("pip install 'evalsvc[postgres]'")):
+            Database(f"{scheme}://u:p@127.0.0.1:1/x")
 
 
 @pytest.mark.parametrize("name", ["flow@²", f"flow@{2**63}"])
