@@ -9,6 +9,7 @@ from typing import Any
 
 from evalsvc.gates.decide import Decision
 from evalsvc.gates.evidence import Absent, Observation
+from evalsvc.gates.reports.text import notices, title
 from evalsvc.gates.subjects import Sides
 from evalsvc.gates.verdict import MetricVerdict
 from evalsvc.provenance import git_commit
@@ -19,7 +20,7 @@ def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dic
     """The whole decision; only JSON types, and no NaN."""
     candidate, baseline = _names(decision.sides, decision)
     policy = decision.policy
-    return {
+    body = {
         "suite": decision.suite.id,
         "modality": decision.suite.modality,
         "policy_digest": policy.digest,
@@ -31,6 +32,7 @@ def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dic
         "evidence": evidence(decision),
         "verdict": verdict(decision),
     }
+    return {"outcome": title(body), "notices": notices(body), **body}
 
 
 def evidence(decision: Decision) -> dict[str, Any]:

@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
-from evalsvc.gates.reports.text import candidate, limit, observed, plain
+from evalsvc.gates.reports.text import (
+    absent_baseline,
+    candidate,
+    ended_with,
+    limit,
+    notices,
+    observed,
+    plain,
+    qualifiers,
+    title,
+)
 
 ANNOTATIONS = 10
 """GitHub shows ten errors and ten warnings of a step, and no more."""
@@ -28,18 +38,22 @@ def junit(document: Mapping[str, Any]) -> str:
     suite = ElementTree.Element("testsuite", id="0", package="evalsvc", name=name, hostname="localhost", time="0")
     suite.set("timestamp", when.strftime("%Y-%m-%dT%H:%M:%S"))
     facts = ElementTree.SubElement(suite, "properties")
-    for fact in ("gate", "policy_digest"):
-        ElementTree.SubElement(facts, "property", name=fact, value=str(document[fact]))
+    for fact, value in (("outcome", title(document)), *((key, document[key]) for key in ("gate", "policy_digest"))):
+        ElementTree.SubElement(facts, "property", name=fact, value=str(value))
     counts = {"failure": 0, "error": 0, "skipped": 0}
     cases = 0
+    for notice in notices(document):
+        case = ElementTree.SubElement(suite, "testcase", classname=candidate(document), name="notice", time="0")
+        ElementTree.SubElement(case, "skipped", {"message": notice})
+        cases, counts["skipped"] = cases + 1, counts["skipped"] + 1
     for metric in document["verdict"]["metrics"]:
         limits = metric["limits"] or [
             {"kind": "", "limit": 0.0, "status": metric["status"], "reason": metric["reason"]}
         ]
         for each in limits:
             words = limit(each["kind"], each["limit"]) if each["kind"] else "reported"
-            title = f"{plain(metric['metric'], 100)} {words}"
-            case = ElementTree.SubElement(suite, "testcase", classname=candidate(document), name=title, time="0")
+            name = f"{plain(metric['metric'], 100)} {words}"
+            case = ElementTree.SubElement(suite, "testcase", classname=candidate(document), name=name, time="0")
             cases += 1
             status, reason = each["status"], plain(each["reason"] or metric["reason"])
             if status == "PASS":
@@ -76,17 +90,20 @@ def _kind(metric: Mapping[str, Any], status: str) -> str | None:
 
 
 def workflow_commands(document: Mapping[str, Any]) -> str:
-    """GitHub workflow commands, one line each: errors for what blocks, warnings for the rest."""
+    """GitHub workflow commands, one line each: errors for what ends the job, warnings for the rest."""
     verdict = document["verdict"]
-    lines = []
-    for metric in [each for each in verdict["metrics"] if each["blocks"]][: ANNOTATIONS - 1]:
-        title = f"{metric['metric']} {metric['status']}"
-        lines.append(f"::error title={_property(title)}::{_message(metric['reason'])}")
+    blocking = [
+        (f"{each['metric']} {each['status']}", each["reason"]) for each in verdict["metrics"] if each["blocks"]
+    ][: ANNOTATIONS - 1]
     if verdict["status"] != "PASS":
-        title = f"gate {verdict['status']}"
-        lines.append(f"::error title={_property(title)}::{_message(candidate(document))}")
-    lines += [f"::warning title=gate::{_message(warning)}" for warning in verdict["warnings"][:ANNOTATIONS]]
-    return "".join(f"{line}\n" for line in lines)
+        blocking.append((f"gate {title(document)}", candidate(document)))
+    warnings = [("gate", notice) for notice in notices(document)]
+    errors = blocking if ended_with(document) else []
+    if not errors:
+        warnings += blocking
+    warnings += [("gate", warning) for warning in verdict["warnings"]]
+    levels = [("error", each) for each in errors] + [("warning", each) for each in warnings[:ANNOTATIONS]]
+    return "".join(f"::{level} title={_property(head)}::{_message(text)}\n" for level, (head, text) in levels)
 
 
 def _message(text: str) -> str:
@@ -99,9 +116,10 @@ def _property(text: str) -> str:
 
 def github_output(document: Mapping[str, Any]) -> str:
     """Lines for ``$GITHUB_OUTPUT``: single-line values only, so that no name can add an output of its own."""
-    fields = {
+    said = notices(document)
+    fields = ({"notice": "; ".join(said)} if said else {}) | {
         "status": document["verdict"]["status"],
-        "exit-code": document["exit_code"],
+        "exit-code": ended_with(document),
         "passed": str(document["verdict"]["status"] == "PASS").lower(),
         "candidate": candidate(document),
         "samples": document["evidence"]["samples"],
@@ -112,7 +130,10 @@ def github_output(document: Mapping[str, Any]) -> str:
 
 def gitlab_metrics(document: Mapping[str, Any]) -> str:
     """OpenMetrics text for GitLab's ``artifacts:reports:metrics``: values, errors, and whether the gate passed."""
-    families: dict[str, list[str]] = {"evalsvc_score": [], "evalsvc_score_stderr": []}
+    families: dict[str, list[str]] = {}
+    if absent_baseline(document):
+        families["evalsvc_gate_baseline_absent"] = ["evalsvc_gate_baseline_absent 1"]
+    families |= {"evalsvc_score": [], "evalsvc_score_stderr": []}
     for metric in document["verdict"]["metrics"]:
         side = observed(document, metric["metric"])
         if side is None:
@@ -132,12 +153,15 @@ def _label(text: str) -> str:
 
 
 def badge(document: Mapping[str, Any]) -> str:
-    """A shields.io endpoint."""
-    status = document["verdict"]["status"]
+    """A shields.io endpoint; only a pass without reservations is green."""
+    status, said = document["verdict"]["status"], qualifiers(document)
+    colour = COLOURS.get(status, "lightgrey")
+    if said:
+        colour = "lightgrey" if document["shadow"] else "yellow" if status == "PASS" else "orange"
     body = {
         "schemaVersion": 1,
         "label": "gate",
-        "message": status.lower().replace("_", " "),
-        "color": COLOURS.get(status, "lightgrey"),
+        "message": "waived" if said == ["waived"] else title(document).lower().replace("_", " "),
+        "color": colour,
     }
     return json.dumps(body) + "\n"

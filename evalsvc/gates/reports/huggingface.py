@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from evalsvc.gates.reports.text import observed, plain
+from evalsvc.gates.reports.text import notices, observed, plain
 
 TASKS = {"image": "unconditional-image-generation", "text": "text-generation"}
 
@@ -22,7 +22,7 @@ def model_index(document: Mapping[str, Any]) -> str:
     task = TASKS.get(document["modality"], "other")
     result = {"task": {"type": task}, "dataset": {"type": suite, "name": suite}, "metrics": metrics}
     body = {"model-index": [{"name": plain(document["candidate"]["model"], 100), "results": [result]}]}
-    return f"---\n{yaml.safe_dump(body, sort_keys=False, allow_unicode=True)}---\n"
+    return f"---\n{_notices(document)}{yaml.safe_dump(body, sort_keys=False, allow_unicode=True)}---\n"
 
 
 def eval_results(document: Mapping[str, Any]) -> str:
@@ -32,7 +32,11 @@ def eval_results(document: Mapping[str, Any]) -> str:
         {"dataset": {"id": suite, "task_id": name}, "value": side["value"], "notes": f"standard error {side['stderr']}"}
         for name, side in _scores(document)
     ]
-    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    return _notices(document) + yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+
+
+def _notices(document: Mapping[str, Any]) -> str:
+    return "".join(f"# {notice}\n" for notice in notices(document))
 
 
 def _scores(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evalsvc.gates.reports.text import MARKS, baseline, candidate, limit, plain, values
+from evalsvc.gates.reports.text import MARKS, baseline, candidate, limit, mark, notices, plain, title, values
 
 MARKER = "<!-- evalsvc-gate -->"
 """By this line a workflow finds its earlier comment, and edits it instead of adding another."""
@@ -14,12 +14,12 @@ LONGEST_COMMENT = 65_000
 
 
 def summary(document: Mapping[str, Any]) -> str:
-    """The verdict, a table of limits, the warnings."""
+    """The verdict, what must not be missed about it, a table of limits, the warnings."""
     verdict, evidence = document["verdict"], document["evidence"]
-    status = verdict["status"]
     lines = [
-        f"## {MARKS[status]} Gate {status}",
+        f"## {mark(document)} Gate {title(document)}",
         "",
+        *(f"> {_code(notice)}\n" for notice in notices(document)),
         f"{_code(candidate(document))} against {_code(baseline(document))} under {_code(document['suite'])}, "
         f"decided on {evidence['samples']} samples; looks: {len(evidence['looks'])}.",
         "",
@@ -35,8 +35,6 @@ def summary(document: Mapping[str, Any]) -> str:
             cells = (_code(metric["metric"]), mine, theirs, words, metric["tier"], shown, _code(each["reason"]))
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {_code(warning)}" for warning in verdict["warnings"])]
-    if document["shadow"]:
-        lines += ["", "Shadow gate: recorded, and without effect."]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evalsvc.gates.reports.text import MARKS, baseline, candidate, limit, plain, values
+from evalsvc.gates.reports.text import baseline, candidate, limit, mark, notices, plain, title, values
 
 STYLE = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}
@@ -30,7 +30,8 @@ WIDTH, HEIGHT, EDGE = 256.0, 32.0, 8.0
 def page(document: Mapping[str, Any], grids: Mapping[str, np.ndarray] | None = None) -> str:
     """The report; ``grids`` holds uint8 images (n, channels, height, width) by a caption."""
     verdict, evidence = document["verdict"], document["evidence"]
-    status = verdict["status"]
+    status, shown = verdict["status"], title(document)
+    said = "".join(f"<p><strong>{_text(notice)}</strong></p>" for notice in notices(document))
     rows = "".join(_rows(document, metric) for metric in verdict["metrics"])
     figures = "".join(
         f'<figure><img alt="samples" src="data:image/png;base64,{_grid(pixels)}">'
@@ -41,8 +42,8 @@ def page(document: Mapping[str, Any], grids: Mapping[str, np.ndarray] | None = N
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{GUARD}">'
-        f"<title>Gate {status}</title><style>{STYLE}</style></head><body>"
-        f'<h1 class="{status}">{MARKS[status]} Gate {status}</h1><p>{_text(verdict["reason"], 2000)}</p>'
+        f"<title>Gate {shown}</title><style>{STYLE}</style></head><body>"
+        f'<h1 class="{status}">{mark(document)} Gate {shown}</h1>{said}<p>{_text(verdict["reason"], 2000)}</p>'
         f"<p>{_text(candidate(document))} against {_text(baseline(document))} under {_text(document['suite'])}, "
         f"decided on {evidence['samples']} samples; looks: {len(evidence['looks'])}; "
         f"policy {_text(document['policy_digest'][:12])}.</p>"

@@ -26,6 +26,61 @@ def plain(value: object, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def ended_with(document: Mapping[str, Any]) -> int:
+    """The code that the gate's process ended with: a shadow gate fails nothing."""
+    return 0 if document["shadow"] else int(document["exit_code"])
+
+
+def title(document: Mapping[str, Any]) -> str:
+    """The status, and behind it whatever a reader must not take it without: ``PASS (no baseline, waived)``."""
+    said = qualifiers(document)
+    status = str(document["verdict"]["status"])
+    return f"{status} ({', '.join(said)})" if said else status
+
+
+def mark(document: Mapping[str, Any]) -> str:
+    """The sign before a title; the check mark is for a pass without reservations."""
+    status = document["verdict"]["status"]
+    return MARKS["ERROR"] if status == "PASS" and qualifiers(document) else MARKS[status]
+
+
+def qualifiers(document: Mapping[str, Any]) -> list[str]:
+    """``no baseline``, ``waived``, ``warned`` (it did not pass and ended with 0 all the same), ``shadow``."""
+    verdict = document["verdict"]
+    found = ["no baseline"] if absent_baseline(document) else []
+    if verdict["status"] == "PASS" and any(
+        each["waiver"] and each["tier"] != "advisory" for each in verdict["metrics"]
+    ):
+        found.append("waived")
+    if document["shadow"]:
+        found.append("shadow")
+    elif verdict["status"] != "PASS" and not ended_with(document):
+        found.append("warned")
+    return found
+
+
+def absent_baseline(document: Mapping[str, Any]) -> str:
+    """Why limits that compare were left out, where the policy lets the others decide; else nothing."""
+    for metric in document["verdict"]["metrics"]:
+        if any(each["kind"].startswith("max_worsening") and each["status"] == "UNKNOWN" for each in metric["limits"]):
+            side = document["evidence"]["metrics"].get(metric["metric"], {}).get("baseline") or {}
+            return plain(side.get("reason") or "there is no baseline")
+    return ""
+
+
+def notices(document: Mapping[str, Any]) -> list[str]:
+    """What every report says first."""
+    found = []
+    if reason := absent_baseline(document):
+        found.append(f"no baseline ({reason}): only absolute limits were judged, and nothing was compared")
+    said = qualifiers(document)
+    if "shadow" in said:
+        found.append("shadow gate: recorded, and without effect")
+    if "warned" in said:
+        found.append(f"the gate is {document['verdict']['status']}, and its policy or command lets it end with 0")
+    return found
+
+
 def candidate(document: Mapping[str, Any]) -> str:
     """``model@step``."""
     side = document["candidate"]

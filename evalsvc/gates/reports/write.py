@@ -28,20 +28,30 @@ FORMATS: dict[str, Callable[[Document], str]] = {
 }
 
 
-def requested(pairs: Sequence[str]) -> dict[str, Path]:
-    """``format=path`` pairs; checked before a gate runs, not after."""
-    found = {}
+def requested(pairs: Sequence[str]) -> dict[str, list[Path]]:
+    """The paths of each format, from ``format=path`` pairs; checked before a gate runs, not after.
+
+    Raises:
+        InputError: an unknown format, or a path that two reports would share.
+    """
+    found: dict[str, list[Path]] = {}
+    taken = set()
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals or not Path(path).name or name not in (*FORMATS, "html"):
             raise InputError(f"report {pair!r} is not FORMAT=PATH with a format of {', '.join((*FORMATS, 'html'))}")
-        found[name] = Path(path)
+        if Path(path).resolve() in taken:
+            raise InputError(f"report {path} is asked for twice: give each report a path of its own")
+        taken.add(Path(path).resolve())
+        found.setdefault(name, []).append(Path(path))
     return found
 
 
-def write(document: Document, reports: Mapping[str, Path], grids: Mapping[str, np.ndarray] | None = None) -> None:
+def write(
+    document: Document, reports: Mapping[str, Sequence[Path]], grids: Mapping[str, np.ndarray] | None = None
+) -> None:
     """Write each report whole, beside its place first."""
-    for name, path in reports.items():
+    for name, path in [(name, path) for name, paths in reports.items() for path in paths]:
         text = page(document, grids) if name == "html" else FORMATS[name](document)
         beside = path.with_name(f".{path.name}.tmp")
         try:
