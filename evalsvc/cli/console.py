@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from evalsvc.errors import StorageError
+
 # A pipe or a file has no width of its own: it gets room for most tables, unless COLUMNS says otherwise.
-out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+
+
+class _Out(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with 1; a gate has a code of its own for it."""
+        raise  # the BrokenPipeError that is being handled
+
+
+out = _Out(width=None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
 
 ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
 
 
+class Checked:
+    """Standard output of which a write that fails is a :class:`StorageError`, and a reader that left a broken pipe."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or raise."""
+        if self._stream is None:
+            raise StorageError("standard output is closed: redirect it to a file or to /dev/null")
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def flush(self) -> None:
+        """Flush, or raise."""
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _failed(self, error: OSError) -> Exception:
+        # What the buffer still holds would fail once more at the end of the process, and change its exit code.
+        with suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+        if error.errno == errno.EPIPE:
+            return error
+        return StorageError(f"standard output cannot be written ({error.strerror})")
+
+
 def print_json(document: Any) -> None:
     """One machine-readable document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
 
 
 def number(value: float | None) -> str:

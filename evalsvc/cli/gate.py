@@ -17,11 +17,11 @@ from sqlalchemy.exc import OperationalError
 from evalsvc.cli.console import err, number, out, print_json, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.errors import InputError, StorageError
+from evalsvc.gates.reports.text import notices, title
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
-    from evalsvc.gates.gate import Recorded
     from evalsvc.gates.policy import Policy
     from evalsvc.suites import Suite
     from evalsvc.workbench import Workbench
@@ -96,11 +96,11 @@ def run(
         )
         write(done.document, reports, sample_grids(done, database) if "html" in reports else None)
         err.print(tell_github(done.document, os.environ), end="", markup=False, highlight=False, soft_wrap=True)
-    if as_json:
-        print_json(done.document)
-    else:
-        show_decision(done.id, done.document)
-    _say_softened(done, warn_only=warn_only)
+        if as_json:
+            say_notices(done.document)
+            print_json(done.document)
+        else:
+            show_decision(done.id, done.document)
     raise typer.Exit(done.exit_code)
 
 
@@ -233,17 +233,24 @@ def open_gate(
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """A store that does not answer is no usage error: the gate ends with 6."""
+    """A store or a standard output that cannot be reached is no usage error: the gate ends with 6."""
     try:
         yield
-    except (StorageError, OperationalError) as error:
+    except (StorageError, OperationalError, BrokenPipeError) as error:
         err.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
         sys.exit(UNAVAILABLE)
+
+
+def say_notices(body: Mapping[str, Any]) -> None:
+    """What must not be missed about a decision, on stderr."""
+    for notice in notices(body):
+        err.print(f"warning: {notice}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_decision(number: int, body: Mapping[str, Any]) -> None:
     """The verdict as a table on stdout, warnings on stderr."""
     verdict, looks = body["verdict"], body["evidence"]["looks"]
+    say_notices(body)
     candidate = f"{body['candidate']['model']}@{body['candidate']['step']}"
     against = f" against {body['baseline']['rule']}" if body["baseline"] else ""
     made = table(f"gate {number}: {candidate}{against} under {body['suite']}", "score", "tier", "status", "why")
@@ -254,16 +261,8 @@ def show_decision(number: int, body: Mapping[str, Any]) -> None:
         made.add_row(escape(metric["metric"]), metric["tier"], status, escape("\n".join(why) or metric["reason"]))
     out.print(made)
     style = STYLES.get(verdict["status"], "magenta")
-    out.print(f"[{style}]{verdict['status']}[/]: {escape(verdict['reason'])}", highlight=False, soft_wrap=True)
+    out.print(f"[{style}]{title(body)}[/]: {escape(verdict['reason'])}", highlight=False, soft_wrap=True)
     count = f"{len(looks)} look" + ("" if len(looks) == 1 else "s")
     out.print(f"decided on {body['evidence']['samples']} samples in {count}", highlight=False)
     for warning in verdict["warnings"]:
         err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def _say_softened(done: Recorded, *, warn_only: bool) -> None:
-    status = done.document["verdict"]["status"]
-    if status == "PASS" or done.exit_code:
-        return
-    why = "--shadow" if done.document["shadow"] else "--warn-only" if warn_only else "on_inconclusive.then: warn"
-    err.print(f"the gate is {status}; it ends with 0 because of {why}", style="yellow", markup=False)

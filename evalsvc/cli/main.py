@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -22,7 +22,7 @@ from evalsvc.cli import (
     watch,
     weights,
 )
-from evalsvc.cli.console import err
+from evalsvc.cli.console import Checked, err
 from evalsvc.errors import EvalsvcError
 from metrics.score import MetricError
 
@@ -70,6 +70,7 @@ def main(
 
 def run() -> None:
     """Entry point: errors on purpose are one sentence and exit 2."""
+    sys.stdout = cast(TextIO, Checked(sys.stdout))
     try:
         if len(sys.argv) > 1 and sys.argv[1].partition("=")[0] == "--server":
             from evalsvc.cli import remote  # it alone needs the client, whose import takes a while

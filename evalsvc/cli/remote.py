@@ -14,7 +14,7 @@ from rich.markup import escape
 from evalsvc import wire
 from evalsvc.cli import browse, queue
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.cli.gate import UNAVAILABLE, show_decision
+from evalsvc.cli.gate import UNAVAILABLE, reachable, say_notices, show_decision
 from evalsvc.cli.score import parse_options
 from evalsvc.client import Client, ClientError
 from evalsvc.errors import InputError
@@ -192,11 +192,13 @@ def gate_run(
     except OSError as error:
         raise InputError(f"policy {policy} cannot be read ({error.strerror})") from None
     body = found.model_dump(mode="json")
-    if as_json:
-        print_json(body)
-    else:
-        baseline = {"rule": found.baseline} if found.baseline else None
-        show_decision(found.id, body | {"baseline": baseline})
+    with reachable():
+        if as_json:
+            say_notices(body)
+            print_json(body)
+        else:
+            baseline = {"rule": found.baseline} if found.baseline else None
+            show_decision(found.id, body | {"baseline": baseline})
     raise typer.Exit(0 if found.shadow else found.exit_code)
 
 

@@ -77,7 +77,9 @@ def notices(document: Mapping[str, Any]) -> list[str]:
     if "shadow" in said:
         found.append("shadow gate: recorded, and without effect")
     if "warned" in said:
-        found.append(f"the gate is {document['verdict']['status']}, and its policy or command lets it end with 0")
+        status = document["verdict"]["status"]
+        policy = document["policy"].get("on_inconclusive", {}).get("then") == "warn" and status == "INCONCLUSIVE"
+        found.append(f"the gate is {status}; it ends with 0 by {'on_inconclusive.then' if policy else '--warn-only'}")
     return found
 
 
