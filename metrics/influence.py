@@ -20,7 +20,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from metrics.errors import MetricError
 
-Rows: TypeAlias = Int64[np.ndarray, " rows"]
+Rows: TypeAlias = Int64[np.ndarray, " _"]
 
 LEAST = 20
 METHOD = "influence function, own noise taken off by halves"
