@@ -138,14 +138,14 @@ def calibrate(
     """Score one checkpoint under several seeds: how often the policy would fail it, and what it can detect."""
     from evalsvc.gates.calibrate import calibrate as compare_runs
     from evalsvc.gates.sources import Computed
-    from evalsvc.gates.subjects import find_sides, labels_of
+    from evalsvc.gates.subjects import find_candidate, labels_of
     from evalsvc.store.tables import Checkpoint, now
 
     with reachable():
         read, suite, database, bench = open_gate(policy, plugin, device, batch_size)
         assert bench is not None
         with database.read() as session:
-            side = find_sides(session, read, suite, candidate).candidate
+            side = find_candidate(session, read, candidate)
         if not isinstance(side, Checkpoint):
             raise InputError(side.reason)
         source = Computed(bench, suite, frozenset(labels_of(read, suite).values()))

@@ -103,13 +103,18 @@ class Waiver(_Strict):
     expires: date
 
 
+LATER_KEYS = ("allow_same",)
+"""Keys that policies did not always have: at their defaults they leave the digest as it was."""
+
+
 class Policy(_Strict):
-    """What a release must hold."""
+    """What a release must hold. ``allow_same`` lets a candidate be compared with itself, which shows nothing."""
 
     version: Literal[1]
     suite: Text
     candidate: CheckpointName | None = None
     baseline: Baseline | None = None
+    allow_same: Annotated[bool, Field(strict=True)] = False
     on_missing_baseline: Literal["fail", "absolute-only", "inconclusive"] = "fail"
     on_inconclusive: OnInconclusive = OnInconclusive()
     defaults: Defaults = Defaults()
@@ -119,7 +124,11 @@ class Policy(_Strict):
     @cached_property
     def digest(self) -> str:
         """sha256 of all that the policy says."""
-        return digest_json(self.model_dump(mode="json", by_alias=True))
+        body = self.model_dump(mode="json", by_alias=True)
+        for key in LATER_KEYS:
+            if body[key] == type(self).model_fields[key].default:
+                del body[key]
+        return digest_json(body)
 
     @property
     def compares(self) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.policy import AliasName, CheckpointName, MedianOf, MetricPolicy, Policy
+from evalsvc.gates.strictness import at_least_as_strict
 from evalsvc.store import queries
-from evalsvc.store.tables import Alias, Checkpoint
+from evalsvc.store.tables import Alias, Checkpoint, Gate
 from evalsvc.suites import Suite
 from metrics.registry import Quantity
 from metrics.score import Direction
@@ -80,20 +82,38 @@ def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
 
 
 def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | None) -> Sides:
-    """The checkpoints that the policy, or ``candidate`` in its place, names."""
-    side: Checkpoint | Absent
+    """The checkpoints that the policy, or ``candidate`` in its place, names.
+
+    Raises:
+        InputError: nothing names a candidate, or the baseline is an alias that nobody ever set.
+    """
+    side = find_candidate(session, policy, candidate)
+    if policy.baseline is None:
+        return Sides(side, None)
+    found = _baselines(session, policy, suite, side)
+    if isinstance(side, Checkpoint) and isinstance(found, tuple) and not policy.allow_same:
+        same = [each for each in found if each.digest == side.digest]
+        if same:
+            name = f"{same[0].model.name}@{same[0].step}"
+            reason = f"the candidate is its own baseline ({policy.baseline} is {name}); allow_same: true permits it"
+            return Sides(side, Absent("missing", reason))
+    return Sides(side, found)
+
+
+def find_candidate(session: Session, policy: Policy, candidate: str | None) -> Checkpoint | Absent:
+    """The checkpoint that ``candidate``, or the policy where it is ``None``, names.
+
+    Raises:
+        InputError: neither names one.
+    """
     if candidate is None and policy.candidate is None:
         raise InputError("the policy names no candidate: give --candidate")
     try:
         if candidate is not None:
-            side = queries.find_checkpoint(session, candidate)
-        else:
-            side = _by_name(session, policy.candidate)
+            return queries.find_checkpoint(session, candidate)
+        return _by_name(session, policy.candidate)
     except InputError as error:
-        side = Absent("missing", str(error))
-    if policy.baseline is None:
-        return Sides(side, None)
-    return Sides(side, _baselines(session, policy, suite, side))
+        return Absent("missing", str(error))
 
 
 def _by_name(session: Session, name: CheckpointName | None) -> Checkpoint:
@@ -110,7 +130,9 @@ def _baselines(
     wanted = policy.baseline
     if isinstance(wanted, AliasName):
         alias = session.get(Alias, wanted.alias)
-        return (alias.checkpoint,) if alias else Absent("none", f"there is no alias {wanted.alias!r}")
+        if alias is None:
+            raise InputError(_never_set(session, wanted.alias))
+        return (alias.checkpoint,)
     if isinstance(wanted, CheckpointName):
         named = queries.checkpoint_at(session, wanted.model, wanted.step)
         return (named,) if named else Absent("none", f"there is no checkpoint {str(wanted)!r}")
@@ -124,5 +146,30 @@ def _baselines(
                 "none", f"{model} has {len(before)} of {wanted.median_of} scored checkpoints before the candidate"
             )
         return tuple(before)
-    passed = queries.last_passing(session, model, suite.id, candidate.digest)
-    return (passed,) if passed else Absent("none", f"no other checkpoint of {model} has passed a gate under {suite.id}")
+    for gate in queries.passed_gates(session, model, suite.id, candidate.digest):
+        passed = queries.checkpoint_at(session, model, digest=gate.digest)
+        if passed is not None and _counts(gate, policy, suite):
+            return (passed,)
+    return Absent(
+        "none",
+        f"no other checkpoint of {model} has passed a gate under {suite.id} without waivers, "
+        "under limits at least as strict",
+    )
+
+
+def _counts(gate: Gate, policy: Policy, suite: Suite) -> bool:
+    """Whether a passed gate shows what this policy asks: without a waiver, under limits at least as strict."""
+    if any(metric["waiver"] for metric in gate.verdict.get("metrics", ())):
+        return False
+    try:
+        earlier = Policy.model_validate(gate.policy)
+        return at_least_as_strict(earlier, policy, labels_of(earlier, suite), labels_of(policy, suite))
+    except (ValidationError, InputError):  # a policy of an earlier version, which today would be refused
+        return False
+
+
+def _never_set(session: Session, alias: str) -> str:
+    known = [row.name for row in queries.aliases(session)]
+    near = difflib.get_close_matches(alias, known, n=3, cutoff=0.5) or known[:3]
+    hint = f"the nearest are {', '.join(near)}" if near else "no alias is set in this database"
+    return f"alias {alias!r} was never set; {hint}: 'evalsvc alias set {alias} CHECKPOINT' sets it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -284,16 +284,20 @@ def gates(session: Session, model: str | None = None, suite: str | None = None, 
     return list(session.scalars(query))
 
 
-def last_passing(session: Session, model: str, suite: str, other_than: str) -> Checkpoint | None:
-    """The checkpoint of a model that passed a gate of this suite last, leaving out the one with a digest."""
+def passed_gates(session: Session, model: str, suite: str, other_than: str) -> Iterator[Gate]:
+    """Gates of this suite that checkpoints of a model passed in earnest, the newest first; none of the given digest."""
     query = (
         select(Gate)
-        .where(Gate.model == model, Gate.suite == suite, Gate.status == "PASS", Gate.digest != other_than)
+        .where(
+            Gate.model == model,
+            Gate.suite == suite,
+            Gate.status == "PASS",
+            Gate.shadow.is_(False),
+            Gate.digest != other_than,
+        )
         .order_by(Gate.id.desc())
-        .limit(1)
     )
-    found = session.scalar(query)
-    return checkpoint_at(session, model, digest=found.digest) if found else None
+    yield from session.scalars(query)
 
 
 def aliases(session: Session) -> list[Alias]:

@@ -53,7 +53,7 @@ def test_a_gate_on_stored_scores_passes_and_is_kept_with_its_evidence(production
 
 
 def test_an_empty_database_is_missing_and_never_passes(database):
-    assert status(database) == ("MISSING", 5)
+    assert status(database, gate_policy(baseline="last-passing")) == ("MISSING", 5)
 
 
 def test_a_candidate_without_scores_is_missing(production):
@@ -92,7 +92,6 @@ def test_another_protocol_is_not_comparable_and_named(production):
 @pytest.mark.parametrize(
     ("baseline", "reason"),
     [
-        ({"alias": "nobody"}, "no alias 'nobody'"),
         ({"model": "flow", "step": 77}, "no checkpoint 'flow@77'"),
         ("last-passing", "no other checkpoint of flow has passed"),
         ({"median-of": 3}, "flow has 1 of 3 scored checkpoints before"),

@@ -1,0 +1,34 @@
+"""Whether a checkpoint that passed one policy has shown what another asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from evalsvc.gates.policy import MetricPolicy, Policy
+
+
+def at_least_as_strict(
+    earlier: Policy, policy: Policy, earlier_labels: Mapping[str, str], labels: Mapping[str, str]
+) -> bool:
+    """Whether ``earlier`` limits every critical score of ``policy`` at least as much, on as sure grounds.
+
+    ``labels`` are the scores that the metrics of each policy mean.
+    """
+    if earlier.defaults.confidence < policy.defaults.confidence:
+        return False
+    if earlier.defaults.min_samples < policy.defaults.min_samples:
+        return False
+    given = {earlier_labels[name]: metric for name, metric in earlier.metrics.items()}
+    return all(
+        labels[name] in given and _holds(given[labels[name]], metric)
+        for name, metric in policy.metrics.items()
+        if metric.tier == "critical"
+    )
+
+
+def _holds(earlier: MetricPolicy, asked: MetricPolicy) -> bool:
+    given = earlier.limits
+    return earlier.tier == "critical" and all(
+        kind in given and (given[kind] >= limit if kind == "min" else given[kind] <= limit)
+        for kind, limit in asked.limits.items()
+    )
