@@ -14,6 +14,7 @@ from evalsvc.digests import digest_path
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
 from evalsvc.loading import read_tensors
+from evalsvc.state_dicts import StateDicts
 
 LONGEST_NAME = 200
 """Letters of a model's name."""
@@ -37,15 +38,27 @@ class Checkpoint:
             )
         return cls(model, step, path.resolve(), digest_path(path))
 
-    def tensors(self, *, trusted: bool = False) -> dict[str, Tensor]:
+    def tensors(self, state: str = "", *, trusted: bool = False) -> dict[str, Tensor]:
         """All tensors on the CPU, from safetensors or a weights-only torch file. Pickled code never runs.
 
-        A torch file is a program for its reader: unless it is ``trusted``, a process that sees nothing else reads it.
+        Of a file that holds several state dicts ``state`` names one by its dotted path (``"."`` is the file's top
+        level). A torch file is a program for its reader: unless it is ``trusted``, a process that sees nothing else
+        reads it.
+
+        Raises:
+            CheckpointError: the file is damaged, holds no tensors, has no such entry, or needs one to be named.
         """
+        found = self._state_dicts(trusted)
+        try:
+            return dict((found.at(state) if state else found).only())
+        except InputError as error:
+            raise CheckpointError(f"checkpoint {self.path} {error}") from None
+
+    def _state_dicts(self, trusted: bool) -> StateDicts:
         if self.path.suffix == ".safetensors":
             try:
                 with safe_open(self.path, framework="pt") as file:
-                    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    return StateDicts({"": {name: file.get_tensor(name) for name in file.keys()}})  # noqa: SIM118
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
         try:
@@ -69,13 +82,22 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
 
 
-def load_into(module: torch.nn.Module, checkpoint: Checkpoint, *, trusted: bool = False) -> None:
-    """Copy the checkpoint's tensors into ``module``; any missing, unexpected or misshapen one is an error."""
+def load_into(module: torch.nn.Module, checkpoint: Checkpoint, state: str = "", *, trusted: bool = False) -> str:
+    """Copy the checkpoint's tensors into ``module``; the dotted path of those that were taken, empty for the file.
+
+    A file may hold several state dicts, under any prefix: the only one whose names and shapes fit is taken, or
+    the only one at ``state`` (a dotted path; ``"."`` is the file's top level).
+
+    Raises:
+        CheckpointError: none fits, with the first names that are missing, too many or of another shape; several fit;
+            or the file cannot be read.
+    """
+    found = checkpoint._state_dicts(trusted)
     try:
-        module.load_state_dict(checkpoint.tensors(trusted=trusted))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"checkpoint {checkpoint.path} does not fit the model: {reason[:300]}") from None
+        taken = (found.at(state) if state else found).fill(module)
+    except InputError as error:
+        raise CheckpointError(f"checkpoint {checkpoint.path} {error}") from None
+    return f"{state}.{taken}".strip(".") if state else taken
 
 
 def step_from_name(path: Path) -> int | None:

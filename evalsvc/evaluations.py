@@ -181,6 +181,7 @@ def _provenance(
     drawn = sum(count for stage, count, _ in timed if stage == "samples")
     return environment(bench.device) | {
         "seed": spec.seed,
+        "weights": spec.weights,
         "batch_size": bench.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
         "samples_per_second": drawn / seconds["samples"] if drawn else None,

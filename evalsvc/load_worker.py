@@ -15,14 +15,19 @@ import signal
 import socket
 import sys
 import time
+import zipfile
 from typing import Any, BinaryIO
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.serialization import safe_globals
 
 from evalsvc.confinement import confine, limit, reachable
 from evalsvc.errors import first_line
+from evalsvc.stand_ins import CODE, PLAIN, stand_ins, unpickling_reason
+from evalsvc.state_dicts import StateDicts
 
 MARGIN = 2**29
 """Bytes of memory that reading takes, whatever the size of a file."""
@@ -30,45 +35,64 @@ COPIES = 3
 """Times the size of a file that its tensors may take: as they are read, joined, and written."""
 ROOM = 4000
 """Bytes of an answer that are listened to."""
+DEEPEST = 8
+"""Dictionaries within dictionaries that are looked into."""
 
 
 class RefusedError(Exception):
     """What is wrong with a file, as the end of a sentence that begins with its name."""
 
 
-def read_state(source: BinaryIO) -> dict[str, Tensor]:
-    """The tensors of a weights-only torch file, on the CPU.
+def read_state(source: BinaryIO) -> StateDicts:
+    """The tensors of a weights-only torch file, on the CPU. What else it holds is left out, and nothing of it runs.
 
     Raises:
-        RefusedError: it holds something else, or is no torch file.
+        RefusedError: it holds no tensors, means to run code, or is no torch file.
     """
     try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
+        with safe_globals([(stand_in, name) for name, stand_in in stand_ins(source).items()]):
+            state = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise RefusedError(
-            "holds more than tensors and was not loaded, because unpickling runs code: save it as safetensors or as a "
-            f"plain state_dict ({first_line(error, 160)})"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RefusedError(f"is truncated or no torch file ({first_line(error, 160)})") from None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise RefusedError("is not a state_dict of tensors: save model.state_dict() alone")
-    return state
+    entries: dict[str, dict[str, Tensor]] = {}
+    _collect(state, "", entries)
+    top = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else [type(state).__name__]
+    held = {entry.partition(".")[0] for entry in entries} | entries.get("", {}).keys()
+    others = [name for name in top if name not in held]
+    if not entries:
+        raise RefusedError(f"is not a state_dict of tensors (it holds {', '.join(others[:20]) or 'nothing'}): {PLAIN}")
+    return StateDicts(entries, tuple(others))
+
+
+def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]]) -> None:
+    """Every dictionary with tensors at and below ``value``. Lists, and keys that are no text, have no dotted path."""
+    if not isinstance(value, dict) or path.count(".") >= DEEPEST:
+        return
+    if tensors := {name: each for name, each in value.items() if isinstance(name, str) and isinstance(each, Tensor)}:
+        if path in entries:
+            raise RefusedError(f"holds two entries of the name {path!r}")
+        entries[path] = tensors
+    for name, each in value.items():
+        if isinstance(name, str):
+            _collect(each, f"{path}.{name}".removeprefix("."), entries)
 
 
 def convert(source: BinaryIO, target: BinaryIO) -> None:
-    """Read a weights-only torch file; write its tensors as safetensors."""
+    """Read a weights-only torch file; write its tensors as safetensors, named by the JSON of entry and name."""
+    found = read_state(source)
     whole, seen = {}, set()
-    for name, tensor in read_state(source).items():
-        whole[name] = tensor.detach().contiguous()
-        memory = whole[name].untyped_storage().data_ptr()
-        if memory in seen:  # tied to another, which this format does not know
-            whole[name] = whole[name].clone()
-        seen.add(memory)
+    for entry, tensors in found.entries.items():
+        for name, tensor in tensors.items():
+            key = json.dumps([entry, name])
+            whole[key] = tensor.detach().contiguous()
+            memory = whole[key].untyped_storage().data_ptr()
+            if memory in seen:  # tied to another, which this format does not know
+                whole[key] = whole[key].clone()
+            seen.add(memory)
     try:
-        target.write(safetensors.torch.save(whole))
+        target.write(safetensors.torch.save(whole, {"others": json.dumps(found.others)}))
     except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise RefusedError(f"holds a kind of tensor that is not loaded ({first_line(error, 160)})") from None
     target.flush()
@@ -90,10 +114,11 @@ def main(descriptor: str) -> None:
 
 
 def _import_all() -> None:
-    """What torch imports only when it reads: a child can open no file any more."""
+    """What torch and NumPy import or look up only when they read: a child can open no file any more."""
+    tied = torch.zeros(2, 3)
     for legacy in (True, False):
         file = io.BytesIO()
-        torch.save({"x": torch.zeros(1)}, file, _use_new_zipfile_serialization=not legacy)
+        torch.save({"x": tied, "y": tied.T, "n": np.float64(0)}, file, _use_new_zipfile_serialization=not legacy)
         convert(io.BytesIO(file.getvalue()), io.BytesIO())
 
 

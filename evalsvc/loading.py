@@ -10,19 +10,20 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from evalsvc import confinement
 from evalsvc.errors import CheckpointError
+from evalsvc.state_dicts import StateDicts
 
 SECONDS, BYTES_A_SECOND = 60, 20_000_000
 """Time for any file, and the slowest disk."""
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> StateDicts:
     """All tensors of a torch file, on the CPU.
 
     Raises:
@@ -34,10 +35,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         try:
             if not wrong:
                 with safe_open(f"/dev/fd/{target.fileno()}", framework="pt") as file:
-                    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+                    return _state_dicts(file)
+        except (SafetensorError, OSError, ValueError) as error:
             wrong = f"was read to something that is no set of tensors ({error})"
     raise CheckpointError(f"checkpoint {path} {wrong}")
+
+
+def _state_dicts(file: Any) -> StateDicts:
+    """The tensors as the reader named them, by entry."""
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key in file.keys():  # noqa: SIM118
+        entry, name = json.loads(key)
+        entries.setdefault(entry, {})[name] = file.get_tensor(key)
+    return StateDicts(entries, tuple(json.loads(file.metadata()["others"])))
 
 
 def reachable() -> str:

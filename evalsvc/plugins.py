@@ -32,11 +32,15 @@ LikelihoodKind = Literal["exact", "upper_bound", "estimate"]
 
 @dataclass(frozen=True)
 class GeneratorInfo:
-    """What a loaded generator makes. ``sample_shape`` is (c, h, w) for images, (t, c, h, w) for videos, else empty."""
+    """What a loaded generator makes. ``sample_shape`` is (c, h, w) for images, (t, c, h, w) for videos, else empty.
+
+    ``weights`` names what was loaded of a checkpoint that holds more: ``ema``, ``model.safetensors``.
+    """
 
     family: str
     modality: Modality
     sample_shape: tuple[int, ...] = ()
+    weights: str = ""
 
 
 class Generator(Protocol):

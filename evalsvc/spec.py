@@ -36,11 +36,12 @@ class EvaluationSpec(BaseModel):
     likelihood: bool
     family: str = ""
     decoding: Decoding | None = None
+    weights: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over all that can change a score; names and places are left out."""
-        left_out = {"model", "step", "path", "suite", "family"} | (set() if self.decoding else {"decoding"})
+        left_out = {"model", "step", "path", "suite", "family", "weights"} | (set() if self.decoding else {"decoding"})
         facts = self.model_dump(exclude=left_out)
         versions = {use.metric: use.spec.version for use in self.suite.metrics}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])

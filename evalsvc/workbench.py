@@ -194,6 +194,7 @@ class Workbench:
             likelihood=isinstance(loaded, Likelihood),
             family=loaded.info.family,
             decoding=decoding,
+            weights=loaded.info.weights,
         )
 
     def check(self, spec: EvaluationSpec) -> None:

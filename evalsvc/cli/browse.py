@@ -218,6 +218,7 @@ def _print_provenance(run: Evaluation, files: dict[str, str]) -> None:
         "speed": f"{provenance['samples_per_second']:.0f} samples/s" if provenance["samples_per_second"] else "",
         "cost": "  ".join(filter(None, cost)),
         "device": f"{provenance['device']} ({provenance['device_name']}), {provenance['threads']} threads",
+        "weights": provenance.get("weights", ""),
         "seed": str(provenance["seed"]),
         "commit": provenance["git_commit"] or "",
         "versions": versions,

@@ -17,7 +17,8 @@ class TorchModule:
     """``module="my_package.models:Generator"`` is built with ``arguments``, filled from the checkpoint and fed latents.
 
     ``latent`` is the shape of one latent (``100``, ``[128, 1, 1]``), drawn standard normal. ``output`` is the range
-    of the images the module returns: ``signed`` for [-1, 1], ``unit`` for [0, 1].
+    of the images the module returns: ``signed`` for [-1, 1], ``unit`` for [0, 1]. Of a checkpoint that holds several
+    state dicts, ``state`` names the one to load by its dotted path (``ema``, ``state_dict.generator``).
     """
 
     def __init__(
@@ -29,16 +30,17 @@ class TorchModule:
         latent: list[int] | int,
         output: Literal["signed", "unit"] = "signed",
         arguments: dict[str, object] | None = None,
+        state: str = "",
     ) -> None:
         self._latent = (latent,) if isinstance(latent, int) else tuple(latent)
         if output not in ("signed", "unit"):
             raise InputError(f"option output={output!r} of generator 'torch-module' is neither 'signed' nor 'unit'")
         self._to_images = Images.from_signed if output == "signed" else Images.from_unit
         self._network = _import_module(module)(**(arguments or {}))
-        load_into(self._network, checkpoint)
+        weights = load_into(self._network, checkpoint, state)
         self._network.to(device).eval()
         probe = self.sample(SampleRequest.of(0, 0, 2, device))
-        self.info = GeneratorInfo(module.rpartition(":")[2].lower(), "image", tuple(probe.pixels.shape[1:]))
+        self.info = GeneratorInfo(module.rpartition(":")[2].lower(), "image", tuple(probe.pixels.shape[1:]), weights)
 
     @torch.inference_mode()
     def sample(self, request: SampleRequest) -> Images:
