@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evalsvc.errors import EvalsvcError, ModelError, first_line
 from evalsvc.plugins import Extractor, Generator, Likelihood, NegativeLogLikelihood
-from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Sounds, Texts, Videos
+from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Sounds, Texts, Videos, concatenate
 
 CHECKED = 16
 """Samples that :func:`check_generator` asks for."""
@@ -151,7 +151,7 @@ def check_generator(generator: Generator, device: torch.device) -> list[Finding]
         findings.append(Finding("determinism: the same seeds again", off == 0, _differ(off)))
         cuts = [0, 1, 6, CHECKED]
         parts = [sample(generator, SampleRequest.of(1, a, b, device)) for a, b in pairwise(cuts)]
-        off = _distance(whole, _join(parts))
+        off = _distance(whole, concatenate(parts))
         # Float kernels may round differently in another batch; one grey level is that, more is a shared random stream.
         findings.append(Finding(f"batches of 1, 5 and {CHECKED - 6} samples", off <= 1, _differ(off)))
     except ModelError as error:
@@ -188,17 +188,6 @@ def _distance(a: Samples, b: Samples) -> int:
 
 def _levels(a: Tensor, b: Tensor) -> int:
     return int((a.int() - b.int()).abs().max()) if a.shape == b.shape else 256
-
-
-def _join(parts: Sequence[Samples]) -> Samples:
-    first = parts[0]
-    if isinstance(first, Images | MixedImages):
-        return MixedImages(tuple(x for part in parts if isinstance(part, Images | MixedImages) for x in part.items))
-    if isinstance(first, Videos):
-        return Videos(torch.cat([part.pixels for part in parts if isinstance(part, Videos)]))
-    if isinstance(first, Sounds):
-        return Sounds(tuple(wave for part in parts if isinstance(part, Sounds) for wave in part.waves), first.rate)
-    return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))
 
 
 def _differ(off: int) -> str:

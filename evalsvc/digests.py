@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,17 @@ def stamp_path(path: Path) -> str:
 
 
 def walk(
-    folder: Path, below: str = "", *, ordered: bool = True, above: tuple[tuple[int, int], ...] = ()
+    folder: Path,
+    below: str = "",
+    *,
+    ordered: bool = True,
+    without: Callable[[str], bool] = lambda name: False,
+    above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[str]:
     """Relative names of all files below a folder; ``ordered`` as their parts are, listing one folder at a time.
 
-    Links are followed; one that leads back to where it lies, or nowhere, is an error.
+    Files and folders whose own name is one ``without`` are passed over unread. Links are followed; one that leads back
+    to where it lies, or nowhere, is an error.
     """
     stat = (folder / below).stat()
     if (here := (stat.st_dev, stat.st_ino)) in above:
@@ -56,6 +62,8 @@ def walk(
     names, folders = [], set()
     with os.scandir(folder / below) as entries:
         for entry in entries:
+            if without(entry.name):
+                continue
             if entry.is_dir():
                 folders.add(entry.name)
             elif not entry.is_file():
@@ -69,7 +77,7 @@ def walk(
             names.append(entry.name)
     for name in sorted(names) if ordered else names:
         if name in folders:
-            yield from walk(folder, f"{below}{name}/", ordered=ordered, above=(*above, here))
+            yield from walk(folder, f"{below}{name}/", ordered=ordered, without=without, above=(*above, here))
         else:
             yield below + name
 

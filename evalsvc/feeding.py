@@ -15,11 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeAlias
 
+import numpy as np
+from jaxtyping import Int64
+
 from evalsvc import confinement
 from evalsvc.decode_worker import Answer, empty
 from evalsvc.errors import InputError
 from evalsvc.image_decoding import Pixels, Source, decode_from
 
+Positions: TypeAlias = Sequence[int] | Int64[np.ndarray, " n"]
 Found: TypeAlias = Pixels | str
 """Decoded pixels, or the sentence that says which file gave none."""
 
@@ -31,44 +35,61 @@ CHUNK, SLOTS, MOST = 32, 2, 16
 
 
 class Feed:
-    """Decoded images by position. Whoever reads on where the last read ended finds the next images decoded already.
+    """Decoded images by position. Whoever reads what was expected next finds the images after it decoded already.
 
-    Short sets, and positions out of order, are decoded in this process; the pixels are the same.
+    Expected is what :meth:`expect` says, else that reading goes on in order. Short sets, and positions that were not
+    expected, are decoded in this process; the pixels are the same.
     """
 
     def __init__(self, source: Source, names: Sequence[str], *, worth: float = WORTH) -> None:
         self._source, self._names, self._worth = source, names, worth
-        self._next, self._decoded, self._seconds = 0, 0, 0.0
+        self._expected: Positions = range(len(names))
+        self._decoded, self._seconds = 0, 0.0
         self._crew: _Crew | None = None
+
+    def expect(self, positions: Positions) -> None:
+        """These are read next, in this order and in pieces of any size."""
+        if not np.array_equal(positions, self._expected):
+            self._expected, self._crew = positions, None
 
     def read(self, start: int, stop: int) -> list[Found]:
         """Images ``start`` to ``stop``."""
         stop = min(stop, len(self._names))
-        crew, self._crew = self._crew if start == self._next else None, None
-        if crew is None and start == self._next and self._pays(start):
-            crew = _Crew(self._source, self._names, start)
-        found = crew.take(stop - start) if crew else self._here(start, stop)
+        return self._read(range(start, stop), range(stop, len(self._names)))
+
+    def read_at(self, positions: Positions) -> list[Found]:
+        """The images at these positions, in this order."""
+        return self._read(positions, ())
+
+    def _read(self, wanted: Positions, after: Positions) -> list[Found]:
+        """The images wanted; ``after`` them these are expected, where something else was until now."""
+        expected = np.array_equal(wanted, self._expected[: len(wanted)])
+        crew, self._crew = self._crew if expected else None, None
+        if crew is None and expected and self._pays(len(self._expected)):
+            crew = _Crew(self._source, self._names, self._expected)
+        found = crew.take(len(wanted)) if crew else self._here(wanted)
         # Not where the reading failed; and at the end nobody reads on, while the set may be kept for long.
-        self._next, self._crew = stop, crew if stop < len(self._names) else None
+        self._expected = self._expected[len(wanted) :] if expected else after
+        self._crew = crew if len(self._expected) else None
         return found
 
-    def _here(self, start: int, stop: int) -> list[Found]:
+    def _here(self, positions: Positions) -> list[Found]:
         before = time.perf_counter()
-        found = [decode_from(self._source, name) for name in self._names[start:stop]]
+        found = [decode_from(self._source, self._names[i]) for i in positions]
         self._seconds += time.perf_counter() - before
-        self._decoded += stop - start
+        self._decoded += len(found)
         return found
 
-    def _pays(self, start: int) -> bool:
-        return self._decoded > 0 and self._seconds / self._decoded * (len(self._names) - start) > self._worth
+    def _pays(self, count: int) -> bool:
+        return self._decoded > 0 and self._seconds / self._decoded * count > self._worth
 
 
 class _Crew:
     """Processes that take turns: chunk by chunk, in order, two chunks each, so that none waits while one is emptied."""
 
-    def __init__(self, source: Source, names: Sequence[str], start: int) -> None:
-        self._source, self._names = source, names
-        self._asked = start
+    def __init__(self, source: Source, names: Sequence[str], positions: Positions) -> None:
+        self._source, self._names, self._positions = source, names, positions
+        self._asked = 0
         count = min(MOST, _cores())
         self._slot_bytes = BUDGET // SLOTS // count
         try:
@@ -97,9 +118,9 @@ class _Crew:
         """Hand out chunks until ``ahead`` images are on their way, or every slot is full."""
         mean = self._bytes // self._images if self._images else self._slot_bytes
         chunk = max(1, min(CHUNK, self._slot_bytes // max(1, mean), ahead // (SLOTS * len(self._workers))))
-        while sum(len(names) for _, names in self._waiting) < ahead and self._asked < len(self._names):
+        while sum(len(names) for _, names in self._waiting) < ahead and self._asked < len(self._positions):
             worker = self._workers[self._turn % len(self._workers)]
-            if not worker.ask(names := list(self._names[self._asked : self._asked + chunk])):
+            if not worker.ask(names := [self._names[i] for i in self._positions[self._asked : self._asked + chunk]]):
                 return
             self._waiting.append((worker, names))
             self._asked += len(names)

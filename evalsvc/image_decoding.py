@@ -8,16 +8,18 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from evalsvc.digests import walk
+from evalsvc.digests import digest_files, digest_json, digest_path, walk
 from evalsvc.errors import InputError
+from evalsvc.system_files import is_system_file
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
 MAX_PIXELS = 2**26
@@ -27,6 +29,11 @@ _BOMB = f"it would unpack to over {MAX_PIXELS} pixels and looks like a decompres
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PILLOWS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", b"acTL")
 """Of a PNG: the three places where an orientation is noted, and several frames: OpenCV takes another for the first."""
+
+_GREY = ("1", "L", "LA", "La")
+"""Pillow's modes of grey images."""
+_GREY_PNG = (0, 4)
+"""The same of PNGs, by the colour type in the header."""
 
 Pixels = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
 
@@ -91,7 +98,7 @@ def _by_pillow(data: bytes) -> Pixels:
             return _upper_eight_bits(np.asarray(upright))
         if upright.mode == "F":
             raise BadImageError("it holds floats, whose range nobody knows: convert it to 8 bits")
-        return np.array(upright.convert("L" if upright.mode in ("1", "L", "LA", "La") else "RGB"))
+        return np.array(upright.convert("L" if upright.mode in _GREY else "RGB"))
 
 
 def _by_opencv(data: bytes, *, grey: bool) -> Pixels | None:
@@ -121,11 +128,19 @@ class Source(Protocol):
     path: Path
 
     def names(self) -> list[str]:
-        """All images by name, sorted."""
+        """All images by name, sorted; hidden and system files are none."""
+        ...
+
+    def digest(self, names: Sequence[str]) -> str:
+        """sha256 of these images as they are now."""
         ...
 
     def read(self, name: str) -> bytes:
         """The encoded image."""
+        ...
+
+    def open(self, name: str) -> IO[bytes]:
+        """The encoded image as a file, of which a few bytes may be enough."""
         ...
 
 
@@ -137,7 +152,11 @@ class FolderSource:
 
     def names(self) -> list[str]:
         """Sorted as their paths are, part by part."""
-        return [name for name in walk(self.path) if is_image(name)]
+        return [name for name in walk(self.path, without=is_system_file) if is_image(name)]
+
+    def digest(self, names: Sequence[str]) -> str:
+        """sha256 of these files alone."""
+        return digest_files(self.path, names)
 
     def read(self, name: str) -> bytes:
         """The file's bytes; one that no image of a sane size could fill is refused."""
@@ -146,6 +165,10 @@ class FolderSource:
             raise BadImageError(f"it has over {MAX_BYTES} bytes")
         with open(file, "rb") as opened:  # noqa: PTH123
             return opened.read()
+
+    def open(self, name: str) -> IO[bytes]:
+        """The file."""
+        return (self.path / name).open("rb")
 
 
 class ZipSource:
@@ -163,7 +186,16 @@ class ZipSource:
 
     def names(self) -> list[str]:
         """Sorted."""
-        return sorted(filter(is_image, self._archive.namelist()))
+        return sorted(name for name in self._images if not is_system_file(name))
+
+    def digest(self, names: Sequence[str]) -> str:
+        """sha256 of the archive; where it holds images that are left out as system files, of their names too."""
+        whole = digest_path(self.path)
+        return digest_json([whole, names]) if any(map(is_system_file, self._images)) else whole
+
+    @property
+    def _images(self) -> list[str]:
+        return [info.filename for info in self._archive.infolist() if not info.is_dir() and is_image(info.filename)]
 
     def read(self, name: str) -> bytes:
         """The unpacked bytes; a member that would unpack to more than any image of a sane size is refused."""
@@ -173,6 +205,10 @@ class ZipSource:
             return self._archive.read(name)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last where a password is needed
             raise BadImageError(str(error)) from None
+
+    def open(self, name: str) -> IO[bytes]:
+        """The member, unpacked as it is read."""
+        return self._archive.open(name)
 
 
 def open_source(path: Path) -> Source:
@@ -190,6 +226,20 @@ def decode_from(source: Source, name: str) -> Pixels | str:
                 f"{source.path}: {name} could not be opened ({error.strerror}): raise 'ulimit -n'"
             ) from None
         return f"{source.path}: {name} is no readable image ({error})"
+
+
+def has_colour(source: Source, name: str) -> bool:
+    """Whether :func:`decode` gives an image three channels, from its header alone; ``False`` of what is damaged."""
+    try:
+        with source.open(name) as file:
+            head = file.read(26)
+            if head.startswith(_PNG):
+                return head[25] not in _GREY_PNG
+            file.seek(0)
+            with Image.open(file) as image:
+                return image.mode not in _GREY and image.mode != "F" and not image.mode.startswith("I")
+    except Exception:  # whoever decodes it says what is wrong
+        return False
 
 
 def is_image(name: str) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from evalsvc.digests import digest_files, digest_path
 from evalsvc.errors import InputError
-from evalsvc.feeding import Feed
-from evalsvc.image_decoding import IMAGE_SUFFIXES, decode_from, open_source
+from evalsvc.feeding import Feed, Found, Positions
+from evalsvc.image_decoding import IMAGE_SUFFIXES, has_colour, open_source
 from evalsvc.plugins import Modality
 from evalsvc.samples import Images, MixedImages
 from evalsvc.skipping import without
@@ -23,8 +21,8 @@ BLOCK = 256
 class ImageFiles:
     """All images of a folder or zip but those in ``skip``, in the order of their names.
 
-    Where the first image has colour, grey ones are repeated to RGB. Whoever reads in order has the next ones decoded
-    meanwhile.
+    Hidden and system files are left out. Where any image has colour, grey ones are repeated to RGB. Whoever reads in
+    order, or in the order that was expected, has the next ones decoded meanwhile.
     """
 
     modality: Modality = "image"
@@ -43,13 +41,23 @@ class ImageFiles:
 
     def digest(self) -> str:
         """sha256 of the archive, or of the images of the folder, as they are now."""
-        path = self._source.path
-        return digest_files(path, self._names) if path.is_dir() else digest_path(path)
+        return self._source.digest(self._names)
+
+    def expect(self, indices: Positions) -> None:
+        """These are read next, in this order: they are decoded ahead."""
+        self._feed.expect(indices)
 
     def read(self, start: int, stop: int) -> Images | MixedImages:
         """Images ``start`` to ``stop``; one that is no readable image is an error that names it."""
+        return self._batch(self._feed.read(start, stop))
+
+    def read_at(self, indices: Sequence[int]) -> Images | MixedImages:
+        """The images at these indices, in this order; no other is decoded for it."""
+        return self._batch(self._feed.read_at(indices))
+
+    def _batch(self, decoded: list[Found]) -> Images | MixedImages:
         tensors = []
-        for found in self._feed.read(start, stop):
+        for found in decoded:
             if isinstance(found, str):
                 raise InputError(f"{found}: repair or remove it, or leave it out with --skip-bad")
             pixels = torch.from_numpy(found)
@@ -68,6 +76,5 @@ class ImageFiles:
 
     @cached_property
     def _channels(self) -> int:
-        """What a grey image gets: the first image decides, wherever reading starts."""
-        first = decode_from(self._source, self._names[0])
-        return 3 if isinstance(first, np.ndarray) and first.ndim == 3 else 1
+        """What a grey image gets, wherever reading starts: three as soon as any image of the set has colour."""
+        return 3 if any(has_colour(self._source, name) for name in self._names) else 1

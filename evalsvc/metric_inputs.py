@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 from evalsvc.pipeline import read_features, read_likelihoods, read_texts
 from evalsvc.plugins import EmbedsTexts, ExtractorInfo, SampleSet
@@ -82,6 +83,8 @@ class MetricInputs:
                 facts |= {"reference": spec.reference[use.against], **likelihoods.facts_for(use.spec.inputs)}
             else:
                 inputs[name] = likelihoods.units(name)
+        if "samples" in facts and spec.order and spec.order.is_partial(suite.samples):
+            facts["order"] = spec.order.facts
         if use.metric in BY_MOMENTS:
             inputs["reference"] = self._moments(use, inputs["reference"])
         if "reference_radii" in use.spec.options:
@@ -184,15 +187,16 @@ class MetricInputs:
         return Training(**self._found_once(use.features, "train", name, find))
 
     def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
-        """One row a prompt, computed once for each set of prompts and each extractor."""
+        """One row a sample, of its prompt; computed once for each choice of prompts and each extractor."""
         suite, artifacts = self.spec.suite, self.bench.artifacts
         assert suite.prompts
         label, _, output = use.features.partition("/")
         extractor = self.bench.extractor(suite.extractors[label])
         assert isinstance(extractor, EmbedsTexts)
-        prompts = self.bench.prompts(suite)[: suite.samples]
+        every, taken = self.bench.prompts(suite), self.spec.indices(0, suite.samples)
+        prompts = [every[i] for i in taken]
         facts = f"{extractor.info.protocol}-{extractor.info.backend}"
-        key = f"prompts/{suite.prompts.sha256}/{facts}/{output}-{len(prompts)}.npy"
+        key = f"prompts/{suite.prompts.sha256}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"
         if not artifacts.exists(key):
             with artifacts.matrix_writer(key, len(prompts)) as writer:
 

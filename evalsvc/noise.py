@@ -63,8 +63,18 @@ def normal(seeds: Int64[Tensor, " n"], *shape: int, stream: int = 0) -> Float[Te
 
 def sample_seeds(seed: int, start: int, stop: int) -> Int64[Tensor, " n"]:
     """Seeds of samples ``start`` to ``stop`` of the run with this seed: non-negative 63-bit integers."""
-    index = torch.arange(start, stop)
+    return seeds_at(seed, torch.arange(start, stop))
+
+
+def seeds_at(seed: int, indices: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """Seeds of the samples at these indices of the run with this seed."""
+    low, high = hashed(seed, indices)
+    return ((high << 32) | low) & 0x7FFFFFFFFFFFFFFF
+
+
+def hashed(seed: int, indices: Int64[Tensor, " n"], domain: int = 0) -> tuple[Tensor, Tensor]:
+    """The lower and the upper half of a keyed 64-bit hash of each index; each 32-bit ``domain`` is another hash."""
     zero = torch.zeros((), dtype=torch.int64)
     key = (zero + (seed & _MASK), zero + ((seed >> 32) & _MASK))
-    low, high, _, _ = philox((index & _MASK, index >> 32, zero, zero), key)
-    return ((high << 32) | low) & 0x7FFFFFFFFFFFFFFF
+    low, high, _, _ = philox((indices & _MASK, indices >> 32, zero + domain, zero), key)
+    return low, high

@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from evalsvc import contracts
 from evalsvc.cost import Cost, Meter
 from evalsvc.gallery import Shown
+from evalsvc.generators.stored import StoredSamples
 from evalsvc.language.counts import count_bytes, count_words
 from evalsvc.plugins import Likelihood
 from evalsvc.samples import SampleRequest, Samples, Texts
@@ -65,9 +67,12 @@ def _sample(
     spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     generator = bench.generator_of(spec)
+    if isinstance(generator, StoredSamples):
+        generator.expect(spec.indices(shard.start, spec.suite.samples))
 
     def draw(start: int, stop: int) -> tuple[Samples, dict[str, np.ndarray]]:
-        request = SampleRequest.of(spec.seed, start, stop, bench.device, bench.prompts(spec.suite))
+        indices = torch.tensor(spec.indices(start, stop))
+        request = SampleRequest.at(spec.seed, indices, bench.device, bench.prompts(spec.suite))
         samples = contracts.sample(generator, request)
         return samples, {
             f"{label}/{output}": array
@@ -86,6 +91,7 @@ def _sample(
         shown.add(samples)
         advance(len(samples))
     arrays = {name: contracts.join(name, parts) for name, parts in blocks.items()}
+    arrays["indices"] = spec.indices(shard.start, shard.stop).astype(np.int64)
     if texts:
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
     return arrays | shown.arrays(), {}

@@ -154,6 +154,15 @@ class SampleSet(Protocol):
 
 
 @runtime_checkable
+class ReadsAt(Protocol):
+    """Optional ability of a sample set: samples anywhere in it; others are read range by range."""
+
+    def read_at(self, indices: Sequence[int]) -> Samples:
+        """The samples at these indices, in this order; errors as of ``read``."""
+        ...
+
+
+@runtime_checkable
 class Skips(Protocol):
     """Optional ability of a sample set: files that it was told to leave out, by name."""
 

@@ -16,7 +16,7 @@ STRUCTURED = {".json", ".csv", ".tsv", ".parquet", ".yaml", ".yml"}
 
 def read_prompts(path: Path) -> tuple[str, ...]:
     """The prompts of a file, in order: of a ``.jsonl`` strings or objects with a ``prompt``, of any other its lines."""
-    if path.suffix in STRUCTURED:
+    if path.suffix.lower() in STRUCTURED:
         raise InputError(
             f"prompts {path} are not read: write them to a .txt, one a line, or to a .jsonl, one an object"
         )
@@ -27,7 +27,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
         raise InputError(f"prompts {path} cannot be read ({error})") from None
     if lines == [""]:
         raise InputError(f"{path} holds no prompts")
-    prompts = tuple(_of_jsonl(path, lines) if path.suffix == ".jsonl" else (line.strip() for line in lines))
+    prompts = tuple(_of_jsonl(path, lines) if path.suffix.lower() == ".jsonl" else (line.strip() for line in lines))
     if "" in prompts:
         raise InputError(f"{path}, line {prompts.index('') + 1} holds no prompt, and prompt i belongs to sample i")
     return prompts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class LabelledScore:
     def protocol(self) -> str:
         """Short digest of the facts."""
         return digest_json(dict(self.facts))[:16]
+
+    def without(self, fact: str) -> LabelledScore:
+        """The same score, comparable whatever this fact is."""
+        return replace(self, facts={key: value for key, value in self.facts.items() if key != fact})
 
 
 @dataclass(frozen=True)

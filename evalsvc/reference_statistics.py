@@ -103,7 +103,7 @@ class StatisticsFile:
 def open_statistics(path: Path) -> StatisticsFile | None:
     """The statistics at ``path``; ``None`` where there is something else, an error where they need converting first."""
     _refuse_pickle(path)
-    if path.suffix != ".npz" or not path.is_file():
+    if path.suffix.lower() != ".npz" or not path.is_file():
         return None
     names = _members(path)
     if MEMBER in names:
@@ -121,7 +121,7 @@ def open_statistics(path: Path) -> StatisticsFile | None:
 
 def beside_images(path: Path) -> bool:
     """Whether a file of images holds a mean and a covariance too, as ADM's do; as a set of images they are not read."""
-    names = _members(path) if path.suffix == ".npz" else set()
+    names = _members(path) if path.suffix.lower() == ".npz" else set()
     return {"mu", "sigma"} <= names and MEMBER not in names
 
 
@@ -178,7 +178,7 @@ def convert(
 
 
 def _refuse_pickle(path: Path) -> None:
-    if path.suffix in (".pkl", ".pickle"):
+    if path.suffix.lower() in (".pkl", ".pickle"):
         raise InputError(
             f"{path} is a pickle, which may run code and is never opened: load it where it was written, save its "
             "arrays with numpy.savez('statistics.npz', mu=..., sigma=...), and give that to 'evalsvc reference "

@@ -12,7 +12,7 @@ import numpy as np
 from evalsvc import contracts
 from evalsvc.artifacts import Artifacts
 from evalsvc.batching import Batches
-from evalsvc.digests import stamp_path
+from evalsvc.digests import digest_path, stamp_path
 from evalsvc.errors import InputError
 from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins, Reference, SampleSet, Skips
 from evalsvc.reference_statistics import StatisticsFile, open_statistics
@@ -20,7 +20,9 @@ from evalsvc.sample_sets import open_samples, unreadable
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Reference as Row
 from evalsvc.suites import Half
+from evalsvc.text_sets import TextList
 
+KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
 FOLDER = "reference"
 """Where the arrays of references are kept."""
 
@@ -71,7 +73,9 @@ def add_reference(
     )
     with database.write() as session:
         known = session.get(Row, name)
-        if known and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
+        # The same files may be read by other rules than when they were added: they then replace what is there.
+        same = known and (known.stamp, known.heldout_stamp) == (row.stamp, row.heldout_stamp)
+        if known and not same and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
             raise InputError(f"reference {name!r} exists with other content: choose another name")
         session.merge(row)
     return row
@@ -168,6 +172,11 @@ def _inspect(path: Path, skip_bad: bool) -> SampleSet:
         return _open(path, bad)
     for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), 256):
         samples.read(start, min(start + 256, len(samples)))
+    if len(samples) == 1 and not isinstance(samples, StatisticsFile):
+        note = samples.note if isinstance(samples, TextList) else ""
+        raise InputError(
+            f"{path} holds a single {KINDS[samples.modality]}{note}: a set needs two or more to be compared"
+        )
     return samples
 
 
@@ -183,15 +192,18 @@ def _skipped(samples: SampleSet | None) -> tuple[str, ...]:
 def _open_row(row: Row) -> OpenReference:
     halves: dict[Half, SampleSet] = {}
     digests: dict[Half, str] = {}
-    stored: tuple[tuple[Half, str | None, str | None, str | None, list[str]], ...] = (
-        ("train", row.path, row.digest, row.stamp, row.skipped),
-        ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp, row.heldout_skipped),
+    stored: tuple[tuple[Half, str | None, str | None, str | None, list[str], int | None], ...] = (
+        ("train", row.path, row.digest, row.stamp, row.skipped, row.count),
+        ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp, row.heldout_skipped, row.heldout_count),
     )
-    for half, path, digest, stamp, skip in stored:
+    for half, path, digest, stamp, skip, count in stored:
         if path is None or digest is None:
             continue
         samples = _open(Path(path), skip)
-        if stamp_path(Path(path)) != stamp and samples.digest() != digest:
+        if stamp_path(Path(path)) == stamp:
+            if len(samples) != count:  # hidden and system files counted as samples when it was added
+                digest = samples.digest()
+        elif digest not in (samples.digest(), digest_path(Path(path))):
             raise InputError(
                 f"reference {row.name!r} has changed: {path} no longer has the content that was added; restore it, or "
                 "add it under another name"

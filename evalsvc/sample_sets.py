@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,11 +16,20 @@ from evalsvc.digests import digest_path, walk
 from evalsvc.errors import InputError
 from evalsvc.image_decoding import IMAGE_SUFFIXES
 from evalsvc.image_files import ImageFiles
-from evalsvc.plugins import Modality, SampleSet
-from evalsvc.samples import Images
+from evalsvc.plugins import Modality, ReadsAt, SampleSet
+from evalsvc.samples import Images, Samples, concatenate
 from evalsvc.sound_sets import SoundFolder
+from evalsvc.system_files import is_system_file
 from evalsvc.text_sets import open_texts
 
+_UNPACK = "unpack it, and give what is inside"
+_AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} a line'
+INSTEAD = {
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+    **dict.fromkeys((".json", ".csv", ".tsv", ".yaml", ".yml", ".md"), _AS_JSONL),
+    **dict.fromkeys(IMAGE_SUFFIXES | {".wav"}, "give the folder that it lies in"),
+}
+"""Files that are not read, by their ending, and what to do with one."""
 IMAGES = ("images", "arr_0", "x")
 """Names that the array of images in an ``.npz`` goes by, the first that is there; else its first array is it."""
 
@@ -27,35 +37,43 @@ IMAGES = ("images", "arr_0", "x")
 def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
     """The sample set at ``path``, by what it is: a folder, an archive, or a file of arrays or texts.
 
-    Of the images of a folder or zip, and of the sounds of a folder, those named in ``skip`` are left out.
+    Hidden and system files are no samples. Of the images of a folder or zip, and of the sounds of a folder, those named
+    in ``skip`` are left out too.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_dir():
-        suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False)}
+        suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False, without=is_system_file)}
         if ".wav" in suffixes:
-            return SoundFolder(path, (name for name in walk(path) if name.lower().endswith(".wav")), skip)
+            names = walk(path, without=is_system_file)
+            return SoundFolder(path, (name for name in names if name.lower().endswith(".wav")), skip)
         if not suffixes & IMAGE_SUFFIXES:
-            if texts := open_texts(path, [path / name for name in walk(path)]):
+            if texts := open_texts(path, [path / name for name in walk(path, without=is_system_file)]):
                 return texts
             held = ", ".join(sorted(suffixes - {""})[:5])
             raise InputError(
                 f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
                 + (f", but {held}" if held else "")
             )
-    if path.is_dir() or path.suffix == ".zip":
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix == ".zip":
         return ImageFiles(path, skip)
     if texts := open_texts(path, [path]):
         return texts
-    readers: dict[str, Callable[[Path], SampleSet]] = {
-        ".npz": image_arrays,
-        ".npy": image_arrays,
-    }
-    if path.suffix not in readers:
-        raise InputError(
-            f"{path} is no folder, .zip, .npz or .npy of images, and no .txt, .jsonl, .parquet or .arrow of texts"
-        )
-    return readers[path.suffix](path)
+    if suffix in (".npz", ".npy"):
+        return image_arrays(path)
+    other = "give a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
+    way_out = INSTEAD.get(suffix, other)
+    raise InputError(f"{path}: {suffix or 'files without an ending'} cannot be read as samples: {way_out}")
+
+
+def read_at(samples: SampleSet, indices: Sequence[int]) -> Samples:
+    """The samples at these indices, in this order; of a set that reads ranges only, one range after the other."""
+    if isinstance(samples, ReadsAt):
+        return samples.read_at(indices)
+    starts = [i for i, index in enumerate(indices) if i == 0 or index != indices[i - 1] + 1]
+    ranges = pairwise([*starts, len(indices)])
+    return concatenate([samples.read(indices[a], indices[b - 1] + 1) for a, b in ranges])
 
 
 def unreadable(samples: SampleSet) -> tuple[str, ...]:
@@ -90,11 +108,15 @@ class ImageArray:
         """Images ``start`` to ``stop``, copied out of the file."""
         return Images(torch.from_numpy(np.array(self._array[start:stop])))
 
+    def read_at(self, indices: Sequence[int]) -> Images:
+        """The images at these indices, copied out of the file."""
+        return Images(torch.from_numpy(np.ascontiguousarray(self._array[np.asarray(indices, np.int64)])))
+
 
 def image_arrays(path: Path) -> ImageArray:
     """The one image array of an ``.npz`` or ``.npy``; where it is not compressed, it is mapped, not loaded."""
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return ImageArray(path, np.load(path, mmap_mode="r", allow_pickle=False))
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]

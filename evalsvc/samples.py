@@ -18,8 +18,9 @@ from evalsvc.errors import ModelError
 class SampleRequest:
     """Samples wanted: one for each seed, and for each prompt where the suite has prompts.
 
-    Sample i may depend on ``seeds[i]`` (and ``indices[i]`` and ``prompts[i]``) only, never on its neighbours in the
-    batch. Drawing all randomness through :meth:`normal` and :meth:`uniform` guarantees that.
+    Sample i depends on ``seeds[i]`` and ``prompts[i]`` only, never on its neighbours in the batch. Drawing all
+    randomness through :meth:`normal` and :meth:`uniform` guarantees that. ``indices`` are the places of the samples in
+    their source, in any order and with gaps: numbers of stored samples, or of prompts.
     """
 
     seeds: Int64[Tensor, " n"]
@@ -32,9 +33,16 @@ class SampleRequest:
         cls, seed: int, start: int, stop: int, device: torch.device | str = "cpu", prompts: Sequence[str] = ()
     ) -> SampleRequest:
         """Request for samples ``start`` to ``stop`` of the run with this seed; ``prompts`` are those of all samples."""
+        return cls.at(seed, torch.arange(start, stop), device, prompts)
+
+    @classmethod
+    def at(
+        cls, seed: int, indices: Int64[Tensor, " n"], device: torch.device | str = "cpu", prompts: Sequence[str] = ()
+    ) -> SampleRequest:
+        """Request for the samples at these indices of the run with this seed; ``prompts`` are those of all samples."""
         device = torch.device(device)
-        seeds = noise.sample_seeds(seed, start, stop).to(device)
-        return cls(seeds, torch.arange(start, stop, device=device), device, tuple(prompts[start:stop]))
+        chosen = tuple(prompts[i] for i in indices.tolist()) if prompts else ()
+        return cls(noise.seeds_at(seed, indices).to(device), indices.to(device), device, chosen)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -122,6 +130,22 @@ class Videos:
 
 
 Samples: TypeAlias = Images | MixedImages | Texts | Sounds | Videos
+
+
+def concatenate(parts: Sequence[Samples]) -> Samples:
+    """Batches of one kind as one, in order; at least one batch. Images of one size come stacked."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Images | MixedImages):
+        items = tuple(item for part in parts if isinstance(part, Images | MixedImages) for item in part.items)
+        alike = len({item.shape for item in items}) == 1
+        return Images(torch.stack(items).contiguous()) if alike else MixedImages(items)
+    if isinstance(first, Videos):
+        return Videos(torch.cat([part.pixels for part in parts if isinstance(part, Videos)]))
+    if isinstance(first, Sounds):
+        return Sounds(tuple(wave for part in parts if isinstance(part, Sounds) for wave in part.waves), first.rate)
+    return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))
 
 
 def _finite(x: Tensor) -> Tensor:

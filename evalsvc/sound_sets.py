@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -44,8 +44,12 @@ class SoundFolder:
 
     def read(self, start: int, stop: int) -> Sounds:
         """Sounds ``start`` to ``stop``; an unreadable file or one of another rate is an error that names it."""
+        return self.read_at(range(start, min(stop, len(self))))
+
+    def read_at(self, indices: Sequence[int]) -> Sounds:
+        """The sounds at these indices, in this order."""
         waves = []
-        for name in self._names[start:stop]:
+        for name in (self._names[i] for i in indices):
             rate, wave = self._read(name)
             if rate != self._rate:
                 raise InputError(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict
 
 from evalsvc.digests import digest_json
 from evalsvc.language.decoding import OPTIONS, Decoding
+from evalsvc.sample_order import SampleOrder
 from evalsvc.shards import Shard, ShardKind, cut, likelihood_kind
 from evalsvc.suites import Half, Suite
 
@@ -37,11 +40,13 @@ class EvaluationSpec(BaseModel):
     family: str = ""
     decoding: Decoding | None = None
     weights: str = ""
+    order: SampleOrder | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over all that can change a score; names and places are left out."""
-        left_out = {"model", "step", "path", "suite", "family", "weights"} | (set() if self.decoding else {"decoding"})
+        left_out = {"model", "step", "path", "suite", "family", "weights"}
+        left_out |= {name for name in ("decoding", "order") if getattr(self, name) is None}
         facts = self.model_dump(exclude=left_out)
         versions = {use.metric: use.spec.version for use in self.suite.metrics}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
@@ -54,7 +59,13 @@ class EvaluationSpec(BaseModel):
             facts.append(self.decoding.model_dump())
         if self.suite.prompts:
             facts.append(self.suite.prompts.sha256)
+        if self.order:
+            facts.append(self.order.model_dump())
         return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
+
+    def indices(self, start: int, stop: int) -> Int64[np.ndarray, " n"]:
+        """Places in their source of samples ``start`` to ``stop``: their own numbers where there is no order."""
+        return self.order.indices(start, stop) if self.order else np.arange(start, stop)
 
     @property
     def features_key(self) -> str:

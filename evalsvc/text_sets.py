@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from evalsvc.digests import digest_path
+from evalsvc.digests import digest_files, digest_path, walk
 from evalsvc.errors import InputError
 from evalsvc.plugins import Modality, SampleSet
 from evalsvc.samples import Samples, Texts
+from evalsvc.system_files import is_system_file
 
 COLUMN = "text"
 FORM_FEED = "\f"
 """What parts the documents of one text file."""
+PLAIN = " (a .txt is one document, or several with form feeds between them; for one text a line write a .jsonl)"
+"""What a complaint about the number of documents in text files adds."""
 
 
 def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
@@ -32,7 +35,7 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
         ".arrow": lambda path, files: TextTable(path, [_arrow(file) for file in files]),
         ".parquet": lambda path, files: TextTable(path, [_parquet(file) for file in files]),
         ".jsonl": lambda path, files: TextList(path, [text for file in files for text in _lines(file)]),
-        ".txt": lambda path, files: TextList(path, [text for file in files for text in _documents(file)]),
+        ".txt": lambda path, files: TextList(path, [text for file in files for text in _documents(file)], PLAIN),
     }
     for suffix, reader in readers.items():
         # ``datasets`` leaves the results of ``map`` beside the data, as cache-*.arrow.
@@ -41,26 +44,35 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
     return None
 
 
+def digest_set(path: Path) -> str:
+    """sha256 of a file, or of all files of a folder but those of the system."""
+    return digest_files(path, walk(path, without=is_system_file)) if path.is_dir() else digest_path(path)
+
+
 class TextList:
-    """Documents in memory."""
+    """Documents in memory. ``note`` says how their file was read, where that could surprise."""
 
     modality: Modality = "text"
 
-    def __init__(self, path: Path, items: list[str]) -> None:
+    def __init__(self, path: Path, items: list[str], note: str = "") -> None:
         if not items:
             raise InputError(f"{path} holds no documents")
-        self._path, self._items = path, tuple(items)
+        self._path, self._items, self.note = path, tuple(items), note
 
     def __len__(self) -> int:
         return len(self._items)
 
     def digest(self) -> str:
         """sha256 of the file or folder as it is now."""
-        return digest_path(self._path)
+        return digest_set(self._path)
 
     def read(self, start: int, stop: int) -> Samples:
         """Documents ``start`` to ``stop``."""
         return Texts(self._items[start:stop])
+
+    def read_at(self, indices: Sequence[int]) -> Samples:
+        """The documents at these indices, in this order."""
+        return Texts(tuple(self._items[i] for i in indices))
 
 
 class TextTable:
@@ -94,11 +106,15 @@ class TextTable:
 
     def digest(self) -> str:
         """sha256 of the file or folder as it is now."""
-        return digest_path(self._path)
+        return digest_set(self._path)
 
     def read(self, start: int, stop: int) -> Samples:
         """Documents ``start`` to ``stop``."""
         return Texts(tuple(self._column[start:stop].to_pylist()))
+
+    def read_at(self, indices: Sequence[int]) -> Samples:
+        """The documents at these indices, in this order."""
+        return Texts(tuple(self._column.take(pa.array(indices, pa.int64())).to_pylist()))
 
 
 def _documents(file: Path) -> list[str]:
@@ -117,7 +133,8 @@ def _lines(file: Path) -> list[str]:
             raise InputError(f"{file}, line {number} is no JSON ({error})") from None
         text = record.get(COLUMN) if isinstance(record, dict) else record
         if not isinstance(text, str):
-            raise InputError(f"{file}, line {number} is neither a string nor an object with a string {COLUMN!r}")
+            keys = f" (it has {', '.join(map(repr, record))})" if isinstance(record, dict) and record else ""
+            raise InputError(f"{file}, line {number} is neither a string nor an object with a string {COLUMN!r}{keys}")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise InputError(f"{file}, line {number} holds half a character (a lone surrogate): repair or drop it")
         items.append(text)

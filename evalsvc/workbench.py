@@ -22,6 +22,7 @@ from evalsvc.plugins import EmbedsTexts, Extractor, Generator, Likelihood, Plugi
 from evalsvc.prompts import digest_prompts, read_prompts
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, open_reference
+from evalsvc.sample_order import SampleOrder
 from evalsvc.settings import Settings
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store.session import Database
@@ -175,8 +176,8 @@ class Workbench:
                     statistics.check(suite, half, extractors)
         if isinstance(loaded, StoredSamples) and len(loaded) < suite.samples:
             raise InputError(
-                f"{checkpoint.path} holds {len(loaded)} samples and suite {suite.id} scores {suite.samples}: "
-                "add samples, or use a suite that asks for fewer"
+                f"{checkpoint.path} holds {len(loaded)} samples and suite {suite.id} scores {suite.samples}"
+                f"{loaded.note}: add samples, or use a suite that asks for fewer"
             )
         return EvaluationSpec(
             model=checkpoint.model,
@@ -195,7 +196,20 @@ class Workbench:
             family=loaded.info.family,
             decoding=decoding,
             weights=loaded.info.weights,
+            order=self._order(suite, loaded, decoding),
         )
+
+    def _order(self, suite: Suite, loaded: Generator, decoding: Decoding | None) -> SampleOrder | None:
+        """The order in which stored samples or prompts are taken; ``None`` where there is nothing to choose from."""
+        sources = [len(self.prompts(suite))] if suite.prompts else []
+        if isinstance(loaded, StoredSamples):
+            # A stored sample belongs to the prompt of its number: there are as many pairs as there are of either.
+            sources.append(len(loaded))
+        elif decoding and not sources:
+            sources.append(len(decoding.prompts))
+        of = min(sources, default=1)
+        # By the suite's seed: an evaluation with another seed is of the same items, with other noise.
+        return SampleOrder(seed=suite.seed, of=of) if of > 1 else None
 
     def check(self, spec: EvaluationSpec) -> None:
         """Whether this machine would compute what was asked for: the same checkpoint, plug-ins and references.

@@ -134,6 +134,10 @@ class Computed:
             found = reduce(spec, self.bench)
         except MetricError:
             return None
+        scores = found.scores
+        if spec.order and not spec.order.is_partial(self.suite.samples):
+            # A part of a set that is scored whole is comparable with whatever the whole is.
+            scores = tuple(each.without("order") for each in scores)
         return {
             each.label: [
                 Single(
@@ -147,7 +151,7 @@ class Computed:
                     each.score.stderr_method,
                 )
             ]
-            for each in found.scores
+            for each in scores
         }
 
     def _spec(self, checkpoint: tables.Checkpoint, suite: Suite, seed: int) -> EvaluationSpec:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import InputError
+from evalsvc.image_files import ImageFiles
 from evalsvc.plugins import GeneratorInfo
-from evalsvc.sample_sets import open_samples
+from evalsvc.sample_sets import open_samples, read_at
 from evalsvc.samples import SampleRequest, Samples
+from evalsvc.text_sets import TextList
 
 
 class StoredSamples:
-    """Sample i is the i-th stored sample, whatever the seed. ``skip`` names files to leave out."""
+    """Sample i is number ``indices[i]`` of those stored, whatever its seed. ``skip`` names files to leave out."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, *, skip: Sequence[str] = ()) -> None:
         self._stored = open_samples(checkpoint.path, skip)
@@ -22,15 +26,25 @@ class StoredSamples:
         self._stored.read(0, 1)
         self.info = GeneratorInfo("samples", self._stored.modality)
 
+    @property
+    def note(self) -> str:
+        """How the stored file was read, where a complaint about the number of samples should say so."""
+        return self._stored.note if isinstance(self._stored, TextList) else ""
+
     def __len__(self) -> int:
         return len(self._stored)
 
+    def expect(self, indices: Int64[np.ndarray, " n"]) -> None:
+        """These are asked for next, in this order: images are decoded ahead along it."""
+        if isinstance(self._stored, ImageFiles):
+            self._stored.expect(indices)
+
     def sample(self, request: SampleRequest) -> Samples:
-        """Stored samples at ``request.indices``, which are contiguous."""
-        start, stop = int(request.indices[0]), int(request.indices[-1]) + 1
-        if stop > len(self._stored):
+        """Stored samples at ``request.indices``."""
+        last = int(request.indices.max())
+        if last >= len(self._stored):
             raise InputError(
-                f"{self._path} holds {len(self._stored)} samples and sample {stop} is needed: "
+                f"{self._path} holds {len(self._stored)} samples and sample {last + 1} is needed{self.note}: "
                 "add samples, or use a suite that asks for fewer"
             )
-        return self._stored.read(start, stop)
+        return read_at(self._stored, request.indices.tolist())

@@ -132,7 +132,8 @@ def test_skipped_files_are_counted_in_the_provenance_and_scores_are_those_withou
     clean = json.loads(evalsvc(*SCORE).out)
     for name, (make, _) in BAD.items():
         make(images / "made_1" / name)
-    assert "00cut.jpg is no readable image" in evalsvc(*SCORE, "--model", "again", code=2).err
+    refused = evalsvc(*SCORE, "--model", "again", code=2).err
+    assert any(f"{name} is no readable image" in refused for name in BAD)
     done = evalsvc(*SCORE, "--model", "again", "--skip-bad")
     assert "skipped 00cut.jpg and 2 more" in done.err
     assert [s["value"] for s in json.loads(done.out)[0]["scores"]] == [s["value"] for s in clean[0]["scores"]]

@@ -199,14 +199,29 @@ def test_images_of_one_size_come_stacked_and_others_one_by_one(tmp_path):
     assert [tuple(item.shape) for item in three.items] == [(3, 8, 8), (3, 8, 8), (3, 5, 9)]
 
 
-def test_grey_images_among_coloured_ones_become_rgb_where_the_first_has_colour(tmp_path):
+@pytest.mark.parametrize("grey", [(0,), (1,), (2,), (0, 1), (1, 2)])
+def test_a_grey_image_among_coloured_ones_is_rgb_wherever_it_stands(tmp_path, grey):
     folder = fill(tmp_path / "mostly", 3)
-    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(folder / "0001.png")
-    samples = ImageFiles(folder)
-    assert samples.read(1, 2).pixels.shape == (1, 3, 8, 8)
-    assert set(samples.read(1, 2).pixels.flatten().tolist()) == {7}
-    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(folder / "0000.png")
-    assert [item.shape[0] for item in ImageFiles(folder).read(0, 3).items] == [1, 1, 3]
+    for i in grey:
+        Image.fromarray(np.full((8, 8), 7, np.uint8)).save(folder / f"000{i}.png")
+    for start in (0, *grey):
+        pixels = ImageFiles(folder).read(start, 3).pixels
+        assert pixels.shape == (3 - start, 3, 8, 8)
+        assert all(set(pixels[i - start].flatten().tolist()) == {7} for i in grey if i >= start)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
+@pytest.mark.parametrize("name", ["b.png", "b.tif"])
+def test_the_header_tells_of_colour_what_decoding_gives(tmp_path, mode, name):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    if mode == "CMYK" and name.endswith("png"):
+        return
+    Image.fromarray(picture).convert(mode).save(tmp_path / name)
+    for grey in ("1", "L", "LA"):
+        Image.fromarray(picture).convert(grey).save(tmp_path / "a.png")
+        (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
+        assert ImageFiles(tmp_path).read(0, 3).pixels.shape == (3, 3, 8, 8)
+        assert ImageFiles(tmp_path, skip=[name]).read(0, 2).pixels.shape == (2, 1, 8, 8)
 
 
 def test_a_single_image_is_no_set(tmp_path):

@@ -11,6 +11,7 @@ from evalsvc.errors import InputError
 from evalsvc.evaluations import evaluate
 from evalsvc.plugins import Plugins
 from evalsvc.prompts import digest_prompts, read_prompts
+from evalsvc.sample_order import order
 from evalsvc.settings import Settings
 from evalsvc.store import queries
 from evalsvc.suites import load_suite
@@ -98,7 +99,8 @@ def test_each_sample_is_drawn_for_its_prompt_and_compared_with_it(painting, tmp_
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
     spec = painting.spec(checkpoint, "painter", {}, suite(tmp_path))
     row = scored(painting, spec)
-    assert painting.generator_of(spec).asked == ["red", "green", "blue"] * 3 + ["red"]
+    colours = [list(COLOURS)[i % 3] for i in order(spec.suite.seed, 12)[:10]]
+    assert painting.generator_of(spec).asked == colours
     assert (row.label, row.value, row.n) == ("clip_score", pytest.approx(100), 10)
 
 

@@ -104,9 +104,9 @@ def test_images_with_a_licence_beside_them_stay_images(tmp_path):
 
 def test_a_reference_of_texts_is_added_and_watched(tmp_path, database):
     (tmp_path / "train.txt").write_text("one\f two")
-    (tmp_path / "test.jsonl").write_text('"three"\n')
+    (tmp_path / "test.jsonl").write_text('"three"\n"four"\n')
     row = add_reference(database, Plugins(), "mine", tmp_path / "train.txt", tmp_path / "test.jsonl")
-    assert (row.modality, row.count, row.heldout_count) == ("text", 2, 1)
+    assert (row.modality, row.count, row.heldout_count) == ("text", 2, 2)
     (tmp_path / "train.txt").write_text("changed")
     with pytest.raises(InputError, match="has changed"):
         open_reference(database, Plugins(), "mine")
