@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from evalsvc.checkpoint_steps import step_from_name as step_from_name
 from evalsvc.digests import digest_path
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
@@ -33,9 +33,7 @@ class Checkpoint:
     def open(cls, path: Path, model: str, step: int) -> Checkpoint:
         """Digest the file or folder at ``path``; a missing or empty one, or a name nobody can read, is an error."""
         if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
-            raise InputError(
-                f"{model!r} is no name of a model, which has 1 to {LONGEST_NAME} letters that can be seen: give another"
-            )
+            raise InputError(f"invalid model name {model!r}: use 1 to {LONGEST_NAME} printable characters")
         return cls(model, step, path.resolve(), digest_path(path))
 
     def tensors(self, state: str = "", *, trusted: bool = False) -> dict[str, Tensor]:
@@ -98,9 +96,3 @@ def load_into(module: torch.nn.Module, checkpoint: Checkpoint, state: str = "", 
     except InputError as error:
         raise CheckpointError(f"checkpoint {checkpoint.path} {error}") from None
     return f"{state}.{taken}".strip(".") if state else taken
-
-
-def step_from_name(path: Path) -> int | None:
-    """Training step written in a file name: the last run of digits of the stem (``gan_step-4000.pt`` is 4000)."""
-    numbers = re.findall(r"\d+", path.name.split(".")[0])
-    return int(numbers[-1]) if numbers and len(numbers[-1]) < 19 else None  # a longer one is a date or an id

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalsvc.checkpoints import step_from_name
+from evalsvc.checkpoint_steps import step_from_name
 from evalsvc.digests import stamp_path
 from evalsvc.errors import InputError
 
@@ -37,6 +37,7 @@ class WatchedFolder:
         settle: float,
         marker: str = "",
         clock: Callable[[], float] = time.monotonic,
+        step: Callable[[Path], int | None] = step_from_name,
     ) -> None:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder to watch")
@@ -45,13 +46,14 @@ class WatchedFolder:
         except (ValueError, NotImplementedError) as error:
             raise InputError(f"{pattern!r} is no pattern of names in a folder ({error})") from None
         self._folder, self._pattern, self._settle, self._marker, self._clock = folder, pattern, settle, marker, clock
+        self._step = step
         self._sights: dict[Path, _Sight] = {}
         self._taken: dict[Path, str] = {}
 
     def whole(self) -> list[Path]:
         """Look once: checkpoints that are whole and were not taken as they are now, the lowest step first."""
         sights = {}
-        for path in sorted(self._folder.glob(self._pattern), key=lambda path: (step_from_name(path) or 0, path)):
+        for path in sorted(self._folder.glob(self._pattern), key=lambda path: (self._step(path) or 0, path)):
             # What vanishes while it is looked at was being renamed, and empty files are about to be filled.
             with suppress(OSError, InputError):
                 if not self._is_checkpoint(path):

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from evalsvc import lifecycle, wire
-from evalsvc.checkpoints import Checkpoint, step_from_name
+from evalsvc.checkpoint_names import Naming
+from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.gates.gate import open_suite, run_gate
 from evalsvc.gates.policy import parse_policy
@@ -42,10 +43,11 @@ class Desk:
                 raise CheckpointError(f"{row.path} is no longer {asked.checkpoint}: its content has changed")
             generator, options = row.generator, row.options
         else:
-            step = step_from_name(path) if asked.step is None else asked.step
-            if step is None:
-                raise InputError(f"the name of {path.name} holds no step: give 'step'")
-            opened = Checkpoint.open(path, asked.model or path.parent.name, step)
+            try:
+                name = Naming(asked.model or "", asked.step).read(path)
+            except InputError:  # it speaks of options of the command line, and of folders of this server
+                raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
+            opened = Checkpoint.open(path, *name)
             generator, options = asked.generator or "", asked.options
         suite = self._suite(asked.suite, asked.reference or "")
         spec = self.bench.spec(opened, generator, options, suite, asked.seed)

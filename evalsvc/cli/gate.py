@@ -14,6 +14,8 @@ import typer
 from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
+from evalsvc.checkpoint_names import Naming
+from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
 from evalsvc.cli.console import err, number, out, print_json, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.errors import InputError, StorageError
@@ -47,6 +49,8 @@ def run(
     step: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Step of a candidate's file; by default in its name.")
     ] = None,
+    model_pattern: ModelPattern = "",
+    step_pattern: StepPattern = "",
     seed: Annotated[int | None, typer.Option(help="The candidate's sampling seed; by default the suite's.")] = None,
     stored: Stored = False,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which the gate ends with 6.")] = None,
@@ -80,9 +84,8 @@ def run(
 
             if candidate is None:
                 raise InputError("--generator needs the checkpoint's file: give it with --candidate")
-            candidate = add_candidate(
-                bench, Path(candidate), generator, parse_options(option or []), suite, model, step
-            )
+            naming = Naming(model, step, model_pattern, step_pattern)
+            candidate = add_candidate(bench, Path(candidate), generator, parse_options(option or []), suite, naming)
         done = run_gate(
             read,
             database,

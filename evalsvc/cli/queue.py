@@ -19,20 +19,25 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
+from evalsvc.checkpoint_names import Naming
+from evalsvc.cli.checkpoint_arguments import (
+    Checkpoints,
+    ModelName,
+    ModelPattern,
+    Step,
+    StepPattern,
+    find_checkpoints,
+)
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import (
     BatchSize,
-    Checkpoints,
     GeneratorName,
     GeneratorOptions,
-    ModelName,
     PluginFiles,
     ReferenceName,
     Seed,
     SkipBad,
-    Step,
     SuiteFile,
-    find_checkpoints,
     parse_options,
     progress_bars,
     skip_option,
@@ -61,6 +66,8 @@ def submit(
     reference: ReferenceName = "",
     model: ModelName = "",
     step: Step = None,
+    model_pattern: ModelPattern = "",
+    step_pattern: StepPattern = "",
     option: GeneratorOptions = None,
     seed: Seed = None,
     priority: Annotated[int, typer.Option(min=1, max=1000, help="Lower ones go first.")] = PRIORITY,
@@ -77,7 +84,7 @@ def submit(
     from evalsvc.suites import load_suite
     from evalsvc.workbench import Workbench
 
-    found = find_checkpoints(checkpoints, model, step)
+    found = find_checkpoints(checkpoints, Naming(model, step, model_pattern, step_pattern))
     plugins = Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
     limits = {"queued": queue_timeout, "shard": shard_timeout, "metrics": metrics_timeout}

@@ -12,11 +12,14 @@ from rich.live import Live
 from rich.markup import escape
 
 from evalsvc import wire
+from evalsvc.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.cli import browse, queue
+from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern, show_names
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import UNAVAILABLE, reachable, say_notices, show_decision
 from evalsvc.cli.score import parse_options
 from evalsvc.client import Client, ClientError
+from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Board, Column, Difference, Entry
 from evalsvc.store.progress import Progress
@@ -89,7 +92,9 @@ def submit(
     suite: Annotated[str, typer.Option(help="Suite name or name@version.")] = "digits",
     reference: Annotated[str | None, typer.Option(help="Reference, for a suite that leaves it open.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name; by default the name of the folder.")] = None,
-    step: Annotated[int | None, typer.Option(help="Training step; by default the number in the file name.")] = None,
+    step: Annotated[int | None, typer.Option(help="Training step; by default read from the name.")] = None,
+    model_pattern: ModelPattern = "",
+    step_pattern: StepPattern = "",
     option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sampling seed; by default the suite's.")] = None,
     priority: Annotated[int, typer.Option(min=1, max=1000, help="Lower ones go first.")] = 10,
@@ -97,21 +102,19 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Put evaluations on the server's queue, and print their ids."""
+    naming = Naming(model or "", step, model_pattern, step_pattern)
+    named = _named(checkpoints, naming, upload=upload)
     client, made = _client(context), []
-    for name in checkpoints:
-        path = Path(name)
-        if upload and not path.is_file():
-            raise InputError(f"{name} is no file, and --upload sends files")
-        where: dict[str, Any] = {"path": name, "model": model}
-        if upload:
-            where = {"upload": client.upload(path).digest, "model": model or path.resolve().parent.name}
+    for path, name in named.items():
+        where: dict[str, Any] = {"upload": client.upload(Path(path)).digest} if upload else {"path": path}
         made.append(
             client.submit(
                 **where,
+                model=name.model if name and (upload or model_pattern) else model,
+                step=name.step if name and (upload or step_pattern) else step,
                 generator=generator,
                 suite=suite,
                 reference=reference,
-                step=step,
                 options=parse_options(option or []),
                 seed=seed,
                 priority=priority,
@@ -123,6 +126,29 @@ def submit(
     for each in made:
         err.print(f"{each.model}@{each.step}: {each.status}", markup=False)
         typer.echo(each.id)
+
+
+def _named(checkpoints: list[str], naming: Naming, *, upload: bool) -> dict[str, CheckpointName | None]:
+    """What the names say, listed where there are several; None where only the server, which sees the files, can say."""
+    names: dict[str, CheckpointName | None] = {}
+    digests: dict[str, str] = {}
+    for given in checkpoints:
+        if upload and not Path(given).is_file():
+            raise InputError(f"{given} is not a file: --upload sends files")
+        try:
+            names[given] = naming.read(Path(given))
+        except InputError:
+            if upload or naming.model_pattern or naming.step_pattern:
+                raise
+            names[given] = None
+        digests[given] = digest_path(Path(given)) if upload else ""
+    if len(names) > 1:
+        show_names((given, *(name or ("–", "–")), digests[given][:8] or "–") for given, name in names.items())
+    labels = Labels()
+    for given, name in names.items():
+        if name:
+            labels.claim(name, digests[given] or given, given)
+    return names
 
 
 @app.command()

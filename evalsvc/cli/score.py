@@ -21,7 +21,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from evalsvc.checkpoint_names import Naming
 from evalsvc.cli import browse
+from evalsvc.cli.checkpoint_arguments import (
+    Checkpoints,
+    ModelName,
+    ModelPattern,
+    Step,
+    StepPattern,
+    find_checkpoints,
+)
 from evalsvc.cli.console import err, print_json
 from evalsvc.errors import InputError, printable
 from evalsvc.settings import Settings
@@ -33,20 +42,10 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
     from evalsvc.spec import EvaluationSpec
     from evalsvc.workbench import Advance, Workbench
 
-HUB = "hub:"
-"""Before an ``org/name`` of the Hugging Face hub, whose models have no step: 0 unless --step says otherwise."""
-Checkpoints = Annotated[
-    list[str], typer.Argument(help="Checkpoint files or folders, globs in quotes, or hub:org/name.")
-]
 GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
 SuiteFile = Annotated[str, typer.Option("--suite", help="Suite name, name@version, or a .yaml file.")]
 ReferenceName = Annotated[
     str, typer.Option("--reference", help="Reference, for a suite that leaves it open (fid50k, ...).")
-]
-ModelName = Annotated[str, typer.Option("--model", help="Model name; by default the name of the checkpoint's folder.")]
-Step = Annotated[
-    int | None,
-    typer.Option("--step", min=0, max=2**63 - 1, help="Training step; by default the number in the file name."),
 ]
 GeneratorOptions = Annotated[
     list[str] | None, typer.Option("--option", help="Generator option as key=value; JSON values work.")
@@ -68,6 +67,8 @@ def score(
     reference: ReferenceName = "",
     model: ModelName = "",
     step: Step = None,
+    model_pattern: ModelPattern = "",
+    step_pattern: StepPattern = "",
     option: GeneratorOptions = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -82,7 +83,7 @@ def score(
     from evalsvc.suites import load_suite
     from evalsvc.workbench import Workbench
 
-    found = find_checkpoints(checkpoints, model, step)
+    found = find_checkpoints(checkpoints, Naming(model, step, model_pattern, step_pattern))
     options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
@@ -206,41 +207,6 @@ def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
     names = list(unreadable(open_samples(checkpoint.path)))
     say_skipped(names)
     return {"skip": names} if names else {}
-
-
-def find_checkpoints(patterns: list[str], model: str, step: int | None) -> list[Any]:
-    """The checkpoints that the patterns name, by model and step; all are digested before any is scored."""
-    from evalsvc.checkpoints import Checkpoint, step_from_name
-
-    paths: list[Path] = []
-    found = []
-    for pattern in patterns:
-        if pattern.startswith(HUB):
-            from evalsvc.extractors.pretrained import from_hub
-
-            name = pattern.removeprefix(HUB)
-            folder = from_hub(name, f"checkpoint {pattern}")
-            found.append(Checkpoint.open(folder, model or name.rpartition("/")[2], step or 0))
-            continue
-        path = Path(pattern)
-        matches = [path]
-        if not path.exists() and any(mark in pattern for mark in "*?["):
-            anchor = Path(path.anchor) if path.is_absolute() else Path()
-            try:
-                matches = sorted(anchor.glob(str(path.relative_to(path.anchor))))
-            except ValueError as error:
-                raise InputError(f"{pattern!r} is no pattern of checkpoints ({error})") from None
-            if not matches:
-                raise InputError(f"no checkpoint matches {pattern!r}")
-        paths.extend(matches)
-    if step is not None and len(paths) + len(found) > 1:
-        raise InputError(f"--step {step} cannot hold for {len(patterns)} checkpoints: leave it out, or give one")
-    for path in paths:
-        of = step_from_name(path) if step is None else step
-        if of is None:
-            raise InputError(f"the name of {path} holds no step: give --step")
-        found.append(Checkpoint.open(path, model or path.resolve().parent.name, of))
-    return sorted(found, key=lambda checkpoint: (checkpoint.model, checkpoint.step))
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:

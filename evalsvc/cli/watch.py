@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from sqlalchemy.exc import OperationalError
 
+from evalsvc.checkpoint_names import Labels, Naming
+from evalsvc.cli.checkpoint_arguments import ModelName, ModelPattern, StepPattern
 from evalsvc.cli.console import err, out
 from evalsvc.cli.score import (
     GeneratorName,
     GeneratorOptions,
-    ModelName,
     PluginFiles,
     ReferenceName,
     Seed,
@@ -35,6 +37,8 @@ def watch(
     suite: SuiteFile = "digits",
     reference: ReferenceName = "",
     model: ModelName = "",
+    model_pattern: ModelPattern = "",
+    step_pattern: StepPattern = "",
     option: GeneratorOptions = None,
     seed: Seed = None,
     ready: Annotated[
@@ -50,17 +54,24 @@ def watch(
     What has an evaluation already, by content, is left alone: start it again at any time.
     """
     from evalsvc import lifecycle
-    from evalsvc.checkpoints import Checkpoint, step_from_name
+    from evalsvc.checkpoints import Checkpoint
     from evalsvc.plugins import Plugins
     from evalsvc.suites import load_suite
     from evalsvc.watch import WatchedFolder
     from evalsvc.workbench import Workbench
 
+    naming, labels = Naming(model, None, model_pattern, step_pattern), Labels()
     options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
     # To see that it loads; the GPU belongs to training.
     bench = Workbench(Settings(), plugins, "cpu")
-    watched = WatchedFolder(folder, pattern, settle, ready)
+
+    def step(path: Path) -> int | None:
+        with suppress(InputError):
+            return naming.read(path).step
+        return None
+
+    watched = WatchedFolder(folder, pattern, settle, ready, step=step)
 
     def known(checkpoint: Checkpoint) -> str:
         with bench.database.read() as session:
@@ -72,11 +83,10 @@ def watch(
         return ""
 
     def handle(path: Path) -> None:
-        step = step_from_name(path)
-        if step is None:
-            raise InputError(f"the name of {path} holds no step, and it is left alone")
-        checkpoint = Checkpoint.open(path, model or path.resolve().parent.name, step)
-        name = f"{checkpoint.model}@{step}"
+        label = naming.read(path)
+        checkpoint = Checkpoint.open(path, *label)
+        labels.claim(label, checkpoint.digest, str(path))
+        name = f"{checkpoint.model}@{checkpoint.step}"
         if there := known(checkpoint):
             err.print(f"{path} is {name}: {there}", markup=False, soft_wrap=True)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from evalsvc.checkpoints import step_from_name
+from evalsvc.checkpoint_steps import step_from_name
 
 WEIGHTS = Path(__file__).with_name("weights")
 

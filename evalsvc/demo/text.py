@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from evalsvc import weights
-from evalsvc.checkpoints import step_from_name
+from evalsvc.checkpoint_steps import step_from_name
 from evalsvc.extractors.language import Likelihoods
 
 TEXT_WEIGHTS = Path(__file__).with_name("weights") / "text"

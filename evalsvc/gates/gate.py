@@ -12,6 +12,7 @@ import numpy as np
 
 from evalsvc import outbox
 from evalsvc.artifacts import open_artifacts
+from evalsvc.checkpoint_names import Naming
 from evalsvc.deadline import Deadline, deadline
 from evalsvc.errors import InputError
 from evalsvc.gates.decide import Decision, decide, undecided
@@ -116,21 +117,17 @@ def add_candidate(
     generator: str,
     options: Mapping[str, Any],
     suite: Suite,
-    model: str = "",
-    step: int | None = None,
+    naming: Naming,
 ) -> str:
     """Register a checkpoint file; the name by which a gate finds it.
 
     Raises:
-        InputError: the file's name holds no step and none is given, or the generator does not fit the suite.
+        InputError: the step is neither given nor stated by the file's name, or the generator does not fit the suite.
     """
-    from evalsvc.checkpoints import Checkpoint, step_from_name
+    from evalsvc.checkpoints import Checkpoint
     from evalsvc.lifecycle import register_checkpoint
 
-    of = step_from_name(path) if step is None else step
-    if of is None:
-        raise InputError(f"the name of {path} holds no step: give --step")
-    opened = Checkpoint.open(path, model or path.resolve().parent.name, of)
+    opened = Checkpoint.open(path, *naming.read(path))
     spec = bench.spec(opened, generator, dict(options), suite)
     with bench.database.write() as session:
         register_checkpoint(session, spec)

@@ -168,7 +168,8 @@ def test_shipped_text_suites_ask_for_what_there_is(bench):
 def test_a_hub_id_is_found_in_the_cache_and_an_unknown_one_is_named(tmp_path, models, monkeypatch):
     from huggingface_hub import constants
 
-    from evalsvc.cli.score import find_checkpoints
+    from evalsvc.checkpoint_names import Naming
+    from evalsvc.cli.checkpoint_arguments import find_checkpoints
 
     cached = tmp_path / "hub" / "models--org--Tiny-LM"
     (cached / "refs").mkdir(parents=True)
@@ -177,10 +178,10 @@ def test_a_hub_id_is_found_in_the_cache_and_an_unknown_one_is_named(tmp_path, mo
     (cached / "snapshots" / ("0" * 40)).symlink_to(models["one_1"])
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    (found,) = find_checkpoints(["hub:org/Tiny-LM"], "", None)
+    (found,) = find_checkpoints(["hub:org/Tiny-LM"], Naming())
     assert (found.model, found.step) == ("Tiny-LM", 0)
     assert found.digest == Checkpoint.open(models["one_1"], "x", 0).digest
     with pytest.raises(
         InputError, match="checkpoint hub:org/none: 'org/none' is no folder here and could not be fetched"
     ):
-        find_checkpoints(["hub:org/none"], "", None)
+        find_checkpoints(["hub:org/none"], Naming())
