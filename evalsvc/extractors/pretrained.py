@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
+from evalsvc.weight_sets import weight_set
 
 NO_CODE = {"trust_remote_code": False}
 """Unset, ``transformers`` asks whoever sits at the terminal whether to run the code of the folder."""
 
-FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 
 
 def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any) -> tuple[Any, str, Path]:
@@ -29,22 +31,18 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
     transformers.utils.logging.disable_progress_bar()  # ours is shown
     options.setdefault("dtype", torch.float32)  # else that of the file, in half precision under float32's name
     folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise InputError(
-            f"{folder} holds no model for {who}: a folder with config.json and *.safetensors is expected, as "
-            "save_pretrained writes it"
-        )
+    weight_set(folder, who)
     try:
         model, report = getattr(transformers, kind).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **NO_CODE, **options
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} could not be loaded as {kind} for {who} ({reason[:200]})") from None
     # What a file lacks, transformers fills with random numbers and says so in a log line.
     if missing := sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}):
         raise InputError(f"{folder} lacks weights that {who} needs, {missing[0]} the first of {len(missing)}")
+    weights = sorted(folder.glob("*.safetensors"))  # all of them, so that protocols stay what they were
     digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *weights]])
     return model.eval().requires_grad_(False), digest, folder
 

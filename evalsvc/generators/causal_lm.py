@@ -33,10 +33,10 @@ class CausalLM:
         prefix: str = "bos",
         dtype: Dtype = "float32",
     ) -> None:
-        model = LanguageModel.open(str(checkpoint.path), device, dtype, WHO)
+        model = LanguageModel.open(str(checkpoint.path), device, dtype, WHO, judged=True)
         self._writer = Writer(model, decoding or Decoding(), prefix, WHO)
         self._scorer = TokenScorer(model, window, context, prefix, WHO)
-        self.info = GeneratorInfo(model.network.config.model_type, "text")
+        self.info = GeneratorInfo(model.network.config.model_type, "text", weights=model.weights)
 
     def sample(self, request: SampleRequest) -> Texts:
         """What the model writes after its prompts, the prompts left out."""

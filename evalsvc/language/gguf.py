@@ -85,6 +85,15 @@ def _convert(path: Path, folder: Path) -> None:
         known = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or no GGUF file ({str(error)[:160]})") from None
+    if known.get("general.type") == "adapter":
+        raise InputError(
+            f"{path} holds an adapter, which is not supported: merge it into its base first (llama-export-lora)"
+        )
+    if int(known.get("split.count", 1)) > 1:
+        raise InputError(
+            f"{path} is part {int(known['split.no']) + 1} of {known['split.count']}: merge the parts first "
+            "(llama-gguf-split --merge)"
+        )
     if known["general.architecture"] == "llama" and "rope_freqs.weight" not in {t.name for t in reader.tensors}:
         model = _llama(reader, known)
     else:

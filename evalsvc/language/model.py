@@ -12,8 +12,9 @@ import torch
 from evalsvc import weights as published
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
-from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
+from evalsvc.extractors.pretrained import from_hub, open_pretrained, open_tokenizer
 from evalsvc.language.gguf import converted
+from evalsvc.weight_sets import weight_set
 
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {
@@ -34,9 +35,13 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A network with its tokenizer. ``context`` is the most tokens it can see at once, where it says so."""
+    """A network with its tokenizer. ``context`` is the most tokens it can see at once, where it says so.
+
+    ``weights`` names what was loaded: a file, or an index with the number of its shards.
+    """
 
     name: str
+    weights: str
     network: Any
     tokenizer: Any
     digest: str
@@ -46,11 +51,11 @@ class LanguageModel:
     context: int | None
 
     @classmethod
-    def open(cls, where: str, device: torch.device, dtype: Dtype, who: str) -> LanguageModel:
+    def open(cls, where: str, device: torch.device, dtype: Dtype, who: str, *, judged: bool = False) -> LanguageModel:
         """Load weights (safetensors or GGUF alone; no code of the checkpoint runs) and tokenizer, and digest both.
 
         ``where`` is a path, a hub id, or the name of published weights (``smollm2``); ``who`` is named in errors:
-        ``generator 'causal-lm'``.
+        ``generator 'causal-lm'``. A model that is ``judged`` may lie beside no other weights at all.
         """
         if dtype not in DTYPES:
             raise InputError(f"option dtype={dtype!r} of {who} is none of {', '.join(DTYPES)}")
@@ -58,12 +63,16 @@ class LanguageModel:
         if path.is_file():
             if path.suffix != ".gguf":
                 raise InputError(f"{path} is no folder of transformers and no .gguf file")
-            where = str(converted(path))
-        network, digest, folder = open_pretrained("AutoModelForCausalLM", where, who, "text", dtype=DTYPES[dtype])
+            weights, folder = path.name, converted(path)
+        else:
+            folder = path if path.is_dir() else from_hub(where, who)
+            weights = str(weight_set(folder, who, judged=judged))
+        network, digest, _ = open_pretrained("AutoModelForCausalLM", str(folder), who, "text", dtype=DTYPES[dtype])
         tokenizer = open_tokenizer(folder, who)
         files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         return cls(
             name=path.name,
+            weights=weights,
             network=network.to(device),
             tokenizer=tokenizer,
             digest=digest,
