@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,11 @@ def _not_none(folder: Path, *, ordered: bool = True) -> Iterator[str]:
         yield name
     if empty:
         raise InputError(f"folder {folder} holds no files")
+
+
+def digest_configuration(generator: str, version: str, options: Mapping[str, Any]) -> str:
+    """sha256 of what a checkpoint is scored with: the generator, its version and its options, decoding included."""
+    return digest_json([generator, version, dict(options)])
 
 
 def digest_json(data: Any) -> str:

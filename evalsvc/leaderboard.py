@@ -28,13 +28,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint on the board. ``rank`` is 1 + the number of entries that are surely better."""
+    """A checkpoint in a configuration on the board. ``rank`` is 1 + the number of entries that are surely better."""
 
     rank: int
     model: str
     family: str
     step: int
     checkpoint_id: int
+    digest: str
+    mark: str
     scores: Mapping[tuple[str, str], ScoreRow]
 
 
@@ -51,7 +53,7 @@ class Board:
 def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "latest") -> list[Board]:
     """Boards of one suite's scores: one for each protocol that the ranking metric has there.
 
-    ``metric`` defaults to the suite's first; ``which`` takes each model's last step, or all of its checkpoints.
+    ``metric`` defaults to the suite's first; ``which`` takes all of each model's last step, or all of its checkpoints.
     """
     labels = list(dict.fromkeys(row.label for row in sorted(rows, key=lambda row: row.position)))
     metric = metric or labels[0]
@@ -63,6 +65,9 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
             last[row.model] = max(last.get(row.model, row.step), row.step)
         rows = [row for row in rows if row.step == last[row.model]]
     columns = columns_of(sorted(rows, key=lambda row: row.position))
+    scores: dict[int, dict[tuple[str, str], ScoreRow]] = {}
+    for row in rows:
+        scores.setdefault(row.checkpoint_id, {})[row.label, row.protocol] = row
     found = []
     for ranked_by in (column for column in columns if column.label == metric):
         if ranked_by.direction == "neutral":
@@ -76,7 +81,9 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
                 family=row.family,
                 step=row.step,
                 checkpoint_id=row.checkpoint_id,
-                scores={(r.label, r.protocol): r for r in rows if r.checkpoint_id == row.checkpoint_id},
+                digest=row.digest,
+                mark=row.mark,
+                scores=scores[row.checkpoint_id],
             )
             for rank, row in zip(ranks(ranked), ranked, strict=True)
         ]

@@ -252,10 +252,10 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
-    """The id of the spec's checkpoint, its model and itself added where they are new."""
+    """The id of the spec's checkpoint in its configuration, its model and itself added where they are new."""
     by_name = select(tables.Model).where(tables.Model.name == spec.model)
     model = ensured(session, by_name, tables.Model(name=spec.model, family=spec.family))
-    same = select(tables.Checkpoint).where(
+    content = select(tables.Checkpoint).where(
         tables.Checkpoint.model_id == model.id,
         tables.Checkpoint.step == spec.step,
         tables.Checkpoint.digest == spec.checkpoint,
@@ -266,9 +266,11 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
         digest=spec.checkpoint,
         path=spec.path,
         generator=spec.generator,
+        generator_version=spec.generator_version,
         options=spec.options,
+        configuration=spec.configuration,
     )
-    row = ensured(session, same, new)
+    row = ensured(session, content.where(tables.Checkpoint.configuration == spec.configuration), new)
     if not Path(row.path).exists():
         row.path = spec.path  # it was moved
     return row.id

@@ -204,6 +204,11 @@ class Plugin:
     version: str
     _load: Callable[[], Any] = field(repr=False, compare=False)
 
+    @property
+    def told(self) -> str:
+        """The distribution and its version, as configurations record it."""
+        return f"{self.distribution} {self.version}"
+
     def load(self) -> Any:
         """Import the plug-in; whatever its import raises becomes one error that names it."""
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict
 
-from evalsvc.digests import digest_json
+from evalsvc.digests import digest_configuration, digest_json
 from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.sample_order import SampleOrder
 from evalsvc.shards import Shard, ShardKind, cut, likelihood_kind
@@ -50,6 +50,11 @@ class EvaluationSpec(BaseModel):
         facts = self.model_dump(exclude=left_out)
         versions = {use.metric: use.spec.version for use in self.suite.metrics}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
+
+    @property
+    def configuration(self) -> str:
+        """Digest of what the checkpoint is scored with."""
+        return digest_configuration(self.generator, self.generator_version, self.options)
 
     @cached_property
     def samples_key(self) -> str:

@@ -104,7 +104,10 @@ class Model(_Answer):
 
 
 class Checkpoint(_Answer):
-    """A model at one step, identified by the sha256 of its content."""
+    """A model at one step, identified by the sha256 of its content, in one configuration of its generator.
+
+    ``mark`` follows ``model@step`` in its name where others share that.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -116,7 +119,10 @@ class Checkpoint(_Answer):
                     "digest": "9f2c1f7d" * 8,
                     "path": "/models/flow/step_4000.safetensors",
                     "generator": "flow",
+                    "generator_version": "evalsvc 0.1.0",
                     "options": {},
+                    "configuration": "5d1c90ab" * 8,
+                    "mark": "",
                     "created_at": "2026-11-25T18:00:00Z",
                 }
             ]
@@ -129,7 +135,10 @@ class Checkpoint(_Answer):
     digest: str
     path: str
     generator: str
+    generator_version: str = ""
     options: dict[str, Any]
+    configuration: str = ""
+    mark: str = ""
     created_at: datetime
 
 
@@ -174,7 +183,10 @@ class Reference(_Answer):
 
 
 class Score(_Answer):
-    """One number with its uncertainty. Scores of different ``protocol`` are not comparable."""
+    """One number with its uncertainty. Scores of different ``protocol`` are not comparable.
+
+    ``mark`` follows ``model@step`` in the name of what was scored, where another checkpoint or configuration shares it.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -183,6 +195,8 @@ class Score(_Answer):
                     "model": "flow",
                     "family": "flow",
                     "step": 4000,
+                    "digest": "9f2c1f7d" * 8,
+                    "configuration": "5d1c90ab" * 8,
                     "checkpoint_id": 7,
                     "evaluation_id": 12,
                     "suite": "digits@1",
@@ -198,6 +212,7 @@ class Score(_Answer):
                     "stderr_method": "influence function, own noise taken off by halves",
                     "protocol": "1d5f290c8520883f",
                     "created_at": "2026-11-25T18:00:00Z",
+                    "mark": "",
                 }
             ]
         }
@@ -206,6 +221,8 @@ class Score(_Answer):
     model: str
     family: str
     step: int
+    digest: str = ""
+    configuration: str = ""
     checkpoint_id: int
     evaluation_id: int
     suite: str
@@ -221,6 +238,7 @@ class Score(_Answer):
     stderr_method: str
     protocol: str
     created_at: datetime
+    mark: str = ""
 
 
 class Protocol(_Answer):
@@ -356,6 +374,8 @@ class Entry(_Answer):
     family: str
     step: int
     checkpoint_id: int
+    digest: str = ""
+    mark: str = ""
     scores: list[Score]
 
 

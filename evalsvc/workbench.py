@@ -185,7 +185,7 @@ class Workbench:
             path=str(checkpoint.path),
             checkpoint=checkpoint.digest,
             generator=generator,
-            generator_version=f"{plugin.distribution} {plugin.version}",
+            generator_version=plugin.told,
             options=dict(options),
             suite=suite,
             seed=suite.seed if seed is None else seed,
@@ -218,7 +218,7 @@ class Workbench:
             UnfitError: something differs from what it was where the evaluation was submitted.
         """
         plugin = self.plugins.get(PluginKind.GENERATOR, spec.generator)
-        here = {f"generator {spec.generator!r}": f"{plugin.distribution} {plugin.version}"}
+        here = {f"generator {spec.generator!r}": plugin.told}
         there = {f"generator {spec.generator!r}": spec.generator_version}
         for label, use in spec.suite.extractors.items():
             here[f"extractor {use.use!r}"] = self.extractor(use).info.protocol

@@ -11,7 +11,7 @@ from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, facts, heading, html, interval, with_error
 from dashboards.provenance import provenance
 from evalsvc.errors import InputError
-from evalsvc.store import overview, queries
+from evalsvc.store import names, overview, queries
 from evalsvc.store.tables import Checkpoint, Evaluation
 
 
@@ -23,7 +23,7 @@ def page() -> None:
     with opened.reading() as session:
         runs = queries.evaluations(session, found.id)
         aliases = overview.tags(session).get(found.id, [])
-        gates = [gate for gate in queries.gates(session, found.model.name) if gate.digest == found.digest]
+        gates = queries.gates(session, checkpoint=found.id)
     chips = "".join(f'<span class="ev-chip">{html(name)}</span>' for name in aliases)
     st.html(f'<p class="ev-big">{html(found.model.name)}@{found.step:,}</p><p class="ev-note">{chips}</p>')
     links = st.container(horizontal=True)
@@ -74,16 +74,17 @@ def _checkpoint(suite: str) -> Checkpoint:
     asked = st.query_params.get("checkpoint") or st.session_state.get("checkpoint")
     if asked is None:
         with opened.reading() as session:
-            names = [name for name, _ in overview.models(session, suite)]
-        model = choose("model", say("common.model"), names)
+            models = [name for name, _ in overview.models(session, suite)]
+        model = choose("model", say("common.model"), models)
         with opened.reading() as session:
-            steps = [str(step) for step in overview.steps(session, suite, model)]
-        asked = f"{model}@{choose('step', say('common.step'), steps, steps[-1])}"
+            entries = overview.entries(session, suite, model)
+        steps = {name.removeprefix(f"{model}@"): name for name in entries}
+        asked = steps[choose("step", say("common.step"), list(steps), list(steps)[-1])]
     else:
         st.session_state["checkpoint"] = st.query_params["checkpoint"] = asked
     try:
         with opened.reading() as session:
-            return queries.find_checkpoint(session, asked)
+            return names.find(session, asked)
     except InputError as error:
         st.error(say("common.no_checkpoint"), icon=":material/search_off:")
         st.code(str(error), language=None, wrap_lines=True)

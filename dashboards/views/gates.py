@@ -179,13 +179,15 @@ def _calibration(gate: Gate) -> None:
     from evalsvc.gates.calibrate import calibrate
     from evalsvc.gates.policy import Policy
     from evalsvc.gates.sources import Stored
-    from evalsvc.store.tables import now
+    from evalsvc.store.tables import Checkpoint, now
     from evalsvc.suites import Suite
 
     st.header(say("gates.calibration"), anchor=False)
     try:
         with opened.reading() as session:
-            checkpoint = queries.find_checkpoint(session, gate.digest)
+            if gate.checkpoint_id is None:
+                raise InputError(f"gate {gate.id} judged no checkpoint")
+            checkpoint = session.get_one(Checkpoint, gate.checkpoint_id)
             suite = Suite.model_validate(queries.suite_body(session, gate.suite))
         policy = Policy.model_validate(gate.policy)
         found = calibrate(policy, suite, Stored(opened.store(), suite).full(checkpoint, 1, None), now().date())

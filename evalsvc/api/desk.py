@@ -17,7 +17,7 @@ from evalsvc.gates.gate import open_suite, run_gate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.suites import Suite, load_suite
 from evalsvc.workbench import Workbench
 
@@ -37,7 +37,7 @@ class Desk:
         """Open all that the evaluation needs, and put it on the queue."""
         if path is None:
             with self.bench.database.read() as session:
-                row = queries.find_checkpoint(session, asked.checkpoint or "")
+                row = names.find(session, asked.checkpoint or "")
             opened = Checkpoint.open(Path(row.path), row.model.name, row.step)
             if opened.digest != row.digest:
                 raise CheckpointError(f"{row.path} is no longer {asked.checkpoint}: its content has changed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from evalsvc import wire
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.store import tables
@@ -21,8 +23,8 @@ def model(row: tables.Model, checkpoints: int, last_step: int | None, evaluation
     )
 
 
-def checkpoint(row: tables.Checkpoint) -> wire.Checkpoint:
-    """A checkpoint."""
+def checkpoint(row: tables.Checkpoint, marks: Mapping[int, str]) -> wire.Checkpoint:
+    """A checkpoint, by the marks of those that share a label."""
     return wire.Checkpoint(
         id=row.id,
         model=row.model.name,
@@ -30,14 +32,17 @@ def checkpoint(row: tables.Checkpoint) -> wire.Checkpoint:
         digest=row.digest,
         path=row.path,
         generator=row.generator,
+        generator_version=row.generator_version,
         options=row.options,
+        configuration=row.configuration,
+        mark=marks.get(row.id, ""),
         created_at=row.created_at,
     )
 
 
-def alias(row: tables.Alias) -> wire.Alias:
+def alias(row: tables.Alias, marks: Mapping[int, str]) -> wire.Alias:
     """An alias."""
-    return wire.Alias(name=row.name, checkpoint=checkpoint(row.checkpoint), updated_at=row.updated_at)
+    return wire.Alias(name=row.name, checkpoint=checkpoint(row.checkpoint, marks), updated_at=row.updated_at)
 
 
 def score(row: ScoreRow) -> wire.Score:
@@ -84,6 +89,8 @@ def board(found: Board) -> wire.Board:
             family=entry.family,
             step=entry.step,
             checkpoint_id=entry.checkpoint_id,
+            digest=entry.digest,
+            mark=entry.mark,
             scores=[score(each) for each in entry.scores.values()],
         )
         for entry in found.entries

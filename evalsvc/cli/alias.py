@@ -57,10 +57,12 @@ def alias_set(
 @app.command("list")
 def alias_list(as_json: AsJson = False) -> None:
     """Every alias and what it points at."""
-    from evalsvc.store import queries
+    from evalsvc.store import names, queries
 
     with Database(Settings().database).read() as session:
-        rows = [(row.name, f"{row.checkpoint.model.name}@{row.checkpoint.step}") for row in queries.aliases(session)]
+        found = queries.aliases(session)
+        titles = names.titles(session, [row.checkpoint for row in found])
+        rows = [(row.name, titles[row.checkpoint_id]) for row in found]
     if as_json:
         print_json([{"alias": name, "checkpoint": target} for name, target in rows])
         return

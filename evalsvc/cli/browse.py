@@ -16,7 +16,7 @@ from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, prin
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.settings import Settings
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.store.queries import ModelCost, ScoreRow
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
@@ -54,7 +54,7 @@ def board_tables(board: Board, width: int) -> list[Table]:
     who = {
         "rank": [str(entry.rank) for entry in board.entries],
         "model": [escape(entry.model) for entry in board.entries],
-        "step": [str(entry.step) for entry in board.entries],
+        "step": [escape(f"{entry.step}{entry.mark}") for entry in board.entries],
     }
     room = width - 1 - sum(_width(heading, values) for heading, values in who.items())
     parts: list[dict[str, list[str]]] = [{}]
@@ -81,17 +81,17 @@ def show_trends(database: Database, suite: str) -> None:
     from math import log
 
     with database.read() as session:
-        rows = queries.scores(session, suite=suite)
+        rows, series = queries.scores(session, suite=suite), names.series(session)
     first = min(rows, key=lambda row: row.position).label
     rows = [row for row in rows if row.label == first]
     heights = [log(max(row.value, 1e-12)) for row in rows]
     low, span = min(heights), max(max(heights) - min(heights), 1e-12)
     made = table(f"{suite}: {first} {ARROWS[rows[0].direction]} over training", "model", "trend", "step: value")
-    for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model]
+    for model, configuration in dict.fromkeys((row.model, row.configuration) for row in rows):
+        own = [row for row in rows if (row.model, row.configuration) == (model, configuration)]
         levels = [round((log(max(row.value, 1e-12)) - low) / span * (len(BLOCKS) - 1)) for row in own]
         steps = "  ".join(f"[dim]{row.step}:[/] {with_error(row.value, row.stderr)}" for row in own)
-        made.add_row(escape(model), "".join(BLOCKS[level] for level in levels), steps)
+        made.add_row(escape(model + series[model, configuration]), "".join(BLOCKS[level] for level in levels), steps)
     out.print(made)
 
 
@@ -141,7 +141,7 @@ def show(
 ) -> None:
     """All scores of a checkpoint with their protocols, and how they came about."""
     with _database().read() as session:
-        found = queries.find_checkpoint(session, checkpoint)
+        found = names.find(session, checkpoint)
         runs = queries.evaluations(session, found.id)
         documents = []
         for run in runs:
@@ -179,7 +179,9 @@ def show(
                 "digest": found.digest,
                 "path": found.path,
                 "generator": found.generator,
+                "generator_version": found.generator_version,
                 "options": found.options,
+                "configuration": found.configuration,
                 "evaluations": documents,
             }
         )
@@ -189,7 +191,7 @@ def print_scores(rows: list[ScoreRow]) -> None:
     """The scores of one evaluation as a table."""
     first = rows[0]
     made = table(
-        f"{first.model}@{first.step} under {first.suite}",
+        escape(f"{first.name} under {first.suite}"),
         "score",
         "value",
         "95 % interval",
@@ -274,13 +276,29 @@ def checkpoints(
     """The checkpoints, by model and step."""
     with _database().read() as session:
         found = queries.checkpoints(session, model)
+        marks = names.marks(session, found)
     if as_json:
-        print_json([{"model": c.model.name, "step": c.step, "digest": c.digest, "path": c.path} for c in found])
+        print_json(
+            [
+                {
+                    "model": each.model.name,
+                    "step": each.step,
+                    "mark": marks.get(each.id, ""),
+                    "digest": each.digest,
+                    "path": each.path,
+                    "generator": each.generator,
+                    "generator_version": each.generator_version,
+                    "options": each.options,
+                }
+                for each in found
+            ]
+        )
         return
     made = table("checkpoints", "model", "step", "generator", "digest", "path", right=("step",))
     for checkpoint in found:
         name, path = escape(checkpoint.model.name), escape(checkpoint.path)
-        made.add_row(name, str(checkpoint.step), escape(checkpoint.generator), checkpoint.digest[:12], path)
+        step = escape(f"{checkpoint.step}{marks.get(checkpoint.id, '')}")
+        made.add_row(name, step, escape(checkpoint.generator), checkpoint.digest[:12], path)
     out.print(made)
 
 
@@ -314,8 +332,9 @@ def export(
 def evaluation_document(rows: list[ScoreRow]) -> dict[str, Any]:
     """One evaluation's scores for machines."""
     first = rows[0]
-    head = {"model": first.model, "step": first.step, "suite": first.suite, "evaluation": first.evaluation_id}
-    return head | {"scores": [_score_document(row) for row in rows]}
+    who = {"model": first.model, "step": first.step, "mark": first.mark, "digest": first.digest}
+    what = {"suite": first.suite, "evaluation": first.evaluation_id}
+    return who | what | {"scores": [_score_document(row) for row in rows]}
 
 
 def board_document(board: Board) -> dict[str, Any]:
@@ -326,6 +345,8 @@ def board_document(board: Board) -> dict[str, Any]:
             "model": entry.model,
             "family": entry.family,
             "step": entry.step,
+            "digest": entry.digest,
+            "mark": entry.mark,
             "scores": [_score_document(row) for row in entry.scores.values()],
         }
         for entry in board.entries

@@ -73,25 +73,28 @@ def run(
     Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
     """
-    from evalsvc.gates.gate import run_gate, sample_grids
+    from evalsvc.gates.gate import Asked, run_gate, sample_grids
     from evalsvc.gates.reports.write import requested, tell_github, write
+    from evalsvc.plugins import Plugins
 
     reports = requested(report or [])
     with reachable():
         read, suite, database, bench = open_gate(policy, plugin, None if stored else device, batch_size)
-        if generator is not None and bench is not None:
-            from evalsvc.gates.gate import add_candidate
-
-            if candidate is None:
-                raise InputError("--generator needs the checkpoint's file: give it with --candidate")
-            naming = Naming(model, step, model_pattern, step_pattern)
-            candidate = add_candidate(bench, Path(candidate), generator, parse_options(option or []), suite, naming)
+        options = parse_options(option or [])
+        if (generator is not None or options) and candidate is None:
+            raise InputError("--generator and --option are the candidate's: name it with --candidate")
+        asked: str | int | None = candidate
+        if candidate is not None:
+            plugins = Plugins(tuple(plugin or ()))
+            asked = Asked(candidate, generator, options, Naming(model, step, model_pattern, step_pattern)).find(
+                suite, database, plugins, bench
+            )
         done = run_gate(
             read,
             database,
             suite,
             bench,
-            candidate=candidate,
+            candidate=asked,
             seed=seed,
             timeout=timeout,
             warn_only=warn_only,

@@ -14,7 +14,7 @@ from evalsvc.cli.console import out, print_json, table, with_error
 from evalsvc.cli.score import Device, PluginFiles, parse_options, progress_bars
 from evalsvc.errors import InputError
 from evalsvc.settings import Settings
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.store.tables import Status
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -50,7 +50,7 @@ def judge(
         _print(found)
 
 
-def _players(bench: Workbench, names: list[str], suite: str | None, samples: int) -> tuple[list[str], list[Player]]:
+def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples: int) -> tuple[list[str], list[Player]]:
     """The prompts of a suite, and what each checkpoint answered; all must have had the same prompts."""
     from evalsvc.judging import Player
     from evalsvc.pipeline import read_texts
@@ -60,9 +60,9 @@ def _players(bench: Workbench, names: list[str], suite: str | None, samples: int
     players = []
     with bench.database.read() as session:
         chosen = queries.pick_suite(session, suite)
-        for name in names:
-            checkpoint = queries.find_checkpoint(session, name)
-            title = f"{checkpoint.model.name}@{checkpoint.step}"
+        for name in asked_for:
+            checkpoint = names.find(session, name)
+            title = names.titles(session, [checkpoint])[checkpoint.id]
             runs = [
                 run
                 for run in queries.evaluations(session, checkpoint.id)

@@ -240,7 +240,7 @@ def gate_history(context: typer.Context, model: str | None = None, as_json: AsJs
 def alias_list(context: typer.Context, as_json: AsJson = False) -> None:
     """Every alias and what it points at."""
     found = [
-        {"alias": each.name, "checkpoint": f"{each.checkpoint.model}@{each.checkpoint.step}"}
+        {"alias": each.name, "checkpoint": f"{each.checkpoint.model}@{each.checkpoint.step}{each.checkpoint.mark}"}
         for each in _client(context).aliases()
     ]
     _show(found, "aliases", ("alias", "checkpoint"), as_json=as_json)
@@ -255,7 +255,7 @@ def alias_set(
 ) -> None:
     """Point an alias at a checkpoint, by a gate that it has passed; without one it takes scope admin."""
     found = _client(context).promote(name, checkpoint, by).checkpoint
-    err.print(f"{name} is now {found.model}@{found.step}", markup=False)
+    err.print(f"{name} is now {found.model}@{found.step}{found.mark}", markup=False)
 
 
 def run() -> None:
@@ -294,6 +294,8 @@ def _board(board: wire.Board) -> Board:
             family=entry.family,
             step=entry.step,
             checkpoint_id=entry.checkpoint_id,
+            digest=entry.digest,
+            mark=entry.mark,
             scores={(score.label, score.protocol): _row(score) for score in entry.scores},
         )
         for entry in board.entries

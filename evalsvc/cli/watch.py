@@ -75,11 +75,11 @@ def watch(
 
     def known(checkpoint: Checkpoint) -> str:
         with bench.database.read() as session:
-            same = queries.checkpoint_at(session, checkpoint.model, digest=checkpoint.digest)
-            for run in queries.evaluations(session, same.id) if same else ():
-                asked = run.suite.digest, run.spec["generator"], run.spec["options"], run.spec["seed"]
-                if asked == (chosen.digest, generator, options, chosen.seed if seed is None else seed):
-                    return f"evaluation {run.id} of it is {run.status}"
+            for same in queries.known_by_digest(session, checkpoint.model, checkpoint.digest):
+                for run in queries.evaluations(session, same.id):
+                    asked = run.suite.digest, run.spec["generator"], run.spec["options"], run.spec["seed"]
+                    if asked == (chosen.digest, generator, options, chosen.seed if seed is None else seed):
+                        return f"evaluation {run.id} of it is {run.status}"
         return ""
 
     def handle(path: Path) -> None:

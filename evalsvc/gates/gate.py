@@ -13,17 +13,20 @@ import numpy as np
 from evalsvc import outbox
 from evalsvc.artifacts import open_artifacts
 from evalsvc.checkpoint_names import Naming
+from evalsvc.checkpoints import Checkpoint
 from evalsvc.deadline import Deadline, deadline
-from evalsvc.errors import InputError
+from evalsvc.digests import digest_configuration
+from evalsvc.errors import CheckpointError, InputError
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent, Observation
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.subjects import find_sides, labels_of
-from evalsvc.plugins import Plugins
+from evalsvc.lifecycle import register_checkpoint
+from evalsvc.plugins import PluginKind, Plugins
 from evalsvc.settings import Settings
-from evalsvc.store import queries, tables
+from evalsvc.store import names, queries, tables
 from evalsvc.store.session import Database
 from evalsvc.store.tables import now
 from evalsvc.suites import Suite, load_suite
@@ -50,7 +53,7 @@ def run_gate(
     suite: Suite,
     bench: Workbench | None = None,
     *,
-    candidate: str | None = None,
+    candidate: str | int | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     warn_only: bool = False,
@@ -58,6 +61,8 @@ def run_gate(
     today: date | None = None,
 ) -> Recorded:
     """Decide and store. Without a ``bench`` only what is stored is judged, and nothing computed.
+
+    ``candidate`` is a name, or the id of the row that a file was registered as (:meth:`Asked.find`).
 
     Raises:
         InputError: the policy does not fit the suite, or names no candidate.
@@ -80,6 +85,7 @@ def run_gate(
             model=body["candidate"]["model"],
             step=body["candidate"]["step"],
             digest=body["candidate"]["digest"],
+            checkpoint_id=sides.candidate.id if isinstance(sides.candidate, tables.Checkpoint) else None,
             baseline=body["baseline"]["rule"] if body["baseline"] else "",
             policy_digest=policy.digest,
             policy=body["policy"],
@@ -111,27 +117,61 @@ def open_suite(policy: Policy, database: Database, plugins: Plugins, folder: Pat
         return Suite.model_validate(body)
 
 
-def add_candidate(
-    bench: Workbench,
-    path: Path,
-    generator: str,
-    options: Mapping[str, Any],
-    suite: Suite,
-    naming: Naming,
-) -> str:
-    """Register a checkpoint file; the name by which a gate finds it.
+@dataclass(frozen=True)
+class Asked:
+    """A candidate as a user names it: a file, or something that was scored, and the configuration to judge it in.
 
-    Raises:
-        InputError: the step is neither given nor stated by the file's name, or the generator does not fit the suite.
+    No ``generator`` means that of what is named; an empty ``options`` of a named one too. A file's configuration is
+    what is given here and nothing else.
     """
-    from evalsvc.checkpoints import Checkpoint
-    from evalsvc.lifecycle import register_checkpoint
 
-    opened = Checkpoint.open(path, *naming.read(path))
-    spec = bench.spec(opened, generator, dict(options), suite)
-    with bench.database.write() as session:
-        register_checkpoint(session, spec)
-    return f"{opened.model}@{opened.step}"
+    name: str
+    naming: Naming
+    generator: str | None
+    options: Mapping[str, Any]
+
+    def find(self, suite: Suite, database: Database, plugins: Plugins, bench: Workbench | None) -> str | int:
+        """The id of its row, added with a ``bench`` where it is new; else a name that nothing has.
+
+        Raises:
+            InputError: there is no such generator, it does not fit the suite, or a file's name holds no step.
+        """
+        path = Path(self.name)
+        if self.generator is None and not self.options:
+            return self.name
+        if path.exists():
+            if self.generator is None:
+                raise InputError(f"{self.name} is a file, and --option needs the generator that loads it: --generator")
+            opened, generator, options = (
+                Checkpoint.open(path, *self.naming.read(path)),
+                self.generator,
+                dict(self.options),
+            )
+        else:
+            with database.read() as session:
+                row = names.find(session, self.name)
+            opened = Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
+            generator, options = self.generator or row.generator, dict(self.options) or row.options
+            if bench and Checkpoint.open(opened.path, opened.model, opened.step) != opened:
+                raise CheckpointError(f"{row.path} has changed since {self.name} was scored: restore it")
+        if bench is None:
+            return _stored(database, plugins, opened, generator, options)
+        spec = bench.spec(opened, generator, options, suite)
+        with bench.database.write() as session:
+            return register_checkpoint(session, spec)
+
+
+def _stored(
+    database: Database, plugins: Plugins, opened: Checkpoint, generator: str, options: Mapping[str, Any]
+) -> str | int:
+    """The row of this content in this configuration, or its name where nothing of it is stored."""
+    plugin = plugins.get(PluginKind.GENERATOR, generator)
+    configuration = digest_configuration(generator, plugin.told, options)
+    with database.read() as session:
+        for row in queries.known_by_digest(session, opened.model, opened.digest):
+            if (row.step, row.configuration) == (opened.step, configuration):
+                return row.id
+    return f"{opened.model}@{opened.step}#{opened.digest[:8]}[{configuration[:8]}]"
 
 
 def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:

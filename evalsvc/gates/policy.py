@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
@@ -28,13 +36,19 @@ class _Strict(BaseModel):
 
 
 class CheckpointName(_Strict):
-    """A checkpoint by model and step."""
+    """A checkpoint by model and step; ``digest``, its first 8 digits or more, chooses where these name several."""
 
     model: Text
     step: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
 
     def __str__(self) -> str:
-        return f"{self.model}@{self.step}"
+        return f"{self.model}@{self.step}" + (f"#{self.digest}" if self.digest else "")
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Policies of before digests could be given keep theirs.
+        return {key: value for key, value in dump(self).items() if value is not None}
 
 
 class AliasName(_Strict):

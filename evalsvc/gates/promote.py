@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
-from evalsvc.store import queries
+from evalsvc.store import names
 from evalsvc.store.session import Database, ensured
 from evalsvc.store.tables import Alias, Checkpoint, Promotion
 
@@ -28,9 +28,9 @@ def promote(database: Database, alias: str, checkpoint: str | int, gate: int | N
         if isinstance(checkpoint, int):
             found = session.get_one(Checkpoint, checkpoint)
         else:
-            found = queries.find_checkpoint(session, checkpoint)
+            found = names.find(session, checkpoint)
         point(session, alias, found, gate)
-        return f"{found.model.name}@{found.step}"
+        return names.titles(session, [found])[found.id]
 
 
 def point(session: Session, alias: str, checkpoint: Checkpoint, gate: int | None) -> Alias:

@@ -156,7 +156,7 @@ class Computed:
 
     def _spec(self, checkpoint: tables.Checkpoint, suite: Suite, seed: int) -> EvaluationSpec:
         from evalsvc.checkpoints import Checkpoint
-        from evalsvc.errors import CheckpointError
+        from evalsvc.errors import CheckpointError, InputError
 
         opened = Checkpoint.open(Path(checkpoint.path), checkpoint.model.name, checkpoint.step)
         if opened.digest != checkpoint.digest:
@@ -165,7 +165,14 @@ class Computed:
                 "content has changed; restore it, or score it anew"
             )
         options: dict[str, Any] = checkpoint.options
-        return self.bench.spec(opened, checkpoint.generator, options, suite, seed)
+        spec = self.bench.spec(opened, checkpoint.generator, options, suite, seed)
+        if spec.configuration != checkpoint.configuration:
+            raise InputError(
+                f"{checkpoint.model.name}@{checkpoint.step} was scored by {checkpoint.generator!r} of "
+                f"{checkpoint.generator_version}, and {spec.generator_version} is installed: install the former, or "
+                "score the checkpoint anew"
+            )
+        return spec
 
     def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
         """From the likelihoods of each document under both, as they are on disk."""

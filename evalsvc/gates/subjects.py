@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from evalsvc.errors import InputError
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.policy import AliasName, CheckpointName, MedianOf, MetricPolicy, Policy
 from evalsvc.gates.strictness import at_least_as_strict
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.store.tables import Alias, Checkpoint, Gate
 from evalsvc.suites import Suite
 from metrics.registry import Quantity
@@ -81,18 +82,19 @@ def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
         raise InputError(f"metrics.{name} can be negative, so a share of it means nothing: use max_worsening")
 
 
-def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | None) -> Sides:
-    """The checkpoints that the policy, or ``candidate`` in its place, names.
+def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | int | None) -> Sides:
+    """The checkpoints that the policy, or ``candidate`` (a name, or the id of its row) in its place, names.
 
     Raises:
-        InputError: nothing names a candidate, or the baseline is an alias that nobody ever set.
+        InputError: nothing names a candidate, a name could mean several, or the baseline is an alias that nobody ever
+            set.
     """
     side = find_candidate(session, policy, candidate)
     if policy.baseline is None:
         return Sides(side, None)
     found = _baselines(session, policy, suite, side)
     if isinstance(side, Checkpoint) and isinstance(found, tuple) and not policy.allow_same:
-        same = [each for each in found if each.digest == side.digest]
+        same = [row for row in found if (row.digest, row.configuration) == (side.digest, side.configuration)]
         if same:
             name = f"{same[0].model.name}@{same[0].step}"
             reason = f"the candidate is its own baseline ({policy.baseline} is {name}); allow_same: true permits it"
@@ -100,28 +102,24 @@ def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | 
     return Sides(side, found)
 
 
-def find_candidate(session: Session, policy: Policy, candidate: str | None) -> Checkpoint | Absent:
+def find_candidate(session: Session, policy: Policy, candidate: str | int | None) -> Checkpoint | Absent:
     """The checkpoint that ``candidate``, or the policy where it is ``None``, names.
 
     Raises:
-        InputError: neither names one.
+        InputError: neither names one, or a name could mean several.
     """
     if candidate is None and policy.candidate is None:
         raise InputError("the policy names no candidate: give --candidate")
-    try:
-        if candidate is not None:
-            return queries.find_checkpoint(session, candidate)
-        return _by_name(session, policy.candidate)
-    except InputError as error:
-        return Absent("missing", str(error))
+    if isinstance(candidate, int):
+        return session.get_one(Checkpoint, candidate)
+    return _named(session, candidate or str(policy.candidate), "missing", "score it, or give its file and --generator")
 
 
-def _by_name(session: Session, name: CheckpointName | None) -> Checkpoint:
-    assert name is not None
-    found = queries.checkpoint_at(session, name.model, name.step)
-    if found is None:
-        raise InputError(f"there is no checkpoint {str(name)!r}: score it, or give its file with --candidate")
-    return found
+def _named(session: Session, name: str, kind: Literal["missing", "none"], hint: str) -> Checkpoint | Absent:
+    """What a name means; one that could mean several is an error."""
+    if session.get(Alias, name) is None and not names.matching(session, name):
+        return Absent(kind, f"there is no checkpoint {name!r}: {hint}")
+    return names.find(session, name)
 
 
 def _baselines(
@@ -134,21 +132,20 @@ def _baselines(
             raise InputError(_never_set(session, wanted.alias))
         return (alias.checkpoint,)
     if isinstance(wanted, CheckpointName):
-        named = queries.checkpoint_at(session, wanted.model, wanted.step)
-        return (named,) if named else Absent("none", f"there is no checkpoint {str(wanted)!r}")
+        named = _named(session, str(wanted), "none", "score it, or name another baseline")
+        return named if isinstance(named, Absent) else (named,)
     if isinstance(candidate, Absent):
         return Absent("none", "without a candidate there is no baseline to find")
     model = candidate.model.name
     if isinstance(wanted, MedianOf):
-        before = queries.scored_before(session, model, candidate.step, suite.id)[: wanted.median_of]
+        before = queries.scored_before(session, candidate, suite.id)[: wanted.median_of]
         if len(before) < wanted.median_of:
             return Absent(
                 "none", f"{model} has {len(before)} of {wanted.median_of} scored checkpoints before the candidate"
             )
         return tuple(before)
-    for gate in queries.passed_gates(session, model, suite.id, candidate.digest):
-        passed = queries.checkpoint_at(session, model, digest=gate.digest)
-        if passed is not None and _counts(gate, policy, suite):
+    for passed, gate in queries.passed_gates(session, candidate, suite.id):
+        if _counts(gate, policy, suite):
             return (passed,)
     return Absent(
         "none",

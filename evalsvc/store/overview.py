@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
+from evalsvc.store import names
 from evalsvc.store.tables import (
     Alias,
     Artifact,
@@ -64,11 +65,14 @@ class Point:
     n: int
     direction: str
     created_at: datetime
+    digest: str
+    configuration: str
+    mark: str = ""
 
     @property
     def name(self) -> str:
-        """``model@step``."""
-        return f"{self.model}@{self.step}"
+        """``model@step``, and what tells it from others of that label."""
+        return f"{self.model}@{self.step}{self.mark}"
 
 
 @dataclass(frozen=True)
@@ -127,30 +131,32 @@ def models(session: Session, suite: str) -> list[tuple[str, str]]:
     return [(name, family) for name, family in session.execute(query)]
 
 
-def steps(session: Session, suite: str, model: str) -> list[int]:
-    """Steps of a model that have a current score under a suite."""
+def entries(session: Session, suite: str, model: str) -> list[str]:
+    """Names of what has a current score of a model under a suite, by step."""
     query = (
-        select(Checkpoint.step)
+        select(Checkpoint)
         .distinct()
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
         .where(Model.name == model, Evaluation.id.in_(_newest(Filter(suite))))
-        .order_by(Checkpoint.step)
+        .order_by(Checkpoint.step, Checkpoint.id)
     )
-    return list(session.scalars(query))
+    rows = list(session.scalars(query))
+    return list(names.titles(session, rows).values())
 
 
 def points(
     session: Session, wanted: Filter, label: str, protocol: str, which: Literal["latest", "all"] = "all"
 ) -> list[Point]:
-    """One score of every checkpoint that is meant, by model and step; ``latest`` takes each model's last step."""
+    """One score of every checkpoint that is meant, by model and step; ``latest`` takes those of each model's last."""
     query = _points(wanted).where(Score.label == label, Score.protocol_id == protocol)
     if which == "latest":
-        order = (Checkpoint.step.desc(), Evaluation.id.desc())
-        place = func.row_number().over(partition_by=Checkpoint.model_id, order_by=order).label("place")
+        place = func.rank().over(partition_by=Checkpoint.model_id, order_by=Checkpoint.step.desc()).label("place")
         inner = query.add_columns(place).subquery()
         query = select(*[column for column in inner.c if column.name != "place"]).where(inner.c.place == 1)
-    return sorted((Point(*row) for row in session.execute(query)), key=lambda point: (point.model, point.step))
+    marks = names.marks(session)
+    found = [replace(Point(*row), mark=marks.get(row.checkpoint_id, "")) for row in session.execute(query)]
+    return sorted(found, key=lambda point: (point.model, point.step, point.mark))
 
 
 def cells(
@@ -160,9 +166,11 @@ def cells(
     query = _points(None).add_columns(Score.label, Score.protocol_id).where(Score.evaluation_id.in_(evaluations))
     if labels:
         query = query.where(Score.label.in_(labels))
+    marks = names.marks(session)
     found: dict[int, dict[tuple[str, str], Point]] = {}
     for *point, label, protocol in session.execute(query.order_by(Score.position)):
         made = Point(*point)
+        made = replace(made, mark=marks.get(made.checkpoint_id, ""))
         found.setdefault(made.evaluation_id, {})[label, protocol] = made
     return found
 
@@ -310,6 +318,8 @@ def _points(wanted: Filter | None) -> Select[*tuple[Any, ...]]:
             Score.n,
             Score.direction,
             func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
+            Checkpoint.digest,
+            Checkpoint.configuration,
         )
         .join(Evaluation, Score.evaluation_id == Evaluation.id)
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)

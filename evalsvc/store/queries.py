@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from sqlalchemy import Select, String, cast, func, select
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
+from evalsvc.store import names
 from evalsvc.store.tables import (
     Alias,
     Checkpoint,
@@ -28,11 +28,13 @@ from evalsvc.store.tables import (
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One current score with what it belongs to."""
+    """One current score with what it belongs to; ``mark`` tells it from others of the same model and step."""
 
     model: str
     family: str
     step: int
+    digest: str
+    configuration: str
     checkpoint_id: int
     evaluation_id: int
     suite: str
@@ -49,6 +51,12 @@ class ScoreRow:
     protocol: str
     facts: Mapping[str, Any]
     created_at: datetime
+    mark: str = ""
+
+    @property
+    def name(self) -> str:
+        """``model@step``, and what tells it from others of that label."""
+        return f"{self.model}@{self.step}{self.mark}"
 
 
 def scores(
@@ -67,9 +75,12 @@ def scores(
     # Apart from the rows, of which thousands share one protocol: each would be read from JSON again.
     named = select(Protocol.id, Protocol.facts).where(Protocol.id.in_({row.protocol for row in rows}))
     facts = {row.id: row.facts for row in session.execute(named)}
+    marks = names.marks(session)
     newest: dict[tuple[int, str, str], ScoreRow] = {}
     for row in rows:
-        newest[row.checkpoint_id, row.suite, row.label] = ScoreRow(**row._mapping, facts=facts[row.protocol])
+        newest[row.checkpoint_id, row.suite, row.label] = ScoreRow(
+            **row._mapping, facts=facts[row.protocol], mark=marks.get(row.checkpoint_id, "")
+        )
     return list(newest.values())
 
 
@@ -80,6 +91,8 @@ def current_scores() -> Select[*tuple[Any, ...]]:
             Model.name.label("model"),
             Model.family,
             Checkpoint.step,
+            Checkpoint.digest,
+            Checkpoint.configuration,
             Checkpoint.id.label("checkpoint_id"),
             Score.evaluation_id,
             (Suite.name + "@" + cast(Suite.version, String)).label("suite"),
@@ -186,32 +199,10 @@ def checkpoints(session: Session, model: str | None = None) -> list[Checkpoint]:
     return list(session.scalars(query))
 
 
-def find_checkpoint(session: Session, name: str) -> Checkpoint:
-    """A checkpoint by alias, ``model@step``, model (its last step) or the first 8 or more digits of its digest."""
-    alias = session.get(Alias, name)
-    if alias is not None:
-        return alias.checkpoint
-    model, _, step = name.rpartition("@") if "@" in name else (name, "", "")
-    query = select(Checkpoint).join(Model).where(Model.name == model)
-    if step:
-        if not _is_number(step):
-            raise InputError(f"{name!r} names no checkpoint: the step after '@' is a whole number")
-        query = query.where(Checkpoint.step == int(step))
-    found = session.scalar(query.order_by(Checkpoint.step.desc(), Checkpoint.id.desc()).limit(1))
-    if found is None and len(name) >= 8:
-        found = session.scalar(select(Checkpoint).where(Checkpoint.digest.startswith(name, autoescape=True)).limit(1))
-    if found is None:
-        known = [f"{checkpoint.model.name}@{checkpoint.step}" for checkpoint in checkpoints(session)]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
-        hint = f"the nearest are {', '.join(near)}" if near else "nothing has been scored yet"
-        raise InputError(f"there is no checkpoint {name!r}; {hint}")
-    return found
-
-
 def side(session: Session, name: str, suite: str) -> tuple[str, list[ScoreRow]]:
-    """One side of a comparison: ``model@step`` of the checkpoint that is named, and its scores under the suite."""
-    checkpoint = find_checkpoint(session, name)
-    title = f"{checkpoint.model.name}@{checkpoint.step}"
+    """One side of a comparison: the name of the checkpoint that is meant, and its scores under the suite."""
+    checkpoint = names.find(session, name)
+    title = names.titles(session, [checkpoint])[checkpoint.id]
     rows = scores(session, suite=suite, model=checkpoint.model.name)
     found = [row for row in rows if row.checkpoint_id == checkpoint.id]
     if not found:
@@ -242,27 +233,24 @@ def replicates(session: Session, checkpoint: int, suite: str) -> dict[int, list[
     return {int(run.spec["seed"]): scores(session, evaluation=run.id) for run in session.scalars(query)}
 
 
-def checkpoint_at(
-    session: Session, model: str, step: int | None = None, digest: str | None = None
-) -> Checkpoint | None:
-    """The newest checkpoint of a model with this step, or this digest."""
-    query = select(Checkpoint).join(Model).where(Model.name == model).order_by(Checkpoint.id.desc()).limit(1)
-    if step is not None:
-        query = query.where(Checkpoint.step == step)
-    if digest is not None:
-        query = query.where(Checkpoint.digest == digest)
-    return session.scalar(query)
+def known_by_digest(session: Session, model: str, digest: str) -> list[Checkpoint]:
+    """The checkpoints of a model with this content, in all configurations, the newest first."""
+    query = select(Checkpoint).join(Model).where(Model.name == model, Checkpoint.digest == digest)
+    return list(session.scalars(query.order_by(Checkpoint.id.desc())))
 
 
-def scored_before(session: Session, model: str, step: int, suite: str) -> list[Checkpoint]:
-    """Checkpoints of a model before a step that have current scores under a suite, the last step first."""
+def scored_before(session: Session, candidate: Checkpoint, suite: str) -> list[Checkpoint]:
+    """Checkpoints of the candidate's model before its step that have current scores under a suite, the last step first.
+
+    They are those with the candidate's generator and options; of several at one step the newest.
+    """
     name, _, version = suite.partition("@")
     query = (
         select(Checkpoint)
-        .join(Model)
         .where(
-            Model.name == model,
-            Checkpoint.step < step,
+            Checkpoint.model_id == candidate.model_id,
+            Checkpoint.step < candidate.step,
+            Checkpoint.generator == candidate.generator,
             Checkpoint.id.in_(
                 select(Evaluation.checkpoint_id)
                 .join(Suite)
@@ -271,12 +259,17 @@ def scored_before(session: Session, model: str, step: int, suite: str) -> list[C
         )
         .order_by(Checkpoint.step.desc(), Checkpoint.id.desc())
     )
-    return list({checkpoint.step: checkpoint for checkpoint in reversed(list(session.scalars(query)))}.values())[::-1]
+    alike = [row for row in session.scalars(query) if row.options == candidate.options]
+    return list({row.step: row for row in reversed(alike)}.values())[::-1]
 
 
-def gates(session: Session, model: str | None = None, suite: str | None = None, limit: int = 50) -> list[Gate]:
+def gates(
+    session: Session, model: str | None = None, suite: str | None = None, limit: int = 50, checkpoint: int | None = None
+) -> list[Gate]:
     """Gate decisions, the newest first."""
     query = select(Gate).order_by(Gate.id.desc()).limit(limit)
+    if checkpoint is not None:
+        query = query.where(Gate.checkpoint_id == checkpoint)
     if model is not None:
         query = query.where(Gate.model == model)
     if suite is not None:
@@ -284,20 +277,21 @@ def gates(session: Session, model: str | None = None, suite: str | None = None, 
     return list(session.scalars(query))
 
 
-def passed_gates(session: Session, model: str, suite: str, other_than: str) -> Iterator[Gate]:
-    """Gates of this suite that checkpoints of a model passed in earnest, the newest first; none of the given digest."""
+def passed_gates(session: Session, candidate: Checkpoint, suite: str) -> Iterator[tuple[Checkpoint, Gate]]:
+    """What checkpoints of the candidate's model passed in earnest, the newest first; none of its own content."""
     query = (
-        select(Gate)
+        select(Checkpoint, Gate)
+        .join(Gate, Gate.checkpoint_id == Checkpoint.id)
         .where(
-            Gate.model == model,
+            Checkpoint.model_id == candidate.model_id,
+            Checkpoint.digest != candidate.digest,
             Gate.suite == suite,
             Gate.status == "PASS",
             Gate.shadow.is_(False),
-            Gate.digest != other_than,
         )
         .order_by(Gate.id.desc())
     )
-    yield from session.scalars(query)
+    yield from session.execute(query).tuples()
 
 
 def aliases(session: Session) -> list[Alias]:
@@ -317,12 +311,7 @@ def suite_body(session: Session, name: str) -> dict[str, Any] | None:
     """What a suite said when it was first used; without a version, its newest."""
     title, _, version = name.partition("@")
     query = select(Suite).where(Suite.name == title).order_by(Suite.version.desc()).limit(1)
-    if _is_number(version):
+    if names.is_number(version):
         query = query.where(Suite.version == int(version))
     found = session.scalar(query)
     return found.body if found else None
-
-
-def _is_number(text: str) -> bool:
-    """Whether it is a whole number that a database holds; '²' is a digit, and none."""
-    return text.isdecimal() and len(text) < 19

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 
@@ -41,7 +41,7 @@ class Database:
         self._read = sessionmaker(self.engine.execution_options(evalsvc_read=True), expire_on_commit=False)
         shown = self.engine.url.render_as_string()
         try:
-            with self.engine.begin() as connection:
+            with self._unenforced() as connection:
                 if self.engine.dialect.name == "postgresql":
                     # Two processes that meet an empty database create its tables one after the other.
                     connection.execute(text("SELECT pg_advisory_xact_lock(20261122)"))
@@ -58,6 +58,20 @@ class Database:
         except DatabaseError as error:
             reason = first_line(error.orig or error)
             raise StorageError(f"database {shown} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
+
+    @contextmanager
+    def _unenforced(self) -> Iterator[Connection]:
+        """One transaction in which SQLite lets a migration build tables anew that others point at."""
+        with self.engine.connect() as connection:
+            sqlite = connection.connection.driver_connection if self.engine.dialect.name == "sqlite" else None
+            if sqlite:
+                sqlite.execute("PRAGMA foreign_keys=OFF")  # inside of a transaction it would do nothing
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if sqlite:
+                    sqlite.execute("PRAGMA foreign_keys=ON")
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -120,10 +120,14 @@ class Model(Table):
 
 
 class Checkpoint(Table):
-    """One model at one step, identified by the digest of its content."""
+    """What is scored: a checkpoint, identified by the digest of its content, in a configuration.
+
+    ``configuration`` is the digest of the generator, its version and its options. ``model@step`` is a label that
+    several rows may share; :mod:`evalsvc.store.names` tells them apart.
+    """
 
     __tablename__ = "checkpoints"
-    __table_args__ = (UniqueConstraint("model_id", "step", "digest"),)
+    __table_args__ = (UniqueConstraint("model_id", "step", "digest", "configuration"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
@@ -131,7 +135,9 @@ class Checkpoint(Table):
     digest: Mapped[str] = mapped_column(String(64), index=True)
     path: Mapped[str]
     generator: Mapped[str] = mapped_column(String(200))
+    generator_version: Mapped[str] = mapped_column(String(300), default="")
     options: Mapped[dict[str, Any]]
+    configuration: Mapped[str] = mapped_column(String(64), default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     model: Mapped[Model] = relationship(lazy="joined")
@@ -355,7 +361,10 @@ class Artifact(Table):
 
 
 class Gate(Table):
-    """One decision about one checkpoint under one policy: the evidence as it was, and apart from it the verdict."""
+    """One decision about one checkpoint under one policy: the evidence as it was, and apart from it the verdict.
+
+    ``checkpoint_id`` is exactly what was judged, the configuration included; there is none where nothing was found.
+    """
 
     __tablename__ = "gates"
     __table_args__ = (
@@ -370,6 +379,7 @@ class Gate(Table):
     model: Mapped[str] = mapped_column(String(200))
     step: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str] = mapped_column(String(64))
+    checkpoint_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"), index=True)
     baseline: Mapped[str]
     policy_digest: Mapped[str] = mapped_column(String(64))
     policy: Mapped[dict[str, Any]]

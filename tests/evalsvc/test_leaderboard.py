@@ -16,6 +16,8 @@ def row(model, value, error=1.0, *, step=1, label="fd", direction="lower", facts
         model=model,
         family="f",
         step=step,
+        digest="d" * 64,
+        configuration="c" * 64,
         checkpoint_id=hash((model, step)),
         evaluation_id=1,
         suite="s@1",

@@ -14,10 +14,11 @@ from evalsvc.api.server import ServerSettings
 from evalsvc.client import Client
 from evalsvc.errors import InputError, StorageError
 from evalsvc.settings import Settings
+from evalsvc.store import queries
 from evalsvc.store import session as store
-from evalsvc.store.queries import find_checkpoint
+from evalsvc.store.names import find
 from evalsvc.store.session import HEAD, Database, known_revisions
-from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, Table
+from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Protocol, Score, Status, Suite, Table
 from evalsvc.weights import weights_folder
 
 
@@ -208,10 +209,63 @@ def test_a_missing_driver_is_one_sentence_that_names_the_extra(monkeypatch):
 @pytest.mark.parametrize("name", ["flow@²", f"flow@{2**63}"])
 def test_a_step_that_no_database_holds_names_no_checkpoint(database, name):
     with database.read() as session, pytest.raises(InputError, match="the step after '@' is a whole number"):
-        find_checkpoint(session, name)
+        find(session, name)
 
 
 def test_a_password_never_shows_in_an_error():
     with pytest.raises(StorageError) as caught:
         Database("postgresql://user:hunter2@127.0.0.1:1/none")
     assert "hunter2" not in str(caught.value)
+
+
+def test_configurations_of_before_become_rows_of_their_own_and_keep_every_score(database_url):
+    Database(database_url).engine.dispose()
+    engine = store._engine(database_url)
+    day = "'2026-01-02 00:00:00+00:00'"
+
+    def run(number, status, options, score):
+        spec = f'{{"generator": "dial", "generator_version": "p 1", "options": {options}, "seed": 1}}'
+        return f"""
+        INSERT INTO evaluations (id, checkpoint_id, suite_id, fingerprint, status, spec, provenance, created_at,
+            attempt, priority, on_queue, fresh, deadlines, work, device_seconds, requested_at)
+            VALUES ({number}, 1, 1, 'f{number}', '{status}', '{spec}', '{{}}', {day}, 1, 10, false, false, '{{}}',
+            '{{}}', 0, {day});
+        INSERT INTO scores (evaluation_id, position, label, quantity, value, n, direction, unit, stderr_method, details,
+            protocol_id) VALUES ({number}, 0, 'x', 'x', {score}, 1, 'lower', '', '', '{{}}', 'p')"""
+
+    before = f"""
+        INSERT INTO models VALUES (1, 'm', '', {day});
+        INSERT INTO checkpoints (id, model_id, step, digest, path, generator, options, created_at)
+            VALUES (1, 1, 7, '{"d" * 64}', 'p', 'dial', '{{"noise": 0}}', {day}),
+                (2, 1, 8, '{"e" * 64}', 'p', 'dial', '{{}}', {day});
+        INSERT INTO suites VALUES (1, 's', 1, 'd', '{{}}', {day});
+        INSERT INTO protocols VALUES ('p', '{{}}');
+        INSERT INTO aliases VALUES ('production', 1, {day});
+        INSERT INTO gates (suite, model, step, digest, baseline, policy_digest, policy, status, exit_code, shadow,
+            evidence, verdict, created_at)
+            VALUES ('s@1', 'm', 7, '{"d" * 64}', '', 'p', '{{}}', 'PASS', 0, false, '{{}}', '{{}}', {day});
+        {run(1, "succeeded", '{"noise": 200}', 204.0)};
+        {run(2, "succeeded", '{"noise": 0}', 2.0)};
+        {run(3, "failed", '{"noise": 200}', 9.0)}"""
+    with engine.begin() as connection:
+        migrate_to(connection, "0008")
+        for statement in before.split(";"):
+            connection.exec_driver_sql(statement)
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SELECT setval('checkpoints_id_seq', 2)")
+    engine.dispose()
+    with Database(database_url, upgrade=True).read() as session:
+        rows = {row.id: row for row in queries.checkpoints(session)}
+        assert {row.options.get("noise", "none") for row in rows.values()} == {0, 200, "none"}
+        assert {run.id: rows[run.checkpoint_id].options["noise"] for run in session.query(Evaluation)} == {
+            1: 200,
+            2: 0,
+            3: 200,
+        }
+        assert {row.name: row.value for row in queries.scores(session)} == {
+            "m@7[noise=200]": 204.0,
+            "m@7[noise=0]": 2.0,
+        }
+        assert find(session, "production").options == {"noise": 0}
+        assert session.query(Gate).one().checkpoint_id == find(session, "production").id
+        assert session.execute(text("SELECT count(*) FROM scores")).scalar_one() == 3

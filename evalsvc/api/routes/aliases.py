@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from evalsvc.api.problems import ProblemError, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
 from evalsvc.gates.promote import NAME, point
-from evalsvc.store import queries
+from evalsvc.store import names
 from evalsvc.store.tables import Alias, Checkpoint, Gate, Scope
 
 router = guarded("aliases")
@@ -29,7 +30,8 @@ Name = Annotated[str, Path(pattern=f"^{NAME}$")]
 def aliases(server: Here, asked: Asked) -> wire.Page[wire.Alias]:
     """Every alias and what it points at, by name."""
     with server.database.read() as session:
-        return page(session, select(Alias), Alias.name, asked, documents.alias)
+        made = partial(documents.alias, marks=names.marks(session))
+        return page(session, select(Alias), Alias.name, asked, made)
 
 
 @router.get("/aliases/{name}", responses=responses(404))
@@ -40,7 +42,7 @@ def alias(server: Here, name: Name) -> wire.Alias:
         row = session.get(Alias, name)
         if row is None:
             raise not_found(f"there is no alias {name!r}")
-        return documents.alias(row)
+        return documents.alias(row, names.marks(session, [row.checkpoint]))
 
 
 @router.put("/aliases/{name}", responses=responses(404, 409))
@@ -50,14 +52,14 @@ def set_alias(server: Here, bearer: Asking, name: Name, wanted: wire.Promote) ->
     # One transaction: what the gate judged is what the alias gets, even where two checkpoints share model and step.
     with server.database.write() as session:
         try:
-            found = queries.find_checkpoint(session, wanted.checkpoint)
+            found = names.find(session, wanted.checkpoint)
         except InputError as error:
             raise not_found(error) from None
         if wanted.gate is not None:
             _check_gate(session.get(Gate, wanted.gate), wanted.gate, found)
         elif Scope.ADMIN not in bearer.scopes:
             raise forbidden(bearer, Scope.ADMIN, "setting an alias without a gate")
-        return documents.alias(point(session, name, found, wanted.gate))
+        return documents.alias(point(session, name, found, wanted.gate), names.marks(session, [found]))
 
 
 def _check_gate(gate: Gate | None, number: int, checkpoint: Checkpoint) -> None:
@@ -65,7 +67,7 @@ def _check_gate(gate: Gate | None, number: int, checkpoint: Checkpoint) -> None:
         raise not_found(f"there is no gate {number}")
     if gate.status != "PASS":
         raise ProblemError(HTTPStatus.CONFLICT, f"gate {number} is {gate.status}: only a passed one moves an alias")
-    if gate.digest != checkpoint.digest:
+    if gate.checkpoint_id != checkpoint.id:
         raise ProblemError(
             HTTPStatus.CONFLICT,
             f"gate {number} judged {gate.model}@{gate.step}, not {checkpoint.model.name}@{checkpoint.step}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Query
@@ -15,7 +16,7 @@ from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
-from evalsvc.store import pages, queries
+from evalsvc.store import names, pages
 from evalsvc.store.tables import Checkpoint, Model, Scope
 
 router = guarded("models")
@@ -44,10 +45,11 @@ def checkpoints(
     with server.database.read() as session:
         if name is not None:
             try:
-                query = query.where(Checkpoint.id == queries.find_checkpoint(session, name).id)
+                query = query.where(Checkpoint.id == names.find(session, name).id)
             except InputError as error:
                 raise not_found(error) from None
-        return page(session, query, Checkpoint.id, asked, documents.checkpoint, newest_first=True)
+        made = partial(documents.checkpoint, marks=names.marks(session))
+        return page(session, query, Checkpoint.id, asked, made, newest_first=True)
 
 
 @router.get("/checkpoints/{id}", responses=responses(404))
@@ -58,4 +60,4 @@ def checkpoint(server: Here, id: wire.Id) -> wire.Checkpoint:
         row = session.get(Checkpoint, id)
         if row is None:
             raise not_found(f"there is no checkpoint {id}")
-        return documents.checkpoint(row)
+        return documents.checkpoint(row, names.marks(session, [row]))

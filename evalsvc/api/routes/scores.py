@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Header, Path, Response
@@ -17,7 +19,7 @@ from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
-from evalsvc.store import pages, queries
+from evalsvc.store import names, pages, queries
 from evalsvc.store.tables import Protocol, Scope, Score
 
 router = guarded("scores")
@@ -36,8 +38,8 @@ def scores(
 ) -> wire.Page[wire.Score]:
     """Current scores, the newest first; replicates are apart."""
     with server.database.read() as session:
-        query = pages.scores(suite, model, step, label)
-        return page(session, query, Score.id, asked, _score, newest_first=True)
+        query, marks = pages.scores(suite, model, step, label), names.marks(session)
+        return page(session, query, Score.id, asked, partial(_score, marks), newest_first=True)
 
 
 @router.get("/protocols/{id}", responses=responses(404))
@@ -97,5 +99,6 @@ def comparison(server: Here, a: wire.Text, b: wire.Text, suite: wire.SuiteName |
     return wire.Comparison(suite=chosen, a=name_a, b=name_b, differences=[documents.difference(each) for each in found])
 
 
-def _score(*columns: object) -> wire.Score:
-    return wire.Score.model_validate(dict(zip(wire.Score.model_fields, columns, strict=True)))
+def _score(marks: Mapping[int, str], *columns: object) -> wire.Score:
+    found = wire.Score.model_validate(dict(zip(wire.Score.model_fields, columns, strict=False)))
+    return found.model_copy(update={"mark": marks.get(found.checkpoint_id, "")})

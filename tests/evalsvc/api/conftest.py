@@ -92,6 +92,7 @@ def fill(session: Session, server: Server) -> Filled:
         model="flow",
         step=9,
         digest=new.digest,
+        checkpoint_id=new.id,
         baseline="alias production",
         policy_digest="p" * 64,
         policy={"version": 1},

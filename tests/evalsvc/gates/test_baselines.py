@@ -7,7 +7,7 @@ from evalsvc.gates.gate import run_gate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.subjects import find_candidate
 from evalsvc.settings import Settings
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 
 from .conftest import TODAY
@@ -25,7 +25,7 @@ def opened(home):
         for step, value in ((5, 20.0), (9, 21.0), (10, 22.0)):
             made = add_checkpoint(session, step=step)
             add_scores(session, made, {"frechet_distance": value, "recall": (0.8, 0.01)})
-        point(session, "production", queries.find_checkpoint(session, "flow@5"))
+        point(session, "production", names.find(session, "flow@5"))
     yield database
     database.engine.dispose()
 
@@ -100,7 +100,7 @@ def test_a_candidate_is_never_its_own_baseline(opened, rule, missing):
 def test_the_same_content_under_another_name_is_the_candidate_itself(opened):
     with opened.write() as session:
         copy = add_checkpoint(session, "renamed", 1)
-        copy.digest = queries.find_checkpoint(session, "flow@5").digest
+        copy.digest = names.find(session, "flow@5").digest
         add_scores(session, copy, {"frechet_distance": 20.0, "recall": (0.8, 0.01)})
     assert decided(opened, "renamed@1", metrics=LIMITS)["verdict"]["status"] == "MISSING"
 

@@ -11,7 +11,7 @@ from evalsvc.demo import WEIGHTS
 from evalsvc.gates import gather, sources
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 from evalsvc.workbench import Workbench
 
@@ -83,7 +83,7 @@ def test_a_collapsed_gan_fails_on_recall_with_a_tenth_of_the_samples(workspace):
     assert [limit["status"] for limit in recall["limits"]] == ["FAIL", "FAIL"]
     assert document["evidence"]["samples"] < 0.2 * document["evidence"]["suite_samples"]
     with Database(Settings().database).read() as session:
-        assert not queries.replicates(session, queries.find_checkpoint(session, "gan@500").id, "digits@1")
+        assert not queries.replicates(session, names.find(session, "gan@500").id, "digits@1")
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -141,7 +141,7 @@ def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(work
     bench = Workbench(Settings(), Plugins(), "cpu")
     source = sources.Computed(bench, DIGITS, frozenset({"precision"}))
     with bench.database.read() as session:
-        checkpoint = queries.find_checkpoint(session, "flow@2000")
+        checkpoint = names.find(session, "flow@2000")
     part = gather._observe(source.part(checkpoint, 1000, None), "precision", "", None, shared=False)
     whole = gather._observe(source.full(checkpoint, 1, None), "precision", "", None, shared=False)
     assert part.n == 1000

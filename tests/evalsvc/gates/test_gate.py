@@ -9,7 +9,7 @@ from evalsvc.gates.promote import promote
 from evalsvc.gates.subjects import labels_of
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Status
 
@@ -32,7 +32,7 @@ def production(database):
     with database.write() as session:
         for step in (5, 9):
             add_scores(session, add_checkpoint(session, step=step), {"frechet_distance": 20.0, "recall": (0.8, 0.01)})
-        point(session, "production", queries.find_checkpoint(session, "flow@5"))
+        point(session, "production", names.find(session, "flow@5"))
     return database
 
 
@@ -165,7 +165,7 @@ def test_promotion_is_remembered_with_its_gate(production):
     done = decided(production)
     assert promote(production, "production", "flow@9", done.id) == "flow@9"
     with production.read() as session:
-        assert queries.find_checkpoint(session, "production").step == 9
+        assert names.find(session, "production").step == 9
         [row] = queries.promotions(session, "production")
         assert (row.gate_id, row.checkpoint.step) == (done.id, 9)
 

@@ -22,9 +22,9 @@ def project(pytester, home):
     with database.write() as session:
         for step, value in ((5, 20.0), (9, 20.0), (10, 90.0)):
             add_scores(session, add_checkpoint(session, step=step), {"frechet_distance": value})
-        from evalsvc.store import queries
+        from evalsvc.store import names
 
-        point(session, "production", queries.find_checkpoint(session, "flow@5"))
+        point(session, "production", names.find(session, "flow@5"))
     database.engine.dispose()
     (pytester.path / "evalsvc-gate.yaml").write_text(POLICY)
     return pytester
