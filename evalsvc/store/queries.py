@@ -291,7 +291,7 @@ def passed_gates(session: Session, candidate: Checkpoint, suite: str) -> Iterato
         )
         .order_by(Gate.id.desc())
     )
-    yield from session.execute(query).tuples()
+    yield from session.execute(query)
 
 
 def aliases(session: Session) -> list[Alias]:
