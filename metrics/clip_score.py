@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Num
 from torch import Tensor
@@ -9,15 +11,17 @@ from torch import Tensor
 from metrics.arrays import Array, as_matrix, blocks, same_width
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
+from metrics.units import Groups, Units
 
 
 @metric(Quantity("clip_score", Direction.HIGHER, unit="100 cosine", low=0.0, high=100.0, unbiased_in_n=True), version=1)
-def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"]) -> Score:
+def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"], groups: Groups | None = None) -> Score:
     """Mean over samples of ``100 max(cos(sample, its prompt), 0)``; 0 to 100, higher is better.
 
     Row i of ``prompts`` is the embedding of the prompt of sample i. Hessel et al. (2021) multiply the same cosine by
-    2.5 in place of 100. The standard error is that of a mean over independent samples, each with its own prompt; none
-    for a single one. ``details["cosine"]`` is the mean without the cut at 0.
+    2.5 in place of 100. The standard error is that of a mean over independent samples, each with its own prompt, or
+    over ``groups`` of samples (one label a row) where prompts are used more than once; none for a single one.
+    ``details["cosine"]`` is the mean without the cut at 0.
 
     Raises :class:`MetricError` on unequal shapes, NaN or infinity, and embeddings of length 0.
 
@@ -30,14 +34,17 @@ def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"]) -> Scor
         raise MetricError(f"there are {len(x)} samples and {len(y)} prompts; prompt i belongs to sample i")
     cosines = torch.cat([_cosines(a, b.to(a.device)) for a, b in zip(blocks(x), blocks(y), strict=True)])
     each = 100 * cosines.clamp(0, 1)
-    n = len(each)
+    n, units = len(each), Units.of(len(each), groups)
+    variance, influence = units.estimate(each.cpu().numpy())
     return score(
         "clip_score",
         float(each.mean()),
-        float(each.std() / n**0.5) if n > 1 else None,
+        math.sqrt(variance) if n > 1 else None,
         n=n,
         method="mean over samples" if n > 1 else "none: a single sample says nothing about the spread between samples",
         details={"cosine": float(cosines.mean())},
+        influence=influence,
+        units=units,
     )
 
 

@@ -64,7 +64,10 @@ def frechet_distance(
 
 @metric(Quantity("frechet_distance_infinity", Direction.LOWER, unit="squared feature units"), version=1)
 def frechet_distance_infinity(
-    generated: Num[Array, "n d"], reference: Num[Array, "m d"] | Moments, seed: int = 2020
+    generated: Num[Array, "n d"],
+    reference: Num[Array, "m d"] | Moments,
+    seed: int = 2020,
+    groups: Groups | None = None,
 ) -> Score:
     """Frechet distance extrapolated to endless samples (Chong and Forsyth 2020); lower is better, 0 is equal.
 
@@ -75,7 +78,8 @@ def frechet_distance_infinity(
     The standard error and the interval speak of the population's distance to this fixed reference, as far as the bias
     is linear in 1 / n: ``details`` has the ``slope`` b and the ``r2`` of the fit.
     In the terms of :func:`frechet_distance` the variance is ``max(V, V') / n``: the chunks' weights multiply the
-    second-order noise by four.
+    second-order noise by four. There is none where ``groups`` (one label a row) name rows that are not independent: the
+    chunks break them up, so that the bias is not linear in 1 / n.
 
     Raises :class:`MetricError` on less than 100 rows (20 in the smallest chunk), unequal widths, NaN or infinity.
 
@@ -101,12 +105,14 @@ def frechet_distance_infinity(
     spread = np.var(distances)
     psi, *within = _influences(sample, law, parts, target, _inner(law, target), units)
     whole, half = float(psi.var()), sum(float(part.var()) for part in within) / 2
+    clustered = Units.of(len(sample), groups).clustered
+    method = "influence function, second-order noise from halves"
     return score(
         "frechet_distance_infinity",
         float(value),
-        (max(whole, half) / law.n) ** 0.5,
+        None if clustered else (max(whole, half) / law.n) ** 0.5,
         n=law.n,
-        method="influence function, second-order noise from halves",
+        method="none: chunks break up the groups" if clustered else method,
         details={"slope": float(slope), "r2": float(1 - left / spread) if spread > 0 else 1.0},
     )
 

@@ -6,19 +6,26 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Num
+from jaxtyping import Float64, Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix
-from metrics.influence import LEAST, METHOD, TOO_FEW, halves, variance
+from metrics.influence import LEAST, METHOD, TOO_FEW
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
+from metrics.units import Groups, Units
 
 _PER_CLASS = 2
 
 
 @metric(Quantity("inception_score", Direction.HIGHER, unit="effective classes", low=1.0), version=1)
-def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 2020, shuffle: bool = True) -> Score:
+def inception_score(
+    logits: Num[Array, "n c"],
+    splits: int = 10,
+    seed: int = 2020,
+    shuffle: bool = True,
+    groups: Groups | None = None,
+) -> Score:
     """Mean over ``splits`` chunks of ``exp(mean KL(p(y|x) || p(y)))``; from 1 to the classes' number, higher is better.
 
     ``logits`` are unnormalised log-probabilities, one row a sample. As torch-fidelity does it: rows are shuffled by
@@ -28,7 +35,8 @@ def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 202
     The score grows with the size of a chunk; two scores at different n or ``splits`` are not comparable. The standard
     error speaks of the expected score at this chunk size: each sample's influence on its chunk is found by leaving it
     out, and their variance corrected by halves (:mod:`metrics.influence`). There is none where a chunk has fewer than
-    20 samples, or fewer than two for each effective class.
+    20 samples, or fewer than two for each effective class. ``groups`` has one label a row where rows of a label (draws
+    of one prompt) are not independent.
 
     Raises :class:`MetricError` on fewer rows than ``splits``, NaN or infinity.
 
@@ -40,33 +48,48 @@ def inception_score(logits: Num[Array, "n c"], splits: int = 10, seed: int = 202
     if not 1 <= splits <= n:
         raise MetricError(f"{n} rows of logits cannot be cut into {splits} splits; give 1 to {n}")
     order = torch.from_numpy(np.random.RandomState(seed).permutation(n)) if shuffle else torch.arange(n)
-    scores, variances = [], []
+    units = Units.of(n, groups)
+    first = np.zeros(n, bool)
+    first[units.halves[0]] = True
+    scores, psi, within = [], np.zeros(n), np.zeros(n)
     for i in range(splits):
         rows = order[i * n // splits : (i + 1) * n // splits]
         log_p = x[rows.to(x.device)].double().log_softmax(1)
         p = log_p.exp()
         negative_entropy = torch.where(p > 0, p * log_p, 0.0).sum(1)  # 0 log 0 is 0
         scores.append(max(1.0, math.exp(float(negative_entropy.mean() + torch.special.entr(p.mean(0)).sum()))))
-        if n // splits >= LEAST:
-            parts = [torch.from_numpy(half).to(x.device) for half in halves(len(rows))]
-            within = sum(float(_influence(p[half], negative_entropy[half]).var()) for half in parts) / 2
-            whole = float(_influence(p, negative_entropy).var())
-            variances.append(scores[-1] ** 2 * variance(whole, within) / len(rows))
-    value = float(np.mean(scores))
-    stderr, method = None, TOO_FEW.replace("samples", "samples in a split")
+        # A row moves the mean over splits through the split that it is in.
+        weight, place = scores[-1] * n / (splits * len(rows)), rows.numpy()
+        psi[place] = weight * _influence(p, negative_entropy)
+        for half in (first[place], ~first[place]):
+            index = torch.from_numpy(np.flatnonzero(half)).to(x.device)
+            if len(index) > 1:
+                within[place[half]] = weight * _influence(p[index], negative_entropy[index])
+    value, details = float(np.mean(scores)), {"std": float(np.std(scores))}
+    reason = "" if n // splits >= LEAST else TOO_FEW.replace("samples", "samples in a split")
     if n // splits < _PER_CLASS * value:
-        method = f"none: fewer than {_PER_CLASS} samples in a split for each effective class"
-    elif variances:
-        stderr, method = math.sqrt(sum(variances)) / splits, f"jackknife, {METHOD}"
-    return score("inception_score", value, stderr, n=n, method=method, details={"std": float(np.std(scores))})
+        reason = f"none: fewer than {_PER_CLASS} samples in a split for each effective class"
+    if reason:
+        return score("inception_score", value, None, n=n, method=reason, details=details, units=units)
+    variance, influence = units.estimate(psi, [within[half] for half in units.halves])
+    return score(
+        "inception_score",
+        value,
+        math.sqrt(variance),
+        n=n,
+        method=f"jackknife, {METHOD}",
+        details=details,
+        influence=influence,
+        units=units,
+    )
 
 
-def _influence(p: Tensor, negative_entropy: Tensor) -> Tensor:
-    """By how much the mean KL of the rows from their mean rises with each row, times n, but for a constant.
+def _influence(p: Tensor, negative_entropy: Tensor) -> Float64[np.ndarray, " n"]:
+    """By how much the mean KL of the rows from their mean rises with each row, times n.
 
     A row is left out in earnest, for the derivative knows nothing of a class that a single sample holds.
     """
     n = len(p)
     rest = ((p.sum(0) - p) / (n - 1)).clamp_(min=0)
-    influence: Tensor = negative_entropy - (n - 1) * torch.special.entr(rest).sum(1)
-    return influence
+    influence = (negative_entropy - (n - 1) * torch.special.entr(rest).sum(1)).cpu().numpy()
+    return np.asarray(influence - influence.mean())

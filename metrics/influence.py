@@ -12,8 +12,9 @@ correction made on the difference. It holds for independent units as well, where
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -41,11 +42,6 @@ def variance(whole: float, half: float) -> float:
     return min(max(whole - (half - whole) / 2, whole / 2), whole)
 
 
-def stderr(whole: float, half: float, n: int) -> float:
-    """Standard error of a statistic of ``n`` units from V and V'."""
-    return math.sqrt(variance(whole, half) / n)
-
-
 @dataclass(frozen=True, eq=False)
 class Influence:
     """What pairs a score with another over the same units; all vectors are float32, in units of the score.
@@ -53,9 +49,11 @@ class Influence:
     ``whole`` holds the centred influence of each unit: of ``n`` units the score varies by the mean square of ``whole``
     (ddof 1) over ``n``. ``half`` is the same under each unit's own half of the units, scaled so that its mean square
     (ddof 1) is V'; ``None`` where V needs no correction. ``splits`` holds differences between disjoint halves
-    (:mod:`metrics.split_half`), whose mean square is four times the variance; ``draws`` the values of random subsets,
-    whose variance over their number is added; ``control`` the influence of each sample of a second set that is drawn
-    anew too. ``clustered`` units are groups of samples. A score on a ``logarithmic`` scale has an interval that is
+    (:mod:`metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
+    U-statistic for disjoint pairs of units, whose variance Z is its noise of second order; ``draws`` the values of
+    random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
+    that is drawn anew too. ``student`` units are few: differences are judged by Student's t, ``n - 1`` degrees of
+    freedom. A score on a ``logarithmic`` scale has an interval that is
     symmetric there; its influence is that on the value.
     """
 
@@ -63,15 +61,16 @@ class Influence:
     whole: Float32[np.ndarray, " units"] | None = None
     half: Float32[np.ndarray, " units"] | None = None
     splits: Float32[np.ndarray, " splits"] | None = None
+    pairs: Float32[np.ndarray, " pairs"] | None = None
     draws: Float32[np.ndarray, " subsets"] | None = None
     control: Float32[np.ndarray, " control"] | None = None
-    clustered: bool = False
+    student: bool = False
     logarithmic: bool = False
 
     @property
     def parts(self) -> dict[str, Float32[np.ndarray, " _"]]:
         """The vectors that are there, by name."""
-        names = ("whole", "half", "splits", "draws", "control")
+        names = ("whole", "half", "splits", "pairs", "draws", "control")
         return {name: vector for name in names if (vector := getattr(self, name)) is not None}
 
     @property
@@ -80,11 +79,16 @@ class Influence:
         total = 0.0
         if self.whole is not None:
             own = _mean_square(self.whole)
-            total += (own if self.half is None else variance(own, _mean_square(self.half))) / self.n
+            if self.half is not None:
+                own = variance(own, _mean_square(self.half))
+            if self.pairs is not None:
+                noise = 2 * _variance(self.pairs) / self.n
+                own = max(own - noise, noise)
+            total += own / self.n
         if self.splits is not None:
             total += float(np.mean(np.square(self.splits, dtype=np.float64))) / 4
         if self.draws is not None:
-            total += float(self.draws.var(ddof=1, dtype=np.float64)) / len(self.draws)
+            total += _variance(self.draws) / len(self.draws)
         if self.control is not None:
             total += _mean_square(self.control) / len(self.control)
         return total
@@ -95,14 +99,20 @@ class Influence:
         Raises :class:`MetricError` where the two are not of the same number of units, or found in other ways.
         """
         mine, theirs = self.parts, other.parts
-        if (self.n, self.clustered, {k: len(v) for k, v in mine.items()}) != (
+        if (self.n, self.student, {k: len(v) for k, v in mine.items()}) != (
             other.n,
-            other.clustered,
+            other.student,
             {k: len(v) for k, v in theirs.items()},
         ):
             raise MetricError(f"influences of {self.n} and {other.n} units cannot be paired")
-        parts = {name: (vector - np.float32(times) * theirs[name]).astype(np.float32) for name, vector in mine.items()}
-        return Influence(self.n, **parts, clustered=self.clustered, logarithmic=self.logarithmic)
+        return self._with({name: vector - np.float32(times) * theirs[name] for name, vector in mine.items()})
+
+    def times(self, factor: float) -> Influence:
+        """The influence on ``factor`` times this score."""
+        return self._with({name: np.float32(factor) * vector for name, vector in self.parts.items()})
+
+    def _with(self, parts: Mapping[str, Any]) -> Influence:
+        return replace(self, **parts)
 
 
 def paired(a: Influence, b: Influence, times: float = 1.0) -> float:
@@ -115,6 +125,10 @@ def paired(a: Influence, b: Influence, times: float = 1.0) -> float:
     0.0
     """
     return math.sqrt(a.minus(b, times).variance)
+
+
+def _variance(values: Float32[np.ndarray, " n"]) -> float:
+    return float(values.var(ddof=1, dtype=np.float64))
 
 
 def _mean_square(psi: Float32[np.ndarray, " n"] | Float64[np.ndarray, " n"]) -> float:

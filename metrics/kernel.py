@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, same_width
 from metrics.distances import Block, Points
-from metrics.influence import LEAST, TOO_FEW
+from metrics.influence import LEAST, TOO_FEW, Influence, Rows
 from metrics.kernel_sums import Across, Kernel, KernelSet, Within, polynomial, rbf
 from metrics.pairs import Plan, Side, Visitor, over_pairs
 from metrics.registry import Quantity, metric, score
 from metrics.score import Z95, Direction, MetricError, Score
+from metrics.units import Groups, Units
 
 _WITNESSES = 2000
+_PAIRS = 16
+"""Pairs of rows a row that the pair function of groups may cost."""
 
 Draws = list[tuple[Tensor, Tensor]]
 
@@ -46,6 +49,7 @@ def kernel_distance(
     kernel: Literal["polynomial", "rbf"] = "polynomial",
     sigma: float | int = 10.0,
     biased: bool = False,
+    groups: Groups | None = None,
 ) -> Plan[Score]:
     """Squared maximum mean discrepancy; lower is better, 0 is equal, and the unbiased estimate may be negative.
 
@@ -60,7 +64,8 @@ def kernel_distance(
     form for a U-statistic of degree two, ``(4 V - 2 Z / n) / n``, not less than ``2 Z / n^2``: V the variance of a
     sample's mean kernel to its own set less that to the reference, Z the variance of a single pair. With subsets, their
     variance over their number is added. The variance grows with the distance, so that the interval reaches further up
-    than down. There is none for n < 20.
+    than down. There is none for n < 20. ``groups`` has one label a row where rows of a label (draws of one prompt) are
+    not independent: pairs are then those of groups.
 
     Inner products of float32 features are float32, everything after them float64.
 
@@ -85,11 +90,12 @@ def kernel_distance(
         raise MetricError(f"there is no kernel {kernel!r}; there are 'polynomial' and 'rbf'")
     of = rbf(sigma) if kernel == "rbf" else polynomial(degree, 1 / x.shape[1] if gamma is None else gamma, coef)
     draws = [] if subsets is None else list(_draws(n, m, subsets, subset_size, seed))
+    units = Units.of(n, groups)
     narrow = kernel == "polynomial" and x.dtype == y.dtype == torch.float32
     dtype = torch.float32 if narrow else torch.float64
     if _one_by_one(n, m, len(draws), subset_size):
-        return Plan(x, y, lambda y, x: _OneByOne(x, y, of, draws, biased, seed), dtype=dtype)
-    return Plan(x, y, lambda y, x: _InOnePass(x, y, of, draws, biased), dtype=dtype)
+        return Plan(x, y, lambda y, x: _OneByOne(x, y, of, draws, biased, units, seed), dtype=dtype)
+    return Plan(x, y, lambda y, x: _InOnePass(x, y, of, draws, biased, units), dtype=dtype)
 
 
 def _draws(n: int, m: int, subsets: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -110,8 +116,8 @@ class _InOnePass(Visitor[Score]):
 
     seeks = frozenset({"reference", "generated", "across"})
 
-    def __init__(self, x: Points, y: Points, kernel: Kernel, draws: Draws, biased: bool) -> None:
-        self.draws, self.biased = draws, biased
+    def __init__(self, x: Points, y: Points, kernel: Kernel, draws: Draws, biased: bool, units: Units) -> None:
+        self.draws, self.biased, self.units = draws, biased, units
         of_x, of_y = (
             KernelSet.of(x, kernel, [rows for rows, _ in draws]),
             KernelSet.of(y, kernel, [rows for _, rows in draws]),
@@ -129,23 +135,27 @@ class _InOnePass(Visitor[Score]):
         xx, yy = self.sums["generated"], self.sums["reference"]
         n, witness = len(xx.rows), self.crossed.columns / len(yy.rows)
         spread = _Spread.of(xx.rows, xx, witness, n)
+        influence = _influence(xx.of, xx.rows, witness, np.arange(n), self.units)
         if not self.draws:
             value = xx.mean(self.biased) + yy.mean(self.biased) - 2 * witness.mean()
-            return _score(value.reshape(1), spread, n)
+            return _score(value.reshape(1), spread, self.units, influence)
         size = len(self.draws[0][0])
         means = xx.subset_means(size, self.biased) + yy.subset_means(size, self.biased)
-        return _score(means - 2 * self.crossed.subsets / size**2, spread, n)
+        return _score(means - 2 * self.crossed.subsets / size**2, spread, self.units, influence)
 
 
 class _OneByOne(Visitor[Score]):
     """The distance of every subset by itself, and the spread from some rows: it needs no pass over all pairs."""
 
-    def __init__(self, x: Points, y: Points, kernel: Kernel, draws: Draws, biased: bool, seed: int) -> None:
-        self.x, self.y, self.kernel, self.draws, self.biased, self.seed = x, y, kernel, draws, biased, seed
+    def __init__(
+        self, x: Points, y: Points, kernel: Kernel, draws: Draws, biased: bool, units: Units, seed: int
+    ) -> None:
+        self.x, self.y, self.kernel, self.draws, self.biased = x, y, kernel, draws, biased
+        self.units, self.seed = units, seed
 
     def result(self) -> Score:
         values = [self._value(self._set(self.x, rows), self._set(self.y, others)) for rows, others in self.draws]
-        return _score(torch.stack(values), self._spread(), len(self.x))
+        return _score(torch.stack(values), *self._spread())
 
     def _set(self, points: Points, rows: Tensor) -> KernelSet:
         return KernelSet.of(points.take(rows), self.kernel)
@@ -154,12 +164,40 @@ class _OneByOne(Visitor[Score]):
         crossed = Across.all(y, x).columns.mean() / len(y.points)
         return Within.all(x).mean(self.biased) + Within.all(y).mean(self.biased) - 2 * crossed
 
-    def _spread(self) -> _Spread:
+    def _spread(self) -> tuple[_Spread, Units, Influence]:
         n, m = len(self.x), len(self.y)
-        some = self._set(self.x, torch.from_numpy(np.random.RandomState(self.seed).permutation(n)[:_WITNESSES]))
+        rows = self._witnesses()
+        some = self._set(self.x, torch.from_numpy(rows))
         among = Within.all(some)
         of_x, of_y = (Across.all(KernelSet.of(points, self.kernel), some).columns for points in (self.x, self.y))
-        return _Spread.of(of_x - some.diagonal, among, of_y / m, n)
+        sums, witness = of_x - some.diagonal, of_y / m
+        return _Spread.of(sums, among, witness, n), self.units, _influence(some, sums, witness, rows, self.units)
+
+    def _witnesses(self) -> Rows:
+        """Random rows; of groups all rows, since only they tell of the groups' spread."""
+        order = np.random.RandomState(self.seed).permutation(self.units.count)
+        if self.units.owner is None:
+            return order[:_WITNESSES]
+        sizes = np.bincount(self.units.owner)[order]
+        chosen = order[np.cumsum(sizes) - sizes < max(_WITNESSES, LEAST * int(sizes.max()))]
+        return np.flatnonzero(np.isin(self.units.owner, chosen))
+
+
+def _influence(some: KernelSet, sums: Tensor, witness: Tensor, rows: Rows, units: Units) -> Influence:
+    """The influence of the units that ``rows`` make up, from their kernel ``sums`` over all other rows.
+
+    The pair function of two groups is the mean over pairs of their rows, of which large groups have too many.
+    """
+    mine = units.part(rows)
+    psi = 2 * (sums / (units.rows - 1) - witness).cpu().numpy()
+    _, influence = mine.estimate(psi)
+    first, second, pair = mine.disjoint_pairs(_PAIRS * len(rows))
+    if len(first) > 1:
+        i, j = torch.from_numpy(first).to(witness.device), torch.from_numpy(second).to(witness.device)
+        values = (some.between(i, j) - witness[i] - witness[j]).cpu().numpy()
+        scale = mine.count / mine.rows
+        influence = replace(influence, pairs=(np.bincount(pair, values) * scale**2).astype(np.float32))
+    return replace(influence, n=units.count, student=units.clustered)
 
 
 @dataclass(frozen=True)
@@ -197,14 +235,26 @@ class _Spread:
         return middle - half, middle + half
 
 
-def _score(values: Tensor, spread: _Spread, n: int) -> Score:
+def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence) -> Score:
     """The mean over subsets, or the one value of all pairs."""
-    value, variance, method, details = float(values.mean()), spread.variance(n), "closed form of the U-statistic", {}
+    name, value, n = "kernel_distance", float(values.mean()), units.rows
+    method, details = "closed form of the U-statistic", {}
+    variance = influence.variance if units.clustered else spread.variance(n)
     if len(values) > 1:
         variance += float(values.var()) / len(values)
         method += ", and the variance of subsets over their number"
         details = {"std": float(values.std(correction=0))}
-    if n < LEAST:
-        return score("kernel_distance", value, None, n=n, method=TOO_FEW, details=details)
-    interval = spread.interval(value, variance, n)
-    return score("kernel_distance", value, math.sqrt(variance), n=n, method=method, interval=interval, details=details)
+        influence = replace(influence, draws=values.cpu().numpy().astype(np.float32))
+    if units.count < LEAST:
+        return score(name, value, None, n=n, method=TOO_FEW, details=details, units=units)
+    return score(
+        name,
+        value,
+        math.sqrt(variance),
+        n=n,
+        method=method,
+        interval=None if units.clustered else spread.interval(value, variance, n),
+        details=details,
+        influence=influence,
+        units=units,
+    )

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from metrics.arrays import blocks
-from metrics.distances import Block, Points, sweep
+from metrics.distances import Block, Points, exact, sweep
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ class KernelSet:
             rows = slice(block.rows.start + start * step, block.rows.start + start * step + len(lower))
             argument = torch.sub(other.addend[block.columns], lower, alpha=slope).add_(self.addend[rows, None])
             yield rows, self.kernel.finish(argument)
+
+    def between(self, i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
+        """The kernel of single pairs of rows."""
+        slope = self.kernel.slope / self.points.scale**2
+        half_own = self.addend + slope * (self.points.norms - self.points.low.double())
+        return self.kernel.finish(half_own[i] + half_own[j] - slope * exact(self.points, i, self.points, j))
 
     def within_subsets(self, tile: Tensor, rows: slice, other: KernelSet, columns: slice) -> Float64[Tensor, " s"]:
         """The sum over the pairs of each subset, in the precision of the tile's products once its mean is off."""

@@ -271,7 +271,7 @@ class _Manifolds(Visitor[dict[str, Score]]):
             k,
             centred_on_reference=name == "coverage",
         )
-        influence = Influence(units.count, splits=differences.astype(np.float32), clustered=units.clustered)
+        influence = Influence(units.count, splits=differences.astype(np.float32), student=units.clustered)
         variance = float(np.mean(np.square(differences)) / 4)
         return share_score(name, share, variance, units, influence, method="split halves", details=details)
 

@@ -16,6 +16,7 @@ from metrics.arrays import Array, as_matrix, blocks, same_width
 from metrics.cells import cells_of, kmeans
 from metrics.distances import Block, Points, common_frame
 from metrics.frechet import frechet_distance
+from metrics.influence import METHOD, Influence
 from metrics.manifold import neighbour_radii
 from metrics.neighbours import Nearest, knn
 from metrics.pairs import Plan, Visitor, measure, over_pairs
@@ -127,7 +128,10 @@ def _control(heldout: Array, train: Tensor, training: Training | None) -> Bool[n
 
 @metric(Quantity("memorization_informed_frechet", Direction.LOWER, "squared feature units", 0.0), version=1)
 def memorization_informed_frechet(
-    generated: Num[Array, "n d"], reference: Num[Array, "m d"], train: Num[Array, "t d"]
+    generated: Num[Array, "n d"],
+    reference: Num[Array, "m d"],
+    train: Num[Array, "t d"],
+    groups: Groups | None = None,
 ) -> Score:
     """MIFID (Bai et al. 2021): the Frechet distance to ``reference``, raised where samples are copies of ``train``.
 
@@ -147,22 +151,29 @@ def memorization_informed_frechet(
     """
     sample, points = as_matrix(generated, "generated", minimum=2), as_matrix(train, "train")
     same_width(sample, points, ("generated", "train"))
-    distance = frechet_distance(sample, reference)
+    units = Units.of(len(sample), groups)
+    distance = frechet_distance(sample, reference, groups)
     cosine = _cosine_distances(sample, points)
     mean = float(cosine.mean())
     copied = mean < _MEMORISED
     penalty = 1 / max(mean, _LEAST_DISTANCE) if copied else 1.0
-    stderr = distance.stderr
+    stderr, influence = distance.stderr, distance.influence
     if stderr is not None and copied:
-        spread = float(cosine.std()) / math.sqrt(len(cosine))
-        stderr = penalty * math.hypot(stderr, distance.value * penalty * spread)
+        variance, pull = units.estimate(cosine.cpu().numpy())
+        slope = distance.value * penalty
+        stderr = penalty * math.hypot(stderr, slope * math.sqrt(variance))
+        if isinstance(influence, Influence):
+            # The mean cosine moves within a half as in the whole.
+            influence = influence.minus(replace(pull, half=pull.whole), slope).times(penalty)
     return registry.score(
         "memorization_informed_frechet",
         distance.value * penalty,
         stderr,
         n=len(sample),
-        method=distance.stderr_method,
+        method=distance.stderr_method if stderr is None else METHOD,
         details={"cosine_distance": mean, "penalty": penalty, "frechet_distance": distance.value},
+        influence=influence,
+        units=units,
     )
 
 
@@ -173,6 +184,7 @@ def ct_score(
     heldout: Num[Array, "h d"],
     cells: int = 10,
     seed: int = 2020,
+    groups: Groups | None = None,
 ) -> Score:
     """C_T (Meehan et al. 2020): are generated samples nearer to the training set than held-out ones are?
 
@@ -199,32 +211,37 @@ def ct_score(
         raise MetricError(f"cells = {cells} cut no space; give at least 1")
     centres = kmeans(points, cells, seed)
     owners = [cells_of(x, centres) for x in sets]
-    found = [
-        _cell(*(x[owner == cell] for x, owner in zip(sets, owners, strict=True)))
+    used = [
+        cell
         for cell in range(len(centres))
         if int((owners[0] == cell).sum()) > _LEAST_GENERATED and bool((owners[2] == cell).any())
     ]
-    if not found:
+    if not used:
         raise MetricError(
             f"none of {len(centres)} cells holds more than {_LEAST_GENERATED} of {len(sample)} generated samples and a "
             "held-out one; give more samples or fewer cells"
         )
+    found = [_cell(*(x[owner == cell] for x, owner in zip(sets, owners, strict=True))) for cell in used]
     z, of_generated, of_heldout = zip(*found, strict=True)
     sizes = np.array([len(moves) for moves in of_heldout])
     weights = sizes / sizes.sum()
     value = float(weights @ z)
-    generated_moves = [weight * moves for weight, moves in zip(weights, of_generated, strict=True)]
-    heldout_moves = [
-        weight * moves + (own - value) / sizes.sum() for weight, moves, own in zip(weights, of_heldout, z, strict=True)
-    ]
-    variance = _variance_of_sum(generated_moves, len(sample)) + _variance_of_sum(heldout_moves, len(control))
+    psi, psi_heldout = np.zeros(len(sample)), np.zeros(len(control))
+    for cell, weight, own, moves, others in zip(used, weights, z, of_generated, of_heldout, strict=True):
+        psi[(owners[0] == cell).cpu().numpy()] = len(sample) * weight * moves
+        psi_heldout[(owners[2] == cell).cpu().numpy()] = len(control) * (weight * others + (own - value) / sizes.sum())
+    units = Units.of(len(sample), groups)
+    variance, influence = units.estimate(psi)
+    variance_heldout, of_control = Units.of(len(control)).estimate(psi_heldout)
     return registry.score(
         "ct_score",
         value,
-        math.sqrt(variance),
+        math.sqrt(variance + variance_heldout),
         n=len(sample),
         method="delta method over generated and held-out samples",
         details={"cells": float(len(found)), "n_train": float(len(points)), "n_heldout": float(len(control))},
+        influence=replace(influence, control=of_control.whole),
+        units=units,
     )
 
 
@@ -275,10 +292,3 @@ def _mean_position(ordered: Float64[np.ndarray, " a"], values: Float64[np.ndarra
     ends = [np.searchsorted(ordered, values, side) for side in ("left", "right")]
     position: Float64[np.ndarray, " b"] = np.mean(ends, axis=0)
     return position
-
-
-def _variance_of_sum(moves: list[Float64[np.ndarray, " _"]], n: int) -> float:
-    """Variance of the sum of ``n`` moves of which only some are not zero."""
-    together = np.concatenate(moves)
-    mean = together.sum() / n
-    return float((together @ together - n * mean**2) * n / max(1, n - 1))

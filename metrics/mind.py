@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, blocks, same_width
-from metrics.influence import LEAST, METHOD, TOO_FEW, halves, stderr
+from metrics.influence import LEAST, METHOD, TOO_FEW, Rows
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
+from metrics.units import Groups, Units
 
 _SLAB_BYTES = 2**26
 
 
 @metric(Quantity("mind", Direction.LOWER, unit="squared feature units", low=0.0), version=1)
-def mind(generated: Num[Array, "n d"], reference: Num[Array, "m d"], directions: int = 1000, seed: int = 2020) -> Score:
+def mind(
+    generated: Num[Array, "n d"],
+    reference: Num[Array, "m d"],
+    directions: int = 1000,
+    seed: int = 2020,
+    groups: Groups | None = None,
+) -> Score:
     """``3 d mean((sort(X u) - sort(Y u))^2)`` over unit directions u; 0 is equal, lower is better.
 
     The larger set is cut to the size of the smaller by a seeded choice of rows. Directions are uniform on the sphere,
@@ -25,7 +34,8 @@ def mind(generated: Num[Array, "n d"], reference: Num[Array, "m d"], directions:
 
     The standard error speaks of the expected value at this n against this fixed reference along these directions: the
     influence of a sample is the Kantorovich potential of each projection, corrected by halves
-    (:mod:`metrics.influence`); none for n < 20. ``details["directions_stderr"]`` is the noise of the directions.
+    (:mod:`metrics.influence`); none for n < 20. ``groups`` has one label a row where rows of a label (draws of one
+    prompt) are not independent. ``details["directions_stderr"]`` is the noise of the directions.
 
     Raises :class:`MetricError` on unequal widths, NaN or infinity, and fewer than one direction.
 
@@ -39,9 +49,12 @@ def mind(generated: Num[Array, "n d"], reference: Num[Array, "m d"], directions:
         raise MetricError(f"mind along {directions} directions does not exist; give at least 1")
     rng = np.random.default_rng(seed)
     n, d = min(len(x), len(y)), x.shape[1]
-    x, y = _cut(x, n, rng), _cut(y, n, rng).to(x.device)
+    units, kept = Units.of(len(x), groups), _cut(len(x), n, rng)
+    units = units.part(kept) if len(kept) < len(x) else units
+    x, y = _taken(x, kept), _taken(y, _cut(len(y), n, rng)).to(x.device)
     frames = _frames(directions, d, rng).to(x.device)
-    parts = [torch.arange(n)] + ([torch.from_numpy(half) for half in halves(n)] if n >= LEAST else [])
+    sure = units.count >= LEAST
+    parts = [torch.arange(n)] + ([torch.from_numpy(half) for half in units.halves] if sure else [])
     squares, potentials = [], [x.new_zeros(len(rows), dtype=torch.float64) for rows in parts]
     for frame in torch.split(frames, max(1, _SLAB_BYTES // (8 * n))):
         along_x, quantiles = _along(frame, x), _along(frame, y).sort(1).values
@@ -53,23 +66,24 @@ def mind(generated: Num[Array, "n d"], reference: Num[Array, "m d"], directions:
             potential += _potentials(ranked, gaps).gather(1, order.argsort(1)).sum(0)
     each = 3 * d * torch.cat(squares)
     noise = float(each.std()) / directions**0.5 if directions > 1 else 0.0
+    whole, *within = [(3 * d / directions * potential).cpu().numpy() for potential in potentials]
     return score(
         "mind",
         float(each.mean()),
-        _stderr([3 * d / directions * potential for potential in potentials]) if n >= LEAST else None,
+        math.sqrt(units.estimate(whole, within)[0]) if sure else None,
         n=n,
-        method=METHOD if n >= LEAST else TOO_FEW,
+        method=METHOD if sure else TOO_FEW,
         details={"directions_stderr": noise},
+        units=units,
     )
 
 
-def _stderr(potentials: list[Tensor]) -> float:
-    whole, first, second = (float(potential.var()) for potential in potentials)
-    return stderr(whole, (first + second) / 2, len(potentials[0]))
+def _cut(rows: int, n: int, rng: np.random.Generator) -> Rows:
+    return np.arange(rows) if rows == n else np.sort(rng.choice(rows, n, replace=False))
 
 
-def _cut(x: Tensor, n: int, rng: np.random.Generator) -> Tensor:
-    return x if len(x) == n else x[torch.from_numpy(np.sort(rng.choice(len(x), n, replace=False))).to(x.device)]
+def _taken(x: Tensor, rows: Rows) -> Tensor:
+    return x if len(x) == len(rows) else x[torch.from_numpy(rows).to(x.device)]
 
 
 def _frames(directions: int, d: int, rng: np.random.Generator) -> Tensor:

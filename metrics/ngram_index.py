@@ -33,6 +33,10 @@ class Occurrences:
         """In how many documents each n-gram occurs."""
         return np.diff(self.starts, append=len(self.gram))
 
+    def by(self, owner: Int64[np.ndarray, " documents"], owners: int) -> Occurrences:
+        """The same with the documents of one owner as one; ``count`` is then how many of them have the n-gram."""
+        return _occurrences(self.gram, owner[self.document], owners)
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:

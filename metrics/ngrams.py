@@ -12,13 +12,13 @@ from __future__ import annotations
 import gzip
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import stdtrit
 
+from metrics.influence import Influence
 from metrics.ngram_index import MAX_ORDER, Corpus, Occurrences, Tokenizer, check_order, check_texts
 from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
 from metrics.registry import Quantity, metric, score
@@ -49,7 +49,9 @@ def _each_order(name: str, direction: Direction, unit: str, *, unbiased_in_n: bo
 
 
 @metric(*_each_order("distinct", Direction.HIGHER, "share of n-grams"), version=1)
-def distinct_n(texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.split) -> Score:
+def distinct_n(
+    texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.split, groups: Groups | None = None
+) -> Score:
     """Distinct n-grams of the corpus over all its n-grams (Li et al., 2016), in (0, 1]. Higher is more diverse.
 
     n-grams never cross documents. The share falls as a corpus grows: compare equal numbers of documents. ``tokenizer``
@@ -64,15 +66,18 @@ def distinct_n(texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.spli
     corpus, occurrences = _of_order(texts, n, tokenizer, "distinct_n")
     name, totals = f"distinct_{n}", corpus.ngrams_per_document(n)
     distinct, total = len(occurrences.starts), int(totals.sum())
+    units = Units.of(len(corpus), groups)
+    if units.owner is not None:
+        occurrences, totals = occurrences.by(units.owner, units.count), units.total(totals.astype(np.float64))
     if totals.max() == total:
-        return score(name, distinct / total, None, n=len(corpus), method=ONE_DOCUMENT)
+        return score(name, distinct / total, None, n=len(corpus), method=ONE_DOCUMENT, units=units)
     if distinct == total:
         reason = "none: no n-gram occurs twice, so nothing tells how often one would"
         return score(name, 1.0, None, n=len(corpus), method=reason)
     only_here = occurrences.document[occurrences.starts[occurrences.documents_per_gram == 1]]
-    left_out = (distinct - np.bincount(only_here, minlength=len(corpus))) / (total - totals)
-    stderr = _jackknife(left_out, _shared_variance(occurrences, len(corpus)) / total**2)
-    return score(name, distinct / total, stderr, n=len(corpus), method=_method(len(corpus)))
+    left_out = (distinct - np.bincount(only_here, minlength=units.count)) / (total - totals)
+    stderr = _jackknife(left_out, _shared_variance(occurrences, units.count) / total**2)
+    return _jackknifed(name, distinct / total, left_out, stderr, units)
 
 
 @metric(*_each_order("repetition", Direction.LOWER, "share of n-grams", unbiased_in_n=True), version=1)
@@ -107,7 +112,9 @@ def repetition(
 
 
 @metric(*_each_order("self_bleu", Direction.LOWER, "BLEU"), version=1)
-def self_bleu(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split) -> Score:
+def self_bleu(
+    texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split, groups: Groups | None = None
+) -> Score:
     """Mean BLEU-n of each text against all the others (Zhu et al., 2018), in [0, 1]. Lower is more diverse.
 
     Uniform weights over the orders 1 to ``n``, smoothing method 1, closest reference length with ties to the shorter:
@@ -137,8 +144,12 @@ def self_bleu(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split
     closest = _closest_other_length(lengths)
     scores = _bleu(matches, lengths, closest)
     value, name = float(scores.mean()), f"self_bleu_{n}"
+    units = Units.of(size, groups)
     if size == 2:
         reason = "none: leaving one of two texts out leaves the other without a reference"
+        return score(name, value, None, n=size, method=reason)
+    if units.clustered:
+        reason = units.too_few or "none: texts of one group are references of each other"
         return score(name, value, None, n=size, method=reason)
 
     pairs, row = np.unique(np.concatenate([pair for pair, _, _ in losses]), return_inverse=True)
@@ -149,11 +160,11 @@ def self_bleu(texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split
     left_out = (scores.sum() - scores - np.bincount(supplier, drop, minlength=size)) / (size - 1)
     _, either_way = np.unique(np.minimum(supplier, user) * size + np.maximum(supplier, user), return_inverse=True)
     shared_variance = float((np.bincount(either_way, drop) ** 2).sum()) / (size - 1) ** 2
-    return score(name, value, _jackknife(left_out, shared_variance), n=size, method=_method(size))
+    return _jackknifed(name, value, left_out, _jackknife(left_out, shared_variance), units)
 
 
 @metric(Quantity("compression_ratio", Direction.LOWER, "bytes per gzip byte", low=0.0), version=1)
-def compression_ratio(texts: Sequence[str]) -> Score:
+def compression_ratio(texts: Sequence[str], groups: Groups | None = None) -> Score:
     """UTF-8 bytes of the texts, joined by spaces, over the bytes of their gzip at level 9. Lower is more diverse.
 
     Compressed once (Shaib et al., 2024, without the second gzip of their package). gzip sees 32 KB at a time, so the
@@ -174,8 +185,14 @@ def compression_ratio(texts: Sequence[str]) -> Score:
     if len(parts) < GZIP_GROUPS:
         reason = f"none: its jackknife leaves out one of {GZIP_GROUPS} groups of texts, and there are fewer texts"
         return score("compression_ratio", value, None, n=len(parts), method=reason)
-    cuts = np.linspace(0, len(parts), GZIP_GROUPS + 1).astype(int)
-    stderr = _jackknife(np.array([_bytes_per_gzip_byte(parts[:a] + parts[b:]) for a, b in pairwise(cuts)]), 0.0)
+    units = Units.of(len(parts), groups)
+    owner = np.arange(len(parts)) if units.owner is None else units.owner
+    cuts = np.linspace(0, units.count, GZIP_GROUPS + 1).astype(int)
+    block = np.searchsorted(cuts[1:], owner, side="right")
+    left_out = np.array(
+        [_bytes_per_gzip_byte([parts[i] for i in np.flatnonzero(block != each)]) for each in range(GZIP_GROUPS)]
+    )
+    stderr = _jackknife(left_out, 0.0)
     half = float(stdtrit(GZIP_GROUPS - 1, 0.975)) * stderr
     return score(
         "compression_ratio",
@@ -184,6 +201,8 @@ def compression_ratio(texts: Sequence[str]) -> Score:
         n=len(parts),
         method=f"jackknife over {GZIP_GROUPS} groups of neighbouring texts; up to 1.5 times too large",
         interval=(value - half, value + half),
+        influence=replace(_influence_of(left_out), student=True),
+        units=units,
     )
 
 
@@ -201,6 +220,17 @@ def _jackknife(left_out: Vector, shared_variance: float) -> float:
     n = len(left_out)
     variance = (1 - 1 / n) * float(((left_out - left_out.mean()) ** 2).sum())
     return math.sqrt(min(max(variance - (shared_variance if n >= FEW else 0.0), variance / 4), variance))
+
+
+def _jackknifed(name: str, value: float, left_out: Vector, stderr: float, units: Units) -> Score:
+    """A score with its jackknife error. Of a difference the shared effects are unknown: it keeps the larger error."""
+    influence = replace(_influence_of(left_out), student=units.clustered)
+    return score(name, value, stderr, n=units.rows, method=_method(units.count), influence=influence, units=units)
+
+
+def _influence_of(left_out: Vector) -> Influence:
+    n = len(left_out)
+    return Influence(n, whole=((n - 1) * (left_out.mean() - left_out)).astype(np.float32))
 
 
 def _shared_variance(occurrences: Occurrences, documents: int) -> float:

@@ -42,6 +42,28 @@ class Units:
         names, owner = np.unique(labels, return_inverse=True)
         return cls(rows, rows) if len(names) == rows else cls(rows, len(names), owner.reshape(-1))
 
+    def part(self, rows: Rows) -> Units:
+        """The units that some of the rows make up."""
+        return Units.of(len(rows), None if self.owner is None else self.owner[rows])
+
+    def disjoint_pairs(self, most: int) -> tuple[Rows, Rows, Rows]:
+        """All pairs of rows of two units, for disjoint pairs of units at random; and which pair of units each is of.
+
+        Nothing where that would be more than ``most`` pairs of rows.
+        """
+        one, other = np.random.default_rng(self.count).permutation(self.count)[: self.count // 2 * 2].reshape(2, -1)
+        if self.owner is None:
+            return one, other, np.arange(len(one))
+        order, sizes = np.argsort(self.owner, kind="stable"), np.bincount(self.owner, minlength=self.count)
+        starts = np.cumsum(sizes) - sizes
+        number = sizes[one] * sizes[other]
+        if number.sum() > most:
+            return (np.empty(0, np.int64),) * 3
+        pair = np.repeat(np.arange(len(one)), number)
+        place = np.arange(len(pair)) - np.repeat(np.cumsum(number) - number, number)
+        width = sizes[other][pair]
+        return order[starts[one][pair] + place // width], order[starts[other][pair] + place % width], pair
+
     @property
     def clustered(self) -> bool:
         """Whether a unit has more than one row."""
@@ -98,7 +120,7 @@ class Units:
     def influence(self, psi: Float64[np.ndarray, " units"], half: Float64[np.ndarray, " units"] | None) -> Influence:
         """What is kept of centred influences of the units."""
         narrow = None if half is None else half.astype(np.float32)
-        return Influence(self.count, psi.astype(np.float32), narrow, clustered=self.clustered)
+        return Influence(self.count, psi.astype(np.float32), narrow, student=self.clustered)
 
     def _by_unit(self, psi: Psi, rows: slice | np.ndarray) -> Float64[np.ndarray, " units"]:
         """Centred sums of a part of the rows by unit, so scaled that the mean over rows is that over units."""

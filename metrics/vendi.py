@@ -9,15 +9,16 @@ from jaxtyping import Num
 from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, block_rows
-from metrics.influence import LEAST, METHOD, TOO_FEW, halves, stderr
+from metrics.influence import LEAST, METHOD, TOO_FEW
 from metrics.registry import Quantity, metric, score
 from metrics.score import Direction, MetricError, Score
+from metrics.units import Groups, Units
 
 _NULL = 1e-10
 
 
 @metric(Quantity("vendi_score", Direction.HIGHER, unit="effective samples", low=1.0), version=1)
-def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
+def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0, groups: Groups | None = None) -> Score:
     """Exponential of the Renyi entropy of order ``q`` of the eigenvalues of K / n; higher is more diverse.
 
     K is the cosine similarity of the rows: n equal rows give 1, n orthonormal rows n, and min(n, d) is the most.
@@ -28,7 +29,8 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
     The standard error speaks of the expected score at this n: the influence function, corrected by halves
     (:mod:`metrics.influence`). Near the ceiling min(n, d) it is up to 1.5 times too large. There is none where the
     sample cannot resolve the spectrum (n < 20 or n < 4 times the score; for q < 1 also n < 4 d; for q = inf where the
-    largest eigenvalue is not apart from the next), and for q = 0, which counts.
+    largest eigenvalue is not apart from the next), and for q = 0, which counts. ``groups`` has one label a row where
+    rows of a label (draws of one prompt) are not independent.
 
     Raises :class:`MetricError` on a row of zeros (it has no direction), a negative ``q``, NaN or infinity.
 
@@ -40,10 +42,11 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
         raise MetricError(f"vendi_score of order {q} does not exist; give q >= 0")
     _refuse_zero_rows(matrix)
     n, d = matrix.shape
-    parts = [torch.from_numpy(half).to(matrix.device) for half in halves(n)]
+    units = Units.of(n, groups)
+    parts = [torch.from_numpy(half).to(matrix.device) for half in units.halves]
     if n <= d:
-        units = _units(matrix.double())
-        gram = units @ units.T
+        rows = _units(matrix.double())
+        gram = rows @ rows.T
         grams = [gram[part][:, part] for part in parts]
     else:
         grams = [_gram(matrix, part) for part in parts]
@@ -51,18 +54,20 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0) -> Score:
     values, vectors = torch.linalg.eigh(gram / n)
     values.clamp_(min=0)
     value = min(max(_effective_number(values, q), 1.0), float(len(values)))
-    if reason := _no_stderr(matrix, value, q):
-        return score("vendi_score", value, None, n=n, method=reason)
+    if reason := units.too_few or _no_stderr(matrix, value, q):
+        return score("vendi_score", value, None, n=n, method=reason, units=units)
     of_halves = (torch.linalg.eigh(each / len(part)) for each, part in zip(grams, parts, strict=True))
     spectra = [_weighted(values, vectors, q) for values, vectors in ((values, vectors), *of_halves)]
     if n <= d:
         whole, *within = (len(vectors) * vectors.square() @ (values * weights) for values, vectors, weights in spectra)
     else:
         whole, *within = _forms(matrix, parts, [(vectors * weights) @ vectors.T for _, vectors, weights in spectra])
-    error = stderr(float(whole.var()), sum(float(half.var()) for half in within) / 2, n)
+    variance, influence = units.estimate(whole.cpu().numpy(), [half.cpu().numpy() for half in within])
+    error = math.sqrt(variance)
     if q == math.inf and len(values) > 1 and values[-1] - values[-2] < 3 * error * values[-1] ** 2:
-        return score("vendi_score", value, None, n=n, method="none: the largest eigenvalue is not apart from the next")
-    return score("vendi_score", value, error, n=n, method=METHOD)
+        reason = "none: the largest eigenvalue is not apart from the next"
+        return score("vendi_score", value, None, n=n, method=reason, units=units)
+    return score("vendi_score", value, error, n=n, method=METHOD, influence=influence, units=units)
 
 
 def _no_stderr(matrix: Tensor, value: float, q: float | int) -> str | None:
@@ -134,4 +139,5 @@ def _forms(matrix: Tensor, parts: list[Tensor], forms: list[Tensor]) -> tuple[Te
         pieces = [_units(matrix[piece].double()).float() for piece in torch.split(part, block_rows(matrix))]
         found.append(torch.cat([((u @ both).view(len(u), 2, -1) * u[:, None]).sum(2) for u in pieces]))
     first, second = found
-    return torch.cat([first[:, 0], second[:, 0]]), first[:, 1], second[:, 1]
+    whole = torch.cat([first[:, 0], second[:, 0]])
+    return whole[torch.cat(parts).argsort()], first[:, 1], second[:, 1]

