@@ -86,9 +86,8 @@ def run(
         asked: str | int | None = candidate
         if candidate is not None:
             plugins = Plugins(tuple(plugin or ()))
-            asked = Asked(candidate, generator, options, Naming(model, step, model_pattern, step_pattern)).find(
-                suite, database, plugins, bench
-            )
+            naming = Naming(model, step, model_pattern, step_pattern)
+            asked = Asked(candidate, naming, generator, options).find(suite, database, plugins, bench)
         done = run_gate(
             read,
             database,
