@@ -18,6 +18,7 @@ from evalsvc.settings import Settings
 from evalsvc.store.progress import workers
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Evaluation, Status, now
+from evalsvc.store.urls import shown
 
 GIGABYTE = 2**30
 LITTLE, TIGHT = 1 * GIGABYTE, 10 * GIGABYTE
@@ -66,7 +67,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         count, oldest = session.execute(waiting.where(Evaluation.status == Status.QUEUED, Evaluation.on_queue)).one()
         slots = sum(worker.role == "slot" for worker in workers(session))
     took = (time.perf_counter() - started) * 1e3
-    yield Finding("database", Level.OK, f"{database.engine.url.render_as_string()} answers within {took:.0f} ms")
+    yield Finding("database", Level.OK, f"{shown(database.engine.url)} answers within {took:.0f} ms")
     yield Finding("migrations", Level.OK, f"revision {HEAD}, the newest that this version knows")
     age = (now() - oldest).total_seconds() if oldest else 0.0
     detail = f"slots at work: {slots}; evaluations waiting: {count}, the oldest for {age:.0f} s"

@@ -18,11 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
-from sqlalchemy.engine import make_url
-
 from evalsvc.errors import InputError
 from evalsvc.lifecycle import Attempt
 from evalsvc.shards import Shard
+from evalsvc.store.urls import parse_url
 from evalsvc.tickets import Ticket
 from evalsvc.workers import Role
 
@@ -205,14 +204,14 @@ def drain() -> None:
 
 def _system_database(database_url: str) -> str:
     """The same Postgres, in a schema of its own; beside an SQLite file another, which no migration of ours touches."""
-    url = make_url(database_url)
+    url = parse_url(database_url)
     if url.get_backend_name() != "sqlite":
         return url.set(drivername="postgresql").render_as_string(hide_password=False)
     path = Path(url.database or "").with_suffix(".engine.db")
     with sqlite3.connect(path, timeout=30) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
-    return f"sqlite:///{path}"
+    return url.set(database=str(path)).render_as_string()
 
 
 # --- what coordinators do with it; never called from a heartbeat, since it waits for a lost database without limit ---

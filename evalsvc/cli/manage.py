@@ -14,6 +14,7 @@ from evalsvc.cli.score import Device, PluginFiles, SkipBad, parse_options, say_s
 from evalsvc.errors import EvalsvcError, ModelError
 from evalsvc.settings import Settings
 from evalsvc.store.session import HEAD, Database
+from evalsvc.store.urls import shown
 
 reference = typer.Typer(help="Sets of real samples.", no_args_is_help=True)
 suite = typer.Typer(help="What an evaluation does.", no_args_is_help=True)
@@ -162,7 +163,7 @@ def plugins_check(
 def db_upgrade() -> None:
     """Bring the database to this version's tables."""
     database = Database(Settings().database, upgrade=True)
-    err.print(f"{database.engine.url.render_as_string()} is at revision {HEAD}", markup=False)
+    err.print(f"{shown(database.engine.url)} is at revision {HEAD}", markup=False)
 
 
 def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, DateTime, Engine, Select, create_engine, event, func, inspect, select, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.deadline import finished_first
-from evalsvc.errors import InputError, StorageError, first_line
+from evalsvc.errors import StorageError, first_line
+from evalsvc.store.urls import parse_url, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Database:
         self.engine = _engine(url, patience)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(self.engine.execution_options(evalsvc_read=True), expire_on_commit=False)
-        shown = self.engine.url.render_as_string()
+        where = shown(self.engine.url)
         try:
             with self._unenforced() as connection:
                 if self.engine.dialect.name == "postgresql":
@@ -50,14 +50,14 @@ class Database:
                     return
                 if found is not None and found not in known_revisions():
                     raise StorageError(
-                        f"database {shown} is at revision {found}, which this evalsvc does not know: upgrade evalsvc"
+                        f"database {where} is at revision {found}, which this evalsvc does not know: upgrade evalsvc"
                     )
                 if found is not None and not upgrade and self.engine.dialect.name != "sqlite":
-                    raise StorageError(f"database {shown} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
+                    raise StorageError(f"database {where} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
                 _upgrade(connection)
         except DatabaseError as error:
             reason = first_line(error.orig or error)
-            raise StorageError(f"database {shown} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
+            raise StorageError(f"database {where} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
 
     @contextmanager
     def _unenforced(self) -> Iterator[Connection]:
@@ -146,28 +146,23 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _engine(url: str, patience: float = 30) -> Engine:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise InputError("EVALSVC_DATABASE_URL is no URL such as postgresql://user:password@host/name") from None
-    if parsed.get_backend_name() in ("postgresql", "postgres"):
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "postgresql":
         seconds = max(1, round(patience))
         try:
             return create_engine(
-                parsed.set(drivername="postgresql+psycopg"),
+                parsed,
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": seconds, "tcp_user_timeout": 1000 * seconds},
             )
         except ImportError:  # psycopg, or the C library that it loads
             raise StorageError("Postgres needs the driver psycopg: pip install 'evalsvc[postgres]'") from None
-    if parsed.get_backend_name() != "sqlite":
-        raise InputError(f"evalsvc stores in SQLite or Postgres, not in {parsed.get_backend_name()}")
     if parsed.database and parsed.database != ":memory:":
         try:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{parsed.database} cannot be made ({error.strerror}): check EVALSVC_HOME") from None
-    engine = create_engine(parsed.set(drivername="sqlite"), connect_args={"timeout": patience})
+    engine = create_engine(parsed, connect_args={"timeout": patience})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

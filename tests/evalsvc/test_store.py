@@ -19,6 +19,7 @@ from evalsvc.store import session as store
 from evalsvc.store.names import find
 from evalsvc.store.session import HEAD, Database, known_revisions
 from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Protocol, Score, Status, Suite, Table
+from evalsvc.store.urls import parse_url, shown
 from evalsvc.weights import weights_folder
 
 
@@ -163,6 +164,29 @@ def test_a_bad_url_is_one_clear_error(url):
     with pytest.raises((InputError, StorageError)) as caught:
         Database(url)
     assert not re.search(r"\n|Traceback|hunter2", str(caught.value))
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2", "postgres+asyncpg", "POSTGRES"])
+def test_every_spelling_of_postgres_is_the_same_database(scheme):
+    url = parse_url(f"{scheme}://u:p%40ss%25w@h:5433/a%20b?sslmode=require")
+    assert (url.drivername, url.password, url.database) == ("postgresql+psycopg", "p@ss%w", "a b")
+    assert shown(url) == "postgresql+psycopg://u:***@h:5433/a b?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter@2@h/x",
+        "postgresql://u@127.0.0.1:1/x?password=hunter2",
+        "postgresql://u:hunter2@127.0.0.1:1/x?hunter2=1",
+        "mysql://u:hunter2@h/x",
+        "hunter2",
+    ],
+)
+def test_no_message_shows_a_password(url):
+    with pytest.raises((InputError, StorageError)) as caught:
+        Database(url)
+    assert "hunter" not in str(caught.value).replace('"hunter2"', "")
 
 
 def test_a_setting_that_is_none_names_its_variable(monkeypatch):
