@@ -39,12 +39,15 @@ class Call:
 
 
 class MetricInputs:
-    """Opened once for an evaluation whose shards are on disk; references not yet extracted are extracted here."""
+    """Opened once for an evaluation whose shards are on disk; references not yet extracted are extracted here.
 
-    def __init__(self, spec: EvaluationSpec, bench: Workbench) -> None:
-        self.spec, self.bench = spec, bench
+    ``rows`` are the samples that are measured, all of them unless a part is asked for.
+    """
+
+    def __init__(self, spec: EvaluationSpec, bench: Workbench, rows: slice = slice(None)) -> None:
+        self.spec, self.bench, self.rows = spec, bench, rows
         self._extract_references()
-        self.generated = read_features(spec, bench)
+        self.generated = {name: array[rows] for name, array in read_features(spec, bench).items()}
         self.reference = functools.cache(self._reference)
 
     def call(self, use: MetricUse) -> Call:
@@ -68,14 +71,14 @@ class MetricInputs:
                 facts[name] = spec.reference[half]
             elif name == "prompts":
                 assert suite.prompts
-                inputs[name] = self._embedded_prompts(use)
+                inputs[name] = self._embedded_prompts(use)[self.rows]
                 facts[name] = suite.prompts.sha256
             elif name in ("train_texts", "heldout_texts"):
                 half = "train" if name == "train_texts" else "heldout"
                 inputs[name] = self._reference_texts(half)
                 facts[name] = spec.reference[half]
             elif name == "texts":
-                inputs[name] = read_texts(spec, self.bench)
+                inputs[name] = read_texts(spec, self.bench)[self.rows]
                 facts["samples"] = suite.samples
             elif name == "nll":
                 likelihoods = read_likelihoods(spec, self.bench, use.against)

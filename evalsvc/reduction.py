@@ -14,7 +14,7 @@ from evalsvc.metric_inputs import MetricInputs
 from evalsvc.references import FOLDER
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import MetricUse
-from evalsvc.workbench import Advance, Workbench
+from evalsvc.workbench import Advance, Workbench, silent
 from metrics import pairs
 from metrics.neighbours import Neighbours, nearest_neighbours
 from metrics.pairs import Plan
@@ -64,6 +64,11 @@ def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
             uses.append(use)
     neighbours, scores = _measure(inputs, uses, bench.progress("metrics", len(uses)))
     return Reduction(scores, not_applicable, _keep(inputs, neighbours))
+
+
+def scores_of_rows(spec: EvaluationSpec, bench: Workbench, rows: slice) -> tuple[LabelledScore, ...]:
+    """The scores of some rows of an evaluation's samples, whose shards are on disk; nothing is kept of them."""
+    return _measure(MetricInputs(spec, bench, rows), spec.suite.metrics, silent("metrics", 0))[1]
 
 
 def _measure(

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from evalsvc.errors import InputError
 from evalsvc.gates.evidence import Evidence, Single, pool
 from evalsvc.gates.policy import Policy
-from evalsvc.gates.sequential import SINGLE, Look
+from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look
 from evalsvc.gates.sources import Runs
 from evalsvc.gates.subjects import labels_of, quantities_of
 from evalsvc.gates.verdict import Status, judge
@@ -68,7 +68,7 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
             f"calibration compares runs that differ, and there is {count} of {few}: give --runs 2 or more, of a "
             "checkpoint whose samples depend on the seed"
         )
-    look = Look(suite.samples, 1, SINGLE)
+    look = Look(suite.samples, 1, SINGLE, FIRST_SHARE)
     outcomes: Counter[Status] = Counter()
     for a, b in permutations(range(count), 2):
         evidence = {
@@ -88,7 +88,7 @@ def _noise(policy: Policy, name: str, runs: list[Single]) -> Noise:
     spread, mean = float(values.std(ddof=1)), float(values.mean())
     # Few runs may agree by chance: what each claims of itself is the least that counts.
     difference = math.sqrt(2) * max(spread, claimed or 0.0)
-    alpha = (1 - policy.defaults.confidence) / 2
+    alpha = FIRST_SHARE * (1 - policy.defaults.confidence) / 2  # what a first decision has to spend
     family = sum(len(metric.limits) for metric in policy.metrics.values() if metric.tier != "advisory")
     failing = float(norm.isf(alpha / (family if policy.defaults.correction == "holm" else 1)))
     power = float(norm.isf(1 - POWER))

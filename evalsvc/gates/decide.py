@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
+from evalsvc.digests import digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.gather import Gathering
 from evalsvc.gates.policy import Policy
-from evalsvc.gates.sequential import SINGLE, Look, plan
+from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, later_plan, plan
 from evalsvc.gates.sources import Source
+from evalsvc.gates.spending import Earlier, History, limits_of, saw
 from evalsvc.gates.subjects import Sides, labels_of
 from evalsvc.gates.verdict import Status, Verdict, judge
 from evalsvc.store.tables import Checkpoint
@@ -28,6 +30,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What a decision saw, from which share of the level its last look judged, and what share the decision spent.
+
+    One that ``repeats`` an earlier decision spent nothing.
+    """
+
+    saw: str
+    look: Look
+    spent: float
+    repeats: Earlier | None
+
+
+@dataclass(frozen=True)
 class Decision:
     """A verdict with what it was drawn from, and what it cost."""
 
@@ -37,6 +52,8 @@ class Decision:
     evidence: Mapping[str, Evidence]
     verdict: Verdict
     steps: tuple[Step, ...]
+    history: History
+    spending: Spending | None = None
 
     @property
     def samples(self) -> int:
@@ -45,41 +62,66 @@ class Decision:
 
 
 def decide(
-    policy: Policy, suite: Suite, sides: Sides, source: Source, today: date, seed: int | None = None
+    policy: Policy,
+    suite: Suite,
+    sides: Sides,
+    source: Source,
+    today: date,
+    seed: int | None = None,
+    history: History | None = None,
 ) -> Decision:
     """Look at more and more of the candidate until the verdict is sure, or all that the policy allows is spent.
 
     A source that cannot compute is looked at once. What fails on the way (a generator, the disk) becomes evidence too:
-    it is an ERROR, never a pass.
+    it is an ERROR, never a pass. Evidence that an earlier decision saw under the same limits is judged as it was then;
+    other evidence spends a share of the level, and after a first decision half of what is left.
 
     Raises:
         InputError: the policy gates what the suite does not measure.
     """
+    history = history or History()
     gathering = Gathering(suite, sides, source, labels_of(policy, suite), seed)
     alpha = (1 - policy.defaults.confidence) / 2
-    looks = _looks(policy, suite, sides, source, seed)
+    limits = digest_json(limits_of(policy))
+    looks = _looks(policy, suite, sides, source, seed, history)
     steps: list[Step] = []
+    spent = 0.0
     for look in looks:
         evidence = gathering.look(look)
         if evidence is None:
             continue
+        seen = saw(evidence)
+        earlier = history.same(seen, limits)
+        if earlier:
+            look = replace(look, share=earlier.share, fractions=earlier.fractions)
+        elif look.samples < suite.samples and history.spent:
+            continue  # only the part that was judged before is judged again
+        elif history.spent:
+            look = replace(look, share=(1 - history.spent - spent) / 2)
+            spent += look.share
+        else:
+            spent = FIRST_SHARE
         mine = _replicates(each.candidate for each in evidence.values())
         theirs = _replicates(each.baseline for each in evidence.values())
         # Where another seed gives nothing new on either side, more of them do not.
-        final = look is looks[-1] or max(mine, theirs) < look.replicates
+        final = look.replicates >= looks[-1].replicates and look.samples == suite.samples
+        final = final or max(mine, theirs) < look.replicates
         verdict = judge(policy, evidence, look, today, final=final)
         steps.append(Step(look.samples, min(mine, look.replicates), look.z(alpha), verdict.status))
         open_questions = any(metric.status is Status.INCONCLUSIVE and metric.matters for metric in verdict.metrics)
         if final or verdict.status not in (Status.INCONCLUSIVE, Status.PASS) or not open_questions:
-            return Decision(policy, suite, sides, evidence, verdict, tuple(steps))
+            spending = Spending(seen, look, spent, earlier)
+            return Decision(policy, suite, sides, evidence, verdict, tuple(steps), history, spending)
     raise AssertionError("the last look takes all samples, which are never too few to be tried")
 
 
-def undecided(policy: Policy, suite: Suite, sides: Sides, source: Source, today: date, why: Absent) -> Decision:
+def undecided(
+    policy: Policy, suite: Suite, sides: Sides, source: Source, today: date, why: Absent, history: History | None = None
+) -> Decision:
     """The decision where nothing could be looked at."""
     evidence = Gathering(suite, sides, source, labels_of(policy, suite)).nothing(why)
     verdict = judge(policy, evidence, Look(suite.samples, 1, SINGLE), today)
-    return Decision(policy, suite, sides, evidence, verdict, ())
+    return Decision(policy, suite, sides, evidence, verdict, (), history or History())
 
 
 def _replicates(side: Iterable[Observation | Absent | None]) -> int:
@@ -87,10 +129,20 @@ def _replicates(side: Iterable[Observation | Absent | None]) -> int:
     return max((each.replicates for each in side if isinstance(each, Observation)), default=1)
 
 
-def _looks(policy: Policy, suite: Suite, sides: Sides, source: Source, seed: int | None) -> list[Look]:
-    if not source.computes or not isinstance(sides.candidate, Checkpoint):
-        return [Look(suite.samples, 1, SINGLE)]
-    have = source.stored(sides.candidate, seed)
-    several = isinstance(sides.baselines, tuple) and len(sides.baselines) > 1
-    # Parts of several baselines would cost more than they save.
-    return plan(suite.samples, policy.on_inconclusive.more_samples, max(have, 1) if several else have)
+def _looks(
+    policy: Policy, suite: Suite, sides: Sides, source: Source, seed: int | None, history: History
+) -> list[Look]:
+    more, have = 1, 1
+    if isinstance(sides.candidate, Checkpoint):
+        have = source.stored(sides.candidate, None)
+        if source.computes:
+            more = policy.on_inconclusive.more_samples
+            have += have > 0 and seed is not None and not source.stored(sides.candidate, seed)
+        have = have if source.computes else max(have, 1)
+    if not history.spent:
+        several = isinstance(sides.baselines, tuple) and len(sides.baselines) > 1
+        # Parts of several baselines would cost more than they save.
+        return plan(suite.samples, more, max(have, 1) if several else have)
+    parts = {each.samples: each for each in history.decisions if each.samples < suite.samples and not have}
+    again = [Look(each.samples, 1, each.fractions, each.share) for each in parts.values()]
+    return [*again, *later_plan(suite.samples, more, have, history.spent)]

@@ -48,7 +48,6 @@ def evidence(decision: Decision) -> dict[str, Any]:
             "candidate": _side(each.candidate),
             "baseline": _side(each.baseline),
             "covariance": each.covariance,
-            "drift": asdict(each.drift) if each.drift else None,
             "comparisons": comparisons.get(name, []),
         }
     return {

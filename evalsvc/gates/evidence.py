@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t as student
 
 from metrics.score import Z95
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One score of one checkpoint, the mean over ``replicates`` runs with different seeds.
+    """One score of one checkpoint, the mean over ``replicates`` runs with different ``seeds``.
 
-    ``below`` and ``above`` are standard errors towards lower and higher values, ``None`` where no honest one exists.
-    With more than one replicate the spread between seeds is counted in them.
+    ``below`` and ``above`` are standard errors towards lower and higher values that the runs claim of themselves,
+    ``None`` where no honest one exists. ``spread`` is the standard error of the mean that the differences between runs
+    show, with ``replicates - 1`` degrees of freedom; in it the runs' own errors are seen again, but where they
+    ``share`` one (a likelihood over the same documents), which no repetition shows. ``drift`` bounds how far the value
+    may be from that of all samples of the suite, ``None`` where nothing bounds it.
     """
 
     value: float
@@ -30,16 +32,24 @@ class Observation:
     method: str = ""
     runs: tuple[int, ...] = ()
     replicates: int = 1
+    seeds: tuple[int, ...] = ()
+    spread: float = 0.0
+    shared: bool = False
+    drift: float | None = 0.0
 
     @property
     def stderr(self) -> float | None:
-        """The larger of the two errors."""
-        return None if self.below is None or self.above is None else max(self.below, self.above)
+        """The larger of the two errors, with the spread between runs."""
+        if self.below is None or self.above is None:
+            return None
+        own = max(self.below, self.above)
+        return math.hypot(own, self.spread) if self.shared else max(own, self.spread)
 
     @property
     def finite(self) -> bool:
         """Whether all numbers are numbers."""
-        return self.n > 0 and all(math.isfinite(x) for x in (self.value, self.below or 0.0, self.above or 0.0))
+        numbers = (self.value, self.below or 0.0, self.above or 0.0, self.spread, self.drift or 0.0)
+        return self.n > 0 and all(math.isfinite(x) for x in numbers)
 
 
 @dataclass(frozen=True)
@@ -51,19 +61,11 @@ class Absent:
 
 
 @dataclass(frozen=True)
-class Drift:
-    """How far the baseline's score moved between a part of the suite's samples and all of them."""
-
-    value: float
-    stderr: float
-
-
-@dataclass(frozen=True)
 class Evidence:
     """Both sides of one metric. ``covariance`` is that of the two values: 0 where they are independent.
 
-    ``partial`` evidence uses a part of the suite's samples, and ``drift`` tells what that does to the score; ``None``
-    where nobody knows.
+    ``partial`` evidence uses a part of the suite's samples, of a quantity whose expectation moves with their number.
+    ``same`` evidence holds the same runs on both sides.
     """
 
     label: str
@@ -72,7 +74,7 @@ class Evidence:
     baseline: Observation | Absent | None = None
     covariance: float = 0.0
     partial: bool = False
-    drift: Drift | None = None
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,34 +90,31 @@ class Single:
     facts: Mapping[str, Any]
     method: str
     run: int = 0
+    seed: int = 0
 
 
 def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
     """The mean of runs under one protocol with different seeds.
 
-    What the runs differ by beyond their own errors is the spread between seeds; as it is estimated from few runs, it is
-    widened by Student's factor. ``shared`` runs are over the same documents (a likelihood): they have one error between
-    them, which no repetition makes smaller, and all that they differ by comes from their seeds. An interval that is
-    wider than its standard error on one side keeps that side. Runs without errors that agree by chance have none.
+    ``shared`` runs are over the same documents (a likelihood): they have one error between them, which no repetition
+    makes smaller, and all that they differ by comes from their seeds. An interval that is wider than its standard error
+    on one side keeps that side. Runs without errors that agree by chance have none.
     """
     count = len(runs)
-    value = float(np.mean([run.value for run in runs]))
     first = runs[0]
-    below: float | None = None
-    above: float | None = None
     sides = [_sides(run) for run in runs]
     errors = [side for side in sides if side is not None]
-    spread = float(np.var([run.value for run in runs], ddof=1)) if count > 1 else 0.0
-    if len(errors) == count or spread > 0:
-        factor = (float(student.isf(0.025, count - 1)) / Z95) ** 2 if count > 1 else 0.0
-        totals = []
-        for index in (0, 1):
-            within = float(np.mean([side[index] ** 2 for side in errors])) if len(errors) == count else 0.0
-            excess = factor * (spread if shared else max(0.0, spread - within))
-            totals.append(math.sqrt((within if shared else within / count) + excess / count))
-        below, above = totals
+    values = [run.value for run in runs]
+    spread = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+    below: float | None = None
+    above: float | None = None
+    if len(errors) == count:
+        scale = 1.0 if shared else 1 / math.sqrt(count)
+        below, above = (scale * math.sqrt(float(np.mean([side[i] ** 2 for side in errors]))) for i in (0, 1))
+    elif spread > 0:
+        below = above = 0.0
     return Observation(
-        value=value,
+        value=float(np.mean(values)),
         below=below,
         above=above,
         n=first.n if shared else sum(run.n for run in runs),
@@ -124,7 +123,28 @@ def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
         method=first.method,
         runs=tuple(run.run for run in runs),
         replicates=count,
+        seeds=tuple(run.seed for run in runs),
+        spread=spread,
+        shared=shared,
     )
+
+
+def drift(whole: float, halves: Sequence[float], quarters: Sequence[float], growth: float) -> float:
+    """A bound on how far a value is from that of ``growth`` times as many samples, from its own parts.
+
+    Means over the halves and quarters of a sample differ from the whole by bias alone: what single samples add is in
+    all three alike. Each doubling ahead is taken to move the value by as much as the last one did, or by more where
+    the last moved it by more than the one before (coverage of few samples: twice as much; a bias of b / n: half).
+
+    >>> drift(1.0, [1.1, 1.3], [1.6] * 4, growth=4)  # b / n with b / n = 0.2 is 0.15 away
+    0.4
+    """
+    last = abs(float(np.mean(halves)) - whole)
+    before = abs(float(np.mean(quarters)) - float(np.mean(halves)))
+    ratio = min(max(last / before, 1.0), 2.0) if before > 0 else 2.0
+    doublings = math.log2(growth)
+    steps = doublings if ratio == 1 else ratio * (ratio**doublings - 1) / (ratio - 1)
+    return round(last * steps, 12)
 
 
 def _sides(run: Single) -> tuple[float, float] | None:

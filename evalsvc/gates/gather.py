@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from sqlalchemy.exc import OperationalError
 
 from evalsvc.errors import EvalsvcError, StorageError
-from evalsvc.gates.evidence import Absent, Drift, Evidence, Observation, Single, pool
+from evalsvc.gates.evidence import Absent, Evidence, Observation, Single, drift, pool
 from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Runs, Source
 from evalsvc.gates.subjects import Sides, over_documents, quantities_of, unbiased_in_n
 from evalsvc.store.tables import Checkpoint
 from evalsvc.suites import Suite
 from metrics.score import MetricError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Gathering:
     source: Source
     labels: Mapping[str, str]
     seed: int | None = None
+    pieces: dict[tuple[int, int, int | None, int, int], Runs] = field(default_factory=dict)
 
     def look(self, look: Look) -> dict[str, Evidence] | None:
         """The evidence at a look; ``None`` where a part of the samples is too few for some metric."""
@@ -36,13 +39,9 @@ class Gathering:
         partial = look.samples < self.suite.samples
         candidate = self._runs(self.sides.candidate, look, self.seed)
         baselines: list[Runs | Absent | None] = []
-        whole: Runs | Absent | None = None
-        # A given seed is the candidate's; the baseline then keeps to the suite's own, so that the two are independent.
-        seed = None if self.seed is None else self.suite.seed
         if isinstance(self.sides.baselines, tuple):
-            if partial:
-                whole = self._runs(self.sides.baselines[0], Look(self.suite.samples, 1, look.fractions), seed)
-            baselines = [self._runs(checkpoint, look, seed) for checkpoint in self.sides.baselines]
+            # A given seed is the candidate's; the baseline keeps to the suite's own.
+            baselines = [self._runs(checkpoint, look, None) for checkpoint in self.sides.baselines]
         if candidate is None or None in baselines:
             return None
         found = {}
@@ -63,14 +62,19 @@ class Gathering:
                 ]
                 theirs = _median(seen, protocol)
             moves = partial and label not in unbiased
+            if moves:
+                mine = self._drifting(self.sides.candidate, mine, label, look, self.seed)
+                if isinstance(self.sides.baselines, tuple):
+                    theirs = self._drifting(self.sides.baselines[0], theirs, label, look, None)
+            same = self._same(mine, theirs, partial)
             found[name] = Evidence(
                 label=name,
                 direction=quantities[label].direction.value,
                 candidate=mine,
                 baseline=theirs,
-                covariance=self._covariance(mine, theirs, label, partial),
+                covariance=0.0 if same else self._covariance(mine, theirs, label),
                 partial=moves,
-                drift=_drift(whole, theirs, label) if moves else None,
+                same=same,
             )
         return found
 
@@ -95,25 +99,50 @@ class Gathering:
             return Absent("error", f"{who}: {error}")
         return found or self.source.why_nothing(checkpoint)
 
-    def _covariance(
-        self, mine: Observation | Absent, theirs: Observation | Absent | None, label: str, partial: bool
-    ) -> float:
-        """A run compared with itself varies with it, and likelihoods over the same documents vary together. All others
-        count as independent, which is the wider claim.
-        """
+    def _drifting(self, checkpoint: Checkpoint, side: T, label: str, look: Look, seed: int | None) -> T | Observation:
+        """A side that saw a part of the samples, with what all of them may change, from its own halves and quarters."""
+        if not isinstance(side, Observation):
+            return side
+        values: dict[int, list[float]] = {}
+        for pieces in (2, 4):
+            size = look.samples // pieces
+            for piece in range(pieces):
+                found = self._piece(checkpoint, look.samples, seed, slice(piece * size, (piece + 1) * size))
+                if not found.get(label):
+                    return replace(side, drift=None)
+                values.setdefault(pieces, []).append(found[label][0].value)
+        return replace(side, drift=drift(side.value, values[2], values[4], self.suite.samples / look.samples))
+
+    def _piece(self, checkpoint: Checkpoint, samples: int, seed: int | None, rows: slice) -> Runs:
+        """Scores of some rows of a part; none where they are too few for a metric."""
+        key = checkpoint.id, samples, seed, rows.start, rows.stop
+        if key not in self.pieces:
+            try:
+                self.pieces[key] = self.source.part(checkpoint, samples, seed, rows) or {}
+            except (EvalsvcError, MetricError):
+                self.pieces[key] = {}
+        return self.pieces[key]
+
+    def _same(self, mine: Observation | Absent, theirs: Observation | Absent | None, partial: bool) -> bool:
+        """Whether both sides are the same runs of one checkpoint."""
+        if not isinstance(mine, Observation) or not isinstance(theirs, Observation):
+            return False
+        assert isinstance(self.sides.candidate, Checkpoint)
+        assert isinstance(self.sides.baselines, tuple)
+        if len(self.sides.baselines) > 1 or self.sides.candidate.id != self.sides.baselines[0].id:
+            return False
+        return self.seed in (None, self.suite.seed) if partial else mine.runs == theirs.runs
+
+    def _covariance(self, mine: Observation | Absent, theirs: Observation | Absent | None, label: str) -> float:
+        """Likelihoods over the same documents vary together. All others count as independent, the wider claim."""
         if not isinstance(mine, Observation) or not isinstance(theirs, Observation):
             return 0.0
         assert isinstance(self.sides.candidate, Checkpoint)
         assert isinstance(self.sides.baselines, tuple)
-        if len(self.sides.baselines) > 1:
+        several = len(self.sides.baselines) > 1
+        if several or mine.protocol != theirs.protocol or label not in over_documents(self.suite):
             return 0.0
-        candidate, baseline = self.sides.candidate, self.sides.baselines[0]
-        same = self.seed in (None, self.suite.seed) if partial else mine.runs == theirs.runs
-        if candidate.id == baseline.id and same:
-            return (mine.stderr or 0.0) ** 2
-        if mine.protocol != theirs.protocol or label not in over_documents(self.suite):
-            return 0.0
-        return self.source.covariance(candidate, baseline, label)
+        return self.source.covariance(self.sides.candidate, self.sides.baselines[0], label)
 
 
 def _observe(
@@ -150,18 +179,7 @@ def _median(seen: Sequence[Observation | Absent], protocol: str | None) -> Obser
         method=f"largest of {len(found)}",
         runs=tuple(run for each in found for run in each.runs),
         replicates=min(each.replicates for each in found),
+        seeds=tuple(seed for each in found for seed in each.seeds),
+        spread=max(each.spread for each in found),
+        shared=found[0].shared,
     )
-
-
-def _drift(whole: Runs | Absent | None, part: Observation | Absent | None, label: str) -> Drift | None:
-    """What the baseline's score changes by from a part of the samples to all of them.
-
-    The part is inside the whole, so of an average of independent samples the difference varies by what the part
-    varies more.
-    """
-    full = _observe(whole, label, "", None, shared=False)
-    if not isinstance(part, Observation) or not isinstance(full, Observation):
-        return None
-    if part.stderr is None or full.stderr is None:
-        return None
-    return Drift(full.value - part.value, math.sqrt(max(0.0, part.stderr**2 - full.stderr**2)))

@@ -19,32 +19,52 @@ FLOOR = 100
 
 @dataclass(frozen=True)
 class Look:
-    """``replicates`` runs of ``samples`` samples each; ``z`` gives the critical value of a one-sided level here."""
+    """``replicates`` runs of ``samples`` samples each.
+
+    ``share`` of the level is spent by this look and those of its plan before it, which used the earlier ``fractions``
+    of the plan's samples.
+    """
 
     samples: int
     replicates: int
     fractions: tuple[float, ...]
+    share: float = 1.0
 
     def z(self, alpha: float) -> float:
         """How many standard errors decide at one-sided level ``alpha`` over all looks together."""
-        return boundaries(alpha, self.fractions)[-1]
+        return boundaries(alpha * self.share, self.fractions)[-1]
 
 
 SINGLE = (1.0,)
 """Fractions of a decision that is taken once."""
+FIRST_SHARE = 0.9
+"""The share of the level that the first plan spends; each look after it spends half of what is left."""
 
 
 def plan(samples: int, more: int = 1, have: int = 0) -> list[Look]:
-    """The looks of a gate: a tenth and a half of the suite's samples, all of them, then further replicates up to
-    ``more``, doubling. ``have`` replicates are there already; looks that would use less are left out.
+    """The looks of a first decision: a tenth and a half of the suite's samples, all of them, then further replicates up
+    to ``more``, doubling. ``have`` replicates are there already; looks that would use less are left out.
     """
     prefixes = [n for n in (max(samples // FIRST, FLOOR), samples // 2) if not have and FLOOR <= n < samples]
-    sizes = [(n, 1) for n in sorted(set(prefixes))]
-    replicates = [min(2**k, more) for k in range(more.bit_length() + 1)]
-    sizes += [(samples, r) for r in sorted({r for r in replicates if r >= have} or {have})]
+    sizes = [(n, 1) for n in sorted(set(prefixes))] + [(samples, r) for r in _replicates(more, have)]
     total = sizes[-1][0] * sizes[-1][1]
     fractions = [n * r / total for n, r in sizes]
-    return [Look(n, r, tuple(fractions[: i + 1])) for i, (n, r) in enumerate(sizes)]
+    return [Look(n, r, tuple(fractions[: i + 1]), FIRST_SHARE) for i, (n, r) in enumerate(sizes)]
+
+
+def later_plan(samples: int, more: int, have: int, spent: float) -> list[Look]:
+    """The looks after a first decision, which has spent a share of the level: all samples of all replicates.
+
+    Each spends half of what is left, so that the shares add up to no more than the level whatever made somebody look
+    again: new seeds, other limits, more samples (Bonferroni).
+    """
+    runs = _replicates(more, max(have, 1))
+    return [Look(samples, r, SINGLE, (1 - spent) / 2**k) for k, r in enumerate(runs, 1)]
+
+
+def _replicates(more: int, have: int) -> list[int]:
+    doubling = [min(2**k, more) for k in range(more.bit_length() + 1)]
+    return sorted({r for r in doubling if r >= have} | ({have} if have else set()))
 
 
 def spent(alpha: float, fraction: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 import numpy as np
 
 from evalsvc.gates.evidence import Absent, Single
+from evalsvc.gates.subjects import unbiased_in_n
 from evalsvc.store import queries, tables
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.session import Database
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 Runs = Mapping[str, Sequence[Single]]
 """The runs of each score, by its label."""
+ROUNDING = 1e-9
+"""Relative. Other orders of summation move a score by 1e-12, other samples by far more than this."""
 
 
 class Source(Protocol):
@@ -33,10 +37,14 @@ class Source(Protocol):
         """Whether more samples can be had."""
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """All samples of the suite, with at least so many seeds where the source can compute."""
+        """All samples of the suite under every seed that was ever run, ``seed`` among them and at least so many where
+        the source can compute.
+        """
 
-    def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
-        """The first samples of the suite; ``None`` where they are too few for a metric."""
+    def part(
+        self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
+    ) -> Runs | None:
+        """The first samples of the suite, or some rows of them; ``None`` where they are too few for a metric."""
 
     def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
         """How two checkpoints' scores vary together, where both are over the same documents; else 0."""
@@ -57,20 +65,22 @@ class Stored:
     computes: bool = False
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Scores of every seed that was run; of those from ``seed`` on where one is given.
+        """Scores of every seed that was run: leaving out those that were seen would choose among them.
 
-        Seeds with the very same scores are one run: what was scored (files, greedy decoding) heeds no seed, and
+        Seeds whose scores agree to rounding are one run: what was scored (files, greedy decoding) heeds no seed, and
         looking at it again makes nothing surer.
         """
         with self.database.read() as session:
             found = queries.replicates(session, checkpoint.id, self.suite.id)
-        wanted = found if seed is None else {s: found[s] for s in range(seed, seed + replicates) if s in found}
-        differing: dict[tuple[tuple[str, float], ...], list[ScoreRow]] = {}
-        for rows in wanted.values():
-            differing.setdefault(tuple((row.label, row.value) for row in rows), rows)
-        return _by_label([row for rows in differing.values() for row in rows])
+        differing: dict[int, list[ScoreRow]] = {}
+        for number, rows in found.items():
+            if not any(_agree(rows, others) for others in differing.values()):
+                differing[number] = rows
+        return _by_label(differing)
 
-    def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
+    def part(
+        self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
+    ) -> Runs | None:
         """Parts are never stored."""
         return None
 
@@ -104,34 +114,41 @@ class Computed:
     computes: bool = True
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Evaluate as many seeds as are asked for, counted from ``seed`` or the suite's, then read."""
+        """Evaluate ``seed`` and as many more as are asked for, counted from it or the suite's, then read."""
         from evalsvc.evaluations import evaluate
 
-        first = self.suite.seed if seed is None else seed
-        for number in range(first, first + replicates):
-            if seed is None and self.stored(checkpoint, None) >= replicates:
-                break
-            evaluate(self._spec(checkpoint, self.suite, number), self.bench)
+        number = self.suite.seed if seed is None else seed
+        wanted = number
+        while self.stored(checkpoint, None) < replicates or (seed is not None and not self.stored(checkpoint, seed)):
+            evaluate(self._spec(checkpoint, self.suite, wanted), self.bench)
+            wanted += 1
         return self._store.full(checkpoint, replicates, seed)
 
-    def part(self, checkpoint: tables.Checkpoint, samples: int, seed: int | None) -> Runs | None:
-        """The gated metrics on the first ``samples``; nothing of it is recorded as an evaluation."""
+    def part(
+        self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
+    ) -> Runs | None:
+        """The gated metrics on the first ``samples``; nothing of it is recorded as an evaluation.
+
+        Of ``rows`` only those metrics are measured whose expectation their number moves.
+        """
         from evalsvc.pipeline import compute_shard
-        from evalsvc.reduction import reduce
+        from evalsvc.reduction import reduce, scores_of_rows
         from evalsvc.suites import Suite
 
+        labels = self.labels if rows is None else self.labels - unbiased_in_n(self.suite)
         uses = [
             use
             for use in self.suite.metrics
-            if any(use.label_of(quantity.name) in self.labels for quantity in use.spec.quantities)
+            if any(use.label_of(quantity.name) in labels for quantity in use.spec.quantities)
         ]
         body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses, "index": {}}
         spec = self._spec(checkpoint, Suite.model_validate(body), self.suite.seed if seed is None else seed)
-        advance = self.bench.progress("samples", samples)
-        for shard in spec.shards:
-            compute_shard(spec, shard, self.bench, advance)
+        if rows is None:
+            advance = self.bench.progress("samples", samples)
+            for shard in spec.shards:
+                compute_shard(spec, shard, self.bench, advance)
         try:
-            found = reduce(spec, self.bench)
+            scores = reduce(spec, self.bench).scores if rows is None else scores_of_rows(spec, self.bench, rows)
         except MetricError:
             return None
         scores = found.scores
@@ -149,6 +166,7 @@ class Computed:
                     each.protocol,
                     each.facts,
                     each.score.stderr_method,
+                    seed=spec.seed,
                 )
             ]
             for each in scores
@@ -207,19 +225,29 @@ class Computed:
         return Stored(self.bench.database, self.suite)
 
 
-def _by_label(rows: Sequence[ScoreRow]) -> Runs:
+def _agree(rows: Sequence[ScoreRow], others: Sequence[ScoreRow]) -> bool:
+    """Whether two runs gave the same scores, to the rounding of another order of summation."""
+    return [row.label for row in rows] == [row.label for row in others] and all(
+        math.isclose(a.value, b.value, rel_tol=ROUNDING, abs_tol=ROUNDING * (a.stderr or 0.0))
+        for a, b in zip(rows, others, strict=True)
+    )
+
+
+def _by_label(runs: Mapping[int, Sequence[ScoreRow]]) -> Runs:
     found: dict[str, list[Single]] = {}
-    for row in rows:
-        single = Single(
-            row.value,
-            row.stderr,
-            row.ci_low,
-            row.ci_high,
-            row.n,
-            row.protocol,
-            row.facts,
-            row.stderr_method,
-            row.evaluation_id,
-        )
-        found.setdefault(row.label, []).append(single)
+    for seed, rows in runs.items():
+        for row in rows:
+            single = Single(
+                row.value,
+                row.stderr,
+                row.ci_low,
+                row.ci_high,
+                row.n,
+                row.protocol,
+                row.facts,
+                row.stderr_method,
+                row.evaluation_id,
+                seed,
+            )
+            found.setdefault(row.label, []).append(single)
     return found

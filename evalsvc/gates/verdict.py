@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from evalsvc.gates.comparisons import Comparison, absolute, relative, worsening
+from evalsvc.gates.comparisons import Comparison, absolute, relative, uncertainty, worsening
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import LimitKind, MetricPolicy, Policy, Tier, Waiver
 from evalsvc.gates.sequential import FLOOR, Look
@@ -162,8 +162,6 @@ def _draft(
         return without(_status(candidate), f"candidate: {candidate.reason}")
     if not candidate.finite:
         return without(Status.ERROR, f"candidate: {candidate.value} is not a score")
-    if evidence.partial and evidence.drift is None:
-        return without(Status.INCONCLUSIVE, f"the limit holds for all samples of the suite, not for {candidate.n}")
     if not kind.startswith("max_worsening"):
         if candidate.below is None or candidate.above is None:
             return without(Status.INCONCLUSIVE, f"no error bar ({candidate.method}), so nothing is sure")
@@ -188,7 +186,7 @@ def _draft(
         return without(Status.INCONCLUSIVE, f"no error bar ({side.method}), so nothing is sure")
     if kind == "max_worsening":
         return Finding(kind, limit, Status.UNKNOWN, "", worsening(evidence, candidate, baseline, limit, z))
-    if baseline.value - z * baseline.stderr <= 0:
+    if baseline.value - uncertainty(baseline, z) <= 0:
         return without(Status.INCONCLUSIVE, "the baseline is not surely above zero, so there is no share of it")
     return Finding(kind, limit, Status.UNKNOWN, "", relative(evidence, candidate, baseline, limit, z))
 
@@ -206,6 +204,9 @@ def _settle(policy: Policy, draft: Finding, evidence: Evidence, z: float, final:
         return Finding(draft.kind, draft.limit, status, f"{fewest} samples where {needed} are needed", comparison)
     if beyond:
         return Finding(draft.kind, draft.limit, Status.FAIL, f"surely beyond: {interval}", comparison)
+    if evidence.partial:
+        reason = f"its expectation moves with the number of samples, so only all of them can pass: {interval}"
+        return Finding(draft.kind, draft.limit, Status.INCONCLUSIVE, reason, comparison)
     if comparison.surely_within(z):
         return Finding(draft.kind, draft.limit, Status.PASS, f"surely within: {interval}", comparison)
     return Finding(draft.kind, draft.limit, Status.INCONCLUSIVE, f"not sure: {interval}", comparison)
@@ -266,7 +267,10 @@ def _warnings(
             yield f"{metric.label} is {metric.status} and only advisory ({metric.reason})"
     seen = [side for each in evidence.values() for side in (each.candidate, each.baseline)]
     if any(isinstance(side, Observation) and side.replicates == 1 for side in seen):
-        yield "no replicates: the spread between seeds is not in these intervals, only that between samples"
+        yield (
+            "one seed: these intervals hold the spread between samples, and cannot show the spread between seeds "
+            "(on_inconclusive.more_samples or --seed adds seeds)"
+        )
 
 
 def _blocking(tier: Tier) -> set[Status]:

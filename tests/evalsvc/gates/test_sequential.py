@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
-from evalsvc.gates.evidence import Evidence, Observation, Single, pool
-from evalsvc.gates.sequential import FLOOR, boundaries, plan, spent
+from evalsvc.gates.comparisons import uncertainty, worsening
+from evalsvc.gates.evidence import Evidence, Observation, Single, drift, pool
+from evalsvc.gates.sequential import FLOOR, boundaries, later_plan, plan, spent
 from evalsvc.gates.verdict import Status, judge
 
 from .conftest import TODAY, policy
@@ -48,6 +49,28 @@ def test_every_plan_ends_with_all_that_may_be_spent_and_grows_to_it(samples, mor
     assert looks[-1].fractions[-1] == 1
     assert all(look.samples >= min(FLOOR, samples) for look in looks)
     assert all(look.replicates >= have for look in looks)
+
+
+@given(st.integers(1, 16), st.integers(0, 20), st.floats(0.9, 0.9999))
+def test_later_looks_spend_half_of_what_is_left_and_together_never_all_of_it(more, have, spent_before):
+    looks = later_plan(2000, more, have, spent_before)
+    shares = [look.share for look in looks]
+    assert shares[0] == pytest.approx((1 - spent_before) / 2)
+    assert sum(shares) < 1 - spent_before
+    assert all(look.samples == 2000 and look.replicates >= max(have, 1) for look in looks)
+    assert looks[-1].replicates == max(more, have, 1)
+
+
+@pytest.mark.parametrize("growth", [2, 10, 50])
+@pytest.mark.parametrize(
+    "expectation",
+    [lambda n: 5 + 300 / n, lambda n: 5 + 9 / math.sqrt(n), lambda n: math.log(n), lambda n: 1 - math.exp(-n / 8000)],
+    ids=["bias of 1/n", "bias of 1/sqrt(n)", "logarithm", "coverage of few samples"],
+)
+def test_the_drift_of_a_part_bounds_how_far_it_is_from_all_samples(expectation, growth):
+    n = 200
+    found = drift(expectation(n), [expectation(n / 2)] * 2, [expectation(n / 4)] * 4, growth)
+    assert found >= abs(expectation(n * growth) - expectation(n)) * (1 - 1e-9)
 
 
 def test_the_first_look_is_a_tenth_of_the_suite():
@@ -140,18 +163,31 @@ def test_what_is_clear_costs_a_tenth_and_what_is_close_costs_more():
     assert spent_on[0.1] > 6000
 
 
-@pytest.mark.parametrize(
-    ("between", "runs", "promised"), [(0.0, 2, 0.95), (0.0, 4, 0.95), (0.5, 4, 0.94), (3.0, 3, 0.9), (3.0, 5, 0.94)]
-)
-def test_the_spread_between_seeds_is_in_the_interval_of_replicates(between, runs, promised):
-    """Few replicates can agree by chance, which no interval sees: hence 0.90 for three of a wild generator."""
-    rng = np.random.default_rng(9)
-    covered = 0
+@pytest.mark.parametrize("alpha", [0.025, 0.0025], ids=["alone", "first of ten limits"])
+@pytest.mark.parametrize(("mine", "theirs"), [(2, 2), (3, 3), (5, 2)])
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_few_seeds_keep_the_level_that_is_asked_for_whatever_they_spread(alpha, mine, theirs, own):
+    """Student's factor at that very level: at 97.5 % for all, one of ten limits failed five times too often."""
+    rng, z = np.random.default_rng(9), norm.isf(alpha)
+
+    def side(runs):
+        values = rng.normal(0, math.hypot(own, 3.0), runs)
+        errors = (own, -1.96 * own, 1.96 * own) if own else (None, None, None)
+        return pool(
+            [Single(v, errors[0], *((v + e if own else None) for e in errors[1:]), 2000, "p", {}, "") for v in values]
+        )
+
+    failed = 0
     for _ in range(GATES):
-        values = rng.normal(0, math.hypot(1, between), runs)
-        pooled = pool([Single(v, 1.0, v - 1.96, v + 1.96, 2000, "p", {}, "") for v in values])
-        covered += abs(pooled.value) <= norm.isf(0.025) * pooled.stderr
-    assert covered / GATES >= promised - 2 * math.sqrt(promised * (1 - promised) / GATES)
+        candidate, baseline = side(mine), side(theirs)
+        found = worsening(Evidence("m", "lower", candidate, baseline), candidate, baseline, 0.0, z)
+        failed += found.surely_beyond(z)
+    assert failed / GATES <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / GATES)
+
+
+def test_seeds_that_agree_by_chance_are_no_surer_than_their_samples():
+    runs = [Single(v, 1.0, v - 1.96, v + 1.96, 2000, "p", {}, "") for v in (0.0, 0.01, 0.02)]
+    assert pool(runs).stderr == pytest.approx(1 / math.sqrt(3), rel=1e-3)
 
 
 def test_replicates_without_error_bars_get_theirs_from_their_spread():
@@ -159,7 +195,8 @@ def test_replicates_without_error_bars_get_theirs_from_their_spread():
     several = pool([Single(v, None, None, None, 2000, "p", {}, "") for v in (1.0, 2.0, 3.0)])
     assert alone.stderr is None
     assert several.value == 2
-    assert several.stderr == pytest.approx(4.303 / 1.96 / math.sqrt(3), rel=1e-3)
+    assert several.stderr == pytest.approx(1 / math.sqrt(3))
+    assert uncertainty(several, norm.isf(0.025)) == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
 
 
 def test_a_share_of_zero_keeps_its_wide_side():
