@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from evalsvc.digests import digest_json
@@ -52,7 +52,7 @@ class Decision:
     evidence: Mapping[str, Evidence]
     verdict: Verdict
     steps: tuple[Step, ...]
-    history: History
+    history: History = field(default_factory=History)
     spending: Spending | None = None
 
     @property

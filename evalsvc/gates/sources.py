@@ -151,7 +151,6 @@ class Computed:
             scores = reduce(spec, self.bench).scores if rows is None else scores_of_rows(spec, self.bench, rows)
         except MetricError:
             return None
-        scores = found.scores
         if spec.order and not spec.order.is_partial(self.suite.samples):
             # A part of a set that is scored whole is comparable with whatever the whole is.
             scores = tuple(each.without("order") for each in scores)

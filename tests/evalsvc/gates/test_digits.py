@@ -176,7 +176,8 @@ def test_more_seeds_of_stored_samples_are_no_more_samples(workspace):
 def test_calibration_on_the_digits_raises_no_false_alarm(workspace):
     done = invoke("gate", "calibrate", workspace / "wide.yaml", "--candidate", "flow@2000", "--runs", "3", "--json")
     found = json.loads(done.stdout)
-    assert (found["runs"], found["pairs"], found["failed"]) == (3, 6, 0)
+    assert found["runs"] >= 3, "every seed that was ever run"
+    assert (found["pairs"], found["failed"]) == (found["runs"] * (found["runs"] - 1), 0)
     distance = found["noise"][0]
     assert distance["spread"] < 3 * distance["claimed"]
     assert 1 < distance["margin"] < 10
@@ -192,5 +193,5 @@ def test_likelihoods_over_the_same_documents_are_compared_in_pairs(workspace):
     apart = seen["candidate"]["stderr"] ** 2 + seen["baseline"]["stderr"] ** 2
     assert 0 < seen["covariance"] < apart / 2 * (1 + 1e-9)
     [compared] = seen["comparisons"]
-    assert compared["inner"] ** 2 == pytest.approx(apart - 2 * seen["covariance"], rel=0.2)
-    assert compared["inner"] ** 2 < apart / 2, "pairs make the interval narrower"
+    assert compared["errors"]["inner"] ** 2 == pytest.approx(apart - 2 * seen["covariance"], rel=0.2)
+    assert compared["errors"]["inner"] ** 2 < apart / 2, "pairs make the interval narrower"

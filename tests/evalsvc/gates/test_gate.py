@@ -132,9 +132,21 @@ def test_replicates_add_the_spread_between_seeds(production):
     seen = decided(production, candidate="flow@10").document["evidence"]["metrics"]["frechet_distance"]["candidate"]
     assert seen["replicates"] == 3
     assert seen["value"] == 20
-    assert seen["stderr"] > 5
-    alone = decided(production, candidate="flow@10", seed=2026)
-    assert alone.document["evidence"]["metrics"]["frechet_distance"]["candidate"]["value"] == 15
+    assert seen["stderr"] == pytest.approx(5 / 3**0.5)
+    compared = decided(production, candidate="flow@10").document["evidence"]["metrics"]["frechet_distance"]
+    assert compared["comparisons"][0]["high"] > 4.3 * 5 / 3**0.5, "Student's factor for three seeds"
+    asked = decided(production, candidate="flow@10", seed=2026)
+    assert asked.document["evidence"]["metrics"]["frechet_distance"]["candidate"]["replicates"] == 3, "none is left out"
+
+
+def test_seeds_that_differ_by_rounding_are_one_run(production):
+    with production.write() as session:
+        ten = add_checkpoint(session, step=10)
+        for seed in range(16):
+            values = {"frechet_distance": 20.0 * (1 + seed * 1e-12), "recall": 0.7}
+            add_scores(session, ten, values, seed=seed)
+    seen = decided(production, candidate="flow@10").document["evidence"]["metrics"]["frechet_distance"]["candidate"]
+    assert seen["replicates"] == 1
 
 
 def test_seeds_that_change_nothing_make_nothing_surer(production):
