@@ -193,5 +193,6 @@ def test_likelihoods_over_the_same_documents_are_compared_in_pairs(workspace):
     apart = seen["candidate"]["stderr"] ** 2 + seen["baseline"]["stderr"] ** 2
     assert 0 < seen["covariance"] < apart / 2 * (1 + 1e-9)
     [compared] = seen["comparisons"]
-    assert compared["errors"]["inner"] ** 2 == pytest.approx(apart - 2 * seen["covariance"], rel=0.2)
+    errors = compared["errors"]
+    assert errors["inner"] ** 2 + errors["spread"] ** 2 == pytest.approx(apart - 2 * seen["covariance"], rel=0.2)
     assert compared["errors"]["inner"] ** 2 < apart / 2, "pairs make the interval narrower"

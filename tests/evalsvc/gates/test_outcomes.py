@@ -79,7 +79,7 @@ def test_a_decision_looks_like_what_it_is(title):
     commands = ci.workflow_commands(body)
     # A job that goes on shows no error, and one that ends shows why.
     assert ("::error" in commands) == (code != 0)
-    assert ("::warning" in commands) == (title not in ("PASS", "FAIL", "MISSING")) or "replicates" in commands
+    assert ("::warning" in commands) == (title not in ("PASS", "FAIL", "MISSING")) or "one seed" in commands
     assert (markdown.summary(body).startswith("## ✅")) == (title == "PASS")
 
 
