@@ -194,5 +194,6 @@ def test_likelihoods_over_the_same_documents_are_compared_in_pairs(workspace):
     assert 0 < seen["covariance"] < apart / 2 * (1 + 1e-9)
     [compared] = seen["comparisons"]
     errors = compared["errors"]
-    assert errors["inner"] ** 2 + errors["spread"] ** 2 == pytest.approx(apart - 2 * seen["covariance"], rel=0.2)
+    paired = errors["inner"] ** 2 + errors["spread"] ** 2
+    assert 0.8 * (apart - 2 * seen["covariance"]) < paired < apart / 4
     assert compared["errors"]["inner"] ** 2 < apart / 2, "pairs make the interval narrower"
