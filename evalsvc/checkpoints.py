@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from evalsvc.checkpoint_folders import CheckpointFiles, digest_checkpoint, earlier_digests
 from evalsvc.checkpoint_steps import step_from_name as step_from_name
-from evalsvc.digests import digest_path
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
 from evalsvc.loading import read_tensors
@@ -30,11 +30,18 @@ class Checkpoint:
     digest: str
 
     @classmethod
-    def open(cls, path: Path, model: str, step: int) -> Checkpoint:
-        """Digest the file or folder at ``path``; a missing or empty one, or a name nobody can read, is an error."""
+    def open(cls, path: Path, model: str, step: int, files: CheckpointFiles | None = None) -> Checkpoint:
+        """Digest the file or folder at ``path``; a missing or empty one, or a name nobody can read, is an error.
+
+        ``files`` says which files of a folder count, as :meth:`evalsvc.plugins.Plugins.checkpoint_files` gives it.
+        """
         if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
             raise InputError(f"invalid model name {model!r}: use 1 to {LONGEST_NAME} printable characters")
-        return cls(model, step, path.resolve(), digest_path(path))
+        return cls(model, step, path.resolve(), digest_checkpoint(path, files))
+
+    def is_still(self, files: CheckpointFiles | None = None) -> bool:
+        """Whether what lies at ``path`` has this digest, by the present list of what counts or an earlier one."""
+        return digest_checkpoint(self.path, files) == self.digest or self.digest in earlier_digests(self.path)
 
     def tensors(self, state: str = "", *, trusted: bool = False) -> dict[str, Tensor]:
         """All tensors on the CPU, from safetensors or a weights-only torch file. Pickled code never runs.

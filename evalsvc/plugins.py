@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from evalsvc.checkpoint_folders import CheckpointFiles
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 from evalsvc.samples import SampleRequest, Samples
@@ -49,6 +50,11 @@ class Generator(Protocol):
     The registered object is a factory ``(checkpoint, device, **options) -> Generator``, most simply the class
     itself. ``checkpoint`` is an :class:`evalsvc.checkpoints.Checkpoint`, ``device`` a :class:`torch.device`. A factory
     that has a parameter ``decoding`` is given the suite's :class:`evalsvc.language.decoding.Decoding`.
+
+    Where checkpoints are folders, a factory may have an attribute ``checkpoint_files``: a function (a static method)
+    that is given the folder and gives the names, relative to it, of the files that are read. Only they make two
+    checkpoints different. Without it all files count but what no loader reads
+    (:data:`evalsvc.checkpoint_folders.LEFT_OUT`).
     """
 
     @property
@@ -252,6 +258,13 @@ class Plugins:
         names = [other for other_kind, other in self._found if other_kind == kind]
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)
         raise InputError(f"there is no {kind.removesuffix('s')} {name!r}; the nearest are {', '.join(near)}")
+
+    def checkpoint_files(self, generator: str) -> CheckpointFiles | None:
+        """Which files of a folder are a checkpoint to this generator, where its plug-in says so."""
+        files: CheckpointFiles | None = getattr(
+            self.get(PluginKind.GENERATOR, generator).load(), "checkpoint_files", None
+        )
+        return files
 
 
 def register(kind: PluginKind | str, name: str) -> Callable[[Any], Any]:

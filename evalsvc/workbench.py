@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from evalsvc.artifacts import open_artifacts
 from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
-from evalsvc.digests import digest_json, digest_path
-from evalsvc.errors import EvalsvcError, InputError, UnfitError, first_line
+from evalsvc.digests import digest_json
+from evalsvc.earlier_digests import move_earlier
+from evalsvc.errors import CheckpointError, EvalsvcError, InputError, UnfitError, first_line
 from evalsvc.generators.stored import StoredSamples
 from evalsvc.judging import Judge
 from evalsvc.language.decoding import OPTIONS, Decoding
@@ -25,6 +27,7 @@ from evalsvc.references import OpenReference, open_reference
 from evalsvc.sample_order import SampleOrder
 from evalsvc.settings import Settings
 from evalsvc.spec import EvaluationSpec
+from evalsvc.store import tables
 from evalsvc.store.session import Database
 from evalsvc.suites import ExtractorUse, Half, Suite
 
@@ -137,6 +140,7 @@ class Workbench:
     ) -> EvaluationSpec:
         """Open all that an evaluation needs and freeze it; whatever does not fit shows here, before any work."""
         plugin = self.plugins.get(PluginKind.GENERATOR, generator)
+        move_earlier(self.database, lambda: self.artifacts, checkpoint, generator)
         decoding = self.decoding(generator, suite.decoding, options)
         loaded = self.generator(generator, checkpoint, options, decoding)
         if loaded.info.modality != suite.modality:
@@ -232,8 +236,24 @@ class Workbench:
                     f"{what} is {here[what]} here and was {wanted} where the evaluation was submitted: bring "
                     "both to one version"
                 )
-        if digest_path(Path(spec.path)) != spec.checkpoint:
+        submitted = Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
+        if not submitted.is_still(self.plugins.checkpoint_files(spec.generator)):
             raise UnfitError(f"checkpoint {spec.path} has changed since it was submitted: submit it again")
+
+    def reopen(self, row: tables.Checkpoint) -> Checkpoint:
+        """What a row names, as it lies on disk.
+
+        Raises:
+            CheckpointError: its content is another now.
+        """
+        files = self.plugins.checkpoint_files(row.generator)
+        opened = Checkpoint.open(Path(row.path), row.model.name, row.step, files)
+        if row.digest != opened.digest and not replace(opened, digest=row.digest).is_still(files):
+            raise CheckpointError(
+                f"{row.path} is no longer {row.model.name}@{row.step} as it was scored, its content has changed: "
+                "restore it, or score it anew"
+            )
+        return opened
 
 
 def pick_device(name: str) -> torch.device:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from evalsvc import lifecycle, wire
 from evalsvc.checkpoint_names import Naming
 from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import CheckpointError, InputError
+from evalsvc.errors import InputError
 from evalsvc.gates.gate import open_suite, run_gate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.plugins import Plugins
@@ -38,16 +38,14 @@ class Desk:
         if path is None:
             with self.bench.database.read() as session:
                 row = names.find(session, asked.checkpoint or "")
-            opened = Checkpoint.open(Path(row.path), row.model.name, row.step)
-            if opened.digest != row.digest:
-                raise CheckpointError(f"{row.path} is no longer {asked.checkpoint}: its content has changed")
+            opened = self.bench.reopen(row)
             generator, options = row.generator, row.options
         else:
             try:
                 name = Naming(asked.model or "", asked.step).read(path)
             except InputError:  # it speaks of options of the command line, and of folders of this server
                 raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
-            opened = Checkpoint.open(path, *name)
+            opened = Checkpoint.open(path, *name, self.plugins.checkpoint_files(asked.generator or ""))
             generator, options = asked.generator or "", asked.options
         suite = self._suite(asked.suite, asked.reference or "")
         spec = self.bench.spec(opened, generator, options, suite, asked.seed)

@@ -15,6 +15,7 @@ from evalsvc.cli.console import err, table
 from evalsvc.errors import InputError, printable
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
+    from evalsvc.checkpoint_folders import CheckpointFiles
     from evalsvc.checkpoints import Checkpoint
 
 HUB = "hub:"
@@ -35,8 +36,10 @@ StepPattern = Annotated[
 ]
 
 
-def find_checkpoints(patterns: list[str], naming: Naming) -> list[Checkpoint]:
+def find_checkpoints(patterns: list[str], naming: Naming, files: CheckpointFiles | None = None) -> list[Checkpoint]:
     """The checkpoints that the patterns name, by model and step. All are named and digested before any is scored.
+
+    ``files`` says which files of a folder count to their generator.
 
     More than one are listed on stderr, with what was read from their names.
 
@@ -56,7 +59,8 @@ def find_checkpoints(patterns: list[str], naming: Naming) -> list[Checkpoint]:
         names[pattern] = CheckpointName(naming.model or re.split("[:/]", pattern)[-1], naming.step or 0)
         folders[pattern] = _from_hub(pattern)
     found = {
-        given: Checkpoint.open(folders[given], *name) for given, name in sorted(names.items(), key=lambda item: item[1])
+        given: Checkpoint.open(folders[given], *name, files)
+        for given, name in sorted(names.items(), key=lambda item: item[1])
     }
     if len(found) > 1:
         show_names([(given, *names[given], each.digest[:8]) for given, each in found.items()])

@@ -147,7 +147,7 @@ def plugins_check(
     from evalsvc.workbench import Workbench
 
     bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
-    opened = Checkpoint.open(checkpoint, name, 0)
+    opened = Checkpoint.open(checkpoint, name, 0, bench.plugins.checkpoint_files(name))
     options = parse_options(option or [])
     generator = bench.generator(name, opened, options, bench.decoding(name, None, options))
     findings = check_generator(generator, bench.device)

@@ -84,8 +84,9 @@ def submit(
     from evalsvc.suites import load_suite
     from evalsvc.workbench import Workbench
 
-    found = find_checkpoints(checkpoints, Naming(model, step, model_pattern, step_pattern))
     plugins = Plugins(tuple(plugin or ()))
+    naming = Naming(model, step, model_pattern, step_pattern)
+    found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
     chosen = load_suite(suite, plugins).on(reference)
     limits = {"queued": queue_timeout, "shard": shard_timeout, "metrics": metrics_timeout}
     deadlines = lifecycle.Deadlines.model_validate(limits)

@@ -83,9 +83,10 @@ def score(
     from evalsvc.suites import load_suite
     from evalsvc.workbench import Workbench
 
-    found = find_checkpoints(checkpoints, Naming(model, step, model_pattern, step_pattern))
     options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
+    naming = Naming(model, step, model_pattern, step_pattern)
+    found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
     chosen = load_suite(suite, plugins).on(reference)
     with progress_bars() as show:
         bench = Workbench(Settings(), plugins, device, batch_size, show.stage)

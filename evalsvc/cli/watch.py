@@ -55,6 +55,7 @@ def watch(
     """
     from evalsvc import lifecycle
     from evalsvc.checkpoints import Checkpoint
+    from evalsvc.earlier_digests import move_earlier
     from evalsvc.plugins import Plugins
     from evalsvc.suites import load_suite
     from evalsvc.watch import WatchedFolder
@@ -84,7 +85,8 @@ def watch(
 
     def handle(path: Path) -> None:
         label = naming.read(path)
-        checkpoint = Checkpoint.open(path, *label)
+        checkpoint = Checkpoint.open(path, *label, plugins.checkpoint_files(generator))
+        move_earlier(bench.database, lambda: bench.artifacts, checkpoint, generator)
         labels.claim(label, checkpoint.digest, str(path))
         name = f"{checkpoint.model}@{checkpoint.step}"
         if there := known(checkpoint):

@@ -16,7 +16,8 @@ from evalsvc.checkpoint_names import Naming
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.deadline import Deadline, deadline
 from evalsvc.digests import digest_configuration
-from evalsvc.errors import CheckpointError, InputError
+from evalsvc.earlier_digests import move_earlier
+from evalsvc.errors import InputError
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent, Observation
@@ -142,18 +143,15 @@ class Asked:
         if path.exists():
             if self.generator is None:
                 raise InputError(f"{self.name} is a file, and --option needs the generator that loads it: --generator")
-            opened, generator, options = (
-                Checkpoint.open(path, *self.naming.read(path)),
-                self.generator,
-                dict(self.options),
-            )
+            generator, options = self.generator, dict(self.options)
+            opened = Checkpoint.open(path, *self.naming.read(path), plugins.checkpoint_files(generator))
         else:
             with database.read() as session:
                 row = names.find(session, self.name)
             opened = Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
             generator, options = self.generator or row.generator, dict(self.options) or row.options
-            if bench and Checkpoint.open(opened.path, opened.model, opened.step) != opened:
-                raise CheckpointError(f"{row.path} has changed since {self.name} was scored: restore it")
+            if bench:
+                opened = bench.reopen(row)
         if bench is None:
             return _stored(database, plugins, opened, generator, options)
         spec = bench.spec(opened, generator, options, suite)
@@ -166,6 +164,7 @@ def _stored(
 ) -> str | int:
     """The row of this content in this configuration, or its name where nothing of it is stored."""
     plugin = plugins.get(PluginKind.GENERATOR, generator)
+    move_earlier(database, lambda: open_artifacts(Settings()), opened, generator)
     configuration = digest_configuration(generator, plugin.told, options)
     with database.read() as session:
         for row in queries.known_by_digest(session, opened.model, opened.digest):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 import numpy as np
@@ -172,17 +171,10 @@ class Computed:
         }
 
     def _spec(self, checkpoint: tables.Checkpoint, suite: Suite, seed: int) -> EvaluationSpec:
-        from evalsvc.checkpoints import Checkpoint
-        from evalsvc.errors import CheckpointError, InputError
+        from evalsvc.errors import InputError
 
-        opened = Checkpoint.open(Path(checkpoint.path), checkpoint.model.name, checkpoint.step)
-        if opened.digest != checkpoint.digest:
-            raise CheckpointError(
-                f"{checkpoint.path} is no longer {checkpoint.model.name}@{checkpoint.step} as it was scored: its "
-                "content has changed; restore it, or score it anew"
-            )
         options: dict[str, Any] = checkpoint.options
-        spec = self.bench.spec(opened, checkpoint.generator, options, suite, seed)
+        spec = self.bench.spec(self.bench.reopen(checkpoint), checkpoint.generator, options, suite, seed)
         if spec.configuration != checkpoint.configuration:
             raise InputError(
                 f"{checkpoint.model.name}@{checkpoint.step} was scored by {checkpoint.generator!r} of "

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch
 
+from evalsvc.checkpoint_folders import LEFT_OUT
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import InputError
 from evalsvc.language.decoding import Decoding
@@ -12,8 +16,12 @@ from evalsvc.language.scorer import TokenScorer
 from evalsvc.language.writer import Writer
 from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood
 from evalsvc.samples import SampleRequest, Samples, Texts
+from evalsvc.weight_sets import refuse_adapter
 
 WHO = "generator 'causal-lm'"
+TEMPLATES = "additional_chat_templates"
+"""The one folder in a folder that ``transformers`` reads."""
+NEVER_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".py", ".md")
 
 
 class CausalLM:
@@ -37,6 +45,15 @@ class CausalLM:
         self._writer = Writer(model, decoding or Decoding(), prefix, WHO)
         self._scorer = TokenScorer(model, window, context, prefix, WHO)
         self.info = GeneratorInfo(model.network.config.model_type, "text", weights=model.weights)
+
+    @staticmethod
+    def checkpoint_files(folder: Path) -> Iterator[str]:
+        """Configuration, safetensors and tokenizer, which lie at the top; other formats and code are never read."""
+        refuse_adapter(folder, WHO)
+        for name in LEFT_OUT.files(folder):
+            where, _, own = name.rpartition("/")
+            if where in ("", TEMPLATES) and not own.endswith(NEVER_READ):
+                yield name
 
     def sample(self, request: SampleRequest) -> Texts:
         """What the model writes after its prompts, the prompts left out."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from evalsvc.checkpoints import Checkpoint
+from evalsvc.digests import walk
 from evalsvc.errors import InputError
 from evalsvc.image_files import ImageFiles
 from evalsvc.plugins import GeneratorInfo
 from evalsvc.sample_sets import open_samples, read_at
 from evalsvc.samples import SampleRequest, Samples
+from evalsvc.system_files import is_system_file
 from evalsvc.text_sets import TextList
 
 
@@ -25,6 +28,11 @@ class StoredSamples:
         self._path = checkpoint.path
         self._stored.read(0, 1)
         self.info = GeneratorInfo("samples", self._stored.modality)
+
+    @staticmethod
+    def checkpoint_files(folder: Path) -> Iterator[str]:
+        """All but hidden and system files: any other may be a sample."""
+        return walk(folder, without=is_system_file)
 
     @property
     def note(self) -> str:

@@ -1,0 +1,103 @@
+"""What is stored of a checkpoint folder under the digest of an earlier version, moved to the one that it has now.
+
+A digest stands in four places: the checkpoint's row, to which aliases point; the specs of its evaluations, with the
+fingerprints made of them; the names of their shards; and decisions of gates. They change together, so that nothing is
+computed again and nothing has two names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from pydantic import ValidationError
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session
+
+from evalsvc.artifacts import Artifacts
+from evalsvc.checkpoint_folders import earlier_digests
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.errors import InputError
+from evalsvc.shards import Shard
+from evalsvc.spec import EvaluationSpec
+from evalsvc.store import tables
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Status
+
+
+def move_earlier(
+    database: Database, artifacts: Callable[[], Artifacts], checkpoint: Checkpoint, generator: str
+) -> None:
+    """Move the rows of this folder, under this label and generator, to its digest; most often there are none.
+
+    Raises:
+        InputError: a worker is computing one of them.
+    """
+    if not checkpoint.path.is_dir():
+        return
+    labelled = select(tables.Checkpoint).join(tables.Model)
+    labelled = labelled.where(
+        tables.Model.name == checkpoint.model,
+        tables.Checkpoint.step == checkpoint.step,
+        tables.Checkpoint.generator == generator,
+    )
+    with database.read() as session:
+        others = {row.digest for row in session.scalars(labelled)} - {checkpoint.digest}
+    before = next((digest for digest in earlier_digests(checkpoint.path) if digest in others), None) if others else None
+    if before is None:
+        return
+    left: set[str] = set()
+    with database.write() as session:
+        rows = session.scalars(labelled.where(tables.Checkpoint.digest == before).with_for_update(of=tables.Checkpoint))
+        for row in rows.all():
+            same = select(tables.Checkpoint.id).where(
+                tables.Checkpoint.model_id == row.model_id,
+                tables.Checkpoint.step == row.step,
+                tables.Checkpoint.digest == checkpoint.digest,
+                tables.Checkpoint.configuration == row.configuration,
+            )
+            if session.scalar(same) is None:
+                left |= _move(session, artifacts(), row, checkpoint.digest)
+    with database.read() as session:
+        for folder in left:
+            if not session.scalar(select(exists().where(tables.Shard.path.startswith(f"{folder}/", autoescape=True)))):
+                artifacts().remove(folder)
+
+
+def _move(session: Session, artifacts: Artifacts, row: tables.Checkpoint, digest: str) -> set[str]:
+    """Give a row another digest; the folders whose shards have another name now."""
+    runs = session.scalars(select(tables.Evaluation).where(tables.Evaluation.checkpoint_id == row.id)).all()
+    for run in runs:
+        if run.status == Status.RUNNING and run.on_queue:
+            raise InputError(
+                f"evaluation {run.id} of {row.model.name}@{row.step} is being computed under the digest of an earlier "
+                f"version: wait until it has ended ('evalsvc wait {run.id}'), or cancel it"
+            )
+    decided = update(tables.Gate).where(tables.Gate.checkpoint_id == row.id, tables.Gate.digest == row.digest)
+    session.execute(decided.values(digest=digest))
+    row.digest = digest
+    return {folder for run in runs for folder in _move_run(artifacts, run, digest)}
+
+
+def _move_run(artifacts: Artifacts, run: tables.Evaluation, digest: str) -> set[str]:
+    body = {**run.spec, "checkpoint": digest}
+    try:
+        before, after = EvaluationSpec.model_validate(run.spec), EvaluationSpec.model_validate(body)
+    except ValidationError:  # of a version whose specs answer for nothing any more
+        run.spec = body
+        return set()
+    if run.fingerprint == before.fingerprint:
+        run.fingerprint = after.fingerprint
+    run.spec = body
+    left = set()
+    for shard in run.shards:
+        part = Shard.model_validate({"kind": shard.kind, "start": shard.start, "stop": shard.stop})
+        if shard.path != before.shard_key(part):
+            continue
+        new = after.shard_key(part)
+        if artifacts.exists(shard.path) and not artifacts.exists(new):
+            with artifacts.placing(new) as path:
+                shutil.copyfile(artifacts.local(shard.path), path)
+        left.add(shard.path.rpartition("/")[0])
+        shard.path = new
+    return left
