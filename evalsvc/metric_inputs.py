@@ -17,6 +17,7 @@ from evalsvc.plugins import EmbedsTexts, ExtractorInfo, SampleSet
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import array_key, extract_reference, key_beside, read_reference
 from evalsvc.samples import Texts
+from evalsvc.sampling_units import SamplingUnits, documents
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import CONTROLS, COUNTS, FEATURES, Half, MetricUse
 from evalsvc.workbench import Workbench
@@ -32,10 +33,11 @@ BY_MOMENTS = {"frechet_distance", "frechet_distance_infinity"}
 
 @dataclass(frozen=True)
 class Call:
-    """All that a metric is given, and the facts that make its scores comparable."""
+    """All that a metric is given, the facts that make its scores comparable, and the units that are independent."""
 
     arguments: dict[str, Any]
     facts: dict[str, Any]
+    units: SamplingUnits
 
 
 class MetricInputs:
@@ -49,6 +51,7 @@ class MetricInputs:
         self._extract_references()
         self.generated = {name: array[rows] for name, array in read_features(spec, bench).items()}
         self.reference = functools.cache(self._reference)
+        self.units = SamplingUnits.of(spec, bench.prompts(spec.suite))
 
     def call(self, use: MetricUse) -> Call:
         """What a metric of the suite is to be called with."""
@@ -94,9 +97,12 @@ class MetricInputs:
             inputs["reference_radii"] = self._radii(use, inputs["reference"])
         if "training" in use.spec.options and len(inputs["train"]) <= 2 * len(inputs["generated"]):
             inputs["training"] = self._training(use, inputs["train"], inputs.get("heldout"))
+        generated = "nll" not in use.spec.inputs or bool(use.features)
+        if generated and "groups" in use.spec.options:
+            inputs["groups"] = self.units.groups
         if "tokenizer" in use.spec.options:
             facts["tokenizer"] = use.tokenizer
-        return Call(inputs | use.arguments, facts)
+        return Call(inputs | use.arguments, facts, self.units if generated else documents(spec, use.against))
 
     def array(self, features: str, half: Half) -> np.ndarray:
         """The features of a half that has samples."""

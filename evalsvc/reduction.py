@@ -10,6 +10,8 @@ import numpy as np
 
 from evalsvc.digests import digest_json
 from evalsvc.gallery import THUMBNAILS, joined, of_reference, pictures_of
+from evalsvc.influences import KIND as INFLUENCES
+from evalsvc.influences import UnitInfluence, write_influences
 from evalsvc.metric_inputs import MetricInputs
 from evalsvc.references import FOLDER
 from evalsvc.spec import EvaluationSpec
@@ -26,11 +28,12 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True)
 class LabelledScore:
-    """A score, the name under which its suite stores it, and the facts that make it comparable."""
+    """A score, its label in the suite, the facts that make it comparable, and the name of its independent units."""
 
     label: str
     score: Score
     facts: Mapping[str, Any]
+    units: str = ""
 
     @property
     def protocol(self) -> str:
@@ -63,7 +66,7 @@ def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
         else:
             uses.append(use)
     neighbours, scores = _measure(inputs, uses, bench.progress("metrics", len(uses)))
-    return Reduction(scores, not_applicable, _keep(inputs, neighbours))
+    return Reduction(scores, not_applicable, _keep(inputs, neighbours, scores))
 
 
 def scores_of_rows(spec: EvaluationSpec, bench: Workbench, rows: slice) -> tuple[LabelledScore, ...]:
@@ -91,7 +94,9 @@ def _measure(
             advance(1)
         for score in [result] if isinstance(result, Score) else result.values():
             facts = {**call.facts, "quantity": score.name}
-            scores.append(LabelledScore(use.label_of(score.name), score, facts))
+            if call.units.groups is not None and "groups" not in use.spec.options:
+                score = _unsure(score)
+            scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units.name))
     return results[-1] if search else None, tuple(scores)
 
 
@@ -103,8 +108,14 @@ def _search(inputs: MetricInputs) -> Plan[Neighbours] | None:
     return nearest_neighbours.plan(inputs.generated[features], inputs.array(features, "train"), NEIGHBOURS)
 
 
-def _keep(inputs: MetricInputs, neighbours: Neighbours | None) -> dict[str, str]:
-    """Write what people look at later, first samples and nearest training neighbours; keys by kind."""
+def _unsure(score: Score) -> Score:
+    """A score whose metric counts samples as independent that share prompts."""
+    reason = "none: prompts are used repeatedly, and this metric counts no groups"
+    return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
+
+
+def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
+    """Write what is looked at later: first samples, nearest training neighbours, influences; keys by kind."""
     spec, artifacts = inputs.spec, inputs.bench.artifacts
     folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
     shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
@@ -116,6 +127,9 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None) -> dict[str, str]
     files = {kind: f"{folder}/{kind}.safetensors" for kind in kept}
     for kind, key in files.items():
         artifacts.write_arrays(key, kept[kind])
+    files[INFLUENCES] = f"{folder}/{INFLUENCES}.safetensors"
+    found = {each.label: UnitInfluence(each.score.influence, each.units) for each in scores}
+    write_influences(artifacts, files[INFLUENCES], found)
     return files
 
 

@@ -53,8 +53,8 @@ class Influence:
     U-statistic for disjoint pairs of units, whose variance Z is its noise of second order; ``draws`` the values of
     random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
     that is drawn anew too. ``student`` units are few: differences are judged by Student's t, ``n - 1`` degrees of
-    freedom. A score on a ``logarithmic`` scale has an interval that is
-    symmetric there; its influence is that on the value.
+    freedom. A score on a ``logarithmic`` scale has an interval that is symmetric there; its influence is that on the
+    value. ``least`` is what one unit could change a share by: a difference is never surer than that.
     """
 
     n: int
@@ -66,6 +66,7 @@ class Influence:
     control: Float32[np.ndarray, " control"] | None = None
     student: bool = False
     logarithmic: bool = False
+    least: float = 0.0
 
     @property
     def parts(self) -> dict[str, Float32[np.ndarray, " _"]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
@@ -58,6 +59,6 @@ def share_score(
         method=method,
         interval=(max(0.0, centre - half), min(1.0, centre + half)),
         details=details,
-        influence=influence,
+        influence=replace(influence, least=1.0 / units.count),
         units=units,
     )

@@ -1,0 +1,66 @@
+"""The influences of an evaluation's scores, kept beside its gallery: a file of float32 vectors by label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evalsvc.artifacts import Artifacts
+from evalsvc.errors import StorageError
+from metrics.influence import Influence
+
+KIND = "influences"
+
+
+@dataclass(frozen=True)
+class UnitInfluence:
+    """A score's influence, or why it has none, and the name of the units that it is of."""
+
+    influence: Influence | str
+    units: str = ""
+
+
+def write_influences(artifacts: Artifacts, key: str, found: Mapping[str, UnitInfluence]) -> None:
+    """Write the influences of all labels as one file."""
+    arrays: dict[str, np.ndarray] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for label, each in found.items():
+        influence = each.influence
+        if isinstance(influence, str):
+            facts[label] = {"reason": influence}
+            continue
+        arrays |= {f"{label}/{part}": vector for part, vector in influence.parts.items()}
+        facts[label] = {
+            "units": each.units,
+            "n": influence.n,
+            "student": influence.student,
+            "logarithmic": influence.logarithmic,
+            "least": influence.least,
+        }
+    artifacts.write_arrays(key, arrays, {KIND: json.dumps(facts)})
+
+
+def read_influences(artifacts: Artifacts, key: str) -> dict[str, UnitInfluence]:
+    """What :func:`write_influences` wrote; nothing where the file is elsewhere or damaged."""
+    if not artifacts.exists(key):
+        return {}
+    try:
+        arrays = artifacts.read_arrays(key)
+    except StorageError:
+        return {}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, vector in arrays.items():
+        label, _, part = name.rpartition("/")
+        parts.setdefault(label, {})[part] = vector
+    found = {}
+    for label, facts in json.loads(artifacts.read_metadata(key)[KIND]).items():
+        units = facts.pop("units", "")
+        if "reason" in facts:
+            found[label] = UnitInfluence(facts["reason"])
+        else:
+            found[label] = UnitInfluence(Influence(**facts, **parts.get(label, {})), units)
+    return found
