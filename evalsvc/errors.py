@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class EvalsvcError(Exception):
     """Base of every error the service raises on purpose; the CLI prints it and exits 2."""
@@ -12,6 +14,14 @@ class EvalsvcError(Exception):
 
 class InputError(EvalsvcError):
     """Something given to the service is missing, malformed or unknown."""
+
+
+class AmbiguousError(InputError):
+    """A name that several checkpoints have; each of ``choices`` names one of them."""
+
+    def __init__(self, message: str, choices: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
 
 
 class CheckpointError(InputError):

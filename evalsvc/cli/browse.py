@@ -276,7 +276,7 @@ def checkpoints(
     """The checkpoints, by model and step."""
     with _database().read() as session:
         found = queries.checkpoints(session, model)
-        marks = names.marks(session, found)
+        marks = names.marks(session, {row.id for row in found})
     if as_json:
         print_json(
             [

@@ -62,7 +62,7 @@ def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples:
         chosen = queries.pick_suite(session, suite)
         for name in asked_for:
             checkpoint = names.find(session, name)
-            title = names.titles(session, [checkpoint])[checkpoint.id]
+            title = names.title_of(session, checkpoint)
             runs = [
                 run
                 for run in queries.evaluations(session, checkpoint.id)

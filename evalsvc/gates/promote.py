@@ -30,7 +30,7 @@ def promote(database: Database, alias: str, checkpoint: str | int, gate: int | N
         else:
             found = names.find(session, checkpoint)
         point(session, alias, found, gate)
-        return names.titles(session, [found])[found.id]
+        return names.title_of(session, found)
 
 
 def point(session: Session, alias: str, checkpoint: Checkpoint, gate: int | None) -> Alias:

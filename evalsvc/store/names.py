@@ -2,9 +2,9 @@
 
 A row of :class:`~evalsvc.store.tables.Checkpoint` is a checkpoint in a configuration. Its name is ``model@step``; where
 that names several digests ``model@step#9f2c1f7d``; where one digest was scored in several configurations
-``model@step[noise=200]``, with the options that differ. ``key=`` says that an option is not set, and a value that is
-long or has a structure is named by the first digits of its digest, ``skip=~3fa9c01b``. The first digits of the
-configuration's own digest name it too: ``model@step[5d1c90ab]``.
+``model@step[noise=200]``, with the options that differ. ``key=`` says that an option is not set. A mark is inert
+wherever it is shown: letters, digits and few signs; any other value is named by the first digits of its digest,
+``skip=~3fa9c01b``. The first digits of the configuration's own digest name it too: ``model@step[5d1c90ab]``.
 """
 
 from __future__ import annotations
@@ -12,59 +12,102 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Row, Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from evalsvc.digests import digest_json
-from evalsvc.errors import InputError
-from evalsvc.store.tables import Alias, Checkpoint, Model
+from evalsvc.errors import AmbiguousError, InputError
+from evalsvc.store.tables import Alias, Checkpoint, Gate, Model
 
 SHORT = 8
 """Digits of a digest in a name, more where these do not tell two apart."""
-_MARKED = re.compile(r"(?P<label>.+?)(?:#(?P<digest>[0-9a-f]{4,64}))?(?P<facts>\[.*\])?", re.DOTALL)
-_PLAIN = re.compile(r"[^\[\],=~\x00-\x1f]{1,40}")
+FEW = 500
+"""Checkpoints whose labels are looked up one by one; of more, all labels are."""
+LISTED = 10
+"""Choices that an error lists."""
+LONGEST = 100
+"""Letters of the options in a name; where more differ, the configuration's digest stands for them."""
+_NAME = re.compile(r"(?P<label>.+?)(?:#(?P<digest>[0-9a-f]{4,64}))?(?:\[(?P<facts>[^\[\]]*)\])?", re.DOTALL)
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
+_INERT = re.compile(r'[\w .:/+()"-]{1,40}')
+_COLUMNS = (
+    Checkpoint.id,
+    Checkpoint.model_id,
+    Checkpoint.step,
+    Checkpoint.digest,
+    Checkpoint.generator,
+    Checkpoint.generator_version,
+    Checkpoint.options,
+    Checkpoint.configuration,
+)
 
 
-def find(session: Session, name: str) -> Checkpoint:
+def find(session: Session, name: str, options: Mapping[str, Any] | None = None) -> Checkpoint:
     """A checkpoint by alias, ``model@step``, model (its last step) or the first 8 or more digits of its digest.
 
     Raises:
-        InputError: nothing has this name, or several have it; each of those is listed with a name of its own.
+        AmbiguousError: several have this name; each of those is listed with a name of its own.
+        InputError: nothing has this name.
     """
     alias = session.get(Alias, name)
     if alias is not None:
         return alias.checkpoint
-    found = matching(session, name)
-    if len(found) == 1:
-        return found[0]
+    found = matching(session, name, options)
     if found:
-        own = marks(session, found)
-        listed = ", ".join(f"{title(row, own)} ({row.created_at:%Y-%m-%d %H:%M})" for row in found[:10])
-        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-        raise InputError(f"{name!r} is ambiguous: choose one of {listed}{more}")
-    label = _MARKED.fullmatch(name)
-    step = (label["label"] if label else name).rpartition("@")[2]
-    if "@" in name and not is_number(step):
+        return only(session, repr(name), found)
+    label = _parsed(name)[0]
+    if "@" in name and not is_number(label.rpartition("@")[2]):
         raise InputError(f"{name!r} names no checkpoint: the step after '@' is a whole number")
-    known = [f"{model}@{step}" for model, step in session.execute(select(Model.name, Checkpoint.step).join(Model))]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
-    hint = f"the nearest are {', '.join(dict.fromkeys(near))}" if near else "nothing has been scored yet"
+    near = _nearest(session, label)
+    hint = f"the nearest are {', '.join(near)}" if near else "nothing has been scored yet"
     raise InputError(f"there is no checkpoint {name!r}; {hint}")
 
 
-def matching(session: Session, name: str) -> Sequence[Checkpoint]:
-    """All checkpoints that a name could mean, an alias excepted; of a model without a step those of its last step."""
-    if found := _labelled(session, name):
+def only(session: Session, what: str, found: Sequence[Checkpoint]) -> Checkpoint:
+    """The one of ``found`` that ``what`` means.
+
+    Raises:
+        AmbiguousError: there are several.
+    """
+    if len(found) == 1:
+        return found[0]
+    listed = dated(session, found)
+    raise AmbiguousError(f"{what} is ambiguous: choose one of {listed}", list(titles(session, found).values()))
+
+
+def dated(session: Session, found: Sequence[Checkpoint]) -> str:
+    """Names of checkpoints with the time since when each is known, the first ten."""
+    own = titles(session, found)
+    listed = ", ".join(f"{own[row.id]} ({row.created_at:%Y-%m-%d %H:%M})" for row in found[:LISTED])
+    return listed + (f" and {len(found) - LISTED} more" if len(found) > LISTED else "")
+
+
+def matching(session: Session, name: str, options: Mapping[str, Any] | None = None) -> Sequence[Checkpoint]:
+    """All checkpoints that a name could mean, an alias excepted; of a model without a step those of its last step.
+
+    ``options`` are those that the configuration must hold, among others.
+    """
+
+    wanted = {key: digest_json(value) for key, value in (options or {}).items()}
+
+    def holds(row: Checkpoint) -> bool:
+        return all(key in row.options and digest_json(row.options[key]) == value for key, value in wanted.items())
+
+    if found := _labelled(session, name, keep=holds if options else None):
         return found
-    marked = _MARKED.fullmatch(name)
-    label, digest, facts = marked.group("label", "digest", "facts") if marked else (name, None, None)
-    found = _labelled(session, label, digest or "") if digest or facts else ()
-    if not found and not digest and len(label) >= SHORT:
-        found = _all(session, select(Checkpoint).where(Checkpoint.digest.startswith(label, autoescape=True)))
-    return [row for row in found if _says(facts or "", row)]
+    label, digest, facts = _parsed(name)
+
+    def keep(row: Checkpoint) -> bool:
+        return holds(row) and _says(facts or "", row)
+
+    found = _labelled(session, label, digest or "", keep) if digest or facts else ()
+    if not found and not digest and _DIGEST.fullmatch(label):
+        found = _all(session, select(Checkpoint).where(Checkpoint.digest.startswith(label)))
+        found = [row for row in found if keep(row)]
+    return found
 
 
 def title(row: Checkpoint, marks: Mapping[int, str]) -> str:
@@ -75,22 +118,32 @@ def title(row: Checkpoint, marks: Mapping[int, str]) -> str:
 def titles(session: Session, rows: Iterable[Checkpoint]) -> dict[int, str]:
     """Names of checkpoints that mean nothing else, by id."""
     rows = list(rows)
-    own = marks(session, rows)
+    own = marks(session, {row.id for row in rows})
     return {row.id: title(row, own) for row in rows}
 
 
-def marks(session: Session, rows: Iterable[Checkpoint] | None = None) -> dict[int, str]:
+def title_of(session: Session, row: Checkpoint) -> str:
+    """The name of one checkpoint, which means nothing else."""
+    return titles(session, [row])[row.id]
+
+
+def titles_of_gates(session: Session, gates: Collection[Gate]) -> dict[int, str]:
+    """Names of what gates judged, by the gate's id; a label alone where nothing was found to judge."""
+    own = marks(session, {gate.checkpoint_id for gate in gates if gate.checkpoint_id is not None})
+    return {gate.id: f"{gate.model}@{gate.step}{own.get(gate.checkpoint_id or 0, '')}" for gate in gates}
+
+
+def marks(session: Session, checkpoints: Collection[int] | None = None) -> dict[int, str]:
     """What follows ``model@step`` in the names of those checkpoints that share it with others, by id.
 
-    All such checkpoints, or those that share a label with ``rows``.
+    All such checkpoints, or at least those that share a label with one of these ids.
     """
-    shared = select(Checkpoint.model_id, Checkpoint.step).group_by(Checkpoint.model_id, Checkpoint.step)
-    shared = shared.having(func.count() > 1)
-    if rows is not None:
-        shared = shared.where(tuple_(Checkpoint.model_id, Checkpoint.step).in_({(r.model_id, r.step) for r in rows}))
-    query = select(Checkpoint).where(tuple_(Checkpoint.model_id, Checkpoint.step).in_(shared))
-    labels: dict[tuple[int, int], list[Checkpoint]] = {}
-    for row in session.scalars(query):
+    label = Checkpoint.model_id, Checkpoint.step
+    shared = select(*label).group_by(*label).having(func.count() > 1)
+    if checkpoints is not None and len(checkpoints) <= FEW:
+        shared = shared.where(tuple_(*label).in_(select(*label).where(Checkpoint.id.in_(checkpoints))))
+    labels: dict[tuple[int, int], list[Row[Any]]] = {}
+    for row in session.execute(select(*_COLUMNS).where(tuple_(*label).in_(shared))):
         labels.setdefault((row.model_id, row.step), []).append(row)
     return {key: mark for group in labels.values() for key, mark in _marks(group).items()}
 
@@ -108,18 +161,16 @@ def series(session: Session) -> dict[tuple[str, str], str]:
     return found
 
 
-def facts_of(row: Checkpoint) -> dict[str, str]:
+def facts_of(row: Checkpoint | Row[Any]) -> dict[str, str]:
     """What a configuration is, as names write it: generator, version, and each option."""
-    options = {key: _written(value) for key, value in row.options.items()}
+    options = {_key(key): _written(value) for key, value in row.options.items()}
     return {"generator": _written(row.generator), "version": _written(row.generator_version)} | options
 
 
-def _marks(group: Sequence[Checkpoint]) -> dict[int, str]:
+def _marks(group: Sequence[Row[Any]]) -> dict[int, str]:
     """Marks of the checkpoints that share one label."""
     digests = {row.digest for row in group}
-    length = SHORT
-    while len({digest[:length] for digest in digests}) < len(digests):
-        length += 4
+    length = _telling(digests)
     found: dict[int, str] = {}
     for digest in digests:
         same = [row for row in group if row.digest == digest]
@@ -128,43 +179,109 @@ def _marks(group: Sequence[Checkpoint]) -> dict[int, str]:
     return found
 
 
-def _differing(rows: Sequence[Checkpoint]) -> dict[int, str]:
+def _differing(rows: Sequence[Checkpoint] | Sequence[Row[Any]]) -> dict[int, str]:
     """The facts in which configurations differ, as names write them, by id."""
+    if len(rows) == 1:
+        return {rows[0].id: ""}
     facts = {row.id: facts_of(row) for row in rows}
     keys = dict.fromkeys(key for each in facts.values() for key in each)
     differing = [key for key in keys if len({each.get(key, "") for each in facts.values()}) > 1]
-    return {id: ",".join(f"{key}={each.get(key, '')}" for key in differing) for id, each in facts.items()}
+    told = {id: ",".join(f"{key}={each.get(key, '')}" for key in differing) for id, each in facts.items()}
+    if len(set(told.values())) == len(rows) and max(map(len, told.values())) <= LONGEST:
+        return told
+    length = _telling({row.configuration for row in rows})
+    return {row.id: row.configuration[:length] for row in rows}
+
+
+def _telling(digests: Collection[str]) -> int:
+    """How many digits tell digests apart."""
+    length = SHORT
+    while len({digest[:length] for digest in digests}) < len(digests):
+        length += 4
+    return length
+
+
+def _key(key: str) -> str:
+    if key in ("generator", "version"):
+        return f"option.{key}"
+    return _inert(key, key)
 
 
 def _written(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return text if _PLAIN.fullmatch(text) else f"~{digest_json(value)[:SHORT]}"
+    """A value as the command line reads it: a text that would be read as JSON stands in quotes."""
+    return _inert(
+        value if isinstance(value, str) and not _is_json(value) else json.dumps(value, ensure_ascii=False), value
+    )
+
+
+def _inert(text: str, value: Any) -> str:
+    return text if _INERT.fullmatch(text) else f"~{digest_json(value)[:SHORT]}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parsed(name: str) -> tuple[str, str | None, str | None]:
+    """Label, digest and facts of a name."""
+    found = _NAME.fullmatch(name)
+    return (found["label"], found["digest"], found["facts"]) if found else (name, None, None)
 
 
 def _says(facts: str, row: Checkpoint) -> bool:
-    """Whether ``[key=value,...]``, or the beginning of a configuration's digest, holds of a checkpoint."""
-    own = facts_of(row)
-    for fact in filter(None, facts.removeprefix("[").removesuffix("]").split(",")):
+    """Whether ``key=value,...``, or the beginning of a configuration's digest, holds of a checkpoint."""
+    own = facts_of(row) if facts else {}
+    for fact in filter(None, facts.split(",")):
         key, equals, value = fact.partition("=")
-        if own.get(key, "") != value if equals else not row.configuration.startswith(key):
+        if equals and own.get(key, "") != value:
+            return False
+        if not equals and not (_DIGEST.fullmatch(key) and row.configuration.startswith(key)):
             return False
     return True
 
 
-def _labelled(session: Session, label: str, digest: str = "") -> Sequence[Checkpoint]:
-    """Checkpoints of ``model@step``, or of a model at its last step; only those whose digest begins so."""
+def _labelled(
+    session: Session, label: str, digest: str = "", keep: Callable[[Checkpoint], bool] | None = None
+) -> Sequence[Checkpoint]:
+    """Checkpoints of ``model@step``, or of a model at the last step that has any to ``keep`` with this digest."""
     model, _, step = label.rpartition("@") if "@" in label else (label, "", "")
+    if "@" in label and not is_number(step):
+        return ()
     query = select(Checkpoint).join(Model).where(Model.name == model)
     if digest:
         query = query.where(Checkpoint.digest.startswith(digest))
     if "@" in label:
-        return _all(session, query.where(Checkpoint.step == int(step))) if is_number(step) else ()
-    found = _all(session, query)
+        query = query.where(Checkpoint.step == int(step))
+    elif not keep and not digest:
+        last = select(func.max(Checkpoint.step)).join(Model).where(Model.name == model).scalar_subquery()
+        query = query.where(Checkpoint.step == last)
+    found = [row for row in _all(session, query) if keep is None or keep(row)]
     return [row for row in found if row.step == found[-1].step]
 
 
 def _all(session: Session, query: Select[Checkpoint]) -> Sequence[Checkpoint]:
     return session.scalars(query.order_by(Checkpoint.step, Checkpoint.id)).all()
+
+
+def _nearest(session: Session, label: str) -> list[str]:
+    """Labels that are there and look like one that is not."""
+    model, _, step = label.rpartition("@") if "@" in label else (label, "", "")
+    known = session.execute(select(Model.id, Model.name).order_by(Model.name)).all()
+    by_name = {row.name: row.id for row in known}
+    near = difflib.get_close_matches(model, by_name, n=3, cutoff=0.3) or list(by_name)[:3]
+    wanted = int(step) if is_number(step) else 2**62
+    found = []
+    for name in near:
+        distance = func.abs(Checkpoint.step - wanted)
+        query = select(Checkpoint.step).where(Checkpoint.model_id == by_name[name]).group_by(Checkpoint.step)
+        found += [
+            f"{name}@{number}" for number in session.scalars(query.order_by(distance).limit(3 if name == model else 1))
+        ]
+    return found[:3]
 
 
 def is_number(text: str) -> bool:

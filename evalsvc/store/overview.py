@@ -154,8 +154,9 @@ def points(
         place = func.rank().over(partition_by=Checkpoint.model_id, order_by=Checkpoint.step.desc()).label("place")
         inner = query.add_columns(place).subquery()
         query = select(*[column for column in inner.c if column.name != "place"]).where(inner.c.place == 1)
-    marks = names.marks(session)
-    found = [replace(Point(*row), mark=marks.get(row.checkpoint_id, "")) for row in session.execute(query)]
+    rows = session.execute(query).all()
+    marks = names.marks(session, {row.checkpoint_id for row in rows})
+    found = [replace(Point(*row), mark=marks.get(row.checkpoint_id, "")) for row in rows]
     return sorted(found, key=lambda point: (point.model, point.step, point.mark))
 
 
@@ -166,9 +167,10 @@ def cells(
     query = _points(None).add_columns(Score.label, Score.protocol_id).where(Score.evaluation_id.in_(evaluations))
     if labels:
         query = query.where(Score.label.in_(labels))
-    marks = names.marks(session)
+    rows = session.execute(query.order_by(Score.position)).all()
+    marks = names.marks(session, {row.checkpoint_id for row in rows})
     found: dict[int, dict[tuple[str, str], Point]] = {}
-    for *point, label, protocol in session.execute(query.order_by(Score.position)):
+    for *point, label, protocol in rows:
         made = Point(*point)
         made = replace(made, mark=marks.get(made.checkpoint_id, ""))
         found.setdefault(made.evaluation_id, {})[label, protocol] = made

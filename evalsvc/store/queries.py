@@ -75,7 +75,7 @@ def scores(
     # Apart from the rows, of which thousands share one protocol: each would be read from JSON again.
     named = select(Protocol.id, Protocol.facts).where(Protocol.id.in_({row.protocol for row in rows}))
     facts = {row.id: row.facts for row in session.execute(named)}
-    marks = names.marks(session)
+    marks = names.marks(session, {row.checkpoint_id for row in rows})
     newest: dict[tuple[int, str, str], ScoreRow] = {}
     for row in rows:
         newest[row.checkpoint_id, row.suite, row.label] = ScoreRow(
@@ -202,7 +202,7 @@ def checkpoints(session: Session, model: str | None = None) -> list[Checkpoint]:
 def side(session: Session, name: str, suite: str) -> tuple[str, list[ScoreRow]]:
     """One side of a comparison: the name of the checkpoint that is meant, and its scores under the suite."""
     checkpoint = names.find(session, name)
-    title = names.titles(session, [checkpoint])[checkpoint.id]
+    title = names.title_of(session, checkpoint)
     rows = scores(session, suite=suite, model=checkpoint.model.name)
     found = [row for row in rows if row.checkpoint_id == checkpoint.id]
     if not found:

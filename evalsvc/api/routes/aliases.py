@@ -42,7 +42,7 @@ def alias(server: Here, name: Name) -> wire.Alias:
         row = session.get(Alias, name)
         if row is None:
             raise not_found(f"there is no alias {name!r}")
-        return documents.alias(row, names.marks(session, [row.checkpoint]))
+        return documents.alias(row, names.marks(session, [row.checkpoint_id]))
 
 
 @router.put("/aliases/{name}", responses=responses(404, 409))
@@ -59,7 +59,7 @@ def set_alias(server: Here, bearer: Asking, name: Name, wanted: wire.Promote) ->
             _check_gate(session.get(Gate, wanted.gate), wanted.gate, found)
         elif Scope.ADMIN not in bearer.scopes:
             raise forbidden(bearer, Scope.ADMIN, "setting an alias without a gate")
-        return documents.alias(point(session, name, found, wanted.gate), names.marks(session, [found]))
+        return documents.alias(point(session, name, found, wanted.gate), names.marks(session, [found.id]))
 
 
 def _check_gate(gate: Gate | None, number: int, checkpoint: Checkpoint) -> None:

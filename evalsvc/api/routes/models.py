@@ -60,4 +60,4 @@ def checkpoint(server: Here, id: wire.Id) -> wire.Checkpoint:
         row = session.get(Checkpoint, id)
         if row is None:
             raise not_found(f"there is no checkpoint {id}")
-        return documents.checkpoint(row, names.marks(session, [row]))
+        return documents.checkpoint(row, names.marks(session, [row.id]))
