@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,12 +19,27 @@ from evalsvc.errors import StorageError
 
 @dataclass(frozen=True)
 class Gallery:
-    """The first samples of an evaluation, of one modality; the others are empty."""
+    """Some samples of an evaluation, of one modality (the others are empty), and their ``indices`` in their source."""
 
     pixels: np.ndarray | None = None
     texts: list[str] = field(default_factory=list)
     waves: list[np.ndarray] = field(default_factory=list)
     rate: int = 0
+    indices: Sequence[int] = ()
+
+    @property
+    def places(self) -> dict[int, int]:
+        """Where in the gallery the sample of each index is."""
+        return {index: place for place, index in enumerate(self.indices)}
+
+    def only(self, indices: Sequence[int]) -> Gallery:
+        """The samples of these indices, in this order."""
+        of = self.places
+        places = [of[index] for index in indices]
+        pixels = None if self.pixels is None else self.pixels[places]
+        texts = [self.texts[place] for place in places] if self.texts else []
+        waves = [self.waves[place] for place in places] if self.waves else []
+        return Gallery(pixels, texts, waves, self.rate, indices)
 
     def __len__(self) -> int:
         return max(0 if self.pixels is None else len(self.pixels), len(self.texts), len(self.waves))
@@ -37,12 +53,23 @@ def gallery(key: str | None) -> Gallery:
         arrays = opened.artifacts().read_arrays(key)
     except StorageError:
         return Gallery()
-    if "texts" in arrays:
-        return Gallery(texts=json.loads(arrays["texts"].tobytes()))
-    if "waves" in arrays:
-        ends = np.cumsum(arrays["lengths"])[:-1]
-        return Gallery(waves=np.split(arrays["waves"], ends), rate=int(arrays["rate"][0]))
-    return Gallery(pixels=arrays.get("pixels"))
+    texts = json.loads(arrays["texts"].tobytes()) if "texts" in arrays else []
+    waves = np.split(arrays["waves"], np.cumsum(arrays["lengths"])[:-1]) if "waves" in arrays else []
+    rate = int(arrays["rate"][0]) if "waves" in arrays else 0
+    found = Gallery(arrays.get("pixels"), texts, waves, rate)
+    # Galleries of older versions held the first samples and did not say so.
+    indices = arrays["indices"].tolist() if "indices" in arrays else range(len(found))
+    return replace(found, indices=indices)
+
+
+def aligned(galleries: Mapping[str, Gallery]) -> dict[str, Gallery]:
+    """What all galleries that hold anything have in common, index by index; all of each where that is nothing."""
+    held = [gallery for gallery in galleries.values() if len(gallery)]
+    shared = set.intersection(*(set(gallery.indices) for gallery in held)) if held else set()
+    common = [index for index in held[0].indices if index in shared] if held else []
+    if not common:
+        return dict(galleries)
+    return {name: gallery.only(common) if len(gallery) else gallery for name, gallery in galleries.items()}
 
 
 def strip(pixels: np.ndarray, columns: int, tile: int = 96) -> bytes:

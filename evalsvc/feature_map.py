@@ -1,4 +1,4 @@
-"""Features in the plane: where the first samples lie among real ones, and which are outside of all of them."""
+"""Features in the plane: where samples lie among real ones, and which are outside of all of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from evalsvc.artifacts import Artifacts
 from evalsvc.errors import StorageError
-from evalsvc.gallery import THUMBNAILS
+from evalsvc.gallery import THUMBNAILS, taken_of
 from evalsvc.references import key_beside
+from evalsvc.sample_order import order
 from evalsvc.spec import EvaluationSpec
 from metrics.manifold import Radii, neighbour_radii
 
@@ -29,11 +30,13 @@ BLOCK = 2000
 class FeatureMap:
     """Positions of samples and of real samples; ``inside`` says which samples lie in a ball of a real one.
 
+    ``real_indices`` are the places of the real samples in the reference.
     ``explained`` is the share of the variance of both that two principal components keep; ``None`` of other maps.
     """
 
     generated: Float[np.ndarray, "n 2"]
     real: Float[np.ndarray, "m 2"]
+    real_indices: Int64[np.ndarray, " m"]
     inside: Bool[np.ndarray, " n"]
     explained: float | None
 
@@ -67,17 +70,18 @@ def feature_map(
         reference = artifacts.read_matrix(array)
     except OSError:
         raise StorageError(f"the arrays of {features} are no longer kept: score the checkpoint again") from None
-    generated, real = (np.asarray(x[:THUMBNAILS], np.float64) for x in (sample, reference))
+    shown = taken_of(len(reference))
+    generated, real = (np.asarray(x, np.float64) for x in (sample[:THUMBNAILS], reference[shown]))
     key = key_beside(array, f"balls-{K}")
     if artifacts.exists(key):
         radii = Radii(K, **artifacts.read_arrays(key))
     else:
-        reference = np.asarray(reference[:MANIFOLD])
+        reference = np.asarray(reference[order(0, len(reference))[:MANIFOLD]])
         radii = neighbour_radii(reference, K)
     inside = _inside(generated, reference, radii.squared)
     both = np.concatenate([real, generated])
     places, explained = _components(both) if method == "pca" else (_neighbourhoods(both), None)
-    return FeatureMap(places[len(real) :], places[: len(real)], inside, explained)
+    return FeatureMap(places[len(real) :], places[: len(real)], shown, inside, explained)
 
 
 def _inside(

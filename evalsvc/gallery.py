@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from evalsvc.plugins import SampleSet
+from evalsvc.sample_order import order
+from evalsvc.sample_sets import read_at
 from evalsvc.samples import Images, MixedImages, Samples, Sounds, Texts, Videos
 
 SIDE = 256
@@ -18,6 +20,8 @@ THUMBNAILS = 500
 EDGE = 48
 CLIPS = 16
 """Videos are large: no more of them are kept, whatever the suite asks for."""
+PIECE = 16
+"""Real samples that are read at once."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -36,12 +40,13 @@ class Shown:
     def add(self, samples: Samples) -> None:
         """The next batch."""
         whole, small = self._room(self._whole), self._room(THUMBNAILS if self._whole else 0)
+        clip_room = self._room(CLIPS)
         self._seen += len(samples)
         if isinstance(samples, Images | MixedImages):
             self._images += [image.cpu().numpy() for image in samples.items[:whole]]
             self._thumbnails += [thumbnail(image.cpu().numpy()) for image in samples.items[:small]]
         elif isinstance(samples, Videos):
-            clips = samples.pixels[: min(whole, CLIPS)].cpu().numpy()
+            clips = samples.pixels[: min(whole, clip_room)].cpu().numpy()
             self._images += list(clips)
             middle = samples.pixels[:small, samples.pixels.shape[1] // 2].cpu().numpy()
             self._thumbnails += [thumbnail(frame) for frame in middle]
@@ -67,39 +72,62 @@ class Shown:
 
 
 def joined(shards: Sequence[Arrays], whole: int) -> dict[str, dict[str, np.ndarray]]:
-    """What shards kept, as the arrays of one file a kind: ``gallery`` and ``thumbnails``."""
+    """What shards kept, as the arrays of one file a kind: ``gallery`` and ``thumbnails``.
+
+    Beside the samples stand their ``indices``: their places in the source.
+    """
     files: dict[str, dict[str, np.ndarray]] = {}
     if images := [image for shard in shards for image in shard.get("gallery", ())]:
-        files["gallery"] = {"pixels": as_gallery(images)}
+        files["gallery"] = {"pixels": as_gallery(images)} | _indices(shards, "gallery")
     if small := [image for shard in shards for image in shard.get("thumbnails", ())]:
-        files["thumbnails"] = {"pixels": as_gallery(small, EDGE)}
+        files["thumbnails"] = {"pixels": as_gallery(small, EDGE)} | _indices(shards, "thumbnails")
     if texts := [text for shard in shards if "texts" in shard for text in json.loads(shard["texts"].tobytes())][:whole]:
-        files["gallery"] = {"texts": np.frombuffer(json.dumps(texts).encode(), np.uint8)}
+        indices = np.concatenate([shard["indices"] for shard in shards if "texts" in shard])[:whole]
+        files["gallery"] = {"texts": np.frombuffer(json.dumps(texts).encode(), np.uint8), "indices": indices}
     if sounds := [shard for shard in shards if "waves" in shard]:
         waves = {name: np.concatenate([shard[name] for shard in sounds]) for name in ("waves", "lengths")}
-        files["gallery"] = waves | {"rate": sounds[0]["rate"]}
+        files["gallery"] = waves | {"rate": sounds[0]["rate"]} | _indices(sounds, "lengths")
     return files
 
 
+def _indices(shards: Sequence[Arrays], kept: str) -> dict[str, np.ndarray]:
+    """The indices of the first samples of each shard, as many as it kept of them."""
+    return {"indices": np.concatenate([shard["indices"][: len(shard.get(kept, ()))] for shard in shards])}
+
+
 def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarray]]:
-    """The same of the first real samples."""
-    shown, first = Shown(0, whole), samples.read(0, min(len(samples), THUMBNAILS))
-    shown.add(first)
-    texts = {"texts": np.frombuffer(json.dumps(first.items).encode(), np.uint8)} if isinstance(first, Texts) else {}
-    return joined([shown.arrays() | texts], whole)
+    """The same of real samples, of which those are taken that :func:`taken_of` says."""
+    indices = taken_of(len(samples))
+    shown, texts = Shown(0, whole), list[str]()
+    for piece in _pieces(samples, indices):
+        shown.add(piece)
+        texts += piece.items if isinstance(piece, Texts) else ()
+    written = {"texts": np.frombuffer(json.dumps(texts).encode(), np.uint8)} if texts else {}
+    return joined([shown.arrays() | written | {"indices": indices}], whole)
+
+
+def taken_of(total: int) -> Int64[np.ndarray, " n"]:
+    """Which of so many real samples are looked at: a random part, the same for every suite."""
+    return order(0, total)[:THUMBNAILS]
 
 
 def pictures_of(samples: SampleSet, indices: Int64[np.ndarray, "n k"]) -> UInt8[np.ndarray, "nk c h w"] | None:
     """Thumbnails of the real samples at ``indices``, row by row; ``None`` of none, and of what is not seen."""
     if not indices.size or samples.modality not in ("image", "video"):
         return None
-    wanted: Collection[int] = dict.fromkeys(indices.ravel().tolist())
-    found = {}
-    for index in wanted:
-        shown = Shown(0, 1)
-        shown.add(samples.read(index, index + 1))
-        found[index] = shown.arrays()["thumbnails"][0]
-    return as_gallery([found[index] for index in indices.ravel().tolist()], EDGE)
+    wanted, places = np.unique(indices, return_inverse=True)
+    found: list[np.ndarray] = []
+    for piece in _pieces(samples, wanted):
+        shown = Shown(0, PIECE)
+        shown.add(piece)
+        found += list(shown.arrays()["thumbnails"])
+    return as_gallery([found[place] for place in places.ravel()], EDGE)
+
+
+def _pieces(samples: SampleSet, indices: Int64[np.ndarray, " n"]) -> Iterator[Samples]:
+    """The samples at these indices, few enough at a time to fit whatever their size."""
+    for start in range(0, len(indices), PIECE):
+        yield read_at(samples, indices[start : start + PIECE].tolist())
 
 
 def as_gallery(images: Sequence[UInt8[np.ndarray, ...]], side: int = SIDE) -> UInt8[np.ndarray, "n ..."]:

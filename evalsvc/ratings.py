@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ Outcome = Literal["left", "right", "tie"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two evaluations' samples of one number, in the order in which they are shown."""
+    """Two evaluations' samples of one index in their source, in the order in which they are shown."""
 
     left: int
     right: int
@@ -42,27 +42,29 @@ class Standing:
     standing: str
 
 
-def draw(session: Session, suite: str, samples: Mapping[int, int], chance: random.Random) -> Pair:
-    """A pair that was rated least so far, of a random sample, in random order.
+def draw(session: Session, suite: str, samples: Mapping[int, Collection[int]], chance: random.Random) -> Pair:
+    """A pair that was rated least so far, of a random sample that both hold, in random order.
 
-    ``samples`` is how many samples each evaluation has to show.
+    ``samples`` are the indices of the samples that each evaluation has to show.
 
     Raises:
-        InputError: fewer than two evaluations have samples.
+        InputError: no two evaluations have a sample of one index.
     """
-    shown = sorted(evaluation for evaluation, count in samples.items() if count)
-    if len(shown) < 2:
-        raise InputError("a pair takes two checkpoints that kept samples")
+    shown = sorted(evaluation for evaluation, indices in samples.items() if indices)
+    shared = {(a, b): set(samples[a]) & set(samples[b]) for i, a in enumerate(shown) for b in shown[i + 1 :]}
+    if not any(shared.values()):
+        raise InputError("a pair takes two checkpoints that kept samples of the same numbers")
     query = select(Rating.left_id, Rating.right_id, func.count()).where(Rating.suite == suite)
     games: Counter[frozenset[int]] = Counter()
     for left, right, count in session.execute(query.group_by(Rating.left_id, Rating.right_id)):
         games[frozenset((left, right))] += count
-    pairs = [(a, b) for i, a in enumerate(shown) for b in shown[i + 1 :]]
+    pairs = [pair for pair, indices in shared.items() if indices]
     least = min(games[frozenset(pair)] for pair in pairs)
     left, right = chance.choice([pair for pair in pairs if games[frozenset(pair)] == least])
+    sample = chance.choice(sorted(shared[left, right]))
     if chance.random() < 0.5:
         left, right = right, left
-    return Pair(left, right, chance.randrange(min(samples[left], samples[right])))
+    return Pair(left, right, sample)
 
 
 def rate(database: Database, suite: str, pair: Pair, outcome: Outcome, rater: str) -> None:

@@ -14,6 +14,7 @@ from evalsvc.influences import KIND as INFLUENCES
 from evalsvc.influences import UnitInfluence, write_influences
 from evalsvc.metric_inputs import MetricInputs
 from evalsvc.references import FOLDER
+from evalsvc.sample_order import ORDER_VERSION
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import MetricUse
 from evalsvc.workbench import Advance, Workbench, silent
@@ -119,7 +120,12 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[
     spec, artifacts = inputs.spec, inputs.bench.artifacts
     folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
     shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
-    kept = joined([artifacts.read_arrays(spec.shard_key(shard)) for shard in shards], whole)
+    # Shards of older versions do not say which samples they hold: consecutive ones.
+    arrays = [
+        {"indices": np.arange(shard.start, shard.stop)} | artifacts.read_arrays(spec.shard_key(shard))
+        for shard in shards
+    ]
+    kept = joined(arrays, whole)
     if inputs.has_samples("train"):
         _keep_real(inputs, whole)
     if neighbours is not None:
@@ -134,14 +140,17 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[
 
 
 def _keep_real(inputs: MetricInputs, whole: int) -> None:
-    """The first real samples, as many as the most that a suite on this reference asked for."""
+    """Some real samples, as many as the most that a suite on this reference asked for."""
     artifacts, folder = inputs.bench.artifacts, f"{FOLDER}/{inputs.spec.reference['train']}"
     gallery = f"{folder}/gallery.safetensors"
-    there = artifacts.read_metadata(gallery).get("asked", 0) if artifacts.exists(gallery) else 0
-    if whole > int(there):
+    there = artifacts.read_metadata(gallery) if artifacts.exists(gallery) else {}
+    # Older versions kept the first samples and noted no order.
+    asked, is_old = int(there.get("asked", 0)), there.get("order") != str(ORDER_VERSION)
+    if whole > asked or (whole and is_old):
+        noted = {"asked": str(max(whole, asked)), "order": str(ORDER_VERSION)}
         # The gallery comes last: once it is there, all of it is.
-        for kind, arrays in reversed(of_reference(inputs.half("train"), whole).items()):
-            artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, {"asked": str(whole)})
+        for kind, arrays in reversed(of_reference(inputs.half("train"), max(whole, asked)).items()):
+            artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, noted)
 
 
 def _pictured(inputs: MetricInputs, neighbours: Neighbours) -> dict[str, np.ndarray]:

@@ -47,7 +47,10 @@ def page() -> None:
         st.warning(safe(error, 500), icon=":material/warning:")
         return
     kinds = [say(f"features.{kind}") for kind in ("real", "inside", "outside")]
-    rows = [{"x": float(x), "y": float(y), "kind": kinds[0], "index": i} for i, (x, y) in enumerate(found.real)]
+    rows = [
+        {"x": float(x), "y": float(y), "kind": kinds[0], "index": int(i)}
+        for i, (x, y) in zip(found.real_indices, found.real, strict=True)
+    ]
     rows += [
         {"x": float(x), "y": float(y), "kind": kinds[1 if inside else 2], "index": i}
         for i, ((x, y), inside) in enumerate(zip(found.generated, found.inside, strict=True))
@@ -87,9 +90,10 @@ def _picked(event: object, kinds: list[str], generated: pictures.Gallery, real: 
         return
     kind, index = chosen[0]["kind"], int(chosen[0]["index"])
     gallery = real if kind == kinds[0] else generated
+    place = real.places.get(index) if kind == kinds[0] else index
     st.header(f"{kind} · {index}", anchor=False)
-    if index < len(gallery):
-        pictures.show_one(gallery, index, say("samples.of", name=f"{kind} {index}"))
+    if place is not None and place < len(gallery):
+        pictures.show_one(gallery, place, say("samples.of", name=f"{kind} {index}"))
     else:
         st.caption(say("features.no_picture"))
 

@@ -140,7 +140,9 @@ def _neighbours(found: dict[str, np.ndarray], gallery: pictures.Gallery) -> None
                     width="stretch",
                     alt=say("memorisation.nearest"),
                 )
-                st.html(f"<small>#{index} · {html(number(float(found['distances'][index, 0]), 3))}</small>")
+                st.html(
+                    f"<small>#{gallery.indices[index]} · {html(number(float(found['distances'][index, 0]), 3))}</small>"
+                )
 
 
 page()

@@ -39,8 +39,8 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
     if pair is None or not {pair.left, pair.right} <= set(galleries):
         try:
             with opened.reading() as session:
-                counts = {evaluation: len(gallery) for evaluation, gallery in galleries.items()}
-                pair = ratings.draw(session, suite, counts, random.Random())
+                held = {evaluation: gallery.indices for evaluation, gallery in galleries.items()}
+                pair = ratings.draw(session, suite, held, random.Random())
         except InputError as error:
             st.info(safe(error, 300), icon=":material/hide_image:")
             return
@@ -48,7 +48,8 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
     sides = st.columns(2, gap="large", border=True)
     for side, place, evaluation in zip(sides, (1, 2), (pair.left, pair.right), strict=True):
         with side:
-            pictures.show_one(galleries[evaluation], pair.sample, f"{say('samples.index')} {place}", 320)
+            gallery = galleries[evaluation]
+            pictures.show_one(gallery, gallery.places[pair.sample], f"{say('samples.index')} {place}", 320)
     buttons = st.columns(3)
     allowed = opened.may(Scope.SUBMIT)
     for column, outcome, key in zip(buttons, ("left", "tie", "right"), ("1", "0", "2"), strict=True):

@@ -45,7 +45,7 @@ def page() -> None:
     with opened.reading() as session:
         keys = overview.artifacts(session, [point.evaluation_id for point in rows.values()], "gallery")
         real = overview.reference_of(session, [point.evaluation_id for point in rows.values()])
-    found = {name: pictures.gallery(keys.get(point.evaluation_id)) for name, point in rows.items()}
+    found = pictures.aligned({n: pictures.gallery(keys.get(point.evaluation_id)) for n, point in rows.items()})
     most = max(len(gallery) for gallery in found.values())
     if not most:
         st.info(say("samples.none"), icon=":material/hide_image:")

@@ -16,6 +16,7 @@ from .stores import HOSTILE, fill
 
 TEXTS = ["Once upon a time there was a queue.", HOSTILE[0], HOSTILE[1]]
 TONES = tuple(torch.sin(torch.arange(800) * pitch) for pitch in (0.1, 0.2, 0.3))
+INDICES = {"indices": np.arange(3)}
 CLIPS = torch.arange(3 * 4 * 3 * 8 * 8).remainder(256).to(torch.uint8).reshape(3, 4, 3, 8, 8)
 
 
@@ -35,7 +36,7 @@ def keep(use_home, tmp_path):
         with database.write() as session:
             for run in (1, 2):
                 key = f"gallery-{run}.safetensors"
-                open_artifacts(Settings()).write_arrays(key, joined([arrays], 8)["gallery"])
+                open_artifacts(Settings()).write_arrays(key, joined([arrays | INDICES], 8)["gallery"])
                 session.add(Artifact(evaluation_id=run, kind="gallery", path=key, digest="0" * 64, bytes=1))
 
     return keep
