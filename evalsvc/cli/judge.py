@@ -19,6 +19,7 @@ from evalsvc.store.tables import Status
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from evalsvc.judging import Player, Tournament
+    from evalsvc.spec import EvaluationSpec
     from evalsvc.workbench import Workbench
 
 
@@ -51,13 +52,12 @@ def judge(
 
 
 def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples: int) -> tuple[list[str], list[Player]]:
-    """The prompts of a suite, and what each checkpoint answered; all must have had the same prompts."""
+    """The prompts of a suite, and what each checkpoint answered to those that all were asked, sample by sample."""
     from evalsvc.judging import Player
     from evalsvc.pipeline import read_texts
     from evalsvc.spec import EvaluationSpec
 
-    asked: list[str] | None = None
-    players = []
+    specs: dict[str, EvaluationSpec] = {}
     with bench.database.read() as session:
         chosen = queries.pick_suite(session, suite)
         for name in asked_for:
@@ -70,18 +70,41 @@ def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples:
             ]
             if not runs:
                 raise InputError(f"{title} has no scores under {chosen}: score it first")
-            spec = EvaluationSpec.model_validate(runs[0].spec)
-            if spec.suite.modality != "text":
-                raise InputError(f"judges compare texts, and suite {chosen} scores {spec.suite.modality} samples")
-            texts = read_texts(spec, bench)[:samples]
-            prompts = list(bench.prompts(spec.suite)[: len(texts)])
-            if not prompts:
-                prompts = [spec.decoding.prompt_of(i) if spec.decoding else "" for i in range(len(texts))]
-            if asked not in (None, prompts):
-                raise InputError(f"{title} answered other prompts than the rest, or another number of them")
-            asked = prompts
-            players.append(Player(title, tuple(texts), frozenset({spec.checkpoint, spec.model, Path(spec.path).name})))
-    return asked or [], players
+            specs[title] = EvaluationSpec.model_validate(runs[0].spec)
+            if specs[title].suite.modality != "text":
+                raise InputError(
+                    f"judges compare texts, and suite {chosen} scores {specs[title].suite.modality} samples"
+                )
+    written = {
+        title: dict(zip(spec.indices(0, spec.suite.samples).tolist(), read_texts(spec, bench), strict=True))
+        for title, spec in specs.items()
+    }
+    shared = set.intersection(*(set(texts) for texts in written.values()))
+    first, *others = specs
+    indices = [index for index in written[first] if index in shared][:samples]
+    if not indices:
+        raise InputError(f"{' and '.join(specs)} have no samples of the same numbers: score them under one suite again")
+    prompts = _prompts(bench, specs[first], indices)
+    for title in others:
+        if _prompts(bench, specs[title], indices) != prompts:
+            raise InputError(f"{title} answered other prompts than {first}: compare checkpoints with the same prompts")
+    players = [
+        Player(
+            title,
+            tuple(written[title][index] for index in indices),
+            frozenset({spec.checkpoint, spec.model, Path(spec.path).name}),
+        )
+        for title, spec in specs.items()
+    ]
+    return prompts, players
+
+
+def _prompts(bench: Workbench, spec: EvaluationSpec, indices: list[int]) -> list[str]:
+    """What a generator was asked for the samples of these indices; nothing, where nobody knows."""
+    if spec.suite.prompts:
+        prompts = bench.prompts(spec.suite)
+        return [prompts[index] for index in indices]
+    return [spec.decoding.prompt_of(index) if spec.decoding else "" for index in indices]
 
 
 def _document(found: Tournament) -> dict[str, Any]:

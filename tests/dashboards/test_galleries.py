@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dashboards.pictures import Gallery, aligned
 from evalsvc.artifacts import open_artifacts
 from evalsvc.gallery import Shown, joined
 from evalsvc.samples import Sounds, Videos
@@ -78,3 +79,13 @@ def test_a_link_restores_the_sample_that_was_looked_at_closely(keep, page):
     at.number_input[0].set_value(1).run()
     assert at.query_params["sample"] == "1"
     assert "not found" in page("samples", sample="3").error[0].value
+
+
+def test_galleries_side_by_side_show_what_they_have_in_common():
+    both = {"a": Gallery(texts=["five", "two", "nine"], indices=[5, 2, 9]), "b": Gallery(np.eye(2), indices=[9, 5])}
+    found = aligned(both | {"none": Gallery()})
+    assert found["a"].texts == ["five", "nine"]
+    assert found["b"].pixels.tolist() == [[0, 1], [1, 0]]
+    assert not len(found["none"])
+    apart = both | {"c": Gallery(texts=["one"], indices=[1])}
+    assert aligned(apart) == apart

@@ -1,5 +1,7 @@
 """Any prefix of a source is a random sample of it, the same for suites of every size."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,16 @@ from PIL import Image
 
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.demo.digits import halves
+from evalsvc.errors import InputError
 from evalsvc.evaluations import evaluate
+from evalsvc.gallery import Shown, joined, pictures_of
 from evalsvc.noise import sample_seeds
+from evalsvc.ratings import draw
 from evalsvc.sample_order import SampleOrder, order
 from evalsvc.sample_sets import open_samples, read_at
-from evalsvc.samples import Images, MixedImages, SampleRequest, Texts
+from evalsvc.samples import Images, MixedImages, SampleRequest, Texts, Videos
 from evalsvc.store import queries
+from evalsvc.store.tables import Evaluation
 from evalsvc.suites import Suite
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -53,8 +59,8 @@ def test_every_item_is_drawn_once_before_any_is_drawn_again(seed, of, start, mor
     whole = SampleOrder(seed=seed, of=of)
     indices = whole.indices(0, start + more)
     assert np.array_equal(indices[start:], whole.indices(start, start + more))
-    for draw in range(0, len(indices) // of):
-        assert sorted(indices[draw * of : (draw + 1) * of] - draw * of) == list(range(of))
+    for turn in range(len(indices) // of):
+        assert sorted(indices[turn * of : (turn + 1) * of] - turn * of) == list(range(of))
     assert len(set(indices.tolist())) == len(indices)
 
 
@@ -235,3 +241,60 @@ def test_a_request_anywhere_has_the_seeds_and_prompts_of_its_indices():
     assert torch.equal(some.seeds, whole.seeds[[4, 1]])
     assert some.prompts == ("e", "b")
     assert torch.equal(some.normal(3), whole.normal(3)[[4, 1]])
+
+
+# --- what is looked at ---
+
+
+def test_galleries_say_where_their_samples_are_in_the_source(bench, by_class):
+    spec = of(bench, by_class)
+    evaluation = evaluate(spec, bench)
+    with bench.database.read() as session:
+        files = {each.kind: each.path for each in session.get_one(Evaluation, evaluation).artifacts}
+    stored = open_samples(by_class.path)
+    for kind, count in (("gallery", 4), ("thumbnails", 100)):
+        kept = bench.artifacts.read_arrays(files[kind])
+        assert np.array_equal(kept["indices"], spec.indices(0, count))
+        assert np.array_equal(kept["pixels"], read_at(stored, kept["indices"].tolist()).pixels)
+    real = bench.artifacts.read_arrays(f"reference/{spec.reference['train']}/thumbnails.safetensors")
+    train, _ = halves()
+    assert np.array_equal(real["indices"], order(0, 898)[:500])
+    assert np.array_equal(real["pixels"], train.pixels[real["indices"]])
+
+
+def test_pictures_of_a_reference_that_an_older_version_kept_are_made_anew(bench, by_class):
+    spec = of(bench, by_class)
+    key = f"reference/{spec.reference['train']}/gallery.safetensors"
+    bench.artifacts.write_arrays(key, {"pixels": np.zeros((9, 1, 8, 8), np.uint8)}, {"asked": "9"})
+    evaluate(spec, bench)
+    assert bench.artifacts.read_arrays(key)["indices"].tolist() == order(0, 898)[:9].tolist()
+
+
+def test_clips_are_kept_from_the_first_on_in_batches_of_any_size():
+    clips = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1, 1).expand(40, 2, 1, 4, 4)
+    for size in (5, 7, 40):
+        shown = Shown(0, 64)
+        for start in range(0, 40, size):
+            shown.add(Videos(clips[start : start + size]))
+        files = joined([shown.arrays() | {"indices": np.arange(100, 140)}], 64)
+        assert files["gallery"]["pixels"][:, 0, 0, 0, 0].tolist() == list(range(16))
+        assert files["gallery"]["indices"].tolist() == list(range(100, 116))
+
+
+@pytest.mark.parametrize("samples", [Ranges(), None])
+def test_pictures_of_neighbours_are_those_of_their_places(samples):
+    train, _ = halves()
+    indices = np.array([[5, 800], [5, 6], [0, 5]])
+    if samples:
+        assert pictures_of(samples, indices) is None
+    else:
+        assert np.array_equal(pictures_of(train, indices), train.pixels[indices.ravel()])
+
+
+def test_a_pair_to_rate_is_of_one_index(bench):
+    held = {1: [5, 9, 2], 2: [7, 9], 3: [1], 4: []}
+    with bench.database.read() as session:
+        drawn = {draw(session, "s", held, random.Random(seed)) for seed in range(20)}
+        assert {(frozenset((pair.left, pair.right)), pair.sample) for pair in drawn} == {(frozenset((1, 2)), 9)}
+        with pytest.raises(InputError, match="samples of the same numbers"):
+            draw(session, "s", {1: [5], 3: [1]}, random.Random(0))
