@@ -242,11 +242,29 @@ class Client:
         """Every alias, by name."""
         return self._pages(wire.Alias, "/aliases")
 
-    def promote(self, alias: str, checkpoint: str, gate: int | None = None) -> wire.Alias:
-        """Point an alias at a checkpoint, by a gate that it passed."""
+    def promote(self, alias: str, checkpoint: str, gate: int | None = None, *, reason: str | None = None) -> wire.Alias:
+        """Point an alias at a checkpoint: by a gate that it passed; as admin, with a reason where it is protected."""
+        asked = _given(checkpoint=checkpoint, gate=gate, reason=reason)
+        return self._ask(wire.Alias, "PUT", _alias(alias), json=asked)
+
+    def promotions(self, alias: str) -> Iterator[wire.Promotion]:
+        """Where an alias pointed, the newest first."""
+        return self._pages(wire.Promotion, f"{_alias(alias)}/history")
+
+    def protect(self, alias: str, policy: str | Path | dict[str, Any]) -> wire.Protection:
+        """Pin a policy to an alias, as admin: a file, its text, or its mapping."""
+        body = policy.read_text() if isinstance(policy, Path) else policy
         return self._ask(
-            wire.Alias, "PUT", f"/aliases/{quote(alias, safe='')}", json=_given(checkpoint=checkpoint, gate=gate)
+            wire.Protection, "PUT", f"{_alias(alias)}/protection", once=True, json={"policy": body}, timeout=LONG
         )
+
+    def protection(self, alias: str) -> wire.Protection:
+        """The policy by whose decisions alone an alias moves."""
+        return self._ask(wire.Protection, "GET", f"{_alias(alias)}/protection")
+
+    def unprotect(self, alias: str) -> None:
+        """End the protection of an alias, as admin."""
+        self._send("DELETE", f"{_alias(alias)}/protection", once=True)
 
     def _pages(self, kind: type[Answer], path: str, **params: Any) -> Iterator[Answer]:
         cursor = None
@@ -288,6 +306,10 @@ def _read(kind: type[Answer], answer: httpx.Response) -> Answer:
         return kind.model_validate_json(answer.content)
     except ValidationError:
         raise ClientError(f"{answer.url} answered what no evalsvc of this version does", answer.status_code) from None
+
+
+def _alias(name: str) -> str:
+    return f"/aliases/{quote(name, safe='')}"
 
 
 def _refused(answer: httpx.Response) -> ClientError:

@@ -16,6 +16,7 @@ EVENTS: tuple[EventName, ...] = ("evaluation.ended", "gate.decided")
 # Databases cannot store NUL, and nobody means a control character in a name.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Reason = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SuiteName = Annotated[str, StringConstraints(max_length=110, pattern=r"^[a-z0-9][a-z0-9._-]{0,99}(@[1-9][0-9]{0,5})?$")]
 Id = Annotated[int, Field(ge=1, lt=2**31)]
@@ -41,6 +42,7 @@ def _sound(value: Any, depth: int = 0) -> Any:
 
 
 Document = Annotated[dict[str, Any], AfterValidator(_sound)]
+PolicyText = Document | Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_sound)]
 
 
 class _Answer(BaseModel):
@@ -143,20 +145,78 @@ class Checkpoint(_Answer):
 
 
 class Alias(_Answer):
-    """A name that points at a checkpoint."""
+    """A name that points at a checkpoint; ``protected_by`` is the digest of the policy by which alone it moves."""
 
     name: str
     checkpoint: Checkpoint
+    protected_by: str | None = None
     updated_at: datetime
 
 
 class Promote(_Question):
-    """Point an alias at a checkpoint, by the gate that it passed. Without a gate this takes scope admin."""
+    """Point an alias at a checkpoint.
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"checkpoint": "flow@4000", "gate": 12}]})
+    A protected alias moves by a gate that this checkpoint passed under the pinned policy; an admin may set it for the
+    first time, or take it back to an earlier checkpoint with a ``reason``. Any other alias is moved by admins alone.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"checkpoint": "flow@4000", "gate": 12},
+                {"checkpoint": "flow@2000", "reason": "users report artifacts"},
+            ]
+        }
+    )
 
     checkpoint: Text
     gate: Id | None = None
+    reason: Reason = ""
+
+
+class Promotion(_Answer):
+    """When an alias was set, by whom and how; ``gate`` is the decision that allowed it."""
+
+    id: int
+    alias: str
+    checkpoint: Checkpoint
+    gate: int | None
+    kind: Literal["first", "gate", "set", "rollback"]
+    by: str
+    reason: str
+    created_at: datetime
+
+
+class Protect(_Question):
+    """Pin the policy by whose decisions alone an alias moves: the mapping of an ``evalsvc-gate.yaml``, or its text."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "policy": {
+                        "version": 1,
+                        "suite": "digits@1",
+                        "baseline": {"alias": "production"},
+                        "metrics": {"frechet_distance": {"max_worsening": 2.0}},
+                    }
+                }
+            ]
+        }
+    )
+
+    policy: PolicyText
+
+
+class Protection(_Answer):
+    """The policy by whose decisions alone an alias moves, as it was when it was pinned."""
+
+    alias: str
+    suite: str
+    policy_digest: str
+    policy: dict[str, Any]
+    by: str
+    created_at: datetime
 
 
 class Suite(_Answer):
@@ -429,7 +489,7 @@ class DecideGate(_Question):
         }
     )
 
-    policy: Document | Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_sound)]
+    policy: PolicyText
     candidate: Text | None = None
     seed: Whole | None = None
     shadow: bool = False
@@ -445,13 +505,17 @@ class Candidate(_Answer):
 
 
 class Gate(_Answer):
-    """A decision. It passes only where ``status`` is PASS."""
+    """A decision. It passes only where ``status`` is PASS.
+
+    ``outcome`` is the status with whatever it must not be taken without: ``PASS (waived)``, ``FAIL (shadow)``.
+    """
 
     id: int
     suite: str
     candidate: Candidate
     baseline: str
     status: Literal["PASS", "FAIL", "INCONCLUSIVE", "MISSING", "NOT_COMPARABLE", "ERROR"]
+    outcome: str = ""
     reason: str
     exit_code: int
     shadow: bool

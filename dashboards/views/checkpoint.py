@@ -11,6 +11,7 @@ from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, facts, heading, html, interval, with_error
 from dashboards.provenance import provenance
 from evalsvc.errors import InputError
+from evalsvc.gates.reports.text import stored, title
 from evalsvc.store import names, overview, queries
 from evalsvc.store.tables import Checkpoint, Evaluation
 
@@ -44,7 +45,7 @@ def page() -> None:
     for gate in gates[:5]:
         st.page_link(
             "views/gates.py",
-            label=say("checkpoint.gate", number=gate.id, status=gate.status),
+            label=say("checkpoint.gate", number=gate.id, status=title(stored(gate))),
             icon=":material/gavel:",
             query_params={"gate": str(gate.id)},
         )

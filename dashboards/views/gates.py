@@ -13,7 +13,7 @@ from dashboards import charts, opened
 from dashboards.controls import choose
 from dashboards.language import metric_name, say
 from dashboards.look import MARKS, facts, heading, html, number, safe
-from evalsvc.gates.reports.text import limit, values
+from evalsvc.gates.reports.text import limit, notices, qualifiers, stored, title, values
 from evalsvc.store import queries
 from evalsvc.store.tables import Gate
 
@@ -59,7 +59,10 @@ def page() -> None:
                 {
                     say("common.alias"): p.alias,
                     say("common.checkpoint"): f"{p.checkpoint.model.name}@{p.checkpoint.step}",
+                    say("gates.how"): say(f"gates.moved_{p.kind}"),
                     say("gates.by"): p.gate_id,
+                    say("gates.who"): p.by or "–",
+                    say("gates.reason"): p.reason or "–",
                     say("gates.when"): p.created_at,
                 }
                 for p in promotions
@@ -71,22 +74,24 @@ def page() -> None:
 
 
 def _line(gate: Gate) -> str:
-    return (
-        f"#{gate.id} · {MARKS[gate.status]} {gate.status} · {gate.model}@{gate.step} · {gate.created_at:%Y-%m-%d %H:%M}"
-    )
+    outcome = title(stored(gate))
+    return f"#{gate.id} · {MARKS[gate.status]} {outcome} · {gate.model}@{gate.step} · {gate.created_at:%Y-%m-%d %H:%M}"
 
 
 def _verdict(gate: Gate) -> None:
     colour = charts.STATUS[gate.status]
-    shadow = f' <span class="ev-chip">{say("gates.shadow")}</span>' if gate.shadow else ""
+    document = stored(gate)
+    said = qualifiers(document)
+    words = {"no baseline": "no_baseline"}
+    chips = "".join(f' <span class="ev-chip">{say(f"gates.{words.get(each, each)}")}</span>' for each in said)
     st.html(
         f'<div class="ev-card" style="border-left:6px solid {colour}">'
         f'<p class="ev-kicker">{html(gate.suite)} · #{gate.id}</p>'
-        f'<p class="ev-big">{MARKS[gate.status]} {gate.status.replace("_", " ")}{shadow}</p>'
+        f'<p class="ev-big">{MARKS[gate.status]} {gate.status.replace("_", " ")}{chips}</p>'
         f'<p class="ev-number">{html(gate.model)}@{gate.step} {say("gates.against")} {html(gate.baseline or "–")}</p>'
         f'<p class="ev-note">{html(gate.verdict["reason"], 1000)}</p></div>'
     )
-    for warning in gate.verdict["warnings"]:
+    for warning in (*notices(document), *gate.verdict["warnings"]):
         st.warning(safe(warning, 500), icon=":material/warning:")
 
 

@@ -11,6 +11,7 @@ from dashboards.language import metric_name, say
 from dashboards.look import card, heading, html, interval, number, with_error
 from dashboards.provenance import provenance
 from dashboards.report import report
+from evalsvc.gates.reports.text import stored, title
 from evalsvc.index import Index, overall
 from evalsvc.store import overview, queries
 from evalsvc.store.overview import Filter, Point
@@ -53,7 +54,7 @@ def page() -> None:
         with right:
             _parts(index, {row.label: (row.value, row.stderr) for row in scores}, defined)
         _others(suite, defined)
-    verdicts = [(gate.id, gate.status, gate.verdict["reason"]) for gate in gates[:3]]
+    verdicts = [(gate.id, title(stored(gate)), gate.verdict["reason"]) for gate in gates[:3]]
     made = report(
         point.name,
         suite,

@@ -51,6 +51,10 @@ class Backroom:
         found: int = await self._ask("decide", asked)
         return found
 
+    async def protect(self, alias: str, asked: wire.Protect, by: str) -> None:
+        """Check a policy against its suite, and pin it to an alias."""
+        await self._ask("protect", alias, asked, by)
+
     def warm(self) -> None:
         """Start the process now, so that the first request does not wait for its imports."""
         self._open()

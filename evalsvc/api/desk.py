@@ -13,8 +13,10 @@ from evalsvc import lifecycle, wire
 from evalsvc.checkpoint_names import Naming
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import InputError
+from evalsvc.gates import promote
 from evalsvc.gates.gate import open_suite, run_gate
-from evalsvc.gates.policy import parse_policy
+from evalsvc.gates.policy import Policy, parse_policy
+from evalsvc.gates.subjects import labels_of
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
 from evalsvc.store import names, queries
@@ -55,11 +57,7 @@ class Desk:
 
     def decide(self, asked: wire.DecideGate) -> int:
         """Judge what is stored, and store the decision; its id."""
-        text = asked.policy if isinstance(asked.policy, str) else json.dumps(asked.policy)
-        policy = parse_policy(text, "in the request")
-        if policy.suite.endswith((".yaml", ".yml")):
-            raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
-        suite = open_suite(policy, self.bench.database, self.plugins, Path())
+        policy, suite = self._policy(asked.policy)
         done = run_gate(
             policy,
             self.bench.database,
@@ -70,6 +68,19 @@ class Desk:
             warn_only=asked.warn_only,
         )
         return done.id
+
+    def protect(self, alias: str, asked: wire.Protect, by: str) -> None:
+        """Pin a policy that fits its suite to an alias."""
+        policy, suite = self._policy(asked.policy)
+        labels_of(policy, suite)
+        with self.bench.database.write() as session:
+            promote.protect(session, alias, policy, suite, by)
+
+    def _policy(self, given: str | dict[str, Any]) -> tuple[Policy, Suite]:
+        policy = parse_policy(given if isinstance(given, str) else json.dumps(given), "in the request")
+        if policy.suite.endswith((".yaml", ".yml")):
+            raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
+        return policy, open_suite(policy, self.bench.database, self.plugins, Path())
 
     def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
         """A shipped suite, one that was used before, or a whole one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalsvc import wire
+from evalsvc.gates.reports import text
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.store import tables
 from evalsvc.store.progress import Progress
@@ -40,9 +41,28 @@ def checkpoint(row: tables.Checkpoint, marks: Mapping[int, str]) -> wire.Checkpo
     )
 
 
-def alias(row: tables.Alias, marks: Mapping[int, str]) -> wire.Alias:
-    """An alias."""
-    return wire.Alias(name=row.name, checkpoint=checkpoint(row.checkpoint, marks), updated_at=row.updated_at)
+def alias(row: tables.Alias, marks: Mapping[int, str], pinned: Mapping[str, str]) -> wire.Alias:
+    """An alias, by the digests of the policies that protect some."""
+    return wire.Alias(
+        name=row.name,
+        checkpoint=checkpoint(row.checkpoint, marks),
+        protected_by=pinned.get(row.name),
+        updated_at=row.updated_at,
+    )
+
+
+def promotion(row: tables.Promotion, marks: Mapping[int, str]) -> wire.Promotion:
+    """When an alias was set."""
+    return wire.Promotion(
+        id=row.id,
+        alias=row.alias,
+        checkpoint=checkpoint(row.checkpoint, marks),
+        gate=row.gate_id,
+        kind=row.kind,
+        by=row.by,
+        reason=row.reason,
+        created_at=row.created_at,
+    )
 
 
 def score(row: ScoreRow) -> wire.Score:
@@ -131,6 +151,7 @@ def _gate(row: tables.Gate) -> dict[str, object]:
         "candidate": {"model": row.model, "step": row.step, "digest": row.digest},
         "baseline": row.baseline,
         "status": row.status,
+        "outcome": text.title(text.stored(row)),
         "reason": row.verdict["reason"],
         "exit_code": row.exit_code,
         "shadow": row.shadow,

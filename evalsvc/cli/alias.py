@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,7 +13,9 @@ from rich.markup import escape
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
 from evalsvc.cli.score import Device, PluginFiles
+from evalsvc.errors import InputError
 from evalsvc.settings import Settings
+from evalsvc.store import names
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
@@ -19,19 +23,29 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
 
+Name = Annotated[str, typer.Argument(help="Alias, such as production.")]
+
 
 @app.command("set")
 def alias_set(
-    name: Annotated[str, typer.Argument(help="Alias, such as production.")],
+    name: Name,
     checkpoint: Annotated[str, typer.Argument(help="model@step, model, alias or digest.")],
     require_gate: Annotated[Path | None, typer.Option(help="Policy that the checkpoint must pass first.")] = None,
+    by_gate: Annotated[int | None, typer.Option("--gate", help="A gate that this checkpoint has passed.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; a protected alias goes back to an earlier checkpoint by it.")] = "",
     stored: Stored = False,
     device: Device = "auto",
     plugin: PluginFiles = None,
 ) -> None:
-    """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded."""
-    from evalsvc.gates.promote import promote
+    """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded.
 
+    A protected alias moves by a gate under the pinned policy (--require-gate or --gate), for the first time, or back
+    to an earlier checkpoint with a --reason.
+    """
+    from evalsvc.gates.promote import check_policy, promote, protection
+
+    if require_gate is not None and by_gate is not None:
+        raise InputError("give --require-gate, which runs a gate, or --gate, which names one that was run")
     gate: Recorded | None = None
     target: str | int = checkpoint
     with reachable():
@@ -42,6 +56,8 @@ def alias_set(
             from evalsvc.store.tables import Checkpoint
 
             read, suite, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
+            with database.read() as session:
+                check_policy(name, protection(session, name), read.digest)
             gate = run_gate(read, database, suite, bench, candidate=checkpoint)
             show_decision(gate.id, gate.document)
             if gate.document["verdict"]["status"] != "PASS":
@@ -50,23 +66,122 @@ def alias_set(
             judged = gate.decision.sides.candidate
             assert isinstance(judged, Checkpoint)
             target = judged.id
-        now_at = promote(database, name, target, gate.id if gate else None)
-    err.print(f"{name} is now {now_at}" + (f", by gate {gate.id}" if gate else ""), markup=False)
+        number = gate.id if gate else by_gate
+        now_at = promote(database, name, target, number, by=_user(), reason=reason)
+    err.print(f"{name} is now {now_at}" + (f", by gate {number}" if number else ""), markup=False)
+
+
+@app.command("protect")
+def alias_protect(
+    name: Name,
+    policy: Annotated[Path, typer.Option(help="Policy by whose decisions alone the alias moves from now on.")],
+    plugin: PluginFiles = None,
+) -> None:
+    """Pin a policy and its suite: the alias then moves only by a gate under exactly this policy."""
+    from evalsvc.gates.promote import protect
+
+    with reachable():
+        read, suite, database, _ = open_gate(policy, plugin, None, 1)
+        with database.write() as session:
+            protect(session, name, read, suite, _user())
+    if read.baseline is not None and str(read.baseline) != f"alias {name}":
+        err.print(
+            f"warning: the policy compares with {read.baseline}, and {name} moves only by gates that compared with "
+            f"what it points at: use 'baseline: {{alias: {name}}}'",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    err.print(f"{name} is protected by policy {read.digest[:12]} under {suite.id}", markup=False)
+
+
+@app.command("unprotect")
+def alias_unprotect(name: Name) -> None:
+    """End the protection of an alias; that it was protected stays in its history."""
+    from evalsvc.gates.promote import unprotect
+
+    with reachable(), Database(Settings().database).write() as session:
+        unprotect(session, name, _user())
+    err.print(f"{name} is no longer protected", markup=False)
 
 
 @app.command("list")
 def alias_list(as_json: AsJson = False) -> None:
-    """Every alias and what it points at."""
-    from evalsvc.store import names, queries
+    """Every alias, what it points at, and the policy that protects it."""
+    from evalsvc.store import queries
 
     with Database(Settings().database).read() as session:
-        found = queries.aliases(session)
-        titles = names.titles(session, [row.checkpoint for row in found])
-        rows = [(row.name, titles[row.checkpoint_id]) for row in found]
+        aliases = queries.aliases(session)
+        titles = names.titles(session, [row.checkpoint for row in aliases])
+        pinned = {row.alias: row.policy_digest for row in queries.protections(session) if row.ended_at is None}
+    targets = dict.fromkeys(pinned, "") | {row.name: titles[row.checkpoint_id] for row in aliases}
+    show_aliases([(name, targets[name], pinned.get(name)) for name in sorted(targets)], as_json=as_json)
+
+
+@app.command("history")
+def alias_history(
+    name: Name,
+    limit: Annotated[int, typer.Option(min=1, help="How many moves.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Where an alias pointed, the newest first: who moved it, how, and by which decision; and what protected it."""
+    from evalsvc.store import queries
+
+    with Database(Settings().database).read() as session:
+        moves = queries.promotions(session, name, limit)
+        titles = names.titles(session, [move.checkpoint for move in moves])
+        pinned = queries.protections(session, name)
+    if not moves and not pinned:
+        raise InputError(f"alias {name!r} was never set: 'evalsvc alias list' shows those that were")
+    events: list[tuple[Any, dict[str, Any]]] = [
+        (
+            move.created_at,
+            {
+                "event": move.kind,
+                "checkpoint": titles[move.checkpoint_id],
+                "gate": move.gate_id,
+                "policy": None,
+                "by": move.by,
+                "reason": move.reason,
+            },
+        )
+        for move in moves
+    ]
+    for rule in pinned:
+        fact: dict[str, Any] = {"checkpoint": None, "gate": None, "policy": rule.policy_digest, "reason": ""}
+        events.append((rule.created_at, {"event": "protected", "by": rule.by} | fact))
+        if rule.ended_at is not None:
+            events.append((rule.ended_at, {"event": "protection ended", "by": rule.ended_by or ""} | fact))
+    events.sort(key=lambda event: event[0], reverse=True)
+    documents = [{"at": at.isoformat(timespec="seconds")} | facts for at, facts in events]
     if as_json:
-        print_json([{"alias": name, "checkpoint": target} for name, target in rows])
+        print_json(documents)
         return
-    made = table("aliases", "alias", "checkpoint")
-    for row in rows:
-        made.add_row(*map(escape, row))
+    made = table(f"alias {name}", "at", "event", "checkpoint", "gate", "policy", "by", "reason")
+    for each in documents:
+        row = dict(
+            each, policy=(each["policy"] or "")[:12], gate=each["gate"] or "", checkpoint=each["checkpoint"] or ""
+        )
+        made.add_row(
+            *(escape(str(row[key])) for key in ("at", "event", "checkpoint", "gate", "policy", "by", "reason"))
+        )
     out.print(made)
+
+
+def show_aliases(rows: Sequence[tuple[str, str, str | None]], *, as_json: bool) -> None:
+    """Name, checkpoint and digest of the pinned policy of each alias."""
+    if as_json:
+        pinned = {name: {"protected_by": digest} if digest else {} for name, _, digest in rows}
+        print_json([{"alias": name, "checkpoint": target or None} | pinned[name] for name, target, _ in rows])
+        return
+    made = table("aliases", "alias", "checkpoint", "protected by policy")
+    for name, target, digest in rows:
+        made.add_row(escape(name), escape(target or "never set"), (digest or "–")[:12])
+    out.print(made)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return "unknown"

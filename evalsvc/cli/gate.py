@@ -19,7 +19,7 @@ from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
 from evalsvc.cli.console import err, number, out, print_json, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.errors import InputError, StorageError
-from evalsvc.gates.reports.text import notices, title
+from evalsvc.gates.reports.text import notices, stored, title
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
 
@@ -197,6 +197,7 @@ def history(
             "suite": row.suite,
             "baseline": row.baseline,
             "status": row.status,
+            "outcome": title(stored(row)),
             "exit_code": row.exit_code,
             "shadow": row.shadow,
             "samples": row.evidence["samples"],
@@ -211,9 +212,8 @@ def history(
         return
     made = table("gates", "gate", "at", "candidate", "suite", "baseline", "status", "samples", "promoted", "reason")
     for each in documents:
-        status = each["status"] + (" (shadow)" if each["shadow"] else "")
         cells = [str(each[key]) for key in ("gate", "at", "candidate", "suite", "baseline")]
-        cells += [status, str(each["samples"]), ", ".join(each["promoted"]), each["reason"]]
+        cells += [each["outcome"], str(each["samples"]), ", ".join(each["promoted"]), each["reason"]]
         made.add_row(*map(escape, cells))
     out.print(made)
 

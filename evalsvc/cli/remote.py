@@ -14,6 +14,7 @@ from rich.markup import escape
 from evalsvc import wire
 from evalsvc.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.cli import browse, queue
+from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern, show_names
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import UNAVAILABLE, reachable, say_notices, show_decision
@@ -233,17 +234,17 @@ def gate_history(context: typer.Context, model: str | None = None, as_json: AsJs
     """Decisions, the newest first."""
     found = [gate.model_dump(mode="json") for gate in _client(context).gates(model)]
     rows = [row | {"candidate": f"{row['candidate']['model']}@{row['candidate']['step']}"} for row in found]
-    _show(rows, "gates", ("id", "created_at", "candidate", "suite", "baseline", "status", "reason"), as_json=as_json)
+    _show(rows, "gates", ("id", "created_at", "candidate", "suite", "baseline", "outcome", "reason"), as_json=as_json)
 
 
 @alias.command("list")
 def alias_list(context: typer.Context, as_json: AsJson = False) -> None:
     """Every alias and what it points at."""
-    found = [
-        {"alias": each.name, "checkpoint": f"{each.checkpoint.model}@{each.checkpoint.step}{each.checkpoint.mark}"}
-        for each in _client(context).aliases()
-    ]
-    _show(found, "aliases", ("alias", "checkpoint"), as_json=as_json)
+    rows = []
+    for each in _client(context).aliases():
+        at = each.checkpoint
+        rows.append((each.name, f"{at.model}@{at.step}{at.mark}", each.protected_by))
+    show_aliases(rows, as_json=as_json)
 
 
 @alias.command("set")
@@ -252,10 +253,49 @@ def alias_set(
     name: str,
     checkpoint: str,
     by: Annotated[int | None, typer.Option("--gate", help="A gate that this checkpoint has passed.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why a protected alias goes back to an earlier one.")] = None,
 ) -> None:
-    """Point an alias at a checkpoint, by a gate that it has passed; without one it takes scope admin."""
-    found = _client(context).promote(name, checkpoint, by).checkpoint
+    """Point an alias at a checkpoint: a protected one by a gate under its policy; anything else takes scope admin."""
+    found = _client(context).promote(name, checkpoint, by, reason=reason).checkpoint
     err.print(f"{name} is now {found.model}@{found.step}{found.mark}", markup=False)
+
+
+@alias.command("history")
+def alias_history(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """Where an alias pointed, the newest first: who moved it, how, and by which decision."""
+    found = [
+        {
+            "at": each.created_at.isoformat(timespec="seconds"),
+            "event": each.kind,
+            "checkpoint": f"{each.checkpoint.model}@{each.checkpoint.step}{each.checkpoint.mark}",
+            "gate": each.gate,
+            "by": each.by,
+            "reason": each.reason,
+        }
+        for each in _client(context).promotions(name)
+    ]
+    _show(found, f"alias {name}", ("at", "event", "checkpoint", "gate", "by", "reason"), as_json=as_json)
+
+
+@alias.command("protect")
+def alias_protect(
+    context: typer.Context,
+    name: str,
+    policy: Annotated[Path, typer.Option(help="Policy by whose decisions alone the alias moves.")],
+) -> None:
+    """Pin a policy: the alias then moves only by a gate under exactly this policy. Takes scope admin."""
+    try:
+        found = _client(context).protect(name, policy)
+    except OSError as error:
+        raise InputError(f"policy {policy} cannot be read ({error.strerror})") from None
+    err.print(f"{name} is protected by policy {found.policy_digest[:12]} under {found.suite}", markup=False)
+
+
+@alias.command("unprotect")
+def alias_unprotect(context: typer.Context, name: str) -> None:
+    """End the protection of an alias. Takes scope admin."""
+    _client(context).unprotect(name)
+    err.print(f"{name} is no longer protected", markup=False)
 
 
 def run() -> None:

@@ -37,6 +37,7 @@ def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dic
 
 def evidence(decision: Decision) -> dict[str, Any]:
     """Numbers, intervals, counts, protocols, comparisons and looks. No opinion."""
+    baselines = decision.sides.baselines
     comparisons = {
         metric.label: [_finite(asdict(found.comparison)) for found in metric.findings if found.comparison]
         for metric in decision.verdict.metrics
@@ -55,6 +56,8 @@ def evidence(decision: Decision) -> dict[str, Any]:
         "looks": [asdict(step) for step in decision.steps],
         "samples": decision.samples,
         "suite_samples": decision.suite.samples,
+        "suite_digest": decision.suite.digest,
+        "baseline_ids": [each.id for each in baselines] if isinstance(baselines, tuple) else [],
         "git_commit": git_commit(),
     }
 

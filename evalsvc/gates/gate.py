@@ -28,7 +28,7 @@ from evalsvc.lifecycle import register_checkpoint
 from evalsvc.plugins import PluginKind, Plugins
 from evalsvc.settings import Settings
 from evalsvc.store import names, queries, tables
-from evalsvc.store.session import Database
+from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import now
 from evalsvc.suites import Suite, load_suite
 from evalsvc.workbench import Workbench
@@ -95,6 +95,7 @@ def run_gate(
             shadow=shadow,
             evidence=body["evidence"],
             verdict=body["verdict"],
+            created_at=clock(session),
         )
         session.add(row)
         session.flush()

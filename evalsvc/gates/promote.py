@@ -1,49 +1,223 @@
-"""Pointing an alias at a checkpoint, and remembering by which decision."""
+"""Pointing an alias at a checkpoint, and remembering who did, how, and by which decision."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
+from evalsvc.gates.policy import Policy
 from evalsvc.store import names
-from evalsvc.store.session import Database, ensured
-from evalsvc.store.tables import Alias, Checkpoint, Promotion
+from evalsvc.store.session import Database, clock, ensured
+from evalsvc.store.tables import Alias, Checkpoint, Gate, Promotion, PromotionKind, Protection
+from evalsvc.suites import Suite
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What an alias may be called: never like ``model@step``, which it would stand in for."""
 
 
-def promote(database: Database, alias: str, checkpoint: str | int, gate: int | None = None) -> str:
-    """Set the alias and record it in one transaction; the ``model@step`` it points at now.
+class PromotionError(InputError):
+    """An alias stays as it is, because nothing that was given allows to move it."""
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Who moves an alias, and by what: the number of a gate, or a reason."""
+
+    by: str = ""
+    gate: int | None = None
+    reason: str = ""
+
+
+def promote(
+    database: Database, alias: str, checkpoint: str | int, gate: int | None = None, *, by: str = "", reason: str = ""
+) -> str:
+    """Set the alias and record it in one transaction; the name of what it points at now.
 
     A gate hands over the id of what it judged: its name may mean a newer checkpoint by now.
 
     Raises:
-        InputError: there is no such checkpoint, or the alias is no name of one.
+        InputError: there is no such checkpoint, or an alias cannot be called so.
+        PromotionError: the gate, or the alias's protection, does not allow it.
     """
     with database.write() as session:
-        if isinstance(checkpoint, int):
-            found = session.get_one(Checkpoint, checkpoint)
-        else:
-            found = names.find(session, checkpoint)
-        point(session, alias, found, gate)
+        found = (
+            session.get_one(Checkpoint, checkpoint) if isinstance(checkpoint, int) else names.find(session, checkpoint)
+        )
+        point(session, alias, found, Authority(by, gate, reason))
         return names.title_of(session, found)
 
 
-def point(session: Session, alias: str, checkpoint: Checkpoint, gate: int | None) -> Alias:
+def point(session: Session, alias: str, checkpoint: Checkpoint, authority: Authority) -> Alias:
     """The alias, set and recorded.
+
+    A gate allows it where it passed in earnest, judged exactly this checkpoint and configuration, is newer than the
+    alias's last move, and compared with what the alias points at now, if with any alias of this name. A protected
+    alias moves only by a gate under the pinned policy, for the first time, or back to what it pointed at before, with
+    a reason. The row of the alias is locked meanwhile, so that of two promotions one sees the other.
 
     Raises:
         InputError: a name that could also be that of a checkpoint, or that no address can hold.
+        PromotionError: nothing that was given allows it.
     """
-    if not re.fullmatch(NAME, alias):
-        raise InputError(f"{alias!r} is no name of an alias: letters, digits, '.', '_' and '-', a hundred at most")
-    row = ensured(session, select(Alias).where(Alias.name == alias), Alias(name=alias, checkpoint_id=checkpoint.id))
-    row.checkpoint_id = checkpoint.id
-    session.add(Promotion(alias=alias, checkpoint_id=checkpoint.id, gate_id=gate))
+    check_name(alias)
+    if len(authority.reason) > 500:
+        raise InputError("a reason has at most 500 characters")
+    pinned = protection(session, alias, lock=True)
+    row = session.get(Alias, alias, with_for_update={"of": Alias}, populate_existing=True)
+    kind = PromotionKind.SET
+    if authority.gate is not None:
+        _check_gate(session, alias, row, checkpoint, authority.gate, pinned)
+        kind = PromotionKind.GATE
+    elif pinned and row:
+        _check_rollback(session, alias, checkpoint, authority.reason, pinned)
+        kind = PromotionKind.ROLLBACK
+    if row is None:
+        new = Alias(name=alias, checkpoint_id=checkpoint.id)
+        row = ensured(session, select(Alias).where(Alias.name == alias), new)
+        if row.checkpoint_id != checkpoint.id:
+            raise PromotionError(f"alias {alias!r} was set by someone else at the same moment: try again")
+        kind = PromotionKind.FIRST
+    row.checkpoint_id, row.updated_at = checkpoint.id, clock(session)
+    session.add(
+        Promotion(
+            alias=alias,
+            checkpoint_id=checkpoint.id,
+            gate_id=authority.gate,
+            kind=kind,
+            by=authority.by[:200],
+            reason=authority.reason,
+            created_at=row.updated_at,
+        )
+    )
     session.flush()
     session.refresh(row)
     return row
+
+
+def check_name(alias: str) -> None:
+    """Raise unless an alias may be called so."""
+    if not re.fullmatch(NAME, alias):
+        raise InputError(f"invalid alias {alias!r}: use letters, digits, '.', '_' and '-', at most a hundred")
+
+
+def protect(session: Session, alias: str, policy: Policy, suite: Suite, by: str) -> Protection:
+    """Pin the policy by whose decisions alone the alias moves from now on; an earlier pin ends.
+
+    Raises:
+        InputError: an alias cannot be called so, or the same policy is pinned already.
+    """
+    check_name(alias)
+    earlier = protection(session, alias, lock=True)
+    if earlier and (earlier.policy_digest, earlier.suite_digest) == (policy.digest, suite.digest):
+        raise InputError(f"alias {alias!r} is already protected by this policy ({policy.digest[:12]})")
+    moment = clock(session)
+    if earlier:
+        earlier.ended_at, earlier.ended_by = moment, by[:200]
+        session.flush()
+    row = Protection(
+        alias=alias,
+        suite=suite.id,
+        suite_digest=suite.digest,
+        policy_digest=policy.digest,
+        policy=policy.model_dump(mode="json", by_alias=True),
+        by=by[:200],
+        created_at=moment,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def unprotect(session: Session, alias: str, by: str) -> Protection:
+    """End the alias's protection; it is kept as history.
+
+    Raises:
+        InputError: the alias is not protected.
+    """
+    row = protection(session, alias, lock=True)
+    if row is None:
+        raise InputError(f"alias {alias!r} is not protected")
+    row.ended_at, row.ended_by = clock(session), by[:200]
+    return row
+
+
+def protection(session: Session, alias: str, *, lock: bool = False) -> Protection | None:
+    """The protection of an alias that is in force."""
+    query = select(Protection).where(Protection.alias == alias, Protection.ended_at.is_(None))
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def check_policy(alias: str, pinned: Protection | None, digest: str) -> None:
+    """Raise unless a decision under the policy of this digest could move the alias."""
+    if pinned and digest != pinned.policy_digest:
+        raise PromotionError(
+            f"alias {alias!r} is protected by policy {pinned.policy_digest[:12]}, and this is {digest[:12]}: "
+            f"use the pinned policy, or pin this one with 'evalsvc alias protect {alias} --policy FILE'"
+        )
+
+
+def _check_gate(
+    session: Session, alias: str, row: Alias | None, checkpoint: Checkpoint, number: int, pinned: Protection | None
+) -> None:
+    """Raise unless this decision allows the alias to point at this checkpoint now."""
+    gate = session.get(Gate, number)
+    if gate is None:
+        raise InputError(f"there is no gate {number}: 'evalsvc gate history' lists them")
+    who = names.title_of(session, checkpoint)
+    if gate.status != "PASS":
+        raise PromotionError(f"gate {number} is {gate.status}: only a passed gate moves an alias")
+    if gate.shadow:
+        raise PromotionError(f"gate {number} is a shadow gate, which moves no alias: run it without --shadow")
+    if gate.checkpoint_id != checkpoint.id:
+        raise PromotionError(f"gate {number} judged {names.titles_of_gates(session, [gate])[number]}, not {who}")
+    check_policy(alias, pinned, gate.policy_digest)
+    if pinned and (gate.suite, gate.evidence.get("suite_digest")) != (pinned.suite, pinned.suite_digest):
+        raise PromotionError(
+            f"alias {alias!r} is protected under {pinned.suite} as it was pinned, and gate {number} used another "
+            "suite, another content of it, or an earlier evalsvc: run the gate again"
+        )
+    moved = _last_move(session, alias, row)
+    if moved and gate.created_at <= moved:
+        raise PromotionError(
+            f"gate {number} is older than the last move of {alias!r} ({moved:%Y-%m-%d %H:%M:%S}): run the gate again"
+        )
+    if (pinned and gate.policy.get("baseline")) or gate.policy.get("baseline") == {"alias": alias}:
+        _check_baseline(session, alias, row, gate)
+
+
+def _check_baseline(session: Session, alias: str, row: Alias | None, gate: Gate) -> None:
+    """Raise unless the decision compared with what the alias points at now; with nothing, where that is nothing."""
+    compared: Mapping[str, Any] = gate.evidence
+    if "baseline_ids" not in compared:
+        raise PromotionError(f"gate {gate.id} was decided by an earlier evalsvc, which kept no baseline: run it again")
+    if list(compared["baseline_ids"]) == ([row.checkpoint_id] if row else []):
+        return
+    current = names.title_of(session, row.checkpoint) if row else "nothing"
+    raise PromotionError(
+        f"gate {gate.id} compared with another baseline than what {alias!r} points at now ({current}): run it again"
+    )
+
+
+def _check_rollback(session: Session, alias: str, checkpoint: Checkpoint, reason: str, pinned: Protection) -> None:
+    """Raise unless a protected alias may go back to this checkpoint."""
+    if not reason.strip():
+        raise PromotionError(
+            f"alias {alias!r} is protected by policy {pinned.policy_digest[:12]} under {pinned.suite}: it moves by a "
+            "gate under that policy, or back to an earlier checkpoint with a reason"
+        )
+    before = select(Promotion.id).where(Promotion.alias == alias, Promotion.checkpoint_id == checkpoint.id)
+    if session.scalar(before.limit(1)) is None:
+        who = names.title_of(session, checkpoint)
+        raise PromotionError(f"alias {alias!r} never pointed at {who}: a rollback goes back to an earlier checkpoint")
+
+
+def _last_move(session: Session, alias: str, row: Alias | None) -> datetime | None:
+    recorded = session.scalar(select(func.max(Promotion.created_at)).where(Promotion.alias == alias))
+    return recorded or (row.updated_at if row else None)

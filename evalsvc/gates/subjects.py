@@ -128,9 +128,11 @@ def _baselines(
     wanted = policy.baseline
     if isinstance(wanted, AliasName):
         alias = session.get(Alias, wanted.alias)
-        if alias is None:
-            raise InputError(_never_set(session, wanted.alias))
-        return (alias.checkpoint,)
+        if alias is not None:
+            return (alias.checkpoint,)
+        if any(each.ended_at is None for each in queries.protections(session, wanted.alias)):
+            return Absent("none", f"alias {wanted.alias!r} is protected and was never set")
+        raise InputError(_never_set(session, wanted.alias))
     if isinstance(wanted, CheckpointName):
         named = _named(session, str(wanted), "none", "score it, or name another baseline")
         return named if isinstance(named, Absent) else (named,)

@@ -19,6 +19,7 @@ from evalsvc.store.tables import (
     Gate,
     Model,
     Promotion,
+    Protection,
     Protocol,
     Score,
     Status,
@@ -304,6 +305,14 @@ def promotions(session: Session, alias: str | None = None, limit: int = 50) -> l
     query = select(Promotion).order_by(Promotion.id.desc()).limit(limit)
     if alias is not None:
         query = query.where(Promotion.alias == alias)
+    return list(session.scalars(query))
+
+
+def protections(session: Session, alias: str | None = None) -> list[Protection]:
+    """By which policies aliases are and were protected, the newest first."""
+    query = select(Protection).order_by(Protection.id.desc())
+    if alias is not None:
+        query = query.where(Protection.alias == alias)
     return list(session.scalars(query))
 
 

@@ -1,4 +1,4 @@
-"""Aliases, and the gate that lets one be moved."""
+"""Aliases, and the gates and policies that let one be moved."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Path, Response
 from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from evalsvc import wire
 from evalsvc.api import documents
@@ -17,12 +19,12 @@ from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import ProblemError, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
-from evalsvc.gates.promote import NAME, point
-from evalsvc.store import names
-from evalsvc.store.tables import Alias, Checkpoint, Gate, Scope
+from evalsvc.gates import promote
+from evalsvc.store import names, queries
+from evalsvc.store.tables import Alias, Gate, Promotion, Scope
 
 router = guarded("aliases")
-Name = Annotated[str, Path(pattern=f"^{NAME}$")]
+Name = Annotated[str, Path(pattern=f"^{promote.NAME}$")]
 
 
 @router.get("/aliases", responses=responses(400))
@@ -30,7 +32,7 @@ Name = Annotated[str, Path(pattern=f"^{NAME}$")]
 def aliases(server: Here, asked: Asked) -> wire.Page[wire.Alias]:
     """Every alias and what it points at, by name."""
     with server.database.read() as session:
-        made = partial(documents.alias, marks=names.marks(session))
+        made = partial(documents.alias, marks=names.marks(session), pinned=_pinned(session))
         return page(session, select(Alias), Alias.name, asked, made)
 
 
@@ -42,33 +44,75 @@ def alias(server: Here, name: Name) -> wire.Alias:
         row = session.get(Alias, name)
         if row is None:
             raise not_found(f"there is no alias {name!r}")
-        return documents.alias(row, names.marks(session, [row.checkpoint_id]))
+        return documents.alias(row, names.marks(session, [row.checkpoint_id]), _pinned(session))
+
+
+@router.get("/aliases/{name}/history", responses=responses(400))
+@needs(Scope.READ, shared=True)
+def history(server: Here, asked: Asked, name: Name) -> wire.Page[wire.Promotion]:
+    """Where an alias pointed, the newest first, and who moved it by what."""
+    with server.database.read() as session:
+        made = partial(documents.promotion, marks=names.marks(session))
+        return page(
+            session, select(Promotion).where(Promotion.alias == name), Promotion.id, asked, made, newest_first=True
+        )
 
 
 @router.put("/aliases/{name}", responses=responses(404, 409))
 @needs(Scope.SUBMIT)
 def set_alias(server: Here, bearer: Asking, name: Name, wanted: wire.Promote) -> wire.Alias:
-    """Point an alias at a checkpoint: by a gate that this very checkpoint has passed, or with scope admin."""
+    """Point an alias at a checkpoint: a protected one by a gate under its policy, any other with scope admin."""
     # One transaction: what the gate judged is what the alias gets, even where two checkpoints share model and step.
     with server.database.write() as session:
+        if Scope.ADMIN not in bearer.scopes:
+            if wanted.gate is None:
+                raise forbidden(bearer, Scope.ADMIN, "setting an alias without a gate")
+            if promote.protection(session, name) is None:
+                raise forbidden(bearer, Scope.ADMIN, "setting an alias that no policy protects")
         try:
             found = names.find(session, wanted.checkpoint)
         except InputError as error:
             raise not_found(error) from None
-        if wanted.gate is not None:
-            _check_gate(session.get(Gate, wanted.gate), wanted.gate, found)
-        elif Scope.ADMIN not in bearer.scopes:
-            raise forbidden(bearer, Scope.ADMIN, "setting an alias without a gate")
-        return documents.alias(point(session, name, found, wanted.gate), names.marks(session, [found.id]))
+        if wanted.gate is not None and session.get(Gate, wanted.gate) is None:
+            raise not_found(f"there is no gate {wanted.gate}")
+        authority = promote.Authority(bearer.name, wanted.gate, wanted.reason)
+        try:
+            row = promote.point(session, name, found, authority)
+        except promote.PromotionError as error:
+            raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
+        return documents.alias(row, names.marks(session, [found.id]), _pinned(session))
 
 
-def _check_gate(gate: Gate | None, number: int, checkpoint: Checkpoint) -> None:
-    if gate is None:
-        raise not_found(f"there is no gate {number}")
-    if gate.status != "PASS":
-        raise ProblemError(HTTPStatus.CONFLICT, f"gate {number} is {gate.status}: only a passed one moves an alias")
-    if gate.checkpoint_id != checkpoint.id:
-        raise ProblemError(
-            HTTPStatus.CONFLICT,
-            f"gate {number} judged {gate.model}@{gate.step}, not {checkpoint.model.name}@{checkpoint.step}",
-        )
+@router.get("/aliases/{name}/protection", responses=responses(404))
+@needs(Scope.READ, shared=True)
+def protection(server: Here, name: Name) -> wire.Protection:
+    """The policy by whose decisions alone an alias moves."""
+    with server.database.read() as session:
+        row = promote.protection(session, name)
+        if row is None:
+            raise not_found(f"alias {name!r} is not protected")
+        return wire.Protection.model_validate(row)
+
+
+@router.put("/aliases/{name}/protection")
+@needs(Scope.ADMIN)
+async def protect(server: Here, bearer: Asking, name: Name, wanted: wire.Protect) -> wire.Protection:
+    """Pin a policy and its suite to an alias, whether or not it was set before."""
+    await server.backroom.protect(name, wanted, bearer.name)
+    return await run_in_threadpool(protection, server, name)
+
+
+@router.delete("/aliases/{name}/protection", status_code=204, response_class=Response, responses=responses(404))
+@needs(Scope.ADMIN)
+def unprotect(server: Here, bearer: Asking, name: Name) -> None:
+    """End the protection of an alias."""
+    try:
+        with server.database.write() as session:
+            promote.unprotect(session, name, bearer.name)
+    except InputError as error:
+        raise not_found(error) from None
+
+
+def _pinned(session: Session) -> dict[str, str]:
+    """The digest of the policy that protects an alias, by its name."""
+    return {row.alias: row.policy_digest for row in queries.protections(session) if row.ended_at is None}

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from evalsvc.store.tables import Gate
+
 LONGEST = 300
 MARKS = {
     "PASS": "✅",
@@ -24,6 +26,17 @@ def plain(value: object, longest: int = LONGEST) -> str:
     text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(value))
     text = " ".join(text.split())
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def stored(row: Gate) -> dict[str, Any]:
+    """A stored decision as far as the functions below read one."""
+    return {
+        "verdict": row.verdict,
+        "evidence": row.evidence,
+        "policy": row.policy,
+        "exit_code": row.exit_code,
+        "shadow": row.shadow,
+    }
 
 
 def ended_with(document: Mapping[str, Any]) -> int:
@@ -49,7 +62,7 @@ def qualifiers(document: Mapping[str, Any]) -> list[str]:
     verdict = document["verdict"]
     found = ["no baseline"] if absent_baseline(document) else []
     if verdict["status"] == "PASS" and any(
-        each["waiver"] and each["tier"] != "advisory" for each in verdict["metrics"]
+        each["waiver"] and each["tier"] != "advisory" for each in verdict.get("metrics", ())
     ):
         found.append("waived")
     if document["shadow"]:
@@ -61,7 +74,7 @@ def qualifiers(document: Mapping[str, Any]) -> list[str]:
 
 def absent_baseline(document: Mapping[str, Any]) -> str:
     """Why limits that compare were left out, where the policy lets the others decide; else nothing."""
-    for metric in document["verdict"]["metrics"]:
+    for metric in document["verdict"].get("metrics", ()):
         if any(each["kind"].startswith("max_worsening") and each["status"] == "UNKNOWN" for each in metric["limits"]):
             side = document["evidence"]["metrics"].get(metric["metric"], {}).get("baseline") or {}
             return plain(side.get("reason") or "there is no baseline")

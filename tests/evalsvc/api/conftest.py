@@ -73,7 +73,10 @@ class Filled:
 
 @pytest.fixture
 def filled(server: Server) -> Filled:
-    """Two checkpoints of one model with scores, an artifact, a passed gate of the second, an alias on the first."""
+    """Two checkpoints of one model with scores, an artifact, a passed gate of the second, an alias on the first.
+
+    The policy of the gate protects the alias.
+    """
     with server.database.write() as session:
         return fill(session, server)
 
@@ -99,10 +102,13 @@ def fill(session: Session, server: Server) -> Filled:
         status="PASS",
         exit_code=0,
         shadow=False,
-        evidence={"samples": 2000},
+        evidence={"samples": 2000, "suite_digest": "s" * 64, "baseline_ids": [old.id]},
         verdict={"status": "PASS", "reason": "all limits hold"},
     )
-    session.add_all([artifact, gate])
+    pinned = tables.Protection(
+        alias="production", suite="digits@1", suite_digest="s" * 64, policy_digest="p" * 64, policy={}, by="admin"
+    )
+    session.add_all([artifact, gate, pinned])
     point(session, "production", old)
     session.flush()
     return Filled(new.id, run.id, artifact.id, gate.id)

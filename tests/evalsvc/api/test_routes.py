@@ -146,28 +146,66 @@ def test_two_checkpoints_are_compared(client, filled):
     assert found["differences"][0]["verdict"] == "better"
 
 
-def test_a_gate_that_this_checkpoint_has_passed_promotes_it(client, filled, server):
+def test_a_gate_under_the_pinned_policy_that_this_checkpoint_has_passed_promotes_it(client, filled, server):
     submitter = client("submit")
     answer = submitter.put(f"{API}/aliases/production", json={"checkpoint": "flow@9", "gate": filled.gate})
     assert (answer.status_code, answer.json()["checkpoint"]["step"]) == (200, 9)
     assert submitter.get(f"{API}/aliases/production").json()["checkpoint"]["id"] == filled.checkpoint
     with server.database.read() as session:
         assert session.query(tables.Promotion).one().gate_id == filled.gate
+    [move] = submitter.get(f"{API}/aliases/production/history").json()["items"]
+    assert (move["kind"], move["gate"], move["by"], move["checkpoint"]["step"]) == ("gate", filled.gate, "test", 9)
 
 
-def test_without_one_promotion_takes_an_admin(client, filled, server):
-    submitter = client("submit")
+def test_without_one_promotion_takes_an_admin_and_a_reason(client, filled, server):
+    submitter, admin = client("submit"), client("admin")
     alias = f"{API}/aliases/production"
     assert submitter.put(alias, json={"checkpoint": "flow@9"}).status_code == 403
+    assert submitter.put(alias, json={"checkpoint": "flow@1", "reason": "mine"}).status_code == 403
     assert submitter.put(alias, json={"checkpoint": "flow@1", "gate": filled.gate}).status_code == 409
     assert submitter.put(alias, json={"checkpoint": "flow@9", "gate": 99}).status_code == 404
-    assert client("admin").put(alias, json={"checkpoint": "flow@9"}).status_code == 200
+    assert admin.put(alias, json={"checkpoint": "flow@9"}).status_code == 409
+    never = admin.put(alias, json={"checkpoint": "flow@9", "reason": "I say so"})
+    assert (never.status_code, "never pointed at flow@9" in never.json()["detail"]) == (409, True)
     with server.database.write() as session:
         point(session, "production", session.get_one(tables.Checkpoint, 1))
         session.get_one(tables.Gate, filled.gate).status = "FAIL"
     refused = submitter.put(alias, json={"checkpoint": "flow@9", "gate": filled.gate})
-    assert "only a passed one moves an alias" in refused.json()["detail"]
+    assert "only a passed gate moves an alias" in refused.json()["detail"]
     assert submitter.get(alias).json()["checkpoint"]["step"] == 1
+
+
+def test_a_policy_of_ones_own_moves_no_alias(client, filled, server):
+    """Scope submit brings a policy that anything passes; protected or not, the alias stays."""
+    submitter, admin = client("submit"), client("admin")
+    lax = {
+        "version": 1,
+        "suite": "digits@1",
+        "metrics": {"frechet_distance": {"max": 1e9}},
+        "defaults": {"min_samples": 1},
+    }
+    made = submitter.post(f"{API}/gates", json={"policy": lax, "candidate": "flow@9"}).json()
+    assert made["status"] == "PASS"
+    wanted = {"checkpoint": "flow@9", "gate": made["id"]}
+    refused = submitter.put(f"{API}/aliases/production", json=wanted)
+    assert (refused.status_code, "is protected by policy pppppppppppp" in refused.json()["detail"]) == (409, True)
+    assert submitter.put(f"{API}/aliases/staging", json=wanted).status_code == 403
+    assert admin.put(f"{API}/aliases/staging", json=wanted).status_code == 200
+    shadow = submitter.post(f"{API}/gates", json={"policy": lax, "candidate": "flow@9", "shadow": True}).json()
+    assert admin.put(f"{API}/aliases/staging", json=wanted | {"gate": shadow["id"]}).status_code == 409
+    pinned = f"{API}/aliases/staging/protection"
+    assert submitter.get(pinned).status_code == 404
+    assert submitter.put(pinned, json={"policy": lax}).status_code == 403
+    assert admin.put(pinned, json={"policy": lax | {"metrics": {"speed": {"max": 1}}}}).status_code == 422
+    assert admin.put(pinned, json={"policy": lax | {"suite": "mine.yaml"}}).status_code == 422
+    protected = admin.put(pinned, json={"policy": lax}).json()
+    assert (protected["policy_digest"], protected["by"]) == (made["policy_digest"], "test")
+    assert submitter.get(f"{API}/aliases/staging").json()["protected_by"] == made["policy_digest"]
+    assert submitter.put(f"{API}/aliases/staging", json=wanted).status_code == 409, "older than the last move"
+    again = submitter.post(f"{API}/gates", json={"policy": lax, "candidate": "flow@9"}).json()
+    assert submitter.put(f"{API}/aliases/staging", json=wanted | {"gate": again["id"]}).status_code == 200
+    assert submitter.delete(pinned).status_code == 403
+    assert [admin.delete(pinned).status_code for _ in range(2)] == [204, 404]
 
 
 def test_shipped_suites_and_those_that_were_used_are_listed(client, filled):

@@ -104,7 +104,7 @@ def test_a_reader_sees_what_was_just_written_through_this_server(app, client, fi
     app.state.answers = Shared(60)
     admin = client("admin")
     assert admin.get("/api/v1/aliases/production").json()["checkpoint"]["step"] == 1
-    admin.put("/api/v1/aliases/production", json={"checkpoint": "flow@9"})
+    admin.put("/api/v1/aliases/production", json={"checkpoint": "flow@9", "gate": filled.gate})
     assert admin.get("/api/v1/aliases/production").json()["checkpoint"]["step"] == 9
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from evalsvc.gates.policy import Policy
-from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite
+from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, now
 from evalsvc.suites import load_suite
 
 DIGITS = load_suite("digits@1")
@@ -61,7 +63,8 @@ def add_scores(session, checkpoint, values, *, seed=2026, status=Status.SUCCEEDE
 
 
 def point(session, name, checkpoint):
-    session.merge(Alias(name=name, checkpoint_id=checkpoint.id))
+    """Set an alias, as of yesterday."""
+    session.merge(Alias(name=name, checkpoint_id=checkpoint.id, updated_at=now() - timedelta(1)))
 
 
 def gate_policy(**changes) -> Policy:

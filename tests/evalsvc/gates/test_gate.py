@@ -238,5 +238,5 @@ def test_what_a_gate_judged_is_what_the_alias_gets_though_its_name_means_a_newer
 
 @pytest.mark.parametrize("name", ["", "flow@5", "a/b", "a" * 101])
 def test_an_alias_is_called_like_no_checkpoint(production, name):
-    with pytest.raises(InputError, match="is no name of an alias"):
+    with pytest.raises(InputError, match="invalid alias"):
         promote(production, name, "flow@9")
