@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -50,13 +50,6 @@ class Run:
         z = quantile(Z95, self.freedom)
         return max(self.stderr, (self.value - self.ci_low) / z), max(self.stderr, (self.ci_high - self.value) / z)
 
-    @property
-    def wider(self) -> tuple[float, float]:
-        """The same as multiples of the standard error."""
-        if self.sides is None or not self.stderr:
-            return 1.0, 1.0
-        return self.sides[0] / self.stderr, self.sides[1] / self.stderr
-
 
 @dataclass(frozen=True)
 class Errors:
@@ -73,6 +66,11 @@ class Errors:
     spread: float = 0.0
     runs_freedom: float = math.inf
     shared: bool = False
+
+    @property
+    def turned(self) -> Errors:
+        """Those of the estimate with the opposite sign."""
+        return replace(self, below=self.above, above=self.below)
 
     def widths(self, z: float) -> tuple[float, float]:
         """How far the estimate is uncertain, downwards and upwards, at the level of ``z`` normal standard errors.
@@ -135,7 +133,7 @@ def difference(a: Sequence[Run], b: Sequence[Run], times: float = 1.0) -> Differ
     parts = [_Part(run, 1 / len(b)) for run in b] + [_Part(run, -times / len(a)) for run in a]
     clusters: dict[str, list[_Part]] = {}
     for place, part in enumerate(parts):
-        clusters.setdefault(part.run.units if part.pairs else f"alone {place}", []).append(part)
+        clusters.setdefault(part.run.units or f"alone {place}", []).append(part)
     found = [_variances(cluster) for cluster in clusters.values()]
     paired = any(each.paired for each in found)
     spread, runs_freedom = _spread(a, b, times)
@@ -162,8 +160,8 @@ class _Part:
 
     @property
     def pairs(self) -> bool:
-        """Whether it can share units with other runs."""
-        return bool(self.run.units) and isinstance(self.run.influence, Influence)
+        """Whether it tells how each unit moves it."""
+        return isinstance(self.run.influence, Influence)
 
 
 @dataclass(frozen=True)
@@ -203,10 +201,11 @@ def _side(parts: Sequence[_Part]) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     variance = _combined(parts).variance if all(part.pairs for part in parts) else 0.0
     weight = abs(sum(part.weight for part in parts))
-    own = weight * float(np.mean([part.run.stderr or 0.0 for part in parts]))
-    wider = [part.run.wider for part in parts]
-    stderr = math.sqrt(variance) if variance else own
-    return stderr * float(np.mean([w[0] for w in wider])), stderr * float(np.mean([w[1] for w in wider])), variance
+    own = [part.run.sides or (0.0, 0.0) for part in parts]
+    down, up = (weight * float(np.mean([side[i] for side in own])) for i in (0, 1))
+    stderr = weight * float(np.mean([part.run.stderr or 0.0 for part in parts]))
+    scale = math.sqrt(variance) / stderr if variance and stderr else 1.0
+    return down * scale, up * scale, variance
 
 
 def _combined(parts: Sequence[_Part]) -> Influence:

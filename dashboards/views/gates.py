@@ -195,7 +195,9 @@ def _calibration(gate: Gate) -> None:
             checkpoint = session.get_one(Checkpoint, gate.checkpoint_id)
             suite = Suite.model_validate(queries.suite_body(session, gate.suite))
         policy = Policy.model_validate(gate.policy)
-        found = calibrate(policy, suite, Stored(opened.store(), suite).full(checkpoint, 1, None), now().date())
+        found = calibrate(
+            policy, suite, Stored(opened.store(), suite, opened.artifacts()).full(checkpoint, 1, None), now().date()
+        )
     except (InputError, ValueError):
         st.caption(say("gates.no_calibration"))
         st.code(

@@ -11,8 +11,9 @@ from itertools import permutations
 import numpy as np
 from scipy.stats import norm
 
+from evalsvc.differences import Run
 from evalsvc.errors import InputError
-from evalsvc.gates.evidence import Evidence, Single, pool
+from evalsvc.gates.evidence import Evidence, pool
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look
 from evalsvc.gates.sources import Runs
@@ -60,7 +61,7 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
         InputError: fewer than two runs of a gated score that differ.
     """
     labels, quantities = labels_of(policy, suite), quantities_of(suite)
-    found: dict[str, list[Single]] = {name: list(runs.get(label, ())) for name, label in labels.items()}
+    found: dict[str, list[Run]] = {name: list(runs.get(label, ())) for name, label in labels.items()}
     count = min(len(each) for each in found.values())
     if count < 2:
         few = min(found, key=lambda name: len(found[name]))
@@ -81,7 +82,7 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
     return Calibration(count, pairs, outcomes[Status.FAIL] / pairs, outcomes[Status.INCONCLUSIVE] / pairs, noise)
 
 
-def _noise(policy: Policy, name: str, runs: list[Single]) -> Noise:
+def _noise(policy: Policy, name: str, runs: list[Run]) -> Noise:
     values = np.array([run.value for run in runs])
     errors = [run.stderr for run in runs if run.stderr is not None]
     claimed = math.sqrt(float(np.mean(np.square(errors)))) if errors else None

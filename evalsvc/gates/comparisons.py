@@ -5,37 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import ndtr, stdtrit
-
+from evalsvc.differences import Errors, difference
 from evalsvc.gates.evidence import Evidence, Observation
 from evalsvc.gates.policy import LimitKind
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Standard errors of one estimate towards the good (``inner``) and the bad side (``outer``).
-
-    ``spread`` is what the runs show that it comes from, with ``freedom`` degrees of freedom; 0 where there is one run.
-    """
-
-    inner: float
-    outer: float
-    spread: float = 0.0
-    freedom: float = math.inf
-    shared: bool = False
-
-    def widths(self, z: float) -> tuple[float, float]:
-        """How far the estimate is uncertain at ``z`` standard errors, on either side.
-
-        The spread between few runs is itself uncertain: Student's factor at the level that ``z`` stands for. Where it
-        contains the samples' own error, the larger of the two counts, which keeps the level of Student's test whatever
-        the true spread is; where documents are shared, it comes on top of their error.
-        """
-        if not self.spread:
-            return z * self.inner, z * self.outer
-        factor = z if math.isinf(self.freedom) else -float(stdtrit(self.freedom, float(ndtr(-z))))
-        combine = math.hypot if self.shared else max
-        return combine(z * self.inner, factor * self.spread), combine(z * self.outer, factor * self.spread)
 
 
 @dataclass(frozen=True)
@@ -43,7 +15,8 @@ class Comparison:
     """One limit set against one estimate: the value, the worsening, or the worsening as a share of the baseline.
 
     ``excess`` is how far the estimate lies beyond the limit on the bad side, in its own units. ``low`` and ``high``
-    bound the estimate. ``allowance`` is what more samples may change the excess by.
+    bound the estimate. ``errors`` are those of the excess: ``below`` towards the good, ``above`` the bad.
+    ``allowance`` is what more samples may change the excess by.
     """
 
     label: str
@@ -77,13 +50,9 @@ def absolute(evidence: Evidence, seen: Observation, kind: LimitKind, limit: floa
 
 
 def worsening(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
-    """The difference towards the bad side; each bound takes the errors of the sides it lies on."""
-    worse, other = (candidate, baseline) if evidence.direction == "lower" else (baseline, candidate)
-    value = worse.value - other.value
-    shared = 2 * evidence.covariance
-    inner = math.sqrt(max(0.0, (worse.below or 0.0) ** 2 + (other.above or 0.0) ** 2 - shared))
-    outer = math.sqrt(max(0.0, (worse.above or 0.0) ** 2 + (other.below or 0.0) ** 2 - shared))
-    errors = Errors(0.0, 0.0) if evidence.same else _errors(inner, outer, [(1.0, candidate), (1.0, baseline)])
+    """The difference towards the bad side, as :func:`evalsvc.differences.difference` gives it to everybody."""
+    value = (candidate.value - baseline.value) * _sign(evidence)
+    errors = _gap(evidence, candidate, baseline, 1.0)
     good, bad = errors.widths(z)
     low, high = value - good, value + bad
     allowance = _allowance(evidence, 1.0)
@@ -95,26 +64,49 @@ def relative(evidence: Evidence, candidate: Observation, baseline: Observation, 
 
     A share of the baseline is another amount after all samples: its drift counts for the share that is allowed.
     """
-    sign = 1 if evidence.direction == "lower" else -1
+    sign = _sign(evidence)
     c, b = candidate.value, baseline.value
     share = 1 + sign * limit
     excess = sign * (c - share * b)
-    vc, vb = ((uncertainty(side, z) / z) ** 2 for side in (candidate, baseline))
-    covariance = evidence.covariance
-    own = [max(side.below or 0.0, side.above or 0.0) ** 2 for side in (candidate, baseline)]
-    stderr = math.sqrt(max(0.0, own[0] + share**2 * own[1] - 2 * share * covariance))
-    errors = _errors(stderr, stderr, [(1.0, candidate), (share, baseline)])
-    if evidence.same:
-        vb, covariance = vc, vc
-    square, linear, free = b * b - z * z * vb, b * c - z * z * covariance, c * c - z * z * vc
-    root = math.sqrt(max(0.0, linear * linear - square * free))
-    low, high = sorted(sign * ((linear + side * root) / square - 1) + 0.0 for side in (-1, 1))
+    errors = _gap(evidence, candidate, baseline, share)
     estimate = sign * (c / b - 1) + 0.0
     if evidence.same:
         low = high = estimate
-        errors = Errors(0.0, 0.0)
+    else:
+        vc, vb = ((uncertainty(side, z) / z) ** 2 for side in (candidate, baseline))
+        own = [max(side.below or 0.0, side.above or 0.0) ** 2 for side in (candidate, baseline)]
+        covariance = (sum(own) - max(_own(_gap(evidence, candidate, baseline, 1.0))) ** 2) / 2
+        square, linear, free = b * b - z * z * vb, b * c - z * z * covariance, c * c - z * z * vc
+        root = math.sqrt(max(0.0, linear * linear - square * free))
+        low, high = sorted(sign * ((linear + side * root) / square - 1) + 0.0 for side in (-1, 1))
     allowance = _allowance(evidence, share)
     return Comparison(evidence.label, "max_worsening_rel", limit, estimate, low, high, excess, errors, allowance)
+
+
+def _sign(evidence: Evidence) -> int:
+    return 1 if evidence.direction == "lower" else -1
+
+
+def _own(errors: Errors) -> tuple[float, float]:
+    return errors.below, errors.above
+
+
+def _gap(evidence: Evidence, candidate: Observation, baseline: Observation, times: float) -> Errors:
+    """The errors of the candidate less ``times`` the baseline, towards the good and the bad side."""
+    if evidence.same:
+        return Errors(0.0, 0.0)
+    if candidate.singles and baseline.singles:
+        found = difference(baseline.singles, candidate.singles, times).errors
+        if found is not None:
+            return found if evidence.direction == "lower" else found.turned
+    worse, other = (candidate, baseline) if evidence.direction == "lower" else (baseline, candidate)
+    inner = math.hypot(worse.below or 0.0, other.above or 0.0)
+    outer = math.hypot(worse.above or 0.0, other.below or 0.0)
+    if times != 1.0:
+        inner = outer = math.hypot(
+            *(by * max(side.below or 0.0, side.above or 0.0) for by, side in ((1.0, candidate), (times, baseline)))
+        )
+    return _errors(inner, outer, [(1.0, candidate), (times, baseline)])
 
 
 def uncertainty(side: Observation, z: float) -> float:
@@ -136,10 +128,11 @@ def _errors(inner: float, outer: float, sides: list[tuple[float, Observation]]) 
         variance = (weight * (side.spread if side.replicates > 1 else own)) ** 2
         total += variance
         lost += variance**2 / (side.replicates - 1) if side.replicates > 1 else 0.0
+    freedom = min(side.freedom for _, side in sides)
     if not lost:
-        return Errors(inner, outer)
-    freedom = total**2 / lost if len(runs) == 1 else min(runs) - 1
-    return Errors(inner, outer, math.sqrt(total), freedom, any(side.shared for _, side in sides))
+        return Errors(inner, outer, freedom)
+    of_runs = total**2 / lost if len(runs) == 1 else min(runs) - 1
+    return Errors(inner, outer, freedom, math.sqrt(total), of_runs, any(side.shared for _, side in sides))
 
 
 def _allowance(evidence: Evidence, weight: float) -> float:

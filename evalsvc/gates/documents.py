@@ -48,7 +48,6 @@ def evidence(decision: Decision) -> dict[str, Any]:
             "direction": each.direction,
             "candidate": _side(each.candidate),
             "baseline": _side(each.baseline),
-            "covariance": each.covariance,
             "comparisons": comparisons.get(name, []),
         }
     return {
@@ -113,7 +112,8 @@ def _side(side: Observation | Absent | None) -> dict[str, Any] | None:
         return None
     if isinstance(side, Absent):
         return {"absent": side.kind, "reason": side.reason}
-    return asdict(side) | {"facts": dict(side.facts), "stderr": side.stderr}
+    plain = {key: value for key, value in vars(side).items() if key != "singles"}
+    return plain | {"facts": dict(side.facts), "stderr": side.stderr}
 
 
 def _finite(value: Any) -> Any:

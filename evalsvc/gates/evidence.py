@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metrics.score import Z95
+from evalsvc.differences import Run
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Observation:
     ``None`` where no honest one exists. ``spread`` is the standard error of the mean that the differences between runs
     show, with ``replicates - 1`` degrees of freedom; in it the runs' own errors are seen again, but where they
     ``share`` one (a likelihood over the same documents), which no repetition shows. ``drift`` bounds how far the value
-    may be from that of all samples of the suite, ``None`` where nothing bounds it.
+    may be from that of all samples of the suite, ``None`` where nothing bounds it. ``singles`` are the runs themselves,
+    which may be paired with those of the other side.
     """
 
     value: float
@@ -36,6 +37,7 @@ class Observation:
     spread: float = 0.0
     shared: bool = False
     drift: float | None = 0.0
+    singles: tuple[Run, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def stderr(self) -> float | None:
@@ -44,6 +46,11 @@ class Observation:
             return None
         own = max(self.below, self.above)
         return math.hypot(own, self.spread) if self.shared else max(own, self.spread)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the runs' own errors: few where they come from groups of samples."""
+        return min((run.freedom for run in self.singles), default=math.inf)
 
     @property
     def finite(self) -> bool:
@@ -62,7 +69,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Both sides of one metric. ``covariance`` is that of the two values: 0 where they are independent.
+    """Both sides of one metric.
 
     ``partial`` evidence uses a part of the suite's samples, of a quantity whose expectation moves with their number.
     ``same`` evidence holds the same runs on both sides.
@@ -72,28 +79,11 @@ class Evidence:
     direction: Literal["lower", "higher", "neutral"]
     candidate: Observation | Absent
     baseline: Observation | Absent | None = None
-    covariance: float = 0.0
     partial: bool = False
     same: bool = False
 
 
-@dataclass(frozen=True)
-class Single:
-    """One score as one run stored it."""
-
-    value: float
-    stderr: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-    protocol: str
-    facts: Mapping[str, Any]
-    method: str
-    run: int = 0
-    seed: int = 0
-
-
-def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
+def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
     """The mean of runs under one protocol with different seeds.
 
     ``shared`` runs are over the same documents (a likelihood): they have one error between them, which no repetition
@@ -102,7 +92,7 @@ def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
     """
     count = len(runs)
     first = runs[0]
-    sides = [_sides(run) for run in runs]
+    sides = [run.sides for run in runs]
     errors = [side for side in sides if side is not None]
     values = [run.value for run in runs]
     spread = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
@@ -126,6 +116,7 @@ def pool(runs: Sequence[Single], *, shared: bool = False) -> Observation:
         seeds=tuple(run.seed for run in runs),
         spread=spread,
         shared=shared,
+        singles=tuple(runs),
     )
 
 
@@ -145,9 +136,3 @@ def drift(whole: float, halves: Sequence[float], quarters: Sequence[float], grow
     doublings = math.log2(growth)
     steps = doublings if ratio == 1 else ratio * (ratio**doublings - 1) / (ratio - 1)
     return round(last * steps, 12)
-
-
-def _sides(run: Single) -> tuple[float, float] | None:
-    if run.stderr is None or run.ci_low is None or run.ci_high is None:
-        return None
-    return max(run.stderr, (run.value - run.ci_low) / Z95), max(run.stderr, (run.ci_high - run.value) / Z95)

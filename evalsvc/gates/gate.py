@@ -69,7 +69,9 @@ def run_gate(
         InputError: the policy does not fit the suite, or names no candidate.
     """
     labels = labels_of(policy, suite)
-    source: Source = Computed(bench, suite, frozenset(labels.values())) if bench else Stored(database, suite)
+    source: Source = Stored(database, suite, open_artifacts(Settings()))
+    if bench:
+        source = Computed(bench, suite, frozenset(labels.values()))
     with database.read() as session:
         sides = find_sides(session, policy, suite, candidate)
     day = today or now().date()

@@ -9,8 +9,9 @@ from typing import TypeVar
 import numpy as np
 from sqlalchemy.exc import OperationalError
 
+from evalsvc.differences import Run
 from evalsvc.errors import EvalsvcError, StorageError
-from evalsvc.gates.evidence import Absent, Evidence, Observation, Single, drift, pool
+from evalsvc.gates.evidence import Absent, Evidence, Observation, drift, pool
 from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Runs, Source
 from evalsvc.gates.subjects import Sides, over_documents, quantities_of, unbiased_in_n
@@ -72,7 +73,6 @@ class Gathering:
                 direction=quantities[label].direction.value,
                 candidate=mine,
                 baseline=theirs,
-                covariance=0.0 if same else self._covariance(mine, theirs, label),
                 partial=moves,
                 same=same,
             )
@@ -133,17 +133,6 @@ class Gathering:
             return False
         return self.seed in (None, self.suite.seed) if partial else mine.runs == theirs.runs
 
-    def _covariance(self, mine: Observation | Absent, theirs: Observation | Absent | None, label: str) -> float:
-        """Likelihoods over the same documents vary together. All others count as independent, the wider claim."""
-        if not isinstance(mine, Observation) or not isinstance(theirs, Observation):
-            return 0.0
-        assert isinstance(self.sides.candidate, Checkpoint)
-        assert isinstance(self.sides.baselines, tuple)
-        several = len(self.sides.baselines) > 1
-        if several or mine.protocol != theirs.protocol or label not in over_documents(self.suite):
-            return 0.0
-        return self.source.covariance(self.sides.candidate, self.sides.baselines[0], label)
-
 
 def _observe(
     runs: Runs | Absent | None, label: str, otherwise: str, protocol: str | None, shared: bool
@@ -151,7 +140,7 @@ def _observe(
     """The runs of a label under one protocol: the one asked for where there are any, else the newest."""
     if isinstance(runs, Absent):
         return runs
-    singles: Sequence[Single] = runs.get(label, ()) if runs else ()
+    singles: Sequence[Run] = runs.get(label, ()) if runs else ()
     if not singles:
         return Absent("missing", otherwise)
     there = {single.protocol for single in singles}

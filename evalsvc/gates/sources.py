@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from evalsvc.gates.evidence import Absent, Single
+from evalsvc.differences import Run
+from evalsvc.gates.evidence import Absent
 from evalsvc.gates.subjects import unbiased_in_n
+from evalsvc.runs import Runs as Runs
+from evalsvc.runs import stored_runs
 from evalsvc.store import queries, tables
-from evalsvc.store.queries import ScoreRow
 from evalsvc.store.session import Database
-from metrics.likelihood import Quotient, paired_difference
 from metrics.score import MetricError
 
 if TYPE_CHECKING:
+    from evalsvc.artifacts import Artifacts
     from evalsvc.spec import EvaluationSpec
-    from evalsvc.suites import Half, Suite
+    from evalsvc.suites import Suite
     from evalsvc.workbench import Workbench
-
-Runs = Mapping[str, Sequence[Single]]
-"""The runs of each score, by its label."""
-ROUNDING = 1e-9
-"""Relative. Other orders of summation move a score by 1e-12, other samples by far more than this."""
 
 
 class Source(Protocol):
@@ -45,9 +38,6 @@ class Source(Protocol):
     ) -> Runs | None:
         """The first samples of the suite, or some rows of them; ``None`` where they are too few for a metric."""
 
-    def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
-        """How two checkpoints' scores vary together, where both are over the same documents; else 0."""
-
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many full runs are there without computing."""
 
@@ -61,31 +51,19 @@ class Stored:
 
     database: Database
     suite: Suite
+    artifacts: Artifacts
     computes: bool = False
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Scores of every seed that was run: leaving out those that were seen would choose among them.
-
-        Seeds whose scores agree to rounding are one run: what was scored (files, greedy decoding) heeds no seed, and
-        looking at it again makes nothing surer.
-        """
+        """Scores of every seed that was run."""
         with self.database.read() as session:
-            found = queries.replicates(session, checkpoint.id, self.suite.id)
-        differing: dict[int, list[ScoreRow]] = {}
-        for number, rows in found.items():
-            if not any(_agree(rows, others) for others in differing.values()):
-                differing[number] = rows
-        return _by_label(differing)
+            return stored_runs(session, self.artifacts, checkpoint.id, self.suite.id)
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
     ) -> Runs | None:
         """Parts are never stored."""
         return None
-
-    def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
-        """Unknown from the rows alone."""
-        return 0.0
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many seeds were run; of one given seed, whether it was."""
@@ -155,7 +133,7 @@ class Computed:
             scores = tuple(each.without("order") for each in scores)
         return {
             each.label: [
-                Single(
+                Run(
                     each.score.value,
                     each.score.stderr,
                     each.score.ci_low,
@@ -165,6 +143,8 @@ class Computed:
                     each.facts,
                     each.score.stderr_method,
                     seed=spec.seed,
+                    influence=each.score.influence,
+                    units=each.units,
                 )
             ]
             for each in scores
@@ -183,26 +163,6 @@ class Computed:
             )
         return spec
 
-    def covariance(self, a: tables.Checkpoint, b: tables.Checkpoint, label: str) -> float:
-        """From the likelihoods of each document under both, as they are on disk."""
-        use = next(
-            use for use in self.suite.metrics if label in {use.label_of(each.name) for each in use.spec.quantities}
-        )
-        if use.metric not in get_args(Quotient) or use.features:
-            return 0.0
-        by = next(name for name in use.spec.inputs if name != "nll")
-        (nats_a, units), (nats_b, _) = (self._nats(side, use.against, by) for side in (a, b))
-        function = use.spec.function
-        alone = [function(nats, units).stderr or 0.0 for nats in (nats_a, nats_b)]
-        paired = paired_difference(nats_a, nats_b, units, of=cast(Quotient, use.metric)).stderr
-        return 0.0 if paired is None else (alone[0] ** 2 + alone[1] ** 2 - paired**2) / 2
-
-    def _nats(self, checkpoint: tables.Checkpoint, half: Half, by: str) -> tuple[np.ndarray, np.ndarray | int]:
-        from evalsvc.pipeline import read_likelihoods
-
-        found = read_likelihoods(self._spec(checkpoint, self.suite, self.suite.seed), self.bench, half)
-        return found.nats, found.units(by)
-
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many seeds were run; of one given seed, whether it was."""
         return self._store.stored(checkpoint, seed)
@@ -213,32 +173,4 @@ class Computed:
 
     @property
     def _store(self) -> Stored:
-        return Stored(self.bench.database, self.suite)
-
-
-def _agree(rows: Sequence[ScoreRow], others: Sequence[ScoreRow]) -> bool:
-    """Whether two runs gave the same scores, to the rounding of another order of summation."""
-    return [row.label for row in rows] == [row.label for row in others] and all(
-        math.isclose(a.value, b.value, rel_tol=ROUNDING, abs_tol=ROUNDING * (a.stderr or 0.0))
-        for a, b in zip(rows, others, strict=True)
-    )
-
-
-def _by_label(runs: Mapping[int, Sequence[ScoreRow]]) -> Runs:
-    found: dict[str, list[Single]] = {}
-    for seed, rows in runs.items():
-        for row in rows:
-            single = Single(
-                row.value,
-                row.stderr,
-                row.ci_low,
-                row.ci_high,
-                row.n,
-                row.protocol,
-                row.facts,
-                row.stderr_method,
-                row.evaluation_id,
-                seed,
-            )
-            found.setdefault(row.label, []).append(single)
-    return found
+        return Stored(self.bench.database, self.suite, self.bench.artifacts)

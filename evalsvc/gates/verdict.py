@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -175,7 +174,7 @@ def _draft(
         return without(status, reason)
     if isinstance(baseline, Absent):
         return without(_status(baseline), f"baseline: {baseline.reason}")
-    if not baseline.finite or not math.isfinite(evidence.covariance):
+    if not baseline.finite:
         return without(Status.ERROR, f"baseline: {baseline.value} is not a score")
     if baseline.protocol != candidate.protocol:
         return without(Status.NOT_COMPARABLE, differing_facts(candidate.facts, baseline.facts) or "other protocols")

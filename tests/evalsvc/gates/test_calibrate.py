@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from evalsvc.differences import Run
 from evalsvc.errors import InputError
 from evalsvc.gates.calibrate import calibrate
-from evalsvc.gates.evidence import Single
 from evalsvc.gates.sequential import FIRST_SHARE
 
 from .conftest import TODAY
@@ -14,7 +14,7 @@ from .store import DIGITS, gate_policy
 
 
 def runs(values, stderr):
-    return [Single(v, stderr, v - 1.96 * stderr, v + 1.96 * stderr, 2000, "p", {}, "", i) for i, v in enumerate(values)]
+    return [Run(v, stderr, v - 1.96 * stderr, v + 1.96 * stderr, 2000, "p", {}, "", i) for i, v in enumerate(values)]
 
 
 def calibrated(values, margin=2.0, stderr=1.0):

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
+from evalsvc.differences import Run
 from evalsvc.gates.comparisons import uncertainty, worsening
-from evalsvc.gates.evidence import Evidence, Observation, Single, drift, pool
+from evalsvc.gates.evidence import Evidence, Observation, drift, pool
 from evalsvc.gates.sequential import FLOOR, boundaries, later_plan, plan, spent
 from evalsvc.gates.verdict import Status, judge
 
@@ -174,7 +175,7 @@ def test_few_seeds_keep_the_level_that_is_asked_for_whatever_they_spread(alpha, 
         values = rng.normal(0, math.hypot(own, 3.0), runs)
         errors = (own, -1.96 * own, 1.96 * own) if own else (None, None, None)
         return pool(
-            [Single(v, errors[0], *((v + e if own else None) for e in errors[1:]), 2000, "p", {}, "") for v in values]
+            [Run(v, errors[0], *((v + e if own else None) for e in errors[1:]), 2000, "p", {}, "") for v in values]
         )
 
     failed = 0
@@ -186,13 +187,13 @@ def test_few_seeds_keep_the_level_that_is_asked_for_whatever_they_spread(alpha, 
 
 
 def test_seeds_that_agree_by_chance_are_no_surer_than_their_samples():
-    runs = [Single(v, 1.0, v - 1.96, v + 1.96, 2000, "p", {}, "") for v in (0.0, 0.01, 0.02)]
+    runs = [Run(v, 1.0, v - 1.96, v + 1.96, 2000, "p", {}, "") for v in (0.0, 0.01, 0.02)]
     assert pool(runs).stderr == pytest.approx(1 / math.sqrt(3), rel=1e-3)
 
 
 def test_replicates_without_error_bars_get_theirs_from_their_spread():
-    alone = pool([Single(1.0, None, None, None, 2000, "p", {}, "none: too few")])
-    several = pool([Single(v, None, None, None, 2000, "p", {}, "") for v in (1.0, 2.0, 3.0)])
+    alone = pool([Run(1.0, None, None, None, 2000, "p", {}, "none: too few")])
+    several = pool([Run(v, None, None, None, 2000, "p", {}, "") for v in (1.0, 2.0, 3.0)])
     assert alone.stderr is None
     assert several.value == 2
     assert several.stderr == pytest.approx(1 / math.sqrt(3))
@@ -200,13 +201,13 @@ def test_replicates_without_error_bars_get_theirs_from_their_spread():
 
 
 def test_a_share_of_zero_keeps_its_wide_side():
-    pooled = pool([Single(0.0, 0.0, 0.0, 0.04, 200, "p", {}, "")])
+    pooled = pool([Run(0.0, 0.0, 0.0, 0.04, 200, "p", {}, "")])
     assert pooled.below == 0
     assert pooled.above == pytest.approx(0.04 / 1.96, rel=1e-3)
 
 
 def test_runs_over_the_same_documents_share_one_error():
-    runs = [Single(2.0, 0.1, 1.8, 2.2, 500, "p", {}, "") for _ in range(4)]
+    runs = [Run(2.0, 0.1, 1.8, 2.2, 500, "p", {}, "") for _ in range(4)]
     assert pool(runs).stderr == pytest.approx(0.05, rel=0.03)
     assert pool(runs, shared=True).stderr == pytest.approx(0.1, rel=0.03)
     assert (pool(runs).n, pool(runs, shared=True).n) == (2000, 500)

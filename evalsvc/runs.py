@@ -1,0 +1,81 @@
+"""The runs of a checkpoint under a suite, one a seed, with the influences that pair them with others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evalsvc.artifacts import Artifacts
+from evalsvc.differences import Run
+from evalsvc.influences import KIND, UnitInfluence, read_influences
+from evalsvc.store import queries
+from evalsvc.store.queries import ScoreRow
+from evalsvc.store.tables import Artifact
+
+Runs = Mapping[str, Sequence[Run]]
+"""The runs of each score, by its label."""
+ROUNDING = 1e-9
+"""Relative. Other orders of summation move a score by 1e-12, other samples by far more than this."""
+BEFORE = UnitInfluence("scored before influences were kept")
+ELSEWHERE = UnitInfluence("its influences are not among the artifacts here")
+
+
+def stored_runs(session: Session, artifacts: Artifacts, checkpoint: int, suite: str) -> dict[str, list[Run]]:
+    """Scores of every seed that was run, by label: leaving out those that were seen would choose among them.
+
+    Seeds whose scores agree to rounding are one run: what was scored (files, greedy decoding) heeds no seed, and
+    looking at it again makes nothing surer.
+    """
+    differing: dict[int, list[ScoreRow]] = {}
+    for seed, rows in queries.replicates(session, checkpoint, suite).items():
+        if not any(_agree(rows, others) for others in differing.values()):
+            differing[seed] = rows
+    found: dict[str, list[Run]] = {}
+    for seed, rows in differing.items():
+        influences = _influences(session, artifacts, rows[0].evaluation_id) if rows else {}
+        otherwise = BEFORE if influences is None else ELSEWHERE
+        for row in rows:
+            of = (influences or {}).get(row.label, otherwise)
+            found.setdefault(row.label, []).append(run_of(row, seed, of))
+    return found
+
+
+def run_of(row: ScoreRow, seed: int, of: UnitInfluence) -> Run:
+    """A stored score as a run."""
+    return Run(
+        value=row.value,
+        stderr=row.stderr,
+        ci_low=row.ci_low,
+        ci_high=row.ci_high,
+        n=row.n,
+        protocol=row.protocol,
+        facts=row.facts,
+        method=row.stderr_method,
+        run=row.evaluation_id,
+        seed=seed,
+        influence=of.influence,
+        units=of.units or _documents(row.facts),
+    )
+
+
+def _documents(facts: Mapping[str, object]) -> str:
+    """The units of a likelihood, which its protocol tells too: seeds share them, with influences or without."""
+    return f"documents/{facts['reference']}"[:26] if "kind" in facts and "reference" in facts else ""
+
+
+def _influences(session: Session, artifacts: Artifacts, evaluation: int) -> dict[str, UnitInfluence] | None:
+    """The influences of an evaluation; ``None`` where it kept none."""
+    query = select(Artifact.path).where(Artifact.evaluation_id == evaluation, Artifact.kind == KIND)
+    path = session.scalar(query)
+    return None if path is None else read_influences(artifacts, path)
+
+
+def _agree(rows: Sequence[ScoreRow], others: Sequence[ScoreRow]) -> bool:
+    """Whether two runs gave the same scores, to the rounding of another order of summation."""
+    return [row.label for row in rows] == [row.label for row in others] and all(
+        math.isclose(a.value, b.value, rel_tol=ROUNDING, abs_tol=ROUNDING * (a.stderr or 0.0))
+        for a, b in zip(rows, others, strict=True)
+    )
