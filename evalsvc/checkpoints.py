@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evalsvc.checkpoint_folders import CheckpointFiles, digest_checkpoint, earlier_digests
 from evalsvc.checkpoint_steps import step_from_name as step_from_name
+from evalsvc.digests import stamp_path
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
 from evalsvc.loading import read_tensors
@@ -22,12 +23,16 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights (or samples) of one model at one training step, identified by content."""
+    """Weights (or samples) of one model at one training step, identified by content.
+
+    ``stamp`` tells cheaply whether what lies at ``path`` was touched since it was digested; empty where nobody knows.
+    """
 
     model: str
     step: int
     path: Path
     digest: str
+    stamp: str = field(default="", compare=False)
 
     @classmethod
     def open(cls, path: Path, model: str, step: int, files: CheckpointFiles | None = None) -> Checkpoint:
@@ -37,7 +42,8 @@ class Checkpoint:
         """
         if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
             raise InputError(f"invalid model name {model!r}: use 1 to {LONGEST_NAME} printable characters")
-        return cls(model, step, path.resolve(), digest_checkpoint(path, files))
+        stamp = stamp_path(path)  # before it is read: a change during the reading is one of after
+        return cls(model, step, path.resolve(), digest_checkpoint(path, files), stamp)
 
     def is_still(self, files: CheckpointFiles | None = None) -> bool:
         """Whether what lies at ``path`` has this digest, by the present list of what counts or an earlier one."""

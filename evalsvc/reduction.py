@@ -57,6 +57,7 @@ class Reduction:
 
 def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
     """All scores of an evaluation whose shards are on disk. Metrics read the shards in order, mapped, not loaded."""
+    bench.require_content(spec)
     inputs = MetricInputs(spec, bench)
     uses: list[MetricUse] = []
     not_applicable: dict[str, str] = {}

@@ -14,6 +14,7 @@ import torch
 from evalsvc.artifacts import open_artifacts
 from evalsvc.batching import Batches
 from evalsvc.checkpoints import Checkpoint
+from evalsvc.content_watch import ContentWatch
 from evalsvc.digests import digest_json
 from evalsvc.earlier_digests import move_earlier
 from evalsvc.errors import CheckpointError, EvalsvcError, InputError, UnfitError, first_line
@@ -62,6 +63,7 @@ class Workbench:
         self._references: dict[str, OpenReference] = {}
         self._prompts: dict[str, tuple[str, ...]] = {}
         self._generator: tuple[str, Generator] | None = None
+        self._content = ContentWatch()
 
     def extractor(self, use: ExtractorUse) -> Extractor:
         """The extractor of a suite's entry."""
@@ -127,13 +129,30 @@ class Workbench:
             self._generator = None
             factory = self.plugins.get(PluginKind.GENERATOR, name).load()
             given = {**options, "decoding": decoding} if decoding else options
-            self._generator = key, _build(f"generator {name!r}", factory, (checkpoint, self.device), given)
+            files = self.plugins.checkpoint_files(name)
+            self._content.require(checkpoint, files)
+            built = _build(f"generator {name!r}", factory, (checkpoint, self.device), given)
+            self._content.require(checkpoint, files)
+            self._generator = key, built
         return self._generator[1]
 
     def generator_of(self, spec: EvaluationSpec) -> Generator:
         """The generator of a spec."""
-        checkpoint = Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
-        return self.generator(spec.generator, checkpoint, spec.options, spec.decoding)
+        return self.generator(spec.generator, _checkpoint_of(spec), spec.options, spec.decoding)
+
+    def require_content(self, spec: EvaluationSpec) -> None:
+        """Make sure that stored samples, which are read one by one, are still those that were digested.
+
+        Raises:
+            CheckpointError: they were changed; the shards that may hold other samples are removed.
+        """
+        if not isinstance(self.generator_of(spec), StoredSamples):
+            return  # weights are read once, when the generator is built
+        try:
+            self._content.require(_checkpoint_of(spec), self.plugins.checkpoint_files(spec.generator))
+        except CheckpointError:
+            self.artifacts.remove(spec.samples_key)
+            raise
 
     def spec(
         self, checkpoint: Checkpoint, generator: str, options: Mapping[str, Any], suite: Suite, seed: int | None = None
@@ -236,9 +255,10 @@ class Workbench:
                     f"{what} is {here[what]} here and was {wanted} where the evaluation was submitted: bring "
                     "both to one version"
                 )
-        submitted = Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
-        if not submitted.is_still(self.plugins.checkpoint_files(spec.generator)):
-            raise UnfitError(f"checkpoint {spec.path} has changed since it was submitted: submit it again")
+        try:
+            self._content.require(_checkpoint_of(spec), self.plugins.checkpoint_files(spec.generator))
+        except CheckpointError as error:
+            raise UnfitError(f"checkpoint {spec.path} has changed since it was submitted: submit it again") from error
 
     def reopen(self, row: tables.Checkpoint) -> Checkpoint:
         """What a row names, as it lies on disk.
@@ -254,6 +274,10 @@ class Workbench:
                 "restore it, or score it anew"
             )
         return opened
+
+
+def _checkpoint_of(spec: EvaluationSpec) -> Checkpoint:
+    return Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
 
 
 def pick_device(name: str) -> torch.device:
