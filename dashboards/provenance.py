@@ -13,9 +13,11 @@ def provenance(run: Evaluation) -> dict[str, Any]:
     """How an evaluation came about, in readable lines."""
     found = run.provenance
     seconds = found.get("seconds", {})
+    taken = found.get("samples", {})
     packages = found.get("packages", {})
     return {
         say("common.suite"): f"{run.suite.name}@{run.suite.version}",
+        say("checkpoint.taken"): f"{taken['taken']:,} / {taken['of']:,}" if "of" in taken else "–",
         "seed": found.get("seed"),
         "device": f"{found.get('device')} ({found.get('device_name')})",
         say("checkpoint.took"): ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items()),

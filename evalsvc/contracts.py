@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evalsvc.errors import EvalsvcError, ModelError, first_line
-from evalsvc.plugins import Extractor, Generator, Likelihood, NegativeLogLikelihood
+from evalsvc.plugins import Extractor, Generator, HoldsSamples, Likelihood, NegativeLogLikelihood
 from evalsvc.samples import Images, MixedImages, SampleRequest, Samples, Sounds, Texts, Videos, concatenate
 
 CHECKED = 16
@@ -154,6 +154,13 @@ def check_generator(generator: Generator, device: torch.device) -> list[Finding]
         off = _distance(whole, concatenate(parts))
         # Float kernels may round differently in another batch; one grey level is that, more is a shared random stream.
         findings.append(Finding(f"batches of 1, 5 and {CHECKED - 6} samples", off <= 1, _differ(off)))
+        if not isinstance(generator, HoldsSamples):
+            # Who writes answers prompts of his own by index, unless the request brings some.
+            prompts = ("Once",) * CHECKED if generator.info.modality == "text" else ()
+            ahead = SampleRequest.of(1, 0, CHECKED, device, prompts)
+            back = replace(ahead, indices=ahead.indices.flip(0))
+            off = _distance(sample(generator, ahead), sample(generator, back))
+            findings.append(Finding("the same seeds at other indices", off <= 1, _differ(off)))
     except ModelError as error:
         findings.append(Finding("count, type and shape", False, str(error)))
     return findings

@@ -182,6 +182,7 @@ def _provenance(
     return environment(bench.device) | {
         "seed": spec.seed,
         "weights": spec.weights,
+        "samples": _taken(spec),
         "batch_size": bench.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
         "samples_per_second": drawn / seconds["samples"] if drawn else None,
@@ -189,6 +190,13 @@ def _provenance(
         "not_applicable": dict(reduction.not_applicable),
         "skipped": _skipped(spec, bench),
     }
+
+
+def _taken(spec: EvaluationSpec) -> dict[str, int]:
+    """How many samples there are, and of how many in their source, if they have one, by which order."""
+    if spec.order is None:
+        return {"taken": spec.suite.samples}
+    return {"taken": spec.suite.samples, "of": spec.order.of, "order": spec.order.version}
 
 
 def _skipped(spec: EvaluationSpec, bench: Workbench) -> dict[str, Any]:

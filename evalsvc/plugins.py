@@ -63,7 +63,17 @@ class Generator(Protocol):
         ...
 
     def sample(self, request: SampleRequest) -> Samples:
-        """Exactly ``len(request)`` samples; sample i depends on ``request.seeds[i]`` alone."""
+        """Exactly ``len(request)`` samples; sample i depends on ``request.seeds[i]`` alone, and on its prompt."""
+        ...
+
+
+@runtime_checkable
+class HoldsSamples(Protocol):
+    """Optional ability of a generator: its samples exist already. Sample i is number ``request.indices[i]`` of them."""
+
+    @property
+    def held(self) -> int:
+        """How many there are; a suite that asks for fewer is given a random part of them."""
         ...
 
 

@@ -21,7 +21,7 @@ from evalsvc.errors import CheckpointError, EvalsvcError, InputError, UnfitError
 from evalsvc.generators.stored import StoredSamples
 from evalsvc.judging import Judge
 from evalsvc.language.decoding import OPTIONS, Decoding
-from evalsvc.plugins import EmbedsTexts, Extractor, Generator, Likelihood, PluginKind, Plugins
+from evalsvc.plugins import EmbedsTexts, Extractor, Generator, HoldsSamples, Likelihood, PluginKind, Plugins
 from evalsvc.prompts import digest_prompts, read_prompts
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, open_reference
@@ -197,10 +197,11 @@ class Workbench:
             for half in halves:
                 if isinstance(statistics := reference.half(half), StatisticsFile):
                     statistics.check(suite, half, extractors)
-        if isinstance(loaded, StoredSamples) and len(loaded) < suite.samples:
+        if isinstance(loaded, HoldsSamples) and loaded.held < suite.samples:
+            note = loaded.note if isinstance(loaded, StoredSamples) else ""
             raise InputError(
-                f"{checkpoint.path} holds {len(loaded)} samples and suite {suite.id} scores {suite.samples}"
-                f"{loaded.note}: add samples, or use a suite that asks for fewer"
+                f"{checkpoint.path} holds {loaded.held} samples and suite {suite.id} scores {suite.samples}"
+                f"{note}: add samples, or use a suite that asks for fewer"
             )
         return EvaluationSpec(
             model=checkpoint.model,
@@ -225,9 +226,9 @@ class Workbench:
     def _order(self, suite: Suite, loaded: Generator, decoding: Decoding | None) -> SampleOrder | None:
         """The order in which stored samples or prompts are taken; ``None`` where there is nothing to choose from."""
         sources = [len(self.prompts(suite))] if suite.prompts else []
-        if isinstance(loaded, StoredSamples):
+        if isinstance(loaded, HoldsSamples):
             # A stored sample belongs to the prompt of its number: there are as many pairs as there are of either.
-            sources.append(len(loaded))
+            sources.append(loaded.held)
         elif decoding and not sources:
             sources.append(len(decoding.prompts))
         of = min(sources, default=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -165,7 +165,7 @@ def show(
                 }
             )
             if not as_json and rows:
-                print_scores(rows)
+                print_scores(rows, run.provenance)
             elif not as_json:
                 out.print(f"{suite}: {run.status}" + (f": {run.error}" if run.error else ""), markup=False)
             if not as_json and run.provenance:
@@ -187,8 +187,8 @@ def show(
         )
 
 
-def print_scores(rows: list[ScoreRow]) -> None:
-    """The scores of one evaluation as a table."""
+def print_scores(rows: list[ScoreRow], provenance: Mapping[str, Any]) -> None:
+    """The scores of one evaluation as a table, and how many samples of how many they are of."""
     first = rows[0]
     made = table(
         escape(f"{first.name} under {first.suite}"),
@@ -207,6 +207,17 @@ def print_scores(rows: list[ScoreRow]) -> None:
         values = with_error(row.value, row.stderr), escape(low_high), row.unit, str(row.n)
         made.add_row(name, *values, row.stderr_method, row.protocol)
     out.print(made)
+    if taken := taken_samples(provenance):
+        out.print(taken, highlight=False)
+
+
+def taken_samples(provenance: Mapping[str, Any]) -> str:
+    """How many samples of how many an evaluation took; empty where there was nothing to choose from."""
+    samples = provenance.get("samples", {})
+    if "of" not in samples:
+        return ""
+    chosen = f", a random part (order {samples['order']})" if samples["taken"] < samples["of"] else ""
+    return f"{samples['taken']:,} samples, of {samples['of']:,} in the source{chosen}"
 
 
 def _print_provenance(run: Evaluation, files: dict[str, str]) -> None:

@@ -140,7 +140,7 @@ def plugins_check(
     plugin: PluginFiles = None,
     device: Device = "auto",
 ) -> None:
-    """Run a generator's contract: count, dtype, range, determinism a seed, independence of the batch size."""
+    """Run a generator's contract: count, dtype, range, determinism a seed, independence of batch and index."""
     from evalsvc.checkpoints import Checkpoint
     from evalsvc.contracts import check_generator
     from evalsvc.plugins import Plugins

@@ -36,6 +36,7 @@ from evalsvc.errors import InputError, printable
 from evalsvc.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.session import Database
+from evalsvc.store.tables import Evaluation
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
     from evalsvc.checkpoints import Checkpoint
@@ -227,8 +228,9 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
 def _report(database: Database, ids: list[int], *, as_json: bool) -> None:
     with database.read() as session:
         rows = [queries.scores(session, evaluation=evaluation) for evaluation in ids]
+        provenances = [session.get_one(Evaluation, evaluation).provenance for evaluation in ids]
     if as_json:
         print_json([browse.evaluation_document(scores) for scores in rows])
         return
-    for scores in rows:
-        browse.print_scores(scores)
+    for scores, provenance in zip(rows, provenances, strict=True):
+        browse.print_scores(scores, provenance)

@@ -39,7 +39,9 @@ class StoredSamples:
         """How the stored file was read, where a complaint about the number of samples should say so."""
         return self._stored.note if isinstance(self._stored, TextList) else ""
 
-    def __len__(self) -> int:
+    @property
+    def held(self) -> int:
+        """How many samples are stored."""
         return len(self._stored)
 
     def expect(self, indices: Int64[np.ndarray, " n"]) -> None:

@@ -71,6 +71,28 @@ def test_a_generator_that_uses_only_its_seeds_passes_the_check():
     assert all(findings(noise_of).values())
 
 
+@pytest.mark.parametrize(
+    "follower",
+    [
+        lambda r: Images((r.indices[:, None, None, None] * torch.ones(1, 1, 4, 4)).to(torch.uint8)),
+        lambda r: Images.from_unit((r.uniform(1, 4, 4) + 0.01 * r.indices[:, None, None, None]) % 1),
+        lambda r: Images.from_unit(SampleRequest.at(0, r.indices).uniform(1, 4, 4)),
+    ],
+)
+def test_a_generator_whose_samples_follow_their_indices_is_caught(follower):
+    found = findings(follower)
+    assert not found.pop("the same seeds at other indices")
+    assert all(found.values())
+
+
+def test_stored_samples_may_follow_their_indices():
+    class Stored(Fixed):
+        held = 16
+
+    stored = Stored(lambda r: Images((r.indices[:, None, None, None] * torch.ones(1, 1, 4, 4)).to(torch.uint8)))
+    assert all(finding.ok for finding in contracts.check_generator(stored, CPU))
+
+
 def test_global_randomness_is_caught():
     found = findings(lambda r: Images.from_unit(torch.rand(len(r), 1, 4, 4)))
     assert not found["determinism"]

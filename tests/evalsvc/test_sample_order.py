@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evalsvc.checkpoints import Checkpoint
+from evalsvc.cli.browse import taken_samples
 from evalsvc.demo.digits import halves
 from evalsvc.errors import InputError
 from evalsvc.evaluations import evaluate
@@ -298,3 +299,15 @@ def test_a_pair_to_rate_is_of_one_index(bench):
         assert {(frozenset((pair.left, pair.right)), pair.sample) for pair in drawn} == {(frozenset((1, 2)), 9)}
         with pytest.raises(InputError, match="samples of the same numbers"):
             draw(session, "s", {1: [5], 3: [1]}, random.Random(0))
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [(100, "100 samples, of 240 in the source, a random part (order 1)"), (240, "240 samples, of 240 in the source")],
+)
+def test_how_many_of_how_many_were_taken_is_kept_and_said(bench, by_class, samples, said):
+    evaluation = evaluate(of(bench, by_class, samples=samples), bench)
+    with bench.database.read() as session:
+        provenance = session.get_one(Evaluation, evaluation).provenance
+    assert provenance["samples"] == {"taken": samples, "of": 240, "order": 1}
+    assert taken_samples(provenance) == said
