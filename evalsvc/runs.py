@@ -13,7 +13,7 @@ from evalsvc.differences import Run
 from evalsvc.influences import KIND, UnitInfluence, read_influences
 from evalsvc.store import queries
 from evalsvc.store.queries import ScoreRow
-from evalsvc.store.tables import Artifact
+from evalsvc.store.tables import Artifact, Checkpoint
 
 Runs = Mapping[str, Sequence[Run]]
 """The runs of each score, by its label."""
@@ -23,7 +23,7 @@ BEFORE = UnitInfluence("scored before influences were kept")
 ELSEWHERE = UnitInfluence("its influences are not among the artifacts here")
 
 
-def stored_runs(session: Session, artifacts: Artifacts, checkpoint: int, suite: str) -> dict[str, list[Run]]:
+def stored_runs(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, suite: str) -> dict[str, list[Run]]:
     """Scores of every seed that was run, by label: leaving out those that were seen would choose among them.
 
     Seeds whose scores agree to rounding are one run: what was scored (files, greedy decoding) heeds no seed, and

@@ -12,7 +12,7 @@ from evalsvc.gates.gather import Gathering
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, later_plan, plan
 from evalsvc.gates.sources import Source
-from evalsvc.gates.spending import Earlier, History, limits_of, saw
+from evalsvc.gates.spending import Earlier, History, limits_of, remarks, saw
 from evalsvc.gates.subjects import Sides, labels_of
 from evalsvc.gates.verdict import Status, Verdict, judge
 from evalsvc.store.tables import Checkpoint
@@ -37,6 +37,7 @@ class Spending:
     """
 
     saw: str
+    limits: str
     look: Look
     spent: float
     repeats: Earlier | None
@@ -90,7 +91,7 @@ def decide(
         evidence = gathering.look(look)
         if evidence is None:
             continue
-        seen = saw(evidence)
+        seen = saw(evidence, sides)
         earlier = history.same(seen, limits)
         if earlier:
             look = replace(look, share=earlier.share, fractions=earlier.fractions)
@@ -110,7 +111,9 @@ def decide(
         steps.append(Step(look.samples, min(mine, look.replicates), look.z(alpha), verdict.status))
         open_questions = any(metric.status is Status.INCONCLUSIVE and metric.matters for metric in verdict.metrics)
         if final or verdict.status not in (Status.INCONCLUSIVE, Status.PASS) or not open_questions:
-            spending = Spending(seen, look, spent, earlier)
+            spending = Spending(seen, limits, look, spent, earlier)
+            said = (*verdict.warnings, *remarks(history, earlier, limits, look.share))
+            verdict = replace(verdict, warnings=said)
             return Decision(policy, suite, sides, evidence, verdict, tuple(steps), history, spending)
     raise AssertionError("the last look takes all samples, which are never too few to be tried")
 

@@ -10,6 +10,7 @@ from typing import Any
 from evalsvc.gates.decide import Decision
 from evalsvc.gates.evidence import Absent, Observation
 from evalsvc.gates.reports.text import notices, title
+from evalsvc.gates.spending import seeds_of
 from evalsvc.gates.subjects import Sides
 from evalsvc.gates.verdict import MetricVerdict
 from evalsvc.provenance import git_commit
@@ -57,7 +58,43 @@ def evidence(decision: Decision) -> dict[str, Any]:
         "suite_samples": decision.suite.samples,
         "suite_digest": decision.suite.digest,
         "baseline_ids": [each.id for each in baselines] if isinstance(baselines, tuple) else [],
+        "spending": spending(decision),
         "git_commit": git_commit(),
+    }
+
+
+def spending(decision: Decision) -> dict[str, Any] | None:
+    """What the decision spent of the level and what it had seen, beside the decisions before it; ``None`` where nothing
+    was judged.
+    """
+    found, history = decision.spending, decision.history
+    if found is None:
+        return None
+    earlier = [
+        {
+            "gate": each.gate,
+            "at": each.at,
+            "status": each.status,
+            "shadow": each.shadow,
+            "seeds": list(each.seeds),
+            "share": each.share,
+            "limits_changed": each.limits != found.limits,
+            "metrics": dict(each.metrics),
+        }
+        for each in history.decisions
+    ]
+    return {
+        "seeds": seeds_of(decision.evidence),
+        "saw": found.saw,
+        "limits": found.limits,
+        "samples": found.look.samples,
+        "replicates": found.look.replicates,
+        "fractions": list(found.look.fractions),
+        "share": found.look.share,
+        "spent": found.spent,
+        "spent_before": history.spent,
+        "repeats": found.repeats.gate if found.repeats else None,
+        "earlier": earlier,
     }
 
 

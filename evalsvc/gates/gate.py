@@ -21,9 +21,12 @@ from evalsvc.errors import InputError
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent, Observation
+from evalsvc.gates.history import book, read_history
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sources import Computed, Source, Stored
+from evalsvc.gates.spending import Account, accounts
 from evalsvc.gates.subjects import find_sides, labels_of
+from evalsvc.gates.verdict import Status
 from evalsvc.lifecycle import register_checkpoint
 from evalsvc.plugins import PluginKind, Plugins
 from evalsvc.settings import Settings
@@ -32,6 +35,9 @@ from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import now
 from evalsvc.suites import Suite, load_suite
 from evalsvc.workbench import Workbench
+
+JUDGED = (Status.PASS, Status.FAIL, Status.INCONCLUSIVE)
+"""Statuses that evidence led to. Of others nothing is spent: what could not be judged kept the gate from passing."""
 
 
 @dataclass(frozen=True)
@@ -75,35 +81,53 @@ def run_gate(
     with database.read() as session:
         sides = find_sides(session, policy, suite, candidate)
     day = today or now().date()
-    try:
-        with deadline(timeout):
-            decision = decide(policy, suite, sides, source, day, seed)
-    except Deadline as error:
-        decision = undecided(policy, suite, sides, source, day, Absent("unavailable", str(error)))
-    code = decision.verdict.exit_code(policy, warn_only=warn_only)
-    body = document(decision, exit_code=code, shadow=shadow)
+    booked = accounts(policy, suite, sides, labels)
+    while True:
+        with database.read() as session:
+            history = read_history(session, booked)
+        try:
+            with deadline(timeout):
+                decision = decide(policy, suite, sides, source, day, seed, history)
+        except Deadline as error:
+            decision = undecided(policy, suite, sides, source, day, Absent("unavailable", str(error)), history)
+        code = decision.verdict.exit_code(policy, warn_only=warn_only)
+        body = document(decision, exit_code=code, shadow=shadow)
+        if recorded := _record(database, suite, decision, body, booked):
+            number, at = recorded
+            return Recorded(number, decision, {"gate": number, "at": at, **body})
+
+
+def _record(
+    database: Database, suite: Suite, decision: Decision, body: Mapping[str, Any], booked: set[Account]
+) -> tuple[int, str] | None:
+    """The number and the time of the row; ``None`` where another gate judged the same candidate meanwhile."""
+    candidate, spending = decision.sides.candidate, decision.spending
     with database.write() as session:
+        if read_history(session, booked).decisions != decision.history.decisions:
+            return None
         row = tables.Gate(
             suite=suite.id,
             model=body["candidate"]["model"],
             step=body["candidate"]["step"],
             digest=body["candidate"]["digest"],
-            checkpoint_id=sides.candidate.id if isinstance(sides.candidate, tables.Checkpoint) else None,
+            checkpoint_id=candidate.id if isinstance(candidate, tables.Checkpoint) else None,
             baseline=body["baseline"]["rule"] if body["baseline"] else "",
-            policy_digest=policy.digest,
+            policy_digest=decision.policy.digest,
             policy=body["policy"],
             status=decision.verdict.status,
-            exit_code=code,
-            shadow=shadow,
+            exit_code=body["exit_code"],
+            shadow=body["shadow"],
             evidence=body["evidence"],
             verdict=body["verdict"],
             created_at=clock(session),
         )
         session.add(row)
         session.flush()
+        if spending and decision.verdict.status in JUDGED and not book(session, row.id, booked, spending.spent):
+            session.rollback()
+            return None
         outbox.gate_decided(session, row)
-        number, at = row.id, row.created_at.isoformat(timespec="seconds")
-    return Recorded(number, decision, {"gate": number, "at": at, **body})
+        return row.id, row.created_at.isoformat(timespec="seconds")
 
 
 def open_suite(policy: Policy, database: Database, plugins: Plugins, folder: Path) -> Suite:

@@ -57,7 +57,7 @@ class Stored:
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
         """Scores of every seed that was run."""
         with self.database.read() as session:
-            return stored_runs(session, self.artifacts, checkpoint.id, self.suite.id)
+            return stored_runs(session, self.artifacts, checkpoint, self.suite.id)
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
@@ -68,7 +68,7 @@ class Stored:
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
         """How many seeds were run; of one given seed, whether it was."""
         with self.database.read() as session:
-            found = queries.replicates(session, checkpoint.id, self.suite.id)
+            found = queries.replicates(session, checkpoint, self.suite.id)
         return len(found) if seed is None else int(seed in found)
 
     def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:

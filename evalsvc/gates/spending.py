@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from evalsvc.digests import digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.subjects import Sides
 from evalsvc.suites import Suite
 
 ABSOLUTE = ""
 """The baseline of limits that need none."""
+
+
+class Account(NamedTuple):
+    """Where shares of the level are booked: a candidate's content in its configuration, the protocol of a score, and
+    the content of the baseline that it was compared with.
+    """
+
+    candidate: str
+    configuration: str
+    protocol: str
+    baseline: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Earlier:
     seeds: tuple[int, ...]
     saw: str
     limits: str
+    metrics: Mapping[str, Any]
     samples: int
     replicates: int
     fractions: tuple[float, ...]
@@ -55,30 +68,62 @@ def limits_of(policy: Policy) -> dict[str, Any]:
     return {"defaults": defaults, "metrics": metrics, "on_missing_baseline": policy.on_missing_baseline}
 
 
-def saw(evidence: Mapping[str, Evidence]) -> str:
+def saw(evidence: Mapping[str, Evidence], sides: Sides) -> str:
     """Digest of the runs that were seen: seeds, counts and protocols, not values, which rounding may change."""
-    sides = {name: [_seen(each.candidate), _seen(each.baseline)] for name, each in evidence.items()}
-    return digest_json(sides)
+    seen = {name: [_seen(each.candidate), _seen(each.baseline)] for name, each in evidence.items()}
+    return digest_json([seen, baseline_of(sides)])
 
 
 def _seen(side: Observation | Absent | None) -> Any:
     return [list(side.seeds), side.n, side.protocol] if isinstance(side, Observation) else None
 
 
-def accounts(policy: Policy, suite: Suite, labels: Mapping[str, str], baseline: str) -> set[tuple[str, str]]:
-    """Where a decision's share is booked: the protocol of every score that can fail it, with the baseline compared to.
+def seeds_of(evidence: Mapping[str, Evidence]) -> list[int]:
+    """The seeds of the candidate's runs that were seen."""
+    sides = [each.candidate for each in evidence.values()]
+    return sorted({seed for side in sides if isinstance(side, Observation) for seed in side.seeds})
+
+
+def baseline_of(sides: Sides) -> str:
+    """The content of the baseline, or of all of which it is the median; empty where there is none."""
+    if not isinstance(sides.baselines, tuple):
+        return ABSOLUTE
+    return digest_json(sorted([each.digest, each.configuration] for each in sides.baselines))
+
+
+def accounts(policy: Policy, suite: Suite, sides: Sides, labels: Mapping[str, str]) -> set[Account]:
+    """Where a decision's share is booked: the protocol of every score that can fail it.
 
     By protocol, so that neither another name or version of a suite nor another choice of limits restores the level.
     Limits that need no baseline have an account of their own, which another baseline does not restore.
     """
-    found = set()
-    for name, metric in policy.metrics.items():
-        if metric.tier == "advisory":
-            continue
-        protocol = protocol_of(suite, labels[name])
-        for kind in metric.limits:
-            found.add((protocol, baseline if kind.startswith("max_worsening") else ABSOLUTE))
-    return found
+    if isinstance(sides.candidate, Absent):
+        return set()
+    own, baseline = sides.candidate, baseline_of(sides)
+    return {
+        Account(
+            own.digest,
+            own.configuration,
+            protocol_of(suite, labels[name]),
+            baseline if kind.startswith("max_worsening") else ABSOLUTE,
+        )
+        for name, metric in policy.metrics.items()
+        if metric.tier != "advisory"
+        for kind in metric.limits
+    }
+
+
+def remarks(history: History, repeats: Earlier | None, limits: str, share: float) -> Iterable[str]:
+    """What a verdict says about the decisions before it."""
+    if repeats:
+        yield f"the evidence and the limits are those of gate {repeats.gate}: its verdict is repeated at no cost"
+    elif history.decisions:
+        numbers = ", ".join(str(each.gate) for each in history.decisions)
+        yield f"gate {numbers} judged this candidate before: this look has {share:.3g} of the level that is promised"
+        if others := [str(each.gate) for each in history.decisions if each.limits != limits]:
+            yield f"gate {', '.join(others)} judged it under other limits"
+    elif history.fresh:
+        yield "this database holds no decisions: looks at this candidate that others recorded are not counted"
 
 
 def protocol_of(suite: Suite, label: str) -> str:

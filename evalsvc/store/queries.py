@@ -217,14 +217,18 @@ def evaluations(session: Session, checkpoint: int) -> list[Evaluation]:
     return list(session.scalars(query))
 
 
-def replicates(session: Session, checkpoint: int, suite: str) -> dict[int, list[ScoreRow]]:
-    """Current scores of one checkpoint under one suite, by sampling seed; of several runs with one seed the newest."""
+def replicates(session: Session, checkpoint: Checkpoint, suite: str) -> dict[int, list[ScoreRow]]:
+    """Current scores of one content in one configuration under one suite, by sampling seed, whatever it was called; of
+    several runs with one seed the newest.
+    """
     name, _, version = suite.partition("@")
     query = (
         select(Evaluation)
         .join(Suite)
+        .join(Checkpoint)
         .where(
-            Evaluation.checkpoint_id == checkpoint,
+            Checkpoint.digest == checkpoint.digest,
+            Checkpoint.configuration == checkpoint.configuration,
             Evaluation.status == Status.SUCCEEDED,
             Suite.name == name,
             Suite.version == int(version),

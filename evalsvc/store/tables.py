@@ -400,6 +400,25 @@ class PromotionKind(StrEnum):
     ROLLBACK = "rollback"
 
 
+class GateSpending(Table):
+    """The share of the level that one decision spent, booked to one account: see :mod:`evalsvc.gates.spending`.
+
+    ``number`` counts the decisions of an account: of two at one moment only one is booked.
+    """
+
+    __tablename__ = "gate_spending"
+    __table_args__ = (UniqueConstraint("candidate", "configuration", "protocol", "baseline", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    gate_id: Mapped[int] = mapped_column(ForeignKey("gates.id"), index=True)
+    candidate: Mapped[str] = mapped_column(String(64))
+    configuration: Mapped[str] = mapped_column(String(64))
+    protocol: Mapped[str] = mapped_column(String(32))
+    baseline: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int]
+    share: Mapped[float]
+
+
 class Promotion(Table):
     """An alias that was set, by whom and how; ``gate_id`` is the decision that allowed it, where one was asked for."""
 

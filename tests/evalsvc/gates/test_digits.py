@@ -83,7 +83,7 @@ def test_a_collapsed_gan_fails_on_recall_with_a_tenth_of_the_samples(workspace):
     assert [limit["status"] for limit in recall["limits"]] == ["FAIL", "FAIL"]
     assert document["evidence"]["samples"] < 0.2 * document["evidence"]["suite_samples"]
     with Database(Settings().database).read() as session:
-        assert not queries.replicates(session, names.find(session, "gan@500").id, "digits@1")
+        assert not queries.replicates(session, names.find(session, "gan@500"), "digits@1")
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
