@@ -16,9 +16,11 @@ from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
 from evalsvc.loading import read_tensors
 from evalsvc.state_dicts import StateDicts
+from evalsvc.weight_sets import is_lfs_pointer
 
 LONGEST_NAME = 200
 """Letters of a model's name."""
+WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} {error}") from None
 
     def _state_dicts(self, trusted: bool) -> StateDicts:
+        if self.path.is_dir():
+            held = [path.name for path in sorted(self.path.iterdir()) if path.suffix in WEIGHTS_FILES]
+            raise CheckpointError(
+                f"checkpoint {self.path} is a folder: give the one file of weights that is meant"
+                + (f", such as {' or '.join(held[:3])}" if held else "")
+            )
+        if is_lfs_pointer(self.path):
+            raise CheckpointError(f"checkpoint {self.path} is a pointer of Git LFS: run 'git lfs pull'")
         if self.path.suffix == ".safetensors":
             try:
                 with safe_open(self.path, framework="pt") as file:
@@ -80,7 +90,7 @@ class Checkpoint:
         except RefusedError as error:
             raise CheckpointError(f"checkpoint {self.path} {error}") from None
         except OSError as error:
-            raise CheckpointError(f"checkpoint {self.path} is truncated or no torch file ({error})") from None
+            raise CheckpointError(f"checkpoint {self.path} is truncated or not a torch file ({error})") from None
 
     def metadata(self) -> dict[str, str]:
         """The string metadata of a safetensors file; empty for other formats."""

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 import zipfile
 from typing import Any, BinaryIO
 
@@ -27,7 +28,7 @@ from torch.serialization import safe_globals
 from evalsvc.confinement import confine, limit, reachable
 from evalsvc.errors import first_line
 from evalsvc.stand_ins import CODE, PLAIN, stand_ins, unpickling_reason
-from evalsvc.state_dicts import StateDicts
+from evalsvc.state_dicts import NAMED, StateDicts
 
 MARGIN = 2**29
 """Bytes of memory that reading takes, whatever the size of a file."""
@@ -37,6 +38,8 @@ ROOM = 4000
 """Bytes of an answer that are listened to."""
 DEEPEST = 8
 """Dictionaries within dictionaries that are looked into."""
+FIRST_BYTES = (b"P", b"\x80")
+"""Of a zip archive, as torch writes since 1.6, and of a pickle, as it did before."""
 
 
 class RefusedError(Exception):
@@ -47,28 +50,33 @@ def read_state(source: BinaryIO) -> StateDicts:
     """The tensors of a weights-only torch file, on the CPU. What else it holds is left out, and nothing of it runs.
 
     Raises:
-        RefusedError: it holds no tensors, means to run code, or is no torch file.
+        RefusedError: it holds no tensors, means to run code, or is not a torch file.
     """
+    if source.read(1) not in FIRST_BYTES:
+        raise RefusedError("is not a torch file")
     try:
         with safe_globals([(stand_in, name) for name, stand_in in stand_ins(source).items()]):
             state = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RefusedError(f"is truncated or no torch file ({first_line(error, 160)})") from None
+        if "TorchScript" in str(error):
+            raise RefusedError(f"is a TorchScript program, which runs code: {PLAIN}") from None
+        raise RefusedError(f"is truncated or not a torch file ({first_line(error, 160)})") from None
     entries: dict[str, dict[str, Tensor]] = {}
-    _collect(state, "", entries)
+    _collect(state, "", entries, ())
     top = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else [type(state).__name__]
     held = {entry.partition(".")[0] for entry in entries} | entries.get("", {}).keys()
     others = [name for name in top if name not in held]
     if not entries:
-        raise RefusedError(f"is not a state_dict of tensors (it holds {', '.join(others[:20]) or 'nothing'}): {PLAIN}")
+        told = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
+        raise RefusedError(f"is not a state_dict of tensors (it holds {told or 'no named entries'}): {PLAIN}")
     return StateDicts(entries, tuple(others))
 
 
-def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]]) -> None:
+def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]], above: tuple[int, ...]) -> None:
     """Every dictionary with tensors at and below ``value``. Lists, and keys that are no text, have no dotted path."""
-    if not isinstance(value, dict) or path.count(".") >= DEEPEST:
+    if not isinstance(value, dict) or id(value) in above or len(above) > DEEPEST:
         return
     if tensors := {name: each for name, each in value.items() if isinstance(name, str) and isinstance(each, Tensor)}:
         if path in entries:
@@ -76,7 +84,7 @@ def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]]) -> No
         entries[path] = tensors
     for name, each in value.items():
         if isinstance(name, str):
-            _collect(each, f"{path}.{name}".removeprefix("."), entries)
+            _collect(each, f"{path}.{name}".removeprefix("."), entries, (*above, id(value)))
 
 
 def convert(source: BinaryIO, target: BinaryIO) -> None:
@@ -102,6 +110,7 @@ def main(descriptor: str) -> None:
     """Answer requests until the socket closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of torch, about files: what is wrong with one is answered
     _import_all()
     with socket.socket(fileno=int(descriptor)) as channel:
         while True:

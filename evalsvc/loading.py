@@ -27,7 +27,7 @@ def read_tensors(path: Path) -> StateDicts:
     """All tensors of a torch file, on the CPU.
 
     Raises:
-        CheckpointError: it holds more than tensors, is no torch file, or takes more memory or time than it may.
+        CheckpointError: it holds more than tensors, is not a torch file, or takes more memory or time than it may.
     """
     with path.open("rb") as source, _nameless() as target:
         seconds = SECONDS + path.stat().st_size // BYTES_A_SECOND

@@ -102,5 +102,5 @@ def _globals(pickled: Any) -> Iterator[tuple[str, str]]:
 
 def unpickling_reason(error: pickle.UnpicklingError) -> str:
     """What torch found, without the advice around it, which is to trust the file."""
-    told = re.search(r"WeightsUnpickler error: (.*?)(?:\. Please use|\n|$)", str(error))
+    told = re.search(r"WeightsUnpickler error:\s*(.+?)(?:\. Please use|\n|$)", str(error))
     return told[1][:160] if told else first_line(error, 160)

@@ -13,7 +13,6 @@ from evalsvc.errors import CheckpointError, InputError, first_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-LFS = b"version https://git-lfs"
 _ANY = re.compile(r"model.*\.safetensors(\.index.*\.json)?|pytorch_model.*\.bin")
 """Names of weights, of whatever variant and format, that ``transformers`` writes."""
 
@@ -57,6 +56,16 @@ def weight_set(folder: Path, who: str, *, judged: bool = False) -> WeightSet:
     chosen = WeightSet(sets[0], tuple(folder / name for name in sorted(shards)) or (folder / sets[0],))
     _check_whole(chosen)
     return chosen
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what Git leaves in place of one that Git LFS has not fetched."""
+    start = b"version https://git-lfs"
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError:
+        return False
 
 
 def refuse_adapter(folder: Path, who: str) -> None:
@@ -113,7 +122,7 @@ def _check_whole(weights: WeightSet) -> None:
             with safe_open(path, framework="pt") as file:
                 names = list(file.keys())
         except (SafetensorError, OSError) as error:
-            if path.is_file() and path.open("rb").read(len(LFS)) == LFS:
+            if is_lfs_pointer(path):
                 raise CheckpointError(f"{path} is a pointer of Git LFS: run 'git lfs pull'") from None
             raise CheckpointError(
                 f"{path} is not a whole safetensors file ({first_line(error, 160)}): copy it again"

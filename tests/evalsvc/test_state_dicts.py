@@ -202,3 +202,38 @@ def test_safetensors_have_entries_too(tmp_path):
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     assert load_into(model, checkpoint, "ema") == "ema"
     assert same(model.state_dict(), weights(2))
+
+
+def test_what_is_no_file_of_weights_is_named_for_what_it_is(tmp_path):
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    save_file(weights(), folder / "model.safetensors")
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")
+    torch.save({"model": weights()}, tmp_path / "four.pt", pickle_protocol=4)
+    torch.save({"0.weight": np.zeros(3)}, tmp_path / "arrays.pt")
+    (tmp_path / "page.pt").write_text("<html>not found</html>")
+    for name in ("pointer.pt", "pointer.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1")
+    for name, told in (
+        ("checkpoint-1", "is a folder: give the one file of weights that is meant, such as model.safetensors"),
+        ("script.pt", "is a TorchScript program"),
+        ("four.pt", r"\(Unsupported operand 149\)"),
+        ("arrays.pt", "is not a state_dict of tensors .it holds 0.weight"),
+        ("page.pt", "is not a torch file"),
+        ("pointer.pt", "is a pointer of Git LFS"),
+        ("pointer.safetensors", "is a pointer of Git LFS"),
+    ):
+        with pytest.raises(CheckpointError, match=told):
+            load_into(nn.Linear(2, 2), Checkpoint.open(tmp_path / name, "m", 1))
+
+
+def test_a_dictionary_that_holds_itself_is_looked_into_once(tmp_path):
+    state = {"model": weights()}
+    torch.save(state | {"again": state}, tmp_path / "shared_1.pt")
+    circle = {"model": weights()}
+    circle["self"] = circle
+    torch.save(circle, tmp_path / "circle_1.pt")
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert load_into(model, Checkpoint.open(tmp_path / "circle_1.pt", "m", 1)) == "model"
+    with pytest.raises(CheckpointError, match=r"again\.model and model"):
+        load_into(model, Checkpoint.open(tmp_path / "shared_1.pt", "m", 1))
