@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evalsvc.differences import Run
+from evalsvc.errors import InputError
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.subjects import unbiased_in_n
 from evalsvc.runs import Runs as Runs
@@ -91,20 +92,31 @@ class Computed:
     computes: bool = True
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Evaluate ``seed`` and as many more as are asked for, counted from it or the suite's, then read."""
+        """Evaluate ``seed`` and as many more as are asked for, counted from it or the suite's, then read.
+
+        A checkpoint that cannot be opened here has the runs that are stored.
+        """
         from evalsvc.evaluations import evaluate
 
         number = self.suite.seed if seed is None else seed
         wanted = number
         while self.stored(checkpoint, None) < replicates or (seed is not None and not self.stored(checkpoint, seed)):
-            evaluate(self._spec(checkpoint, self.suite, wanted), self.bench)
+            try:
+                spec = self._spec(checkpoint, self.suite, wanted)
+            except InputError:
+                # Its file is on another machine, or was written over: what is stored of it is as good as ever.
+                if seed is None and self.stored(checkpoint, None):
+                    break
+                raise
+            evaluate(spec, self.bench)
             wanted += 1
         return self._store.full(checkpoint, replicates, seed)
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
     ) -> Runs | None:
-        """The gated metrics on the first ``samples``; nothing of it is recorded as an evaluation.
+        """The gated metrics on the first ``samples``; nothing of it is recorded as an evaluation. ``None`` also where
+        the checkpoint cannot be opened here.
 
         Of ``rows`` only those metrics are measured whose expectation their number moves.
         """
@@ -119,7 +131,10 @@ class Computed:
             if any(use.label_of(quantity.name) in labels for quantity in use.spec.quantities)
         ]
         body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses, "index": {}}
-        spec = self._spec(checkpoint, Suite.model_validate(body), self.suite.seed if seed is None else seed)
+        try:
+            spec = self._spec(checkpoint, Suite.model_validate(body), self.suite.seed if seed is None else seed)
+        except InputError:  # the look at all samples says why, or finds what is stored
+            return None
         if rows is None:
             advance = self.bench.progress("samples", samples)
             for shard in spec.shards:
@@ -151,8 +166,6 @@ class Computed:
         }
 
     def _spec(self, checkpoint: tables.Checkpoint, suite: Suite, seed: int) -> EvaluationSpec:
-        from evalsvc.errors import InputError
-
         options: dict[str, Any] = checkpoint.options
         spec = self.bench.spec(self.bench.reopen(checkpoint), checkpoint.generator, options, suite, seed)
         if spec.configuration != checkpoint.configuration:

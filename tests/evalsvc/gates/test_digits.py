@@ -137,6 +137,28 @@ def test_a_store_that_does_not_answer_ends_with_six(workspace, monkeypatch):
     assert invoke("gate", "run", workspace / "gate.yaml", "--stored").exit_code == 6
 
 
+@pytest.mark.parametrize("place", ["/nowhere/step_2000.safetensors", WEIGHTS / "flow" / "step_0.safetensors"])
+def test_a_baseline_whose_scores_are_stored_needs_no_file_here(workspace, place):
+    """Its file is on another machine, or another one lies in its place by now."""
+    database = Database(Settings().database)
+
+    def put(path):
+        with database.write() as session:
+            row = names.find(session, "production")
+            before, row.path = row.path, str(path)
+        return before
+
+    before = put(place)
+    try:
+        done = gate(workspace, "wide.yaml", "flow@1500")
+    finally:
+        put(before)
+    document = json.loads(done.stdout)
+    assert document["evidence"]["metrics"]["frechet_distance"]["baseline"]["value"] > 0
+    assert document["verdict"]["status"] in ("PASS", "FAIL", "INCONCLUSIVE")
+    assert document["evidence"]["samples"] >= 2000, "no part of it could be compared"
+
+
 def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(workspace):
     bench = Workbench(Settings(), Plugins(), "cpu")
     source = sources.Computed(bench, DIGITS, frozenset({"precision"}))
