@@ -5,7 +5,6 @@ Columns have fixed names, so that no name from outside is ever read as a field, 
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ import streamlit as st
 
 from dashboards.language import say
 from dashboards.look import TEXT
+from evalsvc.spreadsheets import as_csv
 
 Rows = Sequence[Mapping[str, Any]]
 LIGHT = ("#0063A6", "#C4490A", "#007A5A", "#A8377F", "#8A6100", "#5A3FC0", "#1C7FA8", "#5F6368")
@@ -283,21 +283,6 @@ def show(chart: Chart, rows: Rows, name: str, alternative: str, **options: Any) 
                 width="stretch",
             )
     return found
-
-
-def as_csv(rows: Rows) -> str:
-    """Rows as CSV; a cell that a spreadsheet would run as a formula gets a quote in front."""
-    made = io.StringIO()
-    writer = csv.DictWriter(made, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {
-                key: f"'{cell}" if str(cell)[:1] in "=@+\t" and isinstance(cell, str) else cell
-                for key, cell in row.items()
-            }
-        )
-    return made.getvalue()
 
 
 def _file(chart: Chart, rows: Rows, suffix: str) -> bytes:

@@ -10,7 +10,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -257,16 +257,20 @@ class Plugins:
         for key in sorted(self._found):
             yield from self._found[key]
 
-    def get(self, kind: PluginKind, name: str) -> Plugin:
-        """The plug-in of this name; unknown and doubly defined names are errors that say what there is."""
+    def get(self, kind: PluginKind, name: str, others: Iterable[str] = ()) -> Plugin:
+        """The plug-in of this name; unknown and doubly defined names are errors that say what there is.
+
+        ``others`` are the names of its kind that are not plug-ins, such as references in the database.
+        """
         found = self._found.get((kind, name), [])
         if len(found) == 1:
             return found[0]
         if found:
             owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
             raise InputError(f"{owners} both register the {kind.removesuffix('s')} {name!r}: uninstall one")
-        names = [other for other_kind, other in self._found if other_kind == kind]
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)
+        names = sorted({*(other for other_kind, other in self._found if other_kind == kind), *others})
+        by_case = {other.lower(): other for other in names}
+        near = [by_case[each] for each in difflib.get_close_matches(name.lower(), by_case, n=3, cutoff=0.4)] or names
         raise InputError(f"there is no {kind.removesuffix('s')} {name!r}; the nearest are {', '.join(near)}")
 
     def checkpoint_files(self, generator: str) -> CheckpointFiles | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import func, select
 
 from evalsvc import contracts
 from evalsvc.artifacts import Artifacts
@@ -23,6 +25,9 @@ from evalsvc.suites import Half
 from evalsvc.text_sets import TextList
 
 KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
+LONGEST_NAME = 64
+NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+"""Of references that are added now; older databases may hold others, which suites can name."""
 FOLDER = "reference"
 """Where the arrays of references are kept."""
 
@@ -49,10 +54,22 @@ def add_reference(
 ) -> Row:
     """Read, digest and register a reference. The same content again is no error; other content is.
 
-    An unreadable image or sound is an error, unless ``skip_bad`` leaves it out.
+    An unreadable image or sound is an error, unless ``skip_bad`` leaves it out. Suites are named after references,
+    in lower case: two references may not differ by case only.
     """
-    if any(plugin.kind is PluginKind.REFERENCE and plugin.name == name for plugin in plugins):
-        raise InputError(f"reference {name!r} is a plug-in: choose another name")
+    with database.read() as session:
+        is_new = session.get(Row, name) is None
+        other = session.scalar(select(Row.name).where(func.lower(Row.name) == name.lower(), Row.name != name))
+    if is_new and other:
+        raise InputError(f"references {name!r} and {other!r} would differ by case only: choose another name")
+    if is_new and not NAME.fullmatch(name):
+        raise InputError(
+            f"invalid reference name {name!r}: use up to {LONGEST_NAME} letters (a-z, A-Z), digits, '.', '_' and '-', "
+            "beginning with a letter, a digit or '_'"
+        )
+    for plugin in plugins:
+        if plugin.kind is PluginKind.REFERENCE and plugin.name.lower() == name.lower():
+            raise InputError(f"reference {name!r} is a plug-in ({plugin.name}): choose another name")
     train = _inspect(path, skip_bad)
     test = _inspect(heldout, skip_bad) if heldout else None
     if test and test.modality != train.modality:
@@ -85,9 +102,10 @@ def open_reference(database: Database, plugins: Plugins, name: str) -> OpenRefer
     """The reference of this name, from the database or a plug-in; changed files are an error."""
     with database.read() as session:
         row = session.get(Row, name)
-    if row is not None:
-        return _open_row(row)
-    reference: Reference = plugins.get(PluginKind.REFERENCE, name).load()()
+        if row is not None:
+            return _open_row(row)
+        added = list(session.scalars(select(Row.name)))
+    reference: Reference = plugins.get(PluginKind.REFERENCE, name, added).load()()
     halves: dict[Half, SampleSet] = {"train": reference.train}
     if reference.heldout is not None:
         halves["heldout"] = reference.heldout

@@ -167,9 +167,15 @@ class Suite(_Strict):
             raise InputError(f"suite {self.id} has a reference of its own ({self.reference}), not {reference!r}")
         if self.reference != GIVEN:
             return self
-        return Suite.model_validate(
-            self.model_dump() | {"name": f"{self.name}-{reference.lower()}", "reference": reference}
-        )
+        try:
+            return Suite.model_validate(
+                self.model_dump() | {"name": f"{self.name}-{reference.lower()}", "reference": reference}
+            )
+        except ValidationError:
+            raise InputError(
+                f"reference {reference!r} cannot be part of a suite's name (a-z, digits, '.', '_' and '-'): "
+                "add it again under another name"
+            ) from None
 
     @cached_property
     def digest(self) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards import charts, opened, pictures
+from dashboards import opened, pictures
 from dashboards.controls import choose
 from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, facts, heading, html, interval, with_error
 from dashboards.provenance import provenance
 from evalsvc.errors import InputError
 from evalsvc.gates.reports.text import stored, title
+from evalsvc.spreadsheets import as_csv
 from evalsvc.store import names, overview, queries
 from evalsvc.store.tables import Checkpoint, Evaluation
 
@@ -109,9 +110,7 @@ def _scores(run: Evaluation) -> None:
         for row in rows
     ]
     st.dataframe(table, hide_index=True, height=min(36 * len(table) + 40, 620), alt=say("checkpoint.scores"))
-    st.download_button(
-        "CSV", charts.as_csv(table), "scores.csv", "text/csv", icon=":material/download:", on_click="ignore"
-    )
+    st.download_button("CSV", as_csv(table), "scores.csv", "text/csv", icon=":material/download:", on_click="ignore")
 
 
 def _samples(run: Evaluation) -> None:

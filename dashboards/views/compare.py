@@ -14,6 +14,7 @@ from dashboards.look import ARROWS, heading, number, safe, with_error
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Difference
 from evalsvc.leaderboard import compare as differences_of
+from evalsvc.spreadsheets import as_csv
 from evalsvc.store import queries
 from evalsvc.store.overview import Point
 from evalsvc.store.queries import ScoreRow
@@ -67,9 +68,7 @@ def _table(scores: dict[str, list[ScoreRow]], baseline: Point, found: dict[str, 
             row[name] = cell(next((d for d in differences if d.label == label), None))
         rows.append(row)
     st.dataframe(rows, hide_index=True, height=min(36 * len(rows) + 40, 640), alt=say("compare.title"))
-    st.download_button(
-        "CSV", charts.as_csv(rows), "compare.csv", "text/csv", icon=":material/download:", on_click="ignore"
-    )
+    st.download_button("CSV", as_csv(rows), "compare.csv", "text/csv", icon=":material/download:", on_click="ignore")
 
 
 def cell(difference: Difference | None) -> str:

@@ -14,6 +14,7 @@ from dashboards.controls import choose, choose_many, day, page_number
 from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, card, heading, html, interval, with_error
 from evalsvc.leaderboard import ranks
+from evalsvc.spreadsheets import as_csv
 from evalsvc.store import overview
 from evalsvc.store.overview import Filter, Measured, Point
 
@@ -165,7 +166,7 @@ def _table(
     foot = st.container(horizontal=True, vertical_alignment="center")
     foot.download_button(
         "CSV",
-        lambda: charts.as_csv([{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]),
+        lambda: as_csv([{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]),
         "leaderboard.csv",
         "text/csv",
         icon=":material/download:",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, prin
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.settings import Settings
+from evalsvc.spreadsheets import as_csv
 from evalsvc.store import names, queries
 from evalsvc.store.queries import ModelCost, ScoreRow
 from evalsvc.store.session import Database
@@ -322,14 +323,16 @@ def export(
 
     with _database().read() as session:
         rows = queries.scores(session, suite=queries.pick_suite(session, suite) if suite else None)
-    frame = pd.DataFrame([{key: value for key, value in asdict(row).items() if key != "facts"} for row in rows])
+    columns = [field.name for field in fields(ScoreRow) if field.name != "facts"]
+    table = [{column: getattr(row, column) for column in columns} for row in rows]
+    frame = pd.DataFrame(table, columns=columns)
     writers: dict[str, Callable[[Path], object]] = {
-        ".csv": lambda to: frame.to_csv(to, index=False),
+        ".csv": lambda to: to.write_text(as_csv(table, columns), newline=""),
         ".parquet": lambda to: frame.to_parquet(to, index=False),
         ".json": lambda to: frame.to_json(to, orient="records", date_format="iso", indent=2),
     }
     if path.suffix not in writers:
-        raise InputError(f"{path}: the name ends in none of {', '.join(writers)}")
+        raise InputError(f"cannot export to {path}: name a file that ends in {', '.join(writers)}")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         writers[path.suffix](temporary)

@@ -191,6 +191,8 @@ def test_the_literature_suites_ship_and_leave_only_the_reference_open():
         assert (suite.samples, suite.reference) == (50_000, GIVEN)
         with pytest.raises(InputError, match="leaves its reference open"):
             suite.on("")
+        with pytest.raises(InputError, match="'CelebA HQ' cannot be part of a suite's name"):
+            suite.on("CelebA HQ")
         chosen = suite.on("cifar10-train")
         assert chosen.id == f"{suite.name}-cifar10-train@1"
         assert chosen.digest != suite.on("lsun").digest

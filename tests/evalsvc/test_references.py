@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import update
 
 from evalsvc.batching import Batches
 from evalsvc.errors import InputError
 from evalsvc.extractors.pixels import Pixels
 from evalsvc.plugins import ExtractorInfo, Plugins
 from evalsvc.references import add_reference, extract_reference, open_reference, read_reference
+from evalsvc.store.tables import Reference as Row
 
 PLUGINS = Plugins()
 
@@ -55,6 +57,31 @@ def test_the_same_content_may_be_added_again_and_other_content_not(database, fol
 def test_the_name_of_a_plugin_is_taken(database, folder):
     with pytest.raises(InputError, match="is a plug-in"):
         add_reference(database, PLUGINS, "digits", folder, None)
+
+
+@pytest.mark.parametrize("name", ["CelebA HQ", "ffhq/256", "Ångström", "", "-x", "a\nb", "=1+2", "x" * 65, ".."])
+def test_a_reference_has_a_name_that_a_suite_can_have(database, folder, name):
+    with pytest.raises(InputError, match="invalid reference name .*: use up to 64 letters"):
+        add_reference(database, PLUGINS, name, folder, None)
+
+
+def test_references_that_differ_by_case_only_are_told_apart(database, folder):
+    add_reference(database, PLUGINS, "CIFAR10", folder, None)
+    add_reference(database, PLUGINS, "CIFAR10", folder, None)
+    with pytest.raises(InputError, match="'cifar10' and 'CIFAR10' would differ by case only"):
+        add_reference(database, PLUGINS, "cifar10", folder, None)
+    with pytest.raises(InputError, match=r"is a plug-in \(digits\)"):
+        add_reference(database, PLUGINS, "Digits", folder, None)
+    with pytest.raises(InputError, match="there is no reference 'cifar10'; the nearest are CIFAR10"):
+        open_reference(database, PLUGINS, "cifar10")
+
+
+def test_a_reference_that_was_added_under_any_name_stays(database, folder):
+    row = add_reference(database, PLUGINS, "mine", folder, None)
+    with database.write() as session:
+        session.execute(update(Row).where(Row.name == row.name).values(name="CelebA HQ"))
+    add_reference(database, PLUGINS, "CelebA HQ", folder, None)
+    assert len(open_reference(database, PLUGINS, "CelebA HQ").half("train")) == row.count
 
 
 def test_a_missing_heldout_half_says_how_to_add_one(database, folder):
