@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalsvc.errors import InputError
+from evalsvc.system_files import is_system_file
 
 
 def digest_path(path: Path) -> str:
@@ -32,11 +33,14 @@ def digest_files(folder: Path, names: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-def stamp_path(path: Path) -> str:
-    """Digest of names, sizes and modification times: equal stamps mean that the content need not be read again."""
+def stamp_path(path: Path, without: Callable[[str], bool] = lambda name: False) -> str:
+    """Digest of names, sizes and modification times: equal stamps mean that the content need not be read again.
+
+    Of a folder, what ``walk`` passes over ``without`` is left out.
+    """
     # A sum does not ask for an order, so that a folder of a million files is never listed for it.
     total = 0
-    for name in [""] if path.is_file() else _not_none(path, ordered=False):
+    for name in [""] if path.is_file() else _not_none(path, ordered=False, without=without):
         stat = os.stat(os.path.join(path, name) if name else path)  # noqa: PTH116, PTH118 (thrice as fast as a Path)
         facts = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}"
         total += int.from_bytes(hashlib.sha256(facts.encode(errors="surrogateescape")).digest())
@@ -68,7 +72,7 @@ def walk(
                 folders.add(entry.name)
             elif not entry.is_file():
                 # Editors lock files by links to nothing, whose names begin with a dot.
-                if entry.is_symlink() and not entry.name.startswith(".") and not Path(entry).exists():
+                if entry.is_symlink() and not is_system_file(below + entry.name) and not Path(entry).exists():
                     raise InputError(f"{entry.path} is a link that leads nowhere: mend or remove it")
                 continue
             elif not ordered:
@@ -82,12 +86,14 @@ def walk(
             yield below + name
 
 
-def _not_none(folder: Path, *, ordered: bool = True) -> Iterator[str]:
+def _not_none(
+    folder: Path, *, ordered: bool = True, without: Callable[[str], bool] = lambda name: False
+) -> Iterator[str]:
     """The files of a folder; a missing or an empty one is an error."""
     if not folder.exists():
         raise InputError(f"{folder} does not exist")
     empty = True
-    for name in walk(folder, ordered=ordered):
+    for name in walk(folder, ordered=ordered, without=without):
         empty = False
         yield name
     if empty:

@@ -22,6 +22,7 @@ from evalsvc.sample_sets import open_samples, unreadable
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Reference as Row
 from evalsvc.suites import Half
+from evalsvc.system_files import is_system_file
 from evalsvc.text_sets import TextList
 
 KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
@@ -79,19 +80,19 @@ def add_reference(
         modality=train.modality,
         path=str(path.resolve()),
         digest=train.digest(),
-        stamp=stamp_path(path),
+        stamp=stamp_path(path, is_system_file),
         count=len(train),
         skipped=list(_skipped(train)),
         heldout_path=str(heldout.resolve()) if heldout else None,
         heldout_digest=test.digest() if test else None,
-        heldout_stamp=stamp_path(heldout) if heldout else None,
+        heldout_stamp=stamp_path(heldout, is_system_file) if heldout else None,
         heldout_count=len(test) if test else None,
         heldout_skipped=list(_skipped(test)),
     )
     with database.write() as session:
         known = session.get(Row, name)
         # The same files may be read by other rules than when they were added: they then replace what is there.
-        same = known and (known.stamp, known.heldout_stamp) == (row.stamp, row.heldout_stamp)
+        same = known and _has_stamp(path, known.stamp) and _has_stamp(heldout, known.heldout_stamp)
         if known and not same and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
             raise InputError(f"reference {name!r} exists with other content: choose another name")
         session.merge(row)
@@ -203,6 +204,13 @@ def _open(path: Path, skip: Sequence[str] = ()) -> SampleSet:
     return open_samples(path, skip) if statistics is None else statistics
 
 
+def _has_stamp(path: Path | None, stamp: str | None) -> bool:
+    """Whether the files are as they were stamped; older versions stamped system files too."""
+    if path is None or stamp is None:
+        return path is stamp
+    return stamp_path(path, is_system_file) == stamp or (path.is_dir() and stamp_path(path) == stamp)
+
+
 def _skipped(samples: SampleSet | None) -> tuple[str, ...]:
     return samples.skipped if isinstance(samples, Skips) else ()
 
@@ -218,7 +226,7 @@ def _open_row(row: Row) -> OpenReference:
         if path is None or digest is None:
             continue
         samples = _open(Path(path), skip)
-        if stamp_path(Path(path)) == stamp:
+        if _has_stamp(Path(path), stamp):
             if len(samples) != count:  # hidden and system files counted as samples when it was added
                 digest = samples.digest()
         elif digest not in (samples.digest(), digest_path(Path(path))):
