@@ -125,9 +125,10 @@ def difference(a: Sequence[Run], b: Sequence[Run], times: float = 1.0) -> Differ
     """How much the mean of the runs ``b`` exceeds ``times`` that of the runs ``a``.
 
     All are of one score under one protocol, those of a side with different seeds. A run differs from itself by nothing.
+    Without ``a`` the difference is the mean of ``b`` itself.
     """
     value = _mean(b) - times * _mean(a)
-    units = min(_units(a), _units(b))
+    units = min(_units(side) for side in (a, b) if side)
     if times == 1 and {run.run for run in a} == {run.run for run in b} != {0}:
         return Difference(value, Errors(0.0, 0.0), True, "", units)
     parts = [_Part(run, 1 / len(b)) for run in b] + [_Part(run, -times / len(a)) for run in a]
@@ -145,7 +146,7 @@ def difference(a: Sequence[Run], b: Sequence[Run], times: float = 1.0) -> Differ
         runs_freedom=runs_freedom,
         shared=_share_units(a) or _share_units(b),
     )
-    unsure = any(len(side) < 2 and side[0].sides is None for side in (a, b)) or not (
+    unsure = any(len(side) == 1 and side[0].sides is None for side in (a, b)) or not (
         spread or all(part.run.sides for part in parts)
     )
     return Difference(value, None if unsure else errors, paired, "" if paired else _why_unpaired(a, b), units)
@@ -226,6 +227,8 @@ def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, fl
     total = lost = 0.0
     counts = {len(side) for side in (a, b) if len(side) > 1}
     for weight, side in ((times, a), (1.0, b)):
+        if not side:
+            continue
         if len(side) > 1:
             variance = weight**2 * float(np.var([run.value for run in side], ddof=1)) / len(side)
             lost += variance**2 / (len(side) - 1)
@@ -234,7 +237,7 @@ def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, fl
         total += variance
     if not lost:
         return 0.0, math.inf
-    return math.sqrt(total), total**2 / lost if len(counts) == 1 and len(a) == len(b) else min(counts) - 1
+    return math.sqrt(total), total**2 / lost if len(a) == len(b) else min(counts) - 1
 
 
 def _share_units(side: Sequence[Run]) -> bool:
@@ -258,4 +261,4 @@ def _units(side: Sequence[Run]) -> int:
 
 
 def _mean(side: Sequence[Run]) -> float:
-    return float(np.mean([run.value for run in side]))
+    return float(np.mean([run.value for run in side])) if side else 0.0

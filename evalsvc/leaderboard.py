@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from evalsvc.differences import Run, difference
 from evalsvc.errors import InputError
+from evalsvc.runs import Runs
 from evalsvc.store.overview import Measured, Point
 from evalsvc.store.queries import ScoreRow
-from metrics.score import Z95
 
 Which = Literal["latest", "all"]
 
@@ -106,8 +106,48 @@ def ranks(rows: Sequence[ScoreRow | Point]) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Side:
+    """One side of a comparison: its current scores, and the runs (one a seed) that each label has."""
+
+    rows: Sequence[ScoreRow]
+    runs: Runs
+
+    def of(self, label: str, protocol: str | None) -> tuple[ScoreRow, Sequence[Run]] | None:
+        """A label's score over all runs under one protocol: the one asked for if there are any, else the newest.
+
+        A row of several runs has their mean and its error.
+        """
+        newest = next((row for row in self.rows if row.label == label), None)
+        if newest is None:
+            return None
+        every = self.runs[label]
+        there = protocol is not None and any(run.protocol == protocol for run in every)
+        wanted = protocol if there and protocol else newest.protocol
+        runs = [run for run in every if run.protocol == wanted]
+        if len(runs) == 1 and runs[0].run == newest.evaluation_id:
+            return newest, runs
+        found = difference((), runs)
+        low, high = found.interval() or (None, None)
+        row = replace(
+            newest,
+            value=found.value,
+            stderr=found.stderr,
+            ci_low=low,
+            ci_high=high,
+            n=sum(run.n for run in runs),
+            protocol=wanted,
+            facts=runs[0].facts,
+        )
+        return row, runs
+
+
+@dataclass(frozen=True)
 class Difference:
-    """``b - a`` of one label. Where ``reason`` is set the two are not comparable, and there is no number."""
+    """``b - a`` of one label. Where ``reason`` is set the two are not comparable, and there is no number.
+
+    ``interval`` is the 95 % interval of the difference. ``paired`` says whether units of both sides were paired, and
+    ``unpaired`` why not; ``independent`` counts the independent units of the smaller side.
+    """
 
     label: str
     a: ScoreRow | None
@@ -115,13 +155,10 @@ class Difference:
     value: float | None = None
     stderr: float | None = None
     reason: str = ""
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the difference."""
-        if self.value is None or self.stderr is None:
-            return None
-        return self.value - Z95 * self.stderr, self.value + Z95 * self.stderr
+    interval: tuple[float, float] | None = None
+    paired: bool = False
+    unpaired: str = ""
+    independent: int | None = None
 
     @property
     def verdict(self) -> Literal["better", "worse", "unsure", "differs", "not comparable"]:
@@ -135,26 +172,40 @@ class Difference:
         return "better" if (self.value < 0) == (self.a.direction == "lower") else "worse"
 
 
-def compare(a: Sequence[ScoreRow], b: Sequence[ScoreRow]) -> list[Difference]:
-    """Differences of two evaluations' scores, label by label, as of independent samples.
+def compare(a: Side, b: Side) -> list[Difference]:
+    """Differences of two sides, label by label, as :func:`evalsvc.differences.difference` gives them to everybody.
 
     Raises :class:`InputError` that names what differs where not one score is comparable.
     """
-    of_a, of_b = {row.label: row for row in a}, {row.label: row for row in b}
-    differences = [_difference(label, of_a.get(label), of_b.get(label)) for label in {**of_a, **of_b}]
+    labels = dict.fromkeys(row.label for row in (*a.rows, *b.rows))
+    differences = [_difference(label, a, b) for label in labels]
     if all(difference.value is None for difference in differences):
         reasons = "; ".join(dict.fromkeys(difference.reason for difference in differences))
         raise InputError(f"the two share no protocol, so nothing can be compared ({reasons or 'no scores'})")
     return differences
 
 
-def _difference(label: str, a: ScoreRow | None, b: ScoreRow | None) -> Difference:
-    if a is None or b is None:
-        return Difference(label, a, b, reason=f"{'a' if a is None else 'b'} has no {label}")
-    if a.protocol != b.protocol:
-        return Difference(label, a, b, reason=f"{label}: {differing_facts(a.facts, b.facts)}")
-    stderr = None if a.stderr is None or b.stderr is None else math.hypot(a.stderr, b.stderr)
-    return Difference(label, a, b, b.value - a.value, stderr)
+def _difference(label: str, a: Side, b: Side) -> Difference:
+    of_b = b.of(label, None)
+    of_a = a.of(label, of_b[0].protocol if of_b else None)
+    if of_a is None or of_b is None:
+        missing = "a" if of_a is None else "b"
+        return Difference(label, of_a and of_a[0], of_b and of_b[0], reason=f"{missing} has no {label}")
+    (row_a, runs_a), (row_b, runs_b) = of_a, of_b
+    if row_a.protocol != row_b.protocol:
+        return Difference(label, row_a, row_b, reason=f"{label}: {differing_facts(row_a.facts, row_b.facts)}")
+    found = difference(runs_a, runs_b)
+    return Difference(
+        label,
+        row_a,
+        row_b,
+        found.value,
+        found.stderr,
+        interval=found.interval(),
+        paired=found.paired,
+        unpaired=found.unpaired,
+        independent=found.units,
+    )
 
 
 def differing_facts(a: Mapping[str, object], b: Mapping[str, object]) -> str:

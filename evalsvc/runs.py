@@ -43,6 +43,12 @@ def stored_runs(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, 
     return found
 
 
+def runs_beside(session: Session, artifacts: Artifacts, rows: Sequence[ScoreRow]) -> dict[str, list[Run]]:
+    """All runs of the checkpoint whose current scores under a suite these are, at least one."""
+    checkpoint = session.get_one(Checkpoint, rows[0].checkpoint_id)
+    return stored_runs(session, artifacts, checkpoint, rows[0].suite)
+
+
 def run_of(row: ScoreRow, seed: int, of: UnitInfluence) -> Run:
     """A stored score as a run."""
     return Run(

@@ -449,7 +449,11 @@ class Board(_Answer):
 
 
 class Difference(_Answer):
-    """``b - a`` of one score with its 95 % interval; no number where the two are not comparable."""
+    """``b - a`` of one score with its 95 % interval; no number where the two are not comparable.
+
+    Each side is the mean of all its runs (seeds). What both share (documents, prompts, the noise of a seed) is
+    ``paired``; ``unpaired`` says why not. ``independent`` counts the independent units of the smaller side.
+    """
 
     label: str
     a: Score | None
@@ -457,6 +461,9 @@ class Difference(_Answer):
     difference: float | None
     stderr: float | None
     interval: tuple[float, float] | None
+    paired: bool = False
+    unpaired: str | None = None
+    independent: int | None = None
     verdict: Literal["better", "worse", "unsure", "differs", "not comparable"]
     reason: str | None
 

@@ -12,8 +12,9 @@ from dashboards.controls import choose, switch
 from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, heading, number, safe, with_error
 from evalsvc.errors import InputError
-from evalsvc.leaderboard import Difference
+from evalsvc.leaderboard import Difference, Side
 from evalsvc.leaderboard import compare as differences_of
+from evalsvc.runs import runs_beside
 from evalsvc.spreadsheets import as_csv
 from evalsvc.store import queries
 from evalsvc.store.overview import Point
@@ -35,11 +36,16 @@ def page() -> None:
     with opened.reading() as session:
         scores = {point.name: queries.scores(session, evaluation=point.evaluation_id) for point in chosen}
         runs = {point.name: session.get_one(Evaluation, point.evaluation_id) for point in chosen}
+        artifacts = opened.artifacts()
+        sides = {
+            point.name: Side(scores[point.name], runs_beside(session, artifacts, scores[point.name]))
+            for point in chosen
+        }
     baseline, *others = chosen
     found: dict[str, list[Difference]] = {}
     for other in others:
         try:
-            found[other.name] = differences_of(scores[baseline.name], scores[other.name])
+            found[other.name] = differences_of(sides[baseline.name], sides[other.name])
         except InputError as error:
             st.warning(safe(f"{other.name}: {error}", 500), icon=":material/block:")
     st.caption(say("compare.marks"))

@@ -127,6 +127,9 @@ def difference(found: Difference) -> wire.Difference:
         difference=found.value,
         stderr=found.stderr,
         interval=found.interval,
+        paired=found.paired,
+        unpaired=found.unpaired or None,
+        independent=found.independent,
         verdict=found.verdict,
         reason=found.reason or None,
     )

@@ -12,9 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from evalsvc import leaderboard as ranking
+from evalsvc.artifacts import open_artifacts
 from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, table, with_error
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Board, Difference
+from evalsvc.runs import runs_beside
 from evalsvc.settings import Settings
 from evalsvc.spreadsheets import as_csv
 from evalsvc.store import names, queries
@@ -106,9 +108,9 @@ def compare(
     with _database().read() as session:
         chosen = queries.pick_suite(session, suite)
         sides = [queries.side(session, name, chosen) for name in (a, b)]
-    names, rows = zip(*sides, strict=True)
-    differences = ranking.compare(*rows)
-    show_comparison(chosen, names[0], names[1], differences, as_json=as_json)
+        artifacts = open_artifacts(Settings())
+        found = [ranking.Side(rows, runs_beside(session, artifacts, rows)) for _, rows in sides]
+    show_comparison(chosen, sides[0][0], sides[1][0], ranking.compare(*found), as_json=as_json)
 
 
 def show_comparison(suite: str, a: str, b: str, differences: list[Difference], *, as_json: bool) -> None:
@@ -121,6 +123,12 @@ def show_comparison(suite: str, a: str, b: str, differences: list[Difference], *
     for difference in differences:
         made.add_row(*_difference_cells(difference))
     out.print(made)
+    unpaired: dict[str, list[str]] = {}
+    for difference in differences:
+        if difference.unpaired:
+            unpaired.setdefault(difference.unpaired, []).append(difference.label)
+    for reason, labels in unpaired.items():
+        err.print(f"compared as independent: {', '.join(labels)} ({reason})", markup=False)
 
 
 def _difference_cells(difference: Difference) -> list[str]:
@@ -378,6 +386,9 @@ def difference_document(difference: Difference) -> dict[str, Any]:
         "difference": difference.value,
         "stderr": difference.stderr,
         "interval": difference.interval,
+        "paired": difference.paired,
+        "unpaired": difference.unpaired or None,
+        "independent": difference.independent,
         "verdict": difference.verdict,
         "reason": difference.reason or None,
     }

@@ -346,7 +346,18 @@ def _board(board: wire.Board) -> Board:
 
 def _difference(found: wire.Difference) -> Difference:
     a, b = (_row(side) if side else None for side in (found.a, found.b))
-    return Difference(found.label, a, b, found.difference, found.stderr, found.reason or "")
+    return Difference(
+        found.label,
+        a,
+        b,
+        found.difference,
+        found.stderr,
+        found.reason or "",
+        found.interval,
+        found.paired,
+        found.unpaired or "",
+        found.independent,
+    )
 
 
 def _progress(found: wire.Evaluation) -> Progress:

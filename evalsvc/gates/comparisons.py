@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from evalsvc.differences import Errors, difference
+from evalsvc.differences import Errors
 from evalsvc.gates.evidence import Evidence, Observation
 from evalsvc.gates.policy import LimitKind
 
@@ -95,10 +95,9 @@ def _gap(evidence: Evidence, candidate: Observation, baseline: Observation, time
     """The errors of the candidate less ``times`` the baseline, towards the good and the bad side."""
     if evidence.same:
         return Errors(0.0, 0.0)
-    if candidate.singles and baseline.singles:
-        found = difference(baseline.singles, candidate.singles, times).errors
-        if found is not None:
-            return found if evidence.direction == "lower" else found.turned
+    gap = evidence.gap(times)
+    if gap and gap.errors:
+        return gap.errors if evidence.direction == "lower" else gap.errors.turned
     worse, other = (candidate, baseline) if evidence.direction == "lower" else (baseline, candidate)
     inner = math.hypot(worse.below or 0.0, other.above or 0.0)
     outer = math.hypot(worse.above or 0.0, other.below or 0.0)

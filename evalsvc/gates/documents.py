@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from evalsvc.gates.decide import Decision
-from evalsvc.gates.evidence import Absent, Observation
+from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.reports.text import notices, title
 from evalsvc.gates.spending import seeds_of
 from evalsvc.gates.subjects import Sides
@@ -49,6 +49,7 @@ def evidence(decision: Decision) -> dict[str, Any]:
             "direction": each.direction,
             "candidate": _side(each.candidate),
             "baseline": _side(each.baseline),
+            **_pairing(each),
             "comparisons": comparisons.get(name, []),
         }
     return {
@@ -96,6 +97,13 @@ def spending(decision: Decision) -> dict[str, Any] | None:
         "repeats": found.repeats.gate if found.repeats else None,
         "earlier": earlier,
     }
+
+
+def _pairing(evidence: Evidence) -> dict[str, Any]:
+    """Whether units of both sides were paired, why not, and how many independent ones the smaller side has."""
+    same_protocol = len({getattr(side, "protocol", None) for side in (evidence.candidate, evidence.baseline)}) == 1
+    gap = evidence.gap() if same_protocol else None
+    return {"paired": gap.paired, "unpaired": gap.unpaired, "independent": gap.units} if gap else {}
 
 
 def verdict(decision: Decision) -> dict[str, Any]:

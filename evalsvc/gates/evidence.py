@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evalsvc.differences import Run
+from evalsvc.differences import Difference, Run, difference
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,13 @@ class Evidence:
     baseline: Observation | Absent | None = None
     partial: bool = False
     same: bool = False
+
+    def gap(self, times: float = 1.0) -> Difference | None:
+        """The candidate less ``times`` the baseline; ``None`` where a side has no runs of its own."""
+        if not isinstance(self.candidate, Observation) or not isinstance(self.baseline, Observation):
+            return None
+        a, b = self.baseline.singles, self.candidate.singles
+        return difference(a, b, times) if a and b else None
 
 
 def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:

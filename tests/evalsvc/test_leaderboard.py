@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -5,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalsvc.errors import InputError
-from evalsvc.leaderboard import boards, compare
+from evalsvc.influences import UnitInfluence
+from evalsvc.leaderboard import Side, boards
+from evalsvc.leaderboard import compare as compare_sides
+from evalsvc.runs import run_of
 from evalsvc.store.queries import ScoreRow
 
 
@@ -35,6 +39,17 @@ def row(model, value, error=1.0, *, step=1, label="fd", direction="lower", facts
         facts=facts,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
+
+
+def compare(*sides):
+    """Each side's rows, of which each is one run of its own."""
+    made = [
+        Side(
+            rows, {row.label: [run_of(replace(row, evaluation_id=place + 1), 0, UnitInfluence("old"))] for row in rows}
+        )
+        for place, rows in enumerate(sides)
+    ]
+    return compare_sides(*made)
 
 
 def ranks(rows, **options):
@@ -101,7 +116,7 @@ def test_a_neutral_quantity_does_not_rank():
 def test_a_difference_has_the_error_of_both_sides():
     (difference,) = compare([row("a", 10, 3.0)], [row("b", 30, 4.0)])
     assert difference.value == 20
-    assert difference.stderr == pytest.approx(5)
+    assert difference.stderr == pytest.approx(5, rel=1e-4)
     assert difference.verdict == "worse"
 
 

@@ -19,6 +19,7 @@ from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
+from evalsvc.runs import runs_beside
 from evalsvc.store import names, pages, queries
 from evalsvc.store.tables import Protocol, Scope, Score
 
@@ -91,11 +92,11 @@ def comparison(server: Here, a: wire.Text, b: wire.Text, suite: wire.SuiteName |
     with server.database.read() as session:
         try:
             chosen = queries.pick_suite(session, suite)
-            sides = [queries.side(session, name, chosen) for name in (a, b)]
+            (name_a, rows_a), (name_b, rows_b) = (queries.side(session, name, chosen) for name in (a, b))
         except InputError as error:
             raise not_found(error) from None
-    (name_a, rows_a), (name_b, rows_b) = sides
-    found = ranking.compare(rows_a, rows_b)
+        sides = [ranking.Side(rows, runs_beside(session, server.artifacts, rows)) for rows in (rows_a, rows_b)]
+    found = ranking.compare(*sides)
     return wire.Comparison(suite=chosen, a=name_a, b=name_b, differences=[documents.difference(each) for each in found])
 
 

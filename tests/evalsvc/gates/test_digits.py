@@ -90,7 +90,6 @@ def test_a_collapsed_gan_fails_on_recall_with_a_tenth_of_the_samples(workspace):
 def test_the_same_checkpoint_against_itself_passes_under_any_seed(workspace, seed):
     done = gate(workspace, "wide.yaml", "flow@2000", "--seed", seed)
     document = json.loads(done.stdout)
-    assert document["evidence"]["metrics"]["frechet_distance"]["covariance"] == 0, "another seed is independent"
     assert (done.exit_code, document["verdict"]["status"]) == (0, "PASS")
 
 
@@ -213,6 +212,7 @@ def test_likelihoods_over_the_same_documents_are_compared_in_pairs(workspace):
     done = gate(workspace, "pairs.yaml", "flow@1500")
     seen = json.loads(done.stdout)["evidence"]["metrics"]["bits_per_dim_heldout"]
     apart = seen["candidate"]["stderr"] ** 2 + seen["baseline"]["stderr"] ** 2
+    assert (seen["paired"], seen["unpaired"]) == (True, "")
     [compared] = seen["comparisons"]
     errors = compared["errors"]
     assert 0 < errors["below"] ** 2 + errors["spread"] ** 2 < apart / 4, "pairs make the interval narrower"
