@@ -207,7 +207,7 @@ def _open(path: Path, skip: Sequence[str] = ()) -> SampleSet:
 def _has_stamp(path: Path | None, stamp: str | None) -> bool:
     """Whether the files are as they were stamped; older versions stamped system files too."""
     if path is None or stamp is None:
-        return path is stamp
+        return path is None and stamp is None
     return stamp_path(path, is_system_file) == stamp or (path.is_dir() and stamp_path(path) == stamp)
 
 
