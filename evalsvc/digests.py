@@ -105,6 +105,11 @@ def digest_configuration(generator: str, version: str, options: Mapping[str, Any
     return digest_json([generator, version, dict(options)])
 
 
+def digest_baseline(contents: Iterable[tuple[str, str]]) -> str:
+    """sha256 of what a candidate is compared with: the digest and configuration of each checkpoint, in any order."""
+    return digest_json(sorted(contents))
+
+
 def digest_json(data: Any) -> str:
     """sha256 of data in canonical JSON: sorted keys, no spaces, no NaN."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

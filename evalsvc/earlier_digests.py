@@ -1,8 +1,8 @@
 """What is stored of a checkpoint folder under the digest of an earlier version, moved to the one that it has now.
 
-A digest stands in four places: the checkpoint's row, to which aliases point; the specs of its evaluations, with the
-fingerprints made of them; the names of their shards; and decisions of gates. They change together, so that nothing is
-computed again and nothing has two names.
+A digest stands in five places: the checkpoint's row, to which aliases point; the specs of its evaluations, with the
+fingerprints made of them; the names of their shards; decisions of gates; and what these have spent. They change
+together, so that nothing is computed again and nothing has two names.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import shutil
 from collections.abc import Callable
 
 from pydantic import ValidationError
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from evalsvc.artifacts import Artifacts
 from evalsvc.checkpoint_folders import earlier_digests
 from evalsvc.checkpoints import Checkpoint
+from evalsvc.digests import digest_baseline
 from evalsvc.errors import InputError
 from evalsvc.shards import Shard
 from evalsvc.spec import EvaluationSpec
@@ -28,7 +29,7 @@ from evalsvc.store.tables import Status
 def move_earlier(
     database: Database, artifacts: Callable[[], Artifacts], checkpoint: Checkpoint, generator: str
 ) -> None:
-    """Move the rows of this folder, under this label and generator, to its digest; most often there are none.
+    """Move the rows of this folder under this generator to its digest, once one is under its label; most often none is.
 
     Raises:
         InputError: a worker is computing one of them.
@@ -48,8 +49,10 @@ def move_earlier(
         return
     left: set[str] = set()
     with database.write() as session:
-        rows = session.scalars(labelled.where(tables.Checkpoint.digest == before).with_for_update(of=tables.Checkpoint))
-        for row in rows.all():
+        content = select(tables.Checkpoint).where(
+            tables.Checkpoint.digest == before, tables.Checkpoint.generator == generator
+        )
+        for row in session.scalars(content.with_for_update(of=tables.Checkpoint)).all():
             same = select(tables.Checkpoint.id).where(
                 tables.Checkpoint.model_id == row.model_id,
                 tables.Checkpoint.step == row.step,
@@ -75,8 +78,30 @@ def _move(session: Session, artifacts: Artifacts, row: tables.Checkpoint, digest
             )
     decided = update(tables.Gate).where(tables.Gate.checkpoint_id == row.id, tables.Gate.digest == row.digest)
     session.execute(decided.values(digest=digest))
+    own = tables.GateSpending.configuration == row.configuration
+    _move_spending(session, "candidate", row.digest, digest, own)
+    was, now = (digest_baseline([(each, row.configuration)]) for each in (row.digest, digest))
+    _move_spending(session, "baseline", was, now)
     row.digest = digest
     return {folder for run in runs for folder in _move_run(artifacts, run, digest)}
+
+
+def _move_spending(session: Session, side: str, was: str, now: str, *which: ColumnElement[bool]) -> None:
+    """Book what was spent under one digest to the account of another, after what that has booked itself."""
+    booked = tables.GateSpending
+    for row in session.scalars(
+        select(booked).where(getattr(booked, side) == was, *which).order_by(booked.number)
+    ).all():
+        account = {"candidate": row.candidate, "baseline": row.baseline} | {side: now}
+        same = select(func.count()).where(
+            booked.candidate == account["candidate"],
+            booked.configuration == row.configuration,
+            booked.protocol == row.protocol,
+            booked.baseline == account["baseline"],
+        )
+        row.number = session.scalar(same) or 0
+        setattr(row, side, now)
+        session.flush()
 
 
 def _move_run(artifacts: Artifacts, run: tables.Evaluation, digest: str) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from evalsvc.digests import digest_json
+from evalsvc.digests import digest_baseline, digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.subjects import Sides
@@ -88,7 +88,7 @@ def baseline_of(sides: Sides) -> str:
     """The content of the baseline, or of all of which it is the median; empty where there is none."""
     if not isinstance(sides.baselines, tuple):
         return ABSOLUTE
-    return digest_json(sorted([each.digest, each.configuration] for each in sides.baselines))
+    return digest_baseline((each.digest, each.configuration) for each in sides.baselines)
 
 
 def accounts(policy: Policy, suite: Suite, sides: Sides, labels: Mapping[str, str]) -> set[Account]:

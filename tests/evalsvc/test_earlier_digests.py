@@ -9,13 +9,14 @@ from sqlalchemy import select, update
 
 from evalsvc.checkpoint_folders import EARLIER
 from evalsvc.checkpoints import Checkpoint
+from evalsvc.digests import digest_baseline
 from evalsvc.earlier_digests import move_earlier
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.evaluations import evaluate
 from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind, Plugins
 from evalsvc.samples import Images
 from evalsvc.settings import Settings
-from evalsvc.store.tables import Alias, Evaluation, Gate, Shard, Status
+from evalsvc.store.tables import Alias, Evaluation, Gate, GateSpending, Shard, Status
 from evalsvc.store.tables import Checkpoint as Row
 from evalsvc.suites import Suite
 from evalsvc.workbench import Workbench
@@ -47,12 +48,16 @@ class Folder:
         return Images.from_unit(self.level + self.noise * request.normal(1, 8, 8))
 
 
-@pytest.fixture
-def bench(home):
+def workbench(home, database_url=""):
     Folder.made = 0
     plugins = Plugins()
     plugins._add(Plugin(PluginKind.GENERATOR, "folder", "tests", "1", lambda: Folder))
-    return Workbench(Settings(home=home), plugins, "cpu", batch_size=40)
+    return Workbench(Settings(home=home, database_url=database_url), plugins, "cpu", batch_size=40)
+
+
+@pytest.fixture
+def bench(home):
+    return workbench(home)
 
 
 @pytest.fixture
@@ -93,7 +98,8 @@ def everything(bench, kind):
         return session.scalars(select(kind).order_by(*kind.__table__.primary_key)).unique().all()
 
 
-def test_nothing_is_computed_again_and_nothing_has_two_names(bench, folder):
+def test_nothing_is_computed_again_and_nothing_has_two_names(home, database_url, folder):
+    bench = workbench(home, database_url)
     number, before, old = stored_the_old_way(bench, folder)
     spec, made = spec_of(bench, folder), Folder.made
     assert evaluate(spec, bench) == number
@@ -111,6 +117,34 @@ def test_nothing_is_computed_again_and_nothing_has_two_names(bench, folder):
     assert Folder.made == made
     assert {shard.path for shard in everything(bench, Shard)} == {spec.shard_key(shard) for shard in spec.shards}
     assert not bench.artifacts.sizes(before.samples_key)
+
+
+def test_what_was_spent_of_the_level_is_not_given_back(bench, folder):
+    _, spec, old = stored_the_old_way(bench, folder)
+    new, base = opened(folder).digest, spec.configuration
+    account = {"configuration": base, "protocol": "p", "share": 0.5}
+    with bench.database.write() as session:
+        gate = session.scalar(select(Gate.id))
+        for candidate, baseline, number in (
+            *((old.digest, "", 0), (old.digest, "", 1), (new, "", 0), ("other", "", 0)),
+            ("other", digest_baseline([(old.digest, base)]), 0),
+        ):
+            booked = {"candidate": candidate, "baseline": baseline, "number": number}
+            session.add(GateSpending(gate_id=gate, **account, **booked))
+    spec_of(bench, folder)
+    rows = sorted((row.candidate, row.baseline, row.number) for row in everything(bench, GateSpending))
+    compared = ("other", digest_baseline([(new, base)]), 0)
+    assert rows == sorted([(new, "", 0), (new, "", 1), (new, "", 2), ("other", "", 0), compared])
+
+
+def test_a_content_is_moved_under_all_of_its_labels(bench, folder):
+    stored_the_old_way(bench, folder)
+    with bench.database.write() as session:
+        row = session.scalars(select(Row)).one()
+        facts = {name: getattr(row, name) for name in ("digest", "generator", "generator_version", "configuration")}
+        session.add(Row(model_id=row.model_id, step=99, path=row.path, options={}, **facts))
+    spec_of(bench, folder)
+    assert {row.digest for row in everything(bench, Row)} == {opened(folder).digest}
 
 
 def test_all_configurations_of_a_label_are_moved(bench, folder):
