@@ -23,7 +23,7 @@ SUFFIX = re.compile(
 """File endings. Text after any other dot belongs to the name (``Qwen2.5-0.5B``, ``model.step1000``)."""
 
 _VALUE = r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?[km%]?(?![a-z0-9])"
-_BETWEEN = r"(?:[=:#]|[-_. ]{0,2})"
+_BETWEEN = r"(?:[=:#]|__|--|[-_. ]?)"
 _KEYS = {
     "step": r"steps?",
     "iter": r"iter(?:ation)?s?|itr",
@@ -40,7 +40,7 @@ _METRICS = (
 _SETTINGS = (
     r"top|best|seed|rng(?:[-_]state)?|lr|wd|bs|batch(?:[-_]size)?|temp|temperature|cfg|guidance|scale|dropout|decay|beta|gamma|alpha"
     r"|sigma|momentum|dim|width|depth|layers?|heads?|hidden|latent|size|res|resolution|crop|patch|ctx|context|seq|len"
-    r"|length|vocab|tokens?|samples|images|imgs|num|n|gpus?|cuda|nodes?|world|rank|tp|pp|dp|mp|fold|split|shard|part"
+    r"|length|vocab|tokens?|samples?|images|imgs|generated|fake|real|num|n|every|gpus?|cuda|nodes?|world|rank|tp|pp|dp|mp|fold|split|shard|part"
     r"|worker|run|trial|exp|experiment|version|ver|rev|fp|bf|int|float|uint"
 )
 
@@ -57,8 +57,8 @@ _BESIDE_STEP = _compile(
 _NEVER = _compile(
     r"0\d{4}[-_]of[-_]\d{5}",  # one shard of many
     r"\d+x\d+(?:x\d+)*(?![a-z0-9])",
-    rf"(?<![a-z])(?:warmup|total|max|min|num|n|ddim|sampling|inference|diffusion|denoising|accum|lcm)[-_ ]?"
-    rf"(?:{_KEYS['step']}|{_KEYS['iter']}|{_KEYS['epoch']}){_BETWEEN}\d+",
+    r"(?<![a-z])(?:warmup|total|max|min|num|n|ddim|sampling|inference|diffusion|denoising|accum|lcm|per)[-_ ]?"
+    rf"(?:train(?:ing)?[-_ ]?)?(?:{_KEYS['step']}|{_KEYS['iter']}|{_KEYS['epoch']}){_BETWEEN}\d+",
     rf"(?<![a-z0-9])(?!(?:[a-z]+[-_])*(?:{'|'.join(_KEYS.values())})=)[a-z]+(?:[-_][a-z]+)*={_VALUE}",
     rf"(?<![a-z])(?:{_SETTINGS}){_BETWEEN}{_VALUE}",
 )
@@ -84,14 +84,14 @@ _KEY = re.compile(
     rf"{_BETWEEN}(?=[-+]?\d)"
 )
 _COUNTED = re.compile(
-    r"(?<![a-z0-9.])(?P<number>\d[\d_,.]*(?:e\+?\d+)?[km]?)[-_ ]?"
+    r"(?<![a-z0-9.])(?P<number>\d+(?:[_,.]\d+)*(?:e\+?\d+)?[km]?)[-_ ]?"
     r"(?:(?P<step>steps?)|(?P<iter>iter(?:ation)?s?)|(?P<checkpoint>kimg)|(?P<epoch>epochs?))(?![a-z])",
     re.IGNORECASE,
 )
 SAMPLING_STEPS = 100
 """``4step`` and ``50-steps`` say how a model samples. From here on a number before ``steps`` counts training."""
 
-_SIZES = {64, 96, 128, 192, 224, 256, 336, 384, 448, 512, 640, 768, 1024, 2048}
+_SIZES = {96, 192, 224, 336, 384, 448, 640, 768, *(2**power for power in range(6, 17))}
 _KILO_SIZES = {1, 2, 4, 8, 16, 22, 24, 32, 44, 48, 64, 96, 128, 256}
 """Contexts, sample rates and screens that are written with a k."""
 _PLAIN = r"model|weights|params|net|g|d|gen|generator|discriminator|ema|opt|state"

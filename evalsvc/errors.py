@@ -45,8 +45,11 @@ class WithdrawnError(EvalsvcError):
 
 
 def printable(text: str) -> str:
-    """Text that can be stored and printed, also where it names a file whose name is none."""
-    return text.encode(errors="backslashreplace").decode()
+    """Text that can be stored and shown: half characters, terminal codes and the like are written as escapes."""
+    text = text.encode(errors="backslashreplace").decode()
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def first_line(error: BaseException, most: int | None = None) -> str:

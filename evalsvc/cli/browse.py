@@ -14,7 +14,7 @@ from rich.table import Table
 from evalsvc import leaderboard as ranking
 from evalsvc.artifacts import open_artifacts
 from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, table, with_error
-from evalsvc.errors import InputError
+from evalsvc.errors import InputError, printable
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.runs import runs_beside
 from evalsvc.settings import Settings
@@ -316,7 +316,7 @@ def checkpoints(
         return
     made = table("checkpoints", "model", "step", "generator", "digest", "path", right=("step",))
     for checkpoint in found:
-        name, path = escape(checkpoint.model.name), escape(checkpoint.path)
+        name, path = escape(checkpoint.model.name), escape(printable(checkpoint.path))
         step = escape(f"{checkpoint.step}{marks.get(checkpoint.id, '')}")
         made.add_row(name, step, escape(checkpoint.generator), checkpoint.digest[:12], path)
     out.print(made)

@@ -32,7 +32,7 @@ ModelPattern = Annotated[
     str, typer.Option("--model-pattern", help="Regular expression that finds the model in a path: runs/(.+?)/.")
 ]
 StepPattern = Annotated[
-    str, typer.Option("--step-pattern", help=r"Regular expression that finds the step in a name: update(\d+).")
+    str, typer.Option("--step-pattern", help=r"Regular expression that finds the step in a name: ck(\d+).")
 ]
 
 

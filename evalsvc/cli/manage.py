@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import Device, PluginFiles, SkipBad, parse_options, say_skipped
-from evalsvc.errors import EvalsvcError, ModelError
+from evalsvc.errors import EvalsvcError, ModelError, printable
 from evalsvc.settings import Settings
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.urls import shown
@@ -66,7 +66,9 @@ def reference_list(as_json: AsJson = False) -> None:
 
     with Database(Settings().database).read() as session:
         rows = list(session.scalars(select(Reference).order_by(Reference.name)))
-    found = [(row.name, row.modality, str(row.count), str(row.heldout_count or "–"), row.path) for row in rows]
+    found = [
+        (row.name, row.modality, str(row.count), str(row.heldout_count or "–"), printable(row.path)) for row in rows
+    ]
     found += [
         (p.name, "", "", "", f"{p.distribution} {p.version}") for p in Plugins() if p.kind is PluginKind.REFERENCE
     ]

@@ -22,7 +22,7 @@ from evalsvc.cli.score import (
     SuiteFile,
     parse_options,
 )
-from evalsvc.errors import EvalsvcError, InputError, StorageError, first_line
+from evalsvc.errors import EvalsvcError, InputError, StorageError, first_line, printable
 from evalsvc.settings import Settings
 from evalsvc.store import queries
 
@@ -83,35 +83,36 @@ def watch(
                         return f"evaluation {run.id} of it is {run.status}"
         return ""
 
-    def handle(path: Path) -> None:
+    def handle(path: Path, shown: str) -> None:
         label = naming.read(path)
         checkpoint = Checkpoint.open(path, *label, plugins.checkpoint_files(generator))
         move_earlier(bench.database, lambda: bench.artifacts, checkpoint, generator)
         labels.claim(label, checkpoint.digest, str(path))
         name = f"{checkpoint.model}@{checkpoint.step}"
         if there := known(checkpoint):
-            err.print(f"{path} is {name}: {there}", markup=False, soft_wrap=True)
+            err.print(f"{shown} is {name}: {there}", markup=False, soft_wrap=True)
             return
         spec = bench.spec(checkpoint, generator, options, chosen, seed)
         if dry_run:
-            err.print(f"{path} would be submitted as {name}", markup=False, soft_wrap=True)
+            err.print(f"{shown} would be submitted as {name}", markup=False, soft_wrap=True)
             return
         submitted = lifecycle.submit(bench.database, spec)
-        err.print(f"{path} submitted as {name}", markup=False, soft_wrap=True)
+        err.print(f"{shown} submitted as {name}", markup=False, soft_wrap=True)
         out.print(submitted.id)
 
     err.print(f"watching {folder} for {pattern}; Ctrl-C ends it", markup=False, soft_wrap=True)
     try:
         while True:
             for path in watched.whole():
+                shown = printable(str(path))
                 try:
-                    handle(path)
+                    handle(path, shown)
                 except (StorageError, OperationalError, OSError) as error:
                     # The database or the disk may be away for a while: it is tried again at the next look.
-                    err.print(f"{path}: {first_line(error)}", style="red", markup=False, soft_wrap=True)
+                    err.print(f"{shown}: {first_line(error)}", style="red", markup=False, soft_wrap=True)
                     continue
                 except EvalsvcError as error:
-                    err.print(f"{path}: {error}", style="red", markup=False, soft_wrap=True)
+                    err.print(f"{shown}: {error}", style="red", markup=False, soft_wrap=True)
                 watched.take(path)
             if dry_run and not watched.waiting:
                 return

@@ -10,6 +10,7 @@ from evalsvc.checkpoint_names import Labels, Naming
 from evalsvc.checkpoints import step_from_name
 from evalsvc.cli.checkpoint_arguments import find_checkpoints
 from evalsvc.cli.main import app
+from evalsvc.demo import shipped
 from evalsvc.errors import InputError
 
 STEPS = {
@@ -43,6 +44,8 @@ STEPS = {
         "vocoder_16k.pt": None,
         "cifar10_uncond_50000.pt": 50000,
         "samples_50000.npz": None,
+        "generated_50k.npz": None,
+        "vqgan_imagenet_f16_16384.ckpt": None,
     },
     "totals, shards, ranks, sampling steps": {
         "checkpoint-1000-of-5000.pt": 1000,
@@ -53,6 +56,8 @@ STEPS = {
         "sdxl_lightning_4step_unet.safetensors": None,
         "ddim_steps=50.pt": None,
         "n_epochs=100.pt": None,
+        "num_train_steps=1000.pt": None,
+        "steps_per_epoch=100.pt": None,
         "warmup_steps_100-step_7.pt": 7,
     },
     "numbers": {
@@ -65,6 +70,8 @@ STEPS = {
         "stylegan2-5000kimg.pkl": 5000,
         "step_3_500.pt": None,
         "step=-1.pt": None,
+        "epoch_-1.pt": None,
+        "after_1000_steps.pt": 1000,
         "epoch=3.5.pt": None,
         "checkpoint-99999999999999999999.pt": None,
         "model_1714521600.pt": None,
@@ -162,6 +169,7 @@ def written(path, *files):
         ("runs/gan/step_1000/samples", ("0.png",), ("gan", 1000)),
         ("results/000-DiT-XL-2/checkpoints/0400000.pt", (), ("000-DiT-XL-2", 400_000)),
         ("dcgan/netG_epoch_24.pth", (), ("dcgan", 24)),
+        ("runs/train/exp3/weights/epoch10.pt", (), ("exp3", 10)),
     ],
 )
 def test_model_and_step_stand_where_trainers_and_hubs_write_them(tmp_path, path, files, name):
@@ -187,12 +195,12 @@ def test_a_link_of_the_hubs_cache_keeps_the_name_under_which_it_stands(tmp_path)
 @pytest.mark.parametrize(
     ("patterns", "name"),
     [
-        ({"step_pattern": r"update(\d+)"}, ("b", 12)),
+        ({"step_pattern": r"ck(\d+)"}, ("b", 12)),
         ({"step_pattern": r"\d+"}, ("b", 12)),
-        ({"step_pattern": r"b/upd\w+"}, None),
-        ({"step_pattern": r"(?P<what>up)date(?P<step>\d+)"}, ("b", 12)),
+        ({"step_pattern": r"b/ck\w+"}, None),
+        ({"step_pattern": r"(?P<what>c)k(?P<step>\d+)"}, ("b", 12)),
         ({"step_pattern": r"seed(\d+k)"}, ("b", 7000)),
-        ({"step_pattern": r"update(\d+)", "model_pattern": "runs/([^/]+)/"}, ("a", 12)),
+        ({"step_pattern": r"ck(\d+)", "model_pattern": "runs/([^/]+)/"}, ("a", 12)),
         ({"step": 3, "model_pattern": r"(?P<model>a/b)"}, ("a/b", 3)),
         ({"step_pattern": "("}, None),
         ({"step_pattern": "none"}, None),
@@ -201,7 +209,7 @@ def test_a_link_of_the_hubs_cache_keeps_the_name_under_which_it_stands(tmp_path)
     ],
 )
 def test_patterns_say_what_names_do_not(patterns, name):
-    path = Path("runs/a/b/update12_seed7k.pt")
+    path = Path("runs/a/b/ck12_seed7k.pt")
     if name:
         assert Naming(**patterns).read(path) == name
         return
@@ -241,11 +249,25 @@ def test_a_file_that_is_written_anew_keeps_its_label():
 @pytest.mark.parametrize("command", ["score", "submit"])
 def test_commands_list_what_they_read_and_take_patterns(tmp_path, home, command):
     images = np.zeros((4, 8, 8), np.uint8)
-    for update in (5, 6):
+    for number in (5, 6):
         (tmp_path / "gan").mkdir(exist_ok=True)
-        np.savez(tmp_path / "gan" / f"update{update}.npz", images + update)
-    arguments = [command, str(tmp_path / "gan" / "*.npz"), "--generator", "samples", "--step-pattern", r"update(\d+)"]
+        np.savez(tmp_path / "gan" / f"ck{number}.npz", images + number)
+    arguments = [command, str(tmp_path / "gan" / "*.npz"), "--generator", "samples", "--step-pattern", r"ck(\d+)"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
     assert "holds 4 samples" in str(done.exception)
     rows = [[cell.strip() for cell in line.split("│")] for line in done.stderr.splitlines() if ".npz" in line]
     assert [row[2:4] for row in rows] == [["gan", "5"], ["gan", "6"]]
+
+
+def test_watch_submits_no_two_contents_under_one_label(tmp_path, home):
+    names = ["epoch=1-val_loss=0.31", "epoch=2-val_loss=0.12", "epoch=2-val_loss=0.1", "epoch=3-step=20-v1", "best"]
+    (tmp_path / "run").mkdir()
+    for name, (_, _, weights) in zip(names, (each for each in shipped() if each.family == "vae"), strict=False):
+        (tmp_path / "run" / f"{name}.safetensors").write_bytes(weights.read_bytes())
+    command = ["watch", str(tmp_path / "run"), "--pattern", "*", "--generator", "vae", "--settle", "0", "--dry-run"]
+    done = CliRunner().invoke(app, [*command, "--every", "0.1"])
+    assert done.exit_code == 0, done.exception
+    said = [line.split("/run/", 1)[1] for line in done.stderr.splitlines() if "/run/" in line]
+    assert [line.split(" as ")[-1] for line in said if "would be submitted" in line] == ["run@1", "run@2", "run@20"]
+    assert sum("are both run@2 but differ in content" in line for line in said) == 1
+    assert sum("cannot infer the step" in line for line in said) == 1

@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from evalsvc.cli import main
 from evalsvc.cli.remote import app as remote
+from evalsvc.client import Client
+from evalsvc.digests import digest_path
 
 
 @pytest.fixture
@@ -80,3 +83,58 @@ def test_no_command_waits_for_the_client(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.fixture
+def submitted(monkeypatch, capsys):
+    """``submit`` against a server that takes everything: its exit code, what was sent and what was said."""
+    sent = []
+
+    def submit(client, **asked):
+        sent.append({key: asked.get(key) for key in ("path", "upload", "model", "step")})
+        return SimpleNamespace(model="m", step=1, status="queued", id=len(sent))
+
+    monkeypatch.setattr(Client, "submit", submit)
+    monkeypatch.setattr(Client, "upload", lambda client, path: SimpleNamespace(digest=digest_path(path)))
+    monkeypatch.setenv("EVALSVC_TOKEN", "t")
+
+    def run(*arguments):
+        sent.clear()
+        command = ["evalsvc", "--server", "http://localhost:1", "submit", "--generator", "vae", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        return ended.value.code, list(sent), " ".join(capsys.readouterr().err.split())
+
+    return run
+
+
+def test_names_are_read_before_anything_is_sent(submitted, tmp_path):
+    files = [tmp_path / "gan" / name for name in ("ck3.pt", "ema_0.9999_7.pt")]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_text(file.name)
+    code, sent, said = submitted(*files, "--upload")
+    assert (code, sent) == (2, [])
+    assert "cannot infer the step from" in said
+    code, sent, said = submitted(*files, "--upload", "--step-pattern", r"(\d+)\.pt")
+    assert (code, [(each["model"], each["step"]) for each in sent]) == (0, [("gan", 3), ("gan", 7)])
+    assert digest_path(files[1])[:8] in said
+    code, sent, said = submitted(*files, "--upload", "--step-pattern", "([37])[.]", "--model-pattern", "ema|gan")
+    assert [(each["model"], each["step"]) for each in sent] == [("gan", 3), ("gan", 7)]
+    code, sent, said = submitted(*files, "--upload", "--step-pattern", "k(3)?|_0.9999_7", "--model", "m")
+    assert (code, sent) == (2, [])
+    code, sent, said = submitted(*files, "--upload", "--step", 3)
+    assert (code, sent) == (2, [])
+    assert "differ in content" in said
+
+
+def test_of_a_servers_own_files_the_server_reads_what_their_names_leave_open(submitted):
+    code, sent, said = submitted("/srv/gan/step_3.pt", "/srv/models/phi-2")
+    assert (code, [(each["path"], each["model"], each["step"]) for each in sent]) == (
+        0,
+        [("/srv/gan/step_3.pt", None, None), ("/srv/models/phi-2", None, None)],
+    )
+    code, sent, said = submitted("/srv/gan/a_3.pt", "/srv/gan/b_3.pt")
+    assert (code, sent) == (2, [])
+    assert "/srv/gan/a_3.pt and /srv/gan/b_3.pt are both gan@3" in said
