@@ -1,0 +1,356 @@
+"""``OMP_NUM_THREADS=1 python -m benchmarks.gate_levels normals|features``: do gates keep the levels that they promise?
+
+Every decision is that of :func:`evalsvc.gates.verdict.judge` under the plans of :mod:`evalsvc.gates.sequential`. Equal
+checkpoints must fail, and checkpoints that are worse by exactly the margin must pass, in 2.5 % at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from evalsvc.differences import Run
+from evalsvc.gates.evidence import Evidence, Observation, drift, pool
+from evalsvc.gates.policy import Policy
+from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, later_plan, plan
+from evalsvc.gates.verdict import Status, judge
+from evalsvc.sample_order import order
+from metrics.functional import frechet_distance
+from metrics.moments import Moments
+from metrics.units import Units
+
+TODAY = date(2026, 11, 28)
+SAMPLES, LEVEL, MARGIN = 2000, 0.025, 5.0
+UNSURE = 1.9
+"""Smaller than every critical value of a level of 2.5 %: where no estimate is so far off, judge() decides nothing."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How often what must be rare was seen; ``allowed`` is the promise and three standard errors of the simulation."""
+
+    name: str
+    what: str
+    rate: float
+    allowed: float
+
+    def __str__(self) -> str:
+        verdict = "" if self.rate <= self.allowed else " **beyond**"
+        return f"| {self.name} | {self.what} | {100 * self.rate:.2f} % | {100 * self.allowed:.2f} %{verdict} |"
+
+
+@cache
+def policy(margins: tuple[float, ...]) -> Policy:
+    """Margins of worsening, one a metric."""
+    metrics = {f"m{i}": {"max_worsening": margin} for i, margin in enumerate(margins)}
+    body = {"version": 1, "suite": "s@1", "baseline": {"alias": "production"}, "defaults": {"min_samples": 100}}
+    return Policy.model_validate({**body, "metrics": metrics})
+
+
+def counted(name: str, what: str, outcomes: Sequence[bool]) -> Cell:
+    gates = len(outcomes)
+    return Cell(name, what, sum(outcomes) / gates, LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / gates))
+
+
+# --- exact normals ---
+
+
+def looked_at(rng: np.random.Generator, gates: int, looks: Sequence[Look], metrics: int, *, equal: bool) -> list[bool]:
+    """Which gates fail equal checkpoints at a margin of zero, or pass one that is worse by the margin in one metric."""
+    sizes = np.array([look.samples * look.replicates for look in looks], dtype=float)
+    steps = np.diff(sizes, prepend=0)
+    noise = rng.standard_normal((gates, metrics, 2, len(looks))) * np.sqrt(steps)
+    values = noise.cumsum(-1) / sizes
+    margins = (0.0,) * metrics if equal else (MARGIN,) * metrics
+    if not equal:
+        values[:, 0, 0] += MARGIN
+    stderr = 1 / np.sqrt(sizes)
+    far = np.abs(values[:, :, 0] - values[:, :, 1] - (0 if equal else MARGIN)) > UNSURE * math.sqrt(2) * stderr
+    wanted = Status.FAIL if equal else Status.PASS
+    found = []
+    for gate in range(gates):
+        status = None
+        for place in np.flatnonzero(far[gate, : 1 if not equal else metrics].any(0)):
+            n = int(sizes[place])
+            sides = [
+                [Observation(values[gate, i, side, place], stderr[place], stderr[place], n, "p") for side in (0, 1)]
+                for i in range(metrics)
+            ]
+            evidence = {f"m{i}": Evidence(f"m{i}", "lower", *both) for i, both in enumerate(sides)}
+            final = place == len(looks) - 1
+            status = judge(policy(margins), evidence, looks[place], TODAY, final=final).status
+            if status in (Status.PASS, Status.FAIL):
+                break
+        found.append(status is wanted)
+    return found
+
+
+def run(value: float, seed: int, own: float = 1.0) -> Run:
+    """One seed's score with its error."""
+    return Run(value, own, value - 1.96 * own, value + 1.96 * own, SAMPLES, "p", {}, "", seed + 1, seed)
+
+
+def again(
+    rng: np.random.Generator, gates: int, runs: Sequence[int], *, equal: bool, both: bool, spread: float = 0.0
+) -> list[bool]:
+    """Gates one after the other, each over the first ``runs`` seeds, until one passes (or fails equal checkpoints).
+
+    ``both`` sides are run under new seeds, or the candidate alone. The same number of runs again is the same evidence.
+    """
+    wanted = Status.FAIL if equal else Status.PASS
+    gate_policy = policy((0.0 if equal else MARGIN,))
+    found = []
+    for _ in range(gates):
+        candidate = [
+            run(v, i) for i, v in enumerate(rng.normal(0 if equal else MARGIN, math.hypot(1, spread), max(runs)))
+        ]
+        baseline = [run(v, 100 + i) for i, v in enumerate(rng.normal(0, math.hypot(1, spread), max(runs)))]
+        spent, seen, reached = 0.0, 0, False
+        for count in runs:
+            if count == seen:
+                continue
+            look = (
+                Look(SAMPLES, count, SINGLE, FIRST_SHARE) if not spent else later_plan(SAMPLES, count, count, spent)[0]
+            )
+            spent, seen = spent + look.share, count
+            theirs = baseline[: count if both else 1]
+            evidence = {"m0": Evidence("m0", "lower", pool(candidate[:count]), pool(theirs))}
+            if judge(gate_policy, evidence, look, TODAY).status is wanted:
+                reached = True
+                break
+        found.append(reached)
+    return found
+
+
+def seeds(rng: np.random.Generator, gates: int, count: int, spread: float, metrics: int, *, equal: bool) -> list[bool]:
+    """A single decision over a few seeds a side, which differ by ``spread`` times the samples' error."""
+    wanted = Status.FAIL if equal else Status.PASS
+    limits = policy((0.0 if equal else 20.0,) * metrics)
+    look = Look(SAMPLES, count, SINGLE, FIRST_SHARE)
+    found = []
+    for _ in range(gates):
+        drawn = rng.normal(0, math.hypot(1, spread), (metrics, 2, count))
+        drawn[0, 0] += 0 if equal else 20.0
+        sides = [
+            [pool([run(v, 100 * s + i) for i, v in enumerate(drawn[m, s])]) for s in (0, 1)] for m in range(metrics)
+        ]
+        evidence = {f"m{i}": Evidence(f"m{i}", "lower", *both) for i, both in enumerate(sides)}
+        found.append(judge(limits, evidence, look, TODAY).status is wanted)
+    return found
+
+
+def prompts(rng: np.random.Generator, gates: int, count: int, draws: int, *, equal: bool, paired: bool) -> list[bool]:
+    """Scores over prompts that are used ``draws`` times each, which vary as much between prompts as within one."""
+    wanted = Status.FAIL if equal else Status.PASS
+    look, units = Look(SAMPLES, 1, SINGLE, FIRST_SHARE), Units.of(count * draws, np.repeat(np.arange(count), draws))
+
+    def side(shift: float, of_prompts: np.ndarray, name: str) -> Observation:
+        values = np.repeat(of_prompts, draws) + rng.standard_normal(count * draws)
+        variance, influence = units.estimate(values)
+        value, stderr = float(values.mean()) + shift, math.sqrt(variance)
+        bound = units.quantile * stderr
+        told = Run(value, stderr, value - bound, value + bound, len(values), "p", {}, "", 1, 0, influence, name)
+        return pool([told])
+
+    found = []
+    for gate in range(gates):
+        shared = rng.standard_normal(count)
+        other = shared if paired else rng.standard_normal(count)
+        candidate, baseline = side(0 if equal else MARGIN, shared, "a"), side(0, other, "a" if paired else "b")
+        candidate = _numbered(candidate, 2 * gate + 1)
+        evidence = {"m0": Evidence("m0", "lower", candidate, baseline)}
+        found.append(judge(policy((0.0 if equal else MARGIN,)), evidence, look, TODAY).status is wanted)
+    return found
+
+
+def _numbered(side: Observation, number: int) -> Observation:
+    """The side as an evaluation of its own."""
+    single = side.singles[0]
+    told = Run(**{**{k: getattr(single, k) for k in single.__dataclass_fields__}, "run": number + 1})
+    return pool([told])
+
+
+def normals(gates: int) -> Iterator[Cell]:
+    """The table of exact normals."""
+    rng = np.random.default_rng(1)
+    plans = {1: plan(SAMPLES, 1, 1), 3: plan(SAMPLES, 1), 5: plan(SAMPLES, 4)}
+    for metrics, looks in itertools.product((1, 2, 4, 10), plans):
+        for equal in (True, False):
+            name = f"{metrics} metric{'s' * (metrics > 1)}, {looks} look{'s' * (looks > 1)}"
+            yield counted(name, WHAT[equal], looked_at(rng, gates, plans[looks], metrics, equal=equal))
+    campaigns: dict[str, tuple[Sequence[int], bool]] = {
+        "5 reruns": ((1, 1, 1, 1, 1), True),
+        "5 new seeds of the candidate": ((1, 2, 3, 4, 5), False),
+        "5 new seeds of both": ((1, 2, 3, 4, 5), True),
+        "more_samples 1, 2, 4, 8, 16": ((1, 2, 4, 8, 16), True),
+    }
+    for (name, (runs, both)), equal in itertools.product(campaigns.items(), (True, False)):
+        yield counted(name, WHAT[equal], again(rng, gates, runs, equal=equal, both=both))
+    for count, spread, metrics in itertools.product((2, 3), (0.5, 3.0), (1, 4, 10)):
+        for equal in (True, False) if metrics == 1 else (True,):
+            name = (
+                f"{count} seeds a side, spread {spread:g} x the samples' error, {metrics} metric{'s' * (metrics > 1)}"
+            )
+            yield counted(name, WHAT[equal], seeds(rng, gates, count, spread, metrics, equal=equal))
+    for count, paired, equal in itertools.product((25, 100), (True, False), (True, False)):
+        name = f"{count} prompts x 4 images, {'the same' if paired else 'other'} prompts on both sides"
+        yield counted(name, WHAT[equal], prompts(rng, gates, count, 4, equal=equal, paired=paired))
+
+
+WHAT = {True: "equal fail", False: "at the margin pass"}
+
+
+# --- drawn features ---
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Fréchet distances of independent evaluations, whole and of a tenth with its halves and quarters."""
+
+    whole: list[Observation]
+    early: list[Observation]
+
+
+def evaluate(draw: Callable[[int], np.ndarray], reference: Moments, samples: int, evaluations: int) -> Drawn:
+    """Evaluations of one generator, each under its own seed."""
+    whole, early = [], []
+    for seed in range(evaluations):
+        features = draw(seed)
+        whole.append(_observed(features, reference))
+        first = features[: samples // 10]
+        part = _observed(first, reference)
+        pieces = {k: [frechet_distance(p, reference).value for p in np.array_split(first, k)] for k in (2, 4)}
+        moved = drift(part.value, pieces[2], pieces[4], 10)
+        early.append(Observation(part.value, part.below, part.above, part.n, "early", drift=moved))
+    return Drawn(whole, early)
+
+
+def _observed(features: np.ndarray, reference: Moments) -> Observation:
+    found = frechet_distance(features, reference)
+    assert found.stderr is not None
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    below, above = (max(found.stderr, gap / 1.96) for gap in (found.value - found.ci_low, found.ci_high - found.value))
+    return Observation(found.value, below, above, len(features), "whole")
+
+
+def cross(candidate: Drawn, baseline: Drawn, margin: float, *, same: bool) -> dict[str, np.ndarray]:
+    """Outcomes of all cross pairs, those of one evaluation with itself left out, early look first."""
+    limits = policy((margin,))
+    early, whole = (plan(SAMPLES, 1)[i] for i in (0, -1))
+    count = len(candidate.whole)
+    found = {name: np.full((count, count), np.nan) for name in ("PASS", "FAIL", "early FAIL")}
+    for i, j in itertools.product(range(count), range(count)):
+        if same and i == j:
+            continue
+        first = Evidence("m0", "lower", candidate.early[i], baseline.early[j], partial=True)
+        status = judge(limits, {"m0": first}, early, TODAY, final=False).status
+        found["early FAIL"][i, j] = status is Status.FAIL
+        if status is Status.INCONCLUSIVE:
+            last = Evidence("m0", "lower", candidate.whole[i], baseline.whole[j])
+            status = judge(limits, {"m0": last}, whole, TODAY).status
+        for name in ("PASS", "FAIL"):
+            found[name][i, j] = status is Status(name)
+    return found
+
+
+def jackknife(outcomes: np.ndarray) -> tuple[float, float]:
+    """The mean over pairs, and its standard error over evaluations of both sides (rows and columns left out)."""
+    mean = float(np.nanmean(outcomes))
+    count = len(outcomes)
+    variance = 0.0
+    for axis in (0, 1):
+        left_out = np.array([np.nanmean(np.delete(outcomes, i, axis)) for i in range(count)])
+        variance += (count - 1) / count * float(((left_out - left_out.mean()) ** 2).sum())
+    return mean, math.sqrt(variance)
+
+
+def features(evaluations: int, dimensions: Sequence[int]) -> Iterator[str]:
+    """The table of drawn features: Fréchet distance to a reference of known moments."""
+    for d, spectrum in itertools.product(dimensions, ("isotropic", "1/k")):
+        scales = np.ones(d) if spectrum == "isotropic" else 1 / np.arange(1, d + 1)
+        cov = torch.from_numpy(np.diag(scales))
+        reference = Moments.of_sums(10**7, torch.zeros(d, dtype=torch.float64), cov * (10**7 - 1))
+
+        def normal(variance: np.ndarray | float, base: int, scales: np.ndarray = scales) -> Callable[[int], np.ndarray]:
+            width = np.sqrt(scales * variance)
+            return lambda seed: (
+                np.random.default_rng([base, seed]).standard_normal((SAMPLES, len(width))) * width
+            ).astype(np.float32)
+
+        file = _in_classes(scales)
+
+        def ordered(seed: int, file: np.ndarray = file) -> np.ndarray:
+            return file[order(seed, len(file))[:SAMPLES]]
+
+        good = evaluate(normal(1.0, 1), reference, SAMPLES, evaluations)
+        noise = math.sqrt(2) * float(np.mean([each.above for each in good.whole if each.above]))
+        spread = math.sqrt(2) * float(np.std([each.value for each in good.whole], ddof=1))
+        margin = (norm.isf(FIRST_SHARE * LEVEL) + norm.isf(0.05)) * max(noise, spread)
+        where = f"d = {d}, {spectrum}"
+        yield _row(where, "equal fail", cross(good, good, 0.0, same=True)["FAIL"], LEVEL)
+        few = np.zeros(d)
+        few[: max(1, d // 16)] = 1.0
+        kinds = {
+            "narrower": normal(0.8, 2),
+            "wider": normal(1.25, 3),
+            "collapsed": normal(few, 4),
+            "ordered file": ordered,
+        }
+        for name, draw in kinds.items():
+            worse = evaluate(draw, reference, SAMPLES, evaluations)
+            gap = float(np.mean([a.value for a in worse.whole]) - np.mean([a.value for a in good.whole]))
+            if gap <= 0:
+                yield f"| {where}, {name} | not worse | | |"
+                continue
+            at = cross(worse, good, gap, same=False)
+            yield _row(f"{where}, {name}", "at the margin pass", at["PASS"], LEVEL)
+            yield _row(f"{where}, {name}", "at the margin fail", at["FAIL"], LEVEL)
+            if gap > 2 * margin:
+                twice = cross(worse, good, gap / 2, same=False)
+                share = float(np.nanmean(twice["early FAIL"]))
+                yield _row(
+                    f"{where}, {name}", f"twice the margin fail ({100 * share:.0f} % early)", twice["FAIL"], 0.95
+                )
+            else:
+                yield f"| {where}, {name} | {gap / margin:.2f} x the calibrated margin away | | |"
+
+
+def _in_classes(scales: np.ndarray) -> np.ndarray:
+    """A file of five times the samples in order of ten classes, of which each seed's keyed order takes some."""
+    rng = np.random.default_rng(9)
+    classes = np.repeat(rng.standard_normal((10, len(scales))) * np.sqrt(scales / 2), SAMPLES // 2, 0)
+    return (classes + rng.standard_normal(classes.shape) * np.sqrt(scales / 2)).astype(np.float32)
+
+
+def _row(name: str, what: str, outcomes: np.ndarray, promise: float) -> str:
+    rate, error = jackknife(outcomes)
+    kept = rate + 3 * error >= promise if promise > 0.5 else rate <= promise + 3 * error
+    bound = f"at least {100 * promise:.0f} %" if promise > 0.5 else f"{100 * promise:.1f} %"
+    return f"| {name} | {what} | {100 * rate:.2f} +- {100 * error:.2f} % | {bound}{'' if kept else ' **beyond**'} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", choices=("normals", "features"))
+    parser.add_argument("--gates", type=int, default=20_000, help="gates of a cell")
+    parser.add_argument("--evaluations", type=int, default=80, help="evaluations of a side")
+    parser.add_argument("--dimensions", type=int, nargs="*", default=[64, 512])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = normals(given.gates) if given.table == "normals" else features(given.evaluations, given.dimensions)
+    for row in rows:
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
