@@ -226,9 +226,11 @@ def open_gate(
     from evalsvc.gates.policy import load_policy
     from evalsvc.gates.subjects import labels_of
     from evalsvc.plugins import Plugins
+    from evalsvc.store.tables import now
     from evalsvc.workbench import Workbench
 
     read, plugins = load_policy(path), Plugins(tuple(plugin or ()))
+    read.check_waivers(now().date())
     bench = None if device is None else Workbench(Settings(), plugins, device, batch_size)
     database = bench.database if bench else Database(Settings().database)
     suite = open_suite(read, database, plugins, path.parent)

@@ -81,6 +81,7 @@ def run_gate(
     with database.read() as session:
         sides = find_sides(session, policy, suite, candidate)
     day = today or now().date()
+    policy.check_waivers(day)
     booked = accounts(policy, suite, sides, labels)
     while True:
         with database.read() as session:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from datetime import date
+import re
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -21,14 +22,25 @@ from pydantic import (
 
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
+from evalsvc.gates.policy_yaml import PolicyLoader
 
 Tier = Literal["critical", "supporting", "advisory"]
 LimitKind = Literal["max", "min", "max_worsening", "max_worsening_rel"]
-# Strict: YAML's 'yes' is no 1.0 and '"40"' no number.
+# Strict: 'true' is no 1.0 and '"40"' no number.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Margin = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
 Whole = Annotated[int, Field(strict=True, ge=1)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
+Words = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
+
+
+def _iso_date(value: Any) -> Any:
+    """A calendar date, which ``20301231``, ``01/15/2027`` and a time of day are not."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        return date.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("write a date as in 2027-01-15")
 
 
 class _Strict(BaseModel):
@@ -112,17 +124,20 @@ class Waiver(_Strict):
     """Somebody's answer for a metric that does not hold its limits, until the end of a day (UTC)."""
 
     metric: Text
-    reason: Text
-    by: Text
-    expires: date
+    reason: Words
+    by: Words
+    expires: Annotated[date, BeforeValidator(_iso_date)]
 
 
-LATER_KEYS = ("allow_same",)
+LATER_KEYS = ("allow_same", "max_waiver_days")
 """Keys that policies did not always have: at their defaults they leave the digest as it was."""
 
 
 class Policy(_Strict):
-    """What a release must hold. ``allow_same`` lets a candidate be compared with itself, which shows nothing."""
+    """What a release must hold. ``allow_same`` lets a candidate be compared with itself, which shows nothing.
+
+    No waiver may end later than ``max_waiver_days`` from the day on which it is used.
+    """
 
     version: Literal[1]
     suite: Text
@@ -134,6 +149,7 @@ class Policy(_Strict):
     defaults: Defaults = Defaults()
     metrics: Annotated[dict[Text, MetricPolicy], Field(min_length=1)]
     waivers: tuple[Waiver, ...] = ()
+    max_waiver_days: Whole = 90
 
     @cached_property
     def digest(self) -> str:
@@ -148,6 +164,26 @@ class Policy(_Strict):
     def compares(self) -> bool:
         """Whether any limit needs a baseline."""
         return any(kind.startswith("max_worsening") for metric in self.metrics.values() for kind in metric.limits)
+
+    def valid_waivers(self, today: date) -> list[Waiver]:
+        """Waivers that have not expired, and end soon enough."""
+        return [waiver for waiver in self.waivers if today <= waiver.expires and not self._too_long(waiver, today)]
+
+    def check_waivers(self, today: date) -> None:
+        """Refuse waivers that end later than the policy allows.
+
+        Raises:
+            InputError: one that names the metric, its end and the way out.
+        """
+        for waiver in self.waivers:
+            if self._too_long(waiver, today):
+                raise InputError(
+                    f"the waiver for {waiver.metric} ends on {waiver.expires}, more than {self.max_waiver_days} days "
+                    "from today: choose an earlier end, or raise max_waiver_days"
+                )
+
+    def _too_long(self, waiver: Waiver, today: date) -> bool:
+        return (waiver.expires - today).days > self.max_waiver_days
 
     @model_validator(mode="after")
     def _decides_something(self) -> Policy:
@@ -184,7 +220,7 @@ def load_policy(path: Path) -> Policy:
 def parse_policy(text: str, source: str = "policy") -> Policy:
     """A policy from YAML; ``source`` names it in errors."""
     try:
-        data = yaml.load(text, _Loader)
+        data = yaml.load(text, PolicyLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: 30 February, brackets without end
         raise InputError(f"policy {source} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
@@ -217,17 +253,7 @@ def _sentence(error: ValidationError) -> str:
         return f"{where} is not a key that a policy knows"
     if first["type"] == "missing":
         return f"{where} is missing"
+    if first["type"] == "string_pattern_mismatch" and not str(first["input"]).strip():
+        return f"{where} is blank"
     reason = first["msg"].removeprefix("Value error, ")
     return f"{where}: {reason}" if where else reason
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice: of two limits under one name, the first would silently be lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        merged = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merged]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)

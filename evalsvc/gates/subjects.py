@@ -53,20 +53,24 @@ def over_documents(suite: Suite) -> set[str]:
 def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
     """The suite's label of every gated metric, and a check that its limits make sense there.
 
-    A name is a label, or the beginning of only one, as ``vendi`` is of ``vendi_score``.
+    A name is a label; ``_score`` at its end may be left out, as ``vendi`` for ``vendi_score``.
 
     Raises:
-        InputError: a name that the suite does not measure, or a limit on the side that is better.
+        InputError: a name that the suite does not measure, or a limit that lies on the side that is better or outside
+            the range of the score.
     """
     quantities = quantities_of(suite)
-    found = {}
+    found: dict[str, str] = {}
     for name, limits in policy.metrics.items():
-        matches = [name] if name in quantities else [label for label in quantities if label.startswith(f"{name}_")]
-        if len(matches) != 1:
-            near = matches or difflib.get_close_matches(name, quantities, n=3, cutoff=0.3) or sorted(quantities)
+        label = next((each for each in (name, f"{name}_score") if each in quantities), None)
+        if label is None:
+            begins = [each for each in quantities if each.startswith(name)]
+            near = begins or difflib.get_close_matches(name, quantities, n=3, cutoff=0.3) or sorted(quantities)
             raise InputError(f"suite {suite.id} gives no score {name!r}; it gives {', '.join(near)}")
-        found[name] = matches[0]
-        _check_limits(name, limits, quantities[matches[0]])
+        if label in found.values():
+            raise InputError(f"metrics.{name} gates {label}, which another name gates already: write all limits once")
+        found[name] = label
+        _check_limits(name, limits, quantities[label])
     return found
 
 
@@ -80,6 +84,11 @@ def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
         raise InputError(f"metrics.{name} has no better or worse, so it cannot worsen: use min and max")
     if "max_worsening_rel" in limits.limits and quantity.low < 0:
         raise InputError(f"metrics.{name} can be negative, so a share of it means nothing: use max_worsening")
+    for kind, limit in limits.limits.items():
+        low, high = (0.0, quantity.high - quantity.low) if kind.startswith("max_w") else (quantity.low, quantity.high)
+        if not low <= limit <= high:
+            share = ": write 60 % as 0.6" if quantity.high == 1 else ""
+            raise InputError(f"metrics.{name}: {kind} {limit:g} lies outside its range of {low:g} to {high:g}{share}")
 
 
 def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | int | None) -> Sides:

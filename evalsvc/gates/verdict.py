@@ -227,7 +227,7 @@ def _metric(
         reason = "no value"
     waiver = None
     if status in (Status.FAIL, Status.INCONCLUSIVE):
-        valid = [waiver for waiver in policy.waivers if waiver.metric == name and today <= waiver.expires]
+        valid = [waiver for waiver in policy.valid_waivers(today) if waiver.metric == name]
         waiver = max(valid, key=lambda waiver: waiver.expires, default=None)
     return MetricVerdict(name, use.tier, status, found, reason, waiver)
 

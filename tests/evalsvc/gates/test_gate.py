@@ -191,6 +191,12 @@ def test_promotion_is_remembered_with_its_gate(production):
         ({"recall": {"max": 1}}, "higher is better, so max would refuse the good: use min"),
         ({"ct_score": {"max_worsening": 1}}, "no better or worse"),
         ({"kernel_distance": {"max_worsening_rel": 0.1}}, "can be negative"),
+        ({"recall": {"min": 60}}, r"recall: min 60 lies outside its range of 0 to 1: write 60 % as 0.6"),
+        ({"recall": {"min": -5}}, "min -5 lies outside its range"),
+        ({"recall": {"max_worsening": 5}}, "max_worsening 5 lies outside its range of 0 to 1"),
+        ({"frechet_distance": {"max": -1}}, "max -1 lies outside its range of 0 to inf"),
+        ({"vendi": {"min": 2}, "vendi_score": {"tier": "advisory"}}, "another name gates already"),
+        ({"bits_per_dim": {"max": 2}}, "gives no score 'bits_per_dim'; it gives bits_per_dim_heldout"),
     ],
 )
 def test_a_policy_that_does_not_fit_its_suite_is_refused(metrics, complaint):
@@ -198,7 +204,7 @@ def test_a_policy_that_does_not_fit_its_suite_is_refused(metrics, complaint):
         labels_of(gate_policy(metrics=metrics), DIGITS)
 
 
-def test_a_name_may_be_the_beginning_of_one_label(issue_policy):
+def test_a_label_may_be_given_without_score_at_its_end(issue_policy):
     assert labels_of(issue_policy, DIGITS)["vendi"] == "vendi_score"
     assert ISSUE
 

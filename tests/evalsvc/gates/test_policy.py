@@ -1,4 +1,5 @@
 import json
+from datetime import date
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,41 @@ from evalsvc.gates.policy import MedianOf, Policy, json_schema, load_policy, par
 from .conftest import ISSUE
 
 MINIMAL = "version: 1\nsuite: digits\nmetrics: {m: {max: 1}}\n"
+
+
+WAIVED = MINIMAL + "waivers: [{metric: m, reason: r, by: b, expires: DAY}]"
+NO_NUMBERS = ["1:30", "190:20:30", "1_000", "0b11", "yes", "on", "off", "'40'", "2027-01-15", "0x1G", "1e"]
+NO_DATES = ["20270115", "4102444800", "01/15/2027", "2027-1-5", "2027-01-15 12:00:00", "2027-01-15T00:00:00+09:00"]
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("040", 40), ("0o40", 32), ("0x2F", 47), ("1e-3", 0.001), ("1E3", 1000), ("-.5", -0.5), ("+12.", 12), ("08", 8)],
+)
+def test_numbers_are_those_of_yaml_1_2(written, number):
+    assert parse_policy(MINIMAL.replace("max: 1", f"max: {written}")).metrics["m"].max == number
+
+
+@pytest.mark.parametrize("word", ["no", "on", "Off", "y", "2027-01-15", "1:30", "NO"])
+def test_words_that_yaml_1_1_took_for_something_else_are_names(word):
+    assert list(parse_policy(MINIMAL.replace("{m: ", f"{{{word}: ")).metrics) == [word]
+
+
+def test_a_waiver_ends_within_the_days_that_the_policy_allows():
+    allowed = parse_policy(WAIVED.replace("DAY", "2027-02-20"))
+    allowed.check_waivers(date(2026, 11, 22))
+    for day in (date(2026, 11, 21), date(2020, 1, 1)):
+        with pytest.raises(InputError, match="the waiver for m ends on 2027-02-20, more than 90 days from today"):
+            allowed.check_waivers(day)
+        assert allowed.valid_waivers(day) == []
+    longer = parse_policy(WAIVED.replace("DAY", "9999-12-31") + "\nmax_waiver_days: 4000000")
+    assert len(longer.valid_waivers(date(2026, 11, 22))) == 1
+    assert longer.valid_waivers(date(2026, 11, 22)) == list(longer.waivers)
+
+
+def test_a_key_that_policies_did_not_always_have_leaves_the_digest_alone_at_its_default():
+    assert parse_policy(MINIMAL).digest == parse_policy(MINIMAL + "max_waiver_days: 90\nallow_same: false").digest
+    assert parse_policy(MINIMAL).digest != parse_policy(MINIMAL + "max_waiver_days: 30").digest
 
 
 def test_the_policy_of_the_documentation_is_read_as_written(issue_policy):
@@ -59,6 +95,11 @@ def test_the_digest_is_of_what_is_said_and_not_of_how_it_is_laid_out():
         (MINIMAL + "defaults: {confidence: 95}", "defaults.confidence"),
         (MINIMAL + "waivers: [{metric: m, reason: r, by: b}]", "waivers.0.expires is missing"),
         (MINIMAL + "waivers: [{metric: x, reason: r, by: b, expires: 2027-01-01}]", "a waiver is for 'x'"),
+        (MINIMAL + "waivers: [{metric: m, reason: ' ', by: b, expires: 2027-01-01}]", "waivers.0.reason is blank"),
+        (MINIMAL + "max_waiver_days: 0", "max_waiver_days: Input should be greater"),
+        (MINIMAL.replace("max: 1", "<<: {max: 1}, <<: {max: 9}"), "key '<<' is given twice"),
+        *((MINIMAL.replace("max: 1", f"max: {word}"), "m.max: Input should be a valid number") for word in NO_NUMBERS),
+        *((WAIVED.replace("DAY", word), "waivers.0.expires: write a date as in 2027-01-15") for word in NO_DATES),
     ],
 )
 def test_what_is_wrong_is_one_sentence_that_names_the_key(written, complaint):

@@ -379,5 +379,6 @@ def test_a_better_candidate_never_gets_a_worse_verdict(value, stderr, limit, gai
 def test_a_verdict_needs_no_clock_of_its_own():
     gate = policy({"m": {"max": 1}}, waivers=[{"metric": "m", "reason": "r", "by": "b", "expires": date(2020, 1, 1)}])
     found = {"m": evidence(seen(9))}
-    assert judge(gate, found, ONCE, date(2019, 1, 1)).exit_code(gate) == 5
+    assert judge(gate, found, ONCE, date(2019, 12, 1)).exit_code(gate) == 5
+    assert judge(gate, found, ONCE, date(2019, 1, 1)).exit_code(gate) == 3, "its end is more than 90 days ahead"
     assert judge(gate, found, Look(2000, 1, (1.0,)), date(2021, 1, 1)).exit_code(gate) == 3

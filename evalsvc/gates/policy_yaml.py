@@ -1,0 +1,45 @@
+"""Policies are YAML 1.2: ``040`` is forty, ``1:30`` and ``1_000`` are no numbers, ``no`` is a word, a date is text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+_TAG = "tag:yaml.org,2002:"
+_CORE = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+"""The core schema of YAML 1.2.2, chapter 10.3, and the merge key, by which limits are shared."""
+
+
+class PolicyLoader(yaml.SafeLoader):
+    """Refuses a key given twice as well: of two limits under one name, the first would silently be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping of a node, its keys checked."""
+        keys = ["<<" if key.tag == f"{_TAG}merge" else self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        """A whole number: decimal whatever zeros it starts with, unless it starts with ``0o`` or ``0x``."""
+        text = str(self.construct_scalar(node))
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+PolicyLoader.yaml_implicit_resolvers = {}
+for _name, (_pattern, _first) in _CORE.items():
+    PolicyLoader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})$"), _first)
+PolicyLoader.add_constructor(f"{_TAG}int", PolicyLoader.construct_whole)
