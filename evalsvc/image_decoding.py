@@ -186,7 +186,7 @@ class ZipSource:
 
     def names(self) -> list[str]:
         """Sorted."""
-        return sorted(name for name in self._images if not is_system_file(name))
+        return sorted({name for name in self._images if not is_system_file(name)})
 
     def digest(self, names: Sequence[str]) -> str:
         """sha256 of the archive; where it holds images that are left out as system files, of their names too."""

@@ -230,5 +230,7 @@ def columns_of(rows: Iterable[ScoreRow] | Iterable[Measured]) -> list[Column]:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
     text = "none" if value is None else str(value)
     return text[:12] if len(text) == 64 else text

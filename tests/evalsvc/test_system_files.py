@@ -196,3 +196,12 @@ def test_a_reference_that_counted_hidden_files_goes_on_without_them_under_anothe
     (pictures / "cat" / "0.png").unlink()
     with pytest.raises(InputError, match="exists with other content"):
         add_reference(bench.database, Plugins(), "pictures", pictures, None)
+
+
+def test_a_name_that_an_archive_holds_twice_is_one_sample(pictures, tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in ("0.png", "1.png"):
+            archive.write(pictures / "cat" / name, name)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.write(pictures / "cat" / "2.png", "0.png")
+    assert len(open_samples(tmp_path / "set.zip")) == 2
