@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 _AGAIN = 0.1
@@ -25,9 +27,26 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
+@dataclass(frozen=True)
+class TimeLimit:
+    """Seconds that several blocks have together, from when this was made; ``None`` is no limit."""
+
+    seconds: float | None
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Raise :class:`Deadline` inside the block when the time is up."""
+        left = None if self.seconds is None else max(self.started + self.seconds - time.monotonic(), 1e-3)
+        with deadline(left, self.seconds):
+            yield
+
+
 @contextmanager
-def deadline(seconds: float | None) -> Iterator[None]:
+def deadline(seconds: float | None, told: float | None = None) -> Iterator[None]:
     """Raise :class:`Deadline` inside the block after so many seconds; ``None`` never does. Main thread, POSIX.
+
+    Its message speaks of ``told`` seconds, where these are what is left of more.
 
     Python drops what is raised in a finalizer or a weak reference's callback, and the alarm may ring in one. So it
     rings again until the exception is on its way out, and a block that ends after it rang is late all the same.
@@ -42,7 +61,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
         nonlocal late
         if ended:
             return
-        late = Deadline(f"no answer within {seconds:g} s")
+        late = Deadline(f"no answer within {told or seconds:g} s")
         if not (_thread.to_finish or _on_its_way(sys.exception())):
             raise late
 

@@ -61,7 +61,7 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         read, plugins = load_policy(path), Plugins()
         bench = None if stored else Workbench(Settings(), plugins, device)
         database = bench.database if bench else Database(Settings().database)
-        suite = open_suite(read, database, plugins, path.parent)
+        suite = open_suite(read.suite, database, plugins, path.parent)
         done = run_gate(read, database, suite, bench, candidate=candidate, seed=seed, timeout=timeout)
         return GateResult(done.document)
 

@@ -80,7 +80,7 @@ class Desk:
         policy = parse_policy(given if isinstance(given, str) else json.dumps(given), "in the request")
         if policy.suite.endswith((".yaml", ".yml")):
             raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
-        return policy, open_suite(policy, self.bench.database, self.plugins, Path())
+        return policy, open_suite(policy.suite, self.bench.database, self.plugins, Path())
 
     def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
         """A shipped suite, one that was used before, or a whole one."""

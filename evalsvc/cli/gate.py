@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
 from evalsvc.cli.console import err, number, out, print_json, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
+from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.errors import InputError, StorageError
 from evalsvc.gates.reports.text import notices, stored, title
 from evalsvc.settings import Settings
@@ -78,16 +80,18 @@ def run(
     from evalsvc.plugins import Plugins
 
     reports = requested(report or [])
+    limit = TimeLimit(timeout)
     with reachable():
-        read, suite, database, bench = open_gate(policy, plugin, None if stored else device, batch_size)
+        with limit.block():
+            read, suite, database, bench = open_gate(policy, plugin, None if stored else device, batch_size)
         options = parse_options(option or [])
         if (generator is not None or options) and candidate is None:
             raise InputError("--generator and --option are the candidate's: name it with --candidate")
-        asked: str | int | None = candidate
+        asked: str | Callable[[], str | int] | None = candidate
         if candidate is not None:
             plugins = Plugins(tuple(plugin or ()))
             naming = Naming(model, step, model_pattern, step_pattern)
-            asked = Asked(candidate, naming, generator, options).find(suite, database, plugins, bench)
+            asked = partial(Asked(candidate, naming, generator, options).find, suite, database, plugins, bench)
         done = run_gate(
             read,
             database,
@@ -95,7 +99,7 @@ def run(
             bench,
             candidate=asked,
             seed=seed,
-            timeout=timeout,
+            timeout=limit,
             warn_only=warn_only,
             shadow=shadow,
         )
@@ -233,17 +237,17 @@ def open_gate(
     read.check_waivers(now().date())
     bench = None if device is None else Workbench(Settings(), plugins, device, batch_size)
     database = bench.database if bench else Database(Settings().database)
-    suite = open_suite(read, database, plugins, path.parent)
+    suite = open_suite(read.suite, database, plugins, path.parent)
     labels_of(read, suite)
     return read, suite, database, bench
 
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """A store or a standard output that cannot be reached is no usage error: the gate ends with 6."""
+    """A store or a standard output that cannot be reached, or not in time, is no usage error: the gate ends with 6."""
     try:
         yield
-    except (StorageError, OperationalError, BrokenPipeError) as error:
+    except (StorageError, OperationalError, BrokenPipeError, Deadline) as error:
         err.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
         sys.exit(UNAVAILABLE)
 

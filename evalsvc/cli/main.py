@@ -13,6 +13,7 @@ from evalsvc.cli import (
     cache,
     dashboard,
     gate,
+    gate_advice,
     judge,
     manage,
     queue,
@@ -54,6 +55,8 @@ app.add_typer(manage.plugins, name="plugins")
 app.add_typer(manage.db, name="db")
 app.add_typer(weights.app, name="weights")
 app.add_typer(cache.app, name="cache")
+gate.app.command("init")(gate_advice.init)
+gate.app.command("explain")(gate_advice.explain)
 app.add_typer(gate.app, name="gate")
 app.add_typer(alias.app, name="alias")
 app.add_typer(serve.token, name="token")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import permutations
@@ -82,27 +83,55 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
     return Calibration(count, pairs, outcomes[Status.FAIL] / pairs, outcomes[Status.INCONCLUSIVE] / pairs, noise)
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How runs of one score differ, and the error that they claim; a single run has no spread."""
+
+    mean: float
+    spread: float
+    claimed: float | None
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Spread:
+        """That of these runs."""
+        values = np.array([run.value for run in runs])
+        errors = [run.stderr for run in runs if run.stderr is not None]
+        claimed = math.sqrt(float(np.mean(np.square(errors)))) if errors else None
+        return cls(float(values.mean()), float(values.std(ddof=1)) if len(runs) > 1 else 0.0, claimed)
+
+    @property
+    def difference(self) -> float:
+        """Standard error of the difference of two runs."""
+        # Few runs may agree by chance: what each claims of itself is the least that counts.
+        return math.sqrt(2) * max(self.spread, self.claimed or 0.0)
+
+
+def passing_margin(difference: float, confidence: float) -> float:
+    """The smallest margin that checkpoints whose true difference is 0 pass 95 % of the time, at a first decision."""
+    return (float(norm.isf(_alpha(confidence))) + float(norm.isf(1 - POWER))) * difference
+
+
+def _alpha(confidence: float) -> float:
+    """The one-sided level that a first decision has to spend."""
+    return FIRST_SHARE * (1 - confidence) / 2
+
+
 def _noise(policy: Policy, name: str, runs: list[Run]) -> Noise:
-    values = np.array([run.value for run in runs])
-    errors = [run.stderr for run in runs if run.stderr is not None]
-    claimed = math.sqrt(float(np.mean(np.square(errors)))) if errors else None
-    spread, mean = float(values.std(ddof=1)), float(values.mean())
-    # Few runs may agree by chance: what each claims of itself is the least that counts.
-    difference = math.sqrt(2) * max(spread, claimed or 0.0)
-    alpha = FIRST_SHARE * (1 - policy.defaults.confidence) / 2  # what a first decision has to spend
+    seen = Spread.of(runs)
+    alpha = _alpha(policy.defaults.confidence)
     family = sum(len(metric.limits) for metric in policy.metrics.values() if metric.tier != "advisory")
     failing = float(norm.isf(alpha / (family if policy.defaults.correction == "holm" else 1)))
     power = float(norm.isf(1 - POWER))
-    limits = _margins(policy, name, mean)
-    margin = (float(norm.isf(alpha)) + power) * difference
+    limits = _margins(policy, name, seen.mean)
+    margin = passing_margin(seen.difference, policy.defaults.confidence)
     return Noise(
         metric=name,
-        mean=mean,
-        spread=spread,
-        claimed=claimed,
-        detectable=min(limits, default=0.0) + (failing + power) * difference,
+        mean=seen.mean,
+        spread=seen.spread,
+        claimed=seen.claimed,
+        detectable=min(limits, default=0.0) + (failing + power) * seen.difference,
         margin=margin,
-        margin_rel=margin / mean if mean > 0 else None,
+        margin_rel=margin / seen.mean if seen.mean > 0 else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,7 +14,7 @@ from evalsvc import outbox
 from evalsvc.artifacts import open_artifacts
 from evalsvc.checkpoint_names import Naming
 from evalsvc.checkpoints import Checkpoint
-from evalsvc.deadline import Deadline, deadline
+from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.digests import digest_configuration
 from evalsvc.earlier_digests import move_earlier
 from evalsvc.errors import InputError
@@ -25,7 +25,7 @@ from evalsvc.gates.history import book, read_history
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.spending import Account, accounts
-from evalsvc.gates.subjects import find_sides, labels_of
+from evalsvc.gates.subjects import Sides, find_sides, labels_of
 from evalsvc.gates.verdict import Status
 from evalsvc.lifecycle import register_checkpoint
 from evalsvc.plugins import PluginKind, Plugins
@@ -60,16 +60,17 @@ def run_gate(
     suite: Suite,
     bench: Workbench | None = None,
     *,
-    candidate: str | int | None = None,
+    candidate: str | int | Callable[[], str | int] | None = None,
     seed: int | None = None,
-    timeout: float | None = None,
+    timeout: float | TimeLimit | None = None,
     warn_only: bool = False,
     shadow: bool = False,
     today: date | None = None,
 ) -> Recorded:
     """Decide and store. Without a ``bench`` only what is stored is judged, and nothing computed.
 
-    ``candidate`` is a name, or the id of the row that a file was registered as (:meth:`Asked.find`).
+    ``candidate`` is a name, the id of the row that a file was registered as, or a function that opens the file and
+    gives either (:meth:`Asked.find`). Opening counts for the time limit: what is late ends as a recorded ERROR.
 
     Raises:
         InputError: the policy does not fit the suite, or names no candidate.
@@ -78,8 +79,16 @@ def run_gate(
     source: Source = Stored(database, suite, open_artifacts(Settings()))
     if bench:
         source = Computed(bench, suite, frozenset(labels.values()))
-    with database.read() as session:
-        sides = find_sides(session, policy, suite, candidate)
+    limit = timeout if isinstance(timeout, TimeLimit) else TimeLimit(timeout)
+    late: Deadline | None = None
+    sides = Sides(Absent("unavailable", "the candidate was not opened in time"), None)
+    try:
+        with limit.block():
+            named = candidate() if callable(candidate) else candidate
+            with database.read() as session:
+                sides = find_sides(session, policy, suite, named)
+    except Deadline as error:
+        late = error
     day = today or now().date()
     policy.check_waivers(day)
     booked = accounts(policy, suite, sides, labels)
@@ -87,7 +96,9 @@ def run_gate(
         with database.read() as session:
             history = read_history(session, booked)
         try:
-            with deadline(timeout):
+            if late:
+                raise late
+            with limit.block():
                 decision = decide(policy, suite, sides, source, day, seed, history)
         except Deadline as error:
             decision = undecided(policy, suite, sides, source, day, Absent("unavailable", str(error)), history)
@@ -131,16 +142,16 @@ def _record(
         return row.id, row.created_at.isoformat(timespec="seconds")
 
 
-def open_suite(policy: Policy, database: Database, plugins: Plugins, folder: Path) -> Suite:
+def open_suite(named: str, database: Database, plugins: Plugins, folder: Path) -> Suite:
     """The suite that a policy names: a file beside it, a shipped one, or one that was used before."""
-    if policy.suite.endswith((".yaml", ".yml")):
-        beside = folder / policy.suite
-        return load_suite(str(beside if beside.is_file() else policy.suite), plugins)
+    if named.endswith((".yaml", ".yml")):
+        beside = folder / named
+        return load_suite(str(beside if beside.is_file() else named), plugins)
     try:
-        return load_suite(policy.suite, plugins)
+        return load_suite(named, plugins)
     except InputError:
         with database.read() as session:
-            body = queries.suite_body(session, policy.suite)
+            body = queries.suite_body(session, named)
         if body is None:
             raise
         return Suite.model_validate(body)

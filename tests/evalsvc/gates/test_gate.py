@@ -215,10 +215,10 @@ def test_a_suite_that_only_the_database_knows_is_found_there(production, tmp_pat
 
         body = DIGITS.model_dump(mode="json") | {"name": "ours"}
         session.add(Suite(name="ours", version=1, digest="x", body=body))
-    found = open_suite(gate_policy(suite="ours@1"), production, Plugins(), tmp_path)
+    found = open_suite("ours@1", production, Plugins(), tmp_path)
     assert found.id == "ours@1"
     with pytest.raises(InputError, match="there is no suite 'theirs@1'"):
-        open_suite(gate_policy(suite="theirs@1"), production, Plugins(), tmp_path)
+        open_suite("theirs@1", production, Plugins(), tmp_path)
 
 
 def test_what_a_gate_judged_is_what_the_alias_gets_though_its_name_means_a_newer_checkpoint_by_now(

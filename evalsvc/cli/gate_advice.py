@@ -1,0 +1,138 @@
+"""``gate init`` and ``gate explain``: a first policy, and why a decision came out as it did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.gate import AsJson, reachable
+from evalsvc.cli.score import PluginFiles
+from evalsvc.errors import InputError, StorageError
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
+
+
+def init(
+    policy: Annotated[Path, typer.Argument(help="The file to write.")] = Path("evalsvc-gate.yaml"),
+    suite: Annotated[str | None, typer.Option(help="Suite; by default the one used last.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="What releases are compared with: an alias or model@step; by default the alias.")
+    ] = None,
+    plugin: PluginFiles = None,
+) -> None:
+    """Write a first policy from what is scored: limits and margins that noise alone seldom breaks."""
+    from evalsvc.artifacts import open_artifacts
+    from evalsvc.gates.first_policy import first_limits, policy_text
+    from evalsvc.gates.gate import open_suite
+    from evalsvc.gates.policy import parse_policy
+    from evalsvc.gates.sources import Stored
+    from evalsvc.gates.subjects import labels_of
+    from evalsvc.plugins import Plugins
+    from evalsvc.store import names, queries
+    from evalsvc.store.tables import Alias
+
+    if policy.exists():
+        raise InputError(f"{policy} exists: remove it, or give another file")
+    with reachable():
+        database = Database(Settings().database)
+        with database.read() as session:
+            named = queries.pick_suite(session, suite)
+            wanted = baseline or _only_alias([row.name for row in queries.aliases(session)])
+            row = names.find(session, wanted)
+            title = names.title_of(session, row)
+            alias = session.get(Alias, wanted) is not None
+        chosen = open_suite(named, database, Plugins(tuple(plugin or ())), policy.parent)
+        runs = Stored(database, chosen, open_artifacts(Settings())).full(row, 1, None)
+        if not runs:
+            raise InputError(f"{title} has no scores under {chosen.id}: score it first")
+        count = max(len(each) for each in runs.values())
+        told = f"From {count} run{'s' * (count > 1)} of {title} under {chosen.id}."
+        if count == 1:
+            told += " More seeds would show how far they differ: 'evalsvc gate calibrate'."
+        rule = f"{{alias: {wanted}}}" if alias else f"{{model: {row.model.name!r}, step: {row.step}}}"
+        text = policy_text(chosen, rule, first_limits(chosen, runs), told)
+        labels_of(parse_policy(text, str(policy)), chosen)
+        try:
+            with policy.open("x") as file:
+                file.write(text)
+        except OSError as error:
+            raise StorageError(f"{policy} cannot be written ({error.strerror})") from None
+    told = f"{policy} is written: read it, then try it with 'evalsvc gate run {policy}'"
+    err.print(told, markup=False, soft_wrap=True)
+
+
+def explain(
+    gate: Annotated[int | None, typer.Argument(help="Number of the gate; by default the newest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which limit decided a gate, how many more samples would decide what is open, and what was spent before."""
+    from evalsvc.gates.explanation import explain as explained
+    from evalsvc.gates.reports.text import notices, stored, title
+    from evalsvc.store import names, queries
+    from evalsvc.store.tables import Gate
+
+    with reachable(), Database(Settings().database).read() as session:
+        newest = queries.gates(session, limit=1)
+        row = newest[0] if gate is None and newest else session.get(Gate, gate or 0)
+        if row is None:
+            raise InputError(f"there is no gate {gate}" if gate else "no gate has decided anything yet")
+        name = names.titles_of_gates(session, [row])[row.id]
+    document = stored(row)
+    limits = explained(document)
+    spending: dict[str, Any] = row.evidence.get("spending") or {}
+    if as_json:
+        body = {"gate": row.id, "candidate": name, "outcome": title(document), "notices": notices(document)}
+        print_json(body | {"limits": [asdict(each) for each in limits], "spending": spending})
+        return
+    made = table(
+        f"gate {row.id}: {name} is {title(document)} under {row.suite}",
+        "score",
+        "limit",
+        "status",
+        "why",
+        "room",
+        "more",
+    )
+    for each in limits:
+        more = f"about {each.samples:,} samples; " if each.samples else ""
+        room = "" if each.room is None else f"{each.room:.2f}"
+        shown = f"[bold]{escape(each.metric)}[/]" if each.decides else escape(each.metric)
+        made.add_row(shown, escape(each.limit), each.status, escape(each.reason), room, escape(more + each.advice))
+    out.print(made)
+    deciding = [f"{each.metric} ({each.limit})" for each in limits if each.decides]
+    out.print(f"decided by {', '.join(deciding) or 'no limit'}: {row.verdict['reason']}", markup=False, soft_wrap=True)
+    for notice in (*notices(document), *row.verdict["warnings"]):
+        out.print(f"- {notice}", markup=False, highlight=False, soft_wrap=True)
+    for line in _spent(spending):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _spent(spending: dict[str, Any]) -> list[str]:
+    """What this decision and earlier ones spent of the level."""
+    if not spending:
+        return []
+    lines = [
+        f"repeats gate {spending['repeats']} on the same evidence, and spent nothing"
+        if spending["repeats"]
+        else f"spent {spending['spent']:.1%} of the level; {spending['spent_before']:.1%} was spent before"
+    ]
+    for each in spending["earlier"]:
+        shadow = ", a shadow gate," if each["shadow"] else ""
+        limits = " under other limits" if each["limits_changed"] else ""
+        seeds = ", ".join(map(str, each["seeds"]))
+        lines.append(f"- gate {each['gate']}{shadow} ({each['at']}) was {each['status']}{limits}; seeds {seeds}")
+    return lines
+
+
+def _only_alias(aliases: list[str]) -> str:
+    if "production" in aliases:
+        return "production"
+    if len(aliases) == 1:
+        return aliases[0]
+    known = f"there are {', '.join(aliases)}" if aliases else "no alias is set"
+    raise InputError(f"name what releases are compared with by --baseline: {known}")

@@ -1,0 +1,98 @@
+"""Why a stored decision came out as it did: which limits decided, what would decide the open ones, what was spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from evalsvc.gates.reports.text import limit, observed
+
+MOST_SEEDS = 64
+"""As many seeds as ``more_samples`` may ask for."""
+
+
+@dataclass(frozen=True)
+class LimitExplanation:
+    """One limit of a decision.
+
+    ``decides``: the outcome turned on it. ``room`` is the part of its uncertainty (towards the bad side) that fits
+    between the estimate and the limit: from 1 on the limit surely holds. ``samples`` is about how many would decide
+    it, were the estimate to stay; ``seeds`` as many in whole runs of the suite.
+    """
+
+    metric: str
+    limit: str
+    tier: str
+    status: str
+    reason: str
+    decides: bool
+    room: float | None = None
+    samples: int | None = None
+    seeds: int | None = None
+    advice: str = ""
+
+
+def explain(document: Mapping[str, Any]) -> list[LimitExplanation]:
+    """Every limit of a decision, those that decided first.
+
+    A gate that passed is decided by the limit with the least room, one that did not by all limits of its own status.
+    """
+    found = [
+        _limit(document, metric, each)
+        for metric in document["verdict"]["metrics"]
+        for each in metric["limits"] or [{"kind": "", "limit": 0.0} | {k: metric[k] for k in ("status", "reason")}]
+    ]
+    if document["verdict"]["status"] == "PASS":
+        known = [each for each in found if each.decides and each.room is not None]
+        least = min(known, key=lambda each: cast(float, each.room), default=None)
+        found = [replace(each, decides=each is least) for each in found]
+    return sorted(found, key=lambda each: not each.decides)
+
+
+def _limit(document: Mapping[str, Any], metric: Mapping[str, Any], each: Mapping[str, Any]) -> LimitExplanation:
+    status = document["verdict"]["status"]
+    strict = metric["tier"] != "advisory" and not metric["waiver"]
+    decides = strict and each["status"] == status and bool(each["kind"]) and (status == "PASS" or metric["blocks"])
+    seen = document["evidence"]["metrics"].get(metric["metric"], {})
+    compared = next((c for c in seen.get("comparisons", []) if c["kind"] == each["kind"]), None)
+    made = LimitExplanation(
+        metric["metric"],
+        limit(each["kind"], each["limit"]) if each["kind"] else "reported",
+        metric["tier"],
+        each["status"],
+        each["reason"] or metric["reason"],
+        decides,
+    )
+    side = observed(document, metric["metric"])
+    if compared is None or side is None or any(isinstance(compared[key], str) for key in ("estimate", "low", "high")):
+        return made
+    bad = -1 if each["kind"] == "min" else 1
+    slack = bad * (compared["limit"] - compared["estimate"])
+    towards = compared["high" if (slack > 0) == (bad > 0) else "low"]
+    width = abs(towards - compared["estimate"])
+    made = replace(made, room=slack / width if width and slack >= 0 else None)
+    if each["status"] not in ("INCONCLUSIVE", "MISSING"):
+        return made
+    return replace(made, **_more(document, side, slack, width))
+
+
+def _more(document: Mapping[str, Any], side: Mapping[str, Any], slack: float, width: float) -> dict[str, Any]:
+    """How many more samples would decide: an error falls with the root of their number."""
+    evidence, least = document["evidence"], document["policy"]["defaults"]["min_samples"]
+    whole = evidence["suite_samples"]
+    if side.get("shared"):
+        few = f" and {least} of them (min_samples)" if side["n"] < least else ""
+        return {"advice": f"its error is that of the reference's documents: only more documents{few} decide"}
+    if evidence["looks"] and evidence["looks"][-1]["samples"] < whole:
+        return {"samples": whole, "seeds": 1, "advice": "only a part of the suite's samples was looked at"}
+    if side["n"] < least:
+        return {"samples": least, "seeds": math.ceil(least / whole), "advice": f"min_samples asks for {least}"}
+    if abs(slack) * MOST_SEEDS**0.5 < width:
+        advice = f"no {MOST_SEEDS} runs decide, the most that more_samples allows: the estimate lies at the limit"
+        return {"advice": advice}
+    samples = math.ceil(side["n"] * max(1.0, (width / slack) ** 2))
+    seeds = math.ceil(samples / whole)
+    advice = f"on_inconclusive: {{more_samples: {seeds}}} would allow them, or a suite of more samples"
+    return {"samples": samples, "seeds": seeds, "advice": advice}

@@ -1,0 +1,101 @@
+"""A first policy from what is scored: limits and margins that noise alone seldom breaks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evalsvc.differences import Run
+from evalsvc.errors import InputError
+from evalsvc.gates.calibrate import Spread, passing_margin
+from evalsvc.gates.policy import Defaults
+from evalsvc.gates.sources import Runs
+from evalsvc.gates.subjects import quantities_of
+from evalsvc.suites import Suite
+from metrics.registry import Quantity
+from metrics.score import Direction
+
+
+@dataclass(frozen=True)
+class FirstLimits:
+    """Limits of one score of ``n`` samples; none where it has no honest error or no better side: it is reported."""
+
+    label: str
+    value: float
+    n: int
+    margin: float | None = None
+    bound: float | None = None
+
+
+def first_limits(suite: Suite, runs: Runs) -> list[FirstLimits]:
+    """Limits of each score of a suite, from the runs of the checkpoint that releases are to be compared with.
+
+    The margin is the smallest that equal checkpoints pass 95 % of the time. The limit on the score itself lies so far
+    out that a checkpoint which is worse by just the margin passes it as often; it is left out beyond the range of what
+    is measured.
+
+    Raises:
+        InputError: no score has an error and a better side.
+    """
+    found = [
+        _limits(label, quantity, runs[label]) for label, quantity in quantities_of(suite).items() if runs.get(label)
+    ]
+    if all(each.margin is None for each in found):
+        raise InputError(f"no score under {suite.id} has an error bar and a better side: there is nothing to limit")
+    return found
+
+
+def _limits(label: str, quantity: Quantity, runs: Sequence[Run]) -> FirstLimits:
+    noise, fewest = Spread.of(runs), min(run.n for run in runs)
+    if quantity.direction is Direction.NEUTRAL or noise.claimed is None:
+        return FirstLimits(label, noise.mean, fewest)
+    margin = rounded(passing_margin(noise.difference, Defaults().confidence), up=True)
+    if not margin:
+        return FirstLimits(label, noise.mean, fewest)
+    lower = quantity.direction is Direction.LOWER
+    room = margin + passing_margin(noise.difference / math.sqrt(2), Defaults().confidence)
+    bound = rounded(noise.mean + room, up=True) if lower else rounded(noise.mean - room, up=False)
+    return FirstLimits(label, noise.mean, fewest, margin, bound if quantity.low < bound < quantity.high else None)
+
+
+def rounded(value: float, *, up: bool) -> float:
+    """To two significant digits, up or down."""
+    if value == 0:
+        return 0.0
+    place = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+    digits = -math.floor(math.log10(place))
+    return round((math.ceil if up else math.floor)(value / place - (1e-9 if up else -1e-9)) * place, max(digits, 0))
+
+
+def policy_text(suite: Suite, baseline: str, limits: Sequence[FirstLimits], told: str) -> str:
+    """The policy as YAML; ``baseline`` as it is written there, ``told`` a line on where the numbers come from.
+
+    The suite's first score with limits is critical. The others are supporting: of many that must all surely hold, noise
+    alone would too often keep one open.
+    """
+    head = next(each.label for each in limits if each.margin is not None)
+    lines = [
+        f"# {told}",
+        "# Each margin is the smallest that equal checkpoints pass 95 % of the time: raise it to what users notice.",
+        "version: 1",
+        f"suite: {suite.id}",
+        f"baseline: {baseline}",
+        "on_missing_baseline: fail",
+        "on_inconclusive: {more_samples: 4, then: fail}",
+    ]
+    fewest = min(each.n for each in limits if each.margin is not None)
+    if fewest < Defaults().min_samples:
+        lines.append(f"defaults: {{min_samples: {fewest}}}")
+    lines.append("metrics:")
+    for each in limits:
+        facts = []
+        if each.margin is not None and each.bound is not None:
+            side = "max" if each.bound > each.value else "min"
+            facts.append(f"{side}: {each.bound!r}")
+        if each.margin is not None:
+            facts.append(f"max_worsening: {each.margin!r}")
+        if each.label != head:
+            facts.append("tier: supporting" if each.margin is not None else "tier: advisory")
+        lines.append(f"  {each.label}: {{{', '.join(facts)}}}  # {each.value:.4g}")
+    return "\n".join(lines) + "\n"
