@@ -154,7 +154,11 @@ def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction:
                     direction=score.direction,
                     unit=score.unit,
                     stderr_method=score.stderr_method,
-                    details=dict(score.details),
+                    details={
+                        **score.details,
+                        "independent": labelled.independent,
+                        "independent_unit": labelled.units.unit,
+                    },
                     protocol_id=labelled.protocol,
                 )
             )

@@ -51,7 +51,7 @@ class MetricInputs:
         self._extract_references()
         self.generated = {name: array[rows] for name, array in read_features(spec, bench).items()}
         self.reference = functools.cache(self._reference)
-        self.units = SamplingUnits.of(spec, bench.prompts(spec.suite))
+        self.units = SamplingUnits.of(spec, bench.prompts(spec.suite)).part(rows)
 
     def call(self, use: MetricUse) -> Call:
         """What a metric of the suite is to be called with."""

@@ -15,6 +15,7 @@ from evalsvc.influences import UnitInfluence, write_influences
 from evalsvc.metric_inputs import MetricInputs
 from evalsvc.references import FOLDER
 from evalsvc.sample_order import ORDER_VERSION
+from evalsvc.sampling_units import SamplingUnits
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import MetricUse
 from evalsvc.workbench import Advance, Workbench, silent
@@ -29,17 +30,22 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True)
 class LabelledScore:
-    """A score, its label in the suite, the facts that make it comparable, and the name of its independent units."""
+    """A score, its label in the suite, the facts that make it comparable, and its independent units."""
 
     label: str
     score: Score
     facts: Mapping[str, Any]
-    units: str = ""
+    units: SamplingUnits
 
     @property
     def protocol(self) -> str:
         """Short digest of the facts."""
         return digest_json(dict(self.facts))[:16]
+
+    @property
+    def independent(self) -> int:
+        """How many independent units the error is of."""
+        return int(self.score.details.get("groups", self.score.n))
 
     def without(self, fact: str) -> LabelledScore:
         """The same score, comparable whatever this fact is."""
@@ -98,7 +104,7 @@ def _measure(
             facts = {**call.facts, "quantity": score.name}
             if call.units.groups is not None and "groups" not in use.spec.options:
                 score = _unsure(score)
-            scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units.name))
+            scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units))
     return results[-1] if search else None, tuple(scores)
 
 
@@ -135,7 +141,7 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[
     for kind, key in files.items():
         artifacts.write_arrays(key, kept[kind])
     files[INFLUENCES] = f"{folder}/{INFLUENCES}.safetensors"
-    found = {each.label: UnitInfluence(each.score.influence, each.units) for each in scores}
+    found = {each.label: UnitInfluence(each.score.influence, each.units.name) for each in scores}
     write_influences(artifacts, files[INFLUENCES], found)
     return files
 

@@ -29,6 +29,20 @@ class SamplingUnits:
     name: str
     groups: Int64[np.ndarray, " n"] | None = None
 
+    @property
+    def unit(self) -> str:
+        """What one of them is, in the plural."""
+        kind = self.name.partition("/")[0]
+        return kind if kind in ("prompts", "documents") else "samples"
+
+    def part(self, rows: slice) -> SamplingUnits:
+        """The units of some of the samples."""
+        if rows == slice(None):
+            return self
+        return SamplingUnits(
+            f"{self.name}/{rows.start}-{rows.stop}", None if self.groups is None else self.groups[rows]
+        )
+
     @classmethod
     def of(cls, spec: EvaluationSpec, prompts: Sequence[str]) -> SamplingUnits:
         """Units are prompts where there are several, stored samples, or else the noise that each sample is drawn from.

@@ -245,7 +245,9 @@ class Reference(_Answer):
 class Score(_Answer):
     """One number with its uncertainty. Scores of different ``protocol`` are not comparable.
 
-    ``mark`` follows ``model@step`` in the name of what was scored, where another checkpoint or configuration shares it.
+    ``independent`` counts the independent units that the error is of, and ``independent_unit`` says which: samples,
+    prompts or documents; ``null`` of scores from before they were counted. ``mark`` follows ``model@step`` in the name
+    of what was scored, where another checkpoint or configuration shares it.
     """
 
     model_config = ConfigDict(
@@ -272,6 +274,8 @@ class Score(_Answer):
                     "stderr_method": "influence function, own noise taken off by halves",
                     "protocol": "1d5f290c8520883f",
                     "created_at": "2026-11-25T18:00:00Z",
+                    "independent": 2000,
+                    "independent_unit": "samples",
                     "mark": "",
                 }
             ]
@@ -298,6 +302,8 @@ class Score(_Answer):
     stderr_method: str
     protocol: str
     created_at: datetime
+    independent: int | None = None
+    independent_unit: str | None = None
     mark: str = ""
 
 

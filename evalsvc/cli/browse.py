@@ -213,7 +213,7 @@ def print_scores(rows: list[ScoreRow], provenance: Mapping[str, Any]) -> None:
     for row in rows:
         low_high = f"[{number(row.ci_low)}, {number(row.ci_high)}]" if row.ci_low is not None else "unknown"
         name = f"{row.label} {ARROWS[row.direction]}"
-        values = with_error(row.value, row.stderr), escape(low_high), row.unit, str(row.n)
+        values = with_error(row.value, row.stderr), escape(low_high), row.unit, _count(row)
         made.add_row(name, *values, row.stderr_method, row.protocol)
     out.print(made)
     if taken := taken_samples(provenance):
@@ -394,9 +394,15 @@ def difference_document(difference: Difference) -> dict[str, Any]:
     }
 
 
+def _count(row: ScoreRow) -> str:
+    """The number of samples, and of independent units where these are fewer."""
+    fewer = row.independent is not None and row.independent != row.n
+    return f"{row.n} of {row.independent} {row.independent_unit}" if fewer else str(row.n)
+
+
 def _score_document(row: ScoreRow) -> dict[str, Any]:
     keys = ("label", "value", "stderr", "ci_low", "ci_high", "n", "direction", "unit", "stderr_method", "protocol")
-    return {key: getattr(row, key) for key in keys}
+    return {key: getattr(row, key) for key in (*keys, "independent", "independent_unit")}
 
 
 def _database() -> Database:

@@ -159,7 +159,7 @@ class Computed:
                     each.score.stderr_method,
                     seed=spec.seed,
                     influence=each.score.influence,
-                    units=each.units,
+                    units=each.units.name,
                 )
             ]
             for each in scores

@@ -52,6 +52,8 @@ class ScoreRow:
     protocol: str
     facts: Mapping[str, Any]
     created_at: datetime
+    independent: int | None = None
+    independent_unit: str | None = None
     mark: str = ""
 
     @property
@@ -109,6 +111,8 @@ def current_scores() -> Select[*tuple[Any, ...]]:
             Score.stderr_method,
             Score.protocol_id.label("protocol"),
             func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
+            Score.details["independent"].as_integer().label("independent"),
+            Score.details["independent_unit"].as_string().label("independent_unit"),
         )
         .join(Evaluation, Score.evaluation_id == Evaluation.id)
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)

@@ -9,11 +9,13 @@ from PIL import Image
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import InputError
 from evalsvc.evaluations import evaluate
+from evalsvc.influences import read_influences
 from evalsvc.plugins import Plugins
 from evalsvc.prompts import digest_prompts, read_prompts
 from evalsvc.sample_order import order
 from evalsvc.settings import Settings
 from evalsvc.store import queries
+from evalsvc.store.tables import Evaluation
 from evalsvc.suites import load_suite
 from evalsvc.workbench import Workbench
 
@@ -180,3 +182,25 @@ def test_prompts_of_any_characters_stay_with_their_samples(tmp_path, name):
     lines = [json.dumps(prompt, ensure_ascii=False) for prompt in prompts] if name == "p.jsonl" else prompts
     (tmp_path / name).write_bytes("\ufeff".encode() + "\r\n".join(lines).encode() + b"\r\n")
     assert read_prompts(tmp_path / name) == prompts
+
+
+def test_prompts_that_are_used_repeatedly_are_the_units_and_few_of_them_decide_nothing(painting, tmp_path):
+    checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
+    row = scored(painting, painting.spec(checkpoint, "painter", {}, suite(tmp_path)))
+    assert (row.n, row.independent, row.independent_unit) == (10, 3, "prompts")
+    assert row.stderr is None
+    assert "fewer than 20 independent groups of samples (3)" in row.stderr_method
+
+
+def test_other_seeds_are_of_the_same_prompts_and_paired(painting, tmp_path):
+    (tmp_path / "once.txt").write_text("\n".join(f"{name}" for name in COLOURS))
+    checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
+    found = []
+    for seed in (0, 1):
+        spec = painting.spec(checkpoint, "painter", {}, suite(tmp_path, "once.txt", samples=3), seed)
+        number = evaluate(spec, painting)
+        with painting.database.read() as session:
+            files = {each.kind: each.path for each in session.get_one(Evaluation, number).artifacts}
+        found.append(read_influences(painting.artifacts, files["influences"])["clip_score"])
+    assert found[0].units == found[1].units
+    assert found[0].influence.minus(found[1].influence).variance == 0

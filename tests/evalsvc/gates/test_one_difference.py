@@ -1,0 +1,116 @@
+"""The command line, HTTP and all ways to gate give one difference and one interval, for every score of the demo."""
+
+import json
+import math
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from evalsvc import tokens, wire
+from evalsvc.api.app import create_app
+from evalsvc.api.desk import Desk
+from evalsvc.api.server import Server, ServerSettings
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.cli.main import app
+from evalsvc.demo import WEIGHTS
+from evalsvc.demo.text import TEXT_WEIGHTS
+from evalsvc.differences import Errors
+from evalsvc.evaluations import evaluate
+from evalsvc.gates.gate import run_gate
+from evalsvc.gates.policy import parse_policy
+from evalsvc.gates.subjects import quantities_of
+from evalsvc.plugins import Plugins
+from evalsvc.settings import Settings
+from evalsvc.store.tables import Gate, Scope
+from evalsvc.suites import Suite, load_suite
+from evalsvc.workbench import Workbench
+from metrics.score import Z95
+
+DIGITS = ("digits@1", 200, "vae", WEIGHTS / "vae", (1000, 3000), "vae")
+TEXT = ("text-tiny@1", 40, "causal-lm", TEXT_WEIGHTS / "char-transformer", (600, 1200), "char-transformer")
+UNPAIRED_SCORES = {"ct_score"}
+"""A neutral score has no better or worse, so no gate compares it."""
+
+
+@pytest.fixture(scope="module", params=[DIGITS, TEXT], ids=["digits", "text"])
+def scored(request, tmp_path_factory):
+    """Two checkpoints under one suite."""
+    shipped, samples, generator, folder, steps, model = request.param
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVALSVC_HOME", str(home))
+        patch.delenv("EVALSVC_DATABASE_URL", raising=False)
+        suite = Suite.model_validate(load_suite(shipped).model_dump() | {"samples": samples, "neighbours": ""})
+        bench = Workbench(Settings(), Plugins(), "cpu")
+        for step in steps:
+            opened = Checkpoint.open(next(folder.glob(f"step_{step}*")), model, step)
+            evaluate(bench.spec(opened, generator, {}, suite), bench)
+        yield bench, suite, [f"{model}@{step}" for step in steps]
+
+
+def policy(suite, baseline):
+    """Every score that can worsen, by far more than it does."""
+    labels = [label for label, quantity in quantities_of(suite).items() if quantity.direction.value != "neutral"]
+    model, _, step = baseline.partition("@")
+    body = {
+        "version": 1,
+        "suite": suite.id,
+        "baseline": {"model": model, "step": int(step)},
+        "metrics": {label: {"max_worsening": 1e6} for label in labels},
+    }
+    return yaml.safe_dump(body)
+
+
+def told(evidence):
+    """Each score's difference and 95 % interval, candidate less baseline, and whether it is paired, from a gate."""
+    found = {}
+    for label, metric in evidence["metrics"].items():
+        for comparison in metric["comparisons"]:
+            sign = 1 if metric["direction"] == "lower" else -1
+            errors = Errors(**{key: float(value) for key, value in comparison["errors"].items()})
+            down, up = (errors if sign == 1 else errors.turned).widths(Z95)
+            value = sign * comparison["estimate"]
+            found[label] = value, (value - down, value + up), metric["paired"]
+    return found
+
+
+def compared(differences):
+    """The same from what `compare` and HTTP say."""
+    return {
+        each.get("label") or each["score"]: (each["difference"], tuple(each["interval"]), each["paired"])
+        for each in differences
+        if each["interval"] and (each.get("label") or each["score"]) not in UNPAIRED_SCORES
+    }
+
+
+def test_every_way_gives_one_difference_and_one_interval(scored, tmp_path):
+    bench, suite, (a, b) = scored
+    answered = CliRunner().invoke(app, ["compare", a, b, "--suite", suite.id, "--json"])
+    expected = compared(json.loads(answered.stdout)["differences"])
+    server = Server.open(Settings(), ServerSettings(checkpoint_roots=(tmp_path,)))
+    _, secret = tokens.create(server.database, "test", [Scope.READ])
+    client = TestClient(create_app(server), base_url="http://localhost", headers={"authorization": f"Bearer {secret}"})
+    answer = client.get("/api/v1/comparison", params={"a": a, "b": b, "suite": suite.id})
+    assert compared(answer.json()["differences"]) == expected
+    text = policy(suite, a)
+    gated = parse_policy(text, "here")
+    stored = run_gate(gated, bench.database, suite, candidate=b, shadow=True)
+    assert told(stored.document["evidence"]) == expected
+    run = run_gate(gated, bench.database, suite, bench, candidate=b, shadow=True)
+    assert told(run.document["evidence"]) == expected
+    posted = Desk(()).decide(wire.DecideGate(policy=text, candidate=b, shadow=True))
+    with bench.database.read() as session:
+        assert told(session.get_one(Gate, posted).evidence) == expected
+    assert len(expected) >= 8
+    assert all(math.isfinite(end) for _, ends, _ in expected.values() for end in ends)
+
+
+def test_what_both_sides_share_is_paired(scored):
+    _, suite, (a, b) = scored
+    answered = CliRunner().invoke(app, ["compare", a, b, "--suite", suite.id, "--json"])
+    for each in json.loads(answered.stdout)["differences"]:
+        if each["interval"]:
+            assert each["paired"], each["score"]
+            assert each["independent"] >= 11
