@@ -50,8 +50,9 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         device: str = "auto",
     ) -> GateResult:
         # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
-        from evalsvc.gates.gate import open_suite, run_gate
+        from evalsvc.gates.gate import open_suite
         from evalsvc.gates.policy import load_policy
+        from evalsvc.gates.several import run_policy
         from evalsvc.plugins import Plugins
         from evalsvc.settings import Settings
         from evalsvc.store.session import Database
@@ -61,8 +62,8 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         read, plugins = load_policy(path), Plugins()
         bench = None if stored else Workbench(Settings(), plugins, device)
         database = bench.database if bench else Database(Settings().database)
-        suite = open_suite(read.suite, database, plugins, path.parent)
-        done = run_gate(read, database, suite, bench, candidate=candidate, seed=seed, timeout=timeout)
+        suites = [open_suite(part.suite, database, plugins, path.parent) for part in read.parts]
+        done = run_policy(read, database, suites, bench, candidate=candidate, seed=seed, timeout=timeout)
         return GateResult(done.document)
 
     return gate

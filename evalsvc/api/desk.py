@@ -74,10 +74,12 @@ class Desk:
         policy, suite = self._policy(asked.policy)
         labels_of(policy, suite)
         with self.bench.database.write() as session:
-            promote.protect(session, alias, policy, suite, by)
+            promote.protect(session, alias, policy, (suite,), by)
 
     def _policy(self, given: str | dict[str, Any]) -> tuple[Policy, Suite]:
         policy = parse_policy(given if isinstance(given, str) else json.dumps(given), "in the request")
+        if policy.also:
+            raise InputError("the policy holds several suites: send one for each, or run the gate where the policy is")
         if policy.suite.endswith((".yaml", ".yml")):
             raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
         return policy, open_suite(policy.suite, self.bench.database, self.plugins, Path())

@@ -52,13 +52,13 @@ def alias_set(
         if require_gate is None:
             database = Database(Settings().database)
         else:
-            from evalsvc.gates.gate import run_gate
+            from evalsvc.gates.several import run_policy
             from evalsvc.store.tables import Checkpoint
 
-            read, suite, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
+            read, suites, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
             with database.read() as session:
                 check_policy(name, protection(session, name), read.digest)
-            gate = run_gate(read, database, suite, bench, candidate=checkpoint)
+            gate = run_policy(read, database, suites, bench, candidate=checkpoint)
             show_decision(gate.id, gate.document)
             if gate.document["verdict"]["status"] != "PASS":
                 err.print(f"{name} stays as it is", style="red", markup=False)
@@ -81,9 +81,9 @@ def alias_protect(
     from evalsvc.gates.promote import protect
 
     with reachable():
-        read, suite, database, _ = open_gate(policy, plugin, None, 1)
+        read, suites, database, _ = open_gate(policy, plugin, None, 1)
         with database.write() as session:
-            protect(session, name, read, suite, _user())
+            pinned = protect(session, name, read, suites, _user())
     if read.baseline is not None and str(read.baseline) != f"alias {name}":
         err.print(
             f"warning: the policy compares with {read.baseline}, and {name} moves only by gates that compared with "
@@ -92,7 +92,7 @@ def alias_protect(
             markup=False,
             soft_wrap=True,
         )
-    err.print(f"{name} is protected by policy {read.digest[:12]} under {suite.id}", markup=False)
+    err.print(f"{name} is protected by policy {read.digest[:12]} under {pinned.suite}", markup=False)
 
 
 @app.command("unprotect")

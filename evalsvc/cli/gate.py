@@ -75,15 +75,16 @@ def run(
     Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
     """
-    from evalsvc.gates.gate import Asked, run_gate, sample_grids
+    from evalsvc.gates.gate import Asked, sample_grids
     from evalsvc.gates.reports.write import requested, tell_github, write
+    from evalsvc.gates.several import run_policy
     from evalsvc.plugins import Plugins
 
     reports = requested(report or [])
     limit = TimeLimit(timeout)
     with reachable():
         with limit.block():
-            read, suite, database, bench = open_gate(policy, plugin, None if stored else device, batch_size)
+            read, suites, database, bench = open_gate(policy, plugin, None if stored else device, batch_size)
         options = parse_options(option or [])
         if (generator is not None or options) and candidate is None:
             raise InputError("--generator and --option are the candidate's: name it with --candidate")
@@ -91,11 +92,11 @@ def run(
         if candidate is not None:
             plugins = Plugins(tuple(plugin or ()))
             naming = Naming(model, step, model_pattern, step_pattern)
-            asked = partial(Asked(candidate, naming, generator, options).find, suite, database, plugins, bench)
-        done = run_gate(
+            asked = partial(Asked(candidate, naming, generator, options).find, suites[0], database, plugins, bench)
+        done = run_policy(
             read,
             database,
-            suite,
+            suites,
             bench,
             candidate=asked,
             seed=seed,
@@ -117,10 +118,12 @@ def run(
 def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
     """Check a policy against its suite: keys, limits, directions, waivers. Exit 2 says what is wrong."""
     with reachable():
-        read, suite, _, _ = open_gate(policy, plugin, None, 1)
-    limits = sum(len(metric.limits) for metric in read.metrics.values())
+        read, suites, _, _ = open_gate(policy, plugin, None, 1)
+    limits = sum(len(metric.limits) for part in read.parts for metric in part.metrics.values())
+    scores = sum(len(part.metrics) for part in read.parts)
+    named = ", ".join(suite.id for suite in suites)
     err.print(
-        f"{policy} is valid: {limits} limits on {len(read.metrics)} scores of {suite.id}, digest {read.digest[:12]}",
+        f"{policy} is valid: {limits} limits on {scores} scores of {named}, digest {read.digest[:12]}",
         markup=False,
         soft_wrap=True,
     )
@@ -151,8 +154,10 @@ def calibrate(
     from evalsvc.store.tables import Checkpoint, now
 
     with reachable():
-        read, suite, database, bench = open_gate(policy, plugin, device, batch_size)
+        read, (suite, *others), database, bench = open_gate(policy, plugin, device, batch_size)
         assert bench is not None
+        if others:
+            raise InputError("calibration is of one suite: give a policy without 'also'")
         with database.read() as session:
             side = find_candidate(session, read, candidate)
         if not isinstance(side, Checkpoint):
@@ -224,8 +229,8 @@ def history(
 
 def open_gate(
     path: Path, plugin: list[Path] | None, device: str | None, batch_size: int
-) -> tuple[Policy, Suite, Database, Workbench | None]:
-    """The policy, checked against its suite; a workbench only where something may be computed."""
+) -> tuple[Policy, tuple[Suite, ...], Database, Workbench | None]:
+    """The policy, checked against its suites; a workbench only where something may be computed."""
     from evalsvc.gates.gate import open_suite
     from evalsvc.gates.policy import load_policy
     from evalsvc.gates.subjects import labels_of
@@ -237,9 +242,10 @@ def open_gate(
     read.check_waivers(now().date())
     bench = None if device is None else Workbench(Settings(), plugins, device, batch_size)
     database = bench.database if bench else Database(Settings().database)
-    suite = open_suite(read.suite, database, plugins, path.parent)
-    labels_of(read, suite)
-    return read, suite, database, bench
+    suites = tuple(open_suite(part.suite, database, plugins, path.parent) for part in read.parts)
+    for part, suite in zip(read.parts, suites, strict=True):
+        labels_of(part, suite)
+    return read, suites, database, bench
 
 
 @contextmanager

@@ -75,6 +75,8 @@ def run_gate(
     Raises:
         InputError: the policy does not fit the suite, or names no candidate.
     """
+    if policy.also:
+        raise InputError("this policy holds several suites: each of its parts is a gate of its own")
     labels = labels_of(policy, suite)
     source: Source = Stored(database, suite, open_artifacts(Settings()))
     if bench:

@@ -129,14 +129,33 @@ class Waiver(_Strict):
     expires: Annotated[date, BeforeValidator(_iso_date)]
 
 
-LATER_KEYS = ("allow_same", "max_waiver_days")
+class AnotherSuite(_Strict):
+    """Limits under a further suite."""
+
+    suite: Text
+    metrics: Annotated[dict[Text, MetricPolicy], Field(min_length=1)]
+
+
+class PartOf(_Strict):
+    """Of which policy of several suites this is the part of one: its digest, the number of its suites and the place of
+    this one, and how many limits can fail it together.
+    """
+
+    digest: str
+    suites: int
+    place: int
+    limits: int
+
+
+LATER_KEYS = ("allow_same", "max_waiver_days", "also", "part_of")
 """Keys that policies did not always have: at their defaults they leave the digest as it was."""
 
 
 class Policy(_Strict):
     """What a release must hold. ``allow_same`` lets a candidate be compared with itself, which shows nothing.
 
-    No waiver may end later than ``max_waiver_days`` from the day on which it is used.
+    No waiver may end later than ``max_waiver_days`` from the day on which it is used. ``also`` holds limits under
+    further suites: each is a gate of its own, and all have one verdict. ``part_of`` stands in such a part alone.
     """
 
     version: Literal[1]
@@ -150,20 +169,56 @@ class Policy(_Strict):
     metrics: Annotated[dict[Text, MetricPolicy], Field(min_length=1)]
     waivers: tuple[Waiver, ...] = ()
     max_waiver_days: Whole = 90
+    also: tuple[AnotherSuite, ...] = ()
+    part_of: PartOf | None = None
 
     @cached_property
     def digest(self) -> str:
         """sha256 of all that the policy says."""
         body = self.model_dump(mode="json", by_alias=True)
         for key in LATER_KEYS:
-            if body[key] == type(self).model_fields[key].default:
+            if getattr(self, key) == type(self).model_fields[key].default:
                 del body[key]
         return digest_json(body)
+
+    @cached_property
+    def parts(self) -> tuple[Policy, ...]:
+        """One policy a suite, in order; the policy itself where it holds one."""
+        if not self.also:
+            return (self,)
+        shared = {key: getattr(self, key) for key in type(self).model_fields if key not in ("also", "part_of")}
+        found = []
+        for place, (suite, metrics) in enumerate(self._suites):
+            own = [each for each in self.waivers if each.metric in self._names(place)]
+            waivers = [each.model_copy(update={"metric": self._names(place)[each.metric]}) for each in own]
+            part_of = PartOf(digest=self.digest, suites=len(self._suites), place=place, limits=self.family)
+            found.append(
+                Policy(**shared | {"suite": suite, "metrics": metrics, "waivers": waivers, "part_of": part_of})
+            )
+        return tuple(found)
+
+    @property
+    def family(self) -> int:
+        """How many limits can fail the gate together, under all suites."""
+        if self.part_of:
+            return self.part_of.limits
+        limited = [metric for _, metrics in self._suites for metric in metrics.values() if metric.tier != "advisory"]
+        return sum(len(metric.limits) for metric in limited)
 
     @property
     def compares(self) -> bool:
         """Whether any limit needs a baseline."""
-        return any(kind.startswith("max_worsening") for metric in self.metrics.values() for kind in metric.limits)
+        every = [metric for _, metrics in self._suites for metric in metrics.values()]
+        return any(kind.startswith("max_worsening") for metric in every for kind in metric.limits)
+
+    @property
+    def _suites(self) -> list[tuple[str, dict[str, MetricPolicy]]]:
+        return [(self.suite, self.metrics), *((each.suite, each.metrics) for each in self.also)]
+
+    def _names(self, place: int) -> dict[str, str]:
+        """What the scores of a suite are called in the whole policy, with their own names."""
+        suite, metrics = self._suites[place]
+        return {name_in(suite, name, place): name for name in metrics}
 
     def valid_waivers(self, today: date) -> list[Waiver]:
         """Waivers that have not expired, and end soon enough."""
@@ -187,9 +242,17 @@ class Policy(_Strict):
 
     @model_validator(mode="after")
     def _decides_something(self) -> Policy:
-        if all(metric.tier != "critical" for metric in self.metrics.values()):
-            raise ValueError("no metric is critical, so nothing would have to hold: leave 'tier' out of one")
-        for name, metric in self.metrics.items():
+        for suite, metrics in self._suites:
+            if all(metric.tier != "critical" for metric in metrics.values()):
+                under = f" under {suite}" if self.also else ""
+                raise ValueError(
+                    f"no metric{under} is critical, so nothing would have to hold: leave 'tier' out of one"
+                )
+        if len({suite for suite, _ in self._suites}) < len(self._suites):
+            raise ValueError("also: a suite is named twice: put all of its metrics under one")
+        if self.also and self.baseline == "last-passing":
+            raise ValueError("also: last-passing is the baseline of one suite: name an alias or a checkpoint")
+        for name, metric in [item for _, metrics in self._suites for item in metrics.items()]:
             if not metric.limits and metric.tier != "advisory":
                 raise ValueError(
                     f"metrics.{name} sets no limit: give it min, max or max_worsening, or 'tier: advisory'"
@@ -199,9 +262,14 @@ class Policy(_Strict):
         if self.compares and self.baseline is None:
             raise ValueError("a max_worsening needs something to compare with: name a 'baseline'")
         for waiver in self.waivers:
-            if waiver.metric not in self.metrics:
+            if all(waiver.metric not in self._names(place) for place in range(len(self._suites))):
                 raise ValueError(f"a waiver is for {waiver.metric!r}, which the policy does not gate")
         return self
+
+
+def name_in(suite: str, metric: str, place: int) -> str:
+    """What a score is called in a policy of several suites: the first suite's as it is, others after their suite."""
+    return metric if place == 0 else f"{suite}/{metric}"
 
 
 def load_policy(path: Path) -> Policy:
@@ -225,6 +293,8 @@ def parse_policy(text: str, source: str = "policy") -> Policy:
         raise InputError(f"policy {source} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"policy {source} is no YAML mapping")
+    if "part_of" in data:
+        raise InputError(f"policy {source}: part_of is not a key that a policy knows")
     if isinstance(data.get("on_inconclusive"), str):
         data["on_inconclusive"] = {"then": data["on_inconclusive"]}
     try:
@@ -240,6 +310,7 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"enum": ["fail", "warn"]}, {"$ref": "#/$defs/OnInconclusive"}],
         "default": schema["properties"]["on_inconclusive"].get("default", {}),
     }
+    del schema["properties"]["part_of"], schema["$defs"]["PartOf"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "evalsvc gate policy"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 from evalsvc.gates.policy import Policy
 from evalsvc.store import names
@@ -107,7 +108,7 @@ def check_name(alias: str) -> None:
         raise InputError(f"invalid alias {alias!r}: use letters, digits, '.', '_' and '-', at most a hundred")
 
 
-def protect(session: Session, alias: str, policy: Policy, suite: Suite, by: str) -> Protection:
+def protect(session: Session, alias: str, policy: Policy, suites: Sequence[Suite], by: str) -> Protection:
     """Pin the policy by whose decisions alone the alias moves from now on; an earlier pin ends.
 
     Raises:
@@ -115,7 +116,8 @@ def protect(session: Session, alias: str, policy: Policy, suite: Suite, by: str)
     """
     check_name(alias)
     earlier = protection(session, alias, lock=True)
-    if earlier and (earlier.policy_digest, earlier.suite_digest) == (policy.digest, suite.digest):
+    suite_digest = _digest([suite.digest for suite in suites])
+    if earlier and (earlier.policy_digest, earlier.suite_digest) == (policy.digest, suite_digest):
         raise InputError(f"alias {alias!r} is already protected by this policy ({policy.digest[:12]})")
     moment = clock(session)
     if earlier:
@@ -123,8 +125,8 @@ def protect(session: Session, alias: str, policy: Policy, suite: Suite, by: str)
         session.flush()
     row = Protection(
         alias=alias,
-        suite=suite.id,
-        suite_digest=suite.digest,
+        suite=_named([suite.id for suite in suites]),
+        suite_digest=suite_digest,
         policy_digest=policy.digest,
         policy=policy.model_dump(mode="json", by_alias=True),
         by=by[:200],
@@ -166,23 +168,51 @@ def check_policy(alias: str, pinned: Protection | None, digest: str) -> None:
 def _check_gate(
     session: Session, alias: str, row: Alias | None, checkpoint: Checkpoint, number: int, pinned: Protection | None
 ) -> None:
-    """Raise unless this decision allows the alias to point at this checkpoint now."""
+    """Raise unless this decision, with those under the other suites of its policy, allows the alias to point at this
+    checkpoint now.
+    """
     gate = session.get(Gate, number)
     if gate is None:
         raise InputError(f"there is no gate {number}: 'evalsvc gate history' lists them")
-    who = names.title_of(session, checkpoint)
+    gates = _parts(session, gate)
+    for each in gates:
+        _check_decision(session, alias, row, checkpoint, each, pinned)
+    part_of = gate.policy.get("part_of") or {}
+    if len(gates) < part_of.get("suites", 1):
+        raise PromotionError(f"gate {number} is of one suite of several, and not all were judged: run the whole policy")
+    check_policy(alias, pinned, part_of.get("digest", gate.policy_digest))
+    found = _named([each.suite for each in gates]), _digest([each.evidence.get("suite_digest") for each in gates])
+    if pinned and found != (pinned.suite, pinned.suite_digest):
+        raise PromotionError(
+            f"alias {alias!r} is protected under {pinned.suite} as it was pinned, and gate {number} used another "
+            "suite, another content of it, or an earlier evalsvc: run the gate again"
+        )
+
+
+def _parts(session: Session, gate: Gate) -> list[Gate]:
+    """The gate, or the newest of each suite where its policy holds several, in the order of the policy."""
+    part_of = gate.policy.get("part_of")
+    if not part_of:
+        return [gate]
+    query = select(Gate).where(Gate.checkpoint_id == gate.checkpoint_id, Gate.shadow.is_(False)).order_by(Gate.id)
+    found = {gate.policy["part_of"]["place"]: gate}
+    for each in session.scalars(query):
+        other = each.policy.get("part_of") or {}
+        if other.get("digest") == part_of["digest"]:
+            found[other["place"]] = each
+    return [found[place] for place in sorted(found)]
+
+
+def _check_decision(
+    session: Session, alias: str, row: Alias | None, checkpoint: Checkpoint, gate: Gate, pinned: Protection | None
+) -> None:
+    number, who = gate.id, names.title_of(session, checkpoint)
     if gate.status != "PASS":
         raise PromotionError(f"gate {number} is {gate.status}: only a passed gate moves an alias")
     if gate.shadow:
         raise PromotionError(f"gate {number} is a shadow gate, which moves no alias: run it without --shadow")
     if gate.checkpoint_id != checkpoint.id:
         raise PromotionError(f"gate {number} judged {names.titles_of_gates(session, [gate])[number]}, not {who}")
-    check_policy(alias, pinned, gate.policy_digest)
-    if pinned and (gate.suite, gate.evidence.get("suite_digest")) != (pinned.suite, pinned.suite_digest):
-        raise PromotionError(
-            f"alias {alias!r} is protected under {pinned.suite} as it was pinned, and gate {number} used another "
-            "suite, another content of it, or an earlier evalsvc: run the gate again"
-        )
     moved = _last_move(session, alias, row)
     if moved and gate.created_at <= moved:
         raise PromotionError(
@@ -216,6 +246,15 @@ def _check_rollback(session: Session, alias: str, checkpoint: Checkpoint, reason
     if session.scalar(before.limit(1)) is None:
         who = names.title_of(session, checkpoint)
         raise PromotionError(f"alias {alias!r} never pointed at {who}: a rollback goes back to an earlier checkpoint")
+
+
+def _named(suites: Sequence[str]) -> str:
+    return ", ".join(suites)[:200]
+
+
+def _digest(suites: Sequence[str | None]) -> str | None:
+    """One digest for the contents of all suites: that of the suite where there is one."""
+    return suites[0] if len(suites) == 1 else digest_json(list(suites))
 
 
 def _last_move(session: Session, alias: str, row: Alias | None) -> datetime | None:

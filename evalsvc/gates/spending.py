@@ -65,7 +65,8 @@ def limits_of(policy: Policy) -> dict[str, Any]:
     """All of a policy that statuses depend on, given the evidence; waivers answer for them and change none."""
     defaults = policy.defaults.model_dump(mode="json")
     metrics = {name: metric.model_dump(mode="json") for name, metric in policy.metrics.items()}
-    return {"defaults": defaults, "metrics": metrics, "on_missing_baseline": policy.on_missing_baseline}
+    limits = {"defaults": defaults, "metrics": metrics, "on_missing_baseline": policy.on_missing_baseline}
+    return limits | ({"family": policy.family} if policy.part_of else {})
 
 
 def saw(evidence: Mapping[str, Evidence], sides: Sides) -> str:

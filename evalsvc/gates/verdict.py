@@ -107,7 +107,7 @@ def judge(policy: Policy, evidence: Mapping[str, Evidence], look: Look, today: d
     }
     strict = [name for name, use in policy.metrics.items() if use.tier != "advisory"]
     comparisons = [finding.comparison for name in strict for finding in drafts[name] if finding.comparison]
-    count = sum(len(policy.metrics[name].limits) for name in strict) if policy.defaults.correction == "holm" else 1
+    count = policy.family if policy.defaults.correction == "holm" else 1
     beyond = _surely_beyond(comparisons, count, alpha, look)
     metrics = []
     for name, use in policy.metrics.items():

@@ -23,15 +23,18 @@ def add_checkpoint(session, model="flow", step=1) -> Checkpoint:
     return row
 
 
-def add_scores(session, checkpoint, values, *, seed=2026, status=Status.SUCCEEDED, n=2000, error=None, protocol="p"):
+def add_scores(
+    session, checkpoint, values, *, seed=2026, status=Status.SUCCEEDED, n=2000, error=None, protocol="p", suite=DIGITS
+):
     """``values``: label to value, or to (value, standard error)."""
-    suite = session.query(Suite).one_or_none() or Suite(name="digits", version=1, digest="d", body=DIGITS.model_dump())
-    session.add(suite)
+    known = session.query(Suite).filter_by(name=suite.name).one_or_none()
+    under = known or Suite(name=suite.name, version=1, digest="d", body=suite.model_dump(mode="json"))
+    session.add(under)
     session.flush()
     run = Evaluation(
         checkpoint_id=checkpoint.id,
-        suite_id=suite.id,
-        fingerprint=f"{checkpoint.id}-{seed}",
+        suite_id=under.id,
+        fingerprint=f"{suite.id}-{checkpoint.id}-{seed}",
         status=status,
         spec={"seed": seed},
         error=error,

@@ -53,7 +53,7 @@ def protected(store):
 
 def pin(database, policy=PINNED, alias="production", suite=DIGITS):
     with database.write() as session:
-        return protect(session, alias, policy, suite, "boss").policy_digest
+        return protect(session, alias, policy, (suite,), "boss").policy_digest
 
 
 def passed(database, candidate, policy=PINNED, suite=DIGITS, **more):
