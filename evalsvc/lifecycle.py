@@ -276,20 +276,31 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
     return row.id
 
 
+def unchanged_suite(session: Session, suite: Suite) -> tables.Suite | None:
+    """The row of a suite, ``None`` where it was never used.
+
+    Raises:
+        InputError: its name and version meant something else before.
+    """
+    row = session.scalar(
+        select(tables.Suite).where(tables.Suite.name == suite.name, tables.Suite.version == suite.version)
+    )
+    if row is not None and row.digest != suite.digest:
+        raise InputError(
+            f"suite {suite.id} has changed since it was first used, and scores would no longer mean the same: "
+            f"raise its version to {suite.version + 1}"
+        )
+    return row
+
+
 def _register_suite(session: Session, suite: Suite) -> int:
     """The id of the suite; a name and version that meant something else before is an error."""
-    same = select(tables.Suite).where(tables.Suite.name == suite.name, tables.Suite.version == suite.version)
-    row = session.scalar(same)
+    row = unchanged_suite(session, suite)
     if row is None:
         body = suite.model_dump(mode="json")
         row = tables.Suite(name=suite.name, version=suite.version, digest=suite.digest, body=body)
         session.add(row)
         session.flush()
-    elif row.digest != suite.digest:
-        raise InputError(
-            f"suite {suite.id} has changed since it was first used, and scores would no longer mean the same: "
-            f"raise its version to {suite.version + 1}"
-        )
     elif row.body.get("index", {}) != (index := suite.model_dump(mode="json")["index"]):
         row.body = row.body | {"index": index}  # how scores are summed up may change: the scores do not
     return row.id

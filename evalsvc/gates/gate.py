@@ -27,7 +27,7 @@ from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.spending import Account, accounts
 from evalsvc.gates.subjects import Sides, find_sides, labels_of
 from evalsvc.gates.verdict import Status
-from evalsvc.lifecycle import register_checkpoint
+from evalsvc.lifecycle import register_checkpoint, unchanged_suite
 from evalsvc.plugins import PluginKind, Plugins
 from evalsvc.settings import Settings
 from evalsvc.store import names, queries, tables
@@ -73,7 +73,7 @@ def run_gate(
     gives either (:meth:`Asked.find`). Opening counts for the time limit: what is late ends as a recorded ERROR.
 
     Raises:
-        InputError: the policy does not fit the suite, or names no candidate.
+        InputError: the policy does not fit the suite, names no candidate, or the suite has changed since it was used.
     """
     if policy.also:
         raise InputError("this policy holds several suites: each of its parts is a gate of its own")
@@ -88,6 +88,7 @@ def run_gate(
         with limit.block():
             named = candidate() if callable(candidate) else candidate
             with database.read() as session:
+                unchanged_suite(session, suite)
                 sides = find_sides(session, policy, suite, named)
     except Deadline as error:
         late = error

@@ -166,7 +166,11 @@ def _baselines(
 
 
 def _counts(gate: Gate, policy: Policy, suite: Suite) -> bool:
-    """Whether a passed gate shows what this policy asks: without a waiver, under limits at least as strict."""
+    """Whether a passed gate shows what this policy asks: without a waiver, under limits at least as strict, and under
+    the suite as it is, of which decisions once kept no digest.
+    """
+    if gate.evidence.get("suite_digest", suite.digest) != suite.digest:
+        return False
     if any(metric["waiver"] for metric in gate.verdict.get("metrics", ())):
         return False
     try:

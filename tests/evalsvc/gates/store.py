@@ -28,7 +28,7 @@ def add_scores(
 ):
     """``values``: label to value, or to (value, standard error)."""
     known = session.query(Suite).filter_by(name=suite.name).one_or_none()
-    under = known or Suite(name=suite.name, version=1, digest="d", body=suite.model_dump(mode="json"))
+    under = known or Suite(name=suite.name, version=1, digest=suite.digest, body=suite.model_dump(mode="json"))
     session.add(under)
     session.flush()
     run = Evaluation(
