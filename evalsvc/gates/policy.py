@@ -293,7 +293,7 @@ def parse_policy(text: str, source: str = "policy") -> Policy:
         raise InputError(f"policy {source} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"policy {source} is no YAML mapping")
-    if "part_of" in data:
+    if data.get("part_of") is not None:
         raise InputError(f"policy {source}: part_of is not a key that a policy knows")
     if isinstance(data.get("on_inconclusive"), str):
         data["on_inconclusive"] = {"then": data["on_inconclusive"]}
