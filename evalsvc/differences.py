@@ -22,7 +22,10 @@ from metrics.score import UNPAIRED, Z95, MetricError
 
 @dataclass(frozen=True)
 class Run:
-    """One score as one run found it, with its influence (or why there is none) and the name of its units."""
+    """One score as one run found it, with its influence (or why there is none) and the name of its units.
+
+    ``outdated`` says how its protocol differs from that of today.
+    """
 
     value: float
     stderr: float | None
@@ -36,6 +39,7 @@ class Run:
     seed: int = 0
     influence: Influence | str = field(default=UNPAIRED, compare=False, repr=False)
     units: str = ""
+    outdated: str = ""
 
     @property
     def freedom(self) -> float:

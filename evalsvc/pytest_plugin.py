@@ -63,7 +63,17 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         bench = None if stored else Workbench(Settings(), plugins, device)
         database = bench.database if bench else Database(Settings().database)
         suites = [open_suite(part.suite, database, plugins, path.parent) for part in read.parts]
-        done = run_policy(read, database, suites, bench, candidate=candidate, seed=seed, timeout=timeout)
+        done = run_policy(
+            read,
+            database,
+            suites,
+            bench,
+            candidate=candidate,
+            seed=seed,
+            timeout=timeout,
+            plugins=plugins,
+            open_bench=lambda: Workbench(Settings(), plugins, device),
+        )
         return GateResult(done.document)
 
     return gate

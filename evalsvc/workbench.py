@@ -141,18 +141,25 @@ class Workbench:
         return self.generator(spec.generator, _checkpoint_of(spec), spec.options, spec.decoding)
 
     def require_content(self, spec: EvaluationSpec) -> None:
-        """Make sure that stored samples, which are read one by one, are still those that were digested.
+        """Make sure that stored samples, which are read one by one, are still those that were digested. Where they are
+        no longer there, their shards are all that is left of them, and nothing was read.
 
         Raises:
             CheckpointError: they were changed; the shards that may hold other samples are removed.
         """
-        if not isinstance(self.generator_of(spec), StoredSamples):
+        if not Path(spec.path).exists() or not self._reads_samples(spec.generator):
             return  # weights are read once, when the generator is built
         try:
             self._content.require(_checkpoint_of(spec), self.plugins.checkpoint_files(spec.generator))
         except CheckpointError:
             self.artifacts.remove(spec.samples_key)
             raise
+
+    def _reads_samples(self, generator: str) -> bool:
+        try:
+            return self.plugins.get(PluginKind.GENERATOR, generator).load() is StoredSamples
+        except InputError:  # a plug-in that is not installed here, of which only shards are there
+            return False
 
     def spec(
         self, checkpoint: Checkpoint, generator: str, options: Mapping[str, Any], suite: Suite, seed: int | None = None

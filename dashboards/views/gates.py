@@ -183,7 +183,7 @@ def _calibration(gate: Gate) -> None:
     from evalsvc.errors import InputError
     from evalsvc.gates.calibrate import calibrate
     from evalsvc.gates.policy import Policy
-    from evalsvc.gates.sources import Stored
+    from evalsvc.runs import stored_runs
     from evalsvc.store.tables import Checkpoint, now
     from evalsvc.suites import Suite
 
@@ -194,10 +194,8 @@ def _calibration(gate: Gate) -> None:
                 raise InputError(f"gate {gate.id} judged no checkpoint")
             checkpoint = session.get_one(Checkpoint, gate.checkpoint_id)
             suite = Suite.model_validate(queries.suite_body(session, gate.suite))
-        policy = Policy.model_validate(gate.policy)
-        found = calibrate(
-            policy, suite, Stored(opened.store(), suite, opened.artifacts()).full(checkpoint, 1, None), now().date()
-        )
+            runs = stored_runs(session, opened.artifacts(), checkpoint, suite.id)
+        found = calibrate(Policy.model_validate(gate.policy), suite, runs, now().date())
     except (InputError, ValueError):
         st.caption(say("gates.no_calibration"))
         st.code(

@@ -66,6 +66,7 @@ class Desk:
             seed=asked.seed,
             shadow=asked.shadow,
             warn_only=asked.warn_only,
+            plugins=self.plugins,
         )
         return done.id
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,12 +54,16 @@ def alias_set(
             database = Database(Settings().database)
         else:
             from evalsvc.gates.several import run_policy
+            from evalsvc.plugins import Plugins
             from evalsvc.store.tables import Checkpoint
+            from evalsvc.workbench import Workbench
 
             read, suites, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
             with database.read() as session:
                 check_policy(name, protection(session, name), read.digest)
-            gate = run_policy(read, database, suites, bench, candidate=checkpoint)
+            plugins = Plugins(tuple(plugin or ()))
+            anew = partial(Workbench, Settings(), plugins, "cpu")
+            gate = run_policy(read, database, suites, bench, candidate=checkpoint, plugins=plugins, open_bench=anew)
             show_decision(gate.id, gate.document)
             if gate.document["verdict"]["status"] != "PASS":
                 err.print(f"{name} stays as it is", style="red", markup=False)

@@ -79,6 +79,7 @@ def run(
     from evalsvc.gates.reports.write import requested, tell_github, write
     from evalsvc.gates.several import run_policy
     from evalsvc.plugins import Plugins
+    from evalsvc.workbench import Workbench
 
     reports = requested(report or [])
     limit = TimeLimit(timeout)
@@ -89,8 +90,8 @@ def run(
         if (generator is not None or options) and candidate is None:
             raise InputError("--generator and --option are the candidate's: name it with --candidate")
         asked: str | Callable[[], str | int] | None = candidate
+        plugins = Plugins(tuple(plugin or ()))
         if candidate is not None:
-            plugins = Plugins(tuple(plugin or ()))
             naming = Naming(model, step, model_pattern, step_pattern)
             asked = partial(Asked(candidate, naming, generator, options).find, suites[0], database, plugins, bench)
         done = run_policy(
@@ -103,6 +104,8 @@ def run(
             timeout=limit,
             warn_only=warn_only,
             shadow=shadow,
+            plugins=plugins,
+            open_bench=lambda: Workbench(Settings(), plugins, "cpu"),
         )
         write(done.document, reports, sample_grids(done, database) if "html" in reports else None)
         err.print(tell_github(done.document, os.environ), end="", markup=False, highlight=False, soft_wrap=True)

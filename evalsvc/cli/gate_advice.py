@@ -30,9 +30,9 @@ def init(
     from evalsvc.gates.first_policy import first_limits, policy_text
     from evalsvc.gates.gate import open_suite
     from evalsvc.gates.policy import parse_policy
-    from evalsvc.gates.sources import Stored
     from evalsvc.gates.subjects import labels_of
     from evalsvc.plugins import Plugins
+    from evalsvc.runs import stored_runs
     from evalsvc.store import names, queries
     from evalsvc.store.tables import Alias
 
@@ -47,7 +47,8 @@ def init(
             title = names.title_of(session, row)
             alias = session.get(Alias, wanted) is not None
         chosen = open_suite(named, database, Plugins(tuple(plugin or ())), policy.parent)
-        runs = Stored(database, chosen, open_artifacts(Settings())).full(row, 1, None)
+        with database.read() as session:
+            runs = stored_runs(session, open_artifacts(Settings()), row, chosen.id)
         if not runs:
             raise InputError(f"{title} has no scores under {chosen.id}: score it first")
         count = max(len(each) for each in runs.values())

@@ -61,9 +61,11 @@ class Observation:
 
 @dataclass(frozen=True)
 class Absent:
-    """Why there is no observation. ``none``: there is no such checkpoint at all; ``unavailable``: it may come yet."""
+    """Why there is no observation. ``none``: there is no such checkpoint at all; ``unavailable``: it may come yet;
+    ``outdated``: it was scored under another protocol than that of today.
+    """
 
-    kind: Literal["none", "missing", "error", "unavailable"]
+    kind: Literal["none", "missing", "error", "unavailable", "outdated"]
     reason: str
 
 

@@ -66,8 +66,11 @@ def run_gate(
     warn_only: bool = False,
     shadow: bool = False,
     today: date | None = None,
+    plugins: Plugins | None = None,
+    open_bench: Callable[[], Workbench] | None = None,
 ) -> Recorded:
-    """Decide and store. Without a ``bench`` only what is stored is judged, and nothing computed.
+    """Decide and store. Without a ``bench`` only what is stored is judged, and nothing sampled; with ``open_bench``
+    scores of another protocol than today's are found anew from their shards.
 
     ``candidate`` is a name, the id of the row that a file was registered as, or a function that opens the file and
     gives either (:meth:`Asked.find`). Opening counts for the time limit: what is late ends as a recorded ERROR.
@@ -78,9 +81,10 @@ def run_gate(
     if policy.also:
         raise InputError("this policy holds several suites: each of its parts is a gate of its own")
     labels = labels_of(policy, suite)
-    source: Source = Stored(database, suite, open_artifacts(Settings()))
+    gated = frozenset(labels.values())
+    source: Source = Stored(database, suite, open_artifacts(Settings()), gated, plugins or Plugins(), open_bench)
     if bench:
-        source = Computed(bench, suite, frozenset(labels.values()))
+        source = Computed(bench, suite, gated)
     limit = timeout if isinstance(timeout, TimeLimit) else TimeLimit(timeout)
     late: Deadline | None = None
     sides = Sides(Absent("unavailable", "the candidate was not opened in time"), None)

@@ -143,6 +143,9 @@ def _observe(
     singles: Sequence[Run] = runs.get(label, ()) if runs else ()
     if not singles:
         return Absent("missing", otherwise)
+    if all(single.outdated for single in singles):
+        return Absent("outdated", f"{label} was scored under another protocol ({singles[-1].outdated}): score it again")
+    singles = [single for single in singles if not single.outdated]
     there = {single.protocol for single in singles}
     wanted = protocol if protocol in there else max(singles, key=lambda single: single.run).protocol
     return pool([single for single in singles if single.protocol == wanted], shared=shared)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evalsvc.differences import Run
 from evalsvc.errors import InputError
+from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.subjects import unbiased_in_n
 from evalsvc.runs import Runs as Runs
@@ -17,7 +20,9 @@ from metrics.score import MetricError
 
 if TYPE_CHECKING:
     from evalsvc.artifacts import Artifacts
+    from evalsvc.plugins import Plugins
     from evalsvc.spec import EvaluationSpec
+    from evalsvc.store.queries import ScoreRow
     from evalsvc.suites import Suite
     from evalsvc.workbench import Workbench
 
@@ -48,17 +53,29 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Stored:
-    """Only what the database holds."""
+    """Only what the database holds, and what shards that are still there give under today's protocol.
+
+    ``open_bench`` opens what scoring them anew takes; ``None`` where nothing is to be scored.
+    """
 
     database: Database
     suite: Suite
     artifacts: Artifacts
+    labels: frozenset[str]
+    plugins: Plugins
+    open_bench: Callable[[], Workbench] | None = None
     computes: bool = False
+    refreshed: set[int] = field(default_factory=set)
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Scores of every seed that was run."""
+        """Scores of every seed that was run. Those of another protocol than today's are marked."""
+        self._refresh(checkpoint)
         with self.database.read() as session:
-            return stored_runs(session, self.artifacts, checkpoint, self.suite.id)
+            found = stored_runs(session, self.artifacts, checkpoint, self.suite.id)
+        return {
+            label: [replace(run, outdated=self._today.difference(label, run.facts)) for run in runs]
+            for label, runs in found.items()
+        }
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
@@ -67,10 +84,39 @@ class Stored:
         return None
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
-        """How many seeds were run; of one given seed, whether it was."""
+        """How many seeds were run under today's protocol; of one given seed, whether it was."""
+        self._refresh(checkpoint)
         with self.database.read() as session:
-            found = queries.replicates(session, checkpoint, self.suite.id)
-        return len(found) if seed is None else int(seed in found)
+            runs = queries.replicates(session, checkpoint, self.suite.id)
+        current = {number for number, rows in runs.items() if not self._is_outdated(rows)}
+        return len(current) if seed is None else int(seed in current)
+
+    def _refresh(self, checkpoint: tables.Checkpoint) -> None:
+        """Score anew, once, what another protocol scored."""
+        if self.open_bench is None or checkpoint.id in self.refreshed:
+            return
+        self.refreshed.add(checkpoint.id)
+        with self.database.read() as session:
+            runs = queries.replicates(session, checkpoint, self.suite.id)
+            old = [
+                session.get_one(tables.Evaluation, rows[0].evaluation_id)
+                for rows in runs.values()
+                if self._is_outdated(rows)
+            ]
+        if old:
+            from evalsvc.rescoring import rescore
+
+            bench = self.open_bench()
+            for each in old:
+                rescore(each, self.suite, bench)
+
+    def _is_outdated(self, rows: Sequence[ScoreRow]) -> bool:
+        """Whether a gated score is of another protocol than today's."""
+        return any(row.label in self.labels and self._today.difference(row.label, row.facts) for row in rows)
+
+    @cached_property
+    def _today(self) -> CurrentProtocol:
+        return CurrentProtocol.of(self.suite, self.database, self.plugins)
 
     def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
         """Never scored, or failed."""
@@ -184,6 +230,7 @@ class Computed:
         """Never scored, or failed."""
         return self._store.why_nothing(checkpoint)
 
-    @property
+    @cached_property
     def _store(self) -> Stored:
-        return Stored(self.bench.database, self.suite, self.bench.artifacts)
+        bench = self.bench
+        return Stored(bench.database, self.suite, bench.artifacts, self.labels, bench.plugins, lambda: bench)

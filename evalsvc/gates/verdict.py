@@ -278,4 +278,6 @@ def _blocking(tier: Tier) -> set[Status]:
 
 
 def _status(absent: Absent) -> Status:
+    if absent.kind == "outdated":
+        return Status.NOT_COMPARABLE
     return Status.ERROR if absent.kind in ("error", "unavailable") else Status.MISSING

@@ -86,7 +86,7 @@ def test_another_protocol_is_not_comparable_and_named(production):
         add_scores(session, add_checkpoint(session, step=10), values, protocol="q", n=1500)
     done = decided(production, candidate="flow@10")
     assert done.exit_code == 7
-    assert "samples 1500 / 2000" in done.document["verdict"]["reason"]
+    assert "samples 1500 then, 2000 today" in done.document["verdict"]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Whether a stored score is what it would be today: of the same metric version, against the same reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from evalsvc.errors import EvalsvcError
+from evalsvc.plugins import Plugins
+from evalsvc.references import open_reference
+from evalsvc.store import tables
+from evalsvc.store.session import Database
+from evalsvc.suites import Half, MetricUse, Suite
+
+
+@dataclass(frozen=True)
+class CurrentProtocol:
+    """What a suite measures today. ``digests`` finds the content of the halves of its reference, where it is known."""
+
+    suite: Suite
+    digests: Callable[[], Mapping[Half, str]]
+
+    @classmethod
+    def of(cls, suite: Suite, database: Database, plugins: Plugins) -> CurrentProtocol:
+        """Today's protocol. A reference whose files are elsewhere is what it was when it was added."""
+        return cls(suite, lambda: _digests(suite.reference, database, plugins))
+
+    @cached_property
+    def reference(self) -> Mapping[Half, str]:
+        """Digest of each half; opened only where a score has a reference."""
+        return self.digests()
+
+    def difference(self, label: str, facts: Mapping[str, Any]) -> str:
+        """How the facts of a stored score differ from those of today; empty where they do not.
+
+        Facts that a score does not have, and features, whose extractor may not be installed here, are not compared.
+        """
+        use = next((use for use in self.suite.metrics if label in map(use.label_of, use.quantities)), None)
+        if use is None:
+            return f"{self.suite.id} does not measure {label} any more"
+        today = self._fixed(use) | (self._content(use) if {"reference", "train", "heldout"} & facts.keys() else {})
+        said = (
+            f"{key} {_short(facts[key])} then, {_short(today[key])} today"
+            for key in today
+            if key in facts and facts[key] != today[key]
+        )
+        return "; ".join(said)
+
+    def _content(self, use: MetricUse) -> dict[str, Any]:
+        halves: dict[str, Half] = {"reference": use.against, "train": "train", "heldout": "heldout"}
+        return {name: self.reference[half] for name, half in halves.items() if half in self.reference}
+
+    def _fixed(self, use: MetricUse) -> dict[str, Any]:
+        tokens = {"tokenizer": use.tokenizer} if "tokenizer" in use.spec.options else {}
+        prompts = {"prompts": self.suite.prompts.sha256} if self.suite.prompts else {}
+        facts = {"metric": use.metric, "version": use.spec.version, "options": use.options}
+        return {**facts, "samples": self.suite.samples, **tokens, **prompts}
+
+
+def _digests(name: str | None, database: Database, plugins: Plugins) -> Mapping[Half, str]:
+    if name is None:
+        return {}
+    try:
+        return open_reference(database, plugins, name).digests
+    except (EvalsvcError, OSError):
+        with database.read() as session:
+            row = session.get(tables.Reference, name)
+        if row is None:
+            return {}
+        return {"train": row.digest, **({"heldout": row.heldout_digest} if row.heldout_digest else {})}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12]
