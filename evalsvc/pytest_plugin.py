@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         device: str = "auto",
     ) -> GateResult:
         # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
+        from evalsvc.checkpoint_names import Naming
+        from evalsvc.gates.candidate import Asked
         from evalsvc.gates.gate import open_suite
         from evalsvc.gates.policy import load_policy
         from evalsvc.gates.several import run_policy
@@ -63,12 +66,15 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         bench = None if stored else Workbench(Settings(), plugins, device)
         database = bench.database if bench else Database(Settings().database)
         suites = [open_suite(part.suite, database, plugins, path.parent) for part in read.parts]
+        asked = None
+        if candidate is not None:
+            asked = partial(Asked(candidate, Naming()).find, suites[0], database, plugins, bench)
         done = run_policy(
             read,
             database,
             suites,
             bench,
-            candidate=candidate,
+            candidate=asked,
             seed=seed,
             timeout=timeout,
             plugins=plugins,

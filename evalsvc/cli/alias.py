@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
 from evalsvc.cli.score import Device, PluginFiles
@@ -30,7 +31,9 @@ Name = Annotated[str, typer.Argument(help="Alias, such as production.")]
 @app.command("set")
 def alias_set(
     name: Name,
-    checkpoint: Annotated[str, typer.Argument(help="model@step, model, alias or digest.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="model@step, model, alias, digest, or the path of what was scored.")
+    ],
     require_gate: Annotated[Path | None, typer.Option(help="Policy that the checkpoint must pass first.")] = None,
     by_gate: Annotated[int | None, typer.Option("--gate", help="A gate that this checkpoint has passed.")] = None,
     reason: Annotated[str, typer.Option(help="Why; a protected alias goes back to an earlier checkpoint by it.")] = "",
@@ -43,6 +46,7 @@ def alias_set(
     A protected alias moves by a gate under the pinned policy (--require-gate or --gate), for the first time, or back
     to an earlier checkpoint with a --reason.
     """
+    from evalsvc import given
     from evalsvc.gates.promote import check_policy, promote, protection
 
     if require_gate is not None and by_gate is not None:
@@ -52,7 +56,10 @@ def alias_set(
     with reachable():
         if require_gate is None:
             database = Database(Settings().database)
+            with database.read() as session:
+                target = given.find(session, checkpoint).id
         else:
+            from evalsvc.gates.candidate import Asked
             from evalsvc.gates.several import run_policy
             from evalsvc.plugins import Plugins
             from evalsvc.store.tables import Checkpoint
@@ -63,7 +70,8 @@ def alias_set(
                 check_policy(name, protection(session, name), read.digest)
             plugins = Plugins(tuple(plugin or ()))
             anew = partial(Workbench, Settings(), plugins, "cpu")
-            gate = run_policy(read, database, suites, bench, candidate=checkpoint, plugins=plugins, open_bench=anew)
+            wanted = partial(Asked(checkpoint, Naming()).find, suites[0], database, plugins, bench)
+            gate = run_policy(read, database, suites, bench, candidate=wanted, plugins=plugins, open_bench=anew)
             show_decision(gate.id, gate.document)
             if gate.document["verdict"]["status"] != "PASS":
                 err.print(f"{name} stays as it is", style="red", markup=False)

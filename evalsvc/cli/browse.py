@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from evalsvc import given
 from evalsvc import leaderboard as ranking
 from evalsvc.artifacts import open_artifacts
 from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, table, with_error
@@ -22,7 +24,7 @@ from evalsvc.spreadsheets import as_csv
 from evalsvc.store import names, queries
 from evalsvc.store.queries import ModelCost, ScoreRow
 from evalsvc.store.session import Database
-from evalsvc.store.tables import Evaluation
+from evalsvc.store.tables import Checkpoint, Evaluation
 
 SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the one used last.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -99,7 +101,7 @@ def show_trends(database: Database, suite: str) -> None:
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="model, model@step, alias or digest.")],
+    a: Annotated[str, typer.Argument(help="model, model@step, alias, digest or the path of what was scored.")],
     b: Annotated[str, typer.Argument(help="The same; differences are b minus a.")],
     suite: SuiteName = None,
     as_json: AsJson = False,
@@ -107,7 +109,7 @@ def compare(
     """Differences of two checkpoints with 95 % intervals. Scores of different protocols are named, not compared."""
     with _database().read() as session:
         chosen = queries.pick_suite(session, suite)
-        sides = [queries.side(session, name, chosen) for name in (a, b)]
+        sides = [queries.side(session, given.find(session, name), chosen) for name in (a, b)]
         artifacts = open_artifacts(Settings())
         found = [ranking.Side(rows, runs_beside(session, artifacts, rows)) for _, rows in sides]
     show_comparison(chosen, sides[0][0], sides[1][0], ranking.compare(*found), as_json=as_json)
@@ -145,12 +147,13 @@ def _difference_cells(difference: Difference) -> list[str]:
 
 
 def show(
-    checkpoint: Annotated[str, typer.Argument(help="model, model@step, alias or digest.")],
+    checkpoint: Annotated[str, typer.Argument(help="model, model@step, alias, digest or the path of what was scored.")],
     as_json: AsJson = False,
 ) -> None:
     """All scores of a checkpoint with their protocols, and how they came about."""
     with _database().read() as session:
-        found = names.find(session, checkpoint)
+        found = given.find(session, checkpoint)
+        title = names.title_of(session, found)
         runs = queries.evaluations(session, found.id)
         documents = []
         for run in runs:
@@ -182,6 +185,7 @@ def show(
     if as_json:
         print_json(
             {
+                "name": title,
                 "model": found.model.name,
                 "family": found.model.family,
                 "step": found.step,
@@ -200,7 +204,7 @@ def print_scores(rows: list[ScoreRow], provenance: Mapping[str, Any]) -> None:
     """The scores of one evaluation as a table, and how many samples of how many they are of."""
     first = rows[0]
     made = table(
-        escape(f"{first.name} under {first.suite}"),
+        f"{first.name} under {first.suite}",
         "score",
         "value",
         "95 % interval",
@@ -235,7 +239,10 @@ def _print_provenance(run: Evaluation, files: dict[str, str]) -> None:
     cost = (f"{duration(run.device_seconds)} of the device", memory, energy(run.energy))
     seconds = "  ".join(f"{stage} {spent:.1f} s" for stage, spent in provenance["seconds"].items())
     versions = "  ".join(f"{name} {version}" for name, version in provenance["packages"].items())
+    what = run.checkpoint
     lines = {
+        "generator": f"{what.generator} ({what.generator_version})" if what.generator_version else what.generator,
+        "options": json.dumps(what.options, ensure_ascii=False) if what.options else "",
         "took": seconds,
         "speed": f"{provenance['samples_per_second']:.0f} samples/s" if provenance["samples_per_second"] else "",
         "cost": "  ".join(filter(None, cost)),
@@ -301,6 +308,7 @@ def checkpoints(
         print_json(
             [
                 {
+                    "name": names.title(each, marks),
                     "model": each.model.name,
                     "step": each.step,
                     "mark": marks.get(each.id, ""),
@@ -331,8 +339,10 @@ def export(
 
     with _database().read() as session:
         rows = queries.scores(session, suite=queries.pick_suite(session, suite) if suite else None)
+        what = {row.id: row for row in queries.checkpoints(session)}
     columns = [field.name for field in fields(ScoreRow) if field.name != "facts"]
-    table = [{column: getattr(row, column) for column in columns} for row in rows]
+    columns += ["name", "generator", "generator_version", "options"]
+    table = [_exported(row, what[row.checkpoint_id]) for row in rows]
     frame = pd.DataFrame(table, columns=columns)
     writers: dict[str, Callable[[Path], object]] = {
         ".csv": lambda to: to.write_text(as_csv(table, columns), newline=""),
@@ -351,10 +361,18 @@ def export(
     err.print(f"{len(frame)} scores written to {path}", markup=False)
 
 
+def _exported(row: ScoreRow, checkpoint: Checkpoint) -> dict[str, Any]:
+    """A score as a row of a file, with the configuration that it belongs to; the options as JSON."""
+    columns = {key: value for key, value in asdict(row).items() if key != "facts"}
+    options = json.dumps(checkpoint.options, sort_keys=True)
+    generator = {"generator": checkpoint.generator, "generator_version": checkpoint.generator_version}
+    return columns | {"name": row.name, **generator, "options": options}
+
+
 def evaluation_document(rows: list[ScoreRow]) -> dict[str, Any]:
     """One evaluation's scores for machines."""
     first = rows[0]
-    who = {"model": first.model, "step": first.step, "mark": first.mark, "digest": first.digest}
+    who = {"name": first.name, "model": first.model, "step": first.step, "mark": first.mark, "digest": first.digest}
     what = {"suite": first.suite, "evaluation": first.evaluation_id}
     return who | what | {"scores": [_score_document(row) for row in rows]}
 
@@ -364,6 +382,7 @@ def board_document(board: Board) -> dict[str, Any]:
     entries = [
         {
             "rank": entry.rank,
+            "name": f"{entry.model}@{entry.step}{entry.mark}",
             "model": entry.model,
             "family": entry.family,
             "step": entry.step,

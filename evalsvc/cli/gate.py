@@ -21,12 +21,14 @@ from evalsvc.cli.console import err, number, out, print_json, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.errors import InputError, StorageError
+from evalsvc.gates.reports.text import candidate as candidate_of
 from evalsvc.gates.reports.text import notices, stored, title
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
     from evalsvc.gates.policy import Policy
+    from evalsvc.gates.subjects import Wanted
     from evalsvc.suites import Suite
     from evalsvc.workbench import Workbench
 
@@ -43,7 +45,7 @@ STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNKNOWN": "
 def run(
     policy: PolicyFile,
     candidate: Annotated[
-        str | None, typer.Option(help="model@step, model, alias, digest, or a checkpoint file with --generator.")
+        str | None, typer.Option(help="model@step, model, alias, digest, or a path, which is scored with --generator.")
     ] = None,
     generator: Annotated[str | None, typer.Option(help="Generator plug-in that loads a candidate's file.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
@@ -75,7 +77,8 @@ def run(
     Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
     """
-    from evalsvc.gates.gate import Asked, sample_grids
+    from evalsvc.gates.candidate import Asked
+    from evalsvc.gates.gate import sample_grids
     from evalsvc.gates.reports.write import requested, tell_github, write
     from evalsvc.gates.several import run_policy
     from evalsvc.plugins import Plugins
@@ -89,7 +92,7 @@ def run(
         options = parse_options(option or [])
         if (generator is not None or options) and candidate is None:
             raise InputError("--generator and --option are the candidate's: name it with --candidate")
-        asked: str | Callable[[], str | int] | None = candidate
+        asked: str | Callable[[], Wanted] | None = candidate
         plugins = Plugins(tuple(plugin or ()))
         if candidate is not None:
             naming = Naming(model, step, model_pattern, step_pattern)
@@ -143,7 +146,9 @@ def schema() -> None:
 @app.command("calibrate")
 def calibrate(
     policy: PolicyFile,
-    candidate: Annotated[str | None, typer.Option(help="Checkpoint to repeat; by default the policy's.")] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="Scored checkpoint to repeat, by name or path; by default the policy's.")
+    ] = None,
     runs: Annotated[int, typer.Option(min=2, help="How many seeds to score it with.")] = 5,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
@@ -151,9 +156,11 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Score one checkpoint under several seeds: how often the policy would fail it, and what it can detect."""
+    from evalsvc import given
     from evalsvc.gates.calibrate import calibrate as compare_runs
     from evalsvc.gates.sources import Computed
     from evalsvc.gates.subjects import find_candidate, labels_of
+    from evalsvc.store import names
     from evalsvc.store.tables import Checkpoint, now
 
     with reachable():
@@ -162,16 +169,17 @@ def calibrate(
         if others:
             raise InputError("calibration is of one suite: give a policy without 'also'")
         with database.read() as session:
-            side = find_candidate(session, read, candidate)
-        if not isinstance(side, Checkpoint):
-            raise InputError(side.reason)
+            side = find_candidate(session, read, given.find(session, candidate).id if candidate else None)
+            if not isinstance(side, Checkpoint):
+                raise InputError(side.reason)
+            title = names.title_of(session, side)
         source = Computed(bench, suite, frozenset(labels_of(read, suite).values()))
         found = compare_runs(read, suite, source.full(side, runs, suite.seed), now().date())
     if as_json:
         print_json(asdict(found))
         return
     made = table(
-        f"{side.model.name}@{side.step} against itself, {found.runs} seeds under {suite.id}",
+        f"{title} against itself, {found.runs} seeds under {suite.id}",
         "score",
         "mean",
         "spread",
@@ -194,18 +202,19 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Decisions, the newest first, and what they promoted."""
-    from evalsvc.store import queries
+    from evalsvc.store import names, queries
 
     promoted: dict[int | None, list[str]] = {}
     with reachable(), Database(Settings().database).read() as session:
         rows = queries.gates(session, model, limit=limit)
+        titles = names.titles_of_gates(session, rows)
         for promotion in queries.promotions(session, limit=1000):
             promoted.setdefault(promotion.gate_id, []).append(promotion.alias)
     documents: list[dict[str, Any]] = [
         {
             "gate": row.id,
             "at": row.created_at.isoformat(timespec="seconds"),
-            "candidate": f"{row.model}@{row.step}",
+            "candidate": titles[row.id],
             "suite": row.suite,
             "baseline": row.baseline,
             "status": row.status,
@@ -271,9 +280,10 @@ def show_decision(number: int, body: Mapping[str, Any]) -> None:
     """The verdict as a table on stdout, warnings on stderr."""
     verdict, looks = body["verdict"], body["evidence"]["looks"]
     say_notices(body)
-    candidate = f"{body['candidate']['model']}@{body['candidate']['step']}"
     against = f" against {body['baseline']['rule']}" if body["baseline"] else ""
-    made = table(f"gate {number}: {candidate}{against} under {body['suite']}", "score", "tier", "status", "why")
+    made = table(
+        f"gate {number}: {candidate_of(body)}{against} under {body['suite']}", "score", "tier", "status", "why"
+    )
     for metric in verdict["metrics"]:
         style = STYLES.get(metric["status"], "magenta")
         status = f"[{style}]{metric['status']}[/]" + (" (waived)" if metric["waiver"] else "")

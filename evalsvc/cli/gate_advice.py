@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ def init(
     plugin: PluginFiles = None,
 ) -> None:
     """Write a first policy from what is scored: limits and margins that noise alone seldom breaks."""
+    from evalsvc import given
     from evalsvc.artifacts import open_artifacts
     from evalsvc.gates.first_policy import first_limits, policy_text
     from evalsvc.gates.gate import open_suite
@@ -43,7 +45,7 @@ def init(
         with database.read() as session:
             named = queries.pick_suite(session, suite)
             wanted = baseline or _only_alias([row.name for row in queries.aliases(session)])
-            row = names.find(session, wanted)
+            row = given.find(session, wanted)
             title = names.title_of(session, row)
             alias = session.get(Alias, wanted) is not None
         chosen = open_suite(named, database, Plugins(tuple(plugin or ())), policy.parent)
@@ -55,7 +57,9 @@ def init(
         told = f"From {count} run{'s' * (count > 1)} of {title} under {chosen.id}."
         if count == 1:
             told += " More seeds would show how far they differ: 'evalsvc gate calibrate'."
-        rule = f"{{alias: {wanted}}}" if alias else f"{{model: {row.model.name!r}, step: {row.step}}}"
+        which = f", digest: '{row.digest}'" + (f", options: {json.dumps(row.options)}" if row.options else "")
+        which = which if title != f"{row.model.name}@{row.step}" else ""
+        rule = f"{{alias: {wanted}}}" if alias else f"{{model: {row.model.name!r}, step: {row.step}{which}}}"
         text = policy_text(chosen, rule, first_limits(chosen, runs), told)
         labels_of(parse_policy(text, str(policy)), chosen)
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from evalsvc import given
 from evalsvc.cli.browse import AsJson, SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
 from evalsvc.cli.score import Device, PluginFiles, parse_options, progress_bars
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 def judge(
-    checkpoints: Annotated[list[str], typer.Argument(help="Scored checkpoints: model, model@step, alias or digest.")],
+    checkpoints: Annotated[
+        list[str], typer.Argument(help="Scored checkpoints: model, model@step, alias, digest or path.")
+    ],
     judge: Annotated[str, typer.Option(help="Judge plug-in: llm-judge, preferences, or your own.")],
     option: Annotated[list[str] | None, typer.Option(help="Judge option as key=value; JSON values work.")] = None,
     suite: SuiteName = None,
@@ -61,7 +64,7 @@ def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples:
     with bench.database.read() as session:
         chosen = queries.pick_suite(session, suite)
         for name in asked_for:
-            checkpoint = names.find(session, name)
+            checkpoint = given.find(session, name, bench.plugins)
             title = names.title_of(session, checkpoint)
             runs = [
                 run

@@ -11,7 +11,7 @@ from evalsvc.gates.decide import Decision
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.reports.text import notices, title
 from evalsvc.gates.spending import seeds_of
-from evalsvc.gates.subjects import Sides
+from evalsvc.gates.subjects import Sides, Unscored
 from evalsvc.gates.verdict import MetricVerdict
 from evalsvc.provenance import git_commit
 from evalsvc.store.tables import Checkpoint
@@ -138,18 +138,28 @@ def _metric(metric: MetricVerdict) -> dict[str, Any]:
 def _names(sides: Sides, decision: Decision) -> tuple[dict[str, Any], dict[str, Any] | None]:
     policy = decision.policy
     if isinstance(sides.candidate, Checkpoint):
-        candidate = _checkpoint(sides.candidate)
+        candidate = _checkpoint(sides, sides.candidate)
     else:
-        named = policy.candidate
-        candidate = {"model": named.model if named else "", "step": named.step if named else None, "digest": ""}
+        why = sides.candidate
+        asked = why if isinstance(why, Unscored) else Unscored(why.kind, why.reason)
+        candidate = {"model": asked.model, "step": asked.step, "digest": asked.digest}
     if policy.baseline is None:
         return candidate, None
-    found = [_checkpoint(each) for each in sides.baselines] if isinstance(sides.baselines, tuple) else []
+    found = [_checkpoint(sides, each) for each in sides.baselines] if isinstance(sides.baselines, tuple) else []
     return candidate, {"rule": str(policy.baseline), "checkpoints": found}
 
 
-def _checkpoint(row: Checkpoint) -> dict[str, Any]:
-    return {"model": row.model.name, "step": row.step, "digest": row.digest}
+def _checkpoint(sides: Sides, row: Checkpoint) -> dict[str, Any]:
+    return {
+        "model": row.model.name,
+        "step": row.step,
+        "digest": row.digest,
+        "name": sides.title(row),
+        "configuration": row.configuration,
+        "generator": row.generator,
+        "generator_version": row.generator_version,
+        "options": row.options,
+    }
 
 
 def _side(side: Observation | Absent | None) -> dict[str, Any] | None:

@@ -12,11 +12,7 @@ import numpy as np
 
 from evalsvc import outbox
 from evalsvc.artifacts import open_artifacts
-from evalsvc.checkpoint_names import Naming
-from evalsvc.checkpoints import Checkpoint
 from evalsvc.deadline import Deadline, TimeLimit
-from evalsvc.digests import digest_configuration
-from evalsvc.earlier_digests import move_earlier
 from evalsvc.errors import InputError
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
@@ -25,12 +21,12 @@ from evalsvc.gates.history import book, read_history
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.spending import Account, accounts
-from evalsvc.gates.subjects import Sides, find_sides, labels_of
+from evalsvc.gates.subjects import Sides, Wanted, find_sides, labels_of
 from evalsvc.gates.verdict import Status
-from evalsvc.lifecycle import register_checkpoint, unchanged_suite
-from evalsvc.plugins import PluginKind, Plugins
+from evalsvc.lifecycle import unchanged_suite
+from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
-from evalsvc.store import names, queries, tables
+from evalsvc.store import queries, tables
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import now
 from evalsvc.suites import Suite, load_suite
@@ -60,7 +56,7 @@ def run_gate(
     suite: Suite,
     bench: Workbench | None = None,
     *,
-    candidate: str | int | Callable[[], str | int] | None = None,
+    candidate: Wanted | Callable[[], Wanted] | None = None,
     seed: int | None = None,
     timeout: float | TimeLimit | None = None,
     warn_only: bool = False,
@@ -72,8 +68,8 @@ def run_gate(
     """Decide and store. Without a ``bench`` only what is stored is judged, and nothing sampled; with ``open_bench``
     scores of another protocol than today's are found anew from their shards.
 
-    ``candidate`` is a name, the id of the row that a file was registered as, or a function that opens the file and
-    gives either (:meth:`Asked.find`). Opening counts for the time limit: what is late ends as a recorded ERROR.
+    ``candidate`` is a name, the id of a row, why there is none, or a function that opens a path and gives these
+    (:meth:`evalsvc.gates.candidate.Asked.find`). Opening counts for the time limit: what is late ends as an ERROR.
 
     Raises:
         InputError: the policy does not fit the suite, names no candidate, or the suite has changed since it was used.
@@ -162,61 +158,6 @@ def open_suite(named: str, database: Database, plugins: Plugins, folder: Path) -
         if body is None:
             raise
         return Suite.model_validate(body)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A candidate as a user names it: a file, or something that was scored, and the configuration to judge it in.
-
-    No ``generator`` means that of what is named; an empty ``options`` of a named one too. A file's configuration is
-    what is given here and nothing else.
-    """
-
-    name: str
-    naming: Naming
-    generator: str | None
-    options: Mapping[str, Any]
-
-    def find(self, suite: Suite, database: Database, plugins: Plugins, bench: Workbench | None) -> str | int:
-        """The id of its row, added with a ``bench`` where it is new; else a name that nothing has.
-
-        Raises:
-            InputError: there is no such generator, it does not fit the suite, or a file's name holds no step.
-        """
-        path = Path(self.name)
-        if self.generator is None and not self.options:
-            return self.name
-        if path.exists():
-            if self.generator is None:
-                raise InputError(f"{self.name} is a file, and --option needs the generator that loads it: --generator")
-            generator, options = self.generator, dict(self.options)
-            opened = Checkpoint.open(path, *self.naming.read(path), plugins.checkpoint_files(generator))
-        else:
-            with database.read() as session:
-                row = names.find(session, self.name)
-            opened = Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
-            generator, options = self.generator or row.generator, dict(self.options) or row.options
-            if bench:
-                opened = bench.reopen(row)
-        if bench is None:
-            return _stored(database, plugins, opened, generator, options)
-        spec = bench.spec(opened, generator, options, suite)
-        with bench.database.write() as session:
-            return register_checkpoint(session, spec)
-
-
-def _stored(
-    database: Database, plugins: Plugins, opened: Checkpoint, generator: str, options: Mapping[str, Any]
-) -> str | int:
-    """The row of this content in this configuration, or its name where nothing of it is stored."""
-    plugin = plugins.get(PluginKind.GENERATOR, generator)
-    move_earlier(database, lambda: open_artifacts(Settings()), opened, generator)
-    configuration = digest_configuration(generator, plugin.told, options)
-    with database.read() as session:
-        for row in queries.known_by_digest(session, opened.model, opened.digest):
-            if (row.step, row.configuration) == (opened.step, configuration):
-                return row.id
-    return f"{opened.model}@{opened.step}#{opened.digest[:8]}[{configuration[:8]}]"
 
 
 def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:

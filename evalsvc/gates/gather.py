@@ -88,7 +88,7 @@ class Gathering:
         }
 
     def _runs(self, checkpoint: Checkpoint, look: Look, seed: int | None) -> Runs | Absent | None:
-        who = f"{checkpoint.model.name}@{checkpoint.step}"
+        who = self.sides.title(checkpoint)
         try:
             if look.samples < self.suite.samples:
                 return self.source.part(checkpoint, look.samples, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import date, datetime
 from functools import cached_property
@@ -14,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -48,18 +50,27 @@ class _Strict(BaseModel):
 
 
 class CheckpointName(_Strict):
-    """A checkpoint by model and step; ``digest``, its first 8 digits or more, chooses where these name several."""
+    """A checkpoint by model and step; where these name several, ``digest`` (its first 8 digits or more) and ``options``
+    (some of its configuration's) choose.
+    """
 
     model: Text
     step: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
     digest: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
+    options: Annotated[dict[str, JsonValue], Field(min_length=1)] | None = None
+
+    @property
+    def name(self) -> str:
+        """``model@step``, with the digest where one is given."""
+        return f"{self.model}@{self.step}" + (f"#{self.digest}" if self.digest else "")
 
     def __str__(self) -> str:
-        return f"{self.model}@{self.step}" + (f"#{self.digest}" if self.digest else "")
+        options = ", ".join(f"{key}={json.dumps(value)}" for key, value in (self.options or {}).items())
+        return self.name + (f" with {options}" if options else "")
 
     @model_serializer(mode="wrap")
     def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Policies of before digests could be given keep theirs.
+        # Policies of before these keys keep their digests.
         return {key: value for key, value in dump(self).items() if value is not None}
 
 

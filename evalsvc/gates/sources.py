@@ -14,7 +14,7 @@ from evalsvc.gates.evidence import Absent
 from evalsvc.gates.subjects import unbiased_in_n
 from evalsvc.runs import Runs as Runs
 from evalsvc.runs import stored_runs
-from evalsvc.store import queries, tables
+from evalsvc.store import names, queries, tables
 from evalsvc.store.session import Database
 from metrics.score import MetricError
 
@@ -120,8 +120,8 @@ class Stored:
 
     def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
         """Never scored, or failed."""
-        who = f"{checkpoint.model.name}@{checkpoint.step}"
         with self.database.read() as session:
+            who = names.title_of(session, checkpoint)
             for run in queries.evaluations(session, checkpoint.id):
                 if f"{run.suite.name}@{run.suite.version}" == self.suite.id and run.status == tables.Status.FAILED:
                     return Absent("error", f"{who}: {run.error}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import ValidationError
@@ -21,11 +22,29 @@ from metrics.score import Direction
 
 
 @dataclass(frozen=True)
+class Unscored(Absent):
+    """A candidate of which nothing is stored, by what it was called."""
+
+    model: str = ""
+    step: int | None = None
+    digest: str = ""
+
+
+Wanted = str | int | Unscored
+"""A candidate by name, by the id of its row, or why there is none."""
+
+
+@dataclass(frozen=True)
 class Sides:
-    """Who is judged against whom; several baselines stand for their median."""
+    """Who is judged against whom; several baselines stand for their median. ``titles`` are their names, by id."""
 
     candidate: Checkpoint | Absent
     baselines: tuple[Checkpoint, ...] | Absent | None
+    titles: Mapping[int, str] = field(default_factory=dict)
+
+    def title(self, row: Checkpoint) -> str:
+        """The name of a side as it was told apart from others when this was decided."""
+        return self.titles.get(row.id, f"{row.model.name}@{row.step}")
 
 
 def quantities_of(suite: Suite) -> dict[str, Quantity]:
@@ -91,44 +110,58 @@ def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
             raise InputError(f"metrics.{name}: {kind} {limit:g} lies outside its range of {low:g} to {high:g}{share}")
 
 
-def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | int | None) -> Sides:
-    """The checkpoints that the policy, or ``candidate`` (a name, or the id of its row) in its place, names.
+def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | int | Absent | None) -> Sides:
+    """The checkpoints that the policy, or ``candidate`` (a name, the id of its row, or why there is none) in its place,
+    names.
 
     Raises:
         InputError: nothing names a candidate, a name could mean several, or the baseline is an alias that nobody ever
             set.
     """
     side = find_candidate(session, policy, candidate)
-    if policy.baseline is None:
-        return Sides(side, None)
-    found = _baselines(session, policy, suite, side)
+    found = None if policy.baseline is None else _baselines(session, policy, suite, side)
+    rows = [*([side] if isinstance(side, Checkpoint) else ()), *(found if isinstance(found, tuple) else ())]
+    titles = names.titles(session, rows)
     if isinstance(side, Checkpoint) and isinstance(found, tuple) and not policy.allow_same:
         same = [row for row in found if (row.digest, row.configuration) == (side.digest, side.configuration)]
         if same:
-            name = f"{same[0].model.name}@{same[0].step}"
+            name = titles[same[0].id]
             reason = f"the candidate is its own baseline ({policy.baseline} is {name}); allow_same: true permits it"
-            return Sides(side, Absent("missing", reason))
-    return Sides(side, found)
+            return Sides(side, Absent("missing", reason), titles)
+    return Sides(side, found, titles)
 
 
-def find_candidate(session: Session, policy: Policy, candidate: str | int | None) -> Checkpoint | Absent:
+def find_candidate(session: Session, policy: Policy, candidate: str | int | Absent | None) -> Checkpoint | Absent:
     """The checkpoint that ``candidate``, or the policy where it is ``None``, names.
 
     Raises:
         InputError: neither names one, or a name could mean several.
     """
-    if candidate is None and policy.candidate is None:
-        raise InputError("the policy names no candidate: give --candidate")
+    if isinstance(candidate, Absent):
+        return candidate
     if isinstance(candidate, int):
         return session.get_one(Checkpoint, candidate)
-    return _named(session, candidate or str(policy.candidate), "missing", "score it, or give its file and --generator")
+    hint = "score it, or give its file and --generator"
+    if candidate is None:
+        if policy.candidate is None:
+            raise InputError("the policy names no candidate: give --candidate")
+        wanted = policy.candidate
+        found = _of_policy(session, wanted, "missing", hint)
+        return found if isinstance(found, Checkpoint) else Unscored(found.kind, found.reason, wanted.model, wanted.step)
+    if session.get(Alias, candidate) is None and not names.matching(session, candidate):
+        return Unscored("missing", f"there is no checkpoint {candidate!r}: {hint}", *names.label_of(candidate))
+    return names.find(session, candidate)
 
 
-def _named(session: Session, name: str, kind: Literal["missing", "none"], hint: str) -> Checkpoint | Absent:
-    """What a name means; one that could mean several is an error."""
-    if session.get(Alias, name) is None and not names.matching(session, name):
-        return Absent(kind, f"there is no checkpoint {name!r}: {hint}")
-    return names.find(session, name)
+def _of_policy(
+    session: Session, wanted: CheckpointName, kind: Literal["missing", "none"], hint: str
+) -> Checkpoint | Absent:
+    """What a policy's name means; one that could mean several is an error."""
+    if found := names.matching(session, wanted.name, wanted.options):
+        return names.only(session, repr(str(wanted)), found)
+    others = names.matching(session, wanted.name) if wanted.options else ()
+    there = f"; there is {names.dated(session, others)}" if others else ""
+    return Absent(kind, f"there is no checkpoint {str(wanted)!r}{there}: {hint}")
 
 
 def _baselines(
@@ -143,7 +176,7 @@ def _baselines(
             return Absent("none", f"alias {wanted.alias!r} is protected and was never set")
         raise InputError(_never_set(session, wanted.alias))
     if isinstance(wanted, CheckpointName):
-        named = _named(session, str(wanted), "none", "score it, or name another baseline")
+        named = _of_policy(session, wanted, "none", "score it, or name another baseline")
         return named if isinstance(named, Absent) else (named,)
     if isinstance(candidate, Absent):
         return Absent("none", "without a candidate there is no baseline to find")

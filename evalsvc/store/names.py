@@ -110,6 +110,12 @@ def matching(session: Session, name: str, options: Mapping[str, Any] | None = No
     return found
 
 
+def label_of(name: str) -> tuple[str, int | None]:
+    """The model and the step that a name states."""
+    model, _, step = _parsed(name)[0].rpartition("@")
+    return (model, int(step)) if model and is_number(step) else (_parsed(name)[0], None)
+
+
 def title(row: Checkpoint, marks: Mapping[int, str]) -> str:
     """The name of a checkpoint, by the marks of those that need one."""
     return f"{row.model.name}@{row.step}{marks.get(row.id, '')}"

@@ -204,9 +204,8 @@ def checkpoints(session: Session, model: str | None = None) -> list[Checkpoint]:
     return list(session.scalars(query))
 
 
-def side(session: Session, name: str, suite: str) -> tuple[str, list[ScoreRow]]:
-    """One side of a comparison: the name of the checkpoint that is meant, and its scores under the suite."""
-    checkpoint = names.find(session, name)
+def side(session: Session, checkpoint: Checkpoint, suite: str) -> tuple[str, list[ScoreRow]]:
+    """One side of a comparison: the name of a checkpoint, and its scores under the suite."""
     title = names.title_of(session, checkpoint)
     rows = scores(session, suite=suite, model=checkpoint.model.name)
     found = [row for row in rows if row.checkpoint_id == checkpoint.id]

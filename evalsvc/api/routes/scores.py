@@ -92,7 +92,9 @@ def comparison(server: Here, a: wire.Text, b: wire.Text, suite: wire.SuiteName |
     with server.database.read() as session:
         try:
             chosen = queries.pick_suite(session, suite)
-            (name_a, rows_a), (name_b, rows_b) = (queries.side(session, name, chosen) for name in (a, b))
+            (name_a, rows_a), (name_b, rows_b) = (
+                queries.side(session, names.find(session, name), chosen) for name in (a, b)
+            )
         except InputError as error:
             raise not_found(error) from None
         sides = [ranking.Side(rows, runs_beside(session, server.artifacts, rows)) for rows in (rows_a, rows_b)]

@@ -97,9 +97,8 @@ def notices(document: Mapping[str, Any]) -> list[str]:
 
 
 def candidate(document: Mapping[str, Any]) -> str:
-    """``model@step``."""
-    side = document["candidate"]
-    return plain(f"{side['model']}@{side['step']}", 120)
+    """``model@step``, and what told it from others of that label when this was decided."""
+    return plain(_name(document["candidate"]), 240)
 
 
 def baseline(document: Mapping[str, Any]) -> str:
@@ -107,8 +106,12 @@ def baseline(document: Mapping[str, Any]) -> str:
     side = document["baseline"]
     if side is None:
         return "none"
-    named = ", ".join(f"{each['model']}@{each['step']}" for each in side["checkpoints"])
+    named = ", ".join(map(_name, side["checkpoints"]))
     return plain(f"{side['rule']} ({named})" if named and named != side["rule"] else side["rule"], 200)
+
+
+def _name(side: Mapping[str, Any]) -> str:
+    return str(side.get("name") or f"{side['model']}@{side['step']}")
 
 
 def limit(kind: str, value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from evalsvc.digests import digest_configuration
 from evalsvc.gates.policy import Policy
 from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, now
 from evalsvc.suites import load_suite
@@ -11,12 +12,18 @@ from evalsvc.suites import load_suite
 DIGITS = load_suite("digits@1")
 
 
-def add_checkpoint(session, model="flow", step=1) -> Checkpoint:
+def add_checkpoint(session, model="flow", step=1, digest="", options=None) -> Checkpoint:
     owner = session.query(Model).filter_by(name=model).one_or_none() or Model(name=model)
     session.add(owner)
     session.flush()
     row = Checkpoint(
-        model_id=owner.id, step=step, digest=f"{model}{step}".ljust(64, "0"), path="gone", generator="flow", options={}
+        model_id=owner.id,
+        step=step,
+        digest=digest or f"{model}{step}".ljust(64, "0"),
+        path="gone",
+        generator="flow",
+        options=options or {},
+        configuration=digest_configuration("flow", "", options or {}),
     )
     session.add(row)
     session.flush()

@@ -1,0 +1,111 @@
+"""The candidate of a gate as a user gives it, and the configuration to judge it in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from evalsvc import given
+from evalsvc.artifacts import open_artifacts
+from evalsvc.checkpoint_names import Naming
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.digests import digest_configuration
+from evalsvc.earlier_digests import move_earlier
+from evalsvc.errors import InputError
+from evalsvc.gates.subjects import Unscored, Wanted
+from evalsvc.lifecycle import register_checkpoint
+from evalsvc.plugins import PluginKind, Plugins
+from evalsvc.settings import Settings
+from evalsvc.store import names, queries, tables
+from evalsvc.store.session import Database
+from evalsvc.suites import Suite
+
+if TYPE_CHECKING:
+    from evalsvc.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A candidate as a user gives it: a path, or a name, and the configuration to judge it in.
+
+    No ``generator`` means that of what was scored of it, no ``options`` too. With a generator a path's configuration is
+    what is given here and nothing else.
+    """
+
+    given: str
+    naming: Naming
+    generator: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def find(self, suite: Suite, database: Database, plugins: Plugins, bench: Workbench | None) -> Wanted:
+        """The id of its row, added with a ``bench`` where it is new; else a name that nothing has, or what is missing.
+
+        Raises:
+            InputError: there is no such generator, it does not fit the suite, a path's name holds no step, or what is
+                given could mean several.
+        """
+        if self.generator is not None:
+            plugins.get(PluginKind.GENERATOR, self.generator)
+        path = given.is_path(self.given)
+        if path and self.generator is not None:
+            files = plugins.checkpoint_files(self.generator)
+            opened = Checkpoint.open(Path(self.given), *self.naming.read(Path(self.given)), files)
+            return self._row(opened, self.generator, dict(self.options), suite, database, plugins, bench)
+        if path and self.options:
+            raise InputError(f"{self.given} is a path, and --option needs the generator that loads it: --generator")
+        with database.read() as session:
+            if path:
+                return given.find(session, self.given, plugins).id
+            if self.generator is None and not self.options:
+                return self.given
+            row = self._content(session)
+        opened = bench.reopen(row) if bench else Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
+        options = dict(self.options) or row.options
+        return self._row(opened, self.generator or row.generator, options, suite, database, plugins, bench)
+
+    def _content(self, session: Session) -> tables.Checkpoint:
+        """What is named: by options and generator where the name alone could mean several configurations of it."""
+        alias = session.get(tables.Alias, self.given)
+        rows = [alias.checkpoint] if alias else names.matching(session, self.given)
+        rows = [row for row in rows if row.generator == self.generator] or rows
+        contents = {(row.digest, row.generator if self.generator is None else None) for row in rows}
+        if rows and self.options and len(contents) == 1:
+            return rows[0]
+        return names.only(session, repr(self.given), rows) if rows else names.find(session, self.given)
+
+    def _row(
+        self,
+        opened: Checkpoint,
+        generator: str,
+        options: Mapping[str, Any],
+        suite: Suite,
+        database: Database,
+        plugins: Plugins,
+        bench: Workbench | None,
+    ) -> int | Unscored:
+        """The row of this content in this configuration."""
+        if bench is not None:
+            spec = bench.spec(opened, generator, options, suite)
+            with bench.database.write() as session:
+                return register_checkpoint(session, spec)
+        plugin = plugins.get(PluginKind.GENERATOR, generator)
+        move_earlier(database, lambda: open_artifacts(Settings()), opened, generator)
+        configuration = digest_configuration(generator, plugin.told, options)
+        with database.read() as session:
+            same = queries.known_by_digest(session, opened.model, opened.digest)
+            rows = [row for row in same if row.step == opened.step]
+            for row in rows:
+                if row.configuration == configuration:
+                    return row.id
+            there = f", only {names.dated(session, rows)}" if rows else ""
+        said = ", ".join([f"generator {generator}", *(f"{key}={json.dumps(value)}" for key, value in options.items())])
+        reason = (
+            f"{self.given} ({opened.model}@{opened.step}#{opened.digest[: names.SHORT]}) has no stored scores with "
+            f"{said}{there}: score it so, or leave --stored out"
+        )
+        return Unscored("missing", reason, opened.model, opened.step, opened.digest)
