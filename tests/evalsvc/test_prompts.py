@@ -106,6 +106,35 @@ def test_each_sample_is_drawn_for_its_prompt_and_compared_with_it(painting, tmp_
     assert (row.label, row.value, row.n) == ("clip_score", pytest.approx(100), 10)
 
 
+def test_a_sample_of_a_prompt_is_the_same_under_suites_of_every_size(painting, tmp_path):
+    checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
+    small, large = (painting.spec(checkpoint, "painter", {}, suite(tmp_path, samples=n)) for n in (5, 12))
+    assert small.samples_key == large.samples_key
+    assert small.indices(0, 5).tolist() == large.indices(0, 12).tolist()[:5]
+    assert sorted(large.indices(0, 12)) == list(range(12))
+    (tmp_path / "prompts.txt").write_text("red\ngreen\nblue\n" * 5)
+    longer = painting.spec(checkpoint, "painter", {}, suite(tmp_path, samples=15))
+    kept = [i for i in longer.indices(0, 15) if i < 12]
+    assert kept == large.indices(0, 12).tolist()
+
+
+def test_another_seed_draws_other_noise_for_the_same_prompts(painting, tmp_path):
+    checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
+    one, two = (painting.spec(checkpoint, "painter", {}, suite(tmp_path), seed) for seed in (1, 2))
+    assert np.array_equal(one.indices(0, 10), two.indices(0, 10))
+    assert one.samples_key != two.samples_key
+
+
+def test_images_that_were_made_for_some_of_the_prompts_are_taken_with_their_own(painting, tmp_path):
+    (tmp_path / "made_1").mkdir()
+    for i, name in enumerate(["red", "green", "blue"] * 3):
+        Image.fromarray(np.full((2, 2, 3), COLOURS[name], np.uint8)).save(tmp_path / "made_1" / f"{i}.png")
+    checkpoint = Checkpoint.open(tmp_path / "made_1", "made", 1)
+    spec = painting.spec(checkpoint, "samples", {}, suite(tmp_path, samples=4))
+    assert spec.order.of == 9
+    assert scored(painting, spec).value == pytest.approx(100)
+
+
 def test_prompts_are_part_of_the_fingerprint_by_content_and_not_by_place(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
     first = painting.spec(checkpoint, "painter", {}, suite(tmp_path))

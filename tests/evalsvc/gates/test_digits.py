@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
 from evalsvc.demo import WEIGHTS
+from evalsvc.demo.digits import halves
 from evalsvc.gates import gather, sources
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
@@ -16,6 +17,8 @@ from evalsvc.store.session import Database
 from evalsvc.workbench import Workbench
 
 from .store import DIGITS
+
+PARTS = ("pixels", "labels")
 
 POLICY = """
 version: 1
@@ -73,6 +76,23 @@ def test_a_better_flow_passes(workspace):
     document = json.loads(done.stdout)
     assert document["verdict"]["status"] == "PASS"
     assert document["baseline"]["checkpoints"][0]["step"] == 2000
+
+
+@pytest.mark.parametrize(("alike", "status"), [((), "PASS"), ((5, 6, 7, 8, 9), "FAIL")])
+def test_a_file_in_order_of_class_is_judged_on_a_random_part_of_it(workspace, alike, status):
+    """Its first tenths are zeros and ones, alike in both: the good file must not fail on them, nor the bad one pass."""
+    train, heldout = halves()
+    pixels, labels = (np.concatenate([getattr(half, of).numpy() for half in (train, heldout)]) for of in PARTS)
+    chosen = np.random.default_rng(0).choice(len(labels), 2000)
+    chosen = chosen[labels[chosen].argsort(kind="stable")]
+    made = np.where(np.isin(labels[chosen], alike)[:, None, None, None], pixels[chosen[-1]], pixels[chosen])
+    file = workspace / f"sorted-{status.lower()}" / "step_1.npz"
+    file.parent.mkdir()
+    np.savez(file, images=made)
+    command = ("gate", "run", workspace / "wide.yaml", "--candidate", file, "--generator", "samples", "--device", "cpu")
+    document = json.loads(invoke(*command, "--json").stdout)
+    assert document["verdict"]["status"] == status, document["verdict"]
+    assert document["evidence"]["samples"] <= (200 if status == "FAIL" else 2000)
 
 
 def test_a_collapsed_gan_fails_on_recall_with_a_tenth_of_the_samples(workspace):
