@@ -120,6 +120,30 @@ class Difference:
         return self.value - down, self.value + up
 
 
+def under_fixed_prompts(run: Run) -> Run:
+    """The run where its prompts are fixed: all that its error is of are the draws of each prompt.
+
+    There is no error where a prompt has a single draw: other seeds alone can show it.
+    """
+    kind, _, prompts = run.units.partition("/")
+    if kind != "prompts":
+        return run
+    draws = run.influence.of_draws if isinstance(run.influence, Influence) else None
+    if draws is None:
+        reason = "none: prompts are fixed, and how much single draws of a prompt differ is unknown"
+        return replace(run, stderr=None, ci_low=None, ci_high=None, method=reason, influence=reason, units="")
+    stderr = max(math.sqrt(draws.variance), draws.least)
+    return replace(
+        run,
+        stderr=stderr,
+        ci_low=run.value - Z95 * stderr,
+        ci_high=run.value + Z95 * stderr,
+        method="spread between draws of fixed prompts",
+        influence=draws,
+        units=f"draws/{run.seed}/{prompts}",
+    )
+
+
 def quantile(z: float, freedom: float) -> float:
     """Student's factor at the level of ``z`` normal standard errors."""
     return z if math.isinf(freedom) else -float(stdtrit(freedom, float(ndtr(-z))))
@@ -178,11 +202,9 @@ class _Variances:
 
 def _variances(cluster: Sequence[_Part]) -> _Variances:
     """Variances, downwards and upwards, that the runs over the same units bring into the difference."""
-    plus, minus = ([part for part in cluster if (part.weight > 0) is sign] for sign in (True, False))
-    down, up, var_plus = _side(plus)
-    minus_down, minus_up, var_minus = _side(minus)
-    apart = _Variances(down**2 + minus_up**2, up**2 + minus_down**2)
-    if not (var_plus and var_minus):
+    plus, minus = (_Side.of([part for part in cluster if (part.weight > 0) is sign]) for sign in (True, False))
+    apart = _Variances(plus.down**2 + minus.up**2, plus.up**2 + minus.down**2)
+    if not (plus.variance and minus.variance):
         return apart
     try:
         together = _combined(cluster).variance
@@ -194,23 +216,46 @@ def _variances(cluster: Sequence[_Part]) -> _Variances:
     if influence.logarithmic:
         return _Variances(max(together, least), max(together, least), paired=True)
     # Square and add (Newcombe, 1998): a bound takes the errors of both ends that it comes from, less what they share.
-    shared = (var_plus + var_minus - together) / math.sqrt(var_plus * var_minus)
+    shared = (plus.variance + minus.variance - together) / math.sqrt(plus.variance * minus.variance)
+    (down, up), (minus_down, minus_up) = plus.by_influence, minus.by_influence
     below = down**2 + minus_up**2 - shared * down * minus_up
     above = up**2 + minus_down**2 - shared * up * minus_down
     return _Variances(max(below, least), max(above, least), paired=True)
 
 
-def _side(parts: Sequence[_Part]) -> tuple[float, float, float]:
-    """Errors of a weighted sum of runs over the same units, downwards and upwards, and its variance by influences."""
-    if not parts:
-        return 0.0, 0.0, 0.0
-    variance = _combined(parts).variance if all(part.pairs for part in parts) else 0.0
-    weight = abs(sum(part.weight for part in parts))
-    own = [part.run.sides or (0.0, 0.0) for part in parts]
-    down, up = (weight * float(np.mean([side[i] for side in own])) for i in (0, 1))
-    stderr = weight * float(np.mean([part.run.stderr or 0.0 for part in parts]))
-    scale = math.sqrt(variance) / stderr if variance and stderr else 1.0
-    return down * scale, up * scale, variance
+@dataclass(frozen=True)
+class _Side:
+    """A weighted sum of runs over the same units: its errors downwards and upwards, and its variance by influences.
+
+    The variance is 0 where the influences are unknown.
+    """
+
+    down: float = 0.0
+    up: float = 0.0
+    stderr: float = 0.0
+    variance: float = 0.0
+
+    @classmethod
+    def of(cls, parts: Sequence[_Part]) -> _Side:
+        if not parts:
+            return cls()
+        weight = abs(sum(part.weight for part in parts))
+        own = [part.run.sides or (0.0, 0.0) for part in parts]
+        down, up = (weight * float(np.mean([side[i] for side in own])) for i in (0, 1))
+        stderr = weight * float(np.mean([part.run.stderr or 0.0 for part in parts]))
+        try:
+            variance = _combined(parts).variance if all(part.pairs for part in parts) else 0.0
+        except MetricError:
+            variance = 0.0
+        side = cls(down, up, stderr, variance)
+        # Of a single run the error is its own; of several over the same units only the influences tell.
+        return side if len(parts) == 1 else cls(*side.by_influence, math.sqrt(variance) or stderr, variance)
+
+    @property
+    def by_influence(self) -> tuple[float, float]:
+        """The errors scaled to the variance by influences, which those of a difference are found from."""
+        scale = math.sqrt(self.variance) / self.stderr if self.variance and self.stderr else 1.0
+        return self.down * scale, self.up * scale
 
 
 def _combined(parts: Sequence[_Part]) -> Influence:
@@ -245,8 +290,11 @@ def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, fl
 
 
 def _share_units(side: Sequence[Run]) -> bool:
-    """Whether several runs are over the same units, so that repeating them shows nothing of what units add."""
-    named = [run.units for run in side if run.units]
+    """Whether several runs are over the same documents, which differ by their seeds alone.
+
+    What a seed adds to all documents at once is in no influence, and comes on top.
+    """
+    named = [run.units for run in side if run.units.startswith("documents/")]
     return len(named) > len(set(named))
 
 

@@ -52,9 +52,11 @@ class Influence:
     (:mod:`metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
     U-statistic for disjoint pairs of units, whose variance Z is its noise of second order; ``draws`` the values of
     random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
-    that is drawn anew too. ``student`` units are few: differences are judged by Student's t, ``n - 1`` degrees of
-    freedom. A score on a ``logarithmic`` scale has an interval that is symmetric there; its influence is that on the
-    value. ``least`` is what one unit could change a share by: a difference is never surer than that.
+    that is drawn anew too. ``within`` is how each row of a group moves the score beside the other rows of it: what
+    is left where the groups themselves are fixed (:attr:`of_draws`). ``student`` units are few: differences are judged
+    by Student's t, ``n - 1`` degrees of freedom. A score on a ``logarithmic`` scale has an interval that is symmetric
+    there; its influence is that on the value. ``least`` is what one unit could change a share by: a difference is never
+    surer than that.
     """
 
     n: int
@@ -64,6 +66,7 @@ class Influence:
     pairs: Float32[np.ndarray, " pairs"] | None = None
     draws: Float32[np.ndarray, " subsets"] | None = None
     control: Float32[np.ndarray, " control"] | None = None
+    within: Float32[np.ndarray, " rows"] | None = None
     student: bool = False
     logarithmic: bool = False
     least: float = 0.0
@@ -71,7 +74,7 @@ class Influence:
     @property
     def parts(self) -> dict[str, Float32[np.ndarray, " _"]]:
         """The vectors that are there, by name."""
-        names = ("whole", "half", "splits", "pairs", "draws", "control")
+        names = ("whole", "half", "splits", "pairs", "draws", "control", "within")
         return {name: vector for name in names if (vector := getattr(self, name)) is not None}
 
     @property
@@ -93,6 +96,11 @@ class Influence:
         if self.control is not None:
             total += _mean_square(self.control) / len(self.control)
         return total
+
+    @property
+    def of_draws(self) -> Influence | None:
+        """The influence of single rows where the groups are fixed; ``None`` where that is unknown."""
+        return None if self.within is None else Influence(len(self.within), whole=self.within, least=self.least)
 
     def minus(self, other: Influence, times: float = 1.0) -> Influence:
         """The influences on this score less ``times`` the other, unit by unit.

@@ -197,7 +197,8 @@ def _influence(some: KernelSet, sums: Tensor, witness: Tensor, rows: Rows, units
         values = (some.between(i, j) - witness[i] - witness[j]).cpu().numpy()
         scale = mine.count / mine.rows
         influence = replace(influence, pairs=(np.bincount(pair, values) * scale**2).astype(np.float32))
-    return replace(influence, n=units.count, student=units.clustered)
+    within = influence.within if len(rows) == units.rows else None
+    return replace(influence, n=units.count, student=units.clustered, within=within)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float, Float32, Float64, Int64, Shaped
 from scipy.special import stdtrit
 
 from metrics import influence
@@ -110,8 +110,9 @@ class Units:
                 share = self._by_unit(part, rows)
                 members = int(self._members(rows).sum())
                 half += share * np.sqrt(max(1, self.count - 1) / (2 * max(1, members - 1)))
+        influence = replace(self.influence(psi, half), within=self._within(whole))
         corrected = own if half is None else variance(own, float(half @ half) / max(1, self.count - 1))
-        return corrected / self.count, self.influence(psi, half)
+        return corrected / self.count, influence
 
     def total(self, values: Float64[np.ndarray, " rows"]) -> Float64[np.ndarray, " units"]:
         """The sum of a value of each row by unit."""
@@ -121,6 +122,17 @@ class Units:
         """What is kept of centred influences of the units."""
         narrow = None if half is None else half.astype(np.float32)
         return Influence(self.count, psi.astype(np.float32), narrow, student=self.clustered)
+
+    def _within(self, psi: Psi) -> Float32[np.ndarray, " rows"] | None:
+        """Each row's influence beside the mean of its group, scaled for the mean that is taken off."""
+        if self.owner is None:
+            return None
+        sizes = np.bincount(self.owner)
+        if sizes.min() < 2:
+            return None
+        means = np.bincount(self.owner, psi) / sizes
+        scale = np.sqrt(sizes / (sizes - 1))
+        return np.asarray((psi - means[self.owner]) * scale[self.owner], np.float32)
 
     def _by_unit(self, psi: Psi, rows: slice | np.ndarray) -> Float64[np.ndarray, " units"]:
         """Centred sums of a part of the rows by unit, so scaled that the mean over rows is that over units."""

@@ -81,7 +81,7 @@ def decide(
         InputError: the policy gates what the suite does not measure.
     """
     history = history or History()
-    gathering = Gathering(suite, sides, source, labels_of(policy, suite), seed)
+    gathering = Gathering(suite, sides, source, labels_of(policy, suite), seed, policy.prompts == "fixed")
     alpha = (1 - policy.defaults.confidence) / 2
     limits = digest_json(limits_of(policy))
     looks = _looks(policy, suite, sides, source, seed, history)

@@ -107,7 +107,10 @@ def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
     spread = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     below: float | None = None
     above: float | None = None
-    if len(errors) == count:
+    own = difference((), runs).errors if any(run.units for run in runs) else None
+    if own:
+        below, above = own.below, own.above
+    elif len(errors) == count:
         scale = 1.0 if shared else 1 / math.sqrt(count)
         below, above = (scale * math.sqrt(float(np.mean([side[i] ** 2 for side in errors]))) for i in (0, 1))
     elif spread > 0:

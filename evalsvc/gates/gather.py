@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.differences import Run
+from evalsvc.differences import Run, under_fixed_prompts
 from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.gates.evidence import Absent, Evidence, Observation, drift, pool
 from evalsvc.gates.sequential import Look
@@ -31,6 +31,7 @@ class Gathering:
     source: Source
     labels: Mapping[str, str]
     seed: int | None = None
+    fixed_prompts: bool = False
     pieces: dict[tuple[int, int, int | None, int, int], Runs] = field(default_factory=dict)
 
     def look(self, look: Look) -> dict[str, Evidence] | None:
@@ -91,13 +92,20 @@ class Gathering:
         who = self.sides.title(checkpoint)
         try:
             if look.samples < self.suite.samples:
-                return self.source.part(checkpoint, look.samples, seed)
-            found = self.source.full(checkpoint, look.replicates, seed)
+                part = self.source.part(checkpoint, look.samples, seed)
+                return part and self._in_terms_of_prompts(part)
+            found = self._in_terms_of_prompts(self.source.full(checkpoint, look.replicates, seed))
         except (StorageError, OperationalError) as error:
             return Absent("unavailable", f"{who}: {' '.join(str(error).split())}")
         except (EvalsvcError, MetricError) as error:
             return Absent("error", f"{who}: {error}")
         return found or self.source.why_nothing(checkpoint)
+
+    def _in_terms_of_prompts(self, found: Runs) -> Runs:
+        """The runs as the policy takes their prompts: drawn like others, or fixed."""
+        if not self.fixed_prompts:
+            return found
+        return {label: [under_fixed_prompts(run) for run in runs] for label, runs in found.items()}
 
     def _drifting(self, checkpoint: Checkpoint, side: T, label: str, look: Look, seed: int | None) -> T | Observation:
         """A side that saw a part of the samples, with what all of them may change, from its own halves and quarters."""

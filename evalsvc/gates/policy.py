@@ -158,15 +158,17 @@ class PartOf(_Strict):
     limits: int
 
 
-LATER_KEYS = ("allow_same", "max_waiver_days", "also", "part_of")
+LATER_KEYS = ("allow_same", "max_waiver_days", "also", "part_of", "prompts")
 """Keys that policies did not always have: at their defaults they leave the digest as it was."""
 
 
 class Policy(_Strict):
     """What a release must hold. ``allow_same`` lets a candidate be compared with itself, which shows nothing.
 
-    No waiver may end later than ``max_waiver_days`` from the day on which it is used. ``also`` holds limits under
-    further suites: each is a gate of its own, and all have one verdict. ``part_of`` stands in such a part alone.
+    ``prompts`` says what a decision speaks of: other prompts like the suite's (``sampled``), or these very ones
+    (``fixed``), so that only the draws of each prompt differ. No waiver may end later than ``max_waiver_days`` from the
+    day on which it is used. ``also`` holds limits under further suites: each is a gate of its own, and all have one
+    verdict. ``part_of`` stands in such a part alone.
     """
 
     version: Literal[1]
@@ -182,6 +184,7 @@ class Policy(_Strict):
     max_waiver_days: Whole = 90
     also: tuple[AnotherSuite, ...] = ()
     part_of: PartOf | None = None
+    prompts: Literal["sampled", "fixed"] = "sampled"
 
     @cached_property
     def digest(self) -> str:

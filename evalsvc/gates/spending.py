@@ -66,7 +66,8 @@ def limits_of(policy: Policy) -> dict[str, Any]:
     defaults = policy.defaults.model_dump(mode="json")
     metrics = {name: metric.model_dump(mode="json") for name, metric in policy.metrics.items()}
     limits = {"defaults": defaults, "metrics": metrics, "on_missing_baseline": policy.on_missing_baseline}
-    return limits | ({"family": policy.family} if policy.part_of else {})
+    limits |= {"family": policy.family} if policy.part_of else {}
+    return limits if policy.prompts == "sampled" else limits | {"prompts": policy.prompts}
 
 
 def saw(evidence: Mapping[str, Evidence], sides: Sides) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from evalsvc.artifacts import Artifacts
-from evalsvc.differences import Run, difference
+from evalsvc.differences import Run, difference, under_fixed_prompts
+from evalsvc.gates.evidence import pool
 from evalsvc.influences import UnitInfluence, read_influences, write_influences
 from metrics import functional as metrics
 from metrics.score import Z95
@@ -175,3 +176,35 @@ def test_influences_are_read_as_they_were_written(tmp_path):
 
 def test_influences_that_are_elsewhere_are_none(tmp_path):
     assert read_influences(Artifacts(tmp_path), "evaluations/1/influences.safetensors") == {}
+
+
+def prompted(rng, between, prompts=40, draws=5):
+    """Bits per byte of texts by prompt, with the run of their score."""
+    prompt = np.repeat(np.arange(prompts), draws)
+    x = (100 + between[:, None] + rng.normal(0, 1, (prompts, draws))).ravel()
+    return metrics.clip_score(np.stack([np.ones_like(x), 1 / (x / 50)], 1), np.tile([1.0, 0.0], (len(x), 1)), prompt)
+
+
+def test_prompts_that_are_fixed_leave_the_spread_between_their_draws_alone():
+    rng = np.random.default_rng(0)
+    between = rng.normal(0, 20, 40)
+    values = [prompted(rng, between).value for _ in range(300)]
+    score = prompted(rng, between)
+    fixed = under_fixed_prompts(run(score, 1, "prompts/1"))
+    assert fixed.stderr == pytest.approx(np.std(values, ddof=1), rel=0.15)
+    assert fixed.stderr < score.stderr / 5
+    assert difference([fixed], [under_fixed_prompts(run(score, 2, "prompts/1", seed=1))]).units == 200
+
+
+def test_a_single_draw_of_fixed_prompts_gives_no_error():
+    score = metrics.bits_per_byte(likelihoods(np.random.default_rng(0))[0], LENGTHS)
+    assert under_fixed_prompts(run(score, 1, "prompts/1")).stderr is None
+    assert under_fixed_prompts(run(score, 1, "noise/0")).stderr == score.stderr
+
+
+def test_replicates_over_the_same_prompts_share_them():
+    rng = np.random.default_rng(0)
+    between = rng.normal(0, 20, 40)
+    one, other = (prompted(rng, between) for _ in range(2))
+    both = pool([run(one, 1, "prompts/1"), run(other, 2, "prompts/1", seed=1)])
+    assert both.stderr == pytest.approx(one.stderr, rel=0.05)  # most of it lies between prompts
