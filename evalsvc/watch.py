@@ -40,11 +40,13 @@ class WatchedFolder:
         step: Callable[[Path], int | None] = step_from_name,
     ) -> None:
         if not folder.is_dir():
-            raise InputError(f"{folder} is no folder to watch")
+            raise InputError(f"cannot watch {folder}: it is not a folder")
         try:
             next(folder.glob(pattern), None)
         except (ValueError, NotImplementedError) as error:
-            raise InputError(f"{pattern!r} is no pattern of names in a folder ({error})") from None
+            raise InputError(
+                f"invalid pattern {pattern!r} ({error}): write a glob of names in the folder, such as 'step_*.pt'"
+            ) from None
         self._folder, self._pattern, self._settle, self._marker, self._clock = folder, pattern, settle, marker, clock
         self._step = step
         self._sights: dict[Path, _Sight] = {}

@@ -52,7 +52,7 @@ def find_checkpoints(patterns: list[str], naming: Naming, files: CheckpointFiles
     hub = [pattern for pattern in dict.fromkeys(patterns) if pattern.startswith(HUB)]
     if naming.step is not None and len(folders) + len(hub) > 1:
         raise InputError(
-            f"--step {naming.step} is of one checkpoint, and {len(folders) + len(hub)} are given: use --step-pattern"
+            f"--step {naming.step} is for one checkpoint and {len(folders) + len(hub)} were given: use --step-pattern"
         )
     names = {given: naming.read(path) for given, path in folders.items()}
     for pattern in hub:
@@ -86,6 +86,8 @@ def _matches(pattern: str) -> list[Path]:
     anchor = Path(path.anchor) if path.is_absolute() else Path()
     try:
         matches = sorted(anchor.glob(str(path.relative_to(path.anchor))))
+        if not path.name.startswith("."):  # as in a shell
+            matches = [match for match in matches if not match.name.startswith(".")]
     except ValueError as error:
         raise InputError(f"invalid pattern of checkpoints {pattern!r} ({error})") from None
     if not matches:

@@ -227,6 +227,15 @@ def test_two_contents_under_one_label_are_refused_before_any_work(tmp_path, caps
     assert len(find_checkpoints([str(tmp_path / "run" / "*.pt")], Naming())) == 2
 
 
+def test_a_glob_passes_by_hidden_files_and_a_step_is_for_one_checkpoint(tmp_path):
+    for name in ("gan_1.npz", "gan_2.npz", ".gan_3.npz", ".DS_Store"):
+        written(tmp_path / name)
+    assert [each.step for each in find_checkpoints([str(tmp_path / "*")], Naming())] == [1, 2]
+    assert [each.step for each in find_checkpoints([str(tmp_path / ".g*")], Naming())] == [3]
+    with pytest.raises(InputError, match="--step 5 is for one checkpoint and 2 were given: use --step-pattern"):
+        find_checkpoints([str(tmp_path / "*")], Naming(step=5))
+
+
 def test_one_content_may_have_two_labels_and_a_path_twice_is_one_checkpoint(tmp_path, capsys):
     written(tmp_path / "run" / "step_1.pt")
     assert len(find_checkpoints([str(tmp_path / "run" / "step_1.pt")] * 2, Naming())) == 1
