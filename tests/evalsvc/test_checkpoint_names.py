@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from evalsvc import wire
+from evalsvc.api.desk import Desk
 from evalsvc.checkpoint_names import Labels, Naming
 from evalsvc.checkpoints import step_from_name
 from evalsvc.cli.checkpoint_arguments import find_checkpoints
@@ -280,3 +282,11 @@ def test_watch_submits_no_two_contents_under_one_label(tmp_path, home):
     assert [line.split(" as ")[-1] for line in said if "would be submitted" in line] == ["run@1", "run@2", "run@20"]
     assert sum("are both run@2 but differ in content" in line for line in said) == 1
     assert sum("cannot infer the step" in line for line in said) == 1
+
+
+def test_the_api_asks_for_the_step_in_its_own_words_and_shows_no_folder_of_the_server(tmp_path, home):
+    path = written(tmp_path / "secret" / "best.pt")
+    asked = wire.Submit(path=str(path), generator="vae", suite="digits@1")
+    with pytest.raises(InputError) as refused:
+        Desk(()).submit(asked, path)
+    assert str(refused.value) == "cannot infer the step from best.pt: give 'step'"
