@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from evalsvc.errors import EvalsvcError
 from evalsvc.evaluations import evaluate
+from evalsvc.first_samples import took_first
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
 from evalsvc.suites import Suite
@@ -14,7 +15,12 @@ from metrics.score import MetricError
 
 
 def rescore(run: tables.Evaluation, suite: Suite, bench: Workbench) -> bool:
-    """Score an evaluation under today's metrics and reference; False where a shard is gone or the suite is another."""
+    """Score an evaluation under today's metrics and reference.
+
+    False where a shard is gone, the suite is another, or the shards hold the first samples of a larger set.
+    """
+    if took_first(run.spec, bench.artifacts):
+        return False
     try:
         old = EvaluationSpec.model_validate(run.spec)
         reference = bench.reference(suite.reference) if suite.reference else None

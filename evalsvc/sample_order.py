@@ -66,3 +66,13 @@ class SampleOrder(BaseModel):
     def is_partial(self, samples: int) -> bool:
         """Whether the order decides which items are among the first ``samples``, or are so once more than others."""
         return samples % self.of != 0
+
+
+def order_of(seed: int, *, prompts: int | None, held: int | None, own: int = 0) -> SampleOrder | None:
+    """The order in which ``held`` stored samples, or ``prompts``, are taken; ``None`` where there is no choice.
+
+    A stored sample belongs to the prompt of its number: there are as many pairs as there are of either. ``own`` are the
+    prompts that a generator answers in turn where the suite has none.
+    """
+    sources = [count for count in (prompts, held) if count is not None] or [own]
+    return SampleOrder(seed=seed, of=min(sources)) if min(sources) > 1 else None

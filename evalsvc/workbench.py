@@ -25,7 +25,7 @@ from evalsvc.plugins import EmbedsTexts, Extractor, Generator, HoldsSamples, Lik
 from evalsvc.prompts import digest_prompts, read_prompts
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, open_reference
-from evalsvc.sample_order import SampleOrder
+from evalsvc.sample_order import SampleOrder, order_of
 from evalsvc.settings import Settings
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
@@ -231,16 +231,13 @@ class Workbench:
         )
 
     def _order(self, suite: Suite, loaded: Generator, decoding: Decoding | None) -> SampleOrder | None:
-        """The order in which stored samples or prompts are taken; ``None`` where there is nothing to choose from."""
-        sources = [len(self.prompts(suite))] if suite.prompts else []
-        if isinstance(loaded, HoldsSamples):
-            # A stored sample belongs to the prompt of its number: there are as many pairs as there are of either.
-            sources.append(loaded.held)
-        elif decoding and not sources:
-            sources.append(len(decoding.prompts))
-        of = min(sources, default=1)
         # By the suite's seed: an evaluation with another seed is of the same items, with other noise.
-        return SampleOrder(seed=suite.seed, of=of) if of > 1 else None
+        return order_of(
+            suite.seed,
+            prompts=len(self.prompts(suite)) if suite.prompts else None,
+            held=loaded.held if isinstance(loaded, HoldsSamples) else None,
+            own=len(decoding.prompts) if decoding else 0,
+        )
 
     def check(self, spec: EvaluationSpec) -> None:
         """Whether this machine would compute what was asked for: the same checkpoint, plug-ins and references.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evalsvc.differences import Run
 from evalsvc.errors import InputError
+from evalsvc.first_samples import took_first
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.subjects import unbiased_in_n
@@ -66,6 +67,7 @@ class Stored:
     open_bench: Callable[[], Workbench] | None = None
     computes: bool = False
     refreshed: set[int] = field(default_factory=set)
+    firsts: dict[int, bool] = field(default_factory=dict)
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
         """Scores of every seed that was run. Those of another protocol than today's are marked."""
@@ -73,7 +75,7 @@ class Stored:
         with self.database.read() as session:
             found = stored_runs(session, self.artifacts, checkpoint, self.suite.id)
         return {
-            label: [replace(run, outdated=self._today.difference(label, run.facts)) for run in runs]
+            label: [replace(run, outdated=self._outdated(label, run.facts, run.run)) for run in runs]
             for label, runs in found.items()
         }
 
@@ -112,7 +114,20 @@ class Stored:
 
     def _is_outdated(self, rows: Sequence[ScoreRow]) -> bool:
         """Whether a gated score is of another protocol than today's."""
-        return any(row.label in self.labels and self._today.difference(row.label, row.facts) for row in rows)
+        return any(row.label in self.labels and self._outdated(row.label, row.facts, row.evaluation_id) for row in rows)
+
+    def _outdated(self, label: str, facts: Mapping[str, Any], evaluation: int) -> str:
+        """How the protocol of a stored score differs from today's; empty where it does not."""
+        if "samples" in facts and self._took_first(evaluation):
+            return "the first samples then, a random part today"
+        return self._today.difference(label, facts)
+
+    def _took_first(self, evaluation: int) -> bool:
+        if evaluation not in self.firsts:
+            with self.database.read() as session:
+                spec = session.get_one(tables.Evaluation, evaluation).spec
+            self.firsts[evaluation] = took_first(spec, self.artifacts)
+        return self.firsts[evaluation]
 
     @cached_property
     def _today(self) -> CurrentProtocol:

@@ -14,9 +14,12 @@ from evalsvc.cli.browse import taken_samples
 from evalsvc.demo.digits import halves
 from evalsvc.errors import InputError
 from evalsvc.evaluations import evaluate
+from evalsvc.first_samples import took_first
 from evalsvc.gallery import Shown, joined, pictures_of
+from evalsvc.gates.sources import Computed, Stored
 from evalsvc.noise import sample_seeds
 from evalsvc.ratings import draw
+from evalsvc.rescoring import rescore
 from evalsvc.sample_order import SampleOrder, order
 from evalsvc.sample_sets import open_samples, read_at
 from evalsvc.samples import Images, MixedImages, SampleRequest, Texts, Videos
@@ -311,3 +314,48 @@ def test_how_many_of_how_many_were_taken_is_kept_and_said(bench, by_class, sampl
         provenance = session.get_one(Evaluation, evaluation).provenance
     assert provenance["samples"] == {"taken": samples, "of": 240, "order": 1}
     assert taken_samples(provenance) == said
+
+
+# --- what older versions left ---
+
+
+@pytest.fixture
+def before(bench, by_class):
+    """Score as versions without an order did, under a suite of so many samples."""
+
+    def score(samples):
+        spec = of(bench, by_class, samples=samples)
+        old = spec.model_copy(update={"order": None})
+        return old, evaluate(old, bench)
+
+    return score
+
+
+@pytest.mark.parametrize(("samples", "first"), [(100, True), (240, False)])
+def test_scores_of_the_first_samples_are_kept_and_count_for_no_gate(bench, before, samples, first):
+    old, evaluation = before(samples)
+    assert took_first(old.model_dump(), bench.artifacts) == first
+    labels = frozenset({"frechet_distance"})
+    stored = Stored(bench.database, old.suite, bench.artifacts, labels, bench.plugins)
+    with bench.database.read() as session:
+        checkpoint = session.get_one(Evaluation, evaluation).checkpoint
+        assert queries.scores(session, evaluation=evaluation)
+        assert rescore(session.get_one(Evaluation, evaluation), old.suite, bench) != first
+    (run,) = stored.full(checkpoint, 1, None)["frechet_distance"]
+    assert bool(run.outdated) == first
+    assert stored.stored(checkpoint, None) == int(not first)
+    (now,) = Computed(bench, old.suite, labels).full(checkpoint, 1, None)["frechet_distance"]
+    assert not now.outdated
+    assert (now.run != evaluation) == first
+
+
+def test_where_the_source_is_gone_nobody_can_tell_and_the_score_counts_for_no_gate(bench, before, by_class):
+    old, _ = before(240)
+    by_class.path.unlink()
+    assert took_first(old.model_dump(), bench.artifacts)
+
+
+@pytest.mark.parametrize(("own", "samples", "first"), [(1, 7, False), (3, 6, False), (3, 7, True), (9, 6, True)])
+def test_prompts_in_turn_were_the_first_where_some_were_asked_more_often(bench, own, samples, first):
+    spec = {"suite": {"samples": samples}, "generator": "causal-lm", "decoding": {"prompts": ["?"] * own}}
+    assert took_first(spec, bench.artifacts) == first
