@@ -36,8 +36,10 @@ class TimeLimit:
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """Raise :class:`Deadline` inside the block when the time is up."""
-        left = None if self.seconds is None else max(self.started + self.seconds - time.monotonic(), 1e-3)
+        """Raise :class:`Deadline` inside the block when the time is up; before it, where it is up already."""
+        left = None if self.seconds is None else self.started + self.seconds - time.monotonic()
+        if left is not None and left <= 0:
+            raise _late(self.seconds)
         with deadline(left, self.seconds):
             yield
 
@@ -61,7 +63,7 @@ def deadline(seconds: float | None, told: float | None = None) -> Iterator[None]
         nonlocal late
         if ended:
             return
-        late = Deadline(f"no answer within {told or seconds:g} s")
+        late = _late(told or seconds)
         if not (_thread.to_finish or _on_its_way(sys.exception())):
             raise late
 
@@ -87,6 +89,10 @@ def finished_first() -> Iterator[None]:
         yield
     finally:
         _thread.to_finish -= 1
+
+
+def _late(seconds: float | None) -> Deadline:
+    return Deadline(f"no answer within {seconds:g} s")
 
 
 def _on_its_way(error: BaseException | None) -> bool:

@@ -65,7 +65,11 @@ def limits_of(policy: Policy) -> dict[str, Any]:
     """All of a policy that statuses depend on, given the evidence; waivers answer for them and change none."""
     defaults = policy.defaults.model_dump(mode="json")
     metrics = {name: metric.model_dump(mode="json") for name, metric in policy.metrics.items()}
-    limits = {"defaults": defaults, "metrics": metrics, "on_missing_baseline": policy.on_missing_baseline}
+    limits: dict[str, Any] = {
+        "defaults": defaults,
+        "metrics": metrics,
+        "on_missing_baseline": policy.on_missing_baseline,
+    }
     limits |= {"family": policy.family} if policy.part_of else {}
     return limits if policy.prompts == "sampled" else limits | {"prompts": policy.prompts}
 

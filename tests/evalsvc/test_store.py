@@ -18,7 +18,7 @@ from evalsvc.store import queries
 from evalsvc.store import session as store
 from evalsvc.store.names import find
 from evalsvc.store.session import HEAD, Database, known_revisions
-from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Protocol, Score, Status, Suite, Table
+from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Promotion, Protocol, Score, Status, Suite, Table
 from evalsvc.store.urls import parse_url, shown
 from evalsvc.weights import weights_folder
 
@@ -71,7 +71,10 @@ def test_a_database_with_results_is_migrated_and_keeps_them(database_url):
         INSERT INTO evaluations (id, checkpoint_id, suite_id, fingerprint, status, spec, provenance, created_at)
             VALUES (1, 1, 1, 'f', 'succeeded', '{}', '{}', '2026-01-02 00:00:00+00:00');
         INSERT INTO shards (id, evaluation_id, kind, start, stop, path, seconds, finished_at)
-            VALUES (1, 1, 'samples', 0, 5, 'p', 1.5, '2026-01-02 00:00:00+00:00')"""
+            VALUES (1, 1, 'samples', 0, 5, 'p', 1.5, '2026-01-02 00:00:00+00:00');
+        INSERT INTO promotions VALUES (1, 'production', 1, NULL, '2026-01-02 00:00:00+00:00');
+        INSERT INTO promotions VALUES (2, 'staging', 1, NULL, '2026-01-02 00:00:00+00:00');
+        INSERT INTO promotions VALUES (3, 'production', 1, NULL, '2026-01-02 00:00:00+00:00')"""
     with engine.begin() as connection:
         migrate_to(connection, "0002")
         for statement in before.split(";"):
@@ -81,6 +84,8 @@ def test_a_database_with_results_is_migrated_and_keeps_them(database_url):
         run = session.get_one(Evaluation, 1)
         assert (run.checkpoint.step, len(run.shards), run.attempt, run.on_queue) == (7, 1, 1, False)
         assert (run.device_seconds, run.energy) == (1.5, None)
+        moves = session.query(Promotion).order_by(Promotion.id)
+        assert [(move.kind, move.by) for move in moves] == [("first", ""), ("first", ""), ("set", "")]
 
 
 def migrate_to(connection, revision):
