@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -204,8 +205,10 @@ def _variances(cluster: Sequence[_Part]) -> _Variances:
     """Variances, downwards and upwards, that the runs over the same units bring into the difference."""
     plus, minus = (_Side.of([part for part in cluster if (part.weight > 0) is sign]) for sign in (True, False))
     apart = _Variances(plus.down**2 + minus.up**2, plus.up**2 + minus.down**2)
-    if not (plus.variance and minus.variance):
+    if not (plus.known and minus.known):
         return apart
+    if not (plus.variance and minus.variance):  # as of a share of 0, whose error is Wilson's
+        return replace(apart, paired=True)
     try:
         together = _combined(cluster).variance
     except MetricError:  # found in other ways, as where one lacks what its metric could not find
@@ -227,13 +230,14 @@ def _variances(cluster: Sequence[_Part]) -> _Variances:
 class _Side:
     """A weighted sum of runs over the same units: its errors downwards and upwards, and its variance by influences.
 
-    The variance is 0 where the influences are unknown.
+    Without ``known`` influences the variance is 0.
     """
 
     down: float = 0.0
     up: float = 0.0
     stderr: float = 0.0
     variance: float = 0.0
+    known: bool = False
 
     @classmethod
     def of(cls, parts: Sequence[_Part]) -> _Side:
@@ -243,13 +247,15 @@ class _Side:
         own = [part.run.sides or (0.0, 0.0) for part in parts]
         down, up = (weight * float(np.mean([side[i] for side in own])) for i in (0, 1))
         stderr = weight * float(np.mean([part.run.stderr or 0.0 for part in parts]))
-        try:
-            variance = _combined(parts).variance if all(part.pairs for part in parts) else 0.0
-        except MetricError:
-            variance = 0.0
-        side = cls(down, up, stderr, variance)
+        side = cls(down, up, stderr)
+        if all(part.pairs for part in parts):
+            with suppress(MetricError):
+                side = replace(side, variance=_combined(parts).variance, known=True)
+        if len(parts) == 1 or not side.variance:
+            return side
         # Of a single run the error is its own; of several over the same units only the influences tell.
-        return side if len(parts) == 1 else cls(*side.by_influence, math.sqrt(variance) or stderr, variance)
+        down, up = side.by_influence
+        return replace(side, down=down, up=up, stderr=math.sqrt(side.variance))
 
     @property
     def by_influence(self) -> tuple[float, float]:

@@ -49,7 +49,12 @@ class Sides:
 
 def quantities_of(suite: Suite) -> dict[str, Quantity]:
     """What each label of a suite measures."""
-    return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.quantities}
+    return {
+        use.label_of(each.name): each
+        for use in suite.metrics
+        for each in use.spec.quantities
+        if each.name in use.quantities
+    }
 
 
 def unbiased_in_n(suite: Suite) -> set[str]:
