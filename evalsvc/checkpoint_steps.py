@@ -59,12 +59,12 @@ _NEVER = _compile(
     r"\d+x\d+(?:x\d+)*(?![a-z0-9])",
     r"(?<![a-z])(?:warmup|total|max|min|num|n|ddim|sampling|inference|diffusion|denoising|accum|lcm|per)[-_ ]?"
     rf"(?:train(?:ing)?[-_ ]?)?(?:{_KEYS['step']}|{_KEYS['iter']}|{_KEYS['epoch']}){_BETWEEN}\d+",
-    rf"(?<![a-z0-9])(?!(?:[a-z]+[-_])*(?:{'|'.join(_KEYS.values())})=)[a-z]+(?:[-_][a-z]+)*={_VALUE}",
-    rf"(?<![a-z])(?:{_SETTINGS}){_BETWEEN}{_VALUE}",
+    rf"(?<![a-z])(?!(?:{'|'.join(_KEYS.values())})=)[a-z]+={_VALUE}",
+    rf"(?<![a-z])(?:{_SETTINGS}){_BETWEEN}{_VALUE}(?!_000|[-_]\d\d[-_]\d\d(?!\d)|[-_ ]?(?:steps|iter|epochs|kimg))",
 )
 _NEVER_ALONE = _compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-    r"(?<!\d)(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?:[-_t]?\d\d[-_.:]?\d\d[-_.:]?\d\d)?(?!\d)",
+    r"(?<!\d)(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?:[-_t]\d\d[-_.:]?\d\d[-_.:]?\d\d(?![-_.]?\d))?(?!\d)",
     r"(?<!\d)20[12][1-9](?!\d)",  # a year
     r"(?<!\d)[1-9]\d{9,}(?!\d)",  # seconds since 1970, or an id
     r"(?<![a-z])v\d+(?:\.\d+)*(?:[-_]\d{1,2}(?!\d))?",
@@ -74,20 +74,23 @@ _NEVER_ALONE = _compile(
 )
 """Only a key makes a step of these."""
 
-_NUMBER = re.compile(
-    r"(?:(?P<grouped>\d{1,3}(?:[_,]\d{3})+)(?![_,]\d)|(?P<power>\d+(?:\.\d+)?e\+?\d{1,2})"
-    r"|(?P<short>\d+(?:\.\d+)?)(?P<unit>[km])|(?P<plain>\d+))(?![a-z0-9]|[.,]\d)",
-    re.IGNORECASE,
+_DIGITS = (
+    r"(?:(?P<grouped>[1-9]\d{0,2}(?:(?:[_,]\d{3})*[_,]000(?!\d|[_,]\d{3}(?![a-z0-9]))|(?:[_,]\d{3})+(?![_,]?\d)))"
+    r"|(?P<power>\d+(?:\.\d+)?e\+?\d{1,2})|(?P<short>\d+(?:\.\d+)?)(?P<unit>[km])"
+    r"|(?P<plain>\d{4,}|\d{1,3}(?!\d|[_,]\d{3}(?![a-z0-9]))))"
 )
+"""A number, unless it is short and three digits follow, which could be its thousands or something else."""
+_NUMBER = re.compile(rf"{_DIGITS}(?![a-z0-9]|[.,]\d)", re.IGNORECASE)
 _KEY = re.compile(
     rf"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?i:{'|'.join(f'(?P<{key}>{words})' for key, words in _KEYS.items())})"
     rf"{_BETWEEN}(?=[-+]?\d)"
 )
 _COUNTED = re.compile(
-    r"(?<![a-z0-9.])(?P<number>\d+(?:[_,.]\d+)*(?:e\+?\d+)?[km]?)[-_ ]?"
-    r"(?:(?P<step>steps?)|(?P<iter>iter(?:ation)?s?)|(?P<checkpoint>kimg)|(?P<epoch>epochs?))(?![a-z])",
+    rf"(?<![a-z0-9.]){_DIGITS}[-_ ]?(?:(?P<step>steps?)|(?P<iter>iter(?:ation)?s?)"
+    r"|(?P<global_step>updates?)|(?P<checkpoint>kimg)|(?P<epoch>epochs?))(?![a-z])",
     re.IGNORECASE,
 )
+_COUNT = re.compile(r"(?<![a-z0-9.])\d+[km]?(?P<apart>[-_ ]?)$", re.IGNORECASE)
 SAMPLING_STEPS = 100
 """``4step`` and ``50-steps`` say how a model samples. From here on a number before ``steps`` counts training."""
 
@@ -169,18 +172,26 @@ def _blank(text: str, *patterns: re.Pattern[str]) -> str:
 def _keyed(text: str) -> dict[str, list[tuple[int | None, tuple[int, int]]]]:
     """Steps and spans by their key; None for a number that cannot be read for sure (``step=-1``, ``step_3_500``)."""
     stated: dict[str, list[tuple[int | None, tuple[int, int]]]] = {}
+    left = text
     for match in _KEY.finditer(text):
+        if _is_counted(left[: match.start()], match[str(match.lastgroup)]):
+            continue
         number = _NUMBER.match(text, match.end())
         step = _whole(number, sure=match[0].endswith("=")) if number else None
         span = (match.start(), number.end() if number else match.end())
         stated.setdefault(str(match.lastgroup), []).append((step, span))
-    for start, end in [span for each in stated.values() for _, span in each]:
-        text = text[:start] + "~" * (end - start) + text[end:]
-    for match in _COUNTED.finditer(text):
-        step = read_number(match["number"])
+        left = left[: span[0]] + "~" * (span[1] - span[0]) + left[span[1] :]
+    for match in _COUNTED.finditer(left):
+        step = _whole(match, sure=False)
         if step is not None and (step >= SAMPLING_STEPS or not match["step"]):
             stated.setdefault(str(match.lastgroup), []).append((step, match.span()))
     return stated
+
+
+def _is_counted(before: str, key: str) -> bool:
+    """Whether the number before a key belongs to it, and not the one behind it: ``4000steps``, ``10k_iters``."""
+    number = _COUNT.search(before)
+    return number is not None and (not number["apart"] or key.lower().endswith("s"))
 
 
 def _alone(text: str, *, is_file: bool) -> StatedStep | None:

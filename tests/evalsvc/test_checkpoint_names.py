@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from evalsvc import wire
@@ -140,6 +142,38 @@ STEPS = {
 @pytest.mark.parametrize("kind", STEPS)
 def test_the_step_is_read_from_a_name_or_asked_for(kind):
     assert {name: step_from_name(Path(name)) for name in STEPS[kind]} == STEPS[kind]
+
+
+AROUND = """
+fp16 bf16 int8 q8_0 ema ema_0.9999 ema0.999 seed3 seed_42 256x256 v2 v1.5 val_loss=0.12 loss_0.3 fid=12.5 fid12 0.5B
+160m lr=1e-4 lr_0.001 bs64 rank0 top5 acc0.9 psnr_31.2 20240501 2024-05-01 a1b2c3d cifar10 gan my-model unet
+G best final
+"""
+KEYS = """
+step= step_ step- step iter_ iter= iter global_step global_step_ checkpoint- ckpt_ snapshot- epoch= epoch_ epoch
+"""
+noise = st.lists(st.sampled_from(AROUND.split()), max_size=4, unique=True)
+steps = st.one_of(st.integers(0, 10**6), st.integers(0, 1000).map(lambda thousands: 1000 * thousands))
+
+
+def written_numbers(step):
+    return [str(step), f"{step:07}", *([f"{step // 1000}k", f"{step:,}".replace(",", "_")] if step % 1000 == 0 else [])]
+
+
+@settings(max_examples=150, deadline=None)
+@given(noise, noise, steps, st.sampled_from("_-"), st.sampled_from([".pt", ".safetensors", ""]), st.data())
+def test_a_step_with_a_key_is_read_whatever_stands_around_it(before, after, step, mark, suffix, data):
+    number = data.draw(st.sampled_from(written_numbers(step)))
+    counted = [f"{number}steps", f"{number}_iters"] if step >= 100 else []
+    key = data.draw(st.sampled_from([f"{key}{number}" for key in KEYS.split()] + counted))
+    assert step_from_name(Path(mark.join([*before, key, *after]) + suffix)) == step
+
+
+@settings(max_examples=150, deadline=None)
+@given(noise, steps, st.sampled_from("_-"), st.sampled_from([".pt", ""]))
+def test_without_a_key_the_last_number_is_the_step_or_nothing_is(before, step, mark, suffix):
+    assert step_from_name(Path(mark.join(before) + suffix)) is None
+    assert step_from_name(Path(mark.join([*before, str(step)]) + suffix)) in (step, None)
 
 
 def written(path, *files):
