@@ -185,6 +185,15 @@ def compare(a: Side, b: Side) -> list[Difference]:
     return differences
 
 
+def unpaired(differences: Iterable[Difference]) -> dict[str, list[str]]:
+    """The labels that were compared as independent, by the reason why."""
+    found: dict[str, dict[str, None]] = {}
+    for each in differences:
+        if each.unpaired:
+            found.setdefault(each.unpaired, {})[each.label] = None
+    return {reason: list(labels) for reason, labels in found.items()}
+
+
 def _difference(label: str, a: Side, b: Side) -> Difference:
     of_b = b.of(label, None)
     of_a = a.of(label, of_b[0].protocol if of_b else None)

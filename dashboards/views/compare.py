@@ -12,7 +12,7 @@ from dashboards.controls import choose, switch
 from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, heading, number, safe, with_error
 from evalsvc.errors import InputError
-from evalsvc.leaderboard import Difference, Side
+from evalsvc.leaderboard import Difference, Side, unpaired
 from evalsvc.leaderboard import compare as differences_of
 from evalsvc.runs import runs_beside
 from evalsvc.spreadsheets import as_csv
@@ -50,6 +50,9 @@ def page() -> None:
             st.warning(safe(f"{other.name}: {error}", 500), icon=":material/block:")
     st.caption(say("compare.marks"))
     _table(scores, baseline, found)
+    for reason, labels in unpaired(each for differences in found.values() for each in differences).items():
+        names = ", ".join(metric_name(label) for label in labels)
+        st.caption(safe(say("compare.unpaired", labels=names, reason=reason), 500))
     if found:
         drawn = next(iter(found))
         if len(found) > 1:

@@ -125,11 +125,7 @@ def show_comparison(suite: str, a: str, b: str, differences: list[Difference], *
     for difference in differences:
         made.add_row(*_difference_cells(difference))
     out.print(made)
-    unpaired: dict[str, list[str]] = {}
-    for difference in differences:
-        if difference.unpaired:
-            unpaired.setdefault(difference.unpaired, []).append(difference.label)
-    for reason, labels in unpaired.items():
+    for reason, labels in ranking.unpaired(differences).items():
         err.print(f"compared as independent: {', '.join(labels)} ({reason})", markup=False)
 
 
