@@ -88,7 +88,7 @@ def looked_at(rng: np.random.Generator, gates: int, looks: Sequence[Look], metri
                 [Observation(values[gate, i, side, place], stderr[place], stderr[place], n, "p") for side in (0, 1)]
                 for i in range(metrics)
             ]
-            evidence = {f"m{i}": Evidence(f"m{i}", "lower", *both) for i, both in enumerate(sides)}
+            evidence = {f"m{i}": Evidence(f"m{i}", "lower", both[0], both[1]) for i, both in enumerate(sides)}
             final = place == len(looks) - 1
             status = judge(policy(margins), evidence, looks[place], TODAY, final=final).status
             if status in (Status.PASS, Status.FAIL):
