@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from evalsvc.gates.promote import promote
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
+from evalsvc.store.tables import now
 from evalsvc.workbench import Workbench
 
 from .stores import DIGITS, HOSTILE, add_failure, add_gate, fill
@@ -24,14 +26,14 @@ from .stores import DIGITS, HOSTILE, add_failure, add_gate, fill
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
 VIEWS = sorted(path.stem for path in (APP.parent / "views").glob("*.py"))
 SHARE = {("gan", 1000), ("gan", 4000), ("flow", 2000), ("flow", 4000)}
-POLICY = """
+POLICY = f"""
 version: 1
 suite: digits@1
-baseline: {alias: production}
+baseline: {{alias: production}}
 metrics:
-  frechet_distance: {max: 40, max_worsening: 5.0}
-  recall: {min: 0.6, max_worsening_rel: 0.15}
-waivers: [{metric: recall, reason: known, by: ann, expires: 2099-12-31}]
+  frechet_distance: {{max: 40, max_worsening: 5.0}}
+  recall: {{min: 0.6, max_worsening_rel: 0.15}}
+waivers: [{{metric: recall, reason: known, by: ann, expires: {now().date() + timedelta(30)}}}]
 """
 Open = Callable[..., AppTest]
 
