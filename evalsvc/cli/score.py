@@ -212,12 +212,18 @@ def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``key=value`` pairs; a value that is JSON is read as such, any other is a string."""
+    """``key=value`` pairs; a value that is JSON is read as such, any other is a string.
+
+    Raises:
+        InputError: a pair has no key, or a key is given twice.
+    """
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise InputError(f"option {pair!r} is not of the form key=value")
+        if key in options:
+            raise InputError(f"option {key!r} is given twice: choose one of its values")
         try:
             options[key] = json.loads(value)
         except ValueError:

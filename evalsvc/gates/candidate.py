@@ -47,11 +47,15 @@ class Asked:
 
         Raises:
             InputError: there is no such generator, it does not fit the suite, a path's name holds no step, or what is
-                given could mean several.
+                given could mean several or is to be called otherwise.
         """
         if self.generator is not None:
             plugins.get(PluginKind.GENERATOR, self.generator)
         path = given.is_path(self.given)
+        if self.naming != Naming() and not (path and self.generator is not None):
+            raise InputError(
+                f"--model, --step and their patterns name what --generator loads, not {self.given!r}: leave them out"
+            )
         if path and self.generator is not None:
             files = plugins.checkpoint_files(self.generator)
             opened = Checkpoint.open(Path(self.given), *self.naming.read(Path(self.given)), files)

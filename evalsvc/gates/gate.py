@@ -146,7 +146,12 @@ def _record(
 
 
 def open_suite(named: str, database: Database, plugins: Plugins, folder: Path) -> Suite:
-    """The suite that a policy names: a file beside it, a shipped one, or one that was used before."""
+    """The suite that a policy names: a file beside it, a shipped one, or one that was used before.
+
+    Raises:
+        InputError: there is no such suite, or several versions of it were used and none is named: whoever may submit
+            can add a version, and must not choose by which the policy judges.
+    """
     if named.endswith((".yaml", ".yml")):
         beside = folder / named
         return load_suite(str(beside if beside.is_file() else named), plugins)
@@ -154,7 +159,11 @@ def open_suite(named: str, database: Database, plugins: Plugins, folder: Path) -
         return load_suite(named, plugins)
     except InputError:
         with database.read() as session:
+            versions = queries.suite_versions(session, named)
             body = queries.suite_body(session, named)
+        if len(versions) > 1:
+            listed = ", ".join(f"{named}@{version}" for version in versions)
+            raise InputError(f"suite {named!r} has several versions: name one of {listed}") from None
         if body is None:
             raise
         return Suite.model_validate(body)

@@ -180,6 +180,19 @@ def _check_gate(
     part_of = gate.policy.get("part_of") or {}
     if len(gates) < part_of.get("suites", 1):
         raise PromotionError(f"gate {number} is of one suite of several, and not all were judged: run the whole policy")
+    failed = session.scalar(
+        select(Gate.id).where(
+            Gate.checkpoint_id == gate.checkpoint_id,
+            Gate.policy_digest == gate.policy_digest,
+            Gate.status == "FAIL",
+            Gate.shadow.is_(False),
+            Gate.id > number,
+        )
+    )
+    if failed:
+        raise PromotionError(
+            f"gate {failed} failed the checkpoint that gate {number} passed, under the same policy: run it again"
+        )
     check_policy(alias, pinned, part_of.get("digest", gate.policy_digest))
     found = _named([each.suite for each in gates]), _digest([each.evidence.get("suite_digest") for each in gates])
     if pinned and found != (pinned.suite, pinned.suite_digest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evalsvc.gates.policy import MetricPolicy, Policy
+from evalsvc.gates.policy import AliasName, MetricPolicy, Policy
 
 
 def at_least_as_strict(
@@ -12,11 +12,18 @@ def at_least_as_strict(
 ) -> bool:
     """Whether ``earlier`` limits every critical score of ``policy`` at least as much, on as sure grounds.
 
-    ``labels`` are the scores that the metrics of each policy mean.
+    A worsening is limited as much only against a baseline that nobody chose for the occasion: that of ``policy``, or an
+    alias. ``labels`` are the scores that the metrics of each policy mean.
     """
     if earlier.defaults.confidence < policy.defaults.confidence:
         return False
     if earlier.defaults.min_samples < policy.defaults.min_samples:
+        return False
+    if (earlier.allow_same and not policy.allow_same) or (earlier.prompts, policy.prompts) == ("fixed", "sampled"):
+        return False
+    critical = [metric for metric in policy.metrics.values() if metric.tier == "critical"]
+    compares = any(kind.startswith("max_worsening") for metric in critical for kind in metric.limits)
+    if compares and earlier.baseline != policy.baseline and not isinstance(earlier.baseline, AliasName):
         return False
     given = {earlier_labels[name]: metric for name, metric in earlier.metrics.items()}
     return all(

@@ -323,6 +323,11 @@ def protections(session: Session, alias: str | None = None) -> list[Protection]:
     return list(session.scalars(query))
 
 
+def suite_versions(session: Session, name: str) -> list[int]:
+    """The versions of a suite that were used, in order."""
+    return list(session.scalars(select(Suite.version).where(Suite.name == name).order_by(Suite.version)))
+
+
 def suite_body(session: Session, name: str) -> dict[str, Any] | None:
     """What a suite said when it was first used; without a version, its newest."""
     title, _, version = name.partition("@")

@@ -170,6 +170,21 @@ def only_another_content_of_the_suite_passed(world):
     world.passed(suite_digest="d")
 
 
+@ends_with(5)
+def only_a_policy_with_a_baseline_of_its_own_passed(world):
+    world.passed(policy={"baseline": {"model": "collapsed", "step": 1}})
+
+
+@ends_with(5)
+def only_a_checkpoint_compared_with_itself_passed(world):
+    world.passed(policy={"allow_same": True})
+
+
+@ends_with(5)
+def only_a_policy_of_fixed_prompts_passed(world):
+    world.passed(policy={"prompts": "fixed"})
+
+
 @ends_with(2)
 def the_alias_was_never_set(world):
     world.policy["baseline"] = {"alias": f"prodution-{world.number}"}
@@ -187,13 +202,38 @@ def the_candidate_has_an_old_metric_version(world):
 
 
 @ends_with(7)
-def the_candidate_is_scored_against_another_reference(world):
-    world.protocol(world.candidate, reference="r" * 64)
+def both_have_an_old_metric_version(world):
+    for side in (world.candidate, world.baseline):
+        world.protocol(side, metric="frechet_distance", version=0)
 
 
 @ends_with(7)
-def the_candidate_is_the_first_of_an_ordered_set(world):
-    world.protocol(world.candidate, order=None)
+def the_baseline_has_an_old_metric_version(world):
+    world.protocol(world.baseline, metric="frechet_distance", version=0)
+
+
+@ends_with(7)
+def both_are_scored_against_another_reference(world):
+    for side in (world.candidate, world.baseline):
+        world.protocol(side, metric="frechet_distance", version=1, reference="r" * 64)
+
+
+@ends_with(7)
+def the_candidate_is_a_part_in_another_order(world):
+    world.protocol(world.candidate, order={"version": 1, "seed": 7})
+
+
+@ends_with(7)
+def both_are_the_first_of_an_ordered_set(world):
+    spec = {
+        "seed": 2026,
+        "generator": "samples",
+        "path": "gone",
+        "options": {},
+        "suite": DIGITS.model_dump(mode="json"),
+    }
+    for side in (world.candidate, world.baseline):
+        world.runs(side, spec=spec)
 
 
 @ends_with(4)
@@ -391,6 +431,23 @@ def test_an_empty_variable_ends_every_gate(store, tmp_path, monkeypatch, name):
     done = CliRunner().invoke(app, ["gate", "run", str(tmp_path / "gate.yaml"), "--stored", "--candidate", asked])
     assert isinstance(done.exception, EvalsvcError)
     assert f"{name} is set but empty" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--step", "10"], "--model, --step and their patterns name what --generator loads"),
+        (["--model", "other"], "leave them out"),
+        (["--step-pattern", "x"], "leave them out"),
+        (["--option", "noise=200", "--option", "noise=0"], "option 'noise' is given twice"),
+    ],
+)
+def test_nothing_that_was_asked_for_is_left_out_silently(store, tmp_path, more, complaint):
+    [(policy, asked, _)] = built(store, [])
+    (tmp_path / "gate.yaml").write_text(policy.model_dump_json(by_alias=True, exclude_defaults=True))
+    command = ["gate", "run", str(tmp_path / "gate.yaml"), "--stored", "--candidate", asked, *more]
+    with pytest.raises(EvalsvcError, match=complaint):
+        CliRunner().invoke(app, command, catch_exceptions=False)
 
 
 def test_a_suite_that_changed_under_its_name_and_version_judges_nothing(store):

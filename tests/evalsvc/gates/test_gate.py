@@ -221,6 +221,20 @@ def test_a_suite_that_only_the_database_knows_is_found_there(production, tmp_pat
         open_suite("theirs@1", production, Plugins(), tmp_path)
 
 
+def test_nobody_chooses_by_a_new_version_which_suite_a_policy_means(production, tmp_path):
+    from evalsvc.store.tables import Suite
+
+    for version in (1, 99):
+        body = DIGITS.model_dump(mode="json") | {"name": "ours", "version": version}
+        with production.write() as session:
+            session.add(Suite(name="ours", version=version, digest="x", body=body))
+        if version == 1:
+            assert open_suite("ours", production, Plugins(), tmp_path).id == "ours@1"
+    with pytest.raises(InputError, match="has several versions: name one of ours@1, ours@99"):
+        open_suite("ours", production, Plugins(), tmp_path)
+    assert open_suite("ours@99", production, Plugins(), tmp_path).version == 99
+
+
 def test_what_a_gate_judged_is_what_the_alias_gets_though_its_name_means_a_newer_checkpoint_by_now(
     home, monkeypatch, tmp_path
 ):

@@ -15,7 +15,7 @@ from evalsvc.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.names import find
 from evalsvc.store.session import Database, clock
-from evalsvc.store.tables import Gate
+from evalsvc.store.tables import Gate, Score
 from evalsvc.suites import Suite
 
 from .conftest import TODAY
@@ -121,6 +121,19 @@ def test_a_gate_is_good_for_one_move_and_for_the_baseline_that_it_compared_with(
         with pytest.raises(PromotionError, match="is older than the last move"):
             promote(protected, "production", checkpoint, number)
     assert target(protected) == 6
+
+
+def test_a_pass_before_a_failure_under_the_same_policy_moves_nothing(protected):
+    early = passed(protected, "flow@6")
+    with protected.write() as session:
+        for seed in range(3):
+            add_scores(session, find(session, "flow@6"), {"frechet_distance": 90.0 + seed}, seed=seed)
+        for score in session.query(Score).where(Score.value < 20):
+            score.value = 89.0
+    later = run_gate(PINNED, protected, DIGITS, today=TODAY, candidate="flow@6")
+    assert later.document["verdict"]["status"] == "FAIL"
+    with pytest.raises(PromotionError, match=f"gate {later.id} failed the checkpoint that gate {early} passed"):
+        promote(protected, "production", "flow@6", early)
 
 
 def test_a_decision_that_was_drawn_before_a_move_and_written_after_it_is_refused(protected):
