@@ -12,7 +12,7 @@ from evalsvc.errors import InputError
 
 HUB_FILES = ("config.json", "model_index.json")
 """A folder that holds one of these has the layout of the hub: ``transformers`` or ``diffusers`` load it."""
-CONTAINERS = {"checkpoints", "checkpoint", "ckpts", "ckpt", "weights", "models", "saved_models", "snapshots"}
+CONTAINERS = {"checkpoints", "checkpoint", "ckpts", "ckpt", "files", "models", "saved_models", "snapshots", "weights"}
 """Folders between the checkpoints and the folder of their model."""
 _LOGS = {"lightning_logs", "tb_logs", "csv_logs", "logs", "runs"}
 _GENERIC = (

@@ -206,6 +206,8 @@ def written(path, *files):
         ("results/000-DiT-XL-2/checkpoints/0400000.pt", (), ("000-DiT-XL-2", 400_000)),
         ("dcgan/netG_epoch_24.pth", (), ("dcgan", 24)),
         ("runs/train/exp3/weights/epoch10.pt", (), ("exp3", 10)),
+        ("wandb/run-20240501-4f9a1c/files/checkpoints/epoch=1.ckpt", (), ("run-20240501-4f9a1c", 1)),
+        ("models/Qwen2.5-0.5B/checkpoint-500", ("config.json",), ("Qwen2.5-0.5B", 500)),
     ],
 )
 def test_model_and_step_stand_where_trainers_and_hubs_write_them(tmp_path, path, files, name):
