@@ -49,18 +49,17 @@ def read_influences(artifacts: Artifacts, key: str) -> dict[str, UnitInfluence]:
     if not artifacts.exists(key):
         return {}
     try:
-        arrays = artifacts.read_arrays(key)
-    except StorageError:
+        arrays, facts = artifacts.read_arrays(key), json.loads(artifacts.read_metadata(key)[KIND])
+        return {label: _read(each, label, arrays) for label, each in facts.items()}
+    except (StorageError, KeyError, TypeError, ValueError):
         return {}
-    parts: dict[str, dict[str, Any]] = {}
-    for name, vector in arrays.items():
-        label, _, part = name.rpartition("/")
-        parts.setdefault(label, {})[part] = vector
-    found = {}
-    for label, facts in json.loads(artifacts.read_metadata(key)[KIND]).items():
-        units = facts.pop("units", "")
-        if "reason" in facts:
-            found[label] = UnitInfluence(facts["reason"])
-        else:
-            found[label] = UnitInfluence(Influence(**facts, **parts.get(label, {})), units)
-    return found
+
+
+def _read(facts: dict[str, Any], label: str, arrays: Mapping[str, np.ndarray]) -> UnitInfluence:
+    if "reason" in facts:
+        return UnitInfluence(facts["reason"])
+    parts: dict[str, Any] = {
+        name.rpartition("/")[2]: vector for name, vector in arrays.items() if name.rpartition("/")[0] == label
+    }
+    units = facts.pop("units")
+    return UnitInfluence(Influence(**facts, **parts), units)

@@ -13,6 +13,7 @@ from metrics import functional as metrics
 from metrics.score import Z95
 from metrics.shares import mean_of_flags
 from metrics.units import Units
+from tests.metrics.honesty import repeated
 
 LENGTHS = np.random.default_rng(7).integers(20, 200, 150).astype(float)
 
@@ -188,10 +189,10 @@ def prompted(rng, between, prompts=40, draws=5):
 def test_prompts_that_are_fixed_leave_the_spread_between_their_draws_alone():
     rng = np.random.default_rng(0)
     between = rng.normal(0, 20, 40)
-    values = [prompted(rng, between).value for _ in range(300)]
+    values = [score.value for score in repeated(lambda _: prompted(rng, between), 150)]
     score = prompted(rng, between)
     fixed = under_fixed_prompts(run(score, 1, "prompts/1"))
-    assert fixed.stderr == pytest.approx(np.std(values, ddof=1), rel=0.15)
+    assert fixed.stderr == pytest.approx(np.std(values, ddof=1), rel=0.2)
     assert fixed.stderr < score.stderr / 5
     assert difference([fixed], [under_fixed_prompts(run(score, 2, "prompts/1", seed=1))]).units == 200
 
@@ -208,3 +209,10 @@ def test_replicates_over_the_same_prompts_share_them():
     one, other = (prompted(rng, between) for _ in range(2))
     both = pool([run(one, 1, "prompts/1"), run(other, 2, "prompts/1", seed=1)])
     assert both.stderr == pytest.approx(one.stderr, rel=0.05)  # most of it lies between prompts
+
+
+def test_influences_that_another_version_wrote_are_none(tmp_path):
+    artifacts = Artifacts(tmp_path)
+    for facts in ({}, {"influences": "{"}, {"influences": '{"fd": {"n": 3, "units": "noise/0", "later": 1}}'}):
+        artifacts.write_arrays("influences.safetensors", {"fd/whole": np.zeros(3, np.float32)}, facts)
+        assert read_influences(artifacts, "influences.safetensors") == {}
