@@ -28,7 +28,10 @@ ATTEMPTS = 4
 
 
 class ClientError(Exception):
-    """The server refused, or was not reached; the message is one sentence. ``status`` is 0 where it was not reached."""
+    """The server refused, or was not reached; the message is one sentence. ``status`` is 0 where it was not reached.
+
+    Where a name is ambiguous it is 409, and ``problem.choices`` are names of one checkpoint each.
+    """
 
     def __init__(self, detail: str, status: int = 0, problem: wire.Problem | None = None) -> None:
         super().__init__(detail)
@@ -206,10 +209,18 @@ class Client:
             time.sleep(1.0 if end is None else max(0.0, min(1.0, end - time.monotonic())))
 
     def scores(
-        self, suite: str | None = None, model: str | None = None, step: int | None = None, label: str | None = None
+        self,
+        suite: str | None = None,
+        model: str | None = None,
+        step: int | None = None,
+        label: str | None = None,
+        *,
+        digest: str | None = None,
+        configuration: str | None = None,
     ) -> Iterator[wire.Score]:
-        """Current scores, the newest first."""
-        return self._pages(wire.Score, "/scores", suite=suite, model=model, step=step, label=label)
+        """Current scores, the newest first; of digests the first 8 digits or more."""
+        which = {"digest": digest, "configuration": configuration}
+        return self._pages(wire.Score, "/scores", suite=suite, model=model, step=step, label=label, **which)
 
     def leaderboard(
         self, suite: str | None = None, metric: str | None = None, which: str = "latest"

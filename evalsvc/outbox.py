@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from evalsvc.store import names
 from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook
 
 
@@ -15,8 +16,11 @@ def evaluation_ended(session: Session, row: Evaluation) -> None:
     """Succeeded, failed or cancelled."""
     body = {
         "evaluation": row.id,
+        "name": names.title_of(session, row.checkpoint),
         "model": row.checkpoint.model.name,
         "step": row.checkpoint.step,
+        "digest": row.checkpoint.digest,
+        "configuration": row.checkpoint.configuration,
         "suite": f"{row.suite.name}@{row.suite.version}",
         "status": row.status,
         "failure": row.failure,
@@ -35,7 +39,12 @@ def gate_decided(session: Session, row: Gate) -> None:
         "exit_code": row.exit_code,
         "shadow": row.shadow,
         "suite": row.suite,
-        "candidate": {"model": row.model, "step": row.step, "digest": row.digest},
+        "candidate": {
+            "name": names.titles_of_gates(session, [row])[row.id],
+            "model": row.model,
+            "step": row.step,
+            "digest": row.digest,
+        },
         "baseline": row.baseline,
         "policy_digest": row.policy_digest,
     }

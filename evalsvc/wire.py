@@ -15,9 +15,12 @@ EVENTS: tuple[EventName, ...] = ("evaluation.ended", "gate.decided")
 
 # Databases cannot store NUL, and nobody means a control character in a name.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Of a checkpoint: with what tells it from others it is longer than the name of its model."""
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Reason = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digits = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
 SuiteName = Annotated[str, StringConstraints(max_length=110, pattern=r"^[a-z0-9][a-z0-9._-]{0,99}(@[1-9][0-9]{0,5})?$")]
 Id = Annotated[int, Field(ge=1, lt=2**31)]
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
@@ -72,7 +75,10 @@ class FieldError(_Answer):
 
 
 class Problem(_Answer):
-    """An error as RFC 9457 writes it; ``detail`` is one sentence that says what to do."""
+    """An error as RFC 9457 writes it; ``detail`` is one sentence that says what to do.
+
+    Where a name is ambiguous (``urn:evalsvc:problem:ambiguous-name``), each of ``choices`` names one checkpoint.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -92,6 +98,7 @@ class Problem(_Answer):
     status: int
     detail: str
     errors: list[FieldError] = []
+    choices: list[str] = []
 
 
 class Model(_Answer):
@@ -169,7 +176,7 @@ class Promote(_Question):
         }
     )
 
-    checkpoint: Text
+    checkpoint: Name
     gate: Id | None = None
     reason: Reason = ""
 
@@ -331,11 +338,18 @@ class Stage(_Answer):
 
 
 class Evaluation(_Answer):
-    """One checkpoint under one suite, and how far it is."""
+    """One checkpoint under one suite, and how far it is.
+
+    ``mark`` follows ``model@step`` in the name of what is scored, where another checkpoint or configuration shares it.
+    """
 
     id: int
     model: str
     step: int
+    checkpoint_id: int = 0
+    digest: str = ""
+    configuration: str = ""
+    mark: str = ""
     suite: str
     status: Literal["queued", "running", "succeeded", "failed", "cancelled", "superseded"]
     failure: Literal["infrastructure", "model", "out_of_memory", "timeout"] | None
@@ -353,7 +367,6 @@ class Evaluation(_Answer):
 class EvaluationDetail(Evaluation):
     """An evaluation with its scores and how they came about."""
 
-    checkpoint_id: int
     fingerprint: str
     seed: int | None
     scores: list[Score]
@@ -390,7 +403,7 @@ class Submit(_Question):
 
     path: LongText | None = None
     upload: Digest | None = None
-    checkpoint: Text | None = None
+    checkpoint: Name | None = None
     generator: Text | None = None
     options: Document = {}
     model: Text | None = None
@@ -503,18 +516,20 @@ class DecideGate(_Question):
     )
 
     policy: PolicyText
-    candidate: Text | None = None
+    candidate: Name | None = None
     seed: Whole | None = None
     shadow: bool = False
     warn_only: bool = False
 
 
 class Candidate(_Answer):
-    """Who was judged."""
+    """Who was judged: the checkpoint ``checkpoint_id``, where there was one, which ``name`` tells from others."""
 
     model: str
     step: int | None
     digest: str
+    checkpoint_id: int | None = None
+    name: str = ""
 
 
 class Gate(_Answer):

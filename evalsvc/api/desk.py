@@ -51,6 +51,11 @@ class Desk:
             generator, options = asked.generator or "", asked.options
         suite = self._suite(asked.suite, asked.reference or "")
         spec = self.bench.spec(opened, generator, options, suite, asked.seed)
+        if path is None and row.generator_version not in ("", spec.generator_version):
+            raise InputError(
+                f"{asked.checkpoint} was scored by {row.generator_version}, and {spec.generator_version} is installed: "
+                "give 'path', 'generator' and 'options' for an evaluation by the latter"
+            )
         deadlines = lifecycle.Deadlines.model_validate(asked.deadlines.model_dump())
         database, priority = self.bench.database, asked.priority
         return lifecycle.submit(database, spec, priority=priority, deadlines=deadlines, rerun=asked.rerun)

@@ -81,7 +81,6 @@ def evaluation_detail(found: Progress, row: tables.Evaluation, scores: list[Scor
     return wire.EvaluationDetail.model_validate(
         _progress(found)
         | {
-            "checkpoint_id": row.checkpoint_id,
             "fingerprint": row.fingerprint,
             "seed": seed,
             "scores": [score(each) for each in scores],
@@ -135,23 +134,25 @@ def difference(found: Difference) -> wire.Difference:
     )
 
 
-def gate(row: tables.Gate) -> wire.Gate:
+def gate(row: tables.Gate, marks: Mapping[int, str]) -> wire.Gate:
     """A decision, without what it was drawn from."""
-    return wire.Gate.model_validate(_gate(row))
+    return wire.Gate.model_validate(_gate(row, marks))
 
 
-def gate_detail(row: tables.Gate) -> wire.GateDetail:
+def gate_detail(row: tables.Gate, marks: Mapping[int, str]) -> wire.GateDetail:
     """A decision with evidence and verdict."""
     return wire.GateDetail.model_validate(
-        _gate(row) | {"policy": row.policy, "evidence": row.evidence, "verdict": row.verdict}
+        _gate(row, marks) | {"policy": row.policy, "evidence": row.evidence, "verdict": row.verdict}
     )
 
 
-def _gate(row: tables.Gate) -> dict[str, object]:
+def _gate(row: tables.Gate, marks: Mapping[int, str]) -> dict[str, object]:
+    name = f"{row.model}@{row.step}{marks.get(row.checkpoint_id or 0, '')}"
+    label = {"model": row.model, "step": row.step, "digest": row.digest}
     return {
         "id": row.id,
         "suite": row.suite,
-        "candidate": {"model": row.model, "step": row.step, "digest": row.digest},
+        "candidate": label | {"checkpoint_id": row.checkpoint_id, "name": name},
         "baseline": row.baseline,
         "status": row.status,
         "outcome": text.title(text.stored(row)),

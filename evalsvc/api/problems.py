@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from evalsvc import wire
-from evalsvc.errors import EvalsvcError, ModelError, StorageError, WithdrawnError
+from evalsvc.errors import AmbiguousError, EvalsvcError, InputError, ModelError, StorageError, WithdrawnError
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("evalsvc.api")
@@ -33,20 +33,29 @@ def not_found(detail: object) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, str(detail))
 
 
+def no_checkpoint(error: InputError) -> Exception:
+    """404 where a name names nothing, 409 with the choices where it names several."""
+    return error if isinstance(error, AmbiguousError) else not_found(error)
+
+
 def answer(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
     errors: list[wire.FieldError] | None = None,
+    *,
+    title: str = "",
+    choices: Sequence[str] = (),
 ) -> Response:
-    """A problem as a response."""
-    title = HTTPStatus(status).phrase
+    """A problem as a response; its type is its title, by default that of the status."""
+    title = title or HTTPStatus(status).phrase
     problem = wire.Problem(
         type=f"urn:evalsvc:problem:{title.lower().replace(' ', '-')}",
         title=title,
         status=status,
         detail=detail,
         errors=errors or [],
+        choices=list(choices),
     )
     return Response(problem.model_dump_json(), status, dict(headers or {}), MEDIA_TYPE)
 
@@ -83,6 +92,8 @@ def install(app: FastAPI) -> None:
     async def refused(_: Request, error: EvalsvcError) -> Response:
         if isinstance(error, StorageError):
             return _unavailable(str(error))
+        if isinstance(error, AmbiguousError):
+            return answer(HTTPStatus.CONFLICT, str(error), title="Ambiguous Name", choices=error.choices)
         status = HTTPStatus.CONFLICT if isinstance(error, WithdrawnError) else HTTPStatus.UNPROCESSABLE_ENTITY
         return answer(status, f"{'the model is at fault: ' if isinstance(error, ModelError) else ''}{error}")
 

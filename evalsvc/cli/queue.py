@@ -102,9 +102,9 @@ def submit(
     if as_json:
         print_json([asdict(submission) for submission in submissions])
         return
-    for checkpoint, submission in zip(found, submissions, strict=True):
+    for there, submission in zip(_seen(bench.database, [each.id for each in submissions]), submissions, strict=True):
         what = "queued" if submission.created else f"{submission.status} already"
-        err.print(f"{checkpoint.model}@{checkpoint.step}: {what}", markup=False)
+        err.print(f"{there.name}: {what}", markup=False)
         typer.echo(submission.id)
 
 
@@ -252,7 +252,7 @@ def evaluations_table(found: Sequence[Progress]) -> Table:
         since = each.finished_at or each.started_at or each.requested_at
         made.add_row(
             str(each.id),
-            escape(f"{each.model}@{each.step}"),
+            escape(each.name),
             escape(each.suite),
             each.status if each.failure is None else f"{each.status} ({each.failure.replace('_', ' ')})",
             f"{each.fraction:.0%}",
@@ -272,7 +272,7 @@ def _ago(then: datetime) -> str:
 
 def _tell(each: Progress) -> None:
     reason = f" ({each.failure}): {each.error}" if each.failure else ""
-    text = f"evaluation {each.id}, {each.model}@{each.step} under {each.suite}: {each.status}{reason}"
+    text = f"evaluation {each.id}, {each.name} under {each.suite}: {each.status}{reason}"
     err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from evalsvc import wire
+from evalsvc.checkpoint_folders import digest_checkpoint
 from evalsvc.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.cli import browse, queue
 from evalsvc.cli.alias import show_aliases
@@ -22,6 +24,7 @@ from evalsvc.cli.score import parse_options
 from evalsvc.client import Client, ClientError
 from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
+from evalsvc.given import is_path
 from evalsvc.leaderboard import Board, Column, Difference, Entry
 from evalsvc.store.progress import Progress
 from evalsvc.store.queries import ScoreRow
@@ -67,7 +70,7 @@ def leaderboard(
 @app.command()
 def compare(context: typer.Context, a: str, b: str, suite: SuiteName = None, as_json: AsJson = False) -> None:
     """Differences of two checkpoints, b minus a."""
-    found = _client(context).compare(a, b, suite)
+    found = _client(context).compare(_name(a), _name(b), suite)
     browse.show_comparison(found.suite, found.a, found.b, list(map(_difference, found.differences)), as_json=as_json)
 
 
@@ -82,7 +85,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 def checkpoints(context: typer.Context, model: str | None = None, as_json: AsJson = False) -> None:
     """The checkpoints, the newest first."""
     found = [checkpoint.model_dump(mode="json") for checkpoint in _client(context).checkpoints(model)]
-    _show(found, "checkpoints", ("model", "step", "generator", "digest", "path"), as_json=as_json)
+    _show(found, "checkpoints", ("model", "step", "mark", "generator", "digest", "path"), as_json=as_json)
 
 
 @app.command()
@@ -125,7 +128,7 @@ def submit(
         print_json([each.model_dump(mode="json") for each in made])
         return
     for each in made:
-        err.print(f"{each.model}@{each.step}: {each.status}", markup=False)
+        err.print(f"{each.model}@{each.step}{each.mark}: {each.status}", markup=False)
         typer.echo(each.id)
 
 
@@ -215,7 +218,7 @@ def gate_run(
 ) -> None:
     """Judge what the server has stored; exit codes as without --server."""
     try:
-        found = _client(context).gate(policy, candidate, seed=seed)
+        found = _client(context).gate(policy, _name(candidate) if candidate else None, seed=seed)
     except OSError as error:
         raise InputError(f"policy {policy} cannot be read ({error.strerror})") from None
     body = found.model_dump(mode="json")
@@ -233,7 +236,10 @@ def gate_run(
 def gate_history(context: typer.Context, model: str | None = None, as_json: AsJson = False) -> None:
     """Decisions, the newest first."""
     found = [gate.model_dump(mode="json") for gate in _client(context).gates(model)]
-    rows = [row | {"candidate": f"{row['candidate']['model']}@{row['candidate']['step']}"} for row in found]
+    rows = [
+        row | {"candidate": row["candidate"]["name"] or f"{row['candidate']['model']}@{row['candidate']['step']}"}
+        for row in found
+    ]
     _show(rows, "gates", ("id", "created_at", "candidate", "suite", "baseline", "outcome", "reason"), as_json=as_json)
 
 
@@ -256,7 +262,7 @@ def alias_set(
     reason: Annotated[str | None, typer.Option(help="Why a protected alias goes back to an earlier one.")] = None,
 ) -> None:
     """Point an alias at a checkpoint: a protected one by a gate under its policy; anything else takes scope admin."""
-    found = _client(context).promote(name, checkpoint, by, reason=reason).checkpoint
+    found = _client(context).promote(name, _name(checkpoint), by, reason=reason).checkpoint
     err.print(f"{name} is now {found.model}@{found.step}{found.mark}", markup=False)
 
 
@@ -305,6 +311,18 @@ def run() -> None:
     except ClientError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(UNAVAILABLE if error.status in (0, 503) else 2)
+
+
+def _label(candidate: dict[str, Any]) -> str:
+    """Of a server that gives no names yet."""
+    return f"{candidate['model']}@{candidate['step']}"
+
+
+def _name(given: str) -> str:
+    """A name, or the digest of what lies at a path; a word without a separator is a folder's only as ./word."""
+    if os.path.isfile(given) or (os.path.basename(given) != given and is_path(given)):  # noqa: PTH113, PTH119
+        return digest_checkpoint(Path(given))
+    return given
 
 
 def _client(context: typer.Context) -> Client:

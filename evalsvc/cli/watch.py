@@ -55,8 +55,10 @@ def watch(
     """
     from evalsvc import lifecycle
     from evalsvc.checkpoints import Checkpoint
+    from evalsvc.digests import digest_configuration
     from evalsvc.earlier_digests import move_earlier
-    from evalsvc.plugins import Plugins
+    from evalsvc.plugins import PluginKind, Plugins
+    from evalsvc.store.progress import progress
     from evalsvc.suites import load_suite
     from evalsvc.watch import WatchedFolder
     from evalsvc.workbench import Workbench
@@ -72,14 +74,17 @@ def watch(
             return naming.read(path).step
         return None
 
+    configuration = digest_configuration(generator, plugins.get(PluginKind.GENERATOR, generator).told, options)
     watched = WatchedFolder(folder, pattern, settle, ready, step=step)
 
     def known(checkpoint: Checkpoint) -> str:
         with bench.database.read() as session:
             for same in queries.known_by_digest(session, checkpoint.model, checkpoint.digest):
+                if (same.step, same.configuration) != (checkpoint.step, configuration):
+                    continue
                 for run in queries.evaluations(session, same.id):
-                    asked = run.suite.digest, run.spec["generator"], run.spec["options"], run.spec["seed"]
-                    if asked == (chosen.digest, generator, options, chosen.seed if seed is None else seed):
+                    asked = run.suite.digest, run.spec["seed"]
+                    if asked == (chosen.digest, chosen.seed if seed is None else seed):
                         return f"evaluation {run.id} of it is {run.status}"
         return ""
 
@@ -97,6 +102,8 @@ def watch(
             err.print(f"{shown} would be submitted as {name}", markup=False, soft_wrap=True)
             return
         submitted = lifecycle.submit(bench.database, spec)
+        with bench.database.read() as session:
+            name = progress(session, [submitted.id])[0].name
         err.print(f"{shown} submitted as {name}", markup=False, soft_wrap=True)
         out.print(submitted.id)
 

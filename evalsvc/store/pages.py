@@ -27,9 +27,17 @@ def models() -> Select[*tuple[Any, ...]]:
 
 
 def scores(
-    suite: str | None = None, model: str | None = None, step: int | None = None, label: str | None = None
+    suite: str | None = None,
+    model: str | None = None,
+    step: int | None = None,
+    label: str | None = None,
+    digest: str = "",
+    configuration: str = "",
 ) -> Select[*tuple[Any, ...]]:
-    """Current scores, replicates included; a suite without a version stands for all of its versions."""
+    """Current scores, replicates included; a suite without a version stands for all of its versions.
+
+    Of digests the first digits are enough.
+    """
     query = current_scores()
     if suite is not None:
         name, _, version = suite.partition("@")
@@ -42,6 +50,10 @@ def scores(
         query = query.where(Checkpoint.step == step)
     if label is not None:
         query = query.where(Score.label == label)
+    if digest:
+        query = query.where(Checkpoint.digest.startswith(digest))
+    if configuration:
+        query = query.where(Checkpoint.configuration.startswith(configuration))
     return query
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, lazyload, load_only
 
 from evalsvc.shards import stage_of
+from evalsvc.store import names
 from evalsvc.store.tables import (
     IN_PROGRESS,
     WORKING,
@@ -36,6 +37,7 @@ SHOWN = (
     Evaluation.finished_at,
     Evaluation.work,
 )
+LABEL = Checkpoint.id, Checkpoint.step, Checkpoint.digest, Checkpoint.configuration
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Progress:
     id: int
     model: str
     step: int
+    checkpoint_id: int
+    digest: str
+    configuration: str
+    mark: str
     suite: str
     status: Status
     failure: Failure | None
@@ -55,6 +61,11 @@ class Progress:
     started_at: datetime | None
     finished_at: datetime | None
     stages: Mapping[str, tuple[int, int]]
+
+    @property
+    def name(self) -> str:
+        """``model@step``, and what tells it from others of that label."""
+        return f"{self.model}@{self.step}{self.mark}"
 
     @property
     def ended(self) -> bool:
@@ -77,7 +88,7 @@ def progress(
 ) -> list[Progress]:
     """The newest first; only these ids, only these statuses, only those with an id below ``before``."""
     query = (
-        select(Evaluation, Checkpoint.step, Model.name, Suite.name, Suite.version)
+        select(Evaluation, *LABEL, Model.name, Suite.name, Suite.version)
         # Neither the spec nor the suite, which are long, and read again and again while somebody watches.
         .options(load_only(*SHOWN), lazyload(Evaluation.checkpoint), lazyload(Evaluation.suite))
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
@@ -94,11 +105,16 @@ def progress(
         query = query.where(Evaluation.id < before)
     rows = session.execute(query).all()
     done = _done(session, [row[0].id for row in rows])
+    marks = names.marks(session, {row[1] for row in rows})
     return [
         Progress(
             id=run.id,
             model=model,
             step=step,
+            checkpoint_id=checkpoint,
+            digest=digest,
+            configuration=configuration,
+            mark=marks.get(checkpoint, ""),
             suite=f"{suite}@{version}",
             status=Status(run.status),
             failure=Failure(run.failure) if run.failure else None,
@@ -110,7 +126,7 @@ def progress(
             finished_at=run.finished_at,
             stages=_stages(run, done),
         )
-        for run, step, model, suite, version in rows
+        for run, checkpoint, step, digest, configuration, model, suite, version in rows
     ]
 
 

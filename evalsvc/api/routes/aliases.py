@@ -16,7 +16,7 @@ from evalsvc.api import documents
 from evalsvc.api.auth import Asking, forbidden, needs
 from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
-from evalsvc.api.problems import ProblemError, not_found, responses
+from evalsvc.api.problems import ProblemError, no_checkpoint, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
 from evalsvc.gates import promote
@@ -72,7 +72,7 @@ def set_alias(server: Here, bearer: Asking, name: Name, wanted: wire.Promote) ->
         try:
             found = names.find(session, wanted.checkpoint)
         except InputError as error:
-            raise not_found(error) from None
+            raise no_checkpoint(error) from None
         if wanted.gate is not None and session.get(Gate, wanted.gate) is None:
             raise not_found(f"there is no gate {wanted.gate}")
         authority = promote.Authority(bearer.name, wanted.gate, wanted.reason)

@@ -47,7 +47,7 @@ def evaluations(
 @router.post(
     "/evaluations",
     status_code=202,
-    responses=responses(404)
+    responses=responses(404, 409)
     | {
         200: {"model": wire.Evaluation, "description": "It is known already.", "headers": {"Location": LOCATION}},
         202: {"description": "It is on the queue.", "headers": {"Location": LOCATION}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import Response
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +15,7 @@ from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
+from evalsvc.store import names
 from evalsvc.store.tables import Gate, Scope
 
 router = guarded("gates")
@@ -30,13 +33,15 @@ def gates(
     if suite is not None:
         query = query.where(Gate.suite == suite)
     with server.database.read() as session:
-        return page(session, query, Gate.id, asked, documents.gate, newest_first=True)
+        made = partial(documents.gate, marks=names.marks(session))
+        return page(session, query, Gate.id, asked, made, newest_first=True)
 
 
 @router.post(
     "/gates",
     status_code=201,
-    responses={201: {"headers": {"Location": {"description": "The decision.", "schema": {"type": "string"}}}}},
+    responses=responses(409)
+    | {201: {"headers": {"Location": {"description": "The decision.", "schema": {"type": "string"}}}}},
 )
 @needs(Scope.SUBMIT)
 async def decide(server: Here, response: Response, asked: wire.DecideGate) -> wire.GateDetail:
@@ -57,4 +62,4 @@ def gate(server: Here, id: wire.Id) -> wire.GateDetail:
         row = session.get(Gate, id)
         if row is None:
             raise not_found(f"there is no gate {id}")
-        return documents.gate_detail(row)
+        return documents.gate_detail(row, names.marks(session, {row.checkpoint_id or 0}))

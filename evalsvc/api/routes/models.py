@@ -13,7 +13,7 @@ from evalsvc.api import documents
 from evalsvc.api.auth import needs
 from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
-from evalsvc.api.problems import not_found, responses
+from evalsvc.api.problems import no_checkpoint, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
 from evalsvc.store import names, pages
@@ -30,13 +30,13 @@ def models(server: Here, asked: Asked) -> wire.Page[wire.Model]:
         return page(session, pages.models(), Model.name, asked, documents.model)
 
 
-@router.get("/checkpoints", responses=responses(400, 404))
+@router.get("/checkpoints", responses=responses(400, 404, 409))
 @needs(Scope.READ, shared=True)
 def checkpoints(
     server: Here,
     asked: Asked,
     model: wire.Text | None = None,
-    name: Annotated[wire.Text | None, Query(description="Only what this model@step, alias or digest names.")] = None,
+    name: Annotated[wire.Name | None, Query(description="Only what this model@step, alias or digest names.")] = None,
 ) -> wire.Page[wire.Checkpoint]:
     """Checkpoints, the newest first."""
     query = select(Checkpoint)
@@ -47,7 +47,7 @@ def checkpoints(
             try:
                 query = query.where(Checkpoint.id == names.find(session, name).id)
             except InputError as error:
-                raise not_found(error) from None
+                raise no_checkpoint(error) from None
         made = partial(documents.checkpoint, marks=names.marks(session))
         return page(session, query, Checkpoint.id, asked, made, newest_first=True)
 

@@ -16,7 +16,7 @@ from evalsvc.api import documents
 from evalsvc.api.auth import needs
 from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
-from evalsvc.api.problems import not_found, responses
+from evalsvc.api.problems import no_checkpoint, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
 from evalsvc.runs import runs_beside
@@ -36,10 +36,12 @@ def scores(
     model: wire.Text | None = None,
     step: wire.Whole | None = None,
     label: wire.Text | None = None,
+    digest: wire.Digits | None = None,
+    configuration: wire.Digits | None = None,
 ) -> wire.Page[wire.Score]:
     """Current scores, the newest first; replicates are apart."""
     with server.database.read() as session:
-        query, marks = pages.scores(suite, model, step, label), names.marks(session)
+        query, marks = pages.scores(suite, model, step, label, digest or "", configuration or ""), names.marks(session)
         return page(session, query, Score.id, asked, partial(_score, marks), newest_first=True)
 
 
@@ -85,9 +87,9 @@ def leaderboard(
     return Response(body, media_type="application/json", headers={"etag": tag})
 
 
-@router.get("/comparison", responses=responses(404))
+@router.get("/comparison", responses=responses(404, 409))
 @needs(Scope.READ, shared=True)
-def comparison(server: Here, a: wire.Text, b: wire.Text, suite: wire.SuiteName | None = None) -> wire.Comparison:
+def comparison(server: Here, a: wire.Name, b: wire.Name, suite: wire.SuiteName | None = None) -> wire.Comparison:
     """Differences of two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals."""
     with server.database.read() as session:
         try:
@@ -96,7 +98,7 @@ def comparison(server: Here, a: wire.Text, b: wire.Text, suite: wire.SuiteName |
                 queries.side(session, names.find(session, name), chosen) for name in (a, b)
             )
         except InputError as error:
-            raise not_found(error) from None
+            raise no_checkpoint(error) from None
         sides = [ranking.Side(rows, runs_beside(session, server.artifacts, rows)) for rows in (rows_a, rows_b)]
     found = ranking.compare(*sides)
     return wire.Comparison(suite=chosen, a=name_a, b=name_b, differences=[documents.difference(each) for each in found])

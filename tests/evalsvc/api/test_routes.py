@@ -235,3 +235,50 @@ def test_metrics_have_labels_of_few_values(client, filled, server):
     assert "unmatched" in routes
     assert len(routes) <= 5
     assert len(families["evalsvc_http_requests"]) < 25
+
+
+def test_an_ambiguous_name_is_a_conflict_that_lists_what_chooses(server, client, filled):
+    with server.database.write() as session:
+        for digest, noise in (("a", 0), ("a", 200), ("b", 0)):
+            add_scores(session, add_checkpoint(session, "m", 1, digest * 64, {"noise": noise}), {"recall": 0.5})
+    asking = client("admin")
+    policy = {"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.4}}}
+    name = {"name": "m@1"}
+    for answer in (
+        asking.get("/api/v1/checkpoints", params=name),
+        asking.get("/api/v1/comparison", params={"a": "m@1", "b": "flow@5"}),
+        asking.put("/api/v1/aliases/best", json={"checkpoint": "m@1"}),
+        asking.post("/api/v1/evaluations", json={"checkpoint": "m@1", "suite": "digits@1"}),
+        asking.post("/api/v1/gates", json={"policy": policy, "candidate": "m@1"}),
+    ):
+        assert answer.status_code == 409
+        assert answer.json()["type"] == "urn:evalsvc:problem:ambiguous-name"
+        choices = answer.json()["choices"]
+        assert choices == ["m@1#aaaaaaaa[noise=0]", "m@1#aaaaaaaa[noise=200]", "m@1#bbbbbbbb"]
+    for choice in choices:
+        [found] = asking.get("/api/v1/checkpoints", params={"name": choice}).json()["items"]
+        assert f"m@1{found['mark']}" == choice
+        compared = asking.get("/api/v1/comparison", params={"a": choice, "b": choice}).json()
+        assert (compared["a"], compared["b"]) == (choice, choice)
+        pointed = asking.put("/api/v1/aliases/best", json={"checkpoint": choice}).json()
+        assert pointed["checkpoint"]["id"] == found["id"]
+        judged = asking.post("/api/v1/gates", json={"policy": policy, "candidate": choice}).json()
+        assert judged["candidate"]["checkpoint_id"] == found["id"]
+        assert judged["candidate"]["name"] == choice
+    marks = {each["mark"] for each in asking.get("/api/v1/evaluations").json()["items"] if each["model"] == "m"}
+    assert {f"m@1{mark}" for mark in marks} == set(choices)
+    [board] = asking.get("/api/v1/leaderboard", params={"metric": "recall"}).json()
+    assert {f"m@1{each['mark']}" for each in board["entries"] if each["model"] == "m"} == set(choices)
+
+
+def test_scores_are_had_by_the_digits_of_a_digest_and_of_a_configuration(server, client, filled):
+    with server.database.write() as session:
+        for noise in (0, 200):
+            row = add_checkpoint(session, "m", 1, "a" * 64, {"noise": noise})
+            add_scores(session, row, {"recall": 0.5})
+    asking = client("read")
+    assert len(asking.get("/api/v1/scores", params={"digest": "a" * 8}).json()["items"]) == 2
+    of = {"digest": "a" * 64, "configuration": row.configuration[:8]}
+    [score] = asking.get("/api/v1/scores", params=of).json()["items"]
+    assert (score["checkpoint_id"], score["mark"]) == (row.id, "[noise=200]")
+    assert asking.get("/api/v1/scores", params={"digest": "%"}).status_code == 422
