@@ -13,26 +13,32 @@ from evalsvc.store.tables import Gate
 
 
 def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[str, Any]]:
-    """Rows of the plot; the line of a model begins anew after each step whose evaluation failed."""
+    """Rows of the plot; the line of a model in a configuration begins anew after each step whose evaluation failed."""
     gaps = {
-        name: sorted(failed.step for failed in failures if failed.model == name) for name in {p.model for p in points}
+        name: sorted(failed.step for failed in failures if failed.line == name) for name in {p.line for p in points}
     }
     rows = []
     for point in points:
-        run = sum(step < point.step for step in gaps[point.model])
+        run = sum(step < point.step for step in gaps[point.line])
         low, high = (point.value if end is None else end for end in (point.ci_low, point.ci_high))
         rows.append(
             {
-                "model": point.model,
+                "model": point.line,
                 "step": point.step,
                 "value": point.value,
                 "low": max(low, point.value / 100) if log else low,
                 "high": high,
-                "run": f"{point.model}/{run}",
+                "run": f"{point.line}/{run}",
                 "words": interval(point.ci_low, point.ci_high),
             }
         )
     return rows
+
+
+def line_names(points: Sequence[Point], models: Sequence[str]) -> list[str]:
+    """The lines of some models, in the order of these; of a model without points its name."""
+    lines = {model: list(dict.fromkeys(point.line for point in points if point.model == model)) for model in models}
+    return [name for model, names in lines.items() for name in names or [model]]
 
 
 def best_so_far(points: list[Point], direction: str) -> list[Point]:
@@ -40,10 +46,10 @@ def best_so_far(points: list[Point], direction: str) -> list[Point]:
     found: dict[str, Point] = {}
     made = []
     for point in points:
-        now = found.get(point.model, point)
+        now = found.get(point.line, point)
         if point.value < now.value if direction == "lower" else point.value > now.value:
             now = point
-        found[point.model] = now
+        found[point.line] = now
         made.append(replace(now, step=point.step))
     return made
 

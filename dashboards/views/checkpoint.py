@@ -5,12 +5,11 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards import opened, pictures
+from dashboards import opened, pickers, pictures
 from dashboards.controls import choose
 from dashboards.language import metric_name, say
 from dashboards.look import ARROWS, facts, heading, html, interval, with_error
 from dashboards.provenance import provenance
-from evalsvc.errors import InputError
 from evalsvc.gates.reports.text import stored, title
 from evalsvc.spreadsheets import as_csv
 from evalsvc.store import names, overview, queries
@@ -26,10 +25,10 @@ def page() -> None:
         runs = queries.evaluations(session, found.id)
         aliases = overview.tags(session).get(found.id, [])
         gates = queries.gates(session, checkpoint=found.id)
+        name = names.title_of(session, found)
     chips = "".join(f'<span class="ev-chip">{html(name)}</span>' for name in aliases)
-    st.html(f'<p class="ev-big">{html(found.model.name)}@{found.step:,}</p><p class="ev-note">{chips}</p>')
+    st.html(f'<p class="ev-big">{html(name)}</p><p class="ev-note">{chips}</p>')
     links = st.container(horizontal=True)
-    name = f"{found.model.name}@{found.step}"
     for view, icon in (("scorecard", "assignment"), ("compare", "compare_arrows"), ("memorisation", "content_copy")):
         _link(links, view, icon, {"checkpoint": name})
     _link(links, "trends", "trending_up", {"model": found.model.name})
@@ -58,7 +57,8 @@ def page() -> None:
             {
                 "digest": found.digest,
                 "path": found.path,
-                "generator": found.generator,
+                "generator": f"{found.generator} {found.generator_version}".strip(),
+                "configuration": found.configuration,
                 say("common.family"): found.model.family,
                 **options,
             }
@@ -84,14 +84,7 @@ def _checkpoint(suite: str) -> Checkpoint:
         asked = steps[choose("step", say("common.step"), list(steps), list(steps)[-1])]
     else:
         st.session_state["checkpoint"] = st.query_params["checkpoint"] = asked
-    try:
-        with opened.reading() as session:
-            return names.find(session, asked)
-    except InputError as error:
-        st.error(say("common.no_checkpoint"), icon=":material/search_off:")
-        st.code(str(error), language=None, wrap_lines=True)
-        st.session_state.pop("checkpoint", None)
-        st.stop()
+    return pickers.named(asked)
 
 
 def _scores(run: Evaluation) -> None:

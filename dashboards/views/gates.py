@@ -14,7 +14,7 @@ from dashboards.controls import choose
 from dashboards.language import metric_name, say
 from dashboards.look import MARKS, facts, heading, html, number, safe
 from evalsvc.gates.reports.text import limit, notices, qualifiers, stored, title, values
-from evalsvc.store import queries
+from evalsvc.store import names, queries
 from evalsvc.store.tables import Gate
 
 SHOWN = 200
@@ -27,6 +27,8 @@ def page() -> None:
     with opened.reading() as session:
         gates = queries.gates(session, limit=SHOWN)
         promotions = queries.promotions(session)
+        titles = names.titles_of_gates(session, gates)
+        aliased = names.titles(session, [promotion.checkpoint for promotion in promotions])
     if not gates:
         st.info(say("gates.empty"), icon=":material/gavel:")
         st.code("evalsvc gate run evalsvc-gate.yaml --candidate flow@4000", language="bash", wrap_lines=True)
@@ -36,17 +38,17 @@ def page() -> None:
             "at": gate.created_at.isoformat(),
             "model": gate.model,
             "status": gate.status,
-            "name": f"{gate.model}@{gate.step}",
-            "words": f"#{gate.id} {gate.model}@{gate.step}: {gate.status}",
+            "name": titles[gate.id],
+            "words": f"#{gate.id} {titles[gate.id]}: {gate.status}",
             "reason": gate.verdict["reason"][:160],
         }
         for gate in gates
     ]
     charts.show(charts.timeline(rows), rows, "gates", say("gates.drawn", count=len(rows)))
     by_number = {str(gate.id): gate for gate in gates}
-    number_ = choose("gate", say("gates.choose"), list(by_number), words=lambda n: _line(by_number[n]))
+    number_ = choose("gate", say("gates.choose"), list(by_number), words=lambda n: _line(by_number[n], titles[int(n)]))
     gate = by_number[number_]
-    _verdict(gate)
+    _verdict(gate, titles[gate.id])
     _limits(gate)
     left, right = st.columns(2, gap="large")
     with left:
@@ -58,7 +60,7 @@ def page() -> None:
             [
                 {
                     say("common.alias"): p.alias,
-                    say("common.checkpoint"): f"{p.checkpoint.model.name}@{p.checkpoint.step}",
+                    say("common.checkpoint"): aliased[p.checkpoint_id],
                     say("gates.how"): say(f"gates.moved_{p.kind}"),
                     say("gates.by"): p.gate_id,
                     say("gates.who"): p.by or "–",
@@ -70,15 +72,15 @@ def page() -> None:
             hide_index=True,
             alt=say("gates.promotions"),
         )
-        _calibration(gate)
+        _calibration(gate, titles[gate.id])
 
 
-def _line(gate: Gate) -> str:
+def _line(gate: Gate, name: str) -> str:
     outcome = title(stored(gate))
-    return f"#{gate.id} · {MARKS[gate.status]} {outcome} · {gate.model}@{gate.step} · {gate.created_at:%Y-%m-%d %H:%M}"
+    return f"#{gate.id} · {MARKS[gate.status]} {outcome} · {name} · {gate.created_at:%Y-%m-%d %H:%M}"
 
 
-def _verdict(gate: Gate) -> None:
+def _verdict(gate: Gate, name: str) -> None:
     colour = charts.STATUS[gate.status]
     document = stored(gate)
     said = qualifiers(document)
@@ -88,7 +90,7 @@ def _verdict(gate: Gate) -> None:
         f'<div class="ev-card" style="border-left:6px solid {colour}">'
         f'<p class="ev-kicker">{html(gate.suite)} · #{gate.id}</p>'
         f'<p class="ev-big">{MARKS[gate.status]} {gate.status.replace("_", " ")}{chips}</p>'
-        f'<p class="ev-number">{html(gate.model)}@{gate.step} {say("gates.against")} {html(gate.baseline or "–")}</p>'
+        f'<p class="ev-number">{html(name)} {say("gates.against")} {html(gate.baseline or "–")}</p>'
         f'<p class="ev-note">{html(gate.verdict["reason"], 1000)}</p></div>'
     )
     for warning in (*notices(document), *gate.verdict["warnings"]):
@@ -178,7 +180,7 @@ def _policy(gate: Gate, before: list[Gate]) -> None:
         st.code(now, language="yaml", wrap_lines=True)
 
 
-def _calibration(gate: Gate) -> None:
+def _calibration(gate: Gate, name: str) -> None:
     """How the policy treats noise, from the runs with several seeds that are stored."""
     from evalsvc.errors import InputError
     from evalsvc.gates.calibrate import calibrate
@@ -199,7 +201,7 @@ def _calibration(gate: Gate) -> None:
     except (InputError, ValueError):
         st.caption(say("gates.no_calibration"))
         st.code(
-            f"evalsvc gate calibrate evalsvc-gate.yaml --candidate {shlex.quote(f'{gate.model}@{gate.step}')}",
+            f"evalsvc gate calibrate evalsvc-gate.yaml --candidate {shlex.quote(name)}",
             language="bash",
             wrap_lines=True,
         )

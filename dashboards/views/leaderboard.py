@@ -123,9 +123,10 @@ def _table(
         say("leaderboard.rank"): places,
         say("common.model"): [p.model for p in points],
         say("common.step"): [p.step for p in points],
+        **({say("common.told_apart"): [p.mark for p in points]} if any(p.mark for p in points) else {}),
         f"{metric_name(title)} {ARROWS[metric.direction]}": [p.value for p in points],
         say("common.interval"): [interval(p.ci_low, p.ci_high) for p in points],
-        say("leaderboard.spark"): [_spark([q.value for q in path if q.model == p.model]) for p in points],
+        say("leaderboard.spark"): [_spark([q.value for q in path if q.line == p.line]) for p in points],
     }
     errors = {f"{metric_name(title)} {ARROWS[metric.direction]}": [p.stderr for p in points]}
     for name in shown:

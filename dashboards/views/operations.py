@@ -58,7 +58,7 @@ def live() -> None:
         st.dataframe(
             [
                 {
-                    say("common.checkpoint"): f"{run.model}@{run.step}",
+                    say("common.checkpoint"): run.name,
                     say("common.suite"): run.suite,
                     say("operations.when"): ago(now, run.finished_at),
                 }
@@ -134,9 +134,7 @@ def failures() -> None:
 
 
 def _name(run: Progress) -> str:
-    return (
-        f'<span class="ev-name">{html(run.model)}@{run.step:,}</span><br><small>{html(run.suite)} · #{run.id}</small>'
-    )
+    return f'<span class="ev-name">{html(run.name)}</span><br><small>{html(run.suite)} · #{run.id}</small>'
 
 
 def act(change: Callable[[Database, int], object], evaluation: int) -> None:

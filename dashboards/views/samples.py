@@ -34,7 +34,8 @@ def page() -> None:
     if view == "training":
         model = choose("model", say("common.model"), names, where=bar)
         rows = {
-            f"{say('common.step')} {point.step:,}": point for point in pickers.checkpoints(suite, (model,)).values()
+            f"{say('common.step')} {point.step:,}{point.mark}": point
+            for point in pickers.checkpoints(suite, (model,)).values()
         }
     else:
         chosen = choose_many("models", say("common.models"), names, names[:MODELS], most=MODELS, where=bar)
@@ -64,11 +65,11 @@ def _at_step(suite: str, models: list[str]) -> dict[str, Point]:
     if len(steps) < 2:
         return points
     step = slide("step", say("samples.up_to"), steps, words=lambda s: f"{int(s):,}")
-    last: dict[str, Point] = {}
+    last: dict[str, int] = {}
     for point in points.values():
         if point.step <= int(step):
-            last[point.model] = point
-    return {point.name: point for point in last.values()}
+            last[point.line] = max(point.step, last.get(point.line, 0))
+    return {name: point for name, point in points.items() if last.get(point.line) == point.step}
 
 
 def _rows(found: dict[str, Gallery], start: int) -> None:

@@ -30,7 +30,7 @@ def page() -> None:
         scores = queries.scores(session, evaluation=point.evaluation_id)
         body = queries.suite_body(session, suite) or {}
         run = session.get_one(Evaluation, point.evaluation_id)
-        gates = [gate for gate in queries.gates(session, point.model, suite) if gate.digest == run.checkpoint.digest]
+        gates = queries.gates(session, suite=suite, checkpoint=point.checkpoint_id)
         gallery = pictures.gallery(overview.artifacts(session, [run.id], "gallery").get(run.id))
     defined = {label: IndexPart.model_validate(part) for label, part in body.get("index", {}).items()}
     index = overall(defined, {row.label: row for row in scores})
@@ -67,7 +67,7 @@ def page() -> None:
     st.download_button(
         say("scorecard.report"),
         made,
-        f"{point.model}-{point.step}.html".replace("/", "_"),
+        f"{point.name}.html".replace("/", "_").replace("@", "-"),
         "text/html",
         icon=":material/print:",
         on_click="ignore",

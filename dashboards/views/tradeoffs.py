@@ -70,7 +70,9 @@ def page() -> None:
         charts.axis_title(metric_name(axis), measured[axis].unit if axis in measured else "1/s", d)
         for axis, d in zip((x, y), directions, strict=True)
     ]
-    charts.show(charts.scatter(rows, titles, chosen, paths=paths), rows, "tradeoff", say("tradeoffs.title"))
+    lines = {model: list(dict.fromkeys(r["model"] for r in rows if r["of"] == model)) for model in chosen}
+    names_ = [line for model in chosen for line in lines[model] or [model]]
+    charts.show(charts.scatter(rows, titles, names_, paths=paths), rows, "tradeoff", say("tradeoffs.title"))
     st.caption(say("tradeoffs.front_mark"))
     headings = [f"{metric_name(axis)} {ARROWS[direction]}" for axis, direction in zip((x, y), directions, strict=True)]
     st.dataframe(
@@ -98,7 +100,12 @@ def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: lis
     shared = set.intersection(*(set(each) for each in found)) if found else set()
     for evaluation in sorted(shared, key=lambda e: (found[0][e].model, found[0][e].step)):
         points = [each[evaluation] for each in found]
-        row: dict[str, Any] = {"name": points[0].name, "model": points[0].model, "step": points[0].step}
+        row: dict[str, Any] = {
+            "name": points[0].name,
+            "of": points[0].model,
+            "model": points[0].line,
+            "step": points[0].step,
+        }
         for letter, axis in (("x", x), ("y", y)):
             if axis == SPEED:
                 speed = speeds.get(evaluation)

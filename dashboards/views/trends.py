@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboards import charts, opened
 from dashboards.controls import choose, choose_many, switch
-from dashboards.curves import best_so_far, gate_lines, lines
+from dashboards.curves import best_so_far, gate_lines, line_names, lines
 from dashboards.language import metric_name, say
 from dashboards.look import heading, interval
 from evalsvc.store import overview, queries
@@ -48,12 +48,12 @@ def page() -> None:
     if best:
         points = best_so_far(points, metric.direction)
     rows = lines(points, failures, log)
-    drawn = [{"model": f.model, "step": f.step, "words": f"{f.model}@{f.step}: {f.error}"[:200]} for f in failures]
+    drawn = [{"model": f.line, "step": f.step, "words": f"{f.name}: {f.error}"[:200]} for f in failures]
     limits, baselines = gate_lines(decided if gated else [], metric)
     chart = charts.trend(
         rows,
         charts.axis_title(metric_name(title), metric.unit, metric.direction),
-        chosen,
+        line_names(points, chosen),
         limits=limits,
         failures=drawn,
         baseline=baselines,
@@ -75,11 +75,11 @@ def _legend(limits: bool, baselines: bool, failures: bool) -> None:
 
 
 def _table(points: list[Point], metric: Measured) -> None:
-    latest = {point.model: point for point in points}
+    latest = {point.line: point for point in points}
     sign = -1 if metric.direction == "higher" else 1
     rows = []
     for model, last in latest.items():
-        own = [point for point in points if point.model == model]
+        own = [point for point in points if point.line == model]
         top = min(own, key=lambda point: sign * point.value)
         rows.append(
             {

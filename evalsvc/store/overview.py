@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager
 
 from evalsvc.store import names
 from evalsvc.store.tables import (
@@ -68,17 +68,25 @@ class Point:
     digest: str
     configuration: str
     mark: str = ""
+    told: str = ""
 
     @property
     def name(self) -> str:
         """``model@step``, and what tells it from others of that label."""
         return f"{self.model}@{self.step}{self.mark}"
 
+    @property
+    def line(self) -> str:
+        """The model in its configuration: what is drawn as one line over training."""
+        return f"{self.model}{self.told}"
+
 
 @dataclass(frozen=True)
 class Failed:
-    """An evaluation without scores, and why."""
+    """An evaluation without scores, and why; ``name`` and ``line`` are as those of a :class:`Point`."""
 
+    name: str
+    line: str
     model: str
     step: int
     status: str
@@ -154,9 +162,22 @@ def points(
         place = func.rank().over(partition_by=Checkpoint.model_id, order_by=Checkpoint.step.desc()).label("place")
         inner = query.add_columns(place).subquery()
         query = select(*[column for column in inner.c if column.name != "place"]).where(inner.c.place == 1)
+    return _named(session, query)
+
+
+def scored(session: Session, wanted: Filter) -> list[Point]:
+    """Every checkpoint that has scores, by model and step, under whatever protocols; with one of its scores."""
+    one = select(func.min(Score.id)).where(Score.evaluation_id.in_(_newest(wanted))).group_by(Score.evaluation_id)
+    return _named(session, _points(None).where(Score.id.in_(one)))
+
+
+def _named(session: Session, query: Select[*tuple[Any, ...]]) -> list[Point]:
     rows = session.execute(query).all()
-    marks = names.marks(session, {row.checkpoint_id for row in rows})
-    found = [replace(Point(*row), mark=marks.get(row.checkpoint_id, "")) for row in rows]
+    marks, series = names.marks(session, {row.checkpoint_id for row in rows}), names.series(session)
+    found = [
+        replace(each, mark=marks.get(each.checkpoint_id, ""), told=series[each.model, each.configuration])
+        for each in (Point(*row) for row in rows)
+    ]
     return sorted(found, key=lambda point: (point.model, point.step, point.mark))
 
 
@@ -215,9 +236,10 @@ def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed
         select(func.max(Evaluation.id)).join(Suite).where(_is(suite)).group_by(Evaluation.checkpoint_id)
     ).scalar_subquery()
     query = (
-        select(Model.name, Checkpoint.step, Evaluation.status, Evaluation.error, Evaluation.created_at)
+        select(Checkpoint, Evaluation.status, Evaluation.error, Evaluation.created_at)
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
+        .options(contains_eager(Checkpoint.model))
         .where(
             Evaluation.id.in_(last),
             Evaluation.status == Status.FAILED,
@@ -229,7 +251,13 @@ def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed
     )
     if models:
         query = query.where(Model.name.in_(models))
-    return [Failed(model, step, status, error or "", at) for model, step, status, error, at in session.execute(query)]
+    rows = session.execute(query).all()
+    titles, series = names.titles(session, [row[0] for row in rows]), names.series(session)
+    found = []
+    for row, status, error, at in rows:
+        line = row.model.name + series[row.model.name, row.configuration]
+        found.append(Failed(titles[row.id], line, row.model.name, row.step, status, error or "", at))
+    return found
 
 
 def artifacts(session: Session, evaluations: Iterable[int], kind: str) -> dict[int, str]:

@@ -21,7 +21,7 @@ from evalsvc.store.session import Database
 from evalsvc.store.tables import now
 from evalsvc.workbench import Workbench
 
-from .stores import DIGITS, HOSTILE, add_failure, add_gate, fill
+from .stores import DIGITS, HOSTILE, add_failure, add_gate, add_twins, fill
 
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
 VIEWS = sorted(path.stem for path in (APP.parent / "views").glob("*.py"))
@@ -95,7 +95,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(params=["empty", "demo", "many", "failed", "hostile"])
+@pytest.fixture(params=["empty", "demo", "many", "failed", "hostile", "twins"])
 def store(request: pytest.FixtureRequest, use_home: Callable[[Path], Database], tmp_path: Path) -> str:
     """The name of the store that is now in force."""
     if request.param in ("demo", "many"):
@@ -105,6 +105,9 @@ def store(request: pytest.FixtureRequest, use_home: Callable[[Path], Database], 
         if request.param == "failed":
             fill(database, ["gan"], range(0, 5000, 1000))
             add_failure(database, 1, 2500, "the generator made 3 of 40 samples with NaN or infinite values")
+        elif request.param == "twins":
+            fill(database, ["gan", "vae"], range(0, 3000, 1000))
+            add_twins(database, 2000)
         elif request.param == "hostile":
             fill(database, list(HOSTILE), range(0, 3000, 1000), family=HOSTILE[1][:90])
             add_failure(database, 1, 1500, HOSTILE[0])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
+from evalsvc.digests import digest_configuration
+from evalsvc.store import names
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Protocol, Score, Status, Suite, now
 from evalsvc.suites import load_suite
 
 DIGITS = load_suite("digits@1")
+PLAIN = digest_configuration("gan", "", {})
 HOSTILE = (
     "<img src=x onerror=document.title='pwned'>",
     "**bold** [link](javascript:alert(1)) $x^2$ :red[colour] :material/delete: `code`",
@@ -24,9 +27,9 @@ HOSTILE = (
 
 def fill(database: Database, models: list[str], steps: range, labels: int = 3, family: str = "gan") -> None:
     """Checkpoints with scores that improve with the step; the labels are those of digits@1, then made-up ones."""
-    names = [*DIGITS.labels, *(f"extra_{i}" for i in range(99))][:labels]
+    labels_ = [*DIGITS.labels, *(f"extra_{i}" for i in range(99))][:labels]
     directions = {
-        name: "lower" if "distance" in name or "bits" in name or "extra" in name else "higher" for name in names
+        name: "lower" if "distance" in name or "bits" in name or "extra" in name else "higher" for name in labels_
     }
     with database.write() as session:
         session.add(Suite(id=1, name="digits", version=1, digest=DIGITS.digest, body=DIGITS.model_dump(mode="json")))
@@ -46,6 +49,7 @@ def fill(database: Database, models: list[str], steps: range, labels: int = 3, f
                         "path": "gone",
                         "generator": "gan",
                         "options": {},
+                        "configuration": PLAIN,
                     }
                 )
                 runs.append(
@@ -60,7 +64,7 @@ def fill(database: Database, models: list[str], steps: range, labels: int = 3, f
                         "finished_at": now() - timedelta(seconds=key),
                     }
                 )
-                for position, label in enumerate(names):
+                for position, label in enumerate(labels_):
                     value = (10 + model + 90 * math.exp(-place / 20)) / (1 if directions[label] == "lower" else 200)
                     scores.append(
                         {
@@ -84,11 +88,52 @@ def fill(database: Database, models: list[str], steps: range, labels: int = 3, f
             session.execute(insert(table), rows)
 
 
+def add_twins(database: Database, step: int) -> list[str]:
+    """Of model 1 at a step another content, and the first content with options of all kinds: the names of all."""
+    with database.write() as session:
+        first = session.scalars(select(Checkpoint).where(Checkpoint.model_id == 1, Checkpoint.step == step)).one()
+        asked = [(f"{'e' * 64}", {}), *((first.digest, {"noise": noise}) for noise in (200, *HOSTILE))]
+        for place, (digest, options) in enumerate(asked):
+            row = Checkpoint(
+                model_id=1,
+                step=step,
+                digest=digest,
+                path="gone",
+                generator="gan",
+                options=options,
+                configuration=digest_configuration("gan", "", options),
+            )
+            session.add(row)
+            session.flush()
+            run = Evaluation(
+                checkpoint_id=row.id,
+                suite_id=1,
+                fingerprint=f"twin{place}",
+                status=Status.SUCCEEDED,
+                spec={"seed": 1},
+                provenance={},
+                finished_at=now(),
+            )
+            session.add(run)
+            session.flush()
+            columns = [column.name for column in Score.__table__.columns if column.name not in ("id", "evaluation_id")]
+            for score in session.scalars(select(Score).where(Score.evaluation_id == 1)):
+                session.add(Score(evaluation_id=run.id, **{name: getattr(score, name) for name in columns}))
+        rows = session.scalars(select(Checkpoint).where(Checkpoint.model_id == 1, Checkpoint.step == step)).all()
+        return sorted(names.titles(session, rows).values())
+
+
 def add_failure(database: Database, model: int, step: int, error: str) -> None:
     """A checkpoint whose only evaluation failed."""
     with database.write() as session:
         row = Checkpoint(
-            model_id=model, step=step, digest=f"f{model}{step}".ljust(64, "0"), path="gone", generator="gan", options={}
+            model_id=model,
+            step=step,
+            digest=f"f{model}{step}".ljust(64, "0"),
+            path="gone",
+            generator="gan",
+            options={},
+            configuration=PLAIN,
         )
         session.add(row)
         session.flush()

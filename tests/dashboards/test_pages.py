@@ -14,7 +14,7 @@ from evalsvc.store import overview, queries
 from evalsvc.store.overview import Filter
 
 from .conftest import VIEWS
-from .stores import HOSTILE, add_failure, fill
+from .stores import HOSTILE, add_failure, add_twins, fill
 
 MARKUP = re.compile(r"(?<!\\)(<img|\[link|:red|\*\*bold)")
 
@@ -26,7 +26,7 @@ def test_every_page_stands_on_every_store(view, store, page):
     assert at.title
     if store == "empty" and view != "operations":
         assert "evalsvc demo" in at.code[0].value
-    if store == "hostile":
+    if store in ("hostile", "twins"):
         for kind in (at.markdown, at.caption, at.error, at.warning, at.info, at.header, at.button, at.metric):
             for element in kind:
                 assert not MARKUP.search(f"{getattr(element, 'value', '')} {getattr(element, 'label', '')}")
@@ -171,3 +171,46 @@ def test_the_pareto_front_holds_what_nothing_beats_in_both():
     points = [(1.0, 5.0), (2.0, 4.0), (3.0, 4.0), (2.0, 6.0), (1.0, 5.0)]
     assert pareto(points, ["lower", "lower"]) == [True, True, False, False, True]
     assert pareto(points, ["higher", "higher"]) == [False, False, True, True, False]
+
+
+@pytest.fixture
+def twins(use_home, tmp_path):
+    """The names of nine entries of ``gan@2000``: another content, and the first content with options of all kinds."""
+    database = use_home(tmp_path)
+    fill(database, ["gan", "vae"], range(0, 3000, 1000))
+    return add_twins(database, 2000)
+
+
+def test_the_leaderboard_has_a_row_for_each_content_and_configuration_of_a_label(twins, page):
+    shown = page("leaderboard").dataframe[0].value
+    found = [f"{row['Model']}@{row['Step']}{row['Told apart by']}" for _, row in shown.iterrows()]
+    assert sorted(found) == [*twins, "vae@2000"]
+    assert all(re.fullmatch(r"gan@2000#[0-9a-f]{8}(\[noise=(|200|~[0-9a-f]{8})\])?", name) for name in twins)
+
+
+def test_trends_draw_a_line_for_each_configuration_and_their_table_has_a_row(twins, page):
+    shown = page("trends", model="gan").dataframe[0].value
+    assert len(shown) == len(twins) - 1  # the other content is on the line of its configuration
+    assert {"gan[noise=]", "gan[noise=200]"} < set(shown["Model"])
+
+
+@pytest.mark.parametrize("view", ["checkpoint", "scorecard", "memorisation"])
+def test_a_link_names_one_of_several_and_one_that_could_mean_several_lists_them(twins, view, page):
+    wanted = next(name for name in twins if "200]" in name)
+    at = page(view, checkpoint=wanted)
+    assert not at.exception
+    assert at.query_params["checkpoint"] in (wanted, [wanted])
+    assert not at.error
+    ambiguous = page(view, checkpoint="gan@2000")
+    assert not ambiguous.exception
+    assert "not found" in ambiguous.error[0].value
+    assert "choose one of gan@2000#" in ambiguous.code[0].value
+
+
+def test_comparisons_are_of_the_entries_that_a_link_names(twins, page):
+    at = page("compare", checkpoint=twins[:2])
+    assert not at.exception
+    assert at.multiselect("checkpoint.choices").value == twins[:2]
+    assert len(at.multiselect("checkpoint.choices").options) == len(twins) + 5
+    shown = page("tradeoffs").dataframe[0].value
+    assert not shown["Checkpoint"].duplicated().any()
