@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -267,11 +267,12 @@ def open_gate(
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """A store or a standard output that cannot be reached, or not in time, is no usage error: the gate ends with 6."""
+    """A store, a disk or an output that cannot be reached, or not in time, is no usage error: the gate ends with 6."""
     try:
         yield
-    except (StorageError, OperationalError, BrokenPipeError, Deadline) as error:
-        err.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
+    except (StorageError, OperationalError, OSError, Deadline) as error:
+        with suppress(OSError):  # it may be standard error that is full
+            err.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
         sys.exit(UNAVAILABLE)
 
 

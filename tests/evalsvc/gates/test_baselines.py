@@ -65,13 +65,27 @@ def test_last_passing_counts_a_pass_of_limits_at_least_as_strict(opened, earlier
         {"metrics": {"recall": {"min": 0.6}}},
         {"metrics": LIMITS, "defaults": {"confidence": 0.51}},
         {"metrics": LIMITS, "defaults": {"min_samples": 1}},
+        {"metrics": LIMITS, "allow_same": True},
+        {"metrics": LIMITS, "prompts": "fixed"},
         {"metrics": LIMITS, "more": {"shadow": True}},
         {
             "metrics": LIMITS | {"recall": {"min": 0.95}},
             "waivers": [{"metric": "recall", "reason": "r", "by": "b", "expires": TODAY.isoformat()}],
         },
     ],
-    ids=["max", "no margin", "margin", "tier", "other score", "confidence", "samples", "shadow", "waived"],
+    ids=[
+        "max",
+        "no margin",
+        "margin",
+        "tier",
+        "other score",
+        "confidence",
+        "samples",
+        "same",
+        "prompts",
+        "shadow",
+        "waived",
+    ],
 )
 def test_last_passing_does_not_count_what_passed_by_less(opened, earlier):
     passed = decided(opened, "flow@9", **earlier)

@@ -6,6 +6,7 @@ from html import unescape
 
 import lxml.etree
 import pytest
+from huggingface_hub import ModelCard
 
 from evalsvc.errors import InputError
 from evalsvc.gates.decide import Decision, Step
@@ -97,6 +98,7 @@ def test_an_absent_baseline_is_the_first_thing_that_every_report_says():
     assert ci.github_output(body).startswith("notice=no baseline")
     assert ci.gitlab_metrics(body).splitlines()[1] == "evalsvc_gate_baseline_absent 1"
     assert "no baseline" in page(body).split("</h1>")[1][:40]
+    assert ModelCard(FORMATS["model-index"](body)).data.eval_results
     for name in ("model-index", "eval-results"):
         assert FORMATS[name](body).removeprefix("---\n").startswith("# no baseline")
 
