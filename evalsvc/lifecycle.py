@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat
-from sqlalchemy import select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from evalsvc import outbox
 from evalsvc.cost import Cost
+from evalsvc.digests import digest_json
 from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
 from evalsvc.store import tables
 from evalsvc.store.session import Database, ensured
@@ -270,7 +271,10 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
         options=spec.options,
         configuration=spec.configuration,
     )
-    row = ensured(session, content.where(tables.Checkpoint.configuration == spec.configuration), new)
+    same = content.where(tables.Checkpoint.configuration == spec.configuration)
+    if session.scalar(same) is None:
+        _adopt(session, content, spec)
+    row = ensured(session, same, new)
     if not Path(row.path).exists():
         row.path = spec.path  # it was moved
     return row.id
@@ -291,6 +295,19 @@ def unchanged_suite(session: Session, suite: Suite) -> tables.Suite | None:
             f"raise its version to {suite.version + 1}"
         )
     return row
+
+
+def _adopt(session: Session, content: Select[tables.Checkpoint], spec: EvaluationSpec) -> None:
+    """Give a row of before versions were kept, which was never evaluated, the configuration that evaluates it now."""
+    evaluated = exists().where(tables.Evaluation.checkpoint_id == tables.Checkpoint.id)
+    early = content.where(
+        tables.Checkpoint.generator == spec.generator, tables.Checkpoint.generator_version == "", ~evaluated
+    )
+    for row in session.scalars(early).all():
+        if digest_json(row.options) == digest_json(spec.options):
+            row.generator_version, row.configuration = spec.generator_version, spec.configuration
+            session.flush()
+            return
 
 
 def _register_suite(session: Session, suite: Suite) -> int:

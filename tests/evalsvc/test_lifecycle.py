@@ -8,13 +8,15 @@ from sqlalchemy import func, select
 
 from evalsvc import lifecycle
 from evalsvc.cost import Cost
-from evalsvc.errors import InputError, ModelError, StorageError, WithdrawnError
+from evalsvc.digests import digest_configuration
+from evalsvc.errors import AmbiguousError, InputError, ModelError, StorageError, WithdrawnError
 from evalsvc.gates.promote import promote
 from evalsvc.lifecycle import Deadlines
 from evalsvc.spec import EvaluationSpec
+from evalsvc.store import names
 from evalsvc.store.progress import progress, workers
 from evalsvc.store.session import Database, clock
-from evalsvc.store.tables import Evaluation, Failure, Shard, Status, Worker, WorkerStatus
+from evalsvc.store.tables import Checkpoint, Evaluation, Failure, Shard, Status, Worker, WorkerStatus
 from evalsvc.suites import Suite
 
 SUITE = {
@@ -250,3 +252,27 @@ def test_what_failed_where_its_file_was_is_tried_again_where_it_is_now(database)
     assert lifecycle.submit(database, spec(path="/now/step_10.pt")).id == evaluation
     tried = row(database, evaluation)
     assert (tried.status, tried.spec["path"], tried.checkpoint.path) == (Status.QUEUED, *2 * ["/now/step_10.pt"])
+
+
+def test_a_row_that_was_registered_before_versions_were_kept_is_what_is_evaluated_now(database):
+    with database.write() as session:
+        number = lifecycle.register_checkpoint(session, spec(options={"noise": 1}))
+        early = session.get_one(Checkpoint, number)
+        early.generator_version = ""
+        early.configuration = digest_configuration("blobs", "", {"noise": 1})
+    promote(database, "production", number)
+    with database.write() as session:
+        assert lifecycle.register_checkpoint(session, spec(options={"noise": True})) != number
+        assert lifecycle.register_checkpoint(session, spec(options={"noise": 1})) == number
+    with database.read() as session:
+        assert names.find(session, "production").generator_version == "tests 1"
+
+
+def test_what_an_earlier_version_scored_stays_an_entry_of_its_own(database):
+    before = lifecycle.submit(database, spec(generator_version="tests 0")).id
+    after = lifecycle.submit(database, spec()).id
+    with database.read() as session:
+        titles = [progress(session, [each])[0].name for each in (before, after)]
+    assert titles == ["blobs@10[version=tests 0]", "blobs@10[version=tests 1]"]
+    with database.read() as session, pytest.raises(AmbiguousError, match="choose one of blobs@10"):
+        names.find(session, "blobs@10")
