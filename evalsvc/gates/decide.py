@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -10,9 +10,9 @@ from evalsvc.digests import digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.gather import Gathering
 from evalsvc.gates.policy import Policy
-from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, later_plan, plan
+from evalsvc.gates.sequential import SINGLE, Look, later_plan, plan
 from evalsvc.gates.sources import Source
-from evalsvc.gates.spending import Earlier, History, limits_of, remarks, saw
+from evalsvc.gates.spending import Earlier, History, limits_of, remarks, saw, spent_by
 from evalsvc.gates.subjects import Sides, labels_of
 from evalsvc.gates.verdict import Status, Verdict, judge
 from evalsvc.store.tables import Checkpoint
@@ -70,12 +70,14 @@ def decide(
     today: date,
     seed: int | None = None,
     history: History | None = None,
+    taken: list[Look] | None = None,
 ) -> Decision:
     """Look at more and more of the candidate until the verdict is sure, or all that the policy allows is spent.
 
     A source that cannot compute is looked at once. What fails on the way (a generator, the disk) becomes evidence too:
     it is an ERROR, never a pass. Evidence that an earlier decision saw under the same limits is judged as it was then;
-    other evidence spends a share of the level, and after a first decision half of what is left.
+    other evidence spends a share of the level, and after a first decision half of what is left. Looks that spend are
+    added to ``taken``, for a caller that a time limit may leave without a decision.
 
     Raises:
         InputError: the policy gates what the suite does not measure.
@@ -95,19 +97,21 @@ def decide(
         earlier = history.same(seen, limits)
         if earlier:
             look = replace(look, share=earlier.share, fractions=earlier.fractions)
-        elif look.samples < suite.samples and history.spent:
+        elif look.samples < suite.samples and history.complete:
             continue  # only the part that was judged before is judged again
-        elif history.spent:
+        elif history.complete:
             look = replace(look, share=(1 - history.spent - spent) / 2)
             spent += look.share
         else:
-            spent = FIRST_SHARE
+            spent = look.share
         mine = _replicates(each.candidate for each in evidence.values())
         theirs = _replicates(each.baseline for each in evidence.values())
         # Where another seed gives nothing new on either side, more of them do not.
         final = look.replicates >= looks[-1].replicates and look.samples == suite.samples
         final = final or max(mine, theirs) < look.replicates
         verdict = judge(policy, evidence, look, today, final=final)
+        if taken is not None and not earlier:
+            taken.append(look)
         steps.append(Step(look.samples, min(mine, look.replicates), look.z(alpha), verdict.status))
         open_questions = any(metric.status is Status.INCONCLUSIVE and metric.matters for metric in verdict.metrics)
         if final or verdict.status not in (Status.INCONCLUSIVE, Status.PASS) or not open_questions:
@@ -119,12 +123,20 @@ def decide(
 
 
 def undecided(
-    policy: Policy, suite: Suite, sides: Sides, source: Source, today: date, why: Absent, history: History | None = None
+    policy: Policy,
+    suite: Suite,
+    sides: Sides,
+    source: Source,
+    today: date,
+    why: Absent,
+    history: History | None = None,
+    taken: Sequence[Look] = (),
 ) -> Decision:
-    """The decision where nothing could be looked at."""
+    """The decision where nothing could be looked at, or where looks that were ``taken`` led to none."""
     evidence = Gathering(suite, sides, source, labels_of(policy, suite)).nothing(why)
     verdict = judge(policy, evidence, Look(suite.samples, 1, SINGLE), today)
-    return Decision(policy, suite, sides, evidence, verdict, (), history or History())
+    spending = Spending("", digest_json(limits_of(policy)), taken[-1], spent_by(taken), None) if taken else None
+    return Decision(policy, suite, sides, evidence, verdict, (), history or History(), spending)
 
 
 def _replicates(side: Iterable[Observation | Absent | None]) -> int:
@@ -142,10 +154,11 @@ def _looks(
             more = policy.on_inconclusive.more_samples
             have += have > 0 and seed is not None and not source.stored(sides.candidate, seed)
         have = have if source.computes else max(have, 1)
-    if not history.spent:
+    if not history.complete:
         several = isinstance(sides.baselines, tuple) and len(sides.baselines) > 1
         # Parts of several baselines would cost more than they save.
-        return plan(suite.samples, more, max(have, 1) if several else have)
+        first = plan(suite.samples, more, max(have, 1) if several else have)
+        return [replace(look, share=look.share * (1 - history.spent)) for look in first]
     parts = {each.samples: each for each in history.decisions if each.samples < suite.samples and not have}
     again = [Look(each.samples, 1, each.fractions, each.share) for each in parts.values()]
     return [*again, *later_plan(suite.samples, more, have, history.spent)]

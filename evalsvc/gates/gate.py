@@ -19,6 +19,7 @@ from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent, Observation
 from evalsvc.gates.history import book, read_history
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.spending import Account, accounts
 from evalsvc.gates.subjects import Sides, Wanted, find_sides, labels_of
@@ -98,24 +99,35 @@ def run_gate(
     while True:
         with database.read() as session:
             history = read_history(session, booked)
+        taken: list[Look] = []
+        unfinished = False
         try:
             if late:
                 raise late
             with limit.block():
-                decision = decide(policy, suite, sides, source, day, seed, history)
+                decision = decide(policy, suite, sides, source, day, seed, history, taken)
         except Deadline as error:
-            decision = undecided(policy, suite, sides, source, day, Absent("unavailable", str(error)), history)
+            why = Absent("unavailable", str(error))
+            decision, unfinished = undecided(policy, suite, sides, source, day, why, history, taken), True
         code = decision.verdict.exit_code(policy, warn_only=warn_only)
         body = document(decision, exit_code=code, shadow=shadow)
-        if recorded := _record(database, suite, decision, body, booked):
+        if recorded := _record(database, suite, decision, body, booked, unfinished):
             number, at = recorded
             return Recorded(number, decision, {"gate": number, "at": at, **body})
 
 
 def _record(
-    database: Database, suite: Suite, decision: Decision, body: Mapping[str, Any], booked: set[Account]
+    database: Database,
+    suite: Suite,
+    decision: Decision,
+    body: Mapping[str, Any],
+    booked: set[Account],
+    unfinished: bool,
 ) -> tuple[int, str] | None:
-    """The number and the time of the row; ``None`` where another gate judged the same candidate meanwhile."""
+    """The number and the time of the row; ``None`` where another gate judged the same candidate meanwhile.
+
+    What could not be judged spends nothing, but looks that were cut off have been taken.
+    """
     candidate, spending = decision.sides.candidate, decision.spending
     with database.write() as session:
         if read_history(session, booked).decisions != decision.history.decisions:
@@ -138,7 +150,8 @@ def _record(
         )
         session.add(row)
         session.flush()
-        if spending and decision.verdict.status in JUDGED and not book(session, row.id, booked, spending.spent):
+        spends = spending and (unfinished or decision.verdict.status in JUDGED)
+        if spending and spends and not book(session, row.id, booked, spending.spent):
             session.rollback()
             return None
         outbox.gate_decided(session, row)

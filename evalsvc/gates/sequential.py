@@ -34,6 +34,11 @@ class Look:
         """How many standard errors decide at one-sided level ``alpha`` over all looks together."""
         return boundaries(alpha * self.share, self.fractions)[-1]
 
+    @property
+    def spent(self) -> float:
+        """The share of the level that was spent when this look was taken."""
+        return spent(self.share, self.fractions[-1])
+
 
 SINGLE = (1.0,)
 """Fractions of a decision that is taken once."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from evalsvc.digests import digest_baseline, digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.sequential import Look
 from evalsvc.gates.subjects import Sides
 from evalsvc.suites import Suite
 
@@ -56,9 +57,19 @@ class History:
     spent: float = 0.0
     fresh: bool = True
 
+    @property
+    def complete(self) -> bool:
+        """Whether a plan of looks was ever carried to its end: a time limit may have cut off those that are there."""
+        return any(each.status != "ERROR" for each in self.decisions)
+
     def same(self, saw: str, limits: str) -> Earlier | None:
         """The decision on this very evidence under these limits: it is repeated, and nothing is spent."""
         return next((each for each in self.decisions if (each.saw, each.limits) == (saw, limits)), None)
+
+
+def spent_by(taken: Sequence[Look]) -> float:
+    """What looks spent that led to no decision; of one plan the last look has spent most of the share of all."""
+    return sum(max(look.spent for look in taken if look.share == share) for share in {look.share for look in taken})
 
 
 def limits_of(policy: Policy) -> dict[str, Any]:

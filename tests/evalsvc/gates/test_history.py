@@ -3,9 +3,10 @@
 import pytest
 from sqlalchemy import select
 
+from evalsvc.deadline import Deadline
 from evalsvc.gates import gate as gates
 from evalsvc.gates.gate import run_gate
-from evalsvc.gates.sequential import FIRST_SHARE
+from evalsvc.gates.sequential import FIRST_SHARE, plan
 from evalsvc.store import names
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Gate, GateSpending
@@ -143,6 +144,25 @@ def test_what_could_not_be_judged_spends_nothing(scored):
     missing = {"frechet_distance": {"max": 20.5}, "recall": {"min": 0.1}}
     assert decided(scored, missing)["verdict"]["status"] == "MISSING"
     assert spending(decided(scored))["spent"] == FIRST_SHARE
+
+
+def test_looks_that_a_time_limit_cut_off_have_spent_what_they_looked_with(scored, monkeypatch):
+    """Else a gate that is stopped after its first look could look again and again, each time under new seeds."""
+    first = plan(2000)[0]
+
+    def stopped(*arguments):
+        arguments[-1].append(first)
+        raise Deadline("no answer within 1 s")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gates, "decide", stopped)
+        document = decided(scored)
+    assert document["verdict"]["status"] == "ERROR"
+    assert 0 < first.spent < 0.2 * FIRST_SHARE
+    assert spending(document)["spent"] == pytest.approx(first.spent)
+    after = spending(decided(scored))
+    assert after["spent"] == pytest.approx(FIRST_SHARE * (1 - first.spent))
+    assert after["spent"] + after["spent_before"] < 1
 
 
 def test_a_database_without_decisions_says_that_it_knows_of_none(scored):
