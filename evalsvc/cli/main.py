@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated, TextIO, cast
 
 import typer
@@ -81,5 +82,6 @@ def run() -> None:
             remote.run()
         app()
     except (EvalsvcError, MetricError) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # it may be standard error that is full
+            err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

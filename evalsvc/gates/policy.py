@@ -295,7 +295,8 @@ def load_policy(path: Path) -> Policy:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"policy {path} cannot be read ({error})") from None
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"policy {path} cannot be read ({reason})") from None
     return parse_policy(text, str(path))
 
 
