@@ -22,7 +22,7 @@ from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.errors import InputError, StorageError
 from evalsvc.gates.reports.text import candidate as candidate_of
-from evalsvc.gates.reports.text import notices, stored, title
+from evalsvc.gates.reports.text import notices, plain, stored, title
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database
 
@@ -38,6 +38,8 @@ PolicyFile = Annotated[Path, typer.Argument(help="Policy file, such as evalsvc-g
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Judge what is stored; compute nothing.")]
 UNAVAILABLE = 6
+ALL = 10_000
+"""Letters of a reason on the screen: as good as all of them."""
 STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNKNOWN": "dim"}
 
 
@@ -95,12 +97,12 @@ def run(
                 raise
             read, suites, database, bench = open_gate(policy, plugin, None, batch_size)  # to record that it is late
         options = parse_options(option or [])
-        if (generator is not None or options) and candidate is None:
-            raise InputError("--generator and --option are the candidate's: name it with --candidate")
+        naming = Naming(model, step, model_pattern, step_pattern)
+        if (generator is not None or options or naming != Naming()) and candidate is None:
+            raise InputError("--generator, --option, --model and --step are the candidate's: name it with --candidate")
         asked: str | Callable[[], Wanted] | None = candidate
         plugins = Plugins(tuple(plugin or ()))
         if candidate is not None:
-            naming = Naming(model, step, model_pattern, step_pattern)
             asked = partial(Asked(candidate, naming, generator, options).find, suites[0], database, plugins, bench)
         done = run_policy(
             read,
@@ -294,10 +296,11 @@ def show_decision(number: int, body: Mapping[str, Any]) -> None:
         style = STYLES.get(metric["status"], "magenta")
         status = f"[{style}]{metric['status']}[/]" + (" (waived)" if metric["waiver"] else "")
         why = [f"{limit['kind']} {limit['limit']:g}: {limit['reason']}" for limit in metric["limits"]]
-        made.add_row(escape(metric["metric"]), metric["tier"], status, escape("\n".join(why) or metric["reason"]))
+        said = "\n".join(plain(each, ALL) for each in why) or plain(metric["reason"], ALL)
+        made.add_row(escape(metric["metric"]), metric["tier"], status, escape(said))
     out.print(made)
     style = STYLES.get(verdict["status"], "magenta")
-    out.print(f"[{style}]{title(body)}[/]: {escape(verdict['reason'])}", highlight=False, soft_wrap=True)
+    out.print(f"[{style}]{title(body)}[/]: {escape(plain(verdict['reason'], ALL))}", highlight=False, soft_wrap=True)
     count = f"{len(looks)} look" + ("" if len(looks) == 1 else "s")
     out.print(f"decided on {body['evidence']['samples']} samples in {count}", highlight=False)
     for warning in verdict["warnings"]:

@@ -215,7 +215,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     """``key=value`` pairs; a value that is JSON is read as such, any other is a string.
 
     Raises:
-        InputError: a pair has no key, or a key is given twice.
+        InputError: a pair has no key, a key is given twice, or a number is not finite.
     """
     options: dict[str, Any] = {}
     for pair in pairs:
@@ -228,6 +228,10 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
             options[key] = json.loads(value)
         except ValueError:
             options[key] = value
+        try:
+            json.dumps(options[key], allow_nan=False)
+        except ValueError:
+            raise InputError(f"option {pair!r} is not a finite number") from None
     return options
 
 

@@ -73,7 +73,8 @@ def run_gate(
     (:meth:`evalsvc.gates.candidate.Asked.find`). Opening counts for the time limit: what is late ends as an ERROR.
 
     Raises:
-        InputError: the policy does not fit the suite, names no candidate, or the suite has changed since it was used.
+        InputError: the policy does not fit the suite, names no candidate, the suite has changed since it was used, or
+            a seed is asked for that is not among the stored ones, and nothing may be computed.
     """
     if policy.also:
         raise InputError("this policy holds several suites: each of its parts is a gate of its own")
@@ -91,6 +92,8 @@ def run_gate(
             with database.read() as session:
                 unchanged_suite(session, suite)
                 sides = find_sides(session, policy, suite, named)
+            if seed is not None and isinstance(sides.candidate, tables.Checkpoint):
+                _check_seed(sides.candidate, source, seed)
     except Deadline as error:
         late = error
     day = today or now().date()
@@ -114,6 +117,13 @@ def run_gate(
         if recorded := _record(database, suite, decision, body, booked, unfinished):
             number, at = recorded
             return Recorded(number, decision, {"gate": number, "at": at, **body})
+
+
+def _check_seed(candidate: tables.Checkpoint, source: Source, seed: int) -> None:
+    """Raise where others would be judged in place of the seed that was asked for."""
+    if source.stored(candidate, None) and not source.computes and not source.stored(candidate, seed):
+        name = f"{candidate.model.name}@{candidate.step}"
+        raise InputError(f"{name} has no stored scores of seed {seed}: score it so, or leave --seed or --stored out")
 
 
 def _record(

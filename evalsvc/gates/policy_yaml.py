@@ -25,6 +25,13 @@ _CORE = {
 class PolicyLoader(yaml.SafeLoader):
     """Refuses a key given twice as well: of two limits under one name, the first would silently be lost."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node: one that is tagged as a number or the like must be written as one."""
+        kind = node.tag.removeprefix(_TAG)
+        if isinstance(node, yaml.ScalarNode) and kind in _CORE and not re.fullmatch(_CORE[kind][0], node.value):
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value!r} is no {kind}", node.start_mark)
+        return super().construct_object(node, deep)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """The mapping of a node, its keys checked."""
         keys = ["<<" if key.tag == f"{_TAG}merge" else self.construct_object(key, deep=True) for key, _ in node.value]

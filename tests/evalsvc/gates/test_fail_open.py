@@ -21,7 +21,7 @@ from evalsvc.gates.policy import Policy
 from evalsvc.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.session import Database
-from evalsvc.store.tables import Checkpoint, Gate, Protocol, Status, now
+from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Protocol, Status, now
 from evalsvc.suites import Suite
 
 from .store import DIGITS, add_checkpoint, add_scores, point
@@ -436,10 +436,12 @@ def test_an_empty_variable_ends_every_gate(store, tmp_path, monkeypatch, name):
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
+        (["--seed", "7"], "no stored scores of seed 7"),
         (["--step", "10"], "--model, --step and their patterns name what --generator loads"),
         (["--model", "other"], "leave them out"),
         (["--step-pattern", "x"], "leave them out"),
         (["--option", "noise=200", "--option", "noise=0"], "option 'noise' is given twice"),
+        (["--option", "noise=NaN"], "'noise=NaN' is not a finite number"),
     ],
 )
 def test_nothing_that_was_asked_for_is_left_out_silently(store, tmp_path, more, complaint):
@@ -448,6 +450,19 @@ def test_nothing_that_was_asked_for_is_left_out_silently(store, tmp_path, more, 
     command = ["gate", "run", str(tmp_path / "gate.yaml"), "--stored", "--candidate", asked, *more]
     with pytest.raises(EvalsvcError, match=complaint):
         CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def test_the_error_of_an_evaluation_writes_no_line_of_its_own(store, tmp_path):
+    """CI reads commands such as ``::set-output`` at the beginning of a line."""
+    [(policy, asked, _)] = built(store, [the_evaluation_of_the_candidate_failed])
+    with store.write() as session:
+        session.query(Evaluation).update({"error": "boom\n::set-output name=passed::true\x1b[2J"})
+    (tmp_path / "gate.yaml").write_text(policy.model_dump_json(by_alias=True, exclude_defaults=True))
+    done = CliRunner().invoke(app, ["gate", "run", str(tmp_path / "gate.yaml"), "--stored", "--candidate", asked])
+    assert done.exit_code == 1
+    assert "boom ::set-output" in done.output
+    assert "\x1b" not in done.output
+    assert not any(line.startswith("::") for line in done.output.splitlines())
 
 
 def test_a_suite_that_changed_under_its_name_and_version_judges_nothing(store):

@@ -27,6 +27,12 @@ def test_numbers_are_those_of_yaml_1_2(written, number):
     assert parse_policy(MINIMAL.replace("max: 1", f"max: {written}")).metrics["m"].max == number
 
 
+@pytest.mark.parametrize("written", ["!!float 1:30", "!!float 4_0", "!!int 4_0", "!!int 1:30"])
+def test_a_tag_makes_no_number_of_what_is_written_otherwise(written):
+    with pytest.raises(InputError, match="is no (float|int)"):
+        parse_policy(MINIMAL.replace("max: 1", f"max: {written}"))
+
+
 @pytest.mark.parametrize("word", ["no", "on", "Off", "y", "2027-01-15", "1:30", "NO"])
 def test_words_that_yaml_1_1_took_for_something_else_are_names(word):
     assert list(parse_policy(MINIMAL.replace("{m: ", f"{{{word}: ")).metrics) == [word]
