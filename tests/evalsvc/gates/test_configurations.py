@@ -12,6 +12,7 @@ from evalsvc.checkpoint_folders import digest_checkpoint
 from evalsvc.cli.main import app
 from evalsvc.demo.digits import halves
 from evalsvc.digests import digest_configuration
+from evalsvc.errors import AmbiguousError
 from evalsvc.gates.gate import run_gate
 from evalsvc.gates.policy import Policy
 from evalsvc.plugins import PluginKind, Plugins
@@ -138,3 +139,27 @@ def test_the_gate_judges_the_file_that_it_was_given_and_no_other_of_its_label(ga
     # The first failed early, so that nothing of it is stored; what is stored of the other does not stand for it.
     assert [gate("--candidate", f"{pr}/step_1.npy", *given)[0] for pr in ("pr1", "pr2")] == [5, 0]
     assert "release@1#" in gate("--candidate", "pr1/step_1.npy", *given)[1]
+
+
+def test_every_command_that_reads_tells_the_configurations_of_a_label_apart(scored, gate, tmp_path):
+    def run(*arguments):
+        return CliRunner().invoke(app, arguments)
+
+    both = {"m@1[warm=1]", "m@1[warm=2]"}
+    [board] = json.loads(run("leaderboard", "--json").stdout)
+    assert {entry["name"] for entry in board["entries"]} == both
+    assert {each["name"] for each in json.loads(run("checkpoints", "--json").stdout)} == both
+    assert {f"m@1{each['mark']}" for each in json.loads(run("status", "--json").stdout)["evaluations"]} == both
+    assert run("export", "scores.json").exit_code == 0
+    rows = json.loads((tmp_path / "scores.json").read_text())
+    assert {(row["name"], row["options"]) for row in rows} == {(f"m@1[warm={n}]", f'{{"warm": {n}}}') for n in (1, 2)}
+    compared = json.loads(run("compare", "m@1[warm=1]", "m@1[warm=2]", "--json").stdout)
+    assert ({compared["a"], compared["b"]}, compared["differences"][0]["difference"]) == (both, 180.0)
+    for command in (
+        ("show", "m@1"),
+        ("show", "m/step_1.pt"),
+        ("compare", "m@1", "m@1[warm=1]"),
+        ("alias", "set", "x", "m@1"),
+    ):
+        with pytest.raises(AmbiguousError, match=r"choose one of m@1\[warm=1\] \(.*\), m@1\[warm=2\] \("):
+            raise run(*command.split()).exception
