@@ -155,11 +155,6 @@ def test_every_command_that_reads_tells_the_configurations_of_a_label_apart(scor
     assert {(row["name"], row["options"]) for row in rows} == {(f"m@1[warm={n}]", f'{{"warm": {n}}}') for n in (1, 2)}
     compared = json.loads(run("compare", "m@1[warm=1]", "m@1[warm=2]", "--json").stdout)
     assert ({compared["a"], compared["b"]}, compared["differences"][0]["difference"]) == (both, 180.0)
-    for command in (
-        ("show", "m@1"),
-        ("show", "m/step_1.pt"),
-        ("compare", "m@1", "m@1[warm=1]"),
-        ("alias", "set", "x", "m@1"),
-    ):
+    for command in ("show m@1", "show m/step_1.pt", "compare m@1 m@1[warm=1]", "alias set x m@1"):
         with pytest.raises(AmbiguousError, match=r"choose one of m@1\[warm=1\] \(.*\), m@1\[warm=2\] \("):
             raise run(*command.split()).exception
