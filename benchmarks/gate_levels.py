@@ -16,10 +16,10 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from evalsvc.differences import Run
+from evalsvc.gates.calibrate import passing_margin
 from evalsvc.gates.evidence import Evidence, Observation, drift, pool
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, later_plan, plan
@@ -324,7 +324,7 @@ def features(evaluations: int, dimensions: Sequence[int]) -> Iterator[str]:
             at = cross(worse, good, gap, same=False)
             yield _row(f"{where}, {name}", "at the margin pass", at["PASS"], LEVEL)
             yield _row(f"{where}, {name}", "at the margin fail", at["FAIL"], LEVEL)
-            margin = (norm.isf(FIRST_SHARE * LEVEL) + norm.isf(0.05)) * math.hypot(_noise(good), _noise(worse))
+            margin = passing_margin(math.hypot(_noise(good), _noise(worse)), 1 - 2 * LEVEL, SAMPLES)
             if gap > margin:
                 beyond = cross(worse, good, gap - margin, same=False)
                 yield _row(f"{where}, {name}", "by the calibrated margin beyond it fail", beyond["FAIL"], 0.95)

@@ -16,7 +16,7 @@ from evalsvc.differences import Run
 from evalsvc.errors import InputError
 from evalsvc.gates.evidence import Evidence, pool
 from evalsvc.gates.policy import Policy
-from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look
+from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, plan
 from evalsvc.gates.sources import Runs
 from evalsvc.gates.subjects import labels_of, quantities_of
 from evalsvc.gates.verdict import Status, judge
@@ -31,8 +31,8 @@ class Noise:
     """One gated score over the runs: spread seen and error claimed, and what margins they allow.
 
     ``detectable`` is the smallest true worsening that one full evaluation fails 95 % of the time under the policy's
-    margin (0 where it sets none); ``margin`` and ``margin_rel`` are the smallest that equal checkpoints pass 95 % of
-    the time.
+    margin (0 where it sets none); ``margin`` and ``margin_rel`` are the smallest that equal checkpoints pass, and those
+    that are worse by twice as much fail, 95 % of the time.
     """
 
     metric: str
@@ -79,7 +79,7 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
         }
         outcomes[judge(policy, evidence, look, today).status] += 1
     pairs = count * (count - 1)
-    noise = tuple(_noise(policy, name, each) for name, each in found.items())
+    noise = tuple(_noise(policy, suite, name, each) for name, each in found.items())
     return Calibration(count, pairs, outcomes[Status.FAIL] / pairs, outcomes[Status.INCONCLUSIVE] / pairs, noise)
 
 
@@ -106,30 +106,27 @@ class Spread:
         return math.sqrt(2) * max(self.spread, self.claimed or 0.0)
 
 
-def passing_margin(difference: float, confidence: float) -> float:
-    """The smallest margin that checkpoints whose true difference is 0 pass 95 % of the time, at a first decision."""
-    return (float(norm.isf(_alpha(confidence))) + float(norm.isf(1 - POWER))) * difference
+def passing_margin(difference: float, confidence: float, samples: int, limits: int = 1) -> float:
+    """The smallest margin that equal checkpoints pass, and those worse by twice as much fail, 95 % of the time.
+
+    ``difference`` is the standard error of a difference of two evaluations of ``samples`` samples, which a first
+    decision looks at last; it fails over so many ``limits`` together (Holm's first step, so that no other has to help).
+    """
+    deciding = plan(samples)[-1].z((1 - confidence) / 2 / limits)
+    return (deciding + float(norm.isf(1 - POWER))) * difference
 
 
-def _alpha(confidence: float) -> float:
-    """The one-sided level that a first decision has to spend."""
-    return FIRST_SHARE * (1 - confidence) / 2
-
-
-def _noise(policy: Policy, name: str, runs: list[Run]) -> Noise:
+def _noise(policy: Policy, suite: Suite, name: str, runs: list[Run]) -> Noise:
     seen = Spread.of(runs)
-    alpha = _alpha(policy.defaults.confidence)
     family = sum(len(metric.limits) for metric in policy.metrics.values() if metric.tier != "advisory")
-    failing = float(norm.isf(alpha / (family if policy.defaults.correction == "holm" else 1)))
-    power = float(norm.isf(1 - POWER))
-    limits = _margins(policy, name, seen.mean)
-    margin = passing_margin(seen.difference, policy.defaults.confidence)
+    limits = family if policy.defaults.correction == "holm" else 1
+    margin = passing_margin(seen.difference, policy.defaults.confidence, suite.samples, limits)
     return Noise(
         metric=name,
         mean=seen.mean,
         spread=seen.spread,
         claimed=seen.claimed,
-        detectable=min(limits, default=0.0) + (failing + power) * seen.difference,
+        detectable=min(_margins(policy, name, seen.mean), default=0.0) + margin,
         margin=margin,
         margin_rel=margin / seen.mean if seen.mean > 0 else None,
     )

@@ -31,30 +31,36 @@ class FirstLimits:
 def first_limits(suite: Suite, runs: Runs) -> list[FirstLimits]:
     """Limits of each score of a suite, from the runs of the checkpoint that releases are to be compared with.
 
-    The margin is the smallest that equal checkpoints pass 95 % of the time. The limit on the score itself lies so far
+    The margin is the smallest that equal checkpoints pass, and those that are worse by twice as much fail, 95 % of the
+    time. The limit on the score itself lies so far
     out that a checkpoint which is worse by just the margin passes it as often; it is left out beyond the range of what
     is measured.
 
     Raises:
         InputError: no score has an error and a better side.
     """
-    found = [
-        _limits(label, quantity, runs[label]) for label, quantity in quantities_of(suite).items() if runs.get(label)
-    ]
+    measured = {label: quantity for label, quantity in quantities_of(suite).items() if runs.get(label)}
+    # Each limited score gets a limit on itself and a margin.
+    count = 2 * sum(_is_limited(quantity, runs[label]) for label, quantity in measured.items())
+    found = [_limits(label, quantity, runs[label], suite.samples, count) for label, quantity in measured.items()]
     if all(each.margin is None for each in found):
         raise InputError(f"no score under {suite.id} has an error bar and a better side: there is nothing to limit")
     return found
 
 
-def _limits(label: str, quantity: Quantity, runs: Sequence[Run]) -> FirstLimits:
+def _is_limited(quantity: Quantity, runs: Sequence[Run]) -> bool:
+    return quantity.direction is not Direction.NEUTRAL and Spread.of(runs).claimed is not None
+
+
+def _limits(label: str, quantity: Quantity, runs: Sequence[Run], samples: int, count: int) -> FirstLimits:
     noise, fewest = Spread.of(runs), min(run.n for run in runs)
-    if quantity.direction is Direction.NEUTRAL or noise.claimed is None:
+    if not _is_limited(quantity, runs):
         return FirstLimits(label, noise.mean, fewest)
-    margin = rounded(passing_margin(noise.difference, Defaults().confidence), up=True)
+    margin = rounded(passing_margin(noise.difference, Defaults().confidence, samples, count), up=True)
     if not margin:
         return FirstLimits(label, noise.mean, fewest)
     lower = quantity.direction is Direction.LOWER
-    room = margin + passing_margin(noise.difference / math.sqrt(2), Defaults().confidence)
+    room = margin + passing_margin(noise.difference / math.sqrt(2), Defaults().confidence, samples, count)
     bound = rounded(noise.mean + room, up=True) if lower else rounded(noise.mean - room, up=False)
     return FirstLimits(label, noise.mean, fewest, margin, bound if quantity.low < bound < quantity.high else None)
 
@@ -77,7 +83,8 @@ def policy_text(suite: Suite, baseline: str, limits: Sequence[FirstLimits], told
     head = next(each.label for each in limits if each.margin is not None)
     lines = [
         f"# {told}",
-        "# Each margin is the smallest that equal checkpoints pass 95 % of the time: raise it to what users notice.",
+        "# Each margin is the smallest that equal checkpoints pass, and those worse by twice as much fail, 95 % of the",
+        "# time: raise it to what users notice.",
         "version: 1",
         f"suite: {suite.id}",
         f"baseline: {baseline}",

@@ -50,7 +50,7 @@ def store(home):
 def test_equal_checkpoints_pass_a_first_policy_95_times_of_100():
     """By exact normals, 2,000 pairs, within three standard errors."""
     [limits] = first_limits(DIGITS, {"frechet_distance": [run(20.0, 0.5)]})
-    assert limits.margin == pytest.approx(passing_margin(0.5 * math.sqrt(2), 0.95), rel=0.1)
+    assert limits.margin == pytest.approx(passing_margin(0.5 * math.sqrt(2), 0.95, DIGITS.samples, 2), rel=0.1)
     policy = parse_policy(policy_text(DIGITS, "{alias: production}", [limits], "told"))
     pairs = 20.0 + 0.5 * np.random.default_rng(0).standard_normal((2000, 2))
     found = [evidence(seen(a, 0.5), seen(b, 0.5), label="frechet_distance") for a, b in pairs]
@@ -61,7 +61,7 @@ def test_equal_checkpoints_pass_a_first_policy_95_times_of_100():
 def test_the_spread_between_seeds_counts_and_a_score_without_an_error_or_a_side_is_only_reported():
     alone, spread = (first_limits(DIGITS, {"recall": runs})[0] for runs in ([run(0.8, 0.01)], [run(0.7), run(0.9)]))
     assert spread.margin > alone.margin
-    assert 0.7 < alone.bound < 0.8 - alone.margin
+    assert 0.65 < alone.bound < 0.8 - alone.margin
     assert spread.bound is None, "no share lies that low"
     reported = first_limits(DIGITS, {"recall": [run(0.8, 0.01)], "ct_score": [run(0.1)], "vendi_score": [run(9, None)]})
     assert {each.label for each in reported if each.margin is None} == {"ct_score", "vendi_score"}

@@ -7,10 +7,13 @@ from scipy.stats import norm
 from evalsvc.differences import Run
 from evalsvc.errors import InputError
 from evalsvc.gates.calibrate import calibrate
-from evalsvc.gates.sequential import FIRST_SHARE
+from evalsvc.gates.sequential import plan
 
 from .conftest import TODAY
 from .store import DIGITS, gate_policy
+
+DECIDING = plan(DIGITS.samples)[-1].z(0.025)
+"""Standard errors at the look of a first decision that takes all samples."""
 
 
 def runs(values, stderr):
@@ -27,8 +30,7 @@ def test_equal_runs_fail_never_and_the_margin_is_what_their_errors_allow():
     [noise] = found.noise
     assert (found.runs, found.pairs, found.failed, found.unsure) == (4, 12, 0, 1)
     assert (noise.spread, noise.claimed) == (0, 1)
-    first = norm.isf(FIRST_SHARE * 0.025)  # what a first decision has to spend
-    assert noise.margin == pytest.approx((first + norm.isf(0.05)) * math.sqrt(2))
+    assert noise.margin == pytest.approx((DECIDING + norm.isf(0.05)) * math.sqrt(2))
     assert noise.margin_rel == pytest.approx(noise.margin / 20)
     assert noise.detectable == pytest.approx(noise.margin)
 
@@ -41,7 +43,7 @@ def test_the_suggested_margin_lets_equal_checkpoints_pass_and_catches_what_it_ca
     assert found.failed == 0
     assert found.unsure <= 0.1
     worse = rng.normal(found.noise[0].detectable, math.sqrt(2), 20_000)
-    assert np.mean(worse - margin > norm.isf(FIRST_SHARE * 0.025) * math.sqrt(2)) >= 0.945
+    assert np.mean(worse - margin > DECIDING * math.sqrt(2)) >= 0.945
 
 
 def test_seeds_that_differ_by_more_than_they_claim_are_seen():
