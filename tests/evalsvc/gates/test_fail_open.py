@@ -52,7 +52,7 @@ class World:
             "version": 1,
             "suite": "digits@1",
             "baseline": {"alias": self.alias},
-            "metrics": {"frechet_distance": {"max_worsening": 2.0}, "recall": {"min": 0.6, "max_worsening": 0.1}},
+            "metrics": {"frechet_distance": {"max_worsening": 2.0}, "recall": {"min": 0.6}},
         }
 
     @property
@@ -243,6 +243,12 @@ def the_candidate_repeats_few_prompts(world):
 
 
 @ends_with(4)
+def the_candidate_repeats_few_prompts_under_an_absolute_limit(world):
+    reason = "none: fewer than 20 independent prompts"
+    world.change(world.candidate, "recall", stderr=None, ci_low=None, ci_high=None, stderr_method=reason)
+
+
+@ends_with(4)
 def the_baseline_repeats_few_prompts(world):
     reason = "none: fewer than 20 independent prompts"
     world.change(world.baseline, stderr=None, ci_low=None, ci_high=None, stderr_method=reason)
@@ -343,6 +349,12 @@ SOFTENED: dict[str, tuple[Situation, dict[str, Any]]] = {
     "absolute-only": (lambda world: world.policy.update(on_missing_baseline="absolute-only"), {}),
 }
 """What lets a gate end softly; none of it makes one pass."""
+WAIVABLE = {
+    "the candidate is worse",
+    "a waiver has expired",
+    "the candidate repeats few prompts under an absolute limit",
+}
+"""What concerns recall alone, for which there is a waiver."""
 
 
 @pytest.fixture(scope="module")
@@ -419,7 +431,7 @@ def test_nothing_softened_makes_a_hole_pass(store, soft):
     worlds = built(store, *([situation, soften] for situation, _ in SITUATIONS.values()))
     for (name, (_, code)), (policy, asked, _) in zip(SITUATIONS.items(), worlds, strict=True):
         status, ended = decided(store, policy, asked, **more)
-        assert status != "PASS" or (soft == "a waiver" and code == 3), name
+        assert status != "PASS" or (soft == "a waiver" and name in WAIVABLE), name
         assert ended != 0 or code in (3, 4), name
 
 
