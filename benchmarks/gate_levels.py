@@ -333,6 +333,39 @@ def features(evaluations: int, dimensions: Sequence[int]) -> Iterator[str]:
                 yield _row(f"{where}, {name}", "twice the margin fail on a tenth of the samples", first, 0.95)
 
 
+def shared_noise(gates: int, dimensions: Sequence[int]) -> Iterator[Cell]:
+    """Gates of two generators under one seed, whose samples correlate: Fréchet distances that are paired.
+
+    Equal checkpoints (the same law, correlated 0.83), and a narrower one at the mean gap of these gates.
+    """
+    look = plan(SAMPLES, 1)[-1]
+    for d, spectrum in itertools.product(dimensions, ("isotropic", "1/k")):
+        scales = np.ones(d) if spectrum == "isotropic" else 1 / np.arange(1, d + 1)
+        reference = Moments.of_sums(
+            10**7, torch.zeros(d, dtype=torch.float64), torch.from_numpy(np.diag(scales)) * (10**7 - 1)
+        )
+
+        def pair(seed: int, variance: float, scales: np.ndarray = scales) -> list[np.ndarray]:
+            rng = np.random.default_rng([7, seed])
+            common, own = rng.standard_normal((2, SAMPLES, len(scales)))
+            candidate = math.sqrt(variance) * (0.83 * common + math.sqrt(1 - 0.83**2) * own)
+            return [(x * np.sqrt(scales)).astype(np.float32) for x in (candidate, common)]
+
+        for name, variance, equal in (("equal", 1.0, True), ("narrower", 0.8, False)):
+            found = [[frechet_distance(x, reference) for x in pair(seed, variance)] for seed in range(gates)]
+            margin = 0.0 if equal else float(np.mean([a.value - b.value for a, b in found]))
+            outcomes = []
+            for scores in found:
+                sides = [
+                    pool([Run(s.value, s.stderr, s.ci_low, s.ci_high, s.n, "p", {}, "", side + 1, 0, s.influence, "n")])
+                    for side, s in enumerate(scores)
+                ]
+                evidence = {"m0": Evidence("m0", "lower", sides[0], sides[1])}
+                status = judge(policy((margin,)), evidence, look, TODAY).status
+                outcomes.append(status is (Status.FAIL if equal else Status.PASS))
+            yield counted(f"d = {d}, {spectrum}, shared noise, {name}", WHAT[equal], outcomes)
+
+
 def _noise(drawn: Drawn) -> float:
     """The error of one evaluation, claimed or seen, whichever is larger."""
     claimed = float(np.mean([max(each.below or 0.0, each.above or 0.0) for each in drawn.whole]))
@@ -355,13 +388,17 @@ def _row(name: str, what: str, outcomes: np.ndarray, promise: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("normals", "features"))
+    parser.add_argument("table", choices=("normals", "features", "shared"))
     parser.add_argument("--gates", type=int, default=20_000, help="gates of a cell")
     parser.add_argument("--evaluations", type=int, default=80, help="evaluations of a side")
     parser.add_argument("--dimensions", type=int, nargs="*", default=[64, 512])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = normals(given.gates) if given.table == "normals" else features(given.evaluations, given.dimensions)
+    rows: Iterator[object] = {
+        "normals": lambda: normals(given.gates),
+        "features": lambda: features(given.evaluations, given.dimensions),
+        "shared": lambda: shared_noise(200, given.dimensions),
+    }[given.table]()
     for row in rows:
         print(row, flush=True)
 
