@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,19 @@ from evalsvc.errors import InputError
 
 
 class FromEnvironment(BaseSettings):
-    """Settings of which a wrong one, or one that is set and empty, is an error that names its variable."""
+    """Settings of which a wrong, a misspelt or an empty one is an error that names its variable."""
 
     def __init__(self, **values: Any) -> None:
-        fields = {f"EVALSVC_{name}".upper() for name in type(self).model_fields.keys() - values.keys()}
+        fields = {name.upper() for name in type(self).model_fields}
+        given = {name.upper() for name in values}
         for name in os.environ:
-            if name.upper() in fields:
+            prefix, _, field = name.upper().partition("_")
+            if prefix != "EVALSVC" or field in given:
+                continue
+            if field in fields:
                 variable(name)
+            elif near := difflib.get_close_matches(field, fields, n=1, cutoff=0.75):
+                raise InputError(f"environment variable {name} is unknown: did you mean EVALSVC_{near[0]}?")
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -235,6 +235,19 @@ def test_a_missing_driver_is_one_sentence_that_names_the_extra(monkeypatch):
             Database(f"{scheme}://u:p@127.0.0.1:1/x")
 
 
+@pytest.mark.parametrize("name", ["EVALSVC_DATABASE_URI", "EVALSVC_DATABSE_URL", "EVALSVC_ARTEFACTS"])
+def test_a_misspelt_variable_is_an_error_and_never_the_default(monkeypatch, name):
+    monkeypatch.setenv(name, "postgresql://team/scores")
+    with pytest.raises(InputError, match=f"{name} is unknown: did you mean EVALSVC_"):
+        Settings()
+
+
+@pytest.mark.parametrize("name", ["EVALSVC_TOKEN", "EVALSVC_SERVER", "EVALSVC_WEIGHTS_DIR", "EVALSVC_BROWSER_TESTS"])
+def test_variables_of_other_parts_are_left_alone(monkeypatch, name):
+    monkeypatch.setenv(name, "x")
+    assert Settings().database.startswith("sqlite")
+
+
 @pytest.mark.parametrize("name", ["flow@²", f"flow@{2**63}"])
 def test_a_step_that_no_database_holds_names_no_checkpoint(database, name):
     with database.read() as session, pytest.raises(InputError, match="the step after '@' is a whole number"):
