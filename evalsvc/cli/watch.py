@@ -80,7 +80,7 @@ def watch(
     def known(checkpoint: Checkpoint) -> str:
         with bench.database.read() as session:
             for same in queries.known_by_digest(session, checkpoint.model, checkpoint.digest):
-                if (same.step, same.configuration) != (checkpoint.step, configuration):
+                if same.configuration != configuration:
                     continue
                 for run in queries.evaluations(session, same.id):
                     asked = run.suite.digest, run.spec["seed"]

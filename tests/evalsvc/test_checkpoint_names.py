@@ -302,8 +302,9 @@ def test_commands_list_what_they_read_and_take_patterns(tmp_path, home, command)
     arguments = [command, str(tmp_path / "gan" / "*.npz"), "--generator", "samples", "--step-pattern", r"ck(\d+)"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
     assert "holds 4 samples" in str(done.exception)
-    rows = [[cell.strip() for cell in line.split("│")] for line in done.stderr.splitlines() if ".npz" in line]
-    assert [row[2:4] for row in rows] == [["gan", "5"], ["gan", "6"]]
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stderr.splitlines()]
+    # A path that is longer than the terminal is wide goes on in lines of its own.
+    assert [row[3] for row in rows if row[2:3] == ["gan"]] == ["5", "6"]
 
 
 def test_watch_submits_no_two_contents_under_one_label(tmp_path, home):
