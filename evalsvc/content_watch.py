@@ -24,9 +24,7 @@ class ContentWatch:
             InputError: it does not exist.
         """
         stamp, key = stamp_path(checkpoint.path), (checkpoint.path, checkpoint.digest)
-        if stamp in (checkpoint.stamp, self._stamps.get(key)):
-            return
-        if not checkpoint.is_still(files):
+        if stamp not in (checkpoint.stamp, self._stamps.get(key)) and not checkpoint.is_still(files):
             raise CheckpointError(
                 f"{checkpoint.path} was written over while it was scored, and its scores would be another file's: "
                 "score a file that training has finished with"

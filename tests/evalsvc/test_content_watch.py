@@ -5,6 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from evalsvc import checkpoints
+from evalsvc.checkpoint_folders import digest_checkpoint
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import CheckpointError
 from evalsvc.evaluations import evaluate
@@ -95,6 +97,20 @@ def test_a_touched_file_of_the_same_content_is_the_same_checkpoint(levels, tmp_p
     levels._generator = None
     path.touch()
     assert evaluate(spec, levels)
+
+
+def test_what_nobody_touched_is_digested_once(bench, tmp_path, monkeypatch):
+    pictures(tmp_path / "made_1.npz", 1)
+    digested = []
+
+    def digest(path, files):
+        digested.append(path)
+        return digest_checkpoint(path, files)
+
+    monkeypatch.setattr(checkpoints, "digest_checkpoint", digest)
+    opened = Checkpoint.open(tmp_path / "made_1.npz", "made", 1)
+    assert evaluate(bench.spec(opened, "samples", {}, SUITE), bench)
+    assert len(digested) == 1
 
 
 def test_samples_that_are_changed_while_they_are_read_leave_neither_scores_nor_shards(bench, tmp_path):
