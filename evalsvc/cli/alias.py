@@ -61,14 +61,13 @@ def alias_set(
         else:
             from evalsvc.gates.candidate import Asked
             from evalsvc.gates.several import run_policy
-            from evalsvc.plugins import Plugins
             from evalsvc.store.tables import Checkpoint
             from evalsvc.workbench import Workbench
 
-            read, suites, database, bench = open_gate(require_gate, plugin, None if stored else device, 250)
+            opened = open_gate(require_gate, plugin, None if stored else device, 250)
+            read, suites, database, bench, plugins = opened
             with database.read() as session:
                 check_policy(name, protection(session, name), read.digest)
-            plugins = Plugins(tuple(plugin or ()))
             anew = partial(Workbench, Settings(), plugins, "cpu")
             wanted = partial(Asked(checkpoint, Naming()).find, suites[0], database, plugins, bench)
             gate = run_policy(read, database, suites, bench, candidate=wanted, plugins=plugins, open_bench=anew)
@@ -94,7 +93,7 @@ def alias_protect(
     from evalsvc.gates.promote import protect
 
     with reachable():
-        read, suites, database, _ = open_gate(policy, plugin, None, 1)
+        read, suites, database, *_ = open_gate(policy, plugin, None, 1)
         with database.write() as session:
             pinned = protect(session, name, read, suites, _user())
     if read.baseline is not None and str(read.baseline) != f"alias {name}":

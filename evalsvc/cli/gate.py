@@ -29,6 +29,7 @@ from evalsvc.store.session import Database
 if TYPE_CHECKING:
     from evalsvc.gates.policy import Policy
     from evalsvc.gates.subjects import Wanted
+    from evalsvc.plugins import Plugins
     from evalsvc.suites import Suite
     from evalsvc.workbench import Workbench
 
@@ -83,7 +84,6 @@ def run(
     from evalsvc.gates.gate import sample_grids
     from evalsvc.gates.reports.write import requested, tell_github, write
     from evalsvc.gates.several import run_policy
-    from evalsvc.plugins import Plugins
     from evalsvc.workbench import Workbench
 
     reports = requested(report or [])
@@ -91,17 +91,17 @@ def run(
     with reachable():
         try:
             with limit.block():
-                read, suites, database, bench = open_gate(policy, plugin, None if stored else device, batch_size)
+                opened = open_gate(policy, plugin, None if stored else device, batch_size)
         except Deadline:
             if plugin:  # importing one may be what hangs
                 raise
-            read, suites, database, bench = open_gate(policy, plugin, None, batch_size)  # to record that it is late
+            opened = open_gate(policy, plugin, None, batch_size)  # to record that it is late
+        read, suites, database, bench, plugins = opened
         options = parse_options(option or [])
         naming = Naming(model, step, model_pattern, step_pattern)
         if (generator is not None or options or naming != Naming()) and candidate is None:
             raise InputError("--generator, --option, --model and --step are the candidate's: name it with --candidate")
         asked: str | Callable[[], Wanted] | None = candidate
-        plugins = Plugins(tuple(plugin or ()))
         if candidate is not None:
             asked = partial(Asked(candidate, naming, generator, options).find, suites[0], database, plugins, bench)
         done = run_policy(
@@ -131,7 +131,7 @@ def run(
 def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
     """Check a policy against its suite: keys, limits, directions, waivers. Exit 2 says what is wrong."""
     with reachable():
-        read, suites, _, _ = open_gate(policy, plugin, None, 1)
+        read, suites, *_ = open_gate(policy, plugin, None, 1)
     limits = sum(len(metric.limits) for part in read.parts for metric in part.metrics.values())
     scores = sum(len(part.metrics) for part in read.parts)
     named = ", ".join(suite.id for suite in suites)
@@ -171,7 +171,7 @@ def calibrate(
     from evalsvc.store.tables import Checkpoint, now
 
     with reachable():
-        read, (suite, *others), database, bench = open_gate(policy, plugin, device, batch_size)
+        read, (suite, *others), database, bench, _ = open_gate(policy, plugin, device, batch_size)
         assert bench is not None
         if others:
             raise InputError("calibration is of one suite: give a policy without 'also'")
@@ -248,8 +248,8 @@ def history(
 
 def open_gate(
     path: Path, plugin: list[Path] | None, device: str | None, batch_size: int
-) -> tuple[Policy, tuple[Suite, ...], Database, Workbench | None]:
-    """The policy, checked against its suites; a workbench only where something may be computed."""
+) -> tuple[Policy, tuple[Suite, ...], Database, Workbench | None, Plugins]:
+    """The policy, checked against its suites; a workbench only where something may be computed; all plug-ins."""
     from evalsvc.gates.gate import open_suite
     from evalsvc.gates.policy import load_policy
     from evalsvc.gates.subjects import labels_of
@@ -264,7 +264,7 @@ def open_gate(
     suites = tuple(open_suite(part.suite, database, plugins, path.parent) for part in read.parts)
     for part, suite in zip(read.parts, suites, strict=True):
         labels_of(part, suite)
-    return read, suites, database, bench
+    return read, suites, database, bench, plugins
 
 
 @contextmanager

@@ -166,3 +166,14 @@ def test_explain_tells_what_earlier_decisions_spent(store):
     assert "there is no gate 9" in str(invoke("explain", "9").exception)
     with store.read() as session:
         assert len(queries.gates(session)) == 2, "explaining decides nothing"
+
+
+def test_a_gate_runs_the_file_of_a_plug_in_once(store, tmp_path):
+    log, plug_in, policy = tmp_path / "log", tmp_path / "counts.py", tmp_path / "gate.yaml"
+    plug_in.write_text(
+        f"from evalsvc.plugins import register\nopen({str(log)!r}, 'a').write('x')\n"
+        "@register('generators', 'counts')\nclass Counts: ...\n"
+    )
+    policy.write_text("version: 1\nsuite: digits@1\nmetrics: {frechet_distance: {max: 40}}\n")
+    done = invoke("run", policy, "--candidate", "flow@9", "--stored", "--plugin", plug_in)
+    assert (done.exit_code, log.read_text()) == (0, "x"), done.output
