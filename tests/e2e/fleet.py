@@ -209,7 +209,7 @@ class Fleet:
 
     def files(self) -> dict[Path, int]:
         """Shard files and the moment each was written."""
-        return {path: path.stat().st_mtime_ns for path in self.store.glob("samples/*/*-*.safetensors")}
+        return {path: path.stat().st_mtime_ns for path in self.store.glob("samples/*/[!.]*-*.safetensors")}
 
     def wait(self, what: Callable[[], object], seconds: float = 300, every: float = 0.05) -> None:
         until = time.monotonic() + seconds

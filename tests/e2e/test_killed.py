@@ -66,7 +66,7 @@ def command(tmp_path):
 
 
 def shards(home):
-    return {path: path.stat().st_mtime_ns for path in home.glob("artifacts/samples/*/*-*.safetensors")}
+    return {path: path.stat().st_mtime_ns for path in home.glob("artifacts/samples/*/[!.]*-*.safetensors")}
 
 
 def values(done):
