@@ -48,6 +48,7 @@ def dashboard(
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
+        "client.disableDataExport": "true",  # Streamlit's own CSV of a table guards no formula; ours do
         "runner.magicEnabled": "false",
         "theme.base": folder / "theme.toml",
     }
