@@ -14,6 +14,7 @@ from evalsvc import loading, weights
 from evalsvc.artifacts import open_artifacts
 from evalsvc.errors import EvalsvcError, first_line
 from evalsvc.plugins import Plugins
+from evalsvc.redaction import redacted
 from evalsvc.settings import Settings
 from evalsvc.store.progress import workers
 from evalsvc.store.session import HEAD, Database
@@ -99,7 +100,7 @@ def _artifacts(settings: Settings) -> Iterator[Finding]:
         yield Finding("artifacts", Level.BROKEN, str(error))
         return
     took = (time.perf_counter() - started) * 1e3
-    yield Finding("artifacts", Level.OK, f"{where} can be written ({took:.0f} ms)")
+    yield Finding("artifacts", Level.OK, f"{redacted(str(where))} can be written ({took:.0f} ms)")
 
 
 def _loading() -> Iterator[Finding]:

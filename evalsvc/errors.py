@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evalsvc.redaction import redacted
+
 
 class EvalsvcError(Exception):
-    """Base of every error the service raises on purpose; the CLI prints it and exits 2."""
+    """Base of every error the service raises on purpose; the CLI prints it and exits 2. Passwords of URLs are hidden."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(redacted(super().__str__()))
 
 
 class InputError(EvalsvcError):
@@ -54,4 +56,4 @@ def printable(text: str) -> str:
 
 def first_line(error: BaseException, most: int | None = None) -> str:
     """What an error says in its first line, ``most`` characters of it; its kind where it says nothing."""
-    return str(error).strip().partition("\n")[0][:most] or type(error).__name__
+    return redacted(str(error).strip().partition("\n")[0])[:most] or type(error).__name__

@@ -20,6 +20,7 @@ from evalsvc.evaluations import measure, note
 from evalsvc.heart import GIVEN_UP, Heart, Task
 from evalsvc.lifecycle import Attempt, Deadlines
 from evalsvc.pipeline import compute_shard
+from evalsvc.redaction import redacted
 from evalsvc.shards import Shard
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
@@ -89,7 +90,7 @@ class Slot:
                 self._refused += 1
                 return {"worker": self._heart.worker, "reason": str(error)}
             except Exception as error:
-                failure, reason = lifecycle.failure_of(error), str(error) or type(error).__name__
+                failure, reason = lifecycle.failure_of(error), redacted(str(error)) or type(error).__name__
                 if failure is not Failure.OUT_OF_MEMORY:
                     self._end_if_device_is_lost(error)
                 log.warning("evaluation %d, %s: %s", attempt.evaluation, stage, reason)

@@ -23,6 +23,7 @@ import httpx
 from sqlalchemy import select
 
 from evalsvc.errors import InputError
+from evalsvc.redaction import redacted
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Webhook, now
 
@@ -144,7 +145,7 @@ async def send(client: httpx.AsyncClient, delivery: Delivery, private_hosts: Col
     except TimeoutError:
         return f"no answer within {TIMEOUT:g} s"
     except (InputError, OSError, httpx.HTTPError) as error:
-        return f"{type(error).__name__}: {error}"[:500]
+        return redacted(f"{type(error).__name__}: {error}")[:500]
     return None if response.is_success else f"answered {response.status_code}"
 
 

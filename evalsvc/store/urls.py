@@ -28,6 +28,10 @@ def parse_url(text: str) -> URL:
     if "@" in (url.host or ""):
         raise InputError("EVALSVC_DATABASE_URL holds more than one @: write %40 for an @ in the password")
     if backend in _POSTGRES:
+        # libpq takes the password as a parameter too; in its own place everybody hides it, the engine of the queue too.
+        password = url.query.get("password")
+        if isinstance(password, str):
+            url = url.difference_update_query(["password"]).set(password=password)
         return url.set(drivername="postgresql+psycopg")
     if backend != "sqlite":
         raise InputError(f"evalsvc stores in SQLite or Postgres, not in {backend}: change EVALSVC_DATABASE_URL")

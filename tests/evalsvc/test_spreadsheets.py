@@ -19,7 +19,25 @@ from evalsvc.spreadsheets import as_csv, guarded
 from evalsvc.store.session import Database
 from tests.evalsvc.gates.store import add_checkpoint, add_scores
 
-BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "﹦", " =", "\xa0-", "\ufeff=", "\u200b@", "\0=")
+BEGINNINGS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+    "﹦",
+    " =",
+    "\xa0-",
+    "\ufeff=",
+    "\u200b@",
+    "\0=",
+)
 
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
