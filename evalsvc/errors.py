@@ -8,7 +8,7 @@ from evalsvc.redaction import redacted
 
 
 class EvalsvcError(Exception):
-    """Base of every error the service raises on purpose; the CLI prints it and exits 2. Passwords of URLs are hidden."""
+    """Base of every error the service raises on purpose; the CLI prints it, without passwords, and exits 2."""
 
     def __str__(self) -> str:
         return printable(redacted(super().__str__()))

@@ -7,8 +7,7 @@ import re
 HIDDEN = "***"
 
 _PASSWORD = re.compile(
-    r"(?P<before>://[^\s:@/]*:)"
-    r"(?!\d{1,5}(?:[/?#\s]|$))"  # a port
+    r"(?P<before>(?:https?://[^\s:@/]*:(?!\d{1,5}(?:[/?#\s]|$))|(?<!http)(?<!https)://[^\s:@/]*:))"  # (not a port)
     r"(?!password@)"  # our own examples
     r"\S+(?=@)"
 )
