@@ -7,13 +7,14 @@ written anew, without the model being another.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from evalsvc.digests import digest_files, digest_json, digest_path, walk
+from evalsvc.digests import digest_files, digest_json, digest_path, stamp_path, walk
 from evalsvc.errors import CheckpointError, InputError, first_line
 
 CheckpointFiles = Callable[[Path], Iterable[str]]
@@ -74,12 +75,26 @@ LEFT_OUT = LeftOut(
 """What no loader reads. Of what plug-ins might read nothing is on it: a plug-in narrows its own checkpoints."""
 EARLIER: tuple[LeftOut, ...] = (_EVERYTHING,)
 
+ENDPOINT = "endpoint:"
+"""Before the name of an endpoint of the server file, in place of a checkpoint's path."""
+
 ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
+def endpoint_name(where: str | os.PathLike[str]) -> str | None:
+    """The name in ``endpoint:NAME``; ``None`` of any other path."""
+    text = os.fspath(where)
+    return text.removeprefix(ENDPOINT) if text.startswith(ENDPOINT) else None
+
+
+def stamp_checkpoint(path: Path) -> str:
+    """Changes with the content of a checkpoint, which it does not read: see :func:`evalsvc.digests.stamp_path`."""
+    return stamp_path(path) if endpoint_name(path) is None else digest_checkpoint(path)
+
+
 def digest_checkpoint(path: Path, files: CheckpointFiles | None = None) -> str:
-    """sha256 of a file, or of the names and contents of all that counts in a folder.
+    """sha256 of a file, of the names and contents of all that counts in a folder, or of what an endpoint serves where.
 
     ``files`` says what counts in place of :data:`LEFT_OUT`. Where an adapter names its base, the base counts too: the
     content of a folder, the name and revision of a hub's.
@@ -87,6 +102,10 @@ def digest_checkpoint(path: Path, files: CheckpointFiles | None = None) -> str:
     Raises:
         InputError: there is nothing, or the base that an adapter names is not there.
     """
+    if (name := endpoint_name(path)) is not None:
+        from evalsvc.server_file import server_file  # reading commands need neither it nor a client
+
+        return server_file().endpoint(name).digest
     return digest_path(path) if path.is_file() else _digest(path, files or LEFT_OUT.files)
 
 

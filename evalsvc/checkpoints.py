@@ -9,9 +9,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from evalsvc.checkpoint_folders import CheckpointFiles, digest_checkpoint, earlier_digests
+from evalsvc.checkpoint_folders import (
+    CheckpointFiles,
+    digest_checkpoint,
+    earlier_digests,
+    endpoint_name,
+    stamp_checkpoint,
+)
 from evalsvc.checkpoint_steps import step_from_name as step_from_name
-from evalsvc.digests import stamp_path
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
 from evalsvc.loading import read_tensors
@@ -38,14 +43,17 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path, model: str, step: int, files: CheckpointFiles | None = None) -> Checkpoint:
-        """Digest the file or folder at ``path``; a missing or empty one, or a name nobody can read, is an error.
+        """Digest the file, folder or endpoint (``endpoint:NAME``) at ``path``.
+
+        A missing or empty one, or a name nobody can read, is an error.
 
         ``files`` says which files of a folder count, as :meth:`evalsvc.plugins.Plugins.checkpoint_files` gives it.
         """
         if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
             raise InputError(f"invalid model name {model!r}: use 1 to {LONGEST_NAME} printable characters")
-        stamp = stamp_path(path)  # before it is read: a change during the reading is one of after
-        return cls(model, step, path.resolve(), digest_checkpoint(path, files), stamp)
+        stamp = stamp_checkpoint(path)  # before it is read: a change during the reading is one of after
+        place = path.resolve() if endpoint_name(path) is None else path
+        return cls(model, step, place, digest_checkpoint(path, files), stamp)
 
     def is_still(self, files: CheckpointFiles | None = None) -> bool:
         """Whether what lies at ``path`` has this digest, by the present list of what counts or an earlier one."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evalsvc.checkpoint_folders import CheckpointFiles
+from evalsvc.checkpoint_folders import CheckpointFiles, stamp_checkpoint
 from evalsvc.checkpoints import Checkpoint
-from evalsvc.digests import stamp_path
 from evalsvc.errors import CheckpointError
 
 
@@ -23,7 +22,7 @@ class ContentWatch:
             CheckpointError: it has another.
             InputError: it does not exist.
         """
-        stamp, key = stamp_path(checkpoint.path), (checkpoint.path, checkpoint.digest)
+        stamp, key = stamp_checkpoint(checkpoint.path), (checkpoint.path, checkpoint.digest)
         if stamp not in (checkpoint.stamp, self._stamps.get(key)) and not checkpoint.is_still(files):
             raise CheckpointError(
                 f"{checkpoint.path} was written over while it was scored, and its scores would be another file's: "

@@ -8,7 +8,14 @@ from evalsvc.redaction import redacted
 
 
 class EvalsvcError(Exception):
-    """Base of every error the service raises on purpose; the CLI prints it, without passwords, and exits 2."""
+    """Base of every error the service raises on purpose; the CLI prints it, without passwords, and exits 2.
+
+    ``detail`` is for the operator alone (log, command line): what a server outside said, an address, a path.
+    """
+
+    def __init__(self, message: str = "", *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
     def __str__(self) -> str:
         return printable(redacted(super().__str__()))
@@ -24,6 +31,10 @@ class AmbiguousError(InputError):
     def __init__(self, message: str, choices: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.choices = tuple(choices)
+
+
+class ForbiddenError(InputError):
+    """A client of the API asked for something that only the operator may open to it."""
 
 
 class CheckpointError(InputError):
@@ -44,6 +55,15 @@ class UnfitError(EvalsvcError):
 
 class WithdrawnError(EvalsvcError):
     """Work that nobody waits for any more: cancelled, tried anew, past its deadline, or given to another worker."""
+
+
+def detail_of(error: BaseException | None) -> str:
+    """What the operator is told beside the message of an error: the first detail of it and its causes."""
+    while error is not None:
+        if isinstance(error, EvalsvcError) and error.detail:
+            return printable(redacted(error.detail))
+        error = error.__cause__
+    return ""
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,7 @@ from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 from evalsvc.judging import Answer, JudgeInfo
 from evalsvc.language.decoding import Decoding
-from evalsvc.language.endpoint import Endpoint
+from evalsvc.server_file import open_endpoint
 
 TEMPLATE = """Two assistants answered the same request. Decide whose answer is better: more correct, more fluent,
 more useful. The order in which they are shown means nothing.
@@ -32,7 +32,8 @@ _MEANING: dict[str, Answer] = {"A": "first", "B": "second", "TIE": "tie"}
 
 
 class ServedJudge:
-    """The plug-in ``llm-judge``: a chat model behind ``endpoint``, the JSON file of an openai-compatible generator.
+    """The plug-in ``llm-judge``: a chat model behind ``endpoint``, the JSON file of an openai-compatible generator
+    or ``endpoint:NAME`` of the server file.
 
     It is asked greedily. ``template`` is a text with ``{prompt}``, ``{first}`` and ``{second}``; of the verdicts in an
     answer the last counts.
@@ -42,10 +43,14 @@ class ServedJudge:
         for field in ("{prompt}", "{first}", "{second}"):
             if field not in template:
                 raise InputError(f"option template of judge 'llm-judge' has no {field}")
-        self._endpoint, self._template = Endpoint.read(Path(endpoint)), template
+        self._endpoint, self._template = open_endpoint(endpoint), template
         self._decoding = Decoding(chat=True, temperature=0, max_tokens=max_tokens)
-        facts = digest_json([self._endpoint.url, self._endpoint.model, template, max_tokens])
-        self.info = JudgeInfo(f"llm-judge {self._endpoint.model}", facts, frozenset({self._endpoint.model}))
+        facts = [self._endpoint.url, self._endpoint.model, template, max_tokens]
+        if self._endpoint.dialect != "vllm":  # judgements from before dialects counted keep their protocol
+            facts.append(self._endpoint.dialect)
+        self.info = JudgeInfo(
+            f"llm-judge {self._endpoint.model}", digest_json(facts), frozenset({self._endpoint.model})
+        )
 
     def compare(self, prompt: str, first: str, second: str) -> Answer:
         """One question to the server."""

@@ -1,6 +1,6 @@
-"""A language model behind an HTTP endpoint. Its checkpoint is a JSON file: ``{"url": ..., "model": ...}``.
+"""A language model behind an HTTP endpoint: ``endpoint:NAME`` of the server file, or a JSON file with url and model.
 
-What the server runs is known by that name alone; give another model another file.
+What the server runs is known by that name alone, and its weights are nowhere verified; give another model another name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from evalsvc.language.decoding import Decoding
 from evalsvc.language.endpoint import Endpoint, RefusedError
 from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood
 from evalsvc.samples import SampleRequest, Samples, Texts
+from evalsvc.server_file import open_endpoint
 
 
 class Served:
     """Writes through an endpoint. Each sample's own seed is sent; that it is kept is up to the server."""
 
-    info = GeneratorInfo("openai-compatible", "text")
+    info = GeneratorInfo("openai-compatible", "text", weights="unverifiable: served by name")
 
     def __init__(self, endpoint: Endpoint, decoding: Decoding) -> None:
         self._endpoint, self._decoding = endpoint, decoding
@@ -47,7 +48,7 @@ class ServedWithLikelihood(Served):
 
 def openai_compatible(checkpoint: Checkpoint, device: torch.device, *, decoding: Decoding | None = None) -> Served:
     """The plug-in ``openai-compatible``; with likelihoods if the server, asked once, returns them."""
-    endpoint = Endpoint.read(checkpoint.path)
+    endpoint = open_endpoint(checkpoint.path)
     try:
         endpoint.log_likelihood("one two three")
     except RefusedError:
