@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.console import err, out, print_json, table
@@ -73,14 +72,14 @@ def alias_set(
             gate = run_policy(read, database, suites, bench, candidate=wanted, plugins=plugins, open_bench=anew)
             show_decision(gate.id, gate.document)
             if gate.document["verdict"]["status"] != "PASS":
-                err.print(f"{name} stays as it is", style="red", markup=False)
+                err.print(f"{name} stays as it is", style="red")
                 raise typer.Exit(gate.exit_code or 4)
             judged = gate.decision.sides.candidate
             assert isinstance(judged, Checkpoint)
             target = judged.id
         number = gate.id if gate else by_gate
         now_at = promote(database, name, target, number, by=_user(), reason=reason)
-    err.print(f"{name} is now {now_at}" + (f", by gate {number}" if number else ""), markup=False)
+    err.print(f"{name} is now {now_at}" + (f", by gate {number}" if number else ""))
 
 
 @app.command("protect")
@@ -101,10 +100,9 @@ def alias_protect(
             f"warning: the policy compares with {read.baseline}, and {name} moves only by gates that compared with "
             f"what it points at: use 'baseline: {{alias: {name}}}'",
             style="yellow",
-            markup=False,
             soft_wrap=True,
         )
-    err.print(f"{name} is protected by policy {read.digest[:12]} under {pinned.suite}", markup=False)
+    err.print(f"{name} is protected by policy {read.digest[:12]} under {pinned.suite}")
 
 
 @app.command("unprotect")
@@ -114,7 +112,7 @@ def alias_unprotect(name: Name) -> None:
 
     with reachable(), Database(Settings().database).write() as session:
         unprotect(session, name, _user())
-    err.print(f"{name} is no longer protected", markup=False)
+    err.print(f"{name} is no longer protected")
 
 
 @app.command("list")
@@ -174,9 +172,7 @@ def alias_history(
         row = dict(
             each, policy=(each["policy"] or "")[:12], gate=each["gate"] or "", checkpoint=each["checkpoint"] or ""
         )
-        made.add_row(
-            *(escape(str(row[key])) for key in ("at", "event", "checkpoint", "gate", "policy", "by", "reason"))
-        )
+        made.add_row(*(str(row[key]) for key in ("at", "event", "checkpoint", "gate", "policy", "by", "reason")))
     out.print(made)
 
 
@@ -188,7 +184,7 @@ def show_aliases(rows: Sequence[tuple[str, str, str | None]], *, as_json: bool) 
         return
     made = table("aliases", "alias", "checkpoint", "protected by policy")
     for name, target, digest in rows:
-        made.add_row(escape(name), escape(target or "never set"), (digest or "–")[:12])
+        made.add_row(name, target or "never set", (digest or "–")[:12])
     out.print(made)
 
 

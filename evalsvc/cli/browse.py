@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from evalsvc import given
 from evalsvc import leaderboard as ranking
 from evalsvc.artifacts import open_artifacts
-from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, table, with_error
+from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, styled, table, with_error
 from evalsvc.errors import InputError, printable
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.runs import runs_beside
@@ -58,8 +58,8 @@ def board_tables(board: Board, width: int) -> list[Table]:
         cells[f"{column.title} {ARROWS[column.direction]}".strip()] = values
     who = {
         "rank": [str(entry.rank) for entry in board.entries],
-        "model": [escape(entry.model) for entry in board.entries],
-        "step": [escape(f"{entry.step}{entry.mark}") for entry in board.entries],
+        "model": [entry.model for entry in board.entries],
+        "step": [f"{entry.step}{entry.mark}" for entry in board.entries],
     }
     room = width - 1 - sum(_width(heading, values) for heading, values in who.items())
     parts: list[dict[str, list[str]]] = [{}]
@@ -95,8 +95,8 @@ def show_trends(database: Database, suite: str) -> None:
     for model, configuration in dict.fromkeys((row.model, row.configuration) for row in rows):
         own = [row for row in rows if (row.model, row.configuration) == (model, configuration)]
         levels = [round((log(max(row.value, 1e-12)) - low) / span * (len(BLOCKS) - 1)) for row in own]
-        steps = "  ".join(f"[dim]{row.step}:[/] {with_error(row.value, row.stderr)}" for row in own)
-        made.add_row(escape(model + series[model, configuration]), "".join(BLOCKS[level] for level in levels), steps)
+        steps = "  ".join(f"{row.step}: {with_error(row.value, row.stderr)}" for row in own)
+        made.add_row(model + series[model, configuration], "".join(BLOCKS[level] for level in levels), steps)
     out.print(made)
 
 
@@ -126,20 +126,20 @@ def show_comparison(suite: str, a: str, b: str, differences: list[Difference], *
         made.add_row(*_difference_cells(difference))
     out.print(made)
     for reason, labels in ranking.unpaired(differences).items():
-        err.print(f"compared as independent: {', '.join(labels)} ({reason})", markup=False)
+        err.print(f"compared as independent: {', '.join(labels)} ({reason})")
 
 
-def _difference_cells(difference: Difference) -> list[str]:
+def _difference_cells(difference: Difference) -> list[str | Text]:
     row = difference.a or difference.b
     arrow = ARROWS[row.direction] if row else ""
     sides = [with_error(side.value, side.stderr) if side else "–" for side in (difference.a, difference.b)]
     if difference.value is None:
-        return [f"{difference.label} {arrow}", *sides, "not comparable", "", escape(difference.reason)]
+        return [f"{difference.label} {arrow}", *sides, "not comparable", "", difference.reason]
     interval = difference.interval
     bounds = f"[{number(interval[0])}, {number(interval[1])}]" if interval else "unknown"
     style = {"better": "green", "worse": "red"}.get(difference.verdict, "dim")
-    verdict = f"[{style}]{difference.verdict}[/]"
-    return [f"{difference.label} {arrow}", *sides, f"{difference.value:+.4g}", escape(bounds), verdict]
+    verdict = styled(difference.verdict, style)
+    return [f"{difference.label} {arrow}", *sides, f"{difference.value:+.4g}", bounds, verdict]
 
 
 def show(
@@ -175,7 +175,7 @@ def show(
             if not as_json and rows:
                 print_scores(rows, run.provenance)
             elif not as_json:
-                out.print(f"{suite}: {run.status}" + (f": {run.error}" if run.error else ""), markup=False)
+                out.print(f"{suite}: {run.status}" + (f": {run.error}" if run.error else ""))
             if not as_json and run.provenance:
                 _print_provenance(run, files)
     if as_json:
@@ -213,7 +213,7 @@ def print_scores(rows: list[ScoreRow], provenance: Mapping[str, Any]) -> None:
     for row in rows:
         low_high = f"[{number(row.ci_low)}, {number(row.ci_high)}]" if row.ci_low is not None else "unknown"
         name = f"{row.label} {ARROWS[row.direction]}"
-        values = with_error(row.value, row.stderr), escape(low_high), row.unit, _count(row)
+        values = with_error(row.value, row.stderr), low_high, row.unit, _count(row)
         made.add_row(name, *values, row.stderr_method, row.protocol)
     out.print(made)
     if taken := taken_samples(provenance):
@@ -252,7 +252,7 @@ def _print_provenance(run: Evaluation, files: dict[str, str]) -> None:
     }
     for name, text in lines.items():
         if text:
-            out.print(f"[dim]{name:>15}[/]  {escape(text)}", highlight=False, soft_wrap=True)
+            out.print(styled(f"{name:>15}", "dim"), text, sep="  ", highlight=False, soft_wrap=True)
 
 
 def models(as_json: AsJson = False) -> None:
@@ -284,7 +284,7 @@ def models(as_json: AsJson = False) -> None:
         cost = costs.get(model.id, ModelCost())
         at_least = "≥ " if cost.metered < cost.evaluations else ""
         made.add_row(
-            *(escape(model.name), escape(model.family), str(count), str(last), str(evaluations)),
+            *(model.name, model.family, str(count), str(last), str(evaluations)),
             duration(cost.device_seconds),
             f"{cost.peak_memory / 2**30:.2f} GB" if cost.peak_memory else "–",
             at_least + energy(cost.energy) if cost.energy else "–",
@@ -320,9 +320,9 @@ def checkpoints(
         return
     made = table("checkpoints", "model", "step", "generator", "digest", "path", right=("step",))
     for checkpoint in found:
-        name, path = escape(checkpoint.model.name), escape(printable(checkpoint.path))
-        step = escape(f"{checkpoint.step}{marks.get(checkpoint.id, '')}")
-        made.add_row(name, step, escape(checkpoint.generator), checkpoint.digest[:12], path)
+        name, path = checkpoint.model.name, printable(checkpoint.path)
+        step = f"{checkpoint.step}{marks.get(checkpoint.id, '')}"
+        made.add_row(name, step, checkpoint.generator, checkpoint.digest[:12], path)
     out.print(made)
 
 
@@ -354,7 +354,7 @@ def export(
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({error.strerror})") from None
-    err.print(f"{len(frame)} scores written to {path}", markup=False)
+    err.print(f"{len(frame)} scores written to {path}")
 
 
 def _exported(row: ScoreRow, checkpoint: Checkpoint) -> dict[str, Any]:

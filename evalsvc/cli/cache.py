@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.markup import escape
 
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.errors import InputError
@@ -35,7 +34,7 @@ def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
     made = table(f"{size} of arrays of references", *HEADINGS, right=HEADINGS[3:])
     for entry in found:
         reference = entry.reference or f"none ({entry.digest[:12]})"
-        made.add_row(*map(escape, (reference, entry.half, entry.extractor, str(entry.files), decimal(entry.bytes))))
+        made.add_row(reference, entry.half, entry.extractor, str(entry.files), decimal(entry.bytes))
     out.print(made)
 
 
@@ -57,7 +56,7 @@ def cache_prune(
         raise InputError(f"nothing is kept of a reference {min(unknown)!r}: see 'evalsvc cache list'")
     named = set(reference or ("",))
     doomed = [entry for entry in found if everything or entry.reference in named]
-    err.print(f"removed {len(doomed)} of {len(found)} entries, {decimal(prune(artifacts, doomed))}", markup=False)
+    err.print(f"removed {len(doomed)} of {len(found)} entries, {decimal(prune(artifacts, doomed))}")
 
 
 @app.command("sweep")
@@ -85,5 +84,5 @@ def cache_sweep(
     ):
         for leftover in leftovers:
             size += leftover.bytes
-            out.print(leftover.name, markup=False, highlight=False, soft_wrap=True)
-    err.print(f"{'would free' if dry_run else 'freed'} {decimal(size)}", markup=False)
+            out.print(leftover.name, highlight=False, soft_wrap=True)
+    err.print(f"{'would free' if dry_run else 'freed'} {decimal(size)}")

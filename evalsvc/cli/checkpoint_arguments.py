@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from evalsvc.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.cli.console import err, table
@@ -75,7 +74,7 @@ def show_names(rows: Iterable[tuple[str, str, int | str, str]]) -> None:
     made = table("", "checkpoint", "model", "step", "digest", right=("step", "digest"))
     made.columns[0].overflow = "fold"  # the end of a path says most
     for path, model, step, digest in rows:
-        made.add_row(escape(printable(path)), escape(model), str(step), digest)
+        made.add_row(printable(path), model, str(step), digest)
     err.print(made)
 
 

@@ -1,4 +1,4 @@
-"""The two consoles, and how numbers look on them."""
+"""The two consoles, how numbers look on them, and how text from outside is made harmless for a terminal."""
 
 from __future__ import annotations
 
@@ -6,26 +6,63 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
-from evalsvc.errors import StorageError
-
-# A pipe or a file has no width of its own: it gets room for most tables, unless COLUMNS says otherwise.
+from evalsvc.errors import StorageError, printable
 
 
-class _Out(Console):
+def visible(text: str) -> str:
+    """Text as one line in which every character is seen: controls, terminal codes and bidi marks become escapes."""
+    return _spelled(text).replace("\n", "\\n")
+
+
+def _spelled(text: str) -> str:
+    return text if text.isprintable() else printable(text)
+
+
+def styled(text: str, style: str) -> Text:
+    """Text from anywhere in a style; what is appended has its own."""
+    return Text().append(visible(text), style)
+
+
+def lines(texts: Iterable[str]) -> Text:
+    """Several lines in one cell."""
+    return Text("\n").join(Text(visible(text)) for text in texts)
+
+
+class _Console(Console):
+    """A console on which strings are data: no markup, no emoji codes, and every string is one visible line.
+
+    All that a command prints goes through here, so no caller escapes anything. Bold and colours are :func:`styled`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string that is printed, or stands in a table."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever is printed, also what was a Text already, as the names of bars are."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=_spelled(segment.text))
+
     def on_broken_pipe(self) -> None:
         """Rich would end the process with 1; a gate has a code of its own for it."""
         raise  # the BrokenPipeError that is being handled
 
 
-out = _Out(width=None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else 200)
-err = Console(stderr=True)
+# A pipe or a file has no width of its own: it gets room for most tables, unless COLUMNS says otherwise.
+out = _Console(width=None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else 200)
+err = _Console(stderr=True)
 
 ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
 
@@ -105,7 +142,7 @@ def with_error(value: float, stderr: float | None) -> str:
 
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table with these headings; those in ``right`` are set flush right."""
-    made = Table(title=escape(title) or None, title_justify="left", header_style="bold", title_style="bold")
+    made = Table(title=title or None, title_justify="left", header_style="bold", title_style="bold")
     for column in columns:
-        made.add_column(escape(column), justify="right" if column in right else "left", no_wrap=column in right)
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
     return made

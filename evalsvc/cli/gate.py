@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
 from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
-from evalsvc.cli.console import err, number, out, print_json, table
+from evalsvc.cli.console import err, lines, number, out, print_json, styled, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.errors import InputError, StorageError
@@ -118,7 +117,8 @@ def run(
             open_bench=lambda: Workbench(Settings(), plugins, "cpu"),
         )
         write(done.document, reports, sample_grids(done, database) if "html" in reports else None)
-        err.print(tell_github(done.document, os.environ), end="", markup=False, highlight=False, soft_wrap=True)
+        for line in tell_github(done.document, os.environ).splitlines():
+            err.print(line, highlight=False, soft_wrap=True)
         if as_json:
             say_notices(done.document)
             print_json(done.document)
@@ -137,7 +137,6 @@ def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
     named = ", ".join(suite.id for suite in suites)
     err.print(
         f"{policy} is valid: {limits} limits on {scores} scores of {named}, digest {read.digest[:12]}",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -197,7 +196,7 @@ def calibrate(
     )
     for each in found.noise:
         numbers = (each.mean, each.spread, each.claimed, each.detectable, each.margin, each.margin_rel)
-        made.add_row(escape(each.metric), *map(number, numbers))
+        made.add_row(each.metric, *map(number, numbers))
     out.print(made)
     out.print(f"of {found.pairs} pairs {found.failed:.1%} failed and {found.unsure:.1%} stayed open", highlight=False)
 
@@ -242,7 +241,7 @@ def history(
     for each in documents:
         cells = [str(each[key]) for key in ("gate", "at", "candidate", "suite", "baseline")]
         cells += [each["outcome"], str(each["samples"]), ", ".join(each["promoted"]), each["reason"]]
-        made.add_row(*map(escape, cells))
+        made.add_row(*cells)
     out.print(made)
 
 
@@ -274,14 +273,14 @@ def reachable() -> Iterator[None]:
         yield
     except (StorageError, OperationalError, OSError, Deadline) as error:
         with suppress(OSError):  # it may be standard error that is full
-            err.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
+            err.print(f"error: {' '.join(str(error).split())}", style="red", soft_wrap=True)
         sys.exit(UNAVAILABLE)
 
 
 def say_notices(body: Mapping[str, Any]) -> None:
     """What must not be missed about a decision, on stderr."""
     for notice in notices(body):
-        err.print(f"warning: {notice}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"warning: {notice}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def show_decision(number: int, body: Mapping[str, Any]) -> None:
@@ -294,14 +293,15 @@ def show_decision(number: int, body: Mapping[str, Any]) -> None:
     )
     for metric in verdict["metrics"]:
         style = STYLES.get(metric["status"], "magenta")
-        status = f"[{style}]{metric['status']}[/]" + (" (waived)" if metric["waiver"] else "")
+        status = styled(metric["status"], style).append(" (waived)" if metric["waiver"] else "")
         why = [f"{limit['kind']} {limit['limit']:g}: {limit['reason']}" for limit in metric["limits"]]
-        said = "\n".join(plain(each, ALL) for each in why) or plain(metric["reason"], ALL)
-        made.add_row(escape(metric["metric"]), metric["tier"], status, escape(said))
+        said = lines(plain(each, ALL) for each in why or [metric["reason"]])
+        made.add_row(metric["metric"], metric["tier"], status, said)
     out.print(made)
     style = STYLES.get(verdict["status"], "magenta")
-    out.print(f"[{style}]{title(body)}[/]: {escape(plain(verdict['reason'], ALL))}", highlight=False, soft_wrap=True)
+    reason = plain(verdict["reason"], ALL)
+    out.print(styled(title(body), style).append(f": {reason}"), highlight=False, soft_wrap=True)
     count = f"{len(looks)} look" + ("" if len(looks) == 1 else "s")
     out.print(f"decided on {body['evidence']['samples']} samples in {count}", highlight=False)
     for warning in verdict["warnings"]:
-        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)

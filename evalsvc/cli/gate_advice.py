@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.console import err, out, print_json, styled, table
 from evalsvc.cli.gate import AsJson, reachable
 from evalsvc.cli.score import PluginFiles
 from evalsvc.errors import InputError, StorageError
@@ -68,7 +67,7 @@ def init(
         except OSError as error:
             raise StorageError(f"{policy} cannot be written ({error.strerror})") from None
     told = f"{policy} is written: read it, then try it with 'evalsvc gate run {policy}'"
-    err.print(told, markup=False, soft_wrap=True)
+    err.print(told, soft_wrap=True)
 
 
 def explain(
@@ -106,15 +105,15 @@ def explain(
     for each in limits:
         more = f"about {each.samples:,} samples; " if each.samples else ""
         room = "" if each.room is None else f"{each.room:.2f}"
-        shown = f"[bold]{escape(each.metric)}[/]" if each.decides else escape(each.metric)
-        made.add_row(shown, escape(each.limit), each.status, escape(each.reason), room, escape(more + each.advice))
+        shown = styled(each.metric, "bold" if each.decides else "")
+        made.add_row(shown, each.limit, each.status, each.reason, room, more + each.advice)
     out.print(made)
     deciding = [f"{each.metric} ({each.limit})" for each in limits if each.decides]
-    out.print(f"decided by {', '.join(deciding) or 'no limit'}: {row.verdict['reason']}", markup=False, soft_wrap=True)
+    out.print(f"decided by {', '.join(deciding) or 'no limit'}: {row.verdict['reason']}", soft_wrap=True)
     for notice in (*notices(document), *row.verdict["warnings"]):
-        out.print(f"- {notice}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"- {notice}", highlight=False, soft_wrap=True)
     for line in _spent(spending):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def _spent(spending: dict[str, Any]) -> list[str]:

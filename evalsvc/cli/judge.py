@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from evalsvc import given
 from evalsvc.cli.browse import AsJson, SuiteName
@@ -132,7 +131,7 @@ def _print(found: Tournament) -> None:
         note = "judged by itself" if found.players[place] in found.judges_itself else ""
         made.add_row(
             str(ratings.ranks[place] or "–"),
-            escape(found.players[place]),
+            found.players[place],
             with_error(rating, ratings.stderrs[place]) if rating is not None else "–",
             f"{low:.0f} to {high:.0f}" if known else str(ratings.standings[place]),
             note,
@@ -140,7 +139,7 @@ def _print(found: Tournament) -> None:
     out.print(made)
     pairs = table("pairs", "first", "second", "wins", "losses", "ties", "contradictions", "unparsed")
     for outcome in found.outcomes:
-        pairs.add_row(*(escape(str(value)) for value in asdict(outcome).values()))
+        pairs.add_row(*(str(value) for value in asdict(outcome).values()))
     out.print(pairs)
     if found.first_place is not None:
         out.print(f"What was shown first was preferred in {found.first_place:.0%} of the decided answers.")

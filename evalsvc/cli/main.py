@@ -83,5 +83,5 @@ def run() -> None:
         app()
     except (EvalsvcError, MetricError) as error:
         with suppress(OSError):  # it may be standard error that is full
-            err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.markup import escape
 
-from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.cli.console import err, out, print_json, styled, table
 from evalsvc.cli.score import Device, PluginFiles, SkipBad, parse_options, say_skipped
 from evalsvc.errors import EvalsvcError, ModelError, printable
 from evalsvc.settings import Settings
@@ -50,10 +49,9 @@ def reference_add(
         err.print(
             f"{path} holds a mean and a covariance too, which are not those of these {row.count} images: for distances "
             f"to them run 'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz",
-            markup=False,
             soft_wrap=True,
         )
-    err.print(f"reference {row.name}: {halves}, digest {row.digest[:12]}", markup=False)
+    err.print(f"reference {row.name}: {halves}, digest {row.digest[:12]}")
 
 
 @reference.command("list")
@@ -78,7 +76,7 @@ def reference_list(as_json: AsJson = False) -> None:
         return
     made = table("references", *headings, right=("samples", "held out"))
     for row in found:
-        made.add_row(*map(escape, row))
+        made.add_row(*row)
     out.print(made)
 
 
@@ -88,7 +86,7 @@ def suite_list() -> None:
     from evalsvc.suites import load_suite, shipped_suites
 
     for name in shipped_suites():
-        out.print(f"[bold]{name}[/]  {escape(load_suite(name).description)}", soft_wrap=True)
+        out.print(styled(name, "bold"), load_suite(name).description, soft_wrap=True)
 
 
 @suite.command("show")
@@ -108,7 +106,7 @@ def suite_validate(
     from evalsvc.suites import load_suite
 
     checked = load_suite(name, Plugins(tuple(plugin or ())))
-    err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples", markup=False)
+    err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples")
 
 
 @plugins.command("list")
@@ -130,7 +128,7 @@ def plugins_list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
         return
     made = table("plug-ins", *headings)
     for row in found:
-        made.add_row(*map(escape, row))
+        made.add_row(*row)
     out.print(made)
 
 
@@ -155,7 +153,7 @@ def plugins_check(
     findings = check_generator(generator, bench.device)
     made = table(f"generator {name}", "check", "", "finding")
     for finding in findings:
-        made.add_row(finding.check, "[green]ok[/]" if finding.ok else "[red]broken[/]", escape(finding.detail))
+        made.add_row(finding.check, styled("ok", "green") if finding.ok else styled("broken", "red"), finding.detail)
     out.print(made)
     if not all(finding.ok for finding in findings):
         raise ModelError(f"generator {name!r} breaks its contract: see the table")
@@ -165,7 +163,7 @@ def plugins_check(
 def db_upgrade() -> None:
     """Bring the database to this version's tables."""
     database = Database(Settings().database, upgrade=True)
-    err.print(f"{shown(database.engine.url)} is at revision {HEAD}", markup=False)
+    err.print(f"{shown(database.engine.url)} is at revision {HEAD}")
 
 
 def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
@@ -181,7 +179,7 @@ def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
         found.append(finding)
         if not as_json:
             style = styles[finding.level]
-            out.print(f"[{style}]{finding.level:>8}[/]  [bold]{escape(finding.thing)}[/]  {escape(finding.detail)}")
+            out.print(styled(f"{finding.level:>8}", style), styled(finding.thing, "bold"), finding.detail, sep="  ")
     if as_json:
         print_json([asdict(finding) for finding in found])
     if any(finding.level is Level.BROKEN for finding in found):

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
@@ -104,7 +103,7 @@ def submit(
         return
     for there, submission in zip(_seen(bench.database, [each.id for each in submissions]), submissions, strict=True):
         what = "queued" if submission.created else f"{submission.status} already"
-        err.print(f"{there.name}: {what}", markup=False)
+        err.print(f"{there.name}: {what}")
         typer.echo(submission.id)
 
 
@@ -160,7 +159,7 @@ def status(
     made = table("workers", "host", "role", "device", "status", "seen", "evaluation", right=("seen",))
     for row in at_work:
         seen, at = f"{(now - row.seen_at).total_seconds():.0f} s ago", str(row.evaluation_id or "–")
-        made.add_row(escape(row.host), row.role, escape(row.device or "–"), row.status, seen, at)
+        made.add_row(row.host, row.role, row.device or "–", row.status, seen, at)
     out.print(made if at_work else "no worker is running: start one with 'evalsvc worker'")
 
 
@@ -252,8 +251,8 @@ def evaluations_table(found: Sequence[Progress]) -> Table:
         since = each.finished_at or each.started_at or each.requested_at
         made.add_row(
             str(each.id),
-            escape(each.name),
-            escape(each.suite),
+            each.name,
+            each.suite,
             each.status if each.failure is None else f"{each.status} ({each.failure.replace('_', ' ')})",
             f"{each.fraction:.0%}",
             str(each.priority),
@@ -273,7 +272,7 @@ def _ago(then: datetime) -> str:
 def _tell(each: Progress) -> None:
     reason = f" ({each.failure}): {each.error}" if each.failure else ""
     text = f"evaluation {each.id}, {each.name} under {each.suite}: {each.status}{reason}"
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    err.print(text, highlight=False, soft_wrap=True)
 
 
 def document(each: Progress) -> dict[str, Any]:

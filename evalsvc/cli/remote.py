@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.live import Live
-from rich.markup import escape
 
 from evalsvc import wire
 from evalsvc.checkpoint_folders import digest_checkpoint
@@ -128,7 +127,7 @@ def submit(
         print_json([each.model_dump(mode="json") for each in made])
         return
     for each in made:
-        err.print(f"{each.model}@{each.step}{each.mark}: {each.status}", markup=False)
+        err.print(f"{each.model}@{each.step}{each.mark}: {each.status}")
         typer.echo(each.id)
 
 
@@ -263,7 +262,7 @@ def alias_set(
 ) -> None:
     """Point an alias at a checkpoint: a protected one by a gate under its policy; anything else takes scope admin."""
     found = _client(context).promote(name, _name(checkpoint), by, reason=reason).checkpoint
-    err.print(f"{name} is now {found.model}@{found.step}{found.mark}", markup=False)
+    err.print(f"{name} is now {found.model}@{found.step}{found.mark}")
 
 
 @alias.command("history")
@@ -294,14 +293,14 @@ def alias_protect(
         found = _client(context).protect(name, policy)
     except OSError as error:
         raise InputError(f"policy {policy} cannot be read ({error.strerror})") from None
-    err.print(f"{name} is protected by policy {found.policy_digest[:12]} under {found.suite}", markup=False)
+    err.print(f"{name} is protected by policy {found.policy_digest[:12]} under {found.suite}")
 
 
 @alias.command("unprotect")
 def alias_unprotect(context: typer.Context, name: str) -> None:
     """End the protection of an alias. Takes scope admin."""
     _client(context).unprotect(name)
-    err.print(f"{name} is no longer protected", markup=False)
+    err.print(f"{name} is no longer protected")
 
 
 def run() -> None:
@@ -309,7 +308,7 @@ def run() -> None:
     try:
         app()
     except ClientError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(UNAVAILABLE if error.status in (0, 503) else 2)
 
 
@@ -336,7 +335,7 @@ def _show(rows: list[dict[str, Any]], title: str, columns: tuple[str, ...], *, a
         return
     made = table(title, *columns)
     for row in rows:
-        made.add_row(*(escape("–" if row[column] is None else str(row[column])) for column in columns))
+        made.add_row(*("–" if row[column] is None else str(row[column]) for column in columns))
     out.print(made)
 
 

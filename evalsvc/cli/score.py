@@ -137,8 +137,8 @@ def demo(
     browse.leaderboard(suite=chosen.id)
     a, b, metric = ("char-transformer", "char-transformer-greedy", "distinct_2") if text else ("gan", "vae", "recall")
     err.print(
-        f"\nNext: [bold]evalsvc compare {a} {b}[/], [bold]evalsvc show {b}[/], "
-        f"[bold]evalsvc leaderboard --metric {metric}[/], [bold]evalsvc export scores.csv[/]"
+        f"Next: evalsvc compare {a} {b}, evalsvc show {b}, evalsvc leaderboard --metric {metric}, "
+        "evalsvc export scores.csv"
     )
 
 
@@ -168,7 +168,7 @@ class _Speed(ProgressColumn):
 def progress_bars() -> Iterator[Bars]:
     """Bars that are gone at the end."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Speed(),
@@ -197,7 +197,7 @@ def say_skipped(names: list[str]) -> None:
     """How many files were left out, and the first of them."""
     if names:
         more = "" if len(names) == 1 else f" and {len(names) - 1} more"
-        err.print(f"skipped {printable(names[0])}{more}: unreadable", markup=False, soft_wrap=True)
+        err.print(f"skipped {printable(names[0])}{more}: unreadable", soft_wrap=True)
 
 
 def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:

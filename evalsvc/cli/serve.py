@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from evalsvc import tokens
 from evalsvc.cli.console import err, out, print_json, table
@@ -61,8 +60,8 @@ def token_create(
     lifetime = timedelta(days=days) if days else None
     row, secret = tokens.create(Database(Settings().database), name, scope or [Scope.READ], lifetime)
     until = f"until {row.expires_at:%Y-%m-%d}" if row.expires_at else "without end"
-    err.print(f"token {row.id} for {name}: {', '.join(row.scopes)}, {until}; it shows only now", markup=False)
-    out.print(secret, markup=False, highlight=False, soft_wrap=True)
+    err.print(f"token {row.id} for {name}: {', '.join(row.scopes)}, {until}; it shows only now")
+    out.print(secret, highlight=False, soft_wrap=True)
 
 
 @token.command("list")
@@ -81,7 +80,7 @@ def token_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
     made = table("tokens", "id", "name", "scopes", "made", "ends", "last used")
     for row in rows:
         moments = [f"{moment:%Y-%m-%d %H:%M}" if moment else "never" for moment in (row.expires_at, row.last_used_at)]
-        made.add_row(str(row.id), escape(row.name), ", ".join(row.scopes), f"{row.created_at:%Y-%m-%d %H:%M}", *moments)
+        made.add_row(str(row.id), row.name, ", ".join(row.scopes), f"{row.created_at:%Y-%m-%d %H:%M}", *moments)
     out.print(made)
 
 

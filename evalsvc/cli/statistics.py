@@ -27,6 +27,5 @@ def convert(
     facts = reference_statistics.convert(source, target, count=count, preprocess=preprocess, ddof=ddof)
     err.print(
         f"{target}: {facts.count} images, ddof {facts.ddof} (known by {facts.ddof_known_by})",
-        markup=False,
         soft_wrap=True,
     )

@@ -95,19 +95,19 @@ def watch(
         labels.claim(label, checkpoint.digest, str(path))
         name = f"{checkpoint.model}@{checkpoint.step}"
         if there := known(checkpoint):
-            err.print(f"{shown} is {name}: {there}", markup=False, soft_wrap=True)
+            err.print(f"{shown} is {name}: {there}", soft_wrap=True)
             return
         spec = bench.spec(checkpoint, generator, options, chosen, seed)
         if dry_run:
-            err.print(f"{shown} would be submitted as {name}", markup=False, soft_wrap=True)
+            err.print(f"{shown} would be submitted as {name}", soft_wrap=True)
             return
         submitted = lifecycle.submit(bench.database, spec)
         with bench.database.read() as session:
             name = progress(session, [submitted.id])[0].name
-        err.print(f"{shown} submitted as {name}", markup=False, soft_wrap=True)
+        err.print(f"{shown} submitted as {name}", soft_wrap=True)
         out.print(submitted.id)
 
-    err.print(f"watching {folder} for {pattern}; Ctrl-C ends it", markup=False, soft_wrap=True)
+    err.print(f"watching {folder} for {pattern}; Ctrl-C ends it", soft_wrap=True)
     try:
         while True:
             for path in watched.whole():
@@ -116,10 +116,10 @@ def watch(
                     handle(path, shown)
                 except (StorageError, OperationalError, OSError) as error:
                     # The database or the disk may be away for a while: it is tried again at the next look.
-                    err.print(f"{shown}: {first_line(error)}", style="red", markup=False, soft_wrap=True)
+                    err.print(f"{shown}: {first_line(error)}", style="red", soft_wrap=True)
                     continue
                 except EvalsvcError as error:
-                    err.print(f"{shown}: {error}", style="red", markup=False, soft_wrap=True)
+                    err.print(f"{shown}: {error}", style="red", soft_wrap=True)
                 watched.take(path)
             if dry_run and not watched.waiting:
                 return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.errors import InputError
@@ -35,7 +34,7 @@ def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
         return
     made = table(f"weights in {weights.weights_folder()}", *list(rows[0])[:4], "sha256")
     for row in rows:
-        made.add_row(*(escape(row[key]) for key in list(row)[:4]), row["sha256"][:16])
+        made.add_row(*(row[key] for key in list(row)[:4]), row["sha256"][:16])
     out.print(made)
 
 
@@ -47,7 +46,7 @@ def weights_fetch(names: Names = None) -> None:
     reasons = []
     for file in [weights.get(name) for name in names or weights.WEIGHTS]:
         try:
-            out.print(str(weights.locate(file)), markup=False, soft_wrap=True)
+            out.print(str(weights.locate(file)), soft_wrap=True)
         except InputError as error:
             reasons.append(str(error))
     if reasons:
@@ -62,7 +61,7 @@ def weights_verify(names: Names = None) -> None:
     bad = []
     for file in [weights.get(name) for name in names or weights.WEIGHTS]:
         found = weights.status(file)
-        err.print(f"{file.name}: {found}", markup=False)
+        err.print(f"{file.name}: {found}")
         if found is weights.Status.DAMAGED or (names and found is weights.Status.ABSENT):
             bad.append(f"{file.name} ({found})")
     if bad:
