@@ -15,7 +15,7 @@ from evalsvc import lifecycle, workers
 from evalsvc.errors import StorageError, first_line
 from evalsvc.lifecycle import Attempt
 from evalsvc.settings import Settings
-from evalsvc.store.session import Database
+from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Failure, WorkerStatus
 
 GIVEN_UP = 75
@@ -77,11 +77,14 @@ class Heart:
             self._watch()
 
     def _beat(self) -> None:
+        if (found := self._database.revision()) != HEAD:
+            # Before its next write: it would leave out what the new tables ask for, and read what it does not know.
+            self._exit(f"the database is at revision {found} and this evalsvc works at {HEAD}: run one version of both")
         task = self.task
         at = (task.attempt.evaluation, task.stage, task.done) if task else ()
         silent = workers.beat(self._database, self.worker, *at)
         if silent is None:
-            self._exit("it was not heard of in time, and its work was given to others")
+            self._exit("it missed its heartbeat deadline; its work was reassigned")
         elif silent > self._settings.dead_after / 2:
             self._judges_from = time.monotonic() + self._settings.dead_after
 

@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import torch
+from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
 from evalsvc import lifecycle
 from evalsvc.engine import Refusal
-from evalsvc.errors import InputError, UnfitError, WithdrawnError, first_line
+from evalsvc.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
 from evalsvc.evaluations import measure, note
 from evalsvc.heart import GIVEN_UP, Heart, Task
 from evalsvc.lifecycle import Attempt, Deadlines
@@ -27,12 +28,18 @@ from evalsvc.store import tables
 from evalsvc.store.session import patiently
 from evalsvc.store.tables import Failure
 from evalsvc.workbench import Advance, Workbench
+from metrics.errors import MetricError
 
 PAUSES = (5, 10, 20, 40, 80)
 """Seconds between tries of a job that the infrastructure failed (a full disk, a store that is away)."""
 
 ASIDE = (1, 2, 4, 8, 16, 30)
 """Seconds for which a slot keeps what it refuses, longer each time in a row: others must come by the rest of it."""
+
+_OTHER_VERSION = (
+    "another version of evalsvc asked for this evaluation and would compute it otherwise: upgrade this worker, or "
+    "submit the evaluation again where the upgrade is"
+)
 
 _Work = Callable[[Attempt, EvaluationSpec, bool], None]
 """A job's part of an evaluation, which may be a fresh one."""
@@ -107,7 +114,7 @@ class Slot:
         lifecycle.start(self._bench.database, attempt)
         with self._bench.database.read() as session:
             row = session.get_one(tables.Evaluation, attempt.evaluation)
-        return EvaluationSpec.model_validate(row.spec), Deadlines.model_validate(row.deadlines), row.fresh
+        return _spec_of(row), Deadlines.model_validate(row.deadlines), row.fresh
 
     @contextmanager
     def _task(self, attempt: Attempt, stage: str, deadlines: Deadlines) -> Iterator[None]:
@@ -150,3 +157,18 @@ class Slot:
     def _end(self, reason: str) -> None:
         log.error("worker %s ends itself: %s", self._heart.worker, reason)
         os._exit(GIVEN_UP)
+
+
+def _spec_of(row: tables.Evaluation) -> EvaluationSpec:
+    """What was asked for, if this version of evalsvc understands by it what the one did that asked.
+
+    Raises:
+        UnfitError: it would compute other numbers, or knows a part of it not at all.
+    """
+    try:
+        spec = EvaluationSpec.model_validate(row.spec)
+    except (ValidationError, EvalsvcError, MetricError) as error:
+        raise UnfitError(f"{_OTHER_VERSION} ({first_line(error)})") from error
+    if spec.fingerprint != row.fingerprint:
+        raise UnfitError(_OTHER_VERSION)
+    return spec

@@ -166,6 +166,17 @@ def db_upgrade() -> None:
     err.print(f"{shown(database.engine.url)} is at revision {HEAD}")
 
 
+@db.command("backup")
+def db_backup(
+    target: Annotated[Path, typer.Argument(help="New file to write. Copy the artifacts after it, not before.")],
+) -> None:
+    """Copy an embedded (SQLite) database while it is in use; docs/operations.md says how to restore it."""
+    from evalsvc.store.backup import back_up
+
+    back_up(Database(Settings().database), target)
+    err.print(f"backup {target}: copy the artifacts next", markup=False)
+
+
 def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     """Look at database, queue, disk, devices, weights and plug-ins; exit code 1 if something is broken."""
     from dataclasses import asdict

@@ -73,6 +73,11 @@ class Database:
                 if sqlite:
                     sqlite.execute("PRAGMA foreign_keys=ON")
 
+    def revision(self) -> str | None:
+        """The revision of its tables now: another process may have upgraded them since this one opened it."""
+        with self.read() as session:
+            return _revision(session.connection())
+
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction that may write: committed at the end, rolled back by an exception."""

@@ -155,20 +155,25 @@ class Fleet:
 
     # --- processes ---
 
-    def start(self, slots: int = 3, home: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        """One more supervisor with its coordinator and slots."""
-        variables = {
-            "EVALSVC_HOME": str(home or self.home),
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every process that belongs to it."""
+        return os.environ | {
+            "EVALSVC_HOME": str(self.home),
             "EVALSVC_DATABASE_URL": self.database_url,
             "EVALSVC_ARTIFACTS": str(self.store),
             **self.watch,
             "FLEET_LOG": str(self.log),
             "OMP_NUM_THREADS": "1",
         }
+
+    def start(self, slots: int = 3, home: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """One more supervisor with its coordinator and slots."""
+        variables = {"EVALSVC_HOME": str(home)} if home else {}
         command = [sys.executable, "-m", "evalsvc", "worker", "--devices", ",".join(["cpu"] * slots)]
         command += ["--plugin", str(self.plugin), "--batch-size", str(self.batch)]
         with (self.folder / "worker.log").open("ab") as log:
-            process = subprocess.Popen(command, env=os.environ | variables | environment, stderr=log, stdout=log)
+            process = subprocess.Popen(command, env=self.environment | variables | environment, stderr=log, stdout=log)
         self.supervisors.append(process)
         return process
 

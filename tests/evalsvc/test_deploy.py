@@ -14,8 +14,8 @@ from evalsvc.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples" / "deploy"
-FILES = [*sorted(DEPLOY.iterdir()), ROOT / "docs" / "deploy.md"]
-COMMANDS = "serve|worker|db|token|doctor|reference|submit|retry|show|watch|status"
+FILES = [*sorted(DEPLOY.iterdir()), ROOT / "docs" / "deploy.md", ROOT / "docs" / "operations.md"]
+COMMANDS = "serve|dashboard|worker|db|cache|audit|token|doctor|reference|submit|retry|show|watch|status"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -51,14 +51,45 @@ def test_compose_starts_everything_after_the_migration_and_publishes_to_this_mac
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_pods_run_without_root_and_without_a_service_account():
+def pods():
     documents = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
-    assert [each["kind"] for each in documents] == ["Job", "Deployment", "Service", "Deployment"]
-    for each in documents:
-        if each["kind"] in ("Job", "Deployment"):
-            assert each["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
-        if each["kind"] == "Deployment":
-            pod = each["spec"]["template"]["spec"]
-            assert pod["securityContext"]["runAsNonRoot"] is True
-            mounts = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    return documents, [each["spec"]["template"] for each in documents if each["kind"] in ("Job", "Deployment")]
+
+
+def test_pods_run_without_root_a_service_account_or_a_file_system_to_write():
+    for pod in pods()[1]:
+        spec, (container,) = pod["spec"], pod["spec"]["containers"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {"/data", "/tmp"} <= mounts, "what is written has a volume"
+        if container["name"] in ("api", "worker"):
             assert {"/data/uploads", "/shared/runs"} <= mounts
+
+
+def test_pods_reach_and_are_reached_by_what_the_policies_list_alone():
+    documents, found = pods()
+    closed, opened = (each for each in documents if each["kind"] == "NetworkPolicy")
+    assert closed["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in closed["spec"]
+    for pod in found:
+        assert closed["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    reached = opened["spec"]["podSelector"]["matchLabels"].items()
+    names = {pod["spec"]["containers"][0]["name"] for pod in found if reached <= pod["metadata"]["labels"].items()}
+    assert names == {"api", "dashboard"}
+
+
+@pytest.mark.parametrize("name", ["server", "worker", "dashboard"])
+def test_units_start_again_by_themselves_and_gain_no_privilege(name):
+    unit = (DEPLOY / f"evalsvc-{name}.service").read_text()
+    for line in ("Restart=always", "NoNewPrivileges=yes", "ProtectSystem=strict", "UMask=0077", "User=evalsvc"):
+        assert re.search(rf"^{line}$", unit, re.MULTILINE), line
+    assert f"EnvironmentFile=/etc/evalsvc/{name}.env" in unit

@@ -1,20 +1,24 @@
 """What a slot does when its work goes wrong."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from sqlalchemy import text
 
 from evalsvc import lifecycle, slot, workers
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import StorageError
+from evalsvc.heart import Heart
 from evalsvc.lifecycle import Attempt
 from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind, Plugins
 from evalsvc.samples import Images
 from evalsvc.settings import Settings
 from evalsvc.slot import Slot
-from evalsvc.store.tables import Failure, Status
+from evalsvc.store.session import HEAD, Database
+from evalsvc.store.tables import Evaluation, Failure, Status
 from evalsvc.suites import Suite
 from evalsvc.workbench import Workbench
 from tests.evalsvc.test_lifecycle import SUITE, row
@@ -183,3 +187,37 @@ def test_a_worker_leaves_to_others_what_it_lacks_something_for(bench, here, spec
     assert refusal["worker"] == "here"
     assert reason in refusal["reason"]
     assert (found(bench, asked).status, Blobs.calls) == (Status.RUNNING, 0)
+
+
+def a_field_of_later(row):
+    row.spec = row.spec | {"items": "a-set"}
+
+
+def a_metric_of_later(row):
+    suite = row.spec["suite"]
+    row.spec = row.spec | {"suite": suite | {"metrics": [{"metric": "of_later", "features": "pixels/pixels"}]}}
+
+
+def other_arithmetic(row):
+    row.fingerprint = "0" * 64
+
+
+@pytest.mark.parametrize("change", [a_field_of_later, a_metric_of_later, other_arithmetic])
+def test_an_older_worker_leaves_the_work_of_a_newer_version_alone(bench, here, spec, asked, change):
+    with bench.database.write() as session:
+        change(session.get_one(Evaluation, asked.evaluation))
+    refusal = here.compute(asked, spec.shards[0])
+    assert "another version of evalsvc asked for this evaluation" in refusal["reason"]
+    assert (found(bench, asked).status, Blobs.calls) == (Status.RUNNING, 0)
+    assert not bench.artifacts.exists(spec.shard_key(spec.shards[0]))
+
+
+def test_a_worker_ends_itself_when_the_database_is_upgraded_beneath_it(home, database_url, monkeypatch):
+    settings = Settings(home=home, database_url=database_url)
+    alive = Heart(settings, "older", "slot", "cpu", os.getppid())
+    monkeypatch.setattr(alive, "_exit", lambda reason: (_ for _ in ()).throw(SystemExit(reason)))
+    alive._beat()
+    with Database(settings.database).write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SystemExit, match=f"the database is at revision 9999 and this evalsvc works at {HEAD}"):
+        alive._beat()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import text
 
 from evalsvc import wire
 from evalsvc.api.auth import Asking, GuardedRoute, needs
-from evalsvc.api.problems import responses
+from evalsvc.api.problems import ProblemError, responses
 from evalsvc.api.server import Here
+from evalsvc.store.session import HEAD
 from evalsvc.store.tables import Scope
 
 router = APIRouter(tags=["health"], route_class=GuardedRoute)
@@ -28,9 +29,13 @@ async def healthz() -> wire.Health:
 @router.get("/readyz", responses=responses(503))
 @needs(None)
 def readyz(server: Here) -> wire.Health:
-    """The database answers too."""
-    with server.database.read() as session:
-        session.execute(text("SELECT 1"))
+    """The database answers too, and has the tables of this version: a server that was left behind gets no requests."""
+    if (found := server.database.revision()) != HEAD:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"the database is at revision {found} and this server works at {HEAD}: run one version of both",
+            {"retry-after": "60"},
+        )
     return wire.Health()
 
 

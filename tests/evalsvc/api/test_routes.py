@@ -2,9 +2,11 @@
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from evalsvc.store import tables
+from evalsvc.store.session import HEAD
 from evalsvc.store.tables import Failure, Status
 
 from ..gates.store import add_checkpoint, add_scores, point
@@ -104,6 +106,16 @@ def test_a_database_that_is_away_is_503_and_the_process_still_lives(app, client,
     for path in ("/readyz", f"{API}/models"):
         answer = reader.get(path)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_a_server_whose_database_was_upgraded_beneath_it_is_not_ready(client, server):
+    reader = client("read")
+    assert reader.get("/readyz").status_code == 200
+    with server.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    answer = reader.get("/readyz")
+    assert answer.status_code == 503
+    assert f"revision 9999 and this server works at {HEAD}" in answer.json()["detail"]
 
 
 def test_an_evaluation_shows_its_scores_and_artifacts(client, filled):
