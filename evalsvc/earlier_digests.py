@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
+from evalsvc import audit
 from evalsvc.artifacts import Artifacts
 from evalsvc.checkpoint_folders import earlier_digests
 from evalsvc.checkpoints import Checkpoint
@@ -61,6 +62,8 @@ def move_earlier(
             )
             if session.scalar(same) is None:
                 left |= _move(session, artifacts(), row, checkpoint.digest)
+                facts = {"was": before[:12], "digest": checkpoint.digest[:12]}
+                audit.record(session, audit.Action.CHECKPOINT_REDIGEST, f"checkpoint {row.id}", facts)
     with database.read() as session:
         for folder in left:
             if not session.scalar(select(exists().where(tables.Shard.path.startswith(f"{folder}/", autoescape=True)))):

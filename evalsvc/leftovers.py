@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
+from evalsvc import audit
 from evalsvc.artifacts import TEMPORARY, Artifacts
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store.session import Database
@@ -50,6 +51,7 @@ def vain_shards(database: Database, artifacts: Artifacts, before: datetime, *, r
                 still = select(Evaluation.id).where(Evaluation.id.in_(evaluations), ended).with_for_update()
                 if len(session.scalars(still).all()) < len(evaluations):
                     continue  # somebody has just tried it again
+                audit.record(session, audit.Action.CACHE_SWEEP, f"shards {folder}", {"bytes": leftover.bytes})
                 session.execute(delete(Shard).where(Shard.path.startswith(f"{folder}/", autoescape=True)))
                 artifacts.remove(folder)
         yield leftover
@@ -68,8 +70,11 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
         changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         if changed >= before or not kept.isdisjoint(files):
             continue
-        yield Leftover(str(folder), sum(file.stat().st_size for file in files))
+        leftover = Leftover(str(folder), sum(file.stat().st_size for file in files))
+        yield leftover
         if remove:
+            with database.write() as session:  # first: nothing is gone that no row tells of
+                audit.record(session, audit.Action.CACHE_SWEEP, f"upload {folder.name}", {"bytes": leftover.bytes})
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
 
 

@@ -16,13 +16,14 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from evalsvc import outbox
+from evalsvc import audit, outbox
+from evalsvc.audit import Action
 from evalsvc.cost import Cost
 from evalsvc.digests import digest_json
 from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
 from evalsvc.store import tables
 from evalsvc.store.session import Database, ensured
-from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Status, now
+from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Outcome, Status, now
 from metrics.score import MetricError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait for it
@@ -94,8 +95,11 @@ def submit(
             for status in IN_PROGRESS:
                 if row := found.get(status):
                     row.on_queue |= on_queue
+                    _record(session, Action.EVALUATION_SUBMIT, row, Outcome.UNCHANGED)
                     return Submission(row.id, False, status, row.attempt, row.fresh)
             if (row := found.get(Status.SUCCEEDED)) and not rerun:
+                if on_queue:  # a score that reads what is stored asks for nothing
+                    _record(session, Action.EVALUATION_SUBMIT, row, Outcome.UNCHANGED)
                 return Submission(row.id, False, Status.SUCCEEDED, row.attempt)
             row = None if rerun else found.get(Status.FAILED) or found.get(Status.CANCELLED)
             if row is None:
@@ -114,7 +118,9 @@ def submit(
                 row.spec = spec.model_dump(mode="json")  # the file may lie elsewhere by now
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
+            row.by = audit.current().name[:200]
             session.flush()
+            _record(session, Action.EVALUATION_SUBMIT, row)
             return Submission(row.id, True, Status.QUEUED, row.attempt, row.fresh)
     raise StorageError(f"the evaluation of {spec.model}@{spec.step} could not be added: run the command again")
 
@@ -128,10 +134,12 @@ def cancel(database: Database, evaluation: int) -> None:
     with database.write() as session:
         row = _get(session, evaluation)
         if row.status == Status.CANCELLED:
+            _record(session, Action.EVALUATION_CANCEL, row, Outcome.UNCHANGED)
             return
         if row.status not in IN_PROGRESS:
             raise InputError(f"evaluation {evaluation} cannot be cancelled: it has {row.status} already")
         row.status, row.finished_at = Status.CANCELLED, now()
+        _record(session, Action.EVALUATION_CANCEL, row)
         outbox.evaluation_ended(session, row)
 
 
@@ -152,6 +160,7 @@ def retry(database: Database, evaluation: int) -> int:
                 )
             _again(row)
             row.on_queue = True
+            _record(session, Action.EVALUATION_RETRY, row)
             return row.attempt
     except IntegrityError:
         raise InputError(f"evaluation {evaluation} is not retried: another of the same is in progress") from None
@@ -328,6 +337,14 @@ def _get(session: Session, evaluation: int) -> tables.Evaluation:
     if row is None:
         raise InputError(f"there is no evaluation {evaluation}: 'evalsvc status' lists them")
     return row
+
+
+def _record(session: Session, action: Action, row: tables.Evaluation, outcome: Outcome = Outcome.DONE) -> None:
+    checkpoint, suite = row.checkpoint, row.suite
+    name = f"{checkpoint.model.name}@{checkpoint.step}"
+    facts: dict[str, audit.Fact] = {"checkpoint": name, "suite": f"{suite.name}@{suite.version}"}
+    facts |= {"attempt": row.attempt, "fresh": row.fresh}
+    audit.record(session, action, f"evaluation {row.id}", facts, outcome=outcome)
 
 
 def _again(row: tables.Evaluation) -> None:

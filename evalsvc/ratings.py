@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from evalsvc import audit
 from evalsvc.errors import InputError
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Rating
@@ -70,16 +71,18 @@ def draw(session: Session, suite: str, samples: Mapping[int, Collection[int]], c
 def rate(database: Database, suite: str, pair: Pair, outcome: Outcome, rater: str) -> None:
     """Keep what somebody preferred."""
     with database.write() as session:
-        session.add(
-            Rating(
-                suite=suite,
-                left_id=pair.left,
-                right_id=pair.right,
-                sample=pair.sample,
-                outcome=outcome,
-                rater=rater[:200],
-            )
+        row = Rating(
+            suite=suite,
+            left_id=pair.left,
+            right_id=pair.right,
+            sample=pair.sample,
+            outcome=outcome,
+            rater=rater[:200],
         )
+        session.add(row)
+        session.flush()
+        facts: dict[str, audit.Fact] = {"suite": suite, "left": pair.left, "right": pair.right}
+        audit.record(session, audit.Action.RATING_ADD, f"rating {row.id}", facts)
 
 
 def standings(session: Session, suite: str, checkpoint_of: Mapping[int, int]) -> list[Standing]:

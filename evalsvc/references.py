@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import func, select
 
-from evalsvc import contracts
+from evalsvc import audit, contracts
 from evalsvc.artifacts import Artifacts
 from evalsvc.batching import Batches
 from evalsvc.digests import digest_path, stamp_path
@@ -20,6 +20,7 @@ from evalsvc.plugins import Extractor, ExtractorInfo, PluginKind, Plugins, Refer
 from evalsvc.reference_statistics import StatisticsFile, open_statistics
 from evalsvc.sample_sets import open_samples, unreadable
 from evalsvc.store.session import Database
+from evalsvc.store.tables import Outcome
 from evalsvc.store.tables import Reference as Row
 from evalsvc.suites import Half
 from evalsvc.system_files import is_system_file
@@ -96,6 +97,9 @@ def add_reference(
         if known and not same and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
             raise InputError(f"reference {name!r} exists with other content: choose another name")
         session.merge(row)
+        facts: dict[str, audit.Fact] = {"path": row.path, "digest": row.digest[:12], "count": row.count}
+        outcome = Outcome.UNCHANGED if same else Outcome.DONE
+        audit.record(session, audit.Action.REFERENCE_ADD, f"reference {name}", facts, outcome=outcome)
     return row
 
 

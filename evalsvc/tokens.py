@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import OperationalError
 
+from evalsvc import audit
+from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Token, now
@@ -58,6 +60,7 @@ def create(
         )
         session.add(row)
         session.flush()
+        audit.record(session, Action.TOKEN_CREATE, f"token {row.id}", {"name": name, "scopes": " ".join(row.scopes)})
         return row, secret
 
 
@@ -101,6 +104,7 @@ def revoke(database: Database, token: int) -> None:
         row = session.get(Token, token)
         if row is None:
             raise InputError(f"there is no token {token}: 'evalsvc token list' shows them")
+        audit.record(session, Action.TOKEN_REVOKE, f"token {token}", {"name": row.name})
         session.delete(row)
 
 

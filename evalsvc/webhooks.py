@@ -20,8 +20,10 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
+from evalsvc import audit
+from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.redaction import redacted
 from evalsvc.store.session import Database
@@ -58,7 +60,25 @@ def add(
         row = Webhook(url=url, events=sorted(set(events)), secret=_new_secret())
         session.add(row)
         session.flush()
+        # The host alone: paths of such addresses often hold a secret.
+        facts = {"host": target.host, "events": " ".join(row.events)}
+        audit.record(session, Action.WEBHOOK_CREATE, f"webhook {row.id}", facts)
         return row
+
+
+def remove(database: Database, webhook: int) -> None:
+    """Tell an address no more; what it was still owed is dropped.
+
+    Raises:
+        InputError: there is no such webhook.
+    """
+    with database.write() as session:
+        row = session.get(Webhook, webhook)
+        if row is None:
+            raise InputError(f"there is no webhook {webhook}")
+        audit.record(session, Action.WEBHOOK_REMOVE, f"webhook {webhook}", {"host": urlsplit(row.url).hostname or ""})
+        session.execute(delete(Delivery).where(Delivery.webhook_id == webhook))
+        session.delete(row)
 
 
 async def keep_delivering(database: Database, private_hosts: Collection[str] = ()) -> None:

@@ -338,7 +338,7 @@ class Stage(_Answer):
 
 
 class Evaluation(_Answer):
-    """One checkpoint under one suite, and how far it is.
+    """One checkpoint under one suite, and how far it is; ``by`` asked for it.
 
     ``mark`` follows ``model@step`` in the name of what is scored, where another checkpoint or configuration shares it.
     """
@@ -356,6 +356,7 @@ class Evaluation(_Answer):
     error: str | None
     attempt: int
     priority: int
+    by: str = ""
     requested_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -533,7 +534,7 @@ class Candidate(_Answer):
 
 
 class Gate(_Answer):
-    """A decision. It passes only where ``status`` is PASS.
+    """A decision, asked for ``by`` a token or a user. It passes only where ``status`` is PASS.
 
     ``outcome`` is the status with whatever it must not be taken without: ``PASS (waived)``, ``FAIL (shadow)``.
     """
@@ -548,6 +549,7 @@ class Gate(_Answer):
     exit_code: int
     shadow: bool
     policy_digest: str
+    by: str = ""
     created_at: datetime
 
 
@@ -628,6 +630,22 @@ class MakeWebhook(_Question):
 
     url: Annotated[LongText, StringConstraints(pattern=r"^https?://")]
     events: Annotated[list[EventName], Field(min_length=1, max_length=2)] = list(EVENTS)
+
+
+class AuditEntry(_Answer):
+    """Who did what to what; ``request`` is the `x-request-id` of an action over HTTP."""
+
+    id: int
+    at: datetime
+    actor_kind: Literal["token", "page", "user", "worker"]
+    actor: str
+    token_id: int | None
+    address: str
+    request: str
+    action: str
+    subject: str
+    outcome: Literal["done", "unchanged", "refused"]
+    detail: dict[str, str | int | float | bool | None]
 
 
 class Health(_Answer):

@@ -19,6 +19,7 @@ from evalsvc.api.listening import LOCAL
 from evalsvc.api.monitoring import Monitor
 from evalsvc.api.routes import (
     aliases,
+    audit,
     evaluations,
     files,
     gates,
@@ -34,9 +35,10 @@ from evalsvc.api.routes import (
 )
 from evalsvc.api.server import Server
 from evalsvc.api.sharing import Shared
+from evalsvc.rate_limit import RateLimit
 from evalsvc.tokens import Bearer
 
-NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, tokens, hooks, health)
+NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, tokens, hooks, audit, health)
 
 
 def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
@@ -58,6 +60,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)
     app.state.answers, app.state.bearers = Shared[Response](0.5), Shared[Bearer | None](1.0)
+    app.state.refusals = RateLimit(10, 60)
     for noun in NOUNS:
         app.include_router(noun.router)
     problems.install(app)

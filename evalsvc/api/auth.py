@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
-from evalsvc import tokens
+from evalsvc import audit, logs, tokens
 from evalsvc.api.problems import ProblemError, responses
-from evalsvc.store.tables import Scope
+from evalsvc.audit import Action, Actor
+from evalsvc.errors import EvalsvcError, InputError, StorageError
+from evalsvc.store.tables import ActorKind, Outcome, Scope
 from evalsvc.tokens import Bearer
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 LARGEST_BODY = 2**20
+READING = {"GET", "HEAD"}
 SCHEME = {"token": {"type": "http", "scheme": "bearer", "description": "A token from `evalsvc token create`."}}
 
 
-def needs(scope: Scope | None, *, shared: bool = False) -> Callable[[Endpoint], Endpoint]:
+def needs(scope: Scope | None, *, shared: bool = False, action: Action | None = None) -> Callable[[Endpoint], Endpoint]:
     """Above a route's function: the scope that a token needs for it; ``None`` opens it to everybody.
 
-    ``shared`` answers are the same whoever asks, and are given to all who ask within half a second.
+    ``shared`` answers are the same whoever asks, and are given to all who ask within half a second. ``action`` is what
+    a route that writes records in the audit.
     """
 
     def mark(endpoint: Endpoint) -> Endpoint:
         endpoint.evalsvc_scope, endpoint.evalsvc_shared = scope, shared  # type: ignore[attr-defined]
+        endpoint.evalsvc_action = action  # type: ignore[attr-defined]
         return endpoint
 
     return mark
@@ -40,6 +47,9 @@ class GuardedRoute(APIRoute):
         if not hasattr(endpoint, "evalsvc_scope"):
             raise TypeError(f"{path} says no scope: put @needs(Scope...) above {endpoint.__name__}")
         self.scope: Scope | None = endpoint.evalsvc_scope
+        self.action: Action = getattr(endpoint, "evalsvc_action", None) or Action.READ
+        if self.action is Action.READ and set(options.get("methods") or ()) - READING:
+            raise TypeError(f"{path} writes and says no action: add action= to @needs above {endpoint.__name__}")
         if self.scope is not None:
             described = f"{(endpoint.__doc__ or '').strip()}\n\nScope: `{self.scope}`."
             options["openapi_extra"] = {"security": [{"token": []}], "description": described} | (
@@ -59,13 +69,18 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             state = request.app.state
-            request.state.bearer = await _admit(request, scope)
+            request.state.bearer = await _admit(request, scope, self.action)
             if shared:
                 key = request.url.path, request.url.query, request.headers.get("if-none-match")
                 answer: Response = await state.answers.get(key, lambda: handler(request))
                 return answer
             try:
-                return await handler(request)
+                with audit.acting(_actor(request)):
+                    return await handler(request)
+            except (ProblemError, EvalsvcError) as error:
+                if writes and not isinstance(error, StorageError):
+                    await refused(request, self.action, error)
+                raise
             finally:
                 if writes:
                     state.answers.clear()
@@ -88,7 +103,32 @@ async def recognized(request: Request) -> Bearer | None:
     return found
 
 
-async def _admit(request: Request, scope: Scope) -> Bearer:
+def _actor(request: Request) -> Actor:
+    bearer: Bearer = request.state.bearer
+    address = request.client.host if request.client else ""
+    return Actor(ActorKind.TOKEN, bearer.name, bearer.id, address, logs.request_id.get())
+
+
+async def refused(request: Request, action: Action, error: Exception) -> None:
+    """Record that a known token was refused an action; the same again is recorded a few times a minute."""
+    actor, server = _actor(request), request.app.state.server
+    suppressed = request.app.state.refusals.admit((actor.token, action))
+    if suppressed is None:
+        return
+    noun, _, verb = action.partition(".")
+    subject = " ".join([noun, *map(str, request.path_params.values())]) if verb else request.url.path
+
+    def write() -> None:
+        facts: dict[str, audit.Fact] = {"suppressed": suppressed} if suppressed else {}
+        if not isinstance(error, InputError):  # which repeats what was given: the address of a webhook is a secret
+            facts["reason"] = str(error)
+        with suppress(OperationalError), audit.acting(actor), server.database.write() as session:
+            audit.record(session, action, subject, facts, outcome=Outcome.REFUSED)
+
+    await run_in_threadpool(write)
+
+
+async def _admit(request: Request, scope: Scope, action: Action) -> Bearer:
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
     challenge = {"www-authenticate": 'Bearer realm="evalsvc"'}
     if kind.lower() != "bearer" or not secret:
@@ -102,7 +142,9 @@ async def _admit(request: Request, scope: Scope) -> Bearer:
         challenge["www-authenticate"] += ', error="invalid_token"'
         raise ProblemError(HTTPStatus.UNAUTHORIZED, "this token is unknown, revoked or expired", challenge)
     if scope not in bearer.scopes:
-        raise forbidden(bearer, scope)
+        request.state.bearer, error = bearer, forbidden(bearer, scope)
+        await refused(request, action, error)
+        raise error
     return bearer
 
 

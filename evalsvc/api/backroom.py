@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from evalsvc import wire
+from evalsvc import audit, wire
 from evalsvc.api.problems import ProblemError
 from evalsvc.lifecycle import Submission
 
@@ -80,7 +80,7 @@ class Backroom:
     def _do(self, task: str, arguments: tuple[Any, ...]) -> Any:
         pipe = self._open()
         try:
-            pipe.send((task, arguments))
+            pipe.send((task, arguments, audit.current()))
             if not pipe.poll(self._seconds):
                 self.close()
                 raise _later(f"this took more than {self._seconds:g} seconds and was ended")

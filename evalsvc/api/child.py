@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
+from evalsvc import audit
 from evalsvc.errors import EvalsvcError, StorageError
 
 log = logging.getLogger(__name__)
@@ -30,12 +31,13 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
     desk = Desk(plugins)
     while True:
         try:
-            task, arguments = pipe.recv()
+            task, arguments, actor = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
         answer: tuple[EvalsvcError | None, Any]
         try:
-            answer = None, getattr(desk, task)(*arguments)
+            with audit.acting(actor):
+                answer = None, getattr(desk, task)(*arguments)
         except EvalsvcError as error:
             answer = error, None
         except OperationalError as error:

@@ -160,5 +160,6 @@ def _gate(row: tables.Gate, marks: Mapping[int, str]) -> dict[str, object]:
         "exit_code": row.exit_code,
         "shadow": row.shadow,
         "policy_digest": row.policy_digest,
+        "by": row.by,
         "created_at": row.created_at,
     }

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 from collections.abc import Collection
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from evalsvc import logs
 from evalsvc.api.auth import LARGEST_BODY
 from evalsvc.api.monitoring import Monitor
 from evalsvc.api.problems import answer
 
 UPLOADS = "/api/v1/uploads"
 """Which has a limit of its own."""
+REQUEST_ID = "x-request-id"
+"""Of a request and its answer: a client's own where it is well formed, so that one id leads through services."""
+WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
@@ -34,18 +40,22 @@ class Guards:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID, "")
+        request = given if WELL_FORMED.fullmatch(given) else uuid.uuid4().hex
+        logs.request_id.set(request)
         started, status = time.perf_counter(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
         async def with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
+                answered = MutableHeaders(scope=message)
+                answered[REQUEST_ID] = request
                 for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                    answered.setdefault(name, value)
             await send(message)
 
-        headers = Headers(scope=scope)
         announced = headers.get("content-length", "")
         try:
             if host_name(headers.get("host", "")) not in self._hosts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evalsvc import audit
 from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
@@ -78,7 +78,7 @@ def alias_set(
             assert isinstance(judged, Checkpoint)
             target = judged.id
         number = gate.id if gate else by_gate
-        now_at = promote(database, name, target, number, by=_user(), reason=reason)
+        now_at = promote(database, name, target, number, by=audit.current().name, reason=reason)
     err.print(f"{name} is now {now_at}" + (f", by gate {number}" if number else ""))
 
 
@@ -94,7 +94,7 @@ def alias_protect(
     with reachable():
         read, suites, database, *_ = open_gate(policy, plugin, None, 1)
         with database.write() as session:
-            pinned = protect(session, name, read, suites, _user())
+            pinned = protect(session, name, read, suites, audit.current().name)
     if read.baseline is not None and str(read.baseline) != f"alias {name}":
         err.print(
             f"warning: the policy compares with {read.baseline}, and {name} moves only by gates that compared with "
@@ -111,7 +111,7 @@ def alias_unprotect(name: Name) -> None:
     from evalsvc.gates.promote import unprotect
 
     with reachable(), Database(Settings().database).write() as session:
-        unprotect(session, name, _user())
+        unprotect(session, name, audit.current().name)
     err.print(f"{name} is no longer protected")
 
 
@@ -186,10 +186,3 @@ def show_aliases(rows: Sequence[tuple[str, str, str | None]], *, as_json: bool) 
     for name, target, digest in rows:
         made.add_row(name, target or "never set", (digest or "–")[:12])
     out.print(made)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in a container
-        return "unknown"

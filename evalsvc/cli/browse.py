@@ -161,6 +161,7 @@ def show(
                     "suite": suite,
                     "status": run.status,
                     "error": run.error,
+                    "by": run.by,
                     "scores": [_score_document(row) for row in rows],
                     "provenance": run.provenance,
                     "cost": {

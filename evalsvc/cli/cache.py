@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
+from evalsvc import audit
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.errors import InputError
 from evalsvc.settings import Settings
@@ -49,13 +50,16 @@ def cache_prune(
     from evalsvc.reference_cache import entries, prune
 
     settings = Settings()
-    artifacts = open_artifacts(settings)
-    found = entries(artifacts, Database(settings.database), Plugins())
+    artifacts, database = open_artifacts(settings), Database(settings.database)
+    found = entries(artifacts, database, Plugins())
     unknown = set(reference or ()) - {entry.reference for entry in found}
     if unknown:
         raise InputError(f"nothing is kept of a reference {min(unknown)!r}: see 'evalsvc cache list'")
     named = set(reference or ("",))
     doomed = [entry for entry in found if everything or entry.reference in named]
+    with database.write() as session:  # first: nothing is gone that no row tells of
+        for entry in doomed:
+            audit.record(session, audit.Action.CACHE_PRUNE, f"cache {entry.key}", {"reference": entry.reference})
     err.print(f"removed {len(doomed)} of {len(found)} entries, {decimal(prune(artifacts, doomed))}")
 
 

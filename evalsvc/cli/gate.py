@@ -228,6 +228,7 @@ def history(
             "exit_code": row.exit_code,
             "shadow": row.shadow,
             "samples": row.evidence["samples"],
+            "by": row.by,
             "policy": row.policy_digest[:12],
             "promoted": promoted.get(row.id, []),
             "reason": row.verdict["reason"],
@@ -237,10 +238,11 @@ def history(
     if as_json:
         print_json(documents)
         return
-    made = table("gates", "gate", "at", "candidate", "suite", "baseline", "status", "samples", "promoted", "reason")
+    columns = ("gate", "at", "candidate", "suite", "baseline", "status", "samples", "by", "promoted", "reason")
+    made = table("gates", *columns)
     for each in documents:
         cells = [str(each[key]) for key in ("gate", "at", "candidate", "suite", "baseline")]
-        cells += [each["outcome"], str(each["samples"]), ", ".join(each["promoted"]), each["reason"]]
+        cells += [each["outcome"], str(each["samples"]), each["by"], ", ".join(each["promoted"]), each["reason"]]
         made.add_row(*cells)
     out.print(made)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalsvc import given
+from evalsvc import audit, given
 from evalsvc.cli.browse import AsJson, SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
 from evalsvc.cli.score import Device, PluginFiles, parse_options, progress_bars
@@ -47,6 +47,9 @@ def judge(
         prompts, players = _players(bench, checkpoints, suite, samples)
         pairs = len(players) * (len(players) - 1) // 2
         found = hold(chosen, players, prompts, bench.artifacts, itself=itself, advance=show.stage("pairs", pairs))
+        with bench.database.write() as session:
+            named = ", ".join(player.name for player in players)
+            audit.record(session, audit.Action.JUDGE_RUN, f"judge {found.judge.name}", {"checkpoints": named})
     if as_json:
         print_json(_document(found))
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evalsvc import outbox
+from evalsvc import audit, outbox
 from evalsvc.artifacts import open_artifacts
 from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.errors import InputError
@@ -156,6 +156,7 @@ def _record(
             shadow=body["shadow"],
             evidence=body["evidence"],
             verdict=body["verdict"],
+            by=audit.current().name[:200],
             created_at=clock(session),
         )
         session.add(row)
@@ -164,6 +165,18 @@ def _record(
         if spending and spends and not book(session, row.id, booked, spending.spent):
             session.rollback()
             return None
+        audit.record(
+            session,
+            audit.Action.GATE_DECIDE,
+            f"gate {row.id}",
+            {
+                "candidate": f"{row.model}@{row.step}",
+                "suite": row.suite,
+                "policy": row.policy_digest[:12],
+                "status": row.status,
+                "shadow": row.shadow,
+            },
+        )
         outbox.gate_decided(session, row)
         return row.id, row.created_at.isoformat(timespec="seconds")
 

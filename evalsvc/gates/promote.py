@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from evalsvc import audit
+from evalsvc.audit import Action
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 from evalsvc.gates.policy import Policy
@@ -97,6 +99,9 @@ def point(session: Session, alias: str, checkpoint: Checkpoint, authority: Autho
             created_at=row.updated_at,
         )
     )
+    facts: dict[str, audit.Fact] = {"to": names.title_of(session, checkpoint), "kind": kind}
+    facts |= {"gate": authority.gate, "reason": authority.reason}
+    audit.record(session, Action.ALIAS_MOVE, f"alias {alias}", facts)
     session.flush()
     session.refresh(row)
     return row
@@ -133,6 +138,7 @@ def protect(session: Session, alias: str, policy: Policy, suites: Sequence[Suite
         created_at=moment,
     )
     session.add(row)
+    audit.record(session, Action.ALIAS_PROTECT, f"alias {alias}", {"policy": policy.digest[:12], "suite": row.suite})
     session.flush()
     return row
 
@@ -147,6 +153,8 @@ def unprotect(session: Session, alias: str, by: str) -> Protection:
     if row is None:
         raise InputError(f"alias {alias!r} is not protected")
     row.ended_at, row.ended_by = clock(session), by[:200]
+    facts: dict[str, audit.Fact] = {"policy": row.policy_digest[:12], "suite": row.suite}
+    audit.record(session, Action.ALIAS_UNPROTECT, f"alias {alias}", facts)
     return row
 
 

@@ -32,6 +32,7 @@ SHOWN = (
     Evaluation.error,
     Evaluation.attempt,
     Evaluation.priority,
+    Evaluation.by,
     Evaluation.requested_at,
     Evaluation.started_at,
     Evaluation.finished_at,
@@ -57,6 +58,7 @@ class Progress:
     error: str | None
     attempt: int
     priority: int
+    by: str
     requested_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -121,6 +123,7 @@ def progress(
             error=run.error,
             attempt=run.attempt,
             priority=run.priority,
+            by=run.by,
             requested_at=run.requested_at,
             started_at=run.started_at,
             finished_at=run.finished_at,

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 
@@ -55,6 +55,7 @@ class Database:
                 if found is not None and not upgrade and self.engine.dialect.name != "sqlite":
                     raise StorageError(f"database {where} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
                 _upgrade(connection)
+                _record_upgrade(connection, found)
         except DatabaseError as error:
             reason = first_line(error.orig or error)
             raise StorageError(f"database {where} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
@@ -142,6 +143,14 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _record_upgrade(connection: Connection, found: str | None) -> None:
+    from evalsvc.audit import Action, record  # it needs this module
+
+    with Session(bind=connection, join_transaction_mode="rollback_only") as session:
+        record(session, Action.DATABASE_UPGRADE, "database", {"revision": HEAD, "was": found})
+        session.flush()
 
 
 def _revision(connection: Connection) -> str | None:

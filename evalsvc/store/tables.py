@@ -93,6 +93,23 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class ActorKind(StrEnum):
+    """Who acts: a token of the API, a session of the pages, a user of the operating system, a worker process."""
+
+    TOKEN = "token"
+    PAGE = "page"
+    USER = "user"
+    WORKER = "worker"
+
+
+class Outcome(StrEnum):
+    """How an action ended. ``unchanged``: what was asked for was there already."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
 class Table(DeclarativeBase):
     """Base of all tables; constraint names are fixed so that migrations can name them."""
 
@@ -197,7 +214,7 @@ class Evaluation(Table):
 
     ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
     do workers take it up. A ``fresh`` one makes its shards anew, whatever others left under their names. ``work`` says
-    how many samples and items each kind of shard is cut from.
+    how many samples and items each kind of shard is cut from. ``by`` asked for it (a token's name, or a user's).
 
     ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
     as a part of it is not known.
@@ -242,6 +259,7 @@ class Evaluation(Table):
     fresh: Mapped[bool] = mapped_column(default=False)
     deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)
     work: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    by: Mapped[str] = mapped_column(String(200), default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     device_seconds: Mapped[float] = mapped_column(default=0.0)
     peak_memory: Mapped[int | None] = mapped_column(BigInteger)
@@ -388,6 +406,7 @@ class Gate(Table):
     shadow: Mapped[bool]
     evidence: Mapped[dict[str, Any]]
     verdict: Mapped[dict[str, Any]]
+    by: Mapped[str] = mapped_column(String(200), default="")
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
@@ -521,3 +540,25 @@ class Rating(Table):
     outcome: Mapped[str] = mapped_column(String(10))
     rater: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class AuditEntry(Table):
+    """Who did what to what: see :mod:`evalsvc.audit`. ``token_id`` outlives the token, and so refers to no row."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        CheckConstraint("actor_kind IN ('token', 'page', 'user', 'worker')", name="actor_kind"),
+        CheckConstraint("outcome IN ('done', 'unchanged', 'refused')", name="outcome"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor_kind: Mapped[str] = mapped_column(String(10))
+    actor: Mapped[str] = mapped_column(String(200), index=True)
+    token_id: Mapped[int | None]
+    address: Mapped[str] = mapped_column(String(64))
+    request: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(50))
+    subject: Mapped[str] = mapped_column(String(300), index=True)
+    outcome: Mapped[str] = mapped_column(String(20))
+    detail: Mapped[dict[str, Any]]

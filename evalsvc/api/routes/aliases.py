@@ -18,6 +18,7 @@ from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import ProblemError, no_checkpoint, not_found, responses
 from evalsvc.api.server import Here
+from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.gates import promote
 from evalsvc.store import names, queries
@@ -59,7 +60,7 @@ def history(server: Here, asked: Asked, name: Name) -> wire.Page[wire.Promotion]
 
 
 @router.put("/aliases/{name}", responses=responses(404, 409))
-@needs(Scope.SUBMIT)
+@needs(Scope.SUBMIT, action=Action.ALIAS_MOVE)
 def set_alias(server: Here, bearer: Asking, name: Name, wanted: wire.Promote) -> wire.Alias:
     """Point an alias at a checkpoint: a protected one by a gate under its policy, any other with scope admin."""
     # One transaction: what the gate judged is what the alias gets, even where two checkpoints share model and step.
@@ -95,7 +96,7 @@ def protection(server: Here, name: Name) -> wire.Protection:
 
 
 @router.put("/aliases/{name}/protection")
-@needs(Scope.ADMIN)
+@needs(Scope.ADMIN, action=Action.ALIAS_PROTECT)
 async def protect(server: Here, bearer: Asking, name: Name, wanted: wire.Protect) -> wire.Protection:
     """Pin a policy and its suite to an alias, whether or not it was set before."""
     await server.backroom.protect(name, wanted, bearer.name)
@@ -103,7 +104,7 @@ async def protect(server: Here, bearer: Asking, name: Name, wanted: wire.Protect
 
 
 @router.delete("/aliases/{name}/protection", status_code=204, response_class=Response, responses=responses(404))
-@needs(Scope.ADMIN)
+@needs(Scope.ADMIN, action=Action.ALIAS_UNPROTECT)
 def unprotect(server: Here, bearer: Asking, name: Name) -> None:
     """End the protection of an alias."""
     try:

@@ -20,6 +20,7 @@ from evalsvc.api.checkpoint_files import under_roots, uploaded
 from evalsvc.api.paging import Asked, cut
 from evalsvc.api.problems import ProblemError, not_found, responses
 from evalsvc.api.server import Here, Server
+from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.store import queries, tables
 from evalsvc.store.progress import progress
@@ -53,7 +54,7 @@ def evaluations(
         202: {"description": "It is on the queue.", "headers": {"Location": LOCATION}},
     },
 )
-@needs(Scope.SUBMIT)
+@needs(Scope.SUBMIT, action=Action.EVALUATION_SUBMIT)
 async def submit(server: Here, bearer: Asking, response: Response, asked: wire.Submit) -> wire.Evaluation:
     """Ask for an evaluation. The same again is the same evaluation, however often it is asked for."""
     if isinstance(asked.suite, dict) and Scope.ADMIN not in bearer.scopes:
@@ -84,14 +85,14 @@ def evaluation(server: Here, id: wire.Id) -> wire.EvaluationDetail:
 
 
 @router.post("/evaluations/{id}/cancel", responses=responses(404, 409))
-@needs(Scope.SUBMIT)
+@needs(Scope.SUBMIT, action=Action.EVALUATION_CANCEL)
 def cancel(server: Here, id: wire.Id) -> wire.Evaluation:
     """Stop an evaluation; its workers stop within one batch, and what was computed is kept."""
     return _changed(server, id, lifecycle.cancel)
 
 
 @router.post("/evaluations/{id}/retry", status_code=202, responses=responses(404, 409))
-@needs(Scope.SUBMIT)
+@needs(Scope.SUBMIT, action=Action.EVALUATION_RETRY)
 def retry(server: Here, id: wire.Id) -> wire.Evaluation:
     """Put a failed or cancelled evaluation on the queue again; finished shards stay finished."""
     return _changed(server, id, lifecycle.retry)

@@ -8,13 +8,15 @@ from typing import Annotated
 
 from fastapi import Query, Request
 from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
 
-from evalsvc import wire
+from evalsvc import audit, wire
 from evalsvc.api.auth import needs
 from evalsvc.api.auth import router as guarded
 from evalsvc.api.checkpoint_files import take_in, too_large
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
+from evalsvc.audit import Action
 from evalsvc.store.tables import Artifact, Scope
 
 router = guarded("files")
@@ -46,7 +48,7 @@ def artifact(server: Here, id: wire.Id) -> FileResponse:
     max_body_size=2**62,  # its own limit is the operator's, and counted as it comes
     openapi_extra={"requestBody": {"required": True, "content": CONTENT}},
 )
-@needs(Scope.SUBMIT)
+@needs(Scope.SUBMIT, action=Action.UPLOAD_CREATE)
 async def upload(
     server: Here,
     request: Request,
@@ -57,4 +59,13 @@ async def upload(
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)
-    return await take_in(name, request.stream(), server.uploads, limit)
+    kept = await take_in(name, request.stream(), server.uploads, limit)
+
+    def record() -> None:
+        with server.database.write() as session:
+            audit.record(
+                session, Action.UPLOAD_CREATE, f"upload {kept.digest}", {"name": kept.name, "bytes": kept.bytes}
+            )
+
+    await run_in_threadpool(record)
+    return kept

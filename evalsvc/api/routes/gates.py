@@ -15,6 +15,7 @@ from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
+from evalsvc.audit import Action
 from evalsvc.store import names
 from evalsvc.store.tables import Gate, Scope
 
@@ -43,7 +44,7 @@ def gates(
     responses=responses(409)
     | {201: {"headers": {"Location": {"description": "The decision.", "schema": {"type": "string"}}}}},
 )
-@needs(Scope.SUBMIT)
+@needs(Scope.SUBMIT, action=Action.GATE_DECIDE)
 async def decide(server: Here, response: Response, asked: wire.DecideGate) -> wire.GateDetail:
     """Judge a candidate under a policy by what is stored, and record the decision.
 

@@ -13,6 +13,7 @@ from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
+from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.store.tables import Scope, Token
 
@@ -28,7 +29,7 @@ def listed(server: Here, asked: Asked) -> wire.Page[wire.Token]:
 
 
 @router.post("/tokens", status_code=201)
-@needs(Scope.ADMIN)
+@needs(Scope.ADMIN, action=Action.TOKEN_CREATE)
 def create(server: Here, asked: wire.MakeToken) -> wire.NewToken:
     """A new token. Its secret is in this answer and nowhere else."""
     lifetime = None if asked.days is None else timedelta(days=asked.days)
@@ -37,7 +38,7 @@ def create(server: Here, asked: wire.MakeToken) -> wire.NewToken:
 
 
 @router.delete("/tokens/{id}", status_code=204, response_class=Response, responses=responses(404))
-@needs(Scope.ADMIN)
+@needs(Scope.ADMIN, action=Action.TOKEN_REVOKE)
 def revoke(server: Here, id: wire.Id) -> None:
     """End a token at once."""
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import Response
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from evalsvc import webhooks, wire
 from evalsvc.api.auth import needs
@@ -11,7 +11,9 @@ from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
-from evalsvc.store.tables import Delivery, Scope, Webhook
+from evalsvc.audit import Action
+from evalsvc.errors import InputError
+from evalsvc.store.tables import Scope, Webhook
 
 router = guarded("webhooks")
 
@@ -25,7 +27,7 @@ def listed(server: Here, asked: Asked) -> wire.Page[wire.Webhook]:
 
 
 @router.post("/webhooks", status_code=201)
-@needs(Scope.ADMIN)
+@needs(Scope.ADMIN, action=Action.WEBHOOK_CREATE)
 def create(server: Here, asked: wire.MakeWebhook) -> wire.NewWebhook:
     """Tell an address of events. The secret that signs its messages is in this answer and nowhere else."""
     row = webhooks.add(server.database, asked.url, asked.events, server.settings.webhook_private_hosts)
@@ -33,12 +35,10 @@ def create(server: Here, asked: wire.MakeWebhook) -> wire.NewWebhook:
 
 
 @router.delete("/webhooks/{id}", status_code=204, response_class=Response, responses=responses(404))
-@needs(Scope.ADMIN)
+@needs(Scope.ADMIN, action=Action.WEBHOOK_REMOVE)
 def remove(server: Here, id: wire.Id) -> None:
     """Tell it no more; what it was still owed is dropped."""
-    with server.database.write() as session:
-        row = session.get(Webhook, id)
-        if row is None:
-            raise not_found(f"there is no webhook {id}")
-        session.execute(delete(Delivery).where(Delivery.webhook_id == id))
-        session.delete(row)
+    try:
+        webhooks.remove(server.database, id)
+    except InputError as error:
+        raise not_found(error) from None

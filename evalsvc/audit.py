@@ -1,0 +1,172 @@
+"""Who did what: one row for each change, written in the transaction of the change, and in none without it.
+
+Who acts is known to the context: the API sets the token of the request, pages their session, workers themselves;
+everything else is the user of the operating system.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from evalsvc.errors import printable
+from evalsvc.store.session import Database, clock
+from evalsvc.store.tables import ActorKind, AuditEntry, Outcome
+
+LONGEST = {"actor": 200, "address": 64, "request": 64, "subject": 300}
+LONGEST_FACT = 200
+"""Characters of a fact in ``detail``: names what was done to, never holds a document."""
+
+Fact = str | int | float | bool | None
+
+
+class Action(StrEnum):
+    """What can be done to the store. ``read`` is recorded only where it was refused."""
+
+    READ = "read"
+    EVALUATION_SUBMIT = "evaluation.submit"
+    EVALUATION_CANCEL = "evaluation.cancel"
+    EVALUATION_RETRY = "evaluation.retry"
+    GATE_DECIDE = "gate.decide"
+    ALIAS_MOVE = "alias.move"
+    ALIAS_PROTECT = "alias.protect"
+    ALIAS_UNPROTECT = "alias.unprotect"
+    TOKEN_CREATE = "token.create"
+    TOKEN_REVOKE = "token.revoke"
+    WEBHOOK_CREATE = "webhook.create"
+    WEBHOOK_REMOVE = "webhook.remove"
+    UPLOAD_CREATE = "upload.create"
+    REFERENCE_ADD = "reference.add"
+    RATING_ADD = "rating.add"
+    JUDGE_RUN = "judge.run"
+    CHECKPOINT_REDIGEST = "checkpoint.redigest"
+    CACHE_PRUNE = "cache.prune"
+    CACHE_SWEEP = "cache.sweep"
+    DATABASE_UPGRADE = "database.upgrade"
+    AUDIT_PRUNE = "audit.prune"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts, with the id of a token (its name alone may be given twice), from where, and in which request."""
+
+    kind: ActorKind
+    name: str
+    token: int | None = None
+    address: str = ""
+    request: str = ""
+
+
+_actor: ContextVar[Actor | None] = ContextVar("evalsvc_actor", default=None)
+
+
+def current() -> Actor:
+    """Who acts here; the user of the operating system unless somebody was set."""
+    return _actor.get() or Actor(ActorKind.USER, _user())
+
+
+def act_as(actor: Actor) -> Token[Actor | None]:
+    """Set who acts in this context from now on."""
+    return _actor.set(actor)
+
+
+@contextmanager
+def acting(actor: Actor) -> Iterator[None]:
+    """Set who acts inside."""
+    before = act_as(actor)
+    try:
+        yield
+    finally:
+        _actor.reset(before)
+
+
+def record(
+    session: Session,
+    action: Action,
+    subject: str,
+    detail: Mapping[str, Fact] | None = None,
+    *,
+    outcome: Outcome = Outcome.DONE,
+) -> AuditEntry:
+    """Add a row to the transaction of the action; ``subject`` is a kind and a name or number, as in ``evaluation 7``.
+
+    ``detail`` holds a few short facts, and never a secret, an address of a webhook or a document.
+    """
+    actor = current()
+    facts = {key: _line(fact, LONGEST_FACT) if isinstance(fact, str) else fact for key, fact in (detail or {}).items()}
+    row = AuditEntry(
+        at=clock(session),
+        actor_kind=actor.kind,
+        actor=_line(actor.name, LONGEST["actor"]),
+        token_id=actor.token,
+        address=_line(actor.address, LONGEST["address"]),
+        request=_line(actor.request, LONGEST["request"]),
+        action=action,
+        subject=_line(subject, LONGEST["subject"]),
+        outcome=outcome,
+        detail=facts,
+    )
+    session.add(row)
+    return row
+
+
+def entries(
+    since: datetime | None = None,
+    until: datetime | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    subject: str | None = None,
+) -> Select[AuditEntry]:
+    """Rows that all filters let pass.
+
+    ``action`` is one, or the noun of several (``alias``); ``subject`` one, or its kind (``evaluation``).
+    """
+    filters: list[ColumnElement[bool]] = []
+    if since is not None:
+        filters.append(AuditEntry.at >= since)
+    if until is not None:
+        filters.append(AuditEntry.at < until)
+    if actor is not None:
+        filters.append(AuditEntry.actor == actor)
+    if action is not None:
+        filters.append(_is_or_begins(AuditEntry.action, action, "."))
+    if subject is not None:
+        filters.append(_is_or_begins(AuditEntry.subject, subject, " "))
+    return select(AuditEntry).where(*filters)
+
+
+def prune(database: Database, before: datetime) -> int:
+    """Delete the rows of before a moment, which is recorded itself; how many there were."""
+    with database.write() as session:
+        old = AuditEntry.at < before
+        count = session.scalar(select(func.count()).select_from(AuditEntry).where(old)) or 0
+        if count:
+            session.execute(delete(AuditEntry).where(old))
+            facts: dict[str, Fact] = {"rows": count, "before": before.isoformat(timespec="seconds")}
+            record(session, Action.AUDIT_PRUNE, "audit", facts)
+        return count
+
+
+def _is_or_begins(column: InstrumentedAttribute[str], wanted: str, separator: str) -> ColumnElement[bool]:
+    return or_(column == wanted, column.startswith(f"{wanted}{separator}", autoescape=True))
+
+
+def _line(text: str, most: int) -> str:
+    """One line of at most so many characters, whatever the text holds."""
+    shown = printable(text).replace("\n", "\\n")
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return "unknown"

@@ -1,0 +1,99 @@
+"""Who did what, without HTTP: the user of the operating system, one row a change, lines that nothing breaks."""
+
+import getpass
+from datetime import timedelta
+
+import pytest
+
+from evalsvc import audit, lifecycle, tokens
+from evalsvc.audit import Action, Actor
+from evalsvc.errors import InputError
+from evalsvc.rate_limit import RateLimit
+from evalsvc.store.session import HEAD, clock
+from evalsvc.store.tables import ActorKind, AuditEntry, Evaluation, Scope
+
+from .test_lifecycle import spec
+
+
+def rows(database, **filters):
+    with database.read() as session:
+        return session.scalars(audit.entries(**filters).order_by(AuditEntry.id)).all()
+
+
+def test_a_new_database_begins_with_who_made_it(database):
+    [row] = rows(database)
+    assert (row.action, row.subject, row.detail) == ("database.upgrade", "database", {"revision": HEAD, "was": None})
+    assert (row.actor_kind, row.actor, row.outcome) == ("user", getpass.getuser(), "done")
+
+
+def test_the_life_of_an_evaluation_is_told_with_who_moved_it(database):
+    with audit.acting(Actor(ActorKind.TOKEN, "ci", 3, "10.0.0.1", "request-1")):
+        run = lifecycle.submit(database, spec())
+        lifecycle.submit(database, spec())
+    lifecycle.cancel(database, run.id)
+    lifecycle.cancel(database, run.id)
+    lifecycle.retry(database, run.id)
+    with pytest.raises(InputError):
+        lifecycle.retry(database, run.id)
+    found = rows(database, subject=f"evaluation {run.id}")
+    assert [(row.action, row.outcome, row.actor) for row in found] == [
+        ("evaluation.submit", "done", "ci"),
+        ("evaluation.submit", "unchanged", "ci"),
+        ("evaluation.cancel", "done", getpass.getuser()),
+        ("evaluation.cancel", "unchanged", getpass.getuser()),
+        ("evaluation.retry", "done", getpass.getuser()),
+    ]
+    assert (found[0].token_id, found[0].address, found[0].request) == (3, "10.0.0.1", "request-1")
+    assert found[0].detail == {"checkpoint": "blobs@10", "suite": "pixels@1", "attempt": 1, "fresh": False}
+    with database.read() as session:
+        assert session.get_one(Evaluation, run.id).by == "ci"
+
+
+def test_a_change_that_is_taken_back_takes_its_row_with_it(database):
+    before = len(rows(database))
+
+    def half():
+        with database.write() as session:
+            audit.record(session, Action.TOKEN_CREATE, "token 1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert len(rows(database)) == before
+
+
+def test_names_from_outside_are_one_line_of_bounded_length(database):
+    hostile = "a\n2026-01-01 root token.create\x1b[2J\u202e\x00\ud800" + "b" * 500
+    with audit.acting(Actor(ActorKind.TOKEN, hostile, 1, hostile, hostile)), database.write() as session:
+        audit.record(session, Action.ALIAS_MOVE, hostile, {"to": hostile})
+    row = rows(database, action="alias.move")[0]
+    for text in (row.actor, row.address, row.request, row.subject, row.detail["to"]):
+        assert text.isprintable()
+        assert len(text) <= 300
+    assert row.actor.startswith("a\\n2026-01-01 root token.create\\x1b[2J\\u202e\\x00\\ud800bb")
+
+
+def test_pruning_leaves_what_is_younger_and_says_that_it_was_done(database):
+    tokens.create(database, "old", [Scope.READ])
+    with database.write() as session:
+        for row in session.scalars(audit.entries()):
+            row.at -= timedelta(days=400)
+        moment = clock(session)
+    tokens.create(database, "new", [Scope.READ])
+    assert audit.prune(database, moment - timedelta(days=365)) == 2
+    assert [row.action for row in rows(database)] == ["token.create", "audit.prune"]
+    assert rows(database)[-1].detail["rows"] == 2
+    assert audit.prune(database, moment - timedelta(days=365)) == 0
+    assert len(rows(database)) == 2
+
+
+def test_what_is_repeated_is_admitted_now_and_then_and_the_rest_is_counted():
+    at = 0.0
+    limit = RateLimit(2, 60, clock=lambda: at)
+    assert [limit.admit("a") for _ in range(5)] == [0, 0, None, None, None]
+    assert limit.admit("b") == 0
+    at = 61.0
+    assert [limit.admit("a"), limit.admit("a"), limit.admit("a")] == [3, 0, None]
+    assert sum(limit.admit(f"stranger {number}") is not None for number in range(100_000)) == 18
+    assert len(limit._windows) <= 1025
+    assert len(limit._suppressed) <= 1024
