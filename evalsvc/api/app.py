@@ -64,7 +64,8 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
     for noun in NOUNS:
         app.include_router(noun.router)
     problems.install(app)
-    app.add_middleware(Guards, hosts=hosts, monitor=app.state.monitor)
+    per_address = server.settings.connections_per_address
+    app.add_middleware(Guards, hosts=hosts, monitor=app.state.monitor, per_address=per_address)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 

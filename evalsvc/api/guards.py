@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection
 from http import HTTPStatus
 
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evalsvc import logs
 from evalsvc.api.auth import LARGEST_BODY
+from evalsvc.api.connections import address_key
 from evalsvc.api.monitoring import Monitor
 from evalsvc.api.problems import answer
 
@@ -30,10 +32,14 @@ HEADERS = {
 
 
 class Guards:
-    """Refuses names that are not the server's, so that no web page reaches it under a name of its own."""
+    """Refuses names that are not the server's, so that no web page reaches it under a name of its own.
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], monitor: Monitor) -> None:
+    Of one address, which behind a trusted proxy only the request tells, ``per_address`` requests are open at most.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], monitor: Monitor, per_address: int) -> None:
         self._app, self._hosts, self._monitor = app, frozenset(hosts), monitor
+        self._per_address, self._open = per_address, Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -57,8 +63,17 @@ class Guards:
             await send(message)
 
         announced = headers.get("content-length", "")
+        client = address_key((scope.get("client") or ("", 0))[0])
+        self._open[client] += 1
         try:
-            if host_name(headers.get("host", "")) not in self._hosts:
+            if self._open[client] > self._per_address:
+                refusal = answer(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    f"your address has {self._per_address} requests open: wait for one to end",
+                    {"retry-after": "5"},
+                )
+                await refusal(scope, receive, with_headers)
+            elif host_name(headers.get("host", "")) not in self._hosts:
                 refusal = answer(
                     HTTPStatus.MISDIRECTED_REQUEST,
                     "this server does not go by that name: call it by one of EVALSVC_ALLOWED_HOSTS",
@@ -70,6 +85,9 @@ class Guards:
             else:
                 await self._app(scope, receive, with_headers)
         finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
             route = getattr(scope.get("route"), "path", "unmatched")
             self._monitor.observe(scope["method"], route, status, time.perf_counter() - started)
 

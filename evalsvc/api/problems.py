@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from evalsvc import wire
 from evalsvc.errors import AmbiguousError, EvalsvcError, InputError, ModelError, StorageError, WithdrawnError
@@ -96,6 +97,10 @@ def install(app: FastAPI) -> None:
             return answer(HTTPStatus.CONFLICT, str(error), title="Ambiguous Name", choices=error.choices)
         status = HTTPStatus.CONFLICT if isinstance(error, WithdrawnError) else HTTPStatus.UNPROCESSABLE_ENTITY
         return answer(status, f"{'the model is at fault: ' if isinstance(error, ModelError) else ''}{error}")
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return answer(HTTPStatus.BAD_REQUEST, "the connection ended before the request did")
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)

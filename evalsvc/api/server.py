@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from pydantic import ByteSize, field_validator
+from pydantic import ByteSize, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from evalsvc.api.backroom import Backroom
@@ -27,7 +27,8 @@ class ServerSettings(FromEnvironment):
     ``checkpoint_roots`` are the folders whose checkpoints may be submitted (separated as in PATH);
     ``allowed_hosts`` the names by which clients may call the server; ``torch_modules`` the packages from which the
     generator ``torch-module`` may build networks for clients; ``webhook_private_hosts`` those of your own network that
-    webhooks may go to.
+    webhooks may go to. ``trusted_proxies`` are the addresses and networks whose ``X-Forwarded-For`` says who asks;
+    ``connections`` and ``connections_per_address`` are how many may be open.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
@@ -37,13 +38,16 @@ class ServerSettings(FromEnvironment):
     torch_modules: Names = ()
     webhook_private_hosts: Names = ()
     upload_limit: ByteSize = UPLOAD_LIMIT
+    trusted_proxies: Names = ()
+    connections: int = Field(2000, ge=16)
+    connections_per_address: int = Field(500, ge=8)
 
     @field_validator("checkpoint_roots", mode="before")
     @classmethod
     def _paths(cls, value: Any) -> Any:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", "torch_modules", "webhook_private_hosts", mode="before")
+    @field_validator("allowed_hosts", "torch_modules", "webhook_private_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ def serve(
         import uvicorn
 
         from evalsvc.api.app import create_app
+        from evalsvc.api.connections import ConnectionLimits, configured, open_files
         from evalsvc.api.listening import hosts_for
         from evalsvc.api.server import Server, ServerSettings
     except ImportError as error:
@@ -40,14 +42,18 @@ def serve(
     if not known:
         err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
     server.backroom.warm()
-    uvicorn.run(
+    limits = ConnectionLimits(open_files(settings.connections), settings.connections_per_address)
+    config = configured(
         create_app(server, hosts),
-        host=host,
-        port=port,
+        host,
+        port,
+        limits,
+        settings.trusted_proxies,
         log_level="warning",
-        server_header=False,
         timeout_graceful_shutdown=5,  # a stream of events lasts as long as its evaluation
     )
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run()
 
 
 @token.command("create")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from evalsvc import tokens
 from evalsvc.api.app import create_app
+from evalsvc.api.connections import ConnectionLimits, configured
 from evalsvc.api.server import Server, ServerSettings
 from evalsvc.api.sharing import Shared
 from evalsvc.settings import Settings
@@ -117,14 +119,24 @@ def fill(session: Session, server: Server) -> Filled:
 @pytest.fixture
 def live(app) -> Iterator[str]:
     """The URL of a server that really listens."""
-    running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    with listening(app) as url:
+        yield url
+
+
+@contextmanager
+def listening(app, limits: ConnectionLimits = ConnectionLimits(), proxies=()) -> Iterator[str]:  # noqa: B008  (frozen)
+    """The URL of a server that really listens."""
+    options = {"log_level": "error", "timeout_graceful_shutdown": 1}
+    running = uvicorn.Server(configured(app, "127.0.0.1", 0, limits, proxies, **options))
     thread = Thread(target=running.run)
     thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    running.should_exit = True
-    thread.join()
+    try:
+        while not running.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
