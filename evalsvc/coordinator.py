@@ -21,7 +21,7 @@ from evalsvc.settings import Settings
 from evalsvc.shards import Shard
 from evalsvc.store.session import Database, patiently
 from evalsvc.store.tables import Failure, Status, now
-from evalsvc.tickets import Ticket, missing_shards, tickets
+from evalsvc.tickets import Ticket, missing_shards, overdue, pending, tickets
 
 LOOK = 1.0
 """Seconds between looks."""
@@ -73,19 +73,20 @@ class Coordinator:
 
     def look(self) -> None:
         """Hand over what is asked for, take back what no longer is, and record what the engine gave up."""
-        asked = {engine.workflow_id(ticket): ticket for ticket in patiently(tickets, self._database)}
-        active = engine.active()
+        late = self._fail_overdue()
+        active, slots = engine.active(), len(patiently(workers.slots, self._database))
+        ahead = AHEAD * max(1, slots)
+        near = patiently(pending, self._database, set(map(engine.evaluation_of, active)), ahead + len(active))
+        asked = {engine.workflow_id(ticket): ticket for ticket in near if ticket.attempt not in late}
         stale = active - asked.keys()
         # One that has just ended well looks stale too, until its workflow has seen it.
         engine.cancel(stale & self._stale)
         self._stale = stale
-        chosen = self._choose(asked, active)
+        chosen = _choose(asked, active, ahead)
         outcomes = {workflow: engine.outcome(workflow) for workflow in chosen}
         # Read after the outcomes: where a dead letter was the reason, it is there by now.
         letters = {letter.workflow: letter.job for letter in engine.dead_letters()}
-        for workflow in asked.keys() & letters.keys():
-            reason = f"{letters[workflow]} ended its worker process {engine.TRIES} times"
-            self._fail(asked[workflow].attempt, Failure.INFRASTRUCTURE, reason)
+        self._fail_given_up(letters)
         for workflow in chosen:
             if outcomes[workflow] is None:
                 engine.hand_over(asked[workflow])
@@ -93,21 +94,21 @@ class Coordinator:
                 # (What is active by now, another coordinator handed over in the meantime.)
                 self._make_good(asked[workflow], str(outcomes[workflow]))
 
-    def _choose(self, asked: Mapping[str, Ticket], active: Set[str]) -> list[str]:
-        """Which evaluations are to be handed over now, or should be in progress and are not."""
-        room = AHEAD * max(1, len(patiently(workers.slots, self._database))) - len(active & asked.keys())
-        most_urgent = min((asked[workflow].priority for workflow in active & asked.keys()), default=0)
-        chosen = []
-        for workflow, ticket in asked.items():
-            limit = ticket.deadlines.queued
-            if ticket.status == Status.QUEUED and limit and (now() - ticket.requested_at).total_seconds() > limit:
-                self._fail(ticket.attempt, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
-            elif workflow in active:
-                continue
-            elif ticket.status != Status.QUEUED or room > 0 or ticket.priority < most_urgent:
-                chosen.append(workflow)
-                room -= 1
-        return chosen
+    def _fail_overdue(self) -> set[Attempt]:
+        """Fail what no worker began in time, whether it was handed over or not."""
+        late = patiently(overdue, self._database, now())
+        for attempt, limit in late:
+            self._fail(attempt, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
+        return {attempt for attempt, _ in late}
+
+    def _fail_given_up(self, letters: Mapping[str, str]) -> None:
+        """Fail what is still asked for and has a job that the engine gave up."""
+        if not letters:
+            return
+        for ticket in patiently(tickets, self._database, set(map(engine.evaluation_of, letters))):
+            if job := letters.get(engine.workflow_id(ticket)):
+                reason = f"{job} ended its worker process {engine.TRIES} times"
+                self._fail(ticket.attempt, Failure.INFRASTRUCTURE, reason)
 
     def _fail(self, attempt: Attempt, failure: Failure, reason: str) -> None:
         log.error("evaluation %d fails: %s", attempt.evaluation, reason)
@@ -135,3 +136,15 @@ class Coordinator:
         if not self._heart.may_judge:
             return []
         return workers.give_up_silent(self._database, self._heart.worker, self._settings.dead_after)
+
+
+def _choose(asked: Mapping[str, Ticket], active: Set[str], ahead: int) -> list[str]:
+    """Which evaluations are to be handed over now, or should be in progress and are not."""
+    room = ahead - len(active & asked.keys())
+    most_urgent = min((asked[workflow].priority for workflow in active & asked.keys()), default=0)
+    chosen = []
+    for workflow, ticket in asked.items():
+        if workflow not in active and (ticket.status != Status.QUEUED or room > 0 or ticket.priority < most_urgent):
+            chosen.append(workflow)
+            room -= 1
+    return chosen

@@ -231,6 +231,11 @@ def workflow_id(ticket: Ticket) -> str:
     return f"{ticket.attempt.evaluation}-{ticket.attempt.number}-{stamp:x}-v{VERSION}"
 
 
+def evaluation_of(workflow: str) -> int:
+    """The evaluation whose attempt a workflow is."""
+    return int(workflow.partition("-")[0])
+
+
 def hand_over(ticket: Ticket) -> None:
     """Enqueue an evaluation; once, however often and by how many coordinators."""
     with SetWorkflowID(workflow_id(ticket)), _urgency(ticket.priority):

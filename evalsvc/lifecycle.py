@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait
 
 PRIORITY = 10
 """Of an evaluation that asks for none. Lower ones go first."""
+LONGEST_WAIT = 1e9
+"""Seconds; a date beyond it is none that a database holds."""
 
 
 class Deadlines(BaseModel):
@@ -111,6 +114,7 @@ def submit(
                     spec=spec.model_dump(mode="json"),
                     work=spec.work,
                     fresh=rerun,
+                    requested_at=now(),
                 )
                 session.add(row)
             else:
@@ -119,6 +123,7 @@ def submit(
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
             row.by = audit.current().name[:200]
+            row.begin_by = _begin_by(row)
             session.flush()
             _record(session, Action.EVALUATION_SUBMIT, row)
             return Submission(row.id, True, Status.QUEUED, row.attempt, row.fresh)
@@ -350,7 +355,13 @@ def _record(session: Session, action: Action, row: tables.Evaluation, outcome: O
 def _again(row: tables.Evaluation) -> None:
     row.attempt += 1
     row.status, row.requested_at = Status.QUEUED, now()
+    row.begin_by = _begin_by(row)
     row.started_at = row.finished_at = row.failure = row.error = None
+
+
+def _begin_by(row: tables.Evaluation) -> datetime | None:
+    limit = row.deadlines.get("queued")
+    return None if limit is None else row.requested_at + timedelta(seconds=min(limit, LONGEST_WAIT))
 
 
 def _refuse(attempt: Attempt, status: str, number: int, worker: str | None) -> None:

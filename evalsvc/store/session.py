@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 

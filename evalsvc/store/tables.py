@@ -213,8 +213,9 @@ class Evaluation(Table):
     """One checkpoint under one suite. At most one is in progress, and one current, for a fingerprint.
 
     ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
-    do workers take it up. A ``fresh`` one makes its shards anew, whatever others left under their names. ``work`` says
-    how many samples and items each kind of shard is cut from. ``by`` asked for it (a token's name, or a user's).
+    do workers take it up, and one that none has begun by ``begin_by`` fails. A ``fresh`` one computes its shards again,
+    whatever others left under their names. ``work`` says how many samples and items each kind of shard is cut from.
+    ``by`` asked for it (a token's name, or a user's).
 
     ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
     as a part of it is not known.
@@ -241,12 +242,20 @@ class Evaluation(Table):
         CheckConstraint(
             "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'superseded')", name="status"
         ),
-        Index("ix_evaluations_status_on_queue", "status", "on_queue"),
+        # The queue in its order, and what has waited too long.
+        Index("ix_evaluations_queue", "status", "on_queue", "priority", "requested_at", "id"),
+        Index("ix_evaluations_deadline", "status", "on_queue", "begin_by"),
+        # What stands under a suite, and the newest of it, without the rows themselves, which are long.
+        Index("ix_evaluations_standing", "suite_id", "status", "checkpoint_id", "id"),
+        Index("ix_evaluations_checkpoint_id_status", "checkpoint_id", "status"),
+        Index("ix_evaluations_status_id", "status", "id"),
+        # What is counted, and what tells that anything has changed.
+        Index("ix_evaluations_counted", "status", "failure", "finished_at", "requested_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"), index=True)
-    suite_id: Mapped[int] = mapped_column(ForeignKey("suites.id"), index=True)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"))
+    suite_id: Mapped[int] = mapped_column(ForeignKey("suites.id"))
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
     status: Mapped[str] = mapped_column(String(20))
     spec: Mapped[dict[str, Any]]
@@ -265,6 +274,7 @@ class Evaluation(Table):
     peak_memory: Mapped[int | None] = mapped_column(BigInteger)
     energy: Mapped[float | None] = mapped_column(default=0.0)
     requested_at: Mapped[datetime] = mapped_column(default=now)
+    begin_by: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -341,7 +351,8 @@ class Score(Table):
         # NaN equals itself on Postgres and is NULL on SQLite; the two bounds refuse it, and infinity, on both.
         CheckConstraint("value > -1e308 AND value < 1e308", name="value_is_finite"),
         CheckConstraint("direction IN ('lower', 'higher', 'neutral')", name="direction"),
-        Index("ix_scores_label_protocol_id", "label", "protocol_id"),
+        Index("ix_scores_label_protocol_id_evaluation_id", "label", "protocol_id", "evaluation_id"),
+        Index("ix_scores_label_id", "label", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -21,7 +21,7 @@ from evalsvc.settings import Settings
 from evalsvc.shards import Shard
 from evalsvc.store import session as sessions
 from evalsvc.store.tables import Failure, Status, Worker, now
-from evalsvc.tickets import tickets
+from evalsvc.tickets import overdue, pending, tickets
 from tests.evalsvc.test_lifecycle import row, spec
 
 
@@ -136,6 +136,42 @@ def test_few_are_handed_over_and_the_urgent_pass_the_others(database, coordinato
     coordinator.look()
     assert len(engine.active()) == AHEAD + 1
     assert any(workflow.startswith(f"{urgent}-1-") for workflow in engine.active())
+
+
+def test_a_coordinator_decides_about_few_however_many_wait(database, coordinator):
+    running, *others = (submit(database, number, priority=10 + number) for number in range(12))
+    lifecycle.start(database, Attempt(running, 1))
+    lifecycle.cancel(database, others[-1])
+    asked = pending(database, {others[-1], others[-2]}, 3)
+    assert [ticket.attempt.evaluation for ticket in asked] == [running, *others[:3], others[-2]]
+    coordinator.look()
+    lifecycle.cancel(database, others[0])
+    for _ in range(3):
+        coordinator.look()
+    assert {engine.evaluation_of(workflow) for workflow in engine.active()} == {running, *others[1:3]}
+
+
+def test_however_many_are_more_urgent_few_are_handed_over(database, coordinator):
+    for number in range(4):
+        submit(database, number)
+    coordinator.look()
+    for number in range(10, 22):
+        submit(database, number, priority=1)
+    coordinator.look()
+    assert len(engine.active()) <= 3 * AHEAD
+
+
+@pytest.mark.parametrize("limit", [600, 1e300])
+def test_a_deadline_counts_from_each_attempt(database, limit):
+    evaluation = submit(database, 1, deadlines=Deadlines(queued=limit))
+    first = row(database, evaluation).begin_by
+    lifecycle.cancel(database, evaluation)
+    assert overdue(database, first + timedelta(seconds=1)) == []
+    lifecycle.retry(database, evaluation)
+    second = row(database, evaluation).begin_by
+    assert second > first
+    assert overdue(database, first + timedelta(microseconds=1)) == []
+    assert overdue(database, second + timedelta(microseconds=1)) == [(Attempt(evaluation, 2), limit)]
 
 
 def test_the_engine_follows_the_rows(database, coordinator):

@@ -1,6 +1,7 @@
 import multiprocessing
 import re
 import sys
+from datetime import timedelta
 
 import pytest
 from alembic import command
@@ -86,6 +87,18 @@ def test_a_database_with_results_is_migrated_and_keeps_them(database_url):
         assert (run.device_seconds, run.energy) == (1.5, None)
         moves = session.query(Promotion).order_by(Promotion.id)
         assert [(move.kind, move.by) for move in moves] == [("first", ""), ("first", ""), ("set", "")]
+
+
+def test_what_was_queued_with_a_deadline_keeps_it(database_url):
+    opened = Database(database_url)
+    with opened.write() as session:
+        run = session.get_one(Evaluation, evaluation(session, Status.QUEUED))
+        run.deadlines, asked_at = {"queued": 90.0}, run.requested_at
+    with opened.engine.begin() as connection:
+        migrate_to(connection, "0012")
+    opened.engine.dispose()
+    with Database(database_url, upgrade=True).read() as session:
+        assert session.query(Evaluation).one().begin_by == asked_at + timedelta(seconds=90)
 
 
 def migrate_to(connection, revision):
