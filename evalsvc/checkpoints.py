@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from evalsvc.checkpoint_folders import (
@@ -20,6 +20,8 @@ from evalsvc.checkpoint_steps import step_from_name as step_from_name
 from evalsvc.errors import CheckpointError, InputError
 from evalsvc.load_worker import RefusedError, read_state
 from evalsvc.loading import read_tensors
+from evalsvc.regular_files import open_regular
+from evalsvc.safetensors_files import open_safetensors
 from evalsvc.state_dicts import StateDicts
 from evalsvc.weight_sets import is_lfs_pointer
 
@@ -86,14 +88,14 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} is a pointer of Git LFS: run 'git lfs pull'")
         if self.path.suffix == ".safetensors":
             try:
-                with safe_open(self.path, framework="pt") as file:
+                with open_safetensors(self.path) as file:
                     return StateDicts({"": {name: file.get_tensor(name) for name in file.keys()}})  # noqa: SIM118
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
         try:
             if not trusted:
                 return read_tensors(self.path)
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 return read_state(file)
         except RefusedError as error:
             raise CheckpointError(f"checkpoint {self.path} {error}") from None
@@ -105,7 +107,7 @@ class Checkpoint:
         if self.path.suffix != ".safetensors":
             return {}
         try:
-            with safe_open(self.path, framework="pt") as file:
+            with open_safetensors(self.path) as file:
                 return dict(file.metadata() or {})
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None

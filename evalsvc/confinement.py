@@ -1,24 +1,26 @@
-"""A process that works on bytes nobody vouches for: what it inherits, and what it can still reach."""
+"""A process that works on untrusted bytes: what it inherits, and all that it gives up before it reads the first."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
-import socket
-import struct
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+from evalsvc import seccomp
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
 _NOBODY = 65534
 
 # From the headers of Linux.
-_NO_NEW_PRIVILEGES = 38
-_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
-_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
-_BENEATH, _READ = 1, 0b1100
+_DEATH_SIGNAL, _DUMPABLE, _NO_NEW_PRIVILEGES, _SUBREAPER = 1, 4, 38, 36
+_NEW_USER, _NEW_NETWORK, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000
+_CLOSE_RANGE = 436
+_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _FILES = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
 """All that Landlock can forbid about files, by the first version of its interface that can."""
 
@@ -27,6 +29,33 @@ def environment() -> dict[str, str]:
     """The environment of a child: what Python needs to start, and no database, token or cloud credential."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return kept | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what children leave behind, in place of the system's first process (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+
+
+def keep_only(*descriptors: int) -> list[int]:
+    """Leave the terminal and close every descriptor but these; their new numbers, which begin at 3.
+
+    The standard streams lead to the null device. The process begins a session and a process group of its own, by which
+    its parent can end all of it.
+    """
+    os.setsid()
+    above = 3 + len(descriptors)
+    copies = [
+        fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, above) for each in (os.open(os.devnull, os.O_RDWR), *descriptors)
+    ]
+    for standard in range(3):
+        os.dup2(copies[0], standard)
+    for place, copy in enumerate(copies[1:], start=3):
+        os.dup2(copy, place, inheritable=False)
+    linux = sys.platform == "linux"
+    if not linux or ctypes.CDLL(None).syscall(_CLOSE_RANGE, ctypes.c_uint(above), ctypes.c_uint(2**32 - 1), 0):
+        os.closerange(above, max(int(each.name) for each in Path("/dev/fd").iterdir()) + 1)
+    return list(range(3, above))
 
 
 def limit(memory: int, seconds: int, written: int) -> None:
@@ -40,24 +69,51 @@ def limit(memory: int, seconds: int, written: int) -> None:
 
 
 def confine() -> None:
-    """Give up, for good, whatever the system lets a process give up: root, the network, every file but those of Python.
+    """Give up, for good, everything but memory, time and the descriptors that are open.
 
-    On Linux the process can also no longer look into others, whose environments may hold secrets: it is another user
-    (if it was root), in a user namespace of its own, or held by Landlock. One of the three is enough;
-    :func:`reachable` tells what is left where none is to be had.
+    On every POSIX system no file, socket or terminal can be opened and no process or thread started afterwards, not
+    even to import a module. On Linux each of these comes on top, where the platform has it: another user (of root),
+    namespaces without network and with an empty root folder, Landlock, a filter on system calls.
+    :func:`evalsvc.reachability.reachable` tells what is left.
     """
-    if os.getuid() == 0:
-        os.setgroups([])
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
+    libc, linux = ctypes.CDLL(None, use_errno=True), sys.platform == "linux"
+    apart = linux and _set_apart(libc, _NEW_NETWORK | _NEW_IPC)
+    _drop_root()
+    if linux:
+        _set_apart(libc, _NEW_USER if apart else _NEW_USER | _NEW_NETWORK | _NEW_IPC)
+        libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # after the change of user, which clears it
+        libc.prctl(_DUMPABLE, 0, 0, 0, 0)
         libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-        libc.unshare(_NEW_USER | _NEW_NETWORK)
         _landlock(libc)
+    _begin_nothing()
+    seccomp.install()
+
+
+def _set_apart(libc: ctypes.CDLL, namespaces: int) -> bool:
+    """New namespaces, and a root folder that holds nothing but numbers; whether the system allows the former."""
+    apart = bool(libc.unshare(namespaces) == 0)
+    with suppress(OSError):
+        os.chroot("/proc/self/fdinfo")
+        os.chdir("/")
+    return apart
+
+
+def _drop_root() -> None:
+    if os.getuid() == 0:
+        with suppress(PermissionError):  # of a container that lacks the right
+            os.setgroups([])
+            os.setgid(_NOBODY)
+            os.setuid(_NOBODY)
+
+
+def _begin_nothing() -> None:
+    """No further process or thread, and no further descriptor, under whatever number."""
+    for what in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
+        resource.setrlimit(what, (0, 0))
 
 
 def _landlock(libc: ctypes.CDLL) -> None:
+    """Forbid every access to files, and what else this version of Landlock knows."""
     version = libc.syscall(_LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
         return
@@ -67,29 +123,5 @@ def _landlock(libc: ctypes.CDLL) -> None:
     attributes = (ctypes.c_uint64 * len(rules))(*rules)
     ruleset = libc.syscall(_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.sizeof(attributes), 0)
     if ruleset >= 0:
-        for folder in {sys.prefix, sys.base_prefix}:  # what Python imports late
-            with suppress(OSError):
-                there = os.open(folder, os.O_RDONLY)
-                libc.syscall(_LANDLOCK_ADD, ruleset, _BENEATH, struct.pack("=Qi", _READ, there), 0)
-                os.close(there)
         libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0)
         os.close(ruleset)
-
-
-def reachable(process: int) -> list[str]:
-    """What this process can still reach, ``process`` being another of the user who started it."""
-    found = []
-    for what, path in (("files", "/etc/passwd"), ("the environment of other processes", f"/proc/{process}/environ")):
-        with suppress(OSError):
-            Path(path).read_bytes()
-            found.append(what)
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(("127.0.0.1", 9))
-            found.append("the network")
-        except ConnectionRefusedError:
-            found.append("the network")
-        except OSError:  # there is none, or it is forbidden
-            pass
-    return found

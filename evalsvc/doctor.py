@@ -110,10 +110,12 @@ def _loading() -> Iterator[Finding]:
         yield Finding("checkpoints", Level.BROKEN, str(error))
         return
     if reached:
-        detail = f"a process that reads one can reach {reached}: allow it Landlock or user namespaces"
+        detail = (
+            f"the process that reads one can reach {reached}: allow it seccomp filters, Landlock or user namespaces"
+        )
         yield Finding("checkpoints", Level.WARNING, detail)
     else:
-        yield Finding("checkpoints", Level.OK, "read by a process without network, files, or sight of other processes")
+        yield Finding("checkpoints", Level.OK, "read by a process that reaches nothing but the file")
 
 
 def _devices() -> Iterator[Finding]:

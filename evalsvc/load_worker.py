@@ -1,8 +1,9 @@
-"""A process that reads torch files nobody vouches for: ``python -m evalsvc.load_worker SOCKET``.
+"""A process that reads untrusted torch files: ``python -m evalsvc.load_worker SOCKET``.
 
 It imports torch once, and forks for each file a child that gives up all it can before it looks at the first byte. The
-child gets the file and the place of the answer as open descriptors, and writes the tensors in the format of
-safetensors, whose reader needs no trust. So nothing that one file does can reach the next one, or who asked for it.
+child gets the file, the place of the tensors and a pipe for its answer as open descriptors, and nothing else: above
+all not the socket. It writes the tensors in the format of safetensors, whose reader needs no trust, and whatever it
+started ends with it. So nothing that one file does can reach the next one, or the process that asked for it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import io
 import json
 import os
 import pickle
+import select
 import signal
 import socket
 import sys
 import time
 import warnings
 import zipfile
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,8 +29,9 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from evalsvc.confinement import confine, limit, reachable
+from evalsvc import confinement
 from evalsvc.errors import first_line
+from evalsvc.reachability import reachable
 from evalsvc.stand_ins import CODE, PLAIN, stand_ins, unpickling_reason
 from evalsvc.state_dicts import NAMED, StateDicts
 
@@ -36,6 +41,8 @@ COPIES = 3
 """Times the size of a file that its tensors may take: as they are read, joined, and written."""
 ROOM = 4000
 """Bytes of an answer that are listened to."""
+STEP = 0.002
+"""Seconds between two looks at a child."""
 DEEPEST = 8
 """Dictionaries within dictionaries that are looked into."""
 FIRST_BYTES = (b"P", b"\x80")
@@ -59,6 +66,8 @@ def read_state(source: BinaryIO) -> StateDicts:
             state = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
+    except ImportError as error:  # of what torch needs for a rare kind: nothing can be opened any more
+        raise RefusedError(f"holds a kind of object that is not read ({first_line(error, 160)}): {PLAIN}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         if "TorchScript" in str(error):
             raise RefusedError(f"is a TorchScript program, which runs code: {PLAIN}") from None
@@ -111,15 +120,19 @@ def main(descriptor: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of torch, about files: what is wrong with one is answered
+    confinement.adopt_orphans()
     _import_all()
-    with socket.socket(fileno=int(descriptor)) as channel:
+    with socket.socket(fileno=int(descriptor)) as channel, suppress(BrokenPipeError, ConnectionResetError):
         while True:
             message, descriptors, _, _ = socket.recv_fds(channel, 1024, 2)
             if not message:
                 return
-            channel.sendall(json.dumps(_in_a_child(json.loads(message), descriptors)).encode())
-            for each in descriptors:
-                os.close(each)
+            try:
+                answer = _in_a_child(json.loads(message), descriptors, channel)
+            finally:
+                for each in descriptors:
+                    os.close(each)
+            channel.sendall(json.dumps(answer).encode())
 
 
 def _import_all() -> None:
@@ -131,39 +144,74 @@ def _import_all() -> None:
         convert(io.BytesIO(file.getvalue()), io.BytesIO())
 
 
-def _in_a_child(request: dict[str, Any], descriptors: list[int]) -> str:
-    """What is wrong with the file; nothing if the tensors are there."""
+def _in_a_child(request: dict[str, Any], descriptors: list[int], channel: socket.socket) -> str:
+    """What is wrong with the file; nothing if the tensors are there. Nothing that the child started is left."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reading)
         _be_child(request, descriptors, writing)
     os.close(writing)
-    deadline = time.monotonic() + request["seconds"]
-    ended, status = os.waitpid(child, os.WNOHANG)
-    while not ended and time.monotonic() < deadline:
-        time.sleep(0.002)
-        ended, status = os.waitpid(child, os.WNOHANG)
-    if not ended:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    answer = os.read(reading, ROOM).decode(errors="replace")
-    os.close(reading)
+    try:
+        answer, ended = _listen(child, reading, time.monotonic() + request["seconds"], channel)
+    finally:
+        os.close(reading)
+        status = _end(child)
     if not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return f"was not read within {request['seconds']} s, and is given up"
     if os.WIFSIGNALED(status):
         return f"ended the process that read it ({signal.Signals(os.WTERMSIG(status)).name}): it is damaged, or hostile"
-    return answer
+    return answer.decode(errors="replace")
+
+
+def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> tuple[bytes, bool]:
+    """What a child says before it ends or the time is up, and whether it ended.
+
+    The pipe may stay open when the child has ended, and the child may live on when the pipe is closed, so neither is
+    waited for alone. Where nobody waits for the answer any more, the time is up.
+    """
+    answer = b""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    poll.register(channel, 0)  # its other end closes
+    while (left := deadline - time.monotonic()) > 0:
+        events = dict(poll.poll(min(left, STEP) * 1000))
+        if channel.fileno() in events:
+            break
+        if pipe in events:
+            told = os.read(pipe, ROOM)
+            answer = (answer + told)[:ROOM]
+            if not told:
+                poll.unregister(pipe)
+            continue
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return answer, True
+    return answer, False
+
+
+def _end(child: int) -> int:
+    """End a child, its process group and whatever else it left behind; how the child ended."""
+    for kill in (os.killpg, os.kill):  # it has a group of its own once it has begun
+        with suppress(ProcessLookupError):
+            kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with suppress(ChildProcessError):  # of whom the system made us the parent, if there were any
+        while True:
+            while not os.waitpid(-1, os.WNOHANG)[0]:
+                for orphan in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                    os.kill(int(orphan), signal.SIGKILL)
+                time.sleep(STEP)
+    return status
 
 
 def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> None:
     answer = ""
     try:
+        writing, *descriptors = confinement.keep_only(writing, *descriptors)
         size = sum(os.fstat(each).st_size for each in descriptors)
-        limit(COPIES * size + MARGIN, request["seconds"], 2 * size + MARGIN)
-        confine()
+        confinement.limit(COPIES * size + MARGIN, request["seconds"], 2 * size + MARGIN)
+        confinement.confine()
         if "look" in request:
-            answer = ", ".join(reachable(request["look"]))
+            answer = ", ".join(reachable(request["look"], 1 + len(descriptors)))
         else:
             source, target = descriptors
             with open(source, "rb", closefd=False) as file, open(target, "wb", closefd=False) as out:

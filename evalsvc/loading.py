@@ -1,7 +1,8 @@
-"""Tensors of torch files nobody vouches for, read by a confined process: see ``docs/design/loading.md``."""
+"""Tensors of untrusted torch files, read by a confined process: see ``docs/design/loading.md``."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -10,17 +11,23 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from evalsvc import confinement
-from evalsvc.errors import CheckpointError
+from evalsvc.errors import CheckpointError, first_line
+from evalsvc.regular_files import open_regular
+from evalsvc.safetensors_files import open_descriptor
 from evalsvc.state_dicts import StateDicts
 
 SECONDS, BYTES_A_SECOND = 60, 20_000_000
 """Time for any file, and the slowest disk."""
+GRACE = 120
+"""Seconds beyond these for a process that starts, or that the machine leaves no time."""
+LONGEST_OTHER = 200
+"""Characters of the name of an entry without tensors."""
 
 
 def read_tensors(path: Path) -> StateDicts:
@@ -28,26 +35,37 @@ def read_tensors(path: Path) -> StateDicts:
 
     Raises:
         CheckpointError: it holds more than tensors, is not a torch file, or takes more memory or time than it may.
+        InputError: it is a pipe or a device.
     """
-    with path.open("rb") as source, _nameless() as target:
-        seconds = SECONDS + path.stat().st_size // BYTES_A_SECOND
+    with open_regular(path) as source, _nameless() as target:
+        seconds = SECONDS + os.fstat(source.fileno()).st_size // BYTES_A_SECOND
         wrong = _reader.ask({"seconds": seconds}, source.fileno(), target.fileno())
-        try:
-            if not wrong:
-                with safe_open(f"/dev/fd/{target.fileno()}", framework="pt") as file:
+        if not wrong:
+            try:
+                _seal(target)
+                with open_descriptor(target) as file:
                     return _state_dicts(file)
-        except (SafetensorError, OSError, ValueError) as error:
-            wrong = f"was read to something that is no set of tensors ({error})"
+            except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+                wrong = f"was read to something that is no set of tensors ({first_line(error, 160)})"
     raise CheckpointError(f"checkpoint {path} {wrong}")
 
 
 def _state_dicts(file: Any) -> StateDicts:
-    """The tensors as the reader named them, by entry."""
+    """The tensors as the reader named them, by entry. The names are as untrusted as the file."""
     entries: dict[str, dict[str, Tensor]] = {}
     for key in file.keys():  # noqa: SIM118
         entry, name = json.loads(key)
+        if not (isinstance(entry, str) and isinstance(name, str)):
+            raise TypeError("a name that is no text")
         entries.setdefault(entry, {})[name] = file.get_tensor(key)
-    return StateDicts(entries, tuple(json.loads(file.metadata()["others"])))
+    others = json.loads((file.metadata() or {})["others"])
+    return StateDicts(entries, tuple(str(other)[:LONGEST_OTHER] for other in others))
+
+
+def _seal(target: BinaryIO) -> None:
+    """Nothing changes what was written any more, not even a process that still holds it."""
+    if sys.platform == "linux":
+        fcntl.fcntl(target, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
 
 
 def reachable() -> str:
@@ -55,10 +73,10 @@ def reachable() -> str:
     return _reader.ask({"look": os.getpid(), "seconds": SECONDS})
 
 
-def _nameless() -> IO[bytes]:
+def _nameless() -> BinaryIO:
     if sys.platform == "linux":
-        return os.fdopen(os.memfd_create("tensors"), "w+b")
-    return tempfile.TemporaryFile()
+        return os.fdopen(os.memfd_create("tensors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 class _Reader:
@@ -75,17 +93,26 @@ class _Reader:
             if self._asker != os.getpid() or self._process is None or self._process.poll() is not None:
                 self._start()
             try:
+                self._channel.settimeout(request["seconds"] + GRACE)
                 socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
                 answer = self._channel.recv(2**16)
             except OSError:
                 answer = b""
             except BaseException:  # a deadline, Ctrl-C: what is still to come must not answer the next request
-                self._process = None
+                self._leave()
                 raise
             if not answer:
-                self._process = None
+                self._leave()
                 raise CheckpointError("the process that reads checkpoints died: memory may have run out; try again")
         return "".join(each for each in str(json.loads(answer)) if each.isprintable())
+
+    def _leave(self) -> None:
+        """Ask this process nothing more: it ends, and what it reads with it."""
+        assert self._process is not None
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
 
     def _start(self) -> None:
         self._asker = os.getpid()  # a fork of it has no part in the answers
@@ -95,6 +122,7 @@ class _Reader:
                 [sys.executable, "-m", "evalsvc.load_worker", str(theirs.fileno())],
                 env=confinement.environment(),
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
 

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from evalsvc.errors import CheckpointError, InputError, first_line
+from evalsvc.safetensors_files import open_safetensors
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
@@ -119,7 +120,7 @@ def _check_whole(weights: WeightSet) -> None:
     seen: dict[str, Path] = {}
     for path in weights.files:
         try:
-            with safe_open(path, framework="pt") as file:
+            with open_safetensors(path) as file:
                 names = list(file.keys())
         except (SafetensorError, OSError) as error:
             if is_lfs_pointer(path):

@@ -1,4 +1,5 @@
 import json
+import mmap
 import os
 import socket
 import subprocess
@@ -12,62 +13,103 @@ from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import CheckpointError
 
 HOSTILE = """
-# The process that reads, with a reader that lets the file's first word run what it likes.
-import json, os, signal, socket, sys, time
-from evalsvc import load_worker
+# The process that reads, with a reader that runs a file which begins with "run" as the program that it holds. So would
+# a file that escaped torch's reader. A request may name layers of the confinement that the system is to lack.
+import ctypes, json, os, signal, socket, stat, sys, time
+from evalsvc import confinement, load_worker, seccomp
 
-convert = load_worker.convert
+convert, be_child = load_worker.convert, load_worker._be_child
+LAYERS = {
+    "a session of its own": (confinement, "keep_only", lambda *descriptors: list(descriptors)),
+    "namespaces": (confinement, "_set_apart", lambda *_: False),
+    "another user": (confinement, "_drop_root", lambda: None),
+    "Landlock": (confinement, "_landlock", lambda _: None),
+    "limits": (confinement, "_begin_nothing", lambda: None),
+    "the filter": (seccomp, "install", lambda: False),
+}
 
 
-def attempt(what):
-    try:
-        return what()
-    except Exception as error:
-        return None
-
-
-def look(asker, port, file):
-    tried = {
-        "own environment": lambda: [name for name in os.environ if "SECRET" in name or name.startswith("EVALSVC_")],
-        "the asker's environment": lambda: open(f"/proc/{asker}/environ").read(),
-        "the reader's environment": lambda: open(f"/proc/{os.getppid()}/environ").read(),
-        "a file": lambda: open(file).read(),
-        "a file of everybody": lambda: open("/etc/passwd").read(),
-        "a new file": lambda: open(file + ".new", "w"),
-        "the network": lambda: socket.create_connection(("127.0.0.1", int(port)), 2),
-        "a signal": lambda: os.kill(int(asker), 0) or "sent",
-        "root": lambda: os.setuid(0) or "root",
-    }
-    raise load_worker.RefusedError(json.dumps([name for name, what in tried.items() if attempt(what)]))
+def be_child_without(request, descriptors, writing):
+    for layer in request.get("without", ()):
+        setattr(*LAYERS[layer])
+    be_child(request, descriptors, writing)
 
 
 def act(source, target):
-    word, *rest = source.read(200).decode(errors="replace").split()
+    first, _, program = source.read().partition(b"\\n")
     source.seek(0)
-    if word == "look":
-        look(*rest)
-    elif word == "eat":
-        bytearray(2**30)
-    elif word == "sleep":
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        time.sleep(100)
-    elif word == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    elif word == "lie":
-        target.write(b"no tensors")
-        target.flush()
-    elif word == "fill":
-        while True:
-            target.write(bytes(2**20))
-    else:
+    if first != b"run":
         convert(source, target)
+    else:
+        exec(program, globals() | {"source": source, "target": target})
 
 
 load_worker._import_all()
 load_worker._import_all = lambda: None
-load_worker.convert = act
+load_worker.convert, load_worker._be_child = act, be_child_without
 load_worker.main(sys.argv[1])
 """
+LOOK = """
+def attempt(what):
+    try:
+        return what()
+    except Exception:
+        return None
+
+tried = {
+    "own environment": lambda: [name for name in os.environ if "SECRET" in name or name.startswith("EVALSVC_")],
+    "the asker's environment": lambda: open(f"/proc/{asker}/environ").read(),
+    "the reader's environment": lambda: open(f"/proc/{os.getppid()}/environ").read(),
+    "a file": lambda: open(file).read(),
+    "a file of everybody": lambda: open("/etc/passwd").read(),
+    "a new file": lambda: open(file + ".new", "w"),
+    "the place of a file": lambda: os.rename(file, file + ".moved") or "moved",
+    "the network": lambda: socket.create_connection(("127.0.0.1", port), 2),
+    "datagrams": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", port)),
+    "a signal": lambda: os.kill(asker, 0) or "sent",
+    "root": lambda: os.setuid(0) or "root",
+    "a process": lambda: os.fork() + 1,
+    "a program": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
+    "memory to share": lambda: os.memfd_create("x") + 1,
+    "a session": lambda: os.setsid() or "began",
+    "limits of another": lambda: ctypes.CDLL(None).prlimit(asker, 7, None, None) == 0,
+    "owner of a signal": lambda: __import__("fcntl").fcntl(3, 8, asker) or "owner",
+    "the reader's socket": lambda: [n for n in range(64) if attempt(lambda: stat.S_ISSOCK(os.fstat(n).st_mode))],
+    "descriptors": lambda: [n for n in range(6, 64) if attempt(lambda: os.fstat(n))],
+    "streams": lambda: [n for n in range(3) if os.fstat(n).st_rdev != os.makedev(1, 3)],
+    "a terminal": lambda: [n for n in range(64) if os.isatty(n)],
+}
+raise load_worker.RefusedError(json.dumps([name for name, what in tried.items() if attempt(what)]))
+"""
+SURVIVE = """
+# A grandchild in a session of its own that holds the pipe of the answer, the file and the place of the tensors.
+grandchild = os.fork()
+if grandchild == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(300)
+target.write(load_worker.safetensors.torch.save(
+    {json.dumps(["", "level"]): load_worker.torch.tensor(grandchild)}, {"others": "[]"}
+))
+target.flush()
+"""
+DEEDS = {
+    "eat": ("bytearray(2**30)", "needs far more memory than its size"),
+    "sleep": ("signal.signal(signal.SIGALRM, signal.SIG_IGN); time.sleep(100)", "was not read within 1 s"),
+    "hang up": ("for n in range(6): os.close(n)\ntime.sleep(100)", "was not read within 1 s"),
+    "flood": ("while True: os.write(3, bytes(2**16))", "was not read within 1 s"),
+    "crash": ("os.kill(os.getpid(), signal.SIGSEGV)", "ended the process that read it (SIGSEGV)"),
+    "lie": ("target.write(b'no tensors'); target.flush()", "was read to something that is no set of tensors"),
+    "fill": ("while True: target.write(bytes(2**20))", "could not be read (OSError: [Errno 27] File too large)"),
+    "deep names": (
+        "target.write(load_worker.safetensors.torch.save({'[' * 1900: load_worker.torch.zeros(1)})); target.flush()",
+        "was read to something that is no set of tensors",
+    ),
+    "long names": (
+        "target.write(load_worker.safetensors.torch.save({'x' * 5000: load_worker.torch.zeros(1)})); target.flush()",
+        "was read to something that is no set of tensors (a tensor has a name of over 2000 characters)",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +138,9 @@ def reader(taken_over, monkeypatch):
 
 @pytest.fixture
 def refusal(reader, tmp_path):
-    def refusal(words):
+    def refusal(program):
         path = tmp_path / "hostile.pt"
-        path.write_text(words)
+        path.write_text(f"run\n{program}")
         with pytest.raises(CheckpointError, match=r"^checkpoint .*hostile\.pt ") as refused:
             Checkpoint.open(path, "m", 1).tensors()
         return str(refused.value).partition("hostile.pt ")[2]
@@ -106,38 +148,82 @@ def refusal(reader, tmp_path):
     return refusal
 
 
+def lacking(reader, monkeypatch, *layers):
+    """Have the reader's next children do without these layers, as on a system that has none."""
+    ask = reader.ask
+    monkeypatch.setattr(reader, "ask", lambda request, *files: ask(request | {"without": layers}, *files))
+
+
 def test_code_in_a_checkpoint_finds_no_secret_no_file_no_network_and_no_process(refusal, tmp_path):
     secret = tmp_path / "credentials"
     secret.write_text("secret")
     secret.chmod(0o644)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        found = json.loads(refusal(f"look {os.getpid()} {server.getsockname()[1]} {secret}"))
-    assert found == []
+        asker = f"asker, port, file = {os.getpid()}, {server.getsockname()[1]}, {str(secret)!r}\n"
+        assert json.loads(refusal(asker + LOOK)) == []
+
+
+@pytest.mark.parametrize("layer", ["namespaces", "another user", "Landlock", "limits", "the filter"])
+def test_where_the_system_lacks_any_one_layer_the_others_close_what_it_closed(reader, monkeypatch, layer):
+    lacking(reader, monkeypatch, layer)
+    # Without the filter names are hidden by the empty root alone, which a container may not allow.
+    assert loading.reachable() in (["", "names of files"] if layer == "the filter" else [""])
+
+
+def test_what_is_open_where_nothing_confines_is_named_whole(reader, monkeypatch):
+    lacking(
+        reader, monkeypatch, "a session of its own", "namespaces", "another user", "Landlock", "limits", "the filter"
+    )
+    expected = {
+        *("files", "names of files", "folders to write to", "the environment of other processes", "the network"),
+        *("the memory of other processes", "signals to other processes", "sockets", "further processes"),
+        *("other programs", "foreign descriptors", "foreign standard streams", "a foreign session"),
+    }
+    # Some containers forbid to look into others whatever their user.
+    assert expected - {"the memory of other processes"} <= set(loading.reachable().split(", "))
+
+
+def test_nothing_survives_a_file_and_nothing_that_holds_its_pipe_is_waited_for(reader, monkeypatch, tmp_path):
+    (tmp_path / "hostile.pt").write_text(f"run\n{SURVIVE}")
+    lacking(reader, monkeypatch, "limits", "the filter")  # so that there can be one
+    grandchild = int(Checkpoint.open(tmp_path / "hostile.pt", "m", 1).tensors()["level"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(grandchild, 0)
+
+
+def test_a_file_cannot_answer_for_the_next_one(refusal, tmp_path):
+    assert refusal("for n in range(3, 64):\n    socket.socket(fileno=n).sendall(b'\\\"\\\"')").startswith(
+        "could not be read"
+    )
+    for value in (1, 2):
+        torch.save({"x": torch.tensor(value)}, tmp_path / "good.pt")
+        assert Checkpoint.open(tmp_path / "good.pt", "m", 1).tensors()["x"] == value
+
+
+def test_tensors_that_something_could_still_change_are_not_read():
+    with loading._nameless() as target:
+        target.write(bytes(4096))
+        target.flush()
+        with mmap.mmap(target.fileno(), 4096), pytest.raises(OSError, match="busy"):
+            loading._seal(target)
+        loading._seal(target)
+        with pytest.raises(PermissionError):
+            os.write(target.fileno(), b"late")
 
 
 def test_the_reader_never_had_the_secrets(reader, refusal):
-    refusal("lie")
+    refusal("raise OSError")
     environment = Path(f"/proc/{reader._process.pid}/environ").read_bytes()
     assert b"secret" not in environment
     assert b"PATH=" in environment
 
 
-@pytest.mark.parametrize(
-    ("deed", "sentence"),
-    [
-        ("eat", "needs far more memory than its size"),
-        ("sleep", "was not read within 2 s"),
-        ("crash", "ended the process that read it (SIGSEGV)"),
-        ("lie", "was read to something that is no set of tensors"),
-        ("fill", "could not be read (OSError: [Errno 27] File too large)"),
-    ],
-)
-def test_what_a_file_does_to_its_reader_is_one_sentence_and_harms_nobody_else(
-    refusal, tmp_path, monkeypatch, deed, sentence
-):
-    if deed == "sleep":
-        monkeypatch.setattr(loading, "SECONDS", 2)
-    assert refusal(deed).startswith(sentence)
+@pytest.mark.parametrize("deed", DEEDS)
+def test_what_a_file_does_to_its_reader_is_one_sentence_and_harms_nobody_else(refusal, tmp_path, monkeypatch, deed):
+    program, sentence = DEEDS[deed]
+    if "1 s" in sentence:
+        monkeypatch.setattr(loading, "SECONDS", 1)
+    assert refusal(program).startswith(sentence)
     monkeypatch.setattr(loading, "SECONDS", 60)
     torch.save({"x": torch.arange(3)}, tmp_path / "good.pt")
     assert Checkpoint.open(tmp_path / "good.pt", "m", 1).tensors()["x"].tolist() == [0, 1, 2]
