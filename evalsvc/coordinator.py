@@ -14,7 +14,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 from evalsvc import engine, lifecycle, workers
-from evalsvc.errors import first_line
+from evalsvc.errors import StorageError, first_line
 from evalsvc.heart import Heart
 from evalsvc.lifecycle import Attempt
 from evalsvc.settings import Settings
@@ -67,7 +67,7 @@ class Coordinator:
                 if time.monotonic() >= pruned:
                     engine.prune(now() - KEPT)
                     pruned = time.monotonic() + 600
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, StorageError) as error:
                 log.warning("looking again in a moment: %s", first_line(error))
             time.sleep(LOOK)
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
-from evalsvc.errors import InputError
+from evalsvc.errors import InputError, StorageError, first_line
 from evalsvc.lifecycle import Attempt
 from evalsvc.shards import Shard
+from evalsvc.store.sqlite import create
 from evalsvc.store.urls import parse_url
 from evalsvc.tickets import Ticket
 from evalsvc.workers import Role
@@ -208,9 +209,17 @@ def _system_database(database_url: str) -> str:
     if url.get_backend_name() != "sqlite":
         return url.set(drivername="postgresql").render_as_string(hide_password=False)
     path = Path(url.database or "").with_suffix(".engine.db")
-    with sqlite3.connect(path, timeout=30) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
+    create(path)
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"the queue's file {path} cannot be opened ({first_line(error)}): check its disk") from None
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"the queue's file {path} is damaged ({first_line(error)}): stop the workers and delete it; no evaluation "
+            "is lost, coordinators enqueue what is pending again"
+        ) from None
     return url.set(database=str(path)).render_as_string()
 
 

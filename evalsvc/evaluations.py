@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from evalsvc import lifecycle, outbox
 from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
-from evalsvc.errors import EvalsvcError, WithdrawnError
+from evalsvc.errors import EvalsvcError, StorageError, WithdrawnError
 from evalsvc.lifecycle import Attempt
 from evalsvc.pipeline import ShardContent, shard_content, write_shard
 from evalsvc.plugins import Skips
@@ -54,7 +54,7 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
                     raise
         except (EvalsvcError, MetricError) as error:
             # The disk that refused a shard may refuse this row too; the reason is raised either way.
-            with suppress(OperationalError):
+            with suppress(OperationalError, StorageError):
                 lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error))
             raise
         return found.id

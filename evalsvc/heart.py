@@ -92,14 +92,14 @@ class Heart:
         now, task = time.monotonic(), self.task
         if os.getppid() != self._parent:
             # At once: whoever starts the supervisor again starts another process on this device.
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, StorageError):
                 workers.end(self._database, self.worker, WorkerStatus.STOPPED)
             self._exit("its supervisor is gone")
         if task is None:
             return
         if task.limit is not None and now - task.begun > task.limit:
             reason = f"{task.stage} took longer than the {task.limit:g} s that it was given"
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, StorageError):
                 lifecycle.fail(self._database, task.attempt, Failure.TIMEOUT, reason)
             self._exit(reason)
         if now - task.stirred > self._settings.stall_after:

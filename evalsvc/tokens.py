@@ -12,9 +12,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import OperationalError
 
+<<<<<<< HEAD
 from evalsvc import audit
 from evalsvc.audit import Action
 from evalsvc.errors import InputError
+=======
+from evalsvc.errors import InputError, StorageError
+>>>>>>> b4414f9 (SQLite files are private from their first byte; damaged ones, full disks and read-only homes are sentences, and what only reads works where nothing can be written)
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Token, now
 
@@ -110,7 +114,7 @@ def revoke(database: Database, token: int) -> None:
 
 def _note_use(database: Database, token: int, moment: datetime) -> None:
     # That a reader was seen is worth no failure of what was asked.
-    with suppress(OperationalError), database.write() as session:
+    with suppress(OperationalError, StorageError), database.write() as session:
         session.execute(update(Token).where(Token.id == token).values(last_used_at=moment))
 
 

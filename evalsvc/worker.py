@@ -128,7 +128,7 @@ def _bury(database: Database, dead: set[str]) -> set[str]:
         while dead:
             name = dead.pop()
             workers.end(database, name, WorkerStatus.LOST)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, StorageError):
         dead.add(name)
     return dead
 

@@ -23,6 +23,7 @@ from evalsvc.errors import InputError, StorageError
 from evalsvc.gates.reports.text import candidate as candidate_of
 from evalsvc.gates.reports.text import notices, plain, stored, title
 from evalsvc.settings import Settings
+from evalsvc.store.faults import sentence
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
@@ -275,7 +276,8 @@ def reachable() -> Iterator[None]:
         yield
     except (StorageError, OperationalError, OSError, Deadline) as error:
         with suppress(OSError):  # it may be standard error that is full
-            err.print(f"error: {' '.join(str(error).split())}", style="red", soft_wrap=True)
+            said = sentence(error) if isinstance(error, OperationalError) else str(error)
+            err.print(f"error: {' '.join(said.split())}", style="red", soft_wrap=True)
         sys.exit(UNAVAILABLE)
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Annotated, TextIO, cast
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from evalsvc.cli import (
     alias,
@@ -26,6 +27,7 @@ from evalsvc.cli import (
 )
 from evalsvc.cli.console import Checked, err
 from evalsvc.errors import EvalsvcError
+from evalsvc.store.faults import sentence
 from metrics.score import MetricError
 
 app = typer.Typer(
@@ -82,6 +84,13 @@ def run() -> None:
             remote.run()
         app()
     except (EvalsvcError, MetricError) as error:
-        with suppress(OSError):  # it may be standard error that is full
-            err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
+        _say(error)
         sys.exit(2)
+    except DBAPIError as error:
+        _say(sentence(error))
+        sys.exit(2)
+
+
+def _say(error: object) -> None:
+    with suppress(OSError):  # it may be standard error that is full
+        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-from sqlalchemy import Connection, DateTime, Engine, Select, create_engine, event, func, inspect, select, text
+from sqlalchemy import Connection, DateTime, Engine, Select, create_engine, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from evalsvc.deadline import finished_first
 from evalsvc.errors import StorageError, first_line
+from evalsvc.store.faults import forbids_writing, is_lasting, sentence
+from evalsvc.store.sqlite import ReadOnlyFile, create, file_of, writing
 from evalsvc.store.urls import parse_url, shown
 
 P = ParamSpec("P")
@@ -36,29 +38,75 @@ class Database:
     """
 
     def __init__(self, url: str, *, upgrade: bool = False, patience: float = 30) -> None:
-        self.engine = _engine(url, patience)
-        self._write = sessionmaker(self.engine, expire_on_commit=False)
-        self._read = sessionmaker(self.engine.execution_options(evalsvc_read=True), expire_on_commit=False)
-        where = shown(self.engine.url)
+        self.read_only = ""
+        """Why nothing can be written; empty where it can."""
+        self._url, self._patience = parse_url(url), patience
+        self._where = f"database {shown(self._url)}"
+        self._apart: ReadOnlyFile | None = None
         try:
-            with self._unenforced() as connection:
-                if self.engine.dialect.name == "postgresql":
-                    # Two processes that meet an empty database create its tables one after the other.
-                    connection.execute(text("SELECT pg_advisory_xact_lock(20261122)"))
-                found = _revision(connection)
-                if found == HEAD:
-                    return
-                if found is not None and found not in known_revisions():
-                    raise StorageError(
-                        f"database {where} is at revision {found}, which this evalsvc does not know: upgrade evalsvc"
-                    )
-                if found is not None and not upgrade and self.engine.dialect.name != "sqlite":
-                    raise StorageError(f"database {where} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
-                _upgrade(connection)
-                _record_upgrade(connection, found)
+            self._open(_engine(url, patience))
+            self._bring_to_head(upgrade)
         except DatabaseError as error:
-            reason = first_line(error.orig or error)
-            raise StorageError(f"database {where} cannot be opened ({reason}): check EVALSVC_DATABASE_URL") from None
+            file = file_of(self._url)
+            if file is None or not forbids_writing(error) or not file.is_file():
+                raise StorageError(sentence(error, self._where)) from None
+            self._open_for_reading(ReadOnlyFile(file, patience), first_line(error.orig or error))
+
+    def _open(self, engine: Engine) -> None:
+        self.engine = engine
+        self._write = sessionmaker(engine, expire_on_commit=False)
+        self._read = sessionmaker(engine.execution_options(evalsvc_read=True), expire_on_commit=False)
+
+    def _open_for_reading(self, file: ReadOnlyFile, reason: str) -> None:
+        self.engine.dispose()
+        self._open(file.engine(self._url))
+        self._apart, self.read_only = file, file.why(reason)
+        try:
+            with self.engine.begin() as connection:
+                found = _revision(connection)
+        except DatabaseError as error:
+            raise StorageError(sentence(error, self._where)) from None
+        self._check_known(found)
+        if found != HEAD:
+            raise StorageError(
+                f"{self._where} is at revision {found or 'none'} of {HEAD} and cannot be upgraded here "
+                f"({self.read_only}): run 'evalsvc db upgrade' where it can be written, or set EVALSVC_HOME to a copy"
+            )
+
+    def _open_for_writing(self) -> None:
+        """Try it again: since the database was opened, its disk may have been mounted for writing or have got room."""
+        engine = _engine(self._url.render_as_string(hide_password=False), self._patience)
+        try:
+            with engine.begin():
+                pass
+        except DatabaseError:
+            engine.dispose()
+            raise StorageError(
+                f"{self._where} can only be read here ({self.read_only}): run this where you may write it and its disk "
+                "has room, or set EVALSVC_HOME to another place"
+            ) from None
+        self._open(engine)
+        self._apart, self.read_only = None, ""
+
+    def _check_known(self, found: str | None) -> None:
+        if found is not None and found not in known_revisions():
+            raise StorageError(
+                f"{self._where} is at revision {found}, which this evalsvc does not know: upgrade evalsvc"
+            )
+
+    def _bring_to_head(self, upgrade: bool) -> None:
+        with self._unenforced() as connection:
+            if self.engine.dialect.name == "postgresql":
+                # Two processes that meet an empty database create its tables one after the other.
+                connection.execute(text("SELECT pg_advisory_xact_lock(20261122)"))
+            found = _revision(connection)
+            if found == HEAD:
+                return
+            self._check_known(found)
+            if found is not None and not upgrade and self.engine.dialect.name != "sqlite":
+                raise StorageError(f"{self._where} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
+            _upgrade(connection)
+            _record_upgrade(connection, found)
 
     @contextmanager
     def _unenforced(self) -> Iterator[Connection]:
@@ -81,15 +129,36 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction that may write: committed at the end, rolled back by an exception."""
-        with finished_first(), self._write.begin() as session:
+        """One transaction that may write: committed at the end, rolled back by an exception.
+
+        Raises:
+            StorageError: the file is damaged, or cannot be written.
+        """
+        if self.read_only:
+            self._open_for_writing()
+        with self._told(), finished_first(), self._write.begin() as session:
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One consistent view; it neither waits for writers nor holds them up."""
-        with finished_first(), self._read.begin() as session:
+        """One consistent view; it neither waits for writers nor holds them up.
+
+        Raises:
+            StorageError: the file is damaged, or was written while it could only be read by itself.
+        """
+        with self._told(), finished_first(), self._read.begin() as session:
             yield session
+            if self._apart:
+                self._apart.check(session.connection().connection.driver_connection)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            if is_lasting(error):
+                raise StorageError(sentence(error, self._where)) from error
+            raise
 
 
 def ensured(session: Session, query: Select[T], new: T) -> T:
@@ -171,25 +240,6 @@ def _engine(url: str, patience: float = 30) -> Engine:
             )
         except ImportError:  # psycopg, or the C library that it loads
             raise StorageError("Postgres needs the driver psycopg: pip install 'evalsvc[postgres]'") from None
-    if parsed.database and parsed.database != ":memory:":
-        try:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{parsed.database} cannot be made ({error.strerror}): check EVALSVC_HOME") from None
-    engine = create_engine(parsed, connect_args={"timeout": patience})
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:
-        # SQLAlchemy, not the driver, opens transactions: see begin().
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A writer takes the write lock at once: a reader that turns writer in WAL mode fails whatever the timeout.
-        reading = connection.get_execution_options().get("evalsvc_read")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine
+    if file := file_of(parsed):
+        create(file)
+    return writing(parsed, patience)

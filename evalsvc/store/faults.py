@@ -1,0 +1,62 @@
+"""What is wrong with a database, from the errors of its driver, in a sentence with the way out."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy.exc import DBAPIError
+
+from evalsvc.errors import first_line
+
+_FULL = "the disk of the database is full: free some space and try again"
+_POSTGRES = {
+    "53100": _FULL,
+    "25006": "the database server only lets it be read: check EVALSVC_DATABASE_URL",
+}
+_CANNOT_WRITE = (
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+)
+_LASTING = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY)
+
+
+def sentence(error: DBAPIError, where: str = "the database") -> str:
+    """What happened to the database at ``where``, and what to do."""
+    reason = first_line(error.orig or error)
+    code = _code(error)
+    if code == sqlite3.SQLITE_CORRUPT:
+        return f"{where} is damaged ({reason}): restore a backup, or save what can be read with 'sqlite3 FILE .recover'"
+    if code == sqlite3.SQLITE_NOTADB:
+        return f"{where} cannot be opened, it is not a SQLite file ({reason}): check its path, or restore a backup"
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return f"{where} cannot be opened ({reason}): check its path, and who may read the file and write its folder"
+    if code == sqlite3.SQLITE_FULL:
+        return f"{where} cannot be written ({reason}): free some space on its disk and try again"
+    if code == sqlite3.SQLITE_READONLY:
+        return f"{where} cannot be written ({reason}): check who may write the file, its folder and its disk"
+    if code == sqlite3.SQLITE_IOERR:
+        return f"{where} cannot be read or written ({reason}): check that its disk works and has room"
+    if code == sqlite3.SQLITE_BUSY:
+        return f"{where} is held by another process ({reason}): try again"
+    if told := _POSTGRES.get(str(getattr(error.orig, "sqlstate", None))):
+        return f"{where}: {told}"
+    return f"{where} does not answer ({reason}): check EVALSVC_DATABASE_URL and try again"
+
+
+def is_lasting(error: DBAPIError) -> bool:
+    """Whether waiting does not mend it: a SQLite file that is damaged, of another kind, or not to be written."""
+    return _code(error) in _LASTING
+
+
+def forbids_writing(error: DBAPIError) -> bool:
+    """Whether a SQLite file may still be read where it could not be opened for writing."""
+    return _code(error) in _CANNOT_WRITE
+
+
+def _code(error: DBAPIError) -> int | None:
+    """SQLite's primary result code; ``None`` from other databases."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

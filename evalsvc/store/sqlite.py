@@ -1,0 +1,180 @@
+"""SQLite files: made whole and private, opened for writing, or for reading alone where nothing can be written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+
+from evalsvc.errors import StorageError, first_line
+from evalsvc.file_modes import make_file, make_folder
+
+Stamp = tuple[int, int, int, bool]
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of a SQLite URL, links followed; ``None`` in memory, and for SQLite's own ``file:`` addresses."""
+    name = url.database
+    return None if not name or name == ":memory:" or name.startswith("file:") else Path(os.path.realpath(name))
+
+
+def create(path: Path) -> None:
+    """Put an empty database in place where there is none; of several processes that do it at once one is the first.
+
+    It appears with its first page, so that a file of 0 bytes is always one that lost its content.
+
+    Raises:
+        StorageError: a file that lost its content, or the remains of one; or it cannot be made.
+    """
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    try:
+        if not _is_missing(path):
+            return
+        make_folder(path.parent)
+        make_file(temporary)
+        connection = sqlite3.connect(temporary)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")  # writes the first page
+        finally:
+            connection.close()
+        _place(temporary, path)
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise StorageError(
+            f"database {path} cannot be created ({reason}): set EVALSVC_HOME or EVALSVC_DATABASE_URL to a place where "
+            "there is room and you may write"
+        ) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_missing(path: Path) -> bool:
+    remains = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
+    remains = [file for file in remains if file.exists() and file.stat().st_size]
+    if path.exists():  # asked after the other: another process may have made all of them in between
+        if path.stat().st_size:
+            return False
+        raise StorageError(
+            f"database {path} is empty (0 bytes), so its content was lost: restore a backup, or delete the file "
+            "to begin a new one"
+        )
+    if remains:
+        raise StorageError(
+            f"database {path} is missing, but {remains[0].name} beside it holds changes of it: restore the database, "
+            f"or delete {remains[0].name} to begin a new one"
+        )
+    return True
+
+
+def _place(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            temporary.replace(path)
+
+
+def writing(url: URL, patience: float) -> Engine:
+    """An engine of readers and one writer at a time, who waits ``patience`` seconds for another."""
+    engine = create_engine(url, connect_args={"timeout": patience})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # SQLAlchemy, not the driver, opens transactions: see begin().
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the write lock at once: a reader that turns writer in WAL mode fails whatever the timeout.
+        reading = connection.get_execution_options().get("evalsvc_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class ReadOnlyFile:
+    """A database whose folder cannot be written.
+
+    SQLite reads it beside writers only where the files that they share exist. Where there are none, nobody writes: the
+    file is read by itself, and :meth:`check` tells afterwards whether that stayed so.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self._path, self._patience = path, patience
+        self._wal = path.with_name(f"{path.name}-wal")
+
+    def engine(self, url: URL) -> Engine:
+        """An engine whose every transaction opens the file anew, since its files may change in between."""
+        engine = create_engine(url, creator=self._connect, poolclass=NullPool)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        return engine
+
+    def why(self, reason: str) -> str:
+        """Why nothing can be written, as far as it shows from outside; else the driver's reason."""
+        for path in (self._path.parent, self._path, self._wal):
+            if path.exists() and not os.access(path, os.W_OK):
+                return f"{path} cannot be written"
+        return reason
+
+    def check(self, connection: object) -> None:
+        """Raise if the file was written while this connection read it by itself.
+
+        Raises:
+            StorageError: it was, so that what was read may be of two states.
+        """
+        if isinstance(connection, _Connection) and connection.stamp not in (None, self._stamp()):
+            raise StorageError(f"database {self._path} was changed while it was read: run the same command again")
+
+    def _stamp(self) -> Stamp:
+        """What changes whenever somebody writes."""
+        stat = self._path.stat()
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns, self._has_changes_apart()
+
+    def _has_changes_apart(self) -> bool:
+        return self._wal.exists() and self._wal.stat().st_size > 0
+
+    def _connect(self) -> sqlite3.Connection:
+        address = f"{self._path.as_uri()}?mode=ro"
+        with suppress(sqlite3.OperationalError):
+            return self._opened(address)
+        stamp = self._stamp()
+        if self._has_changes_apart():
+            raise StorageError(
+                f"database {self._path} cannot be read here: {self._wal.name} holds changes of it, and its folder "
+                "cannot be written; copy both files to a folder that can, and set EVALSVC_DATABASE_URL"
+            )
+        connection = self._opened(f"{address}&immutable=1")
+        connection.stamp = stamp
+        return connection
+
+    def _opened(self, address: str) -> _Connection:
+        connection = sqlite3.connect(
+            address,
+            uri=True,
+            timeout=self._patience,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+        )
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+
+class _Connection(sqlite3.Connection):
+    stamp: Stamp | None = None
+    """Of the file when it was opened to be read by itself."""
