@@ -12,13 +12,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import OperationalError
 
-<<<<<<< HEAD
 from evalsvc import audit
 from evalsvc.audit import Action
-from evalsvc.errors import InputError
-=======
 from evalsvc.errors import InputError, StorageError
->>>>>>> b4414f9 (SQLite files are private from their first byte; damaged ones, full disks and read-only homes are sentences, and what only reads works where nothing can be written)
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Token, now
 
