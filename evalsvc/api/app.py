@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -17,6 +18,7 @@ from evalsvc.api.auth import SCHEME
 from evalsvc.api.guards import Guards
 from evalsvc.api.listening import LOCAL
 from evalsvc.api.monitoring import Monitor
+from evalsvc.api.progress_feed import ProgressFeed
 from evalsvc.api.routes import (
     aliases,
     audit,
@@ -34,6 +36,7 @@ from evalsvc.api.routes import (
     webhooks as hooks,
 )
 from evalsvc.api.server import Server
+from evalsvc.api.shares import Shares
 from evalsvc.api.sharing import Shared
 from evalsvc.rate_limit import RateLimit
 from evalsvc.tokens import Bearer
@@ -60,12 +63,15 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)
     app.state.answers, app.state.bearers = Shared[Response](0.5), Shared[Bearer | None](1.0)
+    settings = server.settings
+    app.state.feed = ProgressFeed(partial(evaluations.read, server))
+    app.state.streams = Shares("streams of events", settings.streams, settings.streams_per_token, 0)
+    app.state.turns, app.state.lookups = Shares("requests", 12, 4, 512), Shares("unknown tokens", 2, 1, 512)
     app.state.refusals = RateLimit(10, 60)
     for noun in NOUNS:
         app.include_router(noun.router)
     problems.install(app)
-    per_address = server.settings.connections_per_address
-    app.add_middleware(Guards, hosts=hosts, monitor=app.state.monitor, per_address=per_address)
+    app.add_middleware(Guards, hosts=hosts, monitor=app.state.monitor, per_address=settings.connections_per_address)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 

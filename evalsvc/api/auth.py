@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from http import HTTPStatus
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from evalsvc import audit, logs, tokens
+from evalsvc.api.connections import address_key
 from evalsvc.api.problems import ProblemError, responses
 from evalsvc.audit import Action, Actor
 from evalsvc.errors import EvalsvcError, InputError, StorageError
@@ -64,19 +66,25 @@ class GuardedRoute(APIRoute):
         """The handler, behind the guard."""
         handler, scope = super().get_route_handler(), self.scope
         shared, writes = getattr(self.endpoint, "evalsvc_shared", False), self.methods != {"GET"}
+        asynchronous = iscoroutinefunction(self.endpoint) or isasyncgenfunction(self.endpoint)  # holds no thread
         if scope is None:
             return handler
 
         async def guarded(request: Request) -> Response:
             state = request.app.state
-            request.state.bearer = await _admit(request, scope, self.action)
+            request.state.bearer = bearer = await _admit(request, scope, self.action)
             if shared:
                 key = request.url.path, request.url.query, request.headers.get("if-none-match")
-                answer: Response = await state.answers.get(key, lambda: handler(request))
+                async with state.turns.turn(bearer.id):
+                    answer: Response = await state.answers.get(key, lambda: handler(request))
                 return answer
             try:
                 with audit.acting(_actor(request)):
-                    return await handler(request)
+                    if asynchronous:
+                        return await handler(request)
+                    await request.body()  # before the turn: a body that comes slowly holds none
+                    async with state.turns.turn(bearer.id):
+                        return await handler(request)
             except (ProblemError, EvalsvcError) as error:
                 if writes and not isinstance(error, StorageError):
                     await refused(request, self.action, error)
@@ -97,9 +105,13 @@ def router(noun: str) -> APIRouter:
 async def recognized(request: Request) -> Bearer | None:
     """Whose token a request came with, as of now; ``None`` for one that is unknown, revoked or expired."""
     state, secret = request.app.state, request.headers.get("authorization", "").partition(" ")[2]
-    found: Bearer | None = await state.bearers.get(
-        secret, lambda: run_in_threadpool(tokens.recognize, state.server.database, secret.strip())
-    )
+
+    async def look_up() -> Bearer | None:
+        # By address: whoever tries many tokens waits for themselves alone.
+        async with state.lookups.turn(address_key(request.client.host if request.client else "")):
+            return await run_in_threadpool(tokens.recognize, state.server.database, secret.strip())
+
+    found: Bearer | None = await state.bearers.get(secret, look_up)
     return found
 
 

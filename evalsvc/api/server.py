@@ -28,7 +28,8 @@ class ServerSettings(FromEnvironment):
     ``allowed_hosts`` the names by which clients may call the server; ``torch_modules`` the packages from which the
     generator ``torch-module`` may build networks for clients; ``webhook_private_hosts`` those of your own network that
     webhooks may go to. ``trusted_proxies`` are the addresses and networks whose ``X-Forwarded-For`` says who asks;
-    ``connections`` and ``connections_per_address`` are how many may be open.
+    ``connections`` and ``connections_per_address`` are how many may be open, ``streams`` and ``streams_per_token`` how
+    many of them may be streams of events.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
@@ -41,6 +42,8 @@ class ServerSettings(FromEnvironment):
     trusted_proxies: Names = ()
     connections: int = Field(2000, ge=16)
     connections_per_address: int = Field(500, ge=8)
+    streams: int = Field(1000, ge=1)
+    streams_per_token: int = Field(400, ge=1)
 
     @field_validator("checkpoint_roots", mode="before")
     @classmethod

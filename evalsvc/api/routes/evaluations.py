@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Annotated
 
@@ -28,8 +28,6 @@ from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Status
 
 router = guarded("evaluations")
-EVERY = 0.5
-"""Seconds between two looks of a stream."""
 LOCATION = {"description": "Where to follow it.", "schema": {"type": "string"}}
 
 
@@ -108,30 +106,34 @@ def _changed(server: Here, id: int, change: Callable[[Database, int], object]) -
     return _evaluation(server, id)
 
 
-def _exists(server: Here, id: wire.Id) -> int:
-    return _evaluation(server, id).id
+async def _followed(request: Request, server: Here, bearer: Asking, id: wire.Id) -> AsyncIterator[wire.Evaluation]:
+    """The evaluation, and a place among the streams until this one ends."""
+    state = request.app.state
+    async with state.streams.turn(bearer.id):
+        async with state.turns.turn(bearer.id):
+            now = await run_in_threadpool(_evaluation, server, id)
+        yield now
 
 
-@router.get("/evaluations/{id}/events", response_class=EventSourceResponse, responses=responses(404))
+@router.get("/evaluations/{id}/events", response_class=EventSourceResponse, responses=responses(404, 429))
 @needs(Scope.READ)
 async def events(
-    request: Request, server: Here, known: Annotated[int, Depends(_exists)]
+    request: Request, now: Annotated[wire.Evaluation, Depends(_followed)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: ``progress`` with the evaluation whenever something has moved, ``ended`` as the last.
 
-    The stream breaks off when its token is revoked or expires.
+    The stream breaks off when its token is revoked or expires. A token may hold so many streams, and all together so
+    many, as the operator says; one more is 429 or 503.
     """
-    before = None
-    while True:
-        now = await run_in_threadpool(_evaluation, server, known)
-        if now != before:
-            yield ServerSentEvent(data=now, event="ended" if now.ended else "progress")
-            before = now
-        if now.ended:
-            return
-        await asyncio.sleep(EVERY)
-        if await recognized(request) is None:
-            return
+    async with aclosing(request.app.state.feed.follow(now)) as updates:
+        async for update in updates:
+            if update is not None:
+                ended = update.evaluation.ended
+                yield ServerSentEvent(raw_data=update.data, event="ended" if ended else "progress")
+                if ended:
+                    return
+            if await recognized(request) is None:
+                return
 
 
 def _check_module(server: Server, asked: wire.Submit) -> None:
@@ -147,12 +149,17 @@ def _check_module(server: Server, asked: wire.Submit) -> None:
         )
 
 
-def _evaluation(server: Server, id: int) -> wire.Evaluation:
+def read(server: Server, ids: Collection[int]) -> list[wire.Evaluation]:
+    """These evaluations as they are now; those that are unknown are left out."""
     with server.database.read() as session:
-        found = progress(session, [id])
+        return [documents.evaluation(row) for row in progress(session, ids)]
+
+
+def _evaluation(server: Server, id: int) -> wire.Evaluation:
+    found = read(server, [id])
     if not found:
         raise _unknown(id)
-    return documents.evaluation(found[0])
+    return found[0]
 
 
 def _unknown(id: int) -> ProblemError:
