@@ -1,4 +1,4 @@
-"""The back room's process: ``python -m evalsvc.api.child PIPE PLUGIN...``.
+"""A process of the back room: ``python -m evalsvc.api.child PIPE PLUGIN...``.
 
 Imports little: the server's own libraries are not needed there.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
     from evalsvc.api.desk import Desk
 
     os.nice(5)
+    with suppress(OSError):  # where memory runs out, this process goes and not the server
+        Path("/proc/self/oom_score_adj").write_text("500")
     torch.set_num_threads(1)
     desk = Desk(plugins)
     while True:

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from pydantic import ByteSize, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from evalsvc.api.backroom import Backroom
+from evalsvc.api.backroom import SECONDS, Backroom
 from evalsvc.api.recent import Recent
 from evalsvc.artifacts import Artifacts, open_artifacts
 from evalsvc.settings import FromEnvironment, Settings
@@ -29,7 +29,8 @@ class ServerSettings(FromEnvironment):
     generator ``torch-module`` may build networks for clients; ``webhook_private_hosts`` those of your own network that
     webhooks may go to. ``trusted_proxies`` are the addresses and networks whose ``X-Forwarded-For`` says who asks;
     ``connections`` and ``connections_per_address`` are how many may be open, ``streams`` and ``streams_per_token`` how
-    many of them may be streams of events.
+    many of them may be streams of events. ``opening_processes`` open checkpoints and ``gate_processes`` decide gates,
+    for ``task_seconds`` each at most.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
@@ -44,6 +45,9 @@ class ServerSettings(FromEnvironment):
     connections_per_address: int = Field(500, ge=8)
     streams: int = Field(1000, ge=1)
     streams_per_token: int = Field(400, ge=1)
+    opening_processes: int = Field(2, ge=1, le=64)
+    gate_processes: int = Field(2, ge=1, le=64)
+    task_seconds: float = Field(SECONDS, gt=0)
 
     @field_validator("checkpoint_roots", mode="before")
     @classmethod
@@ -70,7 +74,8 @@ class Server:
     @classmethod
     def open(cls, settings: Settings, server: ServerSettings, plugins: tuple[Path, ...] = ()) -> Server:
         """Open the database; the back room starts with its first task."""
-        return cls(Database(settings.database), settings.uploads, server, Backroom(plugins), open_artifacts(settings))
+        backroom = Backroom(plugins, server.opening_processes, server.gate_processes, server.task_seconds)
+        return cls(Database(settings.database), settings.uploads, server, backroom, open_artifacts(settings))
 
 
 async def _server(request: Request) -> Server:
