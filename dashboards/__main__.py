@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
+import streamlit.logger
 from streamlit.web import cli
 
+from evalsvc import logs
 from evalsvc.settings import Settings
 from evalsvc.store import overview
 from evalsvc.store.session import Database
@@ -29,6 +32,15 @@ def warm() -> None:
         overview.revision(session)
 
 
+def _into_one_log(logger: logging.Logger) -> None:
+    """In place of Streamlit's own handler, which has no setting and writes errors as they come."""
+    logger.handlers, logger.propagate = [], True
+
+
 if __name__ == "__main__":
+    settings = Settings()
+    logs.setup(settings.log, settings.log_level)
+    streamlit.logger.setup_formatter = _into_one_log
+    streamlit.logger.update_formatter()
     warm()
     cli.main(["run", str(APP), *sys.argv[1:]], prog_name="streamlit")

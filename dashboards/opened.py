@@ -10,13 +10,15 @@ from sqlalchemy.orm import Session
 
 from dashboards import access
 from dashboards.language import say
+from evalsvc import audit
 from evalsvc.artifacts import Artifacts, open_artifacts
+from evalsvc.audit import Actor
 from evalsvc.errors import InputError
 from evalsvc.settings import Settings
 from evalsvc.store import overview, queries
 from evalsvc.store.overview import Measured
 from evalsvc.store.session import Database
-from evalsvc.store.tables import Scope
+from evalsvc.store.tables import ActorKind, Scope
 from evalsvc.tokens import Bearer
 
 
@@ -46,12 +48,14 @@ def store() -> Database:
 
 
 def changing() -> Database:
-    """The database, for those who may change something.
+    """The database, for those who may change something; what they change is recorded with their name.
 
     Raises:
         InputError: this session may not.
     """
-    return _for(Scope.SUBMIT)
+    found, session = _for(Scope.SUBMIT), who()
+    audit.act_as(Actor(ActorKind.PAGE, session.name, session.id or None, st.context.ip_address or ""))
+    return found
 
 
 def _for(scope: Scope) -> Database:

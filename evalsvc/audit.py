@@ -17,7 +17,7 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from evalsvc.errors import printable
+from evalsvc.errors import one_line
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import ActorKind, AuditEntry, Outcome
 
@@ -161,7 +161,7 @@ def _is_or_begins(column: InstrumentedAttribute[str], wanted: str, separator: st
 
 def _line(text: str, most: int) -> str:
     """One line of at most so many characters, whatever the text holds."""
-    shown = printable(text).replace("\n", "\\n")
+    shown = one_line(text)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 

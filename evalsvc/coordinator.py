@@ -90,6 +90,7 @@ class Coordinator:
         for workflow in chosen:
             if outcomes[workflow] is None:
                 engine.hand_over(asked[workflow])
+                log.info("evaluation %d is handed over to the workers", asked[workflow].attempt.evaluation)
             elif outcomes[workflow] not in engine.ACTIVE and workflow not in letters:
                 # (What is active by now, another coordinator handed over in the meantime.)
                 self._make_good(asked[workflow], str(outcomes[workflow]))

@@ -74,6 +74,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Text as one line in which every character is seen: controls, terminal codes and bidi marks become escapes."""
+    return text if text.isprintable() else printable(text).replace("\n", "\\n")
+
+
 def first_line(error: BaseException, most: int | None = None) -> str:
     """What an error says in its first line, ``most`` characters of it; its kind where it says nothing."""
     return redacted(str(error).strip().partition("\n")[0])[:most] or type(error).__name__

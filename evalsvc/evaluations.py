@@ -167,6 +167,7 @@ def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction:
         row.provenance = _provenance(spec, bench, reduction, cost.seconds, row.shards)
         row.status, row.finished_at = Status.SUCCEEDED, now()
         outbox.evaluation_ended(session, row)
+    lifecycle.tell(row)
 
 
 def _same(row: tables.Evaluation, scores: tuple[LabelledScore, ...]) -> bool:

@@ -6,6 +6,7 @@ Workers see what was asked for by looking at the rows, so that asking needs no q
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from evalsvc import audit, outbox
+from evalsvc import audit, logs, outbox
 from evalsvc.audit import Action
 from evalsvc.cost import Cost
 from evalsvc.digests import digest_json
@@ -30,6 +31,8 @@ from metrics.score import MetricError
 if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait for it
     from evalsvc.spec import EvaluationSpec
     from evalsvc.suites import Suite
+
+log = logging.getLogger(__name__)
 
 PRIORITY = 10
 """Of an evaluation that asks for none. Lower ones go first."""
@@ -146,6 +149,7 @@ def cancel(database: Database, evaluation: int) -> None:
         row.status, row.finished_at = Status.CANCELLED, now()
         _record(session, Action.EVALUATION_CANCEL, row)
         outbox.evaluation_ended(session, row)
+    tell(row)
 
 
 def retry(database: Database, evaluation: int) -> int:
@@ -179,8 +183,11 @@ def start(database: Database, attempt: Attempt) -> None:
     """
     with database.write() as session:
         row = hold(session, attempt)
-        if row.status == Status.QUEUED:
+        begins = row.status == Status.QUEUED
+        if begins:
             row.status, row.started_at = Status.RUNNING, now()
+    if begins:
+        tell(row)
 
 
 def check(database: Database, attempt: Attempt) -> None:
@@ -242,10 +249,26 @@ def again(database: Database, attempt: Attempt) -> None:
 
 def fail(database: Database, attempt: Attempt, failure: Failure, reason: str) -> None:
     """End an attempt that failed; one that is no longer wanted changes nothing."""
-    with suppress(WithdrawnError), database.write() as session:
-        row = hold(session, attempt)
-        row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, now()
-        outbox.evaluation_ended(session, row)
+    try:
+        with database.write() as session:
+            row = hold(session, attempt)
+            row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, now()
+            outbox.evaluation_ended(session, row)
+    except WithdrawnError:
+        return
+    tell(row)
+
+
+def tell(row: tables.Evaluation) -> None:
+    """Log that an evaluation has begun or ended, once that is stored."""
+    why = f" ({row.failure}): {row.error}" if row.failure else ""
+    name = f"{row.checkpoint.model.name}@{row.checkpoint.step}"
+    suite = f"{row.suite.name}@{row.suite.version}"
+    facts = logs.fields(
+        evaluation=row.id, checkpoint=name, suite=suite, status=row.status, attempt=row.attempt, failure=row.failure
+    )
+    level = logging.WARNING if row.failure else logging.INFO
+    log.log(level, "evaluation %d, %s under %s, is %s%s", row.id, name, suite, row.status, why, extra=facts)
 
 
 def failure_of(error: BaseException) -> Failure:

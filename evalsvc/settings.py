@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL
 
+from evalsvc import logs
 from evalsvc.environment import variable
 from evalsvc.errors import InputError
 
@@ -42,7 +43,8 @@ class Settings(FromEnvironment):
     """``home`` holds everything, unless ``database_url`` puts rows elsewhere, or ``artifacts`` (path or URL) files.
 
     Workers say every ``heartbeat`` seconds that they live; the work of one that was silent for ``dead_after`` seconds
-    is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself.
+    is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself. ``log`` and
+    ``log_level`` are of the processes that stay: :mod:`evalsvc.logs`.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
@@ -53,6 +55,8 @@ class Settings(FromEnvironment):
     heartbeat: float = Field(5.0, gt=0)
     dead_after: float = Field(30.0, gt=0)
     stall_after: float = Field(1800.0, gt=0)
+    log: logs.Form = "text"
+    log_level: logs.Level = "info"
 
     @property
     def uploads(self) -> Path:

@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import lifecycle
+from evalsvc import lifecycle, logs
 from evalsvc.engine import Refusal
 from evalsvc.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
 from evalsvc.evaluations import measure, note
@@ -100,8 +100,12 @@ class Slot:
                 failure, reason = lifecycle.failure_of(error), redacted(str(error)) or type(error).__name__
                 if failure is not Failure.OUT_OF_MEMORY:
                     self._end_if_device_is_lost(error)
-                log.warning("evaluation %d, %s: %s", attempt.evaluation, stage, reason)
-                if failure is Failure.INFRASTRUCTURE and pause is not None:
+                again = failure is Failure.INFRASTRUCTURE and pause is not None
+                then = f"tried again in {pause} s" if again else "given up"
+                facts = logs.fields(evaluation=attempt.evaluation, stage=stage, failure=failure, again=again)
+                log.warning("evaluation %d, %s is %s: %s", attempt.evaluation, stage, then, reason, extra=facts)
+                if again:
+                    assert pause is not None
                     time.sleep(pause)
                     continue
                 patiently(lifecycle.fail, self._bench.database, attempt, failure, reason)

@@ -18,7 +18,7 @@ from typing import ParamSpec
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalsvc import workers
+from evalsvc import logs, workers
 from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database, patiently
@@ -222,8 +222,8 @@ def _in_background(run: Callable[P, object], *args: P.args, **kwargs: P.kwargs) 
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
+        logs.setup(Settings().log, Settings().log_level)
         main(sys.argv[1], Duty.model_validate_json(sys.argv[2]))
     except EvalsvcError as error:
         log.error("%s", error)

@@ -1,5 +1,8 @@
+import logging
 import os
 import random
+import sys
+import threading
 
 import jaxtyping
 import numpy as np
@@ -33,6 +36,18 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    """Commands that stay send every record to standard error, and set hooks for what nobody catches."""
+    root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
+    handlers, level = list(root.handlers), root.level
+    yield
+    if (sys.excepthook, threading.excepthook) != hooks:
+        logging.captureWarnings(False)
+        root.handlers[:], (sys.excepthook, threading.excepthook) = handlers, hooks
+        root.setLevel(level)
 
 
 @pytest.fixture

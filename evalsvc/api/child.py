@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import audit
+from evalsvc import audit, logs
 from evalsvc.errors import EvalsvcError, StorageError
+from evalsvc.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -52,4 +53,6 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
+    settings = Settings()
+    logs.setup(settings.log, settings.log_level)
     work(Connection(int(sys.argv[1])), tuple(map(Path, sys.argv[2:])))

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evalsvc import logs
+from evalsvc.api.access_log import AccessLog
 from evalsvc.api.auth import LARGEST_BODY
 from evalsvc.api.connections import address_key
 from evalsvc.api.monitoring import Monitor
@@ -40,6 +41,7 @@ class Guards:
     def __init__(self, app: ASGIApp, hosts: Collection[str], monitor: Monitor, per_address: int) -> None:
         self._app, self._hosts, self._monitor = app, frozenset(hosts), monitor
         self._per_address, self._open = per_address, Counter[str]()
+        self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -89,7 +91,9 @@ class Guards:
             if not self._open[client]:
                 del self._open[client]
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._monitor.observe(scope["method"], route, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._monitor.observe(scope["method"], route, status, seconds)
+            self._access_log.tell(scope, route, status, seconds)
 
 
 def host_name(header: str) -> str:

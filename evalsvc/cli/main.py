@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from evalsvc.cli import (
     alias,
+    audit,
     browse,
     cache,
     dashboard,
@@ -63,6 +64,7 @@ gate.app.command("explain")(gate_advice.explain)
 app.add_typer(gate.app, name="gate")
 app.add_typer(alias.app, name="alias")
 app.add_typer(serve.token, name="token")
+app.add_typer(audit.app, name="audit")
 
 
 @app.callback()

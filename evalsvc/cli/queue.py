@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
+from evalsvc import logs
 from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.checkpoint_arguments import (
     Checkpoints,
@@ -199,8 +199,9 @@ def worker(
     threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else None
     files = tuple(file.resolve() for file in plugin or ())
     slots = [Duty(role="slot", device=name, batch_size=batch_size, plugins=files, threads=threads) for name in names]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    raise typer.Exit(supervise(Settings(), [Duty(role="coordinator"), *slots]))
+    settings = Settings()
+    logs.setup(settings.log, settings.log_level)
+    raise typer.Exit(supervise(settings, [Duty(role="coordinator"), *slots]))
 
 
 def _every_device() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evalsvc import tokens
+from evalsvc import logs, tokens
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import PluginFiles
 from evalsvc.errors import InputError
@@ -36,11 +36,13 @@ def serve(
     except ImportError as error:
         raise InputError(f"the server is not installed ({error}): pip install 'evalsvc[server]'") from None
     settings = ServerSettings()
-    server = Server.open(Settings(), settings, tuple(Path(file).resolve() for file in plugin or ()))
+    opened = Settings()
+    server = Server.open(opened, settings, tuple(Path(file).resolve() for file in plugin or ()))
     known = tokens.usable(server.database)
     hosts = hosts_for(host, settings.allowed_hosts, known)
     if not known:
         err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
+    logs.setup(opened.log, opened.log_level)
     server.backroom.warm()
     limits = ConnectionLimits(open_files(settings.connections), settings.connections_per_address)
     config = configured(
@@ -49,7 +51,8 @@ def serve(
         port,
         limits,
         settings.trusted_proxies,
-        log_level="warning",
+        log_config=None,  # what it says goes where all goes; requests are told by the middleware
+        access_log=False,
         timeout_graceful_shutdown=5,  # a stream of events lasts as long as its evaluation
     )
     with suppress(KeyboardInterrupt):

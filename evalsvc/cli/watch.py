@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
+from evalsvc import logs
 from evalsvc.checkpoint_names import Labels, Naming
 from evalsvc.cli.checkpoint_arguments import ModelName, ModelPattern, StepPattern
-from evalsvc.cli.console import err, out
+from evalsvc.cli.console import out
 from evalsvc.cli.score import (
     GeneratorName,
     GeneratorOptions,
@@ -28,6 +30,8 @@ from evalsvc.store import queries
 
 if TYPE_CHECKING:
     from evalsvc.checkpoints import Checkpoint
+
+log = logging.getLogger(__name__)
 
 
 def watch(
@@ -63,11 +67,13 @@ def watch(
     from evalsvc.watch import WatchedFolder
     from evalsvc.workbench import Workbench
 
+    settings = Settings()
+    logs.setup(settings.log, settings.log_level)
     naming, labels = Naming(model, None, model_pattern, step_pattern), Labels()
     options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
     # To see that it loads; the GPU belongs to training.
-    bench = Workbench(Settings(), plugins, "cpu")
+    bench = Workbench(settings, plugins, "cpu")
 
     def step(path: Path) -> int | None:
         with suppress(InputError):
@@ -95,19 +101,19 @@ def watch(
         labels.claim(label, checkpoint.digest, str(path))
         name = f"{checkpoint.model}@{checkpoint.step}"
         if there := known(checkpoint):
-            err.print(f"{shown} is {name}: {there}", soft_wrap=True)
+            log.info("%s is %s: %s", shown, name, there)
             return
         spec = bench.spec(checkpoint, generator, options, chosen, seed)
         if dry_run:
-            err.print(f"{shown} would be submitted as {name}", soft_wrap=True)
+            log.info("%s would be submitted as %s", shown, name)
             return
         submitted = lifecycle.submit(bench.database, spec)
         with bench.database.read() as session:
             name = progress(session, [submitted.id])[0].name
-        err.print(f"{shown} submitted as {name}", soft_wrap=True)
+        log.info("%s submitted as %s", shown, name, extra=logs.fields(evaluation=submitted.id))
         out.print(submitted.id)
 
-    err.print(f"watching {folder} for {pattern}; Ctrl-C ends it", soft_wrap=True)
+    log.info("watching %s for %s; Ctrl-C ends it", folder, pattern)
     try:
         while True:
             for path in watched.whole():
@@ -116,14 +122,14 @@ def watch(
                     handle(path, shown)
                 except (StorageError, OperationalError, OSError) as error:
                     # The database or the disk may be away for a while: it is tried again at the next look.
-                    err.print(f"{shown}: {first_line(error)}", style="red", soft_wrap=True)
+                    log.warning("%s: %s", shown, first_line(error))
                     continue
                 except EvalsvcError as error:
-                    err.print(f"{shown}: {error}", style="red", soft_wrap=True)
+                    log.error("%s: %s", shown, error)
                 watched.take(path)
             if dry_run and not watched.waiting:
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        err.print("stopped; the same command goes on from here")
+        log.info("stopped; the same command goes on from here")
         raise typer.Exit(130) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evalsvc import audit, outbox
+from evalsvc import audit, logs, outbox
 from evalsvc.artifacts import open_artifacts
 from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.errors import InputError
@@ -32,6 +33,8 @@ from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import now
 from evalsvc.suites import Suite, load_suite
 from evalsvc.workbench import Workbench
+
+log = logging.getLogger(__name__)
 
 JUDGED = (Status.PASS, Status.FAIL, Status.INCONCLUSIVE)
 """Statuses that evidence led to. Of others nothing is spent: what could not be judged kept the gate from passing."""
@@ -178,7 +181,10 @@ def _record(
             },
         )
         outbox.gate_decided(session, row)
-        return row.id, row.created_at.isoformat(timespec="seconds")
+    name, by = f"{row.model}@{row.step}", row.by
+    facts = logs.fields(gate=row.id, candidate=name, suite=row.suite, status=row.status, shadow=row.shadow, by=by)
+    log.info("gate %d, %s under %s, is %s, for %r", row.id, name, row.suite, row.status, by, extra=facts)
+    return row.id, row.created_at.isoformat(timespec="seconds")
 
 
 def open_suite(named: str, database: Database, plugins: Plugins, folder: Path) -> Suite:

@@ -7,7 +7,7 @@ import streamlit as st
 from typer.testing import CliRunner
 
 from dashboards import access
-from evalsvc import ratings, tokens
+from evalsvc import audit, ratings, tokens
 from evalsvc.cli.main import app
 from evalsvc.ratings import Pair
 from evalsvc.store.tables import Evaluation, Scope, Status
@@ -56,7 +56,7 @@ def test_an_expired_token_is_refused(guarded, page):
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.SUBMIT])
 def test_only_who_may_submit_can_try_a_failed_evaluation_again(scope, guarded, page):
     add_failure(guarded, 1, 1500, "out of luck")
-    _, secret = tokens.create(guarded, "ann", [scope])
+    token, secret = tokens.create(guarded, "ann", [scope])
     at = sign_in(page("operations"), secret)
     retry = next(button for button in at.button if button.key and button.key.startswith("retry"))
     assert retry.disabled == (scope is Scope.READ)
@@ -65,7 +65,10 @@ def test_only_who_may_submit_can_try_a_failed_evaluation_again(scope, guarded, p
     assert not at.exception
     with guarded.read() as session:
         status = session.query(Evaluation).order_by(Evaluation.id.desc()).first().status
+        retries = session.scalars(audit.entries(action="evaluation.retry")).all()
     assert status == (Status.FAILED if scope is Scope.READ else Status.QUEUED)
+    expected = [] if scope is Scope.READ else [("page", "ann", token.id)]
+    assert [(row.actor_kind, row.actor, row.token_id) for row in retries] == expected
 
 
 ANN = {"is_logged_in": True, "sub": "u|7", "email": "Ann@Example.com", "email_verified": True}

@@ -1,12 +1,15 @@
 """Who did what, without HTTP: the user of the operating system, one row a change, lines that nothing breaks."""
 
 import getpass
+import json
 from datetime import timedelta
 
 import pytest
+from typer.testing import CliRunner
 
 from evalsvc import audit, lifecycle, tokens
 from evalsvc.audit import Action, Actor
+from evalsvc.cli.main import app
 from evalsvc.errors import InputError
 from evalsvc.rate_limit import RateLimit
 from evalsvc.store.session import HEAD, clock
@@ -97,3 +100,43 @@ def test_what_is_repeated_is_admitted_now_and_then_and_the_rest_is_counted():
     assert sum(limit.admit(f"stranger {number}") is not None for number in range(100_000)) == 18
     assert len(limit._windows) <= 1025
     assert len(limit._suppressed) <= 1024
+
+
+def evalsvc(*words):
+    return CliRunner().invoke(app, words)
+
+
+def test_the_command_line_tells_who_did_what(home):
+    evalsvc("token", "create", "ci[/x]\u202e", "--scope", "submit")
+    evalsvc("token", "revoke", "1")
+    told = json.loads(evalsvc("audit", "--json", "--action", "token", "--since", "1h").stdout)
+    assert [(each["action"], each["subject"], each["actor"]) for each in told] == [
+        ("token.revoke", "token 1", getpass.getuser()),
+        ("token.create", "token 1", getpass.getuser()),
+    ]
+    shown = evalsvc("audit", "--limit", "1").stdout
+    assert "token.revoke" in shown
+    assert "name ci[/x]\\u202e" in shown
+    assert "nothing was recorded" in evalsvc("audit", "--until", "2020-01-01").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("audit", "--since", "yesterday"), "'yesterday' is not a moment"),
+        (("audit", "--until", "999999w"), "is not a moment"),
+        (("audit", "--action", "aliases"), "there is no action 'aliases': use one of read, evaluation.submit"),
+        (("audit", "prune", "--before", ""), "--before needs a moment"),
+    ],
+)
+def test_what_is_no_filter_is_one_sentence(home, words, said):
+    done = evalsvc(*words)
+    assert isinstance(done.exception, InputError)
+    assert said in str(done.exception)
+
+
+def test_old_rows_are_pruned_on_demand(home):
+    evalsvc("token", "create", "ci")
+    assert "deleted 0 rows" in evalsvc("audit", "prune", "--before", "365d").output
+    assert "deleted 2 rows" in evalsvc("audit", "prune", "--before", "0m").output
+    assert len(json.loads(evalsvc("audit", "--json").stdout)) == 1

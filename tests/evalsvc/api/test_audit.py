@@ -1,9 +1,11 @@
 """Every write over HTTP leaves a row with its actor, in its own transaction; what is refused leaves few."""
 
+import logging
+
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import audit, webhooks
+from evalsvc import audit, logs, webhooks
 from evalsvc.lifecycle import Submission
 from evalsvc.store import tables
 from evalsvc.store.tables import AuditEntry, Status
@@ -154,3 +156,20 @@ def test_an_id_of_a_request_is_kept_where_it_is_well_formed(client):
         answered = client().get("/healthz", headers={"x-request-id": given}).headers["x-request-id"]
         assert (answered == given) is kept, given
         assert 8 <= len(answered) <= 64
+
+
+def test_the_log_tells_each_request_and_few_of_a_strangers(client, filled, caplog):
+    caplog.set_level(logging.INFO)
+    client("read").get(f"{API}/models?token=hush")
+    client("read").get(f"{API}/models/%0A2026-11-28%20forged")
+    stranger = client()
+    for _ in range(300):
+        stranger.get(f"{API}/models", headers={"authorization": "Bearer evs_guess"})
+    stranger.get("/healthz")
+    told = [record for record in caplog.records if record.name == "evalsvc.access"]
+    assert len(told) == 2 + 19
+    facts = told[0].evalsvc
+    assert (facts["method"], facts["route"], facts["status"], facts["token"]) == ("GET", f"{API}/models", 200, "test")
+    assert "hush" not in told[0].getMessage()
+    assert " 404 " in told[1].getMessage()
+    assert "\n" not in logs._FORMATTERS["text"]().format(told[1])
