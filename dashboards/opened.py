@@ -53,8 +53,9 @@ def changing() -> Database:
     Raises:
         InputError: this session may not.
     """
-    found, session = _for(Scope.SUBMIT), who()
-    audit.act_as(Actor(ActorKind.PAGE, session.name, session.id or None, st.context.ip_address or ""))
+    found, session, address = _for(Scope.SUBMIT), who(), st.context.ip_address
+    told = address if isinstance(address, str) else ""  # there is none on this machine itself
+    audit.act_as(Actor(ActorKind.PAGE, session.name, session.id or None, told))
     return found
 
 
