@@ -39,13 +39,16 @@ def register(database: Database, name: str, role: Role, device: str) -> None:
 def beat(
     database: Database, worker: str, evaluation: int | None = None, stage: str | None = None, done: int = 0
 ) -> float | None:
-    """Say that a worker lives and what it is at; seconds since it last did, ``None`` if it was given up meanwhile."""
+    """Say that a worker lives and what it is at; seconds since it last did, ``None`` if it was given up meanwhile.
+
+    A clock that was set looks like a silence, whichever way it was set.
+    """
     with database.write() as session:
         row = session.get(Worker, worker, with_for_update=True)
         if row is None or row.status not in WORKING:
             return None
         now = clock(session)
-        silent = (now - row.seen_at).total_seconds()
+        silent = abs((now - row.seen_at).total_seconds())
         row.seen_at, row.evaluation_id, row.stage, row.done = now, evaluation, stage, done
         return silent
 
@@ -62,16 +65,17 @@ def end(database: Database, worker: str, status: WorkerStatus) -> None:
 def give_up_silent(database: Database, me: str, dead_after: float) -> list[str]:
     """Declare lost all that were not heard of for ``dead_after`` seconds; nobody, if ``me`` was hardly heard of itself.
 
-    After an outage of the database everybody's last word is old, and whoever is back first must not judge by it.
+    After an outage of the database everybody's last word is old, and whoever is back first must not judge by it. Where
+    the clock was set back, the dead were heard of in the future.
     """
     with database.write() as session:
         now = clock(session)
         seen = session.scalar(select(Worker.seen_at).where(Worker.id == me, Worker.status.in_(WORKING)))
-        if seen is None or (now - seen).total_seconds() > dead_after / 2:
+        if seen is None or abs((now - seen).total_seconds()) > dead_after / 2:
             return []
-        silent = session.scalars(
-            select(Worker).where(Worker.status.in_(WORKING), Worker.seen_at < now - timedelta(seconds=dead_after))
-        ).all()
+        limit = timedelta(seconds=dead_after)
+        heard_of = Worker.seen_at.between(now - limit, now + limit)
+        silent = session.scalars(select(Worker).where(Worker.status.in_(WORKING), ~heard_of)).all()
         for row in silent:
             row.status, row.evaluation_id, row.stage, row.done = WorkerStatus.LOST, None, None, 0
         return [row.id for row in silent]

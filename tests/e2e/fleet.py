@@ -24,7 +24,7 @@ from evalsvc.settings import Settings
 from evalsvc.store.progress import Progress, progress, workers
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Score, Shard, Worker
-from evalsvc.suites import load_suite
+from evalsvc.suites import Suite, load_suite
 from evalsvc.workbench import Workbench
 
 HEARTBEAT, DEAD_AFTER = 0.5, 3.0
@@ -40,8 +40,9 @@ LOG = Path(os.environ["FLEET_LOG"])
 
 
 def log(*words):
+    os.utime(LOG)  # the file system's time: this process's own clock may be off
     with LOG.open("a") as file:
-        file.write(" ".join(map(str, (time.time(), os.getpid(), os.getppid(), *words))) + "\\n")
+        file.write(" ".join(map(str, (LOG.stat().st_mtime, os.getpid(), os.getppid(), *words))) + "\\n")
 
 
 @register("generators", os.environ.get("FLEET_GENERATOR", "fleet"))
@@ -141,15 +142,14 @@ class Fleet:
         spec = self.bench.spec(self.checkpoint(number), "fleet", options, load_suite(str(self.suite)))
         return lifecycle.submit(self.database, spec, priority=priority, deadlines=deadlines or Deadlines()).id
 
-    def undisturbed(self, numbers: Iterable[int]) -> dict[int, dict[str, object]]:
-        """Scores of the same checkpoints, computed without a queue, in a home of their own."""
+    def undisturbed(self, numbers: Iterable[int], *suites: Suite) -> dict[int, list[dict[str, object]]]:
+        """Scores of the same checkpoints under each suite, computed without a queue, in a home of their own."""
         bench = self.workbench(self.folder / "undisturbed")
         calls = self.log.read_bytes()
-        suite = load_suite(str(self.suite))
-        found = {}
+        found: dict[int, list[dict[str, object]]] = {}
         for number in numbers:
-            spec = bench.spec(self.checkpoint(number), "fleet", {"seconds": 0}, suite)
-            found[number] = scores(bench.database, evaluate(spec, bench))
+            specs = [bench.spec(self.checkpoint(number), "fleet", {"seconds": 0}, suite) for suite in suites]
+            found[number] = [scores(bench.database, evaluate(spec, bench)) for spec in specs]
         self.log.write_bytes(calls)
         return found
 

@@ -44,6 +44,15 @@ def test_who_was_blind_itself_judges_nobody(database, me):
     assert workers.give_up_silent(database, me, 30) == ["other"]
 
 
+@pytest.mark.parametrize("hour", [3600, -3600])
+def test_a_clock_that_was_set_gives_up_the_dead_and_not_the_living(database, me, hour):
+    silent_for(database, "other", hour)
+    silent_for(database, me, hour)
+    assert workers.give_up_silent(database, me, 30) == [], "its own last word is off as well"
+    assert workers.beat(database, me) > 30, "so it judges nobody for a while"
+    assert workers.give_up_silent(database, me, 30) == ["other"], "who does not come back is dead"
+
+
 def test_what_a_parent_says_of_a_dead_child_needs_no_silence(database, me):
     workers.end(database, "other", WorkerStatus.LOST)
     assert workers.living(database) == {"me"}
