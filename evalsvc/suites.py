@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.errors import PydanticUserError
 
 import metrics.functional  # noqa: F401  (declares the metrics)
+from evalsvc.bounded_yaml import load_yaml
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 from evalsvc.language.decoding import Decoding
@@ -286,8 +287,8 @@ def shipped_suites() -> list[str]:
 
 def _parse(path: Path, plugins: Plugins | None) -> Suite:
     try:
-        data = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        data = load_yaml(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"suite {path} is no YAML mapping")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -26,12 +27,17 @@ Id = Annotated[int, Field(ge=1, lt=2**31)]
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
 def _sound(value: Any, depth: int = 0) -> Any:
     """Refuse what no database stores: NUL, half characters, numbers that are none, nesting without end."""
     if depth > 20:
-        raise ValueError("is nested more than 20 deep")
-    if isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+        raise ValueError("is nested more than 20 levels deep")
+    if isinstance(value, str) and _UNSTORABLE.search(value):
         raise ValueError("holds a character that cannot be stored")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError("holds a whole number of more than 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("holds a number that is not finite")
     if isinstance(value, dict):

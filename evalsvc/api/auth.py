@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from evalsvc import audit, logs, tokens
 from evalsvc.api.connections import address_key
@@ -42,6 +44,24 @@ def needs(scope: Scope | None, *, shared: bool = False, action: Action | None = 
     return mark
 
 
+class BoundedRequest(Request):
+    """A request whose JSON is refused in one sentence where it is more than a parser can hold."""
+
+    async def json(self) -> Any:
+        """The body; what Python does not parse is 422, as what does not fit is."""
+        try:
+            return await super().json()
+        except json.JSONDecodeError:
+            raise
+        except RecursionError:
+            detail = "the body is nested too deeply"
+        except UnicodeDecodeError:
+            detail = "the body is not UTF-8 text"
+        except ValueError:
+            detail = "the body holds a number of too many digits"
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+
+
 class GuardedRoute(APIRoute):
     """A route that looks at the token before it reads anything else of the request."""
 
@@ -70,13 +90,18 @@ class GuardedRoute(APIRoute):
         if scope is None:
             return handler
 
-        async def guarded(request: Request) -> Response:
+        async def guarded(plain: Request) -> Response:
+            request = BoundedRequest(plain.scope, plain.receive, plain._send)
             state = request.app.state
             request.state.bearer = bearer = await _admit(request, scope, self.action)
             if shared:
                 key = request.url.path, request.url.query, request.headers.get("if-none-match")
-                async with state.turns.turn(bearer.id):
-                    answer: Response = await state.answers.get(key, lambda: handler(request))
+                answer: Response
+                if state.answers.fresh(key):  # which takes no turn
+                    answer = await state.answers.get(key, lambda: handler(request))
+                else:
+                    async with state.turns.turn(bearer.id):
+                        answer = await state.answers.get(key, lambda: handler(request))
                 return answer
             try:
                 with audit.acting(_actor(request)):

@@ -20,8 +20,8 @@ class Shared(Generic[Value]):
 
     async def get(self, key: Hashable, compute: Callable[[], Awaitable[Value]]) -> Value:
         """The value of the key, computed unless a fresh one is here or under way. Errors are kept for nobody."""
-        made, future = self._values.get(key, (0.0, None))
-        if future is not None and (not future.done() or time.monotonic() - made < self._seconds):
+        if self.fresh(key):
+            _, future = self._values[key]
             try:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
@@ -44,6 +44,11 @@ class Shared(Generic[Value]):
             raise
         future.set_result(value)
         return value
+
+    def fresh(self, key: Hashable) -> bool:
+        """Whether the value is here or under way, so that asking for it computes nothing."""
+        made, future = self._values.get(key, (0.0, None))
+        return future is not None and (not future.done() or time.monotonic() - made < self._seconds)
 
     def clear(self) -> None:
         """Forget all: something was written. What is under way may be of before, and is given to nobody new."""

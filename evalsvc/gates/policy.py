@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from evalsvc.bounded_yaml import load_yaml
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
 from evalsvc.gates.policy_yaml import PolicyLoader
@@ -303,9 +304,9 @@ def load_policy(path: Path) -> Policy:
 def parse_policy(text: str, source: str = "policy") -> Policy:
     """A policy from YAML; ``source`` names it in errors."""
     try:
-        data = yaml.load(text, PolicyLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: 30 February, brackets without end
-        raise InputError(f"policy {source} is no YAML: {' '.join(str(error).split())}") from None
+        data = load_yaml(text, PolicyLoader)
+    except (yaml.YAMLError, ValueError) as error:  # the latter: too large, or 30 February
+        raise InputError(f"policy {source} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"policy {source} is no YAML mapping")
     if data.get("part_of") is not None:

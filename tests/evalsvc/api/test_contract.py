@@ -32,7 +32,9 @@ def described(app, filled, monkeypatch):
 
     monkeypatch.setattr(webhooks, "resolve", unknown)
     _, secret = tokens.create(app.state.server.database, "fuzz", [Scope.ADMIN])
-    config = schemathesis.Config.from_dict({"headers": {"Authorization": f"Bearer {secret}", "Host": "localhost"}})
+    headers = {"Authorization": f"Bearer {secret}", "Host": "localhost"}
+    # On a busy machine the processes that decide take longer than ten seconds to start.
+    config = schemathesis.Config.from_dict({"headers": headers, "request-timeout": 60})
     return schemathesis.openapi.from_asgi("/api/v1/openapi.json", app, config=config, headers={"Host": "localhost"})
 
 

@@ -294,3 +294,20 @@ def test_scores_are_had_by_the_digits_of_a_digest_and_of_a_configuration(server,
     [score] = asking.get("/api/v1/scores", params=of).json()["items"]
     assert (score["checkpoint_id"], score["mark"]) == (row.id, "[noise=200]")
     assert asking.get("/api/v1/scores", params={"digest": "%"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"policy":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the body is nested too deeply"),
+        (b'{"policy":{"a":' + b"[" * 30 + b"]" * 30 + b"}}", "is nested more than 20 levels deep"),
+        (b'{"policy":{"a":' + b"9" * 5000 + b"}}", "the body holds a number of too many digits"),
+        (b'{"policy":{"a":' + b"9" * 30 + b"}}", "holds a whole number of more than 64 bits"),
+        (b'{"policy":"\xff"}', "the body is not UTF-8 text"),
+        (b'{"policy":{"a":1e999}}', "holds a number that is not finite"),
+    ],
+)
+def test_a_body_that_no_parser_holds_is_422_in_one_sentence(client, body, detail):
+    answer = client("submit").post("/api/v1/gates", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert detail in answer.text

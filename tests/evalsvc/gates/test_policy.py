@@ -73,10 +73,10 @@ def test_the_digest_is_of_what_is_said_and_not_of_how_it_is_laid_out():
     ("written", "complaint"),
     [
         ("", "is no YAML mapping"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not readable YAML"),
         ("metrics: {}", "version is missing"),
         (MINIMAL + "waivers: [{metric: m, reason: r, by: b, expires: 2027-02-30}]", "day is out of range for month"),
-        ("[" * 5000, "is no YAML"),
+        ("[" * 5000, "is not readable YAML"),
         (MINIMAL + f"candidate: {{model: m, step: {2**63}}}", "candidate.step: Input should be less than"),
         (MINIMAL.replace("{m: {max: 1}}", "{}"), "metrics: Dictionary should have at least 1 item"),
         (MINIMAL.replace("version: 1", "version: 2"), "version: Input should be 1"),
