@@ -13,8 +13,8 @@ import streamlit as st
 from PIL import Image
 
 from dashboards import opened
-from dashboards.look import html
-from evalsvc.errors import StorageError
+from dashboards.look import html, safe
+from evalsvc.errors import MissingError, StorageError
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,9 @@ class Gallery:
 
 
 def gallery(key: str | None) -> Gallery:
-    """The gallery under a key; empty where there is none, or its file is gone."""
-    if key is None:
-        return Gallery()
-    try:
-        arrays = opened.artifacts().read_arrays(key)
-    except StorageError:
+    """The gallery under a key; empty where there is none, or its file is gone. One that is damaged is told of."""
+    arrays = read(key)
+    if not arrays:
         return Gallery()
     texts = json.loads(arrays["texts"].tobytes()) if "texts" in arrays else []
     waves = np.split(arrays["waves"], np.cumsum(arrays["lengths"])[:-1]) if "waves" in arrays else []
@@ -60,6 +57,17 @@ def gallery(key: str | None) -> Gallery:
     # Galleries of older versions held the first samples and did not say so.
     indices = arrays["indices"].tolist() if "indices" in arrays else range(len(found))
     return replace(found, indices=indices)
+
+
+def read(key: str | None) -> dict[str, np.ndarray]:
+    """The arrays of a file that an evaluation left; none where it is gone, or damaged, which the page then says."""
+    try:
+        return opened.artifacts().read_arrays(key) if key else {}
+    except MissingError:
+        return {}
+    except StorageError as error:
+        st.warning(safe(error, 500), icon=":material/warning:")
+        return {}
 
 
 def aligned(galleries: Mapping[str, Gallery]) -> dict[str, Gallery]:

@@ -1,26 +1,33 @@
-"""Files that evaluations leave: in a folder or in an object store, written whole or not at all, read by memory map."""
+"""Files that evaluations leave: in a folder or in an object store, written whole or not at all, read by memory map.
+
+What is read is what was written: files carry a digest (:mod:`evalsvc.checksums`), which is checked when they are opened
+(:mod:`evalsvc.verification`).
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
-from evalsvc.errors import StorageError
+from evalsvc import verification
+from evalsvc.atomic_files import put, written_whole
+from evalsvc.checksums import sign
+from evalsvc.errors import DamagedError, MissingError, StorageError
+from evalsvc.matrices import BLANK, DIGEST, MatrixWriter, map_matrix, read_header
 from evalsvc.settings import Settings
+from evalsvc.verification import Known, name_of, open_verified, readable
 
 Arrays = Mapping[str, np.ndarray]
-TEMPORARY = ".tmp-"
-"""How the names of half-written files begin."""
 
 
 def open_artifacts(settings: Settings) -> Artifacts:
@@ -38,6 +45,7 @@ class Artifacts:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._paths: dict[str, Path] = {}
 
     # Five things a store can do; everything else is made of them.
 
@@ -51,13 +59,17 @@ class Artifacts:
 
     @contextmanager
     def placing(self, key: str) -> Iterator[Path]:
-        """A path to write. At the end the file stands under its key, whole and durable; after an error nothing does."""
+        """A path to write. At the end the file stands under its key, signed, whole and durable; after an error nothing
+        does.
+        """
         target = self.root / key
         with written_whole(target) as temporary:
             yield temporary
-            _sync(temporary)
-            temporary.replace(target)
-            _sync(target.parent)
+            self._signed_since  # noqa: B018  (from here on)
+            if not sign(temporary, key):
+                # First: a file that appears without its digest could be taken for sound.
+                verification.keep_digest(temporary, key, target)
+            put(temporary, target)
 
     def remove(self, key: str) -> None:
         """Delete a file or a folder, if it is there."""
@@ -66,6 +78,7 @@ class Artifacts:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+            verification.digest_beside(path).unlink(missing_ok=True)
 
     def sizes(self, key: str) -> dict[str, int]:
         """Keys of all files below a key, with their bytes."""
@@ -95,21 +108,7 @@ class Artifacts:
     def write_arrays(self, key: str, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
         """Write arrays as one safetensors file, atomically."""
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        self.write_bytes(key, save(contiguous, dict(metadata or {})))
-
-    def read_arrays(self, key: str) -> dict[str, np.ndarray]:
-        """All arrays of a file that :meth:`write_arrays` wrote."""
-        path = self.local(key)
-        try:
-            with safe_open(path, framework="numpy") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise StorageError(f"{path} cannot be read ({error}): delete it and run the command again") from None
-
-    def read_metadata(self, key: str) -> dict[str, str]:
-        """The string metadata of a file that :meth:`write_arrays` wrote."""
-        with safe_open(self.local(key), framework="numpy") as file:
-            return dict(file.metadata() or {})
+        self.write_bytes(key, save(contiguous, {**(metadata or {}), DIGEST: BLANK}))
 
     @contextmanager
     def matrix_writer(self, key: str, rows: int) -> Iterator[MatrixWriter]:
@@ -119,64 +118,84 @@ class Artifacts:
             yield writer
             writer.finish()
 
+    # Reading. Each of these raises MissingError, and DamagedError for what is not what was written.
+
+    def read_arrays(self, key: str, known: Known | None = None) -> dict[str, np.ndarray]:
+        """All arrays of a file that :meth:`write_arrays` wrote; one without a digest must have a ``known`` sha256."""
+        with self._opened(key, known) as file, readable(key), safe_open(name_of(file), framework="numpy") as tensors:
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+
+    def read_metadata(self, key: str) -> dict[str, str]:
+        """The string metadata of a file that :meth:`write_arrays` wrote."""
+        with self._opened(key) as file, readable(key), safe_open(name_of(file), framework="numpy") as tensors:
+            return {name: text for name, text in (tensors.metadata() or {}).items() if name != DIGEST}
+
     def read_matrix(self, key: str) -> np.ndarray:
         """Map a file that :meth:`matrix_writer` wrote."""
+        with self._opened(key) as file, readable(key):
+            return map_matrix(file)
+
+    def read_bytes(self, key: str) -> bytes:
+        """What :meth:`write_bytes` wrote."""
+        with self._opened(key) as file, readable(key):
+            return file.read()
+
+    def is_sound(self, key: str, rows: int | None = None) -> bool:
+        """Whether there is a file under this key that is what was written. Damage is told in the log, once.
+
+        A matrix of other than so many ``rows`` is damaged too.
+        """
+        try:
+            with self._opened(key) as file:
+                if rows is not None and (held := read_header(file).shape[0]) != rows:
+                    raise DamagedError(key, f"it holds {held} rows instead of {rows}")
+        except MissingError:
+            return False
+        except DamagedError as error:
+            verification.report(error)
+            return False
+        return True
+
+    def require_unchanged(self, keys: Iterable[str]) -> None:
+        """Make sure that nobody has written into files since they were opened: what is mapped would change with them.
+
+        Raises:
+            DamagedError: somebody has.
+        """
+        for key in keys:
+            verification.require_unchanged(self._paths[key], key)
+
+    def checked(self, key: str) -> Path:
+        """The file of this key on this machine, which is what was written."""
+        with self._opened(key):
+            return self._paths[key]
+
+    @contextmanager
+    def _opened(self, key: str, known: Known | None = None) -> Iterator[BufferedIOBase]:
         path = self.local(key)
         try:
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise StorageError(f"{path} cannot be read ({error}): delete it and run the command again") from None
+            file = open_verified(path, key, self._signed_since, known)
+        except DamagedError:
+            other = self._refetched(key, path)
+            if other is None:
+                raise
+            path, file = other, open_verified(other, key, self._signed_since, known)
+        with file:
+            self._paths[key] = path
+            yield file
 
+    @cached_property
+    def _signed_since(self) -> datetime:
+        """When a version that signs files came to this folder: no file from later is taken for one of before."""
+        path = self.root / ".signed-since"
+        with suppress(OSError, ValueError):
+            return datetime.fromisoformat(path.read_text())
+        since = datetime.now(UTC)
+        with suppress(StorageError), written_whole(path) as temporary:  # a folder may be for reading only
+            temporary.write_text(since.isoformat())
+            put(temporary, path)
+        return since
 
-class MatrixWriter:
-    """An ``.npy`` file under a temporary name, filled from the top.
-
-    Written and not mapped: a full disk is an error of a write, and a bus error in a map.
-    """
-
-    def __init__(self, file: BinaryIO, rows: int) -> None:
-        self._file, self._rows, self._filled = file, rows, 0
-        self._row: tuple[np.dtype[Any], tuple[int, ...]] | None = None
-
-    def append(self, block: np.ndarray) -> None:
-        """The next rows."""
-        row = block.dtype, block.shape[1:]
-        if self._row is None:
-            self._row, descr = row, np.lib.format.dtype_to_descr(block.dtype)
-            header = {"descr": descr, "fortran_order": False, "shape": (self._rows, *block.shape[1:])}
-            np.lib.format.write_array_header_1_0(self._file, header)
-        if row != self._row:
-            raise StorageError(f"{self._file.name} would hold rows of {self._row} and of {row}")
-        self._file.write(np.ascontiguousarray(block).data)
-        self._filled += len(block)
-
-    def finish(self) -> None:
-        """Too few rows are an error."""
-        if self._filled != self._rows:
-            raise StorageError(f"{self._file.name} would hold {self._filled} rows where {self._rows} are due")
-
-
-@contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
-    """A temporary name on the target's file system, so that a rename puts it in place at once; gone after an error."""
-    temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-    except OSError as error:
-        raise StorageError(
-            f"{target} could not be written ({error.strerror}): nothing half-written was left; "
-            "make room and run the same command again to go on from here"
-        ) from error
-    finally:
-        with suppress(OSError):  # where nothing can be written, nothing can be removed either
-            temporary.unlink()
-
-
-def _sync(path: Path) -> None:
-    """Everything of a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _refetched(self, key: str, path: Path) -> Path | None:
+        """Another copy of what is damaged at ``path``, where this is only a copy."""
+        return None

@@ -123,9 +123,9 @@ def _move_run(artifacts: Artifacts, run: tables.Evaluation, digest: str) -> set[
         if shard.path != before.shard_key(part):
             continue
         new = after.shard_key(part)
-        if artifacts.exists(shard.path) and not artifacts.exists(new):
+        if artifacts.is_sound(shard.path) and not artifacts.exists(new):
             with artifacts.placing(new) as path:
-                shutil.copyfile(artifacts.local(shard.path), path)
+                shutil.copyfile(artifacts.checked(shard.path), path)
         left.add(shard.path.rpartition("/")[0])
         shard.path = new
     return left

@@ -49,6 +49,22 @@ class StorageError(EvalsvcError):
     """A file or row could not be read or written."""
 
 
+class DamagedError(StorageError):
+    """An artifact is not what was written under its key: ``reason`` says how that was seen."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"artifact {key} is damaged ({reason}): 'evalsvc score --rerun' computes it again")
+        self.key, self.reason = key, printable(reason)
+
+
+class MissingError(DamagedError):
+    """An artifact is gone."""
+
+    def __init__(self, key: str) -> None:
+        StorageError.__init__(self, f"artifact {key} is gone: 'evalsvc score --rerun' computes it again")
+        self.key, self.reason = key, "it is gone"
+
+
 class UnfitError(EvalsvcError):
     """A worker cannot do this work as it was asked for: other versions of plug-ins, other or no files."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from evalsvc import lifecycle, outbox
+from evalsvc.artifacts import Artifacts
 from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
 from evalsvc.errors import EvalsvcError, StorageError, WithdrawnError
@@ -113,11 +114,7 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fre
 
 
 def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, cost: Cost) -> None:
-    artifacts = []
-    for kind, key in reduction.files.items():
-        path = bench.artifacts.local(key)
-        size = path.stat().st_size
-        artifacts.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=size))
+    artifacts = describe(reduction.files, bench.artifacts)
     with bench.database.write() as session:
         try:
             row = lifecycle.hold(session, attempt)
@@ -168,6 +165,15 @@ def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction:
         row.status, row.finished_at = Status.SUCCEEDED, now()
         outbox.evaluation_ended(session, row)
     lifecycle.tell(row)
+
+
+def describe(files: Mapping[str, str], artifacts: Artifacts) -> list[tables.Artifact]:
+    """Rows about files, whose keys are given by kind."""
+    found = []
+    for kind, key in files.items():
+        path = artifacts.checked(key)
+        found.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=path.stat().st_size))
+    return found
 
 
 def _same(row: tables.Evaluation, scores: tuple[LabelledScore, ...]) -> bool:

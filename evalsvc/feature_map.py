@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from evalsvc.artifacts import Artifacts
-from evalsvc.errors import StorageError
+from evalsvc.errors import MissingError, StorageError
 from evalsvc.gallery import THUMBNAILS, taken_of
 from evalsvc.references import key_beside
 from evalsvc.sample_order import order
@@ -60,7 +60,7 @@ def feature_map(
     """The map of an evaluation as its row tells it; ``backend`` is of the extractor that made the features.
 
     Raises:
-        StorageError: its arrays are no longer there.
+        StorageError: its arrays are gone or damaged.
     """
     whole = EvaluationSpec.model_validate(spec)
     label, _, output = features.partition("/")
@@ -68,12 +68,12 @@ def feature_map(
     try:
         sample = artifacts.read_matrix(f"{whole.samples_key}/features-{whole.suite.samples}/{label}.{output}.npy")
         reference = artifacts.read_matrix(array)
-    except OSError:
+    except MissingError:
         raise StorageError(f"the arrays of {features} are no longer kept: score the checkpoint again") from None
     shown = taken_of(len(reference))
     generated, real = (np.asarray(x, np.float64) for x in (sample[:THUMBNAILS], reference[shown]))
     key = key_beside(array, f"balls-{K}")
-    if artifacts.exists(key):
+    if artifacts.is_sound(key):
         radii = Radii(K, **artifacts.read_arrays(key))
     else:
         reference = np.asarray(reference[order(0, len(reference))[:MANIFOLD]])

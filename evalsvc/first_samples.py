@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evalsvc.artifacts import Artifacts
 from evalsvc.errors import EvalsvcError
+from evalsvc.prompts import kept_prompts
 from evalsvc.sample_order import order_of
 
 
@@ -32,10 +32,7 @@ def took_first(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:
 def _count_prompts(suite: Mapping[str, Any], artifacts: Artifacts) -> int | None:
     if not suite.get("prompts"):
         return None
-    prompts: Sequence[str] = json.loads(
-        artifacts.local(f"prompts/{suite['prompts']['sha256']}/prompts.json").read_bytes()
-    )
-    return len(prompts)
+    return len(kept_prompts(artifacts, suite["prompts"]["sha256"]))
 
 
 def _count_stored(spec: Mapping[str, Any]) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from evalsvc.artifacts import Artifacts
-from evalsvc.errors import StorageError
+from evalsvc.errors import MissingError
+from evalsvc.verification import Known
 from metrics.influence import Influence
 
 KIND = "influences"
@@ -44,14 +45,18 @@ def write_influences(artifacts: Artifacts, key: str, found: Mapping[str, UnitInf
     artifacts.write_arrays(key, arrays, {KIND: json.dumps(facts)})
 
 
-def read_influences(artifacts: Artifacts, key: str) -> dict[str, UnitInfluence]:
-    """What :func:`write_influences` wrote; nothing where the file is elsewhere or damaged."""
-    if not artifacts.exists(key):
-        return {}
+def read_influences(artifacts: Artifacts, key: str, known: Known | None = None) -> dict[str, UnitInfluence]:
+    """What :func:`write_influences` wrote; nothing where the file is elsewhere, or another version wrote it otherwise.
+
+    A file without a digest of its own must have a ``known`` sha256.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
     try:
-        arrays, facts = artifacts.read_arrays(key), json.loads(artifacts.read_metadata(key)[KIND])
+        arrays, facts = artifacts.read_arrays(key, known), json.loads(artifacts.read_metadata(key)[KIND])
         return {label: _read(each, label, arrays) for label, each in facts.items()}
-    except (StorageError, KeyError, TypeError, ValueError):
+    except (MissingError, KeyError, TypeError, ValueError, AttributeError):
         return {}
 
 

@@ -137,8 +137,8 @@ def _judged(
 ) -> list[tuple[Answer, Answer]]:
     """Answers on each prompt with a shown first, and with b shown first; kept, since judges are slow and dear."""
     key = f"judgements/{digest_json([judge.info.name, judge.info.protocol, prompts, a.answers, b.answers])[:32]}.json"
-    if artifacts.exists(key):
-        return [(first, second) for first, second in json.loads(artifacts.local(key).read_bytes())]
+    if artifacts.is_sound(key):
+        return [(first, second) for first, second in json.loads(artifacts.read_bytes(key))]
     found = [
         (_ask(judge, prompt, x, y), _ask(judge, prompt, y, x))
         for prompt, x, y in zip(prompts, a.answers, b.answers, strict=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
 from evalsvc import audit
-from evalsvc.artifacts import TEMPORARY, Artifacts
+from evalsvc.artifacts import Artifacts
+from evalsvc.atomic_files import TEMPORARY
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store.session import Database
 from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status

@@ -12,7 +12,7 @@ import torch
 
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
-from evalsvc.pipeline import read_features, read_likelihoods, read_texts
+from evalsvc.pipeline import feature_keys, read_features, read_likelihoods, read_texts
 from evalsvc.plugins import EmbedsTexts, ExtractorInfo, SampleSet
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import array_key, extract_reference, key_beside, read_reference
@@ -48,6 +48,7 @@ class MetricInputs:
 
     def __init__(self, spec: EvaluationSpec, bench: Workbench, rows: slice = slice(None)) -> None:
         self.spec, self.bench, self.rows = spec, bench, rows
+        self._mapped = set(feature_keys(spec).values())
         self._extract_references()
         self.generated = {name: array[rows] for name, array in read_features(spec, bench).items()}
         self.reference = functools.cache(self._reference)
@@ -132,9 +133,19 @@ class MetricInputs:
         """Arrays found from a half's own array, which are kept beside it."""
         artifacts = self.bench.artifacts
         key = key_beside(array_key(self.spec.reference[half], *self._feature(features)), name)
-        if not artifacts.exists(key):
-            artifacts.write_arrays(key, find())
+        if not artifacts.is_sound(key):
+            found = find()
+            self.require_unchanged()
+            artifacts.write_arrays(key, found)
         return artifacts.read_arrays(key)
+
+    def require_unchanged(self) -> None:
+        """Make sure that what was mapped is still what was verified.
+
+        Raises:
+            DamagedError: somebody has written into a file.
+        """
+        self.bench.artifacts.require_unchanged(self._mapped)
 
     def half(self, half: Half) -> SampleSet:
         """The real samples of a half."""
@@ -156,6 +167,7 @@ class MetricInputs:
         samples = self.half(half)
         if isinstance(samples, StatisticsFile):
             return samples.moments(info, output)
+        self._mapped.add(array_key(self.spec.reference[half], info, output))
         return read_reference(self.bench.artifacts, self.spec.reference[half], info, output)
 
     def _feature(self, features: str) -> tuple[ExtractorInfo, str]:
@@ -206,7 +218,7 @@ class MetricInputs:
         prompts = [every[i] for i in taken]
         facts = f"{extractor.info.protocol}-{extractor.info.backend}"
         key = f"prompts/{suite.prompts.sha256}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"
-        if not artifacts.exists(key):
+        if not artifacts.is_sound(key, len(prompts)):
             with artifacts.matrix_writer(key, len(prompts)) as writer:
 
                 def embed(start: int, stop: int) -> np.ndarray:
@@ -214,6 +226,7 @@ class MetricInputs:
 
                 for block in self.bench.batches.over(0, len(prompts), embed):
                     writer.append(block)
+        self._mapped.add(key)
         return artifacts.read_matrix(key)
 
     def _reference_texts(self, half: Half) -> list[str]:

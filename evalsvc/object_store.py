@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
 
-from evalsvc.artifacts import Artifacts, written_whole
-from evalsvc.errors import InputError, StorageError, first_line
+from evalsvc import verification
+from evalsvc.artifacts import Artifacts
+from evalsvc.atomic_files import written_whole
+from evalsvc.checksums import sign
+from evalsvc.errors import InputError, MissingError, StorageError, first_line
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Where an upload appears at once when it is complete. A file server (sftp, smb) gives no such promise."""
@@ -44,7 +48,7 @@ class ObjectStore(Artifacts):
         """The object's copy on this machine, fetched where it is missing or out of date."""
         version = self._version(key)
         if version is None:
-            raise StorageError(f"{self._url}/{key} is not there any more: run the command again")
+            raise MissingError(key)
         path = self.root / key / version
         if not path.is_file():
             with written_whole(path) as temporary:
@@ -58,6 +62,7 @@ class ObjectStore(Artifacts):
         """A path to write, uploaded at the end and kept as this machine's copy; after an error there is neither."""
         with written_whole(self.root / key / "new") as temporary:
             yield temporary
+            sign(temporary, key)
             with self._reached(key):
                 self._objects.put_file(str(temporary), self._path(key))
             # Had another machine written in between, its version would name our copy: what stands under one key was
@@ -80,6 +85,16 @@ class ObjectStore(Artifacts):
             found = self._objects.find(self._path(key), detail=True)
         base = self._base.strip("/") + "/"
         return {path.strip("/").removeprefix(base): int(info["size"]) for path, info in sorted(found.items())}
+
+    @property
+    def _signed_since(self) -> datetime:  # copies are always new, and nobody writes to an object in place
+        return datetime.max.replace(tzinfo=UTC)
+
+    def _refetched(self, key: str, path: Path) -> Path | None:
+        """The object itself may be sound where this machine's copy of it is damaged."""
+        path.unlink(missing_ok=True)
+        verification.digest_beside(path).unlink(missing_ok=True)
+        return self.local(key)
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"

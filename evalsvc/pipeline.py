@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from evalsvc import contracts
 from evalsvc.cost import Cost, Meter
+from evalsvc.errors import DamagedError, InputError, UnfitError
 from evalsvc.gallery import Shown
 from evalsvc.generators.stored import StoredSamples
 from evalsvc.language.counts import count_bytes, count_words
@@ -21,8 +23,13 @@ from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.shards import Shard, likelihood_kind
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import Half
+from evalsvc.verification import report
 from evalsvc.workbench import Advance, Workbench
 from metrics.score import MetricError
+
+T = TypeVar("T")
+REPAIRS = 2
+"""How often work that met damage is begun again before its error is raised."""
 
 # --- computing ---
 
@@ -47,8 +54,8 @@ def compute_shard(
 def shard_content(
     spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance, *, anew: bool
 ) -> ShardContent | None:
-    """Compute one shard; ``None`` where its file is there already, unless it is to be made ``anew``."""
-    if not anew and bench.artifacts.exists(spec.shard_key(shard)):
+    """Compute one shard; ``None`` where its file is there already, unless it is damaged or to be made ``anew``."""
+    if not anew and bench.artifacts.is_sound(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
     meter = Meter(bench.device)
@@ -129,6 +136,52 @@ def _likelihood(
 # --- reading ---
 
 
+def read_shard(
+    spec: EvaluationSpec, shard: Shard, bench: Workbench, needed: Set[str] = frozenset()
+) -> dict[str, np.ndarray]:
+    """The arrays of a shard. One that is gone or damaged, or lacks what is ``needed``, is computed again first.
+
+    Raises:
+        InputError: it cannot be computed again, since its checkpoint is gone or has changed.
+        UnfitError: it cannot be computed again here, where versions differ from those that it was computed with.
+    """
+    key = spec.shard_key(shard)
+    try:
+        return _read_fitting(spec, shard, bench, needed)
+    except DamagedError as error:
+        report(error)
+    try:
+        bench.check(spec)
+        advance = bench.progress(shard.stage, shard.stop - shard.start)
+        compute_shard(spec, shard, bench, advance, anew=True)
+    except (InputError, UnfitError) as error:
+        kind = UnfitError if isinstance(error, UnfitError) else InputError
+        raise kind(f"artifact {key} is damaged or gone and cannot be computed again: {error}") from error
+    return _read_fitting(spec, shard, bench, needed)
+
+
+def _read_fitting(spec: EvaluationSpec, shard: Shard, bench: Workbench, needed: Set[str]) -> dict[str, np.ndarray]:
+    """Shards of older versions have no digest, and only their shape may tell that one is in the place of another."""
+    key = spec.shard_key(shard)
+    arrays = bench.artifacts.read_arrays(key)
+    rows = [array for name, array in arrays.items() if "/" in name or name == "nats"]
+    if not needed <= arrays.keys() or any(len(array) != shard.stop - shard.start for array in rows):
+        raise DamagedError(key, "it does not hold what this evaluation needs")
+    if "indices" in arrays and not np.array_equal(arrays["indices"], spec.indices(shard.start, shard.stop)):
+        raise DamagedError(key, "it holds other samples")
+    return arrays
+
+
+def repaired(work: Callable[[], T]) -> T:
+    """What ``work`` gives, begun again where an artifact is damaged under it: whatever opens that computes it again."""
+    for _ in range(REPAIRS):
+        try:
+            return work()
+        except DamagedError as error:
+            report(error)
+    return work()
+
+
 @dataclass(frozen=True)
 class LikelihoodsOfHalf:
     """Negative log-likelihoods of a half of the reference, what they can be divided by, and how they were found."""
@@ -157,19 +210,23 @@ class LikelihoodsOfHalf:
         }
 
 
+def feature_keys(spec: EvaluationSpec) -> dict[str, str]:
+    """Where the matrix of each output is kept that the suite asks for."""
+    names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
+    return {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
+
+
 def read_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:
     """One mapped matrix an output, concatenated from the shards in order."""
-    artifacts = bench.artifacts
-    names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
-    keys = {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
-    missing = {name: key for name, key in keys.items() if not artifacts.exists(key)}
+    artifacts, rows = bench.artifacts, spec.suite.samples
+    keys = feature_keys(spec)
+    missing = {name: key for name, key in keys.items() if not artifacts.is_sound(key, rows)}
     if missing:
         widths: dict[str, int] = {}
         with ExitStack() as stack:
-            rows = spec.suite.samples
             writers = {n: stack.enter_context(artifacts.matrix_writer(k, rows)) for n, k in missing.items()}
             for shard in spec.shards_of("samples"):
-                arrays = artifacts.read_arrays(spec.shard_key(shard))
+                arrays = read_shard(spec, shard, bench, missing.keys())
                 for name, writer in writers.items():
                     contracts.same_width(name, widths.setdefault(name, arrays[name].shape[1]), arrays[name])
                     writer.append(arrays[name])
@@ -178,13 +235,13 @@ def read_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarra
 
 def read_texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:
     """All texts that were written for an evaluation, in order."""
-    shards = (bench.artifacts.read_arrays(spec.shard_key(shard)) for shard in spec.shards_of("samples"))
+    shards = (read_shard(spec, shard, bench, {"texts"}) for shard in spec.shards_of("samples"))
     return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
 
 
 def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> LikelihoodsOfHalf:
     """The likelihood of every item of a half, as the shards hold them."""
-    keys = [spec.shard_key(shard) for shard in spec.shards_of(likelihood_kind(half))]
-    parts = [bench.artifacts.read_arrays(key) for key in keys]
+    shards = spec.shards_of(likelihood_kind(half))
+    parts = [read_shard(spec, shard, bench, {"nats"}) for shard in shards]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return LikelihoodsOfHalf(columns, bench.artifacts.read_metadata(keys[0]))
+    return LikelihoodsOfHalf(columns, bench.artifacts.read_metadata(spec.shard_key(shards[0])))

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalsvc.digests import digest_json
-from evalsvc.errors import InputError
+from evalsvc.errors import DamagedError, InputError, MissingError, first_line
+
+if TYPE_CHECKING:
+    from evalsvc.artifacts import Artifacts
 
 KEYS = ("prompt", "text", "caption")
 STRUCTURED = {".json", ".csv", ".tsv", ".parquet", ".yaml", ".yml"}
@@ -31,6 +35,33 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     if "" in prompts:
         raise InputError(f"{path}, line {prompts.index('') + 1} holds no prompt, and prompt i belongs to sample i")
     return prompts
+
+
+def keep_prompts(artifacts: Artifacts, prompts: tuple[str, ...]) -> None:
+    """Keep prompts beside the results, so that a worker on another machine finds them too."""
+    artifacts.write_bytes(_key(digest_prompts(prompts)), json.dumps(prompts).encode())
+
+
+def kept_prompts(artifacts: Artifacts, digest: str) -> tuple[str, ...]:
+    """The prompts with this digest, as :func:`keep_prompts` left them.
+
+    Raises:
+        DamagedError: others are in their place, or none.
+    """
+    key = _key(digest)
+    try:
+        prompts = tuple(json.loads(artifacts.local(key).read_bytes()))
+    except FileNotFoundError:
+        raise MissingError(key) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedError(key, f"it cannot be read: {first_line(error)}") from None
+    if digest_prompts(prompts) != digest:
+        raise DamagedError(key, "its content does not match its digest")
+    return prompts
+
+
+def _key(digest: str) -> str:
+    return f"prompts/{digest}/prompts.json"
 
 
 def digest_prompts(prompts: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from evalsvc.gallery import THUMBNAILS, joined, of_reference, pictures_of
 from evalsvc.influences import KIND as INFLUENCES
 from evalsvc.influences import UnitInfluence, write_influences
 from evalsvc.metric_inputs import MetricInputs
+from evalsvc.pipeline import read_shard, repaired
 from evalsvc.references import FOLDER
 from evalsvc.sample_order import ORDER_VERSION
 from evalsvc.sampling_units import SamplingUnits
@@ -62,8 +63,15 @@ class Reduction:
 
 
 def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
-    """All scores of an evaluation whose shards are on disk. Metrics read the shards in order, mapped, not loaded."""
+    """All scores of an evaluation whose shards are on disk. Metrics read the shards in order, mapped, not loaded.
+
+    What is damaged is computed again.
+    """
     bench.require_content(spec)
+    return repaired(lambda: _reduce(spec, bench))
+
+
+def _reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
     inputs = MetricInputs(spec, bench)
     uses: list[MetricUse] = []
     not_applicable: dict[str, str] = {}
@@ -79,7 +87,11 @@ def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
 
 def scores_of_rows(spec: EvaluationSpec, bench: Workbench, rows: slice) -> tuple[LabelledScore, ...]:
     """The scores of some rows of an evaluation's samples, whose shards are on disk; nothing is kept of them."""
-    return _measure(MetricInputs(spec, bench, rows), spec.suite.metrics, silent("metrics", 0))[1]
+
+    def measure() -> tuple[LabelledScore, ...]:
+        return _measure(MetricInputs(spec, bench, rows), spec.suite.metrics, silent("metrics", 0))[1]
+
+    return repaired(measure)
 
 
 def _measure(
@@ -105,6 +117,7 @@ def _measure(
             if call.units.groups is not None and "groups" not in use.spec.options:
                 score = _unsure(score)
             scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units))
+    inputs.require_unchanged()
     return results[-1] if search else None, tuple(scores)
 
 
@@ -129,8 +142,7 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[
     shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
     # Shards of older versions do not say which samples they hold: consecutive ones.
     arrays = [
-        {"indices": np.arange(shard.start, shard.stop)} | artifacts.read_arrays(spec.shard_key(shard))
-        for shard in shards
+        {"indices": np.arange(shard.start, shard.stop)} | read_shard(spec, shard, inputs.bench) for shard in shards
     ]
     kept = joined(arrays, whole)
     if inputs.has_samples("train"):
@@ -149,11 +161,12 @@ def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[
 def _keep_real(inputs: MetricInputs, whole: int) -> None:
     """Some real samples, as many as the most that a suite on this reference asked for."""
     artifacts, folder = inputs.bench.artifacts, f"{FOLDER}/{inputs.spec.reference['train']}"
-    gallery = f"{folder}/gallery.safetensors"
-    there = artifacts.read_metadata(gallery) if artifacts.exists(gallery) else {}
+    gallery, small = (f"{folder}/{kind}.safetensors" for kind in ("gallery", "thumbnails"))
+    damaged = artifacts.exists(small) and not artifacts.is_sound(small)
+    there = artifacts.read_metadata(gallery) if artifacts.is_sound(gallery) else {}
     # Older versions kept the first samples and noted no order.
     asked, is_old = int(there.get("asked", 0)), there.get("order") != str(ORDER_VERSION)
-    if whole > asked or (whole and is_old):
+    if whole > asked or (whole and (is_old or damaged)):
         noted = {"asked": str(max(whole, asked)), "order": str(ORDER_VERSION)}
         # The gallery comes last: once it is there, all of it is.
         for kind, arrays in reversed(of_reference(inputs.half("train"), max(whole, asked)).items()):

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evalsvc import weights
-from evalsvc.artifacts import Artifacts
+from evalsvc.atomic_files import put, written_whole
 from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
 from evalsvc.plugins import ExtractorInfo, Modality
@@ -173,7 +173,9 @@ def convert(
             arrays |= {mean: mu, covariance: sigma * (count / (count - 1) if ddof == 0 else 1.0)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    Artifacts(target.resolve().parent).write_bytes(target.name, buffer.getvalue())
+    with written_whole(target.resolve()) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+        put(temporary, target.resolve())
     return facts
 
 

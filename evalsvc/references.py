@@ -144,7 +144,7 @@ def extract_reference(
     batches: Batches,
     progress: Callable[[int], None],
 ) -> None:
-    """Make sure that all arrays of these extractors over a half are on disk, in one pass over the samples.
+    """Make sure that all arrays of these extractors over a half are on disk and sound, in one pass over the samples.
 
     A file lock makes a second process wait for the first and then find the arrays there. Published statistics have
     nothing to extract.
@@ -153,7 +153,7 @@ def extract_reference(
         progress(len(samples))
         return
     with lock_of(artifacts, digest), ExitStack() as stack:
-        missing = {_folder(digest, e.info): e for e in extractors if not _complete(artifacts, digest, e.info)}
+        missing = {_folder(digest, e.info): e for e in extractors if not _complete(artifacts, samples, digest, e.info)}
         if not missing:
             progress(len(samples))
             return
@@ -184,8 +184,8 @@ def read_reference(artifacts: Artifacts, digest: str, info: ExtractorInfo, outpu
     return artifacts.read_matrix(array_key(digest, info, output))
 
 
-def _complete(artifacts: Artifacts, digest: str, info: ExtractorInfo) -> bool:
-    return all(artifacts.exists(array_key(digest, info, output)) for output in info.outputs)
+def _complete(artifacts: Artifacts, samples: SampleSet, digest: str, info: ExtractorInfo) -> bool:
+    return all(artifacts.is_sound(array_key(digest, info, output), len(samples)) for output in info.outputs)
 
 
 def _inspect(path: Path, skip_bad: bool) -> SampleSet:

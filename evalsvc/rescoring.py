@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pydantic import ValidationError
+from sqlalchemy import update
 
 from evalsvc.errors import EvalsvcError
-from evalsvc.evaluations import evaluate
+from evalsvc.evaluations import describe, evaluate
 from evalsvc.first_samples import took_first
+from evalsvc.reduction import reduce
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
 from evalsvc.suites import Suite
@@ -17,7 +19,7 @@ from metrics.score import MetricError
 def rescore(run: tables.Evaluation, suite: Suite, bench: Workbench) -> bool:
     """Score an evaluation under today's metrics and reference.
 
-    False where a shard is gone, the suite is another, or the shards hold the first samples of a larger set.
+    False where a shard is gone or damaged, the suite is another, or the shards hold the first samples of a larger set.
     """
     if took_first(run.spec, bench.artifacts):
         return False
@@ -32,9 +34,29 @@ def rescore(run: tables.Evaluation, suite: Suite, bench: Workbench) -> bool:
                 "reference_counts": {half: len(reference.half(half)) for half in old.reference} if reference else {},
             }
         )
-        if not all(bench.artifacts.exists(spec.shard_key(shard)) for shard in spec.shards):
+        if not all(bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
             return False
         evaluate(spec, bench)
     except (EvalsvcError, MetricError, ValidationError, KeyError):
         return False
     return True
+
+
+def restore(evaluation: int, bench: Workbench) -> None:
+    """Write the files of an evaluation again that people and gates look at, where its shards are there and sound."""
+    with bench.database.read() as session:
+        run = session.get_one(tables.Evaluation, evaluation)
+    try:
+        spec = EvaluationSpec.model_validate(run.spec)
+        shards = (bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards)
+        # Under other versions of its metrics they would not be those of its scores.
+        if spec.fingerprint != run.fingerprint or not all(shards):
+            return
+        with bench.artifacts.lock(f"locks/{spec.fingerprint}"):
+            files = describe(reduce(spec, bench).files, bench.artifacts)
+    except (EvalsvcError, MetricError, ValidationError, KeyError):
+        return
+    with bench.database.write() as session:
+        for file in files:
+            same = update(tables.Artifact).where(tables.Artifact.path == file.path)
+            session.execute(same.values(digest=file.digest, bytes=file.bytes))

@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 
 from evalsvc.artifacts import Artifacts
 from evalsvc.differences import Run
+from evalsvc.errors import DamagedError, StorageError
 from evalsvc.influences import KIND, UnitInfluence, read_influences
 from evalsvc.store import queries
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.tables import Artifact, Checkpoint
+from evalsvc.verification import report
 
 Runs = Mapping[str, Sequence[Run]]
 """The runs of each score, by its label."""
@@ -21,6 +23,7 @@ ROUNDING = 1e-9
 """Relative. Other orders of summation move a score by 1e-12, other samples by far more than this."""
 BEFORE = UnitInfluence("scored before influences were kept")
 ELSEWHERE = UnitInfluence("its influences are not among the artifacts here")
+DAMAGED = UnitInfluence("its influences are damaged: score it again with --rerun")
 
 
 def stored_runs(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, suite: str) -> dict[str, list[Run]]:
@@ -35,10 +38,9 @@ def stored_runs(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, 
             differing[seed] = rows
     found: dict[str, list[Run]] = {}
     for seed, rows in differing.items():
-        influences = _influences(session, artifacts, rows[0].evaluation_id) if rows else {}
-        otherwise = BEFORE if influences is None else ELSEWHERE
+        influences, otherwise = _influences(session, artifacts, rows[0].evaluation_id) if rows else ({}, ELSEWHERE)
         for row in rows:
-            of = (influences or {}).get(row.label, otherwise)
+            of = influences.get(row.label, otherwise)
             found.setdefault(row.label, []).append(run_of(row, seed, of))
     return found
 
@@ -72,11 +74,21 @@ def _documents(facts: Mapping[str, object]) -> str:
     return f"documents/{facts['reference']}"[:26] if "kind" in facts and "reference" in facts else ""
 
 
-def _influences(session: Session, artifacts: Artifacts, evaluation: int) -> dict[str, UnitInfluence] | None:
-    """The influences of an evaluation; ``None`` where it kept none."""
-    query = select(Artifact.path).where(Artifact.evaluation_id == evaluation, Artifact.kind == KIND)
-    path = session.scalar(query)
-    return None if path is None else read_influences(artifacts, path)
+def _influences(
+    session: Session, artifacts: Artifacts, evaluation: int
+) -> tuple[dict[str, UnitInfluence], UnitInfluence]:
+    """The influences of an evaluation, and what is said of those that it has not."""
+    path = session.scalar(select(Artifact.path).where(Artifact.evaluation_id == evaluation, Artifact.kind == KIND))
+    if path is None:
+        return {}, BEFORE
+    known = select(Artifact.digest).where(Artifact.path == path)
+    try:
+        return read_influences(artifacts, path, lambda: session.scalars(known).all()), ELSEWHERE
+    except DamagedError as error:
+        report(error)
+        return {}, DAMAGED
+    except StorageError:
+        return {}, ELSEWHERE
 
 
 def _agree(rows: Sequence[ScoreRow], others: Sequence[ScoreRow]) -> bool:

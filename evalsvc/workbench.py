@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,19 @@ from evalsvc.checkpoints import Checkpoint
 from evalsvc.content_watch import ContentWatch
 from evalsvc.digests import digest_json
 from evalsvc.earlier_digests import move_earlier
-from evalsvc.errors import CheckpointError, EvalsvcError, InputError, UnfitError, first_line
+from evalsvc.errors import (
+    CheckpointError,
+    DamagedError,
+    EvalsvcError,
+    InputError,
+    UnfitError,
+    first_line,
+)
 from evalsvc.generators.stored import StoredSamples
 from evalsvc.judging import Judge
 from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.plugins import EmbedsTexts, Extractor, Generator, HoldsSamples, Likelihood, PluginKind, Plugins
-from evalsvc.prompts import digest_prompts, read_prompts
+from evalsvc.prompts import digest_prompts, keep_prompts, kept_prompts, read_prompts
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, open_reference
 from evalsvc.sample_order import SampleOrder, order_of
@@ -31,6 +37,7 @@ from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
 from evalsvc.store.session import Database
 from evalsvc.suites import ExtractorUse, Half, Suite
+from evalsvc.verification import report
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], Advance]
@@ -99,16 +106,21 @@ class Workbench:
             return ()
         digest = suite.prompts.sha256
         if digest not in self._prompts:
-            key = f"prompts/{digest}/prompts.json"
-            if not self.artifacts.exists(key):
-                found = read_prompts(Path(suite.prompts.path))
+            try:
+                found = kept_prompts(self.artifacts, digest)
+            except DamagedError as error:
+                report(error)
+                try:
+                    found = read_prompts(Path(suite.prompts.path))
+                except InputError as unreadable:
+                    raise InputError(f"artifact {error.key} ({error.reason}) cannot be written: {unreadable}") from None
                 if digest_prompts(found) != digest:
                     raise InputError(
                         f"{suite.prompts.path} has changed since suite {suite.id} was read: restore it, or raise the "
                         "suite's version"
-                    )
-                self.artifacts.write_bytes(key, json.dumps(found).encode())
-            self._prompts[digest] = tuple(json.loads(self.artifacts.local(key).read_bytes()))
+                    ) from None
+                keep_prompts(self.artifacts, found)
+            self._prompts[digest] = found
         return self._prompts[digest]
 
     def decoding(self, name: str, asked: Decoding | None, options: Mapping[str, Any]) -> Decoding | None:

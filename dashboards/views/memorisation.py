@@ -11,7 +11,6 @@ from dashboards import charts, opened, pickers, pictures
 from dashboards.controls import page_number
 from dashboards.language import metric_name, say
 from dashboards.look import card, heading, html, interval, number, with_error
-from evalsvc.errors import StorageError
 from evalsvc.store import overview
 from evalsvc.store.overview import Point
 from evalsvc.store.tables import Score
@@ -37,10 +36,7 @@ def page() -> None:
         _authenticity(authenticity)
     with right:
         _copying(copying)
-    try:
-        found = opened.artifacts().read_arrays(keys["neighbours"]) if keys["neighbours"] else {}
-    except StorageError:
-        found = {}
+    found = pictures.read(keys["neighbours"])
     if not found:
         st.info(say("memorisation.none"), icon=":material/search_off:")
         return

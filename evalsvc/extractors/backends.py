@@ -116,8 +116,8 @@ def choose(network: Network, device: torch.device) -> Engine:
     """The fastest backend that agrees with plain PyTorch, tried once on this machine and then remembered."""
     memory = _artifacts()
     key = f"backends/{digest_json([network.digest, _machine()])[:32]}.json"
-    if memory.exists(key):
-        return Choice.model_validate_json(memory.local(key).read_bytes()).backend
+    if memory.is_sound(key):
+        return Choice.model_validate_json(memory.read_bytes(key)).backend
     trials, broken = {}, False
     truth = _plain(network)
     for name in filter(installed, ENGINES):
@@ -243,7 +243,7 @@ def _onnx(network: Network) -> bytes:
     """The network as ONNX with a free batch size, exported once and kept."""
     memory = _artifacts()
     key = f"backends/{network.digest[:32]}.onnx"
-    if not memory.exists(key):
+    if not memory.is_sound(key):
         buffer = io.BytesIO()
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
@@ -258,4 +258,4 @@ def _onnx(network: Network) -> bytes:
                 dynamo=False,
             )
         memory.write_bytes(key, buffer.getvalue())
-    return memory.local(key).read_bytes()
+    return memory.read_bytes(key)

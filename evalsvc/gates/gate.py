@@ -223,6 +223,6 @@ def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:
     with database.read() as session:
         for side, run in runs.items():
             for artifact in session.get_one(tables.Evaluation, run).artifacts:
-                if artifact.kind == "gallery" and artifacts.exists(artifact.path):
+                if artifact.kind == "gallery" and artifacts.is_sound(artifact.path):
                     grids[side] = artifacts.read_arrays(artifact.path)["pixels"]
     return grids

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evalsvc.differences import Run
-from evalsvc.errors import InputError
+from evalsvc.errors import InputError, StorageError
 from evalsvc.first_samples import took_first
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.subjects import unbiased_in_n
+from evalsvc.runs import DAMAGED, stored_runs
 from evalsvc.runs import Runs as Runs
-from evalsvc.runs import stored_runs
 from evalsvc.store import names, queries, tables
 from evalsvc.store.session import Database
 from metrics.score import MetricError
@@ -72,12 +72,34 @@ class Stored:
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
         """Scores of every seed that was run. Those of another protocol than today's are marked."""
         self._refresh(checkpoint)
-        with self.database.read() as session:
-            found = stored_runs(session, self.artifacts, checkpoint, self.suite.id)
+        found = self._runs(checkpoint)
+        if damaged := self._damaged(found):
+            self._restore(damaged)
+            found = self._runs(checkpoint)
+            if damaged := self._damaged(found):
+                # Unpaired the difference would be another one, and possibly surer than it is.
+                raise StorageError(f"evaluation {min(damaged)}: {DAMAGED.influence}")
         return {
             label: [replace(run, outdated=self._outdated(label, run.facts, run.run)) for run in runs]
             for label, runs in found.items()
         }
+
+    def _runs(self, checkpoint: tables.Checkpoint) -> Runs:
+        with self.database.read() as session:
+            return stored_runs(session, self.artifacts, checkpoint, self.suite.id)
+
+    def _damaged(self, found: Runs) -> set[int]:
+        """Evaluations whose gated scores have lost what pairs them with others."""
+        gated = (run for label in self.labels for run in found.get(label, ()))
+        return {run.run for run in gated if run.influence == DAMAGED.influence}
+
+    def _restore(self, evaluations: set[int]) -> None:
+        if self.open_bench is not None:
+            from evalsvc.rescoring import restore
+
+            bench = self.open_bench()
+            for each in evaluations:
+                restore(each, bench)
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None

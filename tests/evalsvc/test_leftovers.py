@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -96,11 +97,12 @@ def test_half_written_files_of_killed_processes_go_and_younger_ones_stay(artifac
         "    path.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(artifacts.root)], check=False).returncode == -signal.SIGKILL
-    artifacts.write_bytes("reference/a/y.npy", b"whole")
+    with artifacts.matrix_writer("reference/a/y.npy", 1) as writer:
+        writer.append(np.zeros((1, 1)))
     assert not list(broken_off(artifacts, now() - LATER, remove=True)), "it may be under way"
     (left,) = broken_off(artifacts, now() + LATER, remove=True)
     assert (left.name[:16], left.bytes) == ("reference/a/.tmp", 4)
-    assert [file.name for file in artifacts.root.rglob("*") if file.is_file()] == ["y.npy"]
+    assert [file.name for file in (artifacts.root / "reference").rglob("*") if file.is_file()] == ["y.npy"]
 
 
 def test_an_upload_stays_that_an_evaluation_reads_though_its_checkpoint_was_found_elsewhere_before(database, tmp_path):

@@ -51,7 +51,7 @@ def listed():
 def test_the_list_says_whose_arrays_they_are_and_how_large(filled):
     assert listed() == [("", ""), ("birds", "heldout"), ("birds", "train"), ("trees", "train")]
     (entry,) = [e for e in entries(filled.artifacts, filled.database, filled.plugins) if e.reference == "trees"]
-    assert (entry.files, entry.bytes) == (1, 128 + 6 * 16 * 4)
+    assert (entry.files, entry.bytes) == (1, 192 + 6 * 16 * 4)
     assert entry.extractor == f"{Pixels.info.protocol}-torch"
     shown = CliRunner().invoke(app, ["list"], catch_exceptions=False).stdout
     assert "none (ffffffffffff)" in shown

@@ -17,7 +17,9 @@ from evalsvc.api.checkpoint_files import take_in, too_large
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.audit import Action
+from evalsvc.errors import DamagedError, MissingError
 from evalsvc.store.tables import Artifact, Scope
+from evalsvc.verification import report
 
 router = guarded("files")
 BINARY = "application/octet-stream"
@@ -32,11 +34,16 @@ def artifact(server: Here, id: wire.Id) -> FileResponse:
         row = session.get(Artifact, id)
     if row is None:
         raise not_found(f"there is no artifact {id}")
-    if not server.artifacts.exists(row.path):
-        raise not_found(f"the file of artifact {id} is not there any more")
-    path = server.artifacts.local(row.path).resolve()
-    if not path.is_relative_to(server.artifacts.root):
+    root = server.artifacts.root
+    if not (root / row.path).resolve().is_relative_to(root):
         raise not_found(f"artifact {id} lies outside of the artifacts and is not given out")
+    try:
+        path = server.artifacts.checked(row.path)
+    except MissingError:
+        raise not_found(f"the file of artifact {id} is gone") from None
+    except DamagedError as error:
+        report(error)
+        raise not_found(f"the file of artifact {id} is damaged: score its checkpoint again with --rerun") from None
     name = f"{id}-{re.sub('[^A-Za-z0-9_-]', '_', row.kind)}{PurePath(row.path).suffix}"
     return FileResponse(path, media_type=BINARY, filename=name, content_disposition_type="attachment")
 

@@ -1,0 +1,47 @@
+"""Files that appear whole and durable, or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from evalsvc.errors import StorageError
+
+TEMPORARY = ".tmp-"
+"""How the names of half-written files begin."""
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """A temporary name on the target's file system, so that a rename puts it in place at once; gone after an error."""
+    temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+    except OSError as error:
+        raise StorageError(
+            f"{target} could not be written ({error.strerror}): nothing half-written was left; "
+            "make room and run the same command again to go on from here"
+        ) from error
+    finally:
+        with suppress(OSError):  # where nothing can be written, nothing can be removed either
+            temporary.unlink()
+
+
+def put(temporary: Path, target: Path) -> None:
+    """Give a written file its name, durably."""
+    _sync(temporary)
+    temporary.replace(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Everything of a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
