@@ -116,6 +116,15 @@ def earlier_digests(path: Path) -> Iterator[str]:
             yield digest_files(path, files.files(path))
 
 
+def refuse_local_base(folder: Path) -> None:
+    """Raise a :class:`CheckpointError` if a folder of an untrusted user is an adapter whose base is a path here."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return
+    base = _named_base(folder / ADAPTER_CONFIG)[0]
+    if base and (not _HUB_ID.fullmatch(base) or Path(base).exists()):
+        raise CheckpointError(f"{folder.name} is an adapter whose base is a path on this server: merge the two")
+
+
 def _digest(folder: Path, files: CheckpointFiles, above: tuple[Path, ...] = ()) -> str:
     if not folder.exists():
         raise InputError(f"{folder} does not exist")
@@ -134,11 +143,7 @@ def _digest(folder: Path, files: CheckpointFiles, above: tuple[Path, ...] = ()) 
 def _base_of(folder: Path, above: tuple[Path, ...]) -> str:
     """What an adapter's base is, as text that changes when it does; empty where none is named."""
     config = folder / ADAPTER_CONFIG
-    try:
-        named = json.loads(config.read_bytes())
-        base, revision = named.get("base_model_name_or_path") or "", named.get("revision") or "main"
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"{config} is not a JSON object ({first_line(error, 160)})") from None
+    base, revision = _named_base(config)
     path = Path(base)
     if base and path.is_dir():
         if path.resolve() in (*above, folder.resolve()):
@@ -147,3 +152,12 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> str:
     if base and not _HUB_ID.fullmatch(base):
         raise CheckpointError(f"{config} names the base {base}, which does not exist here: put it there, or merge it")
     return f"{base}@{revision}" if base else ""
+
+
+def _named_base(config: Path) -> tuple[str, str]:
+    """The base of an adapter and its revision; empty where none is named."""
+    try:
+        named = json.loads(config.read_bytes())
+        return str(named.get("base_model_name_or_path") or ""), str(named.get("revision") or "main")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{config} is not a JSON object ({first_line(error, 160)})") from None

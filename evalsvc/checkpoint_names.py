@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from evalsvc.checkpoint_folders import endpoint_name
 from evalsvc.checkpoint_steps import SUFFIX, find_step, has_loose_number, read_number, without_step, words_of
 from evalsvc.errors import InputError
 
@@ -61,11 +62,13 @@ class Naming:
                 raise InputError(f"--{option}-pattern {pattern!r} is not a regular expression ({error})") from None
 
     def read(self, path: Path) -> CheckpointName:
-        """Model and step of the checkpoint at ``path``.
+        """Model and step of the checkpoint at ``path``; an endpoint is called by its own name and has no step.
 
         Raises:
             InputError: the step is given nowhere and the path does not state it for sure, or a pattern does not match.
         """
+        if (endpoint := endpoint_name(path)) is not None:
+            return CheckpointName(self.model or endpoint, self.step or 0)
         place = _place(path)
         holder, stated = _holder(place)
         step = self.step

@@ -15,7 +15,7 @@ from evalsvc import lifecycle, outbox
 from evalsvc.artifacts import Artifacts
 from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
-from evalsvc.errors import EvalsvcError, StorageError, WithdrawnError
+from evalsvc.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
 from evalsvc.lifecycle import Attempt
 from evalsvc.pipeline import ShardContent, shard_content, write_shard
 from evalsvc.plugins import Skips
@@ -56,7 +56,7 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
         except (EvalsvcError, MetricError) as error:
             # The disk that refused a shard may refuse this row too; the reason is raised either way.
             with suppress(OperationalError, StorageError):
-                lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error))
+                lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error), detail_of(error))
             raise
         return found.id
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evalsvc.checkpoint_folders import digest_checkpoint, earlier_digests
+from evalsvc.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name
 from evalsvc.errors import InputError
 from evalsvc.store import names
 from evalsvc.store.tables import Alias, Checkpoint
@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
 
 
 def is_path(given: str) -> bool:
-    """Whether something lies at this path; no text, however long, is an error."""
-    return os.path.exists(given)  # noqa: PTH110  (a Path raises where the name is too long)
+    """Whether something lies at this path, or it names an endpoint; no text, however long, is an error."""
+    return endpoint_name(given) is not None or os.path.exists(given)  # noqa: PTH110  (a Path raises where the name is too long)
 
 
 def find(session: Session, given: str, plugins: Plugins | None = None) -> Checkpoint:

@@ -22,7 +22,8 @@ from evalsvc import audit, logs, outbox
 from evalsvc.audit import Action
 from evalsvc.cost import Cost
 from evalsvc.digests import digest_json
-from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError
+from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError, detail_of, printable
+from evalsvc.redaction import redacted
 from evalsvc.store import tables
 from evalsvc.store.session import Database, ensured
 from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Outcome, Status, now
@@ -81,8 +82,11 @@ def submit(
     deadlines: Deadlines = Deadlines(),  # noqa: B008  (frozen)
     on_queue: bool = True,
     rerun: bool = False,
+    restricted: bool = False,
 ) -> Submission:
     """Ask for an evaluation. The same fingerprint again gives the evaluation that is there; a failed one is retried.
+
+    One that a client of the API asks for is ``restricted``: workers open for it only what clients may have opened.
 
     Raises:
         InputError: the suite has changed and kept its version.
@@ -125,6 +129,7 @@ def submit(
                 row.spec = spec.model_dump(mode="json")  # the file may lie elsewhere by now
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
+            row.restricted = restricted
             row.by = audit.current().name[:200]
             row.begin_by = _begin_by(row)
             session.flush()
@@ -247,12 +252,13 @@ def again(database: Database, attempt: Attempt) -> None:
         _again(hold(session, attempt))
 
 
-def fail(database: Database, attempt: Attempt, failure: Failure, reason: str) -> None:
-    """End an attempt that failed; one that is no longer wanted changes nothing."""
+def fail(database: Database, attempt: Attempt, failure: Failure, reason: str, detail: str = "") -> None:
+    """End an attempt that failed; one that is no longer wanted changes nothing. The operator alone reads ``detail``."""
     try:
         with database.write() as session:
             row = hold(session, attempt)
             row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, now()
+            row.detail = detail or None
             outbox.evaluation_ended(session, row)
     except WithdrawnError:
         return
@@ -287,6 +293,25 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError):
         return Failure.MODEL
     return Failure.INFRASTRUCTURE
+
+
+def is_of_operator(session: Session, checkpoint: int) -> bool:
+    """Whether an operator scored or submitted this checkpoint in its configuration, and so chose what it opens."""
+    own = select(tables.Evaluation.id).where(
+        tables.Evaluation.checkpoint_id == checkpoint, ~tables.Evaluation.restricted
+    )
+    return session.scalar(own.limit(1)) is not None
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """What everybody may read of an error that ends an evaluation, and what operators read beside it.
+
+    The text of an error that is not ours may hold anything: what a store answered, an address, a key.
+    """
+    if isinstance(error, EvalsvcError | MetricError) or "out of memory" in str(error).lower():
+        return redacted(str(error)) or type(error).__name__, detail_of(error)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return f"{reason}: the worker's log says more", printable(redacted(str(error)))
 
 
 def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
@@ -379,7 +404,7 @@ def _again(row: tables.Evaluation) -> None:
     row.attempt += 1
     row.status, row.requested_at = Status.QUEUED, now()
     row.begin_by = _begin_by(row)
-    row.started_at = row.finished_at = row.failure = row.error = None
+    row.started_at = row.finished_at = row.failure = row.error = row.detail = None
 
 
 def _begin_by(row: tables.Evaluation) -> datetime | None:

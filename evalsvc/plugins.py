@@ -291,6 +291,21 @@ def register(kind: PluginKind | str, name: str) -> Callable[[Any], Any]:
     return mark
 
 
+def open_to_clients(*options: str, network: bool = False) -> Callable[[Any], Any]:
+    """Mark a generator or extractor as one that clients of the API may use, and name the options that they may give.
+
+    Name none whose value is a path, a module, an address, a program or a model: those stay the operator's. A generator
+    whose checkpoint says where to connect declares ``network``: clients name an endpoint of the server file in its
+    place, and can bring no such checkpoint.
+    """
+
+    def mark(target: Any) -> Any:
+        target.client_options, target.opens_network = frozenset(options), network
+        return target
+
+    return mark
+
+
 def _plugins_of_file(file: Path) -> list[Plugin]:
     if not file.is_file():
         raise InputError(f"plug-in file {file} does not exist")

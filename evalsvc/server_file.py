@@ -50,15 +50,16 @@ class NamedEndpoint(Endpoint):
 
 
 class Clients(BaseModel):
-    """Which plug-ins clients may use, and which options of each; ``null`` for those that the plug-in declares.
+    """Which generators and extractors clients may use, and which options of each; ``null``: those it declares itself.
 
-    Where a kind is given, it is the whole list of that kind.
+    A list that is given is the whole list. Metrics are listed beside those that come with evalsvc.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     generators: dict[str, Options] | None = None
     extractors: dict[str, Options] | None = None
+    metrics: frozenset[str] = frozenset()
 
 
 class ServerFile(BaseModel):

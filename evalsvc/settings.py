@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL
 
 from evalsvc import logs
@@ -37,6 +37,28 @@ class FromEnvironment(BaseSettings):
             raise InputError(
                 f"EVALSVC_{str(first['loc'][0]).upper()}: {first['msg']}, not {first['input']!r}"
             ) from None
+
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""Separated by commas."""
+
+
+def separated(value: Any) -> Any:
+    """The names in a text."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class ClientSettings(FromEnvironment):
+    """``torch_modules`` are the packages from which the generator ``torch-module`` may build networks for clients."""
+
+    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
+
+    torch_modules: Names = ()
+
+    @field_validator("torch_modules", mode="before")
+    @classmethod
+    def _modules(cls, value: Any) -> Any:
+        return separated(value)
 
 
 class Settings(FromEnvironment):

@@ -9,19 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
 from evalsvc import lifecycle, logs
+from evalsvc.client_rules import ClientRules
 from evalsvc.engine import Refusal
 from evalsvc.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
 from evalsvc.evaluations import measure, note
 from evalsvc.heart import GIVEN_UP, Heart, Task
 from evalsvc.lifecycle import Attempt, Deadlines
 from evalsvc.pipeline import compute_shard
-from evalsvc.redaction import redacted
 from evalsvc.shards import Shard
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
@@ -52,6 +53,7 @@ class Slot:
 
     def __init__(self, bench: Workbench, heart: Heart) -> None:
         self._bench, self._heart = bench, heart
+        self._rules = ClientRules(bench.plugins)
         self._fit: set[str] = set()
         self._refused = 0
         self._turn = threading.Lock()
@@ -83,10 +85,12 @@ class Slot:
     def _try(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
         for pause in (*PAUSES, None):
             try:
-                spec, deadlines, fresh = patiently(self._begin, attempt)
-                with self._task(attempt, stage, deadlines):
+                spec, row = patiently(self._begin, attempt)
+                with self._task(attempt, stage, Deadlines.model_validate(row.deadlines)):
+                    if row.restricted:
+                        self._rules.require_confined(spec.generator, Path(spec.path))
                     self._check_fit(spec)
-                    work(attempt, spec, fresh)
+                    work(attempt, spec, row.fresh)
                 return True
             except WithdrawnError as error:
                 log.info("%s", error)
@@ -97,28 +101,29 @@ class Slot:
                 self._refused += 1
                 return {"worker": self._heart.worker, "reason": str(error)}
             except Exception as error:
-                failure, reason = lifecycle.failure_of(error), redacted(str(error)) or type(error).__name__
+                failure, (reason, detail) = lifecycle.failure_of(error), lifecycle.told(error)
                 if failure is not Failure.OUT_OF_MEMORY:
                     self._end_if_device_is_lost(error)
                 again = failure is Failure.INFRASTRUCTURE and pause is not None
                 then = f"tried again in {pause} s" if again else "given up"
                 facts = logs.fields(evaluation=attempt.evaluation, stage=stage, failure=failure, again=again)
-                log.warning("evaluation %d, %s is %s: %s", attempt.evaluation, stage, then, reason, extra=facts)
+                said = f"{reason} ({detail})" if detail else reason
+                log.warning("evaluation %d, %s is %s: %s", attempt.evaluation, stage, then, said, extra=facts)
                 if again:
                     assert pause is not None
                     time.sleep(pause)
                     continue
-                patiently(lifecycle.fail, self._bench.database, attempt, failure, reason)
+                patiently(lifecycle.fail, self._bench.database, attempt, failure, reason, detail)
                 if failure is Failure.OUT_OF_MEMORY:
                     self._end("it was out of memory, and begins anew with all of it")
                 return False
         raise AssertionError("the last try returns")
 
-    def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, Deadlines, bool]:
+    def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, tables.Evaluation]:
         lifecycle.start(self._bench.database, attempt)
         with self._bench.database.read() as session:
             row = session.get_one(tables.Evaluation, attempt.evaluation)
-        return _spec_of(row), Deadlines.model_validate(row.deadlines), row.fresh
+        return _spec_of(row), row
 
     @contextmanager
     def _task(self, attempt: Attempt, stage: str, deadlines: Deadlines) -> Iterator[None]:

@@ -392,8 +392,13 @@ class Deadlines(_Question):
     metrics: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
 
+SERVED = "openai-compatible"
+"""The generator of endpoints."""
+
+
 class Submit(_Question):
-    """Ask for an evaluation of one checkpoint: a file or folder that the server sees, an upload, or one it knows.
+    """Ask for an evaluation of one checkpoint: a file or folder that the server sees, an upload, or one it knows; or of
+    what an endpoint of the server file serves, by its name there.
 
     ``checkpoint`` is ``model@step``, a model, an alias or a digest; it brings its generator and options with it. A
     suite is named; a whole one in its place takes scope admin, because suites name files and code of the server.
@@ -404,6 +409,7 @@ class Submit(_Question):
             "examples": [
                 {"path": "/checkpoints/flow/step_4000.safetensors", "generator": "flow", "suite": "digits@1"},
                 {"checkpoint": "flow@4000", "suite": "digits@1", "seed": 7, "priority": 5},
+                {"endpoint": "llama", "suite": "text-tiny@1"},
             ]
         }
     )
@@ -411,6 +417,7 @@ class Submit(_Question):
     path: LongText | None = None
     upload: Digest | None = None
     checkpoint: Name | None = None
+    endpoint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
     generator: Text | None = None
     options: Document = {}
     model: Text | None = None
@@ -424,9 +431,11 @@ class Submit(_Question):
 
     @model_validator(mode="after")
     def _one_checkpoint(self) -> Submit:
-        if sum(each is not None for each in (self.path, self.upload, self.checkpoint)) != 1:
-            raise ValueError("exactly one of path, upload and checkpoint says what is evaluated")
-        if self.checkpoint is None and self.generator is None:
+        if sum(each is not None for each in (self.path, self.upload, self.checkpoint, self.endpoint)) != 1:
+            raise ValueError("give exactly one of path, upload, checkpoint and endpoint")
+        if self.endpoint is not None and self.generator not in (None, SERVED):
+            raise ValueError(f"an endpoint is evaluated by generator {SERVED!r}: leave 'generator' out")
+        if self.checkpoint is None and self.endpoint is None and self.generator is None:
             raise ValueError("generator is missing: name the plug-in that loads the checkpoint")
         if self.upload is not None and self.model is None:
             raise ValueError("model is missing: an upload has no folder that names it")

@@ -123,6 +123,16 @@ class Workbench:
             self._prompts[digest] = found
         return self._prompts[digest]
 
+    def holds_prompts(self, suite: Suite) -> bool:
+        """Whether the prompts of a suite are kept here already, so that its file is not read."""
+        if suite.prompts is None:
+            return False
+        try:
+            kept_prompts(self.artifacts, suite.prompts.sha256)
+        except DamagedError:
+            return False
+        return True
+
     def decoding(self, name: str, asked: Decoding | None, options: Mapping[str, Any]) -> Decoding | None:
         """How a generator that writes will do it: as ``asked``, but for the options that say otherwise."""
         factory = self.plugins.get(PluginKind.GENERATOR, name).load()

@@ -10,15 +10,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from evalsvc import lifecycle, wire
+from evalsvc.checkpoint_folders import ENDPOINT, refuse_local_base
 from evalsvc.checkpoint_names import Naming
 from evalsvc.checkpoints import Checkpoint
+from evalsvc.client_rules import ClientRules
 from evalsvc.errors import InputError
 from evalsvc.gates import promote
 from evalsvc.gates.gate import open_suite, run_gate
 from evalsvc.gates.policy import Policy, parse_policy
 from evalsvc.gates.subjects import labels_of
 from evalsvc.plugins import Plugins
-from evalsvc.settings import Settings
+from evalsvc.settings import ClientSettings, Settings
 from evalsvc.store import names, queries
 from evalsvc.suites import Suite, load_suite
 from evalsvc.workbench import Workbench
@@ -30,26 +32,43 @@ class Desk:
     def __init__(self, plugins: tuple[Path, ...]) -> None:
         self.plugins = Plugins(plugins)
 
+    @property
+    def rules(self) -> ClientRules:
+        """What clients may have opened, as the operator has written it down by now."""
+        return ClientRules(self.plugins, ClientSettings().torch_modules)
+
     @cached_property
     def bench(self) -> Workbench:
         """Opened with the first task that needs it."""
         return Workbench(Settings(), self.plugins, "cpu")
 
     def submit(self, asked: wire.Submit, path: Path | None) -> lifecycle.Submission:
-        """Open all that the evaluation needs, and put it on the queue."""
+        """Open all that the evaluation needs, and put it on the queue. What clients may not use is not opened.
+
+        Raises:
+            ForbiddenError: a plug-in or an option is not open to clients.
+        """
+        suite = self._suite(asked.suite, asked.reference or "")
+        if asked.endpoint is not None:
+            path = Path(f"{ENDPOINT}{asked.endpoint}")
         if path is None:
             with self.bench.database.read() as session:
                 row = names.find(session, asked.checkpoint or "")
+                if not lifecycle.is_of_operator(session, row.id):
+                    self.rules.check_generator(row.generator, row.options)
+            self.rules.require_confined(row.generator, Path(row.path))
             opened = self.bench.reopen(row)
             generator, options = row.generator, row.options
         else:
+            generator, options = asked.generator or wire.SERVED, asked.options
+            self.rules.check_generator(generator, options)
+            self.rules.require_confined(generator, path)
+            refuse_local_base(path)
             try:
                 name = Naming(asked.model or "", asked.step).read(path)
             except InputError:  # it speaks of options of the command line, and of folders of this server
                 raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
-            opened = Checkpoint.open(path, *name, self.plugins.checkpoint_files(asked.generator or ""))
-            generator, options = asked.generator or "", asked.options
-        suite = self._suite(asked.suite, asked.reference or "")
+            opened = Checkpoint.open(path, *name, self.plugins.checkpoint_files(generator))
         spec = self.bench.spec(opened, generator, options, suite, asked.seed)
         if path is None and row.generator_version not in ("", spec.generator_version):
             raise InputError(
@@ -58,7 +77,9 @@ class Desk:
             )
         deadlines = lifecycle.Deadlines.model_validate(asked.deadlines.model_dump())
         database, priority = self.bench.database, asked.priority
-        return lifecycle.submit(database, spec, priority=priority, deadlines=deadlines, rerun=asked.rerun)
+        return lifecycle.submit(
+            database, spec, priority=priority, deadlines=deadlines, rerun=asked.rerun, restricted=True
+        )
 
     def decide(self, asked: wire.DecideGate) -> int:
         """Judge what is stored, and store the decision; its id."""
@@ -94,13 +115,29 @@ class Desk:
         """A shipped suite, one that was used before, or a whole one."""
         if isinstance(named, dict):
             try:
-                return Suite.model_validate(named).on(reference)
+                suite = Suite.model_validate(named).on(reference)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"])) or "the suite"
                 raise InputError(f"suite: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+            if known := self._known(suite):
+                return suite.model_copy(update={"prompts": known.prompts})
+            self.rules.check_suite(suite, self.bench.holds_prompts(suite))
+            return suite
         if named.endswith((".yaml", ".yml")):
             raise InputError(f"suite {named!r} is a file's name: give name@version")
+        return self._named(named, reference)
+
+    def _known(self, suite: Suite) -> Suite | None:
+        """What the server has under that name, if it is the same: what it names was the operator's choice then."""
+        try:
+            known = self._named(suite.id, "")
+        except InputError:
+            return None
+        return known if known.digest == suite.digest else None
+
+    def _named(self, named: str, reference: str = "") -> Suite:
+        """A shipped suite, or one that was used before."""
         try:
             return load_suite(named, self.plugins).on(reference)
         except InputError:

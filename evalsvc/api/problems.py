@@ -15,7 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from evalsvc import wire
-from evalsvc.errors import AmbiguousError, EvalsvcError, InputError, ModelError, StorageError, WithdrawnError
+from evalsvc.errors import (
+    AmbiguousError,
+    EvalsvcError,
+    ForbiddenError,
+    InputError,
+    ModelError,
+    StorageError,
+    WithdrawnError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("evalsvc.api")
@@ -95,6 +103,8 @@ def install(app: FastAPI) -> None:
             return _unavailable(str(error))
         if isinstance(error, AmbiguousError):
             return answer(HTTPStatus.CONFLICT, str(error), title="Ambiguous Name", choices=error.choices)
+        if isinstance(error, ForbiddenError):
+            return answer(HTTPStatus.FORBIDDEN, str(error))
         status = HTTPStatus.CONFLICT if isinstance(error, WithdrawnError) else HTTPStatus.UNPROCESSABLE_ENTITY
         return answer(status, f"{'the model is at fault: ' if isinstance(error, ModelError) else ''}{error}")
 

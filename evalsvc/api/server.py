@@ -14,30 +14,27 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from evalsvc.api.backroom import SECONDS, Backroom
 from evalsvc.api.recent import Recent
 from evalsvc.artifacts import Artifacts, open_artifacts
-from evalsvc.settings import FromEnvironment, Settings
+from evalsvc.settings import ClientSettings, Names, Settings, separated
 from evalsvc.store.session import Database
 
 UPLOAD_LIMIT = ByteSize(4 * 2**30)
-Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class ServerSettings(FromEnvironment):
+class ServerSettings(ClientSettings):
     """From the environment, each ``EVALSVC_`` and the name in capitals. Lists are separated by commas.
 
     ``checkpoint_roots`` are the folders whose checkpoints may be submitted (separated as in PATH);
-    ``allowed_hosts`` the names by which clients may call the server; ``torch_modules`` the packages from which the
-    generator ``torch-module`` may build networks for clients; ``webhook_private_hosts`` those of your own network that
-    webhooks may go to. ``trusted_proxies`` are the addresses and networks whose ``X-Forwarded-For`` says who asks;
-    ``connections`` and ``connections_per_address`` are how many may be open, ``streams`` and ``streams_per_token`` how
-    many of them may be streams of events. ``opening_processes`` open checkpoints and ``gate_processes`` decide gates,
-    for ``task_seconds`` each at most.
+    ``allowed_hosts`` the names by which clients may call the server; ``webhook_private_hosts`` those of your own
+    network that webhooks may go to. ``trusted_proxies`` are the addresses and networks whose ``X-Forwarded-For`` says
+    who asks; ``connections`` and ``connections_per_address`` are how many may be open, ``streams`` and
+    ``streams_per_token`` how many of them may be streams of events. ``opening_processes`` open checkpoints and
+    ``gate_processes`` decide gates, for ``task_seconds`` each at most.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
 
     checkpoint_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     allowed_hosts: Names = ()
-    torch_modules: Names = ()
     webhook_private_hosts: Names = ()
     upload_limit: ByteSize = UPLOAD_LIMIT
     trusted_proxies: Names = ()
@@ -54,10 +51,10 @@ class ServerSettings(FromEnvironment):
     def _paths(cls, value: Any) -> Any:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", "torch_modules", "webhook_private_hosts", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "webhook_private_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return separated(value)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
 HUB = "hub:"
 """Before an ``org/name`` of the Hugging Face hub, whose models have no step: 0 unless --step says otherwise."""
 Checkpoints = Annotated[
-    list[str], typer.Argument(help="Checkpoint files or folders, globs in quotes, or hub:org/name.")
+    list[str], typer.Argument(help="Checkpoint files or folders, globs in quotes, hub:org/name, or endpoint:NAME.")
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Model name; by default the name of the checkpoint's folder.")]
 Step = Annotated[

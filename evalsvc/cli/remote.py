@@ -12,7 +12,7 @@ import typer
 from rich.live import Live
 
 from evalsvc import wire
-from evalsvc.checkpoint_folders import digest_checkpoint
+from evalsvc.checkpoint_folders import digest_checkpoint, endpoint_name
 from evalsvc.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.cli import browse, queue
 from evalsvc.cli.alias import show_aliases
@@ -90,8 +90,10 @@ def checkpoints(context: typer.Context, model: str | None = None, as_json: AsJso
 @app.command()
 def submit(
     context: typer.Context,
-    checkpoints: Annotated[list[str], typer.Argument(help="Paths as the server sees them; files, with --upload.")],
-    generator: Annotated[str, typer.Option(help="Generator plug-in that loads them.")],
+    checkpoints: Annotated[
+        list[str], typer.Argument(help="Paths of the server, or endpoint:NAME; files, with --upload.")
+    ],
+    generator: Annotated[str | None, typer.Option(help="Generator plug-in that loads them.")] = None,
     suite: Annotated[str, typer.Option(help="Suite name or name@version.")] = "digits",
     reference: Annotated[str | None, typer.Option(help="Reference, for a suite that leaves it open.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name; by default the name of the folder.")] = None,
@@ -109,7 +111,10 @@ def submit(
     named = _named(checkpoints, naming, upload=upload)
     client, made = _client(context), []
     for path, name in named.items():
-        where: dict[str, Any] = {"upload": client.upload(Path(path)).digest} if upload else {"path": path}
+        endpoint = endpoint_name(path)
+        where: dict[str, Any] = {"path": path} if endpoint is None else {"endpoint": endpoint}
+        if upload:
+            where = {"upload": client.upload(Path(path)).digest}
         made.append(
             client.submit(
                 **where,

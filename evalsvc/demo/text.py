@@ -12,6 +12,7 @@ import torch
 from evalsvc import weights
 from evalsvc.checkpoint_steps import step_from_name
 from evalsvc.extractors.language import Likelihoods
+from evalsvc.plugins import open_to_clients
 
 TEXT_WEIGHTS = Path(__file__).with_name("weights") / "text"
 SCORER = TEXT_WEIGHTS / "char-scorer" / "step_400"
@@ -52,6 +53,7 @@ def smollm2_at_three_heats() -> list[TextRun]:
     return [TextRun(f"smollm2-t{heat}", 0, path, options | {"temperature": heat}) for heat in HEATS]
 
 
+@open_to_clients()
 def char_scorer(device: torch.device) -> Likelihoods:
     """The plug-in ``char-scorer``: likelihoods under a character model trained on the same prose with another seed."""
     return Likelihoods(device, model=str(SCORER))

@@ -12,10 +12,11 @@ from torch import Tensor
 from evalsvc.extractors.audio import waves_at
 from evalsvc.extractors.batches import Pieces
 from evalsvc.extractors.pretrained import open_pretrained
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples
 
 
+@open_to_clients()
 class Clap:
     """The plug-in ``clap``: output ``embedding``, projected and of length 1. ``model`` is a folder or a hub id.
 

@@ -14,7 +14,7 @@ from evalsvc.errors import InputError
 from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import CLIP, centre_crop_resize, normalise, square_resize
 from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples
 
 _WAYS = {
@@ -23,6 +23,7 @@ _WAYS = {
 }
 
 
+@open_to_clients("preprocess")
 class Clip:
     """The plug-in ``clip``: output ``embedding``, projected and of length 1.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evalsvc.checkpoints import Checkpoint, load_into
 from evalsvc.errors import InputError
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Images, Samples
 
 SIDE, FEATURES, CLASSES = 8, 64, 10
@@ -44,6 +44,7 @@ class Classifier(nn.Module):
         return features, self.head(features)
 
 
+@open_to_clients()
 class DigitsCNN:
     """The plug-in ``digits-cnn``: outputs ``features`` (64, not negative) and ``logits`` (10 classes)."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import IMAGENET, bicubic_resize, normalise
 from evalsvc.extractors.pretrained import open_pretrained
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples
 
 SIDE = 224
@@ -20,6 +20,7 @@ OFFSET = 0.1
 """By how much of a patch the published network stretches its position embeddings; ``transformers`` does not."""
 
 
+@open_to_clients()
 class DinoV2:
     """The plug-in ``dinov2``: output ``features``, the normalised class token (1024-d for ViT-L/14).
 

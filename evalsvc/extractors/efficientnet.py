@@ -11,10 +11,11 @@ from torch import Tensor
 
 from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Images, Samples
 
 
+@open_to_clients("size")
 class EfficientNetLite0:
     """Outputs ``features`` (1280, global average of the last convolution) and ``logits`` (1000 ImageNet classes).
 

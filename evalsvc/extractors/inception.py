@@ -18,7 +18,7 @@ from evalsvc.extractors.backends import Network, Precision, open_backend
 from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.inception_network import WIDTHS, Inception, fold
 from evalsvc.extractors.preprocess import INCEPTION
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples
 
 PIECE = {"cpu": 16, "cuda": 128, "mps": 32}
@@ -83,6 +83,7 @@ class InceptionV3:
         return dict(zip(self.info.outputs, arrays, strict=True))
 
 
+@open_to_clients("preprocess", "outputs", "precision")
 def inception_v3(
     device: torch.device,
     *,

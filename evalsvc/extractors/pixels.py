@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalsvc.errors import InputError
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Images, Samples
 
 
+@open_to_clients()
 class Pixels:
     """Each image flattened (c, h, w) and scaled to [0, 1]."""
 

@@ -15,7 +15,7 @@ from evalsvc import weights as published
 from evalsvc.digests import digest_path
 from evalsvc.errors import CheckpointError, first_line
 from evalsvc.extractors.audio import mel_spectrogram, waves_at
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples
 
 RATE, WINDOW, STEP, BANDS = 16_000, 400, 160, 40
@@ -39,6 +39,7 @@ class SpeakerEncoder(nn.Module):
         return F.normalize(self.linear(hidden[-1]).relu(), dim=1)
 
 
+@open_to_clients()
 class Resemblyzer:
     """The plug-in ``resemblyzer``: output ``embedding``, the normalised mean over parts of 1.6 s.
 

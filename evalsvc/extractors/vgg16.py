@@ -16,7 +16,7 @@ from evalsvc.errors import InputError
 from evalsvc.extractors.backends import Network, open_backend
 from evalsvc.extractors.batches import Pieces, PreparedImages
 from evalsvc.extractors.preprocess import IMAGENET, normalise, tf1_resize
-from evalsvc.plugins import ExtractorInfo
+from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples
 
 SIDE, WIDTH = 224, 4096
@@ -50,6 +50,7 @@ class VGG16Network(nn.Module):
         return (self.classifier[:4](self.features(x).flatten(1)),)
 
 
+@open_to_clients("outputs")
 class VGG16:
     """The plug-in ``vgg16``: outputs ``fc2`` and ``fc2_relu``, 4096 each.
 

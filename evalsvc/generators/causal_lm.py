@@ -10,11 +10,11 @@ import torch
 from evalsvc.checkpoint_folders import LEFT_OUT
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import InputError
-from evalsvc.language.decoding import Decoding
+from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.language.model import Dtype, LanguageModel
 from evalsvc.language.scorer import TokenScorer
 from evalsvc.language.writer import Writer
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients
 from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.weight_sets import refuse_adapter
 
@@ -24,6 +24,7 @@ TEMPLATES = "additional_chat_templates"
 NEVER_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".py", ".md")
 
 
+@open_to_clients(*OPTIONS, "window", "context", "prefix", "dtype")
 class CausalLM:
     """The plug-in ``causal-lm``. ``window``, ``context`` and ``prefix`` are those of the likelihood's windows.
 

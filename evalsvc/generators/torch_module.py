@@ -9,10 +9,11 @@ import torch
 
 from evalsvc.checkpoints import Checkpoint, load_into
 from evalsvc.errors import InputError, ModelError
-from evalsvc.plugins import GeneratorInfo
+from evalsvc.plugins import GeneratorInfo, open_to_clients
 from evalsvc.samples import Images, SampleRequest
 
 
+@open_to_clients("module", "latent", "output", "arguments", "state")
 class TorchModule:
     """``module="my_package.models:Generator"`` is built with ``arguments``, filled from the checkpoint and fed latents.
 

