@@ -27,7 +27,7 @@ from evalsvc.cli import (
     weights,
 )
 from evalsvc.cli.console import Checked, err
-from evalsvc.errors import EvalsvcError
+from evalsvc.errors import EvalsvcError, detail_of
 from evalsvc.store.faults import sentence
 from metrics.score import MetricError
 
@@ -94,5 +94,6 @@ def run() -> None:
 
 
 def _say(error: object) -> None:
+    detail = detail_of(error) if isinstance(error, BaseException) else ""
     with suppress(OSError):  # it may be standard error that is full
-        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
+        err.print(f"error: {error}{f' ({detail})' if detail else ''}", style="red", highlight=False, soft_wrap=True)

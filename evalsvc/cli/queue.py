@@ -44,7 +44,7 @@ from evalsvc.cli.score import (
 from evalsvc.errors import InputError
 from evalsvc.lifecycle import PRIORITY
 from evalsvc.settings import Settings
-from evalsvc.store.progress import Progress, progress, workers
+from evalsvc.store.progress import Progress, failure_details, progress, workers
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, Failure, Status, Worker
 from evalsvc.tickets import tickets
@@ -145,16 +145,20 @@ def status(
         found = _seen(database, evaluations)
     with database.read() as session:
         now, at_work = clock(session), workers(session)
+        details = failure_details(session, evaluations or ())
         if not evaluations:
             ended = [each for each in Status if each not in IN_PROGRESS]
             found = [*progress(session, statuses=IN_PROGRESS), *progress(session, statuses=ended, limit=limit)]
     if as_json:
-        print_json({"evaluations": [*map(document, found)], "workers": [_worker(row, now) for row in at_work]})
+        shown = [document(each) | ({"detail": details[each.id]} if each.id in details else {}) for each in found]
+        print_json({"evaluations": shown, "workers": [_worker(row, now) for row in at_work]})
         return
     out.print(evaluations_table(found) if found else "nothing has been submitted yet")
     if evaluations:
         for each in found:
             _tell(each)
+            if detail := details.get(each.id):
+                err.print(detail, highlight=False, soft_wrap=True)
         return
     made = table("workers", "host", "role", "device", "status", "seen", "evaluation", right=("seen",))
     for row in at_work:
@@ -190,7 +194,10 @@ def worker(
     plugin: PluginFiles = None,
 ) -> None:
     """Work for the queue until Ctrl-C or SIGTERM, which finish the shard in hand; a second one does not."""
+    from evalsvc.server_file import server_file
     from evalsvc.worker import Duty, supervise
+
+    server_file()  # one that is wrong ends the command and not each evaluation
 
     names = _every_device() if devices == "auto" else [name.strip() for name in devices.split(",") if name.strip()]
     if not names:

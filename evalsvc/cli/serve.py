@@ -33,9 +33,11 @@ def serve(
         from evalsvc.api.connections import ConnectionLimits, configured, open_files
         from evalsvc.api.listening import hosts_for
         from evalsvc.api.server import Server, ServerSettings
+        from evalsvc.server_file import server_file
     except ImportError as error:
         raise InputError(f"the server is not installed ({error}): pip install 'evalsvc[server]'") from None
     settings = ServerSettings()
+    server_file()  # one that is wrong ends the command and not each request
     opened = Settings()
     server = Server.open(opened, settings, tuple(Path(file).resolve() for file in plugin or ()))
     known = tokens.usable(server.database)

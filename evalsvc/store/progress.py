@@ -133,6 +133,14 @@ def progress(
     ]
 
 
+def failure_details(session: Session, evaluations: Collection[int]) -> dict[int, str]:
+    """What operators read beside the errors of these evaluations: no client is shown it."""
+    query = select(Evaluation.id, Evaluation.detail).where(
+        Evaluation.id.in_(evaluations), Evaluation.detail.is_not(None)
+    )
+    return {evaluation: str(detail) for evaluation, detail in session.execute(query)}
+
+
 def _stages(run: Evaluation, done: Mapping[tuple[int, str], int]) -> dict[str, tuple[int, int]]:
     due: Counter[str] = Counter()
     for kind, total in run.work.items():

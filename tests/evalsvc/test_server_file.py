@@ -83,6 +83,13 @@ def test_a_mistake_is_named_with_its_key(write, text, complaint):
     assert str(path) in str(caught.value)
 
 
+def test_the_example_of_the_documentation_is_a_server_file(write):
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    write(page.partition("```yaml\nendpoints:")[2].partition("```")[0].join(["endpoints:", ""]))
+    assert server_file().endpoint("llama").timeout == 300
+    assert server_file().clients.generators == {"gan": None, "samples": None, "my-gan": {"noise"}}
+
+
 def test_a_file_that_cannot_be_read_is_named(write, tmp_path):
     with pytest.raises(InputError, match="EVALSVC_SERVER_FILE=.* cannot be read"):
         server_file()

@@ -3,10 +3,11 @@
 import torch
 
 from evalsvc.checkpoints import Checkpoint
-from evalsvc.plugins import GeneratorInfo
+from evalsvc.plugins import GeneratorInfo, open_to_clients
 from evalsvc.samples import Images, SampleRequest
 
 
+@open_to_clients()
 class Eigendigits:
     """x = mean + components z, z standard normal. The checkpoint holds ``mean`` (64) and ``components`` (64, k)."""
 
