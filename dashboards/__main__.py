@@ -1,6 +1,6 @@
 """The server: ready before it answers, so that whoever opens the first page waits for no import.
 
-``evalsvc dashboard`` starts it; arguments are those of ``streamlit run``.
+``evalsvc dashboard`` starts it: ``python -m dashboards HOST PORT NAME...``, the names those that it answers to.
 """
 
 from __future__ import annotations
@@ -8,18 +8,15 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pandas as pd
 import streamlit.logger
-from streamlit.web import cli
 
 from evalsvc import logs
 from evalsvc.settings import Settings
 from evalsvc.store import overview
 from evalsvc.store.session import Database
 
-APP = Path(__file__).parent / "app.py"
 NEEDED = ("altair", "PIL.Image", "dashboards.charts", "dashboards.opened", "evalsvc.leaderboard")
 
 
@@ -38,9 +35,12 @@ def _into_one_log(logger: logging.Logger) -> None:
 
 
 if __name__ == "__main__":
+    from dashboards.server import serve
+
     settings = Settings()
     logs.setup(settings.log, settings.log_level)
     streamlit.logger.setup_formatter = _into_one_log
     streamlit.logger.update_formatter()
     warm()
-    cli.main(["run", str(APP), *sys.argv[1:]], prog_name="streamlit")
+    host, port, *names = sys.argv[1:]
+    serve(host, int(port), names)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboards.language import say
 from dashboards.look import safe
+from dashboards.visits import COOKIE, VISITS
 from evalsvc import tokens
 from evalsvc.api.listening import is_loopback
 from evalsvc.environment import variable
@@ -22,7 +23,11 @@ NOBODY = Bearer(0, "nobody", frozenset())
 
 def needs_token() -> bool:
     """Whether others than the people at this machine may reach the server."""
-    address = st.get_option("server.address")
+    return needs_token_at(st.get_option("server.address"))
+
+
+def needs_token_at(address: str | None) -> bool:
+    """Whether others reach a server at this address, as far as that shows in it, or may through a proxy."""
     return variable("EVALSVC_DASHBOARD_TOKENS") == "required" or not address or not is_loopback(address)
 
 
@@ -31,7 +36,10 @@ def bearer(database: Database) -> Bearer:
     if not needs_token():
         return LOCAL
     secret = st.session_state.get("token", "")
-    return (tokens.recognize(database, secret) if secret else None) or visitor(st.user, st.secrets)
+    found = (tokens.recognize(database, secret) if secret else None) or visitor(st.user, st.secrets)
+    if Scope.READ in found.scopes:
+        VISITS.let_in(st.context.cookies.get(COOKIE, ""))
+    return found
 
 
 def visitor(user: Mapping[str, Any], secrets: Mapping[str, Any]) -> Bearer:
@@ -79,6 +87,7 @@ def gate(database: Database) -> None:
 
 def _sign_out() -> None:
     st.session_state.pop("token", None)
+    VISITS.end(st.context.cookies.get(COOKIE, ""))
     if st.user.get("is_logged_in"):
         st.logout()
     else:

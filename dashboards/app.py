@@ -11,6 +11,7 @@ from dashboards.controls import choose
 from dashboards.language import LANGUAGES, preferred, say
 from dashboards.look import style
 from evalsvc.store import overview
+from evalsvc.store.tables import Scope
 
 VIEWS = Path(__file__).parent / "views"
 PAGES = {
@@ -32,7 +33,7 @@ PAGES = {
 
 def frame() -> None:
     """Show the page that the address names."""
-    st.set_page_config(page_title="evalsvc", page_icon=":material/monitoring:", layout="wide")
+    st.set_page_config(page_title="evalsvc", page_icon=Path(__file__).parent / "icon.svg", layout="wide")
     st.html(style(st.context.theme.type == "dark"))
     st.logo(Path(__file__).parent / "logo.svg", size="large")
     st.session_state.setdefault("language", preferred())
@@ -40,8 +41,9 @@ def frame() -> None:
     if asked in LANGUAGES and st.session_state.get("written", {}).get("lang") != [asked]:
         st.session_state["language"] = asked
     pages = {say(room): [_page(name, icon) for name, icon in names.items()] for room, names in PAGES.items()}
+    # Before the gate, so that after it the page of the address comes.
+    page = st.navigation(pages, position="sidebar" if opened.may(Scope.READ) else "hidden")
     opened.gate()
-    page = st.navigation(pages)
     with st.sidebar:
         known = opened.suites()
         st.session_state["suite"] = choose("suite", say("common.suite"), known) if known else None

@@ -11,14 +11,13 @@ from functools import partial
 from typing import Any
 
 import altair as alt
-import pandas as pd
 import streamlit as st
 
+from dashboards.chart_data import MARK, UNMARKED, Rows, coded, table
 from dashboards.language import say
-from dashboards.look import TEXT
+from dashboards.look import TEXT, cut
 from evalsvc.spreadsheets import as_csv
 
-Rows = Sequence[Mapping[str, Any]]
 LIGHT = ("#0063A6", "#C4490A", "#007A5A", "#A8377F", "#8A6100", "#5A3FC0", "#1C7FA8", "#5F6368")
 DARK = ("#6DB7F2", "#FF9A5C", "#3FCFA0", "#EE97CC", "#EBC54A", "#B9A5FF", "#7FD6EC", "#B6BBC2")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
@@ -52,7 +51,7 @@ def ink() -> str:
 
 def axis_title(metric: str, unit: str, direction: str) -> str:
     """``Fréchet distance (squared feature units), lower is better``."""
-    words = f"{metric} ({unit})" if unit else metric
+    words = cut(f"{metric} ({unit})" if unit else metric)
     return words if direction == "neutral" else f"{words} · {say(f'common.{direction}')}"
 
 
@@ -64,19 +63,25 @@ def hues(names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
     return alt.Scale(domain=list(names), range=colours), alt.Scale(domain=list(names), range=shapes)
 
 
-def table(rows: Rows) -> pd.DataFrame:
-    """Rows as the chart's data."""
-    return pd.DataFrame(list(rows))
+def legend() -> alt.Legend:
+    """The names of lines, above a chart."""
+    return alt.Legend(
+        orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240, labelExpr=UNMARKED
+    )
 
 
 def forest(rows: Rows, title: str, *, zero: bool = False, colours: Mapping[str, str] | None = None) -> Chart:
     """Estimates with intervals, a line a row: ``name, value, low, high`` and a ``group`` that gives the colour."""
     groups = list(dict.fromkeys(str(row["group"]) for row in rows))
-    colour = alt.Scale(domain=list(colours), range=list(colours.values())) if colours else hues(groups)[0]
-    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
-    base = alt.Chart(table(rows)).encode(y=y, color=alt.Color("group:N", scale=colour, legend=None))
+    codes = coded(dict.fromkeys([*groups, *(row["name"] for row in rows), *(colours or ())]))
+    scales = [codes[group] for group in colours or groups]
+    colour = alt.Scale(domain=scales, range=list(colours.values())) if colours else hues(scales)[0]
+    axis = alt.Axis(labelLimit=220, labelExpr=UNMARKED, ticks=False, domain=False)
+    y = alt.Y("name:N", sort=None, title=None, axis=axis)
+    data = table(rows, codes, "name", "group")
+    base = alt.Chart(data).encode(y=y, color=alt.Color("group:N", scale=colour, legend=None))
     tips = [
-        alt.Tooltip("name:N", title=" "),
+        alt.Tooltip("label:N", title=" "),
         alt.Tooltip("value:Q", format=".4g"),
         alt.Tooltip("low:Q", format=".4g"),
         alt.Tooltip("high:Q", format=".4g"),
@@ -107,19 +112,20 @@ def trend(
     ``rows`` are ``model, step, value, low, high, run``: a line is drawn within a ``run``, so that a failed evaluation
     leaves a gap. ``limits`` are ``step, limit, status, words`` as gates decided; ``failures`` are ``model, step, why``.
     """
-    colour, shape = hues(names)
+    codes = coded(dict.fromkeys([*names, *(row["model"] for row in [*rows, *failures])]))
+    colour, shape = hues([codes[name] for name in names])
     x_scale = alt.Scale(type="symlog" if log_steps else "linear", nice=False)
     x = alt.X("step:Q", title=say("trends.step"), scale=x_scale, axis=alt.Axis(format="~s", grid=False, tickCount=8))
     y_scale = alt.Scale(type="log" if log else "linear", zero=False, nice=not log)
     y = alt.Y("value:Q", title=title, scale=y_scale, axis=alt.Axis(tickCount=6, titleLimit=360))
-    legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240)
-    base = alt.Chart(table(rows)).encode(x=x, color=alt.Color("model:N", scale=colour, title=None, legend=legend))
+    data = table([{**row, "run": MARK + row["run"]} for row in rows], codes, "model")
+    base = alt.Chart(data).encode(x=x, color=alt.Color("model:N", scale=colour, title=None, legend=legend()))
     band = base.mark_area(opacity=0.16).encode(
         y=alt.Y("low:Q", title=title, scale=y_scale), y2="high:Q", detail="run:N"
     )
     line = base.mark_line(strokeWidth=2.4, strokeJoin="round").encode(y=y, detail="run:N")
     tips = [
-        alt.Tooltip("model:N", title=say("common.model")),
+        alt.Tooltip("label:N", title=say("common.model")),
         alt.Tooltip("step:Q", title=say("trends.step")),
         alt.Tooltip("value:Q", format=".4g", title=say("common.value")),
         alt.Tooltip("words:N", title=say("common.interval")),
@@ -151,17 +157,17 @@ def trend(
 
 def parallel(rows: Rows, names: Sequence[str], title: str) -> Chart:
     """Parallel coordinates: ``metric, name, share, value``, a line a name."""
-    colour, shape = hues(names)
-    legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, labelLimit=240)
-    base = alt.Chart(table(rows)).encode(
-        x=alt.X(
-            "metric:N", sort=None, title=None, axis=alt.Axis(labelAngle=-35, labelLimit=150, grid=True, ticks=False)
-        ),
+    codes = coded(dict.fromkeys([*names, *(row["metric"] for row in rows)]))
+    colour, shape = hues([codes[name] for name in names])
+    axis = alt.Axis(labelAngle=-35, labelLimit=150, labelExpr=UNMARKED, grid=True, ticks=False)
+    data = table([{**row, "said": f"{row['metric']}: {row['value']}"} for row in rows], codes, "name", "metric")
+    base = alt.Chart(data).encode(
+        x=alt.X("metric:N", sort=None, title=None, axis=axis),
         y=alt.Y("share:Q", title=title, axis=alt.Axis(format="%", tickCount=3, grid=False)),
-        color=alt.Color("name:N", scale=colour, title=None, legend=legend),
+        color=alt.Color("name:N", scale=colour, title=None, legend=legend()),
         detail="name:N",
     )
-    tips = [alt.Tooltip("name:N", title=" "), alt.Tooltip("metric:N", title=" "), alt.Tooltip("value:N", title=" ")]
+    tips = [alt.Tooltip("label:N", title=say("common.checkpoint")), alt.Tooltip("said:N", title=say("common.value"))]
     points = base.mark_point(filled=True, size=80, opacity=1).encode(
         shape=alt.Shape("name:N", scale=shape, legend=None), tooltip=tips
     )
@@ -170,17 +176,18 @@ def parallel(rows: Rows, names: Sequence[str], title: str) -> Chart:
 
 def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: bool) -> Chart:
     """Two scores against each other: ``model, step, name, x, y``, their ends ``x_low, ...``, and ``front``."""
-    colour, shape = hues(names)
-    legend = alt.Legend(orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240)
+    codes = coded(dict.fromkeys([*names, *(row[key] for row in rows for key in ("name", "model"))]))
+    colour, shape = hues([codes[name] for name in names])
     wide = alt.Scale(zero=False, padding=18)
     x = alt.X("x:Q", title=titles[0], scale=wide, axis=alt.Axis(tickCount=7))
     y = alt.Y("y:Q", title=titles[1], scale=wide, axis=alt.Axis(tickCount=6))
-    base = alt.Chart(table(rows)).encode(color=alt.Color("model:N", scale=colour, title=None, legend=legend))
+    data = table(rows, codes, "name", "model")
+    base = alt.Chart(data).encode(color=alt.Color("model:N", scale=colour, title=None, legend=legend()))
     bars = [
         base.mark_rule(opacity=0.35).encode(x=alt.X("x_low:Q", title=titles[0], scale=wide), x2="x_high:Q", y=y),
         base.mark_rule(opacity=0.35).encode(y=alt.Y("y_low:Q", title=titles[1], scale=wide), y2="y_high:Q", x=x),
     ]
-    tips = [alt.Tooltip("name:N", title=" "), alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")]
+    tips = [alt.Tooltip("label:N", title=" "), alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")]
     points = base.mark_point(filled=True).encode(
         x=x,
         y=y,
@@ -205,16 +212,18 @@ def timeline(rows: Rows) -> Chart:
         domain=statuses,
         range=["circle" if s == "PASS" else "cross" if s in ("FAIL", "ERROR") else "diamond" for s in statuses],
     )
-    legend = alt.Legend(orient="top", title=None, symbolSize=130)
-    tips = [alt.Tooltip("words:N", title=" "), alt.Tooltip("reason:N", title=" ")]
+    outcomes = alt.Legend(orient="top", title=None, symbolSize=130)
+    tips = [alt.Tooltip("words:N", title=say("gates.choose")), alt.Tooltip("reason:N", title=say("gates.reason"))]
+    data = table(rows, coded(dict.fromkeys(row["model"] for row in rows)), "model")
+    axis = alt.Axis(labelLimit=200, labelExpr=UNMARKED, grid=True, ticks=False)
     return (
-        alt.Chart(table(rows))
+        alt.Chart(data)
         .mark_point(filled=True, size=190, opacity=0.9)
         .encode(
             x=alt.X("at:T", title=None, axis=alt.Axis(tickCount=6, grid=False)),
-            y=alt.Y("model:N", title=None, axis=alt.Axis(labelLimit=200, grid=True, ticks=False)),
-            color=alt.Color("status:N", scale=colour, legend=legend),
-            shape=alt.Shape("status:N", scale=shape, legend=legend),
+            y=alt.Y("model:N", title=None, axis=axis),
+            color=alt.Color("status:N", scale=colour, legend=outcomes),
+            shape=alt.Shape("status:N", scale=shape, legend=outcomes),
             tooltip=tips,
         )
         .properties(height=max(110, 40 * len({row["model"] for row in rows}) + 50))
@@ -223,18 +232,19 @@ def timeline(rows: Rows) -> Chart:
 
 def histogram(rows: Rows, title: str, names: Sequence[str]) -> Chart:
     """Shares of several sets over the same bins: ``name, low, high, share``."""
-    colour, _ = hues(names)
-    legend = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300)
+    codes = coded(dict.fromkeys(names))
+    shown = [codes[name] for name in names]
+    sets = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300, labelExpr=UNMARKED)
     return (
-        alt.Chart(table(rows))
+        alt.Chart(table(rows, codes, "name"))
         .mark_bar(opacity=0.5, binSpacing=0)
         .encode(
             x=alt.X("low:Q", title=title, bin="binned", axis=alt.Axis(tickCount=8, grid=False)),
             x2="high:Q",
             y=alt.Y("share:Q", title=say("memorisation.share"), stack=None, axis=alt.Axis(format="%", tickCount=5)),
-            color=alt.Color("name:N", scale=colour, legend=legend, sort=list(names)),
+            color=alt.Color("name:N", scale=hues(shown)[0], legend=sets, sort=shown),
             tooltip=[
-                alt.Tooltip("name:N", title=" "),
+                alt.Tooltip("label:N", title=" "),
                 alt.Tooltip("share:Q", format=".1%", title=say("memorisation.share")),
             ],
         )
@@ -246,15 +256,15 @@ def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Char
     """Points in the plane that can be picked: ``x, y, kind, index``."""
     colour, shape = hues(names)
     pick = alt.selection_point(name="pick", fields=["kind", "index"], on="click")
-    legend = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300)
+    kinds = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300)
     return (
         alt.Chart(table(rows))
         .mark_point(filled=True, size=55)
         .encode(
             x=alt.X("x:Q", title=titles[0], axis=alt.Axis(grid=False, tickCount=5)),
             y=alt.Y("y:Q", title=titles[1], axis=alt.Axis(grid=False, tickCount=5)),
-            color=alt.Color("kind:N", scale=colour, legend=legend),
-            shape=alt.Shape("kind:N", scale=shape, legend=legend),
+            color=alt.Color("kind:N", scale=colour, legend=kinds),
+            shape=alt.Shape("kind:N", scale=shape, legend=kinds),
             opacity=alt.condition(pick, alt.value(0.75), alt.value(0.12)),
             tooltip=[alt.Tooltip("kind:N", title=" "), alt.Tooltip("index:Q", title=say("samples.index"))],
         )

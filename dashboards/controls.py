@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import streamlit as st
 
 from dashboards.language import say
-from dashboards.look import safe
+from dashboards.look import cut, distinct, safe
 
 Style = Literal["list", "segments"]
 Name = TypeVar("Name", bound=str)
@@ -37,12 +37,13 @@ def choose(
     """One of the options."""
     slot = f"{key}.choice"
     _start(key, slot, label, options, lambda: options[0] if default is None else default)
+    shown = distinct({option: cut(words(option)) for option in options})
     if style == "segments":
         # These labels are Markdown, those of lists are not.
-        shown = {option: safe(words(option)) for option in options}
+        shown = {option: safe(text) for option, text in shown.items()}
         picked: Name = where.segmented_control(label, options, key=slot, format_func=shown.__getitem__, required=True)
     else:
-        picked = where.selectbox(label, options, key=slot, format_func=words)
+        picked = where.selectbox(label, options, key=slot, format_func=shown.__getitem__)
     _write(key, [picked])
     return picked
 
@@ -65,7 +66,8 @@ def choose_many(
         st.session_state[slot] = asked[:most]
     elif slot not in st.session_state or not set(st.session_state[slot]) <= set(options):
         st.session_state[slot] = list(default)
-    picked: list[str] = where.multiselect(label, options, key=slot, format_func=words, max_selections=most)
+    shown = distinct({option: cut(words(option)) for option in options})
+    picked: list[str] = where.multiselect(label, options, key=slot, format_func=shown.__getitem__, max_selections=most)
     _write(key, picked)
     return picked
 

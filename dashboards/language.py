@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import streamlit as st
 import yaml
+
+from dashboards.look import distinct
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 FOLDER = Path(__file__).parent / "words"
@@ -32,6 +35,11 @@ def metric_name(label: str) -> str:
     plain = label.removesuffix("_heldout")
     name = known.get(f"metrics.{plain}", plain.replace("_", " "))
     return name if plain == label else f"{name} ({known['metrics.heldout']})"
+
+
+def metric_names(labels: Iterable[str]) -> dict[str, str]:
+    """What scores are called beside each other: no two the same."""
+    return distinct({label: metric_name(label) for label in labels})
 
 
 def preferred() -> str:

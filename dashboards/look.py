@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import streamlit as st
 
 from evalsvc.gates.reports.text import plain
 
+ALL = 1_000_000
+"""Longer than any text, for what is cut in the middle."""
 ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
 MARKS = {
     "PASS": "✓",
@@ -33,6 +39,8 @@ STYLE = """
 [data-testid="stCode"] .token.inserted{color:var(--ev-good)!important}
 [data-testid="stCode"] .token.deleted{color:var(--ev-bad)!important}
 [data-stale="true"]{opacity:1!important}
+[data-testid="stMarkdownContainer"] :not(pre)>code{font:inherit;color:inherit;background:none;padding:0;
+  white-space:normal;overflow-wrap:anywhere}
 .ev-card{border:1px solid color-mix(in srgb,currentColor 16%,transparent);border-radius:14px;padding:1.1rem 1.3rem;
   height:100%;background:color-mix(in srgb,currentColor 2.5%,transparent)}
 .ev-kicker{font-size:.8rem;letter-spacing:.04em;opacity:.85;margin:0 0 .25rem}
@@ -61,14 +69,59 @@ def style(dark: bool) -> str:
     return f"{STYLE}<style>:root{{{root}}}</style>"
 
 
-def safe(text: object, longest: int = 120) -> str:
-    """A name from outside as it may stand in Markdown: every character that could mean something is escaped."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", plain(text, longest))
+def cut(text: object, longest: int = 300) -> str:
+    """A text from outside as one line of what is seen; of one that is too long both ends."""
+    whole = plain(text, ALL)
+    head, tail = longest // 2, (longest - 1) // 2
+    return whole if len(whole) <= longest else f"{whole[:head]}…{whole[len(whole) - tail :]}"
+
+
+def safe(text: object, longest: int = 300) -> str:
+    """A text from outside as it may stand in Markdown: as code, which looks like its surroundings (:data:`STYLE`).
+
+    Escaping each character is not enough: addresses, e-mail addresses, icons, colours, emoji and arrows are looked for
+    in what is left of it, and in code nothing is.
+    """
+    shown = cut(text, longest)
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    edge = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
+    return f"{fence}{edge}{shown}{edge}{fence}" if shown else "–"
 
 
 def html(text: object, longest: int = 300) -> str:
     """A text from outside as it may stand in HTML."""
-    return escape(plain(text, longest))
+    return escape(cut(text, longest))
+
+
+def distinct(labels: Mapping[str, str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Labels by what they stand for, of which no two are the same, nor one of those that are ``taken``.
+
+    Streamlit's lists send back a label, and a table and a chart know a column and a line by it: of two that look the
+    same, each gets a digest of what it stands for.
+    """
+    counts, used, found = Counter(labels.values()), set(taken), {}
+    for key, label in labels.items():
+        digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
+        shown, length = label, 0
+        while shown in used or (counts[label] > 1 and not length):
+            length += 8
+            shown = f"{label} ~{(digest * length)[:length]}"
+        used.add(shown)
+        found[key] = shown
+    return found
+
+
+def grid(rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+    """A table of rows; headings and cells may come from outside."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    headings = distinct({name: cut(name) for name in names})
+    shown = [{headings[name]: cut(v, 2000) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
+    return st.dataframe(shown, hide_index=True, **options)
+
+
+def file_name(text: str, suffix: str) -> str:
+    """A name from outside as that of a file to download."""
+    return re.sub(r"[^\w.-]+", "-", cut(text, 100).replace("@", "-")).strip(".-") + suffix
 
 
 def number(value: float | None, digits: int = 4) -> str:

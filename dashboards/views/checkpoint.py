@@ -8,8 +8,9 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboards import opened, pickers, pictures
 from dashboards.controls import choose
 from dashboards.language import metric_name, say
-from dashboards.look import ARROWS, facts, heading, html, interval, with_error
+from dashboards.look import ARROWS, facts, grid, heading, html, interval, with_error
 from dashboards.provenance import provenance
+from evalsvc.errors import printable
 from evalsvc.gates.reports.text import stored, title
 from evalsvc.spreadsheets import as_csv
 from evalsvc.store import names, overview, queries
@@ -38,7 +39,7 @@ def page() -> None:
     for run in runs:
         if run.status == "failed":
             st.error(say("checkpoint.failed", suite=f"{run.suite.name}@{run.suite.version}"), icon=":material/error:")
-            st.code(run.error or "", language=None, wrap_lines=True)
+            st.code(printable(run.error or ""), language=None, wrap_lines=True)
     if current is not None:
         _scores(current)
         _samples(current)
@@ -102,7 +103,7 @@ def _scores(run: Evaluation) -> None:
         }
         for row in rows
     ]
-    st.dataframe(table, hide_index=True, height=min(36 * len(table) + 40, 620), alt=say("checkpoint.scores"))
+    grid(table, height=min(36 * len(table) + 40, 620), alt=say("checkpoint.scores"))
     st.download_button("CSV", as_csv(table), "scores.csv", "text/csv", icon=":material/download:", on_click="ignore")
 
 

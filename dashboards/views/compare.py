@@ -9,8 +9,8 @@ import streamlit as st
 
 from dashboards import charts, opened, pickers
 from dashboards.controls import choose, switch
-from dashboards.language import metric_name, say
-from dashboards.look import ARROWS, heading, number, safe, with_error
+from dashboards.language import metric_name, metric_names, say
+from dashboards.look import ARROWS, grid, heading, number, safe, with_error
 from evalsvc.errors import InputError
 from evalsvc.leaderboard import Difference, Side, unpaired
 from evalsvc.leaderboard import compare as differences_of
@@ -64,10 +64,11 @@ def page() -> None:
 
 def _table(scores: dict[str, list[ScoreRow]], baseline: Point, found: dict[str, list[Difference]]) -> None:
     labels = list(dict.fromkeys(row.label for rows in scores.values() for row in rows))
+    titles = metric_names(labels)
     own = {row.label: row for row in scores[baseline.name]}
     rows = []
     for label in labels:
-        row: dict[str, str] = {say("common.metric"): metric_name(label)}
+        row: dict[str, str] = {say("common.metric"): titles[label]}
         any_row = next(r for rows_ in scores.values() for r in rows_ if r.label == label)
         row[say("common.metric")] += f" {ARROWS[any_row.direction]}"
         row[f"{baseline.name} · {say('compare.baseline')}"] = (
@@ -76,7 +77,7 @@ def _table(scores: dict[str, list[ScoreRow]], baseline: Point, found: dict[str, 
         for name, differences in found.items():
             row[name] = cell(next((d for d in differences if d.label == label), None))
         rows.append(row)
-    st.dataframe(rows, hide_index=True, height=min(36 * len(rows) + 40, 640), alt=say("compare.title"))
+    grid(rows, height=min(36 * len(rows) + 40, 640), alt=say("compare.title"))
     st.download_button("CSV", as_csv(rows), "compare.csv", "text/csv", icon=":material/download:", on_click="ignore")
 
 
@@ -95,6 +96,7 @@ def cell(difference: Difference | None) -> str:
 def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
     """Differences as percent of the baseline, positive where better; without those that have no such number."""
     rows = []
+    titles = metric_names(each.label for each in differences)
     for each in differences:
         if (
             each.value is None
@@ -108,7 +110,7 @@ def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
         low, high = sorted(sign * end for end in each.interval)
         rows.append(
             {
-                "name": metric_name(each.label),
+                "name": titles[each.label],
                 "value": sign * each.value,
                 "low": low,
                 "high": high,
@@ -131,6 +133,7 @@ def _parallel(chosen: Sequence[Point], scores: dict[str, list[ScoreRow]]) -> Non
     shared = [row for row in scores[chosen[0].name] if row.direction != "neutral"]
     values = {name: {(r.label, r.protocol): r.value for r in rows} for name, rows in scores.items()}
     rows = []
+    titles = metric_names(row.label for row in shared)
     for row in shared:
         key = row.label, row.protocol
         here = {name: found[key] for name, found in values.items() if key in found}
@@ -141,7 +144,7 @@ def _parallel(chosen: Sequence[Point], scores: dict[str, list[ScoreRow]]) -> Non
             share = (value - low) / (high - low)
             rows.append(
                 {
-                    "metric": metric_name(row.label),
+                    "metric": titles[row.label],
                     "name": name,
                     "share": 1 - share if row.direction == "lower" else share,
                     "value": number(value),
@@ -167,7 +170,7 @@ def _provenance(runs: dict[str, Evaluation]) -> None:
         for key in keys
         if every or len({each.get(key, "–") for each in found.values()}) > 1
     ]
-    st.dataframe(rows, hide_index=True, alt=say("compare.provenance"))
+    grid(rows, alt=say("compare.provenance"))
 
 
 def _facts(run: Evaluation) -> dict[str, str]:

@@ -12,7 +12,7 @@ import yaml
 from dashboards import charts, opened
 from dashboards.controls import choose
 from dashboards.language import metric_name, say
-from dashboards.look import MARKS, facts, heading, html, number, safe
+from dashboards.look import MARKS, facts, grid, heading, html, number, safe
 from evalsvc.gates.reports.text import limit, notices, qualifiers, stored, title, values
 from evalsvc.store import names, queries
 from evalsvc.store.tables import Gate
@@ -56,7 +56,7 @@ def page() -> None:
         _policy(gate, [other for other in gates if other.id < gate.id and other.model == gate.model])
     with right:
         st.header(say("gates.promotions"), anchor=False)
-        st.dataframe(
+        grid(
             [
                 {
                     say("common.alias"): p.alias,
@@ -69,7 +69,6 @@ def page() -> None:
                 }
                 for p in promotions
             ],
-            hide_index=True,
             alt=say("gates.promotions"),
         )
         _calibration(gate, titles[gate.id])
@@ -121,7 +120,7 @@ def _limits(gate: Gate) -> None:
                 }
             )
             drawn += _drawn(metric_name(metric["metric"]), words, each["status"], compared.get(each["kind"]))
-    st.dataframe(table, hide_index=True, alt=say("gates.evidence"))
+    grid(table, alt=say("gates.evidence"))
     if drawn:
         st.header(say("gates.evidence"), anchor=False)
         charts.show(
@@ -153,7 +152,7 @@ def _waivers(gate: Gate) -> None:
     waivers = gate.policy.get("waivers") or []
     if waivers:
         st.header(say("gates.waivers"), anchor=False)
-        st.dataframe(waivers, hide_index=True, alt=say("gates.waivers"))
+        grid(waivers, alt=say("gates.waivers"))
 
 
 def _policy(gate: Gate, before: list[Gate]) -> None:
@@ -207,7 +206,7 @@ def _calibration(gate: Gate, name: str) -> None:
         )
         return
     st.caption(say("gates.calibrated", runs=found.runs, failed=f"{found.failed:.0%}", unsure=f"{found.unsure:.0%}"))
-    st.dataframe(
+    grid(
         [
             {
                 say("common.metric"): metric_name(n.metric),
@@ -217,7 +216,6 @@ def _calibration(gate: Gate, name: str) -> None:
             }
             for n in found.noise
         ],
-        hide_index=True,
         alt=say("gates.calibration"),
     )
 

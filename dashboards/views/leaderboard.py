@@ -12,7 +12,7 @@ import streamlit as st
 from dashboards import charts, opened
 from dashboards.controls import choose, choose_many, day, page_number
 from dashboards.language import metric_name, say
-from dashboards.look import ARROWS, card, heading, html, interval, with_error
+from dashboards.look import ARROWS, card, cut, distinct, heading, html, interval, safe, with_error
 from evalsvc.leaderboard import ranks
 from evalsvc.spreadsheets import as_csv
 from evalsvc.store import overview
@@ -119,25 +119,30 @@ def _table(
         path = overview.points(
             session, Filter(suite, models=tuple({p.model for p in points})), metric.label, metric.protocol
         )
+    ours = ("rank", "spark", "seeds", "scored"), ("model", "step", "told_apart", "interval", "family", "alias")
+    taken = ["n", *(say(f"leaderboard.{key}") for key in ours[0]), *(say(f"common.{key}") for key in ours[1])]
+    headings = distinct(
+        {name: cut(f"{metric_name(name)} {ARROWS[measured[name].direction]}").strip() for name in (title, *shown)},
+        taken,
+    )
     columns: dict[str, list[Any]] = {
         say("leaderboard.rank"): places,
-        say("common.model"): [p.model for p in points],
+        say("common.model"): [cut(p.model) for p in points],
         say("common.step"): [p.step for p in points],
-        **({say("common.told_apart"): [p.mark for p in points]} if any(p.mark for p in points) else {}),
-        f"{metric_name(title)} {ARROWS[metric.direction]}": [p.value for p in points],
+        **({say("common.told_apart"): [cut(p.mark) for p in points]} if any(p.mark for p in points) else {}),
+        headings[title]: [p.value for p in points],
         say("common.interval"): [interval(p.ci_low, p.ci_high) for p in points],
         say("leaderboard.spark"): [_spark([q.value for q in path if q.line == p.line]) for p in points],
     }
-    errors = {f"{metric_name(title)} {ARROWS[metric.direction]}": [p.stderr for p in points]}
+    errors = {headings[title]: [p.stderr for p in points]}
     for name in shown:
         other = measured[name]
         found = [cells.get(p.evaluation_id, {}).get((other.label, other.protocol)) for p in points]
-        heading = f"{metric_name(name)} {ARROWS[other.direction]}".strip()
-        columns[heading] = [each.value if each else None for each in found]
-        errors[heading] = [each.stderr if each else None for each in found]
+        columns[headings[name]] = [each.value if each else None for each in found]
+        errors[headings[name]] = [each.stderr if each else None for each in found]
     columns |= {
-        say("common.family"): [p.family for p in points],
-        say("common.alias"): [tags.get(p.checkpoint_id, []) for p in points],
+        say("common.family"): [cut(p.family) for p in points],
+        say("common.alias"): [[cut(name) for name in tags.get(p.checkpoint_id, [])] for p in points],
         "n": [p.n for p in points],
         say("leaderboard.seeds"): [seeds.get(p.checkpoint_id, 1) for p in points],
         say("leaderboard.scored"): [p.created_at for p in points],
@@ -173,7 +178,7 @@ def _table(
         icon=":material/download:",
         on_click="ignore",
     )
-    foot.caption(say("leaderboard.protocol", protocol=metric.protocol, checkpoints=metric.checkpoints))
+    foot.caption(say("leaderboard.protocol", protocol=safe(metric.protocol), checkpoints=metric.checkpoints))
     if rows:
         st.switch_page("views/checkpoint.py", query_params={"checkpoint": points[rows[0]].name, "suite": suite})
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboards import opened
 from dashboards.language import say
-from dashboards.look import heading, html, safe
+from dashboards.look import grid, heading, html, safe
 from evalsvc import lifecycle
 from evalsvc.errors import InputError
 from evalsvc.store import overview, progress
@@ -55,7 +55,7 @@ def live() -> None:
         _bar(run, now)
     if finished:
         st.header(say("operations.finished"), anchor=False)
-        st.dataframe(
+        grid(
             [
                 {
                     say("common.checkpoint"): run.name,
@@ -64,12 +64,11 @@ def live() -> None:
                 }
                 for run in finished
             ],
-            hide_index=True,
             alt=say("operations.finished"),
         )
     if workers:
         st.header(say("operations.workers"), anchor=False)
-        st.dataframe(
+        grid(
             [
                 {
                     say("operations.worker"): worker.id,
@@ -82,7 +81,6 @@ def live() -> None:
                 }
                 for worker in workers
             ],
-            hide_index=True,
             alt=say("operations.workers"),
         )
 
@@ -113,12 +111,13 @@ def failures() -> None:
     if not failed:
         st.caption(say("operations.no_failures"))
         return
-    st.html(
-        "".join(
-            f'<span class="ev-chip">{html(say(f"operations.class_{name}"))} · {count}</span>'
-            for name, count in classes.items()
+    if classes:  # of what was cancelled there is no class, and Streamlit takes no empty HTML
+        st.html(
+            "".join(
+                f'<span class="ev-chip">{html(say(f"operations.class_{name}"))} · {count}</span>'
+                for name, count in classes.items()
+            )
         )
-    )
     for run in failed:
         left, middle, right = st.columns([2, 5, 1], vertical_alignment="center")
         left.html(_name(run))

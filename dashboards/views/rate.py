@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards import charts, opened, pickers, pictures
 from dashboards.language import metric_name, say
-from dashboards.look import heading, interval, number, safe
+from dashboards.look import grid, heading, interval, number, safe
 from dashboards.pictures import Gallery
 from evalsvc import ratings
 from evalsvc.errors import InputError
@@ -95,7 +95,7 @@ def _table(suite: str, chosen: Mapping[int, Point]) -> None:
             for e in rated
         ]
         charts.show(charts.forest(rows, say("rate.rating")), rows, "ratings", say("rate.table"))
-    st.dataframe(
+    grid(
         [
             {
                 say("leaderboard.rank"): each.rank,
@@ -107,7 +107,6 @@ def _table(suite: str, chosen: Mapping[int, Point]) -> None:
             }
             for each in found
         ],
-        hide_index=True,
         alt=say("rate.table"),
     )
     _agreement(suite, found)
@@ -126,9 +125,8 @@ def _agreement(suite: str, found: list[Standing]) -> None:
                 rows.append({say("common.metric"): metric_name(title), say("rate.correlation"): round(value, 3)})
     if rows:
         st.header(say("rate.agreement"), anchor=False)
-        st.dataframe(
+        grid(
             sorted(rows, key=lambda row: -row[say("rate.correlation")]),
-            hide_index=True,
             alt=say("rate.agreement"),
         )
         st.caption(say("rate.agreement_note"))

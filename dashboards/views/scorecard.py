@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboards import charts, opened, pickers, pictures
 from dashboards.language import metric_name, say
-from dashboards.look import card, heading, html, interval, number, with_error
+from dashboards.look import card, file_name, grid, heading, html, interval, number, with_error
 from dashboards.provenance import provenance
 from dashboards.report import report
 from evalsvc.gates.reports.text import stored, title
@@ -67,7 +67,7 @@ def page() -> None:
     st.download_button(
         say("scorecard.report"),
         made,
-        f"{point.name}.html".replace("/", "_").replace("@", "-"),
+        file_name(point.name, ".html"),
         "text/html",
         icon=":material/print:",
         on_click="ignore",
@@ -78,7 +78,7 @@ def page() -> None:
 
 
 def _parts(index: Index, scores: Mapping[str, tuple[float, float | None]], defined: Mapping[str, IndexPart]) -> None:
-    st.dataframe(
+    grid(
         [
             {
                 say("common.metric"): metric_name(part.label),
@@ -89,7 +89,6 @@ def _parts(index: Index, scores: Mapping[str, tuple[float, float | None]], defin
             }
             for part in index.parts
         ],
-        hide_index=True,
         alt=say("scorecard.index"),
         column_config={
             say("scorecard.points"): st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f")

@@ -10,7 +10,7 @@ from dashboards import charts, opened
 from dashboards.controls import choose, choose_many, switch
 from dashboards.curves import pareto
 from dashboards.language import metric_name, say
-from dashboards.look import ARROWS, heading
+from dashboards.look import ARROWS, distinct, grid, heading
 from evalsvc.store import overview
 from evalsvc.store.overview import Filter, Measured, Point
 
@@ -74,14 +74,14 @@ def page() -> None:
     names_ = [line for model in chosen for line in lines[model] or [model]]
     charts.show(charts.scatter(rows, titles, names_, paths=paths), rows, "tradeoff", say("tradeoffs.title"))
     st.caption(say("tradeoffs.front_mark"))
-    headings = [f"{metric_name(axis)} {ARROWS[direction]}" for axis, direction in zip((x, y), directions, strict=True)]
-    st.dataframe(
+    named = {axis: f"{metric_name(axis)} {ARROWS[d]}" for axis, d in zip((x, y), directions, strict=True)}
+    headings = [distinct(named, [say("common.checkpoint")])[axis] for axis in (x, y)]
+    grid(
         [
             {say("common.checkpoint"): row["name"], headings[0]: row["x"], headings[1]: row["y"]}
             for row in sorted(rows, key=lambda row: row["x"])
             if row["front"]
         ],
-        hide_index=True,
         alt=say("tradeoffs.front"),
     )
 

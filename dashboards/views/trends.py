@@ -8,7 +8,7 @@ from dashboards import charts, opened
 from dashboards.controls import choose, choose_many, switch
 from dashboards.curves import best_so_far, gate_lines, line_names, lines
 from dashboards.language import metric_name, say
-from dashboards.look import heading, interval
+from dashboards.look import grid, heading, interval
 from evalsvc.store import overview, queries
 from evalsvc.store.overview import Filter, Measured, Point
 
@@ -92,7 +92,7 @@ def _table(points: list[Point], metric: Measured) -> None:
                 say("trends.points"): len(own),
             }
         )
-    st.dataframe(rows, hide_index=True, alt=say("trends.title"))
+    grid(rows, alt=say("trends.title"))
 
 
 page()

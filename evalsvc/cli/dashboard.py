@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,30 +28,15 @@ def dashboard(
 ) -> None:
     """Serve the dashboards: leaderboard, trends, samples and the rest, in a browser."""
     package = find_spec("dashboards")
-    if package is None or package.origin is None or find_spec("streamlit") is None:
+    if package is None or find_spec("streamlit") is None:
         raise InputError("the dashboards need Streamlit: pip install 'evalsvc[dashboard]'")
     allowed: Sequence[str] = ()
-    if not is_loopback(host):
+    if require_token or not is_loopback(host):
         from evalsvc.api.server import ServerSettings
 
         allowed = ServerSettings().allowed_hosts
     hosts = hosts_for(host, allowed, tokens.usable(Database(Settings().database)))
     if require_token:
         os.environ["EVALSVC_DASHBOARD_TOKENS"] = "required"
-    folder = Path(package.origin).parent
-    options: dict[str, object] = {
-        "server.address": host,
-        "server.port": port,
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-        "client.toolbarMode": "minimal",
-        "client.disableDataExport": "true",  # Streamlit's own CSV of a table guards no formula; ours do
-        "runner.magicEnabled": "false",
-        "theme.base": folder / "theme.toml",
-    }
-    command = [sys.executable, "-P", "-m", "dashboards"]  # -P: not a folder of that name where we stand
-    command += [f"--{key}={value}" for key, value in options.items()]
-    command += [f"--server.allowedHosts={name}" for name in hosts]
-    os.execv(sys.executable, command)
+    # -P: not a folder of that name where we stand
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "dashboards", host, str(port), *hosts])

@@ -8,7 +8,7 @@ import pytest
 
 from dashboards import controls, language
 from dashboards.curves import best_so_far, lines, on_scale, pareto
-from dashboards.look import html, safe
+from dashboards.look import cut, distinct, html, safe
 from evalsvc import leaderboard
 from evalsvc.store import overview, queries
 from evalsvc.store.overview import Filter
@@ -16,7 +16,9 @@ from evalsvc.store.overview import Filter
 from .conftest import VIEWS
 from .stores import HOSTILE, add_failure, add_twins, fill
 
-MARKUP = re.compile(r"(?<!\\)(<img|\[link|:red|\*\*bold)")
+MARKUP = re.compile(r"<img|\[link|:red|:material/delete|\*\*bold|https?:|www\.|\w@\w+\.")
+CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+"""Code in a line of Markdown, as CommonMark says: between runs of the same number of backticks."""
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -29,14 +31,34 @@ def test_every_page_stands_on_every_store(view, store, page):
     if store in ("hostile", "twins"):
         for kind in (at.markdown, at.caption, at.error, at.warning, at.info, at.header, at.button, at.metric):
             for element in kind:
-                assert not MARKUP.search(f"{getattr(element, 'value', '')} {getattr(element, 'label', '')}")
+                assert not MARKUP.search(
+                    CODE.sub("", f"{getattr(element, 'value', '')} {getattr(element, 'label', '')}")
+                )
 
 
-def test_escaped_names_mean_nothing_in_markdown_and_in_html():
-    for name in HOSTILE:
-        assert not re.search(r"(?<!\\)[*_`\[\]<>$:#|~]", safe(name))
-        assert not set("<>\"'") & set(re.sub(r"&[#\w]+;", "", html(name)))
-        assert "\u202e" not in safe(name) + html(name)
+@pytest.mark.parametrize("name", [*HOSTILE, "`", "a``b", "``` x", "`$x$`", " ", "", "\n# h", "L" * 400 + "@1", "x\\`"])
+def test_names_mean_nothing_in_markdown_and_in_html(name):
+    whole = CODE.fullmatch(safe(name))
+    assert whole or safe(name) == "–"
+    if whole:
+        assert whole[2].strip() == cut(name).strip()
+        assert not set("\n\u202e\x1b") & set(whole[2])
+    assert not set("<>\"'") & set(re.sub(r"&[#\w]+;", "", html(name)))
+    assert "\u202e" not in html(name)
+
+
+def test_of_a_long_name_both_ends_are_seen():
+    assert cut("a" * 200 + "b" * 200, 11) == "aaaaa…bbbbb"
+    assert cut("short", 11) == "short"
+
+
+def test_no_two_labels_are_the_same_whatever_they_stand_for():
+    names = {str(place): label for place, label in enumerate(["a", "b", "a", "Model", "a ~x"])}
+    found = distinct(names, ["Model"])
+    assert len(set(found.values()) | {"Model"}) == len(names) + 1
+    assert found["1"] == "b"
+    forged = distinct(names | {"forged": found["0"], "again": found["2"]}, ["Model"])
+    assert len(set(forged.values())) == len(forged)
 
 
 def test_texts_exist_in_both_languages_with_the_same_placeholders():

@@ -1,0 +1,123 @@
+"""What holds for every request of the pages, before Streamlit sees it: names, origins, headers, who may fetch files."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dashboards.visits import COOKIE, Visits
+
+SOURCES = {
+    "default-src": "'self'",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: blob:",
+    "media-src": "'self' data: blob:",
+    "font-src": "'self' data:",
+    "worker-src": "'self' blob:",
+    "object-src": "'none'",
+    "base-uri": "'none'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+}
+"""Everything is fetched from this server, and no page of another shows ours in a frame."""
+HEADERS = {
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+READING = ("GET", "HEAD")
+ABSENT = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/_stcore/script-health-check")
+"""Parts of Streamlit's server that no page needs."""
+FRONT = "/leaderboard"
+"""The page at ``/``, which Streamlit does not know by its own name."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Guard:
+    """Answers to the server's own names alone, and opens its socket to its own pages alone.
+
+    A browser says with every socket which page asks for it. A page of another port of this machine is another origin,
+    and so is a page whose name was made to point here.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, hosts: Collection[str], scripts: Collection[str] = (), visits: Visits | None = None
+    ) -> None:
+        """``scripts`` are digests of inline scripts; ``visits`` are given where files are for those who signed in."""
+        self._app, self._hosts, self._visits = app, frozenset(hosts), visits
+        own = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in scripts)])
+        policy = "; ".join(f"{name} {value}" for name, value in {**SOURCES, "script-src": own}.items())
+        self._headers = HEADERS | {"content-security-policy": policy}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or one socket."""
+        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
+        if scope["type"] == "websocket":
+            if not self._own(headers.get("host", "")) or not same_origin(headers.getlist("origin"), headers["host"]):
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            visit = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+            answer = self._refusal(scope, headers, visit) or self._app
+            await answer(scope, receive, self._with_headers(scope, visit, send))
+        else:
+            await self._app(scope, receive, send)
+
+    def _own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return False
+        return name in self._hosts
+
+    def _refusal(self, scope: Scope, headers: Headers, visit: str) -> Response | None:
+        path: str = scope["path"].rstrip("/")
+        if not self._own(headers.get("host", "")):
+            return PlainTextResponse("Unknown host name: add it to EVALSVC_ALLOWED_HOSTS.\n", 421)
+        if scope["method"] not in READING:
+            return PlainTextResponse("Method not allowed.\n", 405, {"allow": ", ".join(READING)})
+        if any(path == part or path.startswith(f"{part}/") for part in ABSENT):
+            return PlainTextResponse("Not found.\n", 404)
+        if path.startswith("/media") and self._visits is not None and not self._visits.known(visit):
+            return PlainTextResponse("Sign in on the dashboards to fetch this file.\n", 403)
+        if path == FRONT:
+            query = scope["query_string"].decode("latin-1")
+            return RedirectResponse(("../" if scope["path"].endswith("/") else "./") + (query and f"?{query}"))
+        return None
+
+    def _with_headers(self, scope: Scope, visit: str, send: Send) -> Callable[[Message], Awaitable[None]]:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers[name] = value
+                if self._visits is not None and not visit and "text/html" in headers.get("content-type", ""):
+                    secure = "; Secure" if scope["scheme"] == "https" else ""
+                    named = f"{COOKIE}={secrets.token_urlsafe(32)}; HttpOnly; SameSite=Lax; Path=/{secure}"
+                    headers.append("set-cookie", named)
+            await send(message)
+
+        return with_headers
+
+
+def same_origin(origins: list[str], host: str) -> bool:
+    """Whether the one origin that a request names is the server that it asks, its port included."""
+    if len(origins) != 1:
+        return False
+    try:
+        origin, asked = urlsplit(origins[0]), urlsplit(f"//{host}")
+        default = DEFAULT_PORTS.get(origin.scheme)
+        here, there = (asked.hostname, asked.port or default), (origin.hostname, origin.port or default)
+    except ValueError:
+        return False
+    bare = f"{origin.scheme}://{origin.netloc}" == origins[0] and "@" not in origin.netloc
+    return default is not None and bare and here == there

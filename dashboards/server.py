@@ -1,0 +1,75 @@
+"""The server of the pages: Streamlit's, every setting of which is decided here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.middleware import Middleware
+from streamlit import config, file_util
+from streamlit.starlette import App
+
+from dashboards.access import needs_token_at
+from dashboards.middleware import Guard
+from dashboards.visits import VISITS
+
+APP = Path(__file__).parent / "app.py"
+
+
+def settings(host: str, port: int, hosts: Sequence[str]) -> dict[str, Any]:
+    """Streamlit's settings, those that keep others out among them."""
+    return {
+        "server.address": host,
+        "server.port": port,
+        "server.allowedHosts": list(hosts),
+        "server.corsAllowedOrigins": [],
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.enableAgentApi": False,
+        "server.enableStaticServing": False,
+        "server.trustedUserHeaders": {},
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": False,
+        "client.allowedOrigins": [],
+        "client.disableDataExport": True,  # Streamlit's own CSV of a table guards no formula; ours do
+        "client.showErrorDetails": "none",
+        "client.showErrorLinks": False,
+        "client.toolbarMode": "minimal",
+        "global.developmentMode": False,
+        "runner.magicEnabled": False,
+        "theme.base": str(APP.parent / "theme.toml"),
+    }
+
+
+def ignore_files() -> None:
+    """Keep Streamlit from reading ``.streamlit/config.toml``, of the working directory, of the home, of this package.
+
+    Such a file would decide what is not decided above (a font from elsewhere), and Streamlit reads it again whenever it
+    changes. ``secrets.toml`` is the operator's and stays.
+    """
+    every = config.get_config_files
+
+    def others(file_name: str) -> list[str]:
+        return [] if file_name == "config.toml" else every(file_name)
+
+    config.get_config_files = others
+
+
+def inline_scripts() -> list[str]:
+    """Digests of the scripts that Streamlit writes into its page, as a content security policy names them."""
+    page = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
+    scripts = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    return [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+
+
+def serve(host: str, port: int, hosts: Sequence[str]) -> None:
+    """Serve until a signal ends it."""
+    ignore_files()
+    visits = VISITS if needs_token_at(host) else None
+    guard = Middleware(Guard, hosts=hosts, scripts=inline_scripts(), visits=visits)
+    App(APP, middleware=[guard]).run(config=settings(host, port, hosts))
