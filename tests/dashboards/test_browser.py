@@ -102,7 +102,7 @@ def new_page(browser: Browser, scheme: str = "light") -> Page:
 def settled(page: Page) -> None:
     """Wait until the page is written, has its style, which Streamlit loads apart, and no run is going on."""
     expect(page.get_by_test_id("stHeading").first).to_be_visible()
-    page.wait_for_function("getComputedStyle(document.documentElement).getPropertyValue('--ev-quiet')")
+    expect(page.locator("html")).to_have_css("--ev-quiet", re.compile("#"))
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
