@@ -43,6 +43,7 @@ class Action(StrEnum):
     TOKEN_REVOKE = "token.revoke"
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_REMOVE = "webhook.remove"
+    WEBHOOK_SECRET = "webhook.secret"
     UPLOAD_CREATE = "upload.create"
     REFERENCE_ADD = "reference.add"
     RATING_ADD = "rating.add"

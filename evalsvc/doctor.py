@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
 
 from evalsvc import loading, weights
 from evalsvc.artifacts import open_artifacts
 from evalsvc.errors import EvalsvcError, first_line
 from evalsvc.plugins import Plugins
 from evalsvc.redaction import redacted
+from evalsvc.secret_keys import SecretKeys
 from evalsvc.settings import Settings
 from evalsvc.store.progress import workers
-from evalsvc.store.session import HEAD, Database
-from evalsvc.store.tables import Evaluation, Status, now
-from evalsvc.store.urls import shown
+from evalsvc.store.session import HEAD, Database, clock
+from evalsvc.store.sqlite import file_of
+from evalsvc.store.tables import Evaluation, Status, Webhook
+from evalsvc.store.urls import parse_url, shown
 
 GIGABYTE = 2**30
 LITTLE, TIGHT = 1 * GIGABYTE, 10 * GIGABYTE
@@ -57,27 +61,82 @@ def examine(settings: Settings, plugins: Plugins) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
+    started = time.perf_counter()
     try:
         database = Database(settings.database)
+        with database.read() as session:
+            took = (time.perf_counter() - started) * 1e3
+            damage = _damage(session)
+            queue = _queue(session)
+            webhooks = _webhooks(session, settings.secret_keys)
     except EvalsvcError as error:
         yield Finding("database", Level.BROKEN, str(error))
         return
-    waiting = select(func.count(), func.min(Evaluation.requested_at))
-    started = time.perf_counter()
-    with database.read() as session:
-        count, oldest = session.execute(waiting.where(Evaluation.status == Status.QUEUED, Evaluation.on_queue)).one()
-        slots = sum(worker.role == "slot" for worker in workers(session))
-    took = (time.perf_counter() - started) * 1e3
-    yield Finding("database", Level.OK, f"{shown(database.engine.url)} answers within {took:.0f} ms")
+    where = shown(database.engine.url)
+    if damage:
+        yield Finding("database", Level.BROKEN, f"{where} is damaged ({damage}): restore a backup")
+    elif database.read_only:
+        yield Finding("database", Level.WARNING, f"{where} can only be read ({database.read_only})")
+    else:
+        yield Finding("database", Level.OK, f"{where} answers within {took:.0f} ms")
     yield Finding("migrations", Level.OK, f"revision {HEAD}, the newest that this version knows")
-    age = (now() - oldest).total_seconds() if oldest else 0.0
+    yield queue
+    yield from webhooks
+    yield from _readers(file_of(parse_url(settings.database)))
+
+
+def _damage(session: Session) -> str:
+    """What SQLite finds wrong with its file when it reads all of it."""
+    if session.get_bind().dialect.name != "sqlite":
+        return ""
+    said = str(session.execute(text("PRAGMA quick_check(1)")).scalar_one())
+    return "" if said == "ok" else said.partition("\n")[0]
+
+
+def _queue(session: Session) -> Finding:
+    waiting = select(func.count(), func.min(Evaluation.requested_at))
+    count, oldest = session.execute(waiting.where(Evaluation.status == Status.QUEUED, Evaluation.on_queue)).one()
+    slots = sum(worker.role == "slot" for worker in workers(session))
+    age = max(0.0, (clock(session) - oldest).total_seconds()) if oldest else 0.0
     detail = f"slots at work: {slots}; evaluations waiting: {count}, the oldest for {age:.0f} s"
     if count and not slots:
-        yield Finding("queue", Level.BROKEN, f"{detail}: start 'evalsvc worker'")
-    elif age > LONG:
-        yield Finding("queue", Level.WARNING, f"{detail}: add workers, or look at 'evalsvc status'")
-    else:
-        yield Finding("queue", Level.OK, detail)
+        return Finding("queue", Level.BROKEN, f"{detail}: start 'evalsvc worker'")
+    if age > LONG:
+        return Finding("queue", Level.WARNING, f"{detail}: add workers, or look at 'evalsvc status'")
+    return Finding("queue", Level.OK, detail)
+
+
+def _webhooks(session: Session, keys: SecretKeys) -> list[Finding]:
+    rows = session.scalars(select(Webhook).order_by(Webhook.id)).all()
+    stored = [row.id for row in rows if row.salt is None]
+    unsigned = [row.id for row in rows if row.salt is not None and row.key not in keys.names]
+    older = [row.id for row in rows if row.salt is not None and row.key in keys.names[1:]]
+    found = []
+    if unsigned:
+        detail = f"EVALSVC_SECRET_KEY lacks the key of {_numbered(unsigned)}: their messages wait until it is added"
+        found.append(Finding("webhooks without key", Level.BROKEN, detail))
+    if stored:
+        way_out = "create them again and delete these" if keys else "set EVALSVC_SECRET_KEY and create them again"
+        detail = f"the database holds the secrets of {_numbered(stored)}: {way_out}"
+        found.append(Finding("webhook secrets", Level.WARNING, detail))
+    if older:
+        detail = (
+            f"receivers of {_numbered(older)} may know older secrets: give them those of 'POST /webhooks/ID/secret'"
+        )
+        found.append(Finding("webhook keys", Level.WARNING, f"{detail}, then remove the older keys"))
+    return found
+
+
+def _numbered(ids: Sequence[int]) -> str:
+    return f"webhook{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
+
+
+def _readers(database: Path | None) -> Iterator[Finding]:
+    """A warning where everybody on the machine may read a database file of before new ones were private."""
+    if database and database.stat().st_mode & 0o004 and database.parent.stat().st_mode & 0o001:
+        yield Finding(
+            "file mode", Level.WARNING, f"everybody on this machine may read {database}: chmod 600 it and its -wal"
+        )
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

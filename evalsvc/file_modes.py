@@ -9,8 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalsvc.environment import variable
-from evalsvc.errors import InputError
+from evalsvc.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,8 @@ _MODES = {"private": Modes(0o600, 0o700), "group": Modes(0o660, 0o2770)}
 
 
 def modes() -> Modes:
-    """The modes in force.
-
-    Raises:
-        InputError: EVALSVC_FILE_MODE is neither ``private`` nor ``group``.
-    """
-    name = variable("EVALSVC_FILE_MODE") or "private"
-    if name not in _MODES:
-        raise InputError(f"EVALSVC_FILE_MODE must be {' or '.join(_MODES)}, not {name!r}")
-    return _MODES[name]
+    """The modes in force."""
+    return _MODES[Settings().file_mode]
 
 
 def make_folder(path: Path) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL
 
 from evalsvc import logs
 from evalsvc.environment import variable
 from evalsvc.errors import InputError
+from evalsvc.secret_keys import SecretKeys
 
 
 class FromEnvironment(BaseSettings):
@@ -34,9 +35,10 @@ class FromEnvironment(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            raise InputError(
-                f"EVALSVC_{str(first['loc'][0]).upper()}: {first['msg']}, not {first['input']!r}"
-            ) from None
+            wrong = str(first["loc"][0])
+            secret = type(self).model_fields[wrong].annotation is SecretStr
+            shown = "" if secret else f", not {first['input']!r}"
+            raise InputError(f"EVALSVC_{wrong.upper()}: {first['msg'].removeprefix('Value error, ')}{shown}") from None
 
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -66,7 +68,8 @@ class Settings(FromEnvironment):
 
     Workers say every ``heartbeat`` seconds that they live; the work of one that was silent for ``dead_after`` seconds
     is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself. ``log`` and
-    ``log_level`` are of the processes that stay: :mod:`evalsvc.logs`.
+    ``log_level`` are of the processes that stay: :mod:`evalsvc.logs`. New files are for their user alone, or for a
+    group (``file_mode``). ``secret_key`` holds the keys under which secrets are computed, newest first.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
@@ -79,6 +82,19 @@ class Settings(FromEnvironment):
     stall_after: float = Field(1800.0, gt=0)
     log: logs.Form = "text"
     log_level: logs.Level = "info"
+    file_mode: Literal["private", "group"] = "private"
+    secret_key: SecretStr = SecretStr("")
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        SecretKeys.parse(value.get_secret_value())
+        return value
+
+    @property
+    def secret_keys(self) -> SecretKeys:
+        """The keys of ``secret_key``."""
+        return SecretKeys.parse(self.secret_key.get_secret_value())
 
     @property
     def uploads(self) -> Path:

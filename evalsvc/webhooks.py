@@ -1,7 +1,8 @@
 """Webhooks: what :mod:`evalsvc.outbox` owes them is sent, signed, until it has arrived.
 
 Messages are signed as the Standard Webhooks specification says: HMAC-SHA256 over id, time and body, in the header
-``webhook-signature``. A message may come twice (the id is the same), never unsigned, and never by a redirect.
+``webhook-signature``. A message may come twice (the id is the same), never unsigned, and never by a redirect. While
+EVALSVC_SECRET_KEY holds several keys there is a signature for each, so that receivers change secrets in their own time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from evalsvc import audit
 from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.redaction import redacted
+from evalsvc.secret_keys import NO_KEYS, SecretKeys, new_salt
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Webhook, now
 
@@ -47,8 +49,9 @@ def add(
     url: str,
     events: Collection[str],
     private_hosts: Collection[str] = (),
+    keys: SecretKeys = NO_KEYS,
 ) -> Webhook:
-    """Register an address.
+    """Register an address. What signs its messages is stored only where there is no key.
 
     Raises:
         InputError: no web address, or one that may not be called.
@@ -57,12 +60,36 @@ def add(
     if target.host not in private_hosts:
         _public_addresses(target.host, target.port)
     with database.write() as session:
-        row = Webhook(url=url, events=sorted(set(events)), secret=_new_secret())
+        row = Webhook(url=url, events=sorted(set(events)))
+        if keys:
+            row.salt, row.key = new_salt(), keys.names[0]
+        else:
+            row.secret = _written(secrets.token_bytes(32))
         session.add(row)
         session.flush()
         # The host alone: paths of such addresses often hold a secret.
         facts = {"host": target.host, "events": " ".join(row.events)}
         audit.record(session, Action.WEBHOOK_CREATE, f"webhook {row.id}", facts)
+        return row
+
+
+def renew(database: Database, webhook: int, keys: SecretKeys) -> Webhook:
+    """Move a webhook to the newest key; messages stay signed under older ones as long as these are there.
+
+    Raises:
+        InputError: there is no such webhook, or its secret is stored, or there is no key.
+    """
+    with database.write() as session:
+        row = session.get(Webhook, webhook)
+        if row is None:
+            raise InputError(f"there is no webhook {webhook}")
+        if row.salt is None or not keys:
+            raise InputError(
+                f"the secret of webhook {webhook} is not computed from EVALSVC_SECRET_KEY: create another one for the "
+                "same address, and delete this one when its receiver knows the new secret"
+            )
+        row.key = keys.names[0]
+        audit.record(session, Action.WEBHOOK_SECRET, f"webhook {webhook}")
         return row
 
 
@@ -81,13 +108,13 @@ def remove(database: Database, webhook: int) -> None:
         session.delete(row)
 
 
-async def keep_delivering(database: Database, private_hosts: Collection[str] = ()) -> None:
+async def keep_delivering(database: Database, private_hosts: Collection[str] = (), keys: SecretKeys = NO_KEYS) -> None:
     """Send what falls due until cancelled: a receiver that is slow holds up its own messages and nobody else's."""
     at_work: set[int] = set()
 
     async def work(webhook: int) -> None:
         try:
-            await deliver(database, client, webhook, private_hosts)
+            await deliver(database, client, webhook, private_hosts, keys)
         except Exception:
             log.exception("webhook %d is not sent to at present", webhook)
         finally:
@@ -113,7 +140,11 @@ def waiting(database: Database) -> set[int]:
 
 
 async def deliver(
-    database: Database, client: httpx.AsyncClient, webhook: int, private_hosts: Collection[str] = ()
+    database: Database,
+    client: httpx.AsyncClient,
+    webhook: int,
+    private_hosts: Collection[str] = (),
+    keys: SecretKeys = NO_KEYS,
 ) -> int:
     """Send a webhook what is due, the oldest first, until one does not arrive; how many were tried.
 
@@ -122,14 +153,19 @@ async def deliver(
     tried = 0
     while delivery := await asyncio.to_thread(_take, database, webhook):
         tried += 1
-        failure = await send(client, delivery, private_hosts)
+        failure = await send(client, delivery, private_hosts, keys)
         await asyncio.to_thread(_settle, database, delivery, failure)
         if failure:
             break
     return tried
 
 
-async def send(client: httpx.AsyncClient, delivery: Delivery, private_hosts: Collection[str] = ()) -> str | None:
+async def send(
+    client: httpx.AsyncClient,
+    delivery: Delivery,
+    private_hosts: Collection[str] = (),
+    keys: SecretKeys = NO_KEYS,
+) -> str | None:
     """Try once, for ``TIMEOUT`` seconds in all; ``None`` if it has arrived, else why not.
 
     The name is resolved here and the connection goes to the address that was checked, so that a name that
@@ -155,7 +191,9 @@ async def send(client: httpx.AsyncClient, delivery: Delivery, private_hosts: Col
                 "user-agent": "evalsvc",
                 "webhook-id": identity,
                 "webhook-timestamp": stamp,
-                "webhook-signature": sign(delivery.webhook.secret, identity, stamp, body),
+                "webhook-signature": " ".join(
+                    sign(secret, identity, stamp, body) for secret in signing_secrets(delivery.webhook, keys)
+                ),
             },
             extensions={"sni_hostname": target.host},
         )
@@ -170,10 +208,23 @@ async def send(client: httpx.AsyncClient, delivery: Delivery, private_hosts: Col
 
 
 def sign(secret: str, identity: str, stamp: str, body: bytes) -> str:
-    """The value of ``webhook-signature``."""
+    """One signature of ``webhook-signature``, which holds several with spaces between them."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     mac = hmac.new(key, f"{identity}.{stamp}.".encode() + body, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(mac).decode()}"
+
+
+def signing_secrets(webhook: Webhook, keys: SecretKeys) -> list[str]:
+    """The secrets that sign a webhook's messages, that of the newest key first.
+
+    Raises:
+        InputError: its receiver knows none of them.
+    """
+    if webhook.salt is None:
+        return [webhook.secret or ""]
+    if webhook.key not in keys.names:
+        raise InputError(f"EVALSVC_SECRET_KEY lacks the key of webhook {webhook.id}: add it behind the newest one")
+    return [_written(secret) for secret in keys.secrets("webhook", webhook.salt)]
 
 
 def http_client() -> httpx.AsyncClient:
@@ -223,8 +274,8 @@ def _public_addresses(host: str, port: int) -> list[str]:
     return found
 
 
-def _new_secret() -> str:
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+def _written(secret: bytes) -> str:
+    return SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
 def _take(database: Database, webhook: int) -> Delivery | None:

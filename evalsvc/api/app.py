@@ -49,7 +49,9 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        sender = asyncio.create_task(webhooks.keep_delivering(server.database, server.settings.webhook_private_hosts))
+        sender = asyncio.create_task(
+            webhooks.keep_delivering(server.database, server.settings.webhook_private_hosts, server.keys)
+        )
         yield
         sender.cancel()
         server.backroom.close()

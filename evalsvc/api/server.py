@@ -14,6 +14,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from evalsvc.api.backroom import SECONDS, Backroom
 from evalsvc.api.recent import Recent
 from evalsvc.artifacts import Artifacts, open_artifacts
+from evalsvc.secret_keys import NO_KEYS, SecretKeys
 from evalsvc.settings import ClientSettings, Names, Settings, separated
 from evalsvc.store.session import Database
 
@@ -67,12 +68,16 @@ class Server:
     backroom: Backroom
     artifacts: Artifacts
     boards: Recent = field(default_factory=lambda: Recent(64))
+    keys: SecretKeys = NO_KEYS
 
     @classmethod
     def open(cls, settings: Settings, server: ServerSettings, plugins: tuple[Path, ...] = ()) -> Server:
         """Open the database; the back room starts with its first task."""
         backroom = Backroom(plugins, server.opening_processes, server.gate_processes, server.task_seconds)
-        return cls(Database(settings.database), settings.uploads, server, backroom, open_artifacts(settings))
+        artifacts = open_artifacts(settings)
+        return cls(
+            Database(settings.database), settings.uploads, server, backroom, artifacts, keys=settings.secret_keys
+        )
 
 
 async def _server(request: Request) -> Server:

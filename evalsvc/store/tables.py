@@ -511,14 +511,20 @@ class Token(Table):
 
 
 class Webhook(Table):
-    """An address that is told of events. The secret signs, so it is kept as it is."""
+    """An address that is told of events.
+
+    What signs its messages is computed from ``salt`` under a key that :mod:`evalsvc.secret_keys` names ``key``. Without
+    such a key it is random, and kept as ``secret``.
+    """
 
     __tablename__ = "webhooks"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     url: Mapped[str]
     events: Mapped[list[str]] = mapped_column(JSON)
-    secret: Mapped[str] = mapped_column(String(100))
+    secret: Mapped[str | None] = mapped_column(String(100))
+    salt: Mapped[str | None] = mapped_column(String(64))
+    key: Mapped[str | None] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(default=now)
     failing_since: Mapped[datetime | None]
     last_error: Mapped[str | None]

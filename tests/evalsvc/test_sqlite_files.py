@@ -99,7 +99,7 @@ def test_what_exists_keeps_its_mode(filled):
 
 def test_a_file_mode_that_is_none_is_an_error(home, monkeypatch):
     monkeypatch.setenv("EVALSVC_FILE_MODE", "0600")
-    with pytest.raises(InputError, match="EVALSVC_FILE_MODE must be private or group, not '0600'"):
+    with pytest.raises(InputError, match="EVALSVC_FILE_MODE: Input should be 'private' or 'group', not '0600'"):
         Database(Settings().database)
 
 

@@ -10,7 +10,7 @@ from evalsvc.api.auth import needs
 from evalsvc.api.auth import router as guarded
 from evalsvc.api.paging import Asked, page
 from evalsvc.api.problems import not_found, responses
-from evalsvc.api.server import Here
+from evalsvc.api.server import Here, Server
 from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.store.tables import Scope, Webhook
@@ -30,8 +30,21 @@ def listed(server: Here, asked: Asked) -> wire.Page[wire.Webhook]:
 @needs(Scope.ADMIN, action=Action.WEBHOOK_CREATE)
 def create(server: Here, asked: wire.MakeWebhook) -> wire.NewWebhook:
     """Tell an address of events. The secret that signs its messages is in this answer and nowhere else."""
-    row = webhooks.add(server.database, asked.url, asked.events, server.settings.webhook_private_hosts)
-    return wire.NewWebhook.model_validate(row)
+    hosts = server.settings.webhook_private_hosts
+    return _with_secret(server, webhooks.add(server.database, asked.url, asked.events, hosts, server.keys))
+
+
+@router.post("/webhooks/{id}/secret", responses=responses(404))
+@needs(Scope.ADMIN, action=Action.WEBHOOK_SECRET)
+def renew(server: Here, id: wire.Id) -> wire.NewWebhook:
+    """The secret under the newest key of EVALSVC_SECRET_KEY, for a receiver that is to change to it.
+
+    Messages stay signed under the older keys as long as the setting holds them.
+    """
+    with server.database.read() as session:
+        if session.get(Webhook, id) is None:
+            raise not_found(f"there is no webhook {id}")
+    return _with_secret(server, webhooks.renew(server.database, id, server.keys))
 
 
 @router.delete("/webhooks/{id}", status_code=204, response_class=Response, responses=responses(404))
@@ -42,3 +55,8 @@ def remove(server: Here, id: wire.Id) -> None:
         webhooks.remove(server.database, id)
     except InputError as error:
         raise not_found(error) from None
+
+
+def _with_secret(server: Server, row: Webhook) -> wire.NewWebhook:
+    known = wire.Webhook.model_validate(row)
+    return wire.NewWebhook(**known.model_dump(), secret=webhooks.signing_secrets(row, server.keys)[0])

@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from evalsvc import tokens
@@ -35,7 +36,7 @@ def roots(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(home: Path, roots: Path) -> Iterator[Server]:
-    opened = Server.open(Settings(), ServerSettings(checkpoint_roots=(roots,)))
+    opened = Server.open(Settings(secret_key=SecretStr("k" * 32)), ServerSettings(checkpoint_roots=(roots,)))
     yield opened
     opened.backroom.close()
     opened.database.engine.dispose()

@@ -12,11 +12,16 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Event, Thread
 
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from evalsvc import lifecycle, outbox, webhooks
+from evalsvc import doctor, lifecycle, outbox, webhooks
 from evalsvc.errors import InputError
 from evalsvc.gates.gate import run_gate
+from evalsvc.secret_keys import NO_KEYS, SecretKeys
+from evalsvc.settings import Settings
+from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook, now
 
 from ..gates.store import DIGITS, add_checkpoint, add_scores, gate_policy, point
@@ -59,11 +64,11 @@ def receiver():
     made.close()
 
 
-def deliver(database, private_hosts=()):
+def deliver(database, private_hosts=(), keys=NO_KEYS):
     async def once():
         async with webhooks.http_client() as client:
             owed = webhooks.waiting(database)
-            return sum([await webhooks.deliver(database, client, webhook, private_hosts) for webhook in owed])
+            return sum([await webhooks.deliver(database, client, webhook, private_hosts, keys) for webhook in owed])
 
     return asyncio.run(once())
 
@@ -98,6 +103,108 @@ def test_a_message_is_signed_over_id_time_and_body(database, receiver):
     assert len(key) == 32
     assert state(database)[0] == []
     assert deliver(database, LOCAL) == 0
+
+
+OLD, NEW = "o" * 32, "n" * 32
+
+
+def signed_by(message, secret):
+    """Whether a receiver that knows this secret takes a message for ours, by the specification."""
+    _, headers, body = message
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    expected = f"v1,{base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()}"
+    return expected in headers["webhook-signature"].split(" ")
+
+
+def test_under_a_key_nothing_that_signs_is_stored_and_two_keys_rotate(database, receiver):
+    old, both, new = (SecretKeys.parse(text) for text in (OLD, f"{NEW}, {OLD}", NEW))
+    hook = webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, old)
+    (first,) = webhooks.signing_secrets(hook, old)
+    assert len(base64.b64decode(first.removeprefix("whsec_"))) == 32
+    with database.read() as session:
+        held = str(session.execute(text("SELECT * FROM webhooks")).all())
+    assert not any(part in held for part in (first, first.removeprefix("whsec_"), OLD, "whsec_"))
+
+    owe(database)
+    assert deliver(database, LOCAL, both) == 1
+    second = webhooks.signing_secrets(webhooks.renew(database, hook.id, both), both)[0]
+    owe(database)
+    assert deliver(database, LOCAL, both) == 1
+    owe(database)
+    assert deliver(database, LOCAL, new) == 1
+    assert second != first
+    assert [(signed_by(each, first), signed_by(each, second)) for each in receiver.seen] == [
+        (True, True),
+        (True, True),
+        (False, True),
+    ]
+
+
+def test_a_message_whose_key_is_missing_waits_and_is_never_sent_unsigned(database, receiver):
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse(OLD))
+    owe(database)
+    for keys in (NO_KEYS, SecretKeys.parse(NEW)):
+        deliver(database, LOCAL, keys)
+        make_due(database)
+    (waiting,), hook = state(database)
+    assert (receiver.seen, waiting.attempts) == ([], 2)
+    assert hook.last_error == f"InputError: EVALSVC_SECRET_KEY lacks the key of webhook {hook.id}: " + (
+        "add it behind the newest one"
+    )
+    assert deliver(database, LOCAL, SecretKeys.parse(f"{NEW},{OLD}")) == 1
+    assert len(receiver.seen) == 1
+
+
+def test_a_secret_of_before_goes_on_and_the_doctor_names_it(home, receiver, monkeypatch):
+    database = Database(Settings().database)
+    keys = SecretKeys.parse(f"{NEW},{OLD}")
+    before = webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    owe(database)
+    deliver(database, LOCAL, keys)
+    assert signed_by(receiver.seen[0], before.secret)
+    with pytest.raises(InputError, match="is not computed from EVALSVC_SECRET_KEY: create another one"):
+        webhooks.renew(database, before.id, keys)
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse(OLD))
+    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse("x" * 32))
+
+    def found(**settings):
+        return {each.thing: each.detail for each in doctor._store(Settings(**settings)) if "webhook" in each.thing}
+
+    assert found() == {
+        "webhooks without key": "EVALSVC_SECRET_KEY lacks the key of webhooks 2, 3: their messages wait until it is "
+        "added",
+        "webhook secrets": "the database holds the secrets of webhook 1: set EVALSVC_SECRET_KEY and create them again",
+    }
+    told = found(secret_key=SecretStr(f"{NEW},{OLD}"))
+    assert "webhook 3" in told["webhooks without key"]
+    assert told["webhook secrets"].endswith("webhook 1: create them again and delete these")
+    assert told["webhook keys"].startswith("receivers of webhook 2 may know older secrets")
+
+
+def test_the_secret_under_the_newest_key_is_shown_to_admins(home, roots, client, monkeypatch, app, server):
+    monkeypatch.setattr(webhooks, "resolve", lambda host, port: ["1.1.1.1"])
+    object.__setattr__(server, "keys", SecretKeys.parse(OLD))
+    admin, asked = client("admin"), {"url": "https://hooks.example.com/x", "events": ["gate.decided"]}
+    made = admin.post("/api/v1/webhooks", json=asked).json()
+    assert admin.post(f"/api/v1/webhooks/{made['id']}/secret").json()["secret"] == made["secret"]
+    object.__setattr__(server, "keys", SecretKeys.parse(f"{NEW},{OLD}"))
+    renewed = admin.post(f"/api/v1/webhooks/{made['id']}/secret").json()
+    assert renewed["secret"] != made["secret"]
+    assert "secret" not in admin.get("/api/v1/webhooks").text
+    assert admin.post("/api/v1/webhooks/999/secret").status_code == 404
+    assert client("submit").post(f"/api/v1/webhooks/{made['id']}/secret").status_code == 403
+
+
+@pytest.mark.parametrize("value", ["short", f"{NEW},short", f"{NEW},", ","])
+def test_a_key_that_is_too_short_is_an_error_that_does_not_show_it(monkeypatch, value):
+    monkeypatch.setenv("EVALSVC_SECRET_KEY", value)
+    with pytest.raises(
+        InputError, match="^EVALSVC_SECRET_KEY: each key needs at least 32 characters: make one"
+    ) as told:
+        Settings()
+    assert "short'" not in str(told.value)
+    assert NEW not in str(told.value) + repr(SecretKeys.parse(NEW)) + repr(Settings(secret_key=SecretStr(NEW)))
 
 
 def test_what_does_not_arrive_comes_again_later_under_the_same_id(database, receiver):
