@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -55,25 +55,28 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
 
     ``metric`` defaults to the suite's first; ``which`` takes all of each model's last step, or all of its checkpoints.
     """
-    labels = list(dict.fromkeys(row.label for row in sorted(rows, key=lambda row: row.position)))
-    metric = metric or labels[0]
-    if metric not in labels:
-        raise InputError(f"there is no score {metric!r} under {rows[0].suite}; there are {', '.join(labels)}")
+    if not rows:
+        return []
+    rows = sorted(rows, key=lambda row: row.position)
+    metric = ranking_label(dict.fromkeys(row.label for row in rows), metric, rows[0].suite)
     if which == "latest":
         last: dict[str, int] = {}
         for row in rows:
             last[row.model] = max(last.get(row.model, row.step), row.step)
         rows = [row for row in rows if row.step == last[row.model]]
-    columns = columns_of(sorted(rows, key=lambda row: row.position))
+    columns = columns_of(rows)
+    places = {(column.label, column.protocol): place for place, column in enumerate(columns)}
     scores: dict[int, dict[tuple[str, str], ScoreRow]] = {}
+    ranked: dict[str, list[ScoreRow]] = {}
     for row in rows:
         scores.setdefault(row.checkpoint_id, {})[row.label, row.protocol] = row
+        if row.label == metric:
+            ranked.setdefault(row.protocol, []).append(row)
     found = []
     for ranked_by in (column for column in columns if column.label == metric):
         if ranked_by.direction == "neutral":
             raise InputError(f"{metric} has no better or worse, so it cannot rank; choose another --metric")
-        ranked = [row for row in rows if (row.label, row.protocol) == (ranked_by.label, ranked_by.protocol)]
-        ranked.sort(key=lambda row: row.value, reverse=ranked_by.direction == "higher")
+        own = sorted(ranked[ranked_by.protocol], key=lambda row: row.value, reverse=ranked_by.direction == "higher")
         entries = [
             Entry(
                 rank=rank,
@@ -85,12 +88,23 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
                 mark=row.mark,
                 scores=scores[row.checkpoint_id],
             )
-            for rank, row in zip(ranks(ranked), ranked, strict=True)
+            for rank, row in zip(ranks(own), own, strict=True)
         ]
-        present = {key for entry in entries for key in entry.scores}
-        shown = [column for column in columns if (column.label, column.protocol) in present and column != ranked_by]
+        present = {places[key] for entry in entries for key in entry.scores}
+        shown = [columns[place] for place in sorted(present) if columns[place] != ranked_by]
         found.append(Board(rows[0].suite, ranked_by, [ranked_by, *shown], entries))
     return found
+
+
+def ranking_label(labels: Collection[str], wanted: str | None, suite: str) -> str:
+    """The score that ranks, of the labels of a suite in its order: the first, unless one is wanted.
+
+    Raises:
+        InputError: the wanted one is not among them.
+    """
+    if wanted is not None and wanted not in labels:
+        raise InputError(f"there is no score {wanted!r} under {suite}; there are {', '.join(labels)}")
+    return wanted if wanted is not None else next(iter(labels))
 
 
 def ranks(rows: Sequence[ScoreRow | Point]) -> list[int]:

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from evalsvc import webhooks, wire
-from evalsvc.api import problems
+from evalsvc.api import board_stream, problems
 from evalsvc.api.auth import SCHEME
 from evalsvc.api.guards import Guards
 from evalsvc.api.listening import LOCAL
@@ -64,10 +64,11 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
         openapi_url=None,  # as a guarded route of ours, like all others
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)
-    app.state.answers, app.state.bearers = Shared[Response](0.5), Shared[Bearer | None](1.0)
+    app.state.answers, app.state.bearers = Shared[Response](0.5, board_stream.weight), Shared[Bearer | None](1.0)
     settings = server.settings
     app.state.feed = ProgressFeed(partial(evaluations.read, server))
     app.state.streams = Shares("streams of events", settings.streams, settings.streams_per_token, 0)
+    app.state.pieces = Shares("pieces of leaderboards", board_stream.AT_ONCE, 1, 512)
     app.state.turns, app.state.lookups = Shares("requests", 12, 4, 512), Shares("unknown tokens", 2, 1, 512)
     app.state.refusals = RateLimit(10, 60)
     for noun in NOUNS:

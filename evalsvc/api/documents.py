@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from evalsvc import wire
 from evalsvc.gates.reports import text
-from evalsvc.leaderboard import Board, Difference
+from evalsvc.leaderboard import Difference
 from evalsvc.store import tables
 from evalsvc.store.progress import Progress
 from evalsvc.store.queries import ScoreRow
@@ -96,25 +96,6 @@ def evaluation_detail(found: Progress, row: tables.Evaluation, scores: list[Scor
 def _progress(found: Progress) -> dict[str, object]:
     stages = {stage: wire.Stage(done=done, due=due) for stage, (done, due) in found.stages.items()}
     return vars(found) | {"stages": stages, "fraction": found.fraction, "ended": found.ended}
-
-
-def board(found: Board) -> wire.Board:
-    """A board."""
-    columns = [wire.Column.model_validate(column) for column in found.columns]
-    entries = [
-        wire.Entry(
-            rank=entry.rank,
-            model=entry.model,
-            family=entry.family,
-            step=entry.step,
-            checkpoint_id=entry.checkpoint_id,
-            digest=entry.digest,
-            mark=entry.mark,
-            scores=[score(each) for each in entry.scores.values()],
-        )
-        for entry in found.entries
-    ]
-    return wire.Board(suite=found.suite, ranked_by=columns[0], columns=columns, entries=entries)
 
 
 def difference(found: Difference) -> wire.Difference:

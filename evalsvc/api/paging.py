@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from evalsvc import wire
 from evalsvc.api.problems import ProblemError
+from evalsvc.store import names
 
 Item = TypeVar("Item")
 
@@ -59,12 +60,41 @@ def page(
     newest_first: bool = False,
 ) -> wire.Page[Item]:
     """One page in the order of ``key``, which tells rows apart; ``make`` turns the columns of a row into an item."""
+
+    def each(rows: Sequence[Any]) -> list[Item]:
+        return [make(*row) for row in rows]
+
+    return page_of(session, query, key, asked, each, newest_first=newest_first)
+
+
+def page_of(
+    session: Session,
+    query: Select[*tuple[Any, ...]],
+    key: InstrumentedAttribute[Any],
+    asked: Slice,
+    make: Callable[[Sequence[Any]], list[Item]],
+    *,
+    newest_first: bool = False,
+) -> wire.Page[Item]:
+    """The same, where ``make`` turns all rows of the page into items: what they need besides is asked for once."""
     after = asked.after(key.type.python_type)
     if after is not None:
         query = query.where(key < after if newest_first else key > after)
     keyed = query.add_columns(key).order_by(key.desc() if newest_first else key).limit(asked.limit + 1)
     rows, cursor = cut(session.execute(keyed).all(), asked.limit, lambda row: row[-1])
-    return wire.Page(items=[make(*row[:-1]) for row in rows], next=cursor)
+    return wire.Page(items=make([row[:-1] for row in rows]), next=cursor)
+
+
+def marked(
+    session: Session, checkpoint: Callable[[Any], int | None], make: Callable[..., Item]
+) -> Callable[[Sequence[Any]], list[Item]]:
+    """Items made with the ``marks`` that names on this page have, where ``checkpoint`` tells a row's checkpoint."""
+
+    def each(rows: Sequence[Any]) -> list[Item]:
+        marks = names.marks(session, {checkpoint(row) or 0 for (row,) in rows})
+        return [make(row, marks=marks) for (row,) in rows]
+
+    return each
 
 
 def cut(rows: Sequence[Any], limit: int, key: Callable[[Any], int | str]) -> tuple[Sequence[Any], str | None]:

@@ -7,11 +7,11 @@ from threading import Lock
 
 
 class Recent:
-    """A few answers by key; the one that was not asked for the longest goes first."""
+    """Answers by key, of ``limit`` bytes together at most; the one that was not asked for the longest goes first."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, limit: int) -> None:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._size, self._lock = size, Lock()
+        self._limit, self._bytes, self._lock = limit, 0, Lock()
 
     def get(self, key: str) -> bytes | None:
         """The answer, if it is still here."""
@@ -21,8 +21,11 @@ class Recent:
             return self._kept.get(key)
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep an answer."""
+        """Keep an answer, unless it alone is more than the limit."""
+        if len(value) > self._limit:
+            return
         with self._lock:
+            self._bytes += len(value) - len(self._kept.pop(key, b""))
             self._kept[key] = value
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            while self._bytes > self._limit:
+                self._bytes -= len(self._kept.popitem(last=False)[1])

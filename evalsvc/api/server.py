@@ -19,6 +19,7 @@ from evalsvc.settings import ClientSettings, Names, Settings, separated
 from evalsvc.store.session import Database
 
 UPLOAD_LIMIT = ByteSize(4 * 2**30)
+BOARD_BYTES = 32 * 2**20
 
 
 class ServerSettings(ClientSettings):
@@ -67,7 +68,7 @@ class Server:
     settings: ServerSettings
     backroom: Backroom
     artifacts: Artifacts
-    boards: Recent = field(default_factory=lambda: Recent(64))
+    boards: Recent = field(default_factory=lambda: Recent(BOARD_BYTES))
     keys: SecretKeys = NO_KEYS
 
     @classmethod

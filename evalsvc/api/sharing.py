@@ -5,57 +5,96 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 LARGEST = 512
+"""Values that are kept at once."""
+HEAVIEST = 32 * 2**20
+"""Bytes that they have together."""
+
+
+@dataclass
+class _Kept(Generic[Value]):
+    """``weight`` is known once the value is."""
+
+    made: float
+    future: asyncio.Future[Value]
+    weight: int = 0
 
 
 class Shared(Generic[Value]):
-    """Values by key, each as old as ``seconds`` at most; of those who ask together, one computes. One event loop's."""
+    """Values by key, each as old as ``seconds`` at most; of those who ask together, one computes. One event loop's.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._values: dict[Hashable, tuple[float, asyncio.Future[Value]]] = {}
+    ``weigh`` says how many bytes a value holds; what is old, or together too heavy, is let go of.
+    """
+
+    def __init__(self, seconds: float, weigh: Callable[[Value], int] = lambda _: 0) -> None:
+        self._seconds, self._weigh = seconds, weigh
+        self._kept: dict[Hashable, _Kept[Value]] = {}
+        self._weight = 0
 
     async def get(self, key: Hashable, compute: Callable[[], Awaitable[Value]]) -> Value:
         """The value of the key, computed unless a fresh one is here or under way. Errors are kept for nobody."""
         if self.fresh(key):
-            _, future = self._values[key]
+            kept = self._kept[key]
             try:
-                return await asyncio.shield(future)
+                return await asyncio.shield(kept.future)
             except asyncio.CancelledError:
-                if not future.cancelled():
+                if not kept.future.cancelled():
                     raise
                 # Only the one who computed is gone: somebody else does.
                 return await compute()
-        future = asyncio.get_running_loop().create_future()
-        self._keep(key, future)
+        mine = _Kept[Value](time.monotonic(), asyncio.get_running_loop().create_future())
+        while len(self._kept) >= LARGEST:
+            self._drop(*next(iter(self._kept.items())))
+        self._kept[key] = mine
         try:
             value = await compute()
         except BaseException as error:
-            if self._values.get(key, (0.0, None))[1] is future:
-                del self._values[key]
+            self._drop(key, mine)
             if isinstance(error, Exception):
-                future.set_exception(error)
-                future.exception()  # that nobody else waited for it is no matter for the log
+                mine.future.set_exception(error)
+                mine.future.exception()  # that nobody else waited for it is no matter for the log
             else:
-                future.cancel()
+                mine.future.cancel()
             raise
-        future.set_result(value)
+        mine.future.set_result(value)
+        if self._kept.get(key) is mine:
+            mine.weight = self._weigh(value)
+            self._weight += mine.weight
+            self._drop_heavy(key, mine)
         return value
 
     def fresh(self, key: Hashable) -> bool:
         """Whether the value is here or under way, so that asking for it computes nothing."""
-        made, future = self._values.get(key, (0.0, None))
-        return future is not None and (not future.done() or time.monotonic() - made < self._seconds)
+        self._drop_old()
+        return key in self._kept
 
     def clear(self) -> None:
         """Forget all: something was written. What is under way may be of before, and is given to nobody new."""
-        self._values.clear()
+        self._kept.clear()
+        self._weight = 0
 
-    def _keep(self, key: Hashable, future: asyncio.Future[Value]) -> None:
-        self._values.pop(key, None)
-        while len(self._values) >= LARGEST:
-            del self._values[next(iter(self._values))]
-        self._values[key] = time.monotonic(), future
+    def _drop_old(self) -> None:
+        now = time.monotonic()
+        for key, kept in list(self._kept.items()):
+            if now - kept.made < self._seconds:
+                return  # those after it are younger
+            if kept.future.done():
+                self._drop(key, kept)
+
+    def _drop_heavy(self, newest: Hashable, kept: _Kept[Value]) -> None:
+        if kept.weight > HEAVIEST:
+            self._drop(newest, kept)
+        for key, each in list(self._kept.items()):
+            if self._weight <= HEAVIEST:
+                return
+            if each.weight:
+                self._drop(key, each)
+
+    def _drop(self, key: Hashable, kept: _Kept[Value]) -> None:
+        if self._kept.get(key) is kept:
+            del self._kept[key]
+            self._weight -= kept.weight

@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from evalsvc.digests import digest_json
 from evalsvc.errors import AmbiguousError, InputError
@@ -30,6 +30,10 @@ LISTED = 10
 """Choices that an error lists."""
 LONGEST = 100
 """Letters of the options in a name; where more differ, the configuration's digest stands for them."""
+NEIGHBOURS = 100
+"""Models before and after an unknown one in the alphabet that it is compared with."""
+COMPARED = 64
+"""Letters of a name that are compared."""
 _NAME = re.compile(r"(?P<label>.+?)(?:#(?P<digest>[0-9a-f]{4,64}))?(?:\[(?P<facts>[^\[\]]*)\])?", re.DOTALL)
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 _INERT = re.compile(r'[\w .:/+()"-]{1,40}')
@@ -105,7 +109,7 @@ def matching(session: Session, name: str, options: Mapping[str, Any] | None = No
 
     found = _labelled(session, label, digest or "", keep) if digest or facts else ()
     if not found and not digest and _DIGEST.fullmatch(label):
-        found = _all(session, select(Checkpoint).where(Checkpoint.digest.startswith(label)))
+        found = _all(session, select(Checkpoint).where(begins(Checkpoint.digest, label)))
         found = [row for row in found if keep(row)]
     return found
 
@@ -250,6 +254,11 @@ def _says(facts: str, row: Checkpoint) -> bool:
     return True
 
 
+def begins(column: InstrumentedAttribute[str], digits: str) -> ColumnElement[bool]:
+    """That a digest begins with these digits, as a range that an index answers."""
+    return (column >= digits) & (column < f"{digits}g")
+
+
 def _labelled(
     session: Session, label: str, digest: str = "", keep: Callable[[Checkpoint], bool] | None = None
 ) -> Sequence[Checkpoint]:
@@ -259,14 +268,22 @@ def _labelled(
         return ()
     query = select(Checkpoint).join(Model).where(Model.name == model)
     if digest:
-        query = query.where(Checkpoint.digest.startswith(digest))
+        query = query.where(begins(Checkpoint.digest, digest))
     if "@" in label:
         query = query.where(Checkpoint.step == int(step))
-    elif not keep and not digest:
-        last = select(func.max(Checkpoint.step)).join(Model).where(Model.name == model).scalar_subquery()
-        query = query.where(Checkpoint.step == last)
-    found = [row for row in _all(session, query) if keep is None or keep(row)]
-    return [row for row in found if row.step == found[-1].step]
+        return [row for row in _all(session, query) if keep is None or keep(row)]
+    if keep:
+        query = query.where(Checkpoint.configuration.in_(_kept(session, query, keep)))
+    last = query.with_only_columns(func.max(Checkpoint.step)).scalar_subquery()
+    return _all(session, query.where(Checkpoint.step == last))
+
+
+def _kept(session: Session, query: Select[Checkpoint], keep: Callable[[Checkpoint], bool]) -> list[str]:
+    """The configurations to keep among the checkpoints of a query: one of each is looked at, however many have it."""
+    first = query.with_only_columns(func.min(Checkpoint.id)).group_by(Checkpoint.configuration)
+    return [
+        row.configuration for row in session.scalars(select(Checkpoint).where(Checkpoint.id.in_(first))) if keep(row)
+    ]
 
 
 def _all(session: Session, query: Select[Checkpoint]) -> Sequence[Checkpoint]:
@@ -276,18 +293,28 @@ def _all(session: Session, query: Select[Checkpoint]) -> Sequence[Checkpoint]:
 def _nearest(session: Session, label: str) -> list[str]:
     """Labels that are there and look like one that is not."""
     model, _, step = label.rpartition("@") if "@" in label else (label, "", "")
-    known = session.execute(select(Model.id, Model.name).order_by(Model.name)).all()
-    by_name = {row.name: row.id for row in known}
-    near = difflib.get_close_matches(model, by_name, n=3, cutoff=0.3) or list(by_name)[:3]
-    wanted = int(step) if is_number(step) else 2**62
-    found = []
+    by_name = _around(session, model)
+    # Short, since comparing takes the product of both lengths.
+    short = {name[:COMPARED]: name for name in by_name}
+    close = difflib.get_close_matches(model[:COMPARED], short, n=3, cutoff=0.3)
+    near = [short[name] for name in close] or list(by_name)[:3]
+    wanted = int(step) if is_number(step) else 2**63 - 1
+    found: list[str] = []
     for name in near:
-        distance = func.abs(Checkpoint.step - wanted)
-        query = select(Checkpoint.step).where(Checkpoint.model_id == by_name[name]).group_by(Checkpoint.step)
-        found += [
-            f"{name}@{number}" for number in session.scalars(query.order_by(distance).limit(3 if name == model else 1))
-        ]
+        steps = select(Checkpoint.step).where(Checkpoint.model_id == by_name[name]).distinct().limit(3)
+        below = session.scalars(steps.where(Checkpoint.step <= wanted).order_by(Checkpoint.step.desc()))
+        above = session.scalars(steps.where(Checkpoint.step > wanted).order_by(Checkpoint.step))
+        closest = sorted([*below, *above], key=lambda each: abs(each - wanted))
+        found += [f"{name}@{number}" for number in closest[: 3 if name == model else 1]]
     return found[:3]
+
+
+def _around(session: Session, model: str) -> dict[str, int]:
+    """Ids of models by name: all where there are few, else those nearest in the alphabet."""
+    query = select(Model.name, Model.id).limit(NEIGHBOURS)
+    after = session.execute(query.where(Model.name >= model).order_by(Model.name)).all()
+    before = session.execute(query.where(Model.name < model).order_by(Model.name.desc())).all()
+    return {name: id_ for name, id_ in [*reversed(before), *after]}  # noqa: C416  (rows are not pairs to mypy)
 
 
 def is_number(text: str) -> bool:

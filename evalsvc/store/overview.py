@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, contains_eager
 
 from evalsvc.store import names
+from evalsvc.store.standing import of_suite, standing, standing_last
 from evalsvc.store.tables import (
     Alias,
     Artifact,
@@ -21,7 +22,6 @@ from evalsvc.store.tables import (
     Protocol,
     Score,
     Status,
-    Suite,
 )
 
 
@@ -103,8 +103,12 @@ def revision(session: Session) -> tuple[Any, ...]:
     return (*session.execute(runs).one(), session.scalar(gates), session.scalar(aliases))
 
 
-def measured(session: Session, suite: str) -> list[Measured]:
-    """Every label and protocol with current scores under a suite, in the suite's order."""
+def measured(session: Session, suite: str, *, last: bool = False) -> list[Measured]:
+    """Every label and protocol with current scores under a suite, in the suite's order.
+
+    ``last`` counts the last step of each model alone.
+    """
+    which = standing_last(suite) if last else standing(suite)
     counted = (
         select(
             Score.label,
@@ -114,7 +118,7 @@ def measured(session: Session, suite: str) -> list[Measured]:
             func.min(Score.position).label("position"),
             func.count().label("checkpoints"),
         )
-        .where(Score.evaluation_id.in_(_newest(Filter(suite))))
+        .where(Score.evaluation_id.in_(which))
         .group_by(Score.label, Score.protocol_id)
         .subquery()
     )
@@ -131,7 +135,7 @@ def models(session: Session, suite: str) -> list[tuple[str, str]]:
             Model.id.in_(
                 select(Checkpoint.model_id)
                 .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
-                .where(Evaluation.id.in_(_newest(Filter(suite))))
+                .where(Evaluation.id.in_(standing(suite)))
             )
         )
         .order_by(Model.name)
@@ -146,7 +150,7 @@ def entries(session: Session, suite: str, model: str) -> list[str]:
         .distinct()
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
-        .where(Model.name == model, Evaluation.id.in_(_newest(Filter(suite))))
+        .where(Model.name == model, Evaluation.id.in_(standing(suite)))
         .order_by(Checkpoint.step, Checkpoint.id)
     )
     rows = list(session.scalars(query))
@@ -201,7 +205,7 @@ def cells(
 def current(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
     """The current evaluation of each checkpoint under a suite."""
     query = select(Evaluation.checkpoint_id, Evaluation.id)
-    query = query.where(Evaluation.id.in_(_newest(Filter(suite))), Evaluation.checkpoint_id.in_(checkpoints))
+    query = query.where(Evaluation.id.in_(standing(suite)), Evaluation.checkpoint_id.in_(checkpoints))
     return _pairs(session, query)
 
 
@@ -209,8 +213,7 @@ def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[in
     """How many current evaluations, each with its own seed, a checkpoint has under a suite."""
     query = (
         select(Evaluation.checkpoint_id, func.count())
-        .join(Suite)
-        .where(Evaluation.status == Status.SUCCEEDED, _is(suite), Evaluation.checkpoint_id.in_(checkpoints))
+        .where(Evaluation.status == Status.SUCCEEDED, of_suite(suite), Evaluation.checkpoint_id.in_(checkpoints))
         .group_by(Evaluation.checkpoint_id)
     )
     return _pairs(session, query)
@@ -218,8 +221,8 @@ def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[in
 
 def runs_of(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
     """The checkpoint of each evaluation under a suite, those with other seeds and older ones included."""
-    query = select(Evaluation.id, Evaluation.checkpoint_id).join(Suite)
-    return _pairs(session, query.where(_is(suite), Evaluation.checkpoint_id.in_(checkpoints)))
+    query = select(Evaluation.id, Evaluation.checkpoint_id)
+    return _pairs(session, query.where(of_suite(suite), Evaluation.checkpoint_id.in_(checkpoints)))
 
 
 def tags(session: Session) -> dict[int, list[str]]:
@@ -232,9 +235,7 @@ def tags(session: Session) -> dict[int, list[str]]:
 
 def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed]:
     """Checkpoints of some models whose last evaluation under a suite failed and left no score."""
-    last = (
-        select(func.max(Evaluation.id)).join(Suite).where(_is(suite)).group_by(Evaluation.checkpoint_id)
-    ).scalar_subquery()
+    last = (select(func.max(Evaluation.id)).where(of_suite(suite)).group_by(Evaluation.checkpoint_id)).scalar_subquery()
     query = (
         select(Checkpoint, Evaluation.status, Evaluation.error, Evaluation.created_at)
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
@@ -243,9 +244,7 @@ def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed
         .where(
             Evaluation.id.in_(last),
             Evaluation.status == Status.FAILED,
-            Evaluation.checkpoint_id.not_in(
-                select(Evaluation.checkpoint_id).where(Evaluation.id.in_(_newest(Filter(suite))))
-            ),
+            Evaluation.checkpoint_id.not_in(select(Evaluation.checkpoint_id).where(Evaluation.id.in_(standing(suite)))),
         )
         .order_by(Model.name, Checkpoint.step)
     )
@@ -299,23 +298,18 @@ def oldest_waiting(session: Session) -> datetime | None:
 
 def failure_classes(session: Session) -> dict[str, int]:
     """How many evaluations failed, by class of failure, the most frequent first."""
-    kind = func.coalesce(Evaluation.failure, "unknown")
-    query = select(kind, func.count()).where(Evaluation.status == Status.FAILED).group_by(kind)
-    return _pairs(session, query.order_by(func.count().desc()))
+    query = select(Evaluation.failure, func.count()).where(Evaluation.status == Status.FAILED)
+    found = _pairs(session, query.group_by(Evaluation.failure).order_by(func.count().desc()))
+    return {kind or "unknown": count for kind, count in found.items()}
 
 
 def _pairs(session: Session, query: Select[Any, Any]) -> dict[Any, Any]:
     return {key: value for key, value in session.execute(query)}  # noqa: C416  (rows are not pairs to mypy)
 
 
-def _is(suite: str) -> ColumnElement[bool]:
-    name, _, version = suite.partition("@")
-    return (Suite.name == name) & (Suite.version == int(version))
-
-
 def _newest(wanted: Filter) -> Select[int]:
     """Ids of the evaluations that stand: succeeded, and of several seeds of a checkpoint the newest."""
-    query = select(func.max(Evaluation.id)).join(Suite).where(Evaluation.status == Status.SUCCEEDED, _is(wanted.suite))
+    query = standing(wanted.suite)
     if wanted.models or wanted.families:
         query = query.join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id).join(Model)
     if wanted.models:
@@ -329,7 +323,7 @@ def _newest(wanted: Filter) -> Select[int]:
         query = query.where(Evaluation.finished_at >= wanted.since)
     if wanted.until is not None:
         query = query.where(Evaluation.finished_at < wanted.until)
-    return query.group_by(Evaluation.checkpoint_id)
+    return query
 
 
 def _points(wanted: Filter | None) -> Select[*tuple[Any, ...]]:

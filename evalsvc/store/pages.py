@@ -7,22 +7,24 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from evalsvc.store.queries import current_scores
+from evalsvc.store.names import begins
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Score, Status, Suite
 
 
 def models() -> Select[*tuple[Any, ...]]:
-    """Each model with its number of checkpoints, its last step and its number of current evaluations."""
-    return (
-        select(
-            Model,
-            func.count(Checkpoint.id.distinct()),
-            func.max(Checkpoint.step),
-            func.count(Evaluation.id.distinct()).filter(Evaluation.status == Status.SUCCEEDED),
-        )
-        .outerjoin(Checkpoint, Checkpoint.model_id == Model.id)
-        .outerjoin(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
-        .group_by(Model.id)
+    """Each model with its number of checkpoints, its last step and its number of current evaluations.
+
+    Counted for the models of a page alone, from indexes alone.
+    """
+    mine = select(Checkpoint.id).where(Checkpoint.model_id == Model.id)
+    current = select(func.count()).where(
+        Evaluation.checkpoint_id.in_(mine.correlate(Model)), Evaluation.status == Status.SUCCEEDED
+    )
+    return select(
+        Model,
+        mine.with_only_columns(func.count()).correlate(Model).scalar_subquery(),
+        mine.with_only_columns(func.max(Checkpoint.step)).correlate(Model).scalar_subquery(),
+        current.correlate(Model).scalar_subquery(),
     )
 
 
@@ -33,35 +35,43 @@ def scores(
     label: str | None = None,
     digest: str = "",
     configuration: str = "",
-) -> Select[*tuple[Any, ...]]:
-    """Current scores, replicates included; a suite without a version stands for all of its versions.
+) -> Select[int]:
+    """Ids of current scores, replicates included; a suite without a version stands for all of its versions.
 
-    Of digests the first digits are enough.
+    Of digests the first digits are enough. Without a filter on evaluations a page walks along the scores until it is
+    full; with one it chooses among the scores of those that match.
     """
-    query = current_scores()
-    if suite is not None:
-        name, _, version = suite.partition("@")
-        query = query.where(Suite.name == name)
-        if version:
-            query = query.where(Suite.version == int(version))
-    if model is not None:
-        query = query.where(Model.name == model)
-    if step is not None:
-        query = query.where(Checkpoint.step == step)
+    query = select(Score.id)
     if label is not None:
         query = query.where(Score.label == label)
+    runs = select(Evaluation.id).where(Evaluation.status == Status.SUCCEEDED)
+    mine = select(Checkpoint.id)
+    if suite is not None:
+        name, _, version = suite.partition("@")
+        under = select(Suite.id).where(Suite.name == name)
+        runs = runs.where(Evaluation.suite_id.in_(under.where(Suite.version == int(version)) if version else under))
+    if model is not None:
+        mine = mine.join(Model).where(Model.name == model)
+    if step is not None:
+        mine = mine.where(Checkpoint.step == step)
     if digest:
-        query = query.where(Checkpoint.digest.startswith(digest))
+        mine = mine.where(begins(Checkpoint.digest, digest))
     if configuration:
-        query = query.where(Checkpoint.configuration.startswith(configuration))
-    return query
+        mine = mine.where(begins(Checkpoint.configuration, configuration))
+    if mine.whereclause is not None:
+        runs = runs.where(Evaluation.checkpoint_id.in_(mine))
+    elif suite is None:
+        status = select(Evaluation.status).where(Evaluation.id == Score.evaluation_id).scalar_subquery()
+        return query.where(status == Status.SUCCEEDED)
+    return query.where(Score.evaluation_id.in_(runs))
 
 
 def stamp(session: Session) -> str:
-    """A text that is another one whenever a current score has come or gone."""
+    """A text that is another one whenever a current score has come or gone, or names may be others."""
     counted = (Status.SUCCEEDED, Status.SUPERSEDED)
     query = select(func.count(), func.sum(Evaluation.id), func.max(Evaluation.finished_at)).where(
         Evaluation.status.in_(counted)
     )
     newest = select(func.max(Evaluation.id)).where(Evaluation.status == Status.SUCCEEDED)
-    return "-".join(map(str, [*session.execute(query).one(), session.scalar(newest)]))
+    known = select(func.max(Checkpoint.id))
+    return "-".join(map(str, [*session.execute(query).one(), session.scalar(newest), session.scalar(known)]))

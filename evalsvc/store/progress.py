@@ -89,6 +89,14 @@ def progress(
     limit: int | None = None,
 ) -> list[Progress]:
     """The newest first; only these ids, only these statuses, only those with an id below ``before``."""
+    # Chosen from an index first: rows are long, and those of a page few.
+    chosen = select(Evaluation.id).order_by(Evaluation.id.desc()).limit(limit)
+    if evaluations is not None:
+        chosen = chosen.where(Evaluation.id.in_(evaluations))
+    if statuses is not None:
+        chosen = chosen.where(Evaluation.status.in_(statuses))
+    if before is not None:
+        chosen = chosen.where(Evaluation.id < before)
     query = (
         select(Evaluation, *LABEL, Model.name, Suite.name, Suite.version)
         # Neither the spec nor the suite, which are long, and read again and again while somebody watches.
@@ -96,15 +104,9 @@ def progress(
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Suite, Evaluation.suite_id == Suite.id)
+        .where(Evaluation.id.in_(chosen))
         .order_by(Evaluation.id.desc())
-        .limit(limit)
     )
-    if evaluations is not None:
-        query = query.where(Evaluation.id.in_(evaluations))
-    if statuses is not None:
-        query = query.where(Evaluation.status.in_(statuses))
-    if before is not None:
-        query = query.where(Evaluation.id < before)
     rows = session.execute(query).all()
     done = _done(session, [row[0].id for row in rows])
     marks = names.marks(session, {row[1] for row in rows})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Select, String, cast, func, select
+from sqlalchemy import ColumnElement, Select, String, cast, exists, func, select
 from sqlalchemy.orm import Session
 
 from evalsvc.errors import InputError
-from evalsvc.store import names
+from evalsvc.store import names, pages
+from evalsvc.store.names import FEW
+from evalsvc.store.standing import of_suite, standing, standing_last
 from evalsvc.store.tables import (
     Alias,
     Checkpoint,
@@ -63,74 +66,148 @@ class ScoreRow:
 
 
 def scores(
-    session: Session, suite: str | None = None, model: str | None = None, evaluation: int | None = None
+    session: Session,
+    suite: str | None = None,
+    model: str | None = None,
+    evaluation: int | None = None,
+    *,
+    checkpoint: int | None = None,
+    label: str | None = None,
 ) -> list[ScoreRow]:
-    """Scores of all current (succeeded, not superseded) evaluations; of several seeds the newest stands."""
-    query = current_scores().order_by(Model.name, Checkpoint.step, Evaluation.id, Score.position)
-    if suite is not None:
-        name, _, version = suite.partition("@")
-        query = query.where(Suite.name == name, Suite.version == int(version))
-    if model is not None:
-        query = query.where(Model.name == model)
+    """Current scores, by model and step: of all succeeded, not superseded evaluations; of several seeds the newest."""
+    which = standing(suite)
     if evaluation is not None:
-        query = query.where(Evaluation.id == evaluation)
-    rows = session.execute(query).all()
-    # Apart from the rows, of which thousands share one protocol: each would be read from JSON again.
-    named = select(Protocol.id, Protocol.facts).where(Protocol.id.in_({row.protocol for row in rows}))
-    facts = {row.id: row.facts for row in session.execute(named)}
-    marks = names.marks(session, {row.checkpoint_id for row in rows})
-    newest: dict[tuple[int, str, str], ScoreRow] = {}
-    for row in rows:
-        newest[row.checkpoint_id, row.suite, row.label] = ScoreRow(
-            **row._mapping, facts=facts[row.protocol], mark=marks.get(row.checkpoint_id, "")
-        )
-    return list(newest.values())
+        which = select(Evaluation.id).where(Evaluation.id == evaluation, Evaluation.status == Status.SUCCEEDED)
+    if checkpoint is not None:
+        which = which.where(Evaluation.checkpoint_id == checkpoint)
+    if model is not None:
+        mine = select(Checkpoint.id).join(Model).where(Model.name == model)
+        which = which.where(Evaluation.checkpoint_id.in_(mine))
+    return [row for rows in scores_of(session, which, *_labelled(label)).values() for row in rows]
 
 
-def current_scores() -> Select[*tuple[Any, ...]]:
-    """Every score of current evaluations, replicates included, as the columns of a :class:`ScoreRow` but its facts."""
-    return (
+def last_scores(session: Session, suite: str, label: str | None = None) -> list[ScoreRow]:
+    """Those at the last step that each model has under a suite."""
+    return [row for rows in scores_of(session, standing_last(suite), *_labelled(label)).values() for row in rows]
+
+
+def chosen_scores(session: Session, ids: Sequence[int]) -> list[ScoreRow]:
+    """The scores with these ids, of which there are few, in this order."""
+    which = Score.id.in_(ids)
+    keys = session.execute(select(Score.id, Score.evaluation_id, Score.label).where(which)).all()
+    found = scores_of(session, {key.evaluation_id for key in keys}, which)
+    rows = {(row.evaluation_id, row.label): row for rows in found.values() for row in rows}
+    by_id = {key.id: rows[key.evaluation_id, key.label] for key in keys}
+    return [by_id[id_] for id_ in ids]
+
+
+def _labelled(label: str | None) -> list[ColumnElement[bool]]:
+    return [] if label is None else [Score.label == label]
+
+
+def scores_of(
+    session: Session, evaluations: Select[int] | Collection[int], *only: ColumnElement[bool]
+) -> dict[int, list[ScoreRow]]:
+    """The scores of evaluations, all or ``only`` some, by evaluation in the order of model and step."""
+    query = (
         select(
-            Model.name.label("model"),
+            Model.name,
             Model.family,
             Checkpoint.step,
             Checkpoint.digest,
             Checkpoint.configuration,
             Checkpoint.id.label("checkpoint_id"),
-            Score.evaluation_id,
+            Evaluation.id.label("evaluation_id"),
             (Suite.name + "@" + cast(Suite.version, String)).label("suite"),
-            Score.position,
-            Score.label,
-            Score.value,
-            Score.stderr,
-            Score.ci_low,
-            Score.ci_high,
-            Score.n,
-            Score.direction,
-            Score.unit,
-            Score.stderr_method,
-            Score.protocol_id.label("protocol"),
             func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
-            Score.details["independent"].as_integer().label("independent"),
-            Score.details["independent_unit"].as_string().label("independent_unit"),
         )
-        .join(Evaluation, Score.evaluation_id == Evaluation.id)
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Suite, Evaluation.suite_id == Suite.id)
-        .where(Evaluation.status == Status.SUCCEEDED)
+        .where(Evaluation.id.in_(evaluations))
+        .order_by(Model.name, Checkpoint.step, Evaluation.id)
     )
+    runs = session.execute(query).all()
+    values = select(Score.evaluation_id, *_VALUES).where(Score.evaluation_id.in_(evaluations), *only)
+    marks = names.marks(session, {run.checkpoint_id for run in runs})
+    whose = {run.evaluation_id: (*run[:8], run.created_at, marks.get(run.checkpoint_id, "")) for run in runs}
+    return _score_rows(session, values, whose)
+
+
+def scores_beside(session: Session, rows: Collection[ScoreRow]) -> dict[int, list[ScoreRow]]:
+    """All scores of the few evaluations that these rows are of, by evaluation."""
+    whose = {
+        row.evaluation_id: (
+            *(row.model, row.family, row.step, row.digest, row.configuration, row.checkpoint_id, row.evaluation_id),
+            *(row.suite, row.created_at, row.mark),
+        )
+        for row in rows
+    }
+    values = select(Score.evaluation_id, *_VALUES).where(Score.evaluation_id.in_(whose))
+    return _score_rows(session, values, whose)
+
+
+_VALUES = (
+    Score.position,
+    Score.label,
+    Score.value,
+    Score.stderr,
+    Score.ci_low,
+    Score.ci_high,
+    Score.n,
+    Score.direction,
+    Score.unit,
+    Score.stderr_method,
+    Score.protocol_id,
+    Score.details["independent"].as_integer(),
+    Score.details["independent_unit"].as_string(),
+)
+"""Of a :class:`ScoreRow`, in its order, what is the score's own."""
+
+
+def _score_rows(
+    session: Session, values: Select[*tuple[Any, ...]], whose: Mapping[int, tuple[Any, ...]]
+) -> dict[int, list[ScoreRow]]:
+    """Rows by evaluation, by position; ``whose`` has what all scores of an evaluation share, last time and mark.
+
+    There are twenty and more to an evaluation, so what they share is read once.
+    """
+    found: dict[int, list[Any]] = {evaluation: [] for evaluation in whose}
+    protocols = set()
+    for row in session.execute(values):
+        found[row[0]].append(row)
+        protocols.add(row[11])
+    facts = _facts(session, protocols)
+    made: dict[int, list[ScoreRow]] = {}
+    for evaluation, rows in found.items():
+        *who, created_at, mark = whose[evaluation]
+        rows.sort(key=_position)
+        of_each = ((*who, *row[1:12], facts[row[11]], created_at, *row[12:14], mark) for row in rows)
+        made[evaluation] = [ScoreRow(*columns) for columns in of_each]
+    return made
+
+
+_position = itemgetter(1)
+
+
+def _facts(session: Session, protocols: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """The facts of protocols, each read from JSON once."""
+    wanted, found = list(protocols), dict[str, Mapping[str, Any]]()
+    for start in range(0, len(wanted), FEW):
+        named = select(Protocol.id, Protocol.facts).where(Protocol.id.in_(wanted[start : start + FEW]))
+        found |= {row.id: row.facts for row in session.execute(named)}
+    return found
 
 
 def suites(session: Session) -> list[str]:
     """``name@version`` of every suite that has a current score, the most recently used first."""
-    query = (
-        select(Suite.name, Suite.version)
-        .join(Evaluation, Evaluation.suite_id == Suite.id)
+    newest = (
+        select(Evaluation.suite_id, func.max(Evaluation.id).label("id"))
         .where(Evaluation.status == Status.SUCCEEDED)
-        .group_by(Suite.id)
-        .order_by(func.max(Evaluation.id).desc())
+        .group_by(Evaluation.suite_id)
+        .subquery()
     )
+    query = select(Suite.name, Suite.version).join(newest, newest.c.suite_id == Suite.id).order_by(newest.c.id.desc())
     return [f"{name}@{version}" for name, version in session.execute(query)]
 
 
@@ -149,19 +226,8 @@ def pick_suite(session: Session, wanted: str | None) -> str:
 
 def models(session: Session) -> list[tuple[Model, int, int, int]]:
     """Each model with its number of checkpoints, its last step and its number of current evaluations."""
-    query = (
-        select(
-            Model,
-            func.count(Checkpoint.id.distinct()),
-            func.max(Checkpoint.step),
-            func.count(Evaluation.id.distinct()).filter(Evaluation.status == Status.SUCCEEDED),
-        )
-        .join(Checkpoint, Checkpoint.model_id == Model.id)
-        .outerjoin(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
-        .group_by(Model.id)
-        .order_by(Model.name)
-    )
-    return [(row[0], row[1], row[2], row[3]) for row in session.execute(query)]
+    known = exists().where(Checkpoint.model_id == Model.id)
+    return [tuple(row) for row in session.execute(pages.models().where(known).order_by(Model.name))]
 
 
 @dataclass(frozen=True)
@@ -207,8 +273,7 @@ def checkpoints(session: Session, model: str | None = None) -> list[Checkpoint]:
 def side(session: Session, checkpoint: Checkpoint, suite: str) -> tuple[str, list[ScoreRow]]:
     """One side of a comparison: the name of a checkpoint, and its scores under the suite."""
     title = names.title_of(session, checkpoint)
-    rows = scores(session, suite=suite, model=checkpoint.model.name)
-    found = [row for row in rows if row.checkpoint_id == checkpoint.id]
+    found = scores(session, suite=suite, checkpoint=checkpoint.id)
     if not found:
         raise InputError(f"{title} has no scores under {suite}: score it first")
     return title, found
@@ -224,21 +289,17 @@ def replicates(session: Session, checkpoint: Checkpoint, suite: str) -> dict[int
     """Current scores of one content in one configuration under one suite, by sampling seed, whatever it was called; of
     several runs with one seed the newest.
     """
-    name, _, version = suite.partition("@")
+    same = select(Checkpoint.id).where(
+        Checkpoint.digest == checkpoint.digest, Checkpoint.configuration == checkpoint.configuration
+    )
     query = (
-        select(Evaluation)
-        .join(Suite)
-        .join(Checkpoint)
-        .where(
-            Checkpoint.digest == checkpoint.digest,
-            Checkpoint.configuration == checkpoint.configuration,
-            Evaluation.status == Status.SUCCEEDED,
-            Suite.name == name,
-            Suite.version == int(version),
-        )
+        select(Evaluation.id, Evaluation.spec["seed"].as_integer())
+        .where(Evaluation.checkpoint_id.in_(same), Evaluation.status == Status.SUCCEEDED, of_suite(suite))
         .order_by(Evaluation.id)
     )
-    return {int(run.spec["seed"]): scores(session, evaluation=run.id) for run in session.scalars(query)}
+    seeds = {seed: run for run, seed in session.execute(query)}
+    found = scores_of(session, seeds.values())
+    return {seed: found[run] for seed, run in seeds.items()}
 
 
 def known_by_digest(session: Session, model: str, digest: str) -> list[Checkpoint]:

@@ -15,7 +15,7 @@ from evalsvc import wire
 from evalsvc.api import documents
 from evalsvc.api.auth import Asking, forbidden, needs
 from evalsvc.api.auth import router as guarded
-from evalsvc.api.paging import Asked, page
+from evalsvc.api.paging import Asked, marked, page_of
 from evalsvc.api.problems import ProblemError, no_checkpoint, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.audit import Action
@@ -33,8 +33,8 @@ Name = Annotated[str, Path(pattern=f"^{promote.NAME}$")]
 def aliases(server: Here, asked: Asked) -> wire.Page[wire.Alias]:
     """Every alias and what it points at, by name."""
     with server.database.read() as session:
-        made = partial(documents.alias, marks=names.marks(session), pinned=_pinned(session))
-        return page(session, select(Alias), Alias.name, asked, made)
+        made = marked(session, _checkpoint, partial(documents.alias, pinned=_pinned(session)))
+        return page_of(session, select(Alias), Alias.name, asked, made)
 
 
 @router.get("/aliases/{name}", responses=responses(404))
@@ -53,10 +53,9 @@ def alias(server: Here, name: Name) -> wire.Alias:
 def history(server: Here, asked: Asked, name: Name) -> wire.Page[wire.Promotion]:
     """Where an alias pointed, the newest first, and who moved it by what."""
     with server.database.read() as session:
-        made = partial(documents.promotion, marks=names.marks(session))
-        return page(
-            session, select(Promotion).where(Promotion.alias == name), Promotion.id, asked, made, newest_first=True
-        )
+        query = select(Promotion).where(Promotion.alias == name)
+        made = marked(session, _checkpoint, documents.promotion)
+        return page_of(session, query, Promotion.id, asked, made, newest_first=True)
 
 
 @router.put("/aliases/{name}", responses=responses(404, 409))
@@ -112,6 +111,10 @@ def unprotect(server: Here, bearer: Asking, name: Name) -> None:
             promote.unprotect(session, name, bearer.name)
     except InputError as error:
         raise not_found(error) from None
+
+
+def _checkpoint(row: Alias | Promotion) -> int:
+    return row.checkpoint_id
 
 
 def _pinned(session: Session) -> dict[str, str]:

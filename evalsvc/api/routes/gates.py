@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from fastapi import Response
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +10,7 @@ from evalsvc import wire
 from evalsvc.api import documents
 from evalsvc.api.auth import needs
 from evalsvc.api.auth import router as guarded
-from evalsvc.api.paging import Asked, page
+from evalsvc.api.paging import Asked, marked, page_of
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.audit import Action
@@ -34,8 +32,8 @@ def gates(
     if suite is not None:
         query = query.where(Gate.suite == suite)
     with server.database.read() as session:
-        made = partial(documents.gate, marks=names.marks(session))
-        return page(session, query, Gate.id, asked, made, newest_first=True)
+        made = marked(session, lambda row: row.checkpoint_id, documents.gate)
+        return page_of(session, query, Gate.id, asked, made, newest_first=True)
 
 
 @router.post(

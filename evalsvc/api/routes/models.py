@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Query
@@ -12,7 +11,7 @@ from evalsvc import wire
 from evalsvc.api import documents
 from evalsvc.api.auth import needs
 from evalsvc.api.auth import router as guarded
-from evalsvc.api.paging import Asked, page
+from evalsvc.api.paging import Asked, marked, page, page_of
 from evalsvc.api.problems import no_checkpoint, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
@@ -48,8 +47,8 @@ def checkpoints(
                 query = query.where(Checkpoint.id == names.find(session, name).id)
             except InputError as error:
                 raise no_checkpoint(error) from None
-        made = partial(documents.checkpoint, marks=names.marks(session))
-        return page(session, query, Checkpoint.id, asked, made, newest_first=True)
+        made = marked(session, lambda row: row.id, documents.checkpoint)
+        return page_of(session, query, Checkpoint.id, asked, made, newest_first=True)
 
 
 @router.get("/checkpoints/{id}", responses=responses(404))

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import Header, Path, Response
-from pydantic import TypeAdapter
+from fastapi import Header, Path, Request, Response
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
 
 from evalsvc import leaderboard as ranking
 from evalsvc import wire
-from evalsvc.api import documents
+from evalsvc.api import board_stream, documents
 from evalsvc.api.auth import needs
 from evalsvc.api.auth import router as guarded
-from evalsvc.api.paging import Asked, page
+from evalsvc.api.paging import Asked, page_of
 from evalsvc.api.problems import no_checkpoint, not_found, responses
 from evalsvc.api.server import Here
 from evalsvc.errors import InputError
 from evalsvc.runs import runs_beside
-from evalsvc.store import names, pages, queries
+from evalsvc.store import names, overview, pages, queries
 from evalsvc.store.tables import Protocol, Scope, Score
 
 router = guarded("scores")
-BOARDS = TypeAdapter(list[wire.Board])
 
 
 @router.get("/scores", responses=responses(400))
@@ -40,9 +40,9 @@ def scores(
     configuration: wire.Digits | None = None,
 ) -> wire.Page[wire.Score]:
     """Current scores, the newest first; replicates are apart."""
+    query = pages.scores(suite, model, step, label, digest or "", configuration or "")
     with server.database.read() as session:
-        query, marks = pages.scores(suite, model, step, label, digest or "", configuration or ""), names.marks(session)
-        return page(session, query, Score.id, asked, partial(_score, marks), newest_first=True)
+        return page_of(session, query, Score.id, asked, partial(_chosen, session), newest_first=True)
 
 
 @router.get("/protocols/{id}", responses=responses(404))
@@ -64,12 +64,16 @@ def protocol(server: Here, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}$")])
 @needs(Scope.READ, shared=True)
 def leaderboard(
     server: Here,
+    request: Request,
     suite: wire.SuiteName | None = None,
     metric: wire.Text | None = None,
     which: Literal["latest", "all"] = "latest",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Models by one score, one board a protocol. Those whose intervals overlap share a rank."""
+    """Models by one score, one board a protocol. Those whose intervals overlap share a rank.
+
+    A board of more than a hundred entries comes in pieces, as they are read.
+    """
     with server.database.read() as session:
         stamp = pages.stamp(session)
         try:
@@ -81,10 +85,27 @@ def leaderboard(
             return Response(status_code=304, headers={"etag": tag})
         body = server.boards.get(tag)
         if body is None:
-            rows = queries.scores(session, suite=chosen)
-            body = BOARDS.dump_json([documents.board(board) for board in ranking.boards(rows, metric, which)])
-            server.boards.put(tag, body)
+            columns = ranking.columns_of(overview.measured(session, chosen, last=which == "latest"))
+            boards = _ranked(session, chosen, metric, which, columns)
+    if body is None:
+        made = partial(board_stream.pieces, server.database, boards, columns)
+        entries = sum(len(board.entries) for board in boards)
+        if entries > board_stream.ENTRIES:
+            return board_stream.Pieces(made, entries, request.app.state.pieces, {"etag": tag})
+        body = b"".join(made())
+        server.boards.put(tag, body)
     return Response(body, media_type="application/json", headers={"etag": tag})
+
+
+def _ranked(
+    session: Session, suite: str, metric: str | None, which: ranking.Which, columns: Sequence[ranking.Column]
+) -> list[ranking.Board]:
+    """Boards whose entries hold the score that ranks them alone."""
+    if not columns:
+        return []
+    label = ranking.ranking_label(dict.fromkeys(column.label for column in columns), metric, suite)
+    read = queries.last_scores if which == "latest" else queries.scores
+    return ranking.boards(read(session, suite, label=label), label, "all")
 
 
 @router.get("/comparison", responses=responses(404, 409))
@@ -104,6 +125,5 @@ def comparison(server: Here, a: wire.Name, b: wire.Name, suite: wire.SuiteName |
     return wire.Comparison(suite=chosen, a=name_a, b=name_b, differences=[documents.difference(each) for each in found])
 
 
-def _score(marks: Mapping[int, str], *columns: object) -> wire.Score:
-    found = wire.Score.model_validate(dict(zip(wire.Score.model_fields, columns, strict=False)))
-    return found.model_copy(update={"mark": marks.get(found.checkpoint_id, "")})
+def _chosen(session: Session, rows: Sequence[Row[int]]) -> list[wire.Score]:
+    return [documents.score(row) for row in queries.chosen_scores(session, [id_ for (id_,) in rows])]

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from evalsvc.api import sharing
+from evalsvc.api.recent import Recent
 from evalsvc.api.sharing import Shared
 from evalsvc.store import pages
 
@@ -97,7 +98,45 @@ def test_not_more_is_kept_than_there_is_room(monkeypatch):
             await shared.get(key, compute)
 
     asyncio.run(ask())
-    assert len(shared._values) == 3
+    assert [shared.fresh(key) for key in range(10)] == [False] * 7 + [True] * 3
+
+
+def test_no_more_bytes_are_kept_than_there_is_room_for_and_none_that_are_old(monkeypatch):
+    monkeypatch.setattr(sharing, "HEAVIEST", 100)
+    now, shared = [100.0], Shared[bytes](0.5, len)
+    monkeypatch.setattr(sharing.time, "monotonic", lambda: now[0])
+
+    async def put(key, size):
+        async def compute():
+            return bytes(size)
+
+        return await shared.get(key, compute)
+
+    async def ask():
+        for key in range(10):
+            assert len(await put(key, 30)) == 30
+        assert [shared.fresh(key) for key in range(10)] == [False] * 7 + [True] * 3
+        assert len(await put("large", 101)) == 101
+        assert [shared.fresh(key) for key in [*range(10), "large"]] == [False] * 7 + [True] * 3 + [False]
+        await put("small", 30)
+        now[0] += 0.6
+        await put("another", 30)
+        assert shared._weight == 30
+
+    asyncio.run(ask())
+
+
+def test_kept_leaderboards_have_a_limit_in_bytes():
+    recent = Recent(100)
+    for key in "abcd":
+        recent.put(key, bytes(30))
+    assert [recent.get(key) is not None for key in "abcd"] == [False, True, True, True]
+    recent.put("b", bytes(40))
+    assert [recent.get(key) is not None for key in "abcd"] == [False, True, True, True]
+    recent.put("large", bytes(101))
+    assert recent.get("d") is not None
+    recent.put("e", bytes(100))
+    assert [recent.get(key) is not None for key in ("b", "c", "large", "e")] == [False, False, False, True]
 
 
 def test_a_reader_sees_what_was_just_written_through_this_server(app, client, filled):
