@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from evalsvc import verification
 from evalsvc.atomic_files import put, written_whole
 from evalsvc.checksums import sign
-from evalsvc.errors import DamagedError, MissingError, StorageError
+from evalsvc.errors import DamagedError, StorageError
 from evalsvc.matrices import BLANK, DIGEST, MatrixWriter, map_matrix, read_header
 from evalsvc.settings import Settings
 from evalsvc.verification import Known, name_of, open_verified, readable
@@ -145,12 +145,12 @@ class Artifacts:
 
         A matrix of other than so many ``rows`` is damaged too.
         """
+        if not self.exists(key):
+            return False
         try:
             with self._opened(key) as file:
                 if rows is not None and (held := read_header(file).shape[0]) != rows:
                     raise DamagedError(key, f"it holds {held} rows instead of {rows}")
-        except MissingError:
-            return False
         except DamagedError as error:
             verification.report(error)
             return False

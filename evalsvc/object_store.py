@@ -124,3 +124,4 @@ def _keep(temporary: Path, path: Path) -> None:
     for other in path.parent.iterdir():
         if other != path and not other.name.startswith("."):
             other.unlink(missing_ok=True)
+            verification.digest_beside(other).unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""Whatever happens to files between two evaluations: the same scores, or an error that names the file."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from evalsvc import metric_inputs, reduction
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.errors import InputError
+from evalsvc.evaluations import evaluate
+from evalsvc.rescoring import rescore
+from evalsvc.store.tables import Evaluation, Shard
+from tests.evalsvc.test_evaluations import LikelyBlobs, count, scores, suite, workbench
+
+METRICS = [
+    {"metric": "frechet_distance", "features": "pixels/pixels"},
+    {"metric": "precision_recall", "features": "pixels/pixels"},
+    {"metric": "authenticity", "features": "pixels/pixels"},
+    {"metric": "bits_per_dim", "against": "heldout"},
+]
+SMALL = {"samples": 120, "shard": 60, "metrics": METRICS, "gallery": 4}
+
+
+def opened(folder, name):
+    path = folder / f"{name}_1.safetensors"
+    save_file({"level": torch.tensor(0.3 if name == "one" else 0.6)}, path)
+    return Checkpoint.open(path, name, 1)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A home where two checkpoints were scored, what one of them gives under another version, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("scored")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVALSVC_HOME", str(folder / "home"))
+        torch.set_num_threads(1)  # as in each test: another number of threads sums in another order
+        bench = workbench(folder / "home")
+        for name in ("two", "one"):
+            evaluate(bench.spec(opened(folder, name), "likely", {}, suite(**SMALL)), bench)
+        bench.database.engine.dispose()
+        shutil.copytree(folder / "home", folder / "elsewhere")
+        want = again(folder / "elsewhere", folder)
+    return folder, want
+
+
+def again(home, folder):
+    """The scores of a suite that reads all that the first one left."""
+    bench = workbench(home)
+    spec = bench.spec(Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL, version=2))
+    found = scores(bench, evaluate(spec, bench))
+    bench.database.engine.dispose()
+    return found
+
+
+@pytest.fixture
+def home(scored, tmp_path, monkeypatch):
+    """A copy of it, to be damaged."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("EVALSVC_HOME", str(folder))
+    shutil.copytree(scored[0] / "home", folder)
+    return folder
+
+
+def arrays(home):
+    return sorted(path for path in (home / "artifacts").rglob("[!.]*") if path.is_file() and path.stat().st_size)
+
+
+def flip(path, chance):
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+
+
+def truncate(path, chance):
+    os.truncate(path, chance.randrange(path.stat().st_size))
+
+
+def swap(path, chance):
+    """With another file of the same kind, as far as there is one: a shard of the other model, say."""
+    home = path.parents[len(path.parts) - 1 - path.parts.index("artifacts")]
+    others = [other for other in arrays(home) if other.suffix == path.suffix and other != path]
+    path.write_bytes(chance.choice([each for each in others if each.name == path.name] or others).read_bytes())
+
+
+def unlink(path, chance):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, swap, unlink])
+def test_no_damage_to_any_file_changes_a_score(scored, home, damage):
+    folder, want = scored
+    chance = random.Random(0)
+    for path in arrays(home):
+        damage(path, chance)
+    assert again(home, folder) == want
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damage_to_some_files_changes_no_score(scored, home, seed):
+    """Where the rest is sound, more of what is damaged could be believed."""
+    folder, want = scored
+    chance = random.Random(seed)
+    for path in chance.sample(arrays(home), 3):
+        chance.choice([flip, truncate, swap, unlink])(path, chance)
+    assert again(home, folder) == want
+
+
+def test_files_of_a_version_without_digests_give_the_same_scores_and_no_sample_is_drawn(scored, home):
+    folder, want = scored
+    strip(home)
+    LikelyBlobs.made = 0
+    assert again(home, folder) == want
+    assert LikelyBlobs.made == 0
+
+
+def strip(home):
+    """Leave what a version without digests would have left."""
+    import numpy as np
+    from safetensors import numpy, safe_open
+
+    (home / "artifacts" / ".signed-since").unlink()
+    for path in arrays(home):
+        if path.suffix == ".npy":
+            np.save(path, np.load(path))
+        elif path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as file:
+                facts = {k: v for k, v in file.metadata().items() if k != "evalsvc.sha256"}
+            numpy.save_file(numpy.load_file(path), path, facts)
+
+
+def test_a_repaired_shard_has_one_row_and_its_cost_is_charged(scored, home):
+    folder, _ = scored
+    bench = workbench(home)
+    spec = bench.spec(Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL))
+    chance = random.Random(0)
+    for shard in spec.shards:
+        flip(home / "artifacts" / spec.shard_key(shard), chance)
+    before = count(bench, Shard)
+    evaluate(spec.model_copy(update={"suite": suite(**SMALL, version=2)}), bench)
+    with bench.database.read() as session:
+        rows = session.query(Shard).filter(Shard.evaluation_id == 3).all()
+        assert session.get_one(Evaluation, 3).device_seconds > 0
+    assert len(rows) == len({(row.kind, row.start) for row in rows}) == len(spec.shards)
+    assert count(bench, Shard) == before + len(spec.shards)
+
+
+def test_what_cannot_be_computed_again_is_named(home, tmp_path):
+    bench = workbench(home)
+    spec = bench.spec(opened(tmp_path, "one"), "likely", {}, suite(**SMALL, version=2))
+    flip(home / "artifacts" / spec.shard_key(spec.shards[0]), random.Random(0))
+    Path(spec.path).unlink()
+    with pytest.raises(InputError, match=rf"{spec.shards[0].stop}\.safetensors is damaged .*one_1\.safetensors"):
+        reduction.reduce(spec, workbench(home))
+
+
+def test_damage_while_it_is_read_is_seen_and_nothing_made_of_it_is_kept(scored, home, monkeypatch):
+    """In the map of a file that was checked before, its content changes with the file."""
+    folder, want = scored
+    for path in home.rglob("pixels.moments.safetensors"):
+        path.unlink()
+    damaged = []
+
+    def moments(array, of=metric_inputs.Moments.of):
+        if not damaged:
+            for path in home.rglob("pixels.npy"):
+                damaged.append(path)
+                with path.open("r+b") as file:
+                    file.seek(path.stat().st_size - 8)
+                    file.write(b"\x7f\x00\x00\x7f")
+        return of(array)
+
+    monkeypatch.setattr(metric_inputs.Moments, "of", staticmethod(moments))
+    assert again(home, folder) == want
+    assert damaged
+
+
+def test_an_evaluation_whose_shard_is_damaged_and_whose_checkpoint_is_gone_is_not_rescored(home):
+    bench = workbench(home)
+    with bench.database.read() as session:
+        run = session.get_one(Evaluation, 2)
+    for path in (home / "artifacts" / "samples").rglob("*.safetensors"):
+        os.truncate(path, 100)
+    assert not rescore(run, suite(**SMALL), bench)
