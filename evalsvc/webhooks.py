@@ -11,22 +11,18 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
 import secrets
-import socket
 from collections.abc import Collection
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-import httpx
 from sqlalchemy import delete, select
 
-from evalsvc import audit
+from evalsvc import audit, outbound
 from evalsvc.audit import Action
 from evalsvc.errors import InputError
-from evalsvc.redaction import redacted
 from evalsvc.secret_keys import NO_KEYS, SecretKeys, new_salt
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Webhook, now
@@ -57,8 +53,10 @@ def add(
         InputError: no web address, or one that may not be called.
     """
     target = _target(url, private_hosts)
-    if target.host not in private_hosts:
-        _public_addresses(target.host, target.port)
+    try:
+        outbound.addresses_of(target, private_hosts)
+    except InputError as error:
+        raise InputError(f"webhook: {error}: list it in EVALSVC_WEBHOOK_PRIVATE_HOSTS if it is yours") from None
     with database.write() as session:
         row = Webhook(url=url, events=sorted(set(events)))
         if keys:
@@ -114,13 +112,13 @@ async def keep_delivering(database: Database, private_hosts: Collection[str] = (
 
     async def work(webhook: int) -> None:
         try:
-            await deliver(database, client, webhook, private_hosts, keys)
+            await deliver(database, webhook, private_hosts, keys)
         except Exception:
             log.exception("webhook %d is not sent to at present", webhook)
         finally:
             at_work.remove(webhook)
 
-    async with http_client() as client, asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         while True:
             try:
                 found = await asyncio.to_thread(waiting, database)
@@ -140,11 +138,7 @@ def waiting(database: Database) -> set[int]:
 
 
 async def deliver(
-    database: Database,
-    client: httpx.AsyncClient,
-    webhook: int,
-    private_hosts: Collection[str] = (),
-    keys: SecretKeys = NO_KEYS,
+    database: Database, webhook: int, private_hosts: Collection[str] = (), keys: SecretKeys = NO_KEYS
 ) -> int:
     """Send a webhook what is due, the oldest first, until one does not arrive; how many were tried.
 
@@ -153,58 +147,38 @@ async def deliver(
     tried = 0
     while delivery := await asyncio.to_thread(_take, database, webhook):
         tried += 1
-        failure = await send(client, delivery, private_hosts, keys)
+        failure = await send(delivery, private_hosts, keys)
         await asyncio.to_thread(_settle, database, delivery, failure)
         if failure:
             break
     return tried
 
 
-async def send(
-    client: httpx.AsyncClient,
-    delivery: Delivery,
-    private_hosts: Collection[str] = (),
-    keys: SecretKeys = NO_KEYS,
-) -> str | None:
+async def send(delivery: Delivery, private_hosts: Collection[str] = (), keys: SecretKeys = NO_KEYS) -> str | None:
     """Try once, for ``TIMEOUT`` seconds in all; ``None`` if it has arrived, else why not.
 
-    The name is resolved here and the connection goes to the address that was checked, so that a name that
-    changes its address in between leads nowhere.
+    The reason is in our words, as it is stored and shown; what the receiver said in place of HTTP is in the log.
     """
     moment = now()
     body = json.dumps(
         {"type": delivery.event, "timestamp": delivery.created_at.isoformat(), "data": delivery.body},
         separators=(",", ":"),
     ).encode()
+    identity, stamp = f"evalsvc_{delivery.id}", str(int(moment.timestamp()))
     try:
-        target = _target(delivery.webhook.url, private_hosts)
-        lookup = resolve if target.host in private_hosts else _public_addresses
-        address = (await asyncio.to_thread(lookup, target.host, target.port))[0]
-        identity, stamp = f"evalsvc_{delivery.id}", str(int(moment.timestamp()))
-        request = client.build_request(
-            "POST",
-            target.url.copy_with(host=address),
-            content=body,
-            headers={
-                "host": target.url.netloc.decode(),
-                "content-type": "application/json",
-                "user-agent": "evalsvc",
-                "webhook-id": identity,
-                "webhook-timestamp": stamp,
-                "webhook-signature": " ".join(
-                    sign(secret, identity, stamp, body) for secret in signing_secrets(delivery.webhook, keys)
-                ),
-            },
-            extensions={"sni_hostname": target.host},
-        )
-        async with asyncio.timeout(TIMEOUT):  # in all: an answer that comes byte by byte never ends
-            response = await client.send(request, stream=True, follow_redirects=False)
-            await response.aclose()
-    except TimeoutError:
-        return f"no answer within {TIMEOUT:g} s"
-    except (InputError, OSError, httpx.HTTPError) as error:
-        return redacted(f"{type(error).__name__}: {error}")[:500]
-    return None if response.is_success else f"answered {response.status_code}"
+        secrets_of = signing_secrets(delivery.webhook, keys)
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": identity,
+            "webhook-timestamp": stamp,
+            "webhook-signature": " ".join(sign(secret, identity, stamp, body) for secret in secrets_of),
+        }
+        _target(delivery.webhook.url, private_hosts)
+        answer = await outbound.post(delivery.webhook.url, body, headers, private_hosts=private_hosts, seconds=TIMEOUT)
+    except (InputError, outbound.OutboundError) as error:
+        log.info("webhook %d: %s %s", delivery.webhook_id, error, error.detail)
+        return str(error)[:500]
+    return None if answer.is_success else f"answered {answer.status}"
 
 
 def sign(secret: str, identity: str, stamp: str, body: bytes) -> str:
@@ -227,51 +201,16 @@ def signing_secrets(webhook: Webhook, keys: SecretKeys) -> list[str]:
     return [_written(secret) for secret in keys.secrets("webhook", webhook.salt)]
 
 
-def http_client() -> httpx.AsyncClient:
-    """A client that takes no proxy, certificate or password from its environment."""
-    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None)
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Every address of a host."""
-    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-
-
-class _Target:
-    def __init__(self, url: httpx.URL) -> None:
-        self.url = url
-        self.host = url.host
-        self.port = url.port or (443 if url.scheme == "https" else 80)
-
-
-def _target(url: str, private_hosts: Collection[str]) -> _Target:
+def _target(url: str, private_hosts: Collection[str]) -> outbound.Target:
     try:
-        parsed, checked = httpx.URL(url), urlsplit(url)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise InputError(f"webhook {url!r} is no web address ({error})") from None
-    if not parsed.host or parsed.userinfo or checked.fragment:
-        raise InputError(f"webhook {url!r} is no plain web address: give https://host/path")
-    if parsed.scheme != "https" and not (parsed.scheme == "http" and parsed.host in private_hosts):
+        target = outbound.Target.parse(url)
+    except InputError as error:
+        raise InputError(f"webhook: {error}") from None
+    if target.url.scheme != "https" and target.host not in private_hosts:
         raise InputError(
             f"webhook {url!r} is not https: plain http only goes to hosts in EVALSVC_WEBHOOK_PRIVATE_HOSTS"
         )
-    return _Target(parsed)
-
-
-def _public_addresses(host: str, port: int) -> list[str]:
-    try:
-        found = resolve(host, port)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"webhook host {host!r} has no address ({error})") from None
-    for text in found:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-        if not (address.is_global and inner.is_global) or address.is_multicast:
-            raise InputError(
-                f"webhook host {host!r} is at {text}, which is no public address: allow the host in "
-                "EVALSVC_WEBHOOK_PRIVATE_HOSTS if it is yours"
-            )
-    return found
+    return target
 
 
 def _written(secret: bytes) -> str:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from evalsvc import doctor, lifecycle, outbox, webhooks
+from evalsvc import doctor, lifecycle, outbound, outbox, webhooks
 from evalsvc.errors import InputError
 from evalsvc.gates.gate import run_gate
 from evalsvc.secret_keys import NO_KEYS, SecretKeys
@@ -26,6 +26,7 @@ from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook, now
 
 from ..gates.store import DIGITS, add_checkpoint, add_scores, gate_policy, point
 from ..test_lifecycle import spec
+from ..test_outbound import INSIDE, MALFORMED
 
 LOCAL = ("127.0.0.1",)
 
@@ -66,9 +67,8 @@ def receiver():
 
 def deliver(database, private_hosts=(), keys=NO_KEYS):
     async def once():
-        async with webhooks.http_client() as client:
-            owed = webhooks.waiting(database)
-            return sum([await webhooks.deliver(database, client, webhook, private_hosts, keys) for webhook in owed])
+        owed = webhooks.waiting(database)
+        return sum([await webhooks.deliver(database, webhook, private_hosts, keys) for webhook in owed])
 
     return asyncio.run(once())
 
@@ -149,7 +149,7 @@ def test_a_message_whose_key_is_missing_waits_and_is_never_sent_unsigned(databas
         make_due(database)
     (waiting,), hook = state(database)
     assert (receiver.seen, waiting.attempts) == ([], 2)
-    assert hook.last_error == f"InputError: EVALSVC_SECRET_KEY lacks the key of webhook {hook.id}: " + (
+    assert hook.last_error == f"EVALSVC_SECRET_KEY lacks the key of webhook {hook.id}: " + (
         "add it behind the newest one"
     )
     assert deliver(database, LOCAL, SecretKeys.parse(f"{NEW},{OLD}")) == 1
@@ -183,7 +183,7 @@ def test_a_secret_of_before_goes_on_and_the_doctor_names_it(home, receiver, monk
 
 
 def test_the_secret_under_the_newest_key_is_shown_to_admins(home, roots, client, monkeypatch, app, server):
-    monkeypatch.setattr(webhooks, "resolve", lambda host, port: ["1.1.1.1"])
+    monkeypatch.setattr(outbound, "resolve", lambda host, port: ["1.1.1.1"])
     object.__setattr__(server, "keys", SecretKeys.parse(OLD))
     admin, asked = client("admin"), {"url": "https://hooks.example.com/x", "events": ["gate.decided"]}
     made = admin.post("/api/v1/webhooks", json=asked).json()
@@ -307,23 +307,18 @@ def owed(database):
         return {each.webhook_id for each in session.query(Delivery)}
 
 
-PRIVATE = ["127.0.0.1", "10.1.2.3", "192.168.0.9", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
-PRIVATE += ["224.0.0.1", "::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "::"]
-
-
-def test_no_private_address_is_called(server, monkeypatch):
-    for address in PRIVATE:
-        monkeypatch.setattr(webhooks, "resolve", lambda *_, found=address: ["93.184.216.34", found])
-        with pytest.raises(InputError, match=r"no public address: allow the host in EVALSVC_WEBHOOK_PRIVATE_HOSTS"):
-            webhooks.add(server.database, "https://hooks.example.com/x", ["gate.decided"])
+def test_no_webhook_goes_inside(server):
+    for url in INSIDE + MALFORMED:
+        with pytest.raises(InputError, match="webhook"):
+            webhooks.add(server.database, url, ["gate.decided"])
 
 
 def test_a_name_that_moves_to_a_private_address_leads_nowhere(database, receiver, monkeypatch):
-    monkeypatch.setattr(webhooks, "resolve", lambda *_: ["93.184.216.34"])
+    monkeypatch.setattr(outbound, "resolve", lambda *_: ["93.184.216.34"])
     port = receiver.url.split(":")[2].split("/")[0]
     webhooks.add(database, f"https://hooks.example.com:{port}/x", ["gate.decided"])
     owe(database)
-    monkeypatch.setattr(webhooks, "resolve", lambda *_: ["127.0.0.1"])
+    monkeypatch.setattr(outbound, "resolve", lambda *_: ["127.0.0.1"])
     deliver(database)
     assert "no public address" in state(database)[1].last_error
     assert receiver.seen == []
