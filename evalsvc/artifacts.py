@@ -23,6 +23,7 @@ from evalsvc import verification
 from evalsvc.atomic_files import put, written_whole
 from evalsvc.checksums import sign
 from evalsvc.errors import DamagedError, StorageError
+from evalsvc.file_modes import make_folder, modes
 from evalsvc.matrices import BLANK, DIGEST, MatrixWriter, map_matrix, read_header
 from evalsvc.settings import Settings
 from evalsvc.verification import Known, name_of, open_verified, readable
@@ -89,9 +90,9 @@ class Artifacts:
     def lock(self, key: str) -> Iterator[None]:
         """A lock between the processes of this machine (and of all machines that share the folder)."""
         path = self.root / key
-        lock = FileLock(path)
+        lock = FileLock(path, mode=modes().file)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             lock.acquire()
         except OSError as error:
             raise StorageError(f"{path} cannot be locked ({error.strerror}): artifacts must be writable") from None

@@ -9,17 +9,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evalsvc.errors import StorageError
+from evalsvc.file_modes import make_file, make_folder
 
 TEMPORARY = ".tmp-"
 """How the names of half-written files begin."""
 
 
 @contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
-    """A temporary name on the target's file system, so that a rename puts it in place at once; gone after an error."""
+def written_whole(target: Path, *, ours: bool = True) -> Iterator[Path]:
+    """A temporary name on the target's file system, so that a rename puts it in place at once; gone after an error.
+
+    Files that are not ``ours`` but for people have the modes that their umask says.
+    """
     temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if ours:
+            make_folder(target.parent)
+            make_file(temporary)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
     except OSError as error:
         raise StorageError(

@@ -173,7 +173,7 @@ def convert(
             arrays |= {mean: mu, covariance: sigma * (count / (count - 1) if ddof == 0 else 1.0)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    with written_whole(target.resolve()) as temporary:
+    with written_whole(target.resolve(), ours=False) as temporary:
         temporary.write_bytes(buffer.getvalue())
         put(temporary, target.resolve())
     return facts

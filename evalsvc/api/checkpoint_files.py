@@ -16,6 +16,7 @@ from evalsvc import wire
 from evalsvc.api.problems import ProblemError
 from evalsvc.digests import walk
 from evalsvc.errors import InputError, StorageError
+from evalsvc.file_modes import make_file, make_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(safetensors|pt|pth|bin|ckpt|npz|npy|zip|jsonl)")
 
@@ -74,8 +75,9 @@ async def take_in(name: str, body: AsyncIterator[bytes], uploads: Path, limit: i
     temporary = uploads / f".tmp-{uuid.uuid4().hex}"
     digest, size = hashlib.sha256(), 0
     try:
-        uploads.mkdir(parents=True, exist_ok=True)
-        async with await anyio.open_file(temporary, "xb") as file:
+        make_folder(uploads)
+        make_file(temporary)
+        async with await anyio.open_file(temporary, "wb") as file:
             async for chunk in body:
                 size += len(chunk)
                 if size > limit:
@@ -87,7 +89,7 @@ async def take_in(name: str, body: AsyncIterator[bytes], uploads: Path, limit: i
         if not size:
             raise InputError("the upload is empty")
         folder = uploads / digest.hexdigest()
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         known = [file for file in folder.iterdir() if not file.name.startswith(".")]
         if known:
             os.utime(folder)  # as new as any other upload, and no left-over to be swept

@@ -16,7 +16,7 @@ from evalsvc import given
 from evalsvc import leaderboard as ranking
 from evalsvc.artifacts import open_artifacts
 from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, styled, table, with_error
-from evalsvc.errors import InputError, printable
+from evalsvc.errors import InputError, first_line, printable
 from evalsvc.leaderboard import Board, Difference
 from evalsvc.runs import runs_beside
 from evalsvc.settings import Settings
@@ -354,7 +354,7 @@ def export(
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"{path} could not be written ({error.strerror})") from None
+        raise InputError(f"{path} could not be written ({error.strerror or first_line(error)})") from None
     err.print(f"{len(frame)} scores written to {path}")
 
 
