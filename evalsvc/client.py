@@ -25,6 +25,8 @@ LONG = 180.0
 """Seconds for what makes the server open a checkpoint, which it gives up after 120."""
 ATTEMPTS = 4
 """Of a request that may safely be sent again, when the server is away or busy."""
+LONGEST_PAUSE = 30.0
+"""Seconds; a server that asks for more patience, as for a quota, is asked no more."""
 
 
 class ClientError(Exception):
@@ -305,9 +307,10 @@ class Client:
                 continue
             if answer.is_success:
                 return answer
-            if last or answer.status_code not in (429, 502, 503, 504):
+            pause = _pause(attempt, answer.headers.get("retry-after"))
+            if last or answer.status_code not in (429, 502, 503, 504) or pause > LONGEST_PAUSE:
                 raise _refused(answer)
-            time.sleep(_pause(attempt, answer.headers.get("retry-after")))
+            time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
     def _unreached(self, error: Exception) -> ClientError:
@@ -334,7 +337,7 @@ def _refused(answer: httpx.Response) -> ClientError:
 
 
 def _pause(attempt: int, asked: str | None) -> float:
-    return min(float(asked), 30.0) if asked and asked.isdecimal() else 0.25 * 2.0**attempt
+    return float(asked[:9]) if asked and asked.isdecimal() else 0.25 * 2.0**attempt
 
 
 def _given(**params: Any) -> dict[str, Any]:

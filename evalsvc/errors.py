@@ -41,6 +41,14 @@ class CheckpointError(InputError):
     """A checkpoint is missing, truncated, of the wrong kind, or unsafe to load."""
 
 
+class QuotaError(EvalsvcError):
+    """A token has used up what it may; ``retry_after`` says in how many seconds it is worth another try."""
+
+    def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ModelError(EvalsvcError):
     """A generator or extractor broke its contract: wrong count, shape, dtype, range, or NaN."""
 

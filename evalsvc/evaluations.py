@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from evalsvc import lifecycle, outbox
+from evalsvc import lifecycle, outbox, quotas
 from evalsvc.artifacts import Artifacts
 from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
@@ -161,6 +161,7 @@ def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction:
             )
         row.artifacts.extend(artifacts)
         row.charge(cost)
+        quotas.charge(session, row.token, cost.seconds)
         row.provenance = _provenance(spec, bench, reduction, cost.seconds, row.shards)
         row.status, row.finished_at = Status.SUCCEEDED, now()
         outbox.evaluation_ended(session, row)

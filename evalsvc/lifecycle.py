@@ -18,7 +18,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from evalsvc import audit, logs, outbox
+from evalsvc import audit, logs, outbox, quotas
 from evalsvc.audit import Action
 from evalsvc.cost import Cost
 from evalsvc.digests import digest_json
@@ -90,6 +90,7 @@ def submit(
 
     Raises:
         InputError: the suite has changed and kept its version.
+        QuotaError: the token that asks may queue no more.
     """
     for _ in range(5):
         # Whoever adds the same row at the same time wins, and the next look finds theirs.
@@ -111,6 +112,7 @@ def submit(
                 if on_queue:  # a score that reads what is stored asks for nothing
                     _record(session, Action.EVALUATION_SUBMIT, row, Outcome.UNCHANGED)
                 return Submission(row.id, False, Status.SUCCEEDED, row.attempt)
+            token = quotas.admit(session)
             row = None if rerun else found.get(Status.FAILED) or found.get(Status.CANCELLED)
             if row is None:
                 row = tables.Evaluation(
@@ -130,7 +132,7 @@ def submit(
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
             row.restricted = restricted
-            row.by = audit.current().name[:200]
+            row.by, row.token = audit.current().name[:200], token
             row.begin_by = _begin_by(row)
             session.flush()
             _record(session, Action.EVALUATION_SUBMIT, row)
@@ -162,6 +164,7 @@ def retry(database: Database, evaluation: int) -> int:
 
     Raises:
         InputError: there is no such evaluation, it is in progress, or it has succeeded.
+        QuotaError: the token that asks may queue no more.
     """
     try:
         with database.write() as session:
@@ -172,6 +175,7 @@ def retry(database: Database, evaluation: int) -> int:
                 raise InputError(
                     f"evaluation {evaluation} has {row.status}: 'evalsvc score --rerun' computes it once more"
                 )
+            row.token = quotas.admit(session)
             _again(row)
             row.on_queue = True
             _record(session, Action.EVALUATION_RETRY, row)
@@ -229,6 +233,7 @@ def note_shard(
         row = hold(session, attempt)
         if cost:
             row.charge(cost)
+            quotas.charge(session, row.token, cost.seconds)
         same = select(tables.Shard).where(
             tables.Shard.evaluation_id == attempt.evaluation, tables.Shard.kind == kind, tables.Shard.start == start
         )

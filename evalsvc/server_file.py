@@ -21,6 +21,7 @@ from evalsvc.environment import variable
 from evalsvc.errors import InputError
 from evalsvc.gates.policy_yaml import PolicyLoader
 from evalsvc.language.endpoint import LARGEST, Endpoint
+from evalsvc.quotas import Limits
 
 VARIABLE = "EVALSVC_SERVER_FILE"
 EndpointName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -69,6 +70,7 @@ class ServerFile(BaseModel):
 
     endpoints: dict[EndpointName, NamedEndpoint] = {}
     clients: Clients = Clients()
+    limits: Limits = Limits()
 
     def model_post_init(self, _context: Any) -> None:
         """Tell each endpoint its name."""

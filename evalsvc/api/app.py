@@ -69,6 +69,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
     app.state.feed = ProgressFeed(partial(evaluations.read, server))
     app.state.streams = Shares("streams of events", settings.streams, settings.streams_per_token, 0)
     app.state.pieces = Shares("pieces of leaderboards", board_stream.AT_ONCE, 1, 512)
+    app.state.uploading = Shares("uploads", 64, 8, 8)
     app.state.turns, app.state.lookups = Shares("requests", 12, 4, 512), Shares("unknown tokens", 2, 1, 512)
     app.state.refusals = RateLimit(10, 60)
     for noun in NOUNS:

@@ -78,7 +78,7 @@ class GuardedRoute(APIRoute):
                 options.get("openapi_extra") or {}
             )
             writes = {"POST", "PUT"} & set(options.get("methods") or ())
-            usual = responses(401, 403, 422, 503, *((400, 413) if writes else ()))
+            usual = responses(401, 403, 422, 429, 503, *((400, 413) if writes else ()))
             options["responses"] = usual | (options.get("responses") or {})
         super().__init__(path, endpoint, **options)
 

@@ -21,7 +21,7 @@ from evalsvc.api.shares import Shares
 from evalsvc.lifecycle import Submission
 
 SECONDS = 120.0
-"""For one task, and for the wait before it; digesting a large checkpoint takes most of it."""
+"""For one task, after a wait of half of it; digesting a large checkpoint takes most of it."""
 WAITING = 16
 """More tasks than this of one token are sent away to come again."""
 
@@ -39,7 +39,7 @@ class Crew:
     async def ask(self, task: str, *arguments: Any) -> Any:
         """The result of a task for the token that asks; what is wrong with its request is raised here."""
         actor = audit.current()
-        async with self.shares.turn(actor.token, self.seconds):
+        async with self.shares.turn(actor.token, self.seconds / 2):
             process = self._idle.pop()  # the one that worked last, so that one nobody needs is never started
             try:
                 message = task, arguments, actor

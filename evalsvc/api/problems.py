@@ -21,6 +21,7 @@ from evalsvc.errors import (
     ForbiddenError,
     InputError,
     ModelError,
+    QuotaError,
     StorageError,
     WithdrawnError,
 )
@@ -101,6 +102,9 @@ def install(app: FastAPI) -> None:
     async def refused(_: Request, error: EvalsvcError) -> Response:
         if isinstance(error, StorageError):
             return _unavailable(str(error))
+        if isinstance(error, QuotaError):
+            later = {"retry-after": str(error.retry_after)}
+            return answer(HTTPStatus.TOO_MANY_REQUESTS, str(error), later, title="Quota Exceeded")
         if isinstance(error, AmbiguousError):
             return answer(HTTPStatus.CONFLICT, str(error), title="Ambiguous Name", choices=error.choices)
         if isinstance(error, ForbiddenError):

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-HEAD = "0015"
+HEAD = "0016"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 

@@ -215,8 +215,8 @@ class Evaluation(Table):
     ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
     do workers take it up, and one that none has begun by ``begin_by`` fails. A ``fresh`` one computes its shards again,
     whatever others left under their names. ``work`` says how many samples and items each kind of shard is cut from.
-    ``by`` asked for it (a token's name, or a user's); ``restricted`` says that it was a client of the API. Operators
-    read ``detail`` beside ``error``; clients do not.
+    ``by`` asked for it (a token's name, or a user's), and ``token`` is the one whose quota it counts for;
+    ``restricted`` says that it was a client of the API. Operators read ``detail`` beside ``error``; clients do not.
 
     ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
     as a part of it is not known.
@@ -251,6 +251,7 @@ class Evaluation(Table):
         Index("ix_evaluations_checkpoint_id_status", "checkpoint_id", "status"),
         Index("ix_evaluations_status_id", "status", "id"),
         # What is counted, and what tells that anything has changed.
+        Index("ix_evaluations_token_status", "token", "status"),
         Index("ix_evaluations_counted", "status", "failure", "finished_at", "requested_at", "id"),
     )
 
@@ -272,6 +273,7 @@ class Evaluation(Table):
     deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)
     work: Mapped[dict[str, Any]] = mapped_column(default=dict)
     by: Mapped[str] = mapped_column(String(200), default="")
+    token: Mapped[str | None] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(default=now)
     device_seconds: Mapped[float] = mapped_column(default=0.0)
     peak_memory: Mapped[int | None] = mapped_column(BigInteger)
@@ -508,6 +510,29 @@ class Token(Table):
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+
+
+class QuotaUse(Table):
+    """What tokens of one name used on one day of UTC: see :mod:`evalsvc.quotas`."""
+
+    __tablename__ = "quota_use"
+
+    token: Mapped[str] = mapped_column(String(200), primary_key=True)
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    device_seconds: Mapped[float] = mapped_column(default=0.0)
+    upload_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class UploadUse(Table):
+    """An upload that counts for a token; without a digest while it is under way."""
+
+    __tablename__ = "upload_use"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(String(200), index=True)
+    digest: Mapped[str | None] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Webhook(Table):

@@ -8,14 +8,14 @@ from typing import Annotated
 
 from fastapi import Query, Request
 from fastapi.responses import FileResponse
-from starlette.concurrency import run_in_threadpool
 
-from evalsvc import audit, wire
-from evalsvc.api.auth import needs
+from evalsvc import wire
+from evalsvc.api.auth import Asking, needs
 from evalsvc.api.auth import router as guarded
 from evalsvc.api.checkpoint_files import take_in, too_large
 from evalsvc.api.problems import not_found, responses
 from evalsvc.api.server import Here
+from evalsvc.api.upload_meter import UploadMeter
 from evalsvc.audit import Action
 from evalsvc.errors import DamagedError, MissingError
 from evalsvc.store.tables import Artifact, Scope
@@ -58,6 +58,7 @@ def artifact(server: Here, id: wire.Id) -> FileResponse:
 @needs(Scope.SUBMIT, action=Action.UPLOAD_CREATE)
 async def upload(
     server: Here,
+    bearer: Asking,
     request: Request,
     name: Annotated[str, Query(max_length=120, description="File name, such as step_4000.safetensors.")],
 ) -> wire.Upload:
@@ -66,13 +67,11 @@ async def upload(
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)
-    kept = await take_in(name, request.stream(), server.uploads, limit)
-
-    def record() -> None:
-        with server.database.write() as session:
-            audit.record(
-                session, Action.UPLOAD_CREATE, f"upload {kept.digest}", {"name": kept.name, "bytes": kept.bytes}
-            )
-
-    await run_in_threadpool(record)
+    async with request.app.state.uploading.turn(bearer.id):
+        meter, kept = UploadMeter(server, bearer.name), None
+        await meter.begin(int(announced) if announced.isdecimal() else 0)
+        try:
+            kept = await take_in(name, meter.counted(request.stream()), server.uploads, limit)
+        finally:
+            await meter.end(kept)
     return kept

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
+from evalsvc.api import upload_meter
 from evalsvc.api.checkpoint_files import under_roots
 from evalsvc.api.server import ServerSettings
 from evalsvc.errors import InputError
@@ -181,3 +182,21 @@ def test_an_upload_has_the_name_of_a_checkpoint_file(client, server):
 def test_an_empty_upload_is_refused(client):
     answer = client("submit").post("/api/v1/uploads", params={"name": "step_1.pt"}, content=b"")
     assert (answer.status_code, answer.json()["detail"]) == (422, "the upload is empty")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_upload_beyond_the_quota_of_its_token_leaves_nothing_and_says_when_it_may_come(
+    client, server, tmp_path, monkeypatch, streamed
+):
+    (tmp_path / "server.yaml").write_text("limits: {default: {uploads_a_day: 1000}}")
+    monkeypatch.setenv("EVALSVC_SERVER_FILE", str(tmp_path / "server.yaml"))
+    monkeypatch.setattr(upload_meter, "STEP", 500)
+    submitter, params = client("submit"), {"name": "step_1.pt"}
+    assert submitter.post("/api/v1/uploads", params=params, content=b"x" * 600).status_code == 201
+    body = (b"y" * 300 for _ in range(2)) if streamed else b"y" * 600
+    answer = submitter.post("/api/v1/uploads", params=params, content=body)
+    assert answer.status_code == 429
+    assert answer.json()["type"] == "urn:evalsvc:problem:quota-exceeded"
+    assert "quota uploads_a_day of token 'test' is used up" in answer.json()["detail"]
+    assert 0 < int(answer.headers["retry-after"]) <= 86401
+    assert len([file for file in server.uploads.rglob("*") if file.is_file()]) == 1
