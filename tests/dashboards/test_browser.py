@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ from dashboards.language import phrases
 from evalsvc.demo import WEIGHTS
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Rating
+
+from .test_server import hostile_place
 
 PAGES = (
     "leaderboard",
@@ -64,13 +66,15 @@ def environment(home: Path) -> dict[str, str]:
     return os.environ | {"EVALSVC_HOME": str(home), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(scope="module")
-def site(environment: dict[str, str]) -> Iterator[str]:
-    """The address of a running server."""
+@contextmanager
+def served(environment: dict[str, str], folder: Path) -> Iterator[str]:
+    """The address of a running server, started where a settings file and variables would open everything."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "evalsvc", "dashboard", "--port", str(port)], env=environment)
+    environment = environment | hostile_place(folder) | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "evalsvc", "dashboard", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, cwd=folder)
     address = f"http://127.0.0.1:{port}"
     for _ in range(300):
         try:
@@ -82,6 +86,13 @@ def site(environment: dict[str, str]) -> Iterator[str]:
     yield address
     server.send_signal(signal.SIGTERM)
     server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def site(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of the demo."""
+    with served(environment, tmp_path_factory.mktemp("here")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +210,10 @@ def rated(home: Path, count: int) -> bool:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_serious_barrier_that_is_ours(scheme, site, browser):
+def test_no_page_has_a_serious_barrier_that_is_ours_or_fetches_anything_from_elsewhere(scheme, site, browser):
     page = new_page(browser, scheme)
-    found = []
+    found, elsewhere = [], []
+    page.on("request", lambda each: elsewhere.append(each.url) if not each.url.startswith((site, "data:")) else None)
     page.goto(f"{site}/checkpoint")
     links = page.get_by_test_id("stSidebarNavLink")
     for number, view in enumerate(["checkpoint", *PAGES]):
@@ -216,6 +228,7 @@ def test_no_page_has_a_serious_barrier_that_is_ours(scheme, site, browser):
                 found += [(view, violation["id"], node) for node in nodes]
     page.close()
     assert not found
+    assert not elsewhere
 
 
 def theirs(page: Page, rule: str, node: dict) -> bool:

@@ -12,6 +12,7 @@ from dashboards.look import cut, distinct, html, safe
 from evalsvc import leaderboard
 from evalsvc.store import overview, queries
 from evalsvc.store.overview import Filter
+from evalsvc.store.tables import Evaluation, Status
 
 from .conftest import VIEWS
 from .stores import HOSTILE, add_failure, add_twins, fill
@@ -236,3 +237,13 @@ def test_comparisons_are_of_the_entries_that_a_link_names(twins, page):
     assert len(at.multiselect("checkpoint.choices").options) == len(twins) + 5
     shown = page("tradeoffs").dataframe[0].value
     assert not shown["Checkpoint"].duplicated().any()
+
+
+def test_operations_stands_when_all_that_ended_badly_was_cancelled(use_home, tmp_path, page):
+    database = use_home(tmp_path)
+    fill(database, ["gan"], range(0, 1000, 1000))
+    with database.write() as session:
+        session.get_one(Evaluation, 1).status = Status.CANCELLED
+    at = page("operations")
+    assert not at.exception
+    assert [button.label for button in at.button if button.key and button.key.startswith("retry")] == ["Retry"]
