@@ -6,7 +6,6 @@ written anew, without the model being another.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,8 @@ from pathlib import Path
 
 from evalsvc.digests import digest_files, digest_json, digest_path, stamp_path, walk
 from evalsvc.errors import CheckpointError, InputError, first_line
+from evalsvc.json_files import read_json
+from evalsvc.regular_files import require_regular
 
 CheckpointFiles = Callable[[Path], Iterable[str]]
 """Given a folder, the names of the files in it that are read, relative to it."""
@@ -128,6 +129,7 @@ def refuse_local_base(folder: Path) -> None:
 def _digest(folder: Path, files: CheckpointFiles, above: tuple[Path, ...] = ()) -> str:
     if not folder.exists():
         raise InputError(f"{folder} does not exist")
+    require_regular(folder)
     names = sorted(set(files(folder)), key=lambda name: name.split("/"))
     if not names:
         raise InputError(f"folder {folder} holds no files of a checkpoint")
@@ -157,7 +159,7 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> str:
 def _named_base(config: Path) -> tuple[str, str]:
     """The base of an adapter and its revision; empty where none is named."""
     try:
-        named = json.loads(config.read_bytes())
+        named = read_json(config)
         return str(named.get("base_model_name_or_path") or ""), str(named.get("revision") or "main")
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{config} is not a JSON object ({first_line(error, 160)})") from None

@@ -17,8 +17,8 @@ from evalsvc.checkpoint_folders import (
     stamp_checkpoint,
 )
 from evalsvc.checkpoint_steps import step_from_name as step_from_name
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.load_worker import RefusedError, read_state
+from evalsvc.errors import CheckpointError, InputError, RefusedError
+from evalsvc.load_worker import read_state
 from evalsvc.loading import read_tensors
 from evalsvc.regular_files import open_regular
 from evalsvc.safetensors_files import open_safetensors

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalsvc.errors import InputError
+from evalsvc.regular_files import open_regular, require_regular
 from evalsvc.system_files import is_system_file
 
 
@@ -18,7 +19,7 @@ def digest_path(path: Path) -> str:
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f"{path} is an empty file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     return digest_files(path, _not_none(path))
 
@@ -27,7 +28,7 @@ def digest_files(folder: Path, names: Iterable[str]) -> str:
     """sha256 over the relative names and the digests of these files, in the order given."""
     total = hashlib.sha256()
     for name in names:
-        with (folder / name).open("rb") as file:
+        with open_regular(folder / name) as file:
             line = f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n"
         total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()
@@ -58,7 +59,7 @@ def walk(
     """Relative names of all files below a folder; ``ordered`` as their parts are, listing one folder at a time.
 
     Files and folders whose own name is one ``without`` are passed over unread. Links are followed; one that leads back
-    to where it lies, or nowhere, is an error.
+    to where it lies, or nowhere, is an error, and so is a named pipe, a socket or a device.
     """
     stat = (folder / below).stat()
     if (here := (stat.st_dev, stat.st_ino)) in above:
@@ -72,8 +73,10 @@ def walk(
                 folders.add(entry.name)
             elif not entry.is_file():
                 # Editors lock files by links to nothing, whose names begin with a dot.
-                if entry.is_symlink() and not is_system_file(below + entry.name) and not Path(entry).exists():
-                    raise InputError(f"{entry.path} is a link that leads nowhere: mend or remove it")
+                if not is_system_file(below + entry.name):
+                    if entry.is_symlink() and not Path(entry).exists():
+                        raise InputError(f"{entry.path} is a link that leads nowhere: mend or remove it")
+                    require_regular(entry.path)
                 continue
             elif not ordered:
                 yield below + entry.name
@@ -92,6 +95,7 @@ def _not_none(
     """The files of a folder; a missing or an empty one is an error."""
     if not folder.exists():
         raise InputError(f"{folder} does not exist")
+    require_regular(folder)
     empty = True
     for name in walk(folder, ordered=ordered, without=without):
         empty = False

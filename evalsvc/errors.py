@@ -90,6 +90,10 @@ def detail_of(error: BaseException | None) -> str:
     return ""
 
 
+class RefusedError(Exception):
+    """What is wrong with a file whose name the process that reads it does not know: the end of a sentence."""
+
+
 def printable(text: str) -> str:
     """Text that can be stored and shown: half characters, terminal codes and the like are written as escapes."""
     text = text.encode(errors="backslashreplace").decode()

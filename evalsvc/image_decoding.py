@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from evalsvc.digests import digest_files, digest_json, digest_path, walk
 from evalsvc.errors import InputError
+from evalsvc.regular_files import open_regular
 from evalsvc.system_files import is_system_file
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -161,14 +162,14 @@ class FolderSource:
     def read(self, name: str) -> bytes:
         """The file's bytes; one that no image of a sane size could fill is refused."""
         file = os.path.join(self.path, name)  # noqa: PTH118 (a Path costs as much as opening the file)
-        if os.stat(file).st_size > MAX_BYTES:  # noqa: PTH116
-            raise BadImageError(f"it has over {MAX_BYTES} bytes")
-        with open(file, "rb") as opened:  # noqa: PTH123
+        with open_regular(file) as opened:
+            if os.fstat(opened.fileno()).st_size > MAX_BYTES:
+                raise BadImageError(f"it has over {MAX_BYTES} bytes")
             return opened.read()
 
     def open(self, name: str) -> IO[bytes]:
         """The file."""
-        return (self.path / name).open("rb")
+        return open_regular(self.path / name)
 
 
 class ZipSource:

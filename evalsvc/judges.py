@@ -12,6 +12,7 @@ from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import InputError
 from evalsvc.judging import Answer, JudgeInfo
 from evalsvc.language.decoding import Decoding
+from evalsvc.regular_files import open_regular
 from evalsvc.server_file import open_endpoint
 
 TEMPLATE = """Two assistants answered the same request. Decide whose answer is better: more correct, more fluent,
@@ -71,7 +72,8 @@ class Preferences:
         file = Path(path)
         self._votes: dict[tuple[str, str, str], int] = {}
         try:
-            lines = file.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
+            with open_regular(file) as opened:
+                lines = opened.read().decode("utf-8-sig").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file} cannot be read as preferences ({error})") from None
         for number, line in enumerate(lines, start=1):
@@ -79,7 +81,7 @@ class Preferences:
                 row = json.loads(line)
                 vote = {"a": 1, "b": -1, "tie": 0}[row["winner"]]
                 prompt, a, b = (str(row[name]) for name in ("prompt", "a", "b"))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise InputError(
                     f"{file}, line {number} has no prompt, a, b and winner (a, b or tie) as a JSON object"
                 ) from None

@@ -19,6 +19,7 @@ import sys
 import time
 import warnings
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,11 +31,13 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from evalsvc import confinement
-from evalsvc.errors import first_line
+from evalsvc.errors import RefusedError, first_line
 from evalsvc.reachability import reachable
+from evalsvc.regular_files import most_unpacked
 from evalsvc.stand_ins import CODE, PLAIN, stand_ins, unpickling_reason
 from evalsvc.state_dicts import NAMED, StateDicts
 
+TORCH, PARQUET = "torch", "parquet"
 MARGIN = 2**29
 """Bytes of memory that reading takes, whatever the size of a file."""
 COPIES = 3
@@ -47,10 +50,6 @@ DEEPEST = 8
 """Dictionaries within dictionaries that are looked into."""
 FIRST_BYTES = (b"P", b"\x80")
 """Of a zip archive, as torch writes since 1.6, and of a pickle, as it did before."""
-
-
-class RefusedError(Exception):
-    """What is wrong with a file, as the end of a sentence that begins with its name."""
 
 
 def read_state(source: BinaryIO) -> StateDicts:
@@ -68,7 +67,7 @@ def read_state(source: BinaryIO) -> StateDicts:
         raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
     except ImportError as error:  # of what torch needs for a rare kind: nothing can be opened any more
         raise RefusedError(f"holds a kind of object that is not read ({first_line(error, 160)}): {PLAIN}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         if "TorchScript" in str(error):
             raise RefusedError(f"is a TorchScript program, which runs code: {PLAIN}") from None
         raise RefusedError(f"is truncated or not a torch file ({first_line(error, 160)})") from None
@@ -144,8 +143,17 @@ def _import_all() -> None:
         convert(io.BytesIO(file.getvalue()), io.BytesIO())
 
 
+def _converter(format_: str) -> Callable[[BinaryIO, BinaryIO], None]:
+    if format_ == PARQUET:
+        from evalsvc.parquet_texts import convert_texts
+
+        return convert_texts
+    return convert
+
+
 def _in_a_child(request: dict[str, Any], descriptors: list[int], channel: socket.socket) -> str:
     """What is wrong with the file; nothing if the tensors are there. Nothing that the child started is left."""
+    _converter(request.get("format", TORCH))  # what it imports, no child can
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -208,14 +216,15 @@ def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> 
     try:
         writing, *descriptors = confinement.keep_only(writing, *descriptors)
         size = sum(os.fstat(each).st_size for each in descriptors)
-        confinement.limit(COPIES * size + MARGIN, request["seconds"], 2 * size + MARGIN)
+        written = max(2 * size + MARGIN, most_unpacked(size))
+        confinement.limit(COPIES * size + MARGIN, request["seconds"], written)
         confinement.confine()
         if "look" in request:
             answer = ", ".join(reachable(request["look"], 1 + len(descriptors)))
         else:
             source, target = descriptors
             with open(source, "rb", closefd=False) as file, open(target, "wb", closefd=False) as out:
-                convert(file, out)
+                _converter(request["format"])(file, out)
     except RefusedError as error:
         answer = str(error)
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Tensors of untrusted torch files, read by a confined process: see ``docs/design/loading.md``."""
+"""Untrusted torch and Parquet files, read by a confined process: see ``docs/design/loading.md``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import pyarrow as pa
 from safetensors import SafetensorError
 from torch import Tensor
 
 from evalsvc import confinement
-from evalsvc.errors import CheckpointError, first_line
+from evalsvc.errors import CheckpointError, InputError, RefusedError, first_line
+from evalsvc.load_worker import PARQUET, TORCH
 from evalsvc.regular_files import open_regular
 from evalsvc.safetensors_files import open_descriptor
 from evalsvc.state_dicts import StateDicts
@@ -37,17 +41,52 @@ def read_tensors(path: Path) -> StateDicts:
         CheckpointError: it holds more than tensors, is not a torch file, or takes more memory or time than it may.
         InputError: it is a pipe or a device.
     """
-    with open_regular(path) as source, _nameless() as target:
-        seconds = SECONDS + os.fstat(source.fileno()).st_size // BYTES_A_SECOND
-        wrong = _reader.ask({"seconds": seconds}, source.fileno(), target.fileno())
-        if not wrong:
+    try:
+        with _converted(path, TORCH) as target:
             try:
-                _seal(target)
                 with open_descriptor(target) as file:
                     return _state_dicts(file)
             except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-                wrong = f"was read to something that is no set of tensors ({first_line(error, 160)})"
-    raise CheckpointError(f"checkpoint {path} {wrong}")
+                raise RefusedError(
+                    f"was read to something that is no set of tensors ({first_line(error, 160)})"
+                ) from None
+    except RefusedError as error:
+        raise CheckpointError(f"checkpoint {path} {error}") from None
+
+
+def read_texts(path: Path) -> pa.Table:
+    """The column ``text`` of a Parquet file, mapped from memory that nothing else holds.
+
+    Raises:
+        InputError: it is no regular file, has no such column without null, or takes more memory or time than it may.
+    """
+    try:
+        with _converted(path, PARQUET) as target:
+            try:
+                table = pa.ipc.open_stream(pa.memory_map(f"/dev/fd/{target.fileno()}")).read_all()
+                table.validate(full=True)  # by a process that the file may have taken over
+                return table
+            except (OSError, ValueError, pa.ArrowException) as error:
+                raise RefusedError(
+                    f"was read to something that is no column of texts ({first_line(error, 160)})"
+                ) from None
+    except RefusedError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+@contextmanager
+def _converted(path: Path, format_: str) -> Iterator[BinaryIO]:
+    """What the confined process made of a file; nothing changes it any more."""
+    with open_regular(path) as source, _nameless() as target:
+        seconds = SECONDS + os.fstat(source.fileno()).st_size // BYTES_A_SECOND
+        request: dict[str, int | str] = {"seconds": seconds, "format": format_}
+        if wrong := _reader.ask(request, source.fileno(), target.fileno()):
+            raise RefusedError(wrong)
+        try:
+            _seal(target)
+        except OSError as error:
+            raise RefusedError(f"was read by a process that did not let go of the result ({error})") from None
+        yield target
 
 
 def _state_dicts(file: Any) -> StateDicts:
@@ -87,13 +126,13 @@ class _Reader:
         self._asker = 0
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: dict[str, int], *descriptors: int) -> str:
+    def ask(self, request: Mapping[str, int | str], *descriptors: int) -> str:
         """What is wrong with a file; nothing if its tensors are in the other."""
         with self._lock:
             if self._asker != os.getpid() or self._process is None or self._process.poll() is not None:
                 self._start()
             try:
-                self._channel.settimeout(request["seconds"] + GRACE)
+                self._channel.settimeout(int(request["seconds"]) + GRACE)
                 socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
                 answer = self._channel.recv(2**16)
             except OSError:

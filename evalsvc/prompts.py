@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evalsvc.digests import digest_json
 from evalsvc.errors import DamagedError, InputError, MissingError, first_line
+from evalsvc.regular_files import open_regular
 
 if TYPE_CHECKING:
     from evalsvc.artifacts import Artifacts
@@ -26,7 +27,8 @@ def read_prompts(path: Path) -> tuple[str, ...]:
         )
     try:
         # Not ``splitlines``: a prompt may hold what Unicode takes for the end of a line, and all others would move.
-        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
+        with open_regular(path) as file:
+            lines = file.read().decode("utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"prompts {path} cannot be read ({error})") from None
     if lines == [""]:
@@ -73,7 +75,7 @@ def _of_jsonl(path: Path, lines: list[str]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number} is no JSON ({error})") from None
         if isinstance(record, dict):
             record = next((record[key] for key in KEYS if key in record), None)

@@ -18,7 +18,16 @@ _OTHERS = {
 }
 
 
-def open_regular(path: Path) -> BinaryIO:
+UNPACKED, UNPACKED_TIMES = 2**28, 100
+"""Bytes that any compressed file may unpack to, and times its size that a larger one may."""
+
+
+def most_unpacked(size: int) -> int:
+    """Bytes that a compressed file of so many may unpack to without being taken for a decompression bomb."""
+    return max(UNPACKED, UNPACKED_TIMES * size)
+
+
+def open_regular(path: Path | str) -> BinaryIO:
     """Open a file for reading, every link followed.
 
     Raises:
@@ -39,7 +48,7 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
-def require_regular(path: Path) -> None:
+def require_regular(path: Path | str) -> None:
     """Raise an :class:`InputError` for what is there and neither a file nor a folder; links are followed."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 (thrice as fast as a Path, and asked of every file of a folder)
@@ -48,6 +57,6 @@ def require_regular(path: Path) -> None:
     _refuse_special(path, mode)
 
 
-def _refuse_special(path: Path, mode: int) -> None:
+def _refuse_special(path: Path | str, mode: int) -> None:
     if kind := _OTHERS.get(stat.S_IFMT(mode)):
         raise InputError(f"{path} is {kind}: only regular files are read")

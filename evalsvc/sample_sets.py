@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from evalsvc.errors import InputError
 from evalsvc.image_decoding import IMAGE_SUFFIXES
 from evalsvc.image_files import ImageFiles
 from evalsvc.plugins import Modality, ReadsAt, SampleSet
+from evalsvc.regular_files import most_unpacked, open_regular, require_regular
 from evalsvc.samples import Images, Samples, concatenate
 from evalsvc.sound_sets import SoundFolder
 from evalsvc.system_files import is_system_file
@@ -42,6 +46,7 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
+    require_regular(path)
     if path.is_dir():
         suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False, without=is_system_file)}
         if ".wav" in suffixes:
@@ -116,38 +121,80 @@ class ImageArray:
 def image_arrays(path: Path) -> ImageArray:
     """The one image array of an ``.npz`` or ``.npy``; where it is not compressed, it is mapped, not loaded."""
     try:
-        if path.suffix.lower() == ".npy":
-            return ImageArray(path, np.load(path, mmap_mode="r", allow_pickle=False))
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            named = {info.filename.removesuffix(".npy"): info for info in members}
-            name = next((key for key in IMAGES if key in named), next(iter(named), None))
-            if name is None:
-                raise InputError(f"{path} holds no array")
-            info = named[name]
-            with archive.open(info) as member:
-                version = np.lib.format.read_magic(member)
-                read_header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, fortran, dtype = read_header(member)
-                header = member.tell()
-            if dtype.hasobject:
-                raise InputError(f"{path}: array {name!r} holds Python objects, which are never unpickled")
-            if info.compress_type != zipfile.ZIP_STORED:
-                if info.file_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
-                    raise InputError(
-                        f"{path}: array {name!r} is {info.file_size:,} bytes when unpacked, more than half of this "
-                        "machine's memory: save it by np.savez, uncompressed, and it is read piece by piece"
-                    )
-                with np.load(path, allow_pickle=False) as arrays:
-                    return ImageArray(path, arrays[name])
-            # A stored member's bytes follow its local header: 30 bytes, the name and the extra field.
-            with path.open("rb") as file:
-                file.seek(info.header_offset + 26)
-                lengths = np.frombuffer(file.read(4), "<u2")
-            offset = info.header_offset + 30 + int(lengths.sum()) + header
-        mapped = np.memmap(path, dtype, "r", offset, tuple(shape), "F" if fortran else "C")
-        return ImageArray(path, mapped)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        with open_regular(path) as file:
+            if path.suffix.lower() == ".npy":
+                header = _array_header(file)
+                _refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
+                return ImageArray(path, _mapped(file, header, 0))
+            return ImageArray(path, _archived(path, file))
+    except (ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is no readable array file ({error})") from None
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a ``.npy`` says of its array, in so many ``bytes`` before it."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    bytes: int
+
+
+def _array_header(file: IO[bytes]) -> _Header:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return _Header(tuple(shape), fortran, dtype, file.tell())
+
+
+def _refuse_liar(path: Path, header: _Header, held: int) -> None:
+    if header.dtype.hasobject:
+        raise InputError(f"{path} holds an array of Python objects, which are never unpickled")
+    claimed = math.prod(header.shape) * header.dtype.itemsize
+    if claimed > held or min(header.shape, default=0) < 0:
+        raise InputError(
+            f"{path} is truncated: its header tells of an array {header.shape} of {header.dtype}, and {held:,} bytes "
+            "follow"
+        )
+
+
+def _mapped(file: BinaryIO, header: _Header, start: int) -> np.ndarray:
+    order: Literal["F", "C"] = "F" if header.fortran else "C"
+    return np.memmap(file, header.dtype, "r", start + header.bytes, header.shape, order)
+
+
+def _archived(path: Path, file: BinaryIO) -> np.ndarray:
+    """The image array of an ``.npz``."""
+    with zipfile.ZipFile(file) as archive:
+        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        named = {info.filename.removesuffix(".npy"): info for info in members}
+        name = next((key for key in IMAGES if key in named), next(iter(named), None))
+        if name is None:
+            raise InputError(f"{path} holds no array")
+        info = named[name]
+        with archive.open(info) as member:
+            header = _array_header(member)
+        _refuse_liar(path, header, info.file_size - header.bytes)
+        if info.compress_type != zipfile.ZIP_STORED:
+            _refuse_bomb(path, name, info)
+            with archive.open(info) as member:
+                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+    # A stored member's bytes follow its local header: 30 bytes, the name and the extra field.
+    file.seek(info.header_offset + 26)
+    lengths = np.frombuffer(file.read(4), "<u2")
+    return _mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
+
+
+def _refuse_bomb(path: Path, name: str, info: zipfile.ZipInfo) -> None:
+    way_out = "save it by np.savez, uncompressed, and it is read piece by piece"
+    if info.file_size > most_unpacked(info.compress_size):
+        raise InputError(
+            f"{path}: array {name!r} would unpack from {info.compress_size:,} to {info.file_size:,} bytes and looks "
+            f"like a decompression bomb: {way_out}"
+        )
+    if info.file_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+        raise InputError(
+            f"{path}: array {name!r} is {info.file_size:,} bytes when unpacked, more than half of this machine's "
+            f"memory: {way_out}"
+        )

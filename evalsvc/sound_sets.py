@@ -15,6 +15,7 @@ from scipy.io import wavfile
 from evalsvc.digests import digest_files
 from evalsvc.errors import InputError
 from evalsvc.plugins import Modality
+from evalsvc.regular_files import open_regular
 from evalsvc.samples import Sounds
 from evalsvc.skipping import without
 
@@ -81,7 +82,8 @@ def _decode(file: Path) -> tuple[int, torch.Tensor] | str:
             return f"{file} is no readable WAV file (it is truncated: {missing:,} bytes of its samples are missing)"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
-            rate, wave = wavfile.read(file)
+            with open_regular(file) as opened:
+                rate, wave = wavfile.read(opened)
     except UnboundLocalError:  # SciPy found no chunk of samples, or no room for one
         return f"{file} is no readable WAV file (its header tells of no samples)"
     except Exception as error:  # a damaged header meets SciPy unprepared: struct.error, ZeroDivisionError, ...
@@ -99,7 +101,7 @@ def _decode(file: Path) -> tuple[int, torch.Tensor] | str:
 
 def _missing(file: Path) -> int:
     """Bytes that the header promises and the file lacks: SciPy reads what there is and says nothing."""
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         order = ">" if opened.read(12).startswith(b"RIFX") else "<"
         while len(header := opened.read(8)) == 8:
             kind, size = struct.unpack(f"{order}4sI", header)

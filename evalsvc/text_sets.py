@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from evalsvc.digests import digest_files, digest_path, walk
 from evalsvc.errors import InputError
+from evalsvc.loading import read_texts
+from evalsvc.parquet_texts import COLUMN
 from evalsvc.plugins import Modality, SampleSet
+from evalsvc.regular_files import open_regular, require_regular
 from evalsvc.samples import Samples, Texts
 from evalsvc.system_files import is_system_file
 
-COLUMN = "text"
 FORM_FEED = "\f"
 """What parts the documents of one text file."""
 PLAIN = " (a .txt is one document, or several with form feeds between them; for one text a line write a .jsonl)"
@@ -33,7 +34,7 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
         raise InputError(f"{path} holds several splits ({splits}): give the folder of one")
     readers: dict[str, Callable[[Path, list[Path]], SampleSet]] = {
         ".arrow": lambda path, files: TextTable(path, [_arrow(file) for file in files]),
-        ".parquet": lambda path, files: TextTable(path, [_parquet(file) for file in files]),
+        ".parquet": lambda path, files: TextTable(path, [read_texts(file) for file in files]),
         ".jsonl": lambda path, files: TextList(path, [text for file in files for text in _lines(file)]),
         ".txt": lambda path, files: TextList(path, [text for file in files for text in _documents(file)], PLAIN),
     }
@@ -90,7 +91,7 @@ class TextTable:
                 )
             column = table.column(COLUMN)
             if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-                raise InputError(f"{path}: column {COLUMN!r} holds {column.type} and not strings")
+                raise InputError(f"{path} has a column {COLUMN!r} that holds {column.type} and not strings")
             if column.null_count:
                 raise InputError(
                     f"{path}: column {COLUMN!r} has {column.null_count} empty cells (null): drop those rows"
@@ -143,7 +144,8 @@ def _lines(file: Path) -> list[str]:
 
 def _decode(file: Path) -> str:
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        with open_regular(file) as opened:
+            return opened.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{file} is no UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}): convert it, for example "
@@ -151,21 +153,16 @@ def _decode(file: Path) -> str:
         ) from None
 
 
-def _parquet(file: Path) -> pa.Table:
-    try:
-        names = pyarrow.parquet.read_schema(file).names
-        return pyarrow.parquet.read_table(file, columns=[COLUMN] if COLUMN in names else None)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file} is no readable Parquet file ({error})") from None
-
-
 def _arrow(file: Path) -> pa.Table:
     """``datasets`` writes streams; other tools write files."""
     try:
+        require_regular(file)
         source = pa.memory_map(str(file))
         try:
-            return pa.ipc.open_stream(source).read_all()
+            table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:
-            return pa.ipc.open_file(source).read_all()
+            table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)  # offsets of a damaged file lead out of it
+        return table
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{file} is no readable Arrow file ({error})") from None

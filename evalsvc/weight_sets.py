@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from evalsvc.errors import CheckpointError, InputError, first_line
+from evalsvc.json_files import read_json
+from evalsvc.regular_files import open_regular
 from evalsvc.safetensors_files import open_safetensors
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -63,7 +64,7 @@ def is_lfs_pointer(path: Path) -> bool:
     """Whether a file is what Git leaves in place of one that Git LFS has not fetched."""
     start = b"version https://git-lfs"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(len(start)) == start
     except OSError:
         return False
@@ -96,7 +97,7 @@ def _nothing(folder: Path, who: str, names: list[str]) -> str:
 def _named_by_config(folder: Path) -> str:
     """The weights that a ``config.json`` names, where it does; a damaged one is told of by whoever loads it."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = read_json(folder / "config.json")
     except (OSError, ValueError):
         return ""
     return str(config.get("transformers_weights") or "") if isinstance(config, dict) else ""
@@ -104,7 +105,7 @@ def _named_by_config(folder: Path) -> str:
 
 def _shards(index: Path) -> set[str]:
     try:
-        found = set(json.loads(index.read_bytes())["weight_map"].values())
+        found = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not a whole index of weights ({first_line(error, 160)})") from None
     for name in sorted(found):

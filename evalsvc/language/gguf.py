@@ -6,13 +6,17 @@ anew. Files of the Llama family, which is most of them, are mapped here in a fra
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -34,6 +38,10 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+SLOWNESS = 4
+"""Times its processor seconds that a conversion may take on a busy machine."""
+MOST_TOLD = 1000
+"""Characters of a reason."""
 
 
 def converted(path: Path) -> Path:
@@ -53,19 +61,42 @@ def converted(path: Path) -> Path:
 
 
 def _convert_apart(path: Path, folder: Path) -> None:
-    """Convert in a process of its own: a file that makes its reader ask for all memory gets no more than it may."""
+    """Convert in a process of its own: a file that makes its reader ask for all memory gets no more than it may.
+
+    The process has a session and no terminal, and nothing that it started survives it.
+    """
     command = [sys.executable, "-m", "evalsvc.language.gguf", str(path.resolve()), str(folder.resolve())]
-    environment = confinement.environment()
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        reason = done.stdout.decode(errors="replace").strip()
+    seconds = SLOWNESS * _seconds(path.stat().st_size)
+    process = subprocess.Popen(
+        command,
+        env=confinement.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        told, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{path} was not converted within {seconds} s, and is given up") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode:
+        reason = told.decode(errors="replace").strip()[:MOST_TOLD]
         raise CheckpointError(reason or f"reading {path} ended the process that read it: it is damaged, or hostile")
+
+
+def _seconds(size: int) -> int:
+    """Of a processor, for a file of so many bytes."""
+    return 120 + size // 1_000_000
 
 
 def _main(path: Path, folder: Path) -> None:
     size = path.stat().st_size
     # Weights of two bits become 32; the model, its weights and what is written of them are there at once.
-    confinement.limit(48 * size + 2**30, 120 + size // 1_000_000, 16 * size + 2**29)
+    confinement.limit(48 * size + 2**30, _seconds(size), 16 * size + 2**29)
     try:
         _convert(path, folder)
     except (EvalsvcError, MemoryError) as error:
@@ -74,14 +105,27 @@ def _main(path: Path, folder: Path) -> None:
         sys.exit(1)
 
 
+def _open(path: Path) -> Any:
+    """The reader of the format, which by itself takes nothing for what lies beyond the end, 2^40 times if need be."""
+    from gguf import GGUFReader
+
+    class WholeReader(GGUFReader):
+        def _get(self, offset: int, dtype: Any, count: int = 1, *order: Any, **more: Any) -> Any:
+            if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
+                raise ValueError(f"it tells of {int(count)} values beyond its end")
+            return super()._get(offset, dtype, count, *order, **more)
+
+    return WholeReader(path)
+
+
 def _convert(path: Path, folder: Path) -> None:
     try:
-        from gguf import GGUFReader
+        import gguf  # noqa: F401
         from transformers import AutoTokenizer
     except ImportError:
         raise InputError(f"{path} is a GGUF file, which needs its extra: pip install 'evalsvc[smollm2]'") from None
     try:
-        reader = GGUFReader(path)
+        reader = _open(path)
         known = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or no GGUF file ({str(error)[:160]})") from None
