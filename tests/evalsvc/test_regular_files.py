@@ -16,9 +16,10 @@ from evalsvc.api.checkpoint_files import under_roots
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.deadline import deadline
 from evalsvc.digests import digest_path, stamp_path
-from evalsvc.errors import CheckpointError, InputError
+from evalsvc.errors import CheckpointError, InputError, RefusedError
 from evalsvc.json_files import read_json
 from evalsvc.language.model import LanguageModel
+from evalsvc.parquet_texts import convert_texts
 from evalsvc.prompts import read_prompts
 from evalsvc.sample_sets import open_samples
 from evalsvc.weight_sets import weight_set
@@ -29,8 +30,9 @@ NOT_REGULAR = r"(named pipe \(FIFO\)|socket|character device): only regular file
 
 
 @pytest.fixture
-def special(tmp_path):
-    """Puts what is no regular file at a path."""
+def special(tmp_path, monkeypatch):
+    """Puts what is no regular file at a path below a folder that is the current one: names of sockets are short."""
+    monkeypatch.chdir(tmp_path)
 
     def special(kind, path):
         if kind == "pipe":
@@ -42,7 +44,6 @@ def special(tmp_path):
             path.symlink_to("/dev/zero")
         return path
 
-    os.chdir(tmp_path)
     return special
 
 
@@ -60,8 +61,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
-def test_what_is_no_regular_file_is_an_error_at_once_whoever_reads(special, tmp_path, kind, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_what_is_no_regular_file_is_an_error_at_once_whoever_reads(special, tmp_path, kind):
     (tmp_path / "link").symlink_to(special(kind, tmp_path / "x.pt"))
     for path in (tmp_path / "x.pt", tmp_path / "link"):
         for name, read in READERS.items():
@@ -77,8 +77,7 @@ def test_what_is_no_regular_file_is_an_error_at_once_whoever_reads(special, tmp_
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
-def test_a_folder_that_holds_what_is_no_regular_file_is_an_error_that_names_it(special, tmp_path, kind, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_folder_that_holds_what_is_no_regular_file_is_an_error_that_names_it(special, tmp_path, kind):
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
     for name in ("a.png", "config.json"):
@@ -96,7 +95,6 @@ def test_a_folder_that_holds_what_is_no_regular_file_is_an_error_that_names_it(s
 
 
 def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(special, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(regular_files, "require_regular", lambda path: None)  # it was a file when it was looked at
     with deadline(WAIT), pytest.raises(InputError, match="named pipe"):
         regular_files.open_regular(special("pipe", tmp_path / "x"))
@@ -137,7 +135,7 @@ def test_a_hostile_safetensors_header_is_a_sentence_wherever_it_is_read(tmp_path
 
 def test_a_header_may_be_as_large_as_its_tensors_explain(tmp_path):
     names = [f"model.layers.{i}.mlp.experts.{i}.down_proj.weight" for i in range(12_000)]
-    save_file({name: torch.full((40,), i) for i, name in enumerate(names)}, tmp_path / "m_1.safetensors")
+    save_file({name: torch.full((200,), i) for i, name in enumerate(names)}, tmp_path / "m_1.safetensors")
     loaded = Checkpoint.open(tmp_path / "m_1.safetensors", "m", 1).tensors()
     assert loaded[names[-1]][0] == len(names) - 1
 
@@ -178,20 +176,26 @@ def test_a_compressed_array_that_unpacks_to_far_more_than_its_size_is_refused(tm
         open_samples(tmp_path / "x.npz")
 
 
-def test_a_parquet_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
-    text = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["x" * 2**18]))
+def test_a_parquet_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(regular_files, "UNPACKED", 2**22)
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["x" * 2**12]))
     pyarrow.parquet.write_table(pa.table({"text": text}), tmp_path / "x.parquet", store_schema=False)
-    with pytest.raises(
-        InputError, match="unpacks to over 268,435,456 bytes of text and looks like a decompression bomb"
+    with (
+        (tmp_path / "x.parquet").open("rb") as source,
+        (tmp_path / "out").open("wb") as target,
+        pytest.raises(
+            RefusedError, match="unpacks to over 4,194,304 bytes of text and looks like a decompression bomb"
+        ),
     ):
-        open_samples(tmp_path / "x.parquet")
+        convert_texts(source, target)
+    assert (tmp_path / "out").stat().st_size < 2 * 2**22
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"[" * 101 + b"]" * 101, "more than 100 deep"),
-        (b'{"a":' * 200_000, "more than 100 deep"),
+        (b'{"a":' * 200, "more than 100 deep"),
         (b'["\\"[", ' + b"[" * 101, "more than 100 deep"),
         (b"[" + b"1," * 2**10 + b"1]", "more than 1,000 values"),
         (b"[" + b" " * 2**16 + b"]", "65,538 bytes, more than 65,536"),
