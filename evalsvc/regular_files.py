@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from evalsvc.errors import InputError
 
@@ -27,7 +27,7 @@ def most_unpacked(size: int) -> int:
     return max(UNPACKED, UNPACKED_TIMES * size)
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a file for reading, every link followed.
 
     Raises:
