@@ -22,6 +22,7 @@ from evalsvc.shards import Shard
 from evalsvc.store.session import Database, patiently
 from evalsvc.store.tables import Failure, Status, now
 from evalsvc.tickets import Ticket, missing_shards, overdue, pending, tickets
+from evalsvc.worker_metrics import WorkerMetrics
 
 LOOK = 1.0
 """Seconds between looks."""
@@ -38,8 +39,8 @@ log = logging.getLogger(__name__)
 class Coordinator:
     """One process's part."""
 
-    def __init__(self, settings: Settings, heart: Heart) -> None:
-        self._settings, self._heart = settings, heart
+    def __init__(self, settings: Settings, heart: Heart, metrics: WorkerMetrics) -> None:
+        self._settings, self._heart, self._metrics = settings, heart, metrics
         self._database = Database(settings.database)
         self._stale: set[str] = set()
 
@@ -90,6 +91,7 @@ class Coordinator:
         for workflow in chosen:
             if outcomes[workflow] is None:
                 engine.hand_over(asked[workflow])
+                self._metrics.happened("handed_over")
                 log.info("evaluation %d is handed over to the workers", asked[workflow].attempt.evaluation)
             elif outcomes[workflow] not in engine.ACTIVE and workflow not in letters:
                 # (What is active by now, another coordinator handed over in the meantime.)
@@ -109,6 +111,7 @@ class Coordinator:
         for ticket in patiently(tickets, self._database, set(map(engine.evaluation_of, letters))):
             if job := letters.get(engine.workflow_id(ticket)):
                 reason = f"{job} ended its worker process {engine.TRIES} times"
+                self._metrics.happened("dead_letter")
                 self._fail(ticket.attempt, Failure.INFRASTRUCTURE, reason)
 
     def _fail(self, attempt: Attempt, failure: Failure, reason: str) -> None:
@@ -127,10 +130,12 @@ class Coordinator:
         holders = engine.holders()  # before the living: who claims between the two is alive
         for worker in patiently(self._judge):
             log.warning("worker %s was not heard of for %g s and is given up", worker, self._settings.dead_after)
+            self._metrics.happened("worker_lost")
         dead = holders - patiently(workers.living, self._database)
         if dead:
             log.warning("work of %s goes to others", ", ".join(sorted(dead)))
             engine.take_over(dead)
+            self._metrics.happened("taken_over")
 
     def _judge(self) -> list[str]:
         # Whether it may is asked anew at each try: one that waited for the database comes after an outage.

@@ -76,14 +76,16 @@ class _Json(logging.Formatter):
         document: dict[str, Any] = {
             "at": _moment(record),
             "level": record.levelname.lower(),
-            "logger": record.name[:LONGEST],
-            "message": redacted(record.getMessage())[:LONGEST],
+            "logger": _cut(record.name),
+            "message": _cut(record.getMessage()),
         }
         if request_id.get():
             document["request"] = request_id.get()
         if trace := list(_trace(record)):
             document["exception"] = trace
-        return json.dumps(getattr(record, "evalsvc", {}) | document, default=str)
+        for key, fact in getattr(record, "evalsvc", {}).items():
+            document.setdefault(key, _cut(fact) if isinstance(fact, str) else fact)
+        return json.dumps(document, default=str)
 
 
 _FORMATTERS: Mapping[Form, type[logging.Formatter]] = {"text": _Text, "json": _Json}

@@ -29,6 +29,7 @@ from evalsvc.store import tables
 from evalsvc.store.session import patiently
 from evalsvc.store.tables import Failure
 from evalsvc.workbench import Advance, Workbench
+from evalsvc.worker_metrics import WorkerMetrics
 from metrics.errors import MetricError
 
 PAUSES = (5, 10, 20, 40, 80)
@@ -51,8 +52,8 @@ log = logging.getLogger(__name__)
 class Slot:
     """One device's part: what jobs of the queue call."""
 
-    def __init__(self, bench: Workbench, heart: Heart) -> None:
-        self._bench, self._heart = bench, heart
+    def __init__(self, bench: Workbench, heart: Heart, metrics: WorkerMetrics) -> None:
+        self._bench, self._heart, self._metrics = bench, heart, metrics
         self._rules = ClientRules(bench.plugins)
         self._fit: set[str] = set()
         self._refused = 0
@@ -64,6 +65,8 @@ class Slot:
 
         def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
             cost = compute_shard(spec, shard, self._bench, self._advance, anew=fresh)
+            if cost is not None:  # an earlier run left it otherwise
+                self._metrics.computed(shard.stage, cost.seconds)
             patiently(note, spec, self._bench, attempt, shard, cost)
 
         return self._do(attempt, shard.stage, work)
@@ -72,7 +75,9 @@ class Slot:
         """Reduce all shards and record the scores."""
 
         def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
+            begun = time.monotonic()
             measure(spec, self._bench, attempt, fresh=fresh)
+            self._metrics.computed("metrics", time.monotonic() - begun)
 
         return self._do(attempt, "metrics", work)
 
@@ -99,6 +104,7 @@ class Slot:
                 log.warning("evaluation %d is for others: %s", attempt.evaluation, error)
                 time.sleep(ASIDE[min(self._refused, len(ASIDE) - 1)])
                 self._refused += 1
+                self._metrics.happened("refused")
                 return {"worker": self._heart.worker, "reason": str(error)}
             except Exception as error:
                 failure, (reason, detail) = lifecycle.failure_of(error), lifecycle.told(error)
@@ -111,8 +117,10 @@ class Slot:
                 log.warning("evaluation %d, %s is %s: %s", attempt.evaluation, stage, then, said, extra=facts)
                 if again:
                     assert pause is not None
+                    self._metrics.retried(stage, failure)
                     time.sleep(pause)
                     continue
+                self._metrics.failed(stage, failure)
                 patiently(lifecycle.fail, self._bench.database, attempt, failure, reason, detail)
                 if failure is Failure.OUT_OF_MEMORY:
                     self._end("it was out of memory, and begins anew with all of it")

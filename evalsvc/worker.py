@@ -23,6 +23,7 @@ from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database, patiently
 from evalsvc.store.tables import WorkerStatus
+from evalsvc.worker_metrics import WorkerMetrics, count_in
 
 LOOK = 0.2
 """Seconds between the supervisor's looks at its processes."""
@@ -37,11 +38,13 @@ WRONG_USE = 2
 """Exit code of a process that no restart would help."""
 
 P = ParamSpec("P")
-log = logging.getLogger(__name__)
+log = logging.getLogger("evalsvc.worker")  # which runs as __main__
 
 
 class Duty(BaseModel):
-    """What a process is to be. It travels on the command line."""
+    """What a process is to be. It travels on the command line. ``metrics`` is where it counts, in a file of its
+    ``place``.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,6 +53,8 @@ class Duty(BaseModel):
     batch_size: int = 250
     plugins: tuple[Path, ...] = ()
     threads: int | None = None
+    metrics: Path | None = None
+    place: str = ""
     supervisor: int = Field(default_factory=os.getpid)
 
 
@@ -143,13 +148,17 @@ def main(name: str, duty: Duty) -> None:
     signal.signal(signal.SIGTERM, lambda *_: asked.put(None))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = Settings()
+    if duty.metrics:
+        count_in(duty.metrics, duty.place)
+    metrics = WorkerMetrics()
+    metrics.started(duty.role)
     if duty.role == "slot":
-        _be_slot(settings, name, duty, asked)
+        _be_slot(settings, name, duty, asked, metrics)
     else:
-        _be_coordinator(settings, name, duty, asked)
+        _be_coordinator(settings, name, duty, asked, metrics)
 
 
-def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]) -> None:
+def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None], metrics: WorkerMetrics) -> None:
     import torch
 
     from evalsvc import engine
@@ -163,7 +172,7 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]
     bench = Workbench(settings, Plugins(duty.plugins), duty.device, duty.batch_size)
     heart = Heart(settings, name, "slot", str(bench.device), duty.supervisor)
     heart.start()
-    engine.launch(settings.database, name, "slot", Slot(bench, heart))
+    engine.launch(settings.database, name, "slot", Slot(bench, heart, metrics))
     _in_background(_end_if_forgetful, settings, name)
     log.info("slot %s on %s takes work", name, bench.device)
     asked.get()
@@ -173,14 +182,16 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]
     os._exit(0)
 
 
-def _be_coordinator(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]) -> None:
+def _be_coordinator(
+    settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None], metrics: WorkerMetrics
+) -> None:
     from evalsvc import engine
     from evalsvc.coordinator import Coordinator
     from evalsvc.heart import Heart
 
     heart = Heart(settings, name, "coordinator", "", duty.supervisor)
     heart.start()
-    coordinator = Coordinator(settings, heart)
+    coordinator = Coordinator(settings, heart, metrics)
     engine.launch(settings.database, name, "coordinator", coordinator)
     _in_background(coordinator.run)
     _in_background(_end_if_forgetful, settings, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,10 +12,12 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from evalsvc import wire
 from evalsvc.store.session import Database, clock
-from evalsvc.store.tables import Evaluation, Failure, Status, Worker, WorkerStatus
+from evalsvc.store.tables import Delivery, Evaluation, Failure, Gate, Status, Webhook, Worker, WorkerStatus
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+OUTCOMES = get_args(wire.Gate.model_fields["status"].annotation)
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 5, 30)
 
 
@@ -52,27 +54,40 @@ class _Stock(Collector):
     def collect(self) -> Iterable[Metric]:
         evaluations = GaugeMetricFamily("evalsvc_evaluations", "Evaluations by status.", labels=["status"])
         failures = GaugeMetricFamily("evalsvc_failed_evaluations", "Failed ones by kind.", labels=["failure"])
+        gates = GaugeMetricFamily("evalsvc_gates", "Decisions by status.", labels=["status"])
         workers = GaugeMetricFamily("evalsvc_workers", "Worker processes.", labels=["role", "status"])
         age = GaugeMetricFamily("evalsvc_queue_age_seconds", "How long the oldest queued evaluation has waited.")
+        backlog = GaugeMetricFamily("evalsvc_webhook_backlog", "Messages that webhooks are still owed.")
+        late = GaugeMetricFamily("evalsvc_webhook_backlog_age_seconds", "How long the oldest of them has waited.")
+        failing = GaugeMetricFamily("evalsvc_webhooks_failing", "Webhooks whose last message did not arrive.")
         with self._database.read() as session:
             by_status = _counts(session, Evaluation.status)
-            by_failure = _counts(session, Evaluation.failure)
+            by_failure = _counts(session, Evaluation.failure, where=Evaluation.status == Status.FAILED)
+            by_gate = _counts(session, Gate.status)
             by_worker = _counts(session, Worker.role, Worker.status)
-            oldest = session.scalar(
-                select(func.min(Evaluation.requested_at)).where(Evaluation.status == Status.QUEUED, Evaluation.on_queue)
-            )
-            waited = (clock(session) - oldest).total_seconds() if oldest else 0.0
+            queued = select(func.min(Evaluation.requested_at))
+            oldest = session.scalar(queued.where(Evaluation.status == Status.QUEUED, Evaluation.on_queue))
+            owed, first_owed = session.execute(select(func.count(), func.min(Delivery.created_at))).one()
+            unreached = session.scalar(select(func.count()).where(Webhook.failing_since.is_not(None))) or 0
+            moment = clock(session)
         for status in Status:
             evaluations.add_metric([status], by_status[(status,)])
         for failure in Failure:
             failures.add_metric([failure], by_failure[(failure,)])
+        for outcome in OUTCOMES:
+            gates.add_metric([outcome], by_gate[(outcome,)])
         for role in ("slot", "coordinator"):
             for state in WorkerStatus:
                 workers.add_metric([role, state], by_worker[role, state])
-        age.add_metric([], max(waited, 0.0))
-        yield from (evaluations, failures, workers, age)
+        for family, since in ((age, oldest), (late, first_owed)):
+            family.add_metric([], max((moment - since).total_seconds(), 0.0) if since else 0.0)
+        backlog.add_metric([], owed)
+        failing.add_metric([], unreached)
+        yield from (evaluations, failures, gates, workers, age, backlog, late, failing)
 
 
-def _counts(session: Session, *by: InstrumentedAttribute[Any]) -> Counts[tuple[Any, ...]]:
-    query = select(*by, func.count()).group_by(*by)
+def _counts(
+    session: Session, *by: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], where: Any = True
+) -> Counts[tuple[Any, ...]]:
+    query = select(*by, func.count()).where(where).group_by(*by)
     return Counts({tuple(key): count for *key, count in session.execute(query)})

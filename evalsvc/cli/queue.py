@@ -192,10 +192,15 @@ def worker(
     ] = "auto",
     batch_size: BatchSize = 250,
     plugin: PluginFiles = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics of all processes at this port.")
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address that they are served at.")] = "127.0.0.1",
 ) -> None:
     """Work for the queue until Ctrl-C or SIGTERM, which finish the shard in hand; a second one does not."""
     from evalsvc.server_file import server_file
     from evalsvc.worker import Duty, supervise
+    from evalsvc.worker_metrics import served
 
     server_file()  # one that is wrong ends the command and not each evaluation
 
@@ -205,10 +210,17 @@ def worker(
     on_cpu = sum(name == "cpu" for name in names)
     threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else None
     files = tuple(file.resolve() for file in plugin or ())
-    slots = [Duty(role="slot", device=name, batch_size=batch_size, plugins=files, threads=threads) for name in names]
+    duties = [Duty(role="coordinator", place="coordinator")]
+    duties += [
+        Duty(role="slot", place=f"slot-{i}", device=name, batch_size=batch_size, plugins=files, threads=threads)
+        for i, name in enumerate(names)
+    ]
     settings = Settings()
     logs.setup(settings.log, settings.log_level)
-    raise typer.Exit(supervise(settings, [Duty(role="coordinator"), *slots]))
+    if metrics_port is None:
+        raise typer.Exit(supervise(settings, duties))
+    with served(metrics_host, metrics_port) as folder:
+        raise typer.Exit(supervise(settings, [duty.model_copy(update={"metrics": folder}) for duty in duties]))
 
 
 def _every_device() -> list[str]:

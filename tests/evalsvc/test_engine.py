@@ -22,6 +22,7 @@ from evalsvc.shards import Shard
 from evalsvc.store import session as sessions
 from evalsvc.store.tables import Failure, Status, Worker, now
 from evalsvc.tickets import overdue, pending, tickets
+from evalsvc.worker_metrics import WorkerMetrics
 from tests.evalsvc.test_lifecycle import row, spec
 
 
@@ -121,7 +122,7 @@ def test_what_ended_long_ago_is_forgotten(database, database_url, launched):
 @pytest.fixture
 def coordinator(database, database_url, home, launched):
     settings = Settings(home=home, database_url=database_url)
-    made = Coordinator(settings, Heart(settings, "this-slot", "slot", "cpu", os.getppid()))
+    made = Coordinator(settings, Heart(settings, "this-slot", "slot", "cpu", os.getppid()), WorkerMetrics())
     launched("slot")
     return made
 

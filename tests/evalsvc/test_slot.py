@@ -21,6 +21,7 @@ from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Evaluation, Failure, Status
 from evalsvc.suites import Suite
 from evalsvc.workbench import Workbench
+from evalsvc.worker_metrics import WorkerMetrics
 from tests.evalsvc.test_lifecycle import SUITE, row
 
 
@@ -57,7 +58,7 @@ def here(bench, monkeypatch):
     monkeypatch.setattr(slot, "PAUSES", (0, 0))
     monkeypatch.setattr(slot, "ASIDE", (0,))
     workers.register(bench.database, "here", "slot", "cpu")
-    return Slot(bench, SimpleNamespace(worker="here", task=None))
+    return Slot(bench, SimpleNamespace(worker="here", task=None), WorkerMetrics())
 
 
 @pytest.fixture
