@@ -48,9 +48,31 @@ def test_compose_starts_everything_after_the_migration_and_publishes_to_this_mac
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     for name in ("api", "worker"):
         assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
-    published = [port for service in services.values() for port in service.get("ports", ())]
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published.pop("proxy") == ["443:8443"]
     assert published
-    assert all(port.startswith("127.0.0.1:") for port in published)
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_the_proxy_has_limits_and_is_the_one_that_the_server_trusts():
+    text = (DEPLOY / "nginx.conf").read_text()
+    said = {
+        line.split()[0]: line.split(maxsplit=1)[1]
+        for line in re.sub("#.*", "", text).replace("{", ";").replace("}", ";").split(";")
+        if len(line.split()) > 1
+    }
+    for limit in ("client_header_timeout", "client_body_timeout", "send_timeout"):
+        assert 5 <= int(said[limit].rstrip("s")) <= 30, limit
+    assert {"limit_conn", "limit_req", "large_client_header_buffers", "reset_timedout_connection"} <= said.keys()
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in text, "what a client says of itself is written over"
+    settings = ServerSettings.model_construct()
+    assert int(said["client_max_body_size"].removesuffix("g")) * 2**30 == settings.upload_limit
+    (waits,) = re.findall(r"proxy_read_timeout (\d+)s;  # longer than EVALSVC_TASK_SECONDS", text)
+    assert int(waits) > 1.5 * settings.task_seconds
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    trusted = compose["services"]["api"]["environment"]["EVALSVC_TRUSTED_PROXIES"]
+    assert compose["services"]["proxy"]["networks"] == {"default": {"ipv4_address": trusted}}
+    assert text.count("{") == text.count("}")
 
 
 def pods():
