@@ -42,15 +42,17 @@ def rescore(run: tables.Evaluation, suite: Suite, bench: Workbench) -> bool:
     return True
 
 
-def restore(evaluation: int, bench: Workbench) -> None:
-    """Write the files of an evaluation again that people and gates look at, where its shards are there and sound."""
+def restore(evaluation: int, bench: Workbench, *, may_compute: bool) -> None:
+    """Write the files of an evaluation again that people and gates look at, where its shards are there and sound, or
+    may be computed again.
+    """
     with bench.database.read() as session:
         run = session.get_one(tables.Evaluation, evaluation)
     try:
         spec = EvaluationSpec.model_validate(run.spec)
-        shards = (bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards)
-        # Under other versions of its metrics they would not be those of its scores.
-        if spec.fingerprint != run.fingerprint or not all(shards):
+        if spec.fingerprint != run.fingerprint:
+            return  # under other versions of its metrics they would not be those of its scores
+        if not may_compute and not all(bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
             return
         with bench.artifacts.lock(f"locks/{spec.fingerprint}"):
             files = describe(reduce(spec, bench).files, bench.artifacts)

@@ -123,12 +123,12 @@ def _compare(file: BufferedIOBase, path: Path, key: str, signed_since: datetime,
 def _adopt(file: BufferedIOBase, path: Path, key: str, signed_since: datetime, known: Known | None) -> None:
     """Keep the digest of a file of an older version, if it can be what was written."""
     file.seek(0)
-    digests = known() if known else ()
-    if digests and hashlib.file_digest(file, "sha256").hexdigest() not in digests:
-        raise DamagedError(key, "its content does not match the digest in the database")
-    if reason := implausible(name_of(file), file, key):
+    if known and (digests := known()):
+        if hashlib.file_digest(file, "sha256").hexdigest() not in digests:
+            raise DamagedError(key, "its content does not match the digest in the database")
+    elif reason := implausible(name_of(file), file, key):
         raise DamagedError(key, reason)
-    if os.fstat(file.fileno()).st_mtime > signed_since.timestamp():
+    elif os.fstat(file.fileno()).st_mtime > signed_since.timestamp():
         raise DamagedError(key, "it carries no digest, and every file written since the upgrade does")
     with suppress(StorageError):  # a store may be for reading only
         _write_digest(file, key, path, adopted=datetime.now(UTC).isoformat(timespec="seconds"))

@@ -99,7 +99,7 @@ class Stored:
 
             bench = self.open_bench()
             for each in evaluations:
-                restore(each, bench)
+                restore(each, bench, may_compute=self.computes)
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
@@ -270,4 +270,6 @@ class Computed:
     @cached_property
     def _store(self) -> Stored:
         bench = self.bench
-        return Stored(bench.database, self.suite, bench.artifacts, self.labels, bench.plugins, lambda: bench)
+        return Stored(
+            bench.database, self.suite, bench.artifacts, self.labels, bench.plugins, lambda: bench, computes=True
+        )

@@ -56,6 +56,19 @@ def test_texts_are_read_as_written_and_never_as_markup(view, keep, page):
     assert "<img" not in shown
 
 
+@pytest.mark.parametrize("view", ["samples", "checkpoint", "rate", "memorisation"])
+def test_a_damaged_gallery_is_a_sentence(view, keep, page, use_home, tmp_path):
+    keep(TEXTS)
+    with use_home(tmp_path).write() as session:
+        session.add(Artifact(evaluation_id=1, kind="neighbours", path="gallery-1.safetensors", digest="0", bytes=1))
+    path = open_artifacts(Settings()).local("gallery-1.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    at = page(view, checkpoint="one@0") if view in ("checkpoint", "memorisation") else page(view)
+    assert not at.exception
+    (warning, *_) = at.warning
+    assert "artifact gallery-1.safetensors is damaged" in warning.value
+
+
 @pytest.mark.parametrize(("view", "players"), [("samples", 8), ("checkpoint", 3), ("rate", 2)])
 def test_sounds_get_a_player_each(view, players, keep, page):
     keep(Sounds(TONES, 8000))

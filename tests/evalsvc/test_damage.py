@@ -11,10 +11,14 @@ from safetensors.torch import save_file
 
 from evalsvc import metric_inputs, reduction
 from evalsvc.checkpoints import Checkpoint
+from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
 from evalsvc.evaluations import evaluate
+from evalsvc.gates.gate import run_gate
 from evalsvc.rescoring import rescore
-from evalsvc.store.tables import Evaluation, Shard
+from evalsvc.store.tables import Artifact, Evaluation, Shard
+from tests.evalsvc.gates.conftest import TODAY
+from tests.evalsvc.gates.conftest import policy as gate_policy
 from tests.evalsvc.test_evaluations import LikelyBlobs, count, scores, suite, workbench
 
 METRICS = [
@@ -186,3 +190,66 @@ def test_an_evaluation_whose_shard_is_damaged_and_whose_checkpoint_is_gone_is_no
     for path in (home / "artifacts" / "samples").rglob("*.safetensors"):
         os.truncate(path, 100)
     assert not rescore(run, suite(**SMALL), bench)
+
+
+def influences(home):
+    return sorted((home / "artifacts" / "evaluations").rglob("influences.safetensors"))
+
+
+def judged(bench, computes=False, **how):
+    """A gate of one checkpoint against the other, whose verdict needs their difference."""
+    policy = gate_policy(
+        suite="pixels@1",
+        baseline={"model": "two", "step": 1},
+        defaults={"min_samples": 100},
+        metrics={"frechet_distance": {"max_worsening": 1e6}},
+    )
+    given = [bench] if computes else []
+    return run_gate(policy, bench.database, suite(**SMALL), *given, candidate="one@1", today=TODAY, **how)
+
+
+def test_a_gate_never_passes_on_damaged_influences_and_restores_them_where_it_can(home):
+    bench = workbench(home)
+    whole = judged(bench)
+    assert whole.exit_code == 0
+    chance = random.Random(0)
+    for damage in (flip, truncate, swap):
+        for path in influences(home):
+            damage(path, chance)
+        refused = judged(bench)
+        assert refused.exit_code == 6, damage
+        assert "its influences are damaged: score it again with --rerun" in str(refused.decision)
+        again = judged(bench, open_bench=lambda: bench)
+        assert again.exit_code == 0
+        assert again.decision.evidence["frechet_distance"] == whole.decision.evidence["frechet_distance"]
+        assert again.decision.evidence["frechet_distance"].gap() == whole.decision.evidence["frechet_distance"].gap()
+    assert judged(bench).exit_code == 0, "they are there again for all others"
+    with bench.database.read() as session:
+        kept = session.query(Artifact).filter(Artifact.kind == "influences").all()
+        assert all(each.digest == digest_path(bench.artifacts.local(each.path)) for each in kept)
+
+
+def test_a_gate_whose_shards_are_damaged_too_is_an_error_unless_it_may_compute(home):
+    bench = workbench(home)
+    chance = random.Random(0)
+    for path in [*influences(home), *(home / "artifacts" / "samples").rglob("*.safetensors")]:
+        flip(path, chance)
+    assert judged(bench, open_bench=lambda: bench).exit_code == 6
+    assert judged(bench, computes=True).exit_code == 0, "one that may compute computes them again"
+
+
+def test_influences_of_an_older_version_are_known_by_the_digest_in_the_database(home):
+    strip(home)
+    bench = workbench(home)
+    for path in influences(home):
+        key = path.relative_to(home / "artifacts").as_posix()
+        with bench.database.write() as session:
+            session.query(Artifact).filter(Artifact.path == key).update({"digest": digest_path(path)})
+    damaged = influences(home)[0]
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert judged(bench).exit_code == 6
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert judged(bench).exit_code == 0

@@ -55,6 +55,21 @@ def test_an_artifact_is_sent_as_a_file_to_save(client, filled):
     assert answer.headers["content-disposition"] == f'attachment; filename="{filled.artifact}-gallery.safetensors"'
 
 
+def test_a_damaged_artifact_is_not_sent(client, filled, server):
+    path = server.artifacts.local("galleries/1.safetensors")
+    content = path.read_bytes()
+    for damaged in (b"", content[:-1], content[:-1] + b"x"):
+        path.write_bytes(damaged)
+        answer = client("read").get(f"/api/v1/artifacts/{filled.artifact}")
+        assert answer.status_code == 404
+        assert answer.json()["detail"] == (
+            f"the file of artifact {filled.artifact} is damaged: score its checkpoint again with --rerun"
+        )
+    path.unlink()
+    answer = client("read").get(f"/api/v1/artifacts/{filled.artifact}")
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"the file of artifact {filled.artifact} is gone")
+
+
 def test_no_path_leads_to_a_file(client, filled, server):
     (server.artifacts.root / "secret").write_text("root:x:0:0")
     reader = client("read")
