@@ -24,9 +24,11 @@ class GateResult:
 
     def assert_passed(self) -> None:
         """Fail the test with the reasons unless the gate passed."""
+        from evalsvc.gates.reports.text import plain  # on use, as below
+
         if self.status != "PASS":
             lines = [
-                f"{metric['metric']}: {metric['status']}: {metric['reason']}"
+                plain(f"{metric['metric']}: {metric['status']}: {metric['reason']}", 2000)
                 for metric in self.document["verdict"]["metrics"]
                 if metric["blocks"]
             ]

@@ -13,6 +13,7 @@ from dashboards import charts, opened
 from dashboards.controls import choose
 from dashboards.language import metric_name, say
 from dashboards.look import MARKS, facts, grid, heading, html, number, safe
+from evalsvc.errors import printable
 from evalsvc.gates.reports.text import limit, notices, qualifiers, stored, title, values
 from evalsvc.store import names, queries
 from evalsvc.store.tables import Gate
@@ -174,9 +175,9 @@ def _policy(gate: Gate, before: list[Gate]) -> None:
             )
         )
         st.caption(say("gates.changed", number=other.id))
-        st.code("\n".join(changed), language="diff", wrap_lines=True)
+        st.code(printable("\n".join(changed)), language="diff", wrap_lines=True)
     with st.expander(say("gates.whole_policy")):
-        st.code(now, language="yaml", wrap_lines=True)
+        st.code(printable(now), language="yaml", wrap_lines=True)
 
 
 def _calibration(gate: Gate, name: str) -> None:
@@ -200,7 +201,7 @@ def _calibration(gate: Gate, name: str) -> None:
     except (InputError, ValueError):
         st.caption(say("gates.no_calibration"))
         st.code(
-            f"evalsvc gate calibrate evalsvc-gate.yaml --candidate {shlex.quote(name)}",
+            f"evalsvc gate calibrate evalsvc-gate.yaml --candidate {printable(shlex.quote(name))}",
             language="bash",
             wrap_lines=True,
         )

@@ -20,7 +20,7 @@ def hosts_for(address: str, allowed: Sequence[str], tokens: int) -> tuple[str, .
         raise InputError("EVALSVC_ALLOWED_HOSTS holds '*', which allows every name: list the names clients call")
     names = tuple(name.lower() for name in allowed)
     if is_loopback(address):
-        return (*LOCAL, *names)
+        return tuple(dict.fromkeys((*LOCAL, address, *names)))
     if not names:
         raise InputError(
             f"{address} is open to others: set EVALSVC_ALLOWED_HOSTS to the names by which clients call this server, "
