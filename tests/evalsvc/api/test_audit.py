@@ -5,7 +5,7 @@ import logging
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import audit, logs, webhooks
+from evalsvc import audit, logs, outbound
 from evalsvc.lifecycle import Submission
 from evalsvc.store import tables
 from evalsvc.store.tables import AuditEntry, Status
@@ -30,6 +30,7 @@ WRITES = {
         {"json": {"url": "https://a.test/hush", "events": ["gate.decided"]}},
     ),
     ("POST", "/webhooks/{id}/secret"): ("webhook.secret", {}),
+    ("POST", "/webhooks/{id}/secret"): ("webhook.secret", {}),
     ("DELETE", "/webhooks/{id}"): ("webhook.remove", {}),
 }
 """What each operation records, and a request that it grants, in this order."""
@@ -38,6 +39,12 @@ WRITES = {
 def rows(server, **filters):
     with server.database.read() as session:
         return session.scalars(audit.entries(**filters).order_by(AuditEntry.id)).all()
+
+
+@pytest.fixture
+def keyed(monkeypatch):
+    """A server whose webhooks have secrets that can be renewed."""
+    monkeypatch.setenv("EVALSVC_SECRET_KEY", "k" * 43)
 
 
 @pytest.fixture
@@ -52,11 +59,11 @@ def waiting(server, filled, monkeypatch):
         return Submission(row.id, False, Status.QUEUED)
 
     monkeypatch.setattr(server.backroom, "submit", submit)
-    monkeypatch.setattr(webhooks, "resolve", lambda host, port: ["1.1.1.1"])
+    monkeypatch.setattr(outbound, "resolve", lambda host, port: ["1.1.1.1"])
     return row.id
 
 
-def test_every_write_of_the_api_is_in_the_audit_with_its_actor(app, client, server, waiting):
+def test_every_write_of_the_api_is_in_the_audit_with_its_actor(keyed, app, client, server, waiting):
     described = {
         (method.upper(), path.removeprefix(API))
         for path, operations in app.openapi()["paths"].items()

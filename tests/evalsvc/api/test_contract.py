@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from evalsvc import tokens, webhooks, wire
+from evalsvc import outbound, tokens, wire
 from evalsvc.store.tables import Scope
 
 EXAMPLES = int(os.environ.get("EVALSVC_CONTRACT_EXAMPLES", "5"))
@@ -30,7 +30,7 @@ def described(app, filled, monkeypatch):
     def unknown(host, port):
         raise OSError("no names are looked up in tests")
 
-    monkeypatch.setattr(webhooks, "resolve", unknown)
+    monkeypatch.setattr(outbound, "resolve", unknown)
     _, secret = tokens.create(app.state.server.database, "fuzz", [Scope.ADMIN])
     headers = {"Authorization": f"Bearer {secret}", "Host": "localhost"}
     # On a busy machine the processes that decide take longer than ten seconds to start.
