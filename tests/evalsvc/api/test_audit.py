@@ -30,7 +30,6 @@ WRITES = {
         {"json": {"url": "https://a.test/hush", "events": ["gate.decided"]}},
     ),
     ("POST", "/webhooks/{id}/secret"): ("webhook.secret", {}),
-    ("POST", "/webhooks/{id}/secret"): ("webhook.secret", {}),
     ("DELETE", "/webhooks/{id}"): ("webhook.remove", {}),
 }
 """What each operation records, and a request that it grants, in this order."""
