@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -12,8 +11,9 @@ import typer
 
 from evalsvc import tokens
 from evalsvc.api.listening import hosts_for, is_loopback
+from evalsvc.environment import variable
 from evalsvc.errors import InputError
-from evalsvc.settings import Settings
+from evalsvc.settings import Settings, separated
 from evalsvc.store.session import Database
 
 
@@ -30,12 +30,11 @@ def dashboard(
     package = find_spec("dashboards")
     if package is None or find_spec("streamlit") is None:
         raise InputError("the dashboards need Streamlit: pip install 'evalsvc[dashboard]'")
-    allowed: Sequence[str] = ()
-    if require_token or not is_loopback(host):
-        from evalsvc.api.server import ServerSettings
-
-        allowed = ServerSettings().allowed_hosts
-    hosts = hosts_for(host, allowed, tokens.usable(Database(Settings().database)))
+    # The API's setting, read here since its package takes another extra. Pages that ask nobody have no other names.
+    named = separated(variable("EVALSVC_ALLOWED_HOSTS") or "")
+    hosts = hosts_for(
+        host, named if require_token or not is_loopback(host) else (), tokens.usable(Database(Settings().database))
+    )
     if require_token:
         os.environ["EVALSVC_DASHBOARD_TOKENS"] = "required"
     # -P: not a folder of that name where we stand

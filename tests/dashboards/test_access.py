@@ -1,5 +1,7 @@
 """Who is let in, and what they may do."""
 
+import os
+import sys
 from datetime import timedelta
 
 import pytest
@@ -122,6 +124,23 @@ def test_the_dashboards_do_not_listen_to_others_without_tokens(use_home, tmp_pat
     use_home(tmp_path)
     done = CliRunner().invoke(app, ["dashboard", "--host", "0.0.0.0"])
     assert "EVALSVC_ALLOWED_HOSTS" in str(done.exception)
+
+
+@pytest.mark.parametrize(("options", "named"), [([], False), (["--require-token"], True)])
+def test_the_names_of_a_server_count_where_tokens_do_and_take_no_other_extra(
+    options, named, use_home, tmp_path, monkeypatch
+):
+    tokens.create(use_home(tmp_path), "ann", [Scope.READ])
+    started = []
+    monkeypatch.setattr(os, "execv", lambda _, command: started.extend(command))
+    monkeypatch.setenv("EVALSVC_ALLOWED_HOSTS", "Evals.example.com, other.example.com")
+    monkeypatch.setenv("EVALSVC_DASHBOARD_TOKENS", "")  # as it was, at the end
+    monkeypatch.delenv("EVALSVC_DASHBOARD_TOKENS")
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    done = CliRunner().invoke(app, ["dashboard", "--host", "127.9.9.9", *options])
+    assert done.exit_code == 0, done.exception
+    assert {"localhost", "127.0.0.1", "::1", "127.9.9.9"} <= set(started)
+    assert ("evals.example.com" in started) is named
 
 
 def test_a_rating_is_kept_once_per_pair(use_home, tmp_path):
