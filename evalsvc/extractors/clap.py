@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evalsvc.extractors.audio import waves_at
 from evalsvc.extractors.batches import Pieces
-from evalsvc.extractors.pretrained import open_pretrained
+from evalsvc.extractors.pretrained import offline, open_pretrained
 from evalsvc.plugins import ExtractorInfo, open_to_clients
 from evalsvc.samples import Samples
 
@@ -28,7 +28,8 @@ class Clap:
         loaded, digest, folder = open_pretrained("ClapModel", model, "extractor 'clap'", "audio")
         from transformers import ClapFeatureExtractor
 
-        self._features = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        with offline():
+            self._features = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
         self._model, self._device = loaded.to(device), device
         self._rate = int(self._features.sampling_rate)
         self._longest = int(self._features.nb_max_samples)

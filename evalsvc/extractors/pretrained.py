@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from evalsvc.digests import digest_json, digest_path
-from evalsvc.errors import InputError
+from evalsvc.errors import CheckpointError, InputError
 from evalsvc.weight_sets import weight_set
 
 NO_CODE = {"trust_remote_code": False}
 """Unset, ``transformers`` asks whoever sits at the terminal whether to run the code of the folder."""
 
+_OFFLINE = RLock()
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 
 
@@ -32,10 +37,12 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
     options.setdefault("dtype", torch.float32)  # else that of the file, in half precision under float32's name
     folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
     weight_set(folder, who)
+    _refuse_kernels(folder, who)
     try:
-        model, report = getattr(transformers, kind).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **NO_CODE, **options
-        )
+        with offline():
+            model, report = getattr(transformers, kind).from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **NO_CODE, **options
+            )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} could not be loaded as {kind} for {who} ({reason[:200]})") from None
@@ -52,7 +59,8 @@ def open_tokenizer(folder: Path, who: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
+        with offline():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{folder} has no tokenizer that loads for {who} ({reason})") from None
@@ -62,6 +70,40 @@ def open_tokenizer(folder: Path, who: str) -> Any:
             f"{folder} has no tokenizer for {who}: put its tokenizer.json (or its vocabulary) beside the weights"
         )
     return tokenizer
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within, a folder is all there is: nothing that its files name is asked of the hub, by whatever library."""
+    from huggingface_hub import constants
+
+    with _OFFLINE:
+        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
+
+
+def _refuse_kernels(folder: Path, who: str) -> None:
+    """A configuration may name a repository of the hub, or a path, whose code computes its attention: it is not run."""
+    try:
+        found = list(_implementations(json.loads((folder / "config.json").read_bytes())))
+    except (OSError, ValueError, RecursionError):  # whoever loads it says what is wrong
+        return
+    for name in found:
+        if "/" in name or "\\" in name:
+            raise CheckpointError(
+                f"{folder / 'config.json'} names code to compute with ({name!r}), which is not run for {who}: remove it"
+            )
+
+
+def _implementations(config: Any) -> Iterator[str]:
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if key.strip("_").startswith(("attn_implementation", "experts_implementation")):
+            names = value.values() if isinstance(value, dict) else [value]
+            yield from (name for name in names if isinstance(name, str))
+        yield from _implementations(value)
 
 
 def from_hub(where: str, who: str) -> Path:

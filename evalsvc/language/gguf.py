@@ -94,6 +94,7 @@ def _seconds(size: int) -> int:
 
 
 def _main(path: Path, folder: Path) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before its first import: nothing that the file names is asked of the hub
     size = path.stat().st_size
     # Weights of two bits become 32; the model, its weights and what is written of them are there at once.
     confinement.limit(48 * size + 2**30, _seconds(size), 16 * size + 2**29)

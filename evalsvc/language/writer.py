@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from evalsvc.errors import InputError
+from evalsvc.language.chat_templates import render
 from evalsvc.language.decoding import Decoding
 from evalsvc.language.model import LanguageModel
 from evalsvc.samples import SampleRequest
@@ -104,13 +105,8 @@ class Writer:
             if not getattr(tokenizer, "chat_template", None):
                 raise InputError(f"{model.name} has no chat template: leave chat out, or give a chat model")
             system = [{"role": "system", "content": decoding.system}] if decoding.system else []
-            rendered = [
-                tokenizer.apply_chat_template(
-                    [*system, {"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-                )
-                for prompt in asked
-            ]
-            prompts = model.encode(rendered)
+            chats = [[*system, {"role": "user", "content": prompt}] for prompt in asked]
+            prompts = model.encode(render(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map))
         if not all(prompts):
             raise InputError(f"a prompt of {self._who} is empty and prefix is 'none': there is nothing to start from")
         longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))

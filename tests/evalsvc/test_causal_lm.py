@@ -3,13 +3,16 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.contracts import check_generator
-from evalsvc.errors import InputError
+from evalsvc.errors import CheckpointError, InputError
 from evalsvc.generators.causal_lm import CausalLM
+from evalsvc.language import chat_templates
 from evalsvc.language.decoding import Decoding
+from evalsvc.language.model import LanguageModel
 from evalsvc.language.writer import choose
 from evalsvc.samples import Images, SampleRequest, Texts
 from tests.evalsvc.language_models import save
@@ -102,6 +105,20 @@ def test_chat_goes_through_the_template_and_takes_no_prefix_before_it(llama):
     assert write(llama, 1, **asked) != expected
 
 
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "more time or memory"),
+        ("{{ 'x' * 10 ** 10 }}", "more time or memory"),
+        ("{{ raise_exception('no system role') }}", "cannot be rendered .*no system role"),
+    ],
+)
+def test_a_chat_template_of_a_checkpoint_has_little_time_memory_and_reach(monkeypatch, template, complaint):
+    monkeypatch.setattr(chat_templates, "SECONDS", 8)
+    with pytest.raises(CheckpointError, match=complaint):
+        chat_templates.render(template, [[{"role": "user", "content": "hi"}]], {})
+
+
 def test_likelihoods_of_a_checkpoint_are_exact_and_over_its_tokens(llama):
     from evalsvc.extractors.language import LikelihoodExtractor
 
@@ -144,6 +161,28 @@ def test_code_of_a_folder_never_runs_whoever_says_yes(tmp_path, monkeypatch, fil
     with pytest.raises(InputError, match="custom code"):
         write(opened(folder))
     assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_folder_is_opened_without_the_hub(tmp_path, monkeypatch):
+    folder, seen = save(tmp_path / "m", "llama"), []
+    for kind in (transformers.AutoModelForCausalLM, transformers.AutoTokenizer):
+        given = kind.from_pretrained
+        spy = lambda *a, given=given, **k: seen.append(offline()) or given(*a, **k)  # noqa: E731
+        monkeypatch.setattr(kind, "from_pretrained", spy)
+    offline = transformers.utils.hub.is_offline_mode
+    LanguageModel.open(str(folder), CPU, "float32", "generator 'causal-lm'")
+    assert seen == [True, True]
+    assert not offline()
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_configuration_names_no_code_of_the_hub(tmp_path, key):
+    folder = save(tmp_path / "m", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    for value in ("evil/kernels", {"": "paged|evil/kernels@main"}, "/tmp/kernel"):
+        (folder / "config.json").write_text(json.dumps(config | {"text_config": {key: value}}))
+        with pytest.raises(CheckpointError, match="names code to compute with"):
+            LanguageModel.open(str(folder), CPU, "float32", "generator 'causal-lm'")
 
 
 def test_prompts_of_a_suite_s_file_come_with_the_request(llama):
