@@ -12,7 +12,7 @@ from importlib import import_module
 import pandas as pd
 import streamlit.logger
 
-from evalsvc import logs
+from evalsvc import telemetry
 from evalsvc.settings import Settings
 from evalsvc.store import overview
 from evalsvc.store.session import Database
@@ -38,7 +38,7 @@ if __name__ == "__main__":
     from dashboards.server import serve
 
     settings = Settings()
-    logs.setup(settings.log, settings.log_level)
+    telemetry.begin(settings)
     streamlit.logger.setup_formatter = _into_one_log
     streamlit.logger.update_formatter()
     warm()

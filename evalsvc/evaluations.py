@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from evalsvc import lifecycle, outbox, quotas
+from evalsvc import lifecycle, outbox, quotas, tracing
 from evalsvc.artifacts import Artifacts
 from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
@@ -46,8 +46,9 @@ def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> 
         attempt = Attempt(found.id, found.attempt)
         lifecycle.start(bench.database, attempt)
         try:
-            _run_shards(spec, bench, attempt, fresh=found.fresh)
-            measure(spec, bench, attempt, fresh=found.fresh)
+            with tracing.span("evaluation", evaluation=found.id, attempt=found.attempt):
+                _run_shards(spec, bench, attempt, fresh=found.fresh)
+                measure(spec, bench, attempt, fresh=found.fresh)
         except WithdrawnError:
             # A worker that had the same on its queue may have been faster.
             with bench.database.read() as session:

@@ -67,9 +67,9 @@ class Settings(FromEnvironment):
     """``home`` holds everything, unless ``database_url`` puts rows elsewhere, or ``artifacts`` (path or URL) files.
 
     Workers say every ``heartbeat`` seconds that they live; the work of one that was silent for ``dead_after`` seconds
-    is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself. ``log`` and
-    ``log_level`` are of the processes that stay: :mod:`evalsvc.logs`. New files are for their user alone, or for a
-    group (``file_mode``). ``secret_key`` holds the keys under which secrets are computed, newest first.
+    is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself. ``log``,
+    ``log_level`` and ``traces`` are of the processes that stay: :mod:`evalsvc.telemetry`. New files are for their user
+    alone, or for a group (``file_mode``). ``secret_key`` holds the keys under which secrets are computed, newest first.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
@@ -82,6 +82,7 @@ class Settings(FromEnvironment):
     stall_after: float = Field(1800.0, gt=0)
     log: logs.Form = "text"
     log_level: logs.Level = "info"
+    traces: bool = False
     file_mode: Literal["private", "group"] = "private"
     secret_key: SecretStr = SecretStr("")
 

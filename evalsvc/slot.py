@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import lifecycle, logs
+from evalsvc import lifecycle, logs, tracing
 from evalsvc.client_rules import ClientRules
 from evalsvc.engine import Refusal
 from evalsvc.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
@@ -91,7 +91,9 @@ class Slot:
         for pause in (*PAUSES, None):
             try:
                 spec, row = patiently(self._begin, attempt)
-                with self._task(attempt, stage, Deadlines.model_validate(row.deadlines)):
+                family = f"{spec.fingerprint} {attempt.evaluation} {attempt.number}"
+                span = tracing.span(stage, family, evaluation=attempt.evaluation, attempt=attempt.number)
+                with span, self._task(attempt, stage, Deadlines.model_validate(row.deadlines)):
                     if row.restricted:
                         self._rules.require_confined(spec.generator, Path(spec.path))
                     self._check_fit(spec)

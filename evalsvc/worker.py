@@ -18,7 +18,7 @@ from typing import ParamSpec
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalsvc import logs, workers
+from evalsvc import telemetry, tracing, workers
 from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database, patiently
@@ -179,6 +179,7 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]
     patiently(workers.end, bench.database, name, WorkerStatus.DRAINING)
     engine.drain()
     patiently(workers.end, bench.database, name, WorkerStatus.STOPPED)
+    tracing.flush()
     os._exit(0)
 
 
@@ -234,7 +235,7 @@ def _in_background(run: Callable[P, object], *args: P.args, **kwargs: P.kwargs) 
 
 if __name__ == "__main__":
     try:
-        logs.setup(Settings().log, Settings().log_level)
+        telemetry.begin(Settings())
         main(sys.argv[1], Duty.model_validate_json(sys.argv[2]))
     except EvalsvcError as error:
         log.error("%s", error)

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
-from evalsvc import webhooks, wire
+from evalsvc import tracing, webhooks, wire
 from evalsvc.api import board_stream, problems
 from evalsvc.api.auth import SCHEME
 from evalsvc.api.guards import Guards
@@ -61,6 +61,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
         version=importlib.metadata.version("evalsvc"),
         summary="Scores of generative models with their uncertainty, leaderboards, release gates.",
         lifespan=lifespan,
+        telemetry={"tracing": tracing.enabled(), "metrics": False, "logs": False, "operation_spans": False},
         openapi_url=None,  # as a guarded route of ours, like all others
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import audit, logs
+from evalsvc import audit, telemetry
 from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.settings import Settings
 
@@ -54,5 +54,5 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
 
 if __name__ == "__main__":
     settings = Settings()
-    logs.setup(settings.log, settings.log_level)
+    telemetry.begin(settings)
     work(Connection(int(sys.argv[1])), tuple(map(Path, sys.argv[2:])))

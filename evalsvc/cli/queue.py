@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import logs
+from evalsvc import telemetry
 from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.checkpoint_arguments import (
     Checkpoints,
@@ -216,7 +216,7 @@ def worker(
         for i, name in enumerate(names)
     ]
     settings = Settings()
-    logs.setup(settings.log, settings.log_level)
+    telemetry.begin(settings)
     if metrics_port is None:
         raise typer.Exit(supervise(settings, duties))
     with served(metrics_host, metrics_port) as folder:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evalsvc import logs, tokens
+from evalsvc import telemetry, tokens
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import PluginFiles
 from evalsvc.errors import InputError
@@ -39,12 +39,12 @@ def serve(
     settings = ServerSettings()
     server_file()  # one that is wrong ends the command and not each request
     opened = Settings()
+    telemetry.begin(opened)
     server = Server.open(opened, settings, tuple(Path(file).resolve() for file in plugin or ()))
     known = tokens.usable(server.database)
     hosts = hosts_for(host, settings.allowed_hosts, known)
     if not known:
         err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
-    logs.setup(opened.log, opened.log_level)
     server.backroom.warm()
     limits = ConnectionLimits(open_files(settings.connections), settings.connections_per_address)
     config = configured(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import logs
+from evalsvc import logs, telemetry
 from evalsvc.checkpoint_names import Labels, Naming
 from evalsvc.cli.checkpoint_arguments import ModelName, ModelPattern, StepPattern
 from evalsvc.cli.console import out
@@ -68,7 +68,7 @@ def watch(
     from evalsvc.workbench import Workbench
 
     settings = Settings()
-    logs.setup(settings.log, settings.log_level)
+    telemetry.begin(settings)
     naming, labels = Naming(model, None, model_pattern, step_pattern), Labels()
     options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
