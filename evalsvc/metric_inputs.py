@@ -15,7 +15,7 @@ from evalsvc.errors import InputError
 from evalsvc.pipeline import feature_keys, read_features, read_likelihoods, read_texts
 from evalsvc.plugins import EmbedsTexts, ExtractorInfo, SampleSet
 from evalsvc.reference_statistics import StatisticsFile
-from evalsvc.references import array_key, extract_reference, key_beside, read_reference
+from evalsvc.references import OpenReference, array_key, extract_reference, key_beside, read_reference
 from evalsvc.samples import Texts
 from evalsvc.sampling_units import SamplingUnits, documents
 from evalsvc.spec import EvaluationSpec
@@ -149,7 +149,11 @@ class MetricInputs:
 
     def half(self, half: Half) -> SampleSet:
         """The real samples of a half."""
-        return self.bench.reference_of(self.spec).half(half)
+        return self._opened.half(half)
+
+    @property
+    def _opened(self) -> OpenReference:
+        return self.bench.reference_of(self.spec)
 
     def has_samples(self, half: Half) -> bool:
         """Whether there is such a half, and more of it than published statistics."""
@@ -160,7 +164,8 @@ class MetricInputs:
         for half, digest in self.spec.reference.items() if extractors else ():
             samples = self.half(half)
             advance = self.bench.progress(f"reference {half}", len(samples))
-            extract_reference(self.bench.artifacts, samples, digest, extractors, self.bench.batches, advance)
+            unchanged = functools.partial(self._opened.require_unchanged, half)
+            extract_reference(self.bench.artifacts, samples, digest, extractors, self.bench.batches, advance, unchanged)
 
     def _reference(self, features: str, half: Half) -> np.ndarray | Moments:
         info, output = self._feature(features)
@@ -232,6 +237,7 @@ class MetricInputs:
     def _reference_texts(self, half: Half) -> list[str]:
         documents = self.half(half)
         found = documents.read(0, len(documents))
+        self._opened.require_unchanged(half)
         if not isinstance(found, Texts):
             raise InputError(f"reference {self.spec.suite.reference!r} holds no texts, with which texts are compared")
         return list(found.items)

@@ -109,7 +109,8 @@ def _likelihood(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     generator = bench.generator_of(spec)
     assert isinstance(generator, Likelihood)
-    items = bench.reference_of(spec).half(shard.half)
+    reference = bench.reference_of(spec)
+    items = reference.half(shard.half)
 
     def measure(start: int, stop: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         batch = items.read(start, stop)
@@ -129,6 +130,7 @@ def _likelihood(
     for part in bench.batches.over(shard.start, shard.stop, measure):
         parts.append(part)
         advance(len(part[0]["nats"]))
+    reference.require_unchanged(shard.half)
     columns, metadata = parts[0]
     return {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}, metadata
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evalsvc import weights
 from evalsvc.atomic_files import put, written_whole
 from evalsvc.digests import digest_path
-from evalsvc.errors import InputError
+from evalsvc.errors import InputError, first_line
 from evalsvc.plugins import ExtractorInfo, Modality
 from evalsvc.sample_sets import IMAGES
 from evalsvc.samples import Samples
@@ -219,8 +218,8 @@ def _members(path: Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no readable .npz ({error})") from None
+    except Exception as error:  # damage meets readers of archives with errors of all kinds
+        raise InputError(f"{path} is not a readable .npz ({first_line(error)})") from None
 
 
 def _numbers(path: Path, name: str) -> np.ndarray:
@@ -236,5 +235,5 @@ def _read(path: Path, name: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return np.asarray(arrays[name])
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: array {name!r} cannot be read ({error})") from None
+    except Exception as error:  # of the archive, of what is compressed in it, and of the array's header
+        raise InputError(f"{path}: array {name!r} cannot be read ({first_line(error)})") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +36,15 @@ FOLDER = "reference"
 
 @dataclass(frozen=True)
 class OpenReference:
-    """A reference whose content was checked: one sample set and one digest a half."""
+    """A reference whose content was checked: one sample set and one digest a half.
+
+    ``sources`` are the files of a half, and the stamp that they had when they were checked.
+    """
 
     name: str
     halves: Mapping[Half, SampleSet]
     digests: Mapping[Half, str]
+    sources: dict[Half, tuple[Path, str]] = field(default_factory=dict)
 
     def half(self, half: Half) -> SampleSet:
         """The samples of one half; a missing held-out half is an error that says how to add one."""
@@ -49,6 +53,20 @@ class OpenReference:
                 f"reference {self.name!r} has no held-out half: add it again with --heldout PATH under another name"
             )
         return self.halves[half]
+
+    def require_unchanged(self, half: Half) -> None:
+        """Make sure that what was read of a half is what its digest says: files may be written over at any time.
+
+        Raises:
+            InputError: they were.
+        """
+        if half not in self.sources:
+            return
+        path, before = self.sources[half]
+        stamp = stamp_path(path, is_system_file)
+        if stamp != before and self.digests[half] not in (self.halves[half].digest(), digest_path(path)):
+            raise _changed(self.name, path)
+        self.sources[half] = path, stamp
 
 
 def add_reference(
@@ -143,11 +161,12 @@ def extract_reference(
     extractors: Iterable[Extractor],
     batches: Batches,
     progress: Callable[[int], None],
+    require_unchanged: Callable[[], None] = lambda: None,
 ) -> None:
     """Make sure that all arrays of these extractors over a half are on disk and sound, in one pass over the samples.
 
     A file lock makes a second process wait for the first and then find the arrays there. Published statistics have
-    nothing to extract.
+    nothing to extract. Nothing is kept where the samples were changed meanwhile, which ``require_unchanged`` raises.
     """
     if isinstance(samples, StatisticsFile):
         progress(len(samples))
@@ -177,6 +196,7 @@ def extract_reference(
                 contracts.same_width(key, widths.setdefault(key, array.shape[1]), array)
                 writers[key].append(array)
             progress(len(array))
+        require_unchanged()
 
 
 def read_reference(artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str) -> np.ndarray:
@@ -222,6 +242,7 @@ def _skipped(samples: SampleSet | None) -> tuple[str, ...]:
 def _open_row(row: Row) -> OpenReference:
     halves: dict[Half, SampleSet] = {}
     digests: dict[Half, str] = {}
+    sources: dict[Half, tuple[Path, str]] = {}
     stored: tuple[tuple[Half, str | None, str | None, str | None, list[str], int | None], ...] = (
         ("train", row.path, row.digest, row.stamp, row.skipped, row.count),
         ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp, row.heldout_skipped, row.heldout_count),
@@ -230,13 +251,18 @@ def _open_row(row: Row) -> OpenReference:
         if path is None or digest is None:
             continue
         samples = _open(Path(path), skip)
+        sources[half] = Path(path), stamp_path(Path(path), is_system_file)  # before its content is compared
         if _has_stamp(Path(path), stamp):
             if len(samples) != count:  # hidden and system files counted as samples when it was added
                 digest = samples.digest()
         elif digest not in (samples.digest(), digest_path(Path(path))):
-            raise InputError(
-                f"reference {row.name!r} has changed: {path} no longer has the content that was added; restore it, or "
-                "add it under another name"
-            )
+            raise _changed(row.name, Path(path))
         halves[half], digests[half] = samples, digest
-    return OpenReference(row.name, halves, digests)
+    return OpenReference(row.name, halves, digests, sources)
+
+
+def _changed(name: str, path: Path) -> InputError:
+    return InputError(
+        f"reference {name!r} has changed: {path} no longer has the content that was added; restore it, or add it under "
+        "another name"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
@@ -144,7 +145,10 @@ class _Header:
 def _array_header(file: IO[bytes]) -> _Header:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except tokenize.TokenError as error:
+        raise ValueError(f"its header cannot be read: {error.args[0]}") from None
     return _Header(tuple(shape), fortran, dtype, file.tell())
 
 

@@ -3,12 +3,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from evalsvc import reference_statistics
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.cli.main import app
 from evalsvc.errors import InputError
 from evalsvc.evaluations import evaluate
 from evalsvc.plugins import ExtractorInfo
-from evalsvc.reference_statistics import StatisticsFile, convert, open_statistics
+from evalsvc.reference_statistics import Facts, StatisticsFile, convert, open_statistics
 from evalsvc.references import add_reference, open_reference
 from evalsvc.store import queries
 from evalsvc.suites import GIVEN, Suite, load_suite, shipped_suites
@@ -126,6 +127,26 @@ def test_malformed_statistics_are_refused(arrays, message, tmp_path):
     with pytest.raises(InputError, match=message):
         convert(tmp_path / "bad.npz", tmp_path / "out.npz", count=100, preprocess="tf1")
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_damaged_statistics_give_the_same_moments_or_a_sentence(tmp_path):
+    facts = Facts(count=99, ddof=1, ddof_known_by="the file", preprocess="tf1", weights=SHA, source=SHA)
+    told = np.frombuffer(facts.model_dump_json().encode(), np.uint8)
+    np.savez(tmp_path / "whole.npz", evalsvc=told, mu=np.arange(3.0), sigma=np.eye(3))
+    content = (tmp_path / "whole.npz").read_bytes()
+    refused = 0
+    for offset in range(0, len(content), 4):
+        path = tmp_path / f"{offset % 7}.npz"
+        path.write_bytes(content[:offset] + bytes([content[offset] ^ 9]) + content[offset + 1 :])
+        reference_statistics._moments.cache_clear()
+        try:
+            opened = reference_statistics.open_statistics(path)
+            moments = reference_statistics._moments(path, "pool3", 99) if opened else None
+        except InputError:
+            refused += 1
+            continue
+        assert opened is None or (opened.facts == facts and moments.mean.tolist() == [0, 1, 2])
+    assert refused > len(content) / 8
 
 
 def test_a_covariance_with_eigenvalues_below_zero_is_refused_and_one_with_rounding_is_not(features, tmp_path):

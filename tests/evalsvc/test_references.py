@@ -1,5 +1,6 @@
 import os
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -108,6 +109,25 @@ class CountingPixels(Pixels):
 
 def extract(bench, samples, extractor):
     extract_reference(bench.artifacts, samples, "d", [extractor], Batches(4), lambda _: None)
+
+
+def test_samples_that_are_written_over_while_they_are_read_leave_no_arrays(bench, folder):
+    add_reference(bench.database, PLUGINS, "mine", folder, None)
+    reference = open_reference(bench.database, PLUGINS, "mine")
+    samples, extractor = reference.half("train"), CountingPixels()
+    first, other = sorted(folder.glob("*.png"))[:2]
+    content = first.read_bytes()
+
+    def extract_while(happens):
+        unchanged = partial(reference.require_unchanged, "train")
+        extract_reference(bench.artifacts, samples, "d", [extractor], Batches(2), lambda _: happens(), unchanged)
+
+    with pytest.raises(InputError, match="reference 'mine' has changed"):
+        extract_while(lambda: first.write_bytes(other.read_bytes()))
+    assert not list(bench.artifacts.root.rglob("*.npy"))
+    first.write_bytes(content)
+    extract_while(first.touch)
+    assert list(bench.artifacts.root.rglob("*.npy")), "the same content at another time is no change"
 
 
 def test_arrays_are_extracted_once_whatever_the_number_of_askers(bench):

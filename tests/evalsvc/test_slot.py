@@ -1,6 +1,7 @@
 """What a slot does when its work goes wrong."""
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -87,6 +88,25 @@ def test_shards_and_then_metrics_make_an_evaluation(bench, here, spec, asked):
     assert found(bench, asked).status == Status.RUNNING
     assert here.measure(asked)
     assert found(bench, asked).status == Status.SUCCEEDED
+
+
+def test_a_shard_that_is_damaged_before_its_metrics_is_computed_again_where_its_checkpoint_is(bench, here, spec, asked):
+    assert all(here.compute(asked, shard) for shard in spec.shards)
+    made, damaged = Blobs.calls, bench.artifacts.local(spec.shard_key(spec.shards[0]))
+    os.truncate(damaged, 100)
+    assert here.measure(asked)
+    assert found(bench, asked).status == Status.SUCCEEDED
+    assert Blobs.calls > made
+    again = lifecycle.submit(bench.database, spec, rerun=True)
+    attempt = Attempt(again.id, again.attempt)
+    assert all(here.compute(attempt, shard) for shard in spec.shards)
+    os.truncate(damaged, 100)
+    Path(spec.path).unlink()
+    assert not here.measure(attempt)
+    failed = found(bench, attempt)
+    assert (failed.status, failed.failure) == (Status.FAILED, Failure.MODEL)
+    assert f"artifact {spec.shard_key(spec.shards[0])} is damaged" in failed.error
+    assert f"cannot be computed again: {spec.path} does not exist" in failed.error
 
 
 def test_a_rerun_on_the_queue_computes_all_of_it_again(bench, here, spec, asked):
