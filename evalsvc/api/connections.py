@@ -17,6 +17,8 @@ from evalsvc.errors import InputError
 
 RESERVED_FILES = 256
 """Descriptors that are kept for the database, uploads and child processes."""
+MOST_ENDED = 50
+"""Idle connections of one address that one sweep ends."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ConnectionLimits:
     request is answered already is read for ``linger`` seconds. ``head_bytes`` bounds trailers and chunk extensions too.
     """
 
-    total: int = 2000
+    total: int = 4000
     per_address: int = 500
     head: float = 10.0
     body: float = 30.0
@@ -87,8 +89,8 @@ class TrustedProxies:
 class Connections:
     """All open connections of one server, the oldest first. One event loop's.
 
-    Where there are too many, a new one takes the place of the oldest that has no request: half-sent requests and idle
-    connections never keep anybody out. It is refused only where all of them are at work.
+    Where there are too many, the oldest without a request go: half-sent requests and idle connections never keep
+    anybody out. Only where all of them are at work, a new one is refused.
     """
 
     def __init__(self, limits: ConnectionLimits, proxies: TrustedProxies) -> None:
@@ -102,15 +104,19 @@ class Connections:
 
     def admit(self, new: Connection) -> bool:
         """Count a connection; whether there is room for it."""
-        peer = new.client[0] if new.client else ""
-        room = True
+        peer, own, room = new.client[0] if new.client else "", None, True
         if peer not in self._proxies:
             new.key = address_key(peer)
             own = self._by_address.setdefault(new.key, {})
-            room = len(own) < self.limits.per_address or _make_room(own)
-            own[new] = None
-        room = room and (len(self._all) < self.limits.total or _make_room(self._all))
+            # Too many that do nothing are ended by the sweep and not here: those that have just come have not had the
+            # time to ask, and a client that opens each again at once would be given new ones as fast as it can.
+            room = len(own) < self.limits.per_address or sum(each.busy for each in own) < self.limits.per_address
+        if room and len(self._all) >= self.limits.total:
+            most = max(self._by_address.values(), key=len, default=self._all)
+            room = _end_idle(most, 1) or _end_idle(self._all, 1)
         self._all[new] = None
+        if own is not None:
+            own[new] = None
         if self._sweeping is None:
             self._sweeping = new.loop.call_later(self.limits.sweep, self._sweep, new.loop)
         return room
@@ -126,18 +132,19 @@ class Connections:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         for connection in list(self._all):
             connection.check(loop.time())
+        for own in self._by_address.values():
+            _end_idle(own, min(len(own) - self.limits.per_address, MOST_ENDED))
         self._sweeping = loop.call_later(self.limits.sweep, self._sweep, loop) if self._all else None
 
 
-def _make_room(among: Iterable[Connection]) -> bool:
-    """End the oldest connection without a request; one that was never used before one that is kept alive."""
-    idle = [each for each in among if not each.busy and not each.ended]
-    victim = next((each for each in idle if each.cycle is None), idle[0] if idle else None)
-    if victim is None:
-        return False
-    victim.ended = True
-    victim.transport.abort()
-    return True
+def _end_idle(among: Iterable[Connection], count: int) -> bool:
+    """End the oldest connections without a request, first those that never had one; whether there were so many."""
+    idle = [each for each in among if not each.busy and not each.ended] if count > 0 else []
+    idle.sort(key=lambda each: each.cycle is not None)
+    for victim in idle[:count]:
+        victim.ended = True
+        victim.transport.abort()
+    return len(idle) >= count
 
 
 class Connection(HttpToolsProtocol):

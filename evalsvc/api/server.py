@@ -40,7 +40,7 @@ class ServerSettings(ClientSettings):
     webhook_private_hosts: Names = ()
     upload_limit: ByteSize = UPLOAD_LIMIT
     trusted_proxies: Names = ()
-    connections: int = Field(2000, ge=16)
+    connections: int = Field(4000, ge=16)
     connections_per_address: int = Field(500, ge=8)
     streams: int = Field(1000, ge=1)
     streams_per_token: int = Field(400, ge=1)

@@ -45,8 +45,10 @@ def test_half_sent_requests_keep_nobody_out_and_are_closed(app):
     with listening(app, ConnectionLimits(total=20, per_address=10)) as url, ExitStack() as stack:
         held = [stack.enter_context(connect(url, HALF)) for _ in range(60)]
         assert answers(url)
-        # Sixty came and ten are kept: each new one took the place of the oldest.
+        # Sixty came and twenty are kept, then ten: the oldest go first.
         assert read(held[0]) == b""
+        assert read(held[-11]) == b""
+        assert answers(url)
         held[-1].setblocking(False)
         with pytest.raises(BlockingIOError):
             held[-1].recv(1)
