@@ -49,9 +49,9 @@ async def ask(port: int, path: str, token: str) -> tuple[asyncio.StreamReader, a
     return reader, writer, int((await reader.readuntil(b"\r\n\r\n"))[9:12])
 
 
-async def reads(port: int, token: str, count: int = 60) -> dict[str, float]:
-    """Milliseconds of plain reads, a few each second."""
-    taken = []
+async def reads(port: int, token: str, pid: int, count: int = 60) -> dict[str, float]:
+    """Milliseconds of plain reads, a few each second, and the server's share of a core meanwhile."""
+    taken, spent, began = [], _processor_time(pid), time.perf_counter()
     for number in range(count):
         started = time.perf_counter()
         _, writer, status = await ask(port, f"/api/v1/models?limit={number % 200 + 1}", token)
@@ -59,7 +59,9 @@ async def reads(port: int, token: str, count: int = 60) -> dict[str, float]:
         writer.close()
         assert status == 200, status
         await asyncio.sleep(0.1)
-    return {"median_ms": statistics.median(taken), "p95_ms": sorted(taken)[int(0.95 * count)], "max_ms": max(taken)}
+    share = (_processor_time(pid) - spent) / (time.perf_counter() - began)
+    times = {"median_ms": statistics.median(taken), "p95_ms": sorted(taken)[int(0.95 * count)], "max_ms": max(taken)}
+    return {name: round(value, 3) for name, value in (times | {"server_cores": share}).items()}
 
 
 @asynccontextmanager
@@ -94,15 +96,17 @@ async def half_sent(port: int, count: int) -> AsyncIterator[None]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def measure(port: int, evaluation: int, holder: str, reader: str, held: int, half: int) -> dict[str, object]:
+async def measure(
+    port: int, evaluation: int, holder: str, reader: str, held: int, half: int, pid: int
+) -> dict[str, object]:
     """Reads alone, beside each of the two, and beside both."""
-    found: dict[str, object] = {"alone": await reads(port, reader)}
+    found: dict[str, object] = {"alone": await reads(port, reader, pid)}
     async with streams(port, evaluation, holder, held) as count:
-        found[f"{count} streams"] = await reads(port, reader)
+        found[f"{count} streams"] = await reads(port, reader, pid)
     async with half_sent(port, half):
-        found[f"{half} half-sent heads"] = await reads(port, reader)
+        found[f"{half} half-sent heads"] = await reads(port, reader, pid)
     async with streams(port, evaluation, holder, held) as count, half_sent(port, half):
-        found[f"{count} streams and {half} half-sent heads"] = await reads(port, reader)
+        found[f"{count} streams and {half} half-sent heads"] = await reads(port, reader, pid)
     return found
 
 
@@ -129,13 +133,12 @@ def main() -> None:
                 except ConnectionRefusedError:
                     time.sleep(0.1)
             time.sleep(10)  # until the processes that open checkpoints have started
-            found = asyncio.run(measure(port, evaluation, holder, reader, asked.streams, asked.half))
+            found = asyncio.run(measure(port, evaluation, holder, reader, asked.streams, asked.half, server.pid))
             found["cores"] = os.cpu_count()
-            found["server_seconds"] = _processor_time(server.pid)
         finally:
             server.kill()
             server.wait()
-    print(json.dumps(found, indent=2, default=str))
+    print(json.dumps(found, indent=2))
 
 
 def _processor_time(pid: int) -> float:
