@@ -10,10 +10,10 @@ from threading import RLock
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from evalsvc.digests import digest_json, digest_path
 from evalsvc.errors import CheckpointError, InputError
+from evalsvc.model_size import measure_folder, no_larger_than
 from evalsvc.weight_sets import weight_set
 
 NO_CODE = {"trust_remote_code": False}
@@ -36,21 +36,24 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
     transformers.utils.logging.disable_progress_bar()  # ours is shown
     options.setdefault("dtype", torch.float32)  # else that of the file, in half precision under float32's name
     folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
-    weight_set(folder, who)
+    measure_folder(folder)
+    weights = weight_set(folder, who)
     _refuse_kernels(folder, who)
     try:
-        with offline():
+        with offline(), no_larger_than(folder, weights):
             model, report = getattr(transformers, kind).from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **NO_CODE, **options
             )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a hostile configuration meets transformers unprepared: TypeError, AttributeError, ...
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} could not be loaded as {kind} for {who} ({reason[:200]})") from None
     # What a file lacks, transformers fills with random numbers and says so in a log line.
     if missing := sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}):
         raise InputError(f"{folder} lacks weights that {who} needs, {missing[0]} the first of {len(missing)}")
-    weights = sorted(folder.glob("*.safetensors"))  # all of them, so that protocols stay what they were
-    digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *weights]])
+    files = sorted(folder.glob("*.safetensors"))  # all of them, so that protocols stay what they were
+    digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *files]])
     return model.eval().requires_grad_(False), digest, folder
 
 
@@ -61,7 +64,7 @@ def open_tokenizer(folder: Path, who: str) -> Any:
     try:
         with offline():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of the tokenizers library, which raises no narrower kind
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{folder} has no tokenizer that loads for {who} ({reason})") from None
     # Where its files are missing, transformers makes up one to which all words are the same.
