@@ -19,8 +19,8 @@ from evalsvc.heart import Heart
 from evalsvc.lifecycle import Attempt
 from evalsvc.settings import Settings
 from evalsvc.shards import Shard
-from evalsvc.store.session import Database, patiently
-from evalsvc.store.tables import Failure, Status, now
+from evalsvc.store.session import Database, database_time, patiently
+from evalsvc.store.tables import Failure, Status
 from evalsvc.tickets import Ticket, missing_shards, overdue, pending, tickets
 from evalsvc.worker_metrics import WorkerMetrics
 
@@ -66,7 +66,7 @@ class Coordinator:
                     self.reap()
                     reaped = time.monotonic() + self._settings.heartbeat / 2
                 if time.monotonic() >= pruned:
-                    engine.prune(now() - KEPT)
+                    engine.prune(patiently(database_time, self._database) - KEPT)
                     pruned = time.monotonic() + 600
             except (SQLAlchemyError, StorageError) as error:
                 log.warning("looking again in a moment: %s", first_line(error))
@@ -99,7 +99,7 @@ class Coordinator:
 
     def _fail_overdue(self) -> set[Attempt]:
         """Fail what no worker began in time, whether it was handed over or not."""
-        late = patiently(overdue, self._database, now())
+        late = patiently(overdue, self._database)
         for attempt, limit in late:
             self._fail(attempt, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
         return {attempt for attempt, _ in late}

@@ -24,7 +24,8 @@ from evalsvc.reduction import LabelledScore, Reduction, reduce
 from evalsvc.shards import Shard, stage_of
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store import tables
-from evalsvc.store.tables import Status, now
+from evalsvc.store.session import clock
+from evalsvc.store.tables import Status
 from evalsvc.tickets import missing_shards
 from evalsvc.workbench import Advance, Workbench
 from metrics.score import MetricError
@@ -164,7 +165,7 @@ def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction:
         row.charge(cost)
         quotas.charge(session, row.token, cost.seconds)
         row.provenance = _provenance(spec, bench, reduction, cost.seconds, row.shards)
-        row.status, row.finished_at = Status.SUCCEEDED, now()
+        row.status, row.finished_at = Status.SUCCEEDED, clock(session)
         outbox.evaluation_ended(session, row)
     lifecycle.tell(row)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from sqlalchemy import ColumnElement, and_, delete, exists, select
 from evalsvc import audit
 from evalsvc.artifacts import Artifacts
 from evalsvc.atomic_files import TEMPORARY
+from evalsvc.file_modes import make_file
 from evalsvc.spec import EvaluationSpec
-from evalsvc.store.session import Database
-from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status
+from evalsvc.store.session import Database, database_time
+from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status, now
 
 _VAIN = (Status.FAILED, Status.CANCELLED)
 
@@ -66,10 +68,11 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
         # What was found under another path before may be evaluated from an upload all the same.
         read = session.scalars(select(Evaluation.spec["path"].as_string()).where(~_in_vain(before))).all()
     kept = {Path(path) for path in (*known, *read)}
+    written_before = before + (file_time(uploads) - database_time(database))
     for folder in sorted(uploads.resolve().glob("*")):
         files = [folder] if folder.is_file() else list(folder.iterdir())  # a file here is an upload that broke off
         changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        if changed >= before or not kept.isdisjoint(files):
+        if changed >= written_before or not kept.isdisjoint(files):
             continue
         leftover = Leftover(str(folder), sum(file.stat().st_size for file in files))
         yield leftover
@@ -80,7 +83,7 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
 
 
 def broken_off(artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
-    """Files from ``before`` that were half written when their process was killed."""
+    """Files from ``before``, a :func:`file_time`, that were half written when their process was killed."""
     for file in sorted(artifacts.root.rglob(f"{TEMPORARY}*")):
         with suppress(FileNotFoundError):  # it has just been finished
             stat = file.stat()
@@ -88,6 +91,19 @@ def broken_off(artifacts: Artifacts, before: datetime, *, remove: bool) -> Itera
                 yield Leftover(file.relative_to(artifacts.root).as_posix(), stat.st_size)
                 if remove:
                     file.unlink()
+
+
+def file_time(folder: Path) -> datetime:
+    """The time by the clock that stamps the files of a folder, which is another machine's where the folder is."""
+    probe = folder / f"{TEMPORARY}clock-{uuid.uuid4().hex}"
+    try:
+        make_file(probe)
+        return datetime.fromtimestamp(probe.stat().st_mtime, UTC)
+    except OSError:  # not there, or for reading only
+        return now()
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def _in_vain(before: datetime) -> ColumnElement[bool]:

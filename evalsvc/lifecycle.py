@@ -25,8 +25,8 @@ from evalsvc.digests import digest_json
 from evalsvc.errors import EvalsvcError, InputError, StorageError, WithdrawnError, detail_of, printable
 from evalsvc.redaction import redacted
 from evalsvc.store import tables
-from evalsvc.store.session import Database, ensured
-from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Outcome, Status, now
+from evalsvc.store.session import Database, clock, ensured
+from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Outcome, Status
 from metrics.score import MetricError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait for it
@@ -123,11 +123,11 @@ def submit(
                     spec=spec.model_dump(mode="json"),
                     work=spec.work,
                     fresh=rerun,
-                    requested_at=now(),
+                    requested_at=clock(session),
                 )
                 session.add(row)
             else:
-                _again(row)
+                _again(session, row)
                 row.spec = spec.model_dump(mode="json")  # the file may lie elsewhere by now
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
@@ -153,7 +153,7 @@ def cancel(database: Database, evaluation: int) -> None:
             return
         if row.status not in IN_PROGRESS:
             raise InputError(f"evaluation {evaluation} cannot be cancelled: it has {row.status} already")
-        row.status, row.finished_at = Status.CANCELLED, now()
+        row.status, row.finished_at = Status.CANCELLED, clock(session)
         _record(session, Action.EVALUATION_CANCEL, row)
         outbox.evaluation_ended(session, row)
     tell(row)
@@ -176,7 +176,7 @@ def retry(database: Database, evaluation: int) -> int:
                     f"evaluation {evaluation} has {row.status}: 'evalsvc score --rerun' computes it once more"
                 )
             row.token = quotas.admit(session)
-            _again(row)
+            _again(session, row)
             row.on_queue = True
             _record(session, Action.EVALUATION_RETRY, row)
             return row.attempt
@@ -194,7 +194,7 @@ def start(database: Database, attempt: Attempt) -> None:
         row = hold(session, attempt)
         begins = row.status == Status.QUEUED
         if begins:
-            row.status, row.started_at = Status.RUNNING, now()
+            row.status, row.started_at = Status.RUNNING, clock(session)
     if begins:
         tell(row)
 
@@ -254,7 +254,7 @@ def note_shard(
 def again(database: Database, attempt: Attempt) -> None:
     """Begin the next attempt in place of one that was lost; one that is no longer wanted changes nothing."""
     with suppress(WithdrawnError), database.write() as session:
-        _again(hold(session, attempt))
+        _again(session, hold(session, attempt))
 
 
 def fail(database: Database, attempt: Attempt, failure: Failure, reason: str, detail: str = "") -> None:
@@ -262,7 +262,7 @@ def fail(database: Database, attempt: Attempt, failure: Failure, reason: str, de
     try:
         with database.write() as session:
             row = hold(session, attempt)
-            row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, now()
+            row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, clock(session)
             row.detail = detail or None
             outbox.evaluation_ended(session, row)
     except WithdrawnError:
@@ -405,9 +405,9 @@ def _record(session: Session, action: Action, row: tables.Evaluation, outcome: O
     audit.record(session, action, f"evaluation {row.id}", facts, outcome=outcome)
 
 
-def _again(row: tables.Evaluation) -> None:
+def _again(session: Session, row: tables.Evaluation) -> None:
     row.attempt += 1
-    row.status, row.requested_at = Status.QUEUED, now()
+    row.status, row.requested_at = Status.QUEUED, clock(session)
     row.begin_by = _begin_by(row)
     row.started_at = row.finished_at = row.failure = row.error = row.detail = None
 

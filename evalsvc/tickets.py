@@ -13,7 +13,7 @@ from evalsvc.lifecycle import Attempt, check
 from evalsvc.shards import Shard, ShardKind, cut
 from evalsvc.store import tables
 from evalsvc.store.session import Database
-from evalsvc.store.tables import IN_PROGRESS, Status
+from evalsvc.store.tables import IN_PROGRESS, DatabaseTime, Status
 
 _ROW = tables.Evaluation
 _URGENCY = _ROW.priority, _ROW.requested_at, _ROW.id
@@ -48,10 +48,10 @@ def pending(database: Database, active: Collection[int], ahead: int) -> list[Tic
     )
 
 
-def overdue(database: Database, moment: datetime) -> list[tuple[Attempt, float]]:
+def overdue(database: Database) -> list[tuple[Attempt, float]]:
     """Attempts that nobody began by their deadline, with the seconds that they could have waited."""
     query = select(_ROW.id, _ROW.attempt, _ROW.deadlines).where(
-        _ROW.begin_by < moment, _ROW.status == Status.QUEUED, _ROW.on_queue
+        _ROW.begin_by < DatabaseTime(), _ROW.status == Status.QUEUED, _ROW.on_queue
     )
     with database.read() as session:
         return [(Attempt(id_, number), deadlines["queued"]) for id_, number, deadlines in session.execute(query)]

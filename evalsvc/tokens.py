@@ -15,8 +15,8 @@ from sqlalchemy.exc import OperationalError
 from evalsvc import audit
 from evalsvc.audit import Action
 from evalsvc.errors import InputError, StorageError
-from evalsvc.store.session import Database
-from evalsvc.store.tables import Scope, Token, now
+from evalsvc.store.session import Database, clock
+from evalsvc.store.tables import DatabaseTime, Scope, Token
 
 PREFIX = "evs_"
 IMPLIED: dict[str, set[Scope]] = {
@@ -56,7 +56,7 @@ def create(
             name=name,
             digest=_digest(secret),
             scopes=sorted(set(scopes)),
-            expires_at=None if lifetime is None else now() + lifetime,
+            expires_at=None if lifetime is None else clock(session) + lifetime,
         )
         session.add(row)
         session.flush()
@@ -72,13 +72,13 @@ def recognize(database: Database, secret: str) -> Bearer | None:
     if not secret.startswith(PREFIX):
         return None
     with database.read() as session:
-        query = select(Token.id, Token.name, Token.scopes, Token.expires_at, Token.last_used_at)
+        columns = Token.id, Token.name, Token.scopes, Token.expires_at, Token.last_used_at
+        query = select(*columns, DatabaseTime().label("now"))
         row = session.execute(query.where(Token.digest == _digest(secret))).one_or_none()
-    moment = now()
-    if row is None or (row.expires_at is not None and row.expires_at <= moment):
+    if row is None or (row.expires_at is not None and row.expires_at <= row.now):
         return None
-    if row.last_used_at is None or row.last_used_at < moment - SEEN_EVERY:
-        _note_use(database, row.id, moment)
+    if row.last_used_at is None or row.last_used_at < row.now - SEEN_EVERY:
+        _note_use(database, row.id, row.now)
     return Bearer(row.id, row.name, implied(row.scopes))
 
 
@@ -90,7 +90,7 @@ def implied(scopes: Collection[str]) -> frozenset[Scope]:
 def usable(database: Database) -> int:
     """How many tokens have not expired."""
     with database.read() as session:
-        alive = or_(Token.expires_at.is_(None), Token.expires_at > now())
+        alive = or_(Token.expires_at.is_(None), Token.expires_at > DatabaseTime())
         return session.scalar(select(func.count()).select_from(Token).where(alive)) or 0
 
 

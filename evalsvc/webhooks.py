@@ -24,8 +24,8 @@ from evalsvc import audit, outbound
 from evalsvc.audit import Action
 from evalsvc.errors import InputError
 from evalsvc.secret_keys import NO_KEYS, SecretKeys, new_salt
-from evalsvc.store.session import Database
-from evalsvc.store.tables import Delivery, Webhook, now
+from evalsvc.store.session import Database, clock
+from evalsvc.store.tables import DatabaseTime, Delivery, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ async def keep_delivering(database: Database, private_hosts: Collection[str] = (
 def waiting(database: Database) -> set[int]:
     """Webhooks that something is due for."""
     with database.read() as session:
-        return set(session.scalars(select(Delivery.webhook_id).where(Delivery.due_at <= now())))
+        return set(session.scalars(select(Delivery.webhook_id).where(Delivery.due_at <= DatabaseTime())))
 
 
 async def deliver(
@@ -159,12 +159,12 @@ async def send(delivery: Delivery, private_hosts: Collection[str] = (), keys: Se
 
     The reason is in our words, as it is stored and shown; what the receiver said in place of HTTP is in the log.
     """
-    moment = now()
     body = json.dumps(
         {"type": delivery.event, "timestamp": delivery.created_at.isoformat(), "data": delivery.body},
         separators=(",", ":"),
     ).encode()
-    identity, stamp = f"evalsvc_{delivery.id}", str(int(moment.timestamp()))
+    # Of when it was taken, by the database's clock: receivers refuse what a server with a wrong clock would stamp.
+    identity, stamp = f"evalsvc_{delivery.id}", str(int((delivery.due_at - LEASE).timestamp()))
     try:
         secrets_of = signing_secrets(delivery.webhook, keys)
         headers = {
@@ -219,12 +219,14 @@ def _written(secret: bytes) -> str:
 
 def _take(database: Database, webhook: int) -> Delivery | None:
     """The oldest message that is due, leased: no other sender takes it for a while."""
-    due = select(Delivery).where(Delivery.webhook_id == webhook, Delivery.due_at <= now()).order_by(Delivery.id)
+    due = (
+        select(Delivery).where(Delivery.webhook_id == webhook, Delivery.due_at <= DatabaseTime()).order_by(Delivery.id)
+    )
     with database.write() as session:
         found = session.scalar(due.limit(1).with_for_update(skip_locked=True, of=Delivery))
         if found is not None:
             found.attempts += 1
-            found.due_at = now() + LEASE
+            found.due_at = clock(session) + LEASE
         return found
 
 
@@ -236,8 +238,8 @@ def _settle(database: Database, delivery: Delivery, failure: str | None) -> None
         if failure is None:
             webhook.failing_since = webhook.last_error = None
         else:
-            webhook.failing_since, webhook.last_error = webhook.failing_since or now(), failure
+            webhook.failing_since, webhook.last_error = webhook.failing_since or clock(session), failure
         if failure is None or row.attempts >= GIVE_UP_AFTER:
             session.delete(row)
         else:
-            row.due_at = now() + min(LONGEST_WAIT, timedelta(seconds=5 * 2 ** (row.attempts - 1)))
+            row.due_at = clock(session) + min(LONGEST_WAIT, timedelta(seconds=5 * 2 ** (row.attempts - 1)))

@@ -12,8 +12,8 @@ from evalsvc import audit
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.errors import InputError
 from evalsvc.settings import Settings
-from evalsvc.store.session import Database
-from evalsvc.store.tables import AuditEntry, now
+from evalsvc.store.session import Database, database_time
+from evalsvc.store.tables import AuditEntry
 
 app = typer.Typer(help="Who did what: every change, with its actor.", invoke_without_command=True)
 
@@ -38,8 +38,10 @@ def listed(
         return
     if action is not None and not any(each == action or each.startswith(f"{action}.") for each in audit.Action):
         raise InputError(f"there is no action {action!r}: use one of {', '.join(audit.Action)}")
-    wanted = audit.entries(moment(since), moment(until), actor, action, subject)
-    with Database(Settings().database).read() as session:
+    database = Database(Settings().database)
+    now = database_time(database)
+    wanted = audit.entries(moment(since, now), moment(until, now), actor, action, subject)
+    with database.read() as session:
         rows = session.scalars(wanted.order_by(AuditEntry.id.desc()).limit(limit)).all()
     if as_json:
         keys = [column.key for column in AuditEntry.__table__.columns]
@@ -59,15 +61,16 @@ def prune(
     before: Annotated[str, typer.Option(help="Delete what is older: 2026-01-01, or 365d ago.")],
 ) -> None:
     """Delete old rows; that it was done is a row itself."""
-    until = moment(before)
+    database = Database(Settings().database)
+    until = moment(before, database_time(database))
     if until is None:
         raise InputError("--before needs a moment: give 2026-01-01, or 365d")
-    count = audit.prune(Database(Settings().database), until)
+    count = audit.prune(database, until)
     err.print(f"deleted {count} rows from before {until:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def moment(text: str) -> datetime | None:
-    """A moment as a date, a time (UTC unless it says otherwise), or how long ago; ``None`` for no text.
+def moment(text: str, now: datetime) -> datetime | None:
+    """A moment as a date, a time (UTC unless it says otherwise), or how long before ``now``; ``None`` for no text.
 
     Raises:
         InputError: it is none of these.
@@ -76,7 +79,7 @@ def moment(text: str) -> datetime | None:
         return None
     try:
         if ago := AGO.fullmatch(text):
-            return now() - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+            return now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):

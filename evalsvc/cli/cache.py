@@ -76,15 +76,17 @@ def cache_sweep(
     from datetime import timedelta
 
     from evalsvc.artifacts import open_artifacts
-    from evalsvc.leftovers import broken_off, vain_shards, vain_uploads
-    from evalsvc.store.tables import now
+    from evalsvc.leftovers import broken_off, file_time, vain_shards, vain_uploads
+    from evalsvc.store.session import database_time
 
-    settings, before, remove = Settings(), now() - timedelta(days=days), not dry_run
+    settings, remove = Settings(), not dry_run
     database, artifacts, size = Database(settings.database), open_artifacts(settings), 0
+    age = timedelta(days=days)
+    before = database_time(database) - age
     for leftovers in (
         vain_shards(database, artifacts, before, remove=remove),
         vain_uploads(database, settings.uploads, before, remove=remove),
-        broken_off(artifacts, before, remove=remove),
+        broken_off(artifacts, file_time(artifacts.root) - age, remove=remove),
     ):
         for leftover in leftovers:
             size += leftover.bytes

@@ -24,7 +24,7 @@ from evalsvc.gates.reports.text import candidate as candidate_of
 from evalsvc.gates.reports.text import notices, plain, stored, title
 from evalsvc.settings import Settings
 from evalsvc.store.faults import sentence
-from evalsvc.store.session import Database
+from evalsvc.store.session import Database, database_time
 
 if TYPE_CHECKING:
     from evalsvc.gates.policy import Policy
@@ -168,7 +168,7 @@ def calibrate(
     from evalsvc.gates.sources import Computed
     from evalsvc.gates.subjects import find_candidate, labels_of
     from evalsvc.store import names
-    from evalsvc.store.tables import Checkpoint, now
+    from evalsvc.store.tables import Checkpoint
 
     with reachable():
         read, (suite, *others), database, bench, _ = open_gate(policy, plugin, device, batch_size)
@@ -181,7 +181,7 @@ def calibrate(
                 raise InputError(side.reason)
             title = names.title_of(session, side)
         source = Computed(bench, suite, frozenset(labels_of(read, suite).values()))
-        found = compare_runs(read, suite, source.full(side, runs, suite.seed), now().date())
+        found = compare_runs(read, suite, source.full(side, runs, suite.seed), database_time(database).date())
     if as_json:
         print_json(asdict(found))
         return
@@ -256,13 +256,12 @@ def open_gate(
     from evalsvc.gates.policy import load_policy
     from evalsvc.gates.subjects import labels_of
     from evalsvc.plugins import Plugins
-    from evalsvc.store.tables import now
     from evalsvc.workbench import Workbench
 
     read, plugins = load_policy(path), Plugins(tuple(plugin or ()))
-    read.check_waivers(now().date())
     bench = None if device is None else Workbench(Settings(), plugins, device, batch_size)
     database = bench.database if bench else Database(Settings().database)
+    read.check_waivers(database_time(database).date())
     suites = tuple(open_suite(part.suite, database, plugins, path.parent) for part in read.parts)
     for part, suite in zip(read.parts, suites, strict=True):
         labels_of(part, suite)

@@ -29,8 +29,7 @@ from evalsvc.lifecycle import unchanged_suite
 from evalsvc.plugins import Plugins
 from evalsvc.settings import Settings
 from evalsvc.store import queries, tables
-from evalsvc.store.session import Database, clock
-from evalsvc.store.tables import now
+from evalsvc.store.session import Database, clock, database_time
 from evalsvc.suites import Suite, load_suite
 from evalsvc.workbench import Workbench
 
@@ -99,7 +98,7 @@ def run_gate(
                 _check_seed(sides.candidate, source, seed)
     except Deadline as error:
         late = error
-    day = today or now().date()
+    day = today or database_time(database).date()
     policy.check_waivers(day)
     booked = accounts(policy, suite, sides, labels)
     while True:

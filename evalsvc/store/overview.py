@@ -19,6 +19,7 @@ from evalsvc.store.tables import (
     Evaluation,
     Gate,
     Model,
+    Promotion,
     Protocol,
     Score,
     Status,
@@ -97,10 +98,15 @@ class Failed:
 def revision(session: Session) -> tuple[Any, ...]:
     """A stamp that is another one as soon as anything that a page shows has changed."""
     runs = select(
-        func.count(), func.max(Evaluation.id), func.max(Evaluation.requested_at), func.max(Evaluation.finished_at)
-    )
-    gates, aliases = select(func.max(Gate.id)), select(func.max(Alias.updated_at))
-    return (*session.execute(runs).one(), session.scalar(gates), session.scalar(aliases))
+        Evaluation.status,
+        func.count(),
+        func.max(Evaluation.id),
+        func.max(Evaluation.requested_at),
+        func.max(Evaluation.finished_at),
+    ).group_by(Evaluation.status)
+    newest = (session.scalar(select(func.max(row.id))) for row in (Gate, Promotion))
+    aliases = select(func.max(Alias.updated_at))
+    return (*map(tuple, session.execute(runs.order_by(Evaluation.status))), *newest, session.scalar(aliases))
 
 
 def measured(session: Session, suite: str, *, last: bool = False) -> list[Measured]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import Connection, DateTime, Engine, Select, create_engine, func, inspect, select, text
+from sqlalchemy import Connection, Engine, Select, create_engine, inspect, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -18,6 +18,7 @@ from evalsvc.deadline import finished_first
 from evalsvc.errors import StorageError, first_line
 from evalsvc.store.faults import forbids_writing, is_lasting, sentence
 from evalsvc.store.sqlite import ReadOnlyFile, create, file_of, writing
+from evalsvc.store.tables import DatabaseTime
 from evalsvc.store.urls import parse_url, shown
 
 P = ParamSpec("P")
@@ -185,10 +186,13 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def clock(session: Session) -> datetime:
     """The time by the database's clock: the one that all machines share."""
-    if session.get_bind().dialect.name == "postgresql":
-        return session.execute(select(func.clock_timestamp(type_=DateTime(timezone=True)))).scalar_one().astimezone(UTC)
-    seconds = session.execute(text("SELECT (julianday('now') - 2440587.5) * 86400.0")).scalar_one()
-    return datetime.fromtimestamp(seconds, UTC)
+    return session.scalars(select(DatabaseTime())).one().astimezone(UTC)
+
+
+def database_time(database: Database) -> datetime:
+    """The same, asked for by itself."""
+    with database.read() as session:
+        return clock(session)
 
 
 def known_revisions() -> set[str]:

@@ -19,7 +19,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from evalsvc.cost import Cost
@@ -44,8 +47,28 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
+class DatabaseTime(FunctionElement[datetime]):
+    """The time when a statement runs, by the database's clock: all that is stored and compared is of this one clock.
+
+    Machines need not agree about theirs. On SQLite it is to the millisecond.
+    """
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(DatabaseTime, "postgresql")
+def _of_postgres(_element: DatabaseTime, _compiler: SQLCompiler, **_: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(DatabaseTime, "sqlite")
+def _of_sqlite(_element: DatabaseTime, _compiler: SQLCompiler, **_: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"  # as SQLAlchemy writes a datetime, so that text compares as time
+
+
 def now() -> datetime:
-    """The current time, in UTC."""
+    """The time by this machine's clock, in UTC: for calendars, never for what is compared with a stored time."""
     return datetime.now(UTC)
 
 
@@ -122,6 +145,7 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012  (times that the database sets are there after a flush)
     type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
 
 
@@ -133,7 +157,7 @@ class Model(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     family: Mapped[str] = mapped_column(String(100), default="")
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
 
 class Checkpoint(Table):
@@ -155,7 +179,7 @@ class Checkpoint(Table):
     generator_version: Mapped[str] = mapped_column(String(300), default="")
     options: Mapped[dict[str, Any]]
     configuration: Mapped[str] = mapped_column(String(64), default="")
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
     model: Mapped[Model] = relationship(lazy="joined")
 
@@ -167,7 +191,7 @@ class Alias(Table):
 
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"))
-    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+    updated_at: Mapped[datetime] = mapped_column(default=DatabaseTime(), onupdate=DatabaseTime())
 
     checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
 
@@ -192,7 +216,7 @@ class Reference(Table):
     heldout_stamp: Mapped[str | None] = mapped_column(String(64))
     heldout_count: Mapped[int | None]
     heldout_skipped: Mapped[list[str]] = mapped_column(default=list)
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
 
 class Suite(Table):
@@ -206,7 +230,7 @@ class Suite(Table):
     version: Mapped[int]
     digest: Mapped[str] = mapped_column(String(64))
     body: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
 
 class Evaluation(Table):
@@ -274,11 +298,11 @@ class Evaluation(Table):
     work: Mapped[dict[str, Any]] = mapped_column(default=dict)
     by: Mapped[str] = mapped_column(String(200), default="")
     token: Mapped[str | None] = mapped_column(String(200))
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
     device_seconds: Mapped[float] = mapped_column(default=0.0)
     peak_memory: Mapped[int | None] = mapped_column(BigInteger)
     energy: Mapped[float | None] = mapped_column(default=0.0)
-    requested_at: Mapped[datetime] = mapped_column(default=now)
+    requested_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
     begin_by: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -310,7 +334,7 @@ class Shard(Table):
     path: Mapped[str]
     seconds: Mapped[float | None]
     worker: Mapped[str | None] = mapped_column(String(200))
-    finished_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
 
 class Worker(Table):
@@ -423,7 +447,7 @@ class Gate(Table):
     evidence: Mapped[dict[str, Any]]
     verdict: Mapped[dict[str, Any]]
     by: Mapped[str] = mapped_column(String(200), default="")
-    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime(), index=True)
 
 
 class PromotionKind(StrEnum):
@@ -467,7 +491,7 @@ class Promotion(Table):
     kind: Mapped[str] = mapped_column(String(20))
     by: Mapped[str] = mapped_column(String(200), default="")
     reason: Mapped[str] = mapped_column(String(500), default="")
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
     checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
 
@@ -493,7 +517,7 @@ class Protection(Table):
     policy_digest: Mapped[str] = mapped_column(String(64))
     policy: Mapped[dict[str, Any]]
     by: Mapped[str] = mapped_column(String(200))
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
     ended_by: Mapped[str | None] = mapped_column(String(200))
     ended_at: Mapped[datetime | None]
 
@@ -507,7 +531,7 @@ class Token(Table):
     name: Mapped[str] = mapped_column(String(200))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[str]] = mapped_column(JSON)
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
 
@@ -532,7 +556,7 @@ class UploadUse(Table):
     token: Mapped[str] = mapped_column(String(200), index=True)
     digest: Mapped[str | None] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
 
 class Webhook(Table):
@@ -550,7 +574,7 @@ class Webhook(Table):
     secret: Mapped[str | None] = mapped_column(String(100))
     salt: Mapped[str | None] = mapped_column(String(64))
     key: Mapped[str | None] = mapped_column(String(16))
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
     failing_since: Mapped[datetime | None]
     last_error: Mapped[str | None]
 
@@ -565,8 +589,8 @@ class Delivery(Table):
     event: Mapped[str] = mapped_column(String(50))
     body: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(default=0)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    due_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
+    due_at: Mapped[datetime] = mapped_column(default=DatabaseTime(), index=True)
 
     webhook: Mapped[Webhook] = relationship(lazy="joined")
 
@@ -584,7 +608,7 @@ class Rating(Table):
     sample: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(10))
     rater: Mapped[str] = mapped_column(String(200))
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
 
 class AuditEntry(Table):
