@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from io import BufferedIOBase
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from evalsvc import verification
-from evalsvc.atomic_files import put, written_whole
+from evalsvc.atomic_files import file_time, put, written_whole
 from evalsvc.checksums import sign
 from evalsvc.errors import DamagedError, StorageError
 from evalsvc.file_modes import make_folder, modes
@@ -191,7 +191,7 @@ class Artifacts:
         path = self.root / ".signed-since"
         with suppress(OSError, ValueError):
             return datetime.fromisoformat(path.read_text())
-        since = datetime.now(UTC)
+        since = file_time(self.root)
         with suppress(StorageError), written_whole(path) as temporary:  # a folder may be for reading only
             temporary.write_text(since.isoformat())
             put(temporary, path)

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from evalsvc.errors import StorageError
@@ -44,6 +45,19 @@ def put(temporary: Path, target: Path) -> None:
     _sync(temporary)
     temporary.replace(target)
     _sync(target.parent)
+
+
+def file_time(folder: Path) -> datetime:
+    """The time by the clock that stamps the files of a folder, which is another machine's where the folder is."""
+    probe = folder / f"{TEMPORARY}clock-{uuid.uuid4().hex}"
+    try:
+        make_file(probe)
+        return datetime.fromtimestamp(probe.stat().st_mtime, UTC)
+    except OSError:  # not there, or for reading only
+        return datetime.now(UTC)
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def _sync(path: Path) -> None:

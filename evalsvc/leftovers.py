@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from sqlalchemy import ColumnElement, and_, delete, exists, select
 
 from evalsvc import audit
 from evalsvc.artifacts import Artifacts
-from evalsvc.atomic_files import TEMPORARY
-from evalsvc.file_modes import make_file
+from evalsvc.atomic_files import TEMPORARY, file_time
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store.session import Database, database_time
-from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status, now
+from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status
 
 _VAIN = (Status.FAILED, Status.CANCELLED)
 
@@ -83,7 +81,7 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
 
 
 def broken_off(artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
-    """Files from ``before``, a :func:`file_time`, that were half written when their process was killed."""
+    """Files from ``before``, by :func:`file_time`, that were half written when their process was killed."""
     for file in sorted(artifacts.root.rglob(f"{TEMPORARY}*")):
         with suppress(FileNotFoundError):  # it has just been finished
             stat = file.stat()
@@ -91,19 +89,6 @@ def broken_off(artifacts: Artifacts, before: datetime, *, remove: bool) -> Itera
                 yield Leftover(file.relative_to(artifacts.root).as_posix(), stat.st_size)
                 if remove:
                     file.unlink()
-
-
-def file_time(folder: Path) -> datetime:
-    """The time by the clock that stamps the files of a folder, which is another machine's where the folder is."""
-    probe = folder / f"{TEMPORARY}clock-{uuid.uuid4().hex}"
-    try:
-        make_file(probe)
-        return datetime.fromtimestamp(probe.stat().st_mtime, UTC)
-    except OSError:  # not there, or for reading only
-        return now()
-    finally:
-        with suppress(OSError):
-            probe.unlink()
 
 
 def _in_vain(before: datetime) -> ColumnElement[bool]:

@@ -76,7 +76,8 @@ def cache_sweep(
     from datetime import timedelta
 
     from evalsvc.artifacts import open_artifacts
-    from evalsvc.leftovers import broken_off, file_time, vain_shards, vain_uploads
+    from evalsvc.atomic_files import file_time
+    from evalsvc.leftovers import broken_off, vain_shards, vain_uploads
     from evalsvc.store.session import database_time
 
     settings, remove = Settings(), not dry_run
