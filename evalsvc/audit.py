@@ -7,24 +7,30 @@ everything else is the user of the operating system.
 from __future__ import annotations
 
 import getpass
+import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from evalsvc import logs
 from evalsvc.errors import one_line
-from evalsvc.store.session import Database, clock
+from evalsvc.store.session import AFTER_COMMIT, Database, clock
 from evalsvc.store.tables import ActorKind, AuditEntry, Outcome
 
 LONGEST = {"actor": 200, "address": 64, "request": 64, "subject": 300}
+AGAIN = timedelta(minutes=1)
 LONGEST_FACT = 200
 """Characters of a fact in ``detail``: names what was done to, never holds a document."""
 
+log = logging.getLogger(__name__)
 Fact = str | int | float | bool | None
 
 
@@ -96,15 +102,17 @@ def record(
     detail: Mapping[str, Fact] | None = None,
     *,
     outcome: Outcome = Outcome.DONE,
-) -> AuditEntry:
+) -> None:
     """Add a row to the transaction of the action; ``subject`` is a kind and a name or number, as in ``evaluation 7``.
 
-    ``detail`` holds a few short facts, and never a secret, an address of a webhook or a document.
+    ``detail`` holds a few short facts, and never a secret, an address of a webhook or a document. Who asks again and
+    again for what is there already is recorded once a minute. Once it is stored, the row is a line in the log too.
     """
     actor = current()
     facts = {key: _line(fact, LONGEST_FACT) if isinstance(fact, str) else fact for key, fact in (detail or {}).items()}
+    moment = clock(session)
     row = AuditEntry(
-        at=clock(session),
+        at=moment,
         actor_kind=actor.kind,
         actor=_line(actor.name, LONGEST["actor"]),
         token_id=actor.token,
@@ -115,8 +123,10 @@ def record(
         outcome=outcome,
         detail=facts,
     )
+    if outcome is Outcome.UNCHANGED and _was_recorded(session, row):
+        return
     session.add(row)
-    return row
+    session.info.setdefault(AFTER_COMMIT, []).append(partial(_tell, row))
 
 
 def entries(
@@ -156,6 +166,35 @@ def prune(database: Database, before: datetime) -> int:
         return count
 
 
+def _was_recorded(session: Session, row: AuditEntry) -> bool:
+    """Whether the same of the same actor was recorded within the last minute."""
+    same = select(AuditEntry.id).where(
+        AuditEntry.subject == row.subject,
+        AuditEntry.action == row.action,
+        AuditEntry.actor == row.actor,
+        AuditEntry.token_id.is_(None) if row.token_id is None else AuditEntry.token_id == row.token_id,
+        AuditEntry.outcome == row.outcome,
+        AuditEntry.at > row.at - AGAIN,
+    )
+    return session.scalar(same.limit(1)) is not None
+
+
+def _tell(row: AuditEntry) -> None:
+    place = f" from {row.address}" if row.address else ""
+    facts = logs.fields(
+        action=row.action,
+        subject=row.subject,
+        outcome=row.outcome,
+        actor_kind=row.actor_kind,
+        actor=row.actor,
+        token_id=row.token_id,
+        address=row.address,
+        detail=row.detail,
+    )
+    said = row.action, row.subject, row.outcome, row.actor_kind, row.actor, place
+    log.info("%s of %s is %s, by %s %r%s", *said, extra=facts)
+
+
 def _is_or_begins(column: InstrumentedAttribute[str], wanted: str, separator: str) -> ColumnElement[bool]:
     return or_(column == wanted, column.startswith(f"{wanted}{separator}", autoescape=True))
 
@@ -168,6 +207,10 @@ def _line(text: str, most: int) -> str:
 
 def _user() -> str:
     try:
+        import pwd
+    except ImportError:  # Windows
         return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in a container
-        return "unknown"
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name  # which, unlike the environment, nobody chooses
+    except KeyError:  # as in a container
+        return f"uid {os.getuid()}"

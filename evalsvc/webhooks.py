@@ -240,6 +240,8 @@ def _settle(database: Database, delivery: Delivery, failure: str | None) -> None
         else:
             webhook.failing_since, webhook.last_error = webhook.failing_since or clock(session), failure
         if failure is None or row.attempts >= GIVE_UP_AFTER:
+            if failure is not None:
+                log.error("webhook %d: message %d is given up: %s", webhook.id, row.id, failure)
             session.delete(row)
         else:
             row.due_at = clock(session) + min(LONGEST_WAIT, timedelta(seconds=5 * 2 ** (row.attempts - 1)))

@@ -18,11 +18,11 @@ from typing import ParamSpec
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalsvc import telemetry, tracing, workers
+from evalsvc import audit, telemetry, tracing, workers
 from evalsvc.errors import EvalsvcError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store.session import Database, patiently
-from evalsvc.store.tables import WorkerStatus
+from evalsvc.store.tables import ActorKind, WorkerStatus
 from evalsvc.worker_metrics import WorkerMetrics, count_in
 
 LOOK = 0.2
@@ -150,6 +150,7 @@ def main(name: str, duty: Duty) -> None:
     settings = Settings()
     if duty.metrics:
         count_in(duty.metrics, duty.place)
+    audit.act_as(audit.Actor(ActorKind.WORKER, name))
     metrics = WorkerMetrics()
     metrics.started(duty.role)
     if duty.role == "slot":

@@ -159,7 +159,7 @@ async def refused(request: Request, action: Action, error: Exception) -> None:
         facts: dict[str, audit.Fact] = {"suppressed": suppressed} if suppressed else {}
         if not isinstance(error, InputError):  # which repeats what was given: the address of a webhook is a secret
             facts["reason"] = str(error)
-        with suppress(OperationalError), audit.acting(actor), server.database.write() as session:
+        with suppress(OperationalError, StorageError), audit.acting(actor), server.database.write() as session:
             audit.record(session, action, subject, facts, outcome=Outcome.REFUSED)
 
     await run_in_threadpool(write)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from evalsvc import wire
+from evalsvc import logs, wire
 from evalsvc.errors import (
     AmbiguousError,
     EvalsvcError,
@@ -125,7 +125,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:
         log.exception("unexpected", exc_info=error)
-        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of the server: its log says more")
+        # This handler stands outside of the middleware that gives every other answer its id.
+        headers = {"x-request-id": logs.request_id.get()}
+        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of the server: its log says more", headers)
 
 
 def _unavailable(detail: str) -> Response:

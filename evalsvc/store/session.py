@@ -29,6 +29,10 @@ HEAD = "0016"
 """The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
 
 
+AFTER_COMMIT = "evalsvc_after_commit"
+"""Key in the ``info`` of a session that writes: what is called once its transaction is stored, and only then."""
+
+
 class Database:
     """An open database whose schema is at :data:`HEAD`.
 
@@ -139,6 +143,8 @@ class Database:
             self._open_for_writing()
         with self._told(), finished_first(), self._write.begin() as session:
             yield session
+        for tell in session.info.pop(AFTER_COMMIT, ()):
+            tell()
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -1,7 +1,8 @@
 """Who did what, without HTTP: the user of the operating system, one row a change, lines that nothing breaks."""
 
-import getpass
 import json
+import os
+import pwd
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,8 @@ from evalsvc.store.tables import ActorKind, AuditEntry, Evaluation, Scope
 
 from .test_lifecycle import spec
 
+ME = pwd.getpwuid(os.getuid()).pw_name
+
 
 def rows(database, **filters):
     with database.read() as session:
@@ -26,7 +29,7 @@ def rows(database, **filters):
 def test_a_new_database_begins_with_who_made_it(database):
     [row] = rows(database)
     assert (row.action, row.subject, row.detail) == ("database.upgrade", "database", {"revision": HEAD, "was": None})
-    assert (row.actor_kind, row.actor, row.outcome) == ("user", getpass.getuser(), "done")
+    assert (row.actor_kind, row.actor, row.outcome) == ("user", ME, "done")
 
 
 def test_the_life_of_an_evaluation_is_told_with_who_moved_it(database):
@@ -42,9 +45,9 @@ def test_the_life_of_an_evaluation_is_told_with_who_moved_it(database):
     assert [(row.action, row.outcome, row.actor) for row in found] == [
         ("evaluation.submit", "done", "ci"),
         ("evaluation.submit", "unchanged", "ci"),
-        ("evaluation.cancel", "done", getpass.getuser()),
-        ("evaluation.cancel", "unchanged", getpass.getuser()),
-        ("evaluation.retry", "done", getpass.getuser()),
+        ("evaluation.cancel", "done", ME),
+        ("evaluation.cancel", "unchanged", ME),
+        ("evaluation.retry", "done", ME),
     ]
     assert (found[0].token_id, found[0].address, found[0].request) == (3, "10.0.0.1", "request-1")
     assert found[0].detail == {"checkpoint": "blobs@10", "suite": "pixels@1", "attempt": 1, "fresh": False}
@@ -111,8 +114,8 @@ def test_the_command_line_tells_who_did_what(home):
     evalsvc("token", "revoke", "1")
     told = json.loads(evalsvc("audit", "--json", "--action", "token", "--since", "1h").stdout)
     assert [(each["action"], each["subject"], each["actor"]) for each in told] == [
-        ("token.revoke", "token 1", getpass.getuser()),
-        ("token.create", "token 1", getpass.getuser()),
+        ("token.revoke", "token 1", ME),
+        ("token.create", "token 1", ME),
     ]
     shown = evalsvc("audit", "--limit", "1").stdout
     assert "token.revoke" in shown
@@ -140,3 +143,43 @@ def test_old_rows_are_pruned_on_demand(home):
     assert "deleted 0 rows" in evalsvc("audit", "prune", "--before", "365d").output
     assert "deleted 2 rows" in evalsvc("audit", "prune", "--before", "0m").output
     assert len(json.loads(evalsvc("audit", "--json").stdout)) == 1
+
+
+def test_the_environment_does_not_say_who_somebody_is(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert audit.current().name == ME
+    monkeypatch.setattr(os, "getuid", lambda: 987_654)
+    assert audit.current().name == "uid 987654"
+
+
+def test_who_asks_again_and_again_for_what_is_there_fills_no_table(database):
+    run = lifecycle.submit(database, spec())
+    for token in (3, 4):
+        with audit.acting(Actor(ActorKind.TOKEN, "ci", token)):
+            for _ in range(20):
+                lifecycle.submit(database, spec())
+    assert len(rows(database, subject=f"evaluation {run.id}")) == 3
+    with database.write() as session:
+        for row in session.scalars(audit.entries(subject="evaluation")):
+            row.at -= timedelta(minutes=2)
+    lifecycle.submit(database, spec())
+    assert len(rows(database, subject=f"evaluation {run.id}")) == 4
+
+
+def test_what_is_stored_is_told_in_the_log_and_what_was_taken_back_is_not(database, caplog):
+    caplog.set_level("INFO")
+
+    def half():
+        with database.write() as session:
+            audit.record(session, Action.TOKEN_CREATE, "token 1")
+            assert not caplog.records
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert not caplog.records
+    tokens.create(database, "ci", [Scope.READ])
+    [record] = caplog.records
+    assert record.getMessage() == f"token.create of token 1 is done, by user {ME!r}"
+    assert record.evalsvc["detail"] == {"name": "ci", "scopes": "read"}

@@ -154,6 +154,15 @@ def test_admins_read_the_audit_by_what_they_ask_for(client, server, filled):
     page = admin.get(f"{API}/audit", params={"limit": 2}).json()
     assert len(page["items"]) == 2
     assert admin.get(f"{API}/audit", params={"limit": 2, "cursor": page["next"]}).json()["items"][0] == found[2]
+    for since in (
+        "-147",
+        "1e9",
+        "yesterday",
+        "2026-11-28T15:00",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-01:00",
+    ):
+        assert admin.get(f"{API}/audit", params={"since": since}).status_code == 422, since
     assert client("submit").get(f"{API}/audit").status_code == 403
 
 
