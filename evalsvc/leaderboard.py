@@ -10,7 +10,7 @@ from typing import Literal
 from evalsvc.differences import Run, difference
 from evalsvc.errors import InputError
 from evalsvc.runs import Runs
-from evalsvc.store.overview import Measured, Point
+from evalsvc.store.overview import Measured, Point, label_places
 from evalsvc.store.queries import ScoreRow
 
 Which = Literal["latest", "all"]
@@ -57,7 +57,8 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
     """
     if not rows:
         return []
-    rows = sorted(rows, key=lambda row: row.position)
+    places = label_places((row.label, row.position) for row in rows)
+    rows = sorted(rows, key=lambda row: places[row.label])
     metric = ranking_label(dict.fromkeys(row.label for row in rows), metric, rows[0].suite)
     if which == "latest":
         last: dict[str, int] = {}
@@ -65,7 +66,7 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
             last[row.model] = max(last.get(row.model, row.step), row.step)
         rows = [row for row in rows if row.step == last[row.model]]
     columns = columns_of(rows)
-    places = {(column.label, column.protocol): place for place, column in enumerate(columns)}
+    order = {(column.label, column.protocol): place for place, column in enumerate(columns)}
     scores: dict[int, dict[tuple[str, str], ScoreRow]] = {}
     ranked: dict[str, list[ScoreRow]] = {}
     for row in rows:
@@ -90,7 +91,7 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
             )
             for rank, row in zip(ranks(own), own, strict=True)
         ]
-        present = {places[key] for entry in entries for key in entry.scores}
+        present = {order[key] for entry in entries for key in entry.scores}
         shown = [columns[place] for place in sorted(present) if columns[place] != ranked_by]
         found.append(Board(rows[0].suite, ranked_by, [ranked_by, *shown], entries))
     return found

@@ -22,7 +22,6 @@ ADDED = {
     "ix_evaluations_deadline": ["status", "on_queue", "begin_by"],
     "ix_evaluations_standing": ["suite_id", "status", "checkpoint_id", "id"],
     "ix_evaluations_checkpoint_id_status": ["checkpoint_id", "status"],
-    "ix_evaluations_status_id": ["status", "id"],
     "ix_evaluations_counted": ["status", "failure", "finished_at", "requested_at", "id"],
 }
 REPLACED = {

@@ -7,13 +7,14 @@ never changes, so that pieces read later are of the same board.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
+from typing import Any
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
-from pydantic import TypeAdapter
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
@@ -28,8 +29,9 @@ ENTRIES = 100
 """To a piece: some 1.3 MB and 25 ms of processor time at twenty scores each."""
 AT_ONCE = 2
 """Pieces that a server computes at once, so that all other requests have a share of the processor."""
-COLUMN, SCORES = TypeAdapter(wire.Column), TypeAdapter(list[ScoreRow])
-NOT_SENT = {"__all__": {"facts"}}
+HEAD = tuple(name for name in wire.Entry.model_fields if name != "scores")
+SHARED = tuple(name for name in wire.Score.model_fields if name not in queries.SCORE_VALUES)
+"""By all scores of an entry."""
 
 
 def pieces(database: Database, boards: Sequence[Board], columns: Sequence[Column]) -> Iterator[bytes]:
@@ -39,20 +41,18 @@ def pieces(database: Database, boards: Sequence[Board], columns: Sequence[Column
     """
     yield b"["
     for place, board in enumerate(boards):
-        by = _column(board.ranked_by)
-        yield b"%s{" % (b"," if place else b"") + b'"suite":%s,"ranked_by":%s,"entries":[' % (_text(board.suite), by)
+        head = {"suite": board.suite, "ranked_by": asdict(board.ranked_by), "entries": []}
+        yield (b"," if place else b"") + to_json(head)[:-2]
         seen: set[tuple[str, str]] = set()
         for some in _batches(board.entries):
             with database.read() as session:
-                found = queries.scores_beside(session, [_ranking(entry) for entry in some])
-            written = []
-            for entry in some:
-                scores = found[_ranking(entry).evaluation_id]
-                seen.update((row.label, row.protocol) for row in scores)
-                written.append(_entry(entry, scores))
-            yield (b"" if some[0] is board.entries[0] else b",") + b",".join(written)
+                values = queries.score_values(session, [_ranking(entry).evaluation_id for entry in some])
+            entries = [_entry(entry, values[_ranking(entry).evaluation_id]) for entry in some]
+            seen.update((score["label"], score["protocol"]) for entry in entries for score in entry["scores"])
+            written = to_json(entries, inf_nan_mode="null")[1:-1]
+            yield written if some[0] is board.entries[0] else b"," + written
         others = [each for each in columns if (each.label, each.protocol) in seen and each != board.ranked_by]
-        yield b'],"columns":[%s]}' % b",".join([by, *map(_column, others)])
+        yield b'],"columns":%s}' % to_json([asdict(each) for each in (board.ranked_by, *others)])
     yield b"]"
 
 
@@ -102,22 +102,7 @@ def _ranking(entry: Entry) -> ScoreRow:
     return next(iter(entry.scores.values()))
 
 
-def _entry(entry: Entry, scores: list[ScoreRow]) -> bytes:
-    head = {
-        "rank": entry.rank,
-        "model": entry.model,
-        "family": entry.family,
-        "step": entry.step,
-        "checkpoint_id": entry.checkpoint_id,
-        "digest": entry.digest,
-        "mark": entry.mark,
-    }
-    return _text(head)[:-1] + b',"scores":' + SCORES.dump_json(scores, exclude=NOT_SENT) + b"}"
-
-
-def _column(column: Column) -> bytes:
-    return COLUMN.dump_json(COLUMN.validate_python(column, from_attributes=True))
-
-
-def _text(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+def _entry(entry: Entry, values: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    shared = {name: getattr(_ranking(entry), name) for name in SHARED}
+    own = (dict(zip(queries.SCORE_VALUES, each, strict=True)) for each in values)
+    return {name: getattr(entry, name) for name in HEAD} | {"scores": [shared | each for each in own]}

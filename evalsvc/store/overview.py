@@ -121,7 +121,7 @@ def measured(session: Session, suite: str, *, last: bool = False) -> list[Measur
             Score.protocol_id,
             func.min(Score.direction).label("direction"),
             func.min(Score.unit).label("unit"),
-            func.min(Score.position).label("position"),
+            func.max(Score.position).label("position"),
             func.count().label("checkpoints"),
         )
         .where(Score.evaluation_id.in_(which))
@@ -129,8 +129,18 @@ def measured(session: Session, suite: str, *, last: bool = False) -> list[Measur
         .subquery()
     )
     query = select(counted, Protocol.facts).join(Protocol, Protocol.id == counted.c.protocol_id)
-    rows = session.execute(query.order_by(counted.c.position, counted.c.protocol_id))
+    rows = session.execute(query).all()
+    places = label_places((row.label, row.position) for row in rows)
+    rows = sorted(rows, key=lambda row: (places[row.label], row.protocol_id))
     return [Measured(r.label, r.protocol_id, r.direction, r.unit, r.facts, r.checkpoints) for r in rows]
+
+
+def label_places(positions: Iterable[tuple[str, int]]) -> dict[str, tuple[int, str]]:
+    """Where labels stand in a suite's order: at their last position, since an evaluation may lack those before."""
+    last: dict[str, int] = {}
+    for label, position in positions:
+        last[label] = max(last.get(label, 0), position)
+    return {label: (position, label) for label, position in last.items()}
 
 
 def models(session: Session, suite: str) -> list[tuple[str, str]]:

@@ -68,10 +68,6 @@ def scores(
 
 def stamp(session: Session) -> str:
     """A text that is another one whenever a current score has come or gone, or names may be others."""
-    counted = (Status.SUCCEEDED, Status.SUPERSEDED)
-    query = select(func.count(), func.sum(Evaluation.id), func.max(Evaluation.finished_at)).where(
-        Evaluation.status.in_(counted)
-    )
-    newest = select(func.max(Evaluation.id)).where(Evaluation.status == Status.SUCCEEDED)
-    known = select(func.max(Checkpoint.id))
-    return "-".join(map(str, [*session.execute(query).one(), session.scalar(newest), session.scalar(known)]))
+    query = select(func.count(), func.sum(Evaluation.id), func.max(Evaluation.finished_at), func.max(Evaluation.id))
+    current = session.execute(query.where(Evaluation.status == Status.SUCCEEDED)).one()
+    return "-".join(map(str, [*current, session.scalar(select(func.max(Checkpoint.id)))]))

@@ -128,66 +128,51 @@ def scores_of(
         .order_by(Model.name, Checkpoint.step, Evaluation.id)
     )
     runs = session.execute(query).all()
-    values = select(Score.evaluation_id, *_VALUES).where(Score.evaluation_id.in_(evaluations), *only)
     marks = names.marks(session, {run.checkpoint_id for run in runs})
-    whose = {run.evaluation_id: (*run[:8], run.created_at, marks.get(run.checkpoint_id, "")) for run in runs}
-    return _score_rows(session, values, whose)
-
-
-def scores_beside(session: Session, rows: Collection[ScoreRow]) -> dict[int, list[ScoreRow]]:
-    """All scores of the few evaluations that these rows are of, by evaluation."""
-    whose = {
-        row.evaluation_id: (
-            *(row.model, row.family, row.step, row.digest, row.configuration, row.checkpoint_id, row.evaluation_id),
-            *(row.suite, row.created_at, row.mark),
+    values = score_values(session, evaluations, *only)
+    facts = _facts(session, {row[PROTOCOL] for rows in values.values() for row in rows})
+    found: dict[int, list[ScoreRow]] = {}
+    for run in runs:
+        who, created_at, mark = run[:8], run.created_at, marks.get(run.checkpoint_id, "")
+        of_each = (
+            (*who, *row[: PROTOCOL + 1], facts[row[PROTOCOL]], created_at, *row[PROTOCOL + 1 :], mark)
+            for row in values.get(run.evaluation_id, ())
         )
-        for row in rows
-    }
-    values = select(Score.evaluation_id, *_VALUES).where(Score.evaluation_id.in_(whose))
-    return _score_rows(session, values, whose)
+        found[run.evaluation_id] = [ScoreRow(*columns) for columns in of_each]
+    return found
 
 
-_VALUES = (
-    Score.position,
-    Score.label,
-    Score.value,
-    Score.stderr,
-    Score.ci_low,
-    Score.ci_high,
-    Score.n,
-    Score.direction,
-    Score.unit,
-    Score.stderr_method,
-    Score.protocol_id,
-    Score.details["independent"].as_integer(),
-    Score.details["independent_unit"].as_string(),
-)
-"""Of a :class:`ScoreRow`, in its order, what is the score's own."""
+SCORE_VALUES: Mapping[str, Any] = {
+    "position": Score.position,
+    "label": Score.label,
+    "value": Score.value,
+    "stderr": Score.stderr,
+    "ci_low": Score.ci_low,
+    "ci_high": Score.ci_high,
+    "n": Score.n,
+    "direction": Score.direction,
+    "unit": Score.unit,
+    "stderr_method": Score.stderr_method,
+    "protocol": Score.protocol_id,
+    "independent": Score.details["independent"].as_integer(),
+    "independent_unit": Score.details["independent_unit"].as_string(),
+}
+"""Of a :class:`ScoreRow`, in its order, what is not shared by all scores of an evaluation."""
+PROTOCOL = list(SCORE_VALUES).index("protocol")
 
 
-def _score_rows(
-    session: Session, values: Select[*tuple[Any, ...]], whose: Mapping[int, tuple[Any, ...]]
-) -> dict[int, list[ScoreRow]]:
-    """Rows by evaluation, by position; ``whose`` has what all scores of an evaluation share, last time and mark.
-
-    There are twenty and more to an evaluation, so what they share is read once.
-    """
-    found: dict[int, list[Any]] = {evaluation: [] for evaluation in whose}
-    protocols = set()
-    for row in session.execute(values):
-        found[row[0]].append(row)
-        protocols.add(row[11])
-    facts = _facts(session, protocols)
-    made: dict[int, list[ScoreRow]] = {}
-    for evaluation, rows in found.items():
-        *who, created_at, mark = whose[evaluation]
-        rows.sort(key=_position)
-        of_each = ((*who, *row[1:12], facts[row[11]], created_at, *row[12:14], mark) for row in rows)
-        made[evaluation] = [ScoreRow(*columns) for columns in of_each]
-    return made
-
-
-_position = itemgetter(1)
+def score_values(
+    session: Session, evaluations: Select[int] | Collection[int], *only: ColumnElement[bool]
+) -> dict[int, list[Sequence[Any]]]:
+    """The :data:`SCORE_VALUES` of the scores of evaluations, by evaluation and position."""
+    query = select(*SCORE_VALUES.values(), Score.evaluation_id).where(Score.evaluation_id.in_(evaluations), *only)
+    found: dict[int, list[Sequence[Any]]] = {}
+    # Of the connection: a session would do half as much again for each of what may be 200,000 rows.
+    for row in session.connection().execute(query):
+        found.setdefault(row[-1], []).append(row[:-1])
+    for rows in found.values():
+        rows.sort(key=itemgetter(0))
+    return found
 
 
 def _facts(session: Session, protocols: Collection[str]) -> dict[str, Mapping[str, Any]]:
@@ -202,12 +187,11 @@ def _facts(session: Session, protocols: Collection[str]) -> dict[str, Mapping[st
 def suites(session: Session) -> list[str]:
     """``name@version`` of every suite that has a current score, the most recently used first."""
     newest = (
-        select(Evaluation.suite_id, func.max(Evaluation.id).label("id"))
-        .where(Evaluation.status == Status.SUCCEEDED)
-        .group_by(Evaluation.suite_id)
-        .subquery()
+        select(func.max(Evaluation.id))
+        .where(Evaluation.suite_id == Suite.id, Evaluation.status == Status.SUCCEEDED)
+        .scalar_subquery()
     )
-    query = select(Suite.name, Suite.version).join(newest, newest.c.suite_id == Suite.id).order_by(newest.c.id.desc())
+    query = select(Suite.name, Suite.version).where(newest.is_not(None)).order_by(newest.desc())
     return [f"{name}@{version}" for name, version in session.execute(query)]
 
 
@@ -292,9 +276,11 @@ def replicates(session: Session, checkpoint: Checkpoint, suite: str) -> dict[int
     same = select(Checkpoint.id).where(
         Checkpoint.digest == checkpoint.digest, Checkpoint.configuration == checkpoint.configuration
     )
+    # As a list, since a database that knows no numbers takes all that succeeded for fewer than a subquery finds.
+    ids = session.scalars(same).all()
     query = (
         select(Evaluation.id, Evaluation.spec["seed"].as_integer())
-        .where(Evaluation.checkpoint_id.in_(same), Evaluation.status == Status.SUCCEEDED, of_suite(suite))
+        .where(Evaluation.checkpoint_id.in_(ids), Evaluation.status == Status.SUCCEEDED, of_suite(suite))
         .order_by(Evaluation.id)
     )
     seeds = {seed: run for run, seed in session.execute(query)}

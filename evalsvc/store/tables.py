@@ -273,7 +273,6 @@ class Evaluation(Table):
         # What stands under a suite, and the newest of it, without the rows themselves, which are long.
         Index("ix_evaluations_standing", "suite_id", "status", "checkpoint_id", "id"),
         Index("ix_evaluations_checkpoint_id_status", "checkpoint_id", "status"),
-        Index("ix_evaluations_status_id", "status", "id"),
         # What is counted, and what tells that anything has changed.
         Index("ix_evaluations_token_status", "token", "status"),
         Index("ix_evaluations_counted", "status", "failure", "finished_at", "requested_at", "id"),

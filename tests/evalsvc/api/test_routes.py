@@ -5,7 +5,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.store import tables
+from evalsvc import wire
+from evalsvc.api import board_stream, documents
+from evalsvc.leaderboard import boards
+from evalsvc.store import queries, tables
 from evalsvc.store.session import HEAD
 from evalsvc.store.tables import Failure, Status
 
@@ -311,3 +314,46 @@ def test_a_body_that_no_parser_holds_is_422_in_one_sentence(client, body, detail
     answer = client("submit").post("/api/v1/gates", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
     assert detail in answer.text
+
+
+def test_a_long_leaderboard_comes_in_pieces_and_says_the_same(client, filled, server, monkeypatch):
+    with server.database.write() as session:
+        for step in range(10, 17):
+            add_scores(session, add_checkpoint(session, "gan", step), {"frechet_distance": (step, 1.0), "n": step})
+        add_scores(session, add_checkpoint(session, "vae", 1), {"frechet_distance": 1.0, "x": 2.0}, protocol="other")
+        add_scores(session, add_checkpoint(session, "ae", 1), {"recall": 0.5})
+    reader = client("read")
+    whole = reader.get(f"{API}/leaderboard?which=all")
+    assert "content-length" in whole.headers
+    with server.database.read() as session:
+        rows = queries.scores(session, "digits@1")
+        expected = boards(rows, None, "all")
+        assert boards(queries.last_scores(session, "digits@1")) == boards(rows)
+    server.boards._kept.clear()
+    monkeypatch.setattr(board_stream, "ENTRIES", 2)
+    for answer in (whole, reader.get(f"{API}/leaderboard?which=all"), reader.get(f"{API}/leaderboard?which=all")):
+        assert answer.headers["etag"] == whole.headers["etag"]
+        assert ("content-length" in answer.headers) == (answer is whole)
+        said = [wire.Board.model_validate(board) for board in answer.json()]
+        assert [(len(board.entries), board.suite) for board in said] == [(1, "digits@1"), (9, "digits@1")]
+        for board, meant in zip(said, expected, strict=True):
+            assert [wire.Column.model_validate(column) for column in meant.columns] == board.columns
+            assert board.ranked_by == board.columns[0]
+            for entry, own in zip(board.entries, meant.entries, strict=True):
+                assert entry.scores == [documents.score(row) for row in own.scores.values()]
+                assert [getattr(entry, name) for name in board_stream.HEAD] == [
+                    getattr(own, name) for name in board_stream.HEAD
+                ]
+        assert answer.json()[0]["entries"][0].keys() == wire.Entry.model_fields.keys()
+        assert answer.json()[0]["entries"][0]["scores"][0].keys() == wire.Score.model_fields.keys()
+
+
+def test_a_slow_reader_of_a_leaderboard_holds_no_transaction(filled, server, monkeypatch):
+    monkeypatch.setattr(board_stream, "ENTRIES", 1)
+    with server.database.read() as session:
+        ranked = boards(queries.scores(session, "digits@1", label="recall"), "recall", "all")
+    made = board_stream.pieces(server.database, ranked, ranked[0].columns)
+    for _ in range(3):
+        next(made)
+    assert server.database.engine.pool.checkedout() == 0
+    assert b"".join(made).endswith(b"]}]")
