@@ -18,6 +18,7 @@ def provenance(run: Evaluation) -> dict[str, Any]:
     return {
         say("common.suite"): f"{run.suite.name}@{run.suite.version}",
         say("checkpoint.taken"): f"{taken['taken']:,} / {taken['of']:,}" if "of" in taken else "–",
+        say("checkpoint.weights"): found.get("weights") or "–",
         "seed": found.get("seed"),
         "device": f"{found.get('device')} ({found.get('device_name')})",
         say("checkpoint.took"): ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items()),

@@ -113,8 +113,9 @@ class ObjectStore(Artifacts):
         except Exception as error:  # every store brings errors of its own
             reason = first_line(error)
             raise StorageError(
-                f"{self._url}/{key} could not be read or written ({reason}): check EVALSVC_ARTIFACTS and its "
-                "credentials, and run the same command again to go on from here"
+                "the object store could not be read or written: check EVALSVC_ARTIFACTS and its credentials, and run "
+                "the same command again to go on from here",
+                detail=f"{self._url}/{key}: {reason}",
             ) from error
 
 

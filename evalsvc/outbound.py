@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # reading commands must not wait for its import
     import ssl
 
     import httpx
+
+# It logs every address whole, and those of webhooks often hold a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from evalsvc import audit, telemetry
-from evalsvc.errors import EvalsvcError, StorageError
+from evalsvc.errors import EvalsvcError, StorageError, detail_of
 from evalsvc.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,15 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
             with audit.acting(actor):
                 answer = None, getattr(desk, task)(*arguments)
         except EvalsvcError as error:
+            if detail := detail_of(error):
+                log.warning("%s (%s)", error, detail)
             answer = error, None
         except OperationalError as error:
             log.error("the database does not answer: %s", error)
             answer = StorageError("the database does not answer: try again"), None
-        except Exception as error:  # a plug-in's own: told by its name, without its state
-            answer = EvalsvcError(f"{type(error).__name__}: {error}"), None
+        except Exception as error:  # not ours: its text may hold anything, and is for the log
+            log.exception("task %s failed", task)
+            answer = EvalsvcError(f"{type(error).__name__}: the server's log says more"), None
         pipe.send(answer)
 
 

@@ -90,6 +90,11 @@ def test_the_example_of_the_documentation_is_a_server_file(write):
     assert server_file().clients.generators == {"gan": None, "samples": None, "my-gan": {"noise"}}
 
 
+def test_the_file_to_copy_is_a_server_file(write):
+    write((Path(__file__).parents[2] / "examples" / "deploy" / "server.yaml").read_text())
+    assert server_file() == ServerFile()
+
+
 def test_a_file_that_cannot_be_read_is_named(write, tmp_path):
     with pytest.raises(InputError, match="EVALSVC_SERVER_FILE=.* cannot be read"):
         server_file()

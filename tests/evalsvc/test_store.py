@@ -101,6 +101,28 @@ def test_what_was_queued_with_a_deadline_keeps_it(database_url):
         assert session.query(Evaluation).one().begin_by == asked_at + timedelta(seconds=90)
 
 
+def test_what_clients_left_in_an_older_queue_stays_theirs(database_url):
+    opened, upload = Database(database_url), f"/srv/uploads/{'a' * 64}/x_1.jsonl"
+    kinds = [
+        (upload, "gan", Status.QUEUED, True),
+        ("/runs/served.json", "openai-compatible", Status.FAILED, True),
+        ("/runs/served.json", "openai-compatible", Status.SUCCEEDED, False),
+        ("/runs/x_1.pt", "gan", Status.FAILED, False),
+    ]
+    with opened.write() as session:
+        for number, (path, generator, status, _) in enumerate(kinds):
+            run = session.get_one(Evaluation, evaluation(session, status))
+            facts = {"model_id": run.checkpoint.model_id, "step": 1, "digest": f"d{number}", "options": {}}
+            run.checkpoint = Checkpoint(path=path, generator=generator, **facts)
+    with opened.engine.begin() as connection:
+        migrate_to(connection, "0013")
+    opened.engine.dispose()
+    with Database(database_url, upgrade=True).read() as session:
+        assert [run.restricted for run in session.query(Evaluation).order_by(Evaluation.id)] == [
+            restricted for *_, restricted in kinds
+        ]
+
+
 def migrate_to(connection, revision):
     config = Config()
     config.set_main_option("script_location", str(store.migrations()))
