@@ -39,7 +39,7 @@ STYLE = """
 [data-testid="stCode"] .token.inserted{color:var(--ev-good)!important}
 [data-testid="stCode"] .token.deleted{color:var(--ev-bad)!important}
 [data-stale="true"]{opacity:1!important}
-[data-testid="stMarkdownContainer"] :not(pre)>code{font:inherit;color:inherit;background:none;padding:0;
+[data-testid="stApp"] :not(pre)>code{font:inherit;color:inherit;background:none;padding:0;
   white-space:normal;overflow-wrap:anywhere}
 .ev-card{border:1px solid color-mix(in srgb,currentColor 16%,transparent);border-radius:14px;padding:1.1rem 1.3rem;
   height:100%;background:color-mix(in srgb,currentColor 2.5%,transparent)}

@@ -52,7 +52,7 @@ def page() -> None:
     _table(scores, baseline, found)
     for reason, labels in unpaired(each for differences in found.values() for each in differences).items():
         names = ", ".join(metric_name(label) for label in labels)
-        st.caption(safe(say("compare.unpaired", labels=names, reason=reason), 500))
+        st.caption(say("compare.unpaired", labels=safe(names, 500), reason=safe(reason, 500)))
     if found:
         drawn = next(iter(found))
         if len(found) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,10 +18,16 @@ from rich.text import Text
 
 from evalsvc.errors import StorageError, printable
 
+_COMMAND = re.compile(r"(?<!\S)[:#](?=:\w|#\w*\[)")
+"""Where a command of GitHub, GitLab or Azure begins that stands in a job's log, were it the first of a wrapped line."""
+
 
 def visible(text: str) -> str:
-    """Text as one line in which every character is seen: controls, terminal codes and bidi marks become escapes."""
-    return _spelled(text).replace("\n", "\\n")
+    """Text as one line in which every character is seen: controls, terminal codes and bidi marks become escapes.
+
+    So does what a job's log would take for a command.
+    """
+    return _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", _spelled(text).replace("\n", "\\n"))
 
 
 def _spelled(text: str) -> str:
@@ -63,6 +70,13 @@ class _Console(Console):
 # A pipe or a file has no width of its own: it gets room for most tables, unless COLUMNS says otherwise.
 out = _Console(width=None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else 200)
 err = _Console(stderr=True)
+
+
+def print_commands(commands: str) -> None:
+    """Commands to a job's log, on stderr, whose data is encoded as they ask."""
+    err.file.write(commands)
+    err.file.flush()
+
 
 ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
-from evalsvc.cli.console import err, lines, number, out, print_json, styled, table
+from evalsvc.cli.console import err, lines, number, out, print_commands, print_json, styled, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
 from evalsvc.deadline import Deadline, TimeLimit
 from evalsvc.errors import InputError, StorageError
@@ -118,8 +118,7 @@ def run(
             open_bench=lambda: Workbench(Settings(), plugins, "cpu"),
         )
         write(done.document, reports, sample_grids(done, database) if "html" in reports else None)
-        for line in tell_github(done.document, os.environ).splitlines():
-            err.print(line, highlight=False, soft_wrap=True)
+        print_commands(tell_github(done.document, os.environ))
         if as_json:
             say_notices(done.document)
             print_json(done.document)

@@ -31,7 +31,7 @@ from evalsvc.cli.checkpoint_arguments import (
     StepPattern,
     find_checkpoints,
 )
-from evalsvc.cli.console import err, print_json
+from evalsvc.cli.console import err, print_json, visible
 from evalsvc.errors import InputError, printable
 from evalsvc.settings import Settings
 from evalsvc.store import queries
@@ -152,7 +152,7 @@ class Bars:
     def stage(self, name: str, total: int) -> Advance:
         """A bar for this stage; the same name again starts it anew."""
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total)
+            self._tasks[name] = self._progress.add_task(visible(name), total=total)
         task = self._tasks[name]
         self._progress.reset(task, total=total)
         return lambda done: self._progress.advance(task, done)

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from dashboards import controls, language
+from dashboards import charts, controls, language
 from dashboards.curves import best_so_far, lines, on_scale, pareto
 from dashboards.look import cut, distinct, html, safe
 from evalsvc import leaderboard
@@ -247,3 +247,15 @@ def test_operations_stands_when_all_that_ended_badly_was_cancelled(use_home, tmp
     at = page("operations")
     assert not at.exception
     assert [button.label for button in at.button if button.key and button.key.startswith("retry")] == ["Retry"]
+
+
+@pytest.mark.parametrize("names", [["__proto__", "constructor"], ["a\u200b", "a"], ["www.evil.test", "datum['x'] \\"]])
+def test_a_downloaded_chart_has_every_name_as_it_is_and_no_two_alike(names, monkeypatch):
+    monkeypatch.setattr(charts, "dark", lambda: False)
+    rows = [{"name": n, "value": 1.0 + i, "low": 1.0, "high": 3.0, "group": n} for i, n in enumerate(names)]
+    drawn = charts._file(charts.forest(rows, "x"), rows, "svg").decode()
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    shown = distinct({name: cut(name) for name in names})
+    assert {html(label) for label in shown.values()} <= {label.replace("'", "&#x27;") for label in labels}
+    assert drawn.count('aria-roledescription="point"') == 2
+    assert not any(label.startswith("·") for label in labels)

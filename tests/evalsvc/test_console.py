@@ -3,13 +3,12 @@
 import io
 
 import pytest
-from rich.progress import Progress, TextColumn
 from rich.text import Text
 from sqlalchemy import update
 from typer.testing import CliRunner
 
 from evalsvc import lifecycle
-from evalsvc.cli import console
+from evalsvc.cli import console, score
 from evalsvc.cli.browse import print_scores
 from evalsvc.cli.main import app
 from evalsvc.store import queries
@@ -54,12 +53,27 @@ def test_a_string_is_printed_as_it_is_and_as_one_line_wherever_it_stands(text, s
     assert all(each.isprintable() or each == "\n" for each in screen.getvalue())
 
 
-def test_a_bar_shows_a_name_as_it_is(screen):
-    with Progress(TextColumn("{task.description}", markup=False), console=console.out) as bars:
+def test_a_bar_shows_a_name_as_it_is(screen, monkeypatch):
+    monkeypatch.setattr(score, "err", console.out)
+    monkeypatch.setattr(console.out, "_force_terminal", True)
+    with score.progress_bars() as bars:
         for text in HOSTILE:
-            bars.add_task(text, total=1)
+            bars.stage(text, 1)(1)
+        bars._progress.refresh()
     assert "[/x]" in screen.getvalue()
-    assert "\x1b[31m" not in screen.getvalue()
+    assert r"a\x1b[31mred" in screen.getvalue()
+    assert "\nerror: forged" not in screen.getvalue()
+
+
+@pytest.mark.parametrize("command", ["::error::forged", "##[error]forged", "##vso[task.complete]x"])
+def test_no_name_is_a_command_to_a_job_where_a_line_is_wrapped(command, screen):
+    made = console.table(f"{'x' * 180} {command} {command}", "one")
+    made.add_row("1")
+    console.out.print(made)
+    console.out.print(f"{'x' * 199} {command} a::b {command}")
+    for line in screen.getvalue().splitlines():
+        assert not line.strip().startswith(("::", "##")), line
+    assert "a::b" in screen.getvalue()
 
 
 @pytest.fixture
