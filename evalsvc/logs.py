@@ -34,7 +34,8 @@ def setup(form: Form = "text", level: Level = "info") -> None:
     handler = _ToStandardError()
     handler.setFormatter(_FORMATTERS[form]())
     root = logging.getLogger()
-    root.handlers, root.level = [handler], logging.getLevelNamesMapping()[level.upper()]
+    root.handlers = [handler]
+    root.setLevel(level.upper())
     logging.captureWarnings(True)
     # DBOS adds a handler of its own where it finds none.
     logging.getLogger("dbos").handlers = [logging.NullHandler()]

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import text
 
-from evalsvc import lifecycle, slot, workers
+from evalsvc import lifecycle, logs, slot, workers
 from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import StorageError
+from evalsvc.errors import ModelError, StorageError
 from evalsvc.heart import Heart
 from evalsvc.lifecycle import Attempt
 from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind, Plugins
@@ -141,6 +141,26 @@ def test_a_broken_model_fails_its_evaluation_at_once(bench, here, spec, asked, m
     failed = found(bench, asked)
     assert (failed.failure, Blobs.calls) == (Failure.MODEL, 1)
     assert "ZeroDivisionError" in failed.error
+
+
+def test_a_model_forges_no_line_of_the_log_and_is_counted(bench, here, spec, asked, monkeypatch, capsys):
+    forged = "2026-11-28T15:00:00.000Z INFO evalsvc.coordinator: evaluation 7 is succeeded"
+
+    def fail(_):
+        raise ModelError(f"server said: x\n{forged}\x1b[2J")
+
+    monkeypatch.setattr(Blobs, "before", staticmethod(fail))
+    logs.setup()
+    assert here.compute(asked, spec.shards[0]) is False
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[1:3] for line in told] == [
+        ["INFO", "evalsvc.lifecycle:"],
+        ["WARNING", "evalsvc.slot:"],
+        ["WARNING", "evalsvc.lifecycle:"],
+    ]
+    assert all(line.isprintable() for line in told)
+    counted = {"stage": "samples", "failure": "model"}
+    assert here._metrics.registry.get_sample_value("evalsvc_shard_failures_total", counted) == 1
 
 
 def test_a_worker_opens_no_destination_that_a_client_chose(bench, here, spec, asked, monkeypatch):
