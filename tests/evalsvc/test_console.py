@@ -56,6 +56,8 @@ def test_a_string_is_printed_as_it_is_and_as_one_line_wherever_it_stands(text, s
 def test_a_bar_shows_a_name_as_it_is(screen, monkeypatch):
     monkeypatch.setattr(score, "err", console.out)
     monkeypatch.setattr(console.out, "_force_terminal", True)
+    monkeypatch.setattr(console.out, "is_interactive", True)
+    monkeypatch.setenv("TERM", "xterm")
     with score.progress_bars() as bars:
         for text in HOSTILE:
             bars.stage(text, 1)(1)
