@@ -8,6 +8,7 @@ started ends with it. So nothing that one file does can reach the next one, or t
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -135,7 +136,9 @@ def main(descriptor: str) -> None:
 
 
 def _import_all() -> None:
-    """What torch and NumPy import or look up only when they read: a child can open no file any more."""
+    """What Python, torch and NumPy import or look up only when they read: a child can open no file any more."""
+    for encoding in ("ascii", "latin-1", "cp437", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape"):
+        codecs.lookup(encoding)  # names in zip archives are of cp437
     tied = torch.zeros(2, 3)
     for legacy in (True, False):
         file = io.BytesIO()

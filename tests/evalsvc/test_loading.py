@@ -3,6 +3,8 @@ import mmap
 import os
 import socket
 import subprocess
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,21 +115,34 @@ DEEDS = {
 
 
 @pytest.fixture(scope="module")
-def taken_over():
-    """A reader that hostile files take over; it outlives all of them."""
-    started = subprocess.Popen
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "_reader", loading._Reader())
-        patch.setenv("EVALSVC_DATABASE_URL", "postgresql://secret")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setattr(
-            subprocess, "Popen", lambda command, **options: started([command[0], "-c", HOSTILE, command[-1]], **options)
-        )
-        hostile = loading._reader
-        hostile._start()
-    yield hostile
-    hostile._process.kill()
-    hostile._process.wait()
+def start():
+    """Starts readers that hostile files take over; their environment is that of a process with secrets."""
+    started, readers = subprocess.Popen, []
+
+    def start():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EVALSVC_DATABASE_URL", "postgresql://secret")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+            patch.setattr(
+                subprocess,
+                "Popen",
+                lambda command, **options: started([command[0], "-c", HOSTILE, command[-1]], **options),
+            )
+            readers.append(loading._Reader())
+            readers[-1]._start()
+        return readers[-1]
+
+    yield start
+    for reader in readers:
+        if reader._process:
+            reader._process.kill()
+            reader._process.wait()
+
+
+@pytest.fixture(scope="module")
+def taken_over(start):
+    """A reader that outlives all the files that take it over."""
+    return start()
 
 
 @pytest.fixture
@@ -189,6 +204,43 @@ def test_nothing_survives_a_file_and_nothing_that_holds_its_pipe_is_waited_for(r
     grandchild = int(Checkpoint.open(tmp_path / "hostile.pt", "m", 1).tensors()["level"])
     with pytest.raises(ProcessLookupError):
         os.kill(grandchild, 0)
+
+
+@pytest.mark.parametrize("ends", ["the socket closes", "the reader is killed"])
+def test_a_file_is_read_no_longer_than_somebody_waits_for_it(start, tmp_path, ends):
+    (tmp_path / "hostile.pt").write_text(
+        "run\ntarget.write(str(os.getpid()).encode()); target.flush(); time.sleep(300)"
+    )
+    reader = start()
+    with (tmp_path / "hostile.pt").open("rb") as source, loading._nameless() as target:
+        request = json.dumps({"seconds": 300, "format": "torch"}).encode()
+        socket.send_fds(reader._channel, [request], [source.fileno(), target.fileno()])
+        until(lambda: os.fstat(target.fileno()).st_size)
+        child = int(os.pread(target.fileno(), 20, 0))
+    if ends == "the socket closes":
+        reader._channel.close()
+    else:
+        reader._process.kill()
+    reader._process.wait(60)
+    until(lambda: not Path(f"/proc/{child}").exists() or ") Z " in Path(f"/proc/{child}/stat").read_text())
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_file_that_another_tool_zipped_anew_is_read(tmp_path):
+    torch.save({"x": torch.arange(3)}, tmp_path / "saved.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "saved.pt") as saved,
+        zipfile.ZipFile(tmp_path / "again.pt", "w", zipfile.ZIP_DEFLATED) as again,
+    ):
+        for name in saved.namelist():
+            again.writestr(name, saved.read(name))
+    assert Checkpoint.open(tmp_path / "again.pt", "m", 1).tensors()["x"].tolist() == [0, 1, 2]
 
 
 def test_a_file_cannot_answer_for_the_next_one(refusal, tmp_path):
