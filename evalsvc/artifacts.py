@@ -7,12 +7,13 @@ What is read is what was written: files carry a digest (:mod:`evalsvc.checksums`
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -26,7 +27,7 @@ from evalsvc.errors import DamagedError, StorageError
 from evalsvc.file_modes import make_folder, modes
 from evalsvc.matrices import BLANK, DIGEST, MatrixWriter, map_matrix, read_header
 from evalsvc.settings import Settings
-from evalsvc.verification import Known, name_of, open_verified, readable
+from evalsvc.verification import Known, Verified, name_of, open_verified, readable
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -46,7 +47,6 @@ class Artifacts:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._paths: dict[str, Path] = {}
 
     # Five things a store can do; everything else is made of them.
 
@@ -123,22 +123,24 @@ class Artifacts:
 
     def read_arrays(self, key: str, known: Known | None = None) -> dict[str, np.ndarray]:
         """All arrays of a file that :meth:`write_arrays` wrote; one without a digest must have a ``known`` sha256."""
-        with self._opened(key, known) as file, readable(key), safe_open(name_of(file), framework="numpy") as tensors:
+        with self._tensors(key, known) as tensors:
             return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
 
     def read_metadata(self, key: str) -> dict[str, str]:
         """The string metadata of a file that :meth:`write_arrays` wrote."""
-        with self._opened(key) as file, readable(key), safe_open(name_of(file), framework="numpy") as tensors:
+        with self._tensors(key) as tensors:
             return {name: text for name, text in (tensors.metadata() or {}).items() if name != DIGEST}
 
-    def read_matrix(self, key: str) -> np.ndarray:
-        """Map a file that :meth:`matrix_writer` wrote."""
-        with self._opened(key) as file, readable(key):
+    def read_matrix(self, key: str, maps: list[Verified] | None = None) -> np.ndarray:
+        """Map a file that :meth:`matrix_writer` wrote. What is added to ``maps`` tells later whether it has changed."""
+        with self._opened(key) as (file, seen), readable(key):
+            if maps is not None:
+                maps.append(seen)
             return map_matrix(file)
 
     def read_bytes(self, key: str) -> bytes:
         """What :meth:`write_bytes` wrote."""
-        with self._opened(key) as file, readable(key):
+        with self._opened(key) as (file, _), readable(key):
             return file.read()
 
     def is_sound(self, key: str, rows: int | None = None) -> bool:
@@ -149,7 +151,7 @@ class Artifacts:
         if not self.exists(key):
             return False
         try:
-            with self._opened(key) as file:
+            with self._opened(key) as (file, _):
                 if rows is not None and (held := read_header(file).shape[0]) != rows:
                     raise DamagedError(key, f"it holds {held} rows instead of {rows}")
         except DamagedError as error:
@@ -157,33 +159,32 @@ class Artifacts:
             return False
         return True
 
-    def require_unchanged(self, keys: Iterable[str]) -> None:
-        """Make sure that nobody has written into files since they were opened: what is mapped would change with them.
-
-        Raises:
-            DamagedError: somebody has.
-        """
-        for key in keys:
-            verification.require_unchanged(self._paths[key], key)
-
     def checked(self, key: str) -> Path:
         """The file of this key on this machine, which is what was written."""
-        with self._opened(key):
-            return self._paths[key]
+        with self._opened(key) as (_, seen):
+            return seen.path
 
     @contextmanager
-    def _opened(self, key: str, known: Known | None = None) -> Iterator[BufferedIOBase]:
+    def _tensors(self, key: str, known: Known | None = None) -> Iterator[Any]:
+        with (
+            self._opened(key, known) as (file, _),
+            readable(key),
+            safe_open(name_of(file), framework="numpy") as tensors,
+        ):
+            yield tensors
+
+    @contextmanager
+    def _opened(self, key: str, known: Known | None = None) -> Iterator[tuple[BufferedIOBase, Verified]]:
         path = self.local(key)
         try:
-            file = open_verified(path, key, self._signed_since, known)
+            file, seen = open_verified(path, key, self._signed_since, known)
         except DamagedError:
             other = self._refetched(key, path)
             if other is None:
                 raise
-            path, file = other, open_verified(other, key, self._signed_since, known)
+            file, seen = open_verified(other, key, self._signed_since, known)
         with file:
-            self._paths[key] = path
-            yield file
+            yield file, seen
 
     @cached_property
     def _signed_since(self) -> datetime:

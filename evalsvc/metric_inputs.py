@@ -12,7 +12,7 @@ import torch
 
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
-from evalsvc.pipeline import feature_keys, read_features, read_likelihoods, read_texts
+from evalsvc.pipeline import read_features, read_likelihoods, read_texts
 from evalsvc.plugins import EmbedsTexts, ExtractorInfo, SampleSet
 from evalsvc.reference_statistics import StatisticsFile
 from evalsvc.references import OpenReference, array_key, extract_reference, key_beside, read_reference
@@ -20,6 +20,7 @@ from evalsvc.samples import Texts
 from evalsvc.sampling_units import SamplingUnits, documents
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import CONTROLS, COUNTS, FEATURES, Half, MetricUse
+from evalsvc.verification import Verified
 from evalsvc.workbench import Workbench
 from metrics.manifold import Radii, neighbour_radii
 from metrics.memorization import Training, training_spacing
@@ -48,9 +49,9 @@ class MetricInputs:
 
     def __init__(self, spec: EvaluationSpec, bench: Workbench, rows: slice = slice(None)) -> None:
         self.spec, self.bench, self.rows = spec, bench, rows
-        self._mapped = set(feature_keys(spec).values())
+        self._maps: list[Verified] = []
         self._extract_references()
-        self.generated = {name: array[rows] for name, array in read_features(spec, bench).items()}
+        self.generated = {name: array[rows] for name, array in read_features(spec, bench, self._maps).items()}
         self.reference = functools.cache(self._reference)
         self.units = SamplingUnits.of(spec, bench.prompts(spec.suite)).part(rows)
 
@@ -145,7 +146,8 @@ class MetricInputs:
         Raises:
             DamagedError: somebody has written into a file.
         """
-        self.bench.artifacts.require_unchanged(self._mapped)
+        for each in self._maps:
+            each.require_unchanged()
 
     def half(self, half: Half) -> SampleSet:
         """The real samples of a half."""
@@ -172,8 +174,7 @@ class MetricInputs:
         samples = self.half(half)
         if isinstance(samples, StatisticsFile):
             return samples.moments(info, output)
-        self._mapped.add(array_key(self.spec.reference[half], info, output))
-        return read_reference(self.bench.artifacts, self.spec.reference[half], info, output)
+        return read_reference(self.bench.artifacts, self.spec.reference[half], info, output, self._maps)
 
     def _feature(self, features: str) -> tuple[ExtractorInfo, str]:
         """The extractor and the output that ``label/output`` means in this suite."""
@@ -231,8 +232,7 @@ class MetricInputs:
 
                 for block in self.bench.batches.over(0, len(prompts), embed):
                     writer.append(block)
-        self._mapped.add(key)
-        return artifacts.read_matrix(key)
+        return artifacts.read_matrix(key, self._maps)
 
     def _reference_texts(self, half: Half) -> list[str]:
         documents = self.half(half)

@@ -23,7 +23,7 @@ from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.shards import Shard, likelihood_kind
 from evalsvc.spec import EvaluationSpec
 from evalsvc.suites import Half
-from evalsvc.verification import report
+from evalsvc.verification import Verified, report
 from evalsvc.workbench import Advance, Workbench
 from metrics.score import MetricError
 
@@ -212,16 +212,11 @@ class LikelihoodsOfHalf:
         }
 
 
-def feature_keys(spec: EvaluationSpec) -> dict[str, str]:
-    """Where the matrix of each output is kept that the suite asks for."""
-    names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
-    return {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
-
-
-def read_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarray]:
-    """One mapped matrix an output, concatenated from the shards in order."""
+def read_features(spec: EvaluationSpec, bench: Workbench, maps: list[Verified]) -> dict[str, np.ndarray]:
+    """One mapped matrix an output, concatenated from the shards in order. ``maps`` tell later whether one changed."""
     artifacts, rows = bench.artifacts, spec.suite.samples
-    keys = feature_keys(spec)
+    names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
+    keys = {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
     missing = {name: key for name, key in keys.items() if not artifacts.is_sound(key, rows)}
     if missing:
         widths: dict[str, int] = {}
@@ -232,7 +227,7 @@ def read_features(spec: EvaluationSpec, bench: Workbench) -> dict[str, np.ndarra
                 for name, writer in writers.items():
                     contracts.same_width(name, widths.setdefault(name, arrays[name].shape[1]), arrays[name])
                     writer.append(arrays[name])
-    return {name: artifacts.read_matrix(key) for name, key in keys.items()}
+    return {name: artifacts.read_matrix(key, maps) for name, key in keys.items()}
 
 
 def read_texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:

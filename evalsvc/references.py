@@ -25,6 +25,7 @@ from evalsvc.store.tables import Reference as Row
 from evalsvc.suites import Half
 from evalsvc.system_files import is_system_file
 from evalsvc.text_sets import TextList
+from evalsvc.verification import Verified
 
 KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
 LONGEST_NAME = 64
@@ -199,9 +200,11 @@ def extract_reference(
         require_unchanged()
 
 
-def read_reference(artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str) -> np.ndarray:
+def read_reference(
+    artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str, maps: list[Verified] | None = None
+) -> np.ndarray:
     """The mapped array of one output over one half, as :func:`extract_reference` left it."""
-    return artifacts.read_matrix(array_key(digest, info, output))
+    return artifacts.read_matrix(array_key(digest, info, output), maps)
 
 
 def _complete(artifacts: Artifacts, samples: SampleSet, digest: str, info: ExtractorInfo) -> bool:

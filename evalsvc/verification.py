@@ -10,8 +10,10 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedIOBase
 from pathlib import Path
@@ -27,12 +29,35 @@ Known = Callable[[], Collection[str]]
 """Finds the sha256 of files of older versions; asked only where one is adopted."""
 log = logging.getLogger(__name__)
 
-_verified: dict[tuple[Path, str], Stamp] = {}
-"""Files that this process has found to be what was written, under the stamps that they had."""
+REMEMBERED = 20_000
+"""Files that a process keeps in mind as verified; one that is forgotten is verified again."""
+_verified: dict[tuple[str, str], Stamp] = {}
+_turn = threading.Lock()
 _reported: set[tuple[str, str]] = set()
 
 
-def open_verified(path: Path, key: str, signed_since: datetime, known: Known | None = None) -> BufferedIOBase:
+@dataclass(frozen=True)
+class Verified:
+    """A file that was found to be what was written, in the state that ``stamp`` tells."""
+
+    path: Path
+    key: str
+    stamp: Stamp
+
+    def require_unchanged(self) -> None:
+        """Make sure that nobody has written into the file since: a map of it would have changed too.
+
+        Raises:
+            DamagedError: somebody has.
+        """
+        with suppress(FileNotFoundError):  # a map of what was removed or replaced stays as it was
+            if self.stamp.is_overwritten(Stamp.of(self.path.stat())):
+                raise DamagedError(self.key, "it was overwritten while it was read")
+
+
+def open_verified(
+    path: Path, key: str, signed_since: datetime, known: Known | None = None
+) -> tuple[BufferedIOBase, Verified]:
     """Open a file that is what was written under its key: whatever takes its name meanwhile is not read by mistake.
 
     One without a digest must be from before ``signed_since``, and have one of the ``known`` sha256 if there are any.
@@ -51,27 +76,24 @@ def open_verified(path: Path, key: str, signed_since: datetime, known: Known | N
     except OSError as error:
         raise StorageError(f"{path} cannot be opened ({error.strerror}): artifacts must be readable") from None
     try:
-        stamp, before = Stamp.of(os.fstat(file.fileno())), _verified.get((path, key))
+        stamp, before = Stamp.of(os.fstat(file.fileno())), _verified.get((str(path), key))
         if before is None or not before.covers(stamp):
             with readable(key):
                 _compare(file, path, key, signed_since, known)
-            _verified[path, key] = stamp
+            _remember(path, key, stamp)
         file.seek(0)
     except BaseException:
         file.close()
         raise
-    return file
+    return file, Verified(path, key, stamp)
 
 
-def require_unchanged(path: Path, key: str) -> None:
-    """Make sure that nobody has written into a file since it was verified: a map of it would have changed too.
-
-    Raises:
-        DamagedError: somebody has.
-    """
-    with suppress(FileNotFoundError):  # a map of what was removed or replaced stays as it was
-        if _verified[path, key].is_overwritten(Stamp.of(path.stat())):
-            raise DamagedError(key, "it was overwritten while it was read")
+def _remember(path: Path, key: str, stamp: Stamp) -> None:
+    with _turn:
+        _verified.pop((str(path), key), None)
+        _verified[str(path), key] = stamp
+        if len(_verified) > REMEMBERED:
+            del _verified[next(iter(_verified))]
 
 
 def report(error: DamagedError) -> None:

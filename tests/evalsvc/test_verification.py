@@ -189,15 +189,24 @@ def test_damage_with_the_same_size_and_time_is_seen(artifacts):
 
 
 def test_what_changes_under_a_map_is_seen_and_what_is_replaced_is_not_lost(artifacts):
-    mapped = artifacts.read_matrix(MATRIX)
-    artifacts.require_unchanged([MATRIX])
+    maps = []
+    mapped = artifacts.read_matrix(MATRIX, maps)
+    maps[0].require_unchanged()
     filled(artifacts)
-    artifacts.require_unchanged([MATRIX])
+    maps[0].require_unchanged()
     assert np.array_equal(mapped, ROWS)
-    mapped = artifacts.read_matrix(MATRIX)
+    artifacts.read_matrix(MATRIX, maps)
     overwrite(artifacts.local(MATRIX), 1000, b"\xff")
     with pytest.raises(DamagedError, match="overwritten while it was read"):
-        artifacts.require_unchanged([MATRIX])
+        maps[1].require_unchanged()
+
+
+def test_what_a_process_remembers_is_bounded(artifacts, monkeypatch):
+    monkeypatch.setattr(verification, "REMEMBERED", 2)
+    monkeypatch.setattr(verification, "_verified", {})
+    for _ in range(2):
+        assert all(artifacts.is_sound(key) for key in READ)
+    assert [key for _, key in verification._verified] == [ARRAYS, BYTES]
 
 
 def test_damage_is_told_once_and_absence_never(artifacts, caplog, monkeypatch):
