@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboards.visits import COOKIE, Visits
+
+log = logging.getLogger(__name__)
 
 SOURCES = {
     "default-src": "'self'",
@@ -33,11 +36,14 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+UNKNOWN_HOST = "Unknown host name: use localhost, or with tokens a name that EVALSVC_ALLOWED_HOSTS lists.\n"
 READING = ("GET", "HEAD")
 ABSENT = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/_stcore/script-health-check")
 """Parts of Streamlit's server that no page needs."""
 FRONT = "/leaderboard"
 """The page at ``/``, which Streamlit does not know by its own name."""
+TOLD = 50
+"""How many refusals are logged."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -53,6 +59,7 @@ class Guard:
     ) -> None:
         """``scripts`` are digests of inline scripts; ``visits`` are given where files are for those who signed in."""
         self._app, self._hosts, self._visits = app, frozenset(hosts), visits
+        self._told: set[tuple[str, str]] = set()
         own = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in scripts)])
         policy = "; ".join(f"{name} {value}" for name, value in {**SOURCES, "script-src": own}.items())
         self._headers = HEADERS | {"content-security-policy": policy}
@@ -61,7 +68,9 @@ class Guard:
         """One request, or one socket."""
         headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
         if scope["type"] == "websocket":
-            if not self._own(headers.get("host", "")) or not same_origin(headers.getlist("origin"), headers["host"]):
+            host, origins = headers.get("host", ""), headers.getlist("origin")
+            if not self._own(host) or not same_origin(origins, host):
+                self._tell(host, ", ".join(origins))
                 await send({"type": "websocket.close", "code": 1008})
                 return
             await self._app(scope, receive, send)
@@ -71,6 +80,17 @@ class Guard:
             await answer(scope, receive, self._with_headers(scope, visit, send))
         else:
             await self._app(scope, receive, send)
+
+    def _tell(self, host: str, origin: str) -> None:
+        """Log each refusal of a kind once, and not without end: strangers may make up any number of them."""
+        if (host, origin) not in self._told and len(self._told) < TOLD:
+            self._told.add((host, origin))
+            log.warning(
+                "refused a page of %r to open the socket of %r: behind a proxy, let it pass on the Host header and "
+                "add its name to EVALSVC_ALLOWED_HOSTS",
+                origin[:200],
+                host[:200],
+            )
 
     def _own(self, host: str) -> bool:
         try:
@@ -82,7 +102,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers, visit: str) -> Response | None:
         path: str = scope["path"].rstrip("/")
         if not self._own(headers.get("host", "")):
-            return PlainTextResponse("Unknown host name: add it to EVALSVC_ALLOWED_HOSTS.\n", 421)
+            return PlainTextResponse(UNKNOWN_HOST, 421)
         if scope["method"] not in READING:
             return PlainTextResponse("Method not allowed.\n", 405, {"allow": ", ".join(READING)})
         if any(path == part or path.startswith(f"{part}/") for part in ABSENT):

@@ -217,3 +217,17 @@ def test_no_settings_file_and_no_variable_changes_a_setting(tmp_path, monkeypatc
             assert config.get_option(name) == ours.get(name, option.value), name
     assert config.get_option("theme.font") is None
     assert not config.get_option("browser.gatherUsageStats")
+
+
+def test_a_refusal_is_logged_once_and_strangers_fill_no_log(caplog):
+    guard = Guard(HTMLResponse("page"), hosts=NAMES)
+
+    async def send(message):
+        pass
+
+    for number in [*range(200), 0]:
+        headers = [(b"host", b"127.0.0.1:8501"), (b"origin", f"http://evil{number}.test\x1b[31m".encode())]
+        asyncio.run(guard({"type": "websocket", "headers": headers, "path": "/_stcore/stream"}, None, send))
+    assert len(caplog.messages) == middleware.TOLD
+    assert "http://evil0.test\\x1b[31m" in caplog.messages[0]
+    assert "pass on the Host header" in caplog.messages[0]
