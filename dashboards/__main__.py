@@ -11,6 +11,7 @@ from importlib import import_module
 
 import pandas as pd
 import streamlit.logger
+from uvicorn.config import LOGGING_CONFIG
 
 from evalsvc import telemetry
 from evalsvc.settings import Settings
@@ -29,9 +30,15 @@ def warm() -> None:
         overview.revision(session)
 
 
-def _into_one_log(logger: logging.Logger) -> None:
-    """In place of Streamlit's own handler, which has no setting and writes errors as they come."""
-    logger.handlers, logger.propagate = [], True
+def log_as_one() -> None:
+    """Take their handlers from Streamlit and from uvicorn, which write errors as they come."""
+
+    def without_handlers(logger: logging.Logger) -> None:
+        logger.handlers, logger.propagate = [], True
+
+    streamlit.logger.setup_formatter = without_handlers
+    streamlit.logger.update_formatter()
+    LOGGING_CONFIG["loggers"] = {}
 
 
 if __name__ == "__main__":
@@ -39,8 +46,7 @@ if __name__ == "__main__":
 
     settings = Settings()
     telemetry.begin(settings)
-    streamlit.logger.setup_formatter = _into_one_log
-    streamlit.logger.update_formatter()
+    log_as_one()
     warm()
     host, port, *names = sys.argv[1:]
     serve(host, int(port), names)

@@ -196,6 +196,8 @@ def _tell(row: AuditEntry) -> None:
 
 
 def _is_or_begins(column: InstrumentedAttribute[str], wanted: str, separator: str) -> ColumnElement[bool]:
+    if separator in wanted:
+        return column == wanted  # which an index answers
     return or_(column == wanted, column.startswith(f"{wanted}{separator}", autoescape=True))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import audit, telemetry
+from evalsvc import audit, logs, telemetry
 from evalsvc.errors import EvalsvcError, StorageError, detail_of
 from evalsvc.settings import Settings
 
@@ -38,6 +38,7 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
             task, arguments, actor = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
+        logs.request_id.set(actor.request)
         answer: tuple[EvalsvcError | None, Any]
         try:
             with audit.acting(actor):

@@ -238,6 +238,7 @@ def _print_provenance(run: Evaluation, files: dict[str, str]) -> None:
     versions = "  ".join(f"{name} {version}" for name, version in provenance["packages"].items())
     what = run.checkpoint
     lines = {
+        "asked for by": run.by,
         "generator": f"{what.generator} ({what.generator_version})" if what.generator_version else what.generator,
         "options": json.dumps(what.options, ensure_ascii=False) if what.options else "",
         "took": seconds,

@@ -244,7 +244,8 @@ def gate_history(context: typer.Context, model: str | None = None, as_json: AsJs
         row | {"candidate": row["candidate"]["name"] or f"{row['candidate']['model']}@{row['candidate']['step']}"}
         for row in found
     ]
-    _show(rows, "gates", ("id", "created_at", "candidate", "suite", "baseline", "outcome", "reason"), as_json=as_json)
+    columns = ("id", "created_at", "candidate", "suite", "baseline", "outcome", "by", "reason")
+    _show(rows, "gates", columns, as_json=as_json)
 
 
 @alias.command("list")

@@ -6,10 +6,14 @@ from datetime import timedelta
 
 import pytest
 import streamlit as st
+import streamlit.logger
+import uvicorn
 from typer.testing import CliRunner
+from uvicorn.config import LOGGING_CONFIG
 
 from dashboards import access
-from evalsvc import audit, ratings, tokens
+from dashboards.__main__ import log_as_one
+from evalsvc import audit, logs, ratings, tokens
 from evalsvc.cli.main import app
 from evalsvc.ratings import Pair
 from evalsvc.store.tables import Evaluation, Scope, Status
@@ -156,3 +160,20 @@ def test_a_rating_is_kept_once_per_pair(use_home, tmp_path):
     assert by[2].rating == pytest.approx(by[3].rating)
     assert by[1].games == 10
     assert ratings.agreement(table, {1: 3.0, 2: 5.0, 3: 5.1}, "lower") > 0.8
+
+
+def test_streamlit_and_its_server_log_in_the_one_format(monkeypatch, capsys):
+    monkeypatch.setitem(LOGGING_CONFIG, "loggers", LOGGING_CONFIG["loggers"])
+    with monkeypatch.context() as patch:
+        patch.setattr(streamlit.logger, "setup_formatter", None)
+        logs.setup()
+        log_as_one()
+        uvicorn.Config("none:none").configure_logging()
+        for name in ("streamlit.web.test", "uvicorn.error"):
+            streamlit.logger.get_logger(name).error("page: x\n%s forged", "2026")
+    streamlit.logger.update_formatter()
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition("Z ")[2] for line in told] == [
+        "ERROR streamlit.web.test: page: x\\n2026 forged",
+        "ERROR uvicorn.error: page: x\\n2026 forged",
+    ]
