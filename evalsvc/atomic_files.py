@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -31,9 +32,11 @@ def written_whole(target: Path, *, ours: bool = True) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
     except OSError as error:
+        forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        way_out = "have its folder made writable for this user" if forbidden else "make room"
         raise StorageError(
             f"{target} could not be written ({error.strerror}): nothing half-written was left; "
-            "make room and run the same command again to go on from here"
+            f"{way_out} and run the same command again to go on from here"
         ) from error
     finally:
         with suppress(OSError):  # where nothing can be written, nothing can be removed either

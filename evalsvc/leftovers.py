@@ -65,7 +65,7 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
         known = session.scalars(select(Checkpoint.path).where(in_use)).all()
         # What was found under another path before may be evaluated from an upload all the same.
         read = session.scalars(select(Evaluation.spec["path"].as_string()).where(~_in_vain(before))).all()
-    kept = {Path(path) for path in (*known, *read)}
+    kept = {Path(path) for path in (*known, *read) if path}
     written_before = before + (file_time(uploads) - database_time(database))
     for folder in sorted(uploads.resolve().glob("*")):
         files = [folder] if folder.is_file() else list(folder.iterdir())  # a file here is an upload that broke off

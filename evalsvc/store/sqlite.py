@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import uuid
 from contextlib import suppress
@@ -15,6 +16,8 @@ from evalsvc.errors import StorageError, first_line
 from evalsvc.file_modes import make_file, make_folder
 
 Stamp = tuple[int, int, int, bool]
+ROOM = 2**16
+"""Bytes without which SQLite cannot share a file with writers."""
 
 
 def file_of(url: URL) -> Path | None:
@@ -125,6 +128,8 @@ class ReadOnlyFile:
         for path in (self._path.parent, self._path, self._wal):
             if path.exists() and not os.access(path, os.W_OK):
                 return f"{path} cannot be written"
+        if shutil.disk_usage(self._path.parent).free < ROOM:
+            return f"the disk of {self._path.parent} is full"
         return reason
 
     def check(self, connection: object) -> None:
