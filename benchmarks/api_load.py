@@ -21,6 +21,8 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from benchmarks.growth import fill
+from evalsvc.store.session import Database
 from tests.postgres import postgres_server
 
 PORT = 8643
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--checkpoints", type=int, default=0, help="so many more in the store, with 20 scores each")
     parser.add_argument("--idle", action="store_true", help="without an evaluation beside it")
     asked = parser.parse_args()
     with ExitStack() as stack:
@@ -103,6 +106,8 @@ def main() -> None:
             environment["EVALSVC_DATABASE_URL"] = stack.enter_context(postgres_server()).get_uri()
         run = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run([*COMMAND, "demo"], check=True, **run)
+        if asked.checkpoints:
+            fill(Database(environment.get("EVALSVC_DATABASE_URL") or f"sqlite:///{home}/evalsvc.db"), asked.checkpoints)
         made = subprocess.run([*COMMAND, "token", "create", "load"], env=environment, capture_output=True, text=True)
         server = subprocess.Popen([*COMMAND, "serve", "--port", str(PORT)], env=environment)
         beside = None if asked.idle else subprocess.Popen([*COMMAND, "demo", "--rerun"], **run)

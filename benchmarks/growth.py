@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from fastapi.testclient import TestClient
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from evalsvc import tokens
 from evalsvc.api.app import create_app
@@ -25,12 +25,14 @@ from evalsvc.digests import digest_configuration, digest_json
 from evalsvc.settings import Settings
 from evalsvc.store import overview
 from evalsvc.store.overview import Filter
-from evalsvc.store.session import Database
+from evalsvc.store.session import Database, ensured
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Scope, Score, Status, Suite, now
 from evalsvc.suites import load_suite
 from evalsvc.tickets import overdue, pending
 
 MODELS, SCORES, REPEATS = 50, 20, 5
+FIRST = 1_000_000
+"""The first id of each table, above those of whatever is in the store already."""
 SUITE = load_suite("digits@1")
 REQUESTS = {
     "leaderboard": "/leaderboard",
@@ -51,23 +53,27 @@ REQUESTS = {
 
 
 def fill(database: Database, checkpoints: int, queued: int = 0) -> None:
-    """Checkpoints of 50 models with 20 scores each, then queued evaluations, with documents as long as real ones."""
+    """Add checkpoints of 50 models with 20 scores each, then queued evaluations, with documents as long as real."""
     body, options = SUITE.model_dump(mode="json"), {"noise": 200}
     spec = {"seed": 1, "suite": body, "reference": {"train": "a" * 64, "heldout": "b" * 64}, "path": "/x" * 40}
     provenance = {"packages": {f"package-{place}": "1.2.3" for place in range(20)}, "samples_per_second": 100.0}
     labels = [*SUITE.labels, *(f"extra_{place}" for place in range(SCORES))][:SCORES]
     with database.write() as session:
-        session.add(Suite(id=1, name="digits", version=1, digest=SUITE.digest, body=body))
+        suite = ensured(
+            session,
+            select(Suite).where(Suite.name == SUITE.name, Suite.version == SUITE.version),
+            Suite(name=SUITE.name, version=SUITE.version, digest=SUITE.digest, body=body),
+        )
         session.add_all(
             Protocol(id=_protocol(label), facts={"samples": 2000, "label": label, "reference": "a" * 64})
             for label in labels
         )
         session.flush()
-        session.execute(insert(Model), [{"id": place + 1, "name": f"model-{place:02}"} for place in range(MODELS)])
+        session.execute(insert(Model), [{"id": FIRST + place, "name": f"model-{place:02}"} for place in range(MODELS)])
         rows = [
             {
-                "id": place + 1,
-                "model_id": place % MODELS + 1,
+                "id": FIRST + place,
+                "model_id": FIRST + place % MODELS,
                 "step": place // MODELS,
                 "digest": f"{place:064x}",
                 "path": f"/checkpoints/{place}.safetensors",
@@ -80,9 +86,9 @@ def fill(database: Database, checkpoints: int, queued: int = 0) -> None:
         session.execute(insert(Checkpoint), rows)
         runs = [
             {
-                "id": place + 1,
-                "checkpoint_id": place + 1,
-                "suite_id": 1,
+                "id": FIRST + place,
+                "checkpoint_id": FIRST + place,
+                "suite_id": suite.id,
                 "fingerprint": f"{place:064x}",
                 "status": Status.SUCCEEDED if place < checkpoints else Status.QUEUED,
                 "spec": spec,
@@ -113,7 +119,7 @@ def _protocol(label: str) -> str:
 def _score(run: int, position: int, label: str) -> dict[str, object]:
     value = (run * 7919 + position * 104729) % 100_003 / 1000
     return {
-        "evaluation_id": run + 1,
+        "evaluation_id": FIRST + run,
         "position": position,
         "label": label,
         "quantity": label,
@@ -148,7 +154,7 @@ def measured(checkpoints: int, queued: int) -> dict[str, float]:
         page = Filter("digits@1")
         calls: dict[str, Callable[[], object]] = {name: ask(path) for name, path in REQUESTS.items()}
         calls |= {
-            "a coordinator's second": lambda: (overdue(database, now()), pending(database, {checkpoints + 1}, 3)),
+            "a coordinator's second": lambda: (overdue(database), pending(database, {FIRST + checkpoints}, 3)),
             "dashboards: what is measured": lambda: _reading(database, lambda s: overview.measured(s, "digits@1")),
             "dashboards: one score of all": lambda: _reading(
                 database, lambda s: overview.points(s, page, "recall", _protocol("recall"))
@@ -171,7 +177,7 @@ def _least(database: Database, call: Callable[[], object]) -> float:
     spent = []
     for _ in range(REPEATS + 1):
         with database.write() as session:
-            session.execute(update(Evaluation).where(Evaluation.id == 1).values(finished_at=now()))
+            session.execute(update(Evaluation).where(Evaluation.id == FIRST).values(finished_at=now()))
         begun = time.process_time()
         call()
         spent.append(1000 * (time.process_time() - begun))

@@ -8,11 +8,10 @@ from datetime import timedelta
 
 import pytest
 from dbos import DBOS
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import coordinator as coordination
 from evalsvc import engine, lifecycle, workers
 from evalsvc.coordinator import AHEAD, Coordinator
 from evalsvc.heart import Heart
@@ -20,7 +19,8 @@ from evalsvc.lifecycle import Attempt, Deadlines
 from evalsvc.settings import Settings
 from evalsvc.shards import Shard
 from evalsvc.store import session as sessions
-from evalsvc.store.tables import Failure, Status, Worker, now
+from evalsvc.store.session import clock
+from evalsvc.store.tables import Evaluation, Failure, Status, Worker, now
 from evalsvc.tickets import overdue, pending, tickets
 from evalsvc.worker_metrics import WorkerMetrics
 from tests.evalsvc.test_lifecycle import row, spec
@@ -165,14 +165,16 @@ def test_however_many_are_more_urgent_few_are_handed_over(database, coordinator)
 @pytest.mark.parametrize("limit", [600, 1e300])
 def test_a_deadline_counts_from_each_attempt(database, limit):
     evaluation = submit(database, 1, deadlines=Deadlines(queued=limit))
-    first = row(database, evaluation).begin_by
     lifecycle.cancel(database, evaluation)
-    assert overdue(database, first + timedelta(seconds=1)) == []
+    with database.write() as session:
+        session.get_one(Evaluation, evaluation).begin_by = past = clock(session) - timedelta(seconds=1)
+    assert overdue(database) == []
     lifecycle.retry(database, evaluation)
-    second = row(database, evaluation).begin_by
-    assert second > first
-    assert overdue(database, first + timedelta(microseconds=1)) == []
-    assert overdue(database, second + timedelta(microseconds=1)) == [(Attempt(evaluation, 2), limit)]
+    assert row(database, evaluation).begin_by > past + timedelta(seconds=600)
+    assert overdue(database) == []
+    with database.write() as session:
+        session.get_one(Evaluation, evaluation).begin_by = past
+    assert overdue(database) == [(Attempt(evaluation, 2), limit)]
 
 
 def test_the_engine_follows_the_rows(database, coordinator):
@@ -258,11 +260,13 @@ def test_what_every_living_worker_refuses_fails_by_name(database, coordinator):
 
 
 @pytest.fixture
-def later(monkeypatch):
-    """Let the coordinators' clock go on."""
+def later(database):
+    """Let deadlines come nearer, as time that passes does."""
 
     def later(seconds):
-        monkeypatch.setattr(coordination, "now", lambda: now() + timedelta(seconds=seconds))
+        with database.write() as session:
+            for run in session.scalars(select(Evaluation).where(Evaluation.begin_by.is_not(None))):
+                run.begin_by -= timedelta(seconds=seconds)
 
     return later
 

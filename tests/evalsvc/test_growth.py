@@ -14,7 +14,7 @@ from evalsvc.store import names, overview, pages, queries
 from evalsvc.store.overview import Filter
 from evalsvc.store.progress import progress
 from evalsvc.store.session import Database
-from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status, now
+from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status
 from evalsvc.tickets import overdue, pending
 from tests.dashboards.stores import fill
 
@@ -169,7 +169,7 @@ def test_what_shows_a_part_costs_the_same_in_a_store_of_twice_the_size(stores, w
 
 def test_a_coordinators_look_costs_the_same_however_many_wait(stores):
     def look(database):
-        return pending(database, {1}, 3), overdue(database, now())
+        return pending(database, {1}, 3), overdue(database)
 
     small, large = costs(stores, look)
     assert large.within(1.1, small), (vars(small), vars(large))
