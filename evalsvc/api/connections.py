@@ -34,7 +34,7 @@ class ConnectionLimits:
     per_address: int = 500
     head: float = 10.0
     body: float = 30.0
-    rate: int = 1024
+    rate: int = 16384
     write: float = 30.0
     linger: float = 5.0
     keep_alive: int = 5
@@ -256,7 +256,8 @@ class Connection(HttpToolsProtocol):
             if now - self._since > allowed:
                 self._end(b"408 Request Timeout", b"the body of the request came too slowly")
         elif not self.busy and now - self._since > self._limits.head + (self._limits.keep_alive if self.cycle else 0):
-            self._end(b"408 Request Timeout", b"the head of the request came too slowly")
+            self.ended = True
+            self.transport.close()  # without a word: nothing was asked
 
     def _end(self, status: bytes, text: bytes) -> None:
         """Say why, unless a response was begun, and close; what is still sent is thrown away for a moment.
@@ -282,6 +283,8 @@ def configured(
     register = Connections(limits, TrustedProxies(proxies))
 
     class Limited(Connection):
+        made_for = register
+
         def __init__(self, **given: Any) -> None:
             super().__init__(register, **given)
 

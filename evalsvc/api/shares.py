@@ -72,17 +72,21 @@ class Shares:
             waiting = next((each for each in self._lines if self._running[each] < self.each), None)
             if waiting is None:
                 return
-            mine = self._lines[waiting][0]
-            self._leave(waiting, mine)
-            if waiting in self._lines:
-                self._lines.move_to_end(waiting)
-            self._running[waiting] += 1
-            mine.set_result(None)
+            line = self._lines[waiting]
+            mine = line.popleft()
+            self._lines.move_to_end(waiting)
+            if not line:
+                del self._lines[waiting]
+            if not mine.done():  # else its task was cancelled, and has not run since
+                self._running[waiting] += 1
+                mine.set_result(None)
 
     def _leave(self, key: Hashable, mine: asyncio.Future[None]) -> None:
-        self._lines[key].remove(mine)
-        if not self._lines[key]:
-            del self._lines[key]
+        line = self._lines.get(key, deque())
+        if mine in line:
+            line.remove(mine)
+            if not line:
+                del self._lines[key]
 
 
 def _later(status: HTTPStatus, detail: str) -> ProblemError:

@@ -1,9 +1,12 @@
 """Whoever asks for much waits for themselves: turns go round, streams are counted and share one read."""
 
 import asyncio
+from contextlib import suppress
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalsvc.api import progress_feed
 from evalsvc.api.problems import ProblemError
@@ -83,6 +86,35 @@ def test_who_gives_up_loses_nobody_a_turn():
         assert not shares._lines
 
     asyncio.run(ask())
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["go", "cancel", "late"])), max_size=30), st.data())
+def test_no_turn_is_lost_and_none_too_many_given_whoever_gives_up(asked, data):
+    shares, most, each = Shares("tasks", 3, 2, 4), [], []
+
+    async def ask(key, how):
+        with suppress(ProblemError):
+            async with shares.turn(key, 0.001 if how == "late" else None):
+                most.append(shares._running.total())
+                each.append(shares._running[key])
+                await asyncio.sleep(0.002 if how == "late" else 0)
+
+    async def run():
+        tasks = []
+        for key, how in asked:
+            task = asyncio.create_task(ask(key, how))
+            tasks.append(task)
+            for _ in range(data.draw(st.integers(0, 2))):
+                await asyncio.sleep(0)
+            if how == "cancel":
+                tasks[data.draw(st.integers(0, len(tasks) - 1))].cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 1)
+        assert not shares._running
+        assert not shares._lines
+
+    asyncio.run(run())
+    assert max(most, default=0) <= 3
+    assert max(each, default=0) <= 2
 
 
 @pytest.fixture
