@@ -26,6 +26,7 @@ from evalsvc.digests import digest_path
 from evalsvc.errors import CheckpointError, EvalsvcError, InputError
 from evalsvc.weights import weights_folder
 
+_FILE_ALONE = {"local_files_only": True, "trust_remote_code": False}
 _OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER = {
     "attn_norm": "input_layernorm",
@@ -144,14 +145,16 @@ def _convert(path: Path, folder: Path) -> None:
     else:
         model = _by_transformers(path)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **_FILE_ALONE).save_pretrained(folder)
 
 
 def _by_transformers(path: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, **_FILE_ALONE
+        )
     except (ValueError, ImportError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} could not be read as GGUF by transformers ({reason})") from None
