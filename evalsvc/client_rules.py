@@ -16,6 +16,7 @@ from evalsvc.errors import ForbiddenError
 from evalsvc.plugins import PluginKind, Plugins
 from evalsvc.server_file import VARIABLE, Options, server_file
 from evalsvc.suites import Suite
+from evalsvc.wire import SERVED
 
 _WORD = re.compile(r"[A-Za-z0-9_+-]*")
 
@@ -33,7 +34,10 @@ class ClientRules:
             ForbiddenError: the generator or an option is not open to them.
             InputError: there is no such generator.
         """
-        self._check(PluginKind.GENERATOR, name, options, server_file().clients.generators)
+        listed = server_file().clients.generators
+        if listed is not None and name == SERVED:  # opened by each endpoint that is listed
+            listed = {SERVED: None, **listed}
+        self._check(PluginKind.GENERATOR, name, options, listed)
         if name == "torch-module":
             self._check_module(str(options.get("module", "")), options.get("arguments"))
 

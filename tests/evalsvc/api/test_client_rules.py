@@ -199,6 +199,7 @@ def test_the_operator_opens_and_closes_what_clients_may_use(desk, listed):
     listed(clients={"generators": {"quiet": ["path"], "open": None}})
     rules.check_generator("quiet", {"path": "x"})
     rules.check_generator("open", {"level": 1})
+    rules.check_generator("openai-compatible", {"temperature": 0})
     for generator, options in (("quiet", {"level": 1}), ("open", {"path": "x"}), ("gan", {})):
         with pytest.raises(ForbiddenError):
             rules.check_generator(generator, options)

@@ -91,7 +91,7 @@ def submitted(monkeypatch, capsys):
     sent = []
 
     def submit(client, **asked):
-        sent.append({key: asked.get(key) for key in ("path", "upload", "model", "step")})
+        sent.append({key: asked.get(key) for key in ("path", "upload", "endpoint", "model", "step")})
         return SimpleNamespace(model="m", step=1, mark="", status="queued", id=len(sent))
 
     monkeypatch.setattr(Client, "submit", submit)
@@ -127,6 +127,12 @@ def test_names_are_read_before_anything_is_sent(submitted, tmp_path):
     code, sent, said = submitted(*files, "--upload", "--step", 3)
     assert (code, sent) == (2, [])
     assert "differ in content" in said
+
+
+def test_an_endpoint_of_the_server_is_submitted_by_its_name(submitted):
+    code, sent, _ = submitted("endpoint:llama", "--step", "3")
+    asked = [(each["endpoint"], each["path"], each["step"]) for each in sent]
+    assert (code, asked) == (0, [("llama", None, 3)])
 
 
 def test_of_a_servers_own_files_the_server_reads_what_their_names_leave_open(submitted):
