@@ -156,6 +156,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # no terminal of ours is its own
                 pass_fds=descriptors,
                 env=confinement.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 text=True,

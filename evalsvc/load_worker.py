@@ -162,20 +162,20 @@ def _in_a_child(request: dict[str, Any], descriptors: list[int], channel: socket
     if child == 0:
         _be_child(request, descriptors, writing)
     os.close(writing)
-    try:
-        answer, ended = _listen(child, reading, time.monotonic() + request["seconds"], channel)
-    finally:
-        os.close(reading)
-        status = _end(child)
-    if not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+    answer, status = _listen(child, reading, time.monotonic() + request["seconds"], channel)
+    os.close(reading)
+    _end(child, status is not None)
+    if status is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return f"was not read within {request['seconds']} s, and is given up"
     if os.WIFSIGNALED(status):
-        return f"ended the process that read it ({signal.Signals(os.WTERMSIG(status)).name}): it is damaged, or hostile"
+        number = os.WTERMSIG(status)
+        name = next((each.name for each in signal.Signals if each == number), f"signal {number}")
+        return f"ended the process that read it ({name}): it is damaged, or hostile"
     return answer.decode(errors="replace")
 
 
-def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> tuple[bytes, bool]:
-    """What a child says before it ends or the time is up, and whether it ended.
+def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> tuple[bytes, int | None]:
+    """What a child says before it ends or the time is up, and how it ended; ``None`` where it did not.
 
     The pipe may stay open when the child has ended, and the child may live on when the pipe is closed, so neither is
     waited for alone. Where nobody waits for the answer any more, the time is up.
@@ -194,24 +194,25 @@ def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> t
             if not told:
                 poll.unregister(pipe)
             continue
-        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return answer, True
-    return answer, False
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return answer, status
+    return answer, None
 
 
-def _end(child: int) -> int:
-    """End a child, its process group and whatever else it left behind; how the child ended."""
-    for kill in (os.killpg, os.kill):  # it has a group of its own once it has begun
-        with suppress(ProcessLookupError):
-            kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+def _end(child: int, ended: bool) -> None:
+    """End a child, its process group and whatever else it left behind."""
+    with suppress(ProcessLookupError, PermissionError):  # there is none left, or none yet
+        os.killpg(child, signal.SIGKILL)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     with suppress(ChildProcessError):  # of whom the system made us the parent, if there were any
         while True:
             while not os.waitpid(-1, os.WNOHANG)[0]:
                 for orphan in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
                     os.kill(int(orphan), signal.SIGKILL)
                 time.sleep(STEP)
-    return status
 
 
 def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> None:

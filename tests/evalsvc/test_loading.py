@@ -101,6 +101,7 @@ DEEDS = {
     "hang up": ("for n in range(6): os.close(n)\ntime.sleep(100)", "was not read within 1 s"),
     "flood": ("while True: os.write(3, bytes(2**16))", "was not read within 1 s"),
     "crash": ("os.kill(os.getpid(), signal.SIGSEGV)", "ended the process that read it (SIGSEGV)"),
+    "end": ("os.kill(os.getpid(), 40)", "ended the process that read it (signal 40)"),
     "lie": ("target.write(b'no tensors'); target.flush()", "was read to something that is no set of tensors"),
     "fill": ("while True: target.write(bytes(2**20))", "could not be read (OSError: [Errno 27] File too large)"),
     "deep names": (
