@@ -35,6 +35,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait
 
 log = logging.getLogger(__name__)
 
+LONGEST_DETAIL = 4000
+"""Characters."""
+
 PRIORITY = 10
 """Of an evaluation that asks for none. Lower ones go first."""
 LONGEST_WAIT = 1e9
@@ -263,7 +266,7 @@ def fail(database: Database, attempt: Attempt, failure: Failure, reason: str, de
         with database.write() as session:
             row = hold(session, attempt)
             row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, clock(session)
-            row.detail = detail or None
+            row.detail = detail[:LONGEST_DETAIL] or None
             outbox.evaluation_ended(session, row)
     except WithdrawnError:
         return

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from evalsvc import outbound
 from evalsvc.checkpoint_folders import endpoint_name
-from evalsvc.environment import variable
 from evalsvc.errors import InputError
 from evalsvc.gates.policy_yaml import PolicyLoader
 from evalsvc.language.endpoint import LARGEST, Endpoint
 from evalsvc.quotas import Limits
+from evalsvc.settings import ClientSettings
 
 VARIABLE = "EVALSVC_SERVER_FILE"
 EndpointName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -98,10 +98,9 @@ def server_file() -> ServerFile:
     Raises:
         InputError: it cannot be read, or a key is unknown or has a wrong value.
     """
-    given = variable(VARIABLE)
-    if given is None:
+    path = ClientSettings().server_file
+    if path is None:
         return ServerFile()
-    path = Path(given)
     try:
         stat = path.stat()
         return _read(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))

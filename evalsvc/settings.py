@@ -51,11 +51,13 @@ def separated(value: Any) -> Any:
 
 
 class ClientSettings(FromEnvironment):
-    """``torch_modules`` are the packages from which the generator ``torch-module`` may build networks for clients."""
+    """``torch_modules`` are the packages from which the generator ``torch-module`` may build networks for clients;
+    ``server_file`` says what else is open to them (:mod:`evalsvc.server_file`)."""
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
 
     torch_modules: Names = ()
+    server_file: Path | None = None
 
     @field_validator("torch_modules", mode="before")
     @classmethod

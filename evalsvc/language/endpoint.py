@@ -16,6 +16,7 @@ from evalsvc import outbound
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError, ModelError
 from evalsvc.language.decoding import Decoding
+from evalsvc.redaction import HIDDEN
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -142,9 +143,13 @@ class Endpoint(BaseModel):
         return choice
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        headers = {"content-type": "application/json"}
-        if key := os.environ.get(self.key_variable):
+        headers, key = {"content-type": "application/json"}, os.environ.get(self.key_variable, "").strip()
+        if key:
             headers["authorization"] = f"Bearer {key}"
+
+        def hidden(told: str) -> str:  # servers tell which key was wrong
+            return f"{url}: {told.replace(key, HIDDEN) if key else told}"
+
         url, content = f"{self.url.rstrip('/')}/{path}", json.dumps(body).encode()
         reason = ""
         for attempt in range(TRIES):
@@ -161,9 +166,9 @@ class Endpoint(BaseModel):
             else:
                 reason = f"{answer.status}: {answer.body[:400].decode(errors='replace')}"
                 if answer.status not in BUSY:
-                    raise RefusedError(f"{self.called} refused the request", detail=f"{url}: {reason}")
+                    raise RefusedError(f"{self.called} refused the request", detail=hidden(reason))
         raise ModelError(
-            f"{self.called} gave no usable answer in {TRIES} tries: check that it is up", detail=f"{url}: {reason}"
+            f"{self.called} gave no usable answer in {TRIES} tries: check that it is up", detail=hidden(reason)
         )
 
     async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> outbound.Answer:

@@ -47,6 +47,12 @@ def test_the_digest_of_an_endpoint_is_what_is_asked_and_where(write):
         assert opened().digest != first.digest
 
 
+def test_a_misspelt_variable_is_an_error(monkeypatch):
+    monkeypatch.setenv("EVALSVC_SERVERFILE", "/etc/evalsvc/server.yaml")
+    with pytest.raises(InputError, match="did you mean EVALSVC_SERVER_FILE"):
+        server_file()
+
+
 def test_an_endpoint_that_serves_another_model_is_another_checkpoint_at_once(write):
     write(LLAMA)
     watch, checkpoint = ContentWatch(), opened()

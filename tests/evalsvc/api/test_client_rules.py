@@ -155,14 +155,15 @@ def test_an_endpoint_at_an_inside_address_is_private_by_the_operators_word_alone
 
 
 def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream, client):
-    upstream.refusal = "internal admin page: db password is swordfish"
+    upstream.refusal = "internal admin page: db password is swordfish, incorrect key sk-llama"
     made = desk.submit(wire.Submit(endpoint="llama", suite=WORDS), None)
     spec = EvaluationSpec.model_validate(row(desk, made.id).spec)
     with pytest.raises(ModelError):
         evaluate(spec, desk.bench)
     stored = row(desk, made.id)
     assert stored.error == "endpoint 'llama' refused the request"
-    assert "403: internal admin page: db password is swordfish" in stored.detail
+    assert "403: internal admin page: db password is" in stored.detail
+    assert "incorrect key ***" in stored.detail
     reader = client("read")
     for path in ("", f"/{made.id}", f"/{made.id}/events"):
         shown = reader.get(f"/api/v1/evaluations{path}").text
