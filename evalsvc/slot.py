@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import lifecycle, logs, tracing
+from evalsvc import lifecycle, logs, quotas, tracing
 from evalsvc.client_rules import ClientRules
 from evalsvc.engine import Refusal
 from evalsvc.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
@@ -93,7 +93,7 @@ class Slot:
                 spec, row = patiently(self._begin, attempt)
                 family = f"{spec.fingerprint} {attempt.evaluation} {attempt.number}"
                 span = tracing.span(stage, family, evaluation=attempt.evaluation, attempt=attempt.number)
-                with span, self._task(attempt, stage, Deadlines.model_validate(row.deadlines)):
+                with span, self._task(attempt, stage, row):
                     if row.restricted:
                         self._rules.require_confined(spec.generator, Path(spec.path))
                     self._check_fit(spec)
@@ -136,11 +136,17 @@ class Slot:
         return _spec_of(row), row
 
     @contextmanager
-    def _task(self, attempt: Attempt, stage: str, deadlines: Deadlines) -> Iterator[None]:
+    def _task(self, attempt: Attempt, stage: str, row: tables.Evaluation) -> Iterator[None]:
+        deadlines = Deadlines.model_validate(row.deadlines)
         limit = deadlines.metrics if stage == "metrics" else deadlines.shard
-        self._heart.task = Task(attempt, stage, limit)
+        self._heart.task = task = Task(attempt, stage, limit)
         try:
             yield
+        except Exception:
+            # As what succeeds does: else whoever cancels in time computes for nothing.
+            with suppress(OperationalError), self._bench.database.write() as session:
+                quotas.charge(session, row.token, time.monotonic() - task.begun)
+            raise
         finally:
             self._heart.task = None
 

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import save_file
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from evalsvc import lifecycle, logs, slot, workers
+from evalsvc import audit, lifecycle, logs, slot, workers
+from evalsvc.audit import Actor
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import ModelError, StorageError
 from evalsvc.heart import Heart
@@ -19,7 +20,7 @@ from evalsvc.samples import Images
 from evalsvc.settings import Settings
 from evalsvc.slot import Slot
 from evalsvc.store.session import HEAD, Database
-from evalsvc.store.tables import Evaluation, Failure, Status
+from evalsvc.store.tables import ActorKind, Evaluation, Failure, QuotaUse, Status
 from evalsvc.suites import Suite
 from evalsvc.workbench import Workbench
 from evalsvc.worker_metrics import WorkerMetrics
@@ -284,3 +285,15 @@ def test_a_worker_ends_itself_when_the_database_is_upgraded_beneath_it(home, dat
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SystemExit, match=f"the database is at revision 9999 and this evalsvc works at {HEAD}"):
         alive._beat()
+
+
+def test_what_comes_to_nothing_counts_for_the_token_that_asked(bench, here, spec, monkeypatch):
+    with audit.acting(Actor(ActorKind.TOKEN, "ci", 1)):
+        asked = Attempt(lifecycle.submit(bench.database, spec).id, 1)
+    monkeypatch.setattr(Blobs, "before", lambda _: lifecycle.cancel(bench.database, asked.evaluation))
+    assert not here.compute(asked, spec.shards[0])
+    with bench.database.read() as session:
+        (used,) = session.scalars(select(QuotaUse)).all()
+    assert used.token == "ci"
+    assert used.device_seconds > 0
+    assert found(bench, asked).device_seconds == 0
