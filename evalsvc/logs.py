@@ -97,7 +97,7 @@ def _moment(record: logging.LogRecord) -> str:
 
 
 def _cut(text: str) -> str:
-    return one_line(redacted(text)[:LONGEST])
+    return one_line(redacted(text[: LONGEST + 500])[:LONGEST])  # a password is not cut in two before it is hidden
 
 
 def _trace(record: logging.LogRecord) -> Iterator[str]:

@@ -9,23 +9,29 @@ HIDDEN = "***"
 _PASSWORD = re.compile(
     r"(?P<before>(?:https?://[^\s:@/]*:(?!\d{1,5}(?:[/?#\s]|$))|(?<!http)(?<!https)://[^\s:@/]*:))"  # (not a port)
     r"(?!password@)"  # our own examples
-    r"\S+(?=@)"
+    r"\S{1,256}(?=@)"  # bounded, as all repetitions here: a message of 100 kB must not take seconds
 )
 _WORDS = "password|passwd|passphrase|secret"
 _PARAMETER = re.compile(
-    rf"(?P<before>[?&;](?:[\w.-]*(?:{_WORDS}|token|credential|signature|api[_-]?key|access[_-]?key|sslkey|auth)[\w.-]*"
+    r"(?P<before>[?&;](?:[\w.-]{0,64}"
+    rf"(?:{_WORDS}|token|credential|signature|api[_-]?key|access[_-]?key|sslkey|auth)"
+    r"[\w.-]{0,64}"
     r"|pass|passfile|pwd|key|sig|sas|code)=)"
     r"(?:[^&\s#]*[^&\s#'\"),.:;]|[^&\s#]+)",
     re.IGNORECASE,
 )
-_FACT = re.compile(rf"(?P<before>\b\w*(?:{_WORDS})\w*\s?=\s?)(?:'[^']*'|\"[^\"]*\"|[^\s&,;]+)", re.IGNORECASE)
+_FACT = re.compile(
+    rf"(?P<before>\b\w{{0,64}}(?:{_WORDS})\w{{0,64}}\s?=\s?)(?:'[^']*'|\"[^\"]*\"|[^\s&,;]+)", re.IGNORECASE
+)
+_OURS = re.compile(r"(?P<before>\b(?:evs|whsec)_)[A-Za-z0-9_+/=-]{16,}")
 
 
 def redacted(text: str) -> str:
     """Text with the passwords of its URLs and connection strings replaced by ``***``.
 
-    Those before an ``@``, and values of parameters and settings whose names speak of passwords, keys or tokens.
+    Those before an ``@``, and values of parameters and settings whose names speak of passwords, keys or tokens; our own
+    tokens and secrets of webhooks wherever they stand.
     """
-    for pattern in (_PASSWORD, _PARAMETER, _FACT):
+    for pattern in (_PASSWORD, _PARAMETER, _FACT, _OURS):
         text = pattern.sub(rf"\g<before>{HIDDEN}", text)
     return text

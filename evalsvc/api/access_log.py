@@ -18,6 +18,23 @@ LONGEST = 300
 """Characters of a path. Queries are left out: they may hold what nobody should read in a log."""
 
 
+class Repeats(logging.Filter):
+    """Of one warning twenty a minute: the server says one for each request that is none, whoever sends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = RateLimit(20, 60)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is told; with how many were not."""
+        if record.levelno >= logging.ERROR:
+            return True
+        suppressed = self._limit.admit(record.msg)
+        if suppressed:
+            record.msg, record.args = f"{record.getMessage()} (and {suppressed} more like it)", ()
+        return suppressed is not None
+
+
 class AccessLog:
     """One for each app."""
 

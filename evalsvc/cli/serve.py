@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ def serve(
     try:
         import uvicorn
 
+        from evalsvc.api.access_log import Repeats
         from evalsvc.api.app import create_app
         from evalsvc.api.connections import ConnectionLimits, configured, open_files
         from evalsvc.api.listening import hosts_for
@@ -45,6 +47,7 @@ def serve(
     hosts = hosts_for(host, settings.allowed_hosts, known)
     if not known:
         err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
+    logging.getLogger("uvicorn.error").addFilter(Repeats())
     server.backroom.warm()
     limits = ConnectionLimits(open_files(settings.connections), settings.connections_per_address)
     config = configured(

@@ -152,3 +152,15 @@ def test_a_worker_process_says_a_wrong_setting_in_one_line(home):
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "EVALSVC_HEARTBEAT" in line
+
+
+def test_the_warnings_of_a_server_about_what_is_no_request_are_told_now_and_then(capsys):
+    from evalsvc.api.access_log import Repeats
+
+    logs.setup()
+    log = logging.getLogger("evalsvc.tests.server")
+    log.addFilter(Repeats())
+    for _ in range(500):
+        log.warning("Invalid HTTP request received.")
+    log.error("it ends")
+    assert len(lines(capsys)) == 21

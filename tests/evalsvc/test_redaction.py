@@ -69,3 +69,20 @@ def test_the_doctor_and_a_store_that_fails_hide_the_secrets_of_its_address(home)
     assert found.detail.startswith("memory://me:***@box can be written")
     with pytest.raises(InputError, match=r"ftp://me:\*\*\*@box"):
         ObjectStore("ftp://me:hunter2@box", home)
+
+
+@pytest.mark.parametrize(
+    "part", ["x://:", "http://:", "secret", "?password=", "?token", "&x-api-key", "://", "evs_", "a.-", "password = "]
+)
+def test_no_text_takes_more_than_its_length_is_worth(part):
+    """Twice nested repetitions would look at it for minutes."""
+    count = 100_000 // len(part)
+    assert redacted(part * count + " end").endswith("end")
+    assert redacted("?" + part.lstrip("?&") * count + " end").endswith("end")
+
+
+@pytest.mark.parametrize("secret", ["evs_k3Jx9Q2mZr8tLw5vYb7nHc4d", "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ="])
+def test_our_own_secrets_are_hidden_wherever_they_stand(secret):
+    shown = redacted(f"GET /api/v1/models/{secret} by 'Bearer {secret}'")
+    assert secret not in shown
+    assert shown == f"GET /api/v1/models/{secret.partition('_')[0]}_*** by 'Bearer {secret.partition('_')[0]}_***'"
