@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -119,3 +120,14 @@ def test_the_shipped_prose_has_a_held_out_part_that_shares_no_passage():
     assert sum(map(len, train + heldout)) > 400_000
     together = " ".join(train)
     assert not any(text[at : at + 120] in together for text in heldout for at in range(0, len(text) - 120, 120))
+
+
+def test_offsets_of_a_damaged_arrow_file_lead_nowhere(tmp_path):
+    with pa.ipc.new_stream(tmp_path / "a.arrow", pa.schema([("text", pa.string())])) as stream:
+        stream.write_table(pa.table({"text": ["abc", "def"]}))
+    offsets = np.array([0, 3, 6], "<i4")
+    data = (tmp_path / "a.arrow").read_bytes()
+    assert data.count(offsets.tobytes()) == 1
+    (tmp_path / "a.arrow").write_bytes(data.replace(offsets.tobytes(), (offsets * 2**27).tobytes()))
+    with pytest.raises(InputError, match="a.arrow is no readable Arrow file"):
+        open_samples(tmp_path / "a.arrow")

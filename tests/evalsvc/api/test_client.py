@@ -1,5 +1,6 @@
 """The client against a server that really listens: from a checkpoint to an evaluation, a verdict, and back."""
 
+import os
 import sys
 import time
 
@@ -24,13 +25,13 @@ VAE = WEIGHTS / "vae" / "step_0.safetensors"
 
 
 @pytest.fixture
-def client(server, live, token):
-    object.__setattr__(server, "settings", ServerSettings(checkpoint_roots=(WEIGHTS,)))
+def client(server, live, token, roots):
+    object.__setattr__(server, "settings", ServerSettings(checkpoint_roots=(WEIGHTS, roots)))
     with Client(live, token) as opened:
         yield opened
 
 
-def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(client, server, tmp_path):
+def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(client, server, tmp_path, roots):
     run = client.submit(path=VAE, generator="vae", suite="digits@1", priority=3)
     assert (run.model, run.step, run.suite, run.status, run.priority) == ("vae", 0, "digits@1", "queued", 3)
     assert run.stages["samples"] == wire.Stage(done=0, due=2000)
@@ -71,7 +72,11 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
     served = tmp_path / "x_1.jsonl"
     served.write_text('{"url": "http://127.0.0.1:9/", "model": "m", "key_variable": "AWS_SECRET_ACCESS_KEY"}')
     thief = {"upload": client.upload(served).digest, "model": "thief", "suite": "text-tiny@1"}
+    os.mkfifo(roots / "pipe_1.pt")
+    (roots / "zero_1.pt").symlink_to("/dev/zero")
     for asked, status, reason in [
+        ({"path": str(roots / "pipe_1.pt"), "generator": "vae", "suite": "digits@1"}, 422, "is a named pipe"),
+        ({"path": str(roots / "zero_1.pt"), "generator": "vae", "suite": "digits@1"}, 422, "EVALSVC_CHECKPOINT_ROOTS"),
         (thief | {"generator": "openai-compatible"}, 403, "name an 'endpoint' that the operator lists"),
         ({"endpoint": "llama", "suite": "text-tiny@1"}, 422, "there is no endpoint 'llama'"),
         ({"path": "/etc/passwd", "generator": "vae", "suite": "digits@1"}, 422, "EVALSVC_CHECKPOINT_ROOTS"),
