@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 import evalsvc
-from evalsvc import lifecycle, tokens, wire
+from evalsvc import audit, lifecycle, tokens, wire
 from evalsvc.api import child
 from evalsvc.api.server import ServerSettings
 from evalsvc.client import Client, ClientError
@@ -45,6 +45,16 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
 
     assert client.cancel(run.id).status == "cancelled"
     assert client.retry(run.id).status == "queued"
+    assert client.evaluation(run.id).by == "test"
+    with server.database.read() as session:
+        told = session.scalars(audit.entries(subject=f"evaluation {run.id}")).all()
+    assert [f"{row.action} {row.outcome}" for row in told] == [
+        "evaluation.submit done",  # in a process of its own, which knows for whom it works
+        "evaluation.submit unchanged",
+        "evaluation.cancel done",
+        "evaluation.retry done",
+    ]
+    assert {(row.actor, row.address, len(row.request)) for row in told} == {("test", "127.0.0.1", 32)}
 
     attempt, seen = lifecycle.Attempt(run.id, 2), []
     for each in client.events(run.id):
