@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from evalsvc.errors import InputError
+from evalsvc.rate_limit import RateLimit
 
+log = logging.getLogger(__name__)
 RESERVED_FILES = 256
 """Descriptors that are kept for the database, uploads and child processes."""
 MOST_ENDED = 50
@@ -98,6 +101,7 @@ class Connections:
         self._all: dict[Connection, None] = {}
         self._by_address: dict[str, dict[Connection, None]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
+        self._said = RateLimit(1, 60)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -132,8 +136,10 @@ class Connections:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         for connection in list(self._all):
             connection.check(loop.time())
-        for own in self._by_address.values():
-            _end_idle(own, min(len(own) - self.limits.per_address, MOST_ENDED))
+        for address, own in self._by_address.items():
+            over = len(own) - self.limits.per_address
+            if over > 0 and _end_idle(own, min(over, MOST_ENDED)) and self._said.admit(address) is not None:
+                log.warning("%s has %d connections open: those without a request are closed", address, len(own))
         self._sweeping = loop.call_later(self.limits.sweep, self._sweep, loop) if self._all else None
 
 

@@ -27,7 +27,7 @@ async def healthz() -> wire.Health:
 
 
 @router.get("/readyz", responses=responses(503))
-@needs(None)
+@needs(None, shared=True)
 def readyz(server: Here) -> wire.Health:
     """The database answers too, and has the tables of this version: a server that was left behind gets no requests."""
     if (found := server.database.revision()) != HEAD:

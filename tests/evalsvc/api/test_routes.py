@@ -302,10 +302,11 @@ def test_scores_are_had_by_the_digits_of_a_digest_and_of_a_configuration(server,
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b'{"policy":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the body is nested too deeply"),
+        (b'{"policy":' + b"[" * 15_000 + b"]" * 15_000 + b"}", "the body is nested too deeply"),
         (b'{"policy":{"a":' + b"[" * 30 + b"]" * 30 + b"}}", "is nested more than 20 levels deep"),
         (b'{"policy":{"a":' + b"9" * 5000 + b"}}", "the body holds a number of too many digits"),
         (b'{"policy":{"a":' + b"9" * 30 + b"}}", "holds a whole number of more than 64 bits"),
+        (b'{"policy":{"a":[' + b"0," * 20_000 + b"0]}}", "the body holds more than 20000 values"),
         (b'{"policy":"\xff"}', "the body is not UTF-8 text"),
         (b'{"policy":{"a":1e999}}', "holds a number that is not finite"),
     ],

@@ -169,3 +169,11 @@ def test_a_hundred_watchers_cost_as_much_as_one(live, token, server, monkeypatch
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
     assert len(asked) < 10
+
+
+def test_strangers_who_ask_whether_it_is_ready_share_one_look(live, app, server, monkeypatch):
+    app.state.answers = Shared(60)
+    looks, revision = [], server.database.revision
+    monkeypatch.setattr(server.database, "revision", lambda: looks.append(1) or revision())
+    assert {httpx.get(f"{live}/readyz?{number}", timeout=60).status_code for number in range(5)} == {200}
+    assert looks == [1]
