@@ -94,9 +94,9 @@ class Slot:
                 family = f"{spec.fingerprint} {attempt.evaluation} {attempt.number}"
                 span = tracing.span(stage, family, evaluation=attempt.evaluation, attempt=attempt.number)
                 with span, self._task(attempt, stage, row):
-                    if row.restricted:
-                        self._rules.require_confined(spec.generator, Path(spec.path))
                     self._check_fit(spec)
+                    if row.restricted:  # after it: a plug-in that is not here is for others
+                        self._rules.require_confined(spec.generator, Path(spec.path))
                     work(attempt, spec, row.fresh)
                 return True
             except WithdrawnError as error:

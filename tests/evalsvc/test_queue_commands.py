@@ -137,7 +137,7 @@ def again(frame, event, _):
         sys.setprofile(None)
         signal.raise_signal(signal.SIGTERM)
 
-def be_asked_twice(settings, name, duty, asked):
+def be_asked_twice(settings, name, duty, asked, *_):
     sys.setprofile(again)
     os.kill(os.getpid(), signal.SIGTERM)
     asked.get()

@@ -174,6 +174,14 @@ def test_a_worker_opens_no_destination_that_a_client_chose(bench, here, spec, as
     assert "name an 'endpoint' that the operator lists" in failed.error
 
 
+def test_what_a_client_asked_for_is_left_to_workers_that_have_the_plugin(bench, here, spec, asked):
+    with bench.database.write() as session:
+        session.get_one(Evaluation, asked.evaluation).restricted = True
+    no_plugin(bench, None)
+    assert "there is no generator 'blobs'" in here.compute(asked, spec.shards[0])["reason"]
+    assert found(bench, asked).status == Status.RUNNING
+
+
 def test_what_a_store_or_a_library_said_is_for_the_operator(bench, here, spec, asked, monkeypatch):
     def refused(*_):
         raise RuntimeError("GET https://store.internal/?sig=abc answered: swordfish")
