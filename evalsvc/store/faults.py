@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from evalsvc.errors import first_line
+from evalsvc.errors import StorageError, first_line
 
 _FULL = "the disk of the database is full: free some space and try again"
 _POSTGRES = {
@@ -41,9 +43,25 @@ def sentence(error: DBAPIError, where: str = "the database") -> str:
         return f"{where} cannot be read or written ({reason}): check that its disk works and has room"
     if code == sqlite3.SQLITE_BUSY:
         return f"{where} is held by another process ({reason}): try again"
+    if code is not None:
+        return (
+            f"{where} cannot be used ({reason}): it is damaged, or not of evalsvc; restore a backup, or check its path"
+        )
     if told := _POSTGRES.get(str(getattr(error.orig, "sqlstate", None))):
         return f"{where}: {told}"
     return f"{where} does not answer ({reason}): check EVALSVC_DATABASE_URL and try again"
+
+
+def parse_json(text: str) -> Any:
+    """A value of a JSON column.
+
+    Raises:
+        StorageError: it is not JSON any more.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StorageError(f"the database is damaged (a row holds invalid JSON, {error}): restore a backup") from None
 
 
 def is_lasting(error: DBAPIError) -> bool:
@@ -58,5 +76,7 @@ def forbids_writing(error: DBAPIError) -> bool:
 
 def _code(error: DBAPIError) -> int | None:
     """SQLite's primary result code; ``None`` from other databases."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
+    if not isinstance(error.orig, sqlite3.Error):
+        return None
+    # The driver's own errors about what a file holds (text that is not UTF-8) have none.
+    return getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from evalsvc.errors import StorageError, first_line
 from evalsvc.file_modes import make_file, make_folder
+from evalsvc.store.faults import parse_json
 
 Stamp = tuple[int, int, int, bool]
 ROOM = 2**16
@@ -87,7 +88,7 @@ def _place(temporary: Path, path: Path) -> None:
 
 def writing(url: URL, patience: float) -> Engine:
     """An engine of readers and one writer at a time, who waits ``patience`` seconds for another."""
-    engine = create_engine(url, connect_args={"timeout": patience})
+    engine = create_engine(url, connect_args={"timeout": patience}, json_deserializer=parse_json)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -119,7 +120,7 @@ class ReadOnlyFile:
 
     def engine(self, url: URL) -> Engine:
         """An engine whose every transaction opens the file anew, since its files may change in between."""
-        engine = create_engine(url, creator=self._connect, poolclass=NullPool)
+        engine = create_engine(url, creator=self._connect, poolclass=NullPool, json_deserializer=parse_json)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
 

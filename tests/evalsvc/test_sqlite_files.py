@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from evalsvc import tokens
@@ -18,8 +20,9 @@ from evalsvc.errors import InputError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store import session as store
 from evalsvc.store import sqlite as files
+from evalsvc.store.faults import sentence
 from evalsvc.store.session import HEAD, Database
-from evalsvc.store.tables import Model, Scope
+from evalsvc.store.tables import Model, Scope, Suite
 from tests.evalsvc.gates.store import add_checkpoint, add_scores
 from tests.unprivileged import unprivileged
 
@@ -146,9 +149,36 @@ def test_a_damaged_database_is_one_sentence_and_is_left_as_it_is(filled, damage,
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE suites SET body = '{'",
+        "UPDATE suites SET body = CAST(x'c328' AS TEXT)",
+        "UPDATE suites SET created_at = 'yesterday'",
+        "UPDATE suites SET created_at = x'00'",
+        "UPDATE alembic_version SET version_num = CAST(x'c328' AS TEXT)",
+        "DROP TABLE alembic_version",
+        "DROP TABLE suites",
+    ],
+)
+def test_a_damaged_row_or_table_is_one_sentence(filled, change):
+    with closing(sqlite3.connect(filled, isolation_level=None)) as connection:
+        connection.execute(change)
+
+    def look():
+        with Database(Settings().database).read() as session:
+            return [(row.body, row.created_at) for row in session.query(Suite)]
+
+    with pytest.raises((StorageError, DBAPIError)) as caught:
+        look()
+    said = str(caught.value) if isinstance(caught.value, StorageError) else sentence(caught.value)
+    assert re.search("damaged.*restore a backup", said)
+    assert "\n" not in said
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_a_flipped_bit_is_a_named_error_or_changes_no_answer_about_another_place(filled, seed):
-    """Never a traceback of the driver: whatever a reader meets in the file is said in a sentence."""
+def test_a_flipped_bit_is_a_sentence_wherever_it_is(filled, seed):
+    """Never a traceback of the driver: whatever a reader meets in the file is said."""
     content = bytearray(filled.read_bytes())
     where = random.Random(seed).randrange(len(content))
     content[where] ^= 1 << random.Random(seed).randrange(8)
