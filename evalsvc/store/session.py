@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from evalsvc.deadline import finished_first
 from evalsvc.errors import StorageError, first_line
 from evalsvc.store.faults import forbids_writing, is_lasting, sentence
-from evalsvc.store.sqlite import ReadOnlyFile, create, file_of, writing
+from evalsvc.store.sqlite import ReadOnlyFile, create, damage_of, file_of, set_aside_damage, writing
 from evalsvc.store.tables import DatabaseTime
 from evalsvc.store.urls import parse_url, shown
 
@@ -93,6 +93,19 @@ class Database:
         self._open(engine)
         self._apart, self.read_only = None, ""
 
+    def _check_log(self, found: str | None) -> None:
+        """Say that SQLite left out damaged changes; a database without tables may be one that lost them all."""
+        file = file_of(self._url) if self.engine.dialect.name == "sqlite" else None
+        if file is None:
+            return
+        lost = set_aside_damage(file)
+        kept = damage_of(file)
+        told = f"{self._where} lacks changes that {kept.name} beside it holds in damaged form: restore a backup"
+        if found != HEAD and kept.exists():
+            raise StorageError(f"{told}, or delete {kept.name} to go on without them")
+        if lost:
+            log.warning("%s if anything is missing", told)
+
     def _check_known(self, found: str | None) -> None:
         if found is not None and found not in known_revisions():
             raise StorageError(
@@ -105,6 +118,7 @@ class Database:
                 # Two processes that meet an empty database create its tables one after the other.
                 connection.execute(text("SELECT pg_advisory_xact_lock(20261122)"))
             found = _revision(connection)
+            self._check_log(found)
             if found == HEAD:
                 return
             self._check_known(found)

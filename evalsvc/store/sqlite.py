@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import struct
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
+from evalsvc.atomic_files import put, written_whole
 from evalsvc.errors import StorageError, first_line
 from evalsvc.file_modes import make_file, make_folder
 from evalsvc.store.faults import parse_json
@@ -84,6 +86,49 @@ def _place(temporary: Path, path: Path) -> None:
     except OSError:  # a file system without hard links
         if not path.exists():
             temporary.replace(path)
+
+
+def damage_of(path: Path) -> Path:
+    """Where the log of a database is kept that SQLite could not read to its end."""
+    return path.with_name(f"{path.name}-wal.damaged")
+
+
+def set_aside_damage(path: Path) -> bool:
+    """Copy a log that holds transactions behind a damaged place, where SQLite reads no further; whether there are any.
+
+    To be asked inside of a transaction that may write, when nobody else does: the next change writes over them. The
+    log (``-wal``) has a header of 32 bytes and frames of 24 bytes and a page each: those in force carry its salts, and
+    the last one of a transaction a size. The index (``-shm``) says which frame is the last that counts.
+    """
+    try:
+        index = path.with_name(f"{path.name}-shm").read_bytes()[:48]
+        log = path.with_name(f"{path.name}-wal").read_bytes()
+    except OSError:
+        return False
+    if len(index) < 48 or len(log) <= 32:
+        return False
+    page, counting = struct.unpack_from(">I", log, 8)[0], struct.unpack_from("=I", index, 16)[0]
+    if _is_whole(log[:32]):
+        heads = (log[at : at + 16] for at in range(32 + counting * (page + 24), len(log) - page - 23, page + 24))
+        ends = [head[4:8] != bytes(4) for head in heads if head[8:] == log[16:24]]
+        if not any(ends[:-1]):  # a process that was killed leaves the last one half written
+            return False
+    if not damage_of(path).exists():
+        with written_whole(damage_of(path)) as temporary:
+            temporary.write_bytes(log)
+            put(temporary, damage_of(path))
+    return True
+
+
+def _is_whole(header: bytes) -> bool:
+    """Whether the header of a log has its checksum."""
+    magic = struct.unpack_from(">I", header)[0]
+    words = struct.unpack("<6I" if magic == 0x377F0682 else ">6I", header[:24])
+    first = second = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return magic in (0x377F0682, 0x377F0683) and (first, second) == struct.unpack(">2I", header[24:])
 
 
 def writing(url: URL, patience: float) -> Engine:

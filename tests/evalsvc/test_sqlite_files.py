@@ -1,5 +1,6 @@
 """SQLite files: private, whole or named as damaged, and readable where nothing can be written."""
 
+import gc
 import os
 import random
 import re
@@ -185,6 +186,58 @@ def test_a_flipped_bit_is_a_sentence_wherever_it_is(filled, seed):
     filled.write_bytes(content)
     result = CliRunner().invoke(app, ["show", "flow@2"])
     assert isinstance(result.exception, StorageError | InputError | SystemExit | None)
+
+
+@pytest.fixture
+def crashed(home, tmp_path):
+    """A database whose process died: all of it is in its log, 2 transactions of which name models."""
+    writer = Database(Settings(home=tmp_path / "alive").database)
+    write(writer, "first")
+    write(writer, "second")
+    home.mkdir()
+    for name in ("evalsvc.db", "evalsvc.db-wal"):
+        shutil.copy(tmp_path / "alive" / name, home)
+    return home / "evalsvc.db"
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_change_that_a_killed_process_left_half_written_is_no_damage(crashed, caplog):
+    wal = crashed.with_name("evalsvc.db-wal")
+    flip(wal, wal.stat().st_size - 100)
+    assert names(Database(Settings().database)) == ["first"]
+    assert caplog.text == ""
+
+
+def test_a_log_that_is_whole_loses_nothing_and_says_nothing(crashed, caplog):
+    assert names(Database(Settings().database)) == ["first", "second"]
+    assert caplog.text == ""
+    assert not files.damage_of(crashed).exists()
+
+
+@pytest.mark.parametrize("place", [0, 10, 20, 28, 40, 5000])
+def test_a_database_that_lost_all_to_a_damaged_log_is_no_new_one(crashed, place):
+    wal = crashed.with_name("evalsvc.db-wal")
+    flip(wal, place)
+    damaged = wal.read_bytes()
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"lacks changes that evalsvc.db-wal.damaged beside it holds in damaged"):
+            Database(Settings().database)
+        gc.collect()
+    assert files.damage_of(crashed).read_bytes() == damaged
+    files.damage_of(crashed).unlink()
+    assert names(Database(Settings().database)) == []
+
+
+def test_a_database_that_lost_its_last_changes_to_a_damaged_log_says_so(crashed, caplog):
+    wal = crashed.with_name("evalsvc.db-wal")
+    flip(wal, wal.stat().st_size - 9000)
+    assert names(Database(Settings().database)) == []
+    assert "lacks changes that evalsvc.db-wal.damaged beside it holds" in caplog.text
 
 
 def test_damage_that_shows_late_is_named_by_reads_and_writes(filled):
