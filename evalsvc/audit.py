@@ -22,6 +22,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from evalsvc import logs
 from evalsvc.errors import one_line
+from evalsvc.redaction import redacted
 from evalsvc.store.session import AFTER_COMMIT, Database, clock
 from evalsvc.store.tables import ActorKind, AuditEntry, Outcome
 
@@ -202,8 +203,8 @@ def _is_or_begins(column: InstrumentedAttribute[str], wanted: str, separator: st
 
 
 def _line(text: str, most: int) -> str:
-    """One line of at most so many characters, whatever the text holds."""
-    shown = one_line(text)
+    """One line of at most so many characters without passwords, whatever the text holds."""
+    shown = one_line(redacted(text[: most + 500]))
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 

@@ -71,11 +71,12 @@ def test_a_change_that_is_taken_back_takes_its_row_with_it(database):
 def test_names_from_outside_are_one_line_of_bounded_length(database):
     hostile = "a\n2026-01-01 root token.create\x1b[2J\u202e\x00\ud800" + "b" * 500
     with audit.acting(Actor(ActorKind.TOKEN, hostile, 1, hostile, hostile)), database.write() as session:
-        audit.record(session, Action.ALIAS_MOVE, hostile, {"to": hostile})
+        audit.record(session, Action.ALIAS_MOVE, hostile, {"to": hostile, "path": "s3://key:hunter2@bucket/x"})
     row = rows(database, action="alias.move")[0]
     for text in (row.actor, row.address, row.request, row.subject, row.detail["to"]):
         assert text.isprintable()
         assert len(text) <= 300
+    assert "hunter2" not in str(row.detail)
     assert row.actor.startswith("a\\n2026-01-01 root token.create\\x1b[2J\\u202e\\x00\\ud800bb")
 
 
