@@ -72,7 +72,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
     app.state.pieces = Shares("pieces of leaderboards", board_stream.AT_ONCE, 1, 512)
     # Together less than the threads that there are (40), so that no kind of work takes all of them.
     app.state.uploading = Shares("uploads", 16, 4, 16)
-    app.state.turns, app.state.lookups = Shares("requests", 12, 4, 512), Shares("unknown tokens", 2, 1, 512)
+    app.state.turns, app.state.lookups = Shares("requests", 12, 2, 512), Shares("unknown tokens", 2, 1, 512)
     app.state.refusals = RateLimit(10, 60)
     for noun in NOUNS:
         app.include_router(noun.router)

@@ -28,9 +28,6 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
 
     from evalsvc.api.desk import Desk
 
-    os.nice(5)
-    with suppress(OSError):  # where memory runs out, this process goes and not the server
-        Path("/proc/self/oom_score_adj").write_text("500")
     torch.set_num_threads(1)
     desk = Desk(plugins)
     while True:
@@ -57,6 +54,9 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(5)
+    with suppress(OSError):  # where memory runs out, this process goes and not the server
+        Path("/proc/self/oom_score_adj").write_text("500")
     settings = Settings()
     telemetry.begin(settings)
     work(Connection(int(sys.argv[1])), tuple(map(Path, sys.argv[2:])))

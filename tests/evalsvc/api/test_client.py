@@ -278,7 +278,7 @@ def test_a_back_room_without_a_database_says_that_it_may_be_tried_again(monkeypa
             raise OperationalError("SELECT secret", {}, ConnectionError("it is restarted"))
 
     class Pipe:
-        asked, answers = [("submit", (), None)], []
+        asked, answers = [("submit", (), audit.current())], []
 
         def recv(self):
             if not self.asked:
@@ -288,7 +288,6 @@ def test_a_back_room_without_a_database_says_that_it_may_be_tried_again(monkeypa
         send = answers.append
 
     monkeypatch.setattr("evalsvc.api.desk.Desk", Desk)
-    monkeypatch.setattr(child.os, "nice", lambda _: None)
     child.work(Pipe(), ())
     ((error, _),) = Pipe.answers
     assert isinstance(error, StorageError)
