@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from evalsvc import wire
 from evalsvc.environment import variable
@@ -23,6 +23,7 @@ from evalsvc.environment import variable
 Answer = TypeVar("Answer", bound=BaseModel)
 LONG = 180.0
 """Seconds for what makes the server open a checkpoint, which it gives up after 120."""
+_BOARDS = TypeAdapter(list[wire.Board])
 ATTEMPTS = 4
 """Of a request that may safely be sent again, when the server is away or busy."""
 LONGEST_PAUSE = 30.0
@@ -231,7 +232,10 @@ class Client:
     ) -> list[wire.Board]:
         """Models by one score, one board a protocol."""
         answer = self._send("GET", "/leaderboard", params=_given(suite=suite, metric=metric, which=which))
-        return [wire.Board.model_validate(board) for board in answer.json()]
+        try:
+            return _BOARDS.validate_json(answer.content)
+        except ValidationError:
+            raise _unexpected(answer) from None
 
     def compare(self, a: str, b: str, suite: str | None = None) -> wire.Comparison:
         """Differences of two checkpoints, b minus a."""
@@ -321,7 +325,13 @@ def _read(kind: type[Answer], answer: httpx.Response) -> Answer:
     try:
         return kind.model_validate_json(answer.content)
     except ValidationError:
-        raise ClientError(f"{answer.url} answered what no evalsvc of this version does", answer.status_code) from None
+        raise _unexpected(answer) from None
+
+
+def _unexpected(answer: httpx.Response) -> ClientError:
+    return ClientError(
+        f"unexpected response of {answer.url}: client and server versions may differ", answer.status_code
+    )
 
 
 def _alias(name: str) -> str:

@@ -195,8 +195,7 @@ def _named(session: Session, query: Select[*tuple[Any, ...]]) -> list[Point]:
     rows = session.execute(query).all()
     marks, series = names.marks(session, {row.checkpoint_id for row in rows}), names.series(session)
     found = [
-        replace(each, mark=marks.get(each.checkpoint_id, ""), told=series[each.model, each.configuration])
-        for each in (Point(*row) for row in rows)
+        Point(*row, mark=marks.get(row.checkpoint_id, ""), told=series[row.name, row.configuration]) for row in rows
     ]
     return sorted(found, key=lambda point: (point.model, point.step, point.mark))
 
