@@ -135,7 +135,7 @@ def scores_of(
     for run in runs:
         who, created_at, mark = run[:8], run.created_at, marks.get(run.checkpoint_id, "")
         of_each = (
-            (*who, *row[: PROTOCOL + 1], facts[row[PROTOCOL]], created_at, *row[PROTOCOL + 1 :], mark)
+            (*who, *row[: PROTOCOL + 1], facts[row[PROTOCOL]], created_at, *row[PROTOCOL + 1 : -1], mark)
             for row in values.get(run.evaluation_id, ())
         )
         found[run.evaluation_id] = [ScoreRow(*columns) for columns in of_each]
@@ -164,12 +164,12 @@ PROTOCOL = list(SCORE_VALUES).index("protocol")
 def score_values(
     session: Session, evaluations: Select[int] | Collection[int], *only: ColumnElement[bool]
 ) -> dict[int, list[Sequence[Any]]]:
-    """The :data:`SCORE_VALUES` of the scores of evaluations, by evaluation and position."""
+    """The :data:`SCORE_VALUES` of the scores of evaluations, and the evaluation, by evaluation and position."""
     query = select(*SCORE_VALUES.values(), Score.evaluation_id).where(Score.evaluation_id.in_(evaluations), *only)
     found: dict[int, list[Sequence[Any]]] = {}
     # Of the connection: a session would do half as much again for each of what may be 200,000 rows.
     for row in session.connection().execute(query):
-        found.setdefault(row[-1], []).append(row[:-1])
+        found.setdefault(row[-1], []).append(row)
     for rows in found.values():
         rows.sort(key=itemgetter(0))
     return found
