@@ -194,9 +194,7 @@ def scored(session: Session, wanted: Filter) -> list[Point]:
 def _named(session: Session, query: Select[*tuple[Any, ...]]) -> list[Point]:
     rows = session.execute(query).all()
     marks, series = names.marks(session, {row.checkpoint_id for row in rows}), names.series(session)
-    found = [
-        Point(*row, mark=marks.get(row.checkpoint_id, ""), told=series[row.name, row.configuration]) for row in rows
-    ]
+    found = [Point(*(*row, marks.get(row.checkpoint_id, ""), series[row.name, row.configuration])) for row in rows]
     return sorted(found, key=lambda point: (point.model, point.step, point.mark))
 
 
