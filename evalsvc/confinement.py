@@ -31,6 +31,14 @@ def environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+def import_path() -> dict[str, str]:
+    """The variable by which a child started with ``-P`` imports from where this process does, and not from its folder.
+
+    The current folder may be a stranger's, with a ``torch.py`` in it.
+    """
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def adopt_orphans() -> None:
     """Become the parent of what children leave behind, in place of the system's first process (on Linux)."""
     if sys.platform == "linux":

@@ -158,7 +158,7 @@ class _Worker:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # no terminal of ours is its own
                 pass_fds=descriptors,
-                env=confinement.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=confinement.environment() | confinement.import_path(),
                 text=True,
             )
         self._busy: deque[int] = deque()

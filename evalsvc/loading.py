@@ -158,8 +158,8 @@ class _Reader:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "evalsvc.load_worker", str(theirs.fileno())],
-                env=confinement.environment(),
+                [sys.executable, "-P", "-m", "evalsvc.load_worker", str(theirs.fileno())],
+                env=confinement.environment() | confinement.import_path(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

@@ -26,8 +26,8 @@ def render(template: str, chats: Sequence[Sequence[Mapping[str, str]]], tokens: 
     """
     asked = json.dumps({"template": template, "chats": chats, "tokens": tokens}, default=str).encode()
     process = subprocess.Popen(
-        [sys.executable, "-m", "evalsvc.language.chat_templates"],
-        env=confinement.environment() | {"HF_HUB_OFFLINE": "1"},
+        [sys.executable, "-P", "-m", "evalsvc.language.chat_templates"],
+        env=confinement.environment() | confinement.import_path() | {"HF_HUB_OFFLINE": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -66,11 +66,11 @@ def _convert_apart(path: Path, folder: Path) -> None:
 
     The process has a session and no terminal, and nothing that it started survives it.
     """
-    command = [sys.executable, "-m", "evalsvc.language.gguf", str(path.resolve()), str(folder.resolve())]
+    command = [sys.executable, "-P", "-m", "evalsvc.language.gguf", str(path.resolve()), str(folder.resolve())]
     seconds = SLOWNESS * _seconds(path.stat().st_size)
     process = subprocess.Popen(
         command,
-        env=confinement.environment(),
+        env=confinement.environment() | confinement.import_path(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

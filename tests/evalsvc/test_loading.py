@@ -282,6 +282,16 @@ def test_what_a_file_does_to_its_reader_is_one_sentence_and_harms_nobody_else(re
     assert Checkpoint.open(tmp_path / "good.pt", "m", 1).tensors()["x"].tolist() == [0, 1, 2]
 
 
+def test_the_reader_imports_nothing_from_the_folder_that_somebody_is_in(tmp_path, monkeypatch):
+    for module in ("torch", "evalsvc", "json"):
+        (tmp_path / f"{module}.py").write_text("open('imported', 'w')")
+    torch.save({"x": torch.arange(3)}, tmp_path / "good.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "_reader", loading._Reader())
+    assert Checkpoint.open(Path("good.pt"), "m", 1).tensors()["x"].tolist() == [0, 1, 2]
+    assert not Path("imported").exists()
+
+
 def test_a_small_file_of_a_huge_tensor_is_refused(tmp_path):
     torch.save({"x": torch.zeros(1).expand(2**38)}, tmp_path / "bomb.pt")
     with pytest.raises(CheckpointError, match="needs far more memory than its size"):
