@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,7 +170,8 @@ def test_no_other_file_asks_the_clock_of_its_machine():
     asked = set()
     for package in (evalsvc, dashboards):
         for file in Path(package.__file__).parent.rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
+            text = file.read_text()
+            for node in ast.walk(ast.parse(text)) if re.search("now|time.time|today", text) else ():
                 called = node.func if isinstance(node, ast.Call) else None
                 name = ast.unparse(called) if called else ""
                 if name in ("now", "datetime.now", "time.time", "time.time_ns", "date.today", "datetime.utcnow"):
