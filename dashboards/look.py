@@ -101,10 +101,10 @@ def distinct(labels: Mapping[str, str], taken: Collection[str] = ()) -> dict[str
     """
     counts, used, found = Counter(labels.values()), set(taken), {}
     for key, label in labels.items():
-        digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
         shown, length = label, 0
         while shown in used or (counts[label] > 1 and not length):
             length += 8
+            digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
             shown = f"{label} ~{(digest * length)[:length]}"
         used.add(shown)
         found[key] = shown

@@ -23,7 +23,9 @@ WORDS = {"max": "at most", "min": "at least", "max_worsening": "worse by at most
 
 def plain(value: object, longest: int = LONGEST) -> str:
     """One line without anything that is not seen: no control characters, no direction marks, no escapes."""
-    text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(value))
+    text = str(value)
+    if not text.isprintable():
+        text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     text = " ".join(text.split())
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
