@@ -78,6 +78,10 @@ class Target:
             raise InputError(f"{url!r} has an invalid port: use 1 to 65535")
         return cls(parsed, parsed.raw_host.decode("ascii"), port)
 
+    def is_one_of(self, hosts: Collection[str]) -> bool:
+        """Whether the host is listed, in whatever case."""
+        return self.host in {host.lower().strip("[]") for host in hosts}
+
 
 async def post(
     url: str,
@@ -91,7 +95,7 @@ async def post(
     """Send once, to an address that was checked. ``seconds`` count for all of it, ``most`` bytes of the body are read.
 
     Raises:
-        InputError: the URL is not plain, or its host has no public address and is not in ``private_hosts``.
+        InputError: the URL is not plain, or its host is not at public addresses and not in ``private_hosts``.
         OutboundError: no answer in time, none at all, or a longer one.
     """
     target = Target.parse(url)
@@ -134,13 +138,14 @@ def addresses_of(target: Target, private_hosts: Collection[str] = ()) -> list[st
     """Every address of a host, each of them public unless the host is one of ``private_hosts``.
 
     Raises:
-        InputError: the host has no address, or one that is not public.
+        InputError: the host has an address that is not public.
+        OutboundError: it has none, at present.
     """
     try:
         found = resolve(target.host, target.port)
     except (OSError, UnicodeError):
-        raise InputError(f"host {target.host!r} has no address: check the name") from None
-    if target.host not in private_hosts:
+        raise OutboundError(f"host {target.host!r} has no address: check the name") from None
+    if not target.is_one_of(private_hosts):
         for text in found:
             if not is_public(text):
                 raise InputError(f"host {target.host!r} has no public address (it is at {text})")

@@ -55,6 +55,8 @@ def add(
     target = _target(url, private_hosts)
     try:
         outbound.addresses_of(target, private_hosts)
+    except outbound.OutboundError as error:
+        raise InputError(f"webhook: {error}") from None
     except InputError as error:
         raise InputError(f"webhook: {error}: list it in EVALSVC_WEBHOOK_PRIVATE_HOSTS if it is yours") from None
     with database.write() as session:
@@ -206,7 +208,7 @@ def _target(url: str, private_hosts: Collection[str]) -> outbound.Target:
         target = outbound.Target.parse(url)
     except InputError as error:
         raise InputError(f"webhook: {error}") from None
-    if target.url.scheme != "https" and target.host not in private_hosts:
+    if target.url.scheme != "https" and not target.is_one_of(private_hosts):
         raise InputError(
             f"webhook {url!r} is not https: plain http only goes to hosts in EVALSVC_WEBHOOK_PRIVATE_HOSTS"
         )

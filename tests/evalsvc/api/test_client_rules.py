@@ -13,6 +13,7 @@ from evalsvc.client_rules import ClientRules
 from evalsvc.errors import CheckpointError, ForbiddenError, InputError, ModelError
 from evalsvc.evaluations import evaluate
 from evalsvc.generators.torch_module import TorchModule
+from evalsvc.language import endpoint
 from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind, Plugins, open_to_clients
 from evalsvc.spec import EvaluationSpec
 from evalsvc.store.tables import Evaluation
@@ -152,6 +153,14 @@ def test_an_endpoint_at_an_inside_address_is_private_by_the_operators_word_alone
         desk.submit(wire.Submit(endpoint="near", suite=WORDS), None)
     assert "127.0.0.1" not in str(caught.value)
     assert upstream.asked == []
+
+
+def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk, listed, monkeypatch):
+    monkeypatch.setattr(endpoint.time, "sleep", lambda _: None)
+    listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
+    with pytest.raises(ModelError, match="endpoint 'far' gave no usable answer in 5 tries") as caught:
+        desk.submit(wire.Submit(endpoint="far", suite=WORDS), None)
+    assert "host 'no.such.host.invalid' has no address" in caught.value.detail
 
 
 def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream, client):
