@@ -42,6 +42,12 @@ def setup(form: Form = "text", level: Level = "info") -> None:
     sys.excepthook, threading.excepthook = _uncaught, _uncaught_in_thread
 
 
+def setup_command() -> None:
+    """Warnings of a command that ends soon: one line each, without time or level, for whoever called it."""
+    if logging.lastResort:
+        logging.lastResort.setFormatter(_Plain())
+
+
 def fields(**values: object) -> dict[str, Mapping[str, object]]:
     """Facts of a record for programs, as ``extra``: keys of the JSON form, left out of the text, which tells them."""
     return {"evalsvc": values}
@@ -59,6 +65,13 @@ class _ToStandardError(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Drop a record that cannot be written: a full disk under the log stops no evaluation."""
+
+
+class _Plain(logging.Formatter):
+    """The message alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join([_cut(record.getMessage()), *(f"  | {line}" for line in _trace(record))])
 
 
 class _Text(logging.Formatter):

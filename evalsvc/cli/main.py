@@ -9,6 +9,7 @@ from typing import Annotated, TextIO, cast
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from evalsvc import logs
 from evalsvc.cli import (
     alias,
     audit,
@@ -79,6 +80,7 @@ def main(
 def run() -> None:
     """Entry point: errors on purpose are one sentence and exit 2."""
     sys.stdout = cast(TextIO, Checked(sys.stdout))
+    logs.setup_command()
     try:
         if len(sys.argv) > 1 and sys.argv[1].partition("=")[0] == "--server":
             from evalsvc.cli import remote  # it alone needs the client, whose import takes a while

@@ -164,3 +164,12 @@ def test_the_warnings_of_a_server_about_what_is_no_request_are_told_now_and_then
         log.warning("Invalid HTTP request received.")
     log.error("it ends")
     assert len(lines(capsys)) == 21
+
+
+@pytest.mark.parametrize("text", HOSTILE[:10], ids=range(10))
+def test_a_warning_of_a_command_is_one_line_too(monkeypatch, text):
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler())
+    logs.setup_command()
+    told = logging.lastResort.format(logging.makeLogRecord({"msg": "waiting for the database: %s", "args": (text,)}))
+    assert told.isprintable()
+    assert told.startswith("waiting for the database: ")
