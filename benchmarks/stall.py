@@ -73,8 +73,7 @@ async def streams(port: int, evaluation: int, token: str, count: int) -> AsyncIt
         writer.close()
 
 
-@asynccontextmanager
-async def half_sent(port: int, count: int) -> AsyncIterator[None]:
+async def hold_half_sent(port: int, count: int) -> None:
     """Connections that never finish their head, each opened again as soon as the server closes it."""
 
     async def hold() -> None:
@@ -88,12 +87,20 @@ async def half_sent(port: int, count: int) -> AsyncIterator[None]:
             except OSError:
                 await asyncio.sleep(0.2)
 
-    tasks = [asyncio.create_task(hold()) for _ in range(count)]
-    await asyncio.sleep(2)
+    await asyncio.gather(*(hold() for _ in range(count)))
+
+
+@asynccontextmanager
+async def half_sent(port: int, count: int) -> AsyncIterator[None]:
+    """The same from a process of its own, so that reads do not wait for it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.stall", "--half", str(count), "--attack", str(port)],
+        stderr=subprocess.DEVNULL,
+    )
+    await asyncio.sleep(8)
     yield
-    for each in tasks:
-        each.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    process.kill()
+    process.wait()
 
 
 async def measure(
@@ -114,9 +121,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=300)
     parser.add_argument("--half", type=int, default=1200)
+    parser.add_argument("--attack", type=int, metavar="PORT", help="hold half-sent heads there, and nothing else")
     asked = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if asked.attack:
+        asyncio.run(hold_half_sent(asked.attack, asked.half))
     with tempfile.TemporaryDirectory() as home:
         evaluation, holder, reader = fill(Path(home))
         with socket.socket() as free:
