@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from evalsvc import lifecycle, wire
+from evalsvc import lifecycle, outbound, wire
 from evalsvc.api.desk import Desk
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.client_rules import ClientRules
@@ -156,7 +156,11 @@ def test_an_endpoint_at_an_inside_address_is_private_by_the_operators_word_alone
 
 
 def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk, listed, monkeypatch):
+    def unknown(*_):
+        raise OSError("Name or service not known")
+
     monkeypatch.setattr(endpoint.time, "sleep", lambda _: None)
+    monkeypatch.setattr(outbound, "resolve", unknown)
     listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
     with pytest.raises(ModelError, match="endpoint 'far' gave no usable answer in 5 tries") as caught:
         desk.submit(wire.Submit(endpoint="far", suite=WORDS), None)
