@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evalsvc.errors import InputError, StorageError, first_line
 from evalsvc.store.session import Database
+from evalsvc.store.sqlite import ReadOnlyFile
 
 
 def back_up(database: Database, target: Path) -> None:
@@ -30,14 +31,16 @@ def back_up(database: Database, target: Path) -> None:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with closing(sqlite3.connect(temporary)) as copy:
             # From a connection of its own: the pool's is inside of a transaction.
-            with closing(sqlite3.connect(f"{_file(database).as_uri()}?mode=ro", uri=True)) as source:
+            file = ReadOnlyFile(_file(database), patience=30)
+            with closing(file.connect()) as source:
                 source.backup(copy)
+                file.check(source)
             # A copy of a WAL-mode file asks for its companion files where it is read; this one needs none.
             copy.execute("PRAGMA journal_mode=DELETE")
             if (found := copy.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise StorageError(f"the database is damaged ({found}): restore an earlier backup")
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         temporary.replace(target)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"the backup {target} cannot be written ({first_line(error)})") from error

@@ -165,7 +165,7 @@ class ReadOnlyFile:
 
     def engine(self, url: URL) -> Engine:
         """An engine whose every transaction opens the file anew, since its files may change in between."""
-        engine = create_engine(url, creator=self._connect, poolclass=NullPool, json_deserializer=parse_json)
+        engine = create_engine(url, creator=self.connect, poolclass=NullPool, json_deserializer=parse_json)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
 
@@ -195,7 +195,12 @@ class ReadOnlyFile:
     def _has_changes_apart(self) -> bool:
         return self._wal.exists() and self._wal.stat().st_size > 0
 
-    def _connect(self) -> sqlite3.Connection:
+    def connect(self) -> sqlite3.Connection:
+        """A connection that reads, beside writers where the files that they share are there.
+
+        Raises:
+            StorageError: there are changes apart from the file that cannot be read here.
+        """
         address = f"{self._path.as_uri()}?mode=ro"
         with suppress(sqlite3.OperationalError):
             return self._opened(address)

@@ -21,6 +21,7 @@ from evalsvc.errors import InputError, StorageError
 from evalsvc.settings import Settings
 from evalsvc.store import session as store
 from evalsvc.store import sqlite as files
+from evalsvc.store.backup import back_up
 from evalsvc.store.faults import sentence
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Model, Scope, Suite
@@ -321,6 +322,13 @@ def test_all_that_reads_works_where_nothing_can_be_written(filled, tmp_path, mon
     assert unprivileged(lambda: [run(command) for command in commands]) == expected
     assert [path.name for path in sealed.iterdir()] == [filled.name]
     sealed.chmod(0o700)
+
+
+def test_a_backup_is_made_of_a_database_that_can_only_be_read(closed, tmp_path):
+    target = tmp_path / "backup.db"
+    unprivileged(lambda: back_up(Database(Settings().database), target))
+    assert mode(target) == 0o600
+    assert names(Database(f"sqlite:///{target}")) == ["flow"]
 
 
 def test_what_a_writer_has_not_merged_yet_is_read_where_nothing_can_be_written(filled):
