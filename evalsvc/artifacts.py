@@ -7,9 +7,9 @@ What is read is what was written: files carry a digest (:mod:`evalsvc.checksums`
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from functools import cached_property
 from io import BufferedIOBase
 from pathlib import Path
@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from evalsvc import verification
-from evalsvc.atomic_files import file_time, put, written_whole
+from evalsvc.atomic_files import put, written_whole
 from evalsvc.checksums import sign
 from evalsvc.errors import DamagedError, StorageError
 from evalsvc.file_modes import make_folder, modes
@@ -187,14 +187,18 @@ class Artifacts:
             yield file, seen
 
     @cached_property
-    def _signed_since(self) -> datetime:
-        """When a version that signs files came to this folder: no file from later is taken for one of before."""
+    def _signed_since(self) -> int:
+        """When (in ns, by the clock of the disk) a version that signs files came to this folder: no later file without
+        a digest is taken for one of before.
+        """
         path = self.root / ".signed-since"
         with suppress(OSError, ValueError):
-            return datetime.fromisoformat(path.read_text())
-        since = file_time(self.root)
+            return int(path.read_text())
+        since = time.time_ns()
         with suppress(StorageError), written_whole(path) as temporary:  # a folder may be for reading only
-            temporary.write_text(since.isoformat())
+            temporary.touch()
+            since = temporary.stat().st_mtime_ns
+            temporary.write_text(str(since))
             put(temporary, path)
         return since
 

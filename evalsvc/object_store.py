@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
@@ -87,8 +87,8 @@ class ObjectStore(Artifacts):
         return {path.strip("/").removeprefix(base): int(info["size"]) for path, info in sorted(found.items())}
 
     @property
-    def _signed_since(self) -> datetime:  # copies are always new, and nobody writes to an object in place
-        return datetime.max.replace(tzinfo=UTC)
+    def _signed_since(self) -> int:  # copies are always new, and nobody writes to an object in place
+        return sys.maxsize
 
     def _refetched(self, key: str, path: Path) -> Path | None:
         """The object itself may be sound where this machine's copy of it is damaged."""

@@ -56,11 +56,11 @@ class Verified:
 
 
 def open_verified(
-    path: Path, key: str, signed_since: datetime, known: Known | None = None
+    path: Path, key: str, signed_since: int, known: Known | None = None
 ) -> tuple[BufferedIOBase, Verified]:
     """Open a file that is what was written under its key: whatever takes its name meanwhile is not read by mistake.
 
-    One without a digest must be from before ``signed_since``, and have one of the ``known`` sha256 if there are any.
+    One without a digest must have one of the ``known`` sha256, or be from before ``signed_since`` (ns).
 
     Raises:
         MissingError: there is no such file.
@@ -128,7 +128,7 @@ def readable(key: str) -> Iterator[None]:
         raise DamagedError(key, f"it cannot be read: {first_line(error, 80)}") from None
 
 
-def _compare(file: BufferedIOBase, path: Path, key: str, signed_since: datetime, known: Known | None) -> None:
+def _compare(file: BufferedIOBase, path: Path, key: str, signed_since: int, known: Known | None) -> None:
     digest = own_digest(file, key)
     if digest is None:
         try:
@@ -142,7 +142,7 @@ def _compare(file: BufferedIOBase, path: Path, key: str, signed_since: datetime,
         raise DamagedError(key, "its content does not match its digest")
 
 
-def _adopt(file: BufferedIOBase, path: Path, key: str, signed_since: datetime, known: Known | None) -> None:
+def _adopt(file: BufferedIOBase, path: Path, key: str, signed_since: int, known: Known | None) -> None:
     """Keep the digest of a file of an older version, if it can be what was written."""
     file.seek(0)
     if known and (digests := known()):
@@ -150,7 +150,7 @@ def _adopt(file: BufferedIOBase, path: Path, key: str, signed_since: datetime, k
             raise DamagedError(key, "its content does not match the digest in the database")
     elif reason := implausible(name_of(file), file, key):
         raise DamagedError(key, reason)
-    elif os.fstat(file.fileno()).st_mtime > signed_since.timestamp():
+    elif os.fstat(file.fileno()).st_mtime_ns > signed_since:
         raise DamagedError(key, "it carries no digest, and every file written since the upgrade does")
     with suppress(StorageError):  # a store may be for reading only
         _write_digest(file, key, path, adopted=datetime.now(UTC).isoformat(timespec="seconds"))

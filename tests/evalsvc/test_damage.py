@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,10 +53,12 @@ def scored(tmp_path_factory):
     return folder, want
 
 
-def again(home, folder):
+def again(home, folder, version=2):
     """The scores of a suite that reads all that the first one left."""
     bench = workbench(home)
-    spec = bench.spec(Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL, version=2))
+    spec = bench.spec(
+        Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL, version=version)
+    )
     found = scores(bench, evaluate(spec, bench))
     bench.database.engine.dispose()
     return found
@@ -151,6 +154,16 @@ def test_a_repaired_shard_has_one_row_and_its_cost_is_charged(scored, home):
         assert session.get_one(Evaluation, 3).device_seconds > 0
     assert len(rows) == len({(row.kind, row.start) for row in rows}) == len(spec.shards)
     assert count(bench, Shard) == before + len(spec.shards)
+
+
+def test_two_who_repair_the_same_files_at_once_do_not_disturb_each_other(scored, home):
+    folder, want = scored
+    chance = random.Random(0)
+    for path in arrays(home):
+        flip(path, chance)
+    with ThreadPoolExecutor(2) as both:
+        found = list(both.map(lambda version: again(home, folder, version), (2, 3)))
+    assert found == [want, want]
 
 
 def test_what_cannot_be_computed_again_is_named(home, tmp_path):
