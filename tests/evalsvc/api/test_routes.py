@@ -358,3 +358,16 @@ def test_a_slow_reader_of_a_leaderboard_holds_no_transaction(filled, server, mon
         next(made)
     assert server.database.engine.pool.checkedout() == 0
     assert b"".join(made).endswith(b"]}]")
+
+
+def test_a_quota_that_is_used_up_is_429_and_says_when_it_ends(client, filled, server, tmp_path, monkeypatch):
+    with server.database.write() as session:
+        session.get_one(tables.Evaluation, filled.evaluation).status = "cancelled"
+    (tmp_path / "server.yaml").write_text("limits: {tokens: {test: {queued: 0}}}")
+    monkeypatch.setenv("EVALSVC_SERVER_FILE", str(tmp_path / "server.yaml"))
+    refused = client("submit").post(f"/api/v1/evaluations/{filled.evaluation}/retry")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "61")
+    assert refused.json()["type"] == "urn:evalsvc:problem:quota-exceeded"
+    assert "quota queued of token 'test' is used up (0 evaluations wait): it ends when" in refused.json()["detail"]
+    monkeypatch.delenv("EVALSVC_SERVER_FILE")
+    assert client("submit").post(f"/api/v1/evaluations/{filled.evaluation}/retry").status_code == 202
