@@ -6,6 +6,7 @@ What is asked for from the command line is the operator's own, and counts for no
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -154,6 +155,5 @@ def _today(quota: str, token: str, amount: str, moment: datetime) -> QuotaError:
 
 def _used_up(quota: str, token: str, amount: str, ends: str, after: timedelta) -> QuotaError:
     until = ends if ends.startswith("it ") else f"it ends when {ends}"
-    return QuotaError(
-        f"quota {quota} of token {token!r} is used up ({amount}): {until}", int(after.total_seconds()) + 1
-    )
+    message = f"quota {quota} of token {token!r} is used up ({amount}): {until}"
+    return QuotaError(message, math.ceil(after.total_seconds()))

@@ -366,7 +366,7 @@ def test_a_quota_that_is_used_up_is_429_and_says_when_it_ends(client, filled, se
     (tmp_path / "server.yaml").write_text("limits: {tokens: {test: {queued: 0}}}")
     monkeypatch.setenv("EVALSVC_SERVER_FILE", str(tmp_path / "server.yaml"))
     refused = client("submit").post(f"/api/v1/evaluations/{filled.evaluation}/retry")
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "61")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
     assert refused.json()["type"] == "urn:evalsvc:problem:quota-exceeded"
     assert "quota queued of token 'test' is used up (0 evaluations wait): it ends when" in refused.json()["detail"]
     monkeypatch.delenv("EVALSVC_SERVER_FILE")
