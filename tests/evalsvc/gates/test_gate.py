@@ -250,7 +250,7 @@ def test_what_a_gate_judged_is_what_the_alias_gets_though_its_name_means_a_newer
             add_checkpoint(session, step=10)
         return done
 
-    monkeypatch.setattr("evalsvc.gates.gate.run_gate", while_training_goes_on)
+    monkeypatch.setattr("evalsvc.gates.several.run_gate", while_training_goes_on)
     command = ["alias", "set", "production", "flow", "--require-gate", str(tmp_path / "gate.yaml"), "--stored"]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert (done.exit_code, "production is now flow@9, by gate 1" in done.stderr) == (0, True)
