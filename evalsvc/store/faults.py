@@ -41,7 +41,7 @@ def sentence(error: DBAPIError, where: str = "the database") -> str:
         return f"{where} cannot be written ({reason}): check who may write the file, its folder and its disk"
     if code == sqlite3.SQLITE_IOERR:
         return f"{where} cannot be read or written ({reason}): check that its disk works and has room"
-    if code == sqlite3.SQLITE_BUSY:
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         return f"{where} is held by another process ({reason}): try again"
     if code is not None:
         return (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from typer.testing import CliRunner
 
 from evalsvc import tokens
@@ -22,7 +22,7 @@ from evalsvc.settings import Settings
 from evalsvc.store import session as store
 from evalsvc.store import sqlite as files
 from evalsvc.store.backup import back_up
-from evalsvc.store.faults import sentence
+from evalsvc.store.faults import is_lasting, sentence
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Model, Scope, Suite
 from tests.evalsvc.gates.store import add_checkpoint, add_scores
@@ -430,3 +430,12 @@ def test_a_database_that_is_missing_where_nothing_can_be_written_is_one_sentence
         "evalsvc.db cannot be created (Permission denied): set EVALSVC_HOME or EVALSVC_DATABASE_URL to a place where "
         "there is room and you may write"
     )
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL])
+def test_a_file_that_others_hold_is_not_called_damaged(code):
+    held = sqlite3.OperationalError("locking protocol")
+    held.sqlite_errorcode = code
+    error = OperationalError("BEGIN IMMEDIATE", {}, held)
+    assert not is_lasting(error)
+    assert sentence(error) == "the database is held by another process (locking protocol): try again"
