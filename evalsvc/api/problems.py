@@ -24,7 +24,9 @@ from evalsvc.errors import (
     QuotaError,
     StorageError,
     WithdrawnError,
+    first_line,
 )
+from evalsvc.store.faults import sentence
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("evalsvc.api")
@@ -101,6 +103,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(EvalsvcError)
     async def refused(_: Request, error: EvalsvcError) -> Response:
         if isinstance(error, StorageError):
+            log.error("%s", error)
             return _unavailable(str(error))
         if isinstance(error, QuotaError):
             later = {"retry-after": str(error.retry_after)}
@@ -119,7 +122,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
     async def database(_: Request, error: Exception) -> Response:
-        log.error("the database does not answer: %s", error)
+        # Without the statement and its parameters, which hold what clients sent.
+        log.error("%s", sentence(error) if isinstance(error, OperationalError) else first_line(error))
         return _unavailable("the database does not answer: try again")
 
     @app.exception_handler(Exception)

@@ -97,7 +97,7 @@ def test_an_unexpected_error_tells_nothing_of_the_inside(app, client, monkeypatc
     assert "division" not in answer.text
 
 
-def test_a_database_that_is_away_is_503_and_the_process_still_lives(app, client, server, monkeypatch):
+def test_a_database_that_is_away_is_503_and_the_process_still_lives(app, client, server, monkeypatch, caplog):
     reader = client("read")
 
     class Away:
@@ -109,6 +109,8 @@ def test_a_database_that_is_away_is_503_and_the_process_still_lives(app, client,
     for path in ("/readyz", f"{API}/models"):
         answer = reader.get(path)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "the database does not answer (connection refused)" in caplog.text
+    assert "SELECT" not in caplog.text, "statements hold what clients sent"
 
 
 def test_a_server_whose_database_was_upgraded_beneath_it_is_not_ready(client, server):
