@@ -17,7 +17,7 @@ from evalsvc.cost import Cost, Meter
 from evalsvc.digests import digest_path
 from evalsvc.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
 from evalsvc.lifecycle import Attempt
-from evalsvc.pipeline import ShardContent, shard_content, write_shard
+from evalsvc.pipeline import ShardContent, repaired, shard_content, write_shard
 from evalsvc.plugins import Skips
 from evalsvc.provenance import environment
 from evalsvc.reduction import LabelledScore, Reduction, reduce
@@ -82,8 +82,13 @@ def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: 
     meter = Meter(bench.device)
     if fresh:
         bench.artifacts.remove(spec.features_key)
-    reduction = reduce(spec, bench)
-    _record(spec, bench, attempt, reduction, meter.cost())
+
+    def reduced() -> tuple[Reduction, list[tables.Artifact]]:
+        reduction = reduce(spec, bench)
+        return reduction, describe(reduction.files, bench.artifacts)
+
+    reduction, artifacts = repaired(reduced)
+    _record(spec, bench, attempt, reduction, artifacts, meter.cost())
 
 
 def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: bool) -> None:
@@ -115,8 +120,14 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fre
             kept.result()
 
 
-def _record(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, reduction: Reduction, cost: Cost) -> None:
-    artifacts = describe(reduction.files, bench.artifacts)
+def _record(
+    spec: EvaluationSpec,
+    bench: Workbench,
+    attempt: Attempt,
+    reduction: Reduction,
+    artifacts: Sequence[tables.Artifact],
+    cost: Cost,
+) -> None:
     with bench.database.write() as session:
         try:
             row = lifecycle.hold(session, attempt)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc import metric_inputs, reduction
+from evalsvc import evaluations, metric_inputs, reduction
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import digest_path
 from evalsvc.errors import InputError
@@ -192,6 +192,22 @@ def test_damage_while_it_is_read_is_seen_and_nothing_made_of_it_is_kept(scored, 
         return of(array)
 
     monkeypatch.setattr(metric_inputs.Moments, "of", staticmethod(moments))
+    assert again(home, folder) == want
+    assert damaged
+
+
+def test_a_file_that_is_damaged_before_it_is_recorded_is_written_again(scored, home, monkeypatch):
+    folder, want = scored
+    chance = random.Random(0)
+    damaged = []
+
+    def describe(files, artifacts, describe=evaluations.describe):
+        if not damaged:
+            damaged.append(artifacts.local(files["gallery"]))
+            flip(damaged[0], chance)
+        return describe(files, artifacts)
+
+    monkeypatch.setattr(evaluations, "describe", describe)
     assert again(home, folder) == want
     assert damaged
 
