@@ -10,7 +10,6 @@ import yaml
 
 from evalsvc.api.server import ServerSettings
 from evalsvc.cli.main import app
-from evalsvc.server_file import server_file
 from evalsvc.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -53,11 +52,6 @@ def test_compose_starts_everything_after_the_migration_and_publishes_to_this_mac
     assert published.pop("proxy") == ["443:8443"]
     assert published
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
-
-
-def test_the_server_file_is_one_and_has_limits(monkeypatch):
-    monkeypatch.setenv("EVALSVC_SERVER_FILE", str(DEPLOY / "server.yaml"))
-    assert None not in server_file().limits.default.model_dump().values()
 
 
 def test_the_proxy_has_limits_and_is_the_one_that_the_server_trusts():
