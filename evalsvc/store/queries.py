@@ -168,7 +168,7 @@ def score_values(
     query = select(*SCORE_VALUES.values(), Score.evaluation_id).where(Score.evaluation_id.in_(evaluations), *only)
     found: dict[int, list[Sequence[Any]]] = {}
     # Of the connection: a session would do half as much again for each of what may be 200,000 rows.
-    for row in session.connection().execute(query):
+    for row in session.connection().execute(query).all():
         found.setdefault(row[-1], []).append(row)
     for rows in found.values():
         rows.sort(key=itemgetter(0))
