@@ -103,6 +103,7 @@ def _ranking(entry: Entry) -> ScoreRow:
 
 
 def _entry(entry: Entry, values: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    shared = {name: getattr(_ranking(entry), name) for name in SHARED}
+    ranking = _ranking(entry)
+    shared = {name: getattr(ranking, name) for name in SHARED}
     own = (dict(zip(queries.SCORE_VALUES, each[:-1], strict=True)) for each in values)
     return {name: getattr(entry, name) for name in HEAD} | {"scores": [shared | each for each in own]}
