@@ -25,7 +25,7 @@ from sqlalchemy import func, select
 
 from benchmarks.storm_hits import Hits
 from evalsvc import lifecycle
-from evalsvc.artifacts import TEMPORARY
+from evalsvc.atomic_files import TEMPORARY
 from evalsvc.store.tables import Evaluation, Gate, Shard, Status
 from evalsvc.suites import Suite, load_suite
 from tests.e2e.fleet import Fleet, scores
