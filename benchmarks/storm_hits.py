@@ -28,7 +28,7 @@ from tests.e2e.fleet import Fleet, kill
 HOUR = 3600
 OLD = "0005"
 """Revision of the databases that are upgraded."""
-SERVER_FILE = "clients: {generators: [fleet]}\n"
+SERVER_FILE = "clients: {generators: {fleet: [seconds]}}\n"
 POLICY = "version: 1\nsuite: {suite}\ndefaults: {{min_samples: 1}}\nmetrics: {{frechet_distance: {{max: 100000}}}}\n"
 MAKE_OLD = """
 import sys
