@@ -110,7 +110,8 @@ def evalsvc(*words):
     return CliRunner().invoke(app, words)
 
 
-def test_the_command_line_tells_who_did_what(home):
+def test_the_command_line_tells_who_did_what(home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     evalsvc("token", "create", "ci[/x]\u202e", "--scope", "submit")
     evalsvc("token", "revoke", "1")
     told = json.loads(evalsvc("audit", "--json", "--action", "token", "--since", "1h").stdout)
