@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from evalsvc import audit, lifecycle, tokens
 from evalsvc.audit import Action, Actor
+from evalsvc.cli.console import out
 from evalsvc.cli.main import app
 from evalsvc.errors import InputError
 from evalsvc.rate_limit import RateLimit
@@ -111,7 +112,7 @@ def evalsvc(*words):
 
 
 def test_the_command_line_tells_who_did_what(home, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
     evalsvc("token", "create", "ci[/x]\u202e", "--scope", "submit")
     evalsvc("token", "revoke", "1")
     told = json.loads(evalsvc("audit", "--json", "--action", "token", "--since", "1h").stdout)
