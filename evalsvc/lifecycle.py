@@ -103,7 +103,7 @@ def submit(
                 select(tables.Evaluation)
                 .where(tables.Evaluation.checkpoint_id == checkpoint, tables.Evaluation.fingerprint == spec.fingerprint)
                 .order_by(tables.Evaluation.id.desc())
-                .with_for_update(of=tables.Evaluation)
+                .with_for_update(of=tables.Evaluation, key_share=True)
             )
             found = {Status(row.status): row for row in reversed(session.scalars(same).all())}
             for status in IN_PROGRESS:
@@ -394,7 +394,9 @@ def _register_suite(session: Session, suite: Suite) -> int:
 
 
 def _get(session: Session, evaluation: int) -> tables.Evaluation:
-    row = session.get(tables.Evaluation, evaluation, with_for_update={"of": tables.Evaluation}, populate_existing=True)
+    # Its key stays: a heartbeat, which holds the worker's row and names the evaluation, need not wait for this.
+    lock = {"of": tables.Evaluation, "key_share": True}
+    row = session.get(tables.Evaluation, evaluation, with_for_update=lock, populate_existing=True)
     if row is None:
         raise InputError(f"there is no evaluation {evaluation}: 'evalsvc status' lists them")
     return row

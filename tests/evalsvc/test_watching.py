@@ -1,6 +1,7 @@
 """Heartbeats and verdicts, by the database's clock."""
 
 import os
+import threading
 import time
 from datetime import timedelta
 
@@ -132,3 +133,15 @@ def test_a_task_that_stirs_no_more_ends_the_process_and_fails_nothing(database, 
         heart._watch()
     assert ended.value.code == GIVEN_UP
     assert row(database, evaluation).status == Status.QUEUED
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_heartbeat_does_not_wait_for_the_evaluation_that_it_names(database):
+    workers.register(database, "busy", "slot", "cpu")
+    evaluation = lifecycle.submit(database, spec()).id
+    beat = threading.Thread(target=workers.beat, args=(database, "busy", evaluation, "samples", 1), daemon=True)
+    with database.write() as session:
+        lifecycle.hold(session, Attempt(evaluation, 1))
+        beat.start()
+        beat.join(20)
+        assert not beat.is_alive(), "each would wait for what the other holds: a deadlock"
