@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import struct
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +98,16 @@ def set_aside_damage(path: Path) -> bool:
 
     To be asked inside of a transaction that may write, when nobody else does: the next change writes over them. The
     log (``-wal``) has a header of 32 bytes and frames of 24 bytes and a page each: those in force carry its salts, and
-    the last one of a transaction a size. The index (``-shm``) says which frame is the last that counts.
+    the last one of a transaction a size.
     """
     try:
-        index = path.with_name(f"{path.name}-shm").read_bytes()[:48]
         log = path.with_name(f"{path.name}-wal").read_bytes()
     except OSError:
         return False
-    if len(index) < 48 or len(log) <= 32:
+    counting = _frames_that_count(path) if len(log) > 32 else None
+    if counting is None:
         return False
-    page, counting = struct.unpack_from(">I", log, 8)[0], struct.unpack_from("=I", index, 16)[0]
+    page = struct.unpack_from(">I", log, 8)[0]
     if _is_whole(log[:32]):
         heads = (log[at : at + 16] for at in range(32 + counting * (page + 24), len(log) - page - 23, page + 24))
         ends = [head[4:8] != bytes(4) for head in heads if head[8:] == log[16:24]]
@@ -118,6 +118,20 @@ def set_aside_damage(path: Path) -> bool:
             temporary.write_bytes(log)
             put(temporary, damage_of(path))
     return True
+
+
+def _frames_that_count(path: Path) -> int | None:
+    """How many frames of the log SQLite reads; ``None`` while another process copies them, or where none may be copied.
+
+    SQLite itself is asked. Its index (``-shm``) says it too, but whoever opens and closes that file, or the database,
+    beside SQLite takes from the process every lock that it has there: another process then thinks that it is alone.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=0)) as connection:
+            busy, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if busy or frames < 0 else int(frames)
 
 
 def _is_whole(header: bytes) -> bool:

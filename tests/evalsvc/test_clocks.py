@@ -39,7 +39,7 @@ def shifted(request, monkeypatch):
             return datetime.fromtimestamp(real() + shift.total_seconds(), tz)
 
     monkeypatch.setattr(time, "time", lambda: real() + shift.total_seconds())
-    for module in (tables, "evalsvc.artifacts", "evalsvc.atomic_files", "evalsvc.cli.queue"):
+    for module in (tables, "evalsvc.verification", "evalsvc.atomic_files", "evalsvc.cli.queue"):
         monkeypatch.setattr(module if not isinstance(module, str) else _module(module), "datetime", Shifted)
     assert abs(tables.now() - datetime.now(UTC)) > HOUR - SLACK
     return shift
@@ -155,6 +155,7 @@ def test_the_database_writes_times_as_they_compare(database):
 
 
 OWN_CLOCK = {
+    "artifacts.py": "where a folder cannot be written, no file of it is taken for a later one",
     "atomic_files.py": "where a folder cannot be written, nothing is swept either",
     "checksums.py": "when this process read a file, and compared with that alone",
     "gates.py": "the calendar day of a page that shows what a policy would do",

@@ -6,6 +6,8 @@ import random
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -439,3 +441,22 @@ def test_a_file_that_others_hold_is_not_called_damaged(code):
     error = OperationalError("BEGIN IMMEDIATE", {}, held)
     assert not is_lasting(error)
     assert sentence(error) == "the database is held by another process (locking protocol): try again"
+
+
+LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)
+"""
+
+
+def test_a_database_that_was_opened_keeps_the_locks_by_which_others_know_of_it(tmp_path):
+    """Byte 128 of the index is SQLite's "somebody is here": who can lock it alone cuts the index off beneath others."""
+    database = Database(f"sqlite:///{tmp_path}/rows.db")
+    with database.write() as session:
+        session.add(Model(name="one"))
+    again = Database(f"sqlite:///{tmp_path}/rows.db")
+    with database.read() as session, again.read():
+        assert session.query(Model).count() == 1
+        done = subprocess.run([sys.executable, "-c", LOCK, f"{tmp_path}/rows.db-shm"], capture_output=True, text=True)
+    assert "BlockingIOError" in done.stderr, "another process could take this one for gone"

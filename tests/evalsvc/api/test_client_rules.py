@@ -181,7 +181,7 @@ def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream
     for path in ("", f"/{made.id}", f"/{made.id}/events"):
         shown = reader.get(f"/api/v1/evaluations{path}").text
         assert "refused the request" in shown
-        assert not any(told in shown for told in ("swordfish", "403", upstream.url, "sk-llama"))
+        assert not any(told in shown for told in ("swordfish", "403:", upstream.url, "sk-llama"))
     desk.bench.database.engine.dispose()
 
 
