@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -82,21 +83,21 @@ class Hits:
     def blows(self) -> dict[str, tuple[int, Callable[[], str]]]:
         """By name: how often in proportion, and the blow itself, which says what it did."""
         found: dict[str, tuple[int, Callable[[], str]]] = {
-            "slot": (12, lambda: self.kill_worker("slot")),
-            "coordinator": (6, lambda: self.kill_worker("coordinator")),
+            "slot": (14, lambda: self.kill_worker("slot")),
+            "coordinator": (8, lambda: self.kill_worker("coordinator")),
             "machine": (5, self.lose_machine),
-            "damaged file": (20, self.damage),
-            "server": (8, self.kill_server),
-            "submit": (6, self.kill_submit),
-            "watch": (6, self.kill_watch),
-            "gate run": (7, self.kill_gate),
-            "reference add": (5, self.kill_reference_add),
-            "db upgrade": (7, self.kill_upgrade),
-            "full disk": (6, self.fill_disk),
-            "clock": (6, self.shift_clock),
+            "damaged file": (24, self.damage),
+            "server": (4, self.kill_server),
+            "submit": (4, self.kill_submit),
+            "watch": (4, self.kill_watch),
+            "gate run": (4, self.kill_gate),
+            "reference add": (4, self.kill_reference_add),
+            "db upgrade": (4, self.kill_upgrade),
+            "full disk": (8, self.fill_disk),
+            "clock": (8, self.shift_clock),
         }
         if self.postgres:
-            found["cut connections"] = (8, self.cut_connections)
+            found["cut connections"] = (10, self.cut_connections)
         return found
 
     # --- work ---
@@ -277,11 +278,17 @@ class Hits:
         return told
 
     def kill_upgrade(self) -> str:
-        whole, url = (self._old_database(name) for name in ("whole", "killed"))
-        self._run(["db", "upgrade"], EVALSVC_DATABASE_URL=whole)
+        url = self._old_database("killed")
         told, _ = self._killed("db upgrade", ["db", "upgrade"], EVALSVC_DATABASE_URL=url)
-        assert _schema(url) == _schema(whole), "a killed upgrade left something behind"
+        assert _schema(url) == self._whole_schema, "a killed upgrade left something behind"
         return told
+
+    @cached_property
+    def _whole_schema(self) -> list[object]:
+        """Of an upgrade that nothing stopped."""
+        url = self._old_database("whole")
+        self._run(["db", "upgrade"], EVALSVC_DATABASE_URL=url)
+        return _schema(url)
 
     def _old_database(self, name: str) -> str:
         if self.postgres:
