@@ -150,11 +150,11 @@ class Hits:
 
     def damage(self) -> str:
         store = self.fleet.store
-        shards = [path for path in store.glob("samples/*/[!.]*-*.safetensors") if path not in self.damaged]
+        self.fleet.wait(self.fleet.files)
+        shards = sorted(self.fleet.files())
         others = [path for path in store.glob("reference/**/*.*") if path.suffix in (".npy", ".safetensors")]
         others += store.glob("samples/*/features-*/*.npy")
-        self.fleet.wait(lambda: bool(shards or others))
-        path = self.chance.choice(others if others and self.chance.random() < 0.4 else shards or others)
+        path = self.chance.choice(sorted(others) if others and self.chance.random() < 0.4 else shards)
         kind = self.chance.choice(["a bit of", "half of", "all of"])
         with suppress(FileNotFoundError):  # a rerun or a sweep was faster
             body = bytearray(path.read_bytes())
