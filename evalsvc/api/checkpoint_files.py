@@ -14,6 +14,7 @@ import anyio
 
 from evalsvc import wire
 from evalsvc.api.problems import ProblemError
+from evalsvc.atomic_files import TEMPORARY
 from evalsvc.digests import walk
 from evalsvc.errors import InputError, StorageError
 from evalsvc.file_modes import make_file, make_folder
@@ -72,7 +73,7 @@ async def take_in(name: str, body: AsyncIterator[bytes], uploads: Path, limit: i
     """
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name of a checkpoint file, such as step_4000.safetensors")
-    temporary = uploads / f".tmp-{uuid.uuid4().hex}"
+    temporary = uploads / f"{TEMPORARY}{uuid.uuid4().hex}"
     digest, size = hashlib.sha256(), 0
     try:
         make_folder(uploads)

@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from evalsvc.errors import StorageError, printable
+from evalsvc.errors import StorageError, one_line, printable
 
 _COMMAND = re.compile(r"(?<!\S)[:#](?=:\w|#\w*\[)")
 """Where a command of GitHub, GitLab or Azure begins that stands in a job's log, were it the first of a wrapped line."""
@@ -27,7 +27,7 @@ def visible(text: str) -> str:
 
     So does what a job's log would take for a command.
     """
-    return _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", _spelled(text).replace("\n", "\\n"))
+    return _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", one_line(text))
 
 
 def _spelled(text: str) -> str:

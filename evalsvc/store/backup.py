@@ -8,6 +8,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
+from evalsvc.atomic_files import put
 from evalsvc.errors import InputError, StorageError, first_line
 from evalsvc.store.session import Database
 from evalsvc.store.sqlite import ReadOnlyFile
@@ -39,9 +40,7 @@ def back_up(database: Database, target: Path) -> None:
             copy.execute("PRAGMA journal_mode=DELETE")
             if (found := copy.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise StorageError(f"the database is damaged ({found}): restore an earlier backup")
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
+        put(temporary, target)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"the backup {target} cannot be written ({first_line(error)})") from error
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
-from evalsvc.atomic_files import put, written_whole
+from evalsvc.atomic_files import TEMPORARY, put, written_whole
 from evalsvc.errors import StorageError, first_line
 from evalsvc.file_modes import make_file, make_folder
 from evalsvc.store.faults import parse_json
@@ -37,7 +37,7 @@ def create(path: Path) -> None:
     Raises:
         StorageError: a file that lost its content, or the remains of one; or it cannot be made.
     """
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
     try:
         if not _is_missing(path):
             return

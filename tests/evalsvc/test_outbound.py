@@ -4,7 +4,7 @@ import contextlib
 import ipaddress
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from evalsvc import outbound
 from evalsvc.errors import InputError
 from evalsvc.outbound import OutboundError, Target, addresses_of, is_public, post, post_anywhere, run
+from tests.evalsvc.dripping_server import dripping_server
 
 LOCAL = ("127.0.0.1",)
 
@@ -147,20 +148,8 @@ def where(send):
 
 @pytest.mark.parametrize("send", [post, post_anywhere])
 def test_an_answer_that_comes_byte_by_byte_ends_at_its_limit_of_seconds(send):
-    over = Event()
-
-    def drip(listening):
-        connection, _ = listening.accept()
-        with connection, contextlib.suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\n")
-            while not over.wait(0.05):
-                connection.sendall(b"x: y\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        Thread(target=drip, args=(listening,), daemon=True).start()
-        with pytest.raises(OutboundError, match="no answer within 0.3 s"):
-            run(send(f"http://127.0.0.1:{listening.getsockname()[1]}/", b"", {}, seconds=0.3, most=9, **where(send)))
-        over.set()
+    with dripping_server() as url, pytest.raises(OutboundError, match="no answer within 0.3 s"):
+        run(send(url, b"", {}, seconds=0.3, most=9, **where(send)))
 
 
 def test_what_a_server_says_in_place_of_http_is_detail_and_not_message():

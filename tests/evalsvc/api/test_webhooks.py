@@ -2,14 +2,12 @@
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
-import socket
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Event, Thread
+from threading import Thread
 
 import pytest
 from pydantic import SecretStr
@@ -24,6 +22,7 @@ from evalsvc.settings import Settings
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook, now
 
+from ..dripping_server import dripping_server
 from ..gates.store import DIGITS, add_checkpoint, add_scores, gate_policy, point
 from ..test_lifecycle import spec
 from ..test_outbound import INSIDE, MALFORMED
@@ -266,24 +265,13 @@ def test_the_first_that_does_not_arrive_ends_a_round(database, receiver):
 
 def test_a_receiver_that_answers_byte_by_byte_is_given_up_and_holds_up_nobody_else(database, receiver, monkeypatch):
     monkeypatch.setattr(webhooks, "EVERY", 0.05)
-    over = Event()
-
-    def drip(listening):
-        connection, _ = listening.accept()
-        with connection, contextlib.suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\n")
-            while not over.wait(0.1):
-                connection.sendall(b"x: y\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        Thread(target=drip, args=(listening,), daemon=True).start()
-        webhooks.add(database, f"http://127.0.0.1:{listening.getsockname()[1]}/", ["gate.decided"], LOCAL)
+    with dripping_server() as url:
+        webhooks.add(database, url, ["gate.decided"], LOCAL)
         webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
         asyncio.run(others_are_served(database, receiver))
         monkeypatch.setattr(webhooks, "TIMEOUT", 0.5)
         make_due(database)
         assert deliver(database, LOCAL) == 1
-    over.set()
     with database.read() as session:
         slow, other = session.query(Webhook).order_by(Webhook.id)
         assert (slow.last_error, other.last_error) == ("no answer within 0.5 s", None)
