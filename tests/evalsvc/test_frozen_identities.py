@@ -1,0 +1,68 @@
+"""Digests, keys and names by which stored results are found: whatever moves in the code, these do not.
+
+The values in ``frozen_identities.json`` were computed on 2026-11-28, before the modules were moved into rooms.
+"""
+
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.demo import shipped
+from evalsvc.demo.text import shipped_texts
+from evalsvc.evaluations import evaluate
+from evalsvc.plugins import PluginKind
+from evalsvc.store.tables import Artifact, Evaluation, Protocol
+from evalsvc.suites import load_suite, shipped_suites
+from metrics.registry import METRICS
+
+FROZEN = json.loads(Path(__file__).with_name("frozen_identities.json").read_text())
+
+
+def demo_spec(bench, name):
+    if name == "digits@1":
+        run = next(run for run in shipped() if run.family == "flow" and run.step == 4000)
+        return bench.spec(Checkpoint.open(run.path, run.family, run.step), "flow", {}, load_suite(name))
+    run = next(run for run in shipped_texts() if run.step == 1200)
+    return bench.spec(Checkpoint.open(run.path, run.model, run.step), "causal-lm", {}, load_suite(name))
+
+
+def identities(spec):
+    return {
+        "fingerprint": spec.fingerprint,
+        "configuration": spec.configuration,
+        "checkpoint": spec.checkpoint,
+        "samples_key": spec.samples_key,
+        "features_key": spec.features_key,
+        "likelihood_keys": {half: spec.likelihood_key(half) for half in spec.likelihood_halves},
+        "extractors": spec.extractors,
+        "reference": spec.reference,
+    }
+
+
+def test_every_shipped_suite_keeps_its_digest():
+    assert {name: load_suite(name).digest for name in shipped_suites()} == FROZEN["suites"]
+
+
+@pytest.mark.parametrize("name", ["digits@1", "text-tiny@1"])
+def test_an_evaluation_keeps_its_fingerprint_and_the_keys_of_its_shards(bench, name):
+    assert identities(demo_spec(bench, name)) == FROZEN["specs"][name]
+
+
+def test_scores_keep_their_protocols_and_artifacts_their_kinds(bench):
+    evaluation = evaluate(demo_spec(bench, "digits@1"), bench)
+    with bench.database.read() as session:
+        scores = {score.label: score.protocol_id for score in session.get_one(Evaluation, evaluation).scores}
+        kinds = sorted(set(session.scalars(select(Artifact.kind))))
+        assert len(session.scalars(select(Protocol.id)).all()) == len(set(scores.values()))
+    assert {"scores": scores, "artifacts": kinds} == FROZEN["digits@1"]
+
+
+def test_entry_points_and_metrics_keep_their_names_and_metrics_their_versions():
+    names = {f"evalsvc.{kind}": sorted({e.name for e in entry_points(group=f"evalsvc.{kind}")}) for kind in PluginKind}
+    for group, kept in FROZEN["plugins"].items():
+        assert set(kept) <= set(names[group]), group
+    assert {name: spec.version for name, spec in METRICS.items() if name in FROZEN["metrics"]} == FROZEN["metrics"]
