@@ -1,4 +1,4 @@
-"""Our Inception features beside the peers' own networks, on one random state dict: the table of docs/protocols.md.
+"""Our Inception features beside the peers' own networks, on one random state dict: docs/explanations/protocols.md.
 
 Run it where torch-fidelity, pytorch-fid, clean-fid and torchmetrics are installed (the environment of ``make bench``).
 """

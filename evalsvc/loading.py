@@ -1,4 +1,4 @@
-"""Untrusted torch and Parquet files, read by a confined process: see ``docs/design/loading.md``."""
+"""Untrusted torch and Parquet files, read by a confined process: see ``docs/design/0004-loading.md``."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def db_upgrade() -> None:
 def db_backup(
     target: Annotated[Path, typer.Argument(help="New file to write. Copy the artifacts after it, not before.")],
 ) -> None:
-    """Copy an embedded (SQLite) database while it is in use; docs/operations.md says how to restore it."""
+    """Copy an embedded (SQLite) database while it is in use; docs/guides/operations.md says how to restore it."""
     from evalsvc.store.backup import back_up
 
     back_up(Database(Settings().database), target)

@@ -22,7 +22,7 @@ token = typer.Typer(help="Who may use the HTTP API.", no_args_is_help=True)
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine see docs/api.md.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines: docs/guides/api.md.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8642,
     plugin: PluginFiles = None,
 ) -> None:

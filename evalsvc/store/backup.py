@@ -24,7 +24,7 @@ def back_up(database: Database, target: Path) -> None:
         StorageError: the copy cannot be written, or is damaged.
     """
     if database.engine.dialect.name != "sqlite":
-        raise InputError("evalsvc backs up SQLite: use pg_dump for Postgres, as docs/operations.md says")
+        raise InputError("evalsvc backs up SQLite: use pg_dump for Postgres, as docs/guides/operations.md says")
     if target.exists():
         raise InputError(f"{target} exists: give another name, or remove it first")
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")

@@ -29,7 +29,7 @@ def copy_sqlite(fleet: Fleet, folder: Path) -> str:
 
 
 def copy_postgres(fleet: Fleet, folder: Path) -> str:
-    # Without the queue's own tables, which are made anew from the rows: docs/operations.md.
+    # Without the queue's own tables, which are made anew from the rows: docs/guides/operations.md.
     source, target = make_url(fleet.database_url), make_url(fleet.database_url).set(database="elsewhere")
     program = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
     plain = [url.set(drivername="postgresql").render_as_string(hide_password=False) for url in (source, target)]

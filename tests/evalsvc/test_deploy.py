@@ -14,7 +14,7 @@ from evalsvc.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples" / "deploy"
-DOCS = [ROOT / "docs" / name for name in ("deploy.md", "operations.md", "observability.md")]
+DOCS = [ROOT / "docs" / "guides" / name for name in ("deploy.md", "operations.md", "observability.md")]
 FILES = [*sorted(DEPLOY.iterdir()), *DOCS]
 COMMANDS = "serve|dashboard|worker|db|cache|audit|token|doctor|reference|submit|retry|show|watch|status"
 

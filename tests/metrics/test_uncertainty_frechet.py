@@ -1,4 +1,4 @@
-"""The error bars of Frechet distances, from equal to clearly different laws: see docs/uncertainty.md."""
+"""The error bars of Frechet distances, from equal to clearly different laws: docs/explanations/uncertainty.md."""
 
 import functools
 

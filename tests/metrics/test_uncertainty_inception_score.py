@@ -1,4 +1,4 @@
-"""The error bars of inception and Vendi scores, from one kind of sample to many: see docs/uncertainty.md."""
+"""The error bars of inception and Vendi scores, from one kind of sample to many: docs/explanations/uncertainty.md."""
 
 import numpy as np
 import pytest

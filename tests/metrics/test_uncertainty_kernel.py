@@ -1,4 +1,4 @@
-"""The error bars of kernel distances, from equal to clearly different laws: see docs/uncertainty.md."""
+"""The error bars of kernel distances, from equal to clearly different laws: docs/explanations/uncertainty.md."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The error bars of manifold and memorisation metrics, from equal to different laws: see docs/uncertainty.md."""
+"""The error bars of manifold and memorisation metrics, equal to different laws (docs/explanations/uncertainty.md)."""
 
 import numpy as np
 import pytest
