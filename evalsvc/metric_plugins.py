@@ -48,8 +48,8 @@ def _register_class(plugin: Plugin, kind: Any) -> None:
 
     function: Callable[..., Score] = measure_alone if fold is _alone else measure
     function.__name__ = plugin.name
-    # What changes a plug-in's numbers is its distribution's version; the registry counts versions in whole numbers.
-    version = int(digest_json([plugin.distribution, plugin.version])[:7], 16)
+    # The registry counts versions in whole numbers.
+    version = int(digest_json([plugin.distribution, plugin.own_version or plugin.version])[:7], 16)
     metric(Quantity(plugin.name, direction, unit=""), version=version)(function)
 
 

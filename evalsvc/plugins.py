@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -55,6 +56,9 @@ class Generator(Protocol):
     that is given the folder and gives the names, relative to it, of the files that are read. Only they make two
     checkpoints different. Without it all files count but what no loader reads
     (:data:`evalsvc.checkpoint_folders.LEFT_OUT`).
+
+    A factory may state a version of its own (:func:`versioned`); without it, results count as those of the version of
+    its distribution.
     """
 
     @property
@@ -220,10 +224,25 @@ class Plugin:
     version: str
     _load: Callable[[], Any] = field(repr=False, compare=False)
 
-    @property
+    @cached_property
     def told(self) -> str:
-        """The distribution and its version, as configurations record it."""
-        return f"{self.distribution} {self.version}"
+        """The distribution, and the version of the plug-in, as configurations record it.
+
+        Raises:
+            InputError: the plug-in cannot be loaded, or the version that it states is not a non-empty string.
+        """
+        return f"{self.distribution} {self.own_version or self.version}"
+
+    @property
+    def own_version(self) -> str | None:
+        """The version that the plug-in itself states. A subclass does not inherit it: its code changes separately."""
+        stated = _stated(self.load(), "plugin_version")
+        if stated is not None and not (isinstance(stated, str) and stated.strip()):
+            raise InputError(
+                f"invalid plugin_version {stated!r} of plug-in {self.name!r} of {self.distribution}: use a non-empty "
+                "string"
+            )
+        return stated
 
     def load(self) -> Any:
         """Import the plug-in; whatever its import raises becomes one error that names it."""
@@ -306,6 +325,21 @@ def open_to_clients(*options: str, network: bool = False) -> Callable[[Any], Any
     return mark
 
 
+def versioned(version: str) -> Callable[[Any], Any]:
+    """State the version of a generator, or of a ``torchmetrics.Metric`` class: ``@versioned("2")`` above it.
+
+    Stored results are found under it, so that a release of the distribution invalidates none of them. Raise it whenever
+    the same checkpoint, options and seeds (for a metric: the same arrays) may give other numbers. A plug-in that has
+    stored results keeps them if its first version is that of the distribution which made them.
+    """
+
+    def mark(target: Any) -> Any:
+        target.plugin_version = version
+        return target
+
+    return mark
+
+
 def _plugins_of_file(file: Path) -> list[Plugin]:
     if not file.is_file():
         raise InputError(f"plug-in file {file} does not exist")
@@ -320,7 +354,7 @@ def _plugins_of_file(file: Path) -> list[Plugin]:
     except Exception as error:
         raise InputError(f"plug-in file {file} is broken: {type(error).__name__}: {error}") from error
     version = digest_path(file)[:12]
-    marked = [value for value in vars(module).values() if hasattr(value, "__evalsvc_plugin__")]
+    marked = [value for value in vars(module).values() if _stated(value, "__evalsvc_plugin__")]
     if not marked:
         raise InputError(
             f'plug-in file {file} registers nothing: put @evalsvc.plugins.register("generators", "name") above a class'
@@ -331,3 +365,8 @@ def _plugins_of_file(file: Path) -> list[Plugin]:
 def _plugin_of(target: Any, file: Path, version: str) -> Plugin:
     kind, name = target.__evalsvc_plugin__
     return Plugin(kind, name, file.name, version, lambda: target)
+
+
+def _stated(target: Any, attribute: str) -> Any:
+    """An attribute that is set on the object itself, not inherited; ``None`` without one."""
+    return getattr(target, "__dict__", {}).get(attribute)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.demo.digits import LEVELS, PIXELS, SIDE, grey, levels_of
 from evalsvc.demo.networks import loaded
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
 from evalsvc.samples import Images, SampleRequest, Samples
 
 HIDDEN, RANK = 96, 4
@@ -56,6 +56,7 @@ class NADE(nn.Module):
         return torch.stack(chosen, dim=1)
 
 
+@versioned("0.1.0")
 @open_to_clients()
 class Autoregressive:
     """The plug-in ``autoregressive``. In float64: a rounding that depends on the batch must not choose a level."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.demo.digits import PIXELS, SIDE, levels_of, signed
 from evalsvc.demo.networks import loaded, log_prob_of_levels, mlp
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
 from evalsvc.samples import Images, SampleRequest, Samples
 
 STEPS, HIDDEN, BLOCKS, FREQUENCIES = 50, 160, 2, 8
@@ -114,6 +114,7 @@ class DDPMModel(nn.Module):
         return total
 
 
+@versioned("0.1.0")
 @open_to_clients()
 class DDPM:
     """The plug-in ``ddpm``. Samples end at the mean of the last step; the likelihood is that of the whole model."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.demo.digits import LEVELS, PIXELS, SIDE, grey, levels_of
 from evalsvc.demo.networks import loaded, mlp
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
 from evalsvc.samples import Images, SampleRequest, Samples
 
 HIDDEN = 96
@@ -113,6 +113,7 @@ class FlowModel(nn.Module):
         return levels
 
 
+@versioned("0.1.0")
 @open_to_clients()
 class Flow:
     """The plug-in ``flow``. In float64: rounding next to the edge of a level must not depend on the batch."""

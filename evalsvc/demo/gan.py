@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.demo.digits import PIXELS, SIDE
 from evalsvc.demo.networks import loaded, mlp
-from evalsvc.plugins import GeneratorInfo, open_to_clients
+from evalsvc.plugins import GeneratorInfo, open_to_clients, versioned
 from evalsvc.samples import Images, SampleRequest
 
 LATENT = 100
@@ -44,6 +44,7 @@ class Discriminator(nn.Module):
         return logits
 
 
+@versioned("0.1.0")
 @open_to_clients()
 class GAN:
     """The plug-in ``gan``."""

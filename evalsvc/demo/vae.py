@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evalsvc.checkpoints import Checkpoint
 from evalsvc.demo.digits import PIXELS, SIDE, levels_of, signed
 from evalsvc.demo.networks import loaded, log_prob_of_levels, mlp
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
 from evalsvc.samples import Images, SampleRequest, Samples
 
 LATENT = 12
@@ -39,6 +39,7 @@ class VAEModel(nn.Module):
         return divergence - reconstruction
 
 
+@versioned("0.1.0")
 @open_to_clients()
 class VAE:
     """The plug-in ``vae``. Samples are the decoder's mean images; the likelihood is that of the whole model."""

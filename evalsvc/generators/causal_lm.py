@@ -14,7 +14,7 @@ from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.language.model import Dtype, LanguageModel
 from evalsvc.language.scorer import TokenScorer
 from evalsvc.language.writer import Writer
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
 from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.weight_sets import refuse_adapter
 
@@ -24,6 +24,7 @@ TEMPLATES = "additional_chat_templates"
 NEVER_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".py", ".md")
 
 
+@versioned("0.1.0")
 @open_to_clients(*OPTIONS, "window", "context", "prefix", "dtype")
 class CausalLM:
     """The plug-in ``causal-lm``. ``window``, ``context`` and ``prefix`` are those of the likelihood's windows.

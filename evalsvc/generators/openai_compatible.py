@@ -11,7 +11,7 @@ from evalsvc.checkpoints import Checkpoint
 from evalsvc.errors import InputError
 from evalsvc.language.decoding import OPTIONS, Decoding
 from evalsvc.language.endpoint import Endpoint, RefusedError
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients
+from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
 from evalsvc.samples import SampleRequest, Samples, Texts
 from evalsvc.server_file import open_endpoint
 
@@ -46,6 +46,7 @@ class ServedWithLikelihood(Served):
         return NegativeLogLikelihood(nats, tokens, "exact", facts)
 
 
+@versioned("0.1.0")
 @open_to_clients(*OPTIONS, network=True)
 def openai_compatible(checkpoint: Checkpoint, device: torch.device, *, decoding: Decoding | None = None) -> Served:
     """The plug-in ``openai-compatible``; with likelihoods if the server, asked once, returns them."""

@@ -13,13 +13,14 @@ from evalsvc.checkpoints import Checkpoint
 from evalsvc.digests import walk
 from evalsvc.errors import InputError
 from evalsvc.image_files import ImageFiles
-from evalsvc.plugins import GeneratorInfo, open_to_clients
+from evalsvc.plugins import GeneratorInfo, open_to_clients, versioned
 from evalsvc.sample_sets import open_samples, read_at
 from evalsvc.samples import SampleRequest, Samples
 from evalsvc.system_files import is_system_file
 from evalsvc.text_sets import TextList
 
 
+@versioned("0.1.0")
 @open_to_clients("skip")
 class StoredSamples:
     """Sample i is number ``indices[i]`` of those stored, whatever its seed. ``skip`` names files to leave out."""

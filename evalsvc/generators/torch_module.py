@@ -9,10 +9,11 @@ import torch
 
 from evalsvc.checkpoints import Checkpoint, load_into
 from evalsvc.errors import InputError, ModelError
-from evalsvc.plugins import GeneratorInfo, open_to_clients
+from evalsvc.plugins import GeneratorInfo, open_to_clients, versioned
 from evalsvc.samples import Images, SampleRequest
 
 
+@versioned("0.1.0")
 @open_to_clients("module", "latent", "output", "arguments", "state")
 class TorchModule:
     """``module="my_package.models:Generator"`` is built with ``arguments``, filled from the checkpoint and fed latents.

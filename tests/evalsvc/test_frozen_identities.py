@@ -4,7 +4,7 @@ The values in ``frozen_identities.json`` were computed on 2026-11-28, before the
 """
 
 import json
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,11 @@ from evalsvc.checkpoints import Checkpoint
 from evalsvc.demo import shipped
 from evalsvc.demo.text import shipped_texts
 from evalsvc.evaluations import evaluate
-from evalsvc.plugins import PluginKind
+from evalsvc.plugins import PluginKind, Plugins
+from evalsvc.settings import Settings
 from evalsvc.store.tables import Artifact, Evaluation, Protocol
 from evalsvc.suites import load_suite, shipped_suites
+from evalsvc.workbench import Workbench
 from metrics.registry import METRICS
 
 FROZEN = json.loads(Path(__file__).with_name("frozen_identities.json").read_text())
@@ -50,6 +52,15 @@ def test_every_shipped_suite_keeps_its_digest():
 @pytest.mark.parametrize("name", ["digits@1", "text-tiny@1"])
 def test_an_evaluation_keeps_its_fingerprint_and_the_keys_of_its_shards(bench, name):
     assert identities(demo_spec(bench, name)) == FROZEN["specs"][name]
+
+
+def test_a_release_changes_no_fingerprint(home, monkeypatch):
+    monkeypatch.setattr(Distribution, "version", property(lambda self: "9.9.9"))
+    plugins = Plugins()
+    built_in = [p for p in plugins if p.kind is PluginKind.GENERATOR and p.distribution == "evalsvc"]
+    assert {(p.version, p.told) for p in built_in} == {("9.9.9", "evalsvc 0.1.0")}
+    bench = Workbench(Settings(home=home), plugins, device="cpu")
+    assert identities(demo_spec(bench, "digits@1")) == FROZEN["specs"]["digits@1"]
 
 
 def test_scores_keep_their_protocols_and_artifacts_their_kinds(bench):

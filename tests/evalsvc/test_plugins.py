@@ -78,6 +78,23 @@ def test_an_edited_file_is_another_version(tmp_path):
     assert len(versions) == 2
 
 
+def test_a_version_of_its_own_outlives_releases_and_edits_and_no_subclass_inherits_it(site, tmp_path):
+    body = "from evalsvc.plugins import register, versioned\n@versioned('3')\nclass Gen: pass\nclass Other(Gen): pass\n"
+    install(site, "steady", "[evalsvc.generators]\ng = steady:Gen\nother = steady:Other\n", steady=body)
+    found = Plugins()
+    assert found.get(PluginKind.GENERATOR, "g").told == "steady 3"
+    assert found.get(PluginKind.GENERATOR, "other").told == "steady 1.0"
+    file = tmp_path / "mine.py"
+    file.write_text(body.replace("class Gen", "@register('generators', 'mine')\nclass Gen") + "# edited\n")
+    assert Plugins((file,)).get(PluginKind.GENERATOR, "mine").told == "mine.py 3"
+
+
+def test_a_version_that_is_no_text_is_an_error(site):
+    install(site, "odd", "[evalsvc.generators]\nodd = odd:Gen\n", odd="class Gen:\n    plugin_version = 3\n")
+    with pytest.raises(InputError, match="invalid plugin_version 3 of plug-in 'odd' of odd: use a non-empty string"):
+        _ = Plugins().get(PluginKind.GENERATOR, "odd").told
+
+
 @pytest.mark.parametrize(
     ("body", "complaint"), [("x = 1\n", "registers nothing"), ("import nothing_like_this\n", "is broken")]
 )
