@@ -1,0 +1,41 @@
+from pathlib import Path
+
+from benchmarks.layout import Layout, table
+
+CONTRACT = '[[tool.importlinter.contracts]]\ntype = "layers"\nlayers = ["evalsvc.top", "(evalsvc.low)", "metrics"]\n'
+FILES = {
+    "pyproject.toml": CONTRACT,
+    "evalsvc/__init__.py": "from evalsvc.top import a\n",
+    "evalsvc/loose.py": "def f():\n    import evalsvc.top.a\n",
+    "evalsvc/top/__init__.py": "",
+    "evalsvc/top/a.py": "from .b import x\nfrom evalsvc.low import c\nfrom metrics.m import y\n",
+    "evalsvc/top/b.py": "x = 1\n",
+    "evalsvc/low/__init__.py": "",
+    "evalsvc/low/c.py": "from evalsvc.top.b import x\n" + "".join(f"line{i} = {i}\n" for i in range(301)),
+    "metrics/__init__.py": "",
+    "metrics/m.py": "import evalsvc.loose\ny = 1\n" + "".join(f"line{i} = {i}\n" for i in range(6)),
+}
+
+
+def write(root: Path) -> Path:
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_rooms_floors_arrows_and_circles_are_counted(tmp_path):
+    found = Layout(write(tmp_path)).figures()
+    assert (found["rooms"], found["loose modules"], found["modules"]) == (4, 1, 8)
+    assert (found["arrows"], found["arrows up"]) == (5, 1), "low imports top"
+    assert (found["circles of rooms"], found["floors"]) == (1, 1), "loose, top, low and metrics are one circle"
+    assert (found["circles of modules"], found["rooms without a declared layer"]) == (1, 1)
+    assert found["imports that stay in a room, %"] == round(100 / 6, 1)
+    assert (found["modules over 300 lines"], found["lines that stand twice (6 or more in a row)"]) == (1, 12)
+
+
+def test_a_folder_and_the_link_to_it_are_one_room(tmp_path):
+    before = Layout(write(tmp_path)).figures()
+    (tmp_path / "evalsvc" / "metrics").symlink_to("../metrics")
+    assert Layout(tmp_path).figures() == before
+    assert "| rooms | 4 |" in table({"now": before})
