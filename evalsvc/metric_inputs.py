@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
@@ -19,17 +18,14 @@ from evalsvc.references import OpenReference, array_key, extract_reference, key_
 from evalsvc.samples import Texts
 from evalsvc.sampling_units import SamplingUnits, documents
 from evalsvc.spec import EvaluationSpec
-from evalsvc.suites import CONTROLS, COUNTS, FEATURES, Half, MetricUse
+from evalsvc.suites import Half, MetricUse
 from evalsvc.verification import Verified
 from evalsvc.workbench import Workbench
-from metrics.manifold import Radii, neighbour_radii
-from metrics.memorization import Training, training_spacing
+from metrics.inputs import Form, Input, Source
 from metrics.moments import Moments
 from metrics.neighbours import nearest_neighbours
-
-LIKELIHOOD = COUNTS | {"nll"}
-BY_MOMENTS = {"frechet_distance", "frechet_distance_infinity"}
-"""Metrics that need no more of a reference than its moments."""
+from metrics.precomputed import Precomputed
+from metrics.registry import GROUPS
 
 
 @dataclass(frozen=True)
@@ -53,58 +49,72 @@ class MetricInputs:
         self._extract_references()
         self.generated = {name: array[rows] for name, array in read_features(spec, bench, self._maps).items()}
         self.reference = functools.cache(self._reference)
+        self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, bench))
         self.units = SamplingUnits.of(spec, bench.prompts(spec.suite)).part(rows)
 
     def call(self, use: MetricUse) -> Call:
         """What a metric of the suite is to be called with."""
-        spec, suite = self.spec, self.spec.suite
-        facts: dict[str, Any] = {"metric": use.metric, "version": use.spec.version, "options": use.options}
-        inputs: dict[str, Any] = {}
-        control = CONTROLS & set(use.spec.options) if "heldout" in spec.reference else ()
-        for name in (*use.spec.inputs, *control):
-            if use.features and name in LIKELIHOOD:
-                inputs[name] = self.generated[f"{use.features}/{name}"][:, 0]
-                facts |= {"features": self.bench.extractor(suite.extractors[use.features]).info.protocol}
-                facts |= {"samples": suite.samples, "kind": "exact"}
-            elif name in FEATURES:
-                inputs[name] = self.generated[use.features]
-                info, output = self._feature(use.features)
-                facts |= {"features": f"{info.protocol}/{output}", "samples": suite.samples}
-            elif name in ("reference", "train", "heldout"):
-                half: Half = use.against if name == "reference" else name
-                inputs[name] = self.reference(use.features, half)
-                facts[name] = spec.reference[half]
-            elif name == "prompts":
-                assert suite.prompts
-                inputs[name] = self._embedded_prompts(use)[self.rows]
-                facts[name] = suite.prompts.sha256
-            elif name in ("train_texts", "heldout_texts"):
-                half = "train" if name == "train_texts" else "heldout"
-                inputs[name] = self._reference_texts(half)
-                facts[name] = spec.reference[half]
-            elif name == "texts":
-                inputs[name] = read_texts(spec, self.bench)[self.rows]
-                facts["samples"] = suite.samples
-            elif name == "nll":
-                likelihoods = read_likelihoods(spec, self.bench, use.against)
-                inputs[name] = likelihoods.nats
-                facts |= {"reference": spec.reference[use.against], **likelihoods.facts_for(use.spec.inputs)}
-            else:
-                inputs[name] = likelihoods.units(name)
-        if "samples" in facts and spec.order and spec.order.is_partial(suite.samples):
+        spec, metric = self.spec, use.spec
+        facts: dict[str, Any] = {"metric": use.metric, "version": metric.version, "options": use.options}
+        controls = {name: each for name, each in metric.controls.items() if use.half_of(each) in spec.reference}
+        given, inputs = {**metric.inputs, **controls}, dict[str, Any]()
+        for name, each in given.items():
+            inputs[name], said = self._given[each.source, each.form](use, each)
+            facts |= said
+        facts |= {name: spec.reference[half] for name, half in use.reference_facts.items() if half in spec.reference}
+        if "samples" in facts and spec.order and spec.order.is_partial(spec.suite.samples):
             facts["order"] = spec.order.facts
-        if use.metric in BY_MOMENTS:
-            inputs["reference"] = self._moments(use, inputs["reference"])
-        if "reference_radii" in use.spec.options:
-            inputs["reference_radii"] = self._radii(use, inputs["reference"])
-        if "training" in use.spec.options and len(inputs["train"]) <= 2 * len(inputs["generated"]):
-            inputs["training"] = self._training(use, inputs["train"], inputs.get("heldout"))
-        generated = "nll" not in use.spec.inputs or bool(use.features)
-        if generated and "groups" in use.spec.options:
-            inputs["groups"] = self.units.groups
-        if "tokenizer" in use.spec.options:
+        if "tokenizer" in metric.options:
             facts["tokenizer"] = use.tokenizer
-        return Call(inputs | use.arguments, facts, self.units if generated else documents(spec, use.against))
+        options = {**metric.options, **use.options}
+        found = {
+            each.argument: self._precomputed(use, each, inputs, options)
+            for each in metric.precomputed
+            if each.is_worthwhile(inputs)
+        }
+        units = documents(spec, use.against) if use.of_documents else self.units
+        groups = {GROUPS: units.groups} if metric.counts_groups and not use.of_documents else {}
+        return Call({**inputs, **found, **groups, **use.arguments}, facts, units)
+
+    @functools.cached_property
+    def _given(self) -> Mapping[tuple[Source, Form], Callable[[MetricUse, Input], tuple[Any, dict[str, Any]]]]:
+        """What an input is, and what a score's facts say of it beside the reference, for each source that there is."""
+        return {
+            (Source.SAMPLES, Form.MATRIX): self._features_of_samples,
+            (Source.SAMPLES, Form.TEXTS): self._texts,
+            (Source.REFERENCE, Form.MATRIX): self._features_of_reference,
+            (Source.REFERENCE, Form.TEXTS): self._texts_of_reference,
+            (Source.PROMPTS, Form.MATRIX): self._prompts,
+            (Source.LIKELIHOOD, Form.NUMBERS): self._likelihood,
+        }
+
+    def _features_of_samples(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        info, output = self._feature(use.features)
+        facts = {"features": f"{info.protocol}/{output}", "samples": self.spec.suite.samples}
+        return self.generated[use.features], facts
+
+    def _texts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        return read_texts(self.spec, self.bench)[self.rows], {"samples": self.spec.suite.samples}
+
+    def _features_of_reference(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        return self.reference(use.features, use.half_of(given)), {}
+
+    def _texts_of_reference(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        return self._reference_texts(use.half_of(given)), {}
+
+    def _prompts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        assert self.spec.suite.prompts
+        return self._embedded_prompts(use)[self.rows], {"prompts": self.spec.suite.prompts.sha256}
+
+    def _likelihood(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        """A column of an extractor that scores samples, or of the generator's likelihoods of a half's documents."""
+        suite = self.spec.suite
+        if use.features:
+            protocol = self.bench.extractor(suite.extractors[use.features]).info.protocol
+            facts = {"features": protocol, "samples": suite.samples, "kind": "exact"}
+            return self.generated[f"{use.features}/{given.name}"][:, 0], facts
+        likelihoods = self._likelihoods(use.against)
+        return likelihoods.column(given.name), likelihoods.facts_for(use.spec.inputs)
 
     def array(self, features: str, half: Half) -> np.ndarray:
         """The features of a half that has samples."""
@@ -121,12 +131,7 @@ class MetricInputs:
             train, heldout = self.array(features, "train"), self.array(features, "heldout")
             return {"heldout": nearest_neighbours(heldout, train).distances[:, 0]}
 
-        return self._found_once(features, "train", f"nearest-{self._heldout}", find)
-
-    @property
-    def _heldout(self) -> str:
-        """In the name of what is found with the held-out samples."""
-        return self.spec.reference["heldout"][:16]
+        return self._found_once(features, "train", f"nearest-{self.spec.reference['heldout'][:16]}", find)
 
     def _found_once(
         self, features: str, half: Half, name: str, find: Callable[[], dict[str, np.ndarray]]
@@ -181,37 +186,15 @@ class MetricInputs:
         label, _, output = features.partition("/")
         return self.bench.extractor(self.spec.suite.extractors[label]).info, output
 
-    def _moments(self, use: MetricUse, reference: np.ndarray | Moments) -> np.ndarray | Moments:
-        """The reference's moments; few rows are cheaper as they are."""
-        if isinstance(reference, Moments) or len(reference) < reference.shape[1]:
-            return reference
-
-        def find() -> dict[str, np.ndarray]:
-            moments = Moments.of(reference)
-            return {"mean": moments.mean.numpy(), "scatter": moments.scatter.numpy()}
-
-        sums = self._found_once(use.features, use.against, "moments", find)
-        return Moments.of_sums(len(reference), *(torch.from_numpy(sums[name]) for name in ("mean", "scatter")))
-
-    def _radii(self, use: MetricUse, reference: np.ndarray) -> Radii:
-        """The reference's nearest-neighbour balls."""
-        k = use.options.get("k", use.spec.options["k"])
-
-        def find() -> dict[str, np.ndarray]:
-            radii = neighbour_radii(reference, k)
-            return {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
-
-        return Radii(k, **self._found_once(use.features, use.against, f"balls-{k}", find))
-
-    def _training(self, use: MetricUse, train: np.ndarray, heldout: np.ndarray | None) -> Training:
-        """How far training samples are from one another, and which held-out ones are authentic."""
-
-        def find() -> dict[str, np.ndarray]:
-            training = training_spacing(train, heldout)
-            return {"squared": training.squared, "authentic": training.authentic}
-
-        name = "spacing" if heldout is None else f"spacing-{self._heldout}"
-        return Training(**self._found_once(use.features, "train", name, find))
+    def _precomputed(
+        self, use: MetricUse, each: Precomputed, inputs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Any:
+        """What a metric needs of the reference whatever is generated, found once and kept beside it."""
+        known = {**use.spec.inputs, **use.spec.controls}
+        first, *others = (use.half_of(known[name]) for name in each.of if name in inputs)
+        key = "-".join([each.key(options), *(self.spec.reference[half][:16] for half in others)])
+        arrays = self._found_once(use.features, first, key, lambda: each.find(inputs, options))
+        return each.restore(arrays, inputs, options)
 
     def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
         """One row a sample, of its prompt; computed once for each choice of prompts and each extractor."""

@@ -191,13 +191,10 @@ class LikelihoodsOfHalf:
     columns: Mapping[str, np.ndarray]
     metadata: Mapping[str, str]
 
-    @property
-    def nats(self) -> np.ndarray:
-        """One number an item."""
-        return self.columns["nats"]
-
-    def units(self, name: str) -> np.ndarray | int:
-        """``dims`` of every item, or its ``tokens``, ``words`` or ``bytes``."""
+    def column(self, name: str) -> np.ndarray | int:
+        """``nll`` of each item in nats, ``dims`` of every item, or its ``tokens``, ``words`` or ``bytes``."""
+        if name == "nll":
+            return self.columns["nats"]
         if name == "dims" and "units" in self.metadata:
             return int(self.metadata["units"])
         if name not in self.columns:

@@ -76,7 +76,7 @@ def _reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
     uses: list[MetricUse] = []
     not_applicable: dict[str, str] = {}
     for use in spec.suite.metrics:
-        if "nll" in use.spec.inputs and not use.features and not spec.likelihood:
+        if use.of_documents and not spec.likelihood:
             reason = f"generator {spec.generator!r} gives no likelihood"
             not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
         else:
@@ -114,7 +114,7 @@ def _measure(
             advance(1)
         for score in [result] if isinstance(result, Score) else result.values():
             facts = {**call.facts, "quantity": score.name}
-            if call.units.groups is not None and "groups" not in use.spec.options:
+            if call.units.groups is not None and not use.spec.counts_groups:
                 score = _unsure(score)
             scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units))
     inputs.require_unchanged()

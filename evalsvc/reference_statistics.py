@@ -25,11 +25,11 @@ from evalsvc.plugins import ExtractorInfo, Modality
 from evalsvc.sample_sets import IMAGES
 from evalsvc.samples import Samples
 from evalsvc.suites import Half, Suite
-from metrics.moments import Moments
+from metrics.moments import REFERENCE_MOMENTS, Moments
+from metrics.registry import METRICS
 from metrics.score import MetricError
 
 MEMBER = "evalsvc"
-METRICS = ("frechet_distance", "frechet_distance_infinity")
 """What needs no more than moments of its reference."""
 ROUNDING = 1e-5
 """How far below 0 an eigenvalue may lie beside the norm of its matrix, as float32 leaves them."""
@@ -68,17 +68,17 @@ class StatisticsFile:
     def read(self, start: int, stop: int) -> Samples:
         """An error: there is nothing to read."""
         raise InputError(
-            f"{self.path} holds a mean and a covariance, not images: it serves {METRICS[0]} alone; for anything else "
+            f"{self.path} holds a mean and a covariance, not images: it serves {_served()} alone; for anything else "
             "add the images themselves as a reference"
         )
 
     def check(self, suite: Suite, half: Half, extractors: Mapping[str, ExtractorInfo]) -> None:
         """Whether the suite asks this half for no more than it has; otherwise an error, before any work is done."""
         for use in suite.metrics:
-            if half in use.halves and use.metric not in METRICS:
+            if half in use.halves and REFERENCE_MOMENTS not in use.spec.precomputed:
                 raise InputError(
                     f"suite {suite.id}: {use.metric} needs the images of reference {suite.reference!r}, and "
-                    f"{self.path} holds statistics, which serve {' and '.join(METRICS)}"
+                    f"{self.path} holds statistics, which serve {_served()}"
                 )
             if half in use.halves:
                 label, _, output = use.features.partition("/")
@@ -97,6 +97,11 @@ class StatisticsFile:
                 f"{info.weights[:12]}...) cannot be compared with them"
             )
         return _moments(self.path, output, facts.count)
+
+
+def _served() -> str:
+    """The metrics for which moments are all that is needed of a reference."""
+    return " and ".join(spec.name for spec in METRICS.values() if REFERENCE_MOMENTS in spec.precomputed)
 
 
 def open_statistics(path: Path) -> StatisticsFile | None:

@@ -107,7 +107,7 @@ class EvaluationSpec(BaseModel):
         """Halves of the reference whose likelihood a metric reads, where the generator can give it."""
         if not self.likelihood:
             return ()
-        uses = [use for use in self.suite.metrics if "nll" in use.spec.inputs and not use.features]
+        uses = [use for use in self.suite.metrics if use.of_documents]
         return tuple(sorted({use.against for use in uses}))
 
     @property

@@ -20,6 +20,7 @@ from evalsvc.language.decoding import Decoding
 from evalsvc.metric_plugins import register_metric
 from evalsvc.plugins import Modality, PluginKind, Plugins
 from evalsvc.prompts import digest_prompts, read_prompts
+from metrics.inputs import Form, Input, Source
 from metrics.registry import METRICS, MetricSpec
 from metrics.segmentation import TOKENIZERS
 
@@ -31,15 +32,6 @@ LONGEST_LABEL = 100
 
 GIVEN = "*"
 """The reference of a suite that fixes how is measured and leaves open against what."""
-FEATURES = {"generated", "x", "logits"}
-CONTROLS = {"heldout", "heldout_texts"}
-COUNTS = {"tokens", "words", "bytes"}
-FOUND = {"reference_radii", "training", "groups"}
-"""What is found once of a reference, and spares a metric to find it again."""
-SUPPLIED = (
-    FEATURES | COUNTS | CONTROLS | FOUND | {"prompts", "reference", "train", "texts", "train_texts", "nll", "dims"}
-)
-"""Inputs of metrics that an evaluation has; none is an option of a suite."""
 
 
 class _Strict(BaseModel):
@@ -77,29 +69,38 @@ class MetricUse(_Strict):
     @property
     def halves(self) -> set[Half]:
         """Halves of the reference that must be there."""
-        named: dict[str, Half] = {
-            "reference": self.against,
-            "nll": self.against,
-            "train": "train",
-            "train_texts": "train",
-            "heldout": "heldout",
-        }
-        inputs = set(self.spec.inputs) - ({"nll"} if self.features else set())
-        return {named[name] for name in inputs if name in named}
+        sources = {Source.REFERENCE, *([Source.LIKELIHOOD] if self.of_documents else ())}
+        return {self.half_of(each) for each in self.spec.inputs.values() if each.source in sources}
+
+    @property
+    def of_documents(self) -> bool:
+        """Whether it measures the documents of a half by the generator's own likelihoods, and no samples."""
+        return self.spec.reads(Source.LIKELIHOOD) and not self.features
+
+    def half_of(self, given: Input) -> Half:
+        """The half that an input is of."""
+        return given.split or self.against
+
+    @property
+    def reference_facts(self) -> dict[str, Half]:
+        """The halves whose digests are facts of a score, by the name of the fact; one of a control may be absent."""
+        every = {**self.spec.inputs, **self.spec.controls}
+        found = {name: self.half_of(each) for name, each in every.items() if each.source is Source.REFERENCE}
+        return found | ({"reference": self.against} if self.of_documents else {})
 
     @property
     def arrays(self) -> set[str]:
         """Outputs of extractors over the samples that are read, as ``label/output``."""
         if not self.features:
             return set()
-        if "nll" not in self.spec.inputs:
+        if not self.spec.reads(Source.LIKELIHOOD):
             return {self.features}
         return {f"{self.features}/{name}" for name in self.spec.inputs}
 
     @property
     def has_control(self) -> bool:
         """Whether the metric sets held-out samples beside its value where there are any."""
-        return bool(CONTROLS & set(self.spec.options))
+        return bool(self.spec.controls)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -117,9 +118,7 @@ class MetricUse(_Strict):
     @property
     def quantities(self) -> tuple[str, ...]:
         """Names of what the metric returns; of a metric with orders, that of the order asked for."""
-        names = tuple(quantity.name for quantity in self.spec.quantities)
-        order = self.options.get("n", self.spec.options.get("n"))
-        return tuple(name for name in names if order and name.endswith(f"_{order}")) or names
+        return tuple(quantity.name for quantity in self.spec.returned(self.options))
 
     def label_of(self, quantity: str) -> str:
         """Name under which this use stores a quantity: the quantity itself, ``_heldout`` added where it is so."""
@@ -218,25 +217,25 @@ class Suite(_Strict):
     def _check(self, use: MetricUse) -> None:
         if use.metric not in METRICS:
             raise ValueError(f"there is no metric {use.metric!r}; there are {', '.join(sorted(METRICS))}")
-        unknown = set(use.options) - (set(use.spec.options) - SUPPLIED)
+        unknown = set(use.options) - set(use.spec.choices)
         if unknown:
-            allowed = ", ".join(option for option in use.spec.options if option not in SUPPLIED) or "none"
+            allowed = ", ".join(use.spec.choices) or "none"
             raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
         for option, value in use.options.items():
             if option != "tokenizer":  # named here, and given to the function as one
                 _check_option(use, option, value)
         if use.tokenizer not in TOKENIZERS:
             raise ValueError(f"{use.metric} knows no tokenizer {use.tokenizer!r}; there are {', '.join(TOKENIZERS)}")
-        needed = set(use.spec.inputs)
-        if needed - SUPPLIED:
-            raise ValueError(f"{use.metric} needs {', '.join(sorted(needed - SUPPLIED))}, which no evaluation supplies")
-        if "prompts" in needed and self.prompts is None:
+        missing = sorted(name for name, each in use.spec.inputs.items() if each.source is Source.CALLER)
+        if missing:
+            raise ValueError(f"{use.metric} needs {', '.join(missing)}, which no evaluation supplies")
+        if use.spec.reads(Source.PROMPTS) and self.prompts is None:
             raise ValueError(f"{use.metric} needs 'prompts: FILE' in the suite")
         if use.halves and self.reference is None:
             raise ValueError(f"{use.metric} needs a reference, and the suite names none")
-        if needed & FEATURES:
+        if use.spec.reads(Source.SAMPLES, Form.MATRIX):
             self._check_features(use.metric, use.features)
-        elif "nll" in needed and use.features:
+        elif use.spec.reads(Source.LIKELIHOOD) and use.features:
             if use.features not in self.extractors:
                 raise ValueError(f"{use.metric} has no extractor {use.features!r} in 'extractors' to read nll from")
         elif use.features:

@@ -22,12 +22,10 @@ from torchmetrics import Metric
 
 from metrics import functional
 from metrics.arrays import as_matrix, as_vector, same_width
+from metrics.inputs import Form
 from metrics.moments import Moments
 from metrics.registry import METRICS, MetricSpec
 from metrics.score import Direction, MetricError
-
-_MATRICES = {"generated", "reference", "train", "heldout", "prompts", "logits", "x"}
-_TEXTS = {"texts", "train_texts"}
 
 
 class _Box:
@@ -82,9 +80,11 @@ class Collected(_Shell):
             for part in self._parts(name):
                 self.add_state(part, default=[], dist_reduce_fx="cat", persistent=True)
 
-    @staticmethod
-    def _parts(name: str) -> tuple[str, ...]:
-        return (name, f"{name}_lengths", f"{name}_time") if name in _TEXTS else (name, f"{name}_time")
+    def _form(self, name: str) -> Form:
+        return self.spec.inputs[name].form
+
+    def _parts(self, name: str) -> tuple[str, ...]:
+        return (name, *([f"{name}_lengths"] if self._form(name) is Form.TEXTS else ()), f"{name}_time")
 
     def update(self, *args: Any, **inputs: Any) -> None:
         """Take in rows of any of the inputs."""
@@ -92,7 +92,7 @@ class Collected(_Shell):
         given = self._given(args, inputs)
         rows = max(0 if np.isscalar(value) else len(value) for value in given.values())
         for name, value in given.items():
-            if name in _TEXTS:
+            if self._form(name) is Form.TEXTS:
                 encoded = [text.encode("utf-8", "surrogatepass") for text in value]
                 lengths = torch.tensor([len(text) for text in encoded], device=self.device)
                 getattr(self, f"{name}_lengths").append(lengths)
@@ -101,7 +101,7 @@ class Collected(_Shell):
             else:
                 value = (
                     as_matrix(value, name)
-                    if name in _MATRICES
+                    if self._form(name) is Form.MATRIX
                     else as_vector(np.full(rows, value) if np.isscalar(value) else value, name)
                 )
                 count = len(value)
@@ -118,7 +118,7 @@ class Collected(_Shell):
             raise self._missing(name)
         order = times.argsort(stable=True)
         values = _cat(getattr(self, name))
-        if name in _TEXTS:
+        if self._form(name) is Form.TEXTS:
             data, ends = values.cpu().numpy().tobytes(), _cat(getattr(self, f"{name}_lengths")).cumsum(0).tolist()
             texts = [data[a:b].decode("utf-8", "surrogatepass") for a, b in itertools.pairwise([0, *ends])]
             return [texts[i] for i in order.tolist()]

@@ -14,7 +14,19 @@ from metrics.score import Direction, MetricError, Score
 from metrics.units import Groups, Units
 
 
-@metric(Quantity("clip_score", Direction.HIGHER, unit="100 cosine", low=0.0, high=100.0, unbiased_in_n=True), version=1)
+@metric(
+    Quantity(
+        "clip_score",
+        Direction.HIGHER,
+        unit="100 cosine",
+        low=0.0,
+        high=100.0,
+        unbiased_in_n=True,
+        title="CLIP score",
+        title_zh="CLIP 分数",
+    ),
+    version=1,
+)
 def clip_score(generated: Num[Array, "n d"], prompts: Num[Array, "n d"], groups: Groups | None = None) -> Score:
     """Mean over samples of ``100 max(cos(sample, its prompt), 0)``; 0 to 100, higher is better.
 

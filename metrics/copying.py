@@ -20,7 +20,19 @@ RECALL = (0.05, 0.95)
 """How much a candidate that is none and a missed one weigh: candidates are compared exactly, missed ones are lost."""
 
 
-@metric(Quantity("copied_share", Direction.LOWER, "share of texts", low=0.0, high=1.0, unbiased_in_n=True), version=1)
+@metric(
+    Quantity(
+        "copied_share",
+        Direction.LOWER,
+        "share of texts",
+        low=0.0,
+        high=1.0,
+        unbiased_in_n=True,
+        title="Share of copied texts",
+        title_zh="照抄文本比例",
+    ),
+    version=1,
+)
 def copied_share(
     texts: Sequence[str],
     train_texts: Sequence[str],
@@ -58,7 +70,16 @@ def copied_share(
 
 
 @metric(
-    Quantity("near_duplicate_share", Direction.LOWER, "share of texts", low=0.0, high=1.0, unbiased_in_n=True),
+    Quantity(
+        "near_duplicate_share",
+        Direction.LOWER,
+        "share of texts",
+        low=0.0,
+        high=1.0,
+        unbiased_in_n=True,
+        title="Share of near duplicates",
+        title_zh="近似重复文本比例",
+    ),
     version=1,
 )
 def near_duplicate_share(

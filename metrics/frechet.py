@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metrics.arrays import Array, as_matrix, same_width
 from metrics.influence import LEAST, METHOD, TOO_FEW, Influence
-from metrics.moments import Moments
+from metrics.moments import REFERENCE_MOMENTS, Moments
 from metrics.registry import Quantity, metric, score
 from metrics.score import UNPAIRED, Direction, Score
 from metrics.transport import Law, covariance_part, transport_root, transported_squares
@@ -23,7 +23,19 @@ _PIECE = 4096
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
 
 
-@metric(Quantity("frechet_distance", Direction.LOWER, unit="squared feature units", low=0.0), version=1)
+@metric(
+    Quantity(
+        "frechet_distance",
+        Direction.LOWER,
+        unit="squared feature units",
+        low=0.0,
+        title="Fréchet distance",
+        title_zh="Fréchet 距离",
+        beside=("recall", "vendi_score", "samples_per_second"),
+    ),
+    version=1,
+    precomputed=(REFERENCE_MOMENTS,),
+)
 def frechet_distance(
     generated: Num[Array, "n d"] | Moments,
     reference: Num[Array, "m d"] | Moments,
@@ -62,7 +74,17 @@ def frechet_distance(
     return _score(law, target, math.sqrt(variance), METHOD, inner, influence, units)
 
 
-@metric(Quantity("frechet_distance_infinity", Direction.LOWER, unit="squared feature units"), version=1)
+@metric(
+    Quantity(
+        "frechet_distance_infinity",
+        Direction.LOWER,
+        unit="squared feature units",
+        title="Fréchet distance at infinity",
+        title_zh="无穷样本 Fréchet 距离",
+    ),
+    version=1,
+    precomputed=(REFERENCE_MOMENTS,),
+)
 def frechet_distance_infinity(
     generated: Num[Array, "n d"],
     reference: Num[Array, "m d"] | Moments,

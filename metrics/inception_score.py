@@ -18,7 +18,17 @@ from metrics.units import Groups, Units
 _PER_CLASS = 2
 
 
-@metric(Quantity("inception_score", Direction.HIGHER, unit="effective classes", low=1.0), version=1)
+@metric(
+    Quantity(
+        "inception_score",
+        Direction.HIGHER,
+        unit="effective classes",
+        low=1.0,
+        title="Inception score",
+        title_zh="Inception 分数",
+    ),
+    version=1,
+)
 def inception_score(
     logits: Num[Array, "n c"],
     splits: int = 10,

@@ -34,7 +34,15 @@ def _unbiased_in_n(options: Mapping[str, Any]) -> bool:
 
 
 @metric(
-    Quantity("kernel_distance", Direction.LOWER, unit="squared kernel units", unbiased_in_n=_unbiased_in_n), version=1
+    Quantity(
+        "kernel_distance",
+        Direction.LOWER,
+        unit="squared kernel units",
+        unbiased_in_n=_unbiased_in_n,
+        title="Kernel distance (KID)",
+        title_zh="核距离（KID）",
+    ),
+    version=1,
 )
 @over_pairs
 def kernel_distance(

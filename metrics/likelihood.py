@@ -10,21 +10,82 @@ document where documents of a label (draws of one prompt) are not independent: t
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Real
 
 from metrics.arrays import Array, as_vector
 from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
-from metrics.registry import Quantity, metric, score
+from metrics.registry import Quantity, Ratio, metric, score
 from metrics.score import Direction, MetricError, Score
 from metrics.units import Groups, Units
 
-Quotient: TypeAlias = Literal["nats_per_unit", "perplexity", "word_perplexity", "bits_per_byte", "bits_per_dim"]
+NATS_PER_UNIT = Quantity(
+    "nats_per_unit",
+    Direction.LOWER,
+    unit="nats per unit",
+    unbiased_in_n=True,
+    title="Nats per unit",
+    title_zh="每单位奈特数",
+    ratio=Ratio(density=True),
+)
+PERPLEXITY = Quantity(
+    "perplexity",
+    Direction.LOWER,
+    unit="per token",
+    low=1.0,
+    unbiased_in_n=True,
+    title="Perplexity",
+    title_zh="困惑度",
+    beside=("distinct_2",),
+    ratio=Ratio(exponential=True),
+)
+WORD_PERPLEXITY = Quantity(
+    "word_perplexity",
+    Direction.LOWER,
+    unit="per word",
+    low=1.0,
+    unbiased_in_n=True,
+    title="Word perplexity",
+    title_zh="词困惑度",
+    ratio=Ratio(exponential=True),
+)
+BITS_PER_BYTE = Quantity(
+    "bits_per_byte",
+    Direction.LOWER,
+    unit="bits per byte",
+    low=0.0,
+    unbiased_in_n=True,
+    title="Bits per byte",
+    title_zh="每字节比特数",
+    beside=("self_bleu_4",),
+    ratio=Ratio(bits=True),
+)
+BITS_PER_DIM = Quantity(
+    "bits_per_dim",
+    Direction.LOWER,
+    unit="bits per dimension",
+    unbiased_in_n=True,
+    title="Bits per dimension",
+    title_zh="每维比特数",
+    ratio=Ratio(bits=True, density=True),
+)
+RATIOS = {each.name: each for each in (NATS_PER_UNIT, PERPLEXITY, WORD_PERPLEXITY, BITS_PER_BYTE, BITS_PER_DIM)}
 
 
-@metric(Quantity("perplexity", Direction.LOWER, unit="per token", low=1.0, unbiased_in_n=True), version=1)
+def _difference(quantity: Quantity) -> Quantity:
+    return Quantity(
+        f"{quantity.name}_difference",
+        Direction.NEUTRAL,
+        quantity.unit,
+        unbiased_in_n=True,
+        target=0.0,
+        title=f"{quantity.title} difference",
+        title_zh=f"{quantity.title_zh}之差",
+    )
+
+
+@metric(PERPLEXITY, version=1)
 def perplexity(
     nll: Real[Array, " documents"], tokens: Real[Array, " _documents"], groups: Groups | None = None
 ) -> Score:
@@ -47,7 +108,7 @@ def perplexity(
     return _exponential("perplexity", nats, units, groups)
 
 
-@metric(Quantity("word_perplexity", Direction.LOWER, unit="per word", low=1.0, unbiased_in_n=True), version=1)
+@metric(WORD_PERPLEXITY, version=1)
 def word_perplexity(
     nll: Real[Array, " documents"], words: Real[Array, " _documents"], groups: Groups | None = None
 ) -> Score:
@@ -62,7 +123,7 @@ def word_perplexity(
     return _exponential("word_perplexity", *_discrete("word_perplexity", nll, words, "words"), groups)
 
 
-@metric(Quantity("bits_per_byte", Direction.LOWER, unit="bits per byte", low=0.0, unbiased_in_n=True), version=1)
+@metric(BITS_PER_BYTE, version=1)
 def bits_per_byte(
     nll: Real[Array, " documents"], bytes: Real[Array, " _documents"], groups: Groups | None = None
 ) -> Score:
@@ -76,7 +137,7 @@ def bits_per_byte(
     return _bits("bits_per_byte", *_discrete("bits_per_byte", nll, bytes, "bytes"), groups)
 
 
-@metric(Quantity("bits_per_dim", Direction.LOWER, unit="bits per dimension", unbiased_in_n=True), version=1)
+@metric(BITS_PER_DIM, version=1)
 def bits_per_dim(
     nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | float | int, groups: Groups | None = None
 ) -> Score:
@@ -94,19 +155,12 @@ def bits_per_dim(
     return _bits("bits_per_dim", *_columns("bits_per_dim", nll, dims, "dims"), groups)
 
 
-@metric(
-    Quantity("nats_per_unit_difference", Direction.NEUTRAL, unit="nats per unit", unbiased_in_n=True),
-    Quantity("perplexity_difference", Direction.NEUTRAL, unit="per token", unbiased_in_n=True),
-    Quantity("word_perplexity_difference", Direction.NEUTRAL, unit="per word", unbiased_in_n=True),
-    Quantity("bits_per_byte_difference", Direction.NEUTRAL, unit="bits per byte", unbiased_in_n=True),
-    Quantity("bits_per_dim_difference", Direction.NEUTRAL, unit="bits per dimension", unbiased_in_n=True),
-    version=1,
-)
+@metric(*map(_difference, RATIOS.values()), version=1)
 def paired_difference(
     nll_a: Real[Array, " documents"],
     nll_b: Real[Array, " _documents"],
     units: Real[Array, " _documents"] | float | int,
-    of: Quotient = "nats_per_unit",
+    of: str = "nats_per_unit",
 ) -> Score:
     """How much higher model a's corpus ratio is than model b's on the same documents; below 0, a is better.
 
@@ -123,17 +177,18 @@ def paired_difference(
     >>> round(difference.value, 6), difference.stderr
     (0.1, 0.0)
     """
-    if of not in get_args(Quotient):
-        raise MetricError(f"paired_difference: of={of!r} is unknown; choose one of {', '.join(get_args(Quotient))}")
+    ratio = RATIOS[of].ratio if of in RATIOS else None
+    if ratio is None:
+        raise MetricError(f"paired_difference: of={of!r} is unknown; choose one of {', '.join(RATIOS)}")
     name = f"{of}_difference"
-    columns = _columns if of in ("nats_per_unit", "bits_per_dim") else _discrete
+    columns = _columns if ratio.density else _discrete
     nats_a, counts = columns(name, nll_a, units, "units")
     nats_b, _ = columns(name, nll_b, units, "units")
     (a, moves_a), (b, moves_b) = ratio_of_sums(nats_a, counts), ratio_of_sums(nats_b, counts)
-    if of in ("perplexity", "word_perplexity"):
+    if ratio.exponential:
         values = slopes = (_exp(name, a), _exp(name, b))
     else:
-        slope = 1.0 if of == "nats_per_unit" else 1 / math.log(2)
+        slope = 1 / math.log(2) if ratio.bits else 1.0
         values, slopes = (slope * a, slope * b), (slope, slope)
     moves = None if moves_a is None or moves_b is None else slopes[0] * moves_a - slopes[1] * moves_b
     return score(

@@ -21,15 +21,35 @@ from metrics.distances import Block, Points, common_frame, exact
 from metrics.influence import Influence
 from metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
 from metrics.pairs import Plan, Side, Visitor, over_pairs
+from metrics.precomputed import Precomputed, Values
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
 from metrics.shares import mean_of_flags, share_score
 from metrics.units import Groups, Units
 
-PRECISION = Quantity("precision", Direction.HIGHER, "share", 0.0, 1.0, unbiased_in_n=True)
-RECALL = Quantity("recall", Direction.HIGHER, "share", 0.0, 1.0)
-DENSITY = Quantity("density", Direction.HIGHER, "balls / k", 0.0, unbiased_in_n=True)
-COVERAGE = Quantity("coverage", Direction.HIGHER, "share", 0.0, 1.0)
+PRECISION = Quantity(
+    "precision",
+    Direction.HIGHER,
+    "share",
+    0.0,
+    1.0,
+    unbiased_in_n=True,
+    title="Precision",
+    title_zh="精确率",
+    beside=("recall",),
+)
+RECALL = Quantity("recall", Direction.HIGHER, "share", 0.0, 1.0, title="Recall", title_zh="召回率")
+DENSITY = Quantity(
+    "density",
+    Direction.HIGHER,
+    "balls / k",
+    0.0,
+    unbiased_in_n=True,
+    title="Density",
+    title_zh="密度",
+    beside=("coverage",),
+)
+COVERAGE = Quantity("coverage", Direction.HIGHER, "share", 0.0, 1.0, title="Coverage", title_zh="覆盖率")
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,21 @@ def neighbour_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
     )
 
 
-@metric(PRECISION, RECALL, version=1)
+def _find_radii(inputs: Values, options: Values) -> dict[str, np.ndarray]:
+    radii = neighbour_radii(inputs["reference"], options["k"])
+    return {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
+
+
+REFERENCE_RADII = Precomputed(
+    argument="reference_radii",
+    of=("reference",),
+    key=lambda options: f"balls-{options['k']}",
+    find=_find_radii,
+    restore=lambda arrays, inputs, options: Radii(options["k"], **arrays),
+)
+
+
+@metric(PRECISION, RECALL, version=1, precomputed=(REFERENCE_RADII,))
 @over_pairs
 def precision_recall(
     generated: Num[Array, "n d"],
@@ -87,7 +121,7 @@ def precision_recall(
     return _plan(generated, reference, k, reference_radii, groups, closed=True, wanted=("precision", "recall"))
 
 
-@metric(DENSITY, COVERAGE, version=1)
+@metric(DENSITY, COVERAGE, version=1, precomputed=(REFERENCE_RADII,))
 @over_pairs
 def density_coverage(
     generated: Num[Array, "n d"],
@@ -105,7 +139,7 @@ def density_coverage(
     return _plan(generated, reference, k, reference_radii, groups, closed=False, wanted=("density", "coverage"))
 
 
-@metric(PRECISION, RECALL, DENSITY, COVERAGE, version=1)
+@metric(PRECISION, RECALL, DENSITY, COVERAGE, version=1, precomputed=(REFERENCE_RADII,))
 @over_pairs
 def prdc(
     generated: Num[Array, "n d"],

@@ -23,7 +23,7 @@ ROWS_A_BIN = 10
 METHOD = "none: the spread over clusterings (seed_sd) is known, the one over samples is not"
 
 
-@metric(Quantity("mauve", Direction.HIGHER, unit="area", low=0.0, high=1.0), version=1)
+@metric(Quantity("mauve", Direction.HIGHER, unit="area", low=0.0, high=1.0, title="MAUVE", title_zh="MAUVE"), version=1)
 def mauve(generated: Real[Array, "n d"], reference: Real[Array, "m _d"], seeds: int = 5) -> Score:
     """MAUVE (Pillutla et al., 2021), mean over ``seeds`` clusterings, in [0, 1]. Higher is closer; 1 is equal.
 
@@ -43,7 +43,10 @@ def mauve(generated: Real[Array, "n d"], reference: Real[Array, "m _d"], seeds: 
     return _score("mauve", generated, reference, seeds, pseudocount=0.0)
 
 
-@metric(Quantity("mauve_star", Direction.HIGHER, unit="area", low=0.0, high=1.0), version=1)
+@metric(
+    Quantity("mauve_star", Direction.HIGHER, unit="area", low=0.0, high=1.0, title="MAUVE*", title_zh="MAUVE*"),
+    version=1,
+)
 def mauve_star(generated: Real[Array, "n d"], reference: Real[Array, "m _d"], seeds: int = 5) -> Score:
     """MAUVE* (Pillutla et al., 2023): :func:`mauve` with 1/2 added to each bin of both histograms.
 

@@ -20,6 +20,7 @@ from metrics.influence import METHOD, Influence
 from metrics.manifold import neighbour_radii
 from metrics.neighbours import Nearest, knn
 from metrics.pairs import Plan, Visitor, measure, over_pairs
+from metrics.precomputed import Precomputed, Values
 from metrics.registry import Quantity, metric
 from metrics.score import Direction, MetricError, Score
 from metrics.shares import binomial_variance, mean_of_flags
@@ -52,7 +53,37 @@ def training_spacing(train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None
     return training if heldout is None else replace(training, authentic=_control(heldout, matrix, training))
 
 
-@metric(Quantity("authenticity", Direction.HIGHER, "share", 0.0, 1.0, unbiased_in_n=True), version=1)
+def _find_training(inputs: Values, options: Values) -> dict[str, np.ndarray]:
+    training = training_spacing(inputs["train"], inputs.get("heldout"))
+    return {"squared": training.squared, "authentic": training.authentic}
+
+
+TRAINING = Precomputed(
+    argument="training",
+    of=("train", "heldout"),
+    key=lambda options: "spacing",
+    find=_find_training,
+    restore=lambda arrays, inputs, options: Training(**arrays),
+    # All pairs of a far larger training set cost more than those of its few samples that are somebody's nearest.
+    is_worthwhile=lambda inputs: len(inputs["train"]) <= 2 * len(inputs["generated"]),
+)
+
+
+@metric(
+    Quantity(
+        "authenticity",
+        Direction.HIGHER,
+        "share",
+        0.0,
+        1.0,
+        unbiased_in_n=True,
+        title="Authenticity",
+        title_zh="真实性",
+        beside=("frechet_distance",),
+    ),
+    version=1,
+    precomputed=(TRAINING,),
+)
 @over_pairs
 def authenticity(
     generated: Num[Array, "n d"],
@@ -126,7 +157,17 @@ def _control(heldout: Array, train: Tensor, training: Training | None) -> Bool[n
     return found
 
 
-@metric(Quantity("memorization_informed_frechet", Direction.LOWER, "squared feature units", 0.0), version=1)
+@metric(
+    Quantity(
+        "memorization_informed_frechet",
+        Direction.LOWER,
+        "squared feature units",
+        0.0,
+        title="Memorization-informed Fréchet distance",
+        title_zh="记忆修正 Fréchet 距离",
+    ),
+    version=1,
+)
 def memorization_informed_frechet(
     generated: Num[Array, "n d"],
     reference: Num[Array, "m d"],
@@ -177,7 +218,10 @@ def memorization_informed_frechet(
     )
 
 
-@metric(Quantity("ct_score", Direction.NEUTRAL, "standard deviations"), version=1)
+@metric(
+    Quantity("ct_score", Direction.NEUTRAL, "standard deviations", target=0.0, title="C_T score", title_zh="C_T 分数"),
+    version=1,
+)
 def ct_score(
     generated: Num[Array, "n d"],
     train: Num[Array, "m d"],

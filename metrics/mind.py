@@ -18,7 +18,9 @@ from metrics.units import Groups, Units
 _SLAB_BYTES = 2**26
 
 
-@metric(Quantity("mind", Direction.LOWER, unit="squared feature units", low=0.0), version=1)
+@metric(
+    Quantity("mind", Direction.LOWER, unit="squared feature units", low=0.0, title="MIND", title_zh="MIND"), version=1
+)
 def mind(
     generated: Num[Array, "n d"],
     reference: Num[Array, "m d"],

@@ -43,12 +43,26 @@ def _method(documents: int) -> str:
     return "jackknife over documents less effects shared between documents"
 
 
-def _each_order(name: str, direction: Direction, unit: str, *, unbiased_in_n: bool = False) -> list[Quantity]:
-    orders = range(1, MAX_ORDER + 1)
-    return [Quantity(f"{name}_{n}", direction, unit, 0.0, 1.0, unbiased_in_n=unbiased_in_n) for n in orders]
+def _each_order(
+    name: str, direction: Direction, unit: str, title: str, title_zh: str, *, unbiased_in_n: bool = False
+) -> list[Quantity]:
+    return [
+        Quantity(
+            f"{name}_{n}",
+            direction,
+            unit,
+            0.0,
+            1.0,
+            unbiased_in_n=unbiased_in_n,
+            title=title.format(n=n),
+            title_zh=title_zh.format(n=n),
+            order=n,
+        )
+        for n in range(1, MAX_ORDER + 1)
+    ]
 
 
-@metric(*_each_order("distinct", Direction.HIGHER, "share of n-grams"), version=1)
+@metric(*_each_order("distinct", Direction.HIGHER, "share of n-grams", "Distinct-{n}", "Distinct-{n}"), version=1)
 def distinct_n(
     texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.split, groups: Groups | None = None
 ) -> Score:
@@ -80,7 +94,17 @@ def distinct_n(
     return _jackknifed(name, distinct / total, left_out, stderr, units)
 
 
-@metric(*_each_order("repetition", Direction.LOWER, "share of n-grams", unbiased_in_n=True), version=1)
+@metric(
+    *_each_order(
+        "repetition",
+        Direction.LOWER,
+        "share of n-grams",
+        "Repetition of {n}-grams",
+        "{n} 元组重复率",
+        unbiased_in_n=True,
+    ),
+    version=1,
+)
 def repetition(
     texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split, groups: Groups | None = None
 ) -> Score:
@@ -111,7 +135,7 @@ def repetition(
     )
 
 
-@metric(*_each_order("self_bleu", Direction.LOWER, "BLEU"), version=1)
+@metric(*_each_order("self_bleu", Direction.LOWER, "BLEU", "Self-BLEU-{n}", "Self-BLEU-{n}"), version=1)
 def self_bleu(
     texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split, groups: Groups | None = None
 ) -> Score:
@@ -163,7 +187,17 @@ def self_bleu(
     return _jackknifed(name, value, left_out, _jackknife(left_out, shared_variance), units)
 
 
-@metric(Quantity("compression_ratio", Direction.LOWER, "bytes per gzip byte", low=0.0), version=1)
+@metric(
+    Quantity(
+        "compression_ratio",
+        Direction.LOWER,
+        "bytes per gzip byte",
+        low=0.0,
+        title="Compression ratio",
+        title_zh="压缩比",
+    ),
+    version=1,
+)
 def compression_ratio(texts: Sequence[str], groups: Groups | None = None) -> Score:
     """UTF-8 bytes of the texts, joined by spaces, over the bytes of their gzip at level 9. Lower is more diverse.
 

@@ -1,33 +1,57 @@
-"""The one table of metrics: what each needs, what it returns, and which way is better.
+"""The one table of metrics: all that anybody needs to know of one without calling it.
 
 A metric is declared where it is written::
 
-    @metric(Quantity("kernel_distance", Direction.LOWER, unit="kernel units"), version=1)
+    @metric(
+        Quantity("kernel_distance", Direction.LOWER, unit="kernel units", title="Kernel distance", title_zh="核距离"),
+        version=1,
+    )
     def kernel_distance(generated, reference, subsets=100): ...
         return score("kernel_distance", value, stderr, n=len(generated), method="u-statistic")
 
-Required parameters are the inputs a caller must supply by name; parameters with a default are options.
+Required parameters are the inputs a caller must supply by name (:data:`metrics.inputs.INPUTS`); parameters with a
+default are options.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from metrics.influence import Influence
+from metrics.inputs import INPUTS, Form, Input, Source
+from metrics.precomputed import Precomputed
 from metrics.score import UNPAIRED, Z95, Direction, MetricError, Score
 from metrics.units import Units
 
 F = TypeVar("F", bound=Callable[..., Any])
+GROUPS = "groups"
+"""The parameter for labels of the independent units that rows belong to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How a corpus's nats over its counts become a value: as they are, in ``bits``, or ``exponential``.
+
+    Where a ``density`` is measured, nats may be negative.
+    """
+
+    bits: bool = False
+    exponential: bool = False
+    density: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """One number a metric can return: its direction, unit and closed range.
+
+    ``target`` is the right value of a quantity of which neither direction is better. ``title`` and ``title_zh`` are
+    its names for people, in English and Chinese; ``beside`` names the quantities that it is drawn against when two are
+    weighed against each other. ``order`` is the option ``n`` of a metric that returns another quantity for each.
 
     ``unbiased_in_n`` declares whether its expectation is the same for every number of generated samples, as that of a
     mean over samples or of a ratio of two such means is (whose bias of order 1 / n is far below its error); where that
@@ -40,6 +64,17 @@ class Quantity:
     low: float = -math.inf
     high: float = math.inf
     unbiased_in_n: bool | Callable[[Mapping[str, Any]], bool] = False
+    target: float | None = None
+    title: str = ""
+    title_zh: str = ""
+    beside: tuple[str, ...] = ()
+    order: int | None = None
+    ratio: Ratio | None = None
+
+    def titled(self, language: str) -> str:
+        """What people call it in a language (``en``, ``zh``)."""
+        title = {"en": self.title, "zh": self.title_zh}.get(language)
+        return title or self.title or self.name.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +85,8 @@ class MetricSpec:
     function: Callable[..., Any]
     quantities: tuple[Quantity, ...]
     version: int
+    precomputed: tuple[Precomputed, ...] = ()
+    own_inputs: tuple[Input, ...] = ()
 
     @property
     def plan(self) -> Callable[..., Any] | None:
@@ -57,35 +94,72 @@ class MetricSpec:
         return getattr(self.function, "plan", None)
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the arrays the caller must supply, in order."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return tuple(p.name for p in parameters if p.default is p.empty)
+    def inputs(self) -> Mapping[str, Input]:
+        """The inputs the caller must supply, in order, by name."""
+        return {p.name: self._input(p.name) for p in self._parameters if p.default is p.empty}
 
     @property
     def options(self) -> Mapping[str, Any]:
         """Names of the optional parameters with their defaults."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return {p.name: p.default for p in parameters if p.default is not p.empty}
+        return {p.name: p.default for p in self._parameters if p.default is not p.empty}
+
+    @property
+    def controls(self) -> Mapping[str, Input]:
+        """The inputs that it can do without: what a value is set beside where there are held-out samples."""
+        return {name: INPUTS[name] for name in self.options if name in INPUTS}
+
+    @property
+    def counts_groups(self) -> bool:
+        """Whether it takes a label a row, the same where rows are not independent."""
+        return GROUPS in self.options
+
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """The options that are a choice of whoever measures, with their defaults; the others follow from the data."""
+        supplied = {GROUPS, *self.controls, *(each.argument for each in self.precomputed)}
+        return {name: default for name, default in self.options.items() if name not in supplied}
+
+    def reads(self, source: Source, *forms: Form) -> bool:
+        """Whether it must have an input of this source, in one of these forms if any are named."""
+        return any(each.source is source and (not forms or each.form in forms) for each in self.inputs.values())
 
     def unbiased_in_n(self, quantity: Quantity, options: Mapping[str, Any]) -> bool:
         """Whether the number of generated samples leaves the expectation of a quantity alone under these options."""
         declared = quantity.unbiased_in_n
         return declared({**self.options, **options}) if callable(declared) else declared
 
+    def returned(self, options: Mapping[str, Any]) -> tuple[Quantity, ...]:
+        """What it returns under these options."""
+        order = {**self.options, **options}.get("n")
+        return tuple(each for each in self.quantities if each.order in (None, order)) or self.quantities
+
+    @property
+    def _parameters(self) -> Collection[inspect.Parameter]:
+        return inspect.signature(self.function).parameters.values()
+
+    def _input(self, name: str) -> Input:
+        own = {each.name: each for each in self.own_inputs}
+        return own.get(name) or INPUTS.get(name) or Input(name, Form.NUMBERS)
+
 
 METRICS: dict[str, MetricSpec] = {}
 QUANTITIES: dict[str, Quantity] = {}
 
 
-def metric(*quantities: Quantity, version: int) -> Callable[[F], F]:
-    """Register the decorated function under its own name, returning the given quantities."""
+def metric(
+    *quantities: Quantity, version: int, precomputed: tuple[Precomputed, ...] = (), inputs: tuple[Input, ...] = ()
+) -> Callable[[F], F]:
+    """Register the decorated function under its own name, returning the given quantities.
+
+    ``precomputed`` are arguments that depend on the reference alone, ``inputs`` those that no other metric has.
+    """
 
     def register(function: F) -> F:
         for quantity in quantities:
             if QUANTITIES.setdefault(quantity.name, quantity) != quantity:
                 raise ValueError(f"quantity {quantity.name!r} is declared twice, differently")
-        METRICS[function.__name__] = MetricSpec(function.__name__, function, quantities, version)
+        name = function.__name__
+        METRICS[name] = MetricSpec(name, function, quantities, version, precomputed, inputs)
         return function
 
     return register

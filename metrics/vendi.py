@@ -17,7 +17,17 @@ from metrics.units import Groups, Units
 _NULL = 1e-10
 
 
-@metric(Quantity("vendi_score", Direction.HIGHER, unit="effective samples", low=1.0), version=1)
+@metric(
+    Quantity(
+        "vendi_score",
+        Direction.HIGHER,
+        unit="effective samples",
+        low=1.0,
+        title="Vendi score",
+        title_zh="Vendi 分数",
+    ),
+    version=1,
+)
 def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0, groups: Groups | None = None) -> Score:
     """Exponential of the Renyi entropy of order ``q`` of the eigenvalues of K / n; higher is more diverse.
 

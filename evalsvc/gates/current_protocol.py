@@ -40,7 +40,7 @@ class CurrentProtocol:
         use = next((use for use in self.suite.metrics if label in map(use.label_of, use.quantities)), None)
         if use is None:
             return f"{self.suite.id} does not measure {label} any more"
-        today = self._fixed(use) | (self._content(use) if {"reference", "train", "heldout"} & facts.keys() else {})
+        today = self._fixed(use) | (self._content(use) if use.reference_facts.keys() & facts.keys() else {})
         said = (
             f"{key} {_short(facts[key])} then, {_short(today[key])} today"
             for key in today
@@ -49,8 +49,7 @@ class CurrentProtocol:
         return "; ".join(said)
 
     def _content(self, use: MetricUse) -> dict[str, Any]:
-        halves: dict[str, Half] = {"reference": use.against, "train": "train", "heldout": "heldout"}
-        return {name: self.reference[half] for name, half in halves.items() if half in self.reference}
+        return {name: self.reference[half] for name, half in use.reference_facts.items() if half in self.reference}
 
     def _fixed(self, use: MetricUse) -> dict[str, Any]:
         tokens = {"tokenizer": use.tokenizer} if "tokenizer" in use.spec.options else {}

@@ -17,6 +17,7 @@ from evalsvc.gates.strictness import at_least_as_strict
 from evalsvc.store import names, queries
 from evalsvc.store.tables import Alias, Checkpoint, Gate
 from evalsvc.suites import Suite
+from metrics.inputs import Source
 from metrics.registry import Quantity
 from metrics.score import Direction
 
@@ -49,12 +50,7 @@ class Sides:
 
 def quantities_of(suite: Suite) -> dict[str, Quantity]:
     """What each label of a suite measures."""
-    return {
-        use.label_of(each.name): each
-        for use in suite.metrics
-        for each in use.spec.quantities
-        if each.name in use.quantities
-    }
+    return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.returned(use.options)}
 
 
 def unbiased_in_n(suite: Suite) -> set[str]:
@@ -70,7 +66,10 @@ def unbiased_in_n(suite: Suite) -> set[str]:
 def over_documents(suite: Suite) -> set[str]:
     """Labels whose samples are the reference's documents, the same for every checkpoint and seed."""
     return {
-        use.label_of(each.name) for use in suite.metrics if "nll" in use.spec.inputs for each in use.spec.quantities
+        use.label_of(each.name)
+        for use in suite.metrics
+        if use.spec.reads(Source.LIKELIHOOD)
+        for each in use.spec.quantities
     }
 
 

@@ -46,7 +46,7 @@ def test_any_torchmetrics_class_is_a_metric_in_batches(registered, kind, inputs,
     registered("mine", kind)
     arrays = {"generated": np.full((3000, 1), 3.0), "reference": np.full((3000, 1), 1.0), "x": np.full((3000, 1), 3.0)}
     spec = METRICS["mine"]
-    assert spec.inputs == inputs
+    assert tuple(spec.inputs) == inputs
     score = spec.function(**{name: arrays[name] for name in inputs})
     assert score.value == pytest.approx(value)
     assert score.direction == direction

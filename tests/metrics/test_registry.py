@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import metrics
-from metrics import Direction, MetricError, Score, functional
+from metrics import Direction, MetricError, Score, functional, registry
+from metrics.inputs import INPUTS, Form, Input, Source
+from metrics.moments import REFERENCE_MOMENTS
 from metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
 
-VOCABULARY = {"generated", "reference", "train", "heldout", "logits", "x", "texts", "nll", "tokens", "words", "bytes"}
-VOCABULARY |= {"prompts", "dims", "nll_a", "nll_b", "train_texts", "units"}
 MODULES = sorted(module.name for module in pkgutil.iter_modules(metrics.__path__))
 
 
@@ -28,8 +28,72 @@ def test_every_metric_is_in_functional_and_takes_inputs_by_the_common_names():
     for name, spec in METRICS.items():
         if spec.function.__module__.startswith("metrics."):
             assert getattr(functional, name) is spec.function
-            assert set(spec.inputs) <= VOCABULARY
+            assert set(spec.inputs) <= set(INPUTS)
             assert spec.version >= 1
+
+
+def shipped():
+    return {
+        quantity.name: (spec, quantity)
+        for spec in METRICS.values()
+        if spec.function.__module__.startswith(functional.__name__.rpartition(".")[0])
+        for quantity in spec.quantities
+    }
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_quantity_says_all_that_others_ask_of_it(name):
+    spec, quantity = shipped()[name]
+    assert quantity.unit
+    assert (quantity.direction is Direction.NEUTRAL) == (quantity.target is not None)
+    assert quantity.low < quantity.high
+    assert quantity.titled("en") == quantity.title != ""
+    assert quantity.titled("zh") == quantity.title_zh != ""
+    assert set(quantity.beside) <= {*shipped(), "samples_per_second"} - {name}
+    assert quantity.order is None or quantity.name.endswith(f"_{quantity.order}")
+    assert isinstance(spec.unbiased_in_n(quantity, {}), bool)
+    assert {each.source for each in spec.inputs.values()} - {Source.CALLER} or name.endswith("_difference")
+
+
+def test_no_two_quantities_have_one_name_in_a_language():
+    for language in ("en", "zh"):
+        titles = [quantity.titled(language) for _, quantity in shipped().values()]
+        assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize("spec", METRICS.values(), ids=METRICS)
+def test_what_is_found_once_of_a_reference_is_an_argument_and_needs_inputs_that_there_are(spec):
+    known = {**spec.inputs, **spec.controls}
+    for each in spec.precomputed:
+        assert each.argument in {**spec.inputs, **spec.options}
+        assert all(known[name].source is Source.REFERENCE for name in each.of)
+        assert each.of[0] in spec.inputs
+
+
+def test_a_metric_returns_the_quantity_of_the_order_asked_for_and_offers_what_is_a_choice():
+    spec = METRICS["distinct_n"]
+    assert [each.name for each in spec.returned({})] == ["distinct_2"]
+    assert [each.name for each in spec.returned({"n": 3})] == ["distinct_3"]
+    assert set(spec.choices) == {"n", "tokenizer"}
+    assert set(METRICS["authenticity"].choices) == set()
+    assert set(METRICS["precision_recall"].choices) == {"k"}
+    assert set(METRICS["authenticity"].controls) == {"heldout"}
+
+
+def test_a_metric_from_outside_says_as_much_as_ours(monkeypatch):
+    for table in (METRICS, QUANTITIES):
+        monkeypatch.setattr("metrics.registry." + ("METRICS" if table is METRICS else "QUANTITIES"), dict(table))
+    quantity = Quantity(
+        "tidiness", Direction.NEUTRAL, "points", 0.0, unbiased_in_n=True, target=1.0, title="Tidiness", title_zh="整洁度"
+    )
+
+    @metric(quantity, version=3, inputs=(Input("depth", Form.MATRIX),), precomputed=(REFERENCE_MOMENTS,))
+    def tidiness(depth, reference, strict=False): ...
+
+    spec = registry.METRICS["tidiness"]
+    assert spec.inputs == {"depth": Input("depth", Form.MATRIX), "reference": INPUTS["reference"]}
+    assert (spec.quantities, spec.precomputed) == ((quantity,), (REFERENCE_MOMENTS,))
+    assert set(spec.choices) == {"strict"}
 
 
 def test_directions_come_from_the_registry():
@@ -39,7 +103,7 @@ def test_directions_come_from_the_registry():
 
 
 def test_inputs_are_required_and_options_are_not():
-    assert METRICS["kernel_distance"].inputs == ("generated", "reference")
+    assert tuple(METRICS["kernel_distance"].inputs) == ("generated", "reference")
     assert METRICS["kernel_distance"].options["subset_size"] == 1000
 
 
