@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from dashboards.look import interval, number
 from evalsvc.gates.reports.text import limit as limit_words
 from evalsvc.store.overview import Failed, Measured, Point
 from evalsvc.store.tables import Gate
+from metrics.registry import METRICS, Quantity
 
 
 def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[str, Any]]:
@@ -97,3 +98,10 @@ def pareto(points: Sequence[tuple[float, float]], directions: Sequence[str]) -> 
         if signed[index][1] < best or signed[index] == last:
             found[index], best, last = True, signed[index][1], signed[index]
     return found
+
+
+def pairs(quantities: Mapping[str, Quantity], axes: Collection[str]) -> list[tuple[str, str]]:
+    """The pairs among ``axes`` that quantities name; those that one metric returns come first."""
+    found = [(x, y) for x, quantity in quantities.items() for y in quantity.beside if {x, y} <= set(axes)]
+    together = [{each.name for each in spec.quantities} for spec in METRICS.values()]
+    return sorted(found, key=lambda pair: not any(set(pair) <= names for names in together))

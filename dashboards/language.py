@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import streamlit as st
 import yaml
 
 from dashboards.look import distinct
+from metrics.registry import Quantity
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 FOLDER = Path(__file__).parent / "words"
@@ -29,12 +30,22 @@ def say(key: str, **values: object) -> str:
     return phrases(st.session_state.get("language", "en"))[key].format(**values)
 
 
+@cache
+def quantities() -> Mapping[str, Quantity]:
+    """All that is known of quantities, by name."""
+    from evalsvc.metric_plugins import quantities  # torch takes seconds, and most of a page is there without it
+    from evalsvc.plugins import Plugins
+
+    return quantities(Plugins())
+
+
 def metric_name(label: str) -> str:
-    """What a score is called: in words where the language has them, else its label."""
-    known = phrases(st.session_state.get("language", "en"))
+    """What a score is called: as the quantity that its label names, else by its label."""
+    language = st.session_state.get("language", "en")
     plain = label.removesuffix("_heldout")
-    name = known.get(f"metrics.{plain}", plain.replace("_", " "))
-    return name if plain == label else f"{name} ({known['metrics.heldout']})"
+    known = quantities().get(plain)
+    name = known.titled(language) if known else plain.replace("_", " ")
+    return name if plain == label else f"{name} ({say('common.heldout')})"
 
 
 def metric_names(labels: Iterable[str]) -> dict[str, str]:

@@ -12,9 +12,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from metrics.registry import Quantity
+from metrics.score import Direction
+
 if TYPE_CHECKING:
     import torch
 
+SPEED = Quantity(
+    "samples_per_second",
+    Direction.HIGHER,
+    unit="1/s",
+    low=0.0,
+    title="Sampling speed",
+    title_zh="采样速度",
+)
 POWERCAP = Path("/sys/class/powercap")
 
 

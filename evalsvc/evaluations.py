@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from evalsvc import lifecycle, outbox, quotas, tracing
 from evalsvc.artifacts import Artifacts
-from evalsvc.cost import Cost, Meter
+from evalsvc.cost import SPEED, Cost, Meter
 from evalsvc.digests import digest_path
 from evalsvc.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
 from evalsvc.lifecycle import Attempt
@@ -210,7 +210,7 @@ def _provenance(
         "samples": _taken(spec),
         "batch_size": bench.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
-        "samples_per_second": drawn / seconds["samples"] if drawn else None,
+        SPEED.name: drawn / seconds["samples"] if drawn else None,
         "backends": {label: bench.extractor(use).info.backend for label, use in spec.suite.extractors.items()},
         "not_applicable": dict(reduction.not_applicable),
         "skipped": _skipped(spec, bench),

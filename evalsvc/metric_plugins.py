@@ -1,21 +1,37 @@
-"""Metrics from plug-ins: functions declared with ``@metric``, and any ``torchmetrics.Metric`` class."""
+"""Metrics from plug-ins: functions declared with ``@metric``, and any ``torchmetrics.Metric`` class.
+
+A class may have an attribute ``quantity`` (a :class:`metrics.registry.Quantity`) that says what its result is; without
+one it has a direction, and neither a unit nor a name for people.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
+import metrics.functional  # noqa: F401  (declares the metrics)
+from evalsvc.cost import SPEED
 from evalsvc.digests import digest_json
 from evalsvc.errors import InputError
-from evalsvc.plugins import Plugin
-from metrics.registry import METRICS, Quantity, metric, score
+from evalsvc.plugins import Plugin, PluginKind
+from metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
 from metrics.score import Direction, Score
 
 BATCH = 1024
+
+
+def quantities(plugins: Iterable[Plugin]) -> Mapping[str, Quantity]:
+    """All quantities by name, those of plug-ins included; of a plug-in that does not load there is none."""
+    for plugin in plugins:
+        if plugin.kind is PluginKind.METRIC and plugin.name not in METRICS:
+            with suppress(InputError):
+                register_metric(plugin)
+    return {**QUANTITIES, SPEED.name: SPEED}
 
 
 def register_metric(plugin: Plugin) -> None:
@@ -31,7 +47,6 @@ def register_metric(plugin: Plugin) -> None:
 
 
 def _register_class(plugin: Plugin, kind: Any) -> None:
-    direction = {True: Direction.HIGHER, False: Direction.LOWER, None: Direction.NEUTRAL}[kind.higher_is_better]
     parameters = [p.name for p in list(inspect.signature(kind.update).parameters.values())[1:] if p.default is p.empty]
     fold = _by_flag if "real" in parameters else _in_pairs if len(parameters) > 1 else _alone
 
@@ -50,7 +65,18 @@ def _register_class(plugin: Plugin, kind: Any) -> None:
     function.__name__ = plugin.name
     # The registry counts versions in whole numbers.
     version = int(digest_json([plugin.distribution, plugin.own_version or plugin.version])[:7], 16)
-    metric(Quantity(plugin.name, direction, unit=""), version=version)(function)
+    metric(_quantity(plugin, kind), version=version)(function)
+
+
+def _quantity(plugin: Plugin, kind: Any) -> Quantity:
+    direction = {True: Direction.HIGHER, False: Direction.LOWER, None: Direction.NEUTRAL}[kind.higher_is_better]
+    quantity: Quantity = getattr(kind, "quantity", Quantity(plugin.name, direction, unit=""))
+    if quantity.name != plugin.name:
+        raise InputError(
+            f"plug-in {plugin.name!r} of {plugin.distribution} returns a quantity named {quantity.name!r}: "
+            "give both one name"
+        )
+    return quantity
 
 
 def _by_flag(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:

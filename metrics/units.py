@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
-from scipy.special import stdtrit
 
 from metrics import influence
 from metrics.errors import MetricError
@@ -79,7 +78,11 @@ class Units:
     @property
     def quantile(self) -> float:
         """97.5 % quantile by which errors are multiplied: the normal law's, or Student's where units are groups."""
-        return float(stdtrit(self.count - 1, 0.975)) if self.clustered and self.count > 1 else Z95
+        if not self.clustered or self.count < 2:
+            return Z95
+        from scipy.special import stdtrit  # here, as the registry reads this file and people only ask it for names
+
+        return float(stdtrit(self.count - 1, 0.975))
 
     @functools.cached_property
     def halves(self) -> tuple[Rows, Rows]:

@@ -8,24 +8,14 @@ import streamlit as st
 
 from dashboards import charts, opened
 from dashboards.controls import choose, choose_many, switch
-from dashboards.curves import pareto
-from dashboards.language import metric_name, say
+from dashboards.curves import pairs, pareto
+from dashboards.language import metric_name, quantities, say
 from dashboards.look import ARROWS, distinct, grid, heading
+from evalsvc.cost import SPEED
 from evalsvc.store import overview
 from evalsvc.store.overview import Filter, Measured, Point
 
 MODELS = 8
-SPEED = "samples_per_second"
-PAIRS = (
-    ("precision", "recall"),
-    ("density", "coverage"),
-    ("frechet_distance", "recall"),
-    ("frechet_distance", "vendi_score"),
-    ("frechet_distance", SPEED),
-    ("authenticity", "frechet_distance"),
-    ("perplexity", "distinct_2"),
-    ("bits_per_byte", "self_bleu_4"),
-)
 
 
 def page() -> None:
@@ -37,9 +27,10 @@ def page() -> None:
             title: each for title, each in opened.metrics(session, suite).items() if each.direction != "neutral"
         }
         names = [name for name, _ in overview.models(session, suite)]
-    axes = [*measured, SPEED]
-    first = next((pair for pair in PAIRS if set(pair) <= set(axes)), (axes[0], axes[-1]))
-    presets = [f"{x} / {y}" for x, y in PAIRS if {x, y} <= set(axes)]
+    axes = [*measured, SPEED.name]
+    worth_a_look = pairs(quantities(), axes)
+    first = next(iter(worth_a_look), (axes[0], axes[-1]))
+    presets = [f"{x} / {y}" for x, y in worth_a_look]
     if presets:
         picked = st.pills(
             say("tradeoffs.pairs"),
@@ -62,13 +53,14 @@ def page() -> None:
     if not rows:
         st.info(say("tradeoffs.nothing"), icon=":material/scatter_plot:")
         return
-    directions = [measured[axis].direction if axis in measured else "higher" for axis in (x, y)]
+    shown = [measured.get(axis, SPEED) for axis in (x, y)]
+    directions = [str(axis.direction) for axis in shown]
     front = pareto([(row["x"], row["y"]) for row in rows], directions)
     for row, unbeaten in zip(rows, front, strict=True):
         row["front"] = unbeaten
     titles = [
-        charts.axis_title(metric_name(axis), measured[axis].unit if axis in measured else "1/s", d)
-        for axis, d in zip((x, y), directions, strict=True)
+        charts.axis_title(metric_name(axis), each.unit, each.direction)
+        for axis, each in zip((x, y), shown, strict=True)
     ]
     lines = {model: list(dict.fromkeys(r["model"] for r in rows if r["of"] == model)) for model in chosen}
     names_ = [line for model in chosen for line in lines[model] or [model]]
@@ -94,7 +86,7 @@ def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: lis
             if metric is not None:
                 points = overview.points(session, Filter(suite, models=tuple(models)), metric.label, metric.protocol)
                 found.append({point.evaluation_id: point for point in points})
-        if SPEED in (x, y):
+        if SPEED.name in (x, y):
             speeds = overview.speeds(session, [evaluation for each in found for evaluation in each])
     rows = []
     shared = set.intersection(*(set(each) for each in found)) if found else set()
@@ -107,7 +99,7 @@ def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: lis
             "step": points[0].step,
         }
         for letter, axis in (("x", x), ("y", y)):
-            if axis == SPEED:
+            if axis == SPEED.name:
                 speed = speeds.get(evaluation)
                 row |= {letter: speed, f"{letter}_low": speed, f"{letter}_high": speed}
             else:

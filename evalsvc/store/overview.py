@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, contains_eager
 
+from evalsvc.cost import SPEED
 from evalsvc.store import names
 from evalsvc.store.standing import of_suite, standing, standing_last
 from evalsvc.store.tables import (
@@ -288,7 +289,7 @@ def reference_of(session: Session, evaluations: Sequence[int]) -> str | None:
 
 def speeds(session: Session, evaluations: Sequence[int]) -> dict[int, float]:
     """Samples a second while sampling, by evaluation, where it was measured."""
-    query = select(Evaluation.id, Evaluation.provenance["samples_per_second"].as_float())
+    query = select(Evaluation.id, Evaluation.provenance[SPEED.name].as_float())
     rows = session.execute(query.where(Evaluation.id.in_(evaluations)))
     return {evaluation: speed for evaluation, speed in rows if speed}
 

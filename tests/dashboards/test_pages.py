@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from dashboards import charts, controls, language
-from dashboards.curves import best_so_far, lines, on_scale, pareto
+from dashboards.curves import best_so_far, lines, on_scale, pairs, pareto
 from dashboards.look import cut, distinct, html, safe
 from evalsvc import leaderboard
 from evalsvc.store import overview, queries
@@ -259,3 +259,15 @@ def test_a_downloaded_chart_has_every_name_as_it_is_and_no_two_alike(names, monk
     assert {html(label) for label in shown.values()} <= {label.replace("'", "&#x27;") for label in labels}
     assert drawn.count('aria-roledescription="point"') == 2
     assert not any(label.startswith("·") for label in labels)
+
+
+def test_the_pairs_worth_a_look_are_those_that_quantities_name_and_one_measure_comes_first():
+    axes = ["frechet_distance", "vendi_score", "recall", "coverage", "density", "precision", "samples_per_second"]
+    assert pairs(language.quantities(), axes) == [
+        ("precision", "recall"),
+        ("density", "coverage"),
+        ("frechet_distance", "recall"),
+        ("frechet_distance", "vendi_score"),
+        ("frechet_distance", "samples_per_second"),
+    ]
+    assert pairs(language.quantities(), ["recall", "mind"]) == []

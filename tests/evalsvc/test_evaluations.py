@@ -282,7 +282,7 @@ def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
 def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, checkpoint, monkeypatch):
     spec = bench.spec(checkpoint, "blobs", {}, suite())
     first = scores(bench, evaluate(spec, bench))
-    monkeypatch.setattr("evalsvc.metric_inputs.neighbour_radii", lambda *_: pytest.fail("found before"))
+    monkeypatch.setattr("metrics.manifold.neighbour_radii", lambda *_: pytest.fail("found before"))
     assert scores(bench, evaluate(spec, bench, rerun=True)) == first
 
 

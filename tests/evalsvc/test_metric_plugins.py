@@ -4,9 +4,10 @@ import torch
 import torchmetrics
 
 from evalsvc.errors import InputError
-from evalsvc.metric_plugins import register_metric
+from evalsvc.metric_plugins import quantities, register_metric
 from evalsvc.plugins import Plugin, PluginKind
-from metrics.registry import METRICS, QUANTITIES
+from metrics.registry import METRICS, QUANTITIES, Quantity
+from metrics.score import Direction
 
 
 class MeanGap(torchmetrics.Metric):
@@ -52,6 +53,34 @@ def test_any_torchmetrics_class_is_a_metric_in_batches(registered, kind, inputs,
     assert score.direction == direction
     assert score.stderr is None
     assert score.stderr_method.startswith("none")
+
+
+class Told(MeanGap):
+    """Says what it is."""
+
+    quantity = Quantity("gap", Direction.LOWER, "pixels", 0.0, unbiased_in_n=True, title="Mean gap", title_zh="均值差")
+
+
+def test_a_class_says_all_of_its_quantity_that_ours_say(registered):
+    registered("gap", Told)
+    (quantity,) = METRICS["gap"].quantities
+    assert quantity is Told.quantity
+    assert METRICS["gap"].unbiased_in_n(quantity, {})
+    with pytest.raises(InputError, match="returns a quantity named 'gap'"):
+        registered("other", Told)
+
+
+def test_quantities_of_plugins_are_known_beside_ours_and_one_that_is_broken_is_left_out(registered):
+    plugins = [
+        Plugin(PluginKind.METRIC, "gap", "tests", "1", lambda: Told),
+        Plugin(PluginKind.METRIC, "broken", "tests", "1", object),
+        Plugin(PluginKind.JUDGE, "judge", "tests", "1", lambda: pytest.fail("loaded")),
+    ]
+    known = quantities(plugins)
+    assert known["gap"].titled("zh") == "均值差"
+    assert known["recall"].titled("en") == "Recall"
+    assert known["samples_per_second"].direction is Direction.HIGHER
+    assert "broken" not in known
 
 
 def test_what_is_no_metric_is_refused_by_name(registered):

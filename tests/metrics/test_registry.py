@@ -84,7 +84,14 @@ def test_a_metric_from_outside_says_as_much_as_ours(monkeypatch):
     for table in (METRICS, QUANTITIES):
         monkeypatch.setattr("metrics.registry." + ("METRICS" if table is METRICS else "QUANTITIES"), dict(table))
     quantity = Quantity(
-        "tidiness", Direction.NEUTRAL, "points", 0.0, unbiased_in_n=True, target=1.0, title="Tidiness", title_zh="整洁度"
+        "tidiness",
+        Direction.NEUTRAL,
+        "points",
+        0.0,
+        unbiased_in_n=True,
+        target=1.0,
+        title="Tidiness",
+        title_zh="整洁度",
     )
 
     @metric(quantity, version=3, inputs=(Input("depth", Form.MATRIX),), precomputed=(REFERENCE_MOMENTS,))
