@@ -16,16 +16,9 @@ def contenders(rows: int = 5_000) -> Contenders:
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    from metrics import pairs
-    from metrics.functional import (
-        authenticity,
-        density_coverage,
-        kernel_distance,
-        nearest_neighbours,
-        neighbour_radii,
-        precision_recall,
-        training_spacing,
-    )
+    from evalsvc.metrics import pairs
+    from evalsvc.metrics.functional import (
+        authenticity, density_coverage, kernel_distance, nearest_neighbours, neighbour_radii, precision_recall, training_spacing)
 
     generated, reference = features(rows, 1, 0.05), features(rows, 2)
     tensors = torch.from_numpy(generated), torch.from_numpy(reference)

@@ -10,7 +10,7 @@ __all__ = ["Client"]
 def __getattr__(name: str) -> Any:
     """``evalsvc.Client``, imported when it is first asked for: no command waits for it."""
     if name == "Client":
-        from evalsvc.client import Client
+        from evalsvc.api.client import Client
 
         return Client
     raise AttributeError(f"module 'evalsvc' has no attribute {name!r}")

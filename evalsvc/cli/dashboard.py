@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from evalsvc import tokens
-from evalsvc.api.listening import hosts_for, is_loopback
-from evalsvc.environment import variable
-from evalsvc.errors import InputError
-from evalsvc.settings import Settings, separated
+from evalsvc.api.server import token_store
+from evalsvc.api.server.bind_address import hosts_for, is_loopback
+from evalsvc.core.environment import variable
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings, separated
 from evalsvc.store.session import Database
 
 
@@ -33,7 +33,7 @@ def dashboard(
     # The API's setting, read here since its package takes another extra. Pages that ask nobody have no other names.
     named = separated(variable("EVALSVC_ALLOWED_HOSTS") or "")
     hosts = hosts_for(
-        host, named if require_token or not is_loopback(host) else (), tokens.usable(Database(Settings().database))
+        host, named if require_token or not is_loopback(host) else (), token_store.usable(Database(Settings().database))
     )
     if require_token:
         os.environ["EVALSVC_DASHBOARD_TOKENS"] = "required"

@@ -11,9 +11,9 @@ from evalsvc.gates.decide import Decision
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.reports.text import notices, title
 from evalsvc.gates.spending import seeds_of
-from evalsvc.gates.subjects import Sides, Unscored
+from evalsvc.gates.resolution import Sides, Unscored
 from evalsvc.gates.verdict import MetricVerdict
-from evalsvc.provenance import git_commit
+from evalsvc.core.provenance import git_commit
 from evalsvc.store.tables import Checkpoint
 
 

@@ -11,7 +11,7 @@ from evalsvc.gates.comparisons import Comparison, absolute, relative, uncertaint
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import LimitKind, MetricPolicy, Policy, Tier, Waiver
 from evalsvc.gates.sequential import FLOOR, Look
-from evalsvc.leaderboard import differing_facts
+from evalsvc.analysis.leaderboard import differing_facts
 
 
 class Status(StrEnum):

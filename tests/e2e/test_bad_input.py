@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from evalsvc.cli import main
-from evalsvc.demo import shipped
+from evalsvc.builtin.demo import shipped
 from evalsvc.store.session import Database
 
 VAE = next(path for family, step, path in shipped() if family == "vae" and step == 1000)

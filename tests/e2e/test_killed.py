@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 
 from benchmarks.random_inception import random_state
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.evaluations import evaluate
-from evalsvc.plugins import Plugins
-from evalsvc.references import add_reference
-from evalsvc.settings import Settings
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.plugins.interfaces import Plugins
+from evalsvc.inputs.references import add_reference
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
-from evalsvc.suites import load_suite
-from evalsvc.workbench import Workbench
+from evalsvc.inputs.suites import load_suite
+from evalsvc.evaluation.context import Workbench
 
 SLOW = """
 import os, time

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import s3fs
 
-from evalsvc.artifacts import Artifacts, open_artifacts
-from evalsvc.errors import InputError, StorageError
-from evalsvc.settings import Settings
+from evalsvc.store.artifacts import Artifacts, open_artifacts
+from evalsvc.core.errors import InputError, StorageError
+from evalsvc.core.settings import Settings
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])

@@ -9,18 +9,18 @@ from scipy.signal import stft
 from torch import nn
 from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
 
-from evalsvc import contracts
-from evalsvc.contracts import check_generator
-from evalsvc.errors import CheckpointError, InputError, ModelError
-from evalsvc.extractors import resemblyzer
-from evalsvc.extractors.audio import _mel_bands, mel_spectrogram, waves_at
-from evalsvc.extractors.clap import Clap
-from evalsvc.extractors.resemblyzer import Resemblyzer, SpeakerEncoder
-from evalsvc.extractors.video import FrameWise, ScriptedVideo
-from evalsvc.plugins import GeneratorInfo, Plugins
-from evalsvc.sample_sets import open_samples, unreadable
-from evalsvc.samples import Images, SampleRequest, Sounds, Videos
-from evalsvc.suites import ExtractorUse, load_suite
+from evalsvc.plugins import validation
+from evalsvc.plugins.validation import check_generator
+from evalsvc.core.errors import CheckpointError, InputError, ModelError
+from evalsvc.builtin.extractors import resemblyzer
+from evalsvc.builtin.extractors.audio import _mel_bands, mel_spectrogram, waves_at
+from evalsvc.builtin.extractors.clap import Clap
+from evalsvc.builtin.extractors.resemblyzer import Resemblyzer, SpeakerEncoder
+from evalsvc.builtin.extractors.video import FrameWise, ScriptedVideo
+from evalsvc.plugins.interfaces import GeneratorInfo, Plugins
+from evalsvc.inputs.sample_sets import open_samples, unreadable
+from evalsvc.plugins.samples import Images, SampleRequest, Sounds, Videos
+from evalsvc.inputs.suites import ExtractorUse, load_suite
 
 CPU = torch.device("cpu")
 
@@ -198,7 +198,7 @@ class Chirp:
 def test_a_sound_generator_keeps_the_same_contract():
     assert all(finding.ok for finding in check_generator(Chirp(), CPU))
     with pytest.raises(ModelError, match="made a sound of torch.float32 .* or with NaN"):
-        contracts.sample(Chirp(spoil=True), SampleRequest.of(1, 0, 3))
+        validation.sample(Chirp(spoil=True), SampleRequest.of(1, 0, 3))
 
 
 def test_the_speech_suite_ships():
@@ -224,7 +224,7 @@ def test_frames_are_pooled_by_mean_and_spread_over_time():
 
 def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, bench):
     (tmp_path / "mine.py").write_text(
-        "from evalsvc.plugins import ExtractorInfo, register\n"
+        "from evalsvc.plugins.interfaces import ExtractorInfo, register\n"
         "@register('extractors', 'peak')\n"
         "class Peak:\n"
         "    def __init__(self, device, by=1):\n"

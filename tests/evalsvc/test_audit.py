@@ -8,12 +8,14 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner
 
-from evalsvc import audit, lifecycle, tokens
-from evalsvc.audit import Action, Actor
+from evalsvc.store import audit
+from evalsvc.evaluation import lifecycle
+from evalsvc.api.server import token_store
+from evalsvc.store.audit import Action, Actor
 from evalsvc.cli.console import out
 from evalsvc.cli.main import app
-from evalsvc.errors import InputError
-from evalsvc.rate_limit import RateLimit
+from evalsvc.core.errors import InputError
+from evalsvc.core.observability.rate_limit import RateLimit
 from evalsvc.store.session import HEAD, clock
 from evalsvc.store.tables import ActorKind, AuditEntry, Evaluation, Scope
 
@@ -82,12 +84,12 @@ def test_names_from_outside_are_one_line_of_bounded_length(database):
 
 
 def test_pruning_leaves_what_is_younger_and_says_that_it_was_done(database):
-    tokens.create(database, "old", [Scope.READ])
+    token_store.create(database, "old", [Scope.READ])
     with database.write() as session:
         for row in session.scalars(audit.entries()):
             row.at -= timedelta(days=400)
         moment = clock(session)
-    tokens.create(database, "new", [Scope.READ])
+    token_store.create(database, "new", [Scope.READ])
     assert audit.prune(database, moment - timedelta(days=365)) == 2
     assert [row.action for row in rows(database)] == ["token.create", "audit.prune"]
     assert rows(database)[-1].detail["rows"] == 2
@@ -182,7 +184,7 @@ def test_what_is_stored_is_told_in_the_log_and_what_was_taken_back_is_not(databa
     with pytest.raises(RuntimeError):
         half()
     assert not caplog.records
-    tokens.create(database, "ci", [Scope.READ])
+    token_store.create(database, "ci", [Scope.READ])
     [record] = caplog.records
     assert record.getMessage() == f"token.create of token 1 is done, by user {ME!r}"
     assert record.evalsvc["detail"] == {"name": "ci", "scopes": "read"}

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from evalsvc.errors import InputError, ModelError
-from evalsvc.extractors import backends
-from evalsvc.extractors.backends import Network, Trial, centred_error, open_backend
-from evalsvc.extractors.batches import Pieces
-from evalsvc.extractors.inception_network import Conv, fold
+from evalsvc.core.errors import InputError, ModelError
+from evalsvc.builtin.extractors import backends
+from evalsvc.builtin.extractors.backends import Network, Trial, centred_error, open_backend
+from evalsvc.builtin.extractors.batches import Pieces
+from evalsvc.builtin.extractors.inception_network import Conv, fold
 
 CPU = torch.device("cpu")
 NAMES = ("torch", "openvino", "onnxruntime")

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from evalsvc.cli import main
-from evalsvc.errors import InputError, StorageError
+from evalsvc.core.errors import InputError, StorageError
 from evalsvc.store.backup import back_up
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Model

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from evalsvc.cli import main
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
 from evalsvc.store import tables
 from evalsvc.store.session import Database
 

@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
-from evalsvc.bounded_yaml import load_yaml
-from evalsvc.errors import InputError
+from evalsvc.core.files.bounded_yaml import load_yaml
+from evalsvc.core.errors import InputError
 from evalsvc.gates.policy import parse_policy
-from evalsvc.gates.policy_yaml import PolicyLoader
-from evalsvc.suites import load_suite
+from evalsvc.core.files.yaml12 import PolicyLoader
+from evalsvc.inputs.suites import load_suite
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdef", "bcdefg", strict=True)

@@ -6,15 +6,15 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.contracts import check_generator
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.generators.causal_lm import CausalLM
-from evalsvc.language import chat_templates
-from evalsvc.language.decoding import Decoding
-from evalsvc.language.model import LanguageModel
-from evalsvc.language.writer import choose
-from evalsvc.samples import Images, SampleRequest, Texts
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.validation import check_generator
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.builtin.generators.causal_lm import CausalLM
+from evalsvc.builtin.language_models import chat_templates
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.builtin.language_models.model import LanguageModel
+from evalsvc.builtin.language_models.writer import choose
+from evalsvc.plugins.samples import Images, SampleRequest, Texts
 from tests.evalsvc.language_models import save
 
 CPU = torch.device("cpu")
@@ -120,7 +120,7 @@ def test_a_chat_template_of_a_checkpoint_has_little_time_memory_and_reach(monkey
 
 
 def test_likelihoods_of_a_checkpoint_are_exact_and_over_its_tokens(llama):
-    from evalsvc.extractors.language import LikelihoodExtractor
+    from evalsvc.builtin.extractors.language import LikelihoodExtractor
 
     texts = ("one text", "", "another one")
     few = Decoding(max_tokens=4)

@@ -6,13 +6,13 @@ import shutil
 
 import pytest
 
-from evalsvc.checkpoint_folders import EARLIER, LEFT_OUT, digest_checkpoint, earlier_digests
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.digests import digest_json, digest_path
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.generators.causal_lm import CausalLM
-from evalsvc.generators.stored import StoredSamples
-from evalsvc.plugins import Plugin, PluginKind, Plugins
+from evalsvc.inputs.checkpoint_folders import EARLIER, LEFT_OUT, digest_checkpoint, earlier_digests
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.digests import digest_json, digest_path
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.builtin.generators.causal_lm import CausalLM
+from evalsvc.builtin.generators.stored import StoredSamples
+from evalsvc.plugins.interfaces import Plugin, PluginKind, Plugins
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json", "unet/weights.bin", "scheduler/scheduler_config.json")
 NOT_READ = (

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from evalsvc import wire
-from evalsvc.api.desk import Desk
-from evalsvc.checkpoint_names import Labels, Naming
-from evalsvc.checkpoints import step_from_name
+from evalsvc.api import schemas
+from evalsvc.api.server.task_handlers import Desk
+from evalsvc.inputs.checkpoint_names import Labels, Naming
+from evalsvc.inputs.checkpoints import step_from_name
 from evalsvc.cli.checkpoint_arguments import find_checkpoints
 from evalsvc.cli.main import app
-from evalsvc.demo import shipped
-from evalsvc.errors import InputError
+from evalsvc.builtin.demo import shipped
+from evalsvc.core.errors import InputError
 
 STEPS = {
     "Lightning": {
@@ -323,7 +323,7 @@ def test_watch_submits_no_two_contents_under_one_label(tmp_path, home):
 
 def test_the_api_asks_for_the_step_in_its_own_words_and_shows_no_folder_of_the_server(tmp_path, home):
     path = written(tmp_path / "secret" / "best.pt")
-    asked = wire.Submit(path=str(path), generator="vae", suite="digits@1")
+    asked = schemas.Submit(path=str(path), generator="vae", suite="digits@1")
     with pytest.raises(InputError) as refused:
         Desk(()).submit(asked, path)
     assert str(refused.value) == "cannot infer the step from best.pt: give 'step'"

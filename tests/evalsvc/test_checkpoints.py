@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc.checkpoints import Checkpoint, load_into
-from evalsvc.errors import CheckpointError, InputError
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.core.errors import CheckpointError, InputError
 
 
 class Exploit:

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, Dinov2Config, Dinov2Model
 
-from evalsvc import weights
-from evalsvc.errors import InputError
-from evalsvc.extractors import vgg16
-from evalsvc.extractors.clip import Clip
-from evalsvc.extractors.dinov2 import DinoV2
-from evalsvc.extractors.preprocess import CLIP, IMAGENET, centre_crop_resize, normalise, square_resize
-from evalsvc.extractors.vgg16 import VGG16, VGG16Network
-from metrics.functional import clip_score
+from evalsvc.inputs import published_weights
+from evalsvc.core.errors import InputError
+from evalsvc.builtin.extractors import vgg16
+from evalsvc.builtin.extractors.clip import Clip
+from evalsvc.builtin.extractors.dinov2 import DinoV2
+from evalsvc.builtin.extractors.preprocess import CLIP, IMAGENET, centre_crop_resize, normalise, square_resize
+from evalsvc.builtin.extractors.vgg16 import VGG16, VGG16Network
+from evalsvc.metrics.functional import clip_score
 
 CPU = torch.device("cpu")
 LAYER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -215,6 +215,6 @@ def test_vgg16_gives_its_second_layer_with_and_without_relu(tmp_path, monkeypatc
     assert found["fc2"].shape == (2, 8)
     assert torch.equal(found["fc2"].relu(), found["fc2_relu"])
     assert bool((found["fc2"] < 0).any())
-    assert extractor.info.weights != weights.get("vgg16").sha256
+    assert extractor.info.weights != published_weights.get("vgg16").sha256
     with pytest.raises(InputError, match="has the outputs fc2, fc2_relu, not fc3"):
         VGG16(weights=tmp_path / "vgg16.pth", outputs=("fc3",))

@@ -7,7 +7,7 @@ from rich.text import Text
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from evalsvc import lifecycle
+from evalsvc.evaluation import lifecycle
 from evalsvc.cli import console, score
 from evalsvc.cli.browse import print_scores
 from evalsvc.cli.main import app

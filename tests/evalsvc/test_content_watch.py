@@ -5,15 +5,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc import checkpoints
-from evalsvc.checkpoint_folders import digest_checkpoint
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import CheckpointError
-from evalsvc.evaluations import evaluate
-from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind
-from evalsvc.samples import Images
+from evalsvc.inputs import checkpoints
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.errors import CheckpointError
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.plugins.interfaces import GeneratorInfo, Plugin, PluginKind
+from evalsvc.plugins.samples import Images
 from evalsvc.store import queries
-from evalsvc.suites import Suite
+from evalsvc.inputs.suites import Suite
 
 SUITE = Suite.model_validate(
     {

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from evalsvc import contracts
-from evalsvc.errors import ModelError
-from evalsvc.plugins import ExtractorInfo, GeneratorInfo
-from evalsvc.samples import Images, SampleRequest, Texts
+from evalsvc.plugins import validation
+from evalsvc.core.errors import ModelError
+from evalsvc.plugins.interfaces import ExtractorInfo, GeneratorInfo
+from evalsvc.plugins.samples import Images, SampleRequest, Texts
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def images(n, *shape, dtype=torch.uint8):
 )
 def test_a_generator_that_breaks_its_word_is_named(answer, complaint):
     with pytest.raises(ModelError, match=complaint):
-        contracts.sample(Fixed(answer), SampleRequest.of(0, 0, 8))
+        validation.sample(Fixed(answer), SampleRequest.of(0, 0, 8))
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_an_extractor_that_breaks_its_word_is_named(array, complaint):
             return {"features": array}
 
     with pytest.raises(ModelError, match=complaint):
-        contracts.extract(Broken(), images(8, 1, 4, 4))
+        validation.extract(Broken(), images(8, 1, 4, 4))
 
 
 def findings(answer):
-    return {finding.check.split(":")[0]: finding.ok for finding in contracts.check_generator(Fixed(answer), CPU)}
+    return {finding.check.split(":")[0]: finding.ok for finding in validation.check_generator(Fixed(answer), CPU)}
 
 
 def noise_of(request):
@@ -90,7 +90,7 @@ def test_stored_samples_may_follow_their_indices():
         held = 16
 
     stored = Stored(lambda r: Images((r.indices[:, None, None, None] * torch.ones(1, 1, 4, 4)).to(torch.uint8)))
-    assert all(finding.ok for finding in contracts.check_generator(stored, CPU))
+    assert all(finding.ok for finding in validation.check_generator(stored, CPU))
 
 
 def test_global_randomness_is_caught():

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from evalsvc import cost, lifecycle
-from evalsvc.checkpoints import Checkpoint
+from evalsvc.core import cost
+from evalsvc.evaluation import lifecycle
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.cli import main
-from evalsvc.cost import Cost, Meter
-from evalsvc.demo import shipped
-from evalsvc.evaluations import evaluate
-from evalsvc.lifecycle import Attempt
+from evalsvc.core.cost import Cost, Meter
+from evalsvc.builtin.demo import shipped
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.store import queries
 from evalsvc.store.tables import Evaluation, Failure
-from evalsvc.suites import Suite
+from evalsvc.inputs.suites import Suite
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import select
 
-from evalsvc.deadline import Deadline, deadline, finished_first
+from evalsvc.core.deadline import Deadline, deadline, finished_first
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Suite
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from evalsvc.demo.digits import LEVELS, digits_reference, grey, halves, levels_of
-from evalsvc.errors import InputError
-from evalsvc.samples import Images, Texts
+from evalsvc.builtin.demo.digits import LEVELS, digits_reference, grey, halves, levels_of
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.samples import Images, Texts
 
 
 def rows(*sets):

@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
-from evalsvc import contracts
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.demo import shipped
-from evalsvc.demo.digits import LEVELS, PIXELS, grey, halves
-from evalsvc.errors import InputError
-from evalsvc.extractors.digits_cnn import DigitsCNN
-from evalsvc.plugins import Likelihood, PluginKind, Plugins
-from evalsvc.samples import Images, SampleRequest
-from metrics.functional import frechet_distance, precision_recall
+from evalsvc.plugins import validation
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.builtin.demo import shipped
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, grey, halves
+from evalsvc.core.errors import InputError
+from evalsvc.builtin.extractors.digits_cnn import DigitsCNN
+from evalsvc.plugins.interfaces import Likelihood, PluginKind, Plugins
+from evalsvc.plugins.samples import Images, SampleRequest
+from evalsvc.metrics.functional import frechet_distance, precision_recall
 
 CPU = torch.device("cpu")
 STEPS = {family: [s.step for s in group] for family, group in itertools.groupby(shipped(), lambda s: s.family)}
@@ -57,7 +57,7 @@ def test_five_families_are_shipped_at_six_steps_each():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_samples_are_grey_8x8_images_one_a_seed(family):
-    samples = contracts.sample(generator(family), SampleRequest.of(0, 0, 9))
+    samples = validation.sample(generator(family), SampleRequest.of(0, 0, 9))
     assert samples.pixels.shape == (9, 1, 8, 8)
     assert samples.pixels.dtype == torch.uint8
     assert len(samples.pixels.unique(dim=0)) == 9

@@ -5,15 +5,15 @@ import math
 import torch
 from torch import nn
 
-from evalsvc.checkpoints import Checkpoint, load_into
-from evalsvc.demo import shipped
-from evalsvc.demo.autoregressive import NADE
-from evalsvc.demo.ddpm import DDPMModel
-from evalsvc.demo.digits import LEVELS, PIXELS, halves, levels_of, signed
-from evalsvc.demo.flow import FlowModel
-from evalsvc.demo.networks import log_prob_of_levels
-from evalsvc.demo.vae import LATENT, VAEModel
-from evalsvc.samples import Images
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.builtin.demo import shipped
+from evalsvc.builtin.demo.autoregressive import NADE
+from evalsvc.builtin.demo.ddpm import DDPMModel
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, halves, levels_of, signed
+from evalsvc.builtin.demo.flow import FlowModel
+from evalsvc.builtin.demo.networks import log_prob_of_levels
+from evalsvc.builtin.demo.vae import LATENT, VAEModel
+from evalsvc.plugins.samples import Images
 
 
 def trained(model: nn.Module, family: str) -> nn.Module:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.demo import shipped, train
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.builtin.demo import shipped, train
 
 
 @pytest.mark.parametrize("name", train.RECIPES)

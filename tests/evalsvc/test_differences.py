@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from evalsvc.artifacts import Artifacts
-from evalsvc.differences import Run, difference, under_fixed_prompts
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.analysis.differences import Run, difference, under_fixed_prompts
 from evalsvc.gates.evidence import pool
-from evalsvc.influences import UnitInfluence, read_influences, write_influences
-from metrics import functional as metrics
-from metrics.score import Z95
-from metrics.shares import mean_of_flags
-from metrics.units import Units
+from evalsvc.evaluation.influences import UnitInfluence, read_influences, write_influences
+from evalsvc.metrics import functional as metrics
+from evalsvc.metrics.score import Z95
+from evalsvc.metrics.shares import mean_of_flags
+from evalsvc.metrics.units import Units
 from tests.metrics.honesty import repeated
 
 LENGTHS = np.random.default_rng(7).integers(20, 200, 150).astype(float)
@@ -156,7 +156,7 @@ def test_influences_are_read_as_they_were_written(tmp_path):
         "fd": metrics.frechet_distance(x, y),
         "kid": metrics.kernel_distance(x, y, subsets=None, groups=np.arange(60) // 2),
         **metrics.prdc(x, y),
-        "fd_infinity": metrics.mind(x, y, directions=3),
+        "fd_infinity": evalsvc.metrics.mind(x, y, directions=3),
     }
     written = {label: UnitInfluence(score.influence, "noise/0") for label, score in scores.items()}
     write_influences(artifacts, "evaluations/1/influences.safetensors", written)
@@ -183,7 +183,7 @@ def prompted(rng, between, prompts=40, draws=5):
     """Bits per byte of texts by prompt, with the run of their score."""
     prompt = np.repeat(np.arange(prompts), draws)
     x = (100 + between[:, None] + rng.normal(0, 1, (prompts, draws))).ravel()
-    return metrics.clip_score(np.stack([np.ones_like(x), 1 / (x / 50)], 1), np.tile([1.0, 0.0], (len(x), 1)), prompt)
+    return evalsvc.metrics.clip_score(np.stack([np.ones_like(x), 1 / (x / 50)], 1), np.tile([1.0, 0.0], (len(x), 1)), prompt)
 
 
 def test_prompts_that_are_fixed_leave_the_spread_between_their_draws_alone():

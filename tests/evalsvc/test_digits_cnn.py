@@ -5,11 +5,11 @@ import sys
 import pytest
 import torch
 
-from evalsvc.demo.digits import halves
-from evalsvc.errors import InputError
-from evalsvc.extractors.digits_cnn import WEIGHTS, DigitsCNN
-from evalsvc.plugins import PluginKind, Plugins
-from evalsvc.samples import Images, Texts
+from evalsvc.builtin.demo.digits import halves
+from evalsvc.core.errors import InputError
+from evalsvc.builtin.extractors.digits_cnn import WEIGHTS, DigitsCNN
+from evalsvc.plugins.interfaces import PluginKind, Plugins
+from evalsvc.plugins.samples import Images, Texts
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +68,5 @@ def test_texts_are_refused(cnn):
 
 
 def test_extracting_imports_no_training():
-    code = "import sys, evalsvc.extractors.digits_cnn; print('evalsvc.demo.train' in sys.modules)"
+    code = "import sys, evalsvc.builtin.extractors.digits_cnn; print('evalsvc.builtin.demo.train' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

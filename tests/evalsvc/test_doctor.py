@@ -4,16 +4,17 @@ import shutil
 import pytest
 import torch
 
-from evalsvc import lifecycle, weights
-from evalsvc.checkpoints import Checkpoint
+from evalsvc.evaluation import lifecycle
+from evalsvc.inputs import published_weights
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.cli import main
-from evalsvc.demo import shipped
-from evalsvc.doctor import Level, examine
-from evalsvc.plugins import Plugins
-from evalsvc.settings import Settings
+from evalsvc.builtin.demo import shipped
+from evalsvc.cli.doctor_checks import Level, examine
+from evalsvc.plugins.interfaces import Plugins
+from evalsvc.core.settings import Settings
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Worker, now
-from evalsvc.suites import load_suite
+from evalsvc.inputs.suites import load_suite
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +73,9 @@ def test_little_room_is_a_warning_and_none_is_broken(home, monkeypatch):
 
 def test_damaged_weights_and_broken_plug_ins_are_named(home, tmp_path):
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / weights.get("vgg16").file_names[0]).write_bytes(b"cut")
+    (tmp_path / "weights" / published_weights.get("vgg16").file_names[0]).write_bytes(b"cut")
     (tmp_path / "plug.py").write_text(
-        "from evalsvc.plugins import register\n\n@register('generators', 'gan')\nclass Twice: pass\n"
+        "from evalsvc.plugins.interfaces import register\n\n@register('generators', 'gan')\nclass Twice: pass\n"
     )
     found = findings(home, Plugins((tmp_path / "plug.py",)))
     assert broken(found) == {"weights vgg16", "generator gan"}

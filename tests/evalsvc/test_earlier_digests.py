@@ -7,19 +7,19 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import select, update
 
-from evalsvc.checkpoint_folders import EARLIER
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.digests import digest_baseline
-from evalsvc.earlier_digests import move_earlier
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.evaluations import evaluate
-from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind, Plugins
-from evalsvc.samples import Images
-from evalsvc.settings import Settings
+from evalsvc.inputs.checkpoint_folders import EARLIER
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.digests import digest_baseline
+from evalsvc.evaluation.earlier_digests import move_earlier
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.plugins.interfaces import GeneratorInfo, Plugin, PluginKind, Plugins
+from evalsvc.plugins.samples import Images
+from evalsvc.core.settings import Settings
 from evalsvc.store.tables import Alias, Evaluation, Gate, GateSpending, Shard, Status
 from evalsvc.store.tables import Checkpoint as Row
-from evalsvc.suites import Suite
-from evalsvc.workbench import Workbench
+from evalsvc.inputs.suites import Suite
+from evalsvc.evaluation.context import Workbench
 
 SUITE = {
     "name": "pixels",
@@ -77,7 +77,7 @@ def stored_the_old_way(bench, folder, options=(), **changes):
     """An evaluation as it was before there was a list, aliased and decided about."""
     old = opened(folder, earlier=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evalsvc.workbench.move_earlier", lambda *_: None)
+        patch.setattr("evalsvc.evaluation.context.move_earlier", lambda *_: None)
         spec = bench.spec(old, "folder", dict(options), Suite.model_validate(SUITE | changes))
     number = evaluate(spec, bench)
     with bench.database.write() as session:

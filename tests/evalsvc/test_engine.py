@@ -12,17 +12,18 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import engine, lifecycle, workers
-from evalsvc.coordinator import AHEAD, Coordinator
-from evalsvc.heart import Heart
-from evalsvc.lifecycle import Attempt, Deadlines
-from evalsvc.settings import Settings
-from evalsvc.shards import Shard
+from evalsvc.queue import dbos_engine, worker_registry
+from evalsvc.evaluation import lifecycle
+from evalsvc.queue.coordinator import AHEAD, Coordinator
+from evalsvc.queue.heartbeat import Heart
+from evalsvc.evaluation.lifecycle import Attempt, Deadlines
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.shards import Shard
 from evalsvc.store import session as sessions
 from evalsvc.store.session import clock
 from evalsvc.store.tables import Evaluation, Failure, Status, Worker, now
-from evalsvc.tickets import overdue, pending, tickets
-from evalsvc.worker_metrics import WorkerMetrics
+from evalsvc.queue.pending import overdue, pending, tickets
+from evalsvc.queue.worker_metrics import WorkerMetrics
 from tests.evalsvc.test_lifecycle import row, spec
 
 
@@ -54,7 +55,7 @@ def launched(database, database_url, here):
     """An engine whose queues are filled and, since this process listens to another role's, not emptied."""
 
     def launch(role):
-        engine.launch(database_url, f"this-{role}", role, here)
+        dbos_engine.launch(database_url, f"this-{role}", role, here)
 
     yield launch
     DBOS.destroy()
@@ -68,7 +69,7 @@ def in_engine(database_url, query, **values):
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         query = query.replace("dbos.", "")
-    opened = create_engine(engine._system_database(database_url).replace("postgresql://", "postgresql+psycopg://"))
+    opened = create_engine(dbos_engine._system_database(database_url).replace("postgresql://", "postgresql+psycopg://"))
     with opened.begin() as connection:
         result = connection.execute(text(query), values)
         found = result.all() if result.returns_rows else []
@@ -80,19 +81,19 @@ def test_work_of_the_dead_goes_back_on_the_queue_and_that_of_the_living_stays(da
     launched("slot")
     for number in (1, 2):
         submit(database, number)
-    ids = [engine.workflow_id(ticket) for ticket in tickets(database)]
+    ids = [dbos_engine.workflow_id(ticket) for ticket in tickets(database)]
     for ticket in tickets(database):
-        engine.hand_over(ticket)
-        engine.hand_over(ticket)
-    assert engine.active() == set(ids)
+        dbos_engine.hand_over(ticket)
+        dbos_engine.hand_over(ticket)
+    assert dbos_engine.active() == set(ids)
     claim = "UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = :who WHERE workflow_uuid = :which"
     for who, which in zip(("dead", "alive"), ids, strict=True):
         in_engine(database_url, claim, who=who, which=which)
-    assert engine.holders() == {"dead", "alive"}
-    engine.take_over({"dead"})
-    engine.take_over({"dead"})
-    assert engine.holders() == {"alive"}
-    assert engine.active() == set(ids)
+    assert dbos_engine.holders() == {"dead", "alive"}
+    dbos_engine.take_over({"dead"})
+    dbos_engine.take_over({"dead"})
+    assert dbos_engine.holders() == {"alive"}
+    assert dbos_engine.active() == set(ids)
     rows = in_engine(database_url, "SELECT workflow_uuid, status, queue_name FROM dbos.workflow_status")
     assert {(which, status) for which, status, _ in rows} == {(ids[0], "ENQUEUED"), (ids[1], "PENDING")}
     assert {queue for *_, queue in rows} == {"evaluations"}
@@ -101,7 +102,7 @@ def test_work_of_the_dead_goes_back_on_the_queue_and_that_of_the_living_stays(da
 def test_payloads_are_json_never_pickles(database, database_url, launched):
     launched("slot")
     submit(database, 1)
-    engine.hand_over(tickets(database)[0])
+    dbos_engine.hand_over(tickets(database)[0])
     ((inputs,),) = in_engine(database_url, "SELECT inputs FROM dbos.workflow_input")
     assert json.loads(inputs)["positionalArgs"] == [1, 1, lifecycle.PRIORITY]
 
@@ -110,13 +111,13 @@ def test_what_ended_long_ago_is_forgotten(database, database_url, launched):
     launched("slot")
     submit(database, 1)
     ticket = tickets(database)[0]
-    engine.hand_over(ticket)
-    engine.cancel({engine.workflow_id(ticket)})
-    assert engine.outcome(engine.workflow_id(ticket)) == "CANCELLED"
-    engine.prune(now() - timedelta(minutes=1))
-    assert engine.outcome(engine.workflow_id(ticket)) == "CANCELLED"
-    engine.prune(now() + timedelta(minutes=1))
-    assert engine.outcome(engine.workflow_id(ticket)) is None
+    dbos_engine.hand_over(ticket)
+    dbos_engine.cancel({dbos_engine.workflow_id(ticket)})
+    assert dbos_engine.outcome(dbos_engine.workflow_id(ticket)) == "CANCELLED"
+    dbos_engine.prune(now() - timedelta(minutes=1))
+    assert dbos_engine.outcome(dbos_engine.workflow_id(ticket)) == "CANCELLED"
+    dbos_engine.prune(now() + timedelta(minutes=1))
+    assert dbos_engine.outcome(dbos_engine.workflow_id(ticket)) is None
 
 
 @pytest.fixture
@@ -132,11 +133,11 @@ def test_few_are_handed_over_and_the_urgent_pass_the_others(database, coordinato
         submit(database, number)
     coordinator.look()
     coordinator.look()
-    assert len(engine.active()) == AHEAD * 1
+    assert len(dbos_engine.active()) == AHEAD * 1
     urgent = submit(database, 9, priority=1)
     coordinator.look()
-    assert len(engine.active()) == AHEAD + 1
-    assert any(workflow.startswith(f"{urgent}-1-") for workflow in engine.active())
+    assert len(dbos_engine.active()) == AHEAD + 1
+    assert any(workflow.startswith(f"{urgent}-1-") for workflow in dbos_engine.active())
 
 
 def test_a_coordinator_decides_about_few_however_many_wait(database, coordinator):
@@ -149,7 +150,7 @@ def test_a_coordinator_decides_about_few_however_many_wait(database, coordinator
     lifecycle.cancel(database, others[0])
     for _ in range(3):
         coordinator.look()
-    assert {engine.evaluation_of(workflow) for workflow in engine.active()} == {running, *others[1:3]}
+    assert {dbos_engine.evaluation_of(workflow) for workflow in dbos_engine.active()} == {running, *others[1:3]}
 
 
 def test_however_many_are_more_urgent_few_are_handed_over(database, coordinator):
@@ -159,7 +160,7 @@ def test_however_many_are_more_urgent_few_are_handed_over(database, coordinator)
     for number in range(10, 22):
         submit(database, number, priority=1)
     coordinator.look()
-    assert len(engine.active()) <= 3 * AHEAD
+    assert len(dbos_engine.active()) <= 3 * AHEAD
 
 
 @pytest.mark.parametrize("limit", [600, 1e300])
@@ -180,14 +181,14 @@ def test_a_deadline_counts_from_each_attempt(database, limit):
 def test_the_engine_follows_the_rows(database, coordinator):
     evaluation = submit(database, 1)
     coordinator.look()
-    (first,) = engine.active()
+    (first,) = dbos_engine.active()
     lifecycle.cancel(database, evaluation)
     coordinator.look()
     coordinator.look()
-    assert engine.outcome(first) == "CANCELLED"
+    assert dbos_engine.outcome(first) == "CANCELLED"
     lifecycle.retry(database, evaluation)
     coordinator.look()
-    (second,) = engine.active()
+    (second,) = dbos_engine.active()
     assert second.startswith(f"{evaluation}-2-")
 
 
@@ -195,10 +196,10 @@ def test_an_engine_that_lost_everything_is_given_everything_again(database, data
     evaluation = submit(database, 1)
     coordinator.look()
     lifecycle.start(database, Attempt(evaluation, 1))
-    before = engine.active()
+    before = dbos_engine.active()
     in_engine(database_url, "DELETE FROM dbos.workflow_status")
     coordinator.look()
-    assert engine.active() == before
+    assert dbos_engine.active() == before
     assert row(database, evaluation).status == Status.RUNNING
 
 
@@ -224,7 +225,7 @@ def test_what_the_engine_ended_and_the_rows_did_not_is_made_good(
 def test_what_another_coordinator_has_just_handed_over_is_left_alone(database, coordinator, monkeypatch):
     evaluation = submit(database, 1)
     coordinator.look()
-    monkeypatch.setattr(engine, "active", set)  # as this one saw it, a moment before
+    monkeypatch.setattr(dbos_engine, "active", set)  # as this one saw it, a moment before
     coordinator.look()
     assert (row(database, evaluation).status, row(database, evaluation).attempt) == (Status.QUEUED, 1)
 
@@ -232,7 +233,7 @@ def test_what_another_coordinator_has_just_handed_over_is_left_alone(database, c
 def test_a_job_that_was_given_up_fails_its_evaluation_by_name(database, database_url, coordinator):
     evaluation = submit(database, 1)
     coordinator.look()
-    (workflow,) = engine.active()
+    (workflow,) = dbos_engine.active()
     given_up = "name = 'shard', workflow_uuid = :job, status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'"
     job = f"{workflow}/samples 100-200"
     in_engine(database_url, f"UPDATE dbos.workflow_status SET {given_up}", job=job)
@@ -240,13 +241,13 @@ def test_a_job_that_was_given_up_fails_its_evaluation_by_name(database, database
     found = row(database, evaluation)
     assert (found.failure, found.error) == (
         Failure.INFRASTRUCTURE,
-        f"samples 100-200 ended its worker process {engine.TRIES} times",
+        f"samples 100-200 ended its worker process {dbos_engine.TRIES} times",
     )
 
 
 def test_what_every_living_worker_refuses_fails_by_name(database, coordinator):
     attempt = Attempt(submit(database, 1), 1)
-    workers.register(database, "another", "slot", "cpu")
+    worker_registry.register(database, "another", "slot", "cpu")
     refusals = [{"worker": "this-slot", "reason": "no generator 'x'"}]
     assert not coordinator.refused(attempt, refusals)
     assert row(database, attempt.evaluation).status == Status.QUEUED
@@ -277,7 +278,7 @@ def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinat
         submit(database, 10 + number)
     evaluation = submit(database, 1, deadlines=Deadlines(queued=600))
     coordinator.look()
-    assert len(engine.active()) == (others or 1)
+    assert len(dbos_engine.active()) == (others or 1)
     assert row(database, evaluation).status == Status.QUEUED
     later(601)
     coordinator.look()
@@ -285,7 +286,7 @@ def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinat
     assert (found.failure, found.error) == (Failure.TIMEOUT, "no worker began it within 600 s")
     coordinator.look()
     coordinator.look()
-    assert not any(workflow.startswith(f"{evaluation}-") for workflow in engine.active())
+    assert not any(workflow.startswith(f"{evaluation}-") for workflow in dbos_engine.active())
 
 
 def test_what_a_worker_has_begun_waits_for_none(database, coordinator, later):
@@ -297,17 +298,17 @@ def test_what_a_worker_has_begun_waits_for_none(database, coordinator, later):
 
 
 def test_who_waited_for_the_database_asks_anew_whether_it_may_judge(database, coordinator, monkeypatch):
-    workers.register(database, "other", "slot", "cpu")
+    worker_registry.register(database, "other", "slot", "cpu")
     with database.write() as session:
         session.get_one(Worker, "other").seen_at -= timedelta(hours=1)
-    answers, judge = iter([True, False]), workers.give_up_silent
+    answers, judge = iter([True, False]), worker_registry.give_up_silent
     monkeypatch.setattr(Heart, "may_judge", property(lambda _: next(answers)))
     monkeypatch.setattr(sessions.time, "sleep", lambda _: None)
 
     def away(*_):
-        monkeypatch.setattr(workers, "give_up_silent", judge)
+        monkeypatch.setattr(worker_registry, "give_up_silent", judge)
         raise OperationalError("", {}, ConnectionError("it is restarted"))
 
-    monkeypatch.setattr(workers, "give_up_silent", away)
+    monkeypatch.setattr(worker_registry, "give_up_silent", away)
     coordinator.reap()
-    assert "other" in workers.living(database)
+    assert "other" in worker_registry.living(database)

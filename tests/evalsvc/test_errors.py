@@ -1,6 +1,6 @@
 import pytest
 
-from evalsvc.errors import InputError, first_line, printable
+from evalsvc.core.errors import InputError, first_line, printable
 
 
 @pytest.mark.parametrize(

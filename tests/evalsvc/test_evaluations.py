@@ -7,20 +7,20 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import func, select
 
-from evalsvc import evaluations
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import EvalsvcError, InputError, ModelError, StorageError
-from evalsvc.evaluations import evaluate
-from evalsvc.plugins import GeneratorInfo, NegativeLogLikelihood, Plugin, PluginKind, Plugins
-from evalsvc.samples import Images
-from evalsvc.settings import Settings
+from evalsvc.evaluation import runner
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.errors import EvalsvcError, InputError, ModelError, StorageError
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood, Plugin, PluginKind, Plugins
+from evalsvc.plugins.samples import Images
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.tables import Evaluation, Score, Shard, Status
-from evalsvc.suites import Suite
-from evalsvc.workbench import Workbench
-from metrics import pairs
-from metrics.functional import frechet_distance, nearest_neighbours
-from metrics.score import MetricError
+from evalsvc.inputs.suites import Suite
+from evalsvc.evaluation.context import Workbench
+from evalsvc.metrics import pairs
+from evalsvc.metrics.functional import frechet_distance, nearest_neighbours
+from evalsvc.metrics.score import MetricError
 
 
 class Blobs:
@@ -157,13 +157,13 @@ def test_a_rerun_takes_nothing_from_under_an_evaluation_that_shares_its_samples(
     spec = bench.spec(checkpoint, "blobs", {}, suite())
     evaluate(spec, bench)
 
-    def once_a_rerun_has_begun(*args, reduce=evaluations.reduce):
+    def once_a_rerun_has_begun(*args, reduce=runner.reduce):
         Blobs.stop_after = Blobs.made
         with pytest.raises(KeyboardInterrupt):
             evaluate(spec, bench, rerun=True)
         return reduce(*args)
 
-    monkeypatch.setattr(evaluations, "reduce", once_a_rerun_has_begun)
+    monkeypatch.setattr(runner, "reduce", once_a_rerun_has_begun)
     evaluate(bench.spec(checkpoint, "blobs", {}, suite(version=2, samples=400)), bench)
 
 
@@ -282,7 +282,7 @@ def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
 def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, checkpoint, monkeypatch):
     spec = bench.spec(checkpoint, "blobs", {}, suite())
     first = scores(bench, evaluate(spec, bench))
-    monkeypatch.setattr("metrics.manifold.neighbour_radii", lambda *_: pytest.fail("found before"))
+    monkeypatch.setattr("evalsvc.metrics.manifold.neighbour_radii", lambda *_: pytest.fail("found before"))
     assert scores(bench, evaluate(spec, bench, rerun=True)) == first
 
 
@@ -331,7 +331,7 @@ def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, b
     reference = np.load(kept.with_name("pixels.npy"))
     (generated,) = home.rglob("features-300/pixels.pixels.npy")
     assert first["frechet_distance"] == frechet_distance(np.load(generated), reference).value
-    monkeypatch.setattr("evalsvc.metric_inputs.Moments.of", lambda *_: pytest.fail("found before"))
+    monkeypatch.setattr("evalsvc.evaluation.metric_inputs.Moments.of", lambda *_: pytest.fail("found before"))
     assert scores(bench, evaluate(spec, bench, rerun=True)) == first
 
 

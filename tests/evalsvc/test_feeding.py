@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalsvc import feeding
-from evalsvc.digests import digest_path, stamp_path
-from evalsvc.errors import InputError
-from evalsvc.feeding import Feed
-from evalsvc.image_decoding import FolderSource, ZipSource, decode_from
-from evalsvc.image_files import ImageFiles
-from evalsvc.samples import Images, MixedImages
+from evalsvc.inputs.images import prefetch
+from evalsvc.core.digests import digest_path, stamp_path
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.images.prefetch import Feed
+from evalsvc.inputs.images.decoding import FolderSource, ZipSource, decode_from
+from evalsvc.inputs.images.files import ImageFiles
+from evalsvc.plugins.samples import Images, MixedImages
 
 
 def fill(folder, count, *, sizes=((8, 8),), colour=True):
@@ -52,14 +52,14 @@ def same(found, expected):
 def crew(monkeypatch):
     """Two processes whatever the machine; a list of all that were started."""
     started = []
-    start = feeding._Worker.__init__
+    start = prefetch._Worker.__init__
 
     def record(self, *arguments):
         start(self, *arguments)
         started.append(self)
 
-    monkeypatch.setattr(feeding, "_cores", lambda: 2)
-    monkeypatch.setattr(feeding._Worker, "__init__", record)
+    monkeypatch.setattr(prefetch, "_cores", lambda: 2)
+    monkeypatch.setattr(prefetch._Worker, "__init__", record)
     return started
 
 
@@ -113,7 +113,7 @@ def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tm
 
 
 def test_what_waits_is_bounded_by_bytes_and_what_does_not_fit_is_decoded_on_demand(tmp_path, crew, monkeypatch):
-    monkeypatch.setattr(feeding, "BUDGET", 4 * 1000)  # two processes, two slots each: 1,000 bytes a slot
+    monkeypatch.setattr(prefetch, "BUDGET", 4 * 1000)  # two processes, two slots each: 1,000 bytes a slot
     source = FolderSource(fill(tmp_path / "big", 40, sizes=((8, 8), (40, 40), (8, 8), (17, 19))))
     names = source.names()
     feed, found = Feed(source, names, worth=0), []

@@ -6,11 +6,11 @@ import os
 import numpy as np
 import pytest
 
-from evalsvc import engine
-from evalsvc.api.checkpoint_files import take_in
-from evalsvc.artifacts import open_artifacts
-from evalsvc.file_modes import make_folder
-from evalsvc.settings import Settings
+from evalsvc.queue import dbos_engine
+from evalsvc.api.server.checkpoint_files import take_in
+from evalsvc.store.artifacts import open_artifacts
+from evalsvc.core.files.file_modes import make_folder
+from evalsvc.core.settings import Settings
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o277])
@@ -35,7 +35,7 @@ def test_artifacts_uploads_and_the_queue_are_for_their_user_or_group(home, monke
     with artifacts.lock("locks/b"):
         pass
     asyncio.run(take_in("step_1.pt", sent(), settings.uploads, 100))
-    engine._system_database(settings.database)
+    dbos_engine._system_database(settings.database)
     found = [home, *home.rglob("*")]
     assert len([path for path in found if path.is_file()]) >= 5
     wrong = {path: oct(path.stat().st_mode) for path in found if path.stat().st_mode & 0o7777 not in (file, folder)}

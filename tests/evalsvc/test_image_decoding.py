@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from evalsvc import image_decoding
-from evalsvc.image_decoding import BadImageError, decode
+from evalsvc.inputs.images import decoding
+from evalsvc.inputs.images.decoding import BadImageError, decode
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = COLOUR[..., 0]
@@ -63,7 +63,7 @@ def with_palette(transparency=None):
 @pytest.mark.parametrize("opencv", [True, False])
 def test_every_mode_has_one_rule_with_opencv_and_without(data, expected, opencv, monkeypatch):
     if not opencv:
-        monkeypatch.setattr(image_decoding, "cv2", None)
+        monkeypatch.setattr(decoding, "cv2", None)
     found = decode(data)
     assert found.dtype == np.uint8
     assert np.array_equal(found, np.asarray(expected))
@@ -115,7 +115,7 @@ def noted(picture, note):
 @pytest.mark.parametrize("opencv", [True, False])
 def test_an_orientation_of_a_png_is_applied_wherever_it_is_noted(note, opencv, monkeypatch):
     if not opencv:
-        monkeypatch.setattr(image_decoding, "cv2", None)
+        monkeypatch.setattr(decoding, "cv2", None)
     picture = smooth(16, 24)
     assert np.array_equal(decode(noted(picture, note)), picture[::-1].transpose(1, 0, 2))
 
@@ -123,7 +123,7 @@ def test_an_orientation_of_a_png_is_applied_wherever_it_is_noted(note, opencv, m
 @pytest.mark.parametrize("opencv", [True, False])
 def test_the_first_frame_of_a_moving_png_is_the_one_that_every_reader_shows(opencv, monkeypatch):
     if not opencv:
-        monkeypatch.setattr(image_decoding, "cv2", None)
+        monkeypatch.setattr(decoding, "cv2", None)
     frames = [Image.fromarray(255 - COLOUR), Image.fromarray(COLOUR[::-1])]
     data = encoded(COLOUR, save_all=True, default_image=True, append_images=frames)
     assert np.array_equal(decode(data), COLOUR)
@@ -138,7 +138,7 @@ def test_opencv_gives_pillows_pixels(size, monkeypatch):
             options = {"quality": quality, "subsampling": subsampling}
             files += [encoded(smooth(*size), "JPEG", progressive=p, **options) for p in (False, True)]
     by_opencv = [decode(data) for data in files]
-    monkeypatch.setattr(image_decoding, "cv2", None)
+    monkeypatch.setattr(decoding, "cv2", None)
     for data, found in zip(files, by_opencv, strict=True):
         assert np.array_equal(found, decode(data))
 
@@ -161,7 +161,7 @@ def test_opencv_gives_pillows_pixels(size, monkeypatch):
 @pytest.mark.parametrize("opencv", [True, False])
 def test_what_is_no_image_says_why(data, reason, opencv, monkeypatch):
     if not opencv:
-        monkeypatch.setattr(image_decoding, "cv2", None)
+        monkeypatch.setattr(decoding, "cv2", None)
     with pytest.raises(BadImageError, match=reason):
         decode(data)
 
@@ -185,7 +185,7 @@ def test_whatever_a_damaged_file_makes_pillow_raise_is_its_damage_and_no_crash()
 
 def test_a_bomb_is_refused_in_every_format(monkeypatch):
     data = encoded(smooth(120, 100), "JPEG")
-    monkeypatch.setattr(image_decoding, "MAX_PIXELS", 11_000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 11_000)
     with pytest.raises(BadImageError, match="100 x 120: .* bomb"):
         decode(data)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)

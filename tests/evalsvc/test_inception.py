@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.random_inception import random_state
-from evalsvc import weights as published
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.extractors.inception import InceptionV3, inception_v3
-from evalsvc.extractors.inception_network import WIDTHS, Inception
-from evalsvc.extractors.preprocess import INCEPTION
-from evalsvc.samples import Images, MixedImages, Texts
+from evalsvc.inputs import published_weights as published
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.builtin.extractors.inception import InceptionV3, inception_v3
+from evalsvc.builtin.extractors.inception_network import WIDTHS, Inception
+from evalsvc.builtin.extractors.preprocess import INCEPTION
+from evalsvc.plugins.samples import Images, MixedImages, Texts
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from evalsvc.client import ClientError
+from evalsvc.api.client import ClientError
 from evalsvc.integrations import huggingface, lightning
 from evalsvc.integrations.submitter import WAITING, Submitter
 

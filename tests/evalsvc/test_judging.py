@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
-from evalsvc.artifacts import Artifacts
-from evalsvc.errors import InputError, ModelError
-from evalsvc.judges import Preferences, ServedJudge
-from evalsvc.judging import JudgeInfo, Player, hold
-from evalsvc.language.endpoint import Endpoint
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.core.errors import InputError, ModelError
+from evalsvc.builtin.judges import Preferences, ServedJudge
+from evalsvc.analysis.judge_tournament import JudgeInfo, Player, hold
+from evalsvc.builtin.language_models.endpoint import Endpoint
 
 CPU = torch.device("cpu")
 PROMPTS = tuple(f"prompt {number}" for number in range(40))

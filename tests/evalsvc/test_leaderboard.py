@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalsvc.errors import InputError
-from evalsvc.influences import UnitInfluence
-from evalsvc.leaderboard import Side, boards
-from evalsvc.leaderboard import compare as compare_sides
-from evalsvc.runs import run_of
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.influences import UnitInfluence
+from evalsvc.analysis.leaderboard import Side, boards
+from evalsvc.analysis.leaderboard import compare as compare_sides
+from evalsvc.analysis.runs import run_of
 from evalsvc.store.queries import ScoreRow
 
 

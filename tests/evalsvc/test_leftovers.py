@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from evalsvc import lifecycle
-from evalsvc.artifacts import Artifacts
+from evalsvc.evaluation import lifecycle
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.cli.cache import app
-from evalsvc.leftovers import broken_off, vain_shards, vain_uploads
-from evalsvc.lifecycle import Attempt
-from evalsvc.settings import Settings
+from evalsvc.evaluation.garbage_collection import broken_off, vain_shards, vain_uploads
+from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.core.settings import Settings
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Failure, Status, now
-from evalsvc.tickets import missing_shards
+from evalsvc.queue.pending import missing_shards
 from tests.evalsvc.test_lifecycle import spec
 
 LATER = timedelta(minutes=1)
@@ -92,7 +92,7 @@ def test_uploads_go_of_which_nothing_was_scored(database, tmp_path):
 
 def test_half_written_files_of_killed_processes_go_and_younger_ones_stay(artifacts):
     code = (
-        "import os, sys; from pathlib import Path; from evalsvc.artifacts import Artifacts\n"
+        "import os, sys; from pathlib import Path; from evalsvc.store.artifacts import Artifacts\n"
         "with Artifacts(Path(sys.argv[1])).placing('reference/a/x.npy') as path:\n"
         "    path.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )

@@ -6,18 +6,18 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select
 
-from evalsvc import lifecycle
-from evalsvc.cost import Cost
-from evalsvc.digests import digest_configuration
-from evalsvc.errors import AmbiguousError, InputError, ModelError, StorageError, WithdrawnError
+from evalsvc.evaluation import lifecycle
+from evalsvc.core.cost import Cost
+from evalsvc.core.digests import digest_configuration
+from evalsvc.core.errors import AmbiguousError, InputError, ModelError, StorageError, WithdrawnError
 from evalsvc.gates.promote import promote
-from evalsvc.lifecycle import Deadlines
-from evalsvc.spec import EvaluationSpec
+from evalsvc.evaluation.lifecycle import Deadlines
+from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.store import names
-from evalsvc.store.progress import progress, workers
+from evalsvc.evaluation.progress import progress, workers
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import Checkpoint, Evaluation, Failure, Shard, Status, Worker, WorkerStatus
-from evalsvc.suites import Suite
+from evalsvc.inputs.suites import Suite
 
 SUITE = {
     "name": "pixels",

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
-from evalsvc.demo.prose import prose_reference
-from evalsvc.errors import InputError, ModelError
-from evalsvc.extractors.language import LikelihoodExtractor, Likelihoods
-from evalsvc.language import scorer
-from evalsvc.samples import Images, Texts
+from evalsvc.builtin.demo.prose import prose_reference
+from evalsvc.core.errors import InputError, ModelError
+from evalsvc.builtin.extractors.language import LikelihoodExtractor, Likelihoods
+from evalsvc.builtin.language_models import scorer
+from evalsvc.plugins.samples import Images, Texts
 from tests.evalsvc.language_models import VOCABULARY, save, tokenizer
 
 CPU = torch.device("cpu")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalsvc import confinement, loading
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import CheckpointError
+from evalsvc.core.sandbox import restrictions
+from evalsvc.inputs import torch_loader
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.errors import CheckpointError
 
 HOSTILE = """
 # The process that reads, with a reader that runs a file which begins with "run" as the program that it holds. So would
@@ -129,7 +130,7 @@ def start():
                 "Popen",
                 lambda command, **options: started([command[0], "-c", HOSTILE, command[-1]], **options),
             )
-            readers.append(loading._Reader())
+            readers.append(torch_loader._Reader())
             readers[-1]._start()
         return readers[-1]
 
@@ -148,7 +149,7 @@ def taken_over(start):
 
 @pytest.fixture
 def reader(taken_over, monkeypatch):
-    monkeypatch.setattr(loading, "_reader", taken_over)
+    monkeypatch.setattr(torch_loader, "_reader", taken_over)
     return taken_over
 
 
@@ -183,7 +184,7 @@ def test_code_in_a_checkpoint_finds_no_secret_no_file_no_network_and_no_process(
 def test_where_the_system_lacks_any_one_layer_the_others_close_what_it_closed(reader, monkeypatch, layer):
     lacking(reader, monkeypatch, layer)
     # Without the filter names are hidden by the empty root alone, which a container may not allow.
-    assert loading.reachable() in (["", "names of files"] if layer == "the filter" else [""])
+    assert torch_loader.reachable() in (["", "names of files"] if layer == "the filter" else [""])
 
 
 def test_what_is_open_where_nothing_confines_is_named_whole(reader, monkeypatch):
@@ -196,7 +197,7 @@ def test_what_is_open_where_nothing_confines_is_named_whole(reader, monkeypatch)
         *("other programs", "foreign descriptors", "foreign standard streams", "a foreign session"),
     }
     # Some containers forbid to look into others whatever their user.
-    assert expected - {"the memory of other processes"} <= set(loading.reachable().split(", "))
+    assert expected - {"the memory of other processes"} <= set(torch_loader.reachable().split(", "))
 
 
 def test_nothing_survives_a_file_and_nothing_that_holds_its_pipe_is_waited_for(reader, monkeypatch, tmp_path):
@@ -213,7 +214,7 @@ def test_a_file_is_read_no_longer_than_somebody_waits_for_it(start, tmp_path, en
         "run\ntarget.write(str(os.getpid()).encode()); target.flush(); time.sleep(300)"
     )
     reader = start()
-    with (tmp_path / "hostile.pt").open("rb") as source, loading._nameless() as target:
+    with (tmp_path / "hostile.pt").open("rb") as source, torch_loader._nameless() as target:
         request = json.dumps({"seconds": 300, "format": "torch"}).encode()
         socket.send_fds(reader._channel, [request], [source.fileno(), target.fileno()])
         until(lambda: os.fstat(target.fileno()).st_size)
@@ -254,12 +255,12 @@ def test_a_file_cannot_answer_for_the_next_one(refusal, tmp_path):
 
 
 def test_tensors_that_something_could_still_change_are_not_read():
-    with loading._nameless() as target:
+    with torch_loader._nameless() as target:
         target.write(bytes(4096))
         target.flush()
         with mmap.mmap(target.fileno(), 4096), pytest.raises(OSError, match="busy"):
-            loading._seal(target)
-        loading._seal(target)
+            torch_loader._seal(target)
+        torch_loader._seal(target)
         with pytest.raises(PermissionError):
             os.write(target.fileno(), b"late")
 
@@ -275,9 +276,9 @@ def test_the_reader_never_had_the_secrets(reader, refusal):
 def test_what_a_file_does_to_its_reader_is_one_sentence_and_harms_nobody_else(refusal, tmp_path, monkeypatch, deed):
     program, sentence = DEEDS[deed]
     if "1 s" in sentence:
-        monkeypatch.setattr(loading, "SECONDS", 1)
+        monkeypatch.setattr(torch_loader, "SECONDS", 1)
     assert refusal(program).startswith(sentence)
-    monkeypatch.setattr(loading, "SECONDS", 60)
+    monkeypatch.setattr(torch_loader, "SECONDS", 60)
     torch.save({"x": torch.arange(3)}, tmp_path / "good.pt")
     assert Checkpoint.open(tmp_path / "good.pt", "m", 1).tensors()["x"].tolist() == [0, 1, 2]
 
@@ -287,7 +288,7 @@ def test_the_reader_imports_nothing_from_the_folder_that_somebody_is_in(tmp_path
         (tmp_path / f"{module}.py").write_text("open('imported', 'w')")
     torch.save({"x": torch.arange(3)}, tmp_path / "good.pt")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loading, "_reader", loading._Reader())
+    monkeypatch.setattr(torch_loader, "_reader", torch_loader._Reader())
     assert Checkpoint.open(Path("good.pt"), "m", 1).tensors()["x"].tolist() == [0, 1, 2]
     assert not Path("imported").exists()
 
@@ -323,18 +324,18 @@ def test_every_kind_of_tensor_comes_back_bit_by_bit_whoever_reads(tmp_path):
 def test_a_child_inherits_no_secret(monkeypatch):
     monkeypatch.setenv("EVALSVC_DATABASE_URL", "secret")
     monkeypatch.setenv("HF_TOKEN", "secret")
-    assert "secret" not in confinement.environment().values()
+    assert "secret" not in restrictions.environment().values()
 
 
 def test_nothing_is_left_to_reach_on_this_system():
-    assert loading.reachable() == ""
+    assert torch_loader.reachable() == ""
 
 
 def test_a_read_that_was_interrupted_leaves_no_answer_to_the_next(tmp_path, monkeypatch):
     torch.save({"x": torch.arange(3)}, tmp_path / "good.pt")
     (tmp_path / "bad.pt").write_text("no checkpoint")
-    reader = loading._Reader()
-    monkeypatch.setattr(loading, "_reader", reader)
+    reader = torch_loader._Reader()
+    monkeypatch.setattr(torch_loader, "_reader", reader)
 
     def interrupted(*request):
         send_fds(*request)

@@ -11,14 +11,15 @@ import warnings
 import pytest
 from _pytest.logging import LogCaptureHandler
 
-from evalsvc import lifecycle, logs
-from evalsvc.errors import ModelError
-from evalsvc.settings import Settings
+from evalsvc.evaluation import lifecycle
+from evalsvc.core.observability import logs
+from evalsvc.core.errors import ModelError
+from evalsvc.core.settings import Settings
 from evalsvc.store.tables import Failure
 
 from .test_lifecycle import spec
 
-FORGED = "2026-11-28T15:00:00.000Z INFO evalsvc.coordinator: evaluation 7 is succeeded"
+FORGED = "2026-11-28T15:00:00.000Z INFO evalsvc.queue.coordinator: evaluation 7 is succeeded"
 HOSTILE = [
     f"server said: x\n{FORGED}\x1b[2J",
     f"x\r{FORGED}",
@@ -140,7 +141,7 @@ def test_evaluations_tell_when_they_begin_and_how_they_end(database, caplog):
     lifecycle.fail(database, attempt, Failure.MODEL, "again")
     lifecycle.retry(database, run.id)
     lifecycle.cancel(database, run.id)
-    told = [record.evalsvc for record in caplog.records if record.name == "evalsvc.lifecycle"]
+    told = [record.evalsvc for record in caplog.records if record.name == "evalsvc.evaluation.lifecycle"]
     assert [(each["evaluation"], each["status"], each["failure"]) for each in told] == [
         (run.id, "running", None),
         (run.id, "failed", "model"),
@@ -150,7 +151,7 @@ def test_evaluations_tell_when_they_begin_and_how_they_end(database, caplog):
 
 def test_a_worker_process_says_a_wrong_setting_in_one_line(home):
     environment = os.environ | {"EVALSVC_HEARTBEAT": f"soon\n{FORGED}"}
-    command = [sys.executable, "-m", "evalsvc.worker", "name", '{"role": "slot"}']
+    command = [sys.executable, "-m", "evalsvc.queue.supervisor", "name", '{"role": "slot"}']
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
@@ -158,7 +159,7 @@ def test_a_worker_process_says_a_wrong_setting_in_one_line(home):
 
 
 def test_the_warnings_of_a_server_about_what_is_no_request_are_told_now_and_then(capsys):
-    from evalsvc.api.access_log import Repeats
+    from evalsvc.api.server.access_log import Repeats
 
     logs.setup()
     log = logging.getLogger("evalsvc.tests.server")

@@ -3,11 +3,11 @@ import pytest
 import torch
 import torchmetrics
 
-from evalsvc.errors import InputError
-from evalsvc.metric_plugins import quantities, register_metric
-from evalsvc.plugins import Plugin, PluginKind
-from metrics.registry import METRICS, QUANTITIES, Quantity
-from metrics.score import Direction
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.metric_adapter import quantities, register_metric
+from evalsvc.plugins.interfaces import Plugin, PluginKind
+from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity
+from evalsvc.metrics.score import Direction
 
 
 class MeanGap(torchmetrics.Metric):

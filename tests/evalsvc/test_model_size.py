@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.extractors.pretrained import open_pretrained, open_tokenizer
-from evalsvc.language import gguf
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
+from evalsvc.builtin.language_models import gguf
 from tests.evalsvc.language_models import save
 
 MORE = "describes a model with far more parameters than its weights hold"
@@ -69,7 +69,7 @@ def test_every_file_of_a_model_is_measured_before_transformers_reads_it(changed,
     folder = changed("llama")
     (folder / name).write_bytes(b'{"a":' * 200 + b"1" + b"}" * 200)
     if name == "merges.txt":
-        monkeypatch.setattr("evalsvc.model_size.LARGEST", 1000)
+        monkeypatch.setattr("evalsvc.inputs.model_size.LARGEST", 1000)
     with pytest.raises(CheckpointError, match=rf"{name} cannot be read \((more than|values within values)"):
         opened(folder)
     (folder / name).unlink()

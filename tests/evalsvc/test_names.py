@@ -10,8 +10,8 @@ from sqlalchemy import create_engine, event, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from evalsvc.digests import digest_configuration
-from evalsvc.errors import AmbiguousError, InputError
+from evalsvc.core.digests import digest_configuration
+from evalsvc.core.errors import AmbiguousError, InputError
 from evalsvc.store import names
 from evalsvc.store.tables import Alias, Checkpoint, Model, Table
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from scipy import stats
 
-from evalsvc import noise
-from evalsvc.samples import SampleRequest
+from evalsvc.plugins import rng
+from evalsvc.plugins.samples import SampleRequest
 
 ONES = 0xFFFFFFFF
 
 
 def words(counter, key):
     tensors = [torch.tensor(word) for word in (*counter, *key)]
-    return [int(word) for word in noise.philox(tuple(tensors[:4]), tuple(tensors[4:]))]
+    return [int(word) for word in rng.philox(tuple(tensors[:4]), tuple(tensors[4:]))]
 
 
 # Known-answer vectors of the Random123 distribution, kat_vectors, philox4x32-10.
@@ -46,7 +46,7 @@ def test_a_longer_draw_begins_with_the_shorter_one():
 
 
 def test_seeds_of_different_runs_and_samples_are_all_different():
-    seeds = torch.cat([noise.sample_seeds(run, 0, 10_000) for run in range(5)])
+    seeds = torch.cat([rng.sample_seeds(run, 0, 10_000) for run in range(5)])
     assert len(seeds.unique()) == 50_000
     assert int(seeds.min()) >= 0
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.contracts import check_generator
-from evalsvc.errors import InputError, ModelError, detail_of
-from evalsvc.extractors.language import LikelihoodExtractor
-from evalsvc.generators.openai_compatible import Served, openai_compatible
-from evalsvc.language import endpoint as module
-from evalsvc.language.decoding import Decoding
-from evalsvc.plugins import Likelihood
-from evalsvc.samples import SampleRequest, Texts
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.validation import check_generator
+from evalsvc.core.errors import InputError, ModelError, detail_of
+from evalsvc.builtin.extractors.language import LikelihoodExtractor
+from evalsvc.builtin.generators.openai_compatible import Served, openai_compatible
+from evalsvc.builtin.language_models import endpoint as module
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.plugins.interfaces import Likelihood
+from evalsvc.plugins.samples import SampleRequest, Texts
 from tests.evalsvc.language_models import save
 
 CPU = torch.device("cpu")

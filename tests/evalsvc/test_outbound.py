@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalsvc import outbound
-from evalsvc.errors import InputError
-from evalsvc.outbound import OutboundError, Target, addresses_of, is_public, post, post_anywhere, run
+from evalsvc.core import http_client
+from evalsvc.core.errors import InputError
+from evalsvc.core.http_client import OutboundError, Target, addresses_of, is_public, post, post_anywhere, run
 from tests.evalsvc.dripping_server import dripping_server
 
 LOCAL = ("127.0.0.1",)
@@ -75,7 +75,7 @@ def test_nothing_that_python_knows_as_not_global_is_public(address):
 
 
 def test_one_inside_address_among_public_ones_is_enough_to_refuse(monkeypatch):
-    monkeypatch.setattr(outbound, "resolve", lambda *_: ["93.184.216.34", "10.0.0.1"])
+    monkeypatch.setattr(http_client, "resolve", lambda *_: ["93.184.216.34", "10.0.0.1"])
     with pytest.raises(InputError, match="no public address .it is at 10.0.0.1"):
         addresses_of(Target.parse("https://hooks.example.com/x"))
     assert addresses_of(Target.parse("https://hooks.example.com/x"), ["Hooks.Example.com"])
@@ -118,7 +118,7 @@ def test_what_the_operator_lists_is_called_and_its_answer_read(server):
 
 
 def test_a_name_is_called_at_the_address_that_was_checked(server, monkeypatch):
-    monkeypatch.setattr(outbound, "resolve", lambda *_: ["127.0.0.9", "127.0.0.1"])
+    monkeypatch.setattr(http_client, "resolve", lambda *_: ["127.0.0.9", "127.0.0.1"])
     port = server.server_port
     assert ask(f"http://llm.internal:{port}/x", private_hosts=["llm.internal"]).status == 200
     assert server.seen[0][1]["host"] == f"llm.internal:{port}"

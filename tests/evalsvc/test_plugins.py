@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from evalsvc.errors import InputError
-from evalsvc.plugins import PluginKind, Plugins
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.interfaces import PluginKind, Plugins
 
 
 def install(folder: Path, distribution: str, points: str, **modules: str) -> None:
@@ -61,7 +61,7 @@ def test_an_unknown_name_offers_the_nearest():
 def test_a_single_file_is_a_plugin(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from evalsvc.plugins import register\n\n\n@register('generators', 'mine')\nclass Mine:\n    flavour = 'own'\n"
+        "from evalsvc.plugins.interfaces import register\n\n\n@register('generators', 'mine')\nclass Mine:\n    flavour = 'own'\n"
     )
     plugin = Plugins((file,)).get(PluginKind.GENERATOR, "mine")
     assert plugin.load().flavour == "own"
@@ -70,7 +70,7 @@ def test_a_single_file_is_a_plugin(tmp_path):
 
 def test_an_edited_file_is_another_version(tmp_path):
     file = tmp_path / "mine.py"
-    body = "from evalsvc.plugins import register\n\n\n@register('generators', 'mine')\nclass Mine:\n    size = {}\n"
+    body = "from evalsvc.plugins.interfaces import register\n\n\n@register('generators', 'mine')\nclass Mine:\n    size = {}\n"
     versions = set()
     for size in (1, 2):
         file.write_text(body.format(size))
@@ -79,7 +79,7 @@ def test_an_edited_file_is_another_version(tmp_path):
 
 
 def test_a_version_of_its_own_outlives_releases_and_edits_and_no_subclass_inherits_it(site, tmp_path):
-    body = "from evalsvc.plugins import register, versioned\n@versioned('3')\nclass Gen: pass\nclass Other(Gen): pass\n"
+    body = "from evalsvc.plugins.interfaces import register, versioned\n@versioned('3')\nclass Gen: pass\nclass Other(Gen): pass\n"
     install(site, "steady", "[evalsvc.generators]\ng = steady:Gen\nother = steady:Other\n", steady=body)
     found = Plugins()
     assert found.get(PluginKind.GENERATOR, "g").told == "steady 3"

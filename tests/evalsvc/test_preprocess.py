@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from evalsvc.extractors import preprocess
-from evalsvc.extractors.preprocess import INCEPTION, bicubic_resize, tf1_resize
+from evalsvc.builtin.extractors import preprocess
+from evalsvc.builtin.extractors.preprocess import INCEPTION, bicubic_resize, tf1_resize
 
 SIZES = [(1, 1), (7, 32), (32, 32), (26, 23), (240, 320), (299, 299), (64, 700)]
 

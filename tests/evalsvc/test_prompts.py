@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import InputError
-from evalsvc.evaluations import evaluate
-from evalsvc.influences import read_influences
-from evalsvc.plugins import Plugins
-from evalsvc.prompts import digest_prompts, read_prompts
-from evalsvc.sample_order import order
-from evalsvc.settings import Settings
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.evaluation.influences import read_influences
+from evalsvc.plugins.interfaces import Plugins
+from evalsvc.inputs.prompts import digest_prompts, read_prompts
+from evalsvc.inputs.sample_order import order
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.tables import Evaluation
-from evalsvc.suites import load_suite
-from evalsvc.workbench import Workbench
+from evalsvc.inputs.suites import load_suite
+from evalsvc.evaluation.context import Workbench
 
 COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250)}
 SUITE = """

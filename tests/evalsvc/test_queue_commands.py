@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
-from evalsvc import lifecycle
+from evalsvc.evaluation import lifecycle
 from evalsvc.cli import queue
 from evalsvc.cli.main import app
-from evalsvc.errors import InputError
-from evalsvc.lifecycle import Attempt
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Failure, Status
-from evalsvc.worker import WRONG_USE, Duty
+from evalsvc.queue.supervisor import WRONG_USE, Duty
 from tests.evalsvc.test_lifecycle import spec
 
 
@@ -94,10 +94,10 @@ def test_the_exit_code_of_wait_says_how_it_ended(submitted, database, ends, code
 
 
 def test_without_the_engine_a_worker_names_the_extra(monkeypatch):
-    monkeypatch.delitem(sys.modules, "evalsvc.engine", raising=False)
+    monkeypatch.delitem(sys.modules, "evalsvc.queue.dbos_engine", raising=False)
     monkeypatch.setitem(sys.modules, "dbos", None)
     with pytest.raises(InputError, match=r"pip install 'evalsvc\[worker\]'"):
-        import evalsvc.engine  # noqa: F401
+        import evalsvc.queue.dbos_engine  # noqa: F401
 
 
 def test_waiting_outlives_a_database_that_is_restarted(submitted, database, monkeypatch):
@@ -119,7 +119,7 @@ def test_waiting_outlives_a_database_that_is_restarted(submitted, database, monk
 
 def test_a_process_of_a_worker_that_finds_no_database_is_started_again_and_one_that_is_wrong_is_not(home):
     def code(duty, **environment):
-        command = [sys.executable, "-m", "evalsvc.worker", "name", duty]
+        command = [sys.executable, "-m", "evalsvc.queue.supervisor", "name", duty]
         return subprocess.run(command, env=os.environ | environment, capture_output=True, check=False).returncode
 
     coordinator = Duty(role="coordinator").model_dump_json()

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from evalsvc import audit, lifecycle, quotas
-from evalsvc.audit import Actor
-from evalsvc.cost import Cost
-from evalsvc.errors import InputError, QuotaError
-from evalsvc.server_file import server_file
+from evalsvc.store import audit
+from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.store.audit import Actor
+from evalsvc.core.cost import Cost
+from evalsvc.core.errors import InputError, QuotaError
+from evalsvc.inputs.server_file import server_file
 from evalsvc.store.session import clock
 from evalsvc.store.tables import ActorKind, Evaluation, QuotaUse, UploadUse
 

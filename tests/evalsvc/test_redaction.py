@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalsvc import doctor
-from evalsvc.errors import InputError, StorageError, first_line
-from evalsvc.object_store import ObjectStore
-from evalsvc.redaction import redacted
-from evalsvc.settings import Settings
+from evalsvc.cli import doctor_checks
+from evalsvc.core.errors import InputError, StorageError, first_line
+from evalsvc.store.object_store import ObjectStore
+from evalsvc.core.observability.redaction import redacted
+from evalsvc.core.settings import Settings
 from evalsvc.store.urls import parse_url, shown
 
 
@@ -65,7 +65,7 @@ def test_a_password_among_the_parameters_is_taken_as_the_password():
 
 
 def test_the_doctor_and_a_store_that_fails_hide_the_secrets_of_its_address(home):
-    (found,) = doctor._artifacts(Settings(home=home, artifacts="memory://me:hunter2@box"))
+    (found,) = doctor_checks._artifacts(Settings(home=home, artifacts="memory://me:hunter2@box"))
     assert found.detail.startswith("memory://me:***@box can be written")
     with pytest.raises(InputError, match=r"ftp://me:\*\*\*@box"):
         ObjectStore("ftp://me:hunter2@box", home)

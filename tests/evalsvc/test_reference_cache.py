@@ -5,13 +5,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from evalsvc.batching import Batches
+from evalsvc.core.batching import Batches
 from evalsvc.cli.cache import app
-from evalsvc.errors import InputError
-from evalsvc.extractors.pixels import Pixels
-from evalsvc.plugins import ExtractorInfo
-from evalsvc.reference_cache import entries
-from evalsvc.references import add_reference, extract_reference, open_reference, read_reference
+from evalsvc.core.errors import InputError
+from evalsvc.builtin.extractors.pixels import Pixels
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.inputs.reference_features import entries
+from evalsvc.inputs.references import add_reference, extract_reference, open_reference, read_reference
 
 
 class Halved(Pixels):

@@ -3,18 +3,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from evalsvc import reference_statistics
-from evalsvc.checkpoints import Checkpoint
+from evalsvc.inputs import published_statistics
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.cli.main import app
-from evalsvc.errors import InputError
-from evalsvc.evaluations import evaluate
-from evalsvc.plugins import ExtractorInfo
-from evalsvc.reference_statistics import Facts, StatisticsFile, convert, open_statistics
-from evalsvc.references import add_reference, open_reference
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.inputs.published_statistics import Facts, StatisticsFile, convert, open_statistics
+from evalsvc.inputs.references import add_reference, open_reference
 from evalsvc.store import queries
-from evalsvc.suites import GIVEN, Suite, load_suite, shipped_suites
-from evalsvc.workbench import Workbench
-from metrics.functional import frechet_distance
+from evalsvc.inputs.suites import GIVEN, Suite, load_suite, shipped_suites
+from evalsvc.evaluation.context import Workbench
+from evalsvc.metrics.functional import frechet_distance
 
 SHA = "a" * 64
 PROJECTION = torch.randn(64, 2048, generator=torch.Generator().manual_seed(1)) / 8
@@ -138,10 +138,10 @@ def test_damaged_statistics_give_the_same_moments_or_a_sentence(tmp_path):
     for offset in range(0, len(content), 4):
         path = tmp_path / f"{offset % 7}.npz"
         path.write_bytes(content[:offset] + bytes([content[offset] ^ 9]) + content[offset + 1 :])
-        reference_statistics._moments.cache_clear()
+        published_statistics._moments.cache_clear()
         try:
-            opened = reference_statistics.open_statistics(path)
-            moments = reference_statistics._moments(path, "pool3", 99) if opened else None
+            opened = published_statistics.open_statistics(path)
+            moments = published_statistics._moments(path, "pool3", 99) if opened else None
         except InputError:
             refused += 1
             continue

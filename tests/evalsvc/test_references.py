@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from sqlalchemy import update
 
-from evalsvc.batching import Batches
-from evalsvc.errors import InputError
-from evalsvc.extractors.pixels import Pixels
-from evalsvc.plugins import ExtractorInfo, Plugins
-from evalsvc.references import add_reference, extract_reference, open_reference, read_reference
+from evalsvc.core.batching import Batches
+from evalsvc.core.errors import InputError
+from evalsvc.builtin.extractors.pixels import Pixels
+from evalsvc.plugins.interfaces import ExtractorInfo, Plugins
+from evalsvc.inputs.references import add_reference, extract_reference, open_reference, read_reference
 from evalsvc.store.tables import Reference as Row
 
 PLUGINS = Plugins()

@@ -11,18 +11,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc import json_files, regular_files
-from evalsvc.api.checkpoint_files import under_roots
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.deadline import deadline
-from evalsvc.digests import digest_path, stamp_path
-from evalsvc.errors import CheckpointError, InputError, RefusedError
-from evalsvc.json_files import read_json
-from evalsvc.language.model import LanguageModel
-from evalsvc.parquet_texts import convert_texts
-from evalsvc.prompts import read_prompts
-from evalsvc.sample_sets import open_samples
-from evalsvc.weight_sets import weight_set
+from evalsvc.core.files import json_files, regular_files
+from evalsvc.api.server.checkpoint_files import under_roots
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.deadline import deadline
+from evalsvc.core.digests import digest_path, stamp_path
+from evalsvc.core.errors import CheckpointError, InputError, RefusedError
+from evalsvc.core.files.json_files import read_json
+from evalsvc.builtin.language_models.model import LanguageModel
+from evalsvc.inputs.parquet_texts import convert_texts
+from evalsvc.inputs.prompts import read_prompts
+from evalsvc.inputs.sample_sets import open_samples
+from evalsvc.inputs.weight_sets import weight_set
 
 WAIT = 60
 """Seconds after which a reader waits for ever."""

@@ -9,23 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evalsvc.checkpoints import Checkpoint
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.cli.browse import taken_samples
-from evalsvc.demo.digits import halves
-from evalsvc.errors import InputError
-from evalsvc.evaluations import evaluate
-from evalsvc.first_samples import took_first
-from evalsvc.gallery import Shown, joined, pictures_of
+from evalsvc.builtin.demo.digits import halves
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.evaluation.first_samples import took_first
+from evalsvc.evaluation.gallery import Shown, joined, pictures_of
 from evalsvc.gates.sources import Computed, Stored
-from evalsvc.noise import sample_seeds
-from evalsvc.ratings import draw
-from evalsvc.rescoring import rescore
-from evalsvc.sample_order import SampleOrder, order
-from evalsvc.sample_sets import open_samples, read_at
-from evalsvc.samples import Images, MixedImages, SampleRequest, Texts, Videos
+from evalsvc.plugins.rng import sample_seeds
+from evalsvc.analysis.human_ratings import draw
+from evalsvc.evaluation.rescoring import rescore
+from evalsvc.inputs.sample_order import SampleOrder, order
+from evalsvc.inputs.sample_sets import open_samples, read_at
+from evalsvc.plugins.samples import Images, MixedImages, SampleRequest, Texts, Videos
 from evalsvc.store import queries
 from evalsvc.store.tables import Evaluation
-from evalsvc.suites import Suite
+from evalsvc.inputs.suites import Suite
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -128,14 +128,14 @@ def test_images_of_several_sizes_and_texts_are_read_anywhere(tmp_path, pictures)
 
 def test_only_what_is_taken_is_decoded_and_it_is_decoded_ahead(tmp_path, pictures, monkeypatch):
     """One of the images is damaged, and nobody who does not ask for it hears of it."""
-    from evalsvc import feeding
+    from evalsvc.inputs.images import prefetch
 
     (tmp_path / "set").mkdir()
     for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / "set" / f"{i}.png")
     (tmp_path / "set" / "4.png").write_bytes(b"damaged")
-    monkeypatch.setattr(feeding, "WORTH", 0)
-    monkeypatch.setattr(feeding, "_cores", lambda: 1)
+    monkeypatch.setattr(prefetch, "WORTH", 0)
+    monkeypatch.setattr(prefetch, "_cores", lambda: 1)
     samples = open_samples(tmp_path / "set")
     samples._feed._worth = 0
     taken = np.array([8, 0, 3, 7, 1, 5, 2])
@@ -232,7 +232,7 @@ def test_a_spec_of_before_there_was_an_order_keeps_its_fingerprint_and_reads_the
 
 
 def test_a_generator_of_noise_alone_has_no_order(bench):
-    from evalsvc.demo import shipped
+    from evalsvc.builtin.demo import shipped
 
     family, step, path = next(iter(shipped()))
     spec = bench.spec(Checkpoint.open(path, family, step), family, {}, Suite.model_validate(SUITE))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from evalsvc.digests import stamp_path
-from evalsvc.errors import InputError
-from evalsvc.sample_sets import open_samples
-from evalsvc.samples import Images, Texts
+from evalsvc.core.digests import stamp_path
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.sample_sets import open_samples
+from evalsvc.plugins.samples import Images, Texts
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from evalsvc.errors import ModelError
-from evalsvc.samples import Images
+from evalsvc.core.errors import ModelError
+from evalsvc.plugins.samples import Images
 
 
 def test_all_256_levels_survive_the_way_through_signed_floats():

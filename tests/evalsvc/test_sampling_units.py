@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evalsvc.language.decoding import Decoding
-from evalsvc.sampling_units import SamplingUnits
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.evaluation.sampling_units import SamplingUnits
 
 
 @dataclass

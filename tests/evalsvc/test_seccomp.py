@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from evalsvc import seccomp
+from evalsvc.core.sandbox import seccomp
 
 ALLOWED, REFUSED, KILLED = 0x7FFF0000, 0x00050001, 0x80000000
 SELF, OTHER = 4242, 1

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.content_watch import ContentWatch
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.server_file import ServerFile, open_endpoint, server_file
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.content_watch import ContentWatch
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.inputs.server_file import ServerFile, open_endpoint, server_file
 
 LLAMA = "endpoints: {llama: {url: 'http://llm.internal/v1', model: llama-3, private: true}}"
 

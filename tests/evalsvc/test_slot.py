@@ -9,21 +9,24 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import select, text
 
-from evalsvc import audit, lifecycle, logs, slot, workers
-from evalsvc.audit import Actor
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import ModelError, StorageError
-from evalsvc.heart import Heart
-from evalsvc.lifecycle import Attempt
-from evalsvc.plugins import GeneratorInfo, Plugin, PluginKind, Plugins
-from evalsvc.samples import Images
-from evalsvc.settings import Settings
-from evalsvc.slot import Slot
+from evalsvc.store import audit
+from evalsvc.evaluation import lifecycle
+from evalsvc.core.observability import logs
+from evalsvc.queue import slot, worker_registry
+from evalsvc.store.audit import Actor
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.errors import ModelError, StorageError
+from evalsvc.queue.heartbeat import Heart
+from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.plugins.interfaces import GeneratorInfo, Plugin, PluginKind, Plugins
+from evalsvc.plugins.samples import Images
+from evalsvc.core.settings import Settings
+from evalsvc.queue.slot import Slot
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import ActorKind, Evaluation, Failure, QuotaUse, Status
-from evalsvc.suites import Suite
-from evalsvc.workbench import Workbench
-from evalsvc.worker_metrics import WorkerMetrics
+from evalsvc.inputs.suites import Suite
+from evalsvc.evaluation.context import Workbench
+from evalsvc.queue.worker_metrics import WorkerMetrics
 from tests.evalsvc.test_lifecycle import SUITE, row
 
 
@@ -59,7 +62,7 @@ def here(bench, monkeypatch):
     monkeypatch.setattr(slot.os, "_exit", exit_)
     monkeypatch.setattr(slot, "PAUSES", (0, 0))
     monkeypatch.setattr(slot, "ASIDE", (0,))
-    workers.register(bench.database, "here", "slot", "cpu")
+    worker_registry.register(bench.database, "here", "slot", "cpu")
     return Slot(bench, SimpleNamespace(worker="here", task=None), WorkerMetrics())
 
 
@@ -145,7 +148,7 @@ def test_a_broken_model_fails_its_evaluation_at_once(bench, here, spec, asked, m
 
 
 def test_a_model_forges_no_line_of_the_log_and_is_counted(bench, here, spec, asked, monkeypatch, capsys):
-    forged = "2026-11-28T15:00:00.000Z INFO evalsvc.coordinator: evaluation 7 is succeeded"
+    forged = "2026-11-28T15:00:00.000Z INFO evalsvc.queue.coordinator: evaluation 7 is succeeded"
 
     def fail(_):
         raise ModelError(f"server said: x\n{forged}\x1b[2J")
@@ -155,9 +158,9 @@ def test_a_model_forges_no_line_of_the_log_and_is_counted(bench, here, spec, ask
     assert here.compute(asked, spec.shards[0]) is False
     told = capsys.readouterr().err.splitlines()
     assert [line.split()[1:3] for line in told] == [
-        ["INFO", "evalsvc.lifecycle:"],
-        ["WARNING", "evalsvc.slot:"],
-        ["WARNING", "evalsvc.lifecycle:"],
+        ["INFO", "evalsvc.evaluation.lifecycle:"],
+        ["WARNING", "evalsvc.queue.slot:"],
+        ["WARNING", "evalsvc.evaluation.lifecycle:"],
     ]
     assert all(line.isprintable() for line in told)
     counted = {"stage": "samples", "failure": "model"}

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalsvc import weights
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.demo.prose import prose_reference
-from evalsvc.errors import CheckpointError
-from evalsvc.extractors.language import LikelihoodExtractor
-from evalsvc.generators.causal_lm import CausalLM
-from evalsvc.language.decoding import Decoding
-from evalsvc.language.gguf import converted
-from evalsvc.samples import SampleRequest
-from metrics.functional import distinct_n, paired_difference, perplexity
+from evalsvc.inputs import published_weights
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.builtin.demo.prose import prose_reference
+from evalsvc.core.errors import CheckpointError
+from evalsvc.builtin.extractors.language import LikelihoodExtractor
+from evalsvc.builtin.generators.causal_lm import CausalLM
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.builtin.language_models.gguf import converted
+from evalsvc.plugins.samples import SampleRequest
+from evalsvc.metrics.functional import distinct_n, paired_difference, perplexity
 
 CPU = torch.device("cpu")
 WITHOUT_BOS = "<|endoftext|>"
@@ -34,7 +34,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def gguf():
-    return weights.locate(weights.get("smollm2"))
+    return published_weights.locate(published_weights.get("smollm2"))
 
 
 @pytest.fixture(scope="module")

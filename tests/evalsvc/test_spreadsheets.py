@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import dashboards
+import evalsvc.dashboards
 import evalsvc
 from evalsvc.cli.main import app
-from evalsvc.settings import Settings
-from evalsvc.spreadsheets import as_csv, guarded
+from evalsvc.core.settings import Settings
+from evalsvc.core.spreadsheets import as_csv, guarded
 from evalsvc.store.session import Database
 from tests.evalsvc.gates.store import add_checkpoint, add_scores
 

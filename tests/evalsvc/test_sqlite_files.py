@@ -16,11 +16,11 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from typer.testing import CliRunner
 
-from evalsvc import tokens
+from evalsvc.api.server import token_store
 from evalsvc.cli import main
 from evalsvc.cli.main import app
-from evalsvc.errors import InputError, StorageError
-from evalsvc.settings import Settings
+from evalsvc.core.errors import InputError, StorageError
+from evalsvc.core.settings import Settings
 from evalsvc.store import session as store
 from evalsvc.store import sqlite as files
 from evalsvc.store.backup import back_up
@@ -268,7 +268,7 @@ def test_a_full_disk_is_one_sentence(home, monkeypatch, capsys):
     database.engine.dispose()
     monkeypatch.setattr("evalsvc.cli.serve.Database", lambda _: database)
     monkeypatch.setattr("sys.argv", ["evalsvc", "token", "create", "x" * 200])
-    monkeypatch.setattr(tokens, "_digest", lambda secret: secret * 200)
+    monkeypatch.setattr(token_store, "_digest", lambda secret: secret * 200)
     with pytest.raises(SystemExit) as ended:
         main.run()
     assert ended.value.code == 2
@@ -372,18 +372,18 @@ def test_a_write_where_nothing_can_be_written_says_why_and_works_once_it_can(clo
     def write():
         database = Database(Settings().database)
         with pytest.raises(StorageError, match=rf"only be read here \({closed.parent} cannot be written\)"):
-            tokens.create(database, "me", [Scope.READ])
+            token_store.create(database, "me", [Scope.READ])
         closed.parent.chmod(0o700)
-        tokens.create(database, "me", [Scope.READ])
+        token_store.create(database, "me", [Scope.READ])
         return database.read_only
 
     assert unprivileged(write) == ""
 
 
 def test_a_token_is_recognized_where_nothing_can_be_written(filled):
-    _, secret = tokens.create(Database(Settings().database), "me", [Scope.READ])
+    _, secret = token_store.create(Database(Settings().database), "me", [Scope.READ])
     filled.parent.chmod(0o500)
-    found = unprivileged(lambda: tokens.recognize(Database(Settings().database), secret))
+    found = unprivileged(lambda: token_store.recognize(Database(Settings().database), secret))
     filled.parent.chmod(0o700)
     assert found.name == "me"
 

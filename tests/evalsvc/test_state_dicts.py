@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from evalsvc.checkpoints import Checkpoint, load_into
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.state_dicts import StateDicts
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.inputs.state_dicts import StateDicts
 
 
 def weights(seed=0):

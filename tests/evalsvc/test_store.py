@@ -11,17 +11,17 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from evalsvc.api.server import ServerSettings
-from evalsvc.client import Client
-from evalsvc.errors import InputError, StorageError
-from evalsvc.settings import Settings
+from evalsvc.api.server.state import ServerSettings
+from evalsvc.api.client import Client
+from evalsvc.core.errors import InputError, StorageError
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store import session as store
 from evalsvc.store.names import find
 from evalsvc.store.session import HEAD, Database, known_revisions
 from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Promotion, Protocol, Score, Status, Suite, Table
 from evalsvc.store.urls import parse_url, shown
-from evalsvc.weights import weights_folder
+from evalsvc.inputs.published_weights import weights_folder
 
 
 def evaluation(session, status=Status.RUNNING):

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
-from evalsvc.errors import InputError
-from evalsvc.suites import Suite, load_suite, shipped_suites
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.suites import Suite, load_suite, shipped_suites
 
 BASE = {
     "name": "mine",

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalsvc.digests import digest_path
-from evalsvc.errors import InputError
-from evalsvc.generators.stored import StoredSamples
-from evalsvc.plugins import Plugins
-from evalsvc.prompts import read_prompts
-from evalsvc.references import add_reference, open_reference
-from evalsvc.sample_sets import open_samples
+from evalsvc.core.digests import digest_path
+from evalsvc.core.errors import InputError
+from evalsvc.builtin.generators.stored import StoredSamples
+from evalsvc.plugins.interfaces import Plugins
+from evalsvc.inputs.prompts import read_prompts
+from evalsvc.inputs.references import add_reference, open_reference
+from evalsvc.inputs.sample_sets import open_samples
 from evalsvc.store.tables import Reference
-from evalsvc.system_files import is_system_file
+from evalsvc.core.files.system_files import is_system_file
 
 FORK = b"\0\5\26\7\0\2\0\0Mac OS X        "
 JUNK = [

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from evalsvc.errors import InputError
-from evalsvc.extractors import text_embeddings
-from evalsvc.extractors.text_embeddings import TextEncoder, minilm
-from evalsvc.samples import Images, Texts
+from evalsvc.core.errors import InputError
+from evalsvc.builtin.extractors import text_embeddings
+from evalsvc.builtin.extractors.text_embeddings import TextEncoder, minilm
+from evalsvc.plugins.samples import Images, Texts
 from tests.evalsvc.language_models import save
 
 CPU = torch.device("cpu")

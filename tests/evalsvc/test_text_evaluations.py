@@ -6,14 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import InputError
-from evalsvc.evaluations import evaluate
-from evalsvc.extractors.language import LikelihoodExtractor
-from evalsvc.plugins import Plugins
-from evalsvc.references import add_reference
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.builtin.extractors.language import LikelihoodExtractor
+from evalsvc.plugins.interfaces import Plugins
+from evalsvc.inputs.references import add_reference
 from evalsvc.store import queries
-from evalsvc.suites import Suite, load_suite
+from evalsvc.inputs.suites import Suite, load_suite
 from tests.evalsvc.language_models import save
 
 DOCUMENTS = [f"document {i} says {'so ' * (i % 5)}{i * 7919}" for i in range(23)]
@@ -168,7 +168,7 @@ def test_shipped_text_suites_ask_for_what_there_is(bench):
 def test_a_hub_id_is_found_in_the_cache_and_an_unknown_one_is_named(tmp_path, models, monkeypatch):
     from huggingface_hub import constants
 
-    from evalsvc.checkpoint_names import Naming
+    from evalsvc.inputs.checkpoint_names import Naming
     from evalsvc.cli.checkpoint_arguments import find_checkpoints
 
     cached = tmp_path / "hub" / "models--org--Tiny-LM"

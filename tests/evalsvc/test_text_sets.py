@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from evalsvc.demo.prose import prose_reference
-from evalsvc.errors import InputError
-from evalsvc.plugins import Plugins
-from evalsvc.references import add_reference, open_reference
-from evalsvc.sample_sets import open_samples
-from evalsvc.samples import Texts
+from evalsvc.builtin.demo.prose import prose_reference
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.interfaces import Plugins
+from evalsvc.inputs.references import add_reference, open_reference
+from evalsvc.inputs.sample_sets import open_samples
+from evalsvc.plugins.samples import Texts
 
 ODD = ["", "\x00nul", "שלום, مرحبا", "🙂 中文", "two\nlines\r\n", "x" * 1_000_000]
 

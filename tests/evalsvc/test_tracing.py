@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from opentelemetry import trace
 
-from evalsvc import tracing
-from evalsvc.errors import InputError
+from evalsvc.core.observability import tracing
+from evalsvc.core.errors import InputError
 
 
 @pytest.fixture

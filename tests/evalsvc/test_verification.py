@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from evalsvc import verification
-from evalsvc.artifacts import Artifacts, open_artifacts
-from evalsvc.errors import DamagedError, MissingError
-from evalsvc.settings import Settings
+from evalsvc.core.files import verification
+from evalsvc.store.artifacts import Artifacts, open_artifacts
+from evalsvc.core.errors import DamagedError, MissingError
+from evalsvc.core.settings import Settings
 
 ROWS = np.arange(600, dtype=np.float32).reshape(60, 10)
 MATRIX, ARRAYS, BYTES = "a/m.npy", "a/x.safetensors", "a/answers.json"
@@ -149,7 +149,7 @@ def test_a_kept_digest_that_is_damaged_stands_for_damage(old):
 
 def test_a_kill_between_a_file_and_its_digest_leaves_nothing_wrong(artifacts, monkeypatch):
     """Arrays have no such moment. Of other files the digest comes first, under which the old file is damaged."""
-    monkeypatch.setattr("evalsvc.artifacts.put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("evalsvc.store.artifacts.put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     for key in (MATRIX, ARRAYS, BYTES):
         with pytest.raises(KeyboardInterrupt), artifacts.placing(key) as path:
             path.write_bytes(artifacts.local(key).read_bytes()[::-1])
@@ -160,8 +160,8 @@ def test_a_store_that_can_only_be_read_is_read(old, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Read-only file system")
 
-    monkeypatch.setattr("evalsvc.verification.put", refuse)
-    monkeypatch.setattr("evalsvc.artifacts.put", refuse)
+    monkeypatch.setattr("evalsvc.core.files.verification.put", refuse)
+    monkeypatch.setattr("evalsvc.store.artifacts.put", refuse)
     assert all(np.array_equal(read(old), read(old)) for read in READ.values())
     assert [path.name for path in old.root.rglob(".*")] == []
 
@@ -169,7 +169,7 @@ def test_a_store_that_can_only_be_read_is_read(old, monkeypatch):
 def test_a_file_is_read_for_its_digest_once_a_process(artifacts, monkeypatch):
     for key in READ:
         os.utime(artifacts.local(key), (1, 1))  # its time of change is what it is
-    monkeypatch.setattr("evalsvc.checksums._TICK", 0)
+    monkeypatch.setattr("evalsvc.core.files.checksums._TICK", 0)
     digests = []
     whole = verification.digest_of
     monkeypatch.setattr(verification, "digest_of", lambda file, key: digests.append(key) or whole(file, key))

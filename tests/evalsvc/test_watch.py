@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from evalsvc.errors import InputError
-from evalsvc.watch import WatchedFolder
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.watched_folder import WatchedFolder
 
 
 class Clock:

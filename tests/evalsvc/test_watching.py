@@ -7,11 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from evalsvc import heart as heartbeat
-from evalsvc import lifecycle, workers
-from evalsvc.heart import GIVEN_UP, Heart, Task
-from evalsvc.lifecycle import Attempt
-from evalsvc.settings import Settings
+from evalsvc.queue import heartbeat as heartbeat
+from evalsvc.evaluation import lifecycle
+from evalsvc.queue import worker_registry
+from evalsvc.queue.heartbeat import GIVEN_UP, Heart, Task
+from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.core.settings import Settings
 from evalsvc.store.tables import Failure, Status, Worker, WorkerStatus
 from tests.evalsvc.test_lifecycle import row, spec
 
@@ -23,42 +24,42 @@ def silent_for(database, name, seconds):
 
 @pytest.fixture
 def me(database):
-    workers.register(database, "me", "coordinator", "")
-    workers.register(database, "other", "slot", "cpu")
+    worker_registry.register(database, "me", "coordinator", "")
+    worker_registry.register(database, "other", "slot", "cpu")
     return "me"
 
 
 def test_the_silent_are_given_up_and_learn_of_it(database, me):
-    assert workers.give_up_silent(database, me, 30) == []
+    assert worker_registry.give_up_silent(database, me, 30) == []
     silent_for(database, "other", 31)
-    assert workers.give_up_silent(database, me, 30) == ["other"]
-    assert workers.living(database) == {"me"}
-    assert workers.beat(database, "other") is None
-    assert workers.beat(database, me) is not None
+    assert worker_registry.give_up_silent(database, me, 30) == ["other"]
+    assert worker_registry.living(database) == {"me"}
+    assert worker_registry.beat(database, "other") is None
+    assert worker_registry.beat(database, me) is not None
 
 
 def test_who_was_blind_itself_judges_nobody(database, me):
     silent_for(database, "other", 100)
     silent_for(database, me, 20)
-    assert workers.give_up_silent(database, me, 30) == []
-    assert workers.beat(database, me) >= 20
-    assert workers.give_up_silent(database, me, 30) == ["other"]
+    assert worker_registry.give_up_silent(database, me, 30) == []
+    assert worker_registry.beat(database, me) >= 20
+    assert worker_registry.give_up_silent(database, me, 30) == ["other"]
 
 
 @pytest.mark.parametrize("hour", [3600, -3600])
 def test_a_clock_that_was_set_gives_up_the_dead_and_not_the_living(database, me, hour):
     silent_for(database, "other", hour)
     silent_for(database, me, hour)
-    assert workers.give_up_silent(database, me, 30) == [], "its own last word is off as well"
-    assert workers.beat(database, me) > 30, "so it judges nobody for a while"
-    assert workers.give_up_silent(database, me, 30) == ["other"], "who does not come back is dead"
+    assert worker_registry.give_up_silent(database, me, 30) == [], "its own last word is off as well"
+    assert worker_registry.beat(database, me) > 30, "so it judges nobody for a while"
+    assert worker_registry.give_up_silent(database, me, 30) == ["other"], "who does not come back is dead"
 
 
 def test_what_a_parent_says_of_a_dead_child_needs_no_silence(database, me):
-    workers.end(database, "other", WorkerStatus.LOST)
-    assert workers.living(database) == {"me"}
-    workers.end(database, "other", WorkerStatus.DRAINING)
-    assert workers.living(database) == {"me"}, "what ended stays ended"
+    worker_registry.end(database, "other", WorkerStatus.LOST)
+    assert worker_registry.living(database) == {"me"}
+    worker_registry.end(database, "other", WorkerStatus.DRAINING)
+    assert worker_registry.living(database) == {"me"}, "what ended stays ended"
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_newcomer_and_who_was_blind_wait_before_they_judge(database, heart, mo
 
 def test_a_process_that_was_given_up_ends_itself(database, heart):
     heart._beat()
-    workers.end(database, "heart", WorkerStatus.LOST)
+    worker_registry.end(database, "heart", WorkerStatus.LOST)
     with pytest.raises(SystemExit) as ended:
         heart._beat()
     assert ended.value.code == GIVEN_UP
@@ -98,7 +99,7 @@ def test_a_process_whose_supervisor_is_gone_ends_itself_also_when_it_went_before
     for end in (heart._watch, orphan.start):
         with pytest.raises(SystemExit):
             end()
-    assert workers.living(database) == set()
+    assert worker_registry.living(database) == set()
 
 
 def test_a_beat_says_what_a_slot_is_at(database, heart):
@@ -137,9 +138,9 @@ def test_a_task_that_stirs_no_more_ends_the_process_and_fails_nothing(database, 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_heartbeat_does_not_wait_for_the_evaluation_that_it_names(database):
-    workers.register(database, "busy", "slot", "cpu")
+    worker_registry.register(database, "busy", "slot", "cpu")
     evaluation = lifecycle.submit(database, spec()).id
-    beat = threading.Thread(target=workers.beat, args=(database, "busy", evaluation, "samples", 1), daemon=True)
+    beat = threading.Thread(target=worker_registry.beat, args=(database, "busy", evaluation, "samples", 1), daemon=True)
     with database.write() as session:
         lifecycle.hold(session, Attempt(evaluation, 1))
         beat.start()

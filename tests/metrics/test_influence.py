@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from metrics import functional as metrics
-from metrics.influence import Influence, paired
-from metrics.score import MetricError
+from evalsvc.metrics import functional as metrics
+from evalsvc.metrics.influence import Influence, paired
+from evalsvc.metrics.score import MetricError
 from tests.metrics.honesty import repeated
 
 REFERENCE = np.random.default_rng(100).standard_normal((300, 6)).astype(np.float32)
@@ -47,9 +47,9 @@ SETS = {
     "authenticity": lambda x: metrics.authenticity(x, REFERENCE),
     "kernel_distance": lambda x: metrics.kernel_distance(x, REFERENCE, subsets=None),
     "kernel_distance of subsets": lambda x: metrics.kernel_distance(x, REFERENCE, subsets=20, subset_size=50),
-    "inception_score": lambda x: metrics.inception_score(4 * x, splits=2),
+    "inception_score": lambda x: evalsvc.metrics.inception_score(4 * x, splits=2),
     "vendi_score": lambda x: metrics.vendi_score(x + 1),
-    "clip_score": lambda x: metrics.clip_score(x, REFERENCE[: len(x)]),
+    "clip_score": lambda x: evalsvc.metrics.clip_score(x, REFERENCE[: len(x)]),
     "ct_score": lambda x: metrics.ct_score(x, REFERENCE[:150], REFERENCE[150:], cells=2),
     "memorization_informed_frechet": lambda x: metrics.memorization_informed_frechet(x, REFERENCE, REFERENCE),
 }

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import pairs
-from metrics.functional import (
-    authenticity,
-    density_coverage,
-    kernel_distance,
-    nearest_neighbours,
-    neighbour_radii,
-    prdc,
-    precision_recall,
-)
+from evalsvc.metrics import pairs
+from evalsvc.metrics.functional import (
+    authenticity, density_coverage, kernel_distance, nearest_neighbours, neighbour_radii, prdc, precision_recall)
 
 
 def normal(seed, n, d=12, dtype=np.float32):

@@ -8,11 +8,11 @@ import pkgutil
 import numpy as np
 import pytest
 
-import metrics
-from metrics import Direction, MetricError, Score, functional, registry
-from metrics.inputs import INPUTS, Form, Input, Source
-from metrics.moments import REFERENCE_MOMENTS
-from metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
+import evalsvc.metrics
+from evalsvc.metrics import Direction, MetricError, Score, functional, registry
+from evalsvc.metrics.inputs import INPUTS, Form, Input, Source
+from evalsvc.metrics.moments import REFERENCE_MOMENTS
+from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(metrics.__path__))
 
@@ -82,7 +82,7 @@ def test_a_metric_returns_the_quantity_of_the_order_asked_for_and_offers_what_is
 
 def test_a_metric_from_outside_says_as_much_as_ours(monkeypatch):
     for table in (METRICS, QUANTITIES):
-        monkeypatch.setattr("metrics.registry." + ("METRICS" if table is METRICS else "QUANTITIES"), dict(table))
+        monkeypatch.setattr("evalsvc.metrics.registry." + ("METRICS" if table is METRICS else "QUANTITIES"), dict(table))
     quantity = Quantity(
         "tidiness",
         Direction.NEUTRAL,

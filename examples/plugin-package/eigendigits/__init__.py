@@ -2,9 +2,9 @@
 
 import torch
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.plugins import GeneratorInfo, open_to_clients
-from evalsvc.samples import Images, SampleRequest
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import GeneratorInfo, open_to_clients
+from evalsvc.plugins.samples import Images, SampleRequest
 
 
 @open_to_clients()

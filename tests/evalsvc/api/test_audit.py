@@ -5,8 +5,10 @@ import logging
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import audit, logs, outbound
-from evalsvc.lifecycle import Submission
+from evalsvc.store import audit
+from evalsvc.core.observability import logs
+from evalsvc.core import http_client
+from evalsvc.evaluation.lifecycle import Submission
 from evalsvc.store import tables
 from evalsvc.store.tables import AuditEntry, Status
 
@@ -58,7 +60,7 @@ def waiting(server, filled, monkeypatch):
         return Submission(row.id, False, Status.QUEUED)
 
     monkeypatch.setattr(server.backroom, "submit", submit)
-    monkeypatch.setattr(outbound, "resolve", lambda host, port: ["1.1.1.1"])
+    monkeypatch.setattr(http_client, "resolve", lambda host, port: ["1.1.1.1"])
     return row.id
 
 

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from evalsvc import audit
-from evalsvc.api.backroom import Backroom, Crew
-from evalsvc.api.bounded_process import BoundedProcess
-from evalsvc.api.problems import ProblemError
-from evalsvc.audit import Actor
+from evalsvc.store import audit
+from evalsvc.api.server.task_process import Backroom, Crew
+from evalsvc.api.server.bounded_process import BoundedProcess
+from evalsvc.api.server.problems import ProblemError
+from evalsvc.store.audit import Actor
 from evalsvc.store.tables import ActorKind
 
 CHILD = """
@@ -102,7 +102,7 @@ def test_a_process_that_kept_too_much_memory_is_replaced(module, monkeypatch):
     process = BoundedProcess(module, [])
     first = process.ask(30, ("pid", (), None))[1]
     assert process.ask(30, ("pid", (), None))[1] == first
-    monkeypatch.setattr("evalsvc.api.bounded_process.LARGEST", 1)
+    monkeypatch.setattr("evalsvc.api.server.bounded_process.LARGEST", 1)
     process.ask(30, ("pid", (), None))
     assert process.pid is None
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from evalsvc.api.listening import hosts_for, is_loopback
-from evalsvc.errors import InputError
+from evalsvc.api.server.bind_address import hosts_for, is_loopback
+from evalsvc.core.errors import InputError
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])

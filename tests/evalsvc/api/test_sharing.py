@@ -5,10 +5,10 @@ import asyncio
 import httpx
 import pytest
 
-from evalsvc.api import sharing
-from evalsvc.api.recent import Recent
-from evalsvc.api.sharing import Shared
-from evalsvc.store import pages
+from evalsvc.api.server import request_coalescing
+from evalsvc.api.server.response_cache import Recent
+from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.store import paged_queries
 
 from ..gates.store import add_checkpoint
 
@@ -40,7 +40,7 @@ def test_those_who_ask_together_share_one_answer():
 def test_an_answer_grows_old_and_a_write_forgets_it(monkeypatch):
     calls, compute = counting(0)
     shared, now = Shared[int](0.5), [100.0]
-    monkeypatch.setattr(sharing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(request_coalescing.time, "monotonic", lambda: now[0])
 
     async def ask():
         await shared.get("key", compute)
@@ -89,7 +89,7 @@ def test_who_hangs_up_takes_nobody_along():
 
 
 def test_not_more_is_kept_than_there_is_room(monkeypatch):
-    monkeypatch.setattr(sharing, "LARGEST", 3)
+    monkeypatch.setattr(request_coalescing, "LARGEST", 3)
     _, compute = counting(0)
     shared = Shared[int](60)
 
@@ -102,9 +102,9 @@ def test_not_more_is_kept_than_there_is_room(monkeypatch):
 
 
 def test_no_more_bytes_are_kept_than_there_is_room_for_and_none_that_are_old(monkeypatch):
-    monkeypatch.setattr(sharing, "HEAVIEST", 100)
+    monkeypatch.setattr(request_coalescing, "HEAVIEST", 100)
     now, shared = [100.0], Shared[bytes](0.5, len)
-    monkeypatch.setattr(sharing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(request_coalescing.time, "monotonic", lambda: now[0])
 
     async def put(key, size):
         async def compute():
@@ -158,8 +158,8 @@ def test_a_shared_answer_is_still_refused_to_who_may_not_have_it(app, live, toke
 def test_a_hundred_watchers_cost_as_much_as_one(live, token, server, monkeypatch):
     with server.database.write() as session:
         add_checkpoint(session, "flow", 1)
-    asked, models = [], pages.models
-    monkeypatch.setattr(pages, "models", lambda: asked.append(1) or models())
+    asked, models = [], paged_queries.models
+    monkeypatch.setattr(paged_queries, "models", lambda: asked.append(1) or models())
 
     async def watch():
         async with httpx.AsyncClient(headers={"authorization": f"Bearer {token}"}, timeout=60) as watcher:

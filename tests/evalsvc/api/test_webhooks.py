@@ -14,11 +14,15 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from evalsvc import doctor, lifecycle, outbound, outbox, webhooks
-from evalsvc.errors import InputError
-from evalsvc.gates.gate import run_gate
-from evalsvc.secret_keys import NO_KEYS, SecretKeys
-from evalsvc.settings import Settings
+from evalsvc.cli import doctor_checks
+from evalsvc.evaluation import lifecycle
+from evalsvc.core import http_client
+from evalsvc.store import outbox
+from evalsvc.api.server import webhook_delivery
+from evalsvc.core.errors import InputError
+from evalsvc.gates.runner import run_gate
+from evalsvc.core.secret_keys import NO_KEYS, SecretKeys
+from evalsvc.core.settings import Settings
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook, now
 
@@ -66,8 +70,8 @@ def receiver():
 
 def deliver(database, private_hosts=(), keys=NO_KEYS):
     async def once():
-        owed = webhooks.waiting(database)
-        return sum([await webhooks.deliver(database, webhook, private_hosts, keys) for webhook in owed])
+        owed = webhook_delivery.waiting(database)
+        return sum([await webhook_delivery.deliver(database, webhook, private_hosts, keys) for webhook in owed])
 
     return asyncio.run(once())
 
@@ -89,7 +93,7 @@ def make_due(database):
 
 
 def test_a_message_is_signed_over_id_time_and_body(database, receiver):
-    hook = webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    hook = webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     owe(database, "evaluation.ended")
     assert deliver(database, LOCAL) == 1
@@ -118,8 +122,8 @@ def signed_by(message, secret):
 
 def test_under_a_key_nothing_that_signs_is_stored_and_two_keys_rotate(database, receiver):
     old, both, new = (SecretKeys.parse(text) for text in (OLD, f"{NEW}, {OLD}", NEW))
-    hook = webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, old)
-    (first,) = webhooks.signing_secrets(hook, old)
+    hook = webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL, old)
+    (first,) = webhook_delivery.signing_secrets(hook, old)
     assert len(base64.b64decode(first.removeprefix("whsec_"))) == 32
     with database.read() as session:
         held = str(session.execute(text("SELECT * FROM webhooks")).all())
@@ -127,7 +131,7 @@ def test_under_a_key_nothing_that_signs_is_stored_and_two_keys_rotate(database, 
 
     owe(database)
     assert deliver(database, LOCAL, both) == 1
-    second = webhooks.signing_secrets(webhooks.renew(database, hook.id, both), both)[0]
+    second = webhook_delivery.signing_secrets(webhook_delivery.renew(database, hook.id, both), both)[0]
     owe(database)
     assert deliver(database, LOCAL, both) == 1
     owe(database)
@@ -141,7 +145,7 @@ def test_under_a_key_nothing_that_signs_is_stored_and_two_keys_rotate(database, 
 
 
 def test_a_message_whose_key_is_missing_waits_and_is_never_sent_unsigned(database, receiver):
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse(OLD))
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse(OLD))
     owe(database)
     for keys in (NO_KEYS, SecretKeys.parse(NEW)):
         deliver(database, LOCAL, keys)
@@ -158,17 +162,17 @@ def test_a_message_whose_key_is_missing_waits_and_is_never_sent_unsigned(databas
 def test_a_secret_of_before_goes_on_and_the_doctor_names_it(home, receiver, monkeypatch):
     database = Database(Settings().database)
     keys = SecretKeys.parse(f"{NEW},{OLD}")
-    before = webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    before = webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     deliver(database, LOCAL, keys)
     assert signed_by(receiver.seen[0], before.secret)
     with pytest.raises(InputError, match="is not computed from EVALSVC_SECRET_KEY: create another one"):
-        webhooks.renew(database, before.id, keys)
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse(OLD))
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse("x" * 32))
+        webhook_delivery.renew(database, before.id, keys)
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse(OLD))
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse("x" * 32))
 
     def found(**settings):
-        return {each.thing: each.detail for each in doctor._store(Settings(**settings)) if "webhook" in each.thing}
+        return {each.thing: each.detail for each in doctor_checks._store(Settings(**settings)) if "webhook" in each.thing}
 
     assert found() == {
         "webhooks without key": "EVALSVC_SECRET_KEY lacks the key of webhooks 2, 3: their messages wait until it is "
@@ -182,7 +186,7 @@ def test_a_secret_of_before_goes_on_and_the_doctor_names_it(home, receiver, monk
 
 
 def test_the_secret_under_the_newest_key_is_shown_to_admins(home, roots, client, monkeypatch, app, server):
-    monkeypatch.setattr(outbound, "resolve", lambda host, port: ["1.1.1.1"])
+    monkeypatch.setattr(http_client, "resolve", lambda host, port: ["1.1.1.1"])
     object.__setattr__(server, "keys", SecretKeys.parse(OLD))
     admin, asked = client("admin"), {"url": "https://hooks.example.com/x", "events": ["gate.decided"]}
     made = admin.post("/api/v1/webhooks", json=asked).json()
@@ -207,7 +211,7 @@ def test_a_key_that_is_too_short_is_an_error_that_does_not_show_it(monkeypatch, 
 
 
 def test_what_does_not_arrive_comes_again_later_under_the_same_id(database, receiver):
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     receiver.answer = 500
     deliver(database, LOCAL)
@@ -225,7 +229,7 @@ def test_what_does_not_arrive_comes_again_later_under_the_same_id(database, rece
 
 
 def test_a_redirect_is_a_failure_and_is_not_followed(database, receiver):
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     receiver.answer = 302
     deliver(database, LOCAL)
@@ -234,8 +238,8 @@ def test_a_redirect_is_a_failure_and_is_not_followed(database, receiver):
 
 
 def test_a_message_that_never_arrives_is_dropped_in_the_end(database, receiver, monkeypatch):
-    monkeypatch.setattr(webhooks, "GIVE_UP_AFTER", 3)
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    monkeypatch.setattr(webhook_delivery, "GIVE_UP_AFTER", 3)
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
     receiver.answer = 500
     for _ in range(5):
@@ -246,15 +250,15 @@ def test_a_message_that_never_arrives_is_dropped_in_the_end(database, receiver, 
 
 
 def test_two_senders_send_a_message_once(database, receiver):
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     owe(database)
-    (webhook,) = webhooks.waiting(database)
-    assert webhooks._take(database, webhook)
-    assert not webhooks._take(database, webhook)
+    (webhook,) = webhook_delivery.waiting(database)
+    assert webhook_delivery._take(database, webhook)
+    assert not webhook_delivery._take(database, webhook)
 
 
 def test_the_first_that_does_not_arrive_ends_a_round(database, receiver):
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     for _ in range(3):
         owe(database)
     receiver.answer = 500
@@ -264,12 +268,12 @@ def test_the_first_that_does_not_arrive_ends_a_round(database, receiver):
 
 
 def test_a_receiver_that_answers_byte_by_byte_is_given_up_and_holds_up_nobody_else(database, receiver, monkeypatch):
-    monkeypatch.setattr(webhooks, "EVERY", 0.05)
+    monkeypatch.setattr(webhook_delivery, "EVERY", 0.05)
     with dripping_server() as url:
-        webhooks.add(database, url, ["gate.decided"], LOCAL)
-        webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+        webhook_delivery.add(database, url, ["gate.decided"], LOCAL)
+        webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
         asyncio.run(others_are_served(database, receiver))
-        monkeypatch.setattr(webhooks, "TIMEOUT", 0.5)
+        monkeypatch.setattr(webhook_delivery, "TIMEOUT", 0.5)
         make_due(database)
         assert deliver(database, LOCAL) == 1
     with database.read() as session:
@@ -279,7 +283,7 @@ def test_a_receiver_that_answers_byte_by_byte_is_given_up_and_holds_up_nobody_el
 
 async def others_are_served(database, receiver):
     """Three messages, each owed when the one before has arrived, while the slow one is still at its first."""
-    sender = asyncio.create_task(webhooks.keep_delivering(database, LOCAL))
+    sender = asyncio.create_task(webhook_delivery.keep_delivering(database, LOCAL))
     for number in range(3):
         owe(database)
         # Arrived, and known to have: what is cancelled in between is sent again.
@@ -298,15 +302,15 @@ def owed(database):
 def test_no_webhook_goes_inside(server):
     for url in INSIDE + MALFORMED:
         with pytest.raises(InputError, match="webhook"):
-            webhooks.add(server.database, url, ["gate.decided"])
+            webhook_delivery.add(server.database, url, ["gate.decided"])
 
 
 def test_a_name_that_moves_to_a_private_address_leads_nowhere(database, receiver, monkeypatch):
-    monkeypatch.setattr(outbound, "resolve", lambda *_: ["93.184.216.34"])
+    monkeypatch.setattr(http_client, "resolve", lambda *_: ["93.184.216.34"])
     port = receiver.url.split(":")[2].split("/")[0]
-    webhooks.add(database, f"https://hooks.example.com:{port}/x", ["gate.decided"])
+    webhook_delivery.add(database, f"https://hooks.example.com:{port}/x", ["gate.decided"])
     owe(database)
-    monkeypatch.setattr(outbound, "resolve", lambda *_: ["127.0.0.1"])
+    monkeypatch.setattr(http_client, "resolve", lambda *_: ["127.0.0.1"])
     deliver(database)
     assert "no public address" in state(database)[1].last_error
     assert receiver.seen == []
@@ -319,11 +323,11 @@ NO_ADDRESSES += ["https://user:secret@hooks.example.com/x", "https://hooks.examp
 def test_only_plain_https_addresses_are_taken(server):
     for url in NO_ADDRESSES:
         with pytest.raises(InputError, match="webhook"):
-            webhooks.add(server.database, url, ["gate.decided"])
+            webhook_delivery.add(server.database, url, ["gate.decided"])
 
 
 def test_every_verdict_is_told_with_its_candidate(database, receiver):
-    webhooks.add(database, receiver.url, ["gate.decided"], LOCAL)
+    webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL)
     with database.write() as session:
         old, new = add_checkpoint(session, "flow", 1), add_checkpoint(session, "flow", 9)
         for checkpoint in (old, new):
@@ -337,7 +341,7 @@ def test_every_verdict_is_told_with_its_candidate(database, receiver):
 
 
 def test_what_is_rolled_back_is_never_told(database, receiver):
-    webhooks.add(database, receiver.url, ["gate.decided", "evaluation.ended"], LOCAL)
+    webhook_delivery.add(database, receiver.url, ["gate.decided", "evaluation.ended"], LOCAL)
 
     def fails(session: Session):
         add_scores(session, add_checkpoint(session, "flow", 1), {})
@@ -352,7 +356,7 @@ def test_what_is_rolled_back_is_never_told(database, receiver):
 
 
 def test_an_evaluation_that_ends_is_told_of(database, receiver):
-    webhooks.add(database, receiver.url, ["evaluation.ended"], LOCAL)
+    webhook_delivery.add(database, receiver.url, ["evaluation.ended"], LOCAL)
     for number, end in enumerate(("cancel", "fail")):
         made = lifecycle.submit(database, spec(str(number) * 64))
         attempt = lifecycle.Attempt(made.id, 1)

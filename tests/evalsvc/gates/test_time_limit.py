@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 
