@@ -20,10 +20,10 @@ def main() -> None:
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from evalsvc.inputs import published_weights
     from evalsvc.builtin.demo.prose import prose_reference
     from evalsvc.builtin.extractors.language import LikelihoodExtractor
     from evalsvc.builtin.language_models.gguf import converted
+    from evalsvc.inputs import published_weights
 
     folder = converted(published_weights.locate(published_weights.get("smollm2")))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)

@@ -58,14 +58,14 @@ def _place() -> Path:
 
 def _evalsvc() -> float:
     """``evalsvc reference add`` and ``evalsvc score`` in this process; the choice of the backend is remembered."""
-    from evalsvc.inputs.checkpoints import Checkpoint
-    from evalsvc.evaluation.runner import evaluate
-    from evalsvc.plugins.interfaces import Plugins
-    from evalsvc.inputs.references import add_reference
     from evalsvc.core.settings import Settings
-    from evalsvc.store import queries
-    from evalsvc.inputs.suites import load_suite
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.runner import evaluate
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.inputs.references import add_reference
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
+    from evalsvc.store import queries
 
     place, home = _place(), Path(tempfile.mkdtemp())
     memory = place / "backends"
@@ -111,10 +111,10 @@ def whole_job() -> Contenders:
 
 def stages() -> dict[str, float]:
     """Seconds of each stage of our whole job; what runs beside another counts for both."""
-    from evalsvc.store import artifacts
-    from evalsvc.plugins import validation
     from evalsvc.evaluation import scoring
     from evalsvc.inputs.images.files import ImageFiles
+    from evalsvc.plugins import validation
+    from evalsvc.store import artifacts
 
     seconds: dict[str, float] = {}
     started = time.perf_counter()
@@ -206,11 +206,11 @@ def drift(networks: int = 5) -> Contenders:
     """The value is the centred relative error of pool3 beside a forward pass in float64, the mean over networks."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from evalsvc.inputs.checkpoints import Checkpoint, load_into
     from evalsvc.builtin.extractors.backends import centred_error
     from evalsvc.builtin.extractors.inception import InceptionV3
     from evalsvc.builtin.extractors.inception_network import Inception
     from evalsvc.builtin.extractors.preprocess import INCEPTION
+    from evalsvc.inputs.checkpoints import Checkpoint, load_into
 
     os.environ["EVALSVC_HOME"] = tempfile.mkdtemp()
     place = Path(tempfile.mkdtemp())

@@ -18,7 +18,14 @@ def contenders(rows: int = 5_000) -> Contenders:
 
     from evalsvc.metrics import pairs
     from evalsvc.metrics.functional import (
-        authenticity, density_coverage, kernel_distance, nearest_neighbours, neighbour_radii, precision_recall, training_spacing)
+        authenticity,
+        density_coverage,
+        kernel_distance,
+        nearest_neighbours,
+        neighbour_radii,
+        precision_recall,
+        training_spacing,
+    )
 
     generated, reference = features(rows, 1, 0.05), features(rows, 2)
     tensors = torch.from_numpy(generated), torch.from_numpy(reference)

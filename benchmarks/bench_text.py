@@ -33,8 +33,8 @@ def texts_of(count: int) -> list[str]:
 
 def smollm2() -> dict[str, Callable[[], float]]:
     """SmolLM2-135M in float32."""
-    from evalsvc.inputs import published_weights
     from evalsvc.builtin.language_models.gguf import converted
+    from evalsvc.inputs import published_weights
 
     return contenders(converted(published_weights.locate(published_weights.get("smollm2"))), texts_of(60))
 
@@ -43,8 +43,8 @@ def tiny() -> dict[str, Callable[[], float]]:
     """A Llama of four layers of 128 with random weights, under the 49,152 tokens of SmolLM2."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from evalsvc.inputs import published_weights
     from evalsvc.builtin.language_models.gguf import converted
+    from evalsvc.inputs import published_weights
 
     folder = Path(tempfile.mkdtemp())
     tokenizer = AutoTokenizer.from_pretrained(converted(published_weights.locate(published_weights.get("smollm2"))))

@@ -19,16 +19,16 @@ from sqlalchemy import insert, select, update
 
 from evalsvc.api.server import token_store
 from evalsvc.api.server.app import create_app
-from evalsvc.api.server.state import Server, ServerSettings
 from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.api.server.state import Server, ServerSettings
 from evalsvc.core.digests import digest_configuration, digest_json
 from evalsvc.core.settings import Settings
+from evalsvc.inputs.suites import load_suite
+from evalsvc.queue.pending import overdue, pending
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.session import Database, ensured
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Scope, Score, Status, Suite, now
-from evalsvc.inputs.suites import load_suite
-from evalsvc.queue.pending import overdue, pending
 
 MODELS, SCORES, REPEATS = 50, 20, 5
 FIRST = 1_000_000
@@ -155,7 +155,9 @@ def measured(checkpoints: int, queued: int) -> dict[str, float]:
         calls: dict[str, Callable[[], object]] = {name: ask(path) for name, path in REQUESTS.items()}
         calls |= {
             "a coordinator's second": lambda: (overdue(database), pending(database, {FIRST + checkpoints}, 3)),
-            "dashboards: what is measured": lambda: _reading(database, lambda s: dashboard_queries.measured(s, "digits@1")),
+            "dashboards: what is measured": lambda: _reading(
+                database, lambda s: dashboard_queries.measured(s, "digits@1")
+            ),
             "dashboards: one score of all": lambda: _reading(
                 database, lambda s: dashboard_queries.points(s, page, "recall", _protocol("recall"))
             ),

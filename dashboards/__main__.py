@@ -1,6 +1,6 @@
 """The server: ready before it answers, so that whoever opens the first page waits for no import.
 
-``evalsvc dashboard`` starts it: ``python -m dashboards HOST PORT NAME...``, the names those that it answers to.
+``evalsvc dashboard`` starts it: ``python -m evalsvc.dashboards HOST PORT NAME...``, the names those that it answers to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from evalsvc.core.settings import Settings
 from evalsvc.store import dashboard_queries
 from evalsvc.store.session import Database
 
-NEEDED = ("altair", "PIL.Image", "evalsvc.dashboards.charts", "evalsvc.dashboards.opened", "evalsvc.analysis.leaderboard")
+NEEDED = (
+    "altair",
+    "PIL.Image",
+    "evalsvc.dashboards.charts",
+    "evalsvc.dashboards.opened",
+    "evalsvc.analysis.leaderboard",
+)
 
 
 def warm() -> None:

@@ -7,15 +7,15 @@ from typing import Any
 
 import streamlit as st
 
+from evalsvc.api.server import token_store
+from evalsvc.api.server.bind_address import is_loopback
+from evalsvc.api.server.token_store import Bearer
+from evalsvc.core.environment import variable
 from evalsvc.dashboards.language import say
 from evalsvc.dashboards.look import safe
 from evalsvc.dashboards.visits import COOKIE, VISITS
-from evalsvc.api.server import token_store
-from evalsvc.api.server.bind_address import is_loopback
-from evalsvc.core.environment import variable
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
-from evalsvc.api.server.token_store import Bearer
 
 LOCAL = Bearer(0, "local", frozenset(Scope))
 NOBODY = Bearer(0, "nobody", frozenset())

@@ -8,9 +8,9 @@ from typing import Any
 
 from evalsvc.dashboards.look import interval, number
 from evalsvc.gates.reports.text import limit as limit_words
+from evalsvc.metrics.registry import METRICS, Quantity
 from evalsvc.store.dashboard_queries import Failed, Measured, Point
 from evalsvc.store.tables import Gate
-from evalsvc.metrics.registry import METRICS, Quantity
 
 
 def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[str, Any]]:

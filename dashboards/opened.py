@@ -8,18 +8,17 @@ from contextlib import contextmanager
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from evalsvc.dashboards import access
-from evalsvc.dashboards.language import say
-from evalsvc.store import audit
-from evalsvc.store.artifacts import Artifacts, open_artifacts
-from evalsvc.store.audit import Actor
+from evalsvc.api.server.token_store import Bearer
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
-from evalsvc.store import dashboard_queries, queries
+from evalsvc.dashboards import access
+from evalsvc.dashboards.language import say
+from evalsvc.store import audit, dashboard_queries, queries
+from evalsvc.store.artifacts import Artifacts, open_artifacts
+from evalsvc.store.audit import Actor
 from evalsvc.store.dashboard_queries import Measured
 from evalsvc.store.session import Database
 from evalsvc.store.tables import ActorKind, Scope
-from evalsvc.api.server.token_store import Bearer
 
 
 @st.cache_resource(show_spinner=False)

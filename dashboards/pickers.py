@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from evalsvc.core.errors import AmbiguousError, InputError
 from evalsvc.dashboards import opened
 from evalsvc.dashboards.controls import choose, choose_many
 from evalsvc.dashboards.language import say
-from evalsvc.core.errors import AmbiguousError, InputError
-from evalsvc.store import names, dashboard_queries
+from evalsvc.store import dashboard_queries, names
 from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Checkpoint
 

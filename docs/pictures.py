@@ -10,10 +10,10 @@ from PIL import Image
 from rich.console import Console
 
 from evalsvc.analysis import leaderboard
-from evalsvc.store.artifacts import open_artifacts
 from evalsvc.cli import browse, console
 from evalsvc.core.settings import Settings
 from evalsvc.store import queries
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 

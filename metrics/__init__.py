@@ -19,7 +19,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name[:1] == "_" or name[:1].islower():
-        raise AttributeError(f"module 'metrics' has no attribute {name!r}")
+        raise AttributeError(f"module 'evalsvc.metrics' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES.get(name, "evalsvc.metrics.accumulators")), name)
 
 

@@ -3,8 +3,8 @@
 Every score here is derived from one negative log-likelihood in nats and one count a document. The corpus value is
 the ratio of the sums; the mean of per-document values is another number. Sums run in float64.
 
-Standard errors are about documents drawn like these ones: evalsvc.metrics.ratio has the formula. ``groups`` has one label a
-document where documents of a label (draws of one prompt) are not independent: they then count as one document.
+Standard errors are about documents drawn like these ones: evalsvc.metrics.ratio has the formula. ``groups`` has one
+label a document where documents of a label (draws of one prompt) are not independent: they then count as one document.
 """
 
 from __future__ import annotations

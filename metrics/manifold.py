@@ -156,8 +156,8 @@ def prdc(
     constant features give 0 throughout. Shapes (n, d) and (m, d) with n, m > k, otherwise :class:`MetricError`.
 
     Standard errors are about generated sets drawn anew against this same reference: exact means over samples for
-    precision and density, split halves (:mod:`evalsvc.metrics.split_half`) for recall and coverage. Intervals of shares are
-    Wilson's at the effective number of samples.
+    precision and density, split halves (:mod:`evalsvc.metrics.split_half`) for recall and coverage. Intervals of shares
+    are Wilson's at the effective number of samples.
 
     >>> line = np.arange(10.0)[:, None]
     >>> {name: score.value for name, score in prdc(line + 5, line, k=2).items()}

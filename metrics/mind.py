@@ -36,8 +36,8 @@ def mind(
 
     The standard error speaks of the expected value at this n against this fixed reference along these directions: the
     influence of a sample is the Kantorovich potential of each projection, corrected by halves
-    (:mod:`evalsvc.metrics.influence`); none for n < 20. ``groups`` has one label a row where rows of a label (draws of one
-    prompt) are not independent. ``details["directions_stderr"]`` is the noise of the directions.
+    (:mod:`evalsvc.metrics.influence`); none for n < 20. ``groups`` has one label a row where rows of a label (draws of
+    one prompt) are not independent. ``details["directions_stderr"]`` is the noise of the directions.
 
     Raises :class:`MetricError` on unequal widths, NaN or infinity, and fewer than one direction.
 

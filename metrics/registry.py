@@ -9,8 +9,8 @@ A metric is declared where it is written::
     def kernel_distance(generated, reference, subsets=100): ...
         return score("kernel_distance", value, stderr, n=len(generated), method="u-statistic")
 
-Required parameters are the inputs a caller must supply by name (:data:`evalsvc.metrics.inputs.INPUTS`); parameters with a
-default are options.
+Required parameters are the inputs a caller must supply by name (:data:`evalsvc.metrics.inputs.INPUTS`); parameters with
+a default are options.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class Score:
 
     ``ci_low`` and ``ci_high`` bound a 95 % confidence interval for the expectation of ``value`` at this ``n``.
     Where no honest standard error exists, ``stderr`` and the interval are ``None`` and ``stderr_method``
-    says why. ``influence`` pairs the score with another over the same units (:func:`evalsvc.metrics.influence.paired`), or says
-    why it cannot be paired; it takes no part in equality. Where the independent units are groups of samples,
+    says why. ``influence`` pairs the score with another over the same units (:func:`evalsvc.metrics.influence.paired`),
+    or says why it cannot be paired; it takes no part in equality. Where the independent units are groups of samples,
     ``details["groups"]`` is their number.
     """
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from evalsvc.core.errors import printable
+from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import opened, pickers, pictures
 from evalsvc.dashboards.controls import choose
 from evalsvc.dashboards.language import metric_name, say
 from evalsvc.dashboards.look import ARROWS, facts, grid, heading, html, interval, with_error
 from evalsvc.dashboards.provenance import provenance
-from evalsvc.core.errors import printable
 from evalsvc.gates.reports.text import stored, title
-from evalsvc.core.spreadsheets import as_csv
-from evalsvc.store import names, dashboard_queries, queries
+from evalsvc.store import dashboard_queries, names, queries
 from evalsvc.store.tables import Checkpoint, Evaluation
 
 

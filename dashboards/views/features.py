@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from evalsvc.analysis.feature_map import FeatureMap, Method, feature_map, feature_names, methods
+from evalsvc.core.errors import StorageError
+from evalsvc.core.settings import Settings
 from evalsvc.dashboards import charts, opened, pickers, pictures
 from evalsvc.dashboards.controls import choose
 from evalsvc.dashboards.language import say
 from evalsvc.dashboards.look import heading, safe
-from evalsvc.core.errors import StorageError
-from evalsvc.analysis.feature_map import FeatureMap, Method, feature_map, feature_names, methods
-from evalsvc.core.settings import Settings
 from evalsvc.store import dashboard_queries
 from evalsvc.store.tables import Evaluation
 

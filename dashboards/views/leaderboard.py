@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from evalsvc.analysis.leaderboard import ranks
+from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, opened
 from evalsvc.dashboards.controls import choose, choose_many, day, page_number
 from evalsvc.dashboards.language import metric_name, say
 from evalsvc.dashboards.look import ARROWS, card, cut, distinct, heading, html, interval, safe, with_error
-from evalsvc.analysis.leaderboard import ranks
-from evalsvc.core.spreadsheets import as_csv
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
@@ -113,7 +113,9 @@ def _table(
 ) -> None:
     metric = measured[title]
     with opened.reading() as session:
-        cells = dashboard_queries.cells(session, [p.evaluation_id for p in points], {measured[name].label for name in shown})
+        cells = dashboard_queries.cells(
+            session, [p.evaluation_id for p in points], {measured[name].label for name in shown}
+        )
         seeds = dashboard_queries.seeds(session, suite, [p.checkpoint_id for p in points])
         tags = dashboard_queries.tags(session)
         path = dashboard_queries.points(

@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
+from evalsvc.core.errors import InputError
 from evalsvc.dashboards import opened
 from evalsvc.dashboards.language import say
 from evalsvc.dashboards.look import grid, heading, html, safe
-from evalsvc.evaluation import lifecycle
-from evalsvc.core.errors import InputError
-from evalsvc.store import dashboard_queries
-from evalsvc.evaluation import progress
+from evalsvc.evaluation import lifecycle, progress
 from evalsvc.evaluation.progress import Progress
+from evalsvc.store import dashboard_queries
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, WORKING, Scope, Status, WorkerStatus
 

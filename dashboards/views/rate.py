@@ -8,13 +8,13 @@ from typing import Any
 
 import streamlit as st
 
+from evalsvc.analysis import human_ratings
+from evalsvc.analysis.human_ratings import Pair, Standing
+from evalsvc.core.errors import InputError
 from evalsvc.dashboards import charts, opened, pickers, pictures
 from evalsvc.dashboards.language import metric_name, say
 from evalsvc.dashboards.look import grid, heading, interval, number, safe
 from evalsvc.dashboards.pictures import Gallery
-from evalsvc.analysis import human_ratings
-from evalsvc.core.errors import InputError
-from evalsvc.analysis.human_ratings import Pair, Standing
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Scope
@@ -120,7 +120,9 @@ def _agreement(suite: str, found: list[Standing]) -> None:
         rows: list[dict[str, Any]] = []
         for title, metric in measured.items():
             points = dashboard_queries.points(session, Filter(suite), metric.label, metric.protocol)
-            value = human_ratings.agreement(found, {point.checkpoint_id: point.value for point in points}, metric.direction)
+            value = human_ratings.agreement(
+                found, {point.checkpoint_id: point.value for point in points}, metric.direction
+            )
             if value is not None:
                 rows.append({say("common.metric"): metric_name(title), say("rate.correlation"): round(value, 3)})
     if rows:

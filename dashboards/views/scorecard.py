@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from evalsvc.analysis.composite_index import Index, overall
 from evalsvc.dashboards import charts, opened, pickers, pictures
 from evalsvc.dashboards.language import metric_name, say
 from evalsvc.dashboards.look import card, file_name, grid, heading, html, interval, number, with_error
 from evalsvc.dashboards.provenance import provenance
 from evalsvc.dashboards.report import report
 from evalsvc.gates.reports.text import stored, title
-from evalsvc.analysis.composite_index import Index, overall
+from evalsvc.inputs.suites import IndexPart
 from evalsvc.store import dashboard_queries, queries
 from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Evaluation
-from evalsvc.inputs.suites import IndexPart
 
 DRAWN = 12
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
+from evalsvc.core.cost import SPEED
 from evalsvc.dashboards import charts, opened
 from evalsvc.dashboards.controls import choose, choose_many, switch
 from evalsvc.dashboards.curves import pairs, pareto
 from evalsvc.dashboards.language import metric_name, quantities, say
 from evalsvc.dashboards.look import ARROWS, distinct, grid, heading
-from evalsvc.core.cost import SPEED
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
@@ -84,7 +84,9 @@ def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: lis
         for axis in (x, y):
             metric = measured.get(axis)
             if metric is not None:
-                points = dashboard_queries.points(session, Filter(suite, models=tuple(models)), metric.label, metric.protocol)
+                points = dashboard_queries.points(
+                    session, Filter(suite, models=tuple(models)), metric.label, metric.protocol
+                )
                 found.append({point.evaluation_id: point for point in points})
         if SPEED.name in (x, y):
             speeds = dashboard_queries.speeds(session, [evaluation for each in found for evaluation in each])

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.errors import MissingError, StorageError
 from evalsvc.evaluation.gallery import THUMBNAILS, taken_of
+from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import key_beside
 from evalsvc.inputs.sample_order import order
-from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.metrics.manifold import Radii, neighbour_radii
+from evalsvc.store.artifacts import Artifacts
 
 Method = Literal["pca", "tsne"]
 K = 3

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from evalsvc.store import audit
 from evalsvc.core.errors import InputError
+from evalsvc.store import audit
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Rating
 

@@ -9,39 +9,14 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.metrics.bradley_terry import BradleyTerry, bradley_terry
-
-Answer = Literal["first", "second", "tie", "unparsed"]
-ANSWERS: tuple[Answer, ...] = ("first", "second", "tie", "unparsed")
-
-
-@dataclass(frozen=True)
-class JudgeInfo:
-    """A judge's name, all that can change its answers in words, and the models it is (by name or digest)."""
-
-    name: str
-    protocol: str
-    models: frozenset[str] = frozenset()
-
-
-class Judge(Protocol):
-    """Registered under ``evalsvc.judges`` as a factory ``(device, **options) -> Judge``."""
-
-    @property
-    def info(self) -> JudgeInfo:
-        """What this judge is."""
-        ...
-
-    def compare(self, prompt: str, first: str, second: str) -> Answer:
-        """The better of two answers to a prompt; ``unparsed`` where no verdict could be read."""
-        ...
+from evalsvc.plugins.interfaces import ANSWERS, Answer, Judge, JudgeInfo
+from evalsvc.store.artifacts import Artifacts
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from evalsvc.analysis.differences import Run, difference
-from evalsvc.core.errors import InputError
 from evalsvc.analysis.runs import Runs
+from evalsvc.core.errors import InputError
 from evalsvc.store.dashboard_queries import Measured, Point, label_places
 from evalsvc.store.queries import ScoreRow
 
@@ -188,7 +188,8 @@ class Difference:
 
 
 def compare(a: Side, b: Side) -> list[Difference]:
-    """Differences of two sides, label by label, as :func:`evalsvc.analysis.differences.difference` gives them to everybody.
+    """Differences of two sides, label by label, as :func:`evalsvc.analysis.differences.difference` gives them to
+    everybody.
 
     Raises :class:`InputError` that names what differs where not one score is comparable.
     """

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.analysis.differences import Run
 from evalsvc.core.errors import DamagedError, StorageError
+from evalsvc.core.files.verification import report
 from evalsvc.evaluation.influences import KIND, UnitInfluence, read_influences
 from evalsvc.store import queries
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.tables import Artifact, Checkpoint
-from evalsvc.core.files.verification import report
 
 Runs = Mapping[str, Sequence[Run]]
 """The runs of each score, by its label."""

@@ -261,7 +261,9 @@ class Client:
         """Every alias, by name."""
         return self._pages(schemas.Alias, "/aliases")
 
-    def promote(self, alias: str, checkpoint: str, gate: int | None = None, *, reason: str | None = None) -> schemas.Alias:
+    def promote(
+        self, alias: str, checkpoint: str, gate: int | None = None, *, reason: str | None = None
+    ) -> schemas.Alias:
         """Point an alias at a checkpoint: by a gate that it passed; as admin, with a reason where it is protected."""
         asked = _given(checkpoint=checkpoint, gate=gate, reason=reason)
         return self._ask(schemas.Alias, "PUT", _alias(alias), json=asked)

@@ -10,10 +10,10 @@ import torch
 
 from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import InputError
-from evalsvc.analysis.judge_tournament import Answer, JudgeInfo
-from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.core.files.regular_files import open_regular
+from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.server_file import open_endpoint
+from evalsvc.plugins.interfaces import Answer, JudgeInfo
 
 TEMPLATE = """Two assistants answered the same request. Decide whose answer is better: more correct, more fluent,
 more useful. The order in which they are shown means nothing.

@@ -12,16 +12,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from evalsvc.inputs import stored_checkpoints
 from evalsvc.analysis import leaderboard as ranking
-from evalsvc.store.artifacts import open_artifacts
-from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, styled, table, with_error
-from evalsvc.core.errors import InputError, first_line, printable
 from evalsvc.analysis.leaderboard import Board, Difference
 from evalsvc.analysis.runs import runs_beside
+from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, styled, table, with_error
+from evalsvc.core.errors import InputError, first_line, printable
 from evalsvc.core.settings import Settings
 from evalsvc.core.spreadsheets import as_csv
+from evalsvc.inputs import stored_checkpoints
 from evalsvc.store import names, queries
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.queries import ModelCost, ScoreRow
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation

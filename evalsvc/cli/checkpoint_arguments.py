@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.cli.console import err, table
 from evalsvc.core.errors import InputError, printable
+from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
-    from evalsvc.inputs.checkpoint_folders import CheckpointFiles
     from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.plugins.interfaces import CheckpointFiles
 
 HUB = "hub:"
 """Before an ``org/name`` of the Hugging Face hub, whose models have no step: 0 unless --step says otherwise."""

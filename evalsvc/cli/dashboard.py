@@ -27,7 +27,7 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
 ) -> None:
     """Serve the dashboards: leaderboard, trends, samples and the rest, in a browser."""
-    package = find_spec("dashboards")
+    package = find_spec("evalsvc.dashboards")
     if package is None or find_spec("streamlit") is None:
         raise InputError("the dashboards need Streamlit: pip install 'evalsvc[dashboard]'")
     # The API's setting, read here since its package takes another extra. Pages that ask nobody have no other names.
@@ -38,4 +38,4 @@ def dashboard(
     if require_token:
         os.environ["EVALSVC_DASHBOARD_TOKENS"] = "required"
     # -P: not a folder of that name where we stand
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "dashboards", host, str(port), *hosts])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "evalsvc.dashboards", host, str(port), *hosts])

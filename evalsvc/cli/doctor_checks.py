@@ -12,14 +12,14 @@ from pathlib import Path
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from evalsvc.inputs import torch_loader, published_weights
-from evalsvc.store.artifacts import open_artifacts
 from evalsvc.core.errors import EvalsvcError, first_line
-from evalsvc.plugins.interfaces import Plugins
 from evalsvc.core.observability.redaction import redacted
 from evalsvc.core.secret_keys import SecretKeys
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.progress import workers
+from evalsvc.inputs import published_weights, torch_loader
+from evalsvc.plugins.registry import Plugins
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import HEAD, Database, clock
 from evalsvc.store.sqlite import file_of
 from evalsvc.store.tables import Evaluation, Status, Webhook

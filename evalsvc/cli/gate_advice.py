@@ -26,15 +26,15 @@ def init(
     plugin: PluginFiles = None,
 ) -> None:
     """Write a first policy from what is scored: limits and margins that noise alone seldom breaks."""
-    from evalsvc.inputs import stored_checkpoints
-    from evalsvc.store.artifacts import open_artifacts
+    from evalsvc.analysis.runs import stored_runs
     from evalsvc.gates.first_policy import first_limits, policy_text
-    from evalsvc.gates.runner import open_suite
     from evalsvc.gates.policy import parse_policy
     from evalsvc.gates.resolution import labels_of
-    from evalsvc.plugins.interfaces import Plugins
-    from evalsvc.analysis.runs import stored_runs
+    from evalsvc.gates.runner import open_suite
+    from evalsvc.inputs import stored_checkpoints
+    from evalsvc.plugins.registry import Plugins
     from evalsvc.store import names, queries
+    from evalsvc.store.artifacts import open_artifacts
     from evalsvc.store.tables import Alias
 
     if policy.exists():

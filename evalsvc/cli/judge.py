@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalsvc.store import audit
-from evalsvc.inputs import stored_checkpoints
 from evalsvc.cli.browse import AsJson, SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
 from evalsvc.cli.score import Device, PluginFiles, parse_options, progress_bars
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
-from evalsvc.store import names, queries
+from evalsvc.inputs import stored_checkpoints
+from evalsvc.store import audit, names, queries
 from evalsvc.store.tables import Status
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from evalsvc.analysis.judge_tournament import Player, Tournament
-    from evalsvc.evaluation.spec import EvaluationSpec
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.spec import EvaluationSpec
 
 
 def judge(
@@ -39,8 +38,8 @@ def judge(
 ) -> None:
     """Rate what checkpoints wrote under a suite: every pair, both orders, Bradley-Terry ratings with intervals."""
     from evalsvc.analysis.judge_tournament import hold
-    from evalsvc.plugins.interfaces import Plugins
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.plugins.registry import Plugins
 
     with progress_bars() as show:
         bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)

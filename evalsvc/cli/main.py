@@ -9,13 +9,28 @@ from typing import Annotated, TextIO, cast
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from evalsvc.core.observability import logs
 from evalsvc.cli import (
-    alias, audit, browse, cache, dashboard, gate, gate_advice, judge, manage, queue, score, serve, statistics, watch, weights)
+    alias,
+    audit,
+    browse,
+    cache,
+    dashboard,
+    gate,
+    gate_advice,
+    judge,
+    manage,
+    queue,
+    score,
+    serve,
+    statistics,
+    watch,
+    weights,
+)
 from evalsvc.cli.console import Checked, err
 from evalsvc.core.errors import EvalsvcError, detail_of
-from evalsvc.store.faults import sentence
+from evalsvc.core.observability import logs
 from evalsvc.metrics.score import MetricError
+from evalsvc.store.faults import sentence
 
 app = typer.Typer(
     help="Score checkpoints of generative models, compare them over time, and keep every number's uncertainty.",

@@ -38,9 +38,9 @@ def reference_add(
     skip_bad: SkipBad = False,
 ) -> None:
     """Register real samples under a name. Every sample is read once, so that a bad file shows now."""
-    from evalsvc.plugins.interfaces import Plugins
     from evalsvc.inputs.published_statistics import beside_images
     from evalsvc.inputs.references import add_reference
+    from evalsvc.plugins.registry import Plugins
 
     row = add_reference(Database(Settings().database), Plugins(), name, path, heldout, skip_bad=skip_bad)
     halves = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
@@ -59,7 +59,7 @@ def reference_list(as_json: AsJson = False) -> None:
     """The references in the database and those of plug-ins."""
     from sqlalchemy import select
 
-    from evalsvc.plugins.interfaces import PluginKind, Plugins
+    from evalsvc.plugins.registry import PluginKind, Plugins
     from evalsvc.store.tables import Reference
 
     with Database(Settings().database).read() as session:
@@ -102,8 +102,8 @@ def suite_validate(
     name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")], plugin: PluginFiles = None
 ) -> None:
     """Check a suite: keys, metrics, options, features, labels."""
-    from evalsvc.plugins.interfaces import Plugins
     from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     checked = load_suite(name, Plugins(tuple(plugin or ())))
     err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples")
@@ -112,7 +112,7 @@ def suite_validate(
 @plugins.command("list")
 def plugins_list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     """Every plug-in: name, kind, where it is from, and whether it loads."""
-    from evalsvc.plugins.interfaces import Plugins
+    from evalsvc.plugins.registry import Plugins
 
     found = []
     for item in Plugins(tuple(plugin or ())):
@@ -141,10 +141,10 @@ def plugins_check(
     device: Device = "auto",
 ) -> None:
     """Run a generator's contract: count, dtype, range, determinism a seed, independence of batch and index."""
-    from evalsvc.inputs.checkpoints import Checkpoint
-    from evalsvc.plugins.validation import check_generator
-    from evalsvc.plugins.interfaces import Plugins
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.plugins.conformance import check_generator
+    from evalsvc.plugins.registry import Plugins
 
     bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
     opened = Checkpoint.open(checkpoint, name, 0, bench.plugins.checkpoint_files(name))
@@ -182,7 +182,7 @@ def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from evalsvc.cli.doctor_checks import Level, examine
-    from evalsvc.plugins.interfaces import Plugins
+    from evalsvc.plugins.registry import Plugins
 
     styles = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
     found = []

@@ -17,20 +17,30 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.core.observability import telemetry
-from evalsvc.inputs.checkpoint_names import Naming
-from evalsvc.cli.checkpoint_arguments import (
-    Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints)
+from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import (
-    BatchSize, GeneratorName, GeneratorOptions, PluginFiles, ReferenceName, Seed, SkipBad, SuiteFile, parse_options, progress_bars, skip_option)
+    BatchSize,
+    GeneratorName,
+    GeneratorOptions,
+    PluginFiles,
+    ReferenceName,
+    Seed,
+    SkipBad,
+    SuiteFile,
+    parse_options,
+    progress_bars,
+    skip_option,
+)
 from evalsvc.core.errors import InputError
-from evalsvc.evaluation.lifecycle import PRIORITY
+from evalsvc.core.observability import telemetry
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation.lifecycle import PRIORITY
 from evalsvc.evaluation.progress import Progress, failure_details, progress, workers
+from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.queue.pending import tickets
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, Failure, Status, Worker
-from evalsvc.queue.pending import tickets
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 LARGEST = 2**31 - 1
@@ -62,9 +72,9 @@ def submit(
 ) -> None:
     """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice."""
     from evalsvc.evaluation import lifecycle
-    from evalsvc.plugins.interfaces import Plugins
-    from evalsvc.inputs.suites import load_suite
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     plugins = Plugins(tuple(plugin or ()))
     naming = Naming(model, step, model_pattern, step_pattern)

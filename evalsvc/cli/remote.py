@@ -11,21 +11,21 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.live import Live
 
+from evalsvc.analysis.leaderboard import Board, Column, Difference, Entry
 from evalsvc.api import schemas
-from evalsvc.inputs.checkpoint_folders import digest_checkpoint, endpoint_name
-from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
+from evalsvc.api.client import Client, ClientError
 from evalsvc.cli import browse, queue
 from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern, show_names
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import UNAVAILABLE, reachable, say_notices, show_decision
 from evalsvc.cli.score import parse_options
-from evalsvc.api.client import Client, ClientError
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.stored_checkpoints import is_path
-from evalsvc.analysis.leaderboard import Board, Column, Difference, Entry
 from evalsvc.evaluation.progress import Progress
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint, endpoint_name
+from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
+from evalsvc.inputs.stored_checkpoints import is_path
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.tables import Failure, Status
 
@@ -384,7 +384,9 @@ def _difference(found: schemas.Difference) -> Difference:
 
 
 def _progress(found: schemas.Evaluation) -> Progress:
-    facts = {name: getattr(found, name) for name in schemas.Evaluation.model_fields if name not in ("fraction", "ended")}
+    facts = {
+        name: getattr(found, name) for name in schemas.Evaluation.model_fields if name not in ("fraction", "ended")
+    }
     stages = {stage: (each.done, each.due) for stage, each in found.stages.items()}
     failure = Failure(found.failure) if found.failure else None
     return Progress(**facts | {"stages": stages, "status": Status(found.status), "failure": failure})

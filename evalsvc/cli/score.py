@@ -21,21 +21,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.cli import browse
-from evalsvc.cli.checkpoint_arguments import (
-    Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints)
+from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints
 from evalsvc.cli.console import err, print_json, visible
 from evalsvc.core.errors import InputError, printable
 from evalsvc.core.settings import Settings
+from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
-    from evalsvc.inputs.checkpoints import Checkpoint
-    from evalsvc.evaluation.spec import EvaluationSpec
     from evalsvc.evaluation.context import Advance, Workbench
+    from evalsvc.evaluation.spec import EvaluationSpec
+    from evalsvc.inputs.checkpoints import Checkpoint
 
 GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
 SuiteFile = Annotated[str, typer.Option("--suite", help="Suite name, name@version, or a .yaml file.")]
@@ -74,9 +73,9 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
-    from evalsvc.plugins.interfaces import Plugins
-    from evalsvc.inputs.suites import load_suite
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
@@ -101,11 +100,11 @@ def demo(
     """Score the five shipped families of digit generators over training, and show who leads."""
     import torch
 
-    from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.builtin.demo import shipped
-    from evalsvc.plugins.interfaces import Plugins
-    from evalsvc.inputs.suites import load_suite
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     # These networks are so small that a second thread only waits for the first, and on a busy machine for long.
     torch.set_num_threads(1)

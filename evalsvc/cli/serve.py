@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from evalsvc.core.observability import telemetry
 from evalsvc.api.server import token_store
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import PluginFiles
 from evalsvc.core.errors import InputError
+from evalsvc.core.observability import telemetry
 from evalsvc.core.settings import Settings
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
@@ -33,8 +33,8 @@ def serve(
 
         from evalsvc.api.server.access_log import Repeats
         from evalsvc.api.server.app import create_app
-        from evalsvc.api.server.connections import ConnectionLimits, configured, open_files
         from evalsvc.api.server.bind_address import hosts_for
+        from evalsvc.api.server.connections import ConnectionLimits, configured, open_files
         from evalsvc.api.server.state import Server, ServerSettings
         from evalsvc.inputs.server_file import server_file
     except ImportError as error:

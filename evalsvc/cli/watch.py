@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.core.observability import logs, telemetry
-from evalsvc.inputs.checkpoint_names import Labels, Naming
 from evalsvc.cli.checkpoint_arguments import ModelName, ModelPattern, StepPattern
 from evalsvc.cli.console import out
 from evalsvc.cli.score import (
-    GeneratorName, GeneratorOptions, PluginFiles, ReferenceName, Seed, SuiteFile, parse_options)
+    GeneratorName,
+    GeneratorOptions,
+    PluginFiles,
+    ReferenceName,
+    Seed,
+    SuiteFile,
+    parse_options,
+)
 from evalsvc.core.errors import EvalsvcError, InputError, StorageError, first_line, printable
+from evalsvc.core.observability import logs, telemetry
 from evalsvc.core.settings import Settings
+from evalsvc.inputs.checkpoint_names import Labels, Naming
 from evalsvc.store import queries
 
 if TYPE_CHECKING:
@@ -50,15 +57,15 @@ def watch(
 
     What has an evaluation already, by content, is left alone: start it again at any time.
     """
-    from evalsvc.evaluation import lifecycle
-    from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.core.digests import digest_configuration
+    from evalsvc.evaluation import lifecycle
+    from evalsvc.evaluation.context import Workbench
     from evalsvc.evaluation.earlier_digests import move_earlier
-    from evalsvc.plugins.interfaces import PluginKind, Plugins
     from evalsvc.evaluation.progress import progress
+    from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.inputs.suites import load_suite
     from evalsvc.inputs.watched_folder import WatchedFolder
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.plugins.registry import PluginKind, Plugins
 
     settings = Settings()
     telemetry.begin(settings)

@@ -11,9 +11,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL
 
-from evalsvc.core.observability import logs
 from evalsvc.core.environment import variable
 from evalsvc.core.errors import InputError
+from evalsvc.core.observability import logs
 from evalsvc.core.secret_keys import SecretKeys
 
 
@@ -70,8 +70,9 @@ class Settings(FromEnvironment):
 
     Workers say every ``heartbeat`` seconds that they live; the work of one that was silent for ``dead_after`` seconds
     is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself. ``log``,
-    ``log_level`` and ``traces`` are of the processes that stay: :mod:`evalsvc.core.observability.telemetry`. New files are for their user
-    alone, or for a group (``file_mode``). ``secret_key`` holds the keys under which secrets are computed, newest first.
+    ``log_level`` and ``traces`` are of the processes that stay: :mod:`evalsvc.core.observability.telemetry`. New files
+    are for their user alone, or for a group (``file_mode``). ``secret_key`` holds the keys under which secrets are
+    computed, newest first.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)

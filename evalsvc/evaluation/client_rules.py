@@ -1,7 +1,7 @@
 """What clients of the API may have evaluated: allow-lists of plug-ins and of their options, closed by default.
 
-A plug-in is open where it declares so (:func:`evalsvc.plugins.interfaces.open_to_clients`) or the server file lists it. What an
-operator scores or submits from the command line is not looked at here.
+A plug-in is open where it declares so (:func:`evalsvc.plugins.registry.open_to_clients`) or the server file lists it.
+What an operator scores or submits from the command line is not looked at here.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.core.errors import ForbiddenError
-from evalsvc.plugins.interfaces import PluginKind, Plugins
+from evalsvc.core.names import SERVED
+from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.inputs.server_file import VARIABLE, Options, server_file
 from evalsvc.inputs.suites import Suite
-from evalsvc.api.schemas import SERVED
+from evalsvc.plugins.registry import PluginKind, Plugins
 
 _WORD = re.compile(r"[A-Za-z0-9_+-]*")
 
@@ -51,7 +51,7 @@ class ClientRules:
         for use in suite.extractors.values():
             self._check(PluginKind.EXTRACTOR, use.use, use.options, clients.extractors)
         for metric in suite.metrics:
-            shipped = metric.spec.function.__module__.startswith("metrics.")
+            shipped = metric.spec.function.__module__.startswith("evalsvc.metrics.")
             if not shipped and metric.metric not in clients.metrics:
                 raise _closed(f"metric {metric.metric!r}", "metrics")
         if suite.prompts and not prompts_kept:

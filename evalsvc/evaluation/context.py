@@ -10,28 +10,27 @@ from typing import Any
 
 import torch
 
-from evalsvc.store.artifacts import open_artifacts
+from evalsvc.builtin.generators.stored import StoredSamples
 from evalsvc.core.batching import Batches
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import CheckpointError, DamagedError, EvalsvcError, InputError, UnfitError, first_line
+from evalsvc.core.files.verification import report
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.earlier_digests import move_earlier
+from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.content_watch import ContentWatch
-from evalsvc.core.digests import digest_json
-from evalsvc.evaluation.earlier_digests import move_earlier
-from evalsvc.core.errors import (
-    CheckpointError, DamagedError, EvalsvcError, InputError, UnfitError, first_line)
-from evalsvc.builtin.generators.stored import StoredSamples
-from evalsvc.analysis.judge_tournament import Judge
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
-from evalsvc.plugins.interfaces import EmbedsTexts, Extractor, Generator, HoldsSamples, Likelihood, PluginKind, Plugins
 from evalsvc.inputs.prompts import digest_prompts, keep_prompts, kept_prompts, read_prompts
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference, open_reference
 from evalsvc.inputs.sample_order import SampleOrder, order_of
-from evalsvc.core.settings import Settings
-from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.store import tables
-from evalsvc.store.session import Database
 from evalsvc.inputs.suites import ExtractorUse, Half, Suite
-from evalsvc.core.files.verification import report
+from evalsvc.plugins.interfaces import EmbedsTexts, Extractor, Generator, HoldsSamples, Judge, Likelihood
+from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.store import tables
+from evalsvc.store.artifacts import open_artifacts
+from evalsvc.store.session import Database
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], Advance]

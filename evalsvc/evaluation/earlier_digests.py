@@ -14,15 +14,14 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from evalsvc.store import audit
-from evalsvc.store.artifacts import Artifacts
-from evalsvc.inputs.checkpoint_folders import earlier_digests
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.core.digests import digest_baseline
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.store import tables
+from evalsvc.inputs.checkpoint_folders import earlier_digests
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.store import audit, tables
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Status
 

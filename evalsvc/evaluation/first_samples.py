@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.errors import EvalsvcError
 from evalsvc.inputs.prompts import kept_prompts
 from evalsvc.inputs.sample_order import order_of
+from evalsvc.store.artifacts import Artifacts
 
 
 def took_first(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from evalsvc.plugins.interfaces import SampleSet
 from evalsvc.inputs.sample_order import order
 from evalsvc.inputs.sample_sets import read_at
+from evalsvc.plugins.interfaces import SampleSet
 from evalsvc.plugins.samples import Images, MixedImages, Samples, Sounds, Texts, Videos
 
 SIDE = 256

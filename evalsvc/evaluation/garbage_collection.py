@@ -11,10 +11,10 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
-from evalsvc.store import audit
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.files.atomic_files import TEMPORARY, file_time
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.store import audit
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database, database_time
 from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status
 

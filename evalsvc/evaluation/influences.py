@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.errors import MissingError
 from evalsvc.core.files.verification import Known
 from evalsvc.metrics.influence import Influence
+from evalsvc.store.artifacts import Artifacts
 
 KIND = "influences"
 

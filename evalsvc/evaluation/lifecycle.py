@@ -18,18 +18,17 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from evalsvc.store import audit, outbox
-from evalsvc.core.observability import logs
-from evalsvc.evaluation import quotas
-from evalsvc.store.audit import Action
 from evalsvc.core.cost import Cost
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import EvalsvcError, InputError, StorageError, WithdrawnError, detail_of, printable
+from evalsvc.core.observability import logs
 from evalsvc.core.observability.redaction import redacted
-from evalsvc.store import tables
+from evalsvc.evaluation import quotas
+from evalsvc.metrics.score import MetricError
+from evalsvc.store import audit, outbox, tables
+from evalsvc.store.audit import Action
 from evalsvc.store.session import Database, clock, ensured
 from evalsvc.store.tables import IN_PROGRESS, WORKING, Failure, Outcome, Status
-from evalsvc.metrics.score import MetricError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait for it
     from evalsvc.evaluation.spec import EvaluationSpec

@@ -11,21 +11,21 @@ import numpy as np
 
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
-from evalsvc.evaluation.shard_computation import read_features, read_likelihoods, read_texts
-from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
-from evalsvc.inputs.published_statistics import StatisticsFile
-from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
-from evalsvc.plugins.samples import Texts
-from evalsvc.evaluation.sampling_units import SamplingUnits, documents
-from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs.suites import Half, MetricUse
 from evalsvc.core.files.verification import Verified
 from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.sampling_units import SamplingUnits, documents
+from evalsvc.evaluation.shard_computation import read_features, read_likelihoods, read_texts
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.inputs.published_statistics import StatisticsFile
+from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
+from evalsvc.inputs.suites import Half, MetricUse
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.moments import Moments
 from evalsvc.metrics.neighbours import nearest_neighbours
 from evalsvc.metrics.precomputed import Precomputed
 from evalsvc.metrics.registry import GROUPS
+from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
+from evalsvc.plugins.samples import Texts
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,18 @@ from sqlalchemy.orm import Session, lazyload, load_only
 from evalsvc.evaluation.shards import stage_of
 from evalsvc.store import names
 from evalsvc.store.tables import (
-    IN_PROGRESS, WORKING, Checkpoint, Evaluation, Failure, Model, Shard, Status, Suite, Worker, WorkerStatus)
+    IN_PROGRESS,
+    WORKING,
+    Checkpoint,
+    Evaluation,
+    Failure,
+    Model,
+    Shard,
+    Status,
+    Suite,
+    Worker,
+    WorkerStatus,
+)
 
 SHOWN = (
     Evaluation.status,

@@ -10,42 +10,17 @@ import math
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from evalsvc.store import audit
 from evalsvc.core.errors import QuotaError
+from evalsvc.inputs.server_file import Quota
+from evalsvc.store import audit
 from evalsvc.store.session import clock, ensured
 from evalsvc.store.tables import ActorKind, Evaluation, QuotaUse, Status, UploadUse
 
 ABANDONED = timedelta(days=1)
 """After which an upload that has not ended was cut off with its server."""
-
-
-class Quota(BaseModel):
-    """The limits of one token; ``None`` for none. Sizes are numbers of bytes or such as ``200GB``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    uploads_a_day: ByteSize | None = None
-    uploads_kept: ByteSize | None = None
-    queued: int | None = Field(None, ge=0)
-    device_seconds_a_day: float | None = Field(None, ge=0, allow_inf_nan=False)
-
-
-class Limits(BaseModel):
-    """The quota of every token, and what those of some names have in its place."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    default: Quota = Quota()
-    tokens: dict[str, Quota] = {}
-
-    def of(self, token: str) -> Quota:
-        """The quota of tokens of this name."""
-        own = self.tokens.get(token, Quota())
-        return self.default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 def admit(session: Session) -> str | None:

@@ -6,14 +6,14 @@ from pydantic import ValidationError
 from sqlalchemy import update
 
 from evalsvc.core.errors import EvalsvcError
-from evalsvc.evaluation.runner import describe, evaluate
+from evalsvc.evaluation.context import Workbench
 from evalsvc.evaluation.first_samples import took_first
+from evalsvc.evaluation.runner import describe, evaluate
 from evalsvc.evaluation.scoring import reduce
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.store import tables
 from evalsvc.inputs.suites import Suite
-from evalsvc.evaluation.context import Workbench
 from evalsvc.metrics.score import MetricError
+from evalsvc.store import tables
 
 
 def rescore(run: tables.Evaluation, suite: Suite, bench: Workbench) -> bool:

@@ -11,26 +11,25 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from evalsvc.evaluation import lifecycle, quotas
-from evalsvc.store import outbox
-from evalsvc.core.observability import tracing
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.cost import SPEED, Cost, Meter
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
-from evalsvc.evaluation.lifecycle import Attempt
-from evalsvc.evaluation.shard_computation import ShardContent, repaired, shard_content, write_shard
-from evalsvc.plugins.interfaces import Skips
+from evalsvc.core.observability import tracing
 from evalsvc.core.provenance import environment
+from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.evaluation.context import Advance, Workbench
+from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.evaluation.scoring import LabelledScore, Reduction, reduce
+from evalsvc.evaluation.shard_computation import ShardContent, repaired, shard_content, write_shard
 from evalsvc.evaluation.shards import Shard, stage_of
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.store import tables
+from evalsvc.metrics.score import MetricError
+from evalsvc.plugins.interfaces import Skips
+from evalsvc.store import outbox, tables
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import clock
 from evalsvc.store.tables import Status
-from evalsvc.queue.pending import missing_shards
-from evalsvc.evaluation.context import Advance, Workbench
-from evalsvc.metrics.score import MetricError
 
 SHOWN = 20
 """Files named in the provenance of an evaluation that skipped some."""

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from evalsvc.core.digests import digest_json
+from evalsvc.evaluation.context import Advance, Workbench, silent
 from evalsvc.evaluation.gallery import THUMBNAILS, joined, of_reference, pictures_of
 from evalsvc.evaluation.influences import KIND as INFLUENCES
 from evalsvc.evaluation.influences import UnitInfluence, write_influences
 from evalsvc.evaluation.metric_inputs import MetricInputs
+from evalsvc.evaluation.sampling_units import SamplingUnits
 from evalsvc.evaluation.shard_computation import read_shard, repaired
+from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
-from evalsvc.evaluation.sampling_units import SamplingUnits
-from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.suites import MetricUse
-from evalsvc.evaluation.context import Advance, Workbench, silent
 from evalsvc.metrics import pairs
 from evalsvc.metrics.neighbours import Neighbours, nearest_neighbours
 from evalsvc.metrics.pairs import Plan

@@ -12,20 +12,20 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from evalsvc.plugins import validation
+from evalsvc.builtin.generators.stored import StoredSamples
 from evalsvc.core.cost import Cost, Meter
 from evalsvc.core.errors import DamagedError, InputError, UnfitError
+from evalsvc.core.files.verification import Verified, report
+from evalsvc.evaluation.context import Advance, Workbench
 from evalsvc.evaluation.gallery import Shown
-from evalsvc.builtin.generators.stored import StoredSamples
-from evalsvc.inputs.text_counts import count_bytes, count_words
-from evalsvc.plugins.interfaces import Likelihood
-from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 from evalsvc.evaluation.shards import Shard, likelihood_kind
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.suites import Half
-from evalsvc.core.files.verification import Verified, report
-from evalsvc.evaluation.context import Advance, Workbench
+from evalsvc.inputs.text_counts import count_bytes, count_words
 from evalsvc.metrics.score import MetricError
+from evalsvc.plugins import validation
+from evalsvc.plugins.interfaces import Likelihood
+from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 T = TypeVar("T")
 REPAIRS = 2

@@ -10,9 +10,9 @@ from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict
 
 from evalsvc.core.digests import digest_configuration, digest_json
+from evalsvc.evaluation.shards import Shard, ShardKind, cut, likelihood_kind
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.sample_order import SampleOrder
-from evalsvc.evaluation.shards import Shard, ShardKind, cut, likelihood_kind
 from evalsvc.inputs.suites import Half, Suite
 
 PIPELINE_VERSION = 1

@@ -16,9 +16,9 @@ from evalsvc.analysis.differences import Run
 from evalsvc.core.errors import InputError
 from evalsvc.gates.evidence import Evidence, pool
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.resolution import labels_of, quantities_of
 from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, plan
 from evalsvc.gates.sources import Runs
-from evalsvc.gates.resolution import labels_of, quantities_of
 from evalsvc.gates.verdict import Status, judge
 from evalsvc.inputs.suites import Suite
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
+from evalsvc.core.digests import digest_configuration
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.earlier_digests import move_earlier
+from evalsvc.evaluation.lifecycle import register_checkpoint
+from evalsvc.gates.resolution import Unscored, Wanted
 from evalsvc.inputs import stored_checkpoints
-from evalsvc.store.artifacts import open_artifacts
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.core.digests import digest_configuration
-from evalsvc.evaluation.earlier_digests import move_earlier
-from evalsvc.core.errors import InputError
-from evalsvc.gates.resolution import Unscored, Wanted
-from evalsvc.evaluation.lifecycle import register_checkpoint
-from evalsvc.plugins.interfaces import PluginKind, Plugins
-from evalsvc.core.settings import Settings
-from evalsvc.store import names, queries, tables
-from evalsvc.store.session import Database
 from evalsvc.inputs.suites import Suite
+from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.store import names, queries, tables
+from evalsvc.store.artifacts import open_artifacts
+from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
     from evalsvc.evaluation.context import Workbench

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from evalsvc.core.errors import EvalsvcError
-from evalsvc.plugins.interfaces import Plugins
 from evalsvc.inputs.references import open_reference
+from evalsvc.inputs.suites import Half, MetricUse, Suite
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import tables
 from evalsvc.store.session import Database
-from evalsvc.inputs.suites import Half, MetricUse, Suite
 
 
 @dataclass(frozen=True)

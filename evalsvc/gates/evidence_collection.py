@@ -12,12 +12,12 @@ from sqlalchemy.exc import OperationalError
 from evalsvc.analysis.differences import Run, under_fixed_prompts
 from evalsvc.core.errors import EvalsvcError, StorageError
 from evalsvc.gates.evidence import Absent, Evidence, Observation, drift, pool
+from evalsvc.gates.resolution import Sides, over_documents, quantities_of, unbiased_in_n
 from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Runs, Source
-from evalsvc.gates.resolution import Sides, over_documents, quantities_of, unbiased_in_n
-from evalsvc.store.tables import Checkpoint
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.score import MetricError
+from evalsvc.store.tables import Checkpoint
 
 T = TypeVar("T")
 

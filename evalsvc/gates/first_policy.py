@@ -10,8 +10,8 @@ from evalsvc.analysis.differences import Run
 from evalsvc.core.errors import InputError
 from evalsvc.gates.calibrate import Spread, passing_margin
 from evalsvc.gates.policy import Defaults
-from evalsvc.gates.sources import Runs
 from evalsvc.gates.resolution import quantities_of
+from evalsvc.gates.sources import Runs
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction

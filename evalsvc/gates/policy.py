@@ -22,9 +22,9 @@ from pydantic import (
     model_validator,
 )
 
-from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
+from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.core.files.yaml12 import PolicyLoader
 
 Tier = Literal["critical", "supporting", "advisory"]

@@ -14,12 +14,12 @@ from evalsvc.core.errors import InputError
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.policy import AliasName, CheckpointName, MedianOf, MetricPolicy, Policy
 from evalsvc.gates.strictness import at_least_as_strict
-from evalsvc.store import names, queries
-from evalsvc.store.tables import Alias, Checkpoint, Gate
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.inputs import Source
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
+from evalsvc.store import names, queries
+from evalsvc.store.tables import Alias, Checkpoint, Gate
 
 
 @dataclass(frozen=True)

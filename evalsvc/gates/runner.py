@@ -11,28 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from evalsvc.store import audit, outbox
-from evalsvc.core.observability import logs
-from evalsvc.store.artifacts import open_artifacts
 from evalsvc.core.deadline import Deadline, TimeLimit
 from evalsvc.core.errors import InputError
+from evalsvc.core.observability import logs
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.lifecycle import unchanged_suite
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent, Observation
 from evalsvc.gates.history import book, read_history
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.resolution import Sides, Wanted, find_sides, labels_of
 from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.spending import Account, accounts
-from evalsvc.gates.resolution import Sides, Wanted, find_sides, labels_of
 from evalsvc.gates.verdict import Status
-from evalsvc.evaluation.lifecycle import unchanged_suite
-from evalsvc.plugins.interfaces import Plugins
-from evalsvc.core.settings import Settings
-from evalsvc.store import queries, tables
-from evalsvc.store.session import Database, clock, database_time
 from evalsvc.inputs.suites import Suite, load_suite
-from evalsvc.evaluation.context import Workbench
+from evalsvc.plugins.registry import Plugins
+from evalsvc.store import audit, outbox, queries, tables
+from evalsvc.store.artifacts import open_artifacts
+from evalsvc.store.session import Database, clock, database_time
 
 log = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from evalsvc.core.deadline import TimeLimit
-from evalsvc.gates.runner import Recorded, run_gate
+from evalsvc.evaluation.context import Workbench
 from evalsvc.gates.policy import Policy, name_in
 from evalsvc.gates.reports.text import notices, title
+from evalsvc.gates.runner import Recorded, run_gate
 from evalsvc.gates.verdict import SEVERITY, Status
+from evalsvc.inputs.suites import Suite
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint
-from evalsvc.inputs.suites import Suite
-from evalsvc.evaluation.context import Workbench
 
 
 def run_policy(

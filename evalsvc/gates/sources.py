@@ -8,24 +8,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evalsvc.analysis.differences import Run
+from evalsvc.analysis.runs import DAMAGED, stored_runs
+from evalsvc.analysis.runs import Runs as Runs
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.evaluation.first_samples import took_first
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.resolution import unbiased_in_n
-from evalsvc.analysis.runs import DAMAGED, stored_runs
-from evalsvc.analysis.runs import Runs as Runs
+from evalsvc.metrics.score import MetricError
 from evalsvc.store import names, queries, tables
 from evalsvc.store.session import Database
-from evalsvc.metrics.score import MetricError
 
 if TYPE_CHECKING:
-    from evalsvc.store.artifacts import Artifacts
-    from evalsvc.plugins.interfaces import Plugins
-    from evalsvc.evaluation.spec import EvaluationSpec
-    from evalsvc.store.queries import ScoreRow
-    from evalsvc.inputs.suites import Suite
     from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.spec import EvaluationSpec
+    from evalsvc.inputs.suites import Suite
+    from evalsvc.plugins.registry import Plugins
+    from evalsvc.store.artifacts import Artifacts
+    from evalsvc.store.queries import ScoreRow
 
 
 class Source(Protocol):
@@ -203,8 +203,8 @@ class Computed:
 
         Of ``rows`` only those metrics are measured whose expectation their number moves.
         """
-        from evalsvc.evaluation.shard_computation import compute_shard
         from evalsvc.evaluation.scoring import reduce, scores_of_rows
+        from evalsvc.evaluation.shard_computation import compute_shard
         from evalsvc.inputs.suites import Suite
 
         labels = self.labels if rows is None else self.labels - unbiased_in_n(self.suite)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from evalsvc.core.digests import digest_baseline, digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import Policy
-from evalsvc.gates.sequential import Look
 from evalsvc.gates.resolution import Sides
+from evalsvc.gates.sequential import Look
 from evalsvc.inputs.suites import Suite
 
 ABSOLUTE = ""

@@ -14,10 +14,10 @@ from scipy.io import wavfile
 
 from evalsvc.core.digests import digest_files
 from evalsvc.core.errors import InputError
-from evalsvc.plugins.interfaces import Modality
 from evalsvc.core.files.regular_files import open_regular
-from evalsvc.plugins.samples import Sounds
 from evalsvc.inputs.skip_list import without
+from evalsvc.plugins.interfaces import Modality
+from evalsvc.plugins.samples import Sounds
 
 _FULL_SCALE = {"int16": 2**15, "int32": 2**31, "float32": 1, "float64": 1}
 _UNTOLD = 0x7FFFF000

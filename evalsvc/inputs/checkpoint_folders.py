@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,9 +17,7 @@ from evalsvc.core.digests import digest_files, digest_json, digest_path, stamp_p
 from evalsvc.core.errors import CheckpointError, InputError, first_line
 from evalsvc.core.files.json_files import read_json
 from evalsvc.core.files.regular_files import require_regular
-
-CheckpointFiles = Callable[[Path], Iterable[str]]
-"""Given a folder, the names of the files in it that are read, relative to it."""
+from evalsvc.plugins.interfaces import CheckpointFiles
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.inputs.checkpoint_steps import SUFFIX, find_step, has_loose_number, read_number, without_step, words_of
-from evalsvc.core.errors import InputError
 
 HUB_FILES = ("config.json", "model_index.json")
 """A folder that holds one of these has the layout of the hub: ``transformers`` or ``diffusers`` load it."""

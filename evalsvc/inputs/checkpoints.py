@@ -9,16 +9,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from evalsvc.inputs.checkpoint_folders import (
-    CheckpointFiles, digest_checkpoint, earlier_digests, endpoint_name, stamp_checkpoint)
-from evalsvc.inputs.checkpoint_steps import step_from_name as step_from_name
 from evalsvc.core.errors import CheckpointError, InputError, RefusedError
-from evalsvc.inputs.torch_loader_process import read_state
-from evalsvc.inputs.torch_loader import read_tensors
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.core.files.safetensors_files import open_safetensors
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name, stamp_checkpoint
+from evalsvc.inputs.checkpoint_steps import step_from_name as step_from_name
 from evalsvc.inputs.state_dicts import StateDicts
+from evalsvc.inputs.torch_loader import read_tensors
+from evalsvc.inputs.torch_loader_process import read_state
 from evalsvc.inputs.weight_sets import is_lfs_pointer
+from evalsvc.plugins.interfaces import CheckpointFiles
 
 LONGEST_NAME = 200
 """Letters of a model's name."""
@@ -44,7 +44,8 @@ class Checkpoint:
 
         A missing or empty one, or a name nobody can read, is an error.
 
-        ``files`` says which files of a folder count, as :meth:`evalsvc.plugins.interfaces.Plugins.checkpoint_files` gives it.
+        ``files`` says which files of a folder count, as :meth:`evalsvc.plugins.registry.Plugins.checkpoint_files` gives
+        it.
         """
         if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
             raise InputError(f"invalid model name {model!r}: use 1 to {LONGEST_NAME} printable characters")

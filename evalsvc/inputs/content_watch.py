@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evalsvc.inputs.checkpoint_folders import CheckpointFiles, stamp_checkpoint
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.core.errors import CheckpointError
+from evalsvc.inputs.checkpoint_folders import stamp_checkpoint
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import CheckpointFiles
 
 
 class ContentWatch:

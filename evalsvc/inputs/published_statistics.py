@@ -17,17 +17,17 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evalsvc.inputs import published_weights
-from evalsvc.core.files.atomic_files import put, written_whole
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError, first_line
-from evalsvc.plugins.interfaces import ExtractorInfo, Modality
+from evalsvc.core.files.atomic_files import put, written_whole
+from evalsvc.inputs import published_weights
 from evalsvc.inputs.sample_sets import IMAGES
-from evalsvc.plugins.samples import Samples
 from evalsvc.inputs.suites import Half, Suite
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import METRICS
 from evalsvc.metrics.score import MetricError
+from evalsvc.plugins.interfaces import ExtractorInfo, Modality
+from evalsvc.plugins.samples import Samples
 
 MEMBER = "evalsvc"
 """What needs no more than moments of its reference."""

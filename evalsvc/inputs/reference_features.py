@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from evalsvc.store.artifacts import Artifacts
-from evalsvc.plugins.interfaces import PluginKind, Plugins
 from evalsvc.inputs.references import FOLDER, lock_of, open_reference
+from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Reference
 

@@ -11,22 +11,23 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import func, select
 
-from evalsvc.store import audit
-from evalsvc.plugins import validation
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.batching import Batches
 from evalsvc.core.digests import digest_path, stamp_path
 from evalsvc.core.errors import InputError
-from evalsvc.plugins.interfaces import Extractor, ExtractorInfo, PluginKind, Plugins, Reference, SampleSet, Skips
+from evalsvc.core.files.system_files import is_system_file
+from evalsvc.core.files.verification import Verified
 from evalsvc.inputs.published_statistics import StatisticsFile, open_statistics
 from evalsvc.inputs.sample_sets import open_samples, unreadable
+from evalsvc.inputs.suites import Half
+from evalsvc.inputs.text_files import TextList
+from evalsvc.plugins import validation
+from evalsvc.plugins.interfaces import Extractor, ExtractorInfo, Reference, SampleSet, Skips
+from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.store import audit
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Outcome
 from evalsvc.store.tables import Reference as Row
-from evalsvc.inputs.suites import Half
-from evalsvc.core.files.system_files import is_system_file
-from evalsvc.inputs.text_files import TextList
-from evalsvc.core.files.verification import Verified
 
 KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
 LONGEST_NAME = 64

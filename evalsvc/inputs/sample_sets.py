@@ -18,14 +18,14 @@ import torch
 
 from evalsvc.core.digests import digest_path, walk
 from evalsvc.core.errors import InputError
+from evalsvc.core.files.regular_files import most_unpacked, open_regular, require_regular
+from evalsvc.core.files.system_files import is_system_file
+from evalsvc.inputs.audio_files import SoundFolder
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
-from evalsvc.plugins.interfaces import Modality, ReadsAt, SampleSet
-from evalsvc.core.files.regular_files import most_unpacked, open_regular, require_regular
-from evalsvc.plugins.samples import Images, Samples, concatenate
-from evalsvc.inputs.audio_files import SoundFolder
-from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.text_files import open_texts
+from evalsvc.plugins.interfaces import Modality, ReadsAt, SampleSet
+from evalsvc.plugins.samples import Images, Samples, concatenate
 
 _UNPACK = "unpack it, and give what is inside"
 _AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} a line'

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, ValidationError
 
 from evalsvc.core import http_client
-from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.yaml12 import PolicyLoader
-from evalsvc.builtin.language_models.endpoint import LARGEST, Endpoint
-from evalsvc.evaluation.quotas import Limits
 from evalsvc.core.settings import ClientSettings
+from evalsvc.inputs.checkpoint_folders import endpoint_name
+from evalsvc.inputs.endpoints import LARGEST, Endpoint
 
 VARIABLE = "EVALSVC_SERVER_FILE"
 EndpointName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -42,12 +41,39 @@ class NamedEndpoint(Endpoint):
     async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> http_client.Answer:
         hosts = [http_client.Target.parse(url).host] if self.private else []
         try:
-            return await http_client.post(url, content, headers, private_hosts=hosts, seconds=self.timeout, most=LARGEST)
+            return await http_client.post(
+                url, content, headers, private_hosts=hosts, seconds=self.timeout, most=LARGEST
+            )
         except InputError as error:
             raise InputError(
                 f"{self.called} is not at a public address: set 'private: true' in the server file if it is yours",
                 detail=str(error),
             ) from None
+
+
+class Quota(BaseModel):
+    """The limits of one token; ``None`` for none. Sizes are numbers of bytes or such as ``200GB``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uploads_a_day: ByteSize | None = None
+    uploads_kept: ByteSize | None = None
+    queued: int | None = Field(None, ge=0)
+    device_seconds_a_day: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class Limits(BaseModel):
+    """The quota of every token, and what those of some names have in its place."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default: Quota = Quota()
+    tokens: dict[str, Quota] = {}
+
+    def of(self, token: str) -> Quota:
+        """The quota of tokens of this name."""
+        own = self.tokens.get(token, Quota())
+        return self.default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 class Clients(BaseModel):

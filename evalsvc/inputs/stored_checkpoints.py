@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name
 from evalsvc.store import names
 from evalsvc.store.tables import Alias, Checkpoint
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
-    from evalsvc.plugins.interfaces import Plugins
+    from evalsvc.plugins.registry import Plugins
 
 
 def is_path(given: str) -> bool:
@@ -63,7 +63,7 @@ def _digests(session: Session, path: Path, plugins: Plugins | None) -> Iterator[
     if path.is_file():
         return
     yield from earlier_digests(path)
-    from evalsvc.plugins.interfaces import Plugins
+    from evalsvc.plugins.registry import Plugins
 
     known = plugins or Plugins()
     for generator in session.scalars(select(Checkpoint.generator).distinct()):

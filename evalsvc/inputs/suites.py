@@ -13,16 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.errors import PydanticUserError
 
 import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
-from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
+from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.plugins.metric_adapter import register_metric
-from evalsvc.plugins.interfaces import Modality, PluginKind, Plugins
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.registry import METRICS, MetricSpec
 from evalsvc.metrics.segmentation import TOKENIZERS
+from evalsvc.plugins.interfaces import Modality
+from evalsvc.plugins.metric_adapter import register_metric
+from evalsvc.plugins.registry import PluginKind, Plugins
 
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]

@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from evalsvc.core.digests import digest_files, digest_path, walk
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.torch_loader import read_texts
-from evalsvc.inputs.parquet_texts import COLUMN
-from evalsvc.plugins.interfaces import Modality, SampleSet
 from evalsvc.core.files.regular_files import open_regular, require_regular
-from evalsvc.plugins.samples import Samples, Texts
 from evalsvc.core.files.system_files import is_system_file
+from evalsvc.inputs.parquet_texts import COLUMN
+from evalsvc.inputs.torch_loader import read_texts
+from evalsvc.plugins.interfaces import Modality, SampleSet
+from evalsvc.plugins.samples import Samples, Texts
 
 FORM_FEED = "\f"
 """What parts the documents of one text file."""

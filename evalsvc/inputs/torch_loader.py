@@ -19,12 +19,12 @@ import pyarrow as pa
 from safetensors import SafetensorError
 from torch import Tensor
 
-from evalsvc.core.sandbox import restrictions
 from evalsvc.core.errors import CheckpointError, InputError, RefusedError, first_line
-from evalsvc.inputs.torch_loader_process import PARQUET, TORCH
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.core.files.safetensors_files import open_descriptor
+from evalsvc.core.sandbox import restrictions
 from evalsvc.inputs.state_dicts import StateDicts
+from evalsvc.inputs.torch_loader_process import PARQUET, TORCH
 
 SECONDS, BYTES_A_SECOND = 60, 20_000_000
 """Time for any file, and the slowest disk."""

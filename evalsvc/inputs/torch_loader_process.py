@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from evalsvc.core.sandbox import restrictions
 from evalsvc.core.errors import RefusedError, first_line
-from evalsvc.core.sandbox.reachability import reachable
 from evalsvc.core.files.regular_files import most_unpacked
+from evalsvc.core.sandbox import restrictions
+from evalsvc.core.sandbox.reachability import reachable
 from evalsvc.inputs.inert_objects import CODE, PLAIN, stand_ins, unpickling_reason
 from evalsvc.inputs.state_dicts import NAMED, StateDicts
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalsvc.inputs.checkpoint_steps import step_from_name
 from evalsvc.core.digests import stamp_path
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_steps import step_from_name
 
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".lock")
 """Endings under which writers keep what is not done yet."""

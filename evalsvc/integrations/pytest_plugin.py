@@ -53,15 +53,15 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         device: str = "auto",
     ) -> GateResult:
         # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
-        from evalsvc.inputs.checkpoint_names import Naming
-        from evalsvc.gates.candidate import Asked
-        from evalsvc.gates.runner import open_suite
-        from evalsvc.gates.policy import load_policy
-        from evalsvc.gates.several import run_policy
-        from evalsvc.plugins.interfaces import Plugins
         from evalsvc.core.settings import Settings
-        from evalsvc.store.session import Database
         from evalsvc.evaluation.context import Workbench
+        from evalsvc.gates.candidate import Asked
+        from evalsvc.gates.policy import load_policy
+        from evalsvc.gates.runner import open_suite
+        from evalsvc.gates.several import run_policy
+        from evalsvc.inputs.checkpoint_names import Naming
+        from evalsvc.plugins.registry import Plugins
+        from evalsvc.store.session import Database
 
         path = request.config.rootpath / policy
         read, plugins = load_policy(path), Plugins()

@@ -1,7 +1,7 @@
 """Metrics from plug-ins: functions declared with ``@metric``, and any ``torchmetrics.Metric`` class.
 
-A class may have an attribute ``quantity`` (a :class:`evalsvc.metrics.registry.Quantity`) that says what its result is; without
-one it has a direction, and neither a unit nor a name for people.
+A class may have an attribute ``quantity`` (a :class:`evalsvc.metrics.registry.Quantity`) that says what its result is;
+without one it has a direction, and neither a unit nor a name for people.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.core.cost import SPEED
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
-from evalsvc.plugins.interfaces import Plugin, PluginKind
 from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
 from evalsvc.metrics.score import Direction, Score
+from evalsvc.plugins.registry import Plugin, PluginKind
 
 BATCH = 1024
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from evalsvc.plugins import rng
 from evalsvc.core.errors import ModelError
+from evalsvc.plugins import rng
 
 
 @dataclass(frozen=True)

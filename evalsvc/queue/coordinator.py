@@ -13,17 +13,18 @@ from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalsvc.queue import dbos_engine, worker_registry
-from evalsvc.evaluation import lifecycle
 from evalsvc.core.errors import StorageError, first_line
-from evalsvc.queue.heartbeat import Heart
-from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.evaluation.shards import Shard
+from evalsvc.queue import dbos_engine, worker_registry
+from evalsvc.queue.heartbeat import Heart
+from evalsvc.queue.pending import Ticket, overdue, pending, tickets
+from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store.session import Database, database_time, patiently
 from evalsvc.store.tables import Failure, Status
-from evalsvc.queue.pending import Ticket, missing_shards, overdue, pending, tickets
-from evalsvc.queue.worker_metrics import WorkerMetrics
 
 LOOK = 1.0
 """Seconds between looks."""

@@ -21,10 +21,10 @@ from typing import Any, Protocol, TypedDict
 from evalsvc.core.errors import InputError, StorageError, first_line
 from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.evaluation.shards import Shard
-from evalsvc.store.sqlite import create
-from evalsvc.store.urls import parse_url
 from evalsvc.queue.pending import Ticket
 from evalsvc.queue.worker_registry import Role
+from evalsvc.store.sqlite import create
+from evalsvc.store.urls import parse_url
 
 try:
     from dbos import DBOS, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID

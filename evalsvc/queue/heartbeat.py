@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalsvc.evaluation import lifecycle
-from evalsvc.queue import worker_registry
 from evalsvc.core.errors import StorageError, first_line
-from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.queue import worker_registry
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Failure, WorkerStatus
 

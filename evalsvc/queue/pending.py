@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 
 from sqlalchemy import ColumnElement, Select, select
 
-from evalsvc.evaluation.lifecycle import Attempt, check
-from evalsvc.evaluation.shards import Shard, ShardKind, cut
+from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.store import tables
 from evalsvc.store.session import Database
 from evalsvc.store.tables import IN_PROGRESS, DatabaseTime, Status
@@ -55,21 +53,6 @@ def overdue(database: Database) -> list[tuple[Attempt, float]]:
     )
     with database.read() as session:
         return [(Attempt(id_, number), deadlines["queued"]) for id_, number, deadlines in session.execute(query)]
-
-
-def missing_shards(database: Database, attempt: Attempt) -> list[Shard]:
-    """Shards of an attempt that are not recorded as done.
-
-    Raises:
-        WithdrawnError: the attempt is no longer wanted.
-    """
-    check(database, attempt)
-    with database.read() as session:
-        row = session.get_one(tables.Evaluation, attempt.evaluation)
-        there = {(shard.kind, shard.start) for shard in row.shards}
-    size = row.spec["suite"]["shard"]
-    due = (shard for kind, total in row.work.items() for shard in cut(cast(ShardKind, kind), total, size))
-    return [shard for shard in due if (shard.kind, shard.start) not in there]
 
 
 def _tickets(*which: ColumnElement[bool]) -> Select[int, int, str, int, datetime]:

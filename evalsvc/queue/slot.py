@@ -15,23 +15,23 @@ import torch
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.evaluation import lifecycle, quotas
-from evalsvc.core.observability import logs, tracing
-from evalsvc.evaluation.client_rules import ClientRules
-from evalsvc.queue.dbos_engine import Refusal
 from evalsvc.core.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
-from evalsvc.evaluation.runner import measure, note
-from evalsvc.queue.heartbeat import GIVEN_UP, Heart, Task
+from evalsvc.core.observability import logs, tracing
+from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.context import Advance, Workbench
 from evalsvc.evaluation.lifecycle import Attempt, Deadlines
+from evalsvc.evaluation.runner import measure, note
 from evalsvc.evaluation.shard_computation import compute_shard
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.metrics.errors import MetricError
+from evalsvc.queue.dbos_engine import Refusal
+from evalsvc.queue.heartbeat import GIVEN_UP, Heart, Task
+from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store import tables
 from evalsvc.store.session import patiently
 from evalsvc.store.tables import Failure
-from evalsvc.evaluation.context import Advance, Workbench
-from evalsvc.queue.worker_metrics import WorkerMetrics
-from evalsvc.metrics.errors import MetricError
 
 PAUSES = (5, 10, 20, 40, 80)
 """Seconds between tries of a job that the infrastructure failed (a full disk, a store that is away)."""

@@ -18,14 +18,14 @@ from typing import ParamSpec
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalsvc.store import audit
-from evalsvc.core.observability import telemetry, tracing
-from evalsvc.queue import worker_registry
 from evalsvc.core.errors import EvalsvcError, StorageError
+from evalsvc.core.observability import telemetry, tracing
 from evalsvc.core.settings import Settings
+from evalsvc.queue import worker_registry
+from evalsvc.queue.worker_metrics import WorkerMetrics, count_in
+from evalsvc.store import audit
 from evalsvc.store.session import Database, patiently
 from evalsvc.store.tables import ActorKind, WorkerStatus
-from evalsvc.queue.worker_metrics import WorkerMetrics, count_in
 
 LOOK = 0.2
 """Seconds between the supervisor's looks at its processes."""
@@ -164,11 +164,11 @@ def main(name: str, duty: Duty) -> None:
 def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None], metrics: WorkerMetrics) -> None:
     import torch
 
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.plugins.registry import Plugins
     from evalsvc.queue import dbos_engine
     from evalsvc.queue.heartbeat import Heart
-    from evalsvc.plugins.interfaces import Plugins
     from evalsvc.queue.slot import Slot
-    from evalsvc.evaluation.context import Workbench
 
     if duty.threads:
         torch.set_num_threads(duty.threads)

@@ -1,7 +1,7 @@
 """Files that evaluations leave: in a folder or in an object store, written whole or not at all, read by memory map.
 
-What is read is what was written: files carry a digest (:mod:`evalsvc.core.files.checksums`), which is checked when they are opened
-(:mod:`evalsvc.core.files.verification`).
+What is read is what was written: files carry a digest (:mod:`evalsvc.core.files.checksums`), which is checked when they
+are opened (:mod:`evalsvc.core.files.verification`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from filelock import FileLock
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from evalsvc.core.errors import DamagedError, StorageError
 from evalsvc.core.files import verification
 from evalsvc.core.files.atomic_files import put, written_whole
 from evalsvc.core.files.checksums import sign
-from evalsvc.core.errors import DamagedError, StorageError
 from evalsvc.core.files.file_modes import make_folder, modes
 from evalsvc.core.files.matrices import BLANK, DIGEST, MatrixWriter, map_matrix, read_header
-from evalsvc.core.settings import Settings
 from evalsvc.core.files.verification import Known, Verified, name_of, open_verified, readable
+from evalsvc.core.settings import Settings
 
 Arrays = Mapping[str, np.ndarray]
 

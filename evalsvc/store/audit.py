@@ -20,8 +20,8 @@ from functools import partial
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from evalsvc.core.observability import logs
 from evalsvc.core.errors import one_line
+from evalsvc.core.observability import logs
 from evalsvc.core.observability.redaction import redacted
 from evalsvc.store.session import AFTER_COMMIT, Database, clock
 from evalsvc.store.tables import ActorKind, AuditEntry, Outcome
@@ -31,7 +31,7 @@ AGAIN = timedelta(minutes=1)
 LONGEST_FACT = 200
 """Characters of a fact in ``detail``: names what was done to, never holds a document."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("evalsvc.audit")
 Fact = str | int | float | bool | None
 
 

@@ -14,7 +14,17 @@ from evalsvc.core.cost import SPEED
 from evalsvc.store import names
 from evalsvc.store.standing import of_suite, standing, standing_last
 from evalsvc.store.tables import (
-    Alias, Artifact, Checkpoint, Evaluation, Gate, Model, Promotion, Protocol, Score, Status)
+    Alias,
+    Artifact,
+    Checkpoint,
+    Evaluation,
+    Gate,
+    Model,
+    Promotion,
+    Protocol,
+    Score,
+    Status,
+)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import fsspec
 
+from evalsvc.core.errors import InputError, MissingError, StorageError, first_line
 from evalsvc.core.files import verification
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.files.atomic_files import written_whole
 from evalsvc.core.files.checksums import sign
-from evalsvc.core.errors import InputError, MissingError, StorageError, first_line
+from evalsvc.store.artifacts import Artifacts
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Where an upload appears at once when it is complete. A file server (sftp, smb) gives no such promise."""

@@ -16,7 +16,18 @@ from evalsvc.store import names, paged_queries
 from evalsvc.store.names import FEW
 from evalsvc.store.standing import of_suite, standing, standing_last
 from evalsvc.store.tables import (
-    Alias, Checkpoint, Evaluation, Gate, Model, Promotion, Protection, Protocol, Score, Status, Suite)
+    Alias,
+    Checkpoint,
+    Evaluation,
+    Gate,
+    Model,
+    Promotion,
+    Protection,
+    Protocol,
+    Score,
+    Status,
+    Suite,
+)
 
 
 @dataclass(frozen=True)

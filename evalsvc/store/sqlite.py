@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
-from evalsvc.core.files.atomic_files import TEMPORARY, put, written_whole
 from evalsvc.core.errors import StorageError, first_line
+from evalsvc.core.files.atomic_files import TEMPORARY, put, written_whole
 from evalsvc.core.files.file_modes import make_file, make_folder
 from evalsvc.store.faults import parse_json
 

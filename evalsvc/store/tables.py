@@ -1,4 +1,4 @@
-"""The tables. :mod:`evalsvc.evaluation.lifecycle` and :mod:`evalsvc.evaluation.runner` write, :mod:`evalsvc.store.queries` reads."""
+"""The tables. :mod:`evalsvc.evaluation` writes them, :mod:`evalsvc.store.queries` reads."""
 
 from __future__ import annotations
 
@@ -577,8 +577,8 @@ class UploadUse(Table):
 class Webhook(Table):
     """An address that is told of events.
 
-    What signs its messages is computed from ``salt`` under a key that :mod:`evalsvc.core.secret_keys` names ``key``. Without
-    such a key it is random, and kept as ``secret``.
+    What signs its messages is computed from ``salt`` under a key that :mod:`evalsvc.core.secret_keys` names ``key``.
+    Without such a key it is random, and kept as ``secret``.
     """
 
     __tablename__ = "webhooks"
@@ -627,7 +627,7 @@ class Rating(Table):
 
 
 class AuditEntry(Table):
-    """Who did what to what: see :mod:`evalsvc.store.audit`. ``token_id`` outlives the token, and so refers to no row."""
+    """Who did what to what: see :mod:`evalsvc.store.audit`. ``token_id`` outlives its token: no foreign key."""
 
     __tablename__ = "audit"
     __table_args__ = (

@@ -9,17 +9,17 @@ import pytest
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.builtin.demo import shipped
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
 from evalsvc.evaluation.runner import evaluate
-from evalsvc.gates.runner import run_gate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.promote import promote
-from evalsvc.plugins.interfaces import Plugins
-from evalsvc.core.settings import Settings
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import Database
 from evalsvc.store.tables import now
-from evalsvc.evaluation.context import Workbench
 
 from .stores import DIGITS, HOSTILE, add_failure, add_gate, add_twins, fill
 

@@ -11,14 +11,14 @@ import uvicorn
 from typer.testing import CliRunner
 from uvicorn.config import LOGGING_CONFIG
 
+from evalsvc.analysis import human_ratings
+from evalsvc.analysis.human_ratings import Pair
+from evalsvc.api.server import token_store
+from evalsvc.cli.main import app
+from evalsvc.core.observability import logs
 from evalsvc.dashboards import access
 from evalsvc.dashboards.__main__ import log_as_one
 from evalsvc.store import audit
-from evalsvc.core.observability import logs
-from evalsvc.analysis import human_ratings
-from evalsvc.api.server import token_store
-from evalsvc.cli.main import app
-from evalsvc.analysis.human_ratings import Pair
 from evalsvc.store.tables import Evaluation, Scope, Status
 
 from .stores import add_failure, fill

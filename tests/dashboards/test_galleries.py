@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from evalsvc.core.settings import Settings
 from evalsvc.dashboards.pictures import Gallery, aligned
-from evalsvc.store.artifacts import open_artifacts
 from evalsvc.evaluation.gallery import Shown, joined
 from evalsvc.plugins.samples import Sounds, Videos
-from evalsvc.core.settings import Settings
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.tables import Artifact
 
 from .stores import HOSTILE, fill

@@ -6,10 +6,10 @@ from datetime import date
 
 import pytest
 
+from evalsvc.analysis import leaderboard
 from evalsvc.dashboards import charts, controls, language
 from evalsvc.dashboards.curves import best_so_far, lines, on_scale, pairs, pareto
 from evalsvc.dashboards.look import cut, distinct, html, safe
-from evalsvc.analysis import leaderboard
 from evalsvc.store import dashboard_queries, queries
 from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.tables import Evaluation, Status

@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 from streamlit import config
 from streamlit.web import bootstrap
 
+from evalsvc.api.server import token_store
+from evalsvc.api.server.bind_address import LOCAL
 from evalsvc.dashboards import access, middleware, server, visits
 from evalsvc.dashboards.middleware import Guard
 from evalsvc.dashboards.visits import COOKIE, LASTS, Visits
-from evalsvc.api.server import token_store
-from evalsvc.api.server.bind_address import LOCAL
 from evalsvc.store.tables import Scope
 
 SITE = "http://127.0.0.1:8501"

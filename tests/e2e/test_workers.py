@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from evalsvc.evaluation import lifecycle
-from evalsvc.queue.dbos_engine import TRIES
 from evalsvc.evaluation.lifecycle import Deadlines
-from evalsvc.store.tables import Failure, Status, WorkerStatus
 from evalsvc.inputs.suites import load_suite
+from evalsvc.queue.dbos_engine import TRIES
+from evalsvc.store.tables import Failure, Status, WorkerStatus
 from tests.e2e.fleet import Fleet, kill, scores
 from tests.postgres import postgres_server
 

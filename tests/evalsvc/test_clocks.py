@@ -10,21 +10,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-import evalsvc.dashboards
 import evalsvc
-from evalsvc.evaluation import lifecycle
-from evalsvc.store import outbox
+from evalsvc import dashboards
 from evalsvc.api.server import token_store, webhook_delivery
-from evalsvc.core.files.atomic_files import file_time
 from evalsvc.cli.audit import moment
+from evalsvc.core.files.atomic_files import file_time
+from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.garbage_collection import broken_off, vain_uploads
 from evalsvc.evaluation.lifecycle import Attempt, Deadlines
-from evalsvc.store import dashboard_queries, tables
+from evalsvc.queue.pending import overdue
+from evalsvc.store import dashboard_queries, outbox, tables
 from evalsvc.store.session import clock, database_time
 from evalsvc.store.tables import DatabaseTime, Delivery, Evaluation, Scope, Shard, Token, Webhook
-from evalsvc.queue.pending import overdue
-
-from .test_lifecycle import spec
+from tests.evalsvc.evaluation.test_lifecycle import spec
 
 HOUR = timedelta(hours=1)
 SLACK = timedelta(minutes=5)

@@ -10,17 +10,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc.evaluation import runner, metric_inputs, scoring
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
+from evalsvc.evaluation import metric_inputs, runner, scoring
+from evalsvc.evaluation.rescoring import rescore
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.runner import run_gate
-from evalsvc.evaluation.rescoring import rescore
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.store.tables import Artifact, Evaluation, Shard
+from tests.evalsvc.evaluation.test_runner import LikelyBlobs, count, scores, suite, workbench
 from tests.evalsvc.gates.conftest import TODAY
 from tests.evalsvc.gates.conftest import policy as gate_policy
-from tests.evalsvc.test_evaluations import LikelyBlobs, count, scores, suite, workbench
 
 METRICS = [
     {"metric": "frechet_distance", "features": "pixels/pixels"},

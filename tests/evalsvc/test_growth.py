@@ -10,12 +10,12 @@ from sqlalchemy import event, insert, update
 from evalsvc.analysis import leaderboard as ranking
 from evalsvc.api.server import leaderboard_stream
 from evalsvc.core.errors import InputError
-from evalsvc.store import names, dashboard_queries, paged_queries, queries
-from evalsvc.store.dashboard_queries import Filter
 from evalsvc.evaluation.progress import progress
+from evalsvc.queue.pending import overdue, pending
+from evalsvc.store import dashboard_queries, names, paged_queries, queries
+from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status
-from evalsvc.queue.pending import overdue, pending
 from tests.dashboards.stores import fill
 
 SUITE = "digits@1"
@@ -142,7 +142,9 @@ PART = {
     "a page of scores": lambda s: queries.chosen_scores(
         s, s.scalars(paged_queries.scores().order_by(Score.id.desc()).limit(20)).all()
     ),
-    "scores of one label": lambda s: s.scalars(paged_queries.scores(label="recall").order_by(Score.id.desc()).limit(10)).all(),
+    "scores of one label": lambda s: s.scalars(
+        paged_queries.scores(label="recall").order_by(Score.id.desc()).limit(10)
+    ).all(),
     "scores of a digest": lambda s: s.scalars(paged_queries.scores(digest=f"{1:064x}").limit(10)).all(),
     "scores of an unknown model": lambda s: s.scalars(paged_queries.scores(model="nobody").limit(10)).all(),
     "a name": lambda s: names.title_of(s, names.find(s, "model-03@10")),
@@ -222,7 +224,9 @@ def test_no_hot_question_scans_a_table_that_grows(database):
         reading(paged_queries.stamp),
         reading(queries.suites),
         reading(lambda s: queries.last_scores(s, SUITE, "recall")),
-        reading(lambda s: s.scalars(paged_queries.scores(SUITE, "model-01", label="recall").order_by(Score.id.desc())).all()),
+        reading(
+            lambda s: s.scalars(paged_queries.scores(SUITE, "model-01", label="recall").order_by(Score.id.desc())).all()
+        ),
         reading(unknown),
     ]
 

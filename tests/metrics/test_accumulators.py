@@ -9,7 +9,6 @@ import pytest
 import torch
 from torchmetrics import MetricCollection
 
-import evalsvc.metrics
 from evalsvc.metrics import functional
 from evalsvc.metrics.accumulators import CLASSES, Collected
 from evalsvc.metrics.registry import METRICS

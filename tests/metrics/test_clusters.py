@@ -25,10 +25,10 @@ SETS = {
     "frechet_distance": lambda x, groups: metrics.frechet_distance(x, REFERENCE, groups),
     "kernel_distance": lambda x, groups: metrics.kernel_distance(x, REFERENCE, subsets=None, groups=groups),
     "prdc": lambda x, groups: metrics.prdc(x, REFERENCE, groups=groups),
-    "inception_score": lambda x, groups: evalsvc.metrics.inception_score(3 * x, splits=2, groups=groups),
+    "inception_score": lambda x, groups: metrics.inception_score(3 * x, splits=2, groups=groups),
     "vendi_score": lambda x, groups: metrics.vendi_score(x + 1, groups=groups),
-    "mind": lambda x, groups: evalsvc.metrics.mind(x, REFERENCE, directions=12, groups=groups),
-    "clip_score": lambda x, groups: evalsvc.metrics.clip_score(x, np.ones_like(x), groups),
+    "mind": lambda x, groups: metrics.mind(x, REFERENCE, directions=12, groups=groups),
+    "clip_score": lambda x, groups: metrics.clip_score(x, np.ones_like(x), groups),
 }
 TEXTS = {
     "distinct_n": lambda texts, groups: metrics.distinct_n(texts, groups=groups),

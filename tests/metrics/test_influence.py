@@ -47,9 +47,9 @@ SETS = {
     "authenticity": lambda x: metrics.authenticity(x, REFERENCE),
     "kernel_distance": lambda x: metrics.kernel_distance(x, REFERENCE, subsets=None),
     "kernel_distance of subsets": lambda x: metrics.kernel_distance(x, REFERENCE, subsets=20, subset_size=50),
-    "inception_score": lambda x: evalsvc.metrics.inception_score(4 * x, splits=2),
+    "inception_score": lambda x: metrics.inception_score(4 * x, splits=2),
     "vendi_score": lambda x: metrics.vendi_score(x + 1),
-    "clip_score": lambda x: evalsvc.metrics.clip_score(x, REFERENCE[: len(x)]),
+    "clip_score": lambda x: metrics.clip_score(x, REFERENCE[: len(x)]),
     "ct_score": lambda x: metrics.ct_score(x, REFERENCE[:150], REFERENCE[150:], cells=2),
     "memorization_informed_frechet": lambda x: metrics.memorization_informed_frechet(x, REFERENCE, REFERENCE),
 }

@@ -6,7 +6,14 @@ import torch
 
 from evalsvc.metrics import pairs
 from evalsvc.metrics.functional import (
-    authenticity, density_coverage, kernel_distance, nearest_neighbours, neighbour_radii, prdc, precision_recall)
+    authenticity,
+    density_coverage,
+    kernel_distance,
+    nearest_neighbours,
+    neighbour_radii,
+    prdc,
+    precision_recall,
+)
 
 
 def normal(seed, n, d=12, dtype=np.float32):

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from evalsvc.core.names import SERVED
+
 Item = TypeVar("Item")
 ScopeName = Literal["read", "submit", "worker", "admin"]
 EventName = Literal["evaluation.ended", "gate.decided"]
@@ -390,10 +392,6 @@ class Deadlines(_Question):
     queued: Annotated[float, Field(gt=0, le=1e9)] | None = None
     shard: Annotated[float, Field(gt=0, le=1e9)] | None = None
     metrics: Annotated[float, Field(gt=0, le=1e9)] | None = None
-
-
-SERVED = "openai-compatible"
-"""The generator of endpoints."""
 
 
 class Submit(_Question):

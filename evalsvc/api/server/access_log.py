@@ -7,9 +7,9 @@ from http import HTTPStatus
 
 from starlette.types import Scope
 
+from evalsvc.api.server.token_store import Bearer
 from evalsvc.core.observability import logs
 from evalsvc.core.observability.rate_limit import RateLimit
-from evalsvc.api.server.token_store import Bearer
 
 log = logging.getLogger("evalsvc.access")
 QUIET = ("/healthz", "/readyz", "/metrics")

@@ -12,24 +12,33 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
-from evalsvc.core.observability import tracing
-from evalsvc.api.server import webhook_delivery
 from evalsvc.api import schemas
-from evalsvc.api.server import leaderboard_stream, problems
+from evalsvc.api.server import leaderboard_stream, problems, webhook_delivery
 from evalsvc.api.server.auth import SCHEME
-from evalsvc.api.server.middleware import Guards
 from evalsvc.api.server.bind_address import LOCAL
+from evalsvc.api.server.middleware import Guards
 from evalsvc.api.server.monitoring import Monitor
 from evalsvc.api.server.progress_feed import ProgressFeed
-from evalsvc.api.server.routes import (
-    aliases, audit, evaluations, files, gates, health, models, scores, suites, tokens, workers)
-from evalsvc.api.server.routes import (
-    webhooks as hooks)
-from evalsvc.api.server.state import Server
-from evalsvc.api.server.shares import Shares
 from evalsvc.api.server.request_coalescing import Shared
-from evalsvc.core.observability.rate_limit import RateLimit
+from evalsvc.api.server.routes import (
+    aliases,
+    audit,
+    evaluations,
+    files,
+    gates,
+    health,
+    models,
+    scores,
+    suites,
+    tokens,
+    workers,
+)
+from evalsvc.api.server.routes import webhooks as hooks
+from evalsvc.api.server.shares import Shares
+from evalsvc.api.server.state import Server
 from evalsvc.api.server.token_store import Bearer
+from evalsvc.core.observability import tracing
+from evalsvc.core.observability.rate_limit import RateLimit
 
 NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, tokens, hooks, audit, health)
 

@@ -15,15 +15,15 @@ from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from evalsvc.store import audit
-from evalsvc.core.observability import logs
 from evalsvc.api.server import token_store
 from evalsvc.api.server.connections import address_key
 from evalsvc.api.server.problems import ProblemError, responses
-from evalsvc.store.audit import Action, Actor
-from evalsvc.core.errors import EvalsvcError, InputError, StorageError
-from evalsvc.store.tables import ActorKind, Outcome, Scope
 from evalsvc.api.server.token_store import Bearer
+from evalsvc.core.errors import EvalsvcError, InputError, StorageError
+from evalsvc.core.observability import logs
+from evalsvc.store import audit
+from evalsvc.store.audit import Action, Actor
+from evalsvc.store.tables import ActorKind, Outcome, Scope
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 LARGEST_BODY = 2**20

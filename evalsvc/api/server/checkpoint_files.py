@@ -14,9 +14,9 @@ import anyio
 
 from evalsvc.api import schemas
 from evalsvc.api.server.problems import ProblemError
-from evalsvc.core.files.atomic_files import TEMPORARY
 from evalsvc.core.digests import walk
 from evalsvc.core.errors import InputError, StorageError
+from evalsvc.core.files.atomic_files import TEMPORARY
 from evalsvc.core.files.file_modes import make_file, make_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(safetensors|pt|pth|bin|ckpt|npz|npy|zip|jsonl)")

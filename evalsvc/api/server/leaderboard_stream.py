@@ -18,9 +18,9 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from evalsvc.analysis.leaderboard import Board, Column, Entry
 from evalsvc.api import schemas
 from evalsvc.api.server.shares import Shares
-from evalsvc.analysis.leaderboard import Board, Column, Entry
 from evalsvc.store import queries
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.session import Database
@@ -35,7 +35,8 @@ SHARED = tuple(name for name in schemas.Score.model_fields if name not in querie
 
 
 def pieces(database: Database, boards: Sequence[Board], columns: Sequence[Column]) -> Iterator[bytes]:
-    """A list of :class:`evalsvc.api.schemas.Board`; the entries of ``boards`` need no more scores than the one that ranks.
+    """A list of :class:`evalsvc.api.schemas.Board`; the entries of ``boards`` need no more scores than the one that
+    ranks.
 
     ``columns`` are all that any board may have. Whoever stops in between has cost no more than what was read.
     """

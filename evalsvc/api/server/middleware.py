@@ -12,12 +12,12 @@ from http import HTTPStatus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from evalsvc.core.observability import logs
 from evalsvc.api.server.access_log import AccessLog
 from evalsvc.api.server.auth import LARGEST_BODY
 from evalsvc.api.server.connections import address_key
 from evalsvc.api.server.monitoring import Monitor
 from evalsvc.api.server.problems import answer
+from evalsvc.core.observability import logs
 
 UPLOADS = "/api/v1/uploads"
 """Which has a limit of its own."""

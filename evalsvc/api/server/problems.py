@@ -14,10 +14,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from evalsvc.core.observability import logs
 from evalsvc.api import schemas
 from evalsvc.core.errors import (
-    AmbiguousError, EvalsvcError, ForbiddenError, InputError, ModelError, QuotaError, StorageError, WithdrawnError, first_line)
+    AmbiguousError,
+    EvalsvcError,
+    ForbiddenError,
+    InputError,
+    ModelError,
+    QuotaError,
+    StorageError,
+    WithdrawnError,
+    first_line,
+)
+from evalsvc.core.observability import logs
 from evalsvc.store.faults import sentence
 
 MEDIA_TYPE = "application/problem+json"

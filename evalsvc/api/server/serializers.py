@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evalsvc.api import schemas
-from evalsvc.gates.reports import text
 from evalsvc.analysis.leaderboard import Difference
-from evalsvc.store import tables
+from evalsvc.api import schemas
 from evalsvc.evaluation.progress import Progress
+from evalsvc.gates.reports import text
+from evalsvc.store import tables
 from evalsvc.store.queries import ScoreRow
 
 

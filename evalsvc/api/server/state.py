@@ -11,11 +11,11 @@ from fastapi import Depends, Request
 from pydantic import ByteSize, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from evalsvc.api.server.task_process import SECONDS, Backroom
 from evalsvc.api.server.response_cache import Recent
-from evalsvc.store.artifacts import Artifacts, open_artifacts
+from evalsvc.api.server.task_process import SECONDS, Backroom
 from evalsvc.core.secret_keys import NO_KEYS, SecretKeys
 from evalsvc.core.settings import ClientSettings, Names, Settings, separated
+from evalsvc.store.artifacts import Artifacts, open_artifacts
 from evalsvc.store.session import Database
 
 UPLOAD_LIMIT = ByteSize(4 * 2**30)

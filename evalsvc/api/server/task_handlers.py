@@ -9,22 +9,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evalsvc.evaluation import lifecycle
 from evalsvc.api import schemas
+from evalsvc.core.errors import InputError
+from evalsvc.core.names import SERVED
+from evalsvc.core.settings import ClientSettings, Settings
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.context import Workbench
+from evalsvc.gates import promote
+from evalsvc.gates.policy import Policy, parse_policy
+from evalsvc.gates.resolution import labels_of
+from evalsvc.gates.runner import open_suite, run_gate
 from evalsvc.inputs.checkpoint_folders import ENDPOINT, refuse_local_base
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.evaluation.client_rules import ClientRules
-from evalsvc.core.errors import InputError
-from evalsvc.gates import promote
-from evalsvc.gates.runner import open_suite, run_gate
-from evalsvc.gates.policy import Policy, parse_policy
-from evalsvc.gates.resolution import labels_of
-from evalsvc.plugins.interfaces import Plugins
-from evalsvc.core.settings import ClientSettings, Settings
-from evalsvc.store import names, queries
 from evalsvc.inputs.suites import Suite, load_suite
-from evalsvc.evaluation.context import Workbench
+from evalsvc.plugins.registry import Plugins
+from evalsvc.store import names, queries
 
 
 class Desk:
@@ -61,7 +62,7 @@ class Desk:
             opened = self.bench.reopen(row)
             generator, options = row.generator, row.options
         else:
-            generator, options = asked.generator or schemas.SERVED, asked.options
+            generator, options = asked.generator or SERVED, asked.options
             self.rules.check_generator(generator, options)
             self.rules.require_confined(generator, path)
             refuse_local_base(path)

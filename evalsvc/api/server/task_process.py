@@ -14,12 +14,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from evalsvc.store import audit
 from evalsvc.api import schemas
 from evalsvc.api.server.bounded_process import BoundedProcess
 from evalsvc.api.server.problems import ProblemError
 from evalsvc.api.server.shares import Shares
 from evalsvc.evaluation.lifecycle import Submission
+from evalsvc.store import audit
 
 SECONDS = 120.0
 """For one task, after a wait of half of it; digesting a large checkpoint takes most of it."""
@@ -32,7 +32,9 @@ class Crew:
 
     def __init__(self, what: str, crash: str, plugins: tuple[Path, ...], processes: int, seconds: float) -> None:
         self._crash, self.seconds = crash, seconds
-        self.processes = [BoundedProcess("evalsvc.api.server.task_process_main", [*map(str, plugins)]) for _ in range(processes)]
+        self.processes = [
+            BoundedProcess("evalsvc.api.server.task_process_main", [*map(str, plugins)]) for _ in range(processes)
+        ]
         self._idle = list(reversed(self.processes))
         self._threads = anyio.CapacityLimiter(processes)
         self.shares = Shares(what, processes, max(1, processes // 2), WAITING)

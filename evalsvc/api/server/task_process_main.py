@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.store import audit
-from evalsvc.core.observability import logs, telemetry
 from evalsvc.core.errors import EvalsvcError, StorageError, detail_of
+from evalsvc.core.observability import logs, telemetry
 from evalsvc.core.settings import Settings
+from evalsvc.store import audit
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import OperationalError
 
+from evalsvc.core.errors import InputError, StorageError
 from evalsvc.store import audit
 from evalsvc.store.audit import Action
-from evalsvc.core.errors import InputError, StorageError
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import DatabaseTime, Scope, Token
 

@@ -8,10 +8,10 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from evalsvc.store import audit
-from evalsvc.evaluation import quotas
 from evalsvc.api import schemas
 from evalsvc.api.server.state import Server
+from evalsvc.evaluation import quotas
+from evalsvc.store import audit
 from evalsvc.store.audit import Action
 
 Result = TypeVar("Result")

@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import delete, select
 
-from evalsvc.store import audit
 from evalsvc.core import http_client
-from evalsvc.store.audit import Action
 from evalsvc.core.errors import InputError
 from evalsvc.core.secret_keys import NO_KEYS, SecretKeys, new_salt
+from evalsvc.store import audit
+from evalsvc.store.audit import Action
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import DatabaseTime, Delivery, Webhook
 
@@ -177,7 +177,9 @@ async def send(delivery: Delivery, private_hosts: Collection[str] = (), keys: Se
             "webhook-signature": " ".join(sign(secret, identity, stamp, body) for secret in secrets_of),
         }
         _target(delivery.webhook.url, private_hosts)
-        answer = await http_client.post(delivery.webhook.url, body, headers, private_hosts=private_hosts, seconds=TIMEOUT)
+        answer = await http_client.post(
+            delivery.webhook.url, body, headers, private_hosts=private_hosts, seconds=TIMEOUT
+        )
     except (InputError, http_client.OutboundError) as error:
         log.info("webhook %d: %s %s", delivery.webhook_id, error, error.detail)
         return str(error)[:500]

@@ -7,10 +7,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.builtin.demo.digits import LEVELS, PIXELS, SIDE, grey, levels_of
 from evalsvc.builtin.demo.networks import loaded
-from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import Images, SampleRequest, Samples
 
 HIDDEN, RANK = 96, 4

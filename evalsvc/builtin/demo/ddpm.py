@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.builtin.demo.digits import PIXELS, SIDE, levels_of, signed
 from evalsvc.builtin.demo.networks import loaded, log_prob_of_levels, mlp
-from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import Images, SampleRequest, Samples
 
 STEPS, HIDDEN, BLOCKS, FREQUENCIES = 50, 160, 2, 8

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.builtin.demo.digits import LEVELS, PIXELS, SIDE, grey, levels_of
 from evalsvc.builtin.demo.networks import loaded, mlp
-from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import Images, SampleRequest, Samples
 
 HIDDEN = 96

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.builtin.demo.digits import PIXELS, SIDE
 from evalsvc.builtin.demo.networks import loaded, mlp
-from evalsvc.plugins.interfaces import GeneratorInfo, open_to_clients, versioned
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import Images, SampleRequest
 
 LATENT = 100

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evalsvc.inputs.checkpoints import Checkpoint, load_into
 from evalsvc.builtin.demo.digits import LEVELS, signed
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalsvc.core.digests import digest_json
-from evalsvc.plugins.interfaces import Modality, Reference, SampleSet
 from evalsvc.inputs.sample_sets import open_samples
+from evalsvc.plugins.interfaces import Modality, Reference, SampleSet
 from evalsvc.plugins.samples import Samples, Texts
 
 PROSE = Path(__file__).with_name("prose")

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from evalsvc.builtin.extractors.language import Likelihoods
 from evalsvc.inputs import published_weights
 from evalsvc.inputs.checkpoint_steps import step_from_name
-from evalsvc.builtin.extractors.language import Likelihoods
-from evalsvc.plugins.interfaces import open_to_clients
+from evalsvc.plugins.registry import open_to_clients
 
 TEXT_WEIGHTS = Path(__file__).with_name("weights") / "text"
 SCORER = TEXT_WEIGHTS / "char-scorer" / "step_400"

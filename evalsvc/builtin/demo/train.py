@@ -1,4 +1,5 @@
-"""Trains the demo's models and writes the shipped weights: ``python -m evalsvc.builtin.demo.train [--out DIR] [name ...]``.
+"""Trains the demo's models and writes the shipped weights: ``python -m evalsvc.builtin.demo.train [--out DIR] [name
+...]``.
 
 Everything is seeded and runs on one thread, so the same machine writes the same bytes again.
 """

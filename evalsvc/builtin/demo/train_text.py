@@ -1,4 +1,5 @@
-"""Trains the text demo's character transformer and writes its checkpoints: ``python -m evalsvc.builtin.demo.train_text``.
+"""Trains the text demo's character transformer and writes its checkpoints: ``python -m
+evalsvc.builtin.demo.train_text``.
 
 A Llama of 230,000 parameters over bytes, trained on the train half of the reference ``prose``; and, under another seed,
 the scorer that its samples are read by. Seeded and on one thread; some ten minutes for both.

@@ -23,10 +23,10 @@ from jaxtyping import Float
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
+from evalsvc.store.artifacts import Artifacts
 
 Engine = Literal["torch", "openvino", "onnxruntime"]
 Precision = Literal["float32", "bfloat16", "float16"]

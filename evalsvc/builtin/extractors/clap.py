@@ -12,7 +12,8 @@ from torch import Tensor
 from evalsvc.builtin.extractors.audio import waves_at
 from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.builtin.pretrained import offline, open_pretrained
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
 
 

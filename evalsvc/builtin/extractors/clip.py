@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from evalsvc.core.errors import InputError
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
 from evalsvc.builtin.extractors.preprocess import CLIP, centre_crop_resize, normalise, square_resize
 from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
 
 _WAYS = {

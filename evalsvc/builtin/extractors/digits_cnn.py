@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from evalsvc.inputs.checkpoints import Checkpoint, load_into
 from evalsvc.core.errors import InputError
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Images, Samples
 
 SIDE, FEATURES, CLASSES = 8, 64, 10

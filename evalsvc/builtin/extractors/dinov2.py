@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
 from evalsvc.builtin.extractors.preprocess import IMAGENET, bicubic_resize, normalise
 from evalsvc.builtin.pretrained import open_pretrained
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
 
 SIDE = 224

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Images, Samples
 
 

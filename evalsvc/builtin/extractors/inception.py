@@ -10,15 +10,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from evalsvc.inputs import published_weights as published
-from evalsvc.inputs.checkpoints import Checkpoint, load_into
-from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError
 from evalsvc.builtin.extractors.backends import Network, Precision, open_backend
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
 from evalsvc.builtin.extractors.inception_network import WIDTHS, Inception, fold
 from evalsvc.builtin.extractors.preprocess import INCEPTION
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import InputError
+from evalsvc.inputs import published_weights as published
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
 
 PIECE = {"cpu": 16, "cuda": 128, "mps": 32}

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evalsvc.core.errors import InputError
-from evalsvc.inputs.text_counts import count_bytes, count_words
 from evalsvc.builtin.language_models.model import Dtype, LanguageModel
 from evalsvc.builtin.language_models.scorer import TokenScorer
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.text_counts import count_bytes, count_words
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.samples import Samples, Texts
 

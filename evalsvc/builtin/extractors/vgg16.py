@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from evalsvc.inputs import published_weights as published
-from evalsvc.inputs.checkpoints import Checkpoint, load_into
-from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError
 from evalsvc.builtin.extractors.backends import Network, open_backend
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
 from evalsvc.builtin.extractors.preprocess import IMAGENET, normalise, tf1_resize
-from evalsvc.plugins.interfaces import ExtractorInfo, open_to_clients
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import InputError
+from evalsvc.inputs import published_weights as published
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
 
 SIDE, WIDTH = 224, 4096

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError, first_line
-from evalsvc.builtin.extractors.batches import Pieces
-from evalsvc.plugins.interfaces import Extractor, ExtractorInfo, PluginKind, Plugins
+from evalsvc.plugins.interfaces import Extractor, ExtractorInfo
+from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.plugins.samples import Images, Samples, Videos
 
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import torch
 
-from evalsvc.inputs.checkpoint_folders import LEFT_OUT
-from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.core.errors import InputError
-from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.builtin.language_models.model import Dtype, LanguageModel
 from evalsvc.builtin.language_models.scorer import TokenScorer
 from evalsvc.builtin.language_models.writer import Writer
-from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
-from evalsvc.plugins.samples import SampleRequest, Samples, Texts
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_folders import LEFT_OUT
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.weight_sets import refuse_adapter
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 WHO = "generator 'causal-lm'"
 TEMPLATES = "additional_chat_templates"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import torch
 
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
-from evalsvc.builtin.language_models.endpoint import Endpoint, RefusedError
-from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood, open_to_clients, versioned
-from evalsvc.plugins.samples import SampleRequest, Samples, Texts
+from evalsvc.inputs.endpoints import Endpoint, RefusedError
 from evalsvc.inputs.server_file import open_endpoint
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 
 class Served:

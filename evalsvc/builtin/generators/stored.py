@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.core.digests import walk
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.images.files import ImageFiles
-from evalsvc.plugins.interfaces import GeneratorInfo, open_to_clients, versioned
-from evalsvc.inputs.sample_sets import open_samples, read_at
-from evalsvc.plugins.samples import SampleRequest, Samples
 from evalsvc.core.files.system_files import is_system_file
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.images.files import ImageFiles
+from evalsvc.inputs.sample_sets import open_samples, read_at
 from evalsvc.inputs.text_files import TextList
+from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import SampleRequest, Samples
 
 
 @versioned("0.1.0")

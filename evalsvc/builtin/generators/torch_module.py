@@ -7,9 +7,10 @@ from typing import Literal
 
 import torch
 
-from evalsvc.inputs.checkpoints import Checkpoint, load_into
 from evalsvc.core.errors import InputError, ModelError
-from evalsvc.plugins.interfaces import GeneratorInfo, open_to_clients, versioned
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import Images, SampleRequest
 
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from evalsvc.core.sandbox import restrictions
 from evalsvc.core.errors import CheckpointError
+from evalsvc.core.sandbox import restrictions
 
 PROCESSOR_SECONDS, SECONDS = 20, 120
 MEMORY, LARGEST = 2**30, 2**24

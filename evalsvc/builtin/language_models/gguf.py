@@ -21,9 +21,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from evalsvc.core.sandbox import restrictions
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import CheckpointError, EvalsvcError, InputError
+from evalsvc.core.sandbox import restrictions
 from evalsvc.inputs.published_weights import weights_folder
 
 _FILE_ALONE = {"local_files_only": True, "trust_remote_code": False}
@@ -66,7 +66,14 @@ def _convert_apart(path: Path, folder: Path) -> None:
 
     The process has a session and no terminal, and nothing that it started survives it.
     """
-    command = [sys.executable, "-P", "-m", "evalsvc.builtin.language_models.gguf", str(path.resolve()), str(folder.resolve())]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "evalsvc.builtin.language_models.gguf",
+        str(path.resolve()),
+        str(folder.resolve()),
+    ]
     seconds = SLOWNESS * _seconds(path.stat().st_size)
     process = subprocess.Popen(
         command,

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import torch
 
-from evalsvc.inputs import published_weights as published
+from evalsvc.builtin.language_models.gguf import converted
+from evalsvc.builtin.pretrained import from_hub, open_pretrained, open_tokenizer
 from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import InputError
-from evalsvc.builtin.pretrained import from_hub, open_pretrained, open_tokenizer
-from evalsvc.builtin.language_models.gguf import converted
+from evalsvc.inputs import published_weights as published
 from evalsvc.inputs.weight_sets import weight_set
 
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import InputError, ModelError
-from evalsvc.builtin.language_models.model import LanguageModel
 
 BUDGET = {"cpu": 2048}
 BUDGET_ON_GPU = 16_384

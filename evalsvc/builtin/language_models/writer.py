@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from evalsvc.core.errors import InputError
 from evalsvc.builtin.language_models.chat_templates import render
-from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.builtin.language_models.model import LanguageModel
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.plugins.samples import SampleRequest
 
 

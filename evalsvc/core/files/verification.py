@@ -20,9 +20,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from evalsvc.core.errors import DamagedError, MissingError, StorageError, first_line
 from evalsvc.core.files.atomic_files import put, written_whole
 from evalsvc.core.files.checksums import Stamp, digest_of, implausible, own_digest
-from evalsvc.core.errors import DamagedError, MissingError, StorageError, first_line
 from evalsvc.core.files.matrices import DIGEST
 
 Known = Callable[[], Collection[str]]

@@ -75,7 +75,7 @@ class _Plain(logging.Formatter):
 
 
 class _Text(logging.Formatter):
-    """``2026-11-28T15:00:00.123Z INFO evalsvc.queue.slot: message [request 5f3a]``; tracebacks follow behind ``  | ``."""
+    """``2026-11-28T15:00:00.123Z INFO evalsvc.slot: message [request 5f3a]``; tracebacks follow behind ``  | ``."""
 
     def format(self, record: logging.LogRecord) -> str:
         request = f" [request {request_id.get()}]" if request_id.get() else ""

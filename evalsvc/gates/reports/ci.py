@@ -10,7 +10,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 from evalsvc.gates.reports.text import (
-    absent_baseline, candidate, ended_with, limit, notices, observed, plain, qualifiers, title)
+    absent_baseline,
+    candidate,
+    ended_with,
+    limit,
+    notices,
+    observed,
+    plain,
+    qualifiers,
+    title,
+)
 
 ANNOTATIONS = 10
 """GitHub shows ten errors and ten warnings of a step, and no more."""

@@ -1,4 +1,5 @@
-"""A process that decodes images into shared memory: ``python -m evalsvc.inputs.images.decoding_process PATH BYTES FD...``.
+"""A process that decodes images into shared memory: ``python -m evalsvc.inputs.images.decoding_process PATH BYTES
+FD...``.
 
 Each line on stdin is a chunk ``[slot, [name, ...]]``; the answer is a line with an entry a name: the shape of its
 pixels, which follow one another in the slot, a string that says why there are none, or ``null`` where the slot had no

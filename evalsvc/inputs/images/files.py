@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.images.prefetch import Feed, Found, Positions
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
+from evalsvc.inputs.images.prefetch import Feed, Found, Positions
+from evalsvc.inputs.skip_list import without
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages
-from evalsvc.inputs.skip_list import without
 
 BLOCK = 256
 

@@ -18,10 +18,10 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int64
 
-from evalsvc.core.sandbox import restrictions
-from evalsvc.inputs.images.decoding_process import Answer, empty
 from evalsvc.core.errors import InputError
+from evalsvc.core.sandbox import restrictions
 from evalsvc.inputs.images.decoding import Pixels, Source, decode_from
+from evalsvc.inputs.images.decoding_process import Answer, empty
 
 Positions: TypeAlias = Sequence[int] | Int64[np.ndarray, " n"]
 Found: TypeAlias = Pixels | str
@@ -147,7 +147,14 @@ class _Worker:
     """A decoding process and its slots of nameless shared memory, which end with the last process that holds them."""
 
     def __init__(self, source: Source, slot_bytes: int) -> None:
-        arguments = [sys.executable, "-P", "-m", "evalsvc.inputs.images.decoding_process", str(source.path), str(slot_bytes)]
+        arguments = [
+            sys.executable,
+            "-P",
+            "-m",
+            "evalsvc.inputs.images.decoding_process",
+            str(source.path),
+            str(slot_bytes),
+        ]
         with ExitStack() as stack:
             descriptors = [stack.enter_context(_memory(slot_bytes)) for _ in range(SLOTS)]
             self._slots = [mmap.mmap(descriptor, slot_bytes) for descriptor in descriptors]

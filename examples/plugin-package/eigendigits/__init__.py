@@ -2,9 +2,7 @@
 
 import torch
 
-from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.plugins.interfaces import GeneratorInfo, open_to_clients
-from evalsvc.plugins.samples import Images, SampleRequest
+from evalsvc import Checkpoint, GeneratorInfo, Images, SampleRequest, open_to_clients
 
 
 @open_to_clients()

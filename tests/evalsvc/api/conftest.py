@@ -16,13 +16,12 @@ from sqlalchemy.orm import Session
 from evalsvc.api.server import token_store
 from evalsvc.api.server.app import create_app
 from evalsvc.api.server.connections import ConnectionLimits, configured
-from evalsvc.api.server.state import Server, ServerSettings
 from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.api.server.state import Server, ServerSettings
 from evalsvc.core.settings import Settings
 from evalsvc.store import tables
 from evalsvc.store.tables import Scope
-
-from ..gates.store import add_checkpoint, add_scores, point
+from tests.evalsvc.gates.store import add_checkpoint, add_scores, point
 
 Client = Callable[..., TestClient]
 

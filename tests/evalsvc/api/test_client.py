@@ -10,19 +10,16 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 import evalsvc
-from evalsvc.store import audit
-from evalsvc.evaluation import lifecycle
-from evalsvc.api.server import token_store
 from evalsvc.api import schemas
-from evalsvc.api.server import task_process_main
-from evalsvc.api.server.state import ServerSettings
 from evalsvc.api.client import Client, ClientError
+from evalsvc.api.server import task_process_main, token_store
+from evalsvc.api.server.state import ServerSettings
 from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.core.errors import StorageError
-from evalsvc.store import tables
+from evalsvc.evaluation import lifecycle
+from evalsvc.store import audit, tables
 from evalsvc.store.tables import Failure, Status
-
-from ..gates.store import gate_policy
+from tests.evalsvc.gates.store import gate_policy
 
 VAE = WEIGHTS / "vae" / "step_0.safetensors"
 

@@ -6,20 +6,21 @@ from threading import Thread
 
 import pytest
 
-from evalsvc.evaluation import lifecycle
-from evalsvc.core import http_client
 from evalsvc.api import schemas
 from evalsvc.api.server.task_handlers import Desk
-from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.evaluation.client_rules import ClientRules
-from evalsvc.core.errors import CheckpointError, ForbiddenError, InputError, ModelError
-from evalsvc.evaluation.runner import evaluate
 from evalsvc.builtin.generators.torch_module import TorchModule
-from evalsvc.builtin.language_models import endpoint
-from evalsvc.plugins.interfaces import GeneratorInfo, Plugin, PluginKind, Plugins, open_to_clients
+from evalsvc.core import http_client
+from evalsvc.core.errors import CheckpointError, ForbiddenError, InputError, ModelError
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.store.tables import Evaluation
+from evalsvc.inputs import endpoints
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
+from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.registry import Plugin, PluginKind, Plugins, open_to_clients
+from evalsvc.store.tables import Evaluation
 
 WORDS = {
     "name": "words",
@@ -161,7 +162,7 @@ def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk,
     def unknown(*_):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(endpoint.time, "sleep", lambda _: None)
+    monkeypatch.setattr(endpoints.time, "sleep", lambda _: None)
     monkeypatch.setattr(http_client, "resolve", unknown)
     listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
     with pytest.raises(ModelError, match="endpoint 'far' gave no usable answer in 5 tries") as caught:

@@ -11,8 +11,8 @@ import uvicorn
 from fastapi import Response
 from typer.testing import CliRunner
 
-from evalsvc.api.server.task_process import Backroom
 from evalsvc.api.server.connections import ConnectionLimits, TrustedProxies, address_key, open_files
+from evalsvc.api.server.task_process import Backroom
 from evalsvc.cli.main import app as cli
 from evalsvc.core.errors import InputError
 from evalsvc.store import tables

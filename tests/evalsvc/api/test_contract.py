@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from evalsvc.core import http_client
-from evalsvc.api.server import token_store
 from evalsvc.api import schemas
+from evalsvc.api.server import token_store
+from evalsvc.core import http_client
 from evalsvc.store.tables import Scope
 
 EXAMPLES = int(os.environ.get("EVALSVC_CONTRACT_EXAMPLES", "5"))

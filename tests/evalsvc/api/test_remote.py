@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from evalsvc.api.client import Client
 from evalsvc.cli import main
 from evalsvc.cli.remote import app as remote
-from evalsvc.api.client import Client
 from evalsvc.core.digests import digest_path
 
 

@@ -5,14 +5,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from evalsvc.analysis.leaderboard import boards
 from evalsvc.api import schemas
 from evalsvc.api.server import leaderboard_stream, serializers
-from evalsvc.analysis.leaderboard import boards
 from evalsvc.store import queries, tables
 from evalsvc.store.session import HEAD
 from evalsvc.store.tables import Failure, Status
-
-from ..gates.store import add_checkpoint, add_scores, point
+from tests.evalsvc.gates.store import add_checkpoint, add_scores, point
 
 API = "/api/v1"
 

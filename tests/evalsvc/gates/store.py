@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from evalsvc.core.digests import digest_configuration
 from evalsvc.gates.policy import Policy
-from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, now
 from evalsvc.inputs.suites import load_suite
+from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, now
 
 DIGITS = load_suite("digits@1")
 

@@ -3,10 +3,10 @@
 import pytest
 
 from evalsvc.core.errors import InputError
-from evalsvc.gates.runner import run_gate
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.resolution import find_candidate
-from evalsvc.core.settings import Settings
+from evalsvc.gates.runner import run_gate
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 

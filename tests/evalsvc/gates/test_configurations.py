@@ -8,15 +8,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from evalsvc.inputs.checkpoint_folders import digest_checkpoint
-from evalsvc.cli.main import app
 from evalsvc.builtin.demo.digits import halves
+from evalsvc.cli.main import app
 from evalsvc.core.digests import digest_configuration
 from evalsvc.core.errors import AmbiguousError
-from evalsvc.gates.runner import run_gate
-from evalsvc.gates.policy import Policy
-from evalsvc.plugins.interfaces import PluginKind, Plugins
 from evalsvc.core.settings import Settings
+from evalsvc.gates.policy import Policy
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint
+from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store import names
 from evalsvc.store.session import Database
 

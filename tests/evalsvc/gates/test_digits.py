@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from evalsvc.cli.main import app
 from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.builtin.demo.digits import halves
-from evalsvc.gates import evidence_collection, sources
-from evalsvc.plugins.interfaces import Plugins
+from evalsvc.cli.main import app
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.gates import evidence_collection, sources
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
-from evalsvc.evaluation.context import Workbench
 
 from .store import DIGITS
 

@@ -8,8 +8,8 @@ from evalsvc.analysis.differences import Run
 from evalsvc.gates.decide import decide
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.resolution import Sides
-from evalsvc.store.tables import Checkpoint, Model
 from evalsvc.inputs.suites import Suite
+from evalsvc.store.tables import Checkpoint, Model
 
 from .conftest import TODAY, policy
 

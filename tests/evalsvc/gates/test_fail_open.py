@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
 from evalsvc.core.errors import EvalsvcError, InputError
-from evalsvc.gates.runner import run_gate
-from evalsvc.gates.policy import Policy
 from evalsvc.core.settings import Settings
+from evalsvc.gates.policy import Policy
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.suites import Suite
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Protocol, Status, now
-from evalsvc.inputs.suites import Suite
 
 from .store import DIGITS, add_checkpoint, add_scores, point
 

@@ -3,12 +3,12 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
-from evalsvc.gates.runner import open_suite, run_gate
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.promote import promote
 from evalsvc.gates.resolution import labels_of
-from evalsvc.plugins.interfaces import Plugins
-from evalsvc.core.settings import Settings
+from evalsvc.gates.runner import open_suite, run_gate
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Status

@@ -8,27 +8,27 @@ import yaml
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from evalsvc.api.server import token_store
-from evalsvc.api import schemas
-from evalsvc.api.server.app import create_app
-from evalsvc.api.server.task_handlers import Desk
-from evalsvc.api.server.state import Server, ServerSettings
-from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.cli.main import app
-from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.analysis.differences import Errors
+from evalsvc.api import schemas
+from evalsvc.api.server import token_store
+from evalsvc.api.server.app import create_app
+from evalsvc.api.server.state import Server, ServerSettings
+from evalsvc.api.server.task_handlers import Desk
+from evalsvc.builtin.demo import WEIGHTS
+from evalsvc.cli.main import app
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
 from evalsvc.evaluation.runner import evaluate
-from evalsvc.gates.runner import run_gate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.resolution import quantities_of
-from evalsvc.plugins.interfaces import Plugins
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.references import add_reference
-from evalsvc.core.settings import Settings
+from evalsvc.inputs.suites import Suite, load_suite
+from evalsvc.metrics.score import Z95
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Gate, Scope
-from evalsvc.inputs.suites import Suite, load_suite
-from evalsvc.evaluation.context import Workbench
-from evalsvc.metrics.score import Z95
 from tests.evalsvc.language_models import save
 
 NEUTRAL = {"ct_score"}

@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
-from evalsvc.gates.runner import run_gate
-from evalsvc.gates.promote import PromotionError, promote, protect, unprotect
 from evalsvc.core.settings import Settings
+from evalsvc.gates.promote import PromotionError, promote, protect, unprotect
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.suites import Suite
 from evalsvc.store import queries
 from evalsvc.store.names import find
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import Gate, Score
-from evalsvc.inputs.suites import Suite
 
 from .conftest import TODAY
 from .store import DIGITS, add_checkpoint, add_scores, gate_policy, point

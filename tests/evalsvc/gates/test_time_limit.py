@@ -16,8 +16,8 @@ from .store import gate_policy
 
 PLUGIN = """
 import time
-from evalsvc.plugins import GeneratorInfo, register
-from evalsvc.samples import Images
+from evalsvc import GeneratorInfo, register
+from evalsvc import Images
 {at_import}
 @register("generators", "slow-{kind}")
 class Slow:

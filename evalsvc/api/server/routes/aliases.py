@@ -18,10 +18,10 @@ from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.pagination import Asked, marked, page_of
 from evalsvc.api.server.problems import ProblemError, no_checkpoint, not_found, responses
 from evalsvc.api.server.state import Here
-from evalsvc.store.audit import Action
 from evalsvc.core.errors import InputError
 from evalsvc.gates import promote
 from evalsvc.store import names, queries
+from evalsvc.store.audit import Action
 from evalsvc.store.tables import Alias, Gate, Promotion, Scope
 
 router = guarded("aliases")

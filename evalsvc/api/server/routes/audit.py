@@ -9,13 +9,13 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 
-from evalsvc.store import audit
 from evalsvc.api import schemas
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.pagination import Asked, page
 from evalsvc.api.server.problems import responses
 from evalsvc.api.server.state import Here
+from evalsvc.store import audit
 from evalsvc.store.tables import AuditEntry, Scope
 
 router = guarded("audit")
@@ -49,7 +49,9 @@ def listed(
     until: Annotated[Moment | None, Query(description="Only before this moment.")] = None,
     actor: Annotated[schemas.Text | None, Query(description="Name of a token or a user.")] = None,
     action: Annotated[ActionName | None, Query(description="`alias.move`, or `alias` for all about them.")] = None,
-    subject: Annotated[schemas.Text | None, Query(description="`evaluation 7`, or `evaluation` for all of them.")] = None,
+    subject: Annotated[
+        schemas.Text | None, Query(description="`evaluation 7`, or `evaluation` for all of them.")
+    ] = None,
 ) -> schemas.Page[schemas.AuditEntry]:
     """Who did what, the newest first."""
     query = audit.entries(since, until, actor, action, subject)

@@ -12,7 +12,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import lazyload
 from starlette.concurrency import run_in_threadpool
 
-from evalsvc.evaluation import lifecycle
 from evalsvc.api import schemas
 from evalsvc.api.server import serializers
 from evalsvc.api.server.auth import Asking, forbidden, needs, recognized
@@ -21,10 +20,11 @@ from evalsvc.api.server.checkpoint_files import under_roots, uploaded
 from evalsvc.api.server.pagination import Asked, cut
 from evalsvc.api.server.problems import ProblemError, not_found, responses
 from evalsvc.api.server.state import Here, Server
-from evalsvc.store.audit import Action
 from evalsvc.core.errors import InputError
-from evalsvc.store import queries, tables
+from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.progress import progress
+from evalsvc.store import queries, tables
+from evalsvc.store.audit import Action
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Status
 
@@ -106,7 +106,9 @@ def _changed(server: Here, id: int, change: Callable[[Database, int], object]) -
     return _evaluation(server, id)
 
 
-async def _followed(request: Request, server: Here, bearer: Asking, id: schemas.Id) -> AsyncIterator[schemas.Evaluation]:
+async def _followed(
+    request: Request, server: Here, bearer: Asking, id: schemas.Id
+) -> AsyncIterator[schemas.Evaluation]:
     """The evaluation, and a place among the streams until this one ends."""
     state = request.app.state
     async with state.streams.turn(bearer.id):

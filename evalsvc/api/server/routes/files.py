@@ -16,10 +16,10 @@ from evalsvc.api.server.checkpoint_files import take_in, too_large
 from evalsvc.api.server.problems import not_found, responses
 from evalsvc.api.server.state import Here
 from evalsvc.api.server.upload_meter import UploadMeter
-from evalsvc.store.audit import Action
 from evalsvc.core.errors import DamagedError, MissingError
-from evalsvc.store.tables import Artifact, Scope
 from evalsvc.core.files.verification import report
+from evalsvc.store.audit import Action
+from evalsvc.store.tables import Artifact, Scope
 
 router = guarded("files")
 BINARY = "application/octet-stream"

@@ -13,8 +13,8 @@ from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.pagination import Asked, marked, page_of
 from evalsvc.api.server.problems import not_found, responses
 from evalsvc.api.server.state import Here
-from evalsvc.store.audit import Action
 from evalsvc.store import names
+from evalsvc.store.audit import Action
 from evalsvc.store.tables import Gate, Scope
 
 router = guarded("gates")

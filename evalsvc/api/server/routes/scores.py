@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from evalsvc.analysis import leaderboard as ranking
+from evalsvc.analysis.runs import runs_beside
 from evalsvc.api import schemas
 from evalsvc.api.server import leaderboard_stream, serializers
 from evalsvc.api.server.auth import needs
@@ -20,8 +21,7 @@ from evalsvc.api.server.pagination import Asked, page_of
 from evalsvc.api.server.problems import no_checkpoint, not_found, responses
 from evalsvc.api.server.state import Here
 from evalsvc.core.errors import InputError
-from evalsvc.analysis.runs import runs_beside
-from evalsvc.store import names, dashboard_queries, paged_queries, queries
+from evalsvc.store import dashboard_queries, names, paged_queries, queries
 from evalsvc.store.tables import Protocol, Scope, Score
 
 router = guarded("scores")
@@ -110,7 +110,9 @@ def _ranked(
 
 @router.get("/comparison", responses=responses(404, 409))
 @needs(Scope.READ, shared=True)
-def comparison(server: Here, a: schemas.Name, b: schemas.Name, suite: schemas.SuiteName | None = None) -> schemas.Comparison:
+def comparison(
+    server: Here, a: schemas.Name, b: schemas.Name, suite: schemas.SuiteName | None = None
+) -> schemas.Comparison:
     """Differences of two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals."""
     with server.database.read() as session:
         try:
@@ -122,7 +124,9 @@ def comparison(server: Here, a: schemas.Name, b: schemas.Name, suite: schemas.Su
             raise no_checkpoint(error) from None
         sides = [ranking.Side(rows, runs_beside(session, server.artifacts, rows)) for rows in (rows_a, rows_b)]
     found = ranking.compare(*sides)
-    return schemas.Comparison(suite=chosen, a=name_a, b=name_b, differences=[serializers.difference(each) for each in found])
+    return schemas.Comparison(
+        suite=chosen, a=name_a, b=name_b, differences=[serializers.difference(each) for each in found]
+    )
 
 
 def _chosen(session: Session, rows: Sequence[Row[int]]) -> list[schemas.Score]:

@@ -53,7 +53,7 @@ def references(server: Here, asked: Asked) -> schemas.Page[schemas.Reference]:
 @cache
 def _shipped() -> dict[str, dict[str, Any]]:
     # Read as plain data: the suite's own class would bring torch into the server.
-    folder = File(evalsvc.__file__ or "").with_name("suite_files")
+    folder = File(evalsvc.__file__ or "").parent / "inputs" / "suite_files"
     return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))}
 
 

@@ -7,15 +7,15 @@ from datetime import timedelta
 from fastapi import Response
 from sqlalchemy import select
 
-from evalsvc.api.server import token_store
 from evalsvc.api import schemas
+from evalsvc.api.server import token_store
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.pagination import Asked, page
 from evalsvc.api.server.problems import not_found, responses
 from evalsvc.api.server.state import Here
-from evalsvc.store.audit import Action
 from evalsvc.core.errors import InputError
+from evalsvc.store.audit import Action
 from evalsvc.store.tables import Scope, Token
 
 router = guarded("tokens")

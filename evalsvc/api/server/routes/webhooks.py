@@ -5,15 +5,15 @@ from __future__ import annotations
 from fastapi import Response
 from sqlalchemy import select
 
-from evalsvc.api.server import webhook_delivery
 from evalsvc.api import schemas
+from evalsvc.api.server import webhook_delivery
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.pagination import Asked, page
 from evalsvc.api.server.problems import not_found, responses
 from evalsvc.api.server.state import Here, Server
-from evalsvc.store.audit import Action
 from evalsvc.core.errors import InputError
+from evalsvc.store.audit import Action
 from evalsvc.store.tables import Scope, Webhook
 
 router = guarded("webhooks")
