@@ -9,7 +9,7 @@ export UV_LINK_MODE  ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test lint pictures format bench bench-extract bench-text constraints clean
+.PHONY: demo test lint docs pictures format bench bench-extract bench-text constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/evalsvc demo
@@ -24,6 +24,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, in build/site/html; a warning is an error.
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.site
 
 pictures: demo
 	$(INSTALL) -e '.[dev]'

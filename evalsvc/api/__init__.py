@@ -1,1 +1,1 @@
-"""Both ends of the HTTP API."""
+"""The HTTP API: ``create_app`` in :mod:`evalsvc.api.app`."""

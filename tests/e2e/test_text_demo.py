@@ -5,8 +5,8 @@ import json
 import pytest
 
 JUDGE = """
-from evalsvc.plugins.interfaces import JudgeInfo
-from evalsvc import register
+from evalsvc.judging import JudgeInfo
+from evalsvc.plugins import register
 
 
 @register("judges", "wordy")

@@ -2,7 +2,9 @@
 
 import torch
 
-from evalsvc import Checkpoint, GeneratorInfo, Images, SampleRequest, open_to_clients
+from evalsvc.checkpoints import Checkpoint
+from evalsvc.plugins import GeneratorInfo, open_to_clients
+from evalsvc.samples import Images, SampleRequest
 
 
 @open_to_clients()

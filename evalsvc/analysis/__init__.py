@@ -1,1 +1,0 @@
-"""Reads scores: differences, leaderboards, ratings, feature maps."""

@@ -1,0 +1,68 @@
+"""Suites and references."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path as File
+from typing import Annotated, Any
+
+import yaml
+from fastapi import Path
+from sqlalchemy import select
+
+import evalsvc
+from evalsvc import wire
+from evalsvc.api.auth import needs
+from evalsvc.api.auth import router as guarded
+from evalsvc.api.paging import Asked, page
+from evalsvc.api.problems import not_found, responses
+from evalsvc.api.server import Here
+from evalsvc.store.tables import Reference, Scope, Suite
+
+router = guarded("suites")
+
+
+@router.get("/suites")
+@needs(Scope.READ, shared=True)
+def suites(server: Here) -> wire.Page[wire.Suite]:
+    """Every suite that can be named: the shipped ones and those that were used, by name and version."""
+    with server.database.read() as session:
+        used = {f"{row.name}@{row.version}": (row.body, row.digest) for row in session.scalars(select(Suite))}
+    known = {name: (body, None) for name, body in _shipped().items()} | used
+    return wire.Page(items=[_suite(name, *known[name]) for name in sorted(known)])
+
+
+@router.get("/suites/{id}", responses=responses(404))
+@needs(Scope.READ, shared=True)
+def suite(server: Here, id: Annotated[wire.SuiteName, Path()]) -> wire.Suite:
+    """One suite, by ``name@version``."""
+    for found in suites(server).items:
+        if found.id == id:
+            return found
+    raise not_found(f"there is no suite {id!r}: suites are named name@version")
+
+
+@router.get("/references", responses=responses(400))
+@needs(Scope.READ, shared=True)
+def references(server: Here, asked: Asked) -> wire.Page[wire.Reference]:
+    """Registered references, by name."""
+    with server.database.read() as session:
+        return page(session, select(Reference), Reference.name, asked, wire.Reference.model_validate)
+
+
+@cache
+def _shipped() -> dict[str, dict[str, Any]]:
+    # Read as plain data: the suite's own class would bring torch into the server.
+    folder = File(evalsvc.__file__ or "").with_name("suite_files")
+    return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))}
+
+
+def _suite(name: str, body: dict[str, Any], digest: str | None) -> wire.Suite:
+    return wire.Suite(
+        id=name,
+        description=body.get("description", ""),
+        modality=body["modality"],
+        samples=body["samples"],
+        digest=digest,
+        body=body,
+    )

@@ -1,1 +1,0 @@
-"""The HTTP API: ``create_app`` in :mod:`evalsvc.api.server.app`."""

@@ -1,1 +1,0 @@
-"""Files read and written safely: regular, bounded, whole, durable, checked."""

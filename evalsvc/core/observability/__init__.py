@@ -1,1 +1,0 @@
-"""What processes report: logs, traces, and nothing secret in either."""

@@ -1,1 +1,0 @@
-"""From one specification to its stored scores."""

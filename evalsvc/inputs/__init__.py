@@ -1,1 +1,0 @@
-"""Everything that comes from outside, checked: checkpoints, suites, references, samples, texts."""

@@ -1,1 +1,0 @@
-"""Image files, decoded ahead of time in processes of their own."""

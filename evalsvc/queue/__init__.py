@@ -1,1 +1,0 @@
-"""Evaluations on many machines: coordinators, slots, heartbeats."""
