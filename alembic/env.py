@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import create_engine
 
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
 from evalsvc.store.tables import Table, UtcDateTime
 
 

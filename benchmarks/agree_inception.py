@@ -17,8 +17,8 @@ from random_inception import save
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchmetrics.image.fid import NoTrainInceptionV3
 
-from evalsvc.extractors.inception import InceptionV3
-from evalsvc.extractors.preprocess import INCEPTION
+from evalsvc.builtin.extractors.inception import InceptionV3
+from evalsvc.builtin.extractors.preprocess import INCEPTION
 
 SIZES = ((32, 32), (299, 299), (240, 320))
 BATCHES = (1, 5, 64)

@@ -20,12 +20,12 @@ def main() -> None:
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from evalsvc import weights
-    from evalsvc.demo.prose import prose_reference
-    from evalsvc.extractors.language import LikelihoodExtractor
-    from evalsvc.language.gguf import converted
+    from evalsvc.builtin.demo.prose import prose_reference
+    from evalsvc.builtin.extractors.language import LikelihoodExtractor
+    from evalsvc.builtin.language_models.gguf import converted
+    from evalsvc.inputs import published_weights
 
-    folder = converted(weights.locate(weights.get("smollm2")))
+    folder = converted(published_weights.locate(published_weights.get("smollm2")))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     half = prose_reference().heldout
     texts = [half.read(0, 1).items[0][:900], "short", "emoji 🙂 and 中文"]

@@ -58,14 +58,14 @@ def _place() -> Path:
 
 def _evalsvc() -> float:
     """``evalsvc reference add`` and ``evalsvc score`` in this process; the choice of the backend is remembered."""
-    from evalsvc.checkpoints import Checkpoint
-    from evalsvc.evaluations import evaluate
-    from evalsvc.plugins import Plugins
-    from evalsvc.references import add_reference
-    from evalsvc.settings import Settings
+    from evalsvc.core.settings import Settings
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.runner import evaluate
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.inputs.references import add_reference
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
     from evalsvc.store import queries
-    from evalsvc.suites import load_suite
-    from evalsvc.workbench import Workbench
 
     place, home = _place(), Path(tempfile.mkdtemp())
     memory = place / "backends"
@@ -111,18 +111,20 @@ def whole_job() -> Contenders:
 
 def stages() -> dict[str, float]:
     """Seconds of each stage of our whole job; what runs beside another counts for both."""
-    from evalsvc import artifacts, contracts, reduction
-    from evalsvc.image_files import ImageFiles
+    from evalsvc.evaluation import scoring
+    from evalsvc.inputs.images.files import ImageFiles
+    from evalsvc.plugins import validation
+    from evalsvc.store import artifacts
 
     seconds: dict[str, float] = {}
     started = time.perf_counter()
     with ExitStack() as stack:
         for owner, name, stage in (
             (ImageFiles, "read", "reading and decoding"),
-            (contracts, "extract", "resize and forward"),
+            (validation, "extract", "resize and forward"),
             (artifacts.Artifacts, "write_bytes", "writing"),
             (artifacts.MatrixWriter, "append", "writing"),
-            (reduction, "_measure", "FID, KID, IS, P/R"),
+            (scoring, "_measure", "FID, KID, IS, P/R"),
         ):
             stack.enter_context(_timed(owner, name, stage, seconds))
         _evalsvc()
@@ -158,9 +160,9 @@ def after_the_forward(n: int = 3_000) -> Contenders:
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    from metrics import Moments, pairs
-    from metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
-    from metrics.manifold import neighbour_radii
+    from evalsvc.metrics import Moments, pairs
+    from evalsvc.metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
+    from evalsvc.metrics.manifold import neighbour_radii
 
     x, y = (torch.from_numpy(features(n, seed)) for seed in (0, 1))
     logits = 3 * torch.randn(n, 1_008, generator=torch.Generator().manual_seed(2))
@@ -204,11 +206,11 @@ def drift(networks: int = 5) -> Contenders:
     """The value is the centred relative error of pool3 beside a forward pass in float64, the mean over networks."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from evalsvc.checkpoints import Checkpoint, load_into
-    from evalsvc.extractors.backends import centred_error
-    from evalsvc.extractors.inception import InceptionV3
-    from evalsvc.extractors.inception_network import Inception
-    from evalsvc.extractors.preprocess import INCEPTION
+    from evalsvc.builtin.extractors.backends import centred_error
+    from evalsvc.builtin.extractors.inception import InceptionV3
+    from evalsvc.builtin.extractors.inception_network import Inception
+    from evalsvc.builtin.extractors.preprocess import INCEPTION
+    from evalsvc.inputs.checkpoints import Checkpoint, load_into
 
     os.environ["EVALSVC_HOME"] = tempfile.mkdtemp()
     place = Path(tempfile.mkdtemp())

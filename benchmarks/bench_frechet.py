@@ -8,9 +8,9 @@ import torch
 from features import features
 from race import Contenders
 
-from metrics import Moments
-from metrics.functional import frechet_distance
-from metrics.transport import Law, covariance_part
+from evalsvc.metrics import Moments
+from evalsvc.metrics.functional import frechet_distance
+from evalsvc.metrics.transport import Law, covariance_part
 
 
 def from_moments() -> Contenders:

@@ -27,7 +27,7 @@ def pictures(n: int, side: int) -> torch.Tensor:
 def contenders() -> Contenders:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from evalsvc.extractors.inception import InceptionV3
+    from evalsvc.builtin.extractors.inception import InceptionV3
 
     os.environ["EVALSVC_HOME"] = tempfile.mkdtemp()
     weights = save(Path(tempfile.mkdtemp()) / "random.pth")
@@ -50,7 +50,7 @@ def contenders() -> Contenders:
 def resize(side: int = 32) -> Contenders:
     from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-    from evalsvc.extractors.preprocess import tf1_resize
+    from evalsvc.builtin.extractors.preprocess import tf1_resize
 
     x = pictures(IMAGES, side)
     return {

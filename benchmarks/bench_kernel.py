@@ -12,7 +12,7 @@ def _of(rows: int) -> Contenders:
     from cleanfid.fid import kernel_distance as clean_fid
     from torch_fidelity.metric_kid import kid_features_to_metric
 
-    from metrics.functional import kernel_distance
+    from evalsvc.metrics.functional import kernel_distance
 
     x, y = features(rows, 1, 0.05), features(rows, 2)
     tensors = torch.from_numpy(x), torch.from_numpy(y)

@@ -17,7 +17,7 @@ def contenders(rows: int = 10_000) -> Contenders:
     from prdc import compute_prdc
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    from metrics.functional import prdc, precision_recall
+    from evalsvc.metrics.functional import prdc, precision_recall
 
     generated, reference = features(rows, 1, 0.05), features(rows, 2)
     tensors = torch.from_numpy(generated), torch.from_numpy(reference)  # version 0.4.0 takes them in this order

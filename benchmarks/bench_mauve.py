@@ -20,7 +20,7 @@ def embeddings(seed: int, shift: float) -> np.ndarray:
 def contenders() -> dict[str, Callable[[], float]]:
     from mauve import compute_mauve
 
-    from metrics.functional import mauve
+    from evalsvc.metrics.functional import mauve
 
     generated, reference = embeddings(1, 0.0), embeddings(2, 0.1)
     return {

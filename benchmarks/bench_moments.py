@@ -15,7 +15,7 @@ BATCHES = (32, 256)
 def contenders() -> Contenders:
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    from metrics import FrechetDistance, Moments
+    from evalsvc.metrics import FrechetDistance, Moments
 
     x = features(ROWS, seed=1)
 

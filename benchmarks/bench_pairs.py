@@ -16,8 +16,8 @@ def contenders(rows: int = 5_000) -> Contenders:
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    from metrics import pairs
-    from metrics.functional import (
+    from evalsvc.metrics import pairs
+    from evalsvc.metrics.functional import (
         authenticity,
         density_coverage,
         kernel_distance,

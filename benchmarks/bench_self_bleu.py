@@ -28,7 +28,7 @@ def contenders(count: int = TEXTS) -> dict[str, Callable[[], float]]:
     from fast_bleu import SelfBLEU
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    from metrics.functional import self_bleu
+    from evalsvc.metrics.functional import self_bleu
 
     texts = corpus(count)
     tokens = [text.split() for text in texts]
@@ -52,7 +52,7 @@ def contenders(count: int = TEXTS) -> dict[str, Callable[[], float]]:
 
 def large() -> dict[str, Callable[[], float]]:
     """20,000 texts, ours alone."""
-    from metrics.functional import self_bleu
+    from evalsvc.metrics.functional import self_bleu
 
     texts = corpus(20_000)
     return {"evalsvc, 20,000 texts": lambda: self_bleu(texts).value}

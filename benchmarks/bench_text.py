@@ -21,7 +21,7 @@ WINDOW = 1024
 
 
 def texts_of(count: int) -> list[str]:
-    from evalsvc.demo.prose import prose_reference
+    from evalsvc.builtin.demo.prose import prose_reference
 
     half = prose_reference().train
     words = " ".join(half.read(0, len(half)).items).split()
@@ -33,21 +33,21 @@ def texts_of(count: int) -> list[str]:
 
 def smollm2() -> dict[str, Callable[[], float]]:
     """SmolLM2-135M in float32."""
-    from evalsvc import weights
-    from evalsvc.language.gguf import converted
+    from evalsvc.builtin.language_models.gguf import converted
+    from evalsvc.inputs import published_weights
 
-    return contenders(converted(weights.locate(weights.get("smollm2"))), texts_of(60))
+    return contenders(converted(published_weights.locate(published_weights.get("smollm2"))), texts_of(60))
 
 
 def tiny() -> dict[str, Callable[[], float]]:
     """A Llama of four layers of 128 with random weights, under the 49,152 tokens of SmolLM2."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from evalsvc import weights
-    from evalsvc.language.gguf import converted
+    from evalsvc.builtin.language_models.gguf import converted
+    from evalsvc.inputs import published_weights
 
     folder = Path(tempfile.mkdtemp())
-    tokenizer = AutoTokenizer.from_pretrained(converted(weights.locate(weights.get("smollm2"))))
+    tokenizer = AutoTokenizer.from_pretrained(converted(published_weights.locate(published_weights.get("smollm2"))))
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -67,7 +67,7 @@ def contenders(folder: Path, texts: list[str]) -> dict[str, Callable[[], float]]
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from evalsvc.extractors.language import LikelihoodExtractor
+    from evalsvc.builtin.extractors.language import LikelihoodExtractor
 
     datasets.disable_progress_bars()
     evaluate.logging.disable_progress_bar()

@@ -10,7 +10,7 @@ from race import Contenders
 def contenders() -> Contenders:
     from vendi_score import vendi
 
-    from metrics.functional import vendi_score
+    from evalsvc.metrics.functional import vendi_score
 
     x = features(4_000, 1, width=512).astype(np.float64)
     units = x / np.linalg.norm(x, axis=1, keepdims=True)

@@ -16,8 +16,8 @@ from statistics import median
 from streamlit.testing.v1 import AppTest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from dashboards import access
-from dashboards.__main__ import warm
+from evalsvc.dashboards import access
+from evalsvc.dashboards.__main__ import warm
 from evalsvc.store.session import Database
 from tests.dashboards.stores import fill
 

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
-from evalsvc.differences import Run
+from evalsvc.analysis.differences import Run
 from evalsvc.gates.calibrate import passing_margin
 from evalsvc.gates.evidence import Evidence, Observation, drift, pool
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, later_plan, plan
 from evalsvc.gates.verdict import Status, judge
-from evalsvc.sample_order import order
-from metrics.functional import frechet_distance
-from metrics.moments import Moments
-from metrics.units import Units
+from evalsvc.inputs.sample_order import order
+from evalsvc.metrics.functional import frechet_distance
+from evalsvc.metrics.moments import Moments
+from evalsvc.metrics.units import Units
 
 Metrics = Sequence[Sequence[np.ndarray]] | np.ndarray
 """Of each metric two sides, each one row of runs a gate."""

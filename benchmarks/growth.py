@@ -17,18 +17,18 @@ from datetime import timedelta
 from fastapi.testclient import TestClient
 from sqlalchemy import insert, select, update
 
-from evalsvc import tokens
-from evalsvc.api.app import create_app
-from evalsvc.api.server import Server, ServerSettings
-from evalsvc.api.sharing import Shared
-from evalsvc.digests import digest_configuration, digest_json
-from evalsvc.settings import Settings
-from evalsvc.store import overview
-from evalsvc.store.overview import Filter
+from evalsvc.api.server import token_store
+from evalsvc.api.server.app import create_app
+from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.api.server.state import Server, ServerSettings
+from evalsvc.core.digests import digest_configuration, digest_json
+from evalsvc.core.settings import Settings
+from evalsvc.inputs.suites import load_suite
+from evalsvc.queue.pending import overdue, pending
+from evalsvc.store import dashboard_queries
+from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.session import Database, ensured
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Scope, Score, Status, Suite, now
-from evalsvc.suites import load_suite
-from evalsvc.tickets import overdue, pending
 
 MODELS, SCORES, REPEATS = 50, 20, 5
 FIRST = 1_000_000
@@ -143,7 +143,7 @@ def measured(checkpoints: int, queued: int) -> dict[str, float]:
         server = Server.open(Settings(), ServerSettings())
         database = server.database
         fill(database, checkpoints, queued)
-        _, secret = tokens.create(database, "growth", [Scope.READ])
+        _, secret = token_store.create(database, "growth", [Scope.READ])
         app = create_app(server)
         app.state.answers = Shared(0)
         client = TestClient(app, base_url="http://localhost", headers={"authorization": f"Bearer {secret}"})
@@ -155,14 +155,16 @@ def measured(checkpoints: int, queued: int) -> dict[str, float]:
         calls: dict[str, Callable[[], object]] = {name: ask(path) for name, path in REQUESTS.items()}
         calls |= {
             "a coordinator's second": lambda: (overdue(database), pending(database, {FIRST + checkpoints}, 3)),
-            "dashboards: what is measured": lambda: _reading(database, lambda s: overview.measured(s, "digits@1")),
+            "dashboards: what is measured": lambda: _reading(
+                database, lambda s: dashboard_queries.measured(s, "digits@1")
+            ),
             "dashboards: one score of all": lambda: _reading(
-                database, lambda s: overview.points(s, page, "recall", _protocol("recall"))
+                database, lambda s: dashboard_queries.points(s, page, "recall", _protocol("recall"))
             ),
             "dashboards: one of each model": lambda: _reading(
-                database, lambda s: overview.points(s, page, "recall", _protocol("recall"), "latest")
+                database, lambda s: dashboard_queries.points(s, page, "recall", _protocol("recall"), "latest")
             ),
-            "dashboards: has anything changed": lambda: _reading(database, overview.revision),
+            "dashboards: has anything changed": lambda: _reading(database, dashboard_queries.revision),
         }
         with client:
             return {name: _least(database, call) for name, call in calls.items()}

@@ -32,7 +32,7 @@ def anonymous_gb() -> float:
 
 
 def main() -> None:
-    from metrics.functional import prdc
+    from evalsvc.metrics.functional import prdc
 
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from evalsvc.extractors.inception_network import Inception
+from evalsvc.builtin.extractors.inception_network import Inception
 
 
 def random_state(seed: int = 2015) -> dict[str, torch.Tensor]:

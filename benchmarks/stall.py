@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from evalsvc import tokens
+from evalsvc.api.server import token_store
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
 from tests.evalsvc.gates.store import add_checkpoint, add_scores
@@ -38,7 +38,7 @@ def fill(home: Path) -> tuple[int, str, str]:
         run.status = "running"
         session.flush()
         evaluation = run.id
-    holder, reader = (tokens.create(database, name, [Scope.READ])[1] for name in ("holder", "reader"))
+    holder, reader = (token_store.create(database, name, [Scope.READ])[1] for name in ("holder", "reader"))
     return evaluation, holder, reader
 
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from benchmarks.storm_hits import Hits
-from evalsvc import lifecycle
-from evalsvc.atomic_files import TEMPORARY
+from evalsvc.core.files.atomic_files import TEMPORARY
+from evalsvc.evaluation import lifecycle
+from evalsvc.inputs.suites import Suite, load_suite
 from evalsvc.store.tables import Evaluation, Gate, Shard, Status
-from evalsvc.suites import Suite, load_suite
 from tests.e2e.fleet import Fleet, scores
 from tests.postgres import postgres_server
 

@@ -21,7 +21,7 @@ from PIL import Image
 from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.engine import make_url
 
-from evalsvc import tokens
+from evalsvc.api.server import token_store
 from evalsvc.store.session import HEAD
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Reference, Scope, Worker
 from tests.e2e.fleet import Fleet, kill
@@ -66,7 +66,7 @@ class Hits:
         self._watched = fleet.folder / "watched"
         self._watched.mkdir()
         self._real = _images(fleet.folder / "real")
-        self._token = tokens.create(fleet.database, "storm", [Scope.SUBMIT])[1]
+        self._token = token_store.create(fleet.database, "storm", [Scope.SUBMIT])[1]
         self._statements: dict[str, int] = {}
         for clock in self._clocks:
             clock.write_bytes(struct.pack("q", 0))

@@ -18,8 +18,8 @@ LIMIT_MB, TOKENS, VOCABULARY = 100, 4096, 49_152
 
 
 def main() -> None:
-    from evalsvc.demo.train_text import byte_tokenizer
-    from evalsvc.extractors.language import LikelihoodExtractor
+    from evalsvc.builtin.demo.train_text import byte_tokenizer
+    from evalsvc.builtin.extractors.language import LikelihoodExtractor
 
     with tempfile.TemporaryDirectory() as folder:
         config = LlamaConfig(

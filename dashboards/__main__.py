@@ -1,6 +1,6 @@
 """The server: ready before it answers, so that whoever opens the first page waits for no import.
 
-``evalsvc dashboard`` starts it: ``python -m dashboards HOST PORT NAME...``, the names those that it answers to.
+``evalsvc dashboard`` starts it: ``python -m evalsvc.dashboards HOST PORT NAME...``, the names those that it answers to.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ import pandas as pd
 import streamlit.logger
 from uvicorn.config import LOGGING_CONFIG
 
-from evalsvc import telemetry
-from evalsvc.settings import Settings
-from evalsvc.store import overview
+from evalsvc.core.observability import telemetry
+from evalsvc.core.settings import Settings
+from evalsvc.store import dashboard_queries
 from evalsvc.store.session import Database
 
-NEEDED = ("altair", "PIL.Image", "dashboards.charts", "dashboards.opened", "evalsvc.leaderboard")
+NEEDED = (
+    "altair",
+    "PIL.Image",
+    "evalsvc.dashboards.charts",
+    "evalsvc.dashboards.opened",
+    "evalsvc.analysis.leaderboard",
+)
 
 
 def warm() -> None:
@@ -27,7 +33,7 @@ def warm() -> None:
         import_module(name)
     pd.DataFrame({"x": [1.0]}).style.format(str).to_html()
     with Database(Settings().database).read() as session:
-        overview.revision(session)
+        dashboard_queries.revision(session)
 
 
 def log_as_one() -> None:
@@ -42,7 +48,7 @@ def log_as_one() -> None:
 
 
 if __name__ == "__main__":
-    from dashboards.server import serve
+    from evalsvc.dashboards.server import serve
 
     settings = Settings()
     telemetry.begin(settings)

@@ -7,15 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.language import say
-from dashboards.look import safe
-from dashboards.visits import COOKIE, VISITS
-from evalsvc import tokens
-from evalsvc.api.listening import is_loopback
-from evalsvc.environment import variable
+from evalsvc.api.server import token_store
+from evalsvc.api.server.bind_address import is_loopback
+from evalsvc.api.server.token_store import Bearer
+from evalsvc.core.environment import variable
+from evalsvc.dashboards.language import say
+from evalsvc.dashboards.look import safe
+from evalsvc.dashboards.visits import COOKIE, VISITS
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
-from evalsvc.tokens import Bearer
 
 LOCAL = Bearer(0, "local", frozenset(Scope))
 NOBODY = Bearer(0, "nobody", frozenset())
@@ -36,7 +36,7 @@ def bearer(database: Database) -> Bearer:
     if not needs_token():
         return LOCAL
     secret = st.session_state.get("token", "")
-    found = (tokens.recognize(database, secret) if secret else None) or visitor(st.user, st.secrets)
+    found = (token_store.recognize(database, secret) if secret else None) or visitor(st.user, st.secrets)
     if Scope.READ in found.scopes:
         VISITS.let_in(st.context.cookies.get(COOKIE, ""))
     return found
@@ -56,7 +56,7 @@ def visitor(user: Mapping[str, Any], secrets: Mapping[str, Any]) -> Bearer:
         address = str(user.get("email", "")).lower()
         names = [address, *names, f"@{address.rpartition('@')[2]}"]
     scope = next((granted[name] for name in names if name in granted), "")
-    return Bearer(0, names[0], tokens.implied([str(scope)]))
+    return Bearer(0, names[0], token_store.implied([str(scope)]))
 
 
 def gate(database: Database) -> None:
@@ -78,7 +78,7 @@ def gate(database: Database) -> None:
     with st.form("token.form", width=480):
         secret = st.text_input(say("common.token"), type="password", autocomplete="off")
         if st.form_submit_button(say("common.sign_in"), type="primary"):
-            if tokens.recognize(database, secret.strip()):
+            if token_store.recognize(database, secret.strip()):
                 st.session_state["token"] = secret.strip()
                 st.rerun()
             st.error(say("common.token_wrong"), icon=":material/key_off:")

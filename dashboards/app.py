@@ -6,11 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards import opened
-from dashboards.controls import choose
-from dashboards.language import LANGUAGES, preferred, say
-from dashboards.look import style
-from evalsvc.store import overview
+from evalsvc.dashboards import opened
+from evalsvc.dashboards.controls import choose
+from evalsvc.dashboards.language import LANGUAGES, preferred, say
+from evalsvc.dashboards.look import style
+from evalsvc.store import dashboard_queries
 from evalsvc.store.tables import Scope
 
 VIEWS = Path(__file__).parent / "views"
@@ -74,7 +74,7 @@ def _page(name: str, icon: str) -> st.Page:
 def pulse() -> None:
     """Look for news every two seconds, and run the page again when there are any."""
     with opened.reading() as session:
-        now = overview.revision(session)
+        now = dashboard_queries.revision(session)
     before = st.session_state.setdefault("revision", now)
     if now != before:
         st.session_state["revision"] = now

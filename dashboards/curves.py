@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dashboards.look import interval, number
+from evalsvc.dashboards.look import interval, number
 from evalsvc.gates.reports.text import limit as limit_words
-from evalsvc.store.overview import Failed, Measured, Point
+from evalsvc.metrics.registry import METRICS, Quantity
+from evalsvc.store.dashboard_queries import Failed, Measured, Point
 from evalsvc.store.tables import Gate
-from metrics.registry import METRICS, Quantity
 
 
 def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import streamlit as st
 import yaml
 
-from dashboards.look import distinct
-from metrics.registry import Quantity
+from evalsvc.dashboards.look import distinct
+from evalsvc.metrics.registry import Quantity
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 FOLDER = Path(__file__).parent / "words"
@@ -33,8 +33,8 @@ def say(key: str, **values: object) -> str:
 @cache
 def quantities() -> Mapping[str, Quantity]:
     """All that is known of quantities, by name."""
-    from evalsvc.metric_plugins import quantities  # torch takes seconds, and most of a page is there without it
-    from evalsvc.plugins import Plugins
+    from evalsvc.plugins.metric_adapter import quantities  # torch takes seconds, and most of a page is there without it
+    from evalsvc.plugins.registry import Plugins
 
     return quantities(Plugins())
 

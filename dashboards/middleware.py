@@ -12,7 +12,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboards.visits import COOKIE, Visits
+from evalsvc.dashboards.visits import COOKIE, Visits
 
 log = logging.getLogger(__name__)
 

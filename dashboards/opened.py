@@ -8,18 +8,17 @@ from contextlib import contextmanager
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from dashboards import access
-from dashboards.language import say
-from evalsvc import audit
-from evalsvc.artifacts import Artifacts, open_artifacts
-from evalsvc.audit import Actor
-from evalsvc.errors import InputError
-from evalsvc.settings import Settings
-from evalsvc.store import overview, queries
-from evalsvc.store.overview import Measured
+from evalsvc.api.server.token_store import Bearer
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.dashboards import access
+from evalsvc.dashboards.language import say
+from evalsvc.store import audit, dashboard_queries, queries
+from evalsvc.store.artifacts import Artifacts, open_artifacts
+from evalsvc.store.audit import Actor
+from evalsvc.store.dashboard_queries import Measured
 from evalsvc.store.session import Database
 from evalsvc.store.tables import ActorKind, Scope
-from evalsvc.tokens import Bearer
 
 
 @st.cache_resource(show_spinner=False)
@@ -94,9 +93,9 @@ def suite() -> str:
 
 def metrics(session: Session, of: str) -> dict[str, Measured]:
     """What a suite has measured, by a name that tells protocols of one label apart; never empty."""
-    from evalsvc.leaderboard import columns_of
+    from evalsvc.analysis.leaderboard import columns_of
 
-    found = overview.measured(session, of)
+    found = dashboard_queries.measured(session, of)
     titles = {(column.label, column.protocol): column.title for column in columns_of(found)}
     return {titles[each.label, each.protocol]: each for each in found}
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards import opened
-from dashboards.controls import choose, choose_many
-from dashboards.language import say
-from evalsvc.errors import AmbiguousError, InputError
-from evalsvc.store import names, overview
-from evalsvc.store.overview import Filter, Point
+from evalsvc.core.errors import AmbiguousError, InputError
+from evalsvc.dashboards import opened
+from evalsvc.dashboards.controls import choose, choose_many
+from evalsvc.dashboards.language import say
+from evalsvc.store import dashboard_queries, names
+from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Checkpoint
 
 
 def checkpoints(suite: str, models: tuple[str, ...] = ()) -> dict[str, Point]:
     """Every checkpoint with scores under a suite, by its name; which score the points carry does not matter."""
     with opened.reading() as session:
-        return {point.name: point for point in overview.scored(session, Filter(suite, models))}
+        return {point.name: point for point in dashboard_queries.scored(session, Filter(suite, models))}
 
 
 def named(asked: str) -> Checkpoint:
@@ -34,7 +34,7 @@ def named(asked: str) -> Checkpoint:
 def one_checkpoint(suite: str) -> Point:
     """A checkpoint by model and step; a link may name it whole, as ``checkpoint=model@step``."""
     with opened.reading() as session:
-        models = [name for name, _ in overview.models(session, suite)]
+        models = [name for name, _ in dashboard_queries.models(session, suite)]
     asked = st.query_params.get("checkpoint")
     if asked and asked != st.session_state.get("checkpoint.written"):
         row = named(asked)

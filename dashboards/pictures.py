@@ -12,9 +12,9 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from dashboards import opened
-from dashboards.look import html, safe
-from evalsvc.errors import MissingError, StorageError
+from evalsvc.core.errors import MissingError, StorageError
+from evalsvc.dashboards import opened
+from evalsvc.dashboards.look import html, safe
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboards.language import say
-from dashboards.look import number
+from evalsvc.dashboards.language import say
+from evalsvc.dashboards.look import number
 from evalsvc.store.tables import Evaluation
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 
-from dashboards import pictures
-from dashboards.language import metric_name, say
-from dashboards.look import ARROWS, html, interval, number, with_error
-from evalsvc.index import Index
+from evalsvc.analysis.composite_index import Index
+from evalsvc.dashboards import pictures
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import ARROWS, html, interval, number, with_error
 from evalsvc.store.queries import ScoreRow
 
 STYLE = """

@@ -13,9 +13,9 @@ from starlette.middleware import Middleware
 from streamlit import config, file_util
 from streamlit.starlette import App
 
-from dashboards.access import needs_token_at
-from dashboards.middleware import Guard
-from dashboards.visits import VISITS
+from evalsvc.dashboards.access import needs_token_at
+from evalsvc.dashboards.middleware import Guard
+from evalsvc.dashboards.visits import VISITS
 
 APP = Path(__file__).parent / "app.py"
 

@@ -9,11 +9,11 @@ import pandas as pd
 from PIL import Image
 from rich.console import Console
 
-from evalsvc import leaderboard
-from evalsvc.artifacts import open_artifacts
+from evalsvc.analysis import leaderboard
 from evalsvc.cli import browse, console
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 

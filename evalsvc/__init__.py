@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Client"]
+if TYPE_CHECKING:
+    from evalsvc.api.client import Client as Client
+    from evalsvc.inputs.checkpoints import Checkpoint as Checkpoint
+    from evalsvc.inputs.checkpoints import load_into as load_into
+    from evalsvc.inputs.suites import Suite as Suite
+    from evalsvc.inputs.suites import load_suite as load_suite
+    from evalsvc.plugins.interfaces import Extractor as Extractor
+    from evalsvc.plugins.interfaces import ExtractorInfo as ExtractorInfo
+    from evalsvc.plugins.interfaces import Generator as Generator
+    from evalsvc.plugins.interfaces import GeneratorInfo as GeneratorInfo
+    from evalsvc.plugins.registry import open_to_clients as open_to_clients
+    from evalsvc.plugins.registry import register as register
+    from evalsvc.plugins.registry import versioned as versioned
+    from evalsvc.plugins.samples import Images as Images
+    from evalsvc.plugins.samples import SampleRequest as SampleRequest
+    from evalsvc.plugins.samples import Sounds as Sounds
+    from evalsvc.plugins.samples import Texts as Texts
+    from evalsvc.plugins.samples import Videos as Videos
+
+# Each is imported when it is first asked for: no command waits for torch that does not need it.
+_HOMES = {
+    "Checkpoint": "evalsvc.inputs.checkpoints",
+    "Client": "evalsvc.api.client",
+    "Extractor": "evalsvc.plugins.interfaces",
+    "ExtractorInfo": "evalsvc.plugins.interfaces",
+    "Generator": "evalsvc.plugins.interfaces",
+    "GeneratorInfo": "evalsvc.plugins.interfaces",
+    "Images": "evalsvc.plugins.samples",
+    "SampleRequest": "evalsvc.plugins.samples",
+    "Sounds": "evalsvc.plugins.samples",
+    "Suite": "evalsvc.inputs.suites",
+    "Texts": "evalsvc.plugins.samples",
+    "Videos": "evalsvc.plugins.samples",
+    "load_into": "evalsvc.inputs.checkpoints",
+    "load_suite": "evalsvc.inputs.suites",
+    "open_to_clients": "evalsvc.plugins.registry",
+    "register": "evalsvc.plugins.registry",
+    "versioned": "evalsvc.plugins.registry",
+}
+__all__ = [*_HOMES]
+# The modules of 0.1 that plug-ins import: a changed import line would change the version of a plug-in's file.
+__path__ = [*__path__, str(Path(__file__).parent / "integrations" / "earlier_names")]
 
 
 def __getattr__(name: str) -> Any:
-    """``evalsvc.Client``, imported when it is first asked for: no command waits for it."""
-    if name == "Client":
-        from evalsvc.client import Client
-
-        return Client
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'evalsvc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

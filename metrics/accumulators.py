@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from metrics import functional
-from metrics.arrays import as_matrix, as_vector, same_width
-from metrics.inputs import Form
-from metrics.moments import Moments
-from metrics.registry import METRICS, MetricSpec
-from metrics.score import Direction, MetricError
+from evalsvc.metrics import functional
+from evalsvc.metrics.arrays import as_matrix, as_vector, same_width
+from evalsvc.metrics.inputs import Form
+from evalsvc.metrics.moments import Moments
+from evalsvc.metrics.registry import METRICS, MetricSpec
+from evalsvc.metrics.score import Direction, MetricError
 
 
 class _Box:
@@ -156,7 +156,7 @@ class FrechetDistance(_Shell):
                 self._keep(name, _moments(self.metric_state, name))
 
     def compute(self) -> Any:
-        """The distance, as :func:`metrics.functional.frechet_distance` gives it for moments."""
+        """The distance, as :func:`evalsvc.metrics.functional.frechet_distance` gives it for moments."""
         sides = []
         for name in self.spec.inputs:
             seen = _moments(self.metric_state, name)
@@ -234,7 +234,7 @@ def _class_of(spec: MetricSpec) -> type[Collected]:
         "spec": spec,
         "update": update,
         "higher_is_better": better.get(*directions) if len(directions) == 1 else None,
-        "__doc__": f":func:`metrics.functional.{spec.name}` of rows that come in parts.",
+        "__doc__": f":func:`evalsvc.metrics.functional.{spec.name}` of rows that come in parts.",
         "__module__": __name__,
     }
     return type(_class_name(spec.name), (Collected,), attributes)

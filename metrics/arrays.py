@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.score import MetricError
+from evalsvc.metrics.score import MetricError
 
 Array = np.ndarray | Tensor
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64, Num, Shaped
 
-from metrics.arrays import Array, as_matrix
-from metrics.score import MetricError, Score
+from evalsvc.metrics.arrays import Array, as_matrix
+from evalsvc.metrics.score import MetricError, Score
 
 Result = Score | Mapping[str, Score]
 
@@ -37,7 +37,7 @@ def bootstrap(
 
     Raises :class:`MetricError` on fewer than 2 replicates, or fewer than 2 rows or groups.
 
-    >>> from metrics.vendi import vendi_score
+    >>> from evalsvc.metrics.vendi import vendi_score
     >>> score = bootstrap(vendi_score, np.random.default_rng(0).standard_normal((50, 3)), replicates=50)
     >>> score.ci_low < score.value
     True

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float64, Real
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
-from metrics.arrays import Array, as_matrix
-from metrics.score import Z95, MetricError
+from evalsvc.metrics.arrays import Array, as_matrix
+from evalsvc.metrics.score import Z95, MetricError
 
 CENTRE = 1000.0
 NEWTON_STEPS = 100

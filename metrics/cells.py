@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from metrics.arrays import blocks
+from evalsvc.metrics.arrays import blocks
 
 _ROUNDS = 50
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, blocks, same_width
-from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, MetricError, Score
-from metrics.units import Groups, Units
+from evalsvc.metrics.arrays import Array, as_matrix, blocks, same_width
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.units import Groups, Units
 
 
 @metric(

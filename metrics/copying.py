@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from metrics.ngram_index import Corpus, Tokenizer, check_texts, numbered
-from metrics.registry import Quantity, metric
-from metrics.score import Direction, MetricError, Score
-from metrics.segmentation import mixed
-from metrics.shares import mean_of_flags
-from metrics.units import Groups, Units
+from evalsvc.metrics.ngram_index import Corpus, Tokenizer, check_texts, numbered
+from evalsvc.metrics.registry import Quantity, metric
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.segmentation import mixed
+from evalsvc.metrics.shares import mean_of_flags
+from evalsvc.metrics.units import Groups, Units
 
 SHINGLE = 5
 HASHES = 128

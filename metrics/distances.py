@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from metrics.arrays import blocks
-from metrics.score import MetricError
+from evalsvc.metrics.arrays import blocks
+from evalsvc.metrics.score import MetricError
 
 T = TypeVar("T")
 

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, same_width
-from metrics.influence import LEAST, METHOD, TOO_FEW, Influence
-from metrics.moments import REFERENCE_MOMENTS, Moments
-from metrics.registry import Quantity, metric, score
-from metrics.score import UNPAIRED, Direction, Score
-from metrics.transport import Law, covariance_part, transport_root, transported_squares
-from metrics.units import Groups, Units
+from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence
+from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import UNPAIRED, Direction, Score
+from evalsvc.metrics.transport import Law, covariance_part, transport_root, transported_squares
+from evalsvc.metrics.units import Groups, Units
 
 _PIECE = 4096
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
@@ -49,7 +49,7 @@ def frechet_distance(
     The standard error speaks of the expected distance at this n against this fixed reference; two distances at
     different n are not comparable (see :func:`frechet_distance_infinity`). It comes from the influence function
     ``psi(x) = 2 (mu - mu_r)'(x - mu) + (x - mu)'(I - T)(x - mu)``, T the optimal transport to the reference. Its
-    variance V is corrected by that within halves, V' (:mod:`metrics.influence`); this holds for n < d too. With
+    variance V is corrected by that within halves, V' (:mod:`evalsvc.metrics.influence`); this holds for n < d too. With
     :class:`Moments` alone, or n < 20, there is none. ``groups`` has one label a row where rows of a label (draws of one
     prompt) are not independent.
 

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float64, Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix
-from metrics.influence import LEAST, METHOD, TOO_FEW
-from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, MetricError, Score
-from metrics.units import Groups, Units
+from evalsvc.metrics.arrays import Array, as_matrix
+from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.units import Groups, Units
 
 _PER_CLASS = 2
 
@@ -44,9 +44,9 @@ def inception_score(
 
     The score grows with the size of a chunk; two scores at different n or ``splits`` are not comparable. The standard
     error speaks of the expected score at this chunk size: each sample's influence on its chunk is found by leaving it
-    out, and their variance corrected by halves (:mod:`metrics.influence`). There is none where a chunk has fewer than
-    20 samples, or fewer than two for each effective class. ``groups`` has one label a row where rows of a label (draws
-    of one prompt) are not independent.
+    out, and their variance corrected by halves (:mod:`evalsvc.metrics.influence`). There is none where a chunk has
+    fewer than 20 samples, or fewer than two for each effective class. ``groups`` has one label a row where rows of a
+    label (draws of one prompt) are not independent.
 
     Raises :class:`MetricError` on fewer rows than ``splits``, NaN or infinity.
 

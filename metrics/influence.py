@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from metrics.errors import MetricError
+from evalsvc.metrics.errors import MetricError
 
 Rows: TypeAlias = Int64[np.ndarray, " _"]
 
@@ -49,7 +49,7 @@ class Influence:
     ``whole`` holds the centred influence of each unit: of ``n`` units the score varies by the mean square of ``whole``
     (ddof 1) over ``n``. ``half`` is the same under each unit's own half of the units, scaled so that its mean square
     (ddof 1) is V'; ``None`` where V needs no correction. ``splits`` holds differences between disjoint halves
-    (:mod:`metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
+    (:mod:`evalsvc.metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
     U-statistic for disjoint pairs of units, whose variance Z is its noise of second order; ``draws`` the values of
     random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
     that is drawn anew too. ``within`` is how each row of a group moves the score beside the other rows of it: what

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, same_width
-from metrics.distances import Block, Points
-from metrics.influence import LEAST, TOO_FEW, Influence, Rows
-from metrics.kernel_sums import Across, Kernel, KernelSet, Within, polynomial, rbf
-from metrics.pairs import Plan, Side, Visitor, over_pairs
-from metrics.registry import Quantity, metric, score
-from metrics.score import Z95, Direction, MetricError, Score
-from metrics.units import Groups, Units
+from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.distances import Block, Points
+from evalsvc.metrics.influence import LEAST, TOO_FEW, Influence, Rows
+from evalsvc.metrics.kernel_sums import Across, Kernel, KernelSet, Within, polynomial, rbf
+from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import Z95, Direction, MetricError, Score
+from evalsvc.metrics.units import Groups, Units
 
 _WITNESSES = 2000
 _PAIRS = 16

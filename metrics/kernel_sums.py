@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from metrics.arrays import blocks
-from metrics.distances import Block, Points, exact, sweep
+from evalsvc.metrics.arrays import blocks
+from evalsvc.metrics.distances import Block, Points, exact, sweep
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Every score here is derived from one negative log-likelihood in nats and one count a document. The corpus value is
 the ratio of the sums; the mean of per-document values is another number. Sums run in float64.
 
-Standard errors are about documents drawn like these ones: metrics.ratio has the formula. ``groups`` has one label a
-document where documents of a label (draws of one prompt) are not independent: they then count as one document.
+Standard errors are about documents drawn like these ones: evalsvc.metrics.ratio has the formula. ``groups`` has one
+label a document where documents of a label (draws of one prompt) are not independent: they then count as one document.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import math
 import numpy as np
 from jaxtyping import Real
 
-from metrics.arrays import Array, as_vector
-from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
-from metrics.registry import Quantity, Ratio, metric, score
-from metrics.score import Direction, MetricError, Score
-from metrics.units import Groups, Units
+from evalsvc.metrics.arrays import Array, as_vector
+from evalsvc.metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
+from evalsvc.metrics.registry import Quantity, Ratio, metric, score
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.units import Groups, Units
 
 NATS_PER_UNIT = Quantity(
     "nats_per_unit",

@@ -15,17 +15,17 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Num
 from torch import Tensor
 
-from metrics import registry, split_half
-from metrics.arrays import Array, as_matrix, same_width
-from metrics.distances import Block, Points, common_frame, exact
-from metrics.influence import Influence
-from metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
-from metrics.pairs import Plan, Side, Visitor, over_pairs
-from metrics.precomputed import Precomputed, Values
-from metrics.registry import Quantity, metric
-from metrics.score import Direction, MetricError, Score
-from metrics.shares import mean_of_flags, share_score
-from metrics.units import Groups, Units
+from evalsvc.metrics import registry, split_half
+from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.distances import Block, Points, common_frame, exact
+from evalsvc.metrics.influence import Influence
+from evalsvc.metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
+from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
+from evalsvc.metrics.precomputed import Precomputed, Values
+from evalsvc.metrics.registry import Quantity, metric
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.shares import mean_of_flags, share_score
+from evalsvc.metrics.units import Groups, Units
 
 PRECISION = Quantity(
     "precision",
@@ -156,8 +156,8 @@ def prdc(
     constant features give 0 throughout. Shapes (n, d) and (m, d) with n, m > k, otherwise :class:`MetricError`.
 
     Standard errors are about generated sets drawn anew against this same reference: exact means over samples for
-    precision and density, split halves (:mod:`metrics.split_half`) for recall and coverage. Intervals of shares are
-    Wilson's at the effective number of samples.
+    precision and density, split halves (:mod:`evalsvc.metrics.split_half`) for recall and coverage. Intervals of shares
+    are Wilson's at the effective number of samples.
 
     >>> line = np.arange(10.0)[:, None]
     >>> {name: score.value for name, score in prdc(line + 5, line, k=2).items()}

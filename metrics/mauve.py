@@ -8,10 +8,10 @@ from jaxtyping import Float, Float32, Float64, Int64, Real
 from scipy.special import rel_entr
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, block_rows, same_width
-from metrics.kmeans import kmeans
-from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.arrays import Array, as_matrix, block_rows, same_width
+from evalsvc.metrics.kmeans import kmeans
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import Direction, MetricError, Score
 
 MIXTURES = np.linspace(1e-6, 1 - 1e-6, 25)
 """Weights of the 25 mixtures on the frontier; its two ends (1, 0) and (0, 1) are added."""

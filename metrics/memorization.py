@@ -11,20 +11,20 @@ import torch
 from jaxtyping import Bool, Float, Float64, Num
 from torch import Tensor
 
-from metrics import registry
-from metrics.arrays import Array, as_matrix, blocks, same_width
-from metrics.cells import cells_of, kmeans
-from metrics.distances import Block, Points, common_frame
-from metrics.frechet import frechet_distance
-from metrics.influence import METHOD, Influence
-from metrics.manifold import neighbour_radii
-from metrics.neighbours import Nearest, knn
-from metrics.pairs import Plan, Visitor, measure, over_pairs
-from metrics.precomputed import Precomputed, Values
-from metrics.registry import Quantity, metric
-from metrics.score import Direction, MetricError, Score
-from metrics.shares import binomial_variance, mean_of_flags
-from metrics.units import Groups, Units
+from evalsvc.metrics import registry
+from evalsvc.metrics.arrays import Array, as_matrix, blocks, same_width
+from evalsvc.metrics.cells import cells_of, kmeans
+from evalsvc.metrics.distances import Block, Points, common_frame
+from evalsvc.metrics.frechet import frechet_distance
+from evalsvc.metrics.influence import METHOD, Influence
+from evalsvc.metrics.manifold import neighbour_radii
+from evalsvc.metrics.neighbours import Nearest, knn
+from evalsvc.metrics.pairs import Plan, Visitor, measure, over_pairs
+from evalsvc.metrics.precomputed import Precomputed, Values
+from evalsvc.metrics.registry import Quantity, metric
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.shares import binomial_variance, mean_of_flags
+from evalsvc.metrics.units import Groups, Units
 
 _MEMORISED = 0.1
 _LEAST_DISTANCE = 1e-14

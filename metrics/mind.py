@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, blocks, same_width
-from metrics.influence import LEAST, METHOD, TOO_FEW, Rows
-from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, MetricError, Score
-from metrics.units import Groups, Units
+from evalsvc.metrics.arrays import Array, as_matrix, blocks, same_width
+from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Rows
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.units import Groups, Units
 
 _SLAB_BYTES = 2**26
 
@@ -36,8 +36,8 @@ def mind(
 
     The standard error speaks of the expected value at this n against this fixed reference along these directions: the
     influence of a sample is the Kantorovich potential of each projection, corrected by halves
-    (:mod:`metrics.influence`); none for n < 20. ``groups`` has one label a row where rows of a label (draws of one
-    prompt) are not independent. ``details["directions_stderr"]`` is the noise of the directions.
+    (:mod:`evalsvc.metrics.influence`); none for n < 20. ``groups`` has one label a row where rows of a label (draws of
+    one prompt) are not independent. ``details["directions_stderr"]`` is the noise of the directions.
 
     Raises :class:`MetricError` on unequal widths, NaN or infinity, and fewer than one direction.
 

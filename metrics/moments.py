@@ -12,9 +12,9 @@ from jaxtyping import Float64
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
-from metrics.arrays import as_matrix, as_vector
-from metrics.precomputed import Arrays, Precomputed, Values
-from metrics.score import MetricError
+from evalsvc.metrics.arrays import as_matrix, as_vector
+from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
+from evalsvc.metrics.score import MetricError
 
 _ROWS = 1024
 _BLOCK_BYTES = 2**23

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Float64, Int64, Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, same_width
-from metrics.distances import Block, Points, exact, sweep
-from metrics.pairs import Plan, Visitor, over_pairs
-from metrics.score import MetricError
+from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.distances import Block, Points, exact, sweep
+from evalsvc.metrics.pairs import Plan, Visitor, over_pairs
+from evalsvc.metrics.score import MetricError
 
 _SEARCHED_AGAIN = 8192
 

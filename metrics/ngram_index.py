@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int64
 
-from metrics.score import MetricError
+from evalsvc.metrics.score import MetricError
 
 Tokenizer: TypeAlias = Callable[[str], Sequence[Hashable]]
 

@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import stdtrit
 
-from metrics.influence import Influence
-from metrics.ngram_index import MAX_ORDER, Corpus, Occurrences, Tokenizer, check_order, check_texts
-from metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
-from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, MetricError, Score
-from metrics.units import Groups, Units
+from evalsvc.metrics.influence import Influence
+from evalsvc.metrics.ngram_index import MAX_ORDER, Corpus, Occurrences, Tokenizer, check_order, check_texts
+from evalsvc.metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.units import Groups, Units
 
 SMOOTHING = 0.1
 """What a precision without any match counts as matches (smoothing method 1 of Chen and Cherry, 2014)."""

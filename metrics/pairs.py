@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, ru
 import torch
 from torch import Tensor
 
-from metrics.distances import Block, Points, common_frame, side_by_side, sweep
+from evalsvc.metrics.distances import Block, Points, common_frame, side_by_side, sweep
 
 P = ParamSpec("P")
 R = TypeVar("R")

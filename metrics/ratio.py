@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float64
 
-from metrics.influence import Influence
-from metrics.units import Units
+from evalsvc.metrics.influence import Influence
+from evalsvc.metrics.units import Units
 
 Vector: TypeAlias = Float64[np.ndarray, " documents"]
 

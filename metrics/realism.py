@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float64, Num
 from torch import Tensor
 
-from metrics.arrays import Array, same_width
-from metrics.distances import Points, common_frame, exact, sweep
-from metrics.manifold import Radii, balls_of, checked_sample
-from metrics.neighbours import Shortlist
+from evalsvc.metrics.arrays import Array, same_width
+from evalsvc.metrics.distances import Points, common_frame, exact, sweep
+from evalsvc.metrics.manifold import Radii, balls_of, checked_sample
+from evalsvc.metrics.neighbours import Shortlist
 
 _LISTED = 8
 

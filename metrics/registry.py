@@ -9,8 +9,8 @@ A metric is declared where it is written::
     def kernel_distance(generated, reference, subsets=100): ...
         return score("kernel_distance", value, stderr, n=len(generated), method="u-statistic")
 
-Required parameters are the inputs a caller must supply by name (:data:`metrics.inputs.INPUTS`); parameters with a
-default are options.
+Required parameters are the inputs a caller must supply by name (:data:`evalsvc.metrics.inputs.INPUTS`); parameters with
+a default are options.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from metrics.influence import Influence
-from metrics.inputs import INPUTS, Form, Input, Source
-from metrics.precomputed import Precomputed
-from metrics.score import UNPAIRED, Z95, Direction, MetricError, Score
-from metrics.units import Units
+from evalsvc.metrics.influence import Influence
+from evalsvc.metrics.inputs import INPUTS, Form, Input, Source
+from evalsvc.metrics.precomputed import Precomputed
+from evalsvc.metrics.score import UNPAIRED, Z95, Direction, MetricError, Score
+from evalsvc.metrics.units import Units
 
 F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = "groups"
@@ -90,7 +90,7 @@ class MetricSpec:
 
     @property
     def plan(self) -> Callable[..., Any] | None:
-        """Of a metric over all pairs of rows, what :func:`metrics.pairs.measure` takes."""
+        """Of a metric over all pairs of rows, what :func:`evalsvc.metrics.pairs.measure` takes."""
         return getattr(self.function, "plan", None)
 
     @property

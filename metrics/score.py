@@ -9,8 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from metrics.errors import MetricError as MetricError
-from metrics.influence import Influence
+from evalsvc.metrics.errors import MetricError as MetricError
+from evalsvc.metrics.influence import Influence
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal law: half a 95 % interval in standard errors."""
@@ -33,8 +33,8 @@ class Score:
 
     ``ci_low`` and ``ci_high`` bound a 95 % confidence interval for the expectation of ``value`` at this ``n``.
     Where no honest standard error exists, ``stderr`` and the interval are ``None`` and ``stderr_method``
-    says why. ``influence`` pairs the score with another over the same units (:func:`metrics.influence.paired`), or says
-    why it cannot be paired; it takes no part in equality. Where the independent units are groups of samples,
+    says why. ``influence`` pairs the score with another over the same units (:func:`evalsvc.metrics.influence.paired`),
+    or says why it cannot be paired; it takes no part in equality. Where the independent units are groups of samples,
     ``details["groups"]`` is their number.
     """
 

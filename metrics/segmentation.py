@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from metrics.ngram_index import Tokenizer
+from evalsvc.metrics.ngram_index import Tokenizer
 
 # Scripts written without spaces: Han, kana, bopomofo, Thai, Lao, Khmer, Burmese.
 _UNSPACED = (

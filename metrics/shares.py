@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from metrics import registry
-from metrics.influence import Influence
-from metrics.score import Score
-from metrics.units import Units
+from evalsvc.metrics import registry
+from evalsvc.metrics.influence import Influence
+from evalsvc.metrics.score import Score
+from evalsvc.metrics.units import Units
 
 INDEPENDENT = "binomial over samples"
 CLUSTERED = "spread between groups of samples"

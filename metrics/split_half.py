@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
-from metrics.units import Units
+from evalsvc.metrics.units import Units
 
 Words = UInt64[np.ndarray, "n words"]
 

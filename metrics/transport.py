@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metrics.arrays import as_matrix
-from metrics.moments import Moments
+from evalsvc.metrics.arrays import as_matrix
+from evalsvc.metrics.moments import Moments
 
 _EPS = torch.finfo(torch.float64).eps
 _TOLERANCE = 1e-9

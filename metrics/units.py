@@ -10,10 +10,10 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
 
-from metrics import influence
-from metrics.errors import MetricError
-from metrics.influence import LEAST, Influence, Rows, variance
-from metrics.score import Z95
+from evalsvc.metrics import influence
+from evalsvc.metrics.errors import MetricError
+from evalsvc.metrics.influence import LEAST, Influence, Rows, variance
+from evalsvc.metrics.score import Z95
 
 Groups: TypeAlias = Shaped[np.ndarray, " n"]
 Psi: TypeAlias = Float[np.ndarray, " _"]

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from metrics.arrays import Array, as_matrix, block_rows
-from metrics.influence import LEAST, METHOD, TOO_FEW
-from metrics.registry import Quantity, metric, score
-from metrics.score import Direction, MetricError, Score
-from metrics.units import Groups, Units
+from evalsvc.metrics.arrays import Array, as_matrix, block_rows
+from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW
+from evalsvc.metrics.registry import Quantity, metric, score
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.units import Groups, Units
 
 _NULL = 1e-10
 
@@ -37,10 +37,10 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0, groups: Groups | Non
     d x d problem is solved, in float64.
 
     The standard error speaks of the expected score at this n: the influence function, corrected by halves
-    (:mod:`metrics.influence`). Near the ceiling min(n, d) it is up to 1.5 times too large. There is none where the
-    sample cannot resolve the spectrum (n < 20 or n < 4 times the score; for q < 1 also n < 4 d; for q = inf where the
-    largest eigenvalue is not apart from the next), and for q = 0, which counts. ``groups`` has one label a row where
-    rows of a label (draws of one prompt) are not independent.
+    (:mod:`evalsvc.metrics.influence`). Near the ceiling min(n, d) it is up to 1.5 times too large. There is none where
+    the sample cannot resolve the spectrum (n < 20 or n < 4 times the score; for q < 1 also n < 4 d; for q = inf where
+    the largest eigenvalue is not apart from the next), and for q = 0, which counts. ``groups`` has one label a row
+    where rows of a label (draws of one prompt) are not independent.
 
     Raises :class:`MetricError` on a row of zeros (it has no direction), a negative ``q``, NaN or infinity.
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards import opened, pickers, pictures
-from dashboards.controls import choose
-from dashboards.language import metric_name, say
-from dashboards.look import ARROWS, facts, grid, heading, html, interval, with_error
-from dashboards.provenance import provenance
-from evalsvc.errors import printable
+from evalsvc.core.errors import printable
+from evalsvc.core.spreadsheets import as_csv
+from evalsvc.dashboards import opened, pickers, pictures
+from evalsvc.dashboards.controls import choose
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import ARROWS, facts, grid, heading, html, interval, with_error
+from evalsvc.dashboards.provenance import provenance
 from evalsvc.gates.reports.text import stored, title
-from evalsvc.spreadsheets import as_csv
-from evalsvc.store import names, overview, queries
+from evalsvc.store import dashboard_queries, names, queries
 from evalsvc.store.tables import Checkpoint, Evaluation
 
 
@@ -24,7 +24,7 @@ def page() -> None:
     found = _checkpoint(suite)
     with opened.reading() as session:
         runs = queries.evaluations(session, found.id)
-        aliases = overview.tags(session).get(found.id, [])
+        aliases = dashboard_queries.tags(session).get(found.id, [])
         gates = queries.gates(session, checkpoint=found.id)
         name = names.title_of(session, found)
     chips = "".join(f'<span class="ev-chip">{html(name)}</span>' for name in aliases)
@@ -77,10 +77,10 @@ def _checkpoint(suite: str) -> Checkpoint:
     asked = st.query_params.get("checkpoint") or st.session_state.get("checkpoint")
     if asked is None:
         with opened.reading() as session:
-            models = [name for name, _ in overview.models(session, suite)]
+            models = [name for name, _ in dashboard_queries.models(session, suite)]
         model = choose("model", say("common.model"), models)
         with opened.reading() as session:
-            entries = overview.entries(session, suite, model)
+            entries = dashboard_queries.entries(session, suite, model)
         steps = {name.removeprefix(f"{model}@"): name for name in entries}
         asked = steps[choose("step", say("common.step"), list(steps), list(steps)[-1])]
     else:
@@ -109,7 +109,7 @@ def _scores(run: Evaluation) -> None:
 
 def _samples(run: Evaluation) -> None:
     with opened.reading() as session:
-        gallery = pictures.gallery(overview.artifacts(session, [run.id], "gallery").get(run.id))
+        gallery = pictures.gallery(dashboard_queries.artifacts(session, [run.id], "gallery").get(run.id))
     if len(gallery):
         st.header(say("samples.title"), anchor=False)
         pictures.show_row(

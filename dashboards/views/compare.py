@@ -7,17 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, opened, pickers
-from dashboards.controls import choose, switch
-from dashboards.language import metric_name, metric_names, say
-from dashboards.look import ARROWS, grid, heading, number, safe, with_error
-from evalsvc.errors import InputError
-from evalsvc.leaderboard import Difference, Side, unpaired
-from evalsvc.leaderboard import compare as differences_of
-from evalsvc.runs import runs_beside
-from evalsvc.spreadsheets import as_csv
+from evalsvc.analysis.leaderboard import Difference, Side, unpaired
+from evalsvc.analysis.leaderboard import compare as differences_of
+from evalsvc.analysis.runs import runs_beside
+from evalsvc.core.errors import InputError
+from evalsvc.core.spreadsheets import as_csv
+from evalsvc.dashboards import charts, opened, pickers
+from evalsvc.dashboards.controls import choose, switch
+from evalsvc.dashboards.language import metric_name, metric_names, say
+from evalsvc.dashboards.look import ARROWS, grid, heading, number, safe, with_error
 from evalsvc.store import queries
-from evalsvc.store.overview import Point
+from evalsvc.store.dashboard_queries import Point
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.tables import Evaluation
 

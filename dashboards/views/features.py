@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dashboards import charts, opened, pickers, pictures
-from dashboards.controls import choose
-from dashboards.language import say
-from dashboards.look import heading, safe
-from evalsvc.errors import StorageError
-from evalsvc.feature_map import FeatureMap, Method, feature_map, feature_names, methods
-from evalsvc.settings import Settings
-from evalsvc.store import overview
+from evalsvc.analysis.feature_map import FeatureMap, Method, feature_map, feature_names, methods
+from evalsvc.core.errors import StorageError
+from evalsvc.core.settings import Settings
+from evalsvc.dashboards import charts, opened, pickers, pictures
+from evalsvc.dashboards.controls import choose
+from evalsvc.dashboards.language import say
+from evalsvc.dashboards.look import heading, safe
+from evalsvc.store import dashboard_queries
 from evalsvc.store.tables import Evaluation
 
 
@@ -23,7 +23,7 @@ def page() -> None:
     point = pickers.one_checkpoint(suite)
     with opened.reading() as session:
         run = session.get_one(Evaluation, point.evaluation_id)
-        small = overview.artifacts(session, [run.id], "thumbnails").get(run.id)
+        small = dashboard_queries.artifacts(session, [run.id], "thumbnails").get(run.id)
     names = feature_names(run.spec) if run.spec.get("suite") else []
     if not names:
         st.info(say("features.none"), icon=":material/scatter_plot:")

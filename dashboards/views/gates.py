@@ -9,11 +9,11 @@ from typing import Any
 import streamlit as st
 import yaml
 
-from dashboards import charts, opened
-from dashboards.controls import choose
-from dashboards.language import metric_name, say
-from dashboards.look import MARKS, facts, grid, heading, html, number, safe
-from evalsvc.errors import printable
+from evalsvc.core.errors import printable
+from evalsvc.dashboards import charts, opened
+from evalsvc.dashboards.controls import choose
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import MARKS, facts, grid, heading, html, number, safe
 from evalsvc.gates.reports.text import limit, notices, qualifiers, stored, title, values
 from evalsvc.store import names, queries
 from evalsvc.store.tables import Gate
@@ -182,12 +182,12 @@ def _policy(gate: Gate, before: list[Gate]) -> None:
 
 def _calibration(gate: Gate, name: str) -> None:
     """How the policy treats noise, from the runs with several seeds that are stored."""
-    from evalsvc.errors import InputError
+    from evalsvc.analysis.runs import stored_runs
+    from evalsvc.core.errors import InputError
     from evalsvc.gates.calibrate import calibrate
     from evalsvc.gates.policy import Policy
-    from evalsvc.runs import stored_runs
+    from evalsvc.inputs.suites import Suite
     from evalsvc.store.tables import Checkpoint, now
-    from evalsvc.suites import Suite
 
     st.header(say("gates.calibration"), anchor=False)
     try:

@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import charts, opened
-from dashboards.controls import choose, choose_many, day, page_number
-from dashboards.language import metric_name, say
-from dashboards.look import ARROWS, card, cut, distinct, heading, html, interval, safe, with_error
-from evalsvc.leaderboard import ranks
-from evalsvc.spreadsheets import as_csv
-from evalsvc.store import overview
-from evalsvc.store.overview import Filter, Measured, Point
+from evalsvc.analysis.leaderboard import ranks
+from evalsvc.core.spreadsheets import as_csv
+from evalsvc.dashboards import charts, opened
+from evalsvc.dashboards.controls import choose, choose_many, day, page_number
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import ARROWS, card, cut, distinct, heading, html, interval, safe, with_error
+from evalsvc.store import dashboard_queries
+from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
 ROWS = 50
 DRAWN = 12
@@ -29,8 +29,8 @@ def page() -> None:
     suite = opened.suite()
     with opened.reading() as session:
         measured = opened.metrics(session, suite)
-        families = sorted({family for _, family in overview.models(session, suite) if family})
-        aliases = sorted({name for names in overview.tags(session).values() for name in names})
+        families = sorted({family for _, family in dashboard_queries.models(session, suite) if family})
+        aliases = sorted({name for names in dashboard_queries.tags(session).values() for name in names})
     ranked = [title for title, each in measured.items() if each.direction != "neutral"]
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     title = choose("metric", say("common.metric"), ranked, words=metric_name, where=bar)
@@ -49,7 +49,7 @@ def page() -> None:
         shown = choose_many("columns", say("leaderboard.columns"), others, others[:8], words=metric_name)
     metric = measured[title]
     with opened.reading() as session:
-        points = overview.points(
+        points = dashboard_queries.points(
             session, wanted, metric.label, metric.protocol, "latest" if which == "latest" else "all"
         )
     if not points:
@@ -113,10 +113,12 @@ def _table(
 ) -> None:
     metric = measured[title]
     with opened.reading() as session:
-        cells = overview.cells(session, [p.evaluation_id for p in points], {measured[name].label for name in shown})
-        seeds = overview.seeds(session, suite, [p.checkpoint_id for p in points])
-        tags = overview.tags(session)
-        path = overview.points(
+        cells = dashboard_queries.cells(
+            session, [p.evaluation_id for p in points], {measured[name].label for name in shown}
+        )
+        seeds = dashboard_queries.seeds(session, suite, [p.checkpoint_id for p in points])
+        tags = dashboard_queries.tags(session)
+        path = dashboard_queries.points(
             session, Filter(suite, models=tuple({p.model for p in points})), metric.label, metric.protocol
         )
     ours = ("rank", "spark", "seeds", "scored"), ("model", "step", "told_apart", "interval", "family", "alias")

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dashboards import charts, opened, pickers, pictures
-from dashboards.controls import page_number
-from dashboards.language import metric_name, say
-from dashboards.look import card, heading, html, interval, number, with_error
-from evalsvc.store import overview
-from evalsvc.store.overview import Point
+from evalsvc.dashboards import charts, opened, pickers, pictures
+from evalsvc.dashboards.controls import page_number
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import card, heading, html, interval, number, with_error
+from evalsvc.store import dashboard_queries
+from evalsvc.store.dashboard_queries import Point
 from evalsvc.store.tables import Score
 
 BINS = 40
@@ -25,10 +25,10 @@ def page() -> None:
     suite = opened.suite()
     point = pickers.one_checkpoint(suite)
     with opened.reading() as session:
-        authenticity = overview.score(session, point.evaluation_id, "authenticity")
-        copying = overview.score(session, point.evaluation_id, "ct_score")
+        authenticity = dashboard_queries.score(session, point.evaluation_id, "authenticity")
+        copying = dashboard_queries.score(session, point.evaluation_id, "ct_score")
         keys = {
-            kind: overview.artifacts(session, [point.evaluation_id], kind).get(point.evaluation_id)
+            kind: dashboard_queries.artifacts(session, [point.evaluation_id], kind).get(point.evaluation_id)
             for kind in ("neighbours", "gallery")
         }
     left, right = st.columns(2, gap="medium")

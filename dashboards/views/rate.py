@@ -8,15 +8,15 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, opened, pickers, pictures
-from dashboards.language import metric_name, say
-from dashboards.look import grid, heading, interval, number, safe
-from dashboards.pictures import Gallery
-from evalsvc import ratings
-from evalsvc.errors import InputError
-from evalsvc.ratings import Pair, Standing
-from evalsvc.store import overview
-from evalsvc.store.overview import Filter, Point
+from evalsvc.analysis import human_ratings
+from evalsvc.analysis.human_ratings import Pair, Standing
+from evalsvc.core.errors import InputError
+from evalsvc.dashboards import charts, opened, pickers, pictures
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import grid, heading, interval, number, safe
+from evalsvc.dashboards.pictures import Gallery
+from evalsvc.store import dashboard_queries
+from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Scope
 
 MOST = 12
@@ -28,7 +28,7 @@ def page() -> None:
     suite = opened.suite()
     chosen = {point.evaluation_id: point for point in pickers.many_checkpoints(suite, say("rate.choose"), MOST)}
     with opened.reading() as session:
-        keys = overview.artifacts(session, list(chosen), "gallery")
+        keys = dashboard_queries.artifacts(session, list(chosen), "gallery")
     galleries = {evaluation: pictures.gallery(keys.get(evaluation)) for evaluation in chosen}
     _pair(suite, galleries)
     _table(suite, chosen)
@@ -40,7 +40,7 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
         try:
             with opened.reading() as session:
                 held = {evaluation: gallery.indices for evaluation, gallery in galleries.items()}
-                pair = ratings.draw(session, suite, held, random.Random())
+                pair = human_ratings.draw(session, suite, held, random.Random())
         except InputError as error:
             st.info(safe(error, 300), icon=":material/hide_image:")
             return
@@ -66,19 +66,19 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
     st.caption(say("rate.keys") if allowed else say("common.needs_scope", scope=Scope.SUBMIT))
 
 
-def _rated(suite: str, pair: Pair, outcome: ratings.Outcome) -> None:
+def _rated(suite: str, pair: Pair, outcome: human_ratings.Outcome) -> None:
     """Kept once, however fast a key is pressed: a key for the pair before is not heard."""
     if st.session_state.get("pair.shown") == pair and opened.may(Scope.SUBMIT):
         del st.session_state["pair.shown"]
-        ratings.rate(opened.changing(), suite, pair, outcome, opened.who().name)
+        human_ratings.rate(opened.changing(), suite, pair, outcome, opened.who().name)
 
 
 def _table(suite: str, chosen: Mapping[int, Point]) -> None:
     st.header(say("rate.table"), anchor=False)
     names = {point.checkpoint_id: point.name for point in chosen.values()}
     with opened.reading() as session:
-        runs = overview.runs_of(session, suite, list(names))
-        found = ratings.standings(session, suite, runs)
+        runs = dashboard_queries.runs_of(session, suite, list(names))
+        found = human_ratings.standings(session, suite, runs)
     if not found:
         st.caption(say("rate.nothing"))
         return
@@ -119,8 +119,10 @@ def _agreement(suite: str, found: list[Standing]) -> None:
         }
         rows: list[dict[str, Any]] = []
         for title, metric in measured.items():
-            points = overview.points(session, Filter(suite), metric.label, metric.protocol)
-            value = ratings.agreement(found, {point.checkpoint_id: point.value for point in points}, metric.direction)
+            points = dashboard_queries.points(session, Filter(suite), metric.label, metric.protocol)
+            value = human_ratings.agreement(
+                found, {point.checkpoint_id: point.value for point in points}, metric.direction
+            )
             if value is not None:
                 rows.append({say("common.metric"): metric_name(title), say("rate.correlation"): round(value, 3)})
     if rows:

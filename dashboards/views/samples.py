@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards import opened, pickers, pictures
-from dashboards.controls import choose, choose_many, number, page_number, slide
-from dashboards.language import say
-from dashboards.look import heading, html
-from dashboards.pictures import Gallery
-from evalsvc.store import overview
-from evalsvc.store.overview import Point
+from evalsvc.dashboards import opened, pickers, pictures
+from evalsvc.dashboards.controls import choose, choose_many, number, page_number, slide
+from evalsvc.dashboards.language import say
+from evalsvc.dashboards.look import heading, html
+from evalsvc.dashboards.pictures import Gallery
+from evalsvc.store import dashboard_queries
+from evalsvc.store.dashboard_queries import Point
 
 MODELS = 6
 PER_ROW = 8
@@ -21,7 +21,7 @@ def page() -> None:
     heading(say("samples.title"), say("samples.note"))
     suite = opened.suite()
     with opened.reading() as session:
-        names = [name for name, _ in overview.models(session, suite)]
+        names = [name for name, _ in dashboard_queries.models(session, suite)]
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     view = choose(
         "view",
@@ -44,8 +44,8 @@ def page() -> None:
         st.info(say("samples.choose"), icon=":material/touch_app:")
         return
     with opened.reading() as session:
-        keys = overview.artifacts(session, [point.evaluation_id for point in rows.values()], "gallery")
-        real = overview.reference_of(session, [point.evaluation_id for point in rows.values()])
+        keys = dashboard_queries.artifacts(session, [point.evaluation_id for point in rows.values()], "gallery")
+        real = dashboard_queries.reference_of(session, [point.evaluation_id for point in rows.values()])
     found = pictures.aligned({n: pictures.gallery(keys.get(point.evaluation_id)) for n, point in rows.items()})
     most = max(len(gallery) for gallery in found.values())
     if not most:

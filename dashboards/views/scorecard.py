@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from dashboards import charts, opened, pickers, pictures
-from dashboards.language import metric_name, say
-from dashboards.look import card, file_name, grid, heading, html, interval, number, with_error
-from dashboards.provenance import provenance
-from dashboards.report import report
+from evalsvc.analysis.composite_index import Index, overall
+from evalsvc.dashboards import charts, opened, pickers, pictures
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import card, file_name, grid, heading, html, interval, number, with_error
+from evalsvc.dashboards.provenance import provenance
+from evalsvc.dashboards.report import report
 from evalsvc.gates.reports.text import stored, title
-from evalsvc.index import Index, overall
-from evalsvc.store import overview, queries
-from evalsvc.store.overview import Filter, Point
+from evalsvc.inputs.suites import IndexPart
+from evalsvc.store import dashboard_queries, queries
+from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Evaluation
-from evalsvc.suites import IndexPart
 
 DRAWN = 12
 
@@ -31,7 +31,7 @@ def page() -> None:
         body = queries.suite_body(session, suite) or {}
         run = session.get_one(Evaluation, point.evaluation_id)
         gates = queries.gates(session, suite=suite, checkpoint=point.checkpoint_id)
-        gallery = pictures.gallery(overview.artifacts(session, [run.id], "gallery").get(run.id))
+        gallery = pictures.gallery(dashboard_queries.artifacts(session, [run.id], "gallery").get(run.id))
     defined = {label: IndexPart.model_validate(part) for label, part in body.get("index", {}).items()}
     index = overall(defined, {row.label: row for row in scores})
     if index is None:
@@ -100,10 +100,10 @@ def _parts(index: Index, scores: Mapping[str, tuple[float, float | None]], defin
 def _others(suite: str, defined: Mapping[str, IndexPart]) -> None:
     """The index of every model's last checkpoint, with intervals."""
     with opened.reading() as session:
-        protocols = {each.label: each.protocol for each in overview.measured(session, suite)}
+        protocols = {each.label: each.protocol for each in dashboard_queries.measured(session, suite)}
         first = next(iter(defined))
-        latest = overview.points(session, Filter(suite), first, protocols[first], "latest")
-        cells = overview.cells(session, [point.evaluation_id for point in latest], list(defined))
+        latest = dashboard_queries.points(session, Filter(suite), first, protocols[first], "latest")
+        cells = dashboard_queries.cells(session, [point.evaluation_id for point in latest], list(defined))
     found = [
         (point, overall(defined, {label: cell for (label, _), cell in cells[point.evaluation_id].items()}))
         for point in latest

@@ -6,14 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, opened
-from dashboards.controls import choose, choose_many, switch
-from dashboards.curves import pairs, pareto
-from dashboards.language import metric_name, quantities, say
-from dashboards.look import ARROWS, distinct, grid, heading
-from evalsvc.cost import SPEED
-from evalsvc.store import overview
-from evalsvc.store.overview import Filter, Measured, Point
+from evalsvc.core.cost import SPEED
+from evalsvc.dashboards import charts, opened
+from evalsvc.dashboards.controls import choose, choose_many, switch
+from evalsvc.dashboards.curves import pairs, pareto
+from evalsvc.dashboards.language import metric_name, quantities, say
+from evalsvc.dashboards.look import ARROWS, distinct, grid, heading
+from evalsvc.store import dashboard_queries
+from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
 MODELS = 8
 
@@ -26,7 +26,7 @@ def page() -> None:
         measured = {
             title: each for title, each in opened.metrics(session, suite).items() if each.direction != "neutral"
         }
-        names = [name for name, _ in overview.models(session, suite)]
+        names = [name for name, _ in dashboard_queries.models(session, suite)]
     axes = [*measured, SPEED.name]
     worth_a_look = pairs(quantities(), axes)
     first = next(iter(worth_a_look), (axes[0], axes[-1]))
@@ -84,10 +84,12 @@ def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: lis
         for axis in (x, y):
             metric = measured.get(axis)
             if metric is not None:
-                points = overview.points(session, Filter(suite, models=tuple(models)), metric.label, metric.protocol)
+                points = dashboard_queries.points(
+                    session, Filter(suite, models=tuple(models)), metric.label, metric.protocol
+                )
                 found.append({point.evaluation_id: point for point in points})
         if SPEED.name in (x, y):
-            speeds = overview.speeds(session, [evaluation for each in found for evaluation in each])
+            speeds = dashboard_queries.speeds(session, [evaluation for each in found for evaluation in each])
     rows = []
     shared = set.intersection(*(set(each) for each in found)) if found else set()
     for evaluation in sorted(shared, key=lambda e: (found[0][e].model, found[0][e].step)):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards import charts, opened
-from dashboards.controls import choose, choose_many, switch
-from dashboards.curves import best_so_far, gate_lines, line_names, lines
-from dashboards.language import metric_name, say
-from dashboards.look import grid, heading, interval
-from evalsvc.store import overview, queries
-from evalsvc.store.overview import Filter, Measured, Point
+from evalsvc.dashboards import charts, opened
+from evalsvc.dashboards.controls import choose, choose_many, switch
+from evalsvc.dashboards.curves import best_so_far, gate_lines, line_names, lines
+from evalsvc.dashboards.language import metric_name, say
+from evalsvc.dashboards.look import grid, heading, interval
+from evalsvc.store import dashboard_queries, queries
+from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
 MODELS = 8
 # From this ratio of largest to smallest value on, a logarithmic scale shows more.
@@ -23,7 +23,7 @@ def page() -> None:
     suite = opened.suite()
     with opened.reading() as session:
         measured = opened.metrics(session, suite)
-        names = [name for name, _ in overview.models(session, suite)]
+        names = [name for name, _ in dashboard_queries.models(session, suite)]
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     title = choose("metric", say("common.metric"), list(measured), words=metric_name, where=bar)
     chosen = choose_many("model", say("common.models"), names, names[:MODELS], most=MODELS, where=bar)
@@ -33,8 +33,8 @@ def page() -> None:
         return
     metric = measured[title]
     with opened.reading() as session:
-        points = overview.points(session, Filter(suite, models=tuple(chosen)), metric.label, metric.protocol)
-        failures = overview.failed(session, suite, chosen)
+        points = dashboard_queries.points(session, Filter(suite, models=tuple(chosen)), metric.label, metric.protocol)
+        failures = dashboard_queries.failed(session, suite, chosen)
         decided = [gate for name in chosen for gate in queries.gates(session, name, suite)]
     if not points:
         st.info(say("trends.nothing"), icon=":material/timeline:")

@@ -6,10 +6,10 @@ import inspect
 from pathlib import Path
 
 from docs.site.tables import code, plain, schema_sections, table
-from evalsvc.api.server import ServerSettings
+from evalsvc.api.server.state import ServerSettings
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import json_schema
-from evalsvc.settings import Settings
-from evalsvc.suites import SHIPPED, Suite
+from evalsvc.inputs.suites import SHIPPED, Suite
 
 SUITES = """# Suites
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from docs.site.tables import Schema, code, kind, plain, schema_section, table
-from evalsvc.api.app import create_app
-from evalsvc.api.server import Server, ServerSettings
-from evalsvc.settings import Settings
+from evalsvc.api.server.app import create_app
+from evalsvc.api.server.state import Server, ServerSettings
+from evalsvc.core.settings import Settings
 
 INTRODUCTION = """# HTTP API
 

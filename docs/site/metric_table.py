@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.site.tables import code, table
-from metrics.registry import METRICS, MetricSpec
+from evalsvc.metrics.registry import METRICS, MetricSpec
 
 INTRODUCTION = """# Metrics
 
@@ -11,7 +11,7 @@ Every metric is a pure function of arrays that returns a `Score`: a value with i
 the method behind them. A suite names metrics by the names of this page. [Uncertainty](../explanations/uncertainty.md)
 explains the error of each.
 """
-ENTRY = """::: metrics.functional.{name}
+ENTRY = """::: evalsvc.metrics.functional.{name}
     options:
       heading_level: 3
 """
@@ -29,7 +29,7 @@ def _row(spec: MetricSpec) -> tuple[str, ...]:
     first = spec.quantities[0]
     names = [quantity.name for quantity in spec.quantities]
     shown = [names[0], "...", names[-1]] if len(names) > 5 else names
-    link = f"[{code(spec.name)}](#metrics.functional.{spec.name})"
+    link = f"[{code(spec.name)}](#evalsvc.metrics.functional.{spec.name})"
     scores = ", ".join(name if name == "..." else code(name) for name in shown)
     span = f"{first.low:g} to {first.high:g}"
     return link, scores, str(first.direction), first.unit, span, ", ".join(code(name) for name in spec.inputs)

@@ -6,11 +6,11 @@ PAGE = """# Python
 
 `import evalsvc` offers the names of this page and imports what each needs when it is first used.
 
-::: evalsvc.client.Client
+::: evalsvc.api.client.Client
     options:
       members: true
 
-[Metrics](metrics.md) are functions of `metrics.functional`.
+[Metrics](metrics.md) are functions of `evalsvc.metrics.functional`.
 """
 
 

@@ -1,1 +1,1 @@
-"""The HTTP API: ``create_app`` in :mod:`evalsvc.api.app`."""
+"""Both ends of the HTTP API."""

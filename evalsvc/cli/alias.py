@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalsvc import audit
-from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
 from evalsvc.cli.score import Device, PluginFiles
-from evalsvc.errors import InputError
-from evalsvc.settings import Settings
-from evalsvc.store import names
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.store import audit, names
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
-    from evalsvc.gates.gate import Recorded
+    from evalsvc.gates.runner import Recorded
 
 app = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
 
@@ -45,8 +44,8 @@ def alias_set(
     A protected alias moves by a gate under the pinned policy (--require-gate or --gate), for the first time, or back
     to an earlier checkpoint with a --reason.
     """
-    from evalsvc import given
     from evalsvc.gates.promote import check_policy, promote, protection
+    from evalsvc.inputs import stored_checkpoints
 
     if require_gate is not None and by_gate is not None:
         raise InputError("give --require-gate, which runs a gate, or --gate, which names one that was run")
@@ -56,12 +55,12 @@ def alias_set(
         if require_gate is None:
             database = Database(Settings().database)
             with database.read() as session:
-                target = given.find(session, checkpoint).id
+                target = stored_checkpoints.find(session, checkpoint).id
         else:
+            from evalsvc.evaluation.context import Workbench
             from evalsvc.gates.candidate import Asked
             from evalsvc.gates.several import run_policy
             from evalsvc.store.tables import Checkpoint
-            from evalsvc.workbench import Workbench
 
             opened = open_gate(require_gate, plugin, None if stored else device, 250)
             read, suites, database, bench, plugins = opened

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from evalsvc import audit
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.errors import InputError
-from evalsvc.settings import Settings
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.store import audit
 from evalsvc.store.session import Database, database_time
 from evalsvc.store.tables import AuditEntry
 

@@ -12,16 +12,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from evalsvc import given
-from evalsvc import leaderboard as ranking
-from evalsvc.artifacts import open_artifacts
+from evalsvc.analysis import leaderboard as ranking
+from evalsvc.analysis.leaderboard import Board, Difference
+from evalsvc.analysis.runs import runs_beside
 from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, styled, table, with_error
-from evalsvc.errors import InputError, first_line, printable
-from evalsvc.leaderboard import Board, Difference
-from evalsvc.runs import runs_beside
-from evalsvc.settings import Settings
-from evalsvc.spreadsheets import as_csv
+from evalsvc.core.errors import InputError, first_line, printable
+from evalsvc.core.settings import Settings
+from evalsvc.core.spreadsheets import as_csv
+from evalsvc.inputs import stored_checkpoints
 from evalsvc.store import names, queries
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.queries import ModelCost, ScoreRow
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation
@@ -109,7 +109,7 @@ def compare(
     """Differences of two checkpoints with 95 % intervals. Scores of different protocols are named, not compared."""
     with _database().read() as session:
         chosen = queries.pick_suite(session, suite)
-        sides = [queries.side(session, given.find(session, name), chosen) for name in (a, b)]
+        sides = [queries.side(session, stored_checkpoints.find(session, name), chosen) for name in (a, b)]
         artifacts = open_artifacts(Settings())
         found = [ranking.Side(rows, runs_beside(session, artifacts, rows)) for _, rows in sides]
     show_comparison(chosen, sides[0][0], sides[1][0], ranking.compare(*found), as_json=as_json)
@@ -148,7 +148,7 @@ def show(
 ) -> None:
     """All scores of a checkpoint with their protocols, and how they came about."""
     with _database().read() as session:
-        found = given.find(session, checkpoint)
+        found = stored_checkpoints.find(session, checkpoint)
         title = names.title_of(session, found)
         runs = queries.evaluations(session, found.id)
         documents = []

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
-from evalsvc import audit
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.errors import InputError
-from evalsvc.settings import Settings
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.store import audit
 from evalsvc.store.session import Database
 
 HEADINGS = ("reference", "half", "extractor and backend", "files", "size")
@@ -22,9 +22,9 @@ def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
     """What is kept: of which reference and half, by which extractor on which backend, and how large."""
     from dataclasses import asdict
 
-    from evalsvc.artifacts import open_artifacts
-    from evalsvc.plugins import Plugins
-    from evalsvc.reference_cache import entries
+    from evalsvc.inputs.reference_features import entries
+    from evalsvc.plugins.registry import Plugins
+    from evalsvc.store.artifacts import open_artifacts
 
     settings = Settings()
     found = entries(open_artifacts(settings), Database(settings.database), Plugins())
@@ -45,9 +45,9 @@ def cache_prune(
     everything: Annotated[bool, typer.Option("--all", help="Remove all of it.")] = False,
 ) -> None:
     """Remove arrays that no reference has any more, or those that the options name; they can be extracted anew."""
-    from evalsvc.artifacts import open_artifacts
-    from evalsvc.plugins import Plugins
-    from evalsvc.reference_cache import entries, prune
+    from evalsvc.inputs.reference_features import entries, prune
+    from evalsvc.plugins.registry import Plugins
+    from evalsvc.store.artifacts import open_artifacts
 
     settings = Settings()
     artifacts, database = open_artifacts(settings), Database(settings.database)
@@ -75,9 +75,9 @@ def cache_sweep(
     """
     from datetime import timedelta
 
-    from evalsvc.artifacts import open_artifacts
-    from evalsvc.atomic_files import file_time
-    from evalsvc.leftovers import broken_off, vain_shards, vain_uploads
+    from evalsvc.core.files.atomic_files import file_time
+    from evalsvc.evaluation.garbage_collection import broken_off, vain_shards, vain_uploads
+    from evalsvc.store.artifacts import open_artifacts
     from evalsvc.store.session import database_time
 
     settings, remove = Settings(), not dry_run

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalsvc.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.cli.console import err, table
-from evalsvc.errors import InputError, printable
+from evalsvc.core.errors import InputError, printable
+from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
-    from evalsvc.checkpoint_folders import CheckpointFiles
-    from evalsvc.checkpoints import Checkpoint
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.plugins.interfaces import CheckpointFiles
 
 HUB = "hub:"
 """Before an ``org/name`` of the Hugging Face hub, whose models have no step: 0 unless --step says otherwise."""
@@ -45,7 +45,7 @@ def find_checkpoints(patterns: list[str], naming: Naming, files: CheckpointFiles
     Raises:
         InputError: nothing matches, a name states no step for sure, or two contents have one label.
     """
-    from evalsvc.checkpoints import Checkpoint
+    from evalsvc.inputs.checkpoints import Checkpoint
 
     folders = {str(path): path for pattern in patterns if not pattern.startswith(HUB) for path in _matches(pattern)}
     hub = [pattern for pattern in dict.fromkeys(patterns) if pattern.startswith(HUB)]
@@ -95,6 +95,6 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _from_hub(pattern: str) -> Path:
-    from evalsvc.extractors.pretrained import from_hub
+    from evalsvc.builtin.pretrained import from_hub
 
     return from_hub(pattern.removeprefix(HUB), f"checkpoint {pattern}")

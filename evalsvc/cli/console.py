@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from evalsvc.errors import StorageError, one_line, printable
+from evalsvc.core.errors import StorageError, one_line, printable
 
 _COMMAND = re.compile(r"(?<!\S)[:#](?=:\w|#\w*\[)")
 """Where a command of GitHub, GitLab or Azure begins that stands in a job's log, were it the first of a wrapped line."""

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.checkpoint_names import Naming
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
 from evalsvc.cli.console import err, lines, number, out, print_commands, print_json, styled, table
 from evalsvc.cli.score import Device, PluginFiles, parse_options
-from evalsvc.deadline import Deadline, TimeLimit
-from evalsvc.errors import InputError, StorageError
+from evalsvc.core.deadline import Deadline, TimeLimit
+from evalsvc.core.errors import InputError, StorageError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.reports.text import candidate as candidate_of
 from evalsvc.gates.reports.text import notices, plain, stored, title
-from evalsvc.settings import Settings
+from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store.faults import sentence
 from evalsvc.store.session import Database, database_time
 
 if TYPE_CHECKING:
+    from evalsvc.evaluation.context import Workbench
     from evalsvc.gates.policy import Policy
-    from evalsvc.gates.subjects import Wanted
-    from evalsvc.plugins import Plugins
-    from evalsvc.suites import Suite
-    from evalsvc.workbench import Workbench
+    from evalsvc.gates.resolution import Wanted
+    from evalsvc.inputs.suites import Suite
+    from evalsvc.plugins.registry import Plugins
 
 app = typer.Typer(help="Whether a release may ship, and how sure that is.", no_args_is_help=True)
 
@@ -80,11 +80,11 @@ def run(
     Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
     """
+    from evalsvc.evaluation.context import Workbench
     from evalsvc.gates.candidate import Asked
-    from evalsvc.gates.gate import sample_grids
     from evalsvc.gates.reports.write import requested, tell_github, write
+    from evalsvc.gates.runner import sample_grids
     from evalsvc.gates.several import run_policy
-    from evalsvc.workbench import Workbench
 
     reports = requested(report or [])
     limit = TimeLimit(timeout)
@@ -162,10 +162,10 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Score one checkpoint under several seeds: how often the policy would fail it, and what it can detect."""
-    from evalsvc import given
     from evalsvc.gates.calibrate import calibrate as compare_runs
+    from evalsvc.gates.resolution import find_candidate, labels_of
     from evalsvc.gates.sources import Computed
-    from evalsvc.gates.subjects import find_candidate, labels_of
+    from evalsvc.inputs import stored_checkpoints
     from evalsvc.store import names
     from evalsvc.store.tables import Checkpoint
 
@@ -175,7 +175,7 @@ def calibrate(
         if others:
             raise InputError("calibration is of one suite: give a policy without 'also'")
         with database.read() as session:
-            side = find_candidate(session, read, given.find(session, candidate).id if candidate else None)
+            side = find_candidate(session, read, stored_checkpoints.find(session, candidate).id if candidate else None)
             if not isinstance(side, Checkpoint):
                 raise InputError(side.reason)
             title = names.title_of(session, side)
@@ -251,11 +251,11 @@ def open_gate(
     path: Path, plugin: list[Path] | None, device: str | None, batch_size: int
 ) -> tuple[Policy, tuple[Suite, ...], Database, Workbench | None, Plugins]:
     """The policy, checked against its suites; a workbench only where something may be computed; all plug-ins."""
-    from evalsvc.gates.gate import open_suite
+    from evalsvc.evaluation.context import Workbench
     from evalsvc.gates.policy import load_policy
-    from evalsvc.gates.subjects import labels_of
-    from evalsvc.plugins import Plugins
-    from evalsvc.workbench import Workbench
+    from evalsvc.gates.resolution import labels_of
+    from evalsvc.gates.runner import open_suite
+    from evalsvc.plugins.registry import Plugins
 
     read, plugins = load_policy(path), Plugins(tuple(plugin or ()))
     bench = None if device is None else Workbench(Settings(), plugins, device, batch_size)

@@ -12,8 +12,8 @@ import typer
 from evalsvc.cli.console import err, out, print_json, styled, table
 from evalsvc.cli.gate import AsJson, reachable
 from evalsvc.cli.score import PluginFiles
-from evalsvc.errors import InputError, StorageError
-from evalsvc.settings import Settings
+from evalsvc.core.errors import InputError, StorageError
+from evalsvc.core.settings import Settings
 from evalsvc.store.session import Database
 
 
@@ -26,15 +26,15 @@ def init(
     plugin: PluginFiles = None,
 ) -> None:
     """Write a first policy from what is scored: limits and margins that noise alone seldom breaks."""
-    from evalsvc import given
-    from evalsvc.artifacts import open_artifacts
+    from evalsvc.analysis.runs import stored_runs
     from evalsvc.gates.first_policy import first_limits, policy_text
-    from evalsvc.gates.gate import open_suite
     from evalsvc.gates.policy import parse_policy
-    from evalsvc.gates.subjects import labels_of
-    from evalsvc.plugins import Plugins
-    from evalsvc.runs import stored_runs
+    from evalsvc.gates.resolution import labels_of
+    from evalsvc.gates.runner import open_suite
+    from evalsvc.inputs import stored_checkpoints
+    from evalsvc.plugins.registry import Plugins
     from evalsvc.store import names, queries
+    from evalsvc.store.artifacts import open_artifacts
     from evalsvc.store.tables import Alias
 
     if policy.exists():
@@ -44,7 +44,7 @@ def init(
         with database.read() as session:
             named = queries.pick_suite(session, suite)
             wanted = baseline or _only_alias([row.name for row in queries.aliases(session)])
-            row = given.find(session, wanted)
+            row = stored_checkpoints.find(session, wanted)
             title = names.title_of(session, row)
             alias = session.get(Alias, wanted) is not None
         chosen = open_suite(named, database, Plugins(tuple(plugin or ())), policy.parent)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalsvc import audit, given
 from evalsvc.cli.browse import AsJson, SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
 from evalsvc.cli.score import Device, PluginFiles, parse_options, progress_bars
-from evalsvc.errors import InputError
-from evalsvc.settings import Settings
-from evalsvc.store import names, queries
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.inputs import stored_checkpoints
+from evalsvc.store import audit, names, queries
 from evalsvc.store.tables import Status
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from evalsvc.judging import Player, Tournament
-    from evalsvc.spec import EvaluationSpec
-    from evalsvc.workbench import Workbench
+    from evalsvc.analysis.judge_tournament import Player, Tournament
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.spec import EvaluationSpec
 
 
 def judge(
@@ -37,9 +37,9 @@ def judge(
     as_json: AsJson = False,
 ) -> None:
     """Rate what checkpoints wrote under a suite: every pair, both orders, Bradley-Terry ratings with intervals."""
-    from evalsvc.judging import hold
-    from evalsvc.plugins import Plugins
-    from evalsvc.workbench import Workbench
+    from evalsvc.analysis.judge_tournament import hold
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.plugins.registry import Plugins
 
     with progress_bars() as show:
         bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
@@ -58,15 +58,15 @@ def judge(
 
 def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples: int) -> tuple[list[str], list[Player]]:
     """The prompts of a suite, and what each checkpoint answered to those that all were asked, sample by sample."""
-    from evalsvc.judging import Player
-    from evalsvc.pipeline import read_texts
-    from evalsvc.spec import EvaluationSpec
+    from evalsvc.analysis.judge_tournament import Player
+    from evalsvc.evaluation.shard_computation import read_texts
+    from evalsvc.evaluation.spec import EvaluationSpec
 
     specs: dict[str, EvaluationSpec] = {}
     with bench.database.read() as session:
         chosen = queries.pick_suite(session, suite)
         for name in asked_for:
-            checkpoint = given.find(session, name, bench.plugins)
+            checkpoint = stored_checkpoints.find(session, name, bench.plugins)
             title = names.title_of(session, checkpoint)
             runs = [
                 run

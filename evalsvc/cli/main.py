@@ -9,7 +9,6 @@ from typing import Annotated, TextIO, cast
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from evalsvc import logs
 from evalsvc.cli import (
     alias,
     audit,
@@ -28,9 +27,10 @@ from evalsvc.cli import (
     weights,
 )
 from evalsvc.cli.console import Checked, err
-from evalsvc.errors import EvalsvcError, detail_of
+from evalsvc.core.errors import EvalsvcError, detail_of
+from evalsvc.core.observability import logs
+from evalsvc.metrics.score import MetricError
 from evalsvc.store.faults import sentence
-from metrics.score import MetricError
 
 app = typer.Typer(
     help="Score checkpoints of generative models, compare them over time, and keep every number's uncertainty.",

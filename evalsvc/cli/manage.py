@@ -10,8 +10,8 @@ import yaml
 
 from evalsvc.cli.console import err, out, print_json, styled, table
 from evalsvc.cli.score import Device, PluginFiles, SkipBad, parse_options, say_skipped
-from evalsvc.errors import EvalsvcError, ModelError, printable
-from evalsvc.settings import Settings
+from evalsvc.core.errors import EvalsvcError, ModelError, printable
+from evalsvc.core.settings import Settings
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.urls import shown
 
@@ -38,9 +38,9 @@ def reference_add(
     skip_bad: SkipBad = False,
 ) -> None:
     """Register real samples under a name. Every sample is read once, so that a bad file shows now."""
-    from evalsvc.plugins import Plugins
-    from evalsvc.reference_statistics import beside_images
-    from evalsvc.references import add_reference
+    from evalsvc.inputs.published_statistics import beside_images
+    from evalsvc.inputs.references import add_reference
+    from evalsvc.plugins.registry import Plugins
 
     row = add_reference(Database(Settings().database), Plugins(), name, path, heldout, skip_bad=skip_bad)
     halves = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
@@ -59,7 +59,7 @@ def reference_list(as_json: AsJson = False) -> None:
     """The references in the database and those of plug-ins."""
     from sqlalchemy import select
 
-    from evalsvc.plugins import PluginKind, Plugins
+    from evalsvc.plugins.registry import PluginKind, Plugins
     from evalsvc.store.tables import Reference
 
     with Database(Settings().database).read() as session:
@@ -83,7 +83,7 @@ def reference_list(as_json: AsJson = False) -> None:
 @suite.command("list")
 def suite_list() -> None:
     """The shipped suites."""
-    from evalsvc.suites import load_suite, shipped_suites
+    from evalsvc.inputs.suites import load_suite, shipped_suites
 
     for name in shipped_suites():
         out.print(styled(name, "bold"), load_suite(name).description, soft_wrap=True)
@@ -92,7 +92,7 @@ def suite_list() -> None:
 @suite.command("show")
 def suite_show(name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")]) -> None:
     """A suite with all of its defaults, as YAML."""
-    from evalsvc.suites import load_suite
+    from evalsvc.inputs.suites import load_suite
 
     typer.echo(yaml.safe_dump(load_suite(name).model_dump(mode="json"), sort_keys=False), nl=False)
 
@@ -102,8 +102,8 @@ def suite_validate(
     name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")], plugin: PluginFiles = None
 ) -> None:
     """Check a suite: keys, metrics, options, features, labels."""
-    from evalsvc.plugins import Plugins
-    from evalsvc.suites import load_suite
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     checked = load_suite(name, Plugins(tuple(plugin or ())))
     err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples")
@@ -112,7 +112,7 @@ def suite_validate(
 @plugins.command("list")
 def plugins_list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     """Every plug-in: name, kind, where it is from, and whether it loads."""
-    from evalsvc.plugins import Plugins
+    from evalsvc.plugins.registry import Plugins
 
     found = []
     for item in Plugins(tuple(plugin or ())):
@@ -141,10 +141,10 @@ def plugins_check(
     device: Device = "auto",
 ) -> None:
     """Run a generator's contract: count, dtype, range, determinism a seed, independence of batch and index."""
-    from evalsvc.checkpoints import Checkpoint
-    from evalsvc.contracts import check_generator
-    from evalsvc.plugins import Plugins
-    from evalsvc.workbench import Workbench
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.plugins.conformance import check_generator
+    from evalsvc.plugins.registry import Plugins
 
     bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
     opened = Checkpoint.open(checkpoint, name, 0, bench.plugins.checkpoint_files(name))
@@ -181,8 +181,8 @@ def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     """Look at database, queue, disk, devices, weights and plug-ins; exit code 1 if something is broken."""
     from dataclasses import asdict
 
-    from evalsvc.doctor import Level, examine
-    from evalsvc.plugins import Plugins
+    from evalsvc.cli.doctor_checks import Level, examine
+    from evalsvc.plugins.registry import Plugins
 
     styles = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
     found = []

@@ -17,16 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import telemetry
-from evalsvc.checkpoint_names import Naming
-from evalsvc.cli.checkpoint_arguments import (
-    Checkpoints,
-    ModelName,
-    ModelPattern,
-    Step,
-    StepPattern,
-    find_checkpoints,
-)
+from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import (
     BatchSize,
@@ -41,13 +32,15 @@ from evalsvc.cli.score import (
     progress_bars,
     skip_option,
 )
-from evalsvc.errors import InputError
-from evalsvc.lifecycle import PRIORITY
-from evalsvc.settings import Settings
-from evalsvc.store.progress import Progress, failure_details, progress, workers
+from evalsvc.core.errors import InputError
+from evalsvc.core.observability import telemetry
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.lifecycle import PRIORITY
+from evalsvc.evaluation.progress import Progress, failure_details, progress, workers
+from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.queue.pending import tickets
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, Failure, Status, Worker
-from evalsvc.tickets import tickets
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 LARGEST = 2**31 - 1
@@ -78,10 +71,10 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice."""
-    from evalsvc import lifecycle
-    from evalsvc.plugins import Plugins
-    from evalsvc.suites import load_suite
-    from evalsvc.workbench import Workbench
+    from evalsvc.evaluation import lifecycle
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     plugins = Plugins(tuple(plugin or ()))
     naming = Naming(model, step, model_pattern, step_pattern)
@@ -169,7 +162,7 @@ def status(
 
 def cancel(evaluations: Ids) -> None:
     """Stop evaluations: within a batch where they run. What was computed is kept for 'retry'."""
-    from evalsvc import lifecycle
+    from evalsvc.evaluation import lifecycle
 
     database = Database(Settings().database)
     for evaluation in evaluations:
@@ -179,7 +172,7 @@ def cancel(evaluations: Ids) -> None:
 
 def retry(evaluations: Ids) -> None:
     """Put failed or cancelled evaluations on the queue again; shards that are done stay done."""
-    from evalsvc import lifecycle
+    from evalsvc.evaluation import lifecycle
 
     database = Database(Settings().database)
     for evaluation in evaluations:
@@ -198,9 +191,9 @@ def worker(
     metrics_host: Annotated[str, typer.Option(help="Address that they are served at.")] = "127.0.0.1",
 ) -> None:
     """Work for the queue until Ctrl-C or SIGTERM, which finish the shard in hand; a second one does not."""
-    from evalsvc.server_file import server_file
-    from evalsvc.worker import Duty, supervise
-    from evalsvc.worker_metrics import served
+    from evalsvc.inputs.server_file import server_file
+    from evalsvc.queue.supervisor import Duty, supervise
+    from evalsvc.queue.worker_metrics import served
 
     server_file()  # one that is wrong ends the command and not each evaluation
 

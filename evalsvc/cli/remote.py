@@ -11,21 +11,21 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.live import Live
 
-from evalsvc import wire
-from evalsvc.checkpoint_folders import digest_checkpoint, endpoint_name
-from evalsvc.checkpoint_names import CheckpointName, Labels, Naming
+from evalsvc.analysis.leaderboard import Board, Column, Difference, Entry
+from evalsvc.api import schemas
+from evalsvc.api.client import Client, ClientError
 from evalsvc.cli import browse, queue
 from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern, show_names
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.gate import UNAVAILABLE, reachable, say_notices, show_decision
 from evalsvc.cli.score import parse_options
-from evalsvc.client import Client, ClientError
-from evalsvc.digests import digest_path
-from evalsvc.errors import InputError
-from evalsvc.given import is_path
-from evalsvc.leaderboard import Board, Column, Difference, Entry
-from evalsvc.store.progress import Progress
+from evalsvc.core.digests import digest_path
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.progress import Progress
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint, endpoint_name
+from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
+from evalsvc.inputs.stored_checkpoints import is_path
 from evalsvc.store.queries import ScoreRow
 from evalsvc.store.tables import Failure, Status
 
@@ -345,11 +345,11 @@ def _show(rows: list[dict[str, Any]], title: str, columns: tuple[str, ...], *, a
     out.print(made)
 
 
-def _row(score: wire.Score) -> ScoreRow:
+def _row(score: schemas.Score) -> ScoreRow:
     return ScoreRow(**score.model_dump(), facts={})
 
 
-def _board(board: wire.Board) -> Board:
+def _board(board: schemas.Board) -> Board:
     entries = [
         Entry(
             rank=entry.rank,
@@ -367,7 +367,7 @@ def _board(board: wire.Board) -> Board:
     return Board(board.suite, columns[0], columns, entries)
 
 
-def _difference(found: wire.Difference) -> Difference:
+def _difference(found: schemas.Difference) -> Difference:
     a, b = (_row(side) if side else None for side in (found.a, found.b))
     return Difference(
         found.label,
@@ -383,8 +383,10 @@ def _difference(found: wire.Difference) -> Difference:
     )
 
 
-def _progress(found: wire.Evaluation) -> Progress:
-    facts = {name: getattr(found, name) for name in wire.Evaluation.model_fields if name not in ("fraction", "ended")}
+def _progress(found: schemas.Evaluation) -> Progress:
+    facts = {
+        name: getattr(found, name) for name in schemas.Evaluation.model_fields if name not in ("fraction", "ended")
+    }
     stages = {stage: (each.done, each.due) for stage, each in found.stages.items()}
     failure = Failure(found.failure) if found.failure else None
     return Progress(**facts | {"stages": stages, "status": Status(found.status), "failure": failure})

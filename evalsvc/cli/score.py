@@ -21,27 +21,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from evalsvc.checkpoint_names import Naming
 from evalsvc.cli import browse
-from evalsvc.cli.checkpoint_arguments import (
-    Checkpoints,
-    ModelName,
-    ModelPattern,
-    Step,
-    StepPattern,
-    find_checkpoints,
-)
+from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints
 from evalsvc.cli.console import err, print_json, visible
-from evalsvc.errors import InputError, printable
-from evalsvc.settings import Settings
+from evalsvc.core.errors import InputError, printable
+from evalsvc.core.settings import Settings
+from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
-    from evalsvc.checkpoints import Checkpoint
-    from evalsvc.spec import EvaluationSpec
-    from evalsvc.workbench import Advance, Workbench
+    from evalsvc.evaluation.context import Advance, Workbench
+    from evalsvc.evaluation.spec import EvaluationSpec
+    from evalsvc.inputs.checkpoints import Checkpoint
 
 GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
 SuiteFile = Annotated[str, typer.Option("--suite", help="Suite name, name@version, or a .yaml file.")]
@@ -80,9 +73,9 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
-    from evalsvc.plugins import Plugins
-    from evalsvc.suites import load_suite
-    from evalsvc.workbench import Workbench
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
@@ -107,11 +100,11 @@ def demo(
     """Score the five shipped families of digit generators over training, and show who leads."""
     import torch
 
-    from evalsvc.checkpoints import Checkpoint
-    from evalsvc.demo import shipped
-    from evalsvc.plugins import Plugins
-    from evalsvc.suites import load_suite
-    from evalsvc.workbench import Workbench
+    from evalsvc.builtin.demo import shipped
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.plugins.registry import Plugins
 
     # These networks are so small that a second thread only waits for the first, and on a busy machine for long.
     torch.set_num_threads(1)
@@ -120,7 +113,7 @@ def demo(
         chosen = load_suite("text-tiny@1" if text else "digits@1")
         runs: list[tuple[str, int, Path, str, Mapping[str, Any]]]
         if text:
-            from evalsvc.demo.text import shipped_texts, smollm2_at_three_heats
+            from evalsvc.builtin.demo.text import shipped_texts, smollm2_at_three_heats
 
             large = smollm2_at_three_heats()
             if not large:
@@ -179,7 +172,7 @@ def progress_bars() -> Iterator[Bars]:
 
 
 def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: Bars, *, rerun: bool) -> list[int]:
-    from evalsvc.evaluations import evaluate
+    from evalsvc.evaluation.runner import evaluate
 
     advance = show.stage("checkpoints", len(specs))
     ids = []
@@ -202,7 +195,7 @@ def say_skipped(names: list[str]) -> None:
 
 def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
     """The option that leaves unreadable files out. It stands in the spec, so that every worker leaves out the same."""
-    from evalsvc.sample_sets import open_samples, unreadable
+    from evalsvc.inputs.sample_sets import open_samples, unreadable
 
     if generator != "samples":
         raise InputError(f"--skip-bad is about files of images or sounds, which generator {generator!r} does not read")

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from evalsvc import telemetry, tokens
+from evalsvc.api.server import token_store
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.cli.score import PluginFiles
-from evalsvc.errors import InputError
-from evalsvc.settings import Settings
+from evalsvc.core.errors import InputError
+from evalsvc.core.observability import telemetry
+from evalsvc.core.settings import Settings
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
 
@@ -30,12 +31,12 @@ def serve(
     try:
         import uvicorn
 
-        from evalsvc.api.access_log import Repeats
-        from evalsvc.api.app import create_app
-        from evalsvc.api.connections import ConnectionLimits, configured, open_files
-        from evalsvc.api.listening import hosts_for
-        from evalsvc.api.server import Server, ServerSettings
-        from evalsvc.server_file import server_file
+        from evalsvc.api.server.access_log import Repeats
+        from evalsvc.api.server.app import create_app
+        from evalsvc.api.server.bind_address import hosts_for
+        from evalsvc.api.server.connections import ConnectionLimits, configured, open_files
+        from evalsvc.api.server.state import Server, ServerSettings
+        from evalsvc.inputs.server_file import server_file
     except ImportError as error:
         raise InputError(f"the server is not installed ({error}): pip install 'evalsvc[server]'") from None
     settings = ServerSettings()
@@ -43,7 +44,7 @@ def serve(
     opened = Settings()
     telemetry.begin(opened)
     server = Server.open(opened, settings, tuple(Path(file).resolve() for file in plugin or ()))
-    known = tokens.usable(server.database)
+    known = token_store.usable(server.database)
     hosts = hosts_for(host, settings.allowed_hosts, known)
     if not known:
         err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
@@ -72,7 +73,7 @@ def token_create(
 ) -> None:
     """Make a token and print it. It is stored nowhere and never shown again."""
     lifetime = timedelta(days=days) if days else None
-    row, secret = tokens.create(Database(Settings().database), name, scope or [Scope.READ], lifetime)
+    row, secret = token_store.create(Database(Settings().database), name, scope or [Scope.READ], lifetime)
     until = f"until {row.expires_at:%Y-%m-%d}" if row.expires_at else "without end"
     err.print(f"token {row.id} for {name}: {', '.join(row.scopes)}, {until}; it shows only now")
     out.print(secret, highlight=False, soft_wrap=True)
@@ -101,5 +102,5 @@ def token_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
 @token.command("revoke")
 def token_revoke(number: Annotated[int, typer.Argument(help="Id from 'evalsvc token list'.")]) -> None:
     """End a token at once."""
-    tokens.revoke(Database(Settings().database), number)
+    token_store.revoke(Database(Settings().database), number)
     err.print(f"token {number} is revoked")

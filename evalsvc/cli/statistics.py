@@ -22,9 +22,9 @@ def convert(
     ] = None,
 ) -> None:
     """Write published statistics with what they leave out: how many images, which resize, which covariance."""
-    from evalsvc import reference_statistics
+    from evalsvc.inputs import published_statistics
 
-    facts = reference_statistics.convert(source, target, count=count, preprocess=preprocess, ddof=ddof)
+    facts = published_statistics.convert(source, target, count=count, preprocess=preprocess, ddof=ddof)
     err.print(
         f"{target}: {facts.count} images, ddof {facts.ddof} (known by {facts.ddof_known_by})",
         soft_wrap=True,

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import logs, telemetry
-from evalsvc.checkpoint_names import Labels, Naming
 from evalsvc.cli.checkpoint_arguments import ModelName, ModelPattern, StepPattern
 from evalsvc.cli.console import out
 from evalsvc.cli.score import (
@@ -24,12 +22,14 @@ from evalsvc.cli.score import (
     SuiteFile,
     parse_options,
 )
-from evalsvc.errors import EvalsvcError, InputError, StorageError, first_line, printable
-from evalsvc.settings import Settings
+from evalsvc.core.errors import EvalsvcError, InputError, StorageError, first_line, printable
+from evalsvc.core.observability import logs, telemetry
+from evalsvc.core.settings import Settings
+from evalsvc.inputs.checkpoint_names import Labels, Naming
 from evalsvc.store import queries
 
 if TYPE_CHECKING:
-    from evalsvc.checkpoints import Checkpoint
+    from evalsvc.inputs.checkpoints import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +57,15 @@ def watch(
 
     What has an evaluation already, by content, is left alone: start it again at any time.
     """
-    from evalsvc import lifecycle
-    from evalsvc.checkpoints import Checkpoint
-    from evalsvc.digests import digest_configuration
-    from evalsvc.earlier_digests import move_earlier
-    from evalsvc.plugins import PluginKind, Plugins
-    from evalsvc.store.progress import progress
-    from evalsvc.suites import load_suite
-    from evalsvc.watch import WatchedFolder
-    from evalsvc.workbench import Workbench
+    from evalsvc.core.digests import digest_configuration
+    from evalsvc.evaluation import lifecycle
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.earlier_digests import move_earlier
+    from evalsvc.evaluation.progress import progress
+    from evalsvc.inputs.checkpoints import Checkpoint
+    from evalsvc.inputs.suites import load_suite
+    from evalsvc.inputs.watched_folder import WatchedFolder
+    from evalsvc.plugins.registry import PluginKind, Plugins
 
     settings = Settings()
     telemetry.begin(settings)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.errors import InputError
+from evalsvc.core.errors import InputError
 
 app = typer.Typer(help="Published weights of extractors.", no_args_is_help=True)
 Names = Annotated[list[str] | None, typer.Argument(help="Names from 'evalsvc weights list'; all by default.")]
@@ -16,23 +16,23 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names from 'evalsvc wei
 @app.command("list")
 def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
     """Every file: who uses it, whether it is here, its digest."""
-    from evalsvc import weights
+    from evalsvc.inputs import published_weights
 
     rows = [
         {
             "name": file.name,
             "used by": file.used_by,
-            "status": str(weights.status(file)),
+            "status": str(published_weights.status(file)),
             "file": file.file_names[0],
             "sha256": file.sha256,
-            "path": str(weights.find(file) or ""),
+            "path": str(published_weights.find(file) or ""),
         }
-        for file in weights.WEIGHTS.values()
+        for file in published_weights.WEIGHTS.values()
     ]
     if as_json:
         print_json(rows)
         return
-    made = table(f"weights in {weights.weights_folder()}", *list(rows[0])[:4], "sha256")
+    made = table(f"weights in {published_weights.weights_folder()}", *list(rows[0])[:4], "sha256")
     for row in rows:
         made.add_row(*(row[key] for key in list(row)[:4]), row["sha256"][:16])
     out.print(made)
@@ -41,12 +41,12 @@ def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
 @app.command("fetch")
 def weights_fetch(names: Names = None) -> None:
     """Download what is not here yet, check it, and print where it is; one that cannot be had keeps back no other."""
-    from evalsvc import weights
+    from evalsvc.inputs import published_weights
 
     reasons = []
-    for file in [weights.get(name) for name in names or weights.WEIGHTS]:
+    for file in [published_weights.get(name) for name in names or published_weights.WEIGHTS]:
         try:
-            out.print(str(weights.locate(file)), soft_wrap=True)
+            out.print(str(published_weights.locate(file)), soft_wrap=True)
         except InputError as error:
             reasons.append(str(error))
     if reasons:
@@ -56,13 +56,13 @@ def weights_fetch(names: Names = None) -> None:
 @app.command("verify")
 def weights_verify(names: Names = None) -> None:
     """Read the files that are here and compare their digests; a damaged one, or a named one that is absent, exits 2."""
-    from evalsvc import weights
+    from evalsvc.inputs import published_weights
 
     bad = []
-    for file in [weights.get(name) for name in names or weights.WEIGHTS]:
-        found = weights.status(file)
+    for file in [published_weights.get(name) for name in names or published_weights.WEIGHTS]:
+        found = published_weights.status(file)
         err.print(f"{file.name}: {found}")
-        if found is weights.Status.DAMAGED or (names and found is weights.Status.ABSENT):
+        if found is published_weights.Status.DAMAGED or (names and found is published_weights.Status.ABSENT):
             bad.append(f"{file.name} ({found})")
     if bad:
         raise InputError(f"weights are not as published: {', '.join(bad)}; see 'evalsvc weights list'")

@@ -12,15 +12,15 @@ from itertools import permutations
 import numpy as np
 from scipy.stats import norm
 
-from evalsvc.differences import Run
-from evalsvc.errors import InputError
+from evalsvc.analysis.differences import Run
+from evalsvc.core.errors import InputError
 from evalsvc.gates.evidence import Evidence, pool
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.resolution import labels_of, quantities_of
 from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, plan
 from evalsvc.gates.sources import Runs
-from evalsvc.gates.subjects import labels_of, quantities_of
 from evalsvc.gates.verdict import Status, judge
-from evalsvc.suites import Suite
+from evalsvc.inputs.suites import Suite
 
 POWER = 0.95
 """What is called detectable is caught this often; a suggested margin lets equal checkpoints pass this often."""

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from evalsvc import given
-from evalsvc.artifacts import open_artifacts
-from evalsvc.checkpoint_names import Naming
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.digests import digest_configuration
-from evalsvc.earlier_digests import move_earlier
-from evalsvc.errors import InputError
-from evalsvc.gates.subjects import Unscored, Wanted
-from evalsvc.lifecycle import register_checkpoint
-from evalsvc.plugins import PluginKind, Plugins
-from evalsvc.settings import Settings
+from evalsvc.core.digests import digest_configuration
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.earlier_digests import move_earlier
+from evalsvc.evaluation.lifecycle import register_checkpoint
+from evalsvc.gates.resolution import Unscored, Wanted
+from evalsvc.inputs import stored_checkpoints
+from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.suites import Suite
+from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store import names, queries, tables
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
-from evalsvc.suites import Suite
 
 if TYPE_CHECKING:
-    from evalsvc.workbench import Workbench
+    from evalsvc.evaluation.context import Workbench
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Asked:
         """
         if self.generator is not None:
             plugins.get(PluginKind.GENERATOR, self.generator)
-        path = given.is_path(self.given)
+        path = stored_checkpoints.is_path(self.given)
         if self.naming != Naming() and not (path and self.generator is not None):
             raise InputError(
                 f"--model, --step and their patterns name what --generator loads, not {self.given!r}: leave them out"
@@ -64,7 +64,7 @@ class Asked:
             raise InputError(f"{self.given} is a path, and --option needs the generator that loads it: --generator")
         with database.read() as session:
             if path:
-                return given.find(session, self.given, plugins).id
+                return stored_checkpoints.find(session, self.given, plugins).id
             if self.generator is None and not self.options:
                 return self.given
             row = self._content(session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from evalsvc.differences import Errors
+from evalsvc.analysis.differences import Errors
 from evalsvc.gates.evidence import Evidence, Observation
 from evalsvc.gates.policy import LimitKind
 
@@ -50,7 +50,7 @@ def absolute(evidence: Evidence, seen: Observation, kind: LimitKind, limit: floa
 
 
 def worsening(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
-    """The difference towards the bad side, as :func:`evalsvc.differences.difference` gives it to everybody."""
+    """The difference towards the bad side, as :func:`evalsvc.analysis.differences.difference` gives it to everybody."""
     value = (candidate.value - baseline.value) * _sign(evidence)
     errors = _gap(evidence, candidate, baseline, 1.0)
     good, bad = errors.widths(z)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from evalsvc.errors import EvalsvcError
-from evalsvc.plugins import Plugins
-from evalsvc.references import open_reference
+from evalsvc.core.errors import EvalsvcError
+from evalsvc.inputs.references import open_reference
+from evalsvc.inputs.suites import Half, MetricUse, Suite
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import tables
 from evalsvc.store.session import Database
-from evalsvc.suites import Half, MetricUse, Suite
 
 
 @dataclass(frozen=True)

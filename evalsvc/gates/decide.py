@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from evalsvc.digests import digest_json
+from evalsvc.core.digests import digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
-from evalsvc.gates.gather import Gathering
+from evalsvc.gates.evidence_collection import Gathering
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.resolution import Sides, labels_of
 from evalsvc.gates.sequential import SINGLE, Look, later_plan, plan
 from evalsvc.gates.sources import Source
 from evalsvc.gates.spending import Earlier, History, limits_of, remarks, saw, spent_by
-from evalsvc.gates.subjects import Sides, labels_of
 from evalsvc.gates.verdict import Status, Verdict, judge
+from evalsvc.inputs.suites import Suite
 from evalsvc.store.tables import Checkpoint
-from evalsvc.suites import Suite
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from evalsvc.core.provenance import git_commit
 from evalsvc.gates.decide import Decision
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.reports.text import notices, title
+from evalsvc.gates.resolution import Sides, Unscored
 from evalsvc.gates.spending import seeds_of
-from evalsvc.gates.subjects import Sides, Unscored
 from evalsvc.gates.verdict import MetricVerdict
-from evalsvc.provenance import git_commit
 from evalsvc.store.tables import Checkpoint
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evalsvc.differences import Difference, Run, difference
+from evalsvc.analysis.differences import Difference, Run, difference
 
 
 @dataclass(frozen=True)

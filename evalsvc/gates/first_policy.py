@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evalsvc.differences import Run
-from evalsvc.errors import InputError
+from evalsvc.analysis.differences import Run
+from evalsvc.core.errors import InputError
 from evalsvc.gates.calibrate import Spread, passing_margin
 from evalsvc.gates.policy import Defaults
+from evalsvc.gates.resolution import quantities_of
 from evalsvc.gates.sources import Runs
-from evalsvc.gates.subjects import quantities_of
-from evalsvc.suites import Suite
-from metrics.registry import Quantity
-from metrics.score import Direction
+from evalsvc.inputs.suites import Suite
+from evalsvc.metrics.registry import Quantity
+from evalsvc.metrics.score import Direction
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from evalsvc.bounded_yaml import load_yaml
-from evalsvc.digests import digest_json
-from evalsvc.errors import InputError
-from evalsvc.gates.policy_yaml import PolicyLoader
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import InputError
+from evalsvc.core.files.bounded_yaml import load_yaml
+from evalsvc.core.files.yaml12 import PolicyLoader
 
 Tier = Literal["critical", "supporting", "advisory"]
 LimitKind = Literal["max", "min", "max_worsening", "max_worsening_rel"]

@@ -11,15 +11,14 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from evalsvc import audit
-from evalsvc.audit import Action
-from evalsvc.digests import digest_json
-from evalsvc.errors import InputError
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import InputError
 from evalsvc.gates.policy import Policy
-from evalsvc.store import names
+from evalsvc.inputs.suites import Suite
+from evalsvc.store import audit, names
+from evalsvc.store.audit import Action
 from evalsvc.store.session import Database, clock, ensured
 from evalsvc.store.tables import Alias, Checkpoint, Gate, Promotion, PromotionKind, Protection
-from evalsvc.suites import Suite
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What an alias may be called: never like ``model@step``, which it would stand in for."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from evalsvc.deadline import TimeLimit
-from evalsvc.gates.gate import Recorded, run_gate
+from evalsvc.core.deadline import TimeLimit
+from evalsvc.evaluation.context import Workbench
 from evalsvc.gates.policy import Policy, name_in
 from evalsvc.gates.reports.text import notices, title
+from evalsvc.gates.runner import Recorded, run_gate
 from evalsvc.gates.verdict import SEVERITY, Status
+from evalsvc.inputs.suites import Suite
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint
-from evalsvc.suites import Suite
-from evalsvc.workbench import Workbench
 
 
 def run_policy(

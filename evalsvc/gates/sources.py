@@ -7,25 +7,25 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from evalsvc.differences import Run
-from evalsvc.errors import InputError, StorageError
-from evalsvc.first_samples import took_first
+from evalsvc.analysis.differences import Run
+from evalsvc.analysis.runs import DAMAGED, stored_runs
+from evalsvc.analysis.runs import Runs as Runs
+from evalsvc.core.errors import InputError, StorageError
+from evalsvc.evaluation.first_samples import took_first
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.evidence import Absent
-from evalsvc.gates.subjects import unbiased_in_n
-from evalsvc.runs import DAMAGED, stored_runs
-from evalsvc.runs import Runs as Runs
+from evalsvc.gates.resolution import unbiased_in_n
+from evalsvc.metrics.score import MetricError
 from evalsvc.store import names, queries, tables
 from evalsvc.store.session import Database
-from metrics.score import MetricError
 
 if TYPE_CHECKING:
-    from evalsvc.artifacts import Artifacts
-    from evalsvc.plugins import Plugins
-    from evalsvc.spec import EvaluationSpec
+    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.spec import EvaluationSpec
+    from evalsvc.inputs.suites import Suite
+    from evalsvc.plugins.registry import Plugins
+    from evalsvc.store.artifacts import Artifacts
     from evalsvc.store.queries import ScoreRow
-    from evalsvc.suites import Suite
-    from evalsvc.workbench import Workbench
 
 
 class Source(Protocol):
@@ -95,7 +95,7 @@ class Stored:
 
     def _restore(self, evaluations: set[int]) -> None:
         if self.open_bench is not None:
-            from evalsvc.rescoring import restore
+            from evalsvc.evaluation.rescoring import restore
 
             bench = self.open_bench()
             for each in evaluations:
@@ -128,7 +128,7 @@ class Stored:
                 if self._is_outdated(rows)
             ]
         if old:
-            from evalsvc.rescoring import rescore
+            from evalsvc.evaluation.rescoring import rescore
 
             bench = self.open_bench()
             for each in old:
@@ -179,7 +179,7 @@ class Computed:
 
         A checkpoint that cannot be opened here has the runs that are stored.
         """
-        from evalsvc.evaluations import evaluate
+        from evalsvc.evaluation.runner import evaluate
 
         number = self.suite.seed if seed is None else seed
         wanted = number
@@ -203,9 +203,9 @@ class Computed:
 
         Of ``rows`` only those metrics are measured whose expectation their number moves.
         """
-        from evalsvc.pipeline import compute_shard
-        from evalsvc.reduction import reduce, scores_of_rows
-        from evalsvc.suites import Suite
+        from evalsvc.evaluation.scoring import reduce, scores_of_rows
+        from evalsvc.evaluation.shard_computation import compute_shard
+        from evalsvc.inputs.suites import Suite
 
         labels = self.labels if rows is None else self.labels - unbiased_in_n(self.suite)
         uses = [

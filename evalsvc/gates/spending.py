@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from evalsvc.digests import digest_baseline, digest_json
+from evalsvc.core.digests import digest_baseline, digest_json
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import Policy
+from evalsvc.gates.resolution import Sides
 from evalsvc.gates.sequential import Look
-from evalsvc.gates.subjects import Sides
-from evalsvc.suites import Suite
+from evalsvc.inputs.suites import Suite
 
 ABSOLUTE = ""
 """The baseline of limits that need none."""

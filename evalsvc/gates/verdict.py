@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from evalsvc.analysis.leaderboard import differing_facts
 from evalsvc.gates.comparisons import Comparison, absolute, relative, uncertainty, worsening
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import LimitKind, MetricPolicy, Policy, Tier, Waiver
 from evalsvc.gates.sequential import FLOOR, Look
-from evalsvc.leaderboard import differing_facts
 
 
 class Status(StrEnum):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evalsvc.client import Client
+from evalsvc.api.client import Client
 
 log = logging.getLogger("evalsvc")
 WAITING = 8

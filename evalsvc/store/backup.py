@@ -8,8 +8,8 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from evalsvc.atomic_files import put
-from evalsvc.errors import InputError, StorageError, first_line
+from evalsvc.core.errors import InputError, StorageError, first_line
+from evalsvc.core.files.atomic_files import put
 from evalsvc.store.session import Database
 from evalsvc.store.sqlite import ReadOnlyFile
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from evalsvc.errors import StorageError, first_line
+from evalsvc.core.errors import StorageError, first_line
 
 _FULL = "the disk of the database is full: free some space and try again"
 _POSTGRES = {

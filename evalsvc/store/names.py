@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from evalsvc.digests import digest_json
-from evalsvc.errors import AmbiguousError, InputError
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import AmbiguousError, InputError
 from evalsvc.store.tables import Alias, Checkpoint, Gate, Model
 
 SHORT = 8

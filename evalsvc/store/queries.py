@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, String, cast, exists, func, select
 from sqlalchemy.orm import Session
 
-from evalsvc.errors import InputError
-from evalsvc.store import names, pages
+from evalsvc.core.errors import InputError
+from evalsvc.store import names, paged_queries
 from evalsvc.store.names import FEW
 from evalsvc.store.standing import of_suite, standing, standing_last
 from evalsvc.store.tables import (
@@ -211,7 +211,7 @@ def pick_suite(session: Session, wanted: str | None) -> str:
 def models(session: Session) -> list[tuple[Model, int, int, int]]:
     """Each model with its number of checkpoints, its last step and its number of current evaluations."""
     known = exists().where(Checkpoint.model_id == Model.id)
-    return [tuple(row) for row in session.execute(pages.models().where(known).order_by(Model.name))]
+    return [tuple(row) for row in session.execute(paged_queries.models().where(known).order_by(Model.name))]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Engine, Select, create_engine, inspect, selec
 from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from evalsvc.deadline import finished_first
-from evalsvc.errors import StorageError, first_line
+from evalsvc.core.deadline import finished_first
+from evalsvc.core.errors import StorageError, first_line
 from evalsvc.store.faults import forbids_writing, is_lasting, sentence
 from evalsvc.store.sqlite import ReadOnlyFile, create, damage_of, file_of, set_aside_damage, writing
 from evalsvc.store.tables import DatabaseTime
@@ -239,7 +239,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _record_upgrade(connection: Connection, found: str | None) -> None:
-    from evalsvc.audit import Action, record  # it needs this module
+    from evalsvc.store.audit import Action, record  # it needs this module
 
     with Session(bind=connection, join_transaction_mode="rollback_only") as session:
         record(session, Action.DATABASE_UPGRADE, "database", {"revision": HEAD, "was": found})

@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
-from evalsvc.atomic_files import TEMPORARY, put, written_whole
-from evalsvc.errors import StorageError, first_line
-from evalsvc.file_modes import make_file, make_folder
+from evalsvc.core.errors import StorageError, first_line
+from evalsvc.core.files.atomic_files import TEMPORARY, put, written_whole
+from evalsvc.core.files.file_modes import make_file, make_folder
 from evalsvc.store.faults import parse_json
 
 Stamp = tuple[int, int, int, bool]

@@ -1,4 +1,4 @@
-"""The tables. :mod:`evalsvc.lifecycle` and :mod:`evalsvc.evaluations` write, :mod:`evalsvc.store.queries` reads."""
+"""The tables. :mod:`evalsvc.evaluation` writes them, :mod:`evalsvc.store.queries` reads."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from evalsvc.cost import Cost
-from evalsvc.errors import StorageError
+from evalsvc.core.cost import Cost
+from evalsvc.core.errors import StorageError
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -552,7 +552,7 @@ class Token(Table):
 
 
 class QuotaUse(Table):
-    """What tokens of one name used on one day of UTC: see :mod:`evalsvc.quotas`."""
+    """What tokens of one name used on one day of UTC: see :mod:`evalsvc.evaluation.quotas`."""
 
     __tablename__ = "quota_use"
 
@@ -577,8 +577,8 @@ class UploadUse(Table):
 class Webhook(Table):
     """An address that is told of events.
 
-    What signs its messages is computed from ``salt`` under a key that :mod:`evalsvc.secret_keys` names ``key``. Without
-    such a key it is random, and kept as ``secret``.
+    What signs its messages is computed from ``salt`` under a key that :mod:`evalsvc.core.secret_keys` names ``key``.
+    Without such a key it is random, and kept as ``secret``.
     """
 
     __tablename__ = "webhooks"
@@ -627,7 +627,7 @@ class Rating(Table):
 
 
 class AuditEntry(Table):
-    """Who did what to what: see :mod:`evalsvc.audit`. ``token_id`` outlives the token, and so refers to no row."""
+    """Who did what to what: see :mod:`evalsvc.store.audit`. ``token_id`` outlives its token: no foreign key."""
 
     __tablename__ = "audit"
     __table_args__ = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from evalsvc.errors import InputError
+from evalsvc.core.errors import InputError
 
 _POSTGRES = ("postgres", "postgresql")
 _SHOWN = ("sslmode", "target_session_attrs", "application_name")

@@ -9,17 +9,17 @@ import pytest
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.demo import shipped
-from evalsvc.evaluations import evaluate
-from evalsvc.gates.gate import run_gate
+from evalsvc.builtin.demo import shipped
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.promote import promote
-from evalsvc.plugins import Plugins
-from evalsvc.settings import Settings
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import Database
 from evalsvc.store.tables import now
-from evalsvc.workbench import Workbench
 
 from .stores import DIGITS, HOSTILE, add_failure, add_gate, add_twins, fill
 
@@ -71,7 +71,7 @@ def without_components(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def at_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that run a page in this process have no server that could say where it listens."""
-    monkeypatch.setattr("dashboards.access.needs_token", lambda: False)
+    monkeypatch.setattr("evalsvc.dashboards.access.needs_token", lambda: False)
 
 
 @pytest.fixture

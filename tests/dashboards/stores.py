@@ -7,11 +7,11 @@ from datetime import timedelta
 
 from sqlalchemy import insert, select
 
-from evalsvc.digests import digest_configuration
+from evalsvc.core.digests import digest_configuration
+from evalsvc.inputs.suites import load_suite
 from evalsvc.store import names
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Protocol, Score, Status, Suite, now
-from evalsvc.suites import load_suite
 
 DIGITS = load_suite("digits@1")
 PLAIN = digest_configuration("gan", "", {})

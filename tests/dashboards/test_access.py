@@ -11,11 +11,14 @@ import uvicorn
 from typer.testing import CliRunner
 from uvicorn.config import LOGGING_CONFIG
 
-from dashboards import access
-from dashboards.__main__ import log_as_one
-from evalsvc import audit, logs, ratings, tokens
+from evalsvc.analysis import human_ratings
+from evalsvc.analysis.human_ratings import Pair
+from evalsvc.api.server import token_store
 from evalsvc.cli.main import app
-from evalsvc.ratings import Pair
+from evalsvc.core.observability import logs
+from evalsvc.dashboards import access
+from evalsvc.dashboards.__main__ import log_as_one
+from evalsvc.store import audit
 from evalsvc.store.tables import Evaluation, Scope, Status
 
 from .stores import add_failure, fill
@@ -45,15 +48,15 @@ def test_without_a_token_a_page_shows_nothing_but_the_question(view, guarded, pa
 
 
 def test_a_token_opens_the_page_and_ends_with_its_revocation(guarded, page):
-    row, secret = tokens.create(guarded, "ann", [Scope.READ])
+    row, secret = token_store.create(guarded, "ann", [Scope.READ])
     at = sign_in(page("trends"), secret)
     assert at.dataframe
-    tokens.revoke(guarded, row.id)
+    token_store.revoke(guarded, row.id)
     assert not at.run().dataframe
 
 
 def test_an_expired_token_is_refused(guarded, page):
-    _, secret = tokens.create(guarded, "ann", [Scope.READ], timedelta(seconds=-1))
+    _, secret = token_store.create(guarded, "ann", [Scope.READ], timedelta(seconds=-1))
     at = sign_in(page("trends"), secret)
     assert "unknown, revoked or expired" in at.error[0].value
     assert not at.dataframe
@@ -62,7 +65,7 @@ def test_an_expired_token_is_refused(guarded, page):
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.SUBMIT])
 def test_only_who_may_submit_can_try_a_failed_evaluation_again(scope, guarded, page):
     add_failure(guarded, 1, 1500, "out of luck")
-    token, secret = tokens.create(guarded, "ann", [scope])
+    token, secret = token_store.create(guarded, "ann", [scope])
     at = sign_in(page("operations"), secret)
     retry = next(button for button in at.button if button.key and button.key.startswith("retry"))
     assert retry.disabled == (scope is Scope.READ)
@@ -134,7 +137,7 @@ def test_the_dashboards_do_not_listen_to_others_without_tokens(use_home, tmp_pat
 def test_the_names_of_a_server_count_where_tokens_do_and_take_no_other_extra(
     options, named, use_home, tmp_path, monkeypatch
 ):
-    tokens.create(use_home(tmp_path), "ann", [Scope.READ])
+    token_store.create(use_home(tmp_path), "ann", [Scope.READ])
     started = []
     monkeypatch.setattr(os, "execv", lambda _, command: started.extend(command))
     monkeypatch.setenv("EVALSVC_ALLOWED_HOSTS", "Evals.example.com, other.example.com")
@@ -152,14 +155,14 @@ def test_a_rating_is_kept_once_per_pair(use_home, tmp_path):
     fill(database, ["gan", "vae", "flow"], range(0, 1000, 1000))
     for left, right, outcome, times in ((1, 2, "left", 7), (2, 1, "left", 3), (2, 3, "tie", 2)):
         for _ in range(times):
-            ratings.rate(database, "digits@1", Pair(left, right, 0), outcome, "ann")
+            human_ratings.rate(database, "digits@1", Pair(left, right, 0), outcome, "ann")
     with database.read() as session:
-        table = ratings.standings(session, "digits@1", {1: 1, 2: 2, 3: 3})
+        table = human_ratings.standings(session, "digits@1", {1: 1, 2: 2, 3: 3})
     by = {each.checkpoint: each for each in table}
     assert by[1].rating - by[2].rating == pytest.approx(147.19, abs=0.01)  # 7 wins to 3
     assert by[2].rating == pytest.approx(by[3].rating)
     assert by[1].games == 10
-    assert ratings.agreement(table, {1: 3.0, 2: 5.0, 3: 5.1}, "lower") > 0.8
+    assert human_ratings.agreement(table, {1: 3.0, 2: 5.0, 3: 5.1}, "lower") > 0.8
 
 
 def test_streamlit_and_its_server_log_in_the_one_format(monkeypatch, capsys):

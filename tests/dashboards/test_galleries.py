@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dashboards.pictures import Gallery, aligned
-from evalsvc.artifacts import open_artifacts
-from evalsvc.gallery import Shown, joined
-from evalsvc.samples import Sounds, Videos
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
+from evalsvc.dashboards.pictures import Gallery, aligned
+from evalsvc.evaluation.gallery import Shown, joined
+from evalsvc.plugins.samples import Sounds, Videos
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.tables import Artifact
 
 from .stores import HOSTILE, fill

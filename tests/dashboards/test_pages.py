@@ -6,12 +6,12 @@ from datetime import date
 
 import pytest
 
-from dashboards import charts, controls, language
-from dashboards.curves import best_so_far, lines, on_scale, pairs, pareto
-from dashboards.look import cut, distinct, html, safe
-from evalsvc import leaderboard
-from evalsvc.store import overview, queries
-from evalsvc.store.overview import Filter
+from evalsvc.analysis import leaderboard
+from evalsvc.dashboards import charts, controls, language
+from evalsvc.dashboards.curves import best_so_far, lines, on_scale, pairs, pareto
+from evalsvc.dashboards.look import cut, distinct, html, safe
+from evalsvc.store import dashboard_queries, queries
+from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.tables import Evaluation, Status
 
 from .conftest import VIEWS
@@ -159,8 +159,8 @@ def test_a_failed_evaluation_leaves_a_gap_in_the_trend(use_home, tmp_path):
     fill(database, ["gan"], range(0, 5000, 1000))
     add_failure(database, 1, 2500, "out of luck")
     with database.read() as session:
-        points = overview.points(session, Filter("digits@1"), "frechet_distance", "p")
-        failures = overview.failed(session, "digits@1", ["gan"])
+        points = dashboard_queries.points(session, Filter("digits@1"), "frechet_distance", "p")
+        failures = dashboard_queries.failed(session, "digits@1", ["gan"])
     runs = [row["run"] for row in lines(points, failures, log=False)]
     assert runs == ["gan/0"] * 3 + ["gan/1"] * 2
 
@@ -169,7 +169,7 @@ def test_steps_are_drawn_in_order_whatever_the_order_of_arrival(use_home, tmp_pa
     database = use_home(tmp_path)
     fill(database, ["gan"], range(4000, -1000, -1000))
     with database.read() as session:
-        points = overview.points(session, Filter("digits@1"), "frechet_distance", "p")
+        points = dashboard_queries.points(session, Filter("digits@1"), "frechet_distance", "p")
     assert [point.step for point in points] == [0, 1000, 2000, 3000, 4000]
     assert [point.step for point in best_so_far(points, "lower")] == [0, 1000, 2000, 3000, 4000]
     assert len({point.value for point in best_so_far(points, "higher")}) == 5

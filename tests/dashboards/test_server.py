@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 from streamlit import config
 from streamlit.web import bootstrap
 
-from dashboards import access, middleware, server, visits
-from dashboards.middleware import Guard
-from dashboards.visits import COOKIE, LASTS, Visits
-from evalsvc import tokens
-from evalsvc.api.listening import LOCAL
+from evalsvc.api.server import token_store
+from evalsvc.api.server.bind_address import LOCAL
+from evalsvc.dashboards import access, middleware, server, visits
+from evalsvc.dashboards.middleware import Guard
+from evalsvc.dashboards.visits import COOKIE, LASTS, Visits
 from evalsvc.store.tables import Scope
 
 SITE = "http://127.0.0.1:8501"
@@ -152,7 +152,7 @@ def test_a_page_lets_its_browser_fetch_files_until_it_signs_out(use_home, tmp_pa
     monkeypatch.setattr(access, "needs_token", lambda: True)
     monkeypatch.setattr(type(st.context), "cookies", {COOKIE: "this browser"})
     database = use_home(tmp_path)
-    _, secret = tokens.create(database, "ann", [Scope.READ])
+    _, secret = token_store.create(database, "ann", [Scope.READ])
     at = page("operations")
     assert not access.VISITS.known("this browser")
     at.text_input[0].set_value(secret)

@@ -15,17 +15,17 @@ from pathlib import Path
 from sqlalchemy import bindparam, create_engine, select, text
 from sqlalchemy.engine import make_url
 
-from evalsvc import lifecycle
-from evalsvc.checkpoints import Checkpoint as Weights
-from evalsvc.evaluations import evaluate
-from evalsvc.lifecycle import Deadlines
-from evalsvc.plugins import Plugins
-from evalsvc.settings import Settings
-from evalsvc.store.progress import Progress, progress, workers
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.lifecycle import Deadlines
+from evalsvc.evaluation.progress import Progress, progress, workers
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.inputs.checkpoints import Checkpoint as Weights
+from evalsvc.inputs.suites import Suite, load_suite
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Score, Shard, Worker
-from evalsvc.suites import Suite, load_suite
-from evalsvc.workbench import Workbench
 
 HEARTBEAT, DEAD_AFTER = 0.5, 3.0
 
@@ -33,8 +33,8 @@ HEARTBEAT, DEAD_AFTER = 0.5, 3.0
 PLUGIN = """
 import os, time
 from pathlib import Path
-from evalsvc.plugins import GeneratorInfo, register
-from evalsvc.samples import Images
+from evalsvc import GeneratorInfo, register
+from evalsvc import Images
 
 LOG = Path(os.environ["FLEET_LOG"])
 

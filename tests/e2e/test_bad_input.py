@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from evalsvc.builtin.demo import shipped
 from evalsvc.cli import main
-from evalsvc.demo import shipped
 from evalsvc.store.session import Database
 
 VAE = next(path for family, step, path in shipped() if family == "vae" and step == 1000)

@@ -15,19 +15,19 @@ import torch
 from PIL import Image
 
 from benchmarks.random_inception import random_state
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.evaluations import evaluate
-from evalsvc.plugins import Plugins
-from evalsvc.references import add_reference
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.references import add_reference
+from evalsvc.inputs.suites import load_suite
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import queries
-from evalsvc.suites import load_suite
-from evalsvc.workbench import Workbench
 
 SLOW = """
 import os, time
-from evalsvc.plugins import GeneratorInfo, register
-from evalsvc.samples import Images
+from evalsvc import GeneratorInfo, register
+from evalsvc import Images
 
 
 @register("generators", "slow")

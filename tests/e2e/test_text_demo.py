@@ -5,8 +5,8 @@ import json
 import pytest
 
 JUDGE = """
-from evalsvc.judging import JudgeInfo
-from evalsvc.plugins import register
+from evalsvc.plugins.interfaces import JudgeInfo
+from evalsvc import register
 
 
 @register("judges", "wordy")

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from evalsvc.builtin.demo import shipped
 from evalsvc.cli import main
-from evalsvc.demo import shipped
 
 CHECKPOINTS = [path.read_bytes() for family, _, path in shipped() if family == "vae"]
 

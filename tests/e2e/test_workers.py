@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from evalsvc import lifecycle
-from evalsvc.engine import TRIES
-from evalsvc.lifecycle import Deadlines
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.lifecycle import Deadlines
+from evalsvc.inputs.suites import load_suite
+from evalsvc.queue.dbos_engine import TRIES
 from evalsvc.store.tables import Failure, Status, WorkerStatus
-from evalsvc.suites import load_suite
 from tests.e2e.fleet import Fleet, kill, scores
 from tests.postgres import postgres_server
 

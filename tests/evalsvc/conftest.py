@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from evalsvc.plugins import Plugins
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import Database
-from evalsvc.workbench import Workbench
 from tests.postgres import postgres_server
 
 

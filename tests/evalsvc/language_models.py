@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evalsvc.demo.prose import PROSE
+from evalsvc.builtin.demo.prose import PROSE
 
 VOCABULARY = 400
 

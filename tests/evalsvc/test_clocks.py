@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-import dashboards
 import evalsvc
-from evalsvc import lifecycle, outbox, tokens, webhooks
-from evalsvc.atomic_files import file_time
+from evalsvc import dashboards
+from evalsvc.api.server import token_store, webhook_delivery
 from evalsvc.cli.audit import moment
-from evalsvc.leftovers import broken_off, vain_uploads
-from evalsvc.lifecycle import Attempt, Deadlines
-from evalsvc.store import overview, tables
+from evalsvc.core.files.atomic_files import file_time
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.garbage_collection import broken_off, vain_uploads
+from evalsvc.evaluation.lifecycle import Attempt, Deadlines
+from evalsvc.queue.pending import overdue
+from evalsvc.store import dashboard_queries, outbox, tables
 from evalsvc.store.session import clock, database_time
 from evalsvc.store.tables import DatabaseTime, Delivery, Evaluation, Scope, Shard, Token, Webhook
-from evalsvc.tickets import overdue
-
-from .test_lifecycle import spec
+from tests.evalsvc.evaluation.test_lifecycle import spec
 
 HOUR = timedelta(hours=1)
 SLACK = timedelta(minutes=5)
@@ -39,7 +39,7 @@ def shifted(request, monkeypatch):
             return datetime.fromtimestamp(real() + shift.total_seconds(), tz)
 
     monkeypatch.setattr(time, "time", lambda: real() + shift.total_seconds())
-    for module in (tables, "evalsvc.verification", "evalsvc.atomic_files", "evalsvc.cli.queue"):
+    for module in (tables, "evalsvc.core.files.verification", "evalsvc.core.files.atomic_files", "evalsvc.cli.queue"):
         monkeypatch.setattr(module if not isinstance(module, str) else _module(module), "datetime", Shifted)
     assert abs(tables.now() - datetime.now(UTC)) > HOUR - SLACK
     return shift
@@ -78,15 +78,15 @@ def test_every_time_of_a_row_is_of_the_database(database, shifted):
 
 
 def test_a_token_lives_exactly_as_long_as_it_was_given(database, shifted):
-    row, secret = tokens.create(database, "ci", [Scope.READ], timedelta(minutes=10))
-    assert tokens.recognize(database, secret).name == "ci"
-    assert tokens.usable(database) == 1
+    row, secret = token_store.create(database, "ci", [Scope.READ], timedelta(minutes=10))
+    assert token_store.recognize(database, secret).name == "ci"
+    assert token_store.usable(database) == 1
     with database.read() as session:
         assert near(session.get_one(Token, row.id).last_used_at, clock(session))
     with database.write() as session:
         session.execute(update(Token).values(expires_at=clock(session) - timedelta(minutes=1)))
-    assert tokens.recognize(database, secret) is None
-    assert tokens.usable(database) == 0
+    assert token_store.recognize(database, secret) is None
+    assert token_store.usable(database) == 0
 
 
 def test_a_message_is_due_at_once_and_leased_to_one(database, shifted):
@@ -94,11 +94,11 @@ def test_a_message_is_due_at_once_and_leased_to_one(database, shifted):
         session.add(Webhook(url="https://a.test/", events=["gate.decided"], secret="whsec_eA=="))
         session.flush()
         outbox._owe(session, "gate.decided", {"gate": 1})
-    (hook,) = webhooks.waiting(database)
-    taken = webhooks._take(database, hook)
-    assert near(taken.due_at - webhooks.LEASE, datetime.now(UTC))
-    assert (webhooks.waiting(database), webhooks._take(database, hook)) == (set(), None)
-    webhooks._settle(database, taken, "it is away")
+    (hook,) = webhook_delivery.waiting(database)
+    taken = webhook_delivery._take(database, hook)
+    assert near(taken.due_at - webhook_delivery.LEASE, datetime.now(UTC))
+    assert (webhook_delivery.waiting(database), webhook_delivery._take(database, hook)) == (set(), None)
+    webhook_delivery._settle(database, taken, "it is away")
     with database.read() as session:
         assert timedelta() < session.scalars(select(Delivery)).one().due_at - clock(session) < timedelta(seconds=6)
 
@@ -112,7 +112,7 @@ def test_no_deadline_passes_by_the_clock_of_a_machine(database, shifted):
 
 
 def test_a_sweep_leaves_what_was_written_just_now(database, shifted, tmp_path, monkeypatch):
-    from evalsvc.artifacts import Artifacts
+    from evalsvc.store.artifacts import Artifacts
 
     uploads = tmp_path / "uploads"
     (uploads / "new").mkdir(parents=True)
@@ -133,10 +133,10 @@ def test_a_page_is_new_whenever_an_evaluation_ends_even_where_the_clock_was_set_
     lifecycle.cancel(database, first.id)
     with database.write() as session:
         session.execute(update(Evaluation).where(Evaluation.id == first.id).values(finished_at=clock(session) + HOUR))
-        before = overview.revision(session)
+        before = dashboard_queries.revision(session)
     lifecycle.cancel(database, second.id)
     with database.read() as session:
-        assert overview.revision(session) != before
+        assert dashboard_queries.revision(session) != before
 
 
 def test_how_long_ago_is_counted_from_the_time_that_it_is_given():

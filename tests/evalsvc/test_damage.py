@@ -10,17 +10,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc import evaluations, metric_inputs, reduction
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.digests import digest_path
-from evalsvc.errors import InputError
-from evalsvc.evaluations import evaluate
-from evalsvc.gates.gate import run_gate
-from evalsvc.rescoring import rescore
+from evalsvc.core.digests import digest_path
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation import metric_inputs, runner, scoring
+from evalsvc.evaluation.rescoring import rescore
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.store.tables import Artifact, Evaluation, Shard
+from tests.evalsvc.evaluation.test_runner import LikelyBlobs, count, scores, suite, workbench
 from tests.evalsvc.gates.conftest import TODAY
 from tests.evalsvc.gates.conftest import policy as gate_policy
-from tests.evalsvc.test_evaluations import LikelyBlobs, count, scores, suite, workbench
 
 METRICS = [
     {"metric": "frechet_distance", "features": "pixels/pixels"},
@@ -172,7 +172,7 @@ def test_what_cannot_be_computed_again_is_named(home, tmp_path):
     flip(home / "artifacts" / spec.shard_key(spec.shards[0]), random.Random(0))
     Path(spec.path).unlink()
     with pytest.raises(InputError, match=rf"{spec.shards[0].stop}\.safetensors is damaged .*one_1\.safetensors"):
-        reduction.reduce(spec, workbench(home))
+        scoring.reduce(spec, workbench(home))
 
 
 def test_damage_while_it_is_read_is_seen_and_nothing_made_of_it_is_kept(scored, home, monkeypatch):
@@ -201,13 +201,13 @@ def test_a_file_that_is_damaged_before_it_is_recorded_is_written_again(scored, h
     chance = random.Random(0)
     damaged = []
 
-    def describe(files, artifacts, describe=evaluations.describe):
+    def describe(files, artifacts, describe=runner.describe):
         if not damaged:
             damaged.append(artifacts.local(files["gallery"]))
             flip(damaged[0], chance)
         return describe(files, artifacts)
 
-    monkeypatch.setattr(evaluations, "describe", describe)
+    monkeypatch.setattr(runner, "describe", describe)
     assert again(home, folder) == want
     assert damaged
 

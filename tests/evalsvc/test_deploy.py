@@ -8,9 +8,9 @@ import pytest
 import typer
 import yaml
 
-from evalsvc.api.server import ServerSettings
+from evalsvc.api.server.state import ServerSettings
 from evalsvc.cli.main import app
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples" / "deploy"

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.demo import shipped
-from evalsvc.demo.text import shipped_texts
-from evalsvc.evaluations import evaluate
-from evalsvc.plugins import PluginKind, Plugins
-from evalsvc.settings import Settings
+from evalsvc.builtin.demo import shipped
+from evalsvc.builtin.demo.text import shipped_texts
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.suites import load_suite, shipped_suites
+from evalsvc.metrics.registry import METRICS
+from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store.tables import Artifact, Evaluation, Protocol
-from evalsvc.suites import load_suite, shipped_suites
-from evalsvc.workbench import Workbench
-from metrics.registry import METRICS
 
 FROZEN = json.loads(Path(__file__).with_name("frozen_identities.json").read_text())
 

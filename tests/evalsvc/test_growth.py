@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, insert, update
 
-from evalsvc import leaderboard as ranking
-from evalsvc.api import board_stream
-from evalsvc.errors import InputError
-from evalsvc.store import names, overview, pages, queries
-from evalsvc.store.overview import Filter
-from evalsvc.store.progress import progress
+from evalsvc.analysis import leaderboard as ranking
+from evalsvc.api.server import leaderboard_stream
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation.progress import progress
+from evalsvc.queue.pending import overdue, pending
+from evalsvc.store import dashboard_queries, names, paged_queries, queries
+from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status
-from evalsvc.tickets import overdue, pending
 from tests.dashboards.stores import fill
 
 SUITE = "digits@1"
@@ -113,10 +113,10 @@ def every_board(database):
 
 def streamed(database):
     with database.read() as session:
-        columns = ranking.columns_of(overview.measured(session, SUITE))
+        columns = ranking.columns_of(dashboard_queries.measured(session, SUITE))
         label = columns[0].label
         boards = ranking.boards(queries.scores(session, SUITE, label=label), label, "all")
-    return b"".join(board_stream.pieces(database, boards, columns))
+    return b"".join(leaderboard_stream.pieces(database, boards, columns))
 
 
 def unknown(session):
@@ -132,19 +132,21 @@ def comparison(session):
 WHOLE = {
     "every board": every_board,
     "every board, in pieces": streamed,
-    "what is measured": reading(lambda session: overview.measured(session, SUITE)),
-    "one score of all": reading(lambda session: overview.points(session, Filter(SUITE), "recall", "p")),
+    "what is measured": reading(lambda session: dashboard_queries.measured(session, SUITE)),
+    "one score of all": reading(lambda session: dashboard_queries.points(session, Filter(SUITE), "recall", "p")),
     "the models": reading(queries.models),
     "leaderboard": reading(lambda session: queries.last_scores(session, SUITE, "recall")),
-    "counts": reading(overview.counts),
+    "counts": reading(dashboard_queries.counts),
 }
 PART = {
     "a page of scores": lambda s: queries.chosen_scores(
-        s, s.scalars(pages.scores().order_by(Score.id.desc()).limit(20)).all()
+        s, s.scalars(paged_queries.scores().order_by(Score.id.desc()).limit(20)).all()
     ),
-    "scores of one label": lambda s: s.scalars(pages.scores(label="recall").order_by(Score.id.desc()).limit(10)).all(),
-    "scores of a digest": lambda s: s.scalars(pages.scores(digest=f"{1:064x}").limit(10)).all(),
-    "scores of an unknown model": lambda s: s.scalars(pages.scores(model="nobody").limit(10)).all(),
+    "scores of one label": lambda s: s.scalars(
+        paged_queries.scores(label="recall").order_by(Score.id.desc()).limit(10)
+    ).all(),
+    "scores of a digest": lambda s: s.scalars(paged_queries.scores(digest=f"{1:064x}").limit(10)).all(),
+    "scores of an unknown model": lambda s: s.scalars(paged_queries.scores(model="nobody").limit(10)).all(),
     "a name": lambda s: names.title_of(s, names.find(s, "model-03@10")),
     "a digest": lambda s: names.find(s, f"{3:064x}"),
     "a configuration": lambda s: names.matching(s, "model-03[noise=7]"),
@@ -217,12 +219,14 @@ def test_no_hot_question_scans_a_table_that_grows(database):
     questions = [reading(ask) for ask in PART.values() if ask not in (unknown,)]
     questions += [
         lambda d: pending(d, {1}, 3),
-        reading(lambda s: s.execute(pages.models().order_by(Model.name).limit(10)).all()),
+        reading(lambda s: s.execute(paged_queries.models().order_by(Model.name).limit(10)).all()),
         reading(lambda s: progress(s, statuses=[Status.QUEUED], limit=10)),
-        reading(pages.stamp),
+        reading(paged_queries.stamp),
         reading(queries.suites),
         reading(lambda s: queries.last_scores(s, SUITE, "recall")),
-        reading(lambda s: s.scalars(pages.scores(SUITE, "model-01", label="recall").order_by(Score.id.desc())).all()),
+        reading(
+            lambda s: s.scalars(paged_queries.scores(SUITE, "model-01", label="recall").order_by(Score.id.desc())).all()
+        ),
         reading(unknown),
     ]
 
@@ -258,16 +262,16 @@ GROWING = [table.__tablename__ for table in (Checkpoint, Evaluation, Score, Prot
 def test_a_new_checkpoint_of_a_known_label_is_a_new_stamp(stores):
     """Its name, and so that of the one on the board, has a mark from then on."""
     with stores[0].write() as session:
-        before = pages.stamp(session)
+        before = paged_queries.stamp(session)
         session.add(Checkpoint(model_id=1, step=0, digest="f" * 64, path="p", generator="gan", options={}))
         session.flush()
-        assert pages.stamp(session) != before
+        assert paged_queries.stamp(session) != before
         session.rollback()
 
 
 def test_a_score_that_comes_or_goes_is_a_new_stamp(stores):
     with stores[0].write() as session:
-        before = pages.stamp(session)
+        before = paged_queries.stamp(session)
         session.execute(update(Evaluation).where(Evaluation.id == 1).values(status=Status.SUPERSEDED))
-        assert pages.stamp(session) != before
+        assert paged_queries.stamp(session) != before
         session.rollback()

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torchmetrics import MetricCollection
 
-import metrics
-from metrics import functional
-from metrics.accumulators import CLASSES, Collected
-from metrics.registry import METRICS
-from metrics.score import MetricError, Score
+from evalsvc.metrics import functional
+from evalsvc.metrics.accumulators import CLASSES, Collected
+from evalsvc.metrics.registry import METRICS
+from evalsvc.metrics.score import MetricError, Score
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning:torchmetrics")
 
@@ -262,5 +261,5 @@ def test_what_is_missing_is_said():
 
 
 def test_a_score_can_be_had_without_torch():
-    script = "import sys; from metrics.score import Score; assert 'torch' not in sys.modules"
+    script = "import sys; from evalsvc.metrics.score import Score; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.arrays import as_matrix, as_vector, blocks, same_width
-from metrics.score import MetricError
+from evalsvc.metrics.arrays import as_matrix, as_vector, blocks, same_width
+from evalsvc.metrics.score import MetricError
 
 
 def test_float32_is_not_copied():

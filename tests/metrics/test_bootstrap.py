@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from metrics.bootstrap import bootstrap
-from metrics.registry import QUANTITIES, Quantity, score
-from metrics.score import Direction, MetricError
+from evalsvc.metrics.bootstrap import bootstrap
+from evalsvc.metrics.registry import QUANTITIES, Quantity, score
+from evalsvc.metrics.score import Direction, MetricError
 
 
 @pytest.fixture(autouse=True)

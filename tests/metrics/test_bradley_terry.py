@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.bradley_terry import POINTS, Standing, bradley_terry
-from metrics.score import MetricError
+from evalsvc.metrics.bradley_terry import POINTS, Standing, bradley_terry
+from evalsvc.metrics.score import MetricError
 
 
 def tournament(strengths, games, seed):

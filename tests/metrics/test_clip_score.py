@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics import MetricError
-from metrics.functional import clip_score
+from evalsvc.metrics import MetricError
+from evalsvc.metrics.functional import clip_score
 from tests.metrics.honesty import assert_honest
 
 
@@ -35,7 +35,7 @@ def test_the_order_of_the_prompts_counts():
 
 
 def test_it_is_the_mean_of_the_cut_cosines_over_many_blocks(monkeypatch):
-    monkeypatch.setattr("metrics.arrays._BLOCK_BYTES", 500)
+    monkeypatch.setattr("evalsvc.metrics.arrays._BLOCK_BYTES", 500)
     x, y = normal(0, 90).astype(np.float32), normal(1, 90)
     each = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
     found = clip_score(x, y)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from metrics import functional as metrics
-from metrics.units import Units
+from evalsvc.metrics import functional as metrics
+from evalsvc.metrics.units import Units
 from tests.metrics.honesty import repeated
 
 REFERENCE = 1.3 * np.random.default_rng(100).standard_normal((300, 6)).astype(np.float32)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.image.fid import _compute_fid
 
-from metrics import MetricError, Moments, transport
-from metrics.functional import frechet_distance, frechet_distance_infinity
+from evalsvc.metrics import MetricError, Moments, transport
+from evalsvc.metrics.functional import frechet_distance, frechet_distance_infinity
 
 shapes = st.tuples(st.integers(2, 40), st.integers(2, 40), st.integers(1, 12), st.integers(0, 2**32 - 1))
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import MetricError
-from metrics.functional import inception_score
+from evalsvc.metrics import MetricError
+from evalsvc.metrics.functional import inception_score
 
 
 def published_score(logits, splits, seed, shuffle=True):

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from metrics import functional as metrics
-from metrics.influence import Influence, paired
-from metrics.score import MetricError
+from evalsvc.metrics import functional as metrics
+from evalsvc.metrics.influence import Influence, paired
+from evalsvc.metrics.score import MetricError
 from tests.metrics.honesty import repeated
 
 REFERENCE = np.random.default_rng(100).standard_normal((300, 6)).astype(np.float32)

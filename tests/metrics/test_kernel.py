@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import MetricError, distances, kernel
-from metrics.functional import kernel_distance
+from evalsvc.metrics import MetricError, distances, kernel
+from evalsvc.metrics.functional import kernel_distance
 from tests.metrics.honesty import repeated
 
 

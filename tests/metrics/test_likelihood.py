@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from metrics.likelihood import bits_per_byte, bits_per_dim, paired_difference, perplexity, word_perplexity
-from metrics.score import Direction, MetricError
+from evalsvc.metrics.likelihood import bits_per_byte, bits_per_dim, paired_difference, perplexity, word_perplexity
+from evalsvc.metrics.score import Direction, MetricError
 
 RATIOS = (perplexity, word_perplexity, bits_per_byte, bits_per_dim)
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
 
-from metrics import distances
-from metrics.manifold import Radii, density_coverage, neighbour_radii, prdc, precision_recall
-from metrics.realism import realism
-from metrics.score import MetricError
+from evalsvc.metrics import distances
+from evalsvc.metrics.manifold import Radii, density_coverage, neighbour_radii, prdc, precision_recall
+from evalsvc.metrics.realism import realism
+from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_manifold as naive
 
 

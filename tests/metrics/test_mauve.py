@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from metrics.kmeans import kmeans
-from metrics.mauve import _principal, divergence_frontier, frontier_area, mauve, mauve_star
-from metrics.score import MetricError
+from evalsvc.metrics.kmeans import kmeans
+from evalsvc.metrics.mauve import _principal, divergence_frontier, frontier_area, mauve, mauve_star
+from evalsvc.metrics.score import MetricError
 
 histograms = (
     st.lists(st.integers(0, 50), min_size=6, max_size=6).filter(any).map(lambda counts: np.divide(counts, sum(counts)))

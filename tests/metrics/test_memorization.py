@@ -3,10 +3,10 @@ import pytest
 import torch
 from torchmetrics.image.mifid import _compute_cosine_distance
 
-from metrics.cells import cells_of, kmeans
-from metrics.frechet import frechet_distance
-from metrics.memorization import authenticity, ct_score, memorization_informed_frechet, training_spacing
-from metrics.score import MetricError
+from evalsvc.metrics.cells import cells_of, kmeans
+from evalsvc.metrics.frechet import frechet_distance
+from evalsvc.metrics.memorization import authenticity, ct_score, memorization_informed_frechet, training_spacing
+from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_manifold as naive
 
 

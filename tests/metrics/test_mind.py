@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import MetricError
-from metrics.functional import mind
+from evalsvc.metrics import MetricError
+from evalsvc.metrics.functional import mind
 
 
 def normal(seed, n, d=4, shift=0.0):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import MetricError, Moments
+from evalsvc.metrics import MetricError, Moments
 
 
 def same(a, b, tolerance=1e-9):

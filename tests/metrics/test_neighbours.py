@@ -3,10 +3,10 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from metrics import distances, neighbours
-from metrics.distances import common_frame, exact, sweep
-from metrics.neighbours import nearest_neighbours, squared_radii, symmetric_shortlist
-from metrics.score import MetricError
+from evalsvc.metrics import distances, neighbours
+from evalsvc.metrics.distances import common_frame, exact, sweep
+from evalsvc.metrics.neighbours import nearest_neighbours, squared_radii, symmetric_shortlist
+from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_manifold as naive
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from metrics.ngrams import compression_ratio, distinct_n, repetition, self_bleu
-from metrics.score import MetricError
+from evalsvc.metrics.ngrams import compression_ratio, distinct_n, repetition, self_bleu
+from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_ngrams as naive
 
 texts_of_few_words = st.lists(st.lists(st.sampled_from("abcde"), max_size=12).map(" ".join), min_size=2, max_size=12)

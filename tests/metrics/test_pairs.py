@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import pairs
-from metrics.functional import (
+from evalsvc.metrics import pairs
+from evalsvc.metrics.functional import (
     authenticity,
     density_coverage,
     kernel_distance,

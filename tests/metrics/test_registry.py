@@ -8,25 +8,25 @@ import pkgutil
 import numpy as np
 import pytest
 
-import metrics
-from metrics import Direction, MetricError, Score, functional, registry
-from metrics.inputs import INPUTS, Form, Input, Source
-from metrics.moments import REFERENCE_MOMENTS
-from metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
+import evalsvc.metrics
+from evalsvc.metrics import Direction, MetricError, Score, functional, registry
+from evalsvc.metrics.inputs import INPUTS, Form, Input, Source
+from evalsvc.metrics.moments import REFERENCE_MOMENTS
+from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
 
-MODULES = sorted(module.name for module in pkgutil.iter_modules(metrics.__path__))
+MODULES = sorted(module.name for module in pkgutil.iter_modules(evalsvc.metrics.__path__))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings_are_true(module):
     names = {"np": np, "math": math}
-    assert doctest.testmod(importlib.import_module(f"metrics.{module}"), extraglobs=names).failed == 0
+    assert doctest.testmod(importlib.import_module(f"evalsvc.metrics.{module}"), extraglobs=names).failed == 0
 
 
 def test_every_metric_is_in_functional_and_takes_inputs_by_the_common_names():
     assert "frechet_distance" in METRICS
     for name, spec in METRICS.items():
-        if spec.function.__module__.startswith("metrics."):
+        if spec.function.__module__.startswith("evalsvc.metrics."):
             assert getattr(functional, name) is spec.function
             assert set(spec.inputs) <= set(INPUTS)
             assert spec.version >= 1
@@ -82,7 +82,9 @@ def test_a_metric_returns_the_quantity_of_the_order_asked_for_and_offers_what_is
 
 def test_a_metric_from_outside_says_as_much_as_ours(monkeypatch):
     for table in (METRICS, QUANTITIES):
-        monkeypatch.setattr("metrics.registry." + ("METRICS" if table is METRICS else "QUANTITIES"), dict(table))
+        monkeypatch.setattr(
+            "evalsvc.metrics.registry." + ("METRICS" if table is METRICS else "QUANTITIES"), dict(table)
+        )
     quantity = Quantity(
         "tidiness",
         Direction.NEUTRAL,

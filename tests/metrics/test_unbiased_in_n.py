@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from metrics import functional  # noqa: F401  (declares the metrics)
-from metrics.registry import METRICS, QUANTITIES
-from metrics.score import Score
+from evalsvc.metrics import functional  # noqa: F401  (declares the metrics)
+from evalsvc.metrics.registry import METRICS, QUANTITIES
+from evalsvc.metrics.score import Score
 
 DRAWS, FEW, MANY = 30, 40, 200
 REFERENCE = np.random.default_rng(1).standard_normal((200, 6))

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 import pytest
 
-from metrics import Moments
-from metrics.functional import frechet_distance, frechet_distance_infinity, mind
+from evalsvc.metrics import Moments
+from evalsvc.metrics.functional import frechet_distance, frechet_distance_infinity, mind
 from tests.metrics.honesty import assert_honest
 
 LAWS = {

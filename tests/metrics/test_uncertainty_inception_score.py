@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metrics.functional import inception_score, vendi_score
+from evalsvc.metrics.functional import inception_score, vendi_score
 from tests.metrics.honesty import assert_honest
 
 

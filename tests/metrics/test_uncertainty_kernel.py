@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metrics.functional import kernel_distance
+from evalsvc.metrics.functional import kernel_distance
 from tests.metrics.honesty import assert_honest
 
 LAWS = {

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vendi_score import vendi
 
-from metrics import MetricError
-from metrics.functional import vendi_score
+from evalsvc.metrics import MetricError
+from evalsvc.metrics.functional import vendi_score
 
 ORDERS = [0, 0.5, 1.0, 2.0, math.inf]
 

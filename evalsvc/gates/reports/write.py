@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from evalsvc.errors import InputError, StorageError
+from evalsvc.core.errors import InputError, StorageError
 from evalsvc.gates.reports import ci, huggingface, markdown
 from evalsvc.gates.reports.page import page
 

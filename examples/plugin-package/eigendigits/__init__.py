@@ -2,9 +2,7 @@
 
 import torch
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.plugins import GeneratorInfo, open_to_clients
-from evalsvc.samples import Images, SampleRequest
+from evalsvc import Checkpoint, GeneratorInfo, Images, SampleRequest, open_to_clients
 
 
 @open_to_clients()

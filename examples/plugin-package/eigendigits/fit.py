@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from evalsvc.demo.digits import digits_reference
+from evalsvc.builtin.demo.digits import digits_reference
 
 
 def main(folder: Path) -> None:

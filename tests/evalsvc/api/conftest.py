@@ -13,16 +13,15 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
-from evalsvc import tokens
-from evalsvc.api.app import create_app
-from evalsvc.api.connections import ConnectionLimits, configured
-from evalsvc.api.server import Server, ServerSettings
-from evalsvc.api.sharing import Shared
-from evalsvc.settings import Settings
+from evalsvc.api.server import token_store
+from evalsvc.api.server.app import create_app
+from evalsvc.api.server.connections import ConnectionLimits, configured
+from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.api.server.state import Server, ServerSettings
+from evalsvc.core.settings import Settings
 from evalsvc.store import tables
 from evalsvc.store.tables import Scope
-
-from ..gates.store import add_checkpoint, add_scores, point
+from tests.evalsvc.gates.store import add_checkpoint, add_scores, point
 
 Client = Callable[..., TestClient]
 
@@ -57,7 +56,7 @@ def client(app) -> Client:
     def make(*scopes: Scope | str, **options) -> TestClient:
         headers = {}
         if scopes:
-            _, secret = tokens.create(app.state.server.database, "test", [Scope(scope) for scope in scopes])
+            _, secret = token_store.create(app.state.server.database, "test", [Scope(scope) for scope in scopes])
             headers["authorization"] = f"Bearer {secret}"
         return TestClient(app, base_url="http://localhost", headers=headers, **options)
 
@@ -143,4 +142,4 @@ def listening(app, limits: ConnectionLimits = ConnectionLimits(), proxies=()) ->
 @pytest.fixture
 def token(server: Server) -> str:
     """One that may submit."""
-    return tokens.create(server.database, "test", [Scope.SUBMIT])[1]
+    return token_store.create(server.database, "test", [Scope.SUBMIT])[1]

@@ -5,12 +5,12 @@ import logging
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import audit, logs, outbound
-from evalsvc.lifecycle import Submission
-from evalsvc.store import tables
+from evalsvc.core import http_client
+from evalsvc.core.observability import logs
+from evalsvc.evaluation.lifecycle import Submission
+from evalsvc.store import audit, tables
 from evalsvc.store.tables import AuditEntry, Status
-
-from ..gates.store import add_checkpoint, add_scores
+from tests.evalsvc.gates.store import add_checkpoint, add_scores
 
 API = "/api/v1"
 POLICY = {"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.1}}, "defaults": {"min_samples": 1}}
@@ -58,7 +58,7 @@ def waiting(server, filled, monkeypatch):
         return Submission(row.id, False, Status.QUEUED)
 
     monkeypatch.setattr(server.backroom, "submit", submit)
-    monkeypatch.setattr(outbound, "resolve", lambda host, port: ["1.1.1.1"])
+    monkeypatch.setattr(http_client, "resolve", lambda host, port: ["1.1.1.1"])
     return row.id
 
 

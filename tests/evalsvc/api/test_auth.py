@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from fastapi import APIRouter
 
-from evalsvc import tokens
-from evalsvc.api.auth import GuardedRoute
+from evalsvc.api.server import token_store
+from evalsvc.api.server.auth import GuardedRoute
 from evalsvc.store.tables import Scope, Token, now
 
 OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/api/v1/openapi.json")}
@@ -82,47 +82,47 @@ def test_scopes_include_what_they_build_on(client, scope, may):
 
 
 def test_a_secret_is_long_random_and_stored_as_its_digest_only(database):
-    row, secret = tokens.create(database, "ci", [Scope.READ])
+    row, secret = token_store.create(database, "ci", [Scope.READ])
     assert secret.startswith("evs_")
     assert len(secret) - len("evs_") >= 160 / 6
     with database.read() as session:
         stored = session.get_one(Token, row.id)
         assert secret not in str(vars(stored))
         assert secret[4:] not in str(vars(stored))
-    assert tokens.create(database, "ci", [Scope.READ])[1] != secret
-    assert tokens.recognize(database, secret).name == "ci"
-    assert tokens.recognize(database, secret + "x") is None
+    assert token_store.create(database, "ci", [Scope.READ])[1] != secret
+    assert token_store.recognize(database, secret).name == "ci"
+    assert token_store.recognize(database, secret + "x") is None
 
 
 def test_a_token_ends_when_it_says_and_at_once_when_revoked(database):
-    row, secret = tokens.create(database, "ci", [Scope.READ], timedelta(days=1))
-    assert tokens.recognize(database, secret)
-    assert tokens.usable(database) == 1
+    row, secret = token_store.create(database, "ci", [Scope.READ], timedelta(days=1))
+    assert token_store.recognize(database, secret)
+    assert token_store.usable(database) == 1
     with database.write() as session:
         session.get_one(Token, row.id).expires_at = now() - timedelta(seconds=1)
-    assert tokens.recognize(database, secret) is None
-    assert tokens.usable(database) == 0
-    row, secret = tokens.create(database, "ci", [Scope.READ])
-    tokens.revoke(database, row.id)
-    assert tokens.recognize(database, secret) is None
+    assert token_store.recognize(database, secret) is None
+    assert token_store.usable(database) == 0
+    row, secret = token_store.create(database, "ci", [Scope.READ])
+    token_store.revoke(database, row.id)
+    assert token_store.recognize(database, secret) is None
 
 
 def test_the_last_use_of_a_token_is_known_to_the_minute(database):
-    row, secret = tokens.create(database, "ci", [Scope.READ])
+    row, secret = token_store.create(database, "ci", [Scope.READ])
 
     def last_use():
         with database.read() as session:
             return session.get_one(Token, row.id).last_used_at
 
     assert last_use() is None
-    tokens.recognize(database, secret)
+    token_store.recognize(database, secret)
     first = last_use()
     assert now() - first < timedelta(seconds=30)
-    tokens.recognize(database, secret)
+    token_store.recognize(database, secret)
     assert last_use() == first
     with database.write() as session:
         session.get_one(Token, row.id).last_used_at = now() - timedelta(hours=1)
-    tokens.recognize(database, secret)
+    token_store.recognize(database, secret)
     assert now() - last_use() < timedelta(seconds=30)
 
 

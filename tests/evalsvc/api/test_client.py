@@ -10,16 +10,16 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 import evalsvc
-from evalsvc import audit, lifecycle, tokens, wire
-from evalsvc.api import child
-from evalsvc.api.server import ServerSettings
-from evalsvc.client import Client, ClientError
-from evalsvc.demo import WEIGHTS
-from evalsvc.errors import StorageError
-from evalsvc.store import tables
+from evalsvc.api import schemas
+from evalsvc.api.client import Client, ClientError
+from evalsvc.api.server import task_process_main, token_store
+from evalsvc.api.server.state import ServerSettings
+from evalsvc.builtin.demo import WEIGHTS
+from evalsvc.core.errors import StorageError
+from evalsvc.evaluation import lifecycle
+from evalsvc.store import audit, tables
 from evalsvc.store.tables import Failure, Status
-
-from ..gates.store import gate_policy
+from tests.evalsvc.gates.store import gate_policy
 
 VAE = WEIGHTS / "vae" / "step_0.safetensors"
 
@@ -34,7 +34,7 @@ def client(server, live, token, roots):
 def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(client, server, tmp_path, roots):
     run = client.submit(path=VAE, generator="vae", suite="digits@1", priority=3)
     assert (run.model, run.step, run.suite, run.status, run.priority) == ("vae", 0, "digits@1", "queued", 3)
-    assert run.stages["samples"] == wire.Stage(done=0, due=2000)
+    assert run.stages["samples"] == schemas.Stage(done=0, due=2000)
     assert client.submit(path=VAE, generator="vae", suite="digits").id == run.id
     assert client.submit(checkpoint="vae@0", suite="digits@1").id == run.id
     assert client.submit(checkpoint="vae", suite="digits@1", seed=7).id != run.id
@@ -225,10 +225,10 @@ def test_server_and_token_come_from_the_environment(monkeypatch):
 
 
 def test_a_status_that_the_store_knows_is_one_that_travels():
-    known = wire.Evaluation.model_fields["status"].annotation.__args__
+    known = schemas.Evaluation.model_fields["status"].annotation.__args__
     assert set(known) == set(Status)
-    assert set(wire.Worker.model_fields["status"].annotation.__args__) == set(tables.WorkerStatus)
-    assert set(wire.ScopeName.__args__) == set(tables.Scope)
+    assert set(schemas.Worker.model_fields["status"].annotation.__args__) == set(tables.WorkerStatus)
+    assert set(schemas.ScopeName.__args__) == set(tables.Scope)
 
 
 class Streams(httpx.BaseTransport):
@@ -242,11 +242,11 @@ class Streams(httpx.BaseTransport):
 
 
 def test_a_stream_that_breaks_off_is_taken_up_again_for_as_long_as_the_server_is_there(monkeypatch):
-    monkeypatch.setattr(evalsvc.client.time, "sleep", lambda _: None)
+    monkeypatch.setattr(evalsvc.api.client.time, "sleep", lambda _: None)
     at = dict.fromkeys(("attempt", "priority"), 1) | {"id": 1, "model": "m", "step": 1, "suite": "s@1", "failure": None}
     at |= {"error": None, "requested_at": "2026-01-01T00:00:00Z", "started_at": None, "finished_at": None, "stages": {}}
     runs, done = (
-        f"data:{wire.Evaluation(**at, status=status, ended=ended, fraction=0).model_dump_json()}\n\n"
+        f"data:{schemas.Evaluation(**at, status=status, ended=ended, fraction=0).model_dump_json()}\n\n"
         for status, ended in (("running", False), ("succeeded", True))
     )
     with Client("http://x", "t", transport=Streams(*[runs] * 9, "", "", done)) as client:
@@ -264,7 +264,7 @@ def test_a_stream_ends_with_its_token(client, server):
     assert next(events).status == "queued"
     with server.database.read() as session:
         (token,) = session.scalars(select(tables.Token.id))
-    tokens.revoke(server.database, token)
+    token_store.revoke(server.database, token)
     with pytest.raises(ClientError, match="unknown, revoked or expired"):
         next(events)
 
@@ -287,8 +287,8 @@ def test_a_back_room_without_a_database_says_that_it_may_be_tried_again(monkeypa
 
         send = answers.append
 
-    monkeypatch.setattr("evalsvc.api.desk.Desk", Desk)
-    child.work(Pipe(), ())
+    monkeypatch.setattr("evalsvc.api.server.task_handlers.Desk", Desk)
+    task_process_main.work(Pipe(), ())
     ((error, _),) = Pipe.answers
     assert isinstance(error, StorageError)
     assert "secret" not in str(error)

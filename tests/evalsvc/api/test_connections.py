@@ -11,10 +11,10 @@ import uvicorn
 from fastapi import Response
 from typer.testing import CliRunner
 
-from evalsvc.api.backroom import Backroom
-from evalsvc.api.connections import ConnectionLimits, TrustedProxies, address_key, open_files
+from evalsvc.api.server.connections import ConnectionLimits, TrustedProxies, address_key, open_files
+from evalsvc.api.server.task_process import Backroom
 from evalsvc.cli.main import app as cli
-from evalsvc.errors import InputError
+from evalsvc.core.errors import InputError
 from evalsvc.store import tables
 
 from .conftest import listening
@@ -127,10 +127,10 @@ def test_where_all_connections_are_at_work_the_next_is_refused_by_name(app, fill
 
 
 def test_a_trusted_proxy_is_no_client_and_its_word_is_taken(app, monkeypatch):
-    from evalsvc.api import guards
+    from evalsvc.api.server import middleware
 
     seen = []
-    monkeypatch.setattr(guards, "address_key", lambda host: seen.append(host) or host)
+    monkeypatch.setattr(middleware, "address_key", lambda host: seen.append(host) or host)
     with listening(app) as url:
         httpx.get(f"{url}/healthz", headers={"x-forwarded-for": "8.8.8.8"})
     with listening(app, ConnectionLimits(per_address=1), ["127.0.0.1"]) as url, connect(url), connect(url):

@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from evalsvc import outbound, tokens, wire
+from evalsvc.api import schemas
+from evalsvc.api.server import token_store
+from evalsvc.core import http_client
 from evalsvc.store.tables import Scope
 
 EXAMPLES = int(os.environ.get("EVALSVC_CONTRACT_EXAMPLES", "5"))
@@ -30,8 +32,8 @@ def described(app, filled, monkeypatch):
     def unknown(host, port):
         raise OSError("no names are looked up in tests")
 
-    monkeypatch.setattr(outbound, "resolve", unknown)
-    _, secret = tokens.create(app.state.server.database, "fuzz", [Scope.ADMIN])
+    monkeypatch.setattr(http_client, "resolve", unknown)
+    _, secret = token_store.create(app.state.server.database, "fuzz", [Scope.ADMIN])
     headers = {"Authorization": f"Bearer {secret}", "Host": "localhost"}
     # On a busy machine the processes that decide take longer than ten seconds to start.
     config = schemathesis.Config.from_dict({"headers": headers, "request-timeout": 60})
@@ -64,6 +66,6 @@ def test_every_example_of_the_document_is_one(app):
     shown = 0
     for name, schema in app.openapi()["components"]["schemas"].items():
         for example in schema.get("examples", []):
-            getattr(wire, name).model_validate(example)
+            getattr(schemas, name).model_validate(example)
             shown += 1
     assert shown >= 8

@@ -5,10 +5,10 @@ from urllib.parse import quote
 
 import pytest
 
-from evalsvc.api import upload_meter
-from evalsvc.api.checkpoint_files import under_roots
-from evalsvc.api.server import ServerSettings
-from evalsvc.errors import InputError
+from evalsvc.api.server import upload_meter
+from evalsvc.api.server.checkpoint_files import under_roots
+from evalsvc.api.server.state import ServerSettings
+from evalsvc.core.errors import InputError
 from evalsvc.store import tables
 
 HOSTILE = [

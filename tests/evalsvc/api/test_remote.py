@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from evalsvc.api.client import Client
 from evalsvc.cli import main
 from evalsvc.cli.remote import app as remote
-from evalsvc.client import Client
-from evalsvc.digests import digest_path
+from evalsvc.core.digests import digest_path
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_waiting_ends_as_the_evaluations_did(ask, filled):
 
 
 def test_a_server_that_is_away_is_6_and_no_server_is_2(ask, monkeypatch):
-    monkeypatch.setattr("evalsvc.client.time.sleep", lambda _: None)
+    monkeypatch.setattr("evalsvc.api.client.time.sleep", lambda _: None)
     code, seen = ask("models", server="http://127.0.0.1:1")
     assert code == 6
     assert "http://127.0.0.1:1 was not reached" in " ".join(seen.err.split())

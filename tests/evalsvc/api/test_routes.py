@@ -5,14 +5,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from evalsvc import wire
-from evalsvc.api import board_stream, documents
-from evalsvc.leaderboard import boards
+from evalsvc.analysis.leaderboard import boards
+from evalsvc.api import schemas
+from evalsvc.api.server import leaderboard_stream, serializers
 from evalsvc.store import queries, tables
 from evalsvc.store.session import HEAD
 from evalsvc.store.tables import Failure, Status
-
-from ..gates.store import add_checkpoint, add_scores, point
+from tests.evalsvc.gates.store import add_checkpoint, add_scores, point
 
 API = "/api/v1"
 
@@ -91,7 +90,7 @@ def test_errors_are_problem_documents(client, filled):
 
 
 def test_an_unexpected_error_tells_nothing_of_the_inside(app, client, monkeypatch):
-    monkeypatch.setattr("evalsvc.store.pages.models", lambda: 1 / 0)
+    monkeypatch.setattr("evalsvc.store.paged_queries.models", lambda: 1 / 0)
     answer = client("read", raise_server_exceptions=False).get(f"{API}/models")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "division" not in answer.text
@@ -333,29 +332,29 @@ def test_a_long_leaderboard_comes_in_pieces_and_says_the_same(client, filled, se
         expected = boards(rows, None, "all")
         assert boards(queries.last_scores(session, "digits@1")) == boards(rows)
     server.boards._kept.clear()
-    monkeypatch.setattr(board_stream, "ENTRIES", 2)
+    monkeypatch.setattr(leaderboard_stream, "ENTRIES", 2)
     for answer in (whole, reader.get(f"{API}/leaderboard?which=all"), reader.get(f"{API}/leaderboard?which=all")):
         assert answer.headers["etag"] == whole.headers["etag"]
         assert ("content-length" in answer.headers) == (answer is whole)
-        said = [wire.Board.model_validate(board) for board in answer.json()]
+        said = [schemas.Board.model_validate(board) for board in answer.json()]
         assert [(len(board.entries), board.suite) for board in said] == [(1, "digits@1"), (9, "digits@1")]
         for board, meant in zip(said, expected, strict=True):
-            assert [wire.Column.model_validate(column) for column in meant.columns] == board.columns
+            assert [schemas.Column.model_validate(column) for column in meant.columns] == board.columns
             assert board.ranked_by == board.columns[0]
             for entry, own in zip(board.entries, meant.entries, strict=True):
-                assert entry.scores == [documents.score(row) for row in own.scores.values()]
-                assert [getattr(entry, name) for name in board_stream.HEAD] == [
-                    getattr(own, name) for name in board_stream.HEAD
+                assert entry.scores == [serializers.score(row) for row in own.scores.values()]
+                assert [getattr(entry, name) for name in leaderboard_stream.HEAD] == [
+                    getattr(own, name) for name in leaderboard_stream.HEAD
                 ]
-        assert answer.json()[0]["entries"][0].keys() == wire.Entry.model_fields.keys()
-        assert answer.json()[0]["entries"][0]["scores"][0].keys() == wire.Score.model_fields.keys()
+        assert answer.json()[0]["entries"][0].keys() == schemas.Entry.model_fields.keys()
+        assert answer.json()[0]["entries"][0]["scores"][0].keys() == schemas.Score.model_fields.keys()
 
 
 def test_a_slow_reader_of_a_leaderboard_holds_no_transaction(filled, server, monkeypatch):
-    monkeypatch.setattr(board_stream, "ENTRIES", 1)
+    monkeypatch.setattr(leaderboard_stream, "ENTRIES", 1)
     with server.database.read() as session:
         ranked = boards(queries.scores(session, "digits@1", label="recall"), "recall", "all")
-    made = board_stream.pieces(server.database, ranked, ranked[0].columns)
+    made = leaderboard_stream.pieces(server.database, ranked, ranked[0].columns)
     for _ in range(3):
         next(made)
     assert server.database.engine.pool.checkedout() == 0

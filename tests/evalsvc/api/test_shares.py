@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalsvc.api import progress_feed
-from evalsvc.api.problems import ProblemError
-from evalsvc.api.shares import Shares
+from evalsvc.api.server import progress_feed
+from evalsvc.api.server.problems import ProblemError
+from evalsvc.api.server.shares import Shares
 from evalsvc.store import tables
 
 

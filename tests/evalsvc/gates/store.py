@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from evalsvc.digests import digest_configuration
+from evalsvc.core.digests import digest_configuration
 from evalsvc.gates.policy import Policy
+from evalsvc.inputs.suites import load_suite
 from evalsvc.store.tables import Alias, Checkpoint, Evaluation, Model, Protocol, Score, Status, Suite, now
-from evalsvc.suites import load_suite
 
 DIGITS = load_suite("digits@1")
 

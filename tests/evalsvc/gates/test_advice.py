@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from evalsvc.analysis.differences import Run
 from evalsvc.cli.main import app
-from evalsvc.differences import Run
-from evalsvc.errors import InputError
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.calibrate import passing_margin
 from evalsvc.gates.explanation import explain
 from evalsvc.gates.first_policy import first_limits, policy_text, rounded
-from evalsvc.gates.gate import run_gate
 from evalsvc.gates.policy import load_policy, parse_policy
-from evalsvc.gates.subjects import labels_of
+from evalsvc.gates.resolution import labels_of
+from evalsvc.gates.runner import run_gate
 from evalsvc.gates.verdict import judge
-from evalsvc.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.names import find
 from evalsvc.store.session import Database
@@ -171,7 +171,7 @@ def test_explain_tells_what_earlier_decisions_spent(store):
 def test_a_gate_runs_the_file_of_a_plug_in_once(store, tmp_path):
     log, plug_in, policy = tmp_path / "log", tmp_path / "counts.py", tmp_path / "gate.yaml"
     plug_in.write_text(
-        f"from evalsvc.plugins import register\nopen({str(log)!r}, 'a').write('x')\n"
+        f"from evalsvc import register\nopen({str(log)!r}, 'a').write('x')\n"
         "@register('generators', 'counts')\nclass Counts: ...\n"
     )
     policy.write_text("version: 1\nsuite: digits@1\nmetrics: {frechet_distance: {max: 40}}\n")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from evalsvc.errors import InputError
-from evalsvc.gates.gate import run_gate
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import parse_policy
-from evalsvc.gates.subjects import find_candidate
-from evalsvc.settings import Settings
+from evalsvc.gates.resolution import find_candidate
+from evalsvc.gates.runner import run_gate
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 

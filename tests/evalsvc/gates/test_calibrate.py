@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evalsvc.differences import Run
-from evalsvc.errors import InputError
+from evalsvc.analysis.differences import Run
+from evalsvc.core.errors import InputError
 from evalsvc.gates.calibrate import calibrate
 from evalsvc.gates.sequential import plan
 

@@ -8,15 +8,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from evalsvc.checkpoint_folders import digest_checkpoint
+from evalsvc.builtin.demo.digits import halves
 from evalsvc.cli.main import app
-from evalsvc.demo.digits import halves
-from evalsvc.digests import digest_configuration
-from evalsvc.errors import AmbiguousError
-from evalsvc.gates.gate import run_gate
+from evalsvc.core.digests import digest_configuration
+from evalsvc.core.errors import AmbiguousError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import Policy
-from evalsvc.plugins import PluginKind, Plugins
-from evalsvc.settings import Settings
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint
+from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store import names
 from evalsvc.store.session import Database
 

@@ -5,18 +5,18 @@ from functools import partial
 
 import pytest
 
-from evalsvc.checkpoints import Checkpoint
-from evalsvc.demo import WEIGHTS
-from evalsvc.evaluations import evaluate
+from evalsvc.builtin.demo import WEIGHTS
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.current_protocol import CurrentProtocol
-from evalsvc.gates.gate import run_gate
-from evalsvc.plugins import Plugins
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.suites import Suite
+from evalsvc.metrics.registry import METRICS
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Protocol
-from evalsvc.suites import Suite
-from evalsvc.workbench import Workbench
-from metrics.registry import METRICS
 
 from .conftest import TODAY
 from .store import DIGITS, add_checkpoint, add_scores, gate_policy

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from evalsvc.builtin.demo import WEIGHTS
+from evalsvc.builtin.demo.digits import halves
 from evalsvc.cli.main import app
-from evalsvc.demo import WEIGHTS
-from evalsvc.demo.digits import halves
-from evalsvc.gates import gather, sources
-from evalsvc.plugins import Plugins
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.gates import evidence_collection, sources
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
-from evalsvc.workbench import Workbench
 
 from .store import DIGITS
 
@@ -183,8 +183,8 @@ def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(work
     source = sources.Computed(bench, DIGITS, frozenset({"precision"}))
     with bench.database.read() as session:
         checkpoint = names.find(session, "flow@2000")
-    part = gather._observe(source.part(checkpoint, 1000, None), "precision", "", None, shared=False)
-    whole = gather._observe(source.full(checkpoint, 1, None), "precision", "", None, shared=False)
+    part = evidence_collection._observe(source.part(checkpoint, 1000, None), "precision", "", None, shared=False)
+    whole = evidence_collection._observe(source.full(checkpoint, 1, None), "precision", "", None, shared=False)
     assert part.n == 1000
     assert abs(part.value - whole.value) < 4 * part.stderr
     assert part.facts["samples"] == 1000

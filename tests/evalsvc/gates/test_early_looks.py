@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from evalsvc.differences import Run
+from evalsvc.analysis.differences import Run
 from evalsvc.gates.decide import decide
 from evalsvc.gates.evidence import Absent
-from evalsvc.gates.subjects import Sides
+from evalsvc.gates.resolution import Sides
+from evalsvc.inputs.suites import Suite
 from evalsvc.store.tables import Checkpoint, Model
-from evalsvc.suites import Suite
 
 from .conftest import TODAY, policy
 

@@ -13,7 +13,7 @@ from evalsvc.cli.gate import app
 from evalsvc.gates.policy import load_policy
 from evalsvc.gates.reports.markdown import MARKER
 from evalsvc.gates.reports.write import requested
-from evalsvc.gates.subjects import labels_of
+from evalsvc.gates.resolution import labels_of
 
 from .store import DIGITS
 

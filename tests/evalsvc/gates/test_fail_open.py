@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
-from evalsvc.errors import EvalsvcError, InputError
-from evalsvc.gates.gate import run_gate
+from evalsvc.core.errors import EvalsvcError, InputError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import Policy
-from evalsvc.settings import Settings
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.suites import Suite
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Protocol, Status, now
-from evalsvc.suites import Suite
 
 from .store import DIGITS, add_checkpoint, add_scores, point
 

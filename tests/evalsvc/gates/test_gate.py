@@ -2,13 +2,13 @@ import pytest
 from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
-from evalsvc.errors import InputError
-from evalsvc.gates.gate import open_suite, run_gate
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.promote import promote
-from evalsvc.gates.subjects import labels_of
-from evalsvc.plugins import Plugins
-from evalsvc.settings import Settings
+from evalsvc.gates.resolution import labels_of
+from evalsvc.gates.runner import open_suite, run_gate
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Status

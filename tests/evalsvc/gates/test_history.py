@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select
 
-from evalsvc.deadline import Deadline
-from evalsvc.gates import gate as gates
-from evalsvc.gates.gate import run_gate
+from evalsvc.core.deadline import Deadline
+from evalsvc.gates import runner as gates
+from evalsvc.gates.runner import run_gate
 from evalsvc.gates.sequential import FIRST_SHARE, plan
 from evalsvc.store import names
 from evalsvc.store.session import Database

@@ -8,26 +8,27 @@ import yaml
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from evalsvc import tokens, wire
-from evalsvc.api.app import create_app
-from evalsvc.api.desk import Desk
-from evalsvc.api.server import Server, ServerSettings
-from evalsvc.checkpoints import Checkpoint
+from evalsvc.analysis.differences import Errors
+from evalsvc.api import schemas
+from evalsvc.api.server import token_store
+from evalsvc.api.server.app import create_app
+from evalsvc.api.server.state import Server, ServerSettings
+from evalsvc.api.server.task_handlers import Desk
+from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.cli.main import app
-from evalsvc.demo import WEIGHTS
-from evalsvc.differences import Errors
-from evalsvc.evaluations import evaluate
-from evalsvc.gates.gate import run_gate
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.policy import parse_policy
-from evalsvc.gates.subjects import quantities_of
-from evalsvc.plugins import Plugins
-from evalsvc.references import add_reference
-from evalsvc.settings import Settings
+from evalsvc.gates.resolution import quantities_of
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.references import add_reference
+from evalsvc.inputs.suites import Suite, load_suite
+from evalsvc.metrics.score import Z95
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Gate, Scope
-from evalsvc.suites import Suite, load_suite
-from evalsvc.workbench import Workbench
-from metrics.score import Z95
 from tests.evalsvc.language_models import save
 
 NEUTRAL = {"ct_score"}
@@ -112,7 +113,7 @@ def test_every_way_gives_one_difference_and_one_interval(scored, tmp_path):
     answered = CliRunner().invoke(app, ["compare", a, b, "--suite", suite.id, "--json"])
     expected = compared(json.loads(answered.stdout)["differences"])
     server = Server.open(Settings(), ServerSettings(checkpoint_roots=(tmp_path,)))
-    _, secret = tokens.create(server.database, "test", [Scope.READ])
+    _, secret = token_store.create(server.database, "test", [Scope.READ])
     client = TestClient(create_app(server), base_url="http://localhost", headers={"authorization": f"Bearer {secret}"})
     answer = client.get("/api/v1/comparison", params={"a": a, "b": b, "suite": suite.id})
     assert compared(answer.json()["differences"]) == expected
@@ -122,7 +123,7 @@ def test_every_way_gives_one_difference_and_one_interval(scored, tmp_path):
     assert told(stored.document["evidence"]) == expected
     run = run_gate(gated, bench.database, suite, bench, candidate=b, shadow=True)
     assert told(run.document["evidence"]) == expected
-    posted = Desk(()).decide(wire.DecideGate(policy=text, candidate=b, shadow=True))
+    posted = Desk(()).decide(schemas.DecideGate(policy=text, candidate=b, shadow=True))
     with bench.database.read() as session:
         assert told(session.get_one(Gate, posted).evidence) == expected
     assert len(expected) >= 8

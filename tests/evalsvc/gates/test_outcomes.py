@@ -8,14 +8,14 @@ import lxml.etree
 import pytest
 from huggingface_hub import ModelCard
 
-from evalsvc.errors import InputError
+from evalsvc.core.errors import InputError
 from evalsvc.gates.decide import Decision, Step
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.reports import ci, markdown
 from evalsvc.gates.reports.page import page
 from evalsvc.gates.reports.write import FORMATS, requested, write
-from evalsvc.gates.subjects import Sides
+from evalsvc.gates.resolution import Sides
 from evalsvc.gates.verdict import judge
 from evalsvc.store.tables import Checkpoint, Model
 

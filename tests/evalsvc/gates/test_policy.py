@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 import yaml
 
-from evalsvc.errors import InputError
+from evalsvc.core.errors import InputError
 from evalsvc.gates.policy import MedianOf, Policy, json_schema, load_policy, parse_policy
 
 from .conftest import ISSUE

@@ -8,15 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
-from evalsvc.errors import InputError
-from evalsvc.gates.gate import run_gate
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.promote import PromotionError, promote, protect, unprotect
-from evalsvc.settings import Settings
+from evalsvc.gates.runner import run_gate
+from evalsvc.inputs.suites import Suite
 from evalsvc.store import queries
 from evalsvc.store.names import find
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import Gate, Score
-from evalsvc.suites import Suite
 
 from .conftest import TODAY
 from .store import DIGITS, add_checkpoint, add_scores, gate_policy, point

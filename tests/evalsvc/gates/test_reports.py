@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from markdown_it import MarkdownIt
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from evalsvc.errors import InputError, StorageError
+from evalsvc.core.errors import InputError, StorageError
 from evalsvc.gates.decide import Decision, Step
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent
@@ -24,7 +24,7 @@ from evalsvc.gates.reports import ci, huggingface, markdown
 from evalsvc.gates.reports.page import page
 from evalsvc.gates.reports.text import plain
 from evalsvc.gates.reports.write import FORMATS, requested, tell_github, write
-from evalsvc.gates.subjects import Sides
+from evalsvc.gates.resolution import Sides
 from evalsvc.gates.verdict import judge
 from evalsvc.store.tables import Checkpoint, Model
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
-from evalsvc.differences import Run
+from evalsvc.analysis.differences import Run
 from evalsvc.gates.comparisons import uncertainty, worsening
 from evalsvc.gates.evidence import Evidence, Observation, drift, pool
 from evalsvc.gates.sequential import FLOOR, boundaries, later_plan, plan, spent

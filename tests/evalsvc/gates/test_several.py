@@ -6,18 +6,18 @@ import pytest
 from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
-from evalsvc.errors import InputError
-from evalsvc.gates.gate import run_gate
+from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import Policy, parse_policy
 from evalsvc.gates.promote import PromotionError, promote, protect
 from evalsvc.gates.reports import ci, markdown
+from evalsvc.gates.runner import run_gate
 from evalsvc.gates.several import run_policy
 from evalsvc.gates.verdict import judge
-from evalsvc.settings import Settings
+from evalsvc.inputs.suites import Suite
 from evalsvc.store import queries
 from evalsvc.store.names import find
 from evalsvc.store.session import Database
-from evalsvc.suites import Suite
 
 from .conftest import ONCE, TODAY, evidence, seen
 from .store import DIGITS, add_checkpoint, add_scores, gate_policy, point

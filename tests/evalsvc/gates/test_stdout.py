@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evalsvc.cli import main
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
-from evalsvc.settings import Settings
+from evalsvc.core.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.session import Database
 
@@ -16,8 +16,8 @@ from .store import gate_policy
 
 PLUGIN = """
 import time
-from evalsvc.plugins import GeneratorInfo, register
-from evalsvc.samples import Images
+from evalsvc import GeneratorInfo, register
+from evalsvc import Images
 {at_import}
 @register("generators", "slow-{kind}")
 class Slow:

@@ -1,0 +1,1 @@
+"""Reads scores: differences, leaderboards, ratings, feature maps."""

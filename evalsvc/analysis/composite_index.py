@@ -1,0 +1,68 @@
+"""One number for a checkpoint, where its suite says how: a weighted mean of scores from 0 (worst) to 100 (best)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from evalsvc.inputs.suites import IndexPart
+from evalsvc.metrics.score import Z95
+
+
+class Scored(Protocol):
+    """A value with the error that it may have."""
+
+    @property
+    def value(self) -> float:
+        """The value."""
+
+    @property
+    def stderr(self) -> float | None:
+        """Its standard error, where it has one."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a score adds: ``points`` from 0 to 100, clipped there; ``share`` of all weights."""
+
+    label: str
+    points: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Index:
+    """The overall index with its interval and its parts; no interval where a score has no error."""
+
+    value: float
+    stderr: float | None
+    parts: tuple[Part, ...]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of at least 95 %."""
+        if self.stderr is None:
+            return None
+        return max(0.0, self.value - Z95 * self.stderr), min(100.0, self.value + Z95 * self.stderr)
+
+
+def overall(index: Mapping[str, IndexPart], scores: Mapping[str, Scored]) -> Index | None:
+    """The index of a checkpoint; ``None`` where the suite defines none, or a score that it counts is missing.
+
+    The scores come from the same samples, so their errors go together in ways that nobody measured. The error is the
+    weighted sum of theirs, which no correlation can exceed.
+    """
+    if not index or not all(label in scores for label in index):
+        return None
+    total = sum(part.weight for part in index.values())
+    parts, stderr = [], 0.0
+    unsure = False
+    for label, part in index.items():
+        score, share, width = scores[label], part.weight / total, part.best - part.worst
+        points = 100 * min(1.0, max(0.0, (score.value - part.worst) / width))
+        parts.append(Part(label, points, share))
+        unsure |= score.stderr is None
+        stderr += share * 100 * (score.stderr or 0.0) / abs(width)
+    value = sum(part.share * part.points for part in parts)
+    return Index(value, None if unsure else stderr, tuple(parts))

@@ -1,0 +1,109 @@
+"""Features in the plane: where samples lie among real ones, and which are outside of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from evalsvc.core.errors import MissingError, StorageError
+from evalsvc.evaluation.gallery import THUMBNAILS, taken_of
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.inputs.references import key_beside
+from evalsvc.inputs.sample_order import order
+from evalsvc.metrics.manifold import Radii, neighbour_radii
+from evalsvc.store.artifacts import Artifacts
+
+Method = Literal["pca", "tsne"]
+K = 3
+"""Neighbours that a ball of the manifold reaches to, as in improved precision and recall."""
+MANIFOLD = 5000
+"""Real samples whose balls are computed here, where no evaluation left them behind."""
+BLOCK = 2000
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Positions of samples and of real samples; ``inside`` says which samples lie in a ball of a real one.
+
+    ``real_indices`` are the places of the real samples in the reference.
+    ``explained`` is the share of the variance of both that two principal components keep; ``None`` of other maps.
+    """
+
+    generated: Float[np.ndarray, "n 2"]
+    real: Float[np.ndarray, "m 2"]
+    real_indices: Int64[np.ndarray, " m"]
+    inside: Bool[np.ndarray, " n"]
+    explained: float | None
+
+
+def methods() -> list[Method]:
+    """The maps that this installation can draw."""
+    return ["pca", "tsne"] if find_spec("sklearn") else ["pca"]
+
+
+def feature_names(spec: Mapping[str, Any]) -> list[str]:
+    """Outputs of extractors that a metric of the evaluation reads as features and of which the reference has arrays."""
+    if not spec.get("reference"):
+        return []
+    found = [use["features"] for use in spec["suite"]["metrics"] if "/" in use.get("features", "")]
+    return list(dict.fromkeys(found))
+
+
+def feature_map(
+    spec: Mapping[str, Any], backend: str, artifacts: Artifacts, features: str, method: Method
+) -> FeatureMap:
+    """The map of an evaluation as its row tells it; ``backend`` is of the extractor that made the features.
+
+    Raises:
+        StorageError: its arrays are gone or damaged.
+    """
+    whole = EvaluationSpec.model_validate(spec)
+    label, _, output = features.partition("/")
+    array = f"reference/{whole.reference['train']}/{whole.extractors[label]}-{backend}/{output}.npy"
+    try:
+        sample = artifacts.read_matrix(f"{whole.samples_key}/features-{whole.suite.samples}/{label}.{output}.npy")
+        reference = artifacts.read_matrix(array)
+    except MissingError:
+        raise StorageError(f"the arrays of {features} are no longer kept: score the checkpoint again") from None
+    shown = taken_of(len(reference))
+    generated, real = (np.asarray(x, np.float64) for x in (sample[:THUMBNAILS], reference[shown]))
+    key = key_beside(array, f"balls-{K}")
+    if artifacts.is_sound(key):
+        radii = Radii(K, **artifacts.read_arrays(key))
+    else:
+        reference = np.asarray(reference[order(0, len(reference))[:MANIFOLD]])
+        radii = neighbour_radii(reference, K)
+    inside = _inside(generated, reference, radii.squared)
+    both = np.concatenate([real, generated])
+    places, explained = _components(both) if method == "pca" else (_neighbourhoods(both), None)
+    return FeatureMap(places[len(real) :], places[: len(real)], shown, inside, explained)
+
+
+def _inside(
+    sample: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], squared: Float[np.ndarray, " m"]
+) -> Bool[np.ndarray, " n"]:
+    """To rounding, which a picture may be off by; the metrics decide it exactly."""
+    found = np.zeros(len(sample), bool)
+    for start in range(0, len(squared), BLOCK):
+        block = np.asarray(reference[start : start + BLOCK], np.float64)
+        distances = (sample**2).sum(1)[:, None] + (block**2).sum(1) - 2 * sample @ block.T
+        found |= (distances <= squared[start : start + BLOCK]).any(1)
+    return found
+
+
+def _components(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], float]:
+    centred = x - x.mean(0)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    left, singular = left[:, :2], singular**2
+    return left * np.sqrt(singular[:2]), float(singular[:2].sum() / (singular.sum() or 1.0))
+
+
+def _neighbourhoods(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
+    from sklearn.manifold import TSNE
+
+    return np.asarray(TSNE(init="pca", perplexity=min(30, (len(x) - 1) / 3), random_state=0).fit_transform(x))

@@ -1,0 +1,148 @@
+"""Which of two answers is better, asked of a judge: a language model, people's recorded preferences, any plug-in.
+
+The host, not the judge, swaps the order, counts what could not be read, and sees when a judge is asked about itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import InputError, ModelError
+from evalsvc.metrics.bradley_terry import BradleyTerry, bradley_terry
+from evalsvc.plugins.interfaces import ANSWERS, Answer, Judge, JudgeInfo
+from evalsvc.store.artifacts import Artifacts
+
+
+@dataclass(frozen=True)
+class Player:
+    """A checkpoint with its answers, one a prompt, and the names under which a judge could be the same model."""
+
+    name: str
+    answers: tuple[str, ...]
+    models: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How two players fared: each prompt judged in both orders, and won by whom both orders prefer.
+
+    ``contradictions`` preferred the same place in both orders, whoever stood there; they count as ties. A comparison
+    with an unparsed answer counts for nobody.
+    """
+
+    first: str
+    second: str
+    wins: int
+    losses: int
+    ties: int
+    contradictions: int
+    unparsed: int
+
+
+@dataclass(frozen=True)
+class Tournament:
+    """All pairs judged. Of the decided answers ``first_place`` preferred what was shown first: 1/2 is fair."""
+
+    judge: JudgeInfo
+    outcomes: tuple[Outcome, ...]
+    players: tuple[str, ...]
+    ratings: BradleyTerry
+    first_place: float | None
+    judges_itself: tuple[str, ...]
+
+
+def hold(
+    judge: Judge,
+    players: Sequence[Player],
+    prompts: Sequence[str],
+    artifacts: Artifacts,
+    *,
+    itself: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Tournament:
+    """Let the judge compare all pairs of players on all prompts, twice each. Pairs judged before are not asked again.
+
+    Raises:
+        InputError: fewer than two players, other numbers of answers than prompts, or the judge is one of the players
+            and ``itself`` does not allow it.
+        ModelError: the judge fails, or answers what is no answer.
+    """
+    if len(players) < 2 or len({player.name for player in players}) < len(players):
+        raise InputError("a judge compares two or more different players")
+    for player in players:
+        if len(player.answers) != len(prompts):
+            raise InputError(f"{player.name} has {len(player.answers)} answers to {len(prompts)} prompts")
+    same = tuple(player.name for player in players if player.models & judge.info.models)
+    if same and not itself:
+        raise InputError(
+            f"judge {judge.info.name!r} is {same[0]} itself, and models prefer their own words: take another judge, or "
+            "allow it with --itself"
+        )
+    wins = np.zeros((len(players), len(players)))
+    outcomes, places = [], {"first": 0, "second": 0}
+    for (i, a), (j, b) in itertools.combinations(enumerate(players), 2):
+        answers = _judged(judge, a, b, prompts, artifacts)
+        advance(1)
+        outcome = _outcome(a.name, b.name, answers)
+        outcomes.append(outcome)
+        drawn = (outcome.ties + outcome.contradictions) / 2
+        wins[i, j], wins[j, i] = outcome.wins + drawn, outcome.losses + drawn
+        for answer in itertools.chain.from_iterable(answers):
+            if answer in places:
+                places[answer] += 1
+    decided = sum(places.values())
+    return Tournament(
+        judge.info,
+        tuple(outcomes),
+        tuple(player.name for player in players),
+        bradley_terry(wins),
+        places["first"] / decided if decided else None,
+        same,
+    )
+
+
+def _judged(
+    judge: Judge, a: Player, b: Player, prompts: Sequence[str], artifacts: Artifacts
+) -> list[tuple[Answer, Answer]]:
+    """Answers on each prompt with a shown first, and with b shown first; kept, since judges are slow and dear."""
+    key = f"judgements/{digest_json([judge.info.name, judge.info.protocol, prompts, a.answers, b.answers])[:32]}.json"
+    if artifacts.is_sound(key):
+        return [(first, second) for first, second in json.loads(artifacts.read_bytes(key))]
+    found = [
+        (_ask(judge, prompt, x, y), _ask(judge, prompt, y, x))
+        for prompt, x, y in zip(prompts, a.answers, b.answers, strict=True)
+    ]
+    artifacts.write_bytes(key, json.dumps(found).encode())
+    return found
+
+
+def _ask(judge: Judge, prompt: str, first: str, second: str) -> Answer:
+    try:
+        answer = judge.compare(prompt, first, second)
+    except (InputError, ModelError):
+        raise
+    except Exception as error:
+        raise ModelError(f"judge {judge.info.name!r} failed: {type(error).__name__}: {error}") from error
+    if answer not in ANSWERS:
+        raise ModelError(f"judge {judge.info.name!r} answered {answer!r}, which is none of {', '.join(ANSWERS)}")
+    return answer
+
+
+def _outcome(first: str, second: str, answers: Sequence[tuple[Answer, Answer]]) -> Outcome:
+    counts = dict.fromkeys(("wins", "losses", "ties", "contradictions", "unparsed"), 0)
+    for straight, swapped in answers:
+        if "unparsed" in (straight, swapped):
+            counts["unparsed"] += 1
+        elif straight == swapped != "tie":
+            counts["contradictions"] += 1
+        elif {straight, swapped} == {"first", "second"}:
+            counts["wins" if straight == "first" else "losses"] += 1
+        else:
+            counts["ties"] += 1
+    return Outcome(first, second, **counts)

@@ -1,0 +1,261 @@
+"""Ranks with intervals, and differences with intervals. Scores of different protocols never meet."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from evalsvc.analysis.differences import Run, difference
+from evalsvc.analysis.runs import Runs
+from evalsvc.core.errors import InputError
+from evalsvc.store.dashboard_queries import Measured, Point, label_places
+from evalsvc.store.queries import ScoreRow
+
+Which = Literal["latest", "all"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One label under one protocol; ``title`` tells protocols of one label apart."""
+
+    label: str
+    protocol: str
+    title: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint in a configuration on the board. ``rank`` is 1 + the number of entries that are surely better."""
+
+    rank: int
+    model: str
+    family: str
+    step: int
+    checkpoint_id: int
+    digest: str
+    mark: str
+    scores: Mapping[tuple[str, str], ScoreRow]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries that share the protocol of the ranking column, which comes first; the best value on top."""
+
+    suite: str
+    ranked_by: Column
+    columns: Sequence[Column]
+    entries: Sequence[Entry]
+
+
+def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "latest") -> list[Board]:
+    """Boards of one suite's scores: one for each protocol that the ranking metric has there.
+
+    ``metric`` defaults to the suite's first; ``which`` takes all of each model's last step, or all of its checkpoints.
+    """
+    if not rows:
+        return []
+    places = label_places((row.label, row.position) for row in rows)
+    rows = sorted(rows, key=lambda row: places[row.label])
+    metric = ranking_label(dict.fromkeys(row.label for row in rows), metric, rows[0].suite)
+    if which == "latest":
+        last: dict[str, int] = {}
+        for row in rows:
+            last[row.model] = max(last.get(row.model, row.step), row.step)
+        rows = [row for row in rows if row.step == last[row.model]]
+    columns = columns_of(rows)
+    order = {(column.label, column.protocol): place for place, column in enumerate(columns)}
+    scores: dict[int, dict[tuple[str, str], ScoreRow]] = {}
+    ranked: dict[str, list[ScoreRow]] = {}
+    for row in rows:
+        scores.setdefault(row.checkpoint_id, {})[row.label, row.protocol] = row
+        if row.label == metric:
+            ranked.setdefault(row.protocol, []).append(row)
+    found = []
+    for ranked_by in (column for column in columns if column.label == metric):
+        if ranked_by.direction == "neutral":
+            raise InputError(f"{metric} has no better or worse, so it cannot rank; choose another --metric")
+        own = sorted(ranked[ranked_by.protocol], key=lambda row: row.value, reverse=ranked_by.direction == "higher")
+        entries = [
+            Entry(
+                rank=rank,
+                model=row.model,
+                family=row.family,
+                step=row.step,
+                checkpoint_id=row.checkpoint_id,
+                digest=row.digest,
+                mark=row.mark,
+                scores=scores[row.checkpoint_id],
+            )
+            for rank, row in zip(ranks(own), own, strict=True)
+        ]
+        present = {order[key] for entry in entries for key in entry.scores}
+        shown = [columns[place] for place in sorted(present) if columns[place] != ranked_by]
+        found.append(Board(rows[0].suite, ranked_by, [ranked_by, *shown], entries))
+    return found
+
+
+def ranking_label(labels: Collection[str], wanted: str | None, suite: str) -> str:
+    """The score that ranks, of the labels of a suite in its order: the first, unless one is wanted.
+
+    Raises:
+        InputError: the wanted one is not among them.
+    """
+    if wanted is not None and wanted not in labels:
+        raise InputError(f"there is no score {wanted!r} under {suite}; there are {', '.join(labels)}")
+    return wanted if wanted is not None else next(iter(labels))
+
+
+def ranks(rows: Sequence[ScoreRow | Point]) -> list[int]:
+    """1 + the number of rows whose whole interval lies on the better side of the row's own, for each row.
+
+    Without an interval nothing is sure. The rows share a direction.
+    """
+    lower = not rows or rows[0].direction == "lower"
+    sign = 1.0 if lower else -1.0
+    ends = [(row.ci_low, row.ci_high) if lower else (row.ci_high, row.ci_low) for row in rows]
+    worst = sorted(sign * far for near, far in ends if near is not None and far is not None)
+    return [1 if near is None or far is None else 1 + bisect_left(worst, sign * near) for near, far in ends]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: its current scores, and the runs (one a seed) that each label has."""
+
+    rows: Sequence[ScoreRow]
+    runs: Runs
+
+    def of(self, label: str, protocol: str | None) -> tuple[ScoreRow, Sequence[Run]] | None:
+        """A label's score over all runs under one protocol: the one asked for if there are any, else the newest.
+
+        A row of several runs has their mean and its error.
+        """
+        newest = next((row for row in self.rows if row.label == label), None)
+        if newest is None:
+            return None
+        every = self.runs[label]
+        there = protocol is not None and any(run.protocol == protocol for run in every)
+        wanted = protocol if there and protocol else newest.protocol
+        runs = [run for run in every if run.protocol == wanted]
+        if len(runs) == 1 and runs[0].run == newest.evaluation_id:
+            return newest, runs
+        found = difference((), runs)
+        low, high = found.interval() or (None, None)
+        row = replace(
+            newest,
+            value=found.value,
+            stderr=found.stderr,
+            ci_low=low,
+            ci_high=high,
+            n=sum(run.n for run in runs),
+            protocol=wanted,
+            facts=runs[0].facts,
+        )
+        return row, runs
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``b - a`` of one label. Where ``reason`` is set the two are not comparable, and there is no number.
+
+    ``interval`` is the 95 % interval of the difference. ``paired`` says whether units of both sides were paired, and
+    ``unpaired`` why not; ``independent`` counts the independent units of the smaller side.
+    """
+
+    label: str
+    a: ScoreRow | None
+    b: ScoreRow | None
+    value: float | None = None
+    stderr: float | None = None
+    reason: str = ""
+    interval: tuple[float, float] | None = None
+    paired: bool = False
+    unpaired: str = ""
+    independent: int | None = None
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "unsure", "differs", "not comparable"]:
+        """How surely b differs from a, in the direction of the metric."""
+        if self.value is None or self.a is None:
+            return "not comparable"
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+            return "unsure"
+        if self.a.direction == "neutral":
+            return "differs"
+        return "better" if (self.value < 0) == (self.a.direction == "lower") else "worse"
+
+
+def compare(a: Side, b: Side) -> list[Difference]:
+    """Differences of two sides, label by label, as :func:`evalsvc.analysis.differences.difference` gives them to
+    everybody.
+
+    Raises :class:`InputError` that names what differs where not one score is comparable.
+    """
+    labels = dict.fromkeys(row.label for row in (*a.rows, *b.rows))
+    differences = [_difference(label, a, b) for label in labels]
+    if all(difference.value is None for difference in differences):
+        reasons = "; ".join(dict.fromkeys(difference.reason for difference in differences))
+        raise InputError(f"the two share no protocol, so nothing can be compared ({reasons or 'no scores'})")
+    return differences
+
+
+def unpaired(differences: Iterable[Difference]) -> dict[str, list[str]]:
+    """The labels that were compared as independent, by the reason why."""
+    found: dict[str, dict[str, None]] = {}
+    for each in differences:
+        if each.unpaired:
+            found.setdefault(each.unpaired, {})[each.label] = None
+    return {reason: list(labels) for reason, labels in found.items()}
+
+
+def _difference(label: str, a: Side, b: Side) -> Difference:
+    of_b = b.of(label, None)
+    of_a = a.of(label, of_b[0].protocol if of_b else None)
+    if of_a is None or of_b is None:
+        missing = "a" if of_a is None else "b"
+        return Difference(label, of_a and of_a[0], of_b and of_b[0], reason=f"{missing} has no {label}")
+    (row_a, runs_a), (row_b, runs_b) = of_a, of_b
+    if row_a.protocol != row_b.protocol:
+        return Difference(label, row_a, row_b, reason=f"{label}: {differing_facts(row_a.facts, row_b.facts)}")
+    found = difference(runs_a, runs_b)
+    return Difference(
+        label,
+        row_a,
+        row_b,
+        found.value,
+        found.stderr,
+        interval=found.interval(),
+        paired=found.paired,
+        unpaired=found.unpaired,
+        independent=found.units,
+    )
+
+
+def differing_facts(a: Mapping[str, object], b: Mapping[str, object]) -> str:
+    """What two protocols differ in, such as ``samples 2000 / 1000``."""
+    keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
+    return ", ".join(f"{key} {_short(a.get(key))} / {_short(b.get(key))}" for key in keys)
+
+
+def columns_of(rows: Iterable[ScoreRow] | Iterable[Measured]) -> list[Column]:
+    """A column for each label and protocol, in the order of the rows."""
+    variants: dict[str, dict[str, ScoreRow | Measured]] = {}
+    for row in rows:
+        variants.setdefault(row.label, {}).setdefault(row.protocol, row)
+    columns = []
+    for label, protocols in variants.items():
+        facts = [row.facts for row in protocols.values()]
+        keys = [key for key in {k: None for f in facts for k in f} if len({str(f.get(key)) for f in facts}) > 1]
+        for protocol, row in sorted(protocols.items()):
+            mark = ", ".join(_short(row.facts.get(key)) for key in keys)
+            columns.append(Column(label, protocol, f"{label} ({mark})" if mark else label, row.direction))
+    return columns
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
+    text = "none" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text

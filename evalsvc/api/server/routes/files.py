@@ -1,0 +1,77 @@
+"""Files in both directions: artifacts of evaluations out, checkpoints in. Neither is ever named by a path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Annotated
+
+from fastapi import Query, Request
+from fastapi.responses import FileResponse
+
+from evalsvc.api import schemas
+from evalsvc.api.server.auth import Asking, needs
+from evalsvc.api.server.auth import router as guarded
+from evalsvc.api.server.checkpoint_files import take_in, too_large
+from evalsvc.api.server.problems import not_found, responses
+from evalsvc.api.server.state import Here
+from evalsvc.api.server.upload_meter import UploadMeter
+from evalsvc.core.errors import DamagedError, MissingError
+from evalsvc.core.files.verification import report
+from evalsvc.store.audit import Action
+from evalsvc.store.tables import Artifact, Scope
+
+router = guarded("files")
+BINARY = "application/octet-stream"
+CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.get("/artifacts/{id}", response_class=FileResponse, responses=responses(404) | {200: {"content": CONTENT}})
+@needs(Scope.READ)
+def artifact(server: Here, id: schemas.Id) -> FileResponse:
+    """The file of an artifact, to be saved and never shown."""
+    with server.database.read() as session:
+        row = session.get(Artifact, id)
+    if row is None:
+        raise not_found(f"there is no artifact {id}")
+    root = server.artifacts.root
+    if not (root / row.path).resolve().is_relative_to(root):
+        raise not_found(f"artifact {id} lies outside of the artifacts and is not given out")
+    try:
+        path = server.artifacts.checked(row.path)
+    except MissingError:
+        raise not_found(f"the file of artifact {id} is gone") from None
+    except DamagedError as error:
+        report(error)
+        raise not_found(f"the file of artifact {id} is damaged: score its checkpoint again with --rerun") from None
+    name = f"{id}-{re.sub('[^A-Za-z0-9_-]', '_', row.kind)}{PurePath(row.path).suffix}"
+    return FileResponse(path, media_type=BINARY, filename=name, content_disposition_type="attachment")
+
+
+@router.post(
+    "/uploads",
+    status_code=201,
+    responses=responses(411, 413, 422),
+    max_body_size=2**62,  # its own limit is the operator's, and counted as it comes
+    openapi_extra={"requestBody": {"required": True, "content": CONTENT}},
+)
+@needs(Scope.SUBMIT, action=Action.UPLOAD_CREATE)
+async def upload(
+    server: Here,
+    bearer: Asking,
+    request: Request,
+    name: Annotated[str, Query(max_length=120, description="File name, such as step_4000.safetensors.")],
+) -> schemas.Upload:
+    """Send a checkpoint file as the body of the request; evaluations name it by its digest."""
+    limit = server.settings.upload_limit
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large(limit)
+    async with request.app.state.uploading.turn(bearer.id):
+        meter, kept = UploadMeter(server, bearer.name), None
+        await meter.begin(int(announced) if announced.isdecimal() else 0)
+        try:
+            kept = await take_in(name, meter.counted(request.stream()), server.uploads, limit)
+        finally:
+            await meter.end(kept)
+    return kept

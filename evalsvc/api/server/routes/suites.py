@@ -1,0 +1,68 @@
+"""Suites and references."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path as File
+from typing import Annotated, Any
+
+import yaml
+from fastapi import Path
+from sqlalchemy import select
+
+import evalsvc
+from evalsvc.api import schemas
+from evalsvc.api.server.auth import needs
+from evalsvc.api.server.auth import router as guarded
+from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.problems import not_found, responses
+from evalsvc.api.server.state import Here
+from evalsvc.store.tables import Reference, Scope, Suite
+
+router = guarded("suites")
+
+
+@router.get("/suites")
+@needs(Scope.READ, shared=True)
+def suites(server: Here) -> schemas.Page[schemas.Suite]:
+    """Every suite that can be named: the shipped ones and those that were used, by name and version."""
+    with server.database.read() as session:
+        used = {f"{row.name}@{row.version}": (row.body, row.digest) for row in session.scalars(select(Suite))}
+    known = {name: (body, None) for name, body in _shipped().items()} | used
+    return schemas.Page(items=[_suite(name, *known[name]) for name in sorted(known)])
+
+
+@router.get("/suites/{id}", responses=responses(404))
+@needs(Scope.READ, shared=True)
+def suite(server: Here, id: Annotated[schemas.SuiteName, Path()]) -> schemas.Suite:
+    """One suite, by ``name@version``."""
+    for found in suites(server).items:
+        if found.id == id:
+            return found
+    raise not_found(f"there is no suite {id!r}: suites are named name@version")
+
+
+@router.get("/references", responses=responses(400))
+@needs(Scope.READ, shared=True)
+def references(server: Here, asked: Asked) -> schemas.Page[schemas.Reference]:
+    """Registered references, by name."""
+    with server.database.read() as session:
+        return page(session, select(Reference), Reference.name, asked, schemas.Reference.model_validate)
+
+
+@cache
+def _shipped() -> dict[str, dict[str, Any]]:
+    # Read as plain data: the suite's own class would bring torch into the server.
+    folder = File(evalsvc.__file__ or "").parent / "inputs" / "suite_files"
+    return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))}
+
+
+def _suite(name: str, body: dict[str, Any], digest: str | None) -> schemas.Suite:
+    return schemas.Suite(
+        id=name,
+        description=body.get("description", ""),
+        modality=body["modality"],
+        samples=body["samples"],
+        digest=digest,
+        body=body,
+    )

@@ -1,0 +1,48 @@
+"""Tokens: made, listed, revoked, by admins alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fastapi import Response
+from sqlalchemy import select
+
+from evalsvc.api import schemas
+from evalsvc.api.server import token_store
+from evalsvc.api.server.auth import needs
+from evalsvc.api.server.auth import router as guarded
+from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.problems import not_found, responses
+from evalsvc.api.server.state import Here
+from evalsvc.core.errors import InputError
+from evalsvc.store.audit import Action
+from evalsvc.store.tables import Scope, Token
+
+router = guarded("tokens")
+
+
+@router.get("/tokens", responses=responses(400))
+@needs(Scope.ADMIN)
+def listed(server: Here, asked: Asked) -> schemas.Page[schemas.Token]:
+    """The tokens, the newest first. No secret is among it."""
+    with server.database.read() as session:
+        return page(session, select(Token), Token.id, asked, schemas.Token.model_validate, newest_first=True)
+
+
+@router.post("/tokens", status_code=201)
+@needs(Scope.ADMIN, action=Action.TOKEN_CREATE)
+def create(server: Here, asked: schemas.MakeToken) -> schemas.NewToken:
+    """A new token. Its secret is in this answer and nowhere else."""
+    lifetime = None if asked.days is None else timedelta(days=asked.days)
+    row, secret = token_store.create(server.database, asked.name, [Scope(scope) for scope in asked.scopes], lifetime)
+    return schemas.NewToken(token=secret, **schemas.Token.model_validate(row).model_dump())
+
+
+@router.delete("/tokens/{id}", status_code=204, response_class=Response, responses=responses(404))
+@needs(Scope.ADMIN, action=Action.TOKEN_REVOKE)
+def revoke(server: Here, id: schemas.Id) -> None:
+    """End a token at once."""
+    try:
+        token_store.revoke(server.database, id)
+    except InputError as error:
+        raise not_found(error) from None

@@ -1,0 +1,63 @@
+"""Webhooks: who is told of events."""
+
+from __future__ import annotations
+
+from fastapi import Response
+from sqlalchemy import select
+
+from evalsvc.api import schemas
+from evalsvc.api.server import webhook_delivery
+from evalsvc.api.server.auth import needs
+from evalsvc.api.server.auth import router as guarded
+from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.problems import not_found, responses
+from evalsvc.api.server.state import Here, Server
+from evalsvc.core.errors import InputError
+from evalsvc.store.audit import Action
+from evalsvc.store.tables import Scope, Webhook
+
+router = guarded("webhooks")
+
+
+@router.get("/webhooks", responses=responses(400))
+@needs(Scope.ADMIN)
+def listed(server: Here, asked: Asked) -> schemas.Page[schemas.Webhook]:
+    """The webhooks, the newest first, and whether they fail."""
+    with server.database.read() as session:
+        return page(session, select(Webhook), Webhook.id, asked, schemas.Webhook.model_validate, newest_first=True)
+
+
+@router.post("/webhooks", status_code=201)
+@needs(Scope.ADMIN, action=Action.WEBHOOK_CREATE)
+def create(server: Here, asked: schemas.MakeWebhook) -> schemas.NewWebhook:
+    """Tell an address of events. The secret that signs its messages is in this answer and nowhere else."""
+    hosts = server.settings.webhook_private_hosts
+    return _with_secret(server, webhook_delivery.add(server.database, asked.url, asked.events, hosts, server.keys))
+
+
+@router.post("/webhooks/{id}/secret", responses=responses(404))
+@needs(Scope.ADMIN, action=Action.WEBHOOK_SECRET)
+def renew(server: Here, id: schemas.Id) -> schemas.NewWebhook:
+    """The secret under the newest key of EVALSVC_SECRET_KEY, for a receiver that is to change to it.
+
+    Messages stay signed under the older keys as long as the setting holds them.
+    """
+    with server.database.read() as session:
+        if session.get(Webhook, id) is None:
+            raise not_found(f"there is no webhook {id}")
+    return _with_secret(server, webhook_delivery.renew(server.database, id, server.keys))
+
+
+@router.delete("/webhooks/{id}", status_code=204, response_class=Response, responses=responses(404))
+@needs(Scope.ADMIN, action=Action.WEBHOOK_REMOVE)
+def remove(server: Here, id: schemas.Id) -> None:
+    """Tell it no more; what it was still owed is dropped."""
+    try:
+        webhook_delivery.remove(server.database, id)
+    except InputError as error:
+        raise not_found(error) from None
+
+
+def _with_secret(server: Server, row: Webhook) -> schemas.NewWebhook:
+    known = schemas.Webhook.model_validate(row)
+    return schemas.NewWebhook(**known.model_dump(), secret=webhook_delivery.signing_secrets(row, server.keys)[0])

@@ -1,0 +1,93 @@
+"""Turns at something scarce, dealt out so that nobody who asks for much keeps others waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from evalsvc.api.server.problems import ProblemError
+
+
+class Shares:
+    """``slots`` turns at once, of which one key has ``each`` at most, with ``waiting`` more in line.
+
+    A free turn goes to the key that was served the longest ago, whoever asked first. One event loop's.
+    """
+
+    def __init__(self, what: str, slots: int, each: int, waiting: int) -> None:
+        self.what, self.slots, self.each, self.waiting = what, slots, each, waiting
+        self._running = Counter[Hashable]()
+        self._lines: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable, patience: float | None = None) -> AsyncIterator[None]:
+        """Wait for a turn, and have it until the end of the block.
+
+        Raises:
+            ProblemError: the line of the key is full (429), all turns are taken and none may wait, or none came within
+                ``patience`` seconds (503).
+        """
+        if self._running[key] < self.each and self._running.total() < self.slots:
+            self._running[key] += 1
+        else:
+            await self._wait(key, patience)
+        try:
+            yield
+        finally:
+            self._end(key)
+
+    async def _wait(self, key: Hashable, patience: float | None) -> None:
+        line = self._lines.get(key, deque())
+        if len(line) >= self.waiting:
+            if self._running[key] >= self.each:
+                raise _later(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    f"you have {self._running[key] + len(line)} {self.what} at once: wait for one to end",
+                )
+            raise _later(HTTPStatus.SERVICE_UNAVAILABLE, f"this server has {self.slots} {self.what}: try again")
+        self._lines[key] = line
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(mine)
+        try:
+            async with asyncio.timeout(patience):
+                await mine
+        except BaseException as error:
+            if mine.done() and not mine.cancelled():
+                self._end(key)  # the turn came just as the wait was over
+            else:
+                self._leave(key, mine)
+            if isinstance(error, TimeoutError):
+                detail = f"no turn came within {patience:g} seconds, others have theirs: try again"
+                raise _later(HTTPStatus.SERVICE_UNAVAILABLE, detail) from None
+            raise
+
+    def _end(self, key: Hashable) -> None:
+        self._running[key] -= 1
+        if not self._running[key]:
+            del self._running[key]
+        while self._running.total() < self.slots:
+            waiting = next((each for each in self._lines if self._running[each] < self.each), None)
+            if waiting is None:
+                return
+            line = self._lines[waiting]
+            mine = line.popleft()
+            self._lines.move_to_end(waiting)
+            if not line:
+                del self._lines[waiting]
+            if not mine.done():  # else its task was cancelled, and has not run since
+                self._running[waiting] += 1
+                mine.set_result(None)
+
+    def _leave(self, key: Hashable, mine: asyncio.Future[None]) -> None:
+        line = self._lines.get(key, deque())
+        if mine in line:
+            line.remove(mine)
+            if not line:
+                del self._lines[key]
+
+
+def _later(status: HTTPStatus, detail: str) -> ProblemError:
+    return ProblemError(status, detail, {"retry-after": "5"})

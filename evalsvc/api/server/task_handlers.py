@@ -1,0 +1,150 @@
+"""What is done in the back room. Only its process imports this file, and torch with it."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evalsvc.api import schemas
+from evalsvc.core.errors import InputError
+from evalsvc.core.names import SERVED
+from evalsvc.core.settings import ClientSettings, Settings
+from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.context import Workbench
+from evalsvc.gates import promote
+from evalsvc.gates.policy import Policy, parse_policy
+from evalsvc.gates.resolution import labels_of
+from evalsvc.gates.runner import open_suite, run_gate
+from evalsvc.inputs.checkpoint_folders import ENDPOINT, refuse_local_base
+from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.suites import Suite, load_suite
+from evalsvc.plugins.registry import Plugins
+from evalsvc.store import names, queries
+
+
+class Desk:
+    """A workbench on the CPU: enough to find out what an evaluation would be."""
+
+    def __init__(self, plugins: tuple[Path, ...]) -> None:
+        self.plugins = Plugins(plugins)
+
+    @property
+    def rules(self) -> ClientRules:
+        """What clients may have opened, as the operator has written it down by now."""
+        return ClientRules(self.plugins, ClientSettings().torch_modules)
+
+    @cached_property
+    def bench(self) -> Workbench:
+        """Opened with the first task that needs it."""
+        return Workbench(Settings(), self.plugins, "cpu")
+
+    def submit(self, asked: schemas.Submit, path: Path | None) -> lifecycle.Submission:
+        """Open all that the evaluation needs, and put it on the queue. What clients may not use is not opened.
+
+        Raises:
+            ForbiddenError: a plug-in or an option is not open to clients.
+        """
+        suite = self._suite(asked.suite, asked.reference or "")
+        if asked.endpoint is not None:
+            path = Path(f"{ENDPOINT}{asked.endpoint}")
+        if path is None:
+            with self.bench.database.read() as session:
+                row = names.find(session, asked.checkpoint or "")
+                if not lifecycle.is_of_operator(session, row.id):
+                    self.rules.check_generator(row.generator, row.options)
+            self.rules.require_confined(row.generator, Path(row.path))
+            opened = self.bench.reopen(row)
+            generator, options = row.generator, row.options
+        else:
+            generator, options = asked.generator or SERVED, asked.options
+            self.rules.check_generator(generator, options)
+            self.rules.require_confined(generator, path)
+            refuse_local_base(path)
+            try:
+                name = Naming(asked.model or "", asked.step).read(path)
+            except InputError:  # it speaks of options of the command line, and of folders of this server
+                raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
+            opened = Checkpoint.open(path, *name, self.plugins.checkpoint_files(generator))
+        spec = self.bench.spec(opened, generator, options, suite, asked.seed)
+        if path is None and row.generator_version not in ("", spec.generator_version):
+            raise InputError(
+                f"{asked.checkpoint} was scored by {row.generator_version}, and {spec.generator_version} is installed: "
+                "give 'path', 'generator' and 'options' for an evaluation by the latter"
+            )
+        deadlines = lifecycle.Deadlines.model_validate(asked.deadlines.model_dump())
+        database, priority = self.bench.database, asked.priority
+        return lifecycle.submit(
+            database, spec, priority=priority, deadlines=deadlines, rerun=asked.rerun, restricted=True
+        )
+
+    def decide(self, asked: schemas.DecideGate) -> int:
+        """Judge what is stored, and store the decision; its id."""
+        policy, suite = self._policy(asked.policy)
+        done = run_gate(
+            policy,
+            self.bench.database,
+            suite,
+            candidate=asked.candidate,
+            seed=asked.seed,
+            shadow=asked.shadow,
+            warn_only=asked.warn_only,
+            plugins=self.plugins,
+        )
+        return done.id
+
+    def protect(self, alias: str, asked: schemas.Protect, by: str) -> None:
+        """Pin a policy that fits its suite to an alias."""
+        policy, suite = self._policy(asked.policy)
+        labels_of(policy, suite)
+        with self.bench.database.write() as session:
+            promote.protect(session, alias, policy, (suite,), by)
+
+    def _policy(self, given: str | dict[str, Any]) -> tuple[Policy, Suite]:
+        policy = parse_policy(given if isinstance(given, str) else json.dumps(given), "in the request")
+        if policy.also:
+            raise InputError("the policy holds several suites: send one for each, or run the gate where the policy is")
+        if policy.suite.endswith((".yaml", ".yml")):
+            raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
+        return policy, open_suite(policy.suite, self.bench.database, self.plugins, Path())
+
+    def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
+        """A shipped suite, one that was used before, or a whole one."""
+        if isinstance(named, dict):
+            try:
+                suite = Suite.model_validate(named).on(reference)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"])) or "the suite"
+                raise InputError(f"suite: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+            if known := self._known(suite):
+                return suite.model_copy(update={"prompts": known.prompts})
+            self.rules.check_suite(suite, self.bench.holds_prompts(suite))
+            return suite
+        if named.endswith((".yaml", ".yml")):
+            raise InputError(f"suite {named!r} is a file's name: give name@version")
+        return self._named(named, reference)
+
+    def _known(self, suite: Suite) -> Suite | None:
+        """What the server has under that name, if it is the same: what it names was the operator's choice then."""
+        try:
+            known = self._named(suite.id, "")
+        except InputError:
+            return None
+        return known if known.digest == suite.digest else None
+
+    def _named(self, named: str, reference: str = "") -> Suite:
+        """A shipped suite, or one that was used before."""
+        try:
+            return load_suite(named, self.plugins).on(reference)
+        except InputError:
+            with self.bench.database.read() as session:
+                body = queries.suite_body(session, named)
+            if body is None:
+                raise
+            return Suite.model_validate(body).on(reference)

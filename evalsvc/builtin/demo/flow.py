@@ -1,0 +1,134 @@
+"""Normalising flow: RealNVP couplings (Dinh et al., 2017) over pixels that are made Gaussian one by one.
+
+A level becomes a real number by uniform dequantisation, ``level + u``. The density there is exact, but its mean
+logarithm over ``u`` only bounds the log-probability of the level from below (Theis et al., "A note on the
+evaluation of generative models", 2016), so the likelihood is an ``upper_bound``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, SIDE, grey, levels_of
+from evalsvc.builtin.demo.networks import loaded, mlp
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import Images, SampleRequest, Samples
+
+HIDDEN = 96
+_TAIL = 1e-6
+
+
+class Marginals(nn.Module):
+    """A cumulative distribution for each pixel, linear within each level, and the normal quantile after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(PIXELS, LEVELS))
+
+    def _bins(self) -> tuple[Float[Tensor, "64 17"], Float[Tensor, "64 17"]]:
+        # Each level keeps a thousandth of an even share, so that none is ever impossible.
+        mass = 0.999 * self.logits.softmax(1) + 0.001 / LEVELS
+        return mass, mass.cumsum(1) - mass
+
+    def forward(
+        self, levels: Int64[Tensor, "n 64"], u: Float[Tensor, "n 64"]
+    ) -> tuple[Float[Tensor, "n 64"], Float[Tensor, " n"]]:
+        """Normal scores of ``level + u``, and the logarithm of the Jacobian."""
+        pixel = torch.arange(PIXELS, device=levels.device)
+        mass, start = (table[pixel, levels] for table in self._bins())
+        z = torch.special.ndtri((start + u * mass).clamp(_TAIL, 1 - _TAIL))
+        return z, (mass.log() + 0.5 * z.square() + 0.5 * math.log(2 * math.pi)).sum(1)
+
+    def inverse(self, z: Float[Tensor, "n 64"]) -> Int64[Tensor, "n 64"]:
+        """Levels of normal scores."""
+        _, start = self._bins()
+        above = torch.searchsorted(start, torch.special.ndtr(z).T.contiguous(), right=True)
+        return (above.T - 1).clamp(min=0)
+
+    @torch.no_grad()
+    def count(self, levels: Int64[Tensor, "n 64"]) -> None:
+        """Start from how often each level occurs at each pixel, once more than counted."""
+        counts = nn.functional.one_hot(levels, LEVELS).sum(0) + 1
+        self.logits.copy_(counts.log())
+
+
+class Coupling(nn.Module):
+    """Half of the pixels stay as they are and say how each of the others is scaled and shifted."""
+
+    def __init__(self, stays: Bool[Tensor, " 64"]) -> None:
+        super().__init__()
+        self.register_buffer("stays", stays.nonzero().squeeze(1), persistent=False)
+        self.register_buffer("moves", (~stays).nonzero().squeeze(1), persistent=False)
+        self.stays: Tensor
+        self.moves: Tensor
+        self.net = mlp(PIXELS // 2, HIDDEN, PIXELS, dropout=0.1)
+        for parameter in self.net[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def _affine(self, z: Float[Tensor, "n 64"]) -> tuple[Float[Tensor, "n 32"], Float[Tensor, "n 32"]]:
+        log_scale, shift = self.net(z[:, self.stays]).chunk(2, dim=1)
+        return torch.tanh(log_scale), shift
+
+    def forward(self, z: Float[Tensor, "n 64"]) -> tuple[Float[Tensor, "n 64"], Float[Tensor, " n"]]:
+        """One step from the pixels to the base law, and the logarithm of its Jacobian."""
+        log_scale, shift = self._affine(z)
+        return z.index_copy(1, self.moves, z[:, self.moves] * log_scale.exp() + shift), log_scale.sum(1)
+
+    def inverse(self, z: Float[Tensor, "n 64"]) -> Float[Tensor, "n 64"]:
+        """The same step back."""
+        log_scale, shift = self._affine(z)
+        return z.index_copy(1, self.moves, (z[:, self.moves] - shift) * torch.exp(-log_scale))
+
+
+class FlowModel(nn.Module):
+    """Marginals, then four checkerboards and stripes, each with its complement."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        row, column = torch.arange(PIXELS) // SIDE, torch.arange(PIXELS) % SIDE
+        patterns = [(row + column) % 2, row % 2, column % 2, (row // 2 + column // 2) % 2]
+        self.marginals = Marginals()
+        self.couplings = nn.ModuleList(Coupling(pattern == bit) for pattern in patterns for bit in (0, 1))
+
+    def nats(self, levels: Int64[Tensor, "n 64"], u: Float[Tensor, "n 64"]) -> Float[Tensor, " n"]:
+        """Negative log-density, in nats, of each dequantised image ``level + u``."""
+        z, log_jacobian = self.marginals(levels, u)
+        for coupling in self.couplings:
+            z, log_scale = coupling(z)
+            log_jacobian = log_jacobian + log_scale
+        nats: Tensor = 0.5 * z.square().sum(1) + 0.5 * PIXELS * math.log(2 * math.pi) - log_jacobian
+        return nats
+
+    def levels(self, z: Float[Tensor, "n 64"]) -> Int64[Tensor, "n 64"]:
+        """Images, in levels, of standard normals."""
+        for coupling in reversed(cast(list[Coupling], list(self.couplings))):
+            z = coupling.inverse(z)
+        levels: Tensor = self.marginals.inverse(z)
+        return levels
+
+
+@versioned("0.1.0")
+@open_to_clients()
+class Flow:
+    """The plug-in ``flow``. In float64: rounding next to the edge of a level must not depend on the batch."""
+
+    info = GeneratorInfo("flow", "image", (1, SIDE, SIDE))
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        self.model = loaded(FlowModel(), checkpoint, device).double()
+
+    def sample(self, request: SampleRequest) -> Images:
+        """Standard normals through the inverse flow."""
+        return Images(grey(self.model.levels(request.normal(PIXELS).double())))
+
+    def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
+        """Negative log-density of grey 8 x 8 images, dequantised once each: an upper bound in expectation."""
+        nats = self.model.nats(levels_of(items).to(request.device), request.uniform(PIXELS).double())
+        return NegativeLogLikelihood(nats, PIXELS, "upper_bound")

@@ -1,0 +1,48 @@
+"""What the families share: a plain MLP, a likelihood over the levels of grey, and how weights are loaded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evalsvc.builtin.demo.digits import LEVELS, signed
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.SiLU, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers from size to size, with activation and dropout between them."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), activation(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers[: -2 if dropout else -1])
+
+
+def loaded(model: M, checkpoint: Checkpoint, device: torch.device) -> M:
+    """The model with the checkpoint's weights, on the device, ready to be used and not to be trained."""
+    load_into(model, checkpoint)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def log_prob_of_levels(
+    levels: Int64[Tensor, "n 64"], mean: Float[Tensor, "n 64"], log_scale: Float[Tensor, " 64"]
+) -> Float[Tensor, "n 64"]:
+    """Log-probability of each pixel's level under a logistic law around ``mean``, cut into the 17 levels.
+
+    A level owns the interval that is nearest to it, and the first and last level all that lies beyond them
+    (Salimans et al., "PixelCNN++", 2017), so that the 17 probabilities sum to 1.
+    """
+    half = 1 / (LEVELS - 1)
+    centred, rate = signed(levels) - mean, torch.exp(-log_scale)
+    above, below = (centred + half) * rate, (centred - half) * rate
+    # log(sigmoid(above) - sigmoid(below)), without the cancellation of two numbers near to 1.
+    inner = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-2 * half * rate))
+    edges = torch.where(levels == 0, F.logsigmoid(above), F.logsigmoid(-below))
+    return torch.where((levels == 0) | (levels == LEVELS - 1), edges, inner)

@@ -1,0 +1,237 @@
+"""Trains the demo's models and writes the shipped weights: ``python -m evalsvc.builtin.demo.train [--out DIR] [name
+...]``.
+
+Everything is seeded and runs on one thread, so the same machine writes the same bytes again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evalsvc.builtin.demo import WEIGHTS
+from evalsvc.builtin.demo.autoregressive import NADE
+from evalsvc.builtin.demo.ddpm import STEPS as NOISE_STEPS
+from evalsvc.builtin.demo.ddpm import DDPMModel
+from evalsvc.builtin.demo.digits import PIXELS, DigitSet, halves, levels_of, signed
+from evalsvc.builtin.demo.flow import FlowModel
+from evalsvc.builtin.demo.gan import LATENT as GAN_LATENT
+from evalsvc.builtin.demo.gan import Discriminator, GeneratorNet
+from evalsvc.builtin.demo.networks import log_prob_of_levels
+from evalsvc.builtin.demo.vae import LATENT as VAE_LATENT
+from evalsvc.builtin.demo.vae import VAEModel
+from evalsvc.builtin.extractors.digits_cnn import Classifier
+from evalsvc.plugins.samples import Images
+
+BATCH = 64
+CLASSIFIER_STEPS = 600
+STEPS: dict[str, tuple[int, ...]] = {
+    "gan": (0, 250, 500, 1000, 2000, 4000),
+    "vae": (0, 100, 250, 500, 1000, 3000),
+    "flow": (0, 500, 1000, 1500, 2000, 4000),
+    "ddpm": (0, 100, 500, 1000, 2000, 4000),
+    "autoregressive": (0, 100, 250, 500, 1000, 2000),
+}
+
+
+def train(name: str, out: Path, steps: Sequence[int]) -> list[Path]:
+    """Train one model and write its weights after each of the given steps; the files written."""
+    threads, written = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for step, model in enumerate(RECIPES[name](halves()[0])):
+                if step in steps:
+                    written.append(_save(model, name, step, out))
+                if step == max(steps):
+                    break
+    finally:
+        torch.set_num_threads(threads)
+    return written
+
+
+def _save(model: nn.Module, name: str, step: int, out: Path) -> Path:
+    if name == "classifier":
+        path, dtype = out / "digits_cnn.safetensors", torch.float32
+    else:
+        # Half precision halves what the wheel carries; loading widens it again.
+        path, dtype = out / name / f"step_{step}.safetensors", torch.float16
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()}
+    # One key only: safetensors writes several in an order that differs from run to run.
+    save_file(state, path, metadata={"checkpoint": f"{name}@{step}"})
+    return path
+
+
+class Average:
+    """An exponential moving average of a model's weights: what is shipped, steadier than any single step."""
+
+    def __init__(self, model: nn.Module, decay: float = 0.995) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self._source, self._decay, self._count = model, decay, 0
+
+    def update(self) -> nn.Module:
+        """Take in the weights as they are now."""
+        self._count += 1
+        decay = min(self._decay, self._count / (self._count + 9))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.model.parameters()), list(self._source.parameters()), 1 - decay)
+        return self.model
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step downhill."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def _levels(data: DigitSet) -> Tensor:
+    return levels_of(Images(data.pixels))
+
+
+def _batch(rows: Tensor, size: int = BATCH) -> Tensor:
+    return rows[torch.randint(len(rows), (size,))]
+
+
+# --- recipes: each yields the model as it is before the first step, and after each one ---
+
+
+def classifier(data: DigitSet) -> Iterator[nn.Module]:
+    """Cross-entropy on digits moved by up to one pixel, with noise."""
+    model = Classifier()
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.05, fused=True)
+    images = signed(_levels(data)).view(-1, 1, 8, 8)
+    while True:
+        yield average.model
+        rows = torch.randint(len(images), (BATCH,))
+        across, down = torch.randint(3, (2,)).tolist()
+        moved = F.pad(images[rows], (1, 1, 1, 1), value=-1.0)[:, :, down : down + 8, across : across + 8]
+        _, logits = model(moved + 0.1 * torch.randn_like(moved))
+        descend(optimizer, F.cross_entropy(logits, data.labels[rows]))
+        average.update()
+
+
+def gan(data: DigitSet) -> Iterator[nn.Module]:
+    """The non-saturating game. Noise on what the discriminator sees keeps it from winning outright."""
+    noise = 0.25
+    generator, discriminator = GeneratorNet(), Discriminator()
+    average = Average(generator)
+    down = torch.optim.Adam(generator.parameters(), 3e-4, betas=(0.5, 0.99), fused=True)
+    up = torch.optim.Adam(discriminator.parameters(), 6e-4, betas=(0.5, 0.99), fused=True)
+    pixels = signed(_levels(data))
+    while True:
+        yield average.model
+        real = _batch(pixels)
+        real = real + noise * torch.randn_like(real)
+        fake = generator(torch.randn(BATCH, GAN_LATENT))
+        fake = fake + noise * torch.randn_like(fake)
+        of_real, of_fake = discriminator(torch.cat([real, fake.detach()])).chunk(2)
+        descend(up, F.softplus(-of_real).mean() + F.softplus(of_fake).mean())
+        discriminator.requires_grad_(False)
+        descend(down, F.softplus(-discriminator(fake)).mean())
+        discriminator.requires_grad_(True)
+        average.update()
+
+
+def vae(data: DigitSet) -> Iterator[nn.Module]:
+    """The negative ELBO."""
+    model = VAEModel()
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.05, fused=True)
+    levels = _levels(data)
+    while True:
+        yield average.model
+        descend(optimizer, model.bound(_batch(levels), torch.randn(BATCH, VAE_LATENT)).mean())
+        average.update()
+
+
+def flow(data: DigitSet) -> Iterator[nn.Module]:
+    """Density of digits that are dequantised afresh each time."""
+    levels = _levels(data)
+    model = FlowModel()
+    model.marginals.count(levels)
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-4, weight_decay=0.05, fused=True)
+    # At a steady rate most is learned within the first hundreds of steps; a rising one spreads it over all of them.
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, total_iters=STEPS["flow"][-1])
+    while True:
+        yield average.model
+        descend(optimizer, model.nats(_batch(levels), torch.rand(BATCH, PIXELS)).mean())
+        schedule.step()
+        average.update()
+
+
+def ddpm(data: DigitSet) -> Iterator[nn.Module]:
+    """Squared error at every step of the noise alike, and the width of the last step's law by its likelihood."""
+    batch, rate = 128, 3e-3
+    rows = _levels(data)
+    model = DDPMModel()
+    model.measure(rows)
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, STEPS["ddpm"][-1] + 1, pct_start=0.05)
+    while True:
+        yield average.model
+        levels = _batch(rows, batch)
+        t = ((torch.arange(batch) + torch.rand(batch)) * NOISE_STEPS / batch).long() + 1
+        alpha, sigma = model.schedule(t)
+        x = signed(levels)
+        standard, guess, error = model.linear(alpha * x + sigma * torch.randn_like(x), t)
+        correction = model(standard, t)
+        last = t == 1
+        clean = (guess + error * correction)[last].detach()
+        width = -log_prob_of_levels(levels[last], clean, model.log_scale).mean()
+        descend(optimizer, (correction - (x - guess) / error).square().mean() + width)
+        schedule.step()
+        average.update()
+
+
+def autoregressive(data: DigitSet) -> Iterator[nn.Module]:
+    """Exact likelihood."""
+    model = NADE()
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=0.1, fused=True)
+    levels = _levels(data)
+    while True:
+        yield average.model
+        descend(optimizer, model.nats(_batch(levels)).mean())
+        average.update()
+
+
+RECIPES: dict[str, Callable[[DigitSet], Iterator[nn.Module]]] = {
+    "classifier": classifier,
+    "gan": gan,
+    "vae": vae,
+    "flow": flow,
+    "ddpm": ddpm,
+    "autoregressive": autoregressive,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the named models, or all."""
+    parser = argparse.ArgumentParser(prog="python -m evalsvc.builtin.demo.train", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(RECIPES))
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder to write to (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in RECIPES:
+            parser.error(f"there is no model {name!r}; there are {', '.join(RECIPES)}")
+    for name in options.names or RECIPES:
+        for path in train(name, options.out, STEPS.get(name, (CLASSIFIER_STEPS,))):
+            print(path, file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What speech and music extractors share: sounds at the rate a network was trained on, and mel bands."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.samples import Samples, Sounds
+
+
+def waves_at(samples: Samples, rate: int, who: str) -> list[Float[Tensor, " t"]]:
+    """The waves of sounds, resampled to ``rate`` by soxr at high quality where they have another."""
+    if not isinstance(samples, Sounds):
+        raise InputError(f"extractor {who!r} reads sounds")
+    if samples.rate == rate:
+        return list(samples.waves)
+    try:
+        import soxr
+    except ImportError:
+        raise InputError(
+            f"extractor {who!r} needs sounds at {rate} Hz, and these have {samples.rate}: pip install 'evalsvc[audio]' "
+            "to resample them"
+        ) from None
+    return [torch.from_numpy(soxr.resample(wave.cpu().numpy(), samples.rate, rate, "HQ")) for wave in samples.waves]
+
+
+def mel_spectrogram(wave: Float[Tensor, " t"], rate: int, window: int, step: int, bands: int) -> Float[Tensor, "f b"]:
+    """Power in Slaney's mel bands of centred Hann frames, as librosa's defaults have it; not a logarithm."""
+    frames = torch.stft(
+        wave, window, step, window=torch.hann_window(window), center=True, pad_mode="constant", return_complex=True
+    )
+    return frames.abs().square().T @ _mel_bands(rate, window, bands).T
+
+
+@lru_cache(maxsize=8)
+def _mel_bands(rate: int, window: int, bands: int) -> Float[Tensor, "b k"]:
+    """Triangles of equal area, their corners equally far apart on Slaney's scale: linear to 1 kHz, then logarithmic."""
+    linear, start, ratio = 200 / 3, 1000.0, torch.log(torch.tensor(6.4, dtype=torch.float64)) / 27
+    top = start / linear + torch.log(torch.tensor(rate / 2 / start, dtype=torch.float64)) / ratio
+    mels = torch.linspace(0, float(top), bands + 2, dtype=torch.float64)
+    corners = torch.where(mels < start / linear, linear * mels, start * torch.exp(ratio * (mels - start / linear)))
+    bins = torch.linspace(0, rate / 2, window // 2 + 1, dtype=torch.float64)
+    low, middle, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    triangles = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp(min=0)
+    return (triangles * 2 / (high - low)).float()

@@ -1,0 +1,85 @@
+"""A batch in pieces that fit: what every network extractor shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from evalsvc.core.batching import Batches, out_of_memory
+from evalsvc.core.errors import InputError, ModelError
+from evalsvc.plugins.samples import Images, MixedImages, Samples
+
+Forward = Callable[[Tensor], tuple[Tensor, ...]]
+Prepare = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 s s"]]
+
+
+class Batch(Protocol):
+    """A tensor, or what can be cut like one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor: ...
+
+
+class PreparedImages:
+    """Images as a network takes them, prepared slice by slice on its device, those of several sizes one by one.
+
+    ``samples`` are images or a bare uint8 tensor (n, 1 or 3, h, w); grey is repeated to RGB.
+    """
+
+    def __init__(self, samples: Samples | Tensor, who: str, device: torch.device, prepare: Prepare) -> None:
+        if isinstance(samples, Images):
+            samples = samples.pixels
+        if not isinstance(samples, Tensor | MixedImages):
+            raise InputError(f"extractor {who!r} reads images")
+        for pixels in samples.items if isinstance(samples, MixedImages) else (samples,):
+            if pixels.dtype != torch.uint8 or pixels.ndim + isinstance(samples, MixedImages) != 4:
+                raise _not_images(who, pixels)
+            if pixels.shape[-3] not in (1, 3):
+                raise _not_images(who, pixels)
+        self._samples, self._device, self._prepare = samples, device, prepare
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, rows: slice) -> Float[Tensor, "k 3 s s"]:
+        if isinstance(self._samples, MixedImages):
+            return torch.cat([self._on_device(item[None]) for item in self._samples.items[rows]])
+        return self._on_device(self._samples[rows])
+
+    def _on_device(self, pixels: UInt8[Tensor, "k c h w"]) -> Tensor:
+        return self._prepare(pixels.to(self._device).expand(-1, 3, -1, -1))
+
+
+class Pieces:
+    """Runs a function over a batch in pieces. Out of memory, it halves the pieces and goes on where it was."""
+
+    def __init__(self, size: int, who: str) -> None:
+        self._batches, self._who = Batches(size), who
+
+    @property
+    def size(self) -> int:
+        """Samples in a piece."""
+        return self._batches.size
+
+    def run(self, function: Forward, batch: Batch) -> tuple[Float[Tensor, "n d"], ...]:
+        """The function's outputs over all of ``batch``, in order. On CUDA float32 means float32, not TF32."""
+        try:
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                parts = list(self._batches.over(0, len(batch), lambda start, stop: function(batch[start:stop])))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ModelError(
+                f"extractor {self._who!r} runs out of memory with a single sample: free some, or take another --device"
+            ) from error
+        return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+
+
+def _not_images(who: str, pixels: Tensor) -> InputError:
+    shape = f"{pixels.dtype} {tuple(pixels.shape)}"
+    return InputError(f"extractor {who!r} reads uint8 images (n, 1 or 3, h, w) and was given {shape}")

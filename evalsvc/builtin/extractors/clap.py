@@ -1,0 +1,67 @@
+"""CLAP audio embeddings, for a Frechet audio distance on music and sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from evalsvc.builtin.extractors.audio import waves_at
+from evalsvc.builtin.extractors.batches import Pieces
+from evalsvc.builtin.pretrained import offline, open_pretrained
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
+from evalsvc.plugins.samples import Samples
+
+
+@open_to_clients()
+class Clap:
+    """The plug-in ``clap``: output ``embedding``, projected and of length 1. ``model`` is a folder or a hub id.
+
+    Mel bands are those of the model's own feature extractor. Of a longer sound the first ten seconds count: its own
+    random cut would make a score depend on chance.
+    """
+
+    def __init__(self, device: torch.device, *, model: str = "laion/clap-htsat-unfused") -> None:
+        loaded, digest, folder = open_pretrained("ClapModel", model, "extractor 'clap'", "audio")
+        from transformers import ClapFeatureExtractor
+
+        with offline():
+            self._features = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        self._model, self._device = loaded.to(device), device
+        self._rate = int(self._features.sampling_rate)
+        self._longest = int(self._features.nb_max_samples)
+        self.info = ExtractorInfo(
+            "clap",
+            "audio",
+            {"embedding": int(loaded.config.projection_dim)},
+            digest,
+            f"{self._rate} Hz by soxr HQ, the first {self._longest / self._rate:g} s, short ones repeated, "
+            f"{_bands(self._features)}, L2, float32",
+            backend=f"torch-{device.type}",
+        )
+        self._pieces = Pieces(16, "clap")
+
+    def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
+        """One embedding a sound of any length."""
+        waves = [wave[: self._longest].cpu().numpy() for wave in waves_at(samples, self._rate, "clap")]
+        mels = self._features(
+            waves, sampling_rate=self._rate, truncation="rand_trunc", padding="repeatpad", return_tensors="pt"
+        )["input_features"]
+        (embedding,) = self._pieces.run(self._embed, mels.to(self._device))
+        return {"embedding": embedding}
+
+    @torch.inference_mode()
+    def _embed(self, mels: Tensor) -> tuple[Tensor, ...]:
+        pooled = self._model.audio_model(input_features=mels, is_longer=None).pooler_output
+        return (F.normalize(self._model.audio_projection(pooled), dim=-1),)
+
+
+def _bands(features: Any) -> str:
+    return (
+        f"{features.feature_size} mel bands of {features.frequency_min:g} to {features.frequency_max:g} Hz "
+        f"(window {features.fft_window_size}, hop {features.hop_length})"
+    )

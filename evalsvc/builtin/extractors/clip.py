@@ -1,0 +1,83 @@
+"""CLIP image embeddings: for CMMD (ViT-L/14 at 336), and the likeness of an image to its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
+from evalsvc.builtin.extractors.preprocess import CLIP, centre_crop_resize, normalise, square_resize
+from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
+from evalsvc.plugins.samples import Samples
+
+_WAYS = {
+    "cmmd": "centre square, Pillow bicubic to {0} in whole levels, CLIP mean and std",
+    "clip": "Pillow bicubic of the short side to {0}, centre crop, CLIP mean and std",
+}
+
+
+@open_to_clients("preprocess")
+class Clip:
+    """The plug-in ``clip``: output ``embedding``, projected and of length 1.
+
+    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (the centre cut out, then resized, as CMMD has it) or
+    ``clip`` (the short side resized, then the centre cut out, as CLIP itself has it): the same for square images.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        model: str = "openai/clip-vit-large-patch14-336",
+        preprocess: Literal["cmmd", "clip"] = "cmmd",
+    ) -> None:
+        if preprocess not in _WAYS:
+            raise InputError(f"clip has the preprocessings {', '.join(_WAYS)}, not {preprocess!r}")
+        loaded, digest, folder = open_pretrained("CLIPModel", model, "extractor 'clip'", "clip")
+        self._model, self._folder = loaded.to(device), folder
+        self._device, self._way = device, preprocess
+        self._side = int(loaded.config.vision_config.image_size)
+        way = _WAYS[preprocess].format(self._side)
+        width = int(loaded.config.projection_dim)
+        self.info = ExtractorInfo(
+            "clip",
+            "image",
+            {"embedding": width},
+            digest,
+            f"{preprocess}: {way}, L2, float32",
+            mixed_sizes=True,
+            backend=f"torch-{device.type}",
+        )
+        self._pieces = Pieces(32, "clip")
+
+    def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
+        """Embeddings of uint8 images of any sizes."""
+        (embedding,) = self._pieces.run(self._embed, PreparedImages(samples, "clip", self._device, self._prepare))
+        return {"embedding": embedding}
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embeddings of prompts, of length 1; longer ones are cut at the model's limit, as the CLIP score does."""
+        tokenizer = open_tokenizer(self._folder, "the prompts of extractor 'clip'")
+        limit = int(self._model.config.text_config.max_position_embeddings)
+        tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        pooled = self._model.text_model(**tokens.to(self._device)).pooler_output
+        return F.normalize(self._model.text_projection(pooled), dim=-1)
+
+    def _prepare(self, pixels: Tensor) -> Tensor:
+        if self._way == "cmmd":
+            return normalise(square_resize(pixels, self._side), CLIP)
+        return normalise(centre_crop_resize(pixels, self._side), CLIP)
+
+    @torch.inference_mode()
+    def _embed(self, x: Tensor) -> tuple[Tensor, ...]:
+        pooled = self._model.vision_model(pixel_values=x).pooler_output
+        return (F.normalize(self._model.visual_projection(pooled), dim=-1),)

@@ -1,0 +1,28 @@
+"""Raw pixels as features: what nearest neighbours and diversity mean to the eye, at small sizes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.interfaces import ExtractorInfo
+from evalsvc.plugins.registry import open_to_clients
+from evalsvc.plugins.samples import Images, Samples
+
+
+@open_to_clients()
+class Pixels:
+    """Each image flattened (c, h, w) and scaled to [0, 1]."""
+
+    info = ExtractorInfo("pixels", "image", {"pixels": 0}, "none", "flattened / 255, float32")
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
+        """Output ``pixels``: (n, c * h * w)."""
+        if not isinstance(samples, Images):
+            raise InputError("extractor 'pixels' reads images")
+        return {"pixels": samples.pixels.to(self._device).flatten(1).float() / 255}

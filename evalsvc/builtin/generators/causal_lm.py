@@ -1,0 +1,71 @@
+"""Any causal language model of ``transformers``: a folder, a hub id, or a GGUF file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from evalsvc.builtin.language_models.model import Dtype, LanguageModel
+from evalsvc.builtin.language_models.scorer import TokenScorer
+from evalsvc.builtin.language_models.writer import Writer
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_folders import LEFT_OUT
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.decoding_options import OPTIONS, Decoding
+from evalsvc.inputs.weight_sets import refuse_adapter
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import SampleRequest, Samples, Texts
+
+WHO = "generator 'causal-lm'"
+TEMPLATES = "additional_chat_templates"
+"""The one folder in a folder that ``transformers`` reads."""
+NEVER_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".py", ".md")
+
+
+@versioned("0.1.0")
+@open_to_clients(*OPTIONS, "window", "context", "prefix", "dtype")
+class CausalLM:
+    """The plug-in ``causal-lm``. ``window``, ``context`` and ``prefix`` are those of the likelihood's windows.
+
+    Another batch may round a logit differently in its last digit, which moves a token once in some ten million draws.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        decoding: Decoding | None = None,
+        window: int | None = None,
+        context: int = 1,
+        prefix: str = "bos",
+        dtype: Dtype = "float32",
+    ) -> None:
+        model = LanguageModel.open(str(checkpoint.path), device, dtype, WHO, judged=True)
+        self._writer = Writer(model, decoding or Decoding(), prefix, WHO)
+        self._scorer = TokenScorer(model, window, context, prefix, WHO)
+        self.info = GeneratorInfo(model.network.config.model_type, "text", weights=model.weights)
+
+    @staticmethod
+    def checkpoint_files(folder: Path) -> Iterator[str]:
+        """Configuration, safetensors and tokenizer, which lie at the top; other formats and code are never read."""
+        refuse_adapter(folder, WHO)
+        for name in LEFT_OUT.files(folder):
+            where, _, own = name.rpartition("/")
+            if where in ("", TEMPLATES) and not own.endswith(NEVER_READ):
+                yield name
+
+    def sample(self, request: SampleRequest) -> Texts:
+        """What the model writes after its prompts, the prompts left out."""
+        return Texts(tuple(self._writer.write(request)))
+
+    def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
+        """Exact, over the tokens of each document."""
+        if not isinstance(items, Texts):
+            raise InputError(f"{WHO} knows the likelihood of texts")
+        found = self._scorer.score(items.items)
+        nats, tokens = torch.from_numpy(found.nats), torch.from_numpy(found.tokens)
+        return NegativeLogLikelihood(nats, tokens, "exact", self._scorer.facts)

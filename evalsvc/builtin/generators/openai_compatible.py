@@ -1,0 +1,59 @@
+"""A language model behind an HTTP endpoint: ``endpoint:NAME`` of the server file, or a JSON file with url and model.
+
+What the server runs is known by that name alone, and its weights are nowhere verified; give another model another name.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.decoding_options import OPTIONS, Decoding
+from evalsvc.inputs.endpoints import Endpoint, RefusedError
+from evalsvc.inputs.server_file import open_endpoint
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import SampleRequest, Samples, Texts
+
+
+class Served:
+    """Writes through an endpoint. Each sample's own seed is sent; that it is kept is up to the server."""
+
+    info = GeneratorInfo("openai-compatible", "text", weights="unverifiable: served by name")
+
+    def __init__(self, endpoint: Endpoint, decoding: Decoding) -> None:
+        self._endpoint, self._decoding = endpoint, decoding
+
+    def sample(self, request: SampleRequest) -> Texts:
+        """One text a seed."""
+        prompts = request.prompts or tuple(self._decoding.prompt_of(int(i)) for i in request.indices)
+        pairs = zip(prompts, request.seeds.tolist(), strict=True)
+        texts = self._endpoint.each(lambda pair: self._endpoint.write(pair[0], self._decoding, pair[1]), pairs)
+        return Texts(tuple(texts))
+
+
+class ServedWithLikelihood(Served):
+    """A server that also returns the log-probabilities of prompts."""
+
+    def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
+        """Exact, over the tokens that the server scores: all but the first, where it adds no beginning of text."""
+        if not isinstance(items, Texts):
+            raise InputError("generator 'openai-compatible' knows the likelihood of texts")
+        found = self._endpoint.each(lambda text: self._endpoint.log_likelihood(text) if text else (0.0, 0), items.items)
+        nats = torch.tensor([-value for value, _ in found], dtype=torch.float64)
+        tokens = torch.tensor([count for _, count in found])
+        facts = {"window": "the server's", "prefix": "the server's", "tokenizer": self._endpoint.model}
+        return NegativeLogLikelihood(nats, tokens, "exact", facts)
+
+
+@versioned("0.1.0")
+@open_to_clients(*OPTIONS, network=True)
+def openai_compatible(checkpoint: Checkpoint, device: torch.device, *, decoding: Decoding | None = None) -> Served:
+    """The plug-in ``openai-compatible``; with likelihoods if the server, asked once, returns them."""
+    endpoint = open_endpoint(checkpoint.path)
+    try:
+        endpoint.log_likelihood("one two three")
+    except RefusedError:
+        return Served(endpoint, decoding or Decoding())
+    return ServedWithLikelihood(endpoint, decoding or Decoding())

@@ -1,0 +1,69 @@
+"""Any importable ``nn.Module`` that maps a latent vector to images, with a file of weights."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Literal
+
+import torch
+
+from evalsvc.core.errors import InputError, ModelError
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import Images, SampleRequest
+
+
+@versioned("0.1.0")
+@open_to_clients("module", "latent", "output", "arguments", "state")
+class TorchModule:
+    """``module="my_package.models:Generator"`` is built with ``arguments``, filled from the checkpoint and fed latents.
+
+    ``latent`` is the shape of one latent (``100``, ``[128, 1, 1]``), drawn standard normal. ``output`` is the range
+    of the images the module returns: ``signed`` for [-1, 1], ``unit`` for [0, 1]. Of a checkpoint that holds several
+    state dicts, ``state`` names the one to load by its dotted path (``ema``, ``state_dict.generator``).
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        module: str,
+        latent: list[int] | int,
+        output: Literal["signed", "unit"] = "signed",
+        arguments: dict[str, object] | None = None,
+        state: str = "",
+    ) -> None:
+        self._latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        if output not in ("signed", "unit"):
+            raise InputError(f"option output={output!r} of generator 'torch-module' is neither 'signed' nor 'unit'")
+        self._to_images = Images.from_signed if output == "signed" else Images.from_unit
+        self._network = _import_module(module)(**(arguments or {}))
+        weights = load_into(self._network, checkpoint, state)
+        self._network.to(device).eval()
+        probe = self.sample(SampleRequest.of(0, 0, 2, device))
+        self.info = GeneratorInfo(module.rpartition(":")[2].lower(), "image", tuple(probe.pixels.shape[1:]), weights)
+
+    @torch.inference_mode()
+    def sample(self, request: SampleRequest) -> Images:
+        """One image a latent."""
+        images = self._network(request.normal(*self._latent))
+        if not isinstance(images, torch.Tensor) or images.ndim != 4:
+            got = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
+            raise ModelError(f"the module returned {got}; a tensor (n, c, h, w) is expected")
+        return self._to_images(images)
+
+
+def _import_module(target: str) -> type[torch.nn.Module]:
+    package, _, name = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"option module={target!r} cannot be imported as package.module:Class ({error}): install the package, or "
+            "set PYTHONPATH to the folder that has it"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+        raise InputError(f"option module={target!r} is no torch.nn.Module class")
+    return found

@@ -1,0 +1,187 @@
+"""How likely a causal language model holds documents, every token scored exactly once.
+
+Documents are cut into windows, the windows sorted by length and batched by a budget of tokens, so that almost nothing
+is padded. What is padded stands to the right, where a causal model cannot see it from a scored position: no mask is
+needed, and no result depends on batch, order or padding. The output head, whose logits would be the largest array by
+far, runs on scored positions alone and in chunks that stay in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from evalsvc.builtin.language_models.model import LanguageModel
+from evalsvc.core.batching import out_of_memory
+from evalsvc.core.errors import InputError, ModelError
+
+BUDGET = {"cpu": 2048}
+BUDGET_ON_GPU = 16_384
+"""Tokens in a batch, padding included."""
+CHUNK = {"cpu": 128}
+CHUNK_ON_GPU = 1024
+"""Rows of logits at once: 128 of 49,152 fill 25 MB; on a CPU more leave its cache."""
+PROBE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class DocumentLikelihoods:
+    """Negative log-likelihood of each document in nats, and over how many tokens."""
+
+    nats: Float64[np.ndarray, " documents"]
+    tokens: Int64[np.ndarray, " documents"]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Tokens ``start`` to ``stop`` of a document are seen, those after ``first`` scored."""
+
+    document: int
+    start: int
+    first: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+class TokenScorer:
+    """Scores documents under a language model.
+
+    ``window`` is the most tokens the model sees at once (by default as many as it can), ``context`` the fewest it keeps
+    from before in every window but the first. The last window is extended to the left. ``prefix`` names the token put
+    before each document, which is seen and never scored.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        window: int | None = None,
+        context: int = 1,
+        prefix: str = "bos",
+        who: str = "scorer",
+    ) -> None:
+        limit = model.context
+        self.window = window or limit or 0
+        if not self.window:
+            raise InputError(f"{model.name} does not say how many tokens it can see: give a window to {who}")
+        if limit and self.window > limit:
+            raise InputError(f"window={self.window} of {who} is over the {limit} tokens that {model.name} can see")
+        if not 1 <= context <= self.window:
+            raise InputError(f"context={context} of {who} is not within 1 to the window, {self.window}")
+        self.context, self._model, self._who = context, model, who
+        self._prefix = model.prefix(prefix, who)
+        self._budget = BUDGET.get(model.device.type, BUDGET_ON_GPU)
+        self._chunk = CHUNK.get(model.device.type, CHUNK_ON_GPU)
+        self._split = _head_can_be_split(model)
+        self.facts = {
+            "window": str(window) if window else "all that the model can see",
+            "context": str(context),
+            "prefix": prefix,
+            "dtype": model.dtype,
+            "tokenizer": model.tokenizer_digest[:16],
+        }
+
+    @torch.inference_mode()
+    def score(self, texts: Sequence[str]) -> DocumentLikelihoods:
+        """Likelihood of each text; an empty one has 0 nats over 0 tokens."""
+        documents = [self._prefix + tokens for tokens in self._model.encode(texts)]
+        windows = [
+            w for i, tokens in enumerate(documents) for w in _windows(i, len(tokens) - 1, self.window, self.context)
+        ]
+        windows.sort(key=lambda window: -window.length)
+        nats = np.zeros(len(texts))
+        done = 0
+        while done < len(windows):
+            size = max(1, self._budget // windows[done].length)
+            batch = windows[done : done + size]
+            try:
+                np.add.at(nats, [window.document for window in batch], self._batch(documents, batch).cpu().numpy())
+                done += len(batch)
+            except (RuntimeError, MemoryError) as error:
+                self._shrink(error, len(batch))
+        bad = np.flatnonzero(~np.isfinite(nats))
+        if len(bad):
+            raise ModelError(
+                f"{self._model.name} gives document {bad[0]} the likelihood {nats[bad[0]]} in {self._model.dtype}: try "
+                "another dtype, or look whether the checkpoint is damaged"
+            )
+        return DocumentLikelihoods(nats, np.array([max(0, len(tokens) - 1) for tokens in documents], dtype=np.int64))
+
+    def _shrink(self, error: BaseException, rows: int) -> None:
+        """Half the budget where memory ran out; whatever else went wrong goes on up."""
+        if not out_of_memory(error):
+            raise error
+        if rows == 1:
+            raise ModelError(
+                f"{self._who} runs out of memory with a single window of {self.window} tokens: give a smaller window, "
+                "or another device"
+            ) from error
+        self._budget //= 2
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _batch(self, documents: Sequence[Sequence[int]], windows: Sequence[_Window]) -> Float64[Tensor, " windows"]:
+        longest = windows[0].length
+        tokens = torch.zeros(len(windows), longest + 1, dtype=torch.int64)
+        scored = torch.zeros(len(windows), longest, dtype=torch.bool)
+        for row, window in enumerate(windows):
+            seen = documents[window.document][window.start : window.stop + 1]
+            tokens[row, : len(seen)] = torch.tensor(seen)
+            scored[row, window.first - window.start : window.length] = True
+        owners = scored.nonzero()[:, 0]
+        tokens, scored = tokens.to(self._model.device), scored.to(self._model.device)
+        losses = self._losses(tokens[:, :-1], scored, tokens[:, 1:][scored])
+        return torch.zeros(len(windows), dtype=torch.float64).index_add_(0, owners, losses.cpu().double())
+
+    def _losses(
+        self, tokens: Int64[Tensor, "rows length"], scored: Tensor, targets: Int64[Tensor, " scored"]
+    ) -> Float[Tensor, " scored"]:
+        """Cross-entropy of every target, in float32 from the logits (float64 from a float64 model)."""
+        network = self._model.network
+        head: Callable[[Tensor], Tensor]
+        if self._split:
+            hidden = network.base_model(input_ids=tokens, use_cache=False).last_hidden_state[scored]
+            head = network.get_output_embeddings()
+        else:
+            hidden, head = network(input_ids=tokens, use_cache=False).logits[scored], lambda logits: logits
+        losses = []
+        for start in range(0, len(hidden), self._chunk):
+            logits = head(hidden[start : start + self._chunk])
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            chosen = logits.gather(1, targets[start : start + self._chunk, None]).squeeze(1)
+            losses.append(torch.logsumexp(logits, 1) - chosen)
+        return torch.cat(losses)
+
+
+def _windows(document: int, last: int, window: int, context: int) -> Iterator[_Window]:
+    """Windows that score the tokens 1 to ``last`` of a document once each; token 0 is only seen."""
+    stop = min(window, last)
+    if last > 0:
+        yield _Window(document, 0, 0, stop)
+    while stop < last:
+        first, stop = stop, min(stop + window - context + 1, last)
+        yield _Window(document, stop - window, first, stop)
+
+
+def _head_can_be_split(model: LanguageModel) -> bool:
+    """Whether the logits are the output embeddings of the last hidden state, and nothing caps or scales them."""
+    network: Any = model.network
+    probe = torch.arange(1, 5, device=model.device)[None]
+    try:
+        with torch.inference_mode():
+            whole = network(input_ids=probe, use_cache=False).logits
+            parts = network.get_output_embeddings()(
+                network.base_model(input_ids=probe, use_cache=False).last_hidden_state
+            )
+    except (AttributeError, TypeError):
+        return False
+    scale = float(whole.abs().max())
+    return bool((whole - parts).abs().max() <= PROBE_TOLERANCE * scale) and whole.shape == parts.shape

@@ -1,0 +1,1 @@
+"""What every room may use: errors, settings, digests, files, the sandbox, logs. It imports no other room."""

@@ -1,0 +1,146 @@
+"""What work costs: time on a device, the most memory it held, and the energy where the device counts it."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from evalsvc.metrics.registry import Quantity
+from evalsvc.metrics.score import Direction
+
+if TYPE_CHECKING:
+    import torch
+
+SPEED = Quantity(
+    "samples_per_second",
+    Direction.HIGHER,
+    unit="1/s",
+    low=0.0,
+    title="Sampling speed",
+    title_zh="采样速度",
+)
+POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on one device, the peak of its memory in bytes, joules; ``None`` where that was not to be had.
+
+    ``energy`` is that of the whole device while the work was done: a GPU, or the processors' sockets, which other
+    processes may share.
+    """
+
+    seconds: float
+    peak_memory: int | None = None
+    energy: float | None = None
+
+
+class Meter:
+    """Measures from its making on; one at a time, since the peak is that of the process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._counter = energy_counter(device)
+        self._joules = self._counter.read() if self._counter else ()
+        _forget_peak(device)
+        self._started = time.perf_counter()
+
+    def cost(self) -> Cost:
+        """What it was so far."""
+        seconds = time.perf_counter() - self._started
+        energy = self._counter.since(self._joules) if self._counter else None
+        return Cost(seconds, _peak(self._device), energy)
+
+
+# --- memory ---
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cpu":
+        if sys.platform == "linux":
+            Path("/proc/self/clear_refs").write_text("5")
+        return
+    import torch
+
+    if reset := getattr(torch.get_device_module(device), "reset_peak_memory_stats", None):
+        reset(device)
+
+
+def _peak(device: torch.device) -> int | None:
+    """Bytes that tensors held on a device; on the CPU, bytes that the process held in memory."""
+    if device.type != "cpu":
+        import torch
+
+        peak = getattr(torch.get_device_module(device), "max_memory_allocated", None)
+        return int(peak(device)) if peak else None
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    # Elsewhere the peak is that since the process began, which is an upper bound.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# --- energy ---
+
+
+@dataclass(frozen=True)
+class EnergyCounter:
+    """Counters in joules that only rise, one a part, each beginning again at its ``wraps``."""
+
+    source: Literal["nvml", "rapl"]
+    read: Callable[[], Sequence[float]]
+    wraps: Sequence[float]
+
+    def since(self, before: Sequence[float]) -> float:
+        """Joules since an earlier reading; a counter that has begun again twice would hide one round."""
+        return sum((now - then) % wrap for now, then, wrap in zip(self.read(), before, self.wraps, strict=True))
+
+
+@cache
+def energy_counter(device: torch.device) -> EnergyCounter | None:
+    """NVML's counter of a GPU (extra ``energy``), RAPL's of the processors; ``None`` where none can be read."""
+    if device.type == "cuda":
+        return _nvml(device)
+    return _rapl(POWERCAP) if device.type == "cpu" else None
+
+
+def _nvml(device: torch.device) -> EnergyCounter | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    import torch
+
+    def read() -> Sequence[float]:
+        return (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,)
+
+    try:
+        pynvml.nvmlInit()
+        # By UUID: the numbers that torch gives depend on CUDA_VISIBLE_DEVICES, those of NVML do not.
+        handle: Any = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        read()
+    except pynvml.NVMLError:  # before Volta, a slice of a GPU, no driver
+        return None
+    return EnergyCounter("nvml", read, (math.inf,))
+
+
+def _rapl(root: Path) -> EnergyCounter | None:
+    """The sockets' counters. Most systems let only root read them, since they tell much about other processes."""
+    try:
+        zones = [zone for zone in root.glob("intel-rapl:*") if (zone / "name").read_text().startswith("package")]
+        wraps = [_microjoules(zone / "max_energy_range_uj") for zone in zones]
+        counter = EnergyCounter("rapl", lambda: [_microjoules(zone / "energy_uj") for zone in zones], wraps)
+        return counter if counter.read() else None
+    except OSError:
+        return None
+
+
+def _microjoules(file: Path) -> float:
+    return int(file.read_text()) / 1e6

@@ -1,0 +1,1 @@
+"""Files read and written safely: regular, bounded, whole, durable, checked."""

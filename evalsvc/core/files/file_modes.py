@@ -1,0 +1,61 @@
+"""Modes of new files and folders: for the user who runs evalsvc alone, or for a group with EVALSVC_FILE_MODE=group.
+
+They hold whatever the umask is. What exists already is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalsvc.core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Permission bits of new files and of new folders."""
+
+    file: int
+    folder: int
+
+
+_MODES = {"private": Modes(0o600, 0o700), "group": Modes(0o660, 0o2770)}
+
+
+def modes() -> Modes:
+    """The modes in force."""
+    return _MODES[Settings().file_mode]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it where they are missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folder(path.parent)
+        make_folder(path)
+    except OSError:  # it exists, or lies on a file system that is read-only
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(modes().folder)
+
+
+def make_file(path: Path) -> None:
+    """Make a new, empty file.
+
+    Raises:
+        OSError: it exists, or cannot be made.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.fchmod(descriptor, modes().file)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,248 @@
+"""The one client for requests whose destination comes from data: the address is checked and pinned, the answer limited.
+
+A name is resolved here and the connection goes to an address that was checked, so that a name that changes its address
+in between leads nowhere. No proxy, certificate or password is taken from the environment, and no redirect is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Collection, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from evalsvc.core.errors import EvalsvcError, InputError
+
+if TYPE_CHECKING:  # reading commands must not wait for its import
+    import ssl
+
+    import httpx
+
+# It logs every address whole, and those of webhooks often hold a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+T = TypeVar("T")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class OutboundError(EvalsvcError):
+    """A request without a usable answer. The message is ours; ``detail`` is what the network or the server said."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    body: bytes = b""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True)
+class Target:
+    """A plain web address: no user, no fragment. ``host`` is in ASCII, an IPv6 address without its brackets."""
+
+    url: httpx.URL
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> Target:
+        """A target from a URL.
+
+        Raises:
+            InputError: it is not a plain http or https address.
+        """
+        import httpx
+
+        try:
+            parsed, split = httpx.URL(url), urlsplit(url)
+            user = split.username is not None or bool(parsed.userinfo)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InputError(f"{url!r} is not a web address ({error})") from None
+        plain = parsed.scheme in ("http", "https") and parsed.host and not user and "#" not in url and url.isprintable()
+        if not plain or any(letter in url for letter in " \\"):
+            raise InputError(f"{url!r} is not a plain web address: give https://host/path")
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        if port > 65535:
+            raise InputError(f"{url!r} has an invalid port: use 1 to 65535")
+        return cls(parsed, parsed.raw_host.decode("ascii"), port)
+
+    def is_one_of(self, hosts: Collection[str]) -> bool:
+        """Whether the host is listed, in whatever case."""
+        return self.host in {host.lower().strip("[]") for host in hosts}
+
+
+async def post(
+    url: str,
+    content: bytes,
+    headers: Mapping[str, str],
+    *,
+    private_hosts: Collection[str] = (),
+    seconds: float,
+    most: int = 0,
+) -> Answer:
+    """Send once, to an address that was checked. ``seconds`` count for all of it, ``most`` bytes of the body are read.
+
+    Raises:
+        InputError: the URL is not plain, or its host is not at public addresses and not in ``private_hosts``.
+        OutboundError: no answer in time, none at all, or a longer one.
+    """
+    target = Target.parse(url)
+    try:
+        async with asyncio.timeout(seconds):  # in all: an answer that comes byte by byte never ends
+            addresses = await asyncio.to_thread(addresses_of, target, private_hosts)
+            return await _first(target, addresses, content, headers, most)
+    except TimeoutError:
+        raise OutboundError(f"no answer within {seconds:g} s") from None
+
+
+async def post_anywhere(
+    url: str, content: bytes, headers: Mapping[str, str], *, seconds: float, most: int = 0
+) -> Answer:
+    """Send once to where the operator said, through the proxies of the environment; limits and errors of ``post``."""
+    import httpx
+
+    target = Target.parse(url)
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            httpx.AsyncClient(verify=_certificates(), timeout=None, follow_redirects=False) as client,
+        ):
+            return await _ask(client, client.build_request("POST", target.url, content=content, headers=headers), most)
+    except TimeoutError:
+        raise OutboundError(f"no answer within {seconds:g} s") from None
+
+
+def run(request: Coroutine[Any, Any, T]) -> T:
+    """The result of a request for code that does not wait in an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(request)
+    with ThreadPoolExecutor(1) as pool:  # a notebook has a loop of its own
+        return pool.submit(asyncio.run, request).result()
+
+
+def addresses_of(target: Target, private_hosts: Collection[str] = ()) -> list[str]:
+    """Every address of a host, each of them public unless the host is one of ``private_hosts``.
+
+    Raises:
+        InputError: the host has an address that is not public.
+        OutboundError: it has none, at present.
+    """
+    try:
+        found = resolve(target.host, target.port)
+    except (OSError, UnicodeError):
+        raise OutboundError(f"host {target.host!r} has no address: check the name") from None
+    if not target.is_one_of(private_hosts):
+        for text in found:
+            if not is_public(text):
+                raise InputError(f"host {target.host!r} has no public address (it is at {text})")
+    return found
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Every address of a host, as the system gives them."""
+    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+
+
+# IANA's special-purpose registries, and what clouds serve to their own machines at public addresses. The tables of
+# ``ipaddress`` differ from one Python to the next and know neither relays nor local translation.
+_IPV4 = [
+    ipaddress.IPv4Network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16"),
+        *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+    )
+]
+_IPV6_GLOBAL = ipaddress.IPv6Network("2000::/3")
+_IPV6 = [
+    # Protocol assignments with Teredo, documentation, 6to4, the former 6bone.
+    ipaddress.IPv6Network(network)
+    for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "3ffe::/16")
+]
+_IPV4_INSIDE = [ipaddress.IPv6Network(network) for network in ("::ffff:0:0/96", "64:ff9b::/96")]
+"""Mapped addresses, and the well-known prefix of NAT64: they lead to the IPv4 address in their last 32 bits."""
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is one of the public internet; what is not known to be is not."""
+    try:
+        address: Address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id:
+            return False
+        if not any(address in network for network in _IPV4_INSIDE):
+            return address in _IPV6_GLOBAL and not any(address in network for network in _IPV6)
+        address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return not any(address in network for network in _IPV4)
+
+
+async def _first(target: Target, addresses: list[str], content: bytes, headers: Mapping[str, str], most: int) -> Answer:
+    """The answer at the first address that takes the connection."""
+    import httpx
+
+    async with httpx.AsyncClient(
+        trust_env=False, verify=_certificates(), timeout=None, follow_redirects=False
+    ) as client:
+        for left, address in enumerate(addresses, start=1 - len(addresses)):
+            request = client.build_request(
+                "POST",
+                target.url.copy_with(host=address),
+                content=content,
+                headers={"host": target.url.netloc.decode("ascii"), **headers},
+                extensions={"sni_hostname": target.host},
+            )
+            try:
+                return await _ask(client, request, most)
+            except OutboundError as error:
+                if not left or not isinstance(error.__cause__, httpx.ConnectError):
+                    raise
+    raise AssertionError("the last address returns or raises")
+
+
+async def _ask(client: httpx.AsyncClient, request: httpx.Request, most: int) -> Answer:
+    import httpx
+
+    # What is compressed could be a thousand times longer than it is on the wire.
+    request.headers.update({"accept-encoding": "identity", "user-agent": "evalsvc"})
+    try:
+        response = await client.send(request, stream=True)
+        try:
+            body = bytearray()
+            if most:
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > most:
+                        raise OutboundError(f"the answer is longer than {most} bytes")
+            return Answer(response.status_code, bytes(body))
+        finally:
+            await response.aclose()
+    except httpx.ConnectError as error:
+        raise OutboundError("the connection failed", detail=f"{type(error).__name__}: {error}") from error
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        raise OutboundError("the answer was not valid HTTP", detail=f"{type(error).__name__}: {error}") from error
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Authorities of the system, where an operator's own are, and of ``certifi``, which a bare image has too."""
+    import httpx
+
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context

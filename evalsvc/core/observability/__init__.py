@@ -1,0 +1,1 @@
+"""What processes report: logs, traces, and nothing secret in either."""

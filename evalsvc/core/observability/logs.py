@@ -1,0 +1,149 @@
+"""What the processes say on standard error: one line a record, as text or JSON, whatever a record holds.
+
+Names, paths and messages of models come from outside. None of their characters starts a line, moves a cursor or turns
+the direction of the text: the formatter writes them as escapes, so no caller has to.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+from evalsvc.core.errors import one_line
+from evalsvc.core.observability.redaction import redacted
+
+Form = Literal["text", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+LONGEST = 4000
+"""Characters of a message, and of each line of a traceback."""
+
+request_id: ContextVar[str] = ContextVar("evalsvc_request_id", default="")
+"""Of the HTTP request that is being answered."""
+
+
+def setup(form: Form = "text", level: Level = "info") -> None:
+    """Send every record of this process, libraries' and warnings included, to standard error in one format."""
+    handler = _ToStandardError()
+    handler.setFormatter(_FORMATTERS[form]())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    # DBOS adds a handler of its own where it finds none.
+    logging.getLogger("dbos").handlers = [logging.NullHandler()]
+    sys.excepthook, threading.excepthook = _uncaught, _uncaught_in_thread
+
+
+def setup_command() -> None:
+    """Warnings of a command that ends soon: one line each, without time or level, for whoever called it."""
+    if logging.lastResort:
+        logging.lastResort.setFormatter(_Plain())
+
+
+def fields(**values: object) -> dict[str, Mapping[str, object]]:
+    """Facts of a record for programs, as ``extra``: keys of the JSON form, left out of the text, which tells them."""
+    return {"evalsvc": values}
+
+
+class _ToStandardError(logging.StreamHandler[TextIO]):
+    """Whatever standard error is at the time: tests and supervisors replace it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Drop a record that cannot be written: a full disk under the log stops no evaluation."""
+
+
+class _Plain(logging.Formatter):
+    """The message alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join([_cut(record.getMessage()), *(f"  | {line}" for line in _trace(record))])
+
+
+class _Text(logging.Formatter):
+    """``2026-11-28T15:00:00.123Z INFO evalsvc.slot: message [request 5f3a]``; tracebacks follow behind ``  | ``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        request = f" [request {request_id.get()}]" if request_id.get() else ""
+        head = f"{_moment(record)} {record.levelname} {_cut(record.name)}: {_cut(record.getMessage())}{request}"
+        return "\n".join([head, *(f"  | {line}" for line in _trace(record))])
+
+
+class _Json(logging.Formatter):
+    """One JSON document a line, in ASCII."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, Any] = {
+            "at": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": _cut(record.name),
+            "message": _cut(record.getMessage()),
+        }
+        if request_id.get():
+            document["request"] = request_id.get()
+        if trace := list(_trace(record)):
+            document["exception"] = trace
+        for key, fact in getattr(record, "evalsvc", {}).items():
+            document.setdefault(key, _cut(fact) if isinstance(fact, str) else fact)
+        return json.dumps(document, default=str)
+
+
+_FORMATTERS: Mapping[Form, type[logging.Formatter]] = {"text": _Text, "json": _Json}
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _cut(text: str) -> str:
+    return one_line(redacted(text[: LONGEST + 500])[:LONGEST])  # a password is not cut in two before it is hidden
+
+
+def _trace(record: logging.LogRecord) -> Iterator[str]:
+    """The lines of a traceback: frames as Python shows them, and each error, causes first, as one line."""
+    if not record.exc_info or record.exc_info[1] is None:
+        return
+    chain: list[BaseException] = []
+    error: BaseException | None = record.exc_info[1]
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    for each in reversed(chain):
+        for frame in traceback.extract_tb(each.__traceback__):
+            yield _cut(f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}')
+        yield from _told(each)
+
+
+def _told(error: BaseException) -> Iterator[str]:
+    yield _cut(f"{type(error).__qualname__}: {error}")
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _told(inner)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logging.getLogger("evalsvc").critical("the process ends by an error", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(failed: threading.ExceptHookArgs) -> None:
+    name = failed.thread.name if failed.thread else "of no name"
+    error = failed.exc_value or failed.exc_type()
+    logging.getLogger("evalsvc").error(
+        "thread %s ended by an error", name, exc_info=(failed.exc_type, error, failed.exc_traceback)
+    )

@@ -1,0 +1,38 @@
+"""How a result came about: versions, commit, device, time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from typing import Any
+
+import torch
+
+from evalsvc.core.cost import energy_counter
+
+PACKAGES = ("evalsvc", "torch", "torchmetrics", "numpy", "scipy", "pillow")
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Facts of this process and machine that a result depends on."""
+    return {
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": git_commit(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "energy_from": counter.source if (counter := energy_counter(device)) else None,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, ``-dirty`` added where files differ; ``None`` outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

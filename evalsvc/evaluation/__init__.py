@@ -1,0 +1,1 @@
+"""From one specification to its stored scores."""

@@ -1,0 +1,41 @@
+"""Evaluations of versions that took the first samples or prompts of a source: what they say of the rest is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evalsvc.core.errors import EvalsvcError
+from evalsvc.inputs.prompts import kept_prompts
+from evalsvc.inputs.sample_order import order_of
+from evalsvc.store.artifacts import Artifacts
+
+
+def took_first(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:
+    """Whether a stored evaluation is of the first samples or prompts of several, and not of a random part or of all.
+
+    Where nobody can tell how many there were, because a file is elsewhere, it counts as one that is.
+    """
+    if spec.get("order") or "suite" not in spec:
+        return False
+    suite, decoding = spec["suite"], spec.get("decoding") or {}
+    try:
+        prompts = _count_prompts(suite, artifacts)
+        held = _count_stored(spec) if spec["generator"] == "samples" else None
+    except (EvalsvcError, OSError):
+        return True
+    order = order_of(suite.get("seed", 0), prompts=prompts, held=held, own=len(decoding.get("prompts", ())))
+    return order is not None and order.is_partial(suite["samples"])
+
+
+def _count_prompts(suite: Mapping[str, Any], artifacts: Artifacts) -> int | None:
+    if not suite.get("prompts"):
+        return None
+    return len(kept_prompts(artifacts, suite["prompts"]["sha256"]))
+
+
+def _count_stored(spec: Mapping[str, Any]) -> int:
+    from evalsvc.inputs.sample_sets import open_samples
+
+    return len(open_samples(Path(spec["path"]), spec["options"].get("skip", ())))

@@ -1,0 +1,155 @@
+"""Samples to look at later: the first of a run whole, thumbnails of some more, and pictures of training neighbours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image
+
+from evalsvc.inputs.sample_order import order
+from evalsvc.inputs.sample_sets import read_at
+from evalsvc.plugins.interfaces import SampleSet
+from evalsvc.plugins.samples import Images, MixedImages, Samples, Sounds, Texts, Videos
+
+SIDE = 256
+THUMBNAILS = 500
+"""Samples of a run of which a thumbnail is made."""
+EDGE = 48
+CLIPS = 16
+"""Videos are large: no more of them are kept, whatever the suite asks for."""
+PIECE = 16
+"""Real samples that are read at once."""
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Shown:
+    """The samples of one shard that are kept to be looked at, collected batch by batch from sample ``start`` on."""
+
+    def __init__(self, start: int, whole: int) -> None:
+        self._start, self._whole = start, whole
+        self._seen = 0
+        self._images: list[np.ndarray] = []
+        self._thumbnails: list[np.ndarray] = []
+        self._waves: list[np.ndarray] = []
+        self._rate = 0
+
+    def add(self, samples: Samples) -> None:
+        """The next batch."""
+        whole, small = self._room(self._whole), self._room(THUMBNAILS if self._whole else 0)
+        clip_room = self._room(CLIPS)
+        self._seen += len(samples)
+        if isinstance(samples, Images | MixedImages):
+            self._images += [image.cpu().numpy() for image in samples.items[:whole]]
+            self._thumbnails += [thumbnail(image.cpu().numpy()) for image in samples.items[:small]]
+        elif isinstance(samples, Videos):
+            clips = samples.pixels[: min(whole, clip_room)].cpu().numpy()
+            self._images += list(clips)
+            middle = samples.pixels[:small, samples.pixels.shape[1] // 2].cpu().numpy()
+            self._thumbnails += [thumbnail(frame) for frame in middle]
+        elif isinstance(samples, Sounds):
+            self._waves += [wave.cpu().numpy() for wave in samples.waves[:whole]]
+            self._rate = samples.rate
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a shard keeps; texts are among its arrays anyway."""
+        found: dict[str, np.ndarray] = {}
+        if self._images:
+            found["gallery"] = as_gallery(self._images)
+        if self._thumbnails:
+            found["thumbnails"] = as_gallery(self._thumbnails, EDGE)
+        if self._waves:
+            found["waves"] = np.concatenate(self._waves)
+            found["lengths"] = np.array([len(wave) for wave in self._waves])
+            found["rate"] = np.array([self._rate])
+        return found
+
+    def _room(self, most: int) -> int:
+        return max(0, most - self._start - self._seen)
+
+
+def joined(shards: Sequence[Arrays], whole: int) -> dict[str, dict[str, np.ndarray]]:
+    """What shards kept, as the arrays of one file a kind: ``gallery`` and ``thumbnails``.
+
+    Beside the samples stand their ``indices``: their places in the source.
+    """
+    files: dict[str, dict[str, np.ndarray]] = {}
+    if images := [image for shard in shards for image in shard.get("gallery", ())]:
+        files["gallery"] = {"pixels": as_gallery(images)} | _indices(shards, "gallery")
+    if small := [image for shard in shards for image in shard.get("thumbnails", ())]:
+        files["thumbnails"] = {"pixels": as_gallery(small, EDGE)} | _indices(shards, "thumbnails")
+    if texts := [text for shard in shards if "texts" in shard for text in json.loads(shard["texts"].tobytes())][:whole]:
+        indices = np.concatenate([shard["indices"] for shard in shards if "texts" in shard])[:whole]
+        files["gallery"] = {"texts": np.frombuffer(json.dumps(texts).encode(), np.uint8), "indices": indices}
+    if sounds := [shard for shard in shards if "waves" in shard]:
+        waves = {name: np.concatenate([shard[name] for shard in sounds]) for name in ("waves", "lengths")}
+        files["gallery"] = waves | {"rate": sounds[0]["rate"]} | _indices(sounds, "lengths")
+    return files
+
+
+def _indices(shards: Sequence[Arrays], kept: str) -> dict[str, np.ndarray]:
+    """The indices of the first samples of each shard, as many as it kept of them."""
+    return {"indices": np.concatenate([shard["indices"][: len(shard.get(kept, ()))] for shard in shards])}
+
+
+def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarray]]:
+    """The same of real samples, of which those are taken that :func:`taken_of` says."""
+    indices = taken_of(len(samples))
+    shown, texts = Shown(0, whole), list[str]()
+    for piece in _pieces(samples, indices):
+        shown.add(piece)
+        texts += piece.items if isinstance(piece, Texts) else ()
+    written = {"texts": np.frombuffer(json.dumps(texts).encode(), np.uint8)} if texts else {}
+    return joined([shown.arrays() | written | {"indices": indices}], whole)
+
+
+def taken_of(total: int) -> Int64[np.ndarray, " n"]:
+    """Which of so many real samples are looked at: a random part, the same for every suite."""
+    return order(0, total)[:THUMBNAILS]
+
+
+def pictures_of(samples: SampleSet, indices: Int64[np.ndarray, "n k"]) -> UInt8[np.ndarray, "nk c h w"] | None:
+    """Thumbnails of the real samples at ``indices``, row by row; ``None`` of none, and of what is not seen."""
+    if not indices.size or samples.modality not in ("image", "video"):
+        return None
+    wanted, places = np.unique(indices, return_inverse=True)
+    found: list[np.ndarray] = []
+    for piece in _pieces(samples, wanted):
+        shown = Shown(0, PIECE)
+        shown.add(piece)
+        found += list(shown.arrays()["thumbnails"])
+    return as_gallery([found[place] for place in places.ravel()], EDGE)
+
+
+def _pieces(samples: SampleSet, indices: Int64[np.ndarray, " n"]) -> Iterator[Samples]:
+    """The samples at these indices, few enough at a time to fit whatever their size."""
+    for start in range(0, len(indices), PIECE):
+        yield read_at(samples, indices[start : start + PIECE].tolist())
+
+
+def as_gallery(images: Sequence[UInt8[np.ndarray, ...]], side: int = SIDE) -> UInt8[np.ndarray, "n ..."]:
+    """Images of one size as they are; of several, each whole, at most ``side`` wide and high, centred on white."""
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    return np.stack([_on_canvas(image, side) for image in images])
+
+
+def thumbnail(image: UInt8[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "c h w"]:
+    """The image, at most ``EDGE`` wide and high."""
+    if max(image.shape[1:]) <= EDGE:
+        return image
+    picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    picture.thumbnail((EDGE, EDGE))
+    small = np.asarray(picture)
+    return small[None] if small.ndim == 2 else small.transpose(2, 0, 1)
+
+
+def _on_canvas(image: UInt8[np.ndarray, "c h w"], side: int) -> UInt8[np.ndarray, "3 s s"]:
+    picture = Image.fromarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0).copy())
+    picture.thumbnail((side, side))
+    canvas = Image.new("RGB", (side, side), "white")
+    canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return np.asarray(canvas).transpose(2, 0, 1)

@@ -1,0 +1,95 @@
+"""Files that came to nothing: shards of evaluations that failed or were cancelled, their uploads, half-written ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, and_, delete, exists, select
+
+from evalsvc.core.files.atomic_files import TEMPORARY, file_time
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.store import audit
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.store.session import Database, database_time
+from evalsvc.store.tables import IN_PROGRESS, Checkpoint, Evaluation, Shard, Status
+
+_VAIN = (Status.FAILED, Status.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder of shards or a half-written file by its key, or an uploaded checkpoint by its path."""
+
+    name: str
+    bytes: int
+
+
+def vain_shards(database: Database, artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
+    """Folders of shards that are named only by evaluations that failed or were cancelled ``before``.
+
+    Whoever retries one of them later computes its shards again.
+    """
+    ended = _in_vain(before)
+    with database.read() as session:
+        named = select(Shard.path, Shard.evaluation_id, ended).join(Evaluation)
+        found: dict[str, dict[int, bool]] = {}
+        for path, evaluation, vain in session.execute(named):
+            found.setdefault(path.rpartition("/")[0], {})[evaluation] = vain
+        active = select(Evaluation.spec).where(Evaluation.status.in_(IN_PROGRESS))
+        specs = [EvaluationSpec.model_validate(each) for each in session.scalars(active)]
+    wanted = {spec.shard_key(shard).rpartition("/")[0] for spec in specs for shard in spec.shards if shard.start == 0}
+    for folder, evaluations in sorted(found.items()):
+        if folder in wanted or not all(evaluations.values()):
+            continue
+        leftover = Leftover(folder, sum(artifacts.sizes(folder).values()))
+        if remove:
+            with database.write() as session:
+                still = select(Evaluation.id).where(Evaluation.id.in_(evaluations), ended).with_for_update()
+                if len(session.scalars(still).all()) < len(evaluations):
+                    continue  # somebody has just tried it again
+                audit.record(session, audit.Action.CACHE_SWEEP, f"shards {folder}", {"bytes": leftover.bytes})
+                session.execute(delete(Shard).where(Shard.path.startswith(f"{folder}/", autoescape=True)))
+                artifacts.remove(folder)
+        yield leftover
+
+
+def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove: bool) -> Iterator[Leftover]:
+    """Uploads from ``before`` of which nothing has scores, and nothing is in progress or ended since then."""
+    in_use = exists().where(Evaluation.checkpoint_id == Checkpoint.id, ~_in_vain(before))
+    with database.read() as session:
+        known = session.scalars(select(Checkpoint.path).where(in_use)).all()
+        # What was found under another path before may be evaluated from an upload all the same.
+        read = session.scalars(select(Evaluation.spec["path"].as_string()).where(~_in_vain(before))).all()
+    kept = {Path(path) for path in (*known, *read) if path}
+    written_before = before + (file_time(uploads) - database_time(database))
+    for folder in sorted(uploads.resolve().glob("*")):
+        files = [folder] if folder.is_file() else list(folder.iterdir())  # a file here is an upload that broke off
+        changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+        if changed >= written_before or not kept.isdisjoint(files):
+            continue
+        leftover = Leftover(str(folder), sum(file.stat().st_size for file in files))
+        yield leftover
+        if remove:
+            with database.write() as session:  # first: nothing is gone that no row tells of
+                audit.record(session, audit.Action.CACHE_SWEEP, f"upload {folder.name}", {"bytes": leftover.bytes})
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+
+
+def broken_off(artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
+    """Files from ``before``, by :func:`file_time`, that were half written when their process was killed."""
+    for file in sorted(artifacts.root.rglob(f"{TEMPORARY}*")):
+        with suppress(FileNotFoundError):  # it has just been finished
+            stat = file.stat()
+            if datetime.fromtimestamp(stat.st_mtime, UTC) < before:
+                yield Leftover(file.relative_to(artifacts.root).as_posix(), stat.st_size)
+                if remove:
+                    file.unlink()
+
+
+def _in_vain(before: datetime) -> ColumnElement[bool]:
+    return and_(Evaluation.status.in_(_VAIN), Evaluation.finished_at < before)

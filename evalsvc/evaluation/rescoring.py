@@ -1,0 +1,64 @@
+"""Scoring an evaluation anew from the shards that it left, without its checkpoint and generator."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from sqlalchemy import update
+
+from evalsvc.core.errors import EvalsvcError
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.first_samples import took_first
+from evalsvc.evaluation.runner import describe, evaluate
+from evalsvc.evaluation.scoring import reduce
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.inputs.suites import Suite
+from evalsvc.metrics.score import MetricError
+from evalsvc.store import tables
+
+
+def rescore(run: tables.Evaluation, suite: Suite, bench: Workbench) -> bool:
+    """Score an evaluation under today's metrics and reference.
+
+    False where a shard is gone or damaged, the suite is another, or the shards hold the first samples of a larger set.
+    """
+    if took_first(run.spec, bench.artifacts):
+        return False
+    try:
+        old = EvaluationSpec.model_validate(run.spec)
+        reference = bench.reference(suite.reference) if suite.reference else None
+        spec = old.model_copy(
+            update={
+                "suite": suite,
+                "extractors": {label: bench.extractor(use).info.protocol for label, use in suite.extractors.items()},
+                "reference": {half: reference.digests[half] for half in old.reference} if reference else {},
+                "reference_counts": {half: len(reference.half(half)) for half in old.reference} if reference else {},
+            }
+        )
+        if not all(bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
+            return False
+        evaluate(spec, bench)
+    except (EvalsvcError, MetricError, ValidationError, KeyError):
+        return False
+    return True
+
+
+def restore(evaluation: int, bench: Workbench, *, may_compute: bool) -> None:
+    """Write the files of an evaluation again that people and gates look at, where its shards are there and sound, or
+    may be computed again.
+    """
+    with bench.database.read() as session:
+        run = session.get_one(tables.Evaluation, evaluation)
+    try:
+        spec = EvaluationSpec.model_validate(run.spec)
+        if spec.fingerprint != run.fingerprint:
+            return  # under other versions of its metrics they would not be those of its scores
+        if not may_compute and not all(bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
+            return
+        with bench.artifacts.lock(f"locks/{spec.fingerprint}"):
+            files = describe(reduce(spec, bench).files, bench.artifacts)
+    except (EvalsvcError, MetricError, ValidationError, KeyError):
+        return
+    with bench.database.write() as session:
+        for file in files:
+            same = update(tables.Artifact).where(tables.Artifact.path == file.path)
+            session.execute(same.values(digest=file.digest, bytes=file.bytes))

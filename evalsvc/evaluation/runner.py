@@ -1,0 +1,236 @@
+"""One evaluation from beginning to end in one process, and the recording of any evaluation's result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from evalsvc.core.cost import SPEED, Cost, Meter
+from evalsvc.core.digests import digest_path
+from evalsvc.core.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
+from evalsvc.core.observability import tracing
+from evalsvc.core.provenance import environment
+from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.evaluation.context import Advance, Workbench
+from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation.missing_shards import missing_shards
+from evalsvc.evaluation.scoring import LabelledScore, Reduction, reduce
+from evalsvc.evaluation.shard_computation import ShardContent, repaired, shard_content, write_shard
+from evalsvc.evaluation.shards import Shard, stage_of
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.metrics.score import MetricError
+from evalsvc.plugins.interfaces import Skips
+from evalsvc.store import outbox, tables
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.store.session import clock
+from evalsvc.store.tables import Status
+
+SHOWN = 20
+"""Files named in the provenance of an evaluation that skipped some."""
+
+
+def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> int:
+    """Score one checkpoint under one suite; the id of the evaluation.
+
+    The same fingerprint again answers from the database, unless ``rerun``. A run that was stopped anywhere goes on
+    where it stopped. A second process that asks for the same waits for the first, then answers from the database.
+    """
+    with bench.artifacts.lock(f"locks/{spec.fingerprint}"):
+        found = lifecycle.submit(bench.database, spec, on_queue=False, rerun=rerun)
+        if found.status == Status.SUCCEEDED:
+            return found.id
+        attempt = Attempt(found.id, found.attempt)
+        lifecycle.start(bench.database, attempt)
+        try:
+            with tracing.span("evaluation", evaluation=found.id, attempt=found.attempt):
+                _run_shards(spec, bench, attempt, fresh=found.fresh)
+                measure(spec, bench, attempt, fresh=found.fresh)
+        except WithdrawnError:
+            # A worker that had the same on its queue may have been faster.
+            with bench.database.read() as session:
+                if session.get_one(tables.Evaluation, found.id).status != Status.SUCCEEDED:
+                    raise
+        except (EvalsvcError, MetricError) as error:
+            # The disk that refused a shard may refuse this row too; the reason is raised either way.
+            with suppress(OperationalError, StorageError):
+                lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error), detail_of(error))
+            raise
+        return found.id
+
+
+def note(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, shard: Shard, cost: Cost | None) -> None:
+    """Record that a shard is on disk.
+
+    Raises:
+        WithdrawnError: the attempt is no longer wanted.
+    """
+    path = spec.shard_key(shard)
+    lifecycle.note_shard(bench.database, attempt, path=path, cost=cost, **shard.model_dump())
+
+
+def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: bool) -> None:
+    """Reduce the shards, which are all on disk, and record the scores; a ``fresh`` evaluation joins them anew.
+
+    Raises:
+        WithdrawnError: the attempt is no longer wanted, and brought other scores than are there.
+    """
+    meter = Meter(bench.device)
+    if fresh:
+        bench.artifacts.remove(spec.features_key)
+
+    def reduced() -> tuple[Reduction, list[tables.Artifact]]:
+        reduction = reduce(spec, bench)
+        return reduction, describe(reduction.files, bench.artifacts)
+
+    reduction, artifacts = repaired(reduced)
+    _record(spec, bench, attempt, reduction, artifacts, meter.cost())
+
+
+def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: bool) -> None:
+    """Compute the shards that are missing, or if ``fresh`` that this evaluation has not made yet, and note each."""
+    anew = frozenset(missing_shards(bench.database, attempt) if fresh else ())
+    totals: Counter[str] = Counter()
+    for kind, total in spec.work.items():
+        totals[stage_of(kind)] += total
+    advances = {stage: bench.progress(stage, total) for stage, total in totals.items()}
+
+    def watched(advance: Advance) -> Advance:
+        def step(done: int) -> None:
+            advance(done)
+            lifecycle.check(bench.database, attempt)
+
+        return step
+
+    def keep(shard: Shard, content: ShardContent | None) -> None:
+        note(spec, bench, attempt, shard, None if content is None else write_shard(spec, shard, bench, content))
+
+    with ThreadPoolExecutor(1, "shards") as disk:  # a shard goes to the disk while the next one is computed
+        kept: Future[None] | None = None
+        for shard in spec.shards:
+            content = shard_content(spec, shard, bench, watched(advances[shard.stage]), anew=shard in anew)
+            if kept:
+                kept.result()
+            kept = disk.submit(keep, shard, content)
+        if kept:
+            kept.result()
+
+
+def _record(
+    spec: EvaluationSpec,
+    bench: Workbench,
+    attempt: Attempt,
+    reduction: Reduction,
+    artifacts: Sequence[tables.Artifact],
+    cost: Cost,
+) -> None:
+    with bench.database.write() as session:
+        try:
+            row = lifecycle.hold(session, attempt)
+        except WithdrawnError:
+            # Another process was faster, or this one was given up and came back: its scores are those that are there.
+            if _same(session.get_one(tables.Evaluation, attempt.evaluation), reduction.scores):
+                return
+            raise
+        session.execute(
+            update(tables.Evaluation)
+            .where(
+                tables.Evaluation.checkpoint_id == row.checkpoint_id,
+                tables.Evaluation.fingerprint == row.fingerprint,
+                tables.Evaluation.status == Status.SUCCEEDED,
+            )
+            .values(status=Status.SUPERSEDED)
+        )
+        # In one order everywhere, so that two who add the same protocols never wait for each other.
+        for labelled in sorted(reduction.scores, key=lambda each: each.protocol):
+            with suppress(IntegrityError), session.begin_nested():
+                session.merge(tables.Protocol(id=labelled.protocol, facts=dict(labelled.facts)))
+        for position, labelled in enumerate(reduction.scores):
+            score = labelled.score
+            row.scores.append(
+                tables.Score(
+                    position=position,
+                    label=labelled.label,
+                    quantity=score.name,
+                    value=score.value,
+                    stderr=score.stderr,
+                    ci_low=score.ci_low,
+                    ci_high=score.ci_high,
+                    n=score.n,
+                    direction=score.direction,
+                    unit=score.unit,
+                    stderr_method=score.stderr_method,
+                    details={
+                        **score.details,
+                        "independent": labelled.independent,
+                        "independent_unit": labelled.units.unit,
+                    },
+                    protocol_id=labelled.protocol,
+                )
+            )
+        row.artifacts.extend(artifacts)
+        row.charge(cost)
+        quotas.charge(session, row.token, cost.seconds)
+        row.provenance = _provenance(spec, bench, reduction, cost.seconds, row.shards)
+        row.status, row.finished_at = Status.SUCCEEDED, clock(session)
+        outbox.evaluation_ended(session, row)
+    lifecycle.tell(row)
+
+
+def describe(files: Mapping[str, str], artifacts: Artifacts) -> list[tables.Artifact]:
+    """Rows about files, whose keys are given by kind."""
+    found = []
+    for kind, key in files.items():
+        path = artifacts.checked(key)
+        found.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=path.stat().st_size))
+    return found
+
+
+def _same(row: tables.Evaluation, scores: tuple[LabelledScore, ...]) -> bool:
+    """Whether an evaluation has succeeded with exactly these scores."""
+    there = [(score.label, score.value, score.protocol_id) for score in row.scores]
+    brought = [(each.label, each.score.value, each.protocol) for each in scores]
+    return row.status == Status.SUCCEEDED and there == brought
+
+
+def _provenance(
+    spec: EvaluationSpec, bench: Workbench, reduction: Reduction, metrics_seconds: float, shards: list[tables.Shard]
+) -> dict[str, Any]:
+    """Durations are of the shards as they were computed, whichever run did it."""
+    timed = [(stage_of(shard.kind), shard.stop - shard.start, shard.seconds) for shard in shards if shard.seconds]
+    seconds = {stage: sum(s for of, _, s in timed if of == stage) for stage in ("samples", "likelihood")}
+    drawn = sum(count for stage, count, _ in timed if stage == "samples")
+    return environment(bench.device) | {
+        "seed": spec.seed,
+        "weights": spec.weights,
+        "samples": _taken(spec),
+        "batch_size": bench.batches.size,
+        "seconds": seconds | {"metrics": metrics_seconds},
+        SPEED.name: drawn / seconds["samples"] if drawn else None,
+        "backends": {label: bench.extractor(use).info.backend for label, use in spec.suite.extractors.items()},
+        "not_applicable": dict(reduction.not_applicable),
+        "skipped": _skipped(spec, bench),
+    }
+
+
+def _taken(spec: EvaluationSpec) -> dict[str, int]:
+    """How many samples there are, and of how many in their source, if they have one, by which order."""
+    if spec.order is None:
+        return {"taken": spec.suite.samples}
+    return {"taken": spec.suite.samples, "of": spec.order.of, "order": spec.order.version}
+
+
+def _skipped(spec: EvaluationSpec, bench: Workbench) -> dict[str, Any]:
+    """How many files were left out as unreadable, of the samples and of each half, and the first of them by name."""
+    skipped: dict[str, Sequence[str]] = {"samples": spec.options.get("skip", ())}
+    if spec.suite.reference:
+        reference = bench.reference(spec.suite.reference)
+        for half in spec.reference:
+            samples = reference.half(half)
+            skipped[f"reference {half}"] = samples.skipped if isinstance(samples, Skips) else ()
+    return {place: {"count": len(names), "first": list(names[:SHOWN])} for place, names in skipped.items() if names}

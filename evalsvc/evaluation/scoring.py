@@ -1,0 +1,183 @@
+"""From the shards of an evaluation to its scores, and to what people look at later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from evalsvc.core.digests import digest_json
+from evalsvc.evaluation.context import Advance, Workbench, silent
+from evalsvc.evaluation.gallery import THUMBNAILS, joined, of_reference, pictures_of
+from evalsvc.evaluation.influences import KIND as INFLUENCES
+from evalsvc.evaluation.influences import UnitInfluence, write_influences
+from evalsvc.evaluation.metric_inputs import MetricInputs
+from evalsvc.evaluation.sampling_units import SamplingUnits
+from evalsvc.evaluation.shard_computation import read_shard, repaired
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.inputs.references import FOLDER
+from evalsvc.inputs.sample_order import ORDER_VERSION
+from evalsvc.inputs.suites import MetricUse
+from evalsvc.metrics import pairs
+from evalsvc.metrics.neighbours import Neighbours, nearest_neighbours
+from evalsvc.metrics.pairs import Plan
+from evalsvc.metrics.score import Score
+
+NEIGHBOURS = 3
+"""Training neighbours kept for each sample."""
+
+
+@dataclass(frozen=True)
+class LabelledScore:
+    """A score, its label in the suite, the facts that make it comparable, and its independent units."""
+
+    label: str
+    score: Score
+    facts: Mapping[str, Any]
+    units: SamplingUnits
+
+    @property
+    def protocol(self) -> str:
+        """Short digest of the facts."""
+        return digest_json(dict(self.facts))[:16]
+
+    @property
+    def independent(self) -> int:
+        """How many independent units the error is of."""
+        return int(self.score.details.get("groups", self.score.n))
+
+    def without(self, fact: str) -> LabelledScore:
+        """The same score, comparable whatever this fact is."""
+        return replace(self, facts={key: value for key, value in self.facts.items() if key != fact})
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What an evaluation found: scores, what did not apply and why, and the files it left by kind."""
+
+    scores: tuple[LabelledScore, ...]
+    not_applicable: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
+    """All scores of an evaluation whose shards are on disk. Metrics read the shards in order, mapped, not loaded.
+
+    What is damaged is computed again.
+    """
+    bench.require_content(spec)
+    return repaired(lambda: _reduce(spec, bench))
+
+
+def _reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
+    inputs = MetricInputs(spec, bench)
+    uses: list[MetricUse] = []
+    not_applicable: dict[str, str] = {}
+    for use in spec.suite.metrics:
+        if use.of_documents and not spec.likelihood:
+            reason = f"generator {spec.generator!r} gives no likelihood"
+            not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
+        else:
+            uses.append(use)
+    neighbours, scores = _measure(inputs, uses, bench.progress("metrics", len(uses)))
+    return Reduction(scores, not_applicable, _keep(inputs, neighbours, scores))
+
+
+def scores_of_rows(spec: EvaluationSpec, bench: Workbench, rows: slice) -> tuple[LabelledScore, ...]:
+    """The scores of some rows of an evaluation's samples, whose shards are on disk; nothing is kept of them."""
+
+    def measure() -> tuple[LabelledScore, ...]:
+        return _measure(MetricInputs(spec, bench, rows), spec.suite.metrics, silent("metrics", 0))[1]
+
+    return repaired(measure)
+
+
+def _measure(
+    inputs: MetricInputs, uses: Sequence[MetricUse], advance: Advance
+) -> tuple[Neighbours | None, tuple[LabelledScore, ...]]:
+    """The neighbours to be shown, and all scores; whatever looks at all pairs of the same two sets shares one pass."""
+    calls = {place: inputs.call(use) for place, use in enumerate(uses) if use.spec.plan}
+    plans = {place: plan(**calls[place].arguments) for place, use in enumerate(uses) if (plan := use.spec.plan)}
+    search = _search(inputs)
+    results = pairs.measure([*plans.values(), *([search] if search else [])])
+    advance(len(calls))
+    found = dict(zip(plans, results, strict=False))
+    scores = []
+    for place, use in enumerate(uses):
+        if place in calls:
+            call, result = calls[place], found[place]
+        else:
+            call = inputs.call(use)
+            result = use.spec.function(**call.arguments)
+            advance(1)
+        for score in [result] if isinstance(result, Score) else result.values():
+            facts = {**call.facts, "quantity": score.name}
+            if call.units.groups is not None and not use.spec.counts_groups:
+                score = _unsure(score)
+            scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units))
+    inputs.require_unchanged()
+    return results[-1] if search else None, tuple(scores)
+
+
+def _search(inputs: MetricInputs) -> Plan[Neighbours] | None:
+    """For the training samples nearest to each sample, where the suite shows them and there are any."""
+    features = inputs.spec.suite.neighbours
+    if not features or not inputs.has_samples("train"):
+        return None
+    return nearest_neighbours.plan(inputs.generated[features], inputs.array(features, "train"), NEIGHBOURS)
+
+
+def _unsure(score: Score) -> Score:
+    """A score whose metric counts samples as independent that share prompts."""
+    reason = "none: prompts are used repeatedly, and this metric counts no groups"
+    return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
+
+
+def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
+    """Write what is looked at later: first samples, nearest training neighbours, influences; keys by kind."""
+    spec, artifacts = inputs.spec, inputs.bench.artifacts
+    folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
+    shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
+    # Shards of older versions do not say which samples they hold: consecutive ones.
+    arrays = [
+        {"indices": np.arange(shard.start, shard.stop)} | read_shard(spec, shard, inputs.bench) for shard in shards
+    ]
+    kept = joined(arrays, whole)
+    if inputs.has_samples("train"):
+        _keep_real(inputs, whole)
+    if neighbours is not None:
+        kept["neighbours"] = _pictured(inputs, neighbours)
+    files = {kind: f"{folder}/{kind}.safetensors" for kind in kept}
+    for kind, key in files.items():
+        artifacts.write_arrays(key, kept[kind])
+    files[INFLUENCES] = f"{folder}/{INFLUENCES}.safetensors"
+    found = {each.label: UnitInfluence(each.score.influence, each.units.name) for each in scores}
+    write_influences(artifacts, files[INFLUENCES], found)
+    return files
+
+
+def _keep_real(inputs: MetricInputs, whole: int) -> None:
+    """Some real samples, as many as the most that a suite on this reference asked for."""
+    artifacts, folder = inputs.bench.artifacts, f"{FOLDER}/{inputs.spec.reference['train']}"
+    gallery, small = (f"{folder}/{kind}.safetensors" for kind in ("gallery", "thumbnails"))
+    damaged = artifacts.exists(small) and not artifacts.is_sound(small)
+    there = artifacts.read_metadata(gallery) if artifacts.is_sound(gallery) else {}
+    # Older versions kept the first samples and noted no order.
+    asked, is_old = int(there.get("asked", 0)), there.get("order") != str(ORDER_VERSION)
+    if whole > asked or (whole and (is_old or damaged)):
+        noted = {"asked": str(max(whole, asked)), "order": str(ORDER_VERSION)}
+        # The gallery comes last: once it is there, all of it is.
+        for kind, arrays in reversed(of_reference(inputs.half("train"), max(whole, asked)).items()):
+            artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, noted)
+
+
+def _pictured(inputs: MetricInputs, neighbours: Neighbours) -> dict[str, np.ndarray]:
+    """The neighbours of the gallery with pictures, and how far held-out samples are from theirs, as the control."""
+    spec, features = inputs.spec, inputs.spec.suite.neighbours
+    arrays = {"distances": neighbours.distances, "indices": neighbours.indices}
+    pictures = pictures_of(inputs.half("train"), neighbours.indices[: spec.suite.gallery])
+    if pictures is not None:
+        arrays["pictures"] = pictures
+    return arrays | inputs.heldout_distances(features)

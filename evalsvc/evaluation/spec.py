@@ -1,0 +1,120 @@
+"""The frozen description of one evaluation: everything that can change a number, and nothing else that counts."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from pydantic import BaseModel, ConfigDict
+
+from evalsvc.core.digests import digest_configuration, digest_json
+from evalsvc.evaluation.shards import Shard, ShardKind, cut, likelihood_kind
+from evalsvc.inputs.decoding_options import OPTIONS, Decoding
+from evalsvc.inputs.sample_order import SampleOrder
+from evalsvc.inputs.suites import Half, Suite
+
+PIPELINE_VERSION = 1
+"""Rises when the same spec may give other numbers because this code changed."""
+
+
+class EvaluationSpec(BaseModel):
+    """One checkpoint under one suite with one seed. Plain data: it travels through queues as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    step: int
+    path: str
+    checkpoint: str
+    generator: str
+    generator_version: str
+    options: dict[str, Any]
+    suite: Suite
+    seed: int
+    reference: dict[Half, str]
+    reference_counts: dict[Half, int]
+    extractors: dict[str, str]
+    likelihood: bool
+    family: str = ""
+    decoding: Decoding | None = None
+    weights: str = ""
+    order: SampleOrder | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over all that can change a score; names and places are left out."""
+        left_out = {"model", "step", "path", "suite", "family", "weights"}
+        left_out |= {name for name in ("decoding", "order") if getattr(self, name) is None}
+        facts = self.model_dump(exclude=left_out)
+        versions = {use.metric: use.spec.version for use in self.suite.metrics}
+        return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
+
+    @property
+    def configuration(self) -> str:
+        """Digest of what the checkpoint is scored with."""
+        return digest_configuration(self.generator, self.generator_version, self.options)
+
+    @cached_property
+    def samples_key(self) -> str:
+        """Names the sample shards: what they hold depends on these facts, not on metrics or on how many are drawn."""
+        facts = [*self._model_facts, self.extractors, self.suite.gallery]
+        if self.decoding:
+            facts.append(self.decoding.model_dump())
+        if self.suite.prompts:
+            facts.append(self.suite.prompts.sha256)
+        if self.order:
+            facts.append(self.order.model_dump())
+        return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
+
+    def indices(self, start: int, stop: int) -> Int64[np.ndarray, " n"]:
+        """Places in their source of samples ``start`` to ``stop``: their own numbers where there is no order."""
+        return self.order.indices(start, stop) if self.order else np.arange(start, stop)
+
+    @property
+    def features_key(self) -> str:
+        """Names what is joined from the sample shards: one matrix an output."""
+        return f"{self.samples_key}/features-{self.suite.samples}"
+
+    def likelihood_key(self, half: Half) -> str:
+        """Names the likelihood shards over one half of the reference."""
+        facts = [*self._model_facts, self.reference[half]]
+        return f"likelihood/{digest_json([PIPELINE_VERSION, facts])[:32]}"
+
+    def shard_key(self, shard: Shard) -> str:
+        """Where a shard's arrays are kept."""
+        folder = self.samples_key if shard.kind == "samples" else self.likelihood_key(shard.half)
+        return f"{folder}/{shard.start}-{shard.stop}.safetensors"
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """All shards of the evaluation, in order."""
+        return tuple(shard for kind in self.work for shard in self.shards_of(kind))
+
+    def shards_of(self, kind: ShardKind) -> tuple[Shard, ...]:
+        """Shards of one kind, in order."""
+        return cut(kind, self.work[kind], self.suite.shard)
+
+    @property
+    def work(self) -> dict[ShardKind, int]:
+        """How many samples, or items of the reference, each kind of shard is cut from."""
+        likelihoods = {likelihood_kind(half): self.reference_counts[half] for half in self.likelihood_halves}
+        return {"samples": self.suite.samples, **likelihoods}
+
+    @cached_property
+    def likelihood_halves(self) -> tuple[Half, ...]:
+        """Halves of the reference whose likelihood a metric reads, where the generator can give it."""
+        if not self.likelihood:
+            return ()
+        uses = [use for use in self.suite.metrics if use.of_documents]
+        return tuple(sorted({use.against for use in uses}))
+
+    @property
+    def _model_facts(self) -> list[Any]:
+        return [self.checkpoint, self.generator, self.generator_version, self.model_options, self.seed]
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """Options of the generator without those that say how texts are written."""
+        return {k: v for k, v in self.options.items() if not (self.decoding and k in OPTIONS)}

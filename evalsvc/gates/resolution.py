@@ -1,0 +1,224 @@
+"""Who is judged against whom, by which scores."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from evalsvc.core.errors import InputError
+from evalsvc.gates.evidence import Absent
+from evalsvc.gates.policy import AliasName, CheckpointName, MedianOf, MetricPolicy, Policy
+from evalsvc.gates.strictness import at_least_as_strict
+from evalsvc.inputs.suites import Suite
+from evalsvc.metrics.inputs import Source
+from evalsvc.metrics.registry import Quantity
+from evalsvc.metrics.score import Direction
+from evalsvc.store import names, queries
+from evalsvc.store.tables import Alias, Checkpoint, Gate
+
+
+@dataclass(frozen=True)
+class Unscored(Absent):
+    """A candidate of which nothing is stored, by what it was called."""
+
+    model: str = ""
+    step: int | None = None
+    digest: str = ""
+
+
+Wanted = str | int | Unscored
+"""A candidate by name, by the id of its row, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Who is judged against whom; several baselines stand for their median. ``titles`` are their names, by id."""
+
+    candidate: Checkpoint | Absent
+    baselines: tuple[Checkpoint, ...] | Absent | None
+    titles: Mapping[int, str] = field(default_factory=dict)
+
+    def title(self, row: Checkpoint) -> str:
+        """The name of a side as it was told apart from others when this was decided."""
+        return self.titles.get(row.id, f"{row.model.name}@{row.step}")
+
+
+def quantities_of(suite: Suite) -> dict[str, Quantity]:
+    """What each label of a suite measures."""
+    return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.returned(use.options)}
+
+
+def unbiased_in_n(suite: Suite) -> set[str]:
+    """Labels whose expectation is the same for every number of samples, under the options of their suite."""
+    return {
+        use.label_of(each.name)
+        for use in suite.metrics
+        for each in use.spec.quantities
+        if use.spec.unbiased_in_n(each, use.options)
+    }
+
+
+def over_documents(suite: Suite) -> set[str]:
+    """Labels whose samples are the reference's documents, the same for every checkpoint and seed."""
+    return {
+        use.label_of(each.name)
+        for use in suite.metrics
+        if use.spec.reads(Source.LIKELIHOOD)
+        for each in use.spec.quantities
+    }
+
+
+def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
+    """The suite's label of every gated metric, and a check that its limits make sense there.
+
+    A name is a label; ``_score`` at its end may be left out, as ``vendi`` for ``vendi_score``.
+
+    Raises:
+        InputError: a name that the suite does not measure, or a limit that lies on the side that is better or outside
+            the range of the score.
+    """
+    quantities = quantities_of(suite)
+    found: dict[str, str] = {}
+    for name, limits in policy.metrics.items():
+        label = next((each for each in (name, f"{name}_score") if each in quantities), None)
+        if label is None:
+            begins = [each for each in quantities if each.startswith(name)]
+            near = begins or difflib.get_close_matches(name, quantities, n=3, cutoff=0.3) or sorted(quantities)
+            raise InputError(f"suite {suite.id} gives no score {name!r}; it gives {', '.join(near)}")
+        if label in found.values():
+            raise InputError(f"metrics.{name} gates {label}, which another name gates already: write all limits once")
+        found[name] = label
+        _check_limits(name, limits, quantities[label])
+    return found
+
+
+def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
+    wrong = {Direction.LOWER: ("min", "max"), Direction.HIGHER: ("max", "min")}.get(quantity.direction)
+    if wrong and wrong[0] in limits.limits:
+        raise InputError(
+            f"metrics.{name}: {quantity.direction} is better, so {wrong[0]} would refuse the good: use {wrong[1]}"
+        )
+    if quantity.direction is Direction.NEUTRAL and any(kind.startswith("max_worsening") for kind in limits.limits):
+        raise InputError(f"metrics.{name} has no better or worse, so it cannot worsen: use min and max")
+    if "max_worsening_rel" in limits.limits and quantity.low < 0:
+        raise InputError(f"metrics.{name} can be negative, so a share of it means nothing: use max_worsening")
+    for kind, limit in limits.limits.items():
+        low, high = (0.0, quantity.high - quantity.low) if kind.startswith("max_w") else (quantity.low, quantity.high)
+        if not low <= limit <= high:
+            share = ": write 60 % as 0.6" if quantity.high == 1 else ""
+            raise InputError(f"metrics.{name}: {kind} {limit:g} lies outside its range of {low:g} to {high:g}{share}")
+
+
+def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | int | Absent | None) -> Sides:
+    """The checkpoints that the policy, or ``candidate`` (a name, the id of its row, or why there is none) in its place,
+    names.
+
+    Raises:
+        InputError: nothing names a candidate, a name could mean several, or the baseline is an alias that nobody ever
+            set.
+    """
+    side = find_candidate(session, policy, candidate)
+    found = None if policy.baseline is None else _baselines(session, policy, suite, side)
+    rows = [*([side] if isinstance(side, Checkpoint) else ()), *(found if isinstance(found, tuple) else ())]
+    titles = names.titles(session, rows)
+    if isinstance(side, Checkpoint) and isinstance(found, tuple) and not policy.allow_same:
+        same = [row for row in found if (row.digest, row.configuration) == (side.digest, side.configuration)]
+        if same:
+            name = titles[same[0].id]
+            reason = f"the candidate is its own baseline ({policy.baseline} is {name}); allow_same: true permits it"
+            return Sides(side, Absent("missing", reason), titles)
+    return Sides(side, found, titles)
+
+
+def find_candidate(session: Session, policy: Policy, candidate: str | int | Absent | None) -> Checkpoint | Absent:
+    """The checkpoint that ``candidate``, or the policy where it is ``None``, names.
+
+    Raises:
+        InputError: neither names one, or a name could mean several.
+    """
+    if isinstance(candidate, Absent):
+        return candidate
+    if isinstance(candidate, int):
+        return session.get_one(Checkpoint, candidate)
+    hint = "score it, or give its file and --generator"
+    if candidate is None:
+        if policy.candidate is None:
+            raise InputError("the policy names no candidate: give --candidate")
+        wanted = policy.candidate
+        found = _of_policy(session, wanted, "missing", hint)
+        return found if isinstance(found, Checkpoint) else Unscored(found.kind, found.reason, wanted.model, wanted.step)
+    if session.get(Alias, candidate) is None and not names.matching(session, candidate):
+        return Unscored("missing", f"there is no checkpoint {candidate!r}: {hint}", *names.label_of(candidate))
+    return names.find(session, candidate)
+
+
+def _of_policy(
+    session: Session, wanted: CheckpointName, kind: Literal["missing", "none"], hint: str
+) -> Checkpoint | Absent:
+    """What a policy's name means; one that could mean several is an error."""
+    if found := names.matching(session, wanted.name, wanted.options):
+        return names.only(session, repr(str(wanted)), found)
+    others = names.matching(session, wanted.name) if wanted.options else ()
+    there = f"; there is {names.dated(session, others)}" if others else ""
+    return Absent(kind, f"there is no checkpoint {str(wanted)!r}{there}: {hint}")
+
+
+def _baselines(
+    session: Session, policy: Policy, suite: Suite, candidate: Checkpoint | Absent
+) -> tuple[Checkpoint, ...] | Absent:
+    wanted = policy.baseline
+    if isinstance(wanted, AliasName):
+        alias = session.get(Alias, wanted.alias)
+        if alias is not None:
+            return (alias.checkpoint,)
+        if any(each.ended_at is None for each in queries.protections(session, wanted.alias)):
+            return Absent("none", f"alias {wanted.alias!r} is protected and was never set")
+        raise InputError(_never_set(session, wanted.alias))
+    if isinstance(wanted, CheckpointName):
+        named = _of_policy(session, wanted, "none", "score it, or name another baseline")
+        return named if isinstance(named, Absent) else (named,)
+    if isinstance(candidate, Absent):
+        return Absent("none", "without a candidate there is no baseline to find")
+    model = candidate.model.name
+    if isinstance(wanted, MedianOf):
+        before = queries.scored_before(session, candidate, suite.id)[: wanted.median_of]
+        if len(before) < wanted.median_of:
+            return Absent(
+                "none", f"{model} has {len(before)} of {wanted.median_of} scored checkpoints before the candidate"
+            )
+        return tuple(before)
+    for passed, gate in queries.passed_gates(session, candidate, suite.id):
+        if _counts(gate, policy, suite):
+            return (passed,)
+    return Absent(
+        "none",
+        f"no other checkpoint of {model} has passed a gate under {suite.id} without waivers, "
+        "under limits at least as strict",
+    )
+
+
+def _counts(gate: Gate, policy: Policy, suite: Suite) -> bool:
+    """Whether a passed gate shows what this policy asks: without a waiver, under limits at least as strict, and under
+    the suite as it is, of which decisions once kept no digest.
+    """
+    if gate.evidence.get("suite_digest", suite.digest) != suite.digest:
+        return False
+    if any(metric["waiver"] for metric in gate.verdict.get("metrics", ())):
+        return False
+    try:
+        earlier = Policy.model_validate(gate.policy)
+        return at_least_as_strict(earlier, policy, labels_of(earlier, suite), labels_of(policy, suite))
+    except (ValidationError, InputError):  # a policy of an earlier version, which today would be refused
+        return False
+
+
+def _never_set(session: Session, alias: str) -> str:
+    known = [row.name for row in queries.aliases(session)]
+    near = difflib.get_close_matches(alias, known, n=3, cutoff=0.5) or known[:3]
+    hint = f"the nearest are {', '.join(near)}" if near else "no alias is set in this database"
+    return f"alias {alias!r} was never set; {hint}: 'evalsvc alias set {alias} CHECKPOINT' sets it"

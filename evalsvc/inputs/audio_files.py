@@ -1,0 +1,111 @@
+"""Sounds that already exist: a folder of WAV files."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.io import wavfile
+
+from evalsvc.core.digests import digest_files
+from evalsvc.core.errors import InputError
+from evalsvc.core.files.regular_files import open_regular
+from evalsvc.inputs.skip_list import without
+from evalsvc.plugins.interfaces import Modality
+from evalsvc.plugins.samples import Sounds
+
+_FULL_SCALE = {"int16": 2**15, "int32": 2**31, "float32": 1, "float64": 1}
+_UNTOLD = 0x7FFFF000
+"""Bytes from which on a header says that its writer did not know: sox and ffmpeg write so into a pipe."""
+
+
+class SoundFolder:
+    """The ``.wav`` files of a folder that are given by name, but those in ``skip``; all of one sample rate.
+
+    Channels are averaged to one. Integers are scaled by their full range, 8-bit files are taken as centred on 128.
+    """
+
+    modality: Modality = "audio"
+
+    def __init__(self, path: Path, names: Iterable[str], skip: Collection[str] = ()) -> None:
+        self._path, self.skipped = path, tuple(sorted(skip))
+        self._names = without(path, names, skip, "sounds")
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def digest(self) -> str:
+        """sha256 of the sounds of the folder as they are now."""
+        return digest_files(self._path, self._names)
+
+    def read(self, start: int, stop: int) -> Sounds:
+        """Sounds ``start`` to ``stop``; an unreadable file or one of another rate is an error that names it."""
+        return self.read_at(range(start, min(stop, len(self))))
+
+    def read_at(self, indices: Sequence[int]) -> Sounds:
+        """The sounds at these indices, in this order."""
+        waves = []
+        for name in (self._names[i] for i in indices):
+            rate, wave = self._read(name)
+            if rate != self._rate:
+                raise InputError(
+                    f"{self._path} mixes sample rates: {name} has {rate} Hz where the first has {self._rate}; "
+                    "resample them to one"
+                )
+            waves.append(wave)
+        return Sounds(tuple(waves), self._rate)
+
+    def unreadable(self) -> tuple[str, ...]:
+        """Names of all sounds that cannot be read. Reads every one."""
+        return tuple(name for name in self._names if isinstance(_decode(self._path / name), str))
+
+    @cached_property
+    def _rate(self) -> int:
+        return self._read(self._names[0])[0]
+
+    def _read(self, name: str) -> tuple[int, torch.Tensor]:
+        found = _decode(self._path / name)
+        if isinstance(found, str):
+            raise InputError(f"{found}: repair or remove it, or leave it out with --skip-bad")
+        return found
+
+
+def _decode(file: Path) -> tuple[int, torch.Tensor] | str:
+    """Rate and samples of a file, or the sentence that says why there are none."""
+    try:
+        if missing := _missing(file):
+            return f"{file} is no readable WAV file (it is truncated: {missing:,} bytes of its samples are missing)"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
+            with open_regular(file) as opened:
+                rate, wave = wavfile.read(opened)
+    except UnboundLocalError:  # SciPy found no chunk of samples, or no room for one
+        return f"{file} is no readable WAV file (its header tells of no samples)"
+    except Exception as error:  # a damaged header meets SciPy unprepared: struct.error, ZeroDivisionError, ...
+        return f"{file} is no readable WAV file ({error})"
+    if wave.dtype == np.uint8:
+        wave = (wave.astype(np.float32) - 128) / 128
+    elif wave.dtype.name in _FULL_SCALE:
+        wave = (wave / _FULL_SCALE[wave.dtype.name]).astype(np.float32)
+    else:
+        return f"{file} holds {wave.dtype} samples; 8, 16, 24 or 32 bits are read"
+    if not wave.size or not np.isfinite(wave).all():
+        return f"{file} is empty or holds NaN"
+    return int(rate), torch.from_numpy(wave.mean(1) if wave.ndim == 2 else wave)
+
+
+def _missing(file: Path) -> int:
+    """Bytes that the header promises and the file lacks: SciPy reads what there is and says nothing."""
+    with open_regular(file) as opened:
+        order = ">" if opened.read(12).startswith(b"RIFX") else "<"
+        while len(header := opened.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}4sI", header)
+            if kind == b"data":
+                return 0 if size >= _UNTOLD else max(0, opened.tell() + size - file.stat().st_size)
+            opened.seek(size + size % 2, 1)
+    return 0

@@ -1,0 +1,127 @@
+"""Checkpoints and their safe loading. A checkpoint is untrusted: it may hold tensors, never code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from evalsvc.core.errors import CheckpointError, InputError, RefusedError
+from evalsvc.core.files.regular_files import open_regular
+from evalsvc.core.files.safetensors_files import open_safetensors
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name, stamp_checkpoint
+from evalsvc.inputs.checkpoint_steps import step_from_name as step_from_name
+from evalsvc.inputs.state_dicts import StateDicts
+from evalsvc.inputs.torch_loader import read_tensors
+from evalsvc.inputs.torch_loader_process import read_state
+from evalsvc.inputs.weight_sets import is_lfs_pointer
+from evalsvc.plugins.interfaces import CheckpointFiles
+
+LONGEST_NAME = 200
+"""Letters of a model's name."""
+WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights (or samples) of one model at one training step, identified by content.
+
+    ``stamp`` tells cheaply whether what lies at ``path`` was touched since it was digested; empty where nobody knows.
+    """
+
+    model: str
+    step: int
+    path: Path
+    digest: str
+    stamp: str = field(default="", compare=False)
+
+    @classmethod
+    def open(cls, path: Path, model: str, step: int, files: CheckpointFiles | None = None) -> Checkpoint:
+        """Digest the file, folder or endpoint (``endpoint:NAME``) at ``path``.
+
+        A missing or empty one, or a name nobody can read, is an error.
+
+        ``files`` says which files of a folder count, as :meth:`evalsvc.plugins.registry.Plugins.checkpoint_files` gives
+        it.
+        """
+        if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
+            raise InputError(f"invalid model name {model!r}: use 1 to {LONGEST_NAME} printable characters")
+        stamp = stamp_checkpoint(path)  # before it is read: a change during the reading is one of after
+        place = path.resolve() if endpoint_name(path) is None else path
+        return cls(model, step, place, digest_checkpoint(path, files), stamp)
+
+    def is_still(self, files: CheckpointFiles | None = None) -> bool:
+        """Whether what lies at ``path`` has this digest, by the present list of what counts or an earlier one."""
+        return digest_checkpoint(self.path, files) == self.digest or self.digest in earlier_digests(self.path)
+
+    def tensors(self, state: str = "", *, trusted: bool = False) -> dict[str, Tensor]:
+        """All tensors on the CPU, from safetensors or a weights-only torch file. Pickled code never runs.
+
+        Of a file that holds several state dicts ``state`` names one by its dotted path (``"."`` is the file's top
+        level). A torch file is a program for its reader: unless it is ``trusted``, a process that sees nothing else
+        reads it.
+
+        Raises:
+            CheckpointError: the file is damaged, holds no tensors, has no such entry, or needs one to be named.
+        """
+        found = self._state_dicts(trusted)
+        try:
+            return dict((found.at(state) if state else found).only())
+        except InputError as error:
+            raise CheckpointError(f"checkpoint {self.path} {error}") from None
+
+    def _state_dicts(self, trusted: bool) -> StateDicts:
+        if self.path.is_dir():
+            held = [path.name for path in sorted(self.path.iterdir()) if path.suffix in WEIGHTS_FILES]
+            raise CheckpointError(
+                f"checkpoint {self.path} is a folder: give the one file of weights that is meant"
+                + (f", such as {' or '.join(held[:3])}" if held else "")
+            )
+        if is_lfs_pointer(self.path):
+            raise CheckpointError(f"checkpoint {self.path} is a pointer of Git LFS: run 'git lfs pull'")
+        if self.path.suffix == ".safetensors":
+            try:
+                with open_safetensors(self.path) as file:
+                    return StateDicts({"": {name: file.get_tensor(name) for name in file.keys()}})  # noqa: SIM118
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
+        try:
+            if not trusted:
+                return read_tensors(self.path)
+            with open_regular(self.path) as file:
+                return read_state(file)
+        except RefusedError as error:
+            raise CheckpointError(f"checkpoint {self.path} {error}") from None
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {self.path} is truncated or not a torch file ({error})") from None
+
+    def metadata(self) -> dict[str, str]:
+        """The string metadata of a safetensors file; empty for other formats."""
+        if self.path.suffix != ".safetensors":
+            return {}
+        try:
+            with open_safetensors(self.path) as file:
+                return dict(file.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
+
+
+def load_into(module: torch.nn.Module, checkpoint: Checkpoint, state: str = "", *, trusted: bool = False) -> str:
+    """Copy the checkpoint's tensors into ``module``; the dotted path of those that were taken, empty for the file.
+
+    A file may hold several state dicts, under any prefix: the only one whose names and shapes fit is taken, or
+    the only one at ``state`` (a dotted path; ``"."`` is the file's top level).
+
+    Raises:
+        CheckpointError: none fits, with the first names that are missing, too many or of another shape; several fit;
+            or the file cannot be read.
+    """
+    found = checkpoint._state_dicts(trusted)
+    try:
+        taken = (found.at(state) if state else found).fill(module)
+    except InputError as error:
+        raise CheckpointError(f"checkpoint {checkpoint.path} {error}") from None
+    return f"{state}.{taken}".strip(".") if state else taken

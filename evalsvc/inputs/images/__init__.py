@@ -1,0 +1,1 @@
+"""Image files, decoded ahead of time in processes of their own."""

@@ -1,0 +1,70 @@
+"""A process that decodes images into shared memory: ``python -m evalsvc.inputs.images.decoding_process PATH BYTES
+FD...``.
+
+Each line on stdin is a chunk ``[slot, [name, ...]]``; the answer is a line with an entry a name: the shape of its
+pixels, which follow one another in the slot, a string that says why there are none, or ``null`` where the slot had no
+room left. The process ends with its stdin, whatever became of the one that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from evalsvc.inputs.images.decoding import Source, decode_from, open_source
+
+Answer: TypeAlias = list[list[int] | str | None]
+
+
+def fill(slot: mmap.mmap, source: Source, names: Sequence[str]) -> Answer:
+    """Decode images into a slot, one behind the other."""
+    answer: Answer = []
+    offset = 0
+    for name in names:
+        found = decode_from(source, name)
+        if isinstance(found, str):
+            answer.append(found)
+        elif offset + found.size > len(slot):
+            answer.append(None)
+        else:
+            np.frombuffer(slot, np.uint8, found.size, offset)[:] = found.reshape(-1)
+            offset += found.size
+            answer.append(list(found.shape))
+    return answer
+
+
+def empty(slot: mmap.mmap, answer: Answer) -> list[np.ndarray | str | None]:
+    """What :func:`fill` left in a slot, copied out of it."""
+    found: list[np.ndarray | str | None] = []
+    offset = 0
+    for entry in answer:
+        if isinstance(entry, list):
+            size = math.prod(entry)
+            found.append(np.frombuffer(slot, np.uint8, size, offset).reshape(entry).copy())
+            offset += size
+        else:
+            found.append(entry)
+    return found
+
+
+def main(path: str, size: str, *descriptors: str) -> None:
+    """Answer chunks until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    source = open_source(Path(path))
+    slots = [mmap.mmap(int(descriptor), int(size)) for descriptor in descriptors]
+    for line in sys.stdin:
+        slot, names = json.loads(line)
+        sys.stdout.write(json.dumps(fill(slots[slot], source, names)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

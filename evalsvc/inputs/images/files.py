@@ -1,0 +1,80 @@
+"""Encoded images in a folder or a zip archive, of any sizes and modes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
+from evalsvc.inputs.images.prefetch import Feed, Found, Positions
+from evalsvc.inputs.skip_list import without
+from evalsvc.plugins.interfaces import Modality
+from evalsvc.plugins.samples import Images, MixedImages
+
+BLOCK = 256
+
+
+class ImageFiles:
+    """All images of a folder or zip but those in ``skip``, in the order of their names.
+
+    Hidden and system files are left out. Where any image has colour, grey ones are repeated to RGB. Whoever reads in
+    order, or in the order that was expected, has the next ones decoded meanwhile.
+    """
+
+    modality: Modality = "image"
+
+    def __init__(self, path: Path, skip: Collection[str] = ()) -> None:
+        self._source, self.skipped = open_source(path), tuple(sorted(skip))
+        self._names = without(path, self._source.names(), skip, "images")
+        if not self._names:
+            raise InputError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+        if len(self._names) == 1:
+            raise InputError(f"{path} holds a single image, {self._names[0]}: a set needs two or more to be compared")
+        self._feed = Feed(self._source, self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def digest(self) -> str:
+        """sha256 of the archive, or of the images of the folder, as they are now."""
+        return self._source.digest(self._names)
+
+    def expect(self, indices: Positions) -> None:
+        """These are read next, in this order: they are decoded ahead."""
+        self._feed.expect(indices)
+
+    def read(self, start: int, stop: int) -> Images | MixedImages:
+        """Images ``start`` to ``stop``; one that is no readable image is an error that names it."""
+        return self._batch(self._feed.read(start, stop))
+
+    def read_at(self, indices: Sequence[int]) -> Images | MixedImages:
+        """The images at these indices, in this order; no other is decoded for it."""
+        return self._batch(self._feed.read_at(indices))
+
+    def _batch(self, decoded: list[Found]) -> Images | MixedImages:
+        tensors = []
+        for found in decoded:
+            if isinstance(found, str):
+                raise InputError(f"{found}: repair or remove it, or leave it out with --skip-bad")
+            pixels = torch.from_numpy(found)
+            tensors.append(pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(self._channels, -1, -1))
+        if len({tensor.shape for tensor in tensors}) == 1:
+            return Images(torch.stack(tensors).contiguous())
+        return MixedImages(tuple(tensors))
+
+    def unreadable(self) -> tuple[str, ...]:
+        """Names of all images that cannot be read. Decodes every one."""
+        names = []
+        for start in range(0, len(self), BLOCK):
+            found = self._feed.read(start, start + BLOCK)
+            names += [self._names[start + i] for i, each in enumerate(found) if isinstance(each, str)]
+        return tuple(names)
+
+    @cached_property
+    def _channels(self) -> int:
+        """What a grey image gets, wherever reading starts: three as soon as any image of the set has colour."""
+        return 3 if any(has_colour(self._source, name) for name in self._names) else 1

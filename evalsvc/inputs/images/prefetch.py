@@ -1,0 +1,227 @@
+"""Images decoded ahead of their use, by processes of their own, into shared memory of a bounded size."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Int64
+
+from evalsvc.core.errors import InputError
+from evalsvc.core.sandbox import restrictions
+from evalsvc.inputs.images.decoding import Pixels, Source, decode_from
+from evalsvc.inputs.images.decoding_process import Answer, empty
+
+Positions: TypeAlias = Sequence[int] | Int64[np.ndarray, " n"]
+Found: TypeAlias = Pixels | str
+"""Decoded pixels, or the sentence that says which file gave none."""
+
+BUDGET = 2**28
+"""Bytes of decoded images that may wait, over all processes."""
+WORTH = 1.0
+"""Seconds of decoding ahead from which on the start of processes pays."""
+CHUNK, SLOTS, MOST = 32, 2, 16
+
+
+class Feed:
+    """Decoded images by position. Whoever reads what was expected next finds the images after it decoded already.
+
+    Expected is what :meth:`expect` says, else that reading goes on in order. Short sets, and positions that were not
+    expected, are decoded in this process; the pixels are the same.
+    """
+
+    def __init__(self, source: Source, names: Sequence[str], *, worth: float = WORTH) -> None:
+        self._source, self._names, self._worth = source, names, worth
+        self._expected: Positions = range(len(names))
+        self._decoded, self._seconds = 0, 0.0
+        self._crew: _Crew | None = None
+
+    def expect(self, positions: Positions) -> None:
+        """These are read next, in this order and in pieces of any size."""
+        if not np.array_equal(positions, self._expected):
+            self._expected, self._crew = positions, None
+
+    def read(self, start: int, stop: int) -> list[Found]:
+        """Images ``start`` to ``stop``."""
+        stop = min(stop, len(self._names))
+        return self._read(range(start, stop), range(stop, len(self._names)))
+
+    def read_at(self, positions: Positions) -> list[Found]:
+        """The images at these positions, in this order."""
+        return self._read(positions, ())
+
+    def _read(self, wanted: Positions, after: Positions) -> list[Found]:
+        """The images wanted; ``after`` them these are expected, where something else was until now."""
+        expected = np.array_equal(wanted, self._expected[: len(wanted)])
+        crew, self._crew = self._crew if expected else None, None
+        if crew is None and expected and self._pays(len(self._expected)):
+            crew = _Crew(self._source, self._names, self._expected)
+        found = crew.take(len(wanted)) if crew else self._here(wanted)
+        # Not where the reading failed; and at the end nobody reads on, while the set may be kept for long.
+        self._expected = self._expected[len(wanted) :] if expected else after
+        self._crew = crew if len(self._expected) else None
+        return found
+
+    def _here(self, positions: Positions) -> list[Found]:
+        before = time.perf_counter()
+        found = [decode_from(self._source, self._names[i]) for i in positions]
+        self._seconds += time.perf_counter() - before
+        self._decoded += len(found)
+        return found
+
+    def _pays(self, count: int) -> bool:
+        return self._decoded > 0 and self._seconds / self._decoded * count > self._worth
+
+
+class _Crew:
+    """Processes that take turns: chunk by chunk, in order, two chunks each, so that none waits while one is emptied."""
+
+    def __init__(self, source: Source, names: Sequence[str], positions: Positions) -> None:
+        self._source, self._names, self._positions = source, names, positions
+        self._asked = 0
+        count = min(MOST, _cores())
+        self._slot_bytes = BUDGET // SLOTS // count
+        try:
+            self._workers = [_Worker(source, self._slot_bytes) for _ in range(count)]
+        except OSError as error:
+            raise InputError(
+                f"{source.path}: the {count} processes that decode its images could not be started "
+                f"({error.strerror or error}): raise the limits on open files and processes ('ulimit -n 4096 -u 4096')"
+            ) from None
+        self._waiting: deque[tuple[_Worker, list[str]]] = deque()
+        self._ready: deque[Found] = deque()
+        self._turn, self._bytes, self._images = 0, 0, 0
+
+    def take(self, n: int) -> list[Found]:
+        """The next ``n`` images; about as many again are asked for before it returns."""
+        found: list[Found] = []
+        while len(found) < n:
+            if not self._ready:
+                self._ask(2 * n)
+                self._collect()
+            found.append(self._ready.popleft())
+        self._ask(n)
+        return found
+
+    def _ask(self, ahead: int) -> None:
+        """Hand out chunks until ``ahead`` images are on their way, or every slot is full."""
+        mean = self._bytes // self._images if self._images else self._slot_bytes
+        chunk = max(1, min(CHUNK, self._slot_bytes // max(1, mean), ahead // (SLOTS * len(self._workers))))
+        while sum(len(names) for _, names in self._waiting) < ahead and self._asked < len(self._positions):
+            worker = self._workers[self._turn % len(self._workers)]
+            if not worker.ask(names := [self._names[i] for i in self._positions[self._asked : self._asked + chunk]]):
+                return
+            self._waiting.append((worker, names))
+            self._asked += len(names)
+            self._turn += 1
+
+    def _collect(self) -> None:
+        """Wait for the oldest chunk; what found no room in its slot is decoded here."""
+        worker, names = self._waiting.popleft()
+        answer = worker.answer()
+        if answer is None:
+            raise InputError(
+                f"{self._source.path}: the process that decoded {names[0]} to {names[-1]} died ({worker.end()}): one "
+                "of them may be damaged, or memory ran out"
+            )
+        for name, entry in zip(names, answer, strict=True):
+            pixels = decode_from(self._source, name) if entry is None else entry
+            if not isinstance(pixels, str):
+                self._bytes += pixels.size
+                self._images += 1
+            self._ready.append(pixels)
+
+
+class _Worker:
+    """A decoding process and its slots of nameless shared memory, which end with the last process that holds them."""
+
+    def __init__(self, source: Source, slot_bytes: int) -> None:
+        arguments = [
+            sys.executable,
+            "-P",
+            "-m",
+            "evalsvc.inputs.images.decoding_process",
+            str(source.path),
+            str(slot_bytes),
+        ]
+        with ExitStack() as stack:
+            descriptors = [stack.enter_context(_memory(slot_bytes)) for _ in range(SLOTS)]
+            self._slots = [mmap.mmap(descriptor, slot_bytes) for descriptor in descriptors]
+            self._process = subprocess.Popen(
+                [*arguments, *map(str, descriptors)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # no terminal of ours is its own
+                pass_fds=descriptors,
+                env=restrictions.environment() | restrictions.import_path(),
+                text=True,
+            )
+        self._busy: deque[int] = deque()
+        self._turn = 0
+        weakref.finalize(self, _stop, self._process)
+
+    def ask(self, names: list[str]) -> bool:
+        """Give it a chunk; ``False`` where both slots are taken."""
+        if len(self._busy) == SLOTS:
+            return False
+        slot, self._turn = self._turn % SLOTS, self._turn + 1
+        assert self._process.stdin
+        with suppress(BrokenPipeError):  # it died; who waits for its answer says so
+            self._process.stdin.write(json.dumps([slot, names]) + "\n")
+            self._process.stdin.flush()
+        self._busy.append(slot)
+        return True
+
+    def answer(self) -> list[Pixels | str | None] | None:
+        """The oldest chunk, copied out of its slot; ``None`` where the process died."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            return None
+        answer: Answer = json.loads(line)
+        return empty(self._slots[self._busy.popleft()], answer)
+
+    def end(self) -> str:
+        """How the process ended."""
+        code = self._process.wait()
+        return f"signal {-code}" if code < 0 else f"exit {code}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _memory(size: int) -> Iterator[int]:
+    """A descriptor of memory that no name leads to. Not /dev/shm: containers give it 64 MB and then a bus error."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("evalsvc")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.ftruncate(descriptor, size)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        assert pipe
+        with suppress(BrokenPipeError):
+            pipe.close()
+    process.kill()
+    process.wait()

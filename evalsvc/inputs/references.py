@@ -1,0 +1,273 @@
+"""References: real samples under a name, and their arrays, extracted once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import func, select
+
+from evalsvc.core.batching import Batches
+from evalsvc.core.digests import digest_path, stamp_path
+from evalsvc.core.errors import InputError
+from evalsvc.core.files.system_files import is_system_file
+from evalsvc.core.files.verification import Verified
+from evalsvc.inputs.published_statistics import StatisticsFile, open_statistics
+from evalsvc.inputs.sample_sets import open_samples, unreadable
+from evalsvc.inputs.suites import Half
+from evalsvc.inputs.text_files import TextList
+from evalsvc.plugins import validation
+from evalsvc.plugins.interfaces import Extractor, ExtractorInfo, Reference, SampleSet, Skips
+from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.store import audit
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Outcome
+from evalsvc.store.tables import Reference as Row
+
+KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
+LONGEST_NAME = 64
+NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+"""Of references that are added now; older databases may hold others, which suites can name."""
+FOLDER = "reference"
+"""Where the arrays of references are kept."""
+
+
+@dataclass(frozen=True)
+class OpenReference:
+    """A reference whose content was checked: one sample set and one digest a half.
+
+    ``sources`` are the files of a half, and the stamp that they had when they were checked.
+    """
+
+    name: str
+    halves: Mapping[Half, SampleSet]
+    digests: Mapping[Half, str]
+    sources: dict[Half, tuple[Path, str]] = field(default_factory=dict)
+
+    def half(self, half: Half) -> SampleSet:
+        """The samples of one half; a missing held-out half is an error that says how to add one."""
+        if half not in self.halves:
+            raise InputError(
+                f"reference {self.name!r} has no held-out half: add it again with --heldout PATH under another name"
+            )
+        return self.halves[half]
+
+    def require_unchanged(self, half: Half) -> None:
+        """Make sure that what was read of a half is what its digest says: files may be written over at any time.
+
+        Raises:
+            InputError: they were.
+        """
+        if half not in self.sources:
+            return
+        path, before = self.sources[half]
+        stamp = stamp_path(path, is_system_file)
+        if stamp != before and self.digests[half] not in (self.halves[half].digest(), digest_path(path)):
+            raise _changed(self.name, path)
+        self.sources[half] = path, stamp
+
+
+def add_reference(
+    database: Database, plugins: Plugins, name: str, path: Path, heldout: Path | None, *, skip_bad: bool = False
+) -> Row:
+    """Read, digest and register a reference. The same content again is no error; other content is.
+
+    An unreadable image or sound is an error, unless ``skip_bad`` leaves it out. Suites are named after references,
+    in lower case: two references may not differ by case only.
+    """
+    with database.read() as session:
+        is_new = session.get(Row, name) is None
+        other = session.scalar(select(Row.name).where(func.lower(Row.name) == name.lower(), Row.name != name))
+    if is_new and other:
+        raise InputError(f"references {name!r} and {other!r} would differ by case only: choose another name")
+    if is_new and not NAME.fullmatch(name):
+        raise InputError(
+            f"invalid reference name {name!r}: use up to {LONGEST_NAME} letters (a-z, A-Z), digits, '.', '_' and '-', "
+            "beginning with a letter, a digit or '_'"
+        )
+    for plugin in plugins:
+        if plugin.kind is PluginKind.REFERENCE and plugin.name.lower() == name.lower():
+            raise InputError(f"reference {name!r} is a plug-in ({plugin.name}): choose another name")
+    train = _inspect(path, skip_bad)
+    test = _inspect(heldout, skip_bad) if heldout else None
+    if test and test.modality != train.modality:
+        raise InputError(f"{path} holds {train.modality} samples and {heldout} holds {test.modality} samples")
+    row = Row(
+        name=name,
+        modality=train.modality,
+        path=str(path.resolve()),
+        digest=train.digest(),
+        stamp=stamp_path(path, is_system_file),
+        count=len(train),
+        skipped=list(_skipped(train)),
+        heldout_path=str(heldout.resolve()) if heldout else None,
+        heldout_digest=test.digest() if test else None,
+        heldout_stamp=stamp_path(heldout, is_system_file) if heldout else None,
+        heldout_count=len(test) if test else None,
+        heldout_skipped=list(_skipped(test)),
+    )
+    with database.write() as session:
+        known = session.get(Row, name)
+        # The same files may be read by other rules than when they were added: they then replace what is there.
+        same = known and _has_stamp(path, known.stamp) and _has_stamp(heldout, known.heldout_stamp)
+        if known and not same and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
+            raise InputError(f"reference {name!r} exists with other content: choose another name")
+        session.merge(row)
+        facts: dict[str, audit.Fact] = {"path": row.path, "digest": row.digest[:12], "count": row.count}
+        outcome = Outcome.UNCHANGED if same else Outcome.DONE
+        audit.record(session, audit.Action.REFERENCE_ADD, f"reference {name}", facts, outcome=outcome)
+    return row
+
+
+def open_reference(database: Database, plugins: Plugins, name: str) -> OpenReference:
+    """The reference of this name, from the database or a plug-in; changed files are an error."""
+    with database.read() as session:
+        row = session.get(Row, name)
+        if row is not None:
+            return _open_row(row)
+        added = list(session.scalars(select(Row.name)))
+    reference: Reference = plugins.get(PluginKind.REFERENCE, name, added).load()()
+    halves: dict[Half, SampleSet] = {"train": reference.train}
+    if reference.heldout is not None:
+        halves["heldout"] = reference.heldout
+    return OpenReference(name, halves, {half: samples.digest() for half, samples in halves.items()})
+
+
+def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
+    """Where the array of one output over one half is kept; engines that round differently do not share it."""
+    return f"{_folder(digest, info)}/{output}.npy"
+
+
+def key_beside(array: str, name: str) -> str:
+    """Where something found from the array at this key is kept, to go when that goes."""
+    return f"{array.removesuffix('.npy')}.{name}.safetensors"
+
+
+def lock_of(artifacts: Artifacts, digest: str) -> AbstractContextManager[None]:
+    """Held by whoever extracts or removes arrays of a half."""
+    return artifacts.lock(f"{FOLDER}/{digest}/.lock")
+
+
+def _folder(digest: str, info: ExtractorInfo) -> str:
+    return f"{FOLDER}/{digest}/{info.protocol}-{info.backend}"
+
+
+def extract_reference(
+    artifacts: Artifacts,
+    samples: SampleSet,
+    digest: str,
+    extractors: Iterable[Extractor],
+    batches: Batches,
+    progress: Callable[[int], None],
+    require_unchanged: Callable[[], None] = lambda: None,
+) -> None:
+    """Make sure that all arrays of these extractors over a half are on disk and sound, in one pass over the samples.
+
+    A file lock makes a second process wait for the first and then find the arrays there. Published statistics have
+    nothing to extract. Nothing is kept where the samples were changed meanwhile, which ``require_unchanged`` raises.
+    """
+    if isinstance(samples, StatisticsFile):
+        progress(len(samples))
+        return
+    with lock_of(artifacts, digest), ExitStack() as stack:
+        missing = {_folder(digest, e.info): e for e in extractors if not _complete(artifacts, samples, digest, e.info)}
+        if not missing:
+            progress(len(samples))
+            return
+        writers = {
+            key: stack.enter_context(artifacts.matrix_writer(key, len(samples)))
+            for extractor in missing.values()
+            for key in (array_key(digest, extractor.info, output) for output in extractor.info.outputs)
+        }
+
+        def extract(start: int, stop: int) -> dict[str, np.ndarray]:
+            batch = samples.read(start, stop)
+            return {
+                array_key(digest, extractor.info, output): array
+                for extractor in missing.values()
+                for output, array in validation.extract(extractor, batch).items()
+            }
+
+        widths: dict[str, int] = {}
+        for arrays in batches.over(0, len(samples), extract):
+            for key, array in arrays.items():
+                validation.same_width(key, widths.setdefault(key, array.shape[1]), array)
+                writers[key].append(array)
+            progress(len(array))
+        require_unchanged()
+
+
+def read_reference(
+    artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str, maps: list[Verified] | None = None
+) -> np.ndarray:
+    """The mapped array of one output over one half, as :func:`extract_reference` left it."""
+    return artifacts.read_matrix(array_key(digest, info, output), maps)
+
+
+def _complete(artifacts: Artifacts, samples: SampleSet, digest: str, info: ExtractorInfo) -> bool:
+    return all(artifacts.is_sound(array_key(digest, info, output), len(samples)) for output in info.outputs)
+
+
+def _inspect(path: Path, skip_bad: bool) -> SampleSet:
+    """Open a sample set and read all of it once, so that a bad file shows now and not in mid-evaluation."""
+    samples = _open(path)
+    if skip_bad and (bad := unreadable(samples)):
+        return _open(path, bad)
+    for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), 256):
+        samples.read(start, min(start + 256, len(samples)))
+    if len(samples) == 1 and not isinstance(samples, StatisticsFile):
+        note = samples.note if isinstance(samples, TextList) else ""
+        raise InputError(
+            f"{path} holds a single {KINDS[samples.modality]}{note}: a set needs two or more to be compared"
+        )
+    return samples
+
+
+def _open(path: Path, skip: Sequence[str] = ()) -> SampleSet:
+    statistics = open_statistics(path)
+    return open_samples(path, skip) if statistics is None else statistics
+
+
+def _has_stamp(path: Path | None, stamp: str | None) -> bool:
+    """Whether the files are as they were stamped; older versions stamped system files too."""
+    if path is None or stamp is None:
+        return path is None and stamp is None
+    return stamp_path(path, is_system_file) == stamp or (path.is_dir() and stamp_path(path) == stamp)
+
+
+def _skipped(samples: SampleSet | None) -> tuple[str, ...]:
+    return samples.skipped if isinstance(samples, Skips) else ()
+
+
+def _open_row(row: Row) -> OpenReference:
+    halves: dict[Half, SampleSet] = {}
+    digests: dict[Half, str] = {}
+    sources: dict[Half, tuple[Path, str]] = {}
+    stored: tuple[tuple[Half, str | None, str | None, str | None, list[str], int | None], ...] = (
+        ("train", row.path, row.digest, row.stamp, row.skipped, row.count),
+        ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp, row.heldout_skipped, row.heldout_count),
+    )
+    for half, path, digest, stamp, skip, count in stored:
+        if path is None or digest is None:
+            continue
+        samples = _open(Path(path), skip)
+        sources[half] = Path(path), stamp_path(Path(path), is_system_file)  # before its content is compared
+        if _has_stamp(Path(path), stamp):
+            if len(samples) != count:  # hidden and system files counted as samples when it was added
+                digest = samples.digest()
+        elif digest not in (samples.digest(), digest_path(Path(path))):
+            raise _changed(row.name, Path(path))
+        halves[half], digests[half] = samples, digest
+    return OpenReference(row.name, halves, digests, sources)
+
+
+def _changed(name: str, path: Path) -> InputError:
+    return InputError(
+        f"reference {name!r} has changed: {path} no longer has the content that was added; restore it, or add it under "
+        "another name"
+    )

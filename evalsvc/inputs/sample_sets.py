@@ -1,0 +1,204 @@
+"""Samples that already exist: a folder or zip of images, an array file, or texts."""
+
+from __future__ import annotations
+
+import math
+import os
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, Literal
+
+import numpy as np
+import torch
+
+from evalsvc.core.digests import digest_path, walk
+from evalsvc.core.errors import InputError
+from evalsvc.core.files.regular_files import most_unpacked, open_regular, require_regular
+from evalsvc.core.files.system_files import is_system_file
+from evalsvc.inputs.audio_files import SoundFolder
+from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
+from evalsvc.inputs.images.files import ImageFiles
+from evalsvc.inputs.text_files import open_texts
+from evalsvc.plugins.interfaces import Modality, ReadsAt, SampleSet
+from evalsvc.plugins.samples import Images, Samples, concatenate
+
+_UNPACK = "unpack it, and give what is inside"
+_AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} a line'
+INSTEAD = {
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+    **dict.fromkeys((".json", ".csv", ".tsv", ".yaml", ".yml", ".md"), _AS_JSONL),
+    **dict.fromkeys(IMAGE_SUFFIXES | {".wav"}, "give the folder that it lies in"),
+}
+"""Files that are not read, by their ending, and what to do with one."""
+IMAGES = ("images", "arr_0", "x")
+"""Names that the array of images in an ``.npz`` goes by, the first that is there; else its first array is it."""
+
+
+def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
+    """The sample set at ``path``, by what it is: a folder, an archive, or a file of arrays or texts.
+
+    Hidden and system files are no samples. Of the images of a folder or zip, and of the sounds of a folder, those named
+    in ``skip`` are left out too.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    require_regular(path)
+    if path.is_dir():
+        suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False, without=is_system_file)}
+        if ".wav" in suffixes:
+            names = walk(path, without=is_system_file)
+            return SoundFolder(path, (name for name in names if name.lower().endswith(".wav")), skip)
+        if not suffixes & IMAGE_SUFFIXES:
+            if texts := open_texts(path, [path / name for name in walk(path, without=is_system_file)]):
+                return texts
+            held = ", ".join(sorted(suffixes - {""})[:5])
+            raise InputError(
+                f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
+                + (f", but {held}" if held else "")
+            )
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix == ".zip":
+        return ImageFiles(path, skip)
+    if texts := open_texts(path, [path]):
+        return texts
+    if suffix in (".npz", ".npy"):
+        return image_arrays(path)
+    other = "give a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
+    way_out = INSTEAD.get(suffix, other)
+    raise InputError(f"{path}: {suffix or 'files without an ending'} cannot be read as samples: {way_out}")
+
+
+def read_at(samples: SampleSet, indices: Sequence[int]) -> Samples:
+    """The samples at these indices, in this order; of a set that reads ranges only, one range after the other."""
+    if isinstance(samples, ReadsAt):
+        return samples.read_at(indices)
+    starts = [i for i, index in enumerate(indices) if i == 0 or index != indices[i - 1] + 1]
+    ranges = pairwise([*starts, len(indices)])
+    return concatenate([samples.read(indices[a], indices[b - 1] + 1) for a, b in ranges])
+
+
+def unreadable(samples: SampleSet) -> tuple[str, ...]:
+    """Names of the files of images or sounds of a set that cannot be read; decodes every one."""
+    return samples.unreadable() if isinstance(samples, ImageFiles | SoundFolder) else ()
+
+
+class ImageArray:
+    """Images held in one uint8 array (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels."""
+
+    modality: Modality = "image"
+
+    def __init__(self, path: Path, array: np.ndarray) -> None:
+        if array.ndim == 3:
+            array = array[:, None]
+        elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
+            array = array.transpose(0, 3, 1, 2)
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in (1, 3) or not array.size:
+            raise InputError(
+                f"{path} holds an array of {array.dtype} {array.shape}; uint8 images (n, h, w, c) are expected"
+            )
+        self._path, self._array = path, array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def digest(self) -> str:
+        """sha256 of the file as it is now."""
+        return digest_path(self._path)
+
+    def read(self, start: int, stop: int) -> Images:
+        """Images ``start`` to ``stop``, copied out of the file."""
+        return Images(torch.from_numpy(np.array(self._array[start:stop])))
+
+    def read_at(self, indices: Sequence[int]) -> Images:
+        """The images at these indices, copied out of the file."""
+        return Images(torch.from_numpy(np.ascontiguousarray(self._array[np.asarray(indices, np.int64)])))
+
+
+def image_arrays(path: Path) -> ImageArray:
+    """The one image array of an ``.npz`` or ``.npy``; where it is not compressed, it is mapped, not loaded."""
+    try:
+        with open_regular(path) as file:
+            if path.suffix.lower() == ".npy":
+                header = _array_header(file)
+                _refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
+                return ImageArray(path, _mapped(file, header, 0))
+            return ImageArray(path, _archived(path, file))
+    except (ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is no readable array file ({error})") from None
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a ``.npy`` says of its array, in so many ``bytes`` before it."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    bytes: int
+
+
+def _array_header(file: IO[bytes]) -> _Header:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    try:
+        shape, fortran, dtype = read(file)
+    except tokenize.TokenError as error:
+        raise ValueError(f"its header cannot be read: {error.args[0]}") from None
+    return _Header(tuple(shape), fortran, dtype, file.tell())
+
+
+def _refuse_liar(path: Path, header: _Header, held: int) -> None:
+    if header.dtype.hasobject:
+        raise InputError(f"{path} holds an array of Python objects, which are never unpickled")
+    claimed = math.prod(header.shape) * header.dtype.itemsize
+    if claimed > held or min(header.shape, default=0) < 0:
+        raise InputError(
+            f"{path} is truncated: its header tells of an array {header.shape} of {header.dtype}, and {held:,} bytes "
+            "follow"
+        )
+
+
+def _mapped(file: BinaryIO, header: _Header, start: int) -> np.ndarray:
+    order: Literal["F", "C"] = "F" if header.fortran else "C"
+    return np.memmap(file, header.dtype, "r", start + header.bytes, header.shape, order)
+
+
+def _archived(path: Path, file: BinaryIO) -> np.ndarray:
+    """The image array of an ``.npz``."""
+    with zipfile.ZipFile(file) as archive:
+        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        named = {info.filename.removesuffix(".npy"): info for info in members}
+        name = next((key for key in IMAGES if key in named), next(iter(named), None))
+        if name is None:
+            raise InputError(f"{path} holds no array")
+        info = named[name]
+        with archive.open(info) as member:
+            header = _array_header(member)
+        _refuse_liar(path, header, info.file_size - header.bytes)
+        if info.compress_type != zipfile.ZIP_STORED:
+            _refuse_bomb(path, name, info)
+            with archive.open(info) as member:
+                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+    # A stored member's bytes follow its local header: 30 bytes, the name and the extra field.
+    file.seek(info.header_offset + 26)
+    lengths = np.frombuffer(file.read(4), "<u2")
+    return _mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
+
+
+def _refuse_bomb(path: Path, name: str, info: zipfile.ZipInfo) -> None:
+    way_out = "save it by np.savez, uncompressed, and it is read piece by piece"
+    if info.file_size > most_unpacked(info.compress_size):
+        raise InputError(
+            f"{path}: array {name!r} would unpack from {info.compress_size:,} to {info.file_size:,} bytes and looks "
+            f"like a decompression bomb: {way_out}"
+        )
+    if info.file_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+        raise InputError(
+            f"{path}: array {name!r} is {info.file_size:,} bytes when unpacked, more than half of this machine's "
+            f"memory: {way_out}"
+        )

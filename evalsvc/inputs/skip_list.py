@@ -1,0 +1,22 @@
+"""Files of a set that were to be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from evalsvc.core.errors import InputError
+from evalsvc.core.files.system_files import is_system_file
+
+
+def without(path: Path, names: Iterable[str], skip: Collection[str], what: str) -> list[str]:
+    """The names but those in ``skip``; one that is not there, or none left, is an error. ``what`` is ``images``."""
+    # System files, which older versions had to be told to skip, are not among the names anyway.
+    found, left_out = list(names), {name for name in skip if not is_system_file(name)}
+    if absent := left_out.difference(found):
+        raise InputError(f"{path} holds no {what.removesuffix('s')} {min(absent)!r}, which was to be skipped")
+    if left_out:
+        found = [name for name in found if name not in left_out]
+        if not found:
+            raise InputError(f"{path} holds no readable {what}")
+    return found

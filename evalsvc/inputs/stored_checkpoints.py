@@ -1,0 +1,72 @@
+"""A scored checkpoint as a user of this machine gives it: by its file or folder, or by a name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name
+from evalsvc.store import names
+from evalsvc.store.tables import Alias, Checkpoint
+
+if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
+    from evalsvc.plugins.registry import Plugins
+
+
+def is_path(given: str) -> bool:
+    """Whether something lies at this path, or it names an endpoint; no text, however long, is an error."""
+    return endpoint_name(given) is not None or os.path.exists(given)  # noqa: PTH110  (a Path raises where the name is too long)
+
+
+def find(session: Session, given: str, plugins: Plugins | None = None) -> Checkpoint:
+    """What was scored of a path, by its content, or what a name means.
+
+    Raises:
+        AmbiguousError: this content was scored under several labels or in several configurations.
+        InputError: this content was never scored; the text is both a path here and the name of something; or nothing
+            has this name.
+    """
+    if not is_path(given) or session.get(Alias, given) is not None:
+        return names.find(session, given)
+    if os.path.basename(given) == given and (named := names.matching(session, given)):  # noqa: PTH119  ("./m" is "m")
+        listed = names.dated(session, named)
+        raise InputError(f"{given!r} is a path and a name: write ./{given} for the path, or choose one of {listed}")
+    found = scored(session, Path(given), plugins)
+    if not found:
+        before = session.scalars(select(Checkpoint).where(Checkpoint.path == str(Path(given).resolve()))).all()
+        changed = f", its content has changed since it was scored as {names.dated(session, before)}" if before else ""
+        raise InputError(
+            f"{given} has no scores{changed}: 'evalsvc score {given} --generator GENERATOR --suite SUITE' gives it some"
+        )
+    return names.only(session, given, found)
+
+
+def scored(session: Session, path: Path, plugins: Plugins | None = None) -> Sequence[Checkpoint]:
+    """All checkpoints with the content of a path, under every label and in every configuration."""
+    for digest in _digests(session, path, plugins):
+        query = select(Checkpoint).where(Checkpoint.digest == digest).order_by(Checkpoint.id)
+        if found := session.scalars(query).all():
+            return found
+    return ()
+
+
+def _digests(session: Session, path: Path, plugins: Plugins | None) -> Iterator[str]:
+    """The digests that a path may be known by: generators may differ in what of a folder they read."""
+    yield digest_checkpoint(path)
+    if path.is_file():
+        return
+    yield from earlier_digests(path)
+    from evalsvc.plugins.registry import Plugins
+
+    known = plugins or Plugins()
+    for generator in session.scalars(select(Checkpoint.generator).distinct()):
+        with suppress(InputError):  # a plug-in that is not here, or a folder that is none of its checkpoints
+            if files := known.checkpoint_files(generator):
+                yield digest_checkpoint(path, files)

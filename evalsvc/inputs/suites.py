@@ -1,0 +1,317 @@
+"""Suites: versioned YAML that says what is sampled, extracted and measured."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.errors import PydanticUserError
+
+import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import InputError
+from evalsvc.core.files.bounded_yaml import load_yaml
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.prompts import digest_prompts, read_prompts
+from evalsvc.metrics.inputs import Form, Input, Source
+from evalsvc.metrics.registry import METRICS, MetricSpec
+from evalsvc.metrics.segmentation import TOKENIZERS
+from evalsvc.plugins.interfaces import Modality
+from evalsvc.plugins.metric_adapter import register_metric
+from evalsvc.plugins.registry import PluginKind, Plugins
+
+SHIPPED = Path(__file__).parent / "suite_files"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
+Half = Literal["train", "heldout"]
+LONGEST_LABEL = 100
+"""Letters of a score's label."""
+
+GIVEN = "*"
+"""The reference of a suite that fixes how is measured and leaves open against what."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ExtractorUse(_Strict):
+    """An extractor plug-in and its options."""
+
+    use: str
+    options: dict[str, Any] = {}
+
+
+class Prompts(_Strict):
+    """What a generator is asked for, prompt i for sample i: a file, and the digest of what it held when it was read."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class MetricUse(_Strict):
+    """One metric over one extractor's output, against one half of the reference."""
+
+    metric: str
+    features: str = ""
+    against: Half = "train"
+    label: str = ""
+    options: dict[str, Any] = {}
+
+    @property
+    def spec(self) -> MetricSpec:
+        """The registered metric."""
+        return METRICS[self.metric]
+
+    @property
+    def halves(self) -> set[Half]:
+        """Halves of the reference that must be there."""
+        sources = {Source.REFERENCE, *([Source.LIKELIHOOD] if self.of_documents else ())}
+        return {self.half_of(each) for each in self.spec.inputs.values() if each.source in sources}
+
+    @property
+    def of_documents(self) -> bool:
+        """Whether it measures the documents of a half by the generator's own likelihoods, and no samples."""
+        return self.spec.reads(Source.LIKELIHOOD) and not self.features
+
+    def half_of(self, given: Input) -> Half:
+        """The half that an input is of."""
+        return given.split or self.against
+
+    @property
+    def reference_facts(self) -> dict[str, Half]:
+        """The halves whose digests are facts of a score, by the name of the fact; one of a control may be absent."""
+        every = {**self.spec.inputs, **self.spec.controls}
+        found = {name: self.half_of(each) for name, each in every.items() if each.source is Source.REFERENCE}
+        return found | ({"reference": self.against} if self.of_documents else {})
+
+    @property
+    def arrays(self) -> set[str]:
+        """Outputs of extractors over the samples that are read, as ``label/output``."""
+        if not self.features:
+            return set()
+        if not self.spec.reads(Source.LIKELIHOOD):
+            return {self.features}
+        return {f"{self.features}/{name}" for name in self.spec.inputs}
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the metric sets held-out samples beside its value where there are any."""
+        return bool(self.spec.controls)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options as the metric's function takes them, a tokenizer by its name."""
+        if "tokenizer" not in self.spec.options:
+            return self.options
+        return {**self.options, "tokenizer": TOKENIZERS[self.tokenizer]}
+
+    @property
+    def tokenizer(self) -> str:
+        """How texts are cut, where the metric cuts them."""
+        name: str = self.options.get("tokenizer", "whitespace")
+        return name
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of what the metric returns; of a metric with orders, that of the order asked for."""
+        return tuple(quantity.name for quantity in self.spec.returned(self.options))
+
+    def label_of(self, quantity: str) -> str:
+        """Name under which this use stores a quantity: the quantity itself, ``_heldout`` added where it is so."""
+        if self.label:
+            return self.label.replace("*", quantity)
+        return f"{quantity}_heldout" if self.against == "heldout" else quantity
+
+
+class IndexPart(_Strict):
+    """How much a score counts in the overall index, and which values of it are worth 0 and 100."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    worst: Annotated[float, Field(allow_inf_nan=False)]
+    best: Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Suite(_Strict):
+    """What an evaluation does. A change of any field but ``index`` is another version."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    description: str = ""
+    modality: Modality
+    reference: str | None = None
+    samples: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2026
+    shard: Annotated[int, Field(ge=1)] = 500
+    gallery: Annotated[int, Field(ge=0)] = 64
+    neighbours: str = ""
+    prompts: Prompts | None = None
+    decoding: Decoding | None = None
+    extractors: dict[Name, ExtractorUse] = {}
+    metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
+    index: dict[str, IndexPart] = {}
+
+    @property
+    def id(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+    def on(self, reference: str) -> Suite:
+        """This suite on a reference, where it leaves that open: ``fid50k@1`` becomes ``fid50k-NAME@1``."""
+        if self.reference == GIVEN and not reference:
+            raise InputError(f"suite {self.id} leaves its reference open: name one ('evalsvc reference list')")
+        if self.reference != GIVEN and reference not in ("", self.reference):
+            raise InputError(f"suite {self.id} has a reference of its own ({self.reference}), not {reference!r}")
+        if self.reference != GIVEN:
+            return self
+        try:
+            return Suite.model_validate(
+                self.model_dump() | {"name": f"{self.name}-{reference.lower()}", "reference": reference}
+            )
+        except ValidationError:
+            raise InputError(
+                f"reference {reference!r} cannot be part of a suite's name (a-z, digits, '.', '_' and '-'): "
+                "add it again under another name"
+            ) from None
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of all that can change a score; the index only reads them."""
+        body = self.model_dump(exclude={"index"})
+        # Suites from before there were prompts and decoding keep the digest that databases know.
+        body = {key: value for key, value in body.items() if value is not None or key not in ("decoding", "prompts")}
+        if self.prompts:
+            body["prompts"] = self.prompts.sha256  # wherever the file lies
+        return digest_json(body)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of all scores this suite can give, in order."""
+        return tuple(use.label_of(quantity) for use in self.metrics for quantity in use.quantities)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        for use in self.metrics:
+            self._check(use)
+        twice = [label for label, count in Counter(self.labels).items() if count > 1]
+        if twice:
+            raise ValueError(f"two metrics give the score {twice[0]!r}: set 'label: other_*' on one of them")
+        if long := [label for label in self.labels if len(label) > LONGEST_LABEL]:
+            raise ValueError(
+                f"the score {long[0][:20]}... has a label of more than {LONGEST_LABEL} letters: shorten it"
+            )
+        if self.neighbours:
+            self._check_features("neighbours", self.neighbours)
+        if self.decoding and self.modality != "text":
+            raise ValueError(f"'decoding' says how texts are written, and the suite scores {self.modality} samples")
+        for label, part in self.index.items():
+            if label not in self.labels:
+                raise ValueError(f"the index counts {label!r}, which the suite does not measure")
+            if part.best == part.worst:
+                raise ValueError(f"the index of {label} has one value for best and worst")
+        return self
+
+    def _check(self, use: MetricUse) -> None:
+        if use.metric not in METRICS:
+            raise ValueError(f"there is no metric {use.metric!r}; there are {', '.join(sorted(METRICS))}")
+        unknown = set(use.options) - set(use.spec.choices)
+        if unknown:
+            allowed = ", ".join(use.spec.choices) or "none"
+            raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
+        for option, value in use.options.items():
+            if option != "tokenizer":  # named here, and given to the function as one
+                _check_option(use, option, value)
+        if use.tokenizer not in TOKENIZERS:
+            raise ValueError(f"{use.metric} knows no tokenizer {use.tokenizer!r}; there are {', '.join(TOKENIZERS)}")
+        missing = sorted(name for name, each in use.spec.inputs.items() if each.source is Source.CALLER)
+        if missing:
+            raise ValueError(f"{use.metric} needs {', '.join(missing)}, which no evaluation supplies")
+        if use.spec.reads(Source.PROMPTS) and self.prompts is None:
+            raise ValueError(f"{use.metric} needs 'prompts: FILE' in the suite")
+        if use.halves and self.reference is None:
+            raise ValueError(f"{use.metric} needs a reference, and the suite names none")
+        if use.spec.reads(Source.SAMPLES, Form.MATRIX):
+            self._check_features(use.metric, use.features)
+        elif use.spec.reads(Source.LIKELIHOOD) and use.features:
+            if use.features not in self.extractors:
+                raise ValueError(f"{use.metric} has no extractor {use.features!r} in 'extractors' to read nll from")
+        elif use.features:
+            raise ValueError(f"{use.metric} reads no features: leave 'features' out")
+
+    def _check_features(self, what: str, features: str) -> None:
+        label, _, output = features.partition("/")
+        if label not in self.extractors or not output:
+            known = ", ".join(f"{name}/<output>" for name in self.extractors) or "no extractor"
+            raise ValueError(f"{what} needs 'features: extractor/output' of an extractor of the suite ({known})")
+
+
+def _check_option(use: MetricUse, option: str, value: Any) -> None:
+    """A value that the metric's function cannot take is an error now, and not when all samples have been drawn."""
+    try:
+        kind: TypeAdapter[Any] = TypeAdapter(get_type_hints(use.spec.function).get(option, Any))
+    except (NameError, TypeError, PydanticUserError):  # a plug-in's own types
+        return
+    try:
+        kind.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{use.metric}: option {option}: {value!r}: {error.errors()[0]['msg']}") from None
+
+
+def load_suite(name: str, plugins: Plugins | None = None) -> Suite:
+    """A suite by ``name@version``, by name (its newest shipped version), or by the path of a YAML file.
+
+    Metrics that only ``plugins`` know are registered on the way.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _parse(Path(name), plugins)
+    exact = SHIPPED / f"{name}.yaml"
+    if re.fullmatch(r"[a-z0-9._@-]+", name):
+        if exact.is_file():
+            return _parse(exact, plugins)
+        versions = [path for path in SHIPPED.glob(f"{name}@*.yaml") if path.stem.partition("@")[2].isdigit()]
+        if versions:
+            return _parse(max(versions, key=lambda path: int(path.stem.partition("@")[2])), plugins)
+    raise InputError(
+        f"there is no suite {name!r}: shipped are {', '.join(shipped_suites())}; a file is given by its .yaml path"
+    )
+
+
+def shipped_suites() -> list[str]:
+    """``name@version`` of every suite in the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def _parse(path: Path, plugins: Plugins | None) -> Suite:
+    try:
+        data = load_yaml(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"suite {path} is no YAML mapping")
+    _register_plugin_metrics(data, plugins)
+    if isinstance(data.get("prompts"), str):
+        file = (path.parent / data["prompts"]).resolve()
+        data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the suite"
+        reason = (
+            "is not a key that a suite knows"
+            if first["type"] == "extra_forbidden"
+            else first["msg"].removeprefix("Value error, ")
+        )
+        raise InputError(f"suite {path}: {where}: {reason}") from None
+
+
+def _register_plugin_metrics(data: dict[str, Any], plugins: Plugins | None) -> None:
+    uses = data.get("metrics")
+    named = {use.get("metric") for use in uses if isinstance(use, dict)} if isinstance(uses, list) else set()
+    for plugin in plugins or ():
+        if plugin.kind is PluginKind.METRIC and plugin.name in named - set(METRICS):
+            register_metric(plugin)

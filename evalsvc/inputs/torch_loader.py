@@ -1,0 +1,169 @@
+"""Untrusted torch and Parquet files, read by a confined process: see ``docs/design/0004-loading.md``."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+from safetensors import SafetensorError
+from torch import Tensor
+
+from evalsvc.core.errors import CheckpointError, InputError, RefusedError, first_line
+from evalsvc.core.files.regular_files import open_regular
+from evalsvc.core.files.safetensors_files import open_descriptor
+from evalsvc.core.sandbox import restrictions
+from evalsvc.inputs.state_dicts import StateDicts
+from evalsvc.inputs.torch_loader_process import PARQUET, TORCH
+
+SECONDS, BYTES_A_SECOND = 60, 20_000_000
+"""Time for any file, and the slowest disk."""
+GRACE = 120
+"""Seconds beyond these for a process that starts, or that the machine leaves no time."""
+LONGEST_OTHER = 200
+"""Characters of the name of an entry without tensors."""
+
+
+def read_tensors(path: Path) -> StateDicts:
+    """All tensors of a torch file, on the CPU.
+
+    Raises:
+        CheckpointError: it holds more than tensors, is not a torch file, or takes more memory or time than it may.
+        InputError: it is a pipe or a device.
+    """
+    try:
+        with _converted(path, TORCH) as target:
+            try:
+                with open_descriptor(target) as file:
+                    return _state_dicts(file)
+            except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+                raise RefusedError(
+                    f"was read to something that is no set of tensors ({first_line(error, 160)})"
+                ) from None
+    except RefusedError as error:
+        raise CheckpointError(f"checkpoint {path} {error}") from None
+
+
+def read_texts(path: Path) -> pa.Table:
+    """The column ``text`` of a Parquet file, mapped from memory that nothing else holds.
+
+    Raises:
+        InputError: it is no regular file, has no such column without null, or takes more memory or time than it may.
+    """
+    try:
+        with _converted(path, PARQUET) as target:
+            try:
+                table = pa.ipc.open_stream(pa.memory_map(f"/dev/fd/{target.fileno()}")).read_all()
+                table.validate(full=True)  # by a process that the file may have taken over
+                return table
+            except (OSError, ValueError, pa.ArrowException) as error:
+                raise RefusedError(
+                    f"was read to something that is no column of texts ({first_line(error, 160)})"
+                ) from None
+    except RefusedError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+@contextmanager
+def _converted(path: Path, format_: str) -> Iterator[BinaryIO]:
+    """What the confined process made of a file; nothing changes it any more."""
+    with open_regular(path) as source, _nameless() as target:
+        seconds = SECONDS + os.fstat(source.fileno()).st_size // BYTES_A_SECOND
+        request: dict[str, int | str] = {"seconds": seconds, "format": format_}
+        if wrong := _reader.ask(request, source.fileno(), target.fileno()):
+            raise RefusedError(wrong)
+        try:
+            _seal(target)
+        except OSError as error:
+            raise RefusedError(f"was read by a process that did not let go of the result ({error})") from None
+        yield target
+
+
+def _state_dicts(file: Any) -> StateDicts:
+    """The tensors as the reader named them, by entry. The names are as untrusted as the file."""
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key in file.keys():  # noqa: SIM118
+        entry, name = json.loads(key)
+        if not (isinstance(entry, str) and isinstance(name, str)):
+            raise TypeError("a name that is no text")
+        entries.setdefault(entry, {})[name] = file.get_tensor(key)
+    others = json.loads((file.metadata() or {})["others"])
+    return StateDicts(entries, tuple(str(other)[:LONGEST_OTHER] for other in others))
+
+
+def _seal(target: BinaryIO) -> None:
+    """Nothing changes what was written any more, not even a process that still holds it."""
+    if sys.platform == "linux":
+        fcntl.fcntl(target, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+
+
+def reachable() -> str:
+    """What a process that reads a checkpoint could reach here, beyond the checkpoint; empty where all is closed."""
+    return _reader.ask({"look": os.getpid(), "seconds": SECONDS})
+
+
+def _nameless() -> BinaryIO:
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("tensors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())
+
+
+class _Reader:
+    """The process that reads, started when it is needed first; it ends with this one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asker = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: Mapping[str, int | str], *descriptors: int) -> str:
+        """What is wrong with a file; nothing if its tensors are in the other."""
+        with self._lock:
+            if self._asker != os.getpid() or self._process is None or self._process.poll() is not None:
+                self._start()
+            try:
+                self._channel.settimeout(int(request["seconds"]) + GRACE)
+                socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
+                answer = self._channel.recv(2**16)
+            except OSError:
+                answer = b""
+            except BaseException:  # a deadline, Ctrl-C: what is still to come must not answer the next request
+                self._leave()
+                raise
+            if not answer:
+                self._leave()
+                raise CheckpointError("the process that reads checkpoints died: memory may have run out; try again")
+        return "".join(each for each in str(json.loads(answer)) if each.isprintable())
+
+    def _leave(self) -> None:
+        """Ask this process nothing more: it ends, and what it reads with it."""
+        assert self._process is not None
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def _start(self) -> None:
+        self._asker = os.getpid()  # a fork of it has no part in the answers
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "evalsvc.inputs.torch_loader_process", str(theirs.fileno())],
+                env=restrictions.environment() | restrictions.import_path(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+
+_reader = _Reader()

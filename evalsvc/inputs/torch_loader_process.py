@@ -1,0 +1,243 @@
+"""A process that reads untrusted torch files: ``python -m evalsvc.inputs.torch_loader_process SOCKET``.
+
+It imports torch once, and forks for each file a child that gives up all it can before it looks at the first byte. The
+child gets the file, the place of the tensors and a pipe for its answer as open descriptors, and nothing else: above
+all not the socket. It writes the tensors in the format of safetensors, whose reader needs no trust, and whatever it
+started ends with it. So nothing that one file does can reach the next one, or the process that asked for it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.serialization import safe_globals
+
+from evalsvc.core.errors import RefusedError, first_line
+from evalsvc.core.files.regular_files import most_unpacked
+from evalsvc.core.sandbox import restrictions
+from evalsvc.core.sandbox.reachability import reachable
+from evalsvc.inputs.inert_objects import CODE, PLAIN, stand_ins, unpickling_reason
+from evalsvc.inputs.state_dicts import NAMED, StateDicts
+
+TORCH, PARQUET = "torch", "parquet"
+MARGIN = 2**29
+"""Bytes of memory that reading takes, whatever the size of a file."""
+COPIES = 3
+"""Times the size of a file that its tensors may take: as they are read, joined, and written."""
+ROOM = 4000
+"""Bytes of an answer that are listened to."""
+STEP = 0.002
+"""Seconds between two looks at a child."""
+DEEPEST = 8
+"""Dictionaries within dictionaries that are looked into."""
+FIRST_BYTES = (b"P", b"\x80")
+"""Of a zip archive, as torch writes since 1.6, and of a pickle, as it did before."""
+
+
+def read_state(source: BinaryIO) -> StateDicts:
+    """The tensors of a weights-only torch file, on the CPU. What else it holds is left out, and nothing of it runs.
+
+    Raises:
+        RefusedError: it holds no tensors, means to run code, or is not a torch file.
+    """
+    if source.read(1) not in FIRST_BYTES:
+        raise RefusedError("is not a torch file")
+    try:
+        with safe_globals([(stand_in, name) for name, stand_in in stand_ins(source).items()]):
+            state = torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
+    except ImportError as error:  # of what torch needs for a rare kind: nothing can be opened any more
+        raise RefusedError(f"holds a kind of object that is not read ({first_line(error, 160)}): {PLAIN}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        if "TorchScript" in str(error):
+            raise RefusedError(f"is a TorchScript program, which runs code: {PLAIN}") from None
+        raise RefusedError(f"is truncated or not a torch file ({first_line(error, 160)})") from None
+    entries: dict[str, dict[str, Tensor]] = {}
+    _collect(state, "", entries, ())
+    top = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else [type(state).__name__]
+    held = {entry.partition(".")[0] for entry in entries} | entries.get("", {}).keys()
+    others = [name for name in top if name not in held]
+    if not entries:
+        told = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
+        raise RefusedError(f"is not a state_dict of tensors (it holds {told or 'no named entries'}): {PLAIN}")
+    return StateDicts(entries, tuple(others))
+
+
+def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]], above: tuple[int, ...]) -> None:
+    """Every dictionary with tensors at and below ``value``. Lists, and keys that are no text, have no dotted path."""
+    if not isinstance(value, dict) or id(value) in above or len(above) > DEEPEST:
+        return
+    if tensors := {name: each for name, each in value.items() if isinstance(name, str) and isinstance(each, Tensor)}:
+        if path in entries:
+            raise RefusedError(f"holds two entries of the name {path!r}")
+        entries[path] = tensors
+    for name, each in value.items():
+        if isinstance(name, str):
+            _collect(each, f"{path}.{name}".removeprefix("."), entries, (*above, id(value)))
+
+
+def convert(source: BinaryIO, target: BinaryIO) -> None:
+    """Read a weights-only torch file; write its tensors as safetensors, named by the JSON of entry and name."""
+    found = read_state(source)
+    whole, seen = {}, set()
+    for entry, tensors in found.entries.items():
+        for name, tensor in tensors.items():
+            key = json.dumps([entry, name])
+            whole[key] = tensor.detach().contiguous()
+            memory = whole[key].untyped_storage().data_ptr()
+            if memory in seen:  # tied to another, which this format does not know
+                whole[key] = whole[key].clone()
+            seen.add(memory)
+    try:
+        target.write(safetensors.torch.save(whole, {"others": json.dumps(found.others)}))
+    except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+        raise RefusedError(f"holds a kind of tensor that is not loaded ({first_line(error, 160)})") from None
+    target.flush()
+
+
+def main(descriptor: str) -> None:
+    """Answer requests until the socket closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of torch, about files: what is wrong with one is answered
+    restrictions.adopt_orphans()
+    _import_all()
+    with socket.socket(fileno=int(descriptor)) as channel, suppress(BrokenPipeError, ConnectionResetError):
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(channel, 1024, 2)
+            if not message:
+                return
+            try:
+                answer = _in_a_child(json.loads(message), descriptors, channel)
+            finally:
+                for each in descriptors:
+                    os.close(each)
+            channel.sendall(json.dumps(answer).encode())
+
+
+def _import_all() -> None:
+    """What Python, torch and NumPy import or look up only when they read: a child can open no file any more."""
+    for encoding in ("ascii", "latin-1", "cp437", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape"):
+        codecs.lookup(encoding)  # names in zip archives are of cp437
+    tied = torch.zeros(2, 3)
+    for legacy in (True, False):
+        file = io.BytesIO()
+        torch.save({"x": tied, "y": tied.T, "n": np.float64(0)}, file, _use_new_zipfile_serialization=not legacy)
+        convert(io.BytesIO(file.getvalue()), io.BytesIO())
+
+
+def _converter(format_: str) -> Callable[[BinaryIO, BinaryIO], None]:
+    if format_ == PARQUET:
+        from evalsvc.inputs.parquet_texts import convert_texts
+
+        return convert_texts
+    return convert
+
+
+def _in_a_child(request: dict[str, Any], descriptors: list[int], channel: socket.socket) -> str:
+    """What is wrong with the file; nothing if the tensors are there. Nothing that the child started is left."""
+    _converter(request.get("format", TORCH))  # what it imports, no child can
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _be_child(request, descriptors, writing)
+    os.close(writing)
+    answer, status = _listen(child, reading, time.monotonic() + request["seconds"], channel)
+    os.close(reading)
+    _end(child, status is not None)
+    if status is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+        return f"was not read within {request['seconds']} s, and is given up"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        name = next((each.name for each in signal.Signals if each == number), f"signal {number}")
+        return f"ended the process that read it ({name}): it is damaged, or hostile"
+    return answer.decode(errors="replace")
+
+
+def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> tuple[bytes, int | None]:
+    """What a child says before it ends or the time is up, and how it ended; ``None`` where it did not.
+
+    The pipe may stay open when the child has ended, and the child may live on when the pipe is closed, so neither is
+    waited for alone. Where nobody waits for the answer any more, the time is up.
+    """
+    answer = b""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    poll.register(channel, 0)  # its other end closes
+    while (left := deadline - time.monotonic()) > 0:
+        events = dict(poll.poll(min(left, STEP) * 1000))
+        if channel.fileno() in events:
+            break
+        if pipe in events:
+            told = os.read(pipe, ROOM)
+            answer = (answer + told)[:ROOM]
+            if not told:
+                poll.unregister(pipe)
+            continue
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return answer, status
+    return answer, None
+
+
+def _end(child: int, ended: bool) -> None:
+    """End a child, its process group and whatever else it left behind."""
+    with suppress(ProcessLookupError, PermissionError):  # there is none left, or none yet
+        os.killpg(child, signal.SIGKILL)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with suppress(ChildProcessError):  # of whom the system made us the parent, if there were any
+        while True:
+            while not os.waitpid(-1, os.WNOHANG)[0]:
+                for orphan in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                    os.kill(int(orphan), signal.SIGKILL)
+                time.sleep(STEP)
+
+
+def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> None:
+    answer = ""
+    try:
+        writing, *descriptors = restrictions.keep_only(writing, *descriptors)
+        size = sum(os.fstat(each).st_size for each in descriptors)
+        written = max(2 * size + MARGIN, most_unpacked(size))
+        restrictions.limit(COPIES * size + MARGIN, request["seconds"], written)
+        restrictions.confine()
+        if "look" in request:
+            answer = ", ".join(reachable(request["look"], 1 + len(descriptors)))
+        else:
+            source, target = descriptors
+            with open(source, "rb", closefd=False) as file, open(target, "wb", closefd=False) as out:
+                _converter(request["format"])(file, out)
+    except RefusedError as error:
+        answer = str(error)
+    except BaseException as error:
+        answer = f"could not be read ({type(error).__name__}: {error})"
+    if "MemoryError" in answer or "can't allocate memory" in answer:
+        answer = "needs far more memory than its size, and was not loaded"
+    os.write(writing, answer.encode()[:ROOM])
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

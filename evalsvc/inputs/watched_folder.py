@@ -1,0 +1,85 @@
+"""A folder that training writes checkpoints into: which of them are whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalsvc.core.digests import stamp_path
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_steps import step_from_name
+
+UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".lock")
+"""Endings under which writers keep what is not done yet."""
+
+
+@dataclass(frozen=True)
+class _Sight:
+    stamp: str
+    since: float
+
+
+class WatchedFolder:
+    """Checkpoints are files or folders that match ``pattern``, whole when their sizes and times stand still.
+
+    They stand still when no look found them changed for ``settle`` seconds by our own clock, since that of a file
+    server may differ. With a ``marker`` they are whole when it is there instead: inside of a folder, or beside a file
+    with the marker's name added to its own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pattern: str,
+        settle: float,
+        marker: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        step: Callable[[Path], int | None] = step_from_name,
+    ) -> None:
+        if not folder.is_dir():
+            raise InputError(f"cannot watch {folder}: it is not a folder")
+        try:
+            next(folder.glob(pattern), None)
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(
+                f"invalid pattern {pattern!r} ({error}): write a glob of names in the folder, such as 'step_*.pt'"
+            ) from None
+        self._folder, self._pattern, self._settle, self._marker, self._clock = folder, pattern, settle, marker, clock
+        self._step = step
+        self._sights: dict[Path, _Sight] = {}
+        self._taken: dict[Path, str] = {}
+
+    def whole(self) -> list[Path]:
+        """Look once: checkpoints that are whole and were not taken as they are now, the lowest step first."""
+        sights = {}
+        for path in sorted(self._folder.glob(self._pattern), key=lambda path: (self._step(path) or 0, path)):
+            # What vanishes while it is looked at was being renamed, and empty files are about to be filled.
+            with suppress(OSError, InputError):
+                if not self._is_checkpoint(path):
+                    continue
+                stamp, before = stamp_path(path), self._sights.get(path)
+                sights[path] = before if before and before.stamp == stamp else _Sight(stamp, self._clock())
+        self._sights = sights
+        return [path for path in self.waiting if self._is_whole(path)]
+
+    @property
+    def waiting(self) -> list[Path]:
+        """What the last look saw and nobody has taken."""
+        return [path for path, sight in self._sights.items() if self._taken.get(path) != sight.stamp]
+
+    def take(self, path: Path) -> None:
+        """Do not name this one again unless it changes."""
+        self._taken[path] = self._sights[path].stamp
+
+    def _is_checkpoint(self, path: Path) -> bool:
+        if path.name.startswith(".") or path.name.endswith(UNFINISHED):
+            return False
+        return not (self._marker and path.name.endswith(self._marker)) and (path.is_dir() or path.stat().st_size > 0)
+
+    def _is_whole(self, path: Path) -> bool:
+        if self._marker:
+            return (path / self._marker if path.is_dir() else path.with_name(path.name + self._marker)).exists()
+        return self._clock() - self._sights[path].since >= self._settle

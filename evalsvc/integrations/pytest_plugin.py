@@ -1,0 +1,87 @@
+"""A release gate as a test: ``def test_release(evalsvc_gate): evalsvc_gate("evalsvc-gate.yaml").assert_passed()``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """A decision that is stored: its number, status and whole document."""
+
+    document: Mapping[str, Any]
+
+    @property
+    def status(self) -> str:
+        """PASS, FAIL, INCONCLUSIVE, MISSING, NOT_COMPARABLE or ERROR."""
+        return str(self.document["verdict"]["status"])
+
+    def assert_passed(self) -> None:
+        """Fail the test with the reasons unless the gate passed."""
+        from evalsvc.gates.reports.text import plain  # on use, as below
+
+        if self.status != "PASS":
+            lines = [
+                plain(f"{metric['metric']}: {metric['status']}: {metric['reason']}", 2000)
+                for metric in self.document["verdict"]["metrics"]
+                if metric["blocks"]
+            ]
+            pytest.fail("\n".join([f"gate {self.document['gate']} is {self.status}", *lines]), pytrace=False)
+
+
+@pytest.fixture
+def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
+    """Run a policy file, given from the root of the tests.
+
+    ``candidate`` replaces the policy's; ``stored=True`` judges what is stored and computes nothing; ``seed``,
+    ``timeout`` and ``device`` are those of ``evalsvc gate run``.
+    """
+
+    def gate(
+        policy: str | Path,
+        *,
+        candidate: str | None = None,
+        stored: bool = False,
+        seed: int | None = None,
+        timeout: float | None = None,
+        device: str = "auto",
+    ) -> GateResult:
+        # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
+        from evalsvc.core.settings import Settings
+        from evalsvc.evaluation.context import Workbench
+        from evalsvc.gates.candidate import Asked
+        from evalsvc.gates.policy import load_policy
+        from evalsvc.gates.runner import open_suite
+        from evalsvc.gates.several import run_policy
+        from evalsvc.inputs.checkpoint_names import Naming
+        from evalsvc.plugins.registry import Plugins
+        from evalsvc.store.session import Database
+
+        path = request.config.rootpath / policy
+        read, plugins = load_policy(path), Plugins()
+        bench = None if stored else Workbench(Settings(), plugins, device)
+        database = bench.database if bench else Database(Settings().database)
+        suites = [open_suite(part.suite, database, plugins, path.parent) for part in read.parts]
+        asked = None
+        if candidate is not None:
+            asked = partial(Asked(candidate, Naming()).find, suites[0], database, plugins, bench)
+        done = run_policy(
+            read,
+            database,
+            suites,
+            bench,
+            candidate=asked,
+            seed=seed,
+            timeout=timeout,
+            plugins=plugins,
+            open_bench=lambda: Workbench(Settings(), plugins, device),
+        )
+        return GateResult(done.document)
+
+    return gate

@@ -1,0 +1,105 @@
+"""Metrics from plug-ins: functions declared with ``@metric``, and any ``torchmetrics.Metric`` class.
+
+A class may have an attribute ``quantity`` (a :class:`evalsvc.metrics.registry.Quantity`) that says what its result is;
+without one it has a direction, and neither a unit nor a name for people.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
+from evalsvc.core.cost import SPEED
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import InputError
+from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
+from evalsvc.metrics.score import Direction, Score
+from evalsvc.plugins.registry import Plugin, PluginKind
+
+BATCH = 1024
+
+
+def quantities(plugins: Iterable[Plugin]) -> Mapping[str, Quantity]:
+    """All quantities by name, those of plug-ins included; of a plug-in that does not load there is none."""
+    for plugin in plugins:
+        if plugin.kind is PluginKind.METRIC and plugin.name not in METRICS:
+            with suppress(InputError):
+                register_metric(plugin)
+    return {**QUANTITIES, SPEED.name: SPEED}
+
+
+def register_metric(plugin: Plugin) -> None:
+    """Put the metric of a plug-in into the registry, under the plug-in's name."""
+    loaded = plugin.load()
+    if inspect.isclass(loaded) and hasattr(loaded, "higher_is_better") and hasattr(loaded, "compute"):
+        _register_class(plugin, loaded)
+    elif plugin.name not in METRICS:
+        raise InputError(
+            f"plug-in {plugin.name!r} of {plugin.distribution} is neither a torchmetrics.Metric class nor a function "
+            f"named {plugin.name} and declared with @evalsvc.metrics.registry.metric"
+        )
+
+
+def _register_class(plugin: Plugin, kind: Any) -> None:
+    parameters = [p.name for p in list(inspect.signature(kind.update).parameters.values())[1:] if p.default is p.empty]
+    fold = _by_flag if "real" in parameters else _in_pairs if len(parameters) > 1 else _alone
+
+    def measure(generated: Any, reference: Any) -> Score:
+        module = kind()
+        fold(module, generated, reference)
+        value = module.compute()
+        value = value[0] if isinstance(value, tuple) else value
+        reason = f"none: torchmetrics.{kind.__name__} gives no error"
+        return score(plugin.name, float(value), None, n=len(generated), method=reason)
+
+    def measure_alone(x: Any) -> Score:
+        return measure(x, None)
+
+    function: Callable[..., Score] = measure_alone if fold is _alone else measure
+    function.__name__ = plugin.name
+    # The registry counts versions in whole numbers.
+    version = int(digest_json([plugin.distribution, plugin.own_version or plugin.version])[:7], 16)
+    metric(_quantity(plugin, kind), version=version)(function)
+
+
+def _quantity(plugin: Plugin, kind: Any) -> Quantity:
+    direction = {True: Direction.HIGHER, False: Direction.LOWER, None: Direction.NEUTRAL}[kind.higher_is_better]
+    quantity: Quantity = getattr(kind, "quantity", Quantity(plugin.name, direction, unit=""))
+    if quantity.name != plugin.name:
+        raise InputError(
+            f"plug-in {plugin.name!r} of {plugin.distribution} returns a quantity named {quantity.name!r}: "
+            "give both one name"
+        )
+    return quantity
+
+
+def _by_flag(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
+    """``update(features, real=...)``, as FID and KID have it."""
+    for array, real in ((reference, True), (generated, False)):
+        for batch in _batches(array):
+            module.update(batch, real=real)
+
+
+def _in_pairs(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
+    """``update(preds, target)``, on as many rows as both sets have."""
+    n = min(len(generated), len(reference))
+    for pair in zip(_batches(generated[:n]), _batches(reference[:n]), strict=True):
+        module.update(*pair)
+
+
+def _alone(module: Any, generated: np.ndarray, _reference: None) -> None:
+    """``update(x)``."""
+    for batch in _batches(generated):
+        module.update(batch)
+
+
+def _batches(array: np.ndarray) -> Iterator[torch.Tensor]:
+    """Rows in order, copied out of the mapped file."""
+    for start in range(0, len(array), BATCH):
+        yield torch.from_numpy(np.array(array[start : start + BATCH]))

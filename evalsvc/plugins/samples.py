@@ -1,0 +1,157 @@
+"""What is asked of a generator and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from evalsvc.core.errors import ModelError
+from evalsvc.plugins import rng
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Samples wanted: one for each seed, and for each prompt where the suite has prompts.
+
+    Sample i depends on ``seeds[i]`` and ``prompts[i]`` only, never on its neighbours in the batch. Drawing all
+    randomness through :meth:`normal` and :meth:`uniform` guarantees that. ``indices`` are the places of the samples in
+    their source, in any order and with gaps: numbers of stored samples, or of prompts.
+    """
+
+    seeds: Int64[Tensor, " n"]
+    indices: Int64[Tensor, " n"]
+    device: torch.device
+    prompts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, seed: int, start: int, stop: int, device: torch.device | str = "cpu", prompts: Sequence[str] = ()
+    ) -> SampleRequest:
+        """Request for samples ``start`` to ``stop`` of the run with this seed; ``prompts`` are those of all samples."""
+        return cls.at(seed, torch.arange(start, stop), device, prompts)
+
+    @classmethod
+    def at(
+        cls, seed: int, indices: Int64[Tensor, " n"], device: torch.device | str = "cpu", prompts: Sequence[str] = ()
+    ) -> SampleRequest:
+        """Request for the samples at these indices of the run with this seed; ``prompts`` are those of all samples."""
+        device = torch.device(device)
+        chosen = tuple(prompts[i] for i in indices.tolist()) if prompts else ()
+        return cls(rng.seeds_at(seed, indices).to(device), indices.to(device), device, chosen)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def normal(self, *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
+        """Standard normals (n, *shape), float32 on the device; each ``stream`` is independent of the others."""
+        return rng.normal(self.seeds, *shape, stream=stream)
+
+    def uniform(self, *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
+        """Uniforms in (0, 1) of shape (n, *shape), float32 on the device."""
+        return rng.uniform(self.seeds, *shape, stream=stream)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A batch of images of one size: uint8, one (grey) or three (RGB) channels."""
+
+    pixels: UInt8[Tensor, "n c h w"]
+
+    @classmethod
+    def from_signed(cls, x: Float[Tensor, "n c h w"]) -> Images:
+        """From floats in [-1, 1]; values outside are clipped, NaN is an error."""
+        return cls(_finite(x).mul(127.5).add(128).clamp(0, 255).to(torch.uint8))
+
+    @classmethod
+    def from_unit(cls, x: Float[Tensor, "n c h w"]) -> Images:
+        """From floats in [0, 1]; values outside are clipped, NaN is an error."""
+        return cls(_finite(x).mul(255).round().clamp(0, 255).to(torch.uint8))
+
+    @property
+    def items(self) -> tuple[UInt8[Tensor, "c h w"], ...]:
+        """The images one by one."""
+        return tuple(self.pixels)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+@dataclass(frozen=True)
+class MixedImages:
+    """A batch of images of several sizes: uint8, each with one (grey) or three (RGB) channels."""
+
+    items: tuple[UInt8[Tensor, "c h w"], ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def by_size(self) -> Iterator[tuple[Int64[Tensor, " k"], Images]]:
+        """The images of each size together, with their positions in the batch."""
+        shapes = [item.shape for item in self.items]
+        for shape in dict.fromkeys(shapes):
+            where = [i for i, other in enumerate(shapes) if other == shape]
+            yield torch.tensor(where), Images(torch.stack([self.items[i] for i in where]).contiguous())
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A batch of documents."""
+
+    items: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """A batch of mono sounds of any lengths: float32 from -1 to 1, ``rate`` samples a second."""
+
+    waves: tuple[Float[Tensor, " t"], ...]
+    rate: int
+
+    def __len__(self) -> int:
+        return len(self.waves)
+
+
+@dataclass(frozen=True)
+class Videos:
+    """A batch of clips of one size and length: uint8, one (grey) or three (RGB) channels."""
+
+    pixels: UInt8[Tensor, "n t c h w"]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+Samples: TypeAlias = Images | MixedImages | Texts | Sounds | Videos
+
+
+def concatenate(parts: Sequence[Samples]) -> Samples:
+    """Batches of one kind as one, in order; at least one batch. Images of one size come stacked."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Images | MixedImages):
+        items = tuple(item for part in parts if isinstance(part, Images | MixedImages) for item in part.items)
+        alike = len({item.shape for item in items}) == 1
+        return Images(torch.stack(items).contiguous()) if alike else MixedImages(items)
+    if isinstance(first, Videos):
+        return Videos(torch.cat([part.pixels for part in parts if isinstance(part, Videos)]))
+    if isinstance(first, Sounds):
+        return Sounds(tuple(wave for part in parts if isinstance(part, Sounds) for wave in part.waves), first.rate)
+    return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))
+
+
+def _finite(x: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        raise ModelError(f"the generator made images of dtype {x.dtype}; floats or uint8 are expected")
+    bad = int((~torch.isfinite(x)).flatten(1).any(1).sum()) if x.ndim > 1 else int((~torch.isfinite(x)).sum())
+    if bad:
+        raise ModelError(f"the generator made {bad} of {len(x)} samples with NaN or infinite values")
+    return x.float()

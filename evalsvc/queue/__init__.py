@@ -1,0 +1,1 @@
+"""Evaluations on many machines: coordinators, slots, heartbeats."""

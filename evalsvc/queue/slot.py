@@ -1,0 +1,200 @@
+"""A slot: a process that computes, one job at a time, on one device."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+
+from evalsvc.core.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
+from evalsvc.core.observability import logs, tracing
+from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.context import Advance, Workbench
+from evalsvc.evaluation.lifecycle import Attempt, Deadlines
+from evalsvc.evaluation.runner import measure, note
+from evalsvc.evaluation.shard_computation import compute_shard
+from evalsvc.evaluation.shards import Shard
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.metrics.errors import MetricError
+from evalsvc.queue.dbos_engine import Refusal
+from evalsvc.queue.heartbeat import GIVEN_UP, Heart, Task
+from evalsvc.queue.worker_metrics import WorkerMetrics
+from evalsvc.store import tables
+from evalsvc.store.session import patiently
+from evalsvc.store.tables import Failure
+
+PAUSES = (5, 10, 20, 40, 80)
+"""Seconds between tries of a job that the infrastructure failed (a full disk, a store that is away)."""
+
+ASIDE = (1, 2, 4, 8, 16, 30)
+"""Seconds for which a slot keeps what it refuses, longer each time in a row: others must come by the rest of it."""
+
+_OTHER_VERSION = (
+    "another version of evalsvc asked for this evaluation and would compute it otherwise: upgrade this worker, or "
+    "submit the evaluation again where the upgrade is"
+)
+
+_Work = Callable[[Attempt, EvaluationSpec, bool], None]
+"""A job's part of an evaluation, which may be a fresh one."""
+
+log = logging.getLogger(__name__)
+
+
+class Slot:
+    """One device's part: what jobs of the queue call."""
+
+    def __init__(self, bench: Workbench, heart: Heart, metrics: WorkerMetrics) -> None:
+        self._bench, self._heart, self._metrics = bench, heart, metrics
+        self._rules = ClientRules(bench.plugins)
+        self._fit: set[str] = set()
+        self._refused = 0
+        self._turn = threading.Lock()
+        bench.progress = self._progress
+
+    def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
+        """Compute one shard and record it; whether the evaluation may go on, or what this worker lacks for it."""
+
+        def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
+            cost = compute_shard(spec, shard, self._bench, self._advance, anew=fresh)
+            if cost is not None:  # an earlier run left it otherwise
+                self._metrics.computed(shard.stage, cost.seconds)
+            patiently(note, spec, self._bench, attempt, shard, cost)
+
+        return self._do(attempt, shard.stage, work)
+
+    def measure(self, attempt: Attempt) -> bool | Refusal:
+        """Reduce all shards and record the scores."""
+
+        def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
+            begun = time.monotonic()
+            measure(spec, self._bench, attempt, fresh=fresh)
+            self._metrics.computed("metrics", time.monotonic() - begun)
+
+        return self._do(attempt, "metrics", work)
+
+    def _do(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
+        attempt = replace(attempt, worker=self._heart.worker)
+        # A queue that is looked at again before its last job has shown up as running gives a second one.
+        with self._turn:
+            return self._try(attempt, stage, work)
+
+    def _try(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
+        for pause in (*PAUSES, None):
+            try:
+                spec, row = patiently(self._begin, attempt)
+                family = f"{spec.fingerprint} {attempt.evaluation} {attempt.number}"
+                span = tracing.span(stage, family, evaluation=attempt.evaluation, attempt=attempt.number)
+                with span, self._task(attempt, stage, row):
+                    self._check_fit(spec)
+                    if row.restricted:  # after it: a plug-in that is not here is for others
+                        self._rules.require_confined(spec.generator, Path(spec.path))
+                    work(attempt, spec, row.fresh)
+                return True
+            except WithdrawnError as error:
+                log.info("%s", error)
+                return False
+            except UnfitError as error:
+                log.warning("evaluation %d is for others: %s", attempt.evaluation, error)
+                time.sleep(ASIDE[min(self._refused, len(ASIDE) - 1)])
+                self._refused += 1
+                self._metrics.happened("refused")
+                return {"worker": self._heart.worker, "reason": str(error)}
+            except Exception as error:
+                failure, (reason, detail) = lifecycle.failure_of(error), lifecycle.told(error)
+                if failure is not Failure.OUT_OF_MEMORY:
+                    self._end_if_device_is_lost(error)
+                again = failure is Failure.INFRASTRUCTURE and pause is not None
+                then = f"tried again in {pause} s" if again else "given up"
+                facts = logs.fields(evaluation=attempt.evaluation, stage=stage, failure=failure, again=again)
+                said = f"{reason} ({detail})" if detail else reason
+                log.warning("evaluation %d, %s is %s: %s", attempt.evaluation, stage, then, said, extra=facts)
+                if again:
+                    assert pause is not None
+                    self._metrics.retried(stage, failure)
+                    time.sleep(pause)
+                    continue
+                self._metrics.failed(stage, failure)
+                patiently(lifecycle.fail, self._bench.database, attempt, failure, reason, detail)
+                if failure is Failure.OUT_OF_MEMORY:
+                    self._end("it was out of memory, and begins anew with all of it")
+                return False
+        raise AssertionError("the last try returns")
+
+    def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, tables.Evaluation]:
+        lifecycle.start(self._bench.database, attempt)
+        with self._bench.database.read() as session:
+            row = session.get_one(tables.Evaluation, attempt.evaluation)
+        return _spec_of(row), row
+
+    @contextmanager
+    def _task(self, attempt: Attempt, stage: str, row: tables.Evaluation) -> Iterator[None]:
+        deadlines = Deadlines.model_validate(row.deadlines)
+        limit = deadlines.metrics if stage == "metrics" else deadlines.shard
+        self._heart.task = task = Task(attempt, stage, limit)
+        try:
+            yield
+        except Exception:
+            # As what succeeds does: else whoever cancels in time computes for nothing.
+            with suppress(OperationalError), self._bench.database.write() as session:
+                quotas.charge(session, row.token, time.monotonic() - task.begun)
+            raise
+        finally:
+            self._heart.task = None
+
+    def _progress(self, _stage: str, _total: int) -> Advance:
+        return lambda _done: self._advance(0)
+
+    def _advance(self, done: int) -> None:
+        """Between batches: tell the heart, and stop if nobody waits for this any more."""
+        task = self._heart.task
+        assert task is not None
+        task.advance(done)
+        with suppress(OperationalError):  # a database that is away says nothing about who waits
+            lifecycle.check(self._bench.database, task.attempt)
+
+    def _check_fit(self, spec: EvaluationSpec) -> None:
+        """Refuse work that would give other numbers here than where it was asked for; looked at once an evaluation."""
+        if spec.fingerprint not in self._fit:
+            try:
+                self._bench.check(spec)
+            except (InputError, UnfitError) as error:
+                raise UnfitError(f"{error} (on worker {self._heart.worker})") from error
+            self._fit.add(spec.fingerprint)
+        self._refused = 0
+
+    def _end_if_device_is_lost(self, error: BaseException) -> None:
+        """After an error of the device itself its whole context is void, and only another process can use it again."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, torch.AcceleratorError):
+                self._end(f"its device failed ({first_line(cause)})")
+            cause = cause.__cause__
+
+    def _end(self, reason: str) -> None:
+        log.error("worker %s ends itself: %s", self._heart.worker, reason)
+        os._exit(GIVEN_UP)
+
+
+def _spec_of(row: tables.Evaluation) -> EvaluationSpec:
+    """What was asked for, if this version of evalsvc understands by it what the one did that asked.
+
+    Raises:
+        UnfitError: it would compute other numbers, or knows a part of it not at all.
+    """
+    try:
+        spec = EvaluationSpec.model_validate(row.spec)
+    except (ValidationError, EvalsvcError, MetricError) as error:
+        raise UnfitError(f"{_OTHER_VERSION} ({first_line(error)})") from error
+    if spec.fingerprint != row.fingerprint:
+        raise UnfitError(_OTHER_VERSION)
+    return spec

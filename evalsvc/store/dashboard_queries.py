@@ -1,0 +1,366 @@
+"""Questions about thousands of checkpoints at once: filtered and counted by the database, never all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session, contains_eager
+
+from evalsvc.core.cost import SPEED
+from evalsvc.store import names
+from evalsvc.store.standing import of_suite, standing, standing_last
+from evalsvc.store.tables import (
+    Alias,
+    Artifact,
+    Checkpoint,
+    Evaluation,
+    Gate,
+    Model,
+    Promotion,
+    Protocol,
+    Score,
+    Status,
+)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which checkpoints of a suite are meant; an empty choice is no restriction."""
+
+    suite: str
+    models: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A label under one protocol, as a suite's current evaluations have it."""
+
+    label: str
+    protocol: str
+    direction: Literal["lower", "higher", "neutral"]
+    unit: str
+    facts: Mapping[str, Any]
+    checkpoints: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One score of one checkpoint, as a plot or a table reads it."""
+
+    model: str
+    family: str
+    step: int
+    checkpoint_id: int
+    evaluation_id: int
+    value: float
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    direction: str
+    created_at: datetime
+    digest: str
+    configuration: str
+    mark: str = ""
+    told: str = ""
+
+    @property
+    def name(self) -> str:
+        """``model@step``, and what tells it from others of that label."""
+        return f"{self.model}@{self.step}{self.mark}"
+
+    @property
+    def line(self) -> str:
+        """The model in its configuration: what is drawn as one line over training."""
+        return f"{self.model}{self.told}"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An evaluation without scores, and why; ``name`` and ``line`` are as those of a :class:`Point`."""
+
+    name: str
+    line: str
+    model: str
+    step: int
+    status: str
+    error: str
+    created_at: datetime
+
+
+def revision(session: Session) -> tuple[Any, ...]:
+    """A stamp that is another one as soon as anything that a page shows has changed."""
+    runs = select(
+        Evaluation.status,
+        func.count(),
+        func.max(Evaluation.id),
+        func.max(Evaluation.requested_at),
+        func.max(Evaluation.finished_at),
+    ).group_by(Evaluation.status)
+    newest = (session.scalar(select(func.max(row.id))) for row in (Gate, Promotion))
+    aliases = select(func.max(Alias.updated_at))
+    return (*map(tuple, session.execute(runs.order_by(Evaluation.status))), *newest, session.scalar(aliases))
+
+
+def measured(session: Session, suite: str, *, last: bool = False) -> list[Measured]:
+    """Every label and protocol with current scores under a suite, in the suite's order.
+
+    ``last`` counts the last step of each model alone.
+    """
+    which = standing_last(suite) if last else standing(suite)
+    counted = (
+        select(
+            Score.label,
+            Score.protocol_id,
+            func.min(Score.direction).label("direction"),
+            func.min(Score.unit).label("unit"),
+            func.max(Score.position).label("position"),
+            func.count().label("checkpoints"),
+        )
+        .where(Score.evaluation_id.in_(which))
+        .group_by(Score.label, Score.protocol_id)
+        .subquery()
+    )
+    query = select(counted, Protocol.facts).join(Protocol, Protocol.id == counted.c.protocol_id)
+    rows = session.execute(query).all()
+    places = label_places((row.label, row.position) for row in rows)
+    rows = sorted(rows, key=lambda row: (places[row.label], row.protocol_id))
+    return [Measured(r.label, r.protocol_id, r.direction, r.unit, r.facts, r.checkpoints) for r in rows]
+
+
+def label_places(positions: Iterable[tuple[str, int]]) -> dict[str, tuple[int, str]]:
+    """Where labels stand in a suite's order: at their last position, since an evaluation may lack those before."""
+    last: dict[str, int] = {}
+    for label, position in positions:
+        last[label] = max(last.get(label, 0), position)
+    return {label: (position, label) for label, position in last.items()}
+
+
+def models(session: Session, suite: str) -> list[tuple[str, str]]:
+    """Name and family of every model with a current score under a suite."""
+    query = (
+        select(Model.name, Model.family)
+        .where(
+            Model.id.in_(
+                select(Checkpoint.model_id)
+                .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+                .where(Evaluation.id.in_(standing(suite)))
+            )
+        )
+        .order_by(Model.name)
+    )
+    return [(name, family) for name, family in session.execute(query)]
+
+
+def entries(session: Session, suite: str, model: str) -> list[str]:
+    """Names of what has a current score of a model under a suite, by step."""
+    query = (
+        select(Checkpoint)
+        .distinct()
+        .join(Model, Checkpoint.model_id == Model.id)
+        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .where(Model.name == model, Evaluation.id.in_(standing(suite)))
+        .order_by(Checkpoint.step, Checkpoint.id)
+    )
+    rows = list(session.scalars(query))
+    return list(names.titles(session, rows).values())
+
+
+def points(
+    session: Session, wanted: Filter, label: str, protocol: str, which: Literal["latest", "all"] = "all"
+) -> list[Point]:
+    """One score of every checkpoint that is meant, by model and step; ``latest`` takes those of each model's last."""
+    query = _points(wanted).where(Score.label == label, Score.protocol_id == protocol)
+    if which == "latest":
+        place = func.rank().over(partition_by=Checkpoint.model_id, order_by=Checkpoint.step.desc()).label("place")
+        inner = query.add_columns(place).subquery()
+        query = select(*[column for column in inner.c if column.name != "place"]).where(inner.c.place == 1)
+    return _named(session, query)
+
+
+def scored(session: Session, wanted: Filter) -> list[Point]:
+    """Every checkpoint that has scores, by model and step, under whatever protocols; with one of its scores."""
+    one = select(func.min(Score.id)).where(Score.evaluation_id.in_(_newest(wanted))).group_by(Score.evaluation_id)
+    return _named(session, _points(None).where(Score.id.in_(one)))
+
+
+def _named(session: Session, query: Select[*tuple[Any, ...]]) -> list[Point]:
+    rows = session.execute(query).all()
+    marks, series = names.marks(session, {row.checkpoint_id for row in rows}), names.series(session)
+    found = [Point(*(*row, marks.get(row.checkpoint_id, ""), series[row.name, row.configuration])) for row in rows]
+    return sorted(found, key=lambda point: (point.model, point.step, point.mark))
+
+
+def cells(
+    session: Session, evaluations: Collection[int], labels: Collection[str] = ()
+) -> dict[int, dict[tuple[str, str], Point]]:
+    """All scores, or those of some labels, of a few evaluations: by evaluation, then by label and protocol."""
+    query = _points(None).add_columns(Score.label, Score.protocol_id).where(Score.evaluation_id.in_(evaluations))
+    if labels:
+        query = query.where(Score.label.in_(labels))
+    rows = session.execute(query.order_by(Score.position)).all()
+    marks = names.marks(session, {row.checkpoint_id for row in rows})
+    found: dict[int, dict[tuple[str, str], Point]] = {}
+    for *point, label, protocol in rows:
+        made = Point(*point)
+        made = replace(made, mark=marks.get(made.checkpoint_id, ""))
+        found.setdefault(made.evaluation_id, {})[label, protocol] = made
+    return found
+
+
+def current(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
+    """The current evaluation of each checkpoint under a suite."""
+    query = select(Evaluation.checkpoint_id, Evaluation.id)
+    query = query.where(Evaluation.id.in_(standing(suite)), Evaluation.checkpoint_id.in_(checkpoints))
+    return _pairs(session, query)
+
+
+def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
+    """How many current evaluations, each with its own seed, a checkpoint has under a suite."""
+    query = (
+        select(Evaluation.checkpoint_id, func.count())
+        .where(Evaluation.status == Status.SUCCEEDED, of_suite(suite), Evaluation.checkpoint_id.in_(checkpoints))
+        .group_by(Evaluation.checkpoint_id)
+    )
+    return _pairs(session, query)
+
+
+def runs_of(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
+    """The checkpoint of each evaluation under a suite, those with other seeds and older ones included."""
+    query = select(Evaluation.id, Evaluation.checkpoint_id)
+    return _pairs(session, query.where(of_suite(suite), Evaluation.checkpoint_id.in_(checkpoints)))
+
+
+def tags(session: Session) -> dict[int, list[str]]:
+    """The aliases of each checkpoint that has any."""
+    found: dict[int, list[str]] = {}
+    for name, checkpoint in session.execute(select(Alias.name, Alias.checkpoint_id).order_by(Alias.name)):
+        found.setdefault(checkpoint, []).append(name)
+    return found
+
+
+def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed]:
+    """Checkpoints of some models whose last evaluation under a suite failed and left no score."""
+    last = (select(func.max(Evaluation.id)).where(of_suite(suite)).group_by(Evaluation.checkpoint_id)).scalar_subquery()
+    query = (
+        select(Checkpoint, Evaluation.status, Evaluation.error, Evaluation.created_at)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+        .options(contains_eager(Checkpoint.model))
+        .where(
+            Evaluation.id.in_(last),
+            Evaluation.status == Status.FAILED,
+            Evaluation.checkpoint_id.not_in(select(Evaluation.checkpoint_id).where(Evaluation.id.in_(standing(suite)))),
+        )
+        .order_by(Model.name, Checkpoint.step)
+    )
+    if models:
+        query = query.where(Model.name.in_(models))
+    rows = session.execute(query).all()
+    titles, series = names.titles(session, [row[0] for row in rows]), names.series(session)
+    found = []
+    for row, status, error, at in rows:
+        line = row.model.name + series[row.model.name, row.configuration]
+        found.append(Failed(titles[row.id], line, row.model.name, row.step, status, error or "", at))
+    return found
+
+
+def artifacts(session: Session, evaluations: Iterable[int], kind: str) -> dict[int, str]:
+    """The keys of one kind of file, by evaluation."""
+    query = select(Artifact.evaluation_id, Artifact.path)
+    query = query.where(Artifact.kind == kind, Artifact.evaluation_id.in_(list(evaluations)))
+    return _pairs(session, query)
+
+
+def reference_of(session: Session, evaluations: Sequence[int]) -> str | None:
+    """The digest of the real samples that some evaluations were measured against, where it is one."""
+    query = select(Evaluation.spec["reference"]["train"].as_string()).where(Evaluation.id.in_(evaluations)).distinct()
+    found = list(session.scalars(query))
+    return found[0] if len(found) == 1 else None
+
+
+def speeds(session: Session, evaluations: Sequence[int]) -> dict[int, float]:
+    """Samples a second while sampling, by evaluation, where it was measured."""
+    query = select(Evaluation.id, Evaluation.provenance[SPEED.name].as_float())
+    rows = session.execute(query.where(Evaluation.id.in_(evaluations)))
+    return {evaluation: speed for evaluation, speed in rows if speed}
+
+
+def score(session: Session, evaluation: int, label: str) -> Score | None:
+    """One score of an evaluation, its details included."""
+    return session.scalar(select(Score).where(Score.evaluation_id == evaluation, Score.label == label))
+
+
+def counts(session: Session) -> dict[Status, int]:
+    """How many evaluations are in each status."""
+    query = select(Evaluation.status, func.count()).group_by(Evaluation.status)
+    return {Status(status): count for status, count in session.execute(query)}
+
+
+def oldest_waiting(session: Session) -> datetime | None:
+    """Since when the evaluation that waits longest has waited."""
+    return session.scalar(select(func.min(Evaluation.requested_at)).where(Evaluation.status == Status.QUEUED))
+
+
+def failure_classes(session: Session) -> dict[str, int]:
+    """How many evaluations failed, by class of failure, the most frequent first."""
+    query = select(Evaluation.failure, func.count()).where(Evaluation.status == Status.FAILED)
+    found = _pairs(session, query.group_by(Evaluation.failure).order_by(func.count().desc()))
+    return {kind or "unknown": count for kind, count in found.items()}
+
+
+def _pairs(session: Session, query: Select[Any, Any]) -> dict[Any, Any]:
+    return {key: value for key, value in session.execute(query)}  # noqa: C416  (rows are not pairs to mypy)
+
+
+def _newest(wanted: Filter) -> Select[int]:
+    """Ids of the evaluations that stand: succeeded, and of several seeds of a checkpoint the newest."""
+    query = standing(wanted.suite)
+    if wanted.models or wanted.families:
+        query = query.join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id).join(Model)
+    if wanted.models:
+        query = query.where(Model.name.in_(wanted.models))
+    if wanted.families:
+        query = query.where(Model.family.in_(wanted.families))
+    if wanted.aliases:
+        named = select(Alias.checkpoint_id).where(Alias.name.in_(wanted.aliases))
+        query = query.where(Evaluation.checkpoint_id.in_(named))
+    if wanted.since is not None:
+        query = query.where(Evaluation.finished_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(Evaluation.finished_at < wanted.until)
+    return query
+
+
+def _points(wanted: Filter | None) -> Select[*tuple[Any, ...]]:
+    """The columns of a :class:`Point`."""
+    query = (
+        select(
+            Model.name,
+            Model.family,
+            Checkpoint.step,
+            Checkpoint.id.label("checkpoint_id"),
+            Evaluation.id.label("evaluation_id"),
+            Score.value,
+            Score.stderr,
+            Score.ci_low,
+            Score.ci_high,
+            Score.n,
+            Score.direction,
+            func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
+            Checkpoint.digest,
+            Checkpoint.configuration,
+        )
+        .join(Evaluation, Score.evaluation_id == Evaluation.id)
+        .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Model, Checkpoint.model_id == Model.id)
+    )
+    return query if wanted is None else query.where(Evaluation.id.in_(_newest(wanted)))

@@ -1,0 +1,277 @@
+import math
+import struct
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+from scipy.signal import stft
+from torch import nn
+from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
+
+from evalsvc.builtin.extractors import resemblyzer
+from evalsvc.builtin.extractors.audio import _mel_bands, mel_spectrogram, waves_at
+from evalsvc.builtin.extractors.clap import Clap
+from evalsvc.builtin.extractors.resemblyzer import Resemblyzer, SpeakerEncoder
+from evalsvc.builtin.extractors.video import FrameWise, ScriptedVideo
+from evalsvc.core.errors import CheckpointError, InputError, ModelError
+from evalsvc.inputs.sample_sets import open_samples, unreadable
+from evalsvc.inputs.suites import ExtractorUse, load_suite
+from evalsvc.plugins import validation
+from evalsvc.plugins.conformance import check_generator
+from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.registry import Plugins
+from evalsvc.plugins.samples import Images, SampleRequest, Sounds, Videos
+
+CPU = torch.device("cpu")
+
+
+def tone(hertz, seconds, rate=16_000):
+    return 0.1 * torch.sin(2 * math.pi * hertz * torch.arange(int(seconds * rate)) / rate)
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    path = tmp_path_factory.mktemp("speaker") / "pretrained.pt"
+    torch.manual_seed(0)
+    extra = {"similarity_weight": torch.ones(1), "similarity_bias": torch.zeros(1)}
+    torch.save({"step": 1, "model_state": SpeakerEncoder().state_dict() | extra}, path)
+    return Resemblyzer(CPU, weights=str(path))
+
+
+def test_mel_power_is_the_textbook_sum_over_centred_hann_frames():
+    wave = tone(440, 0.2) + 0.01 * torch.randn(3200, generator=torch.Generator().manual_seed(0))
+    _, _, frames = stft(
+        np.pad(wave.numpy(), 200), nperseg=400, noverlap=240, window="hann", boundary=None, padded=False, scaling="psd"
+    )
+    window = np.hanning(401)[:-1]
+    power = np.abs(frames) ** 2 * 16000 * (window**2).sum() / 16000
+    found = mel_spectrogram(wave, 16_000, 400, 160, 40)
+    assert found.shape == (21, 40)
+    assert np.allclose(found, (_mel_bands(16_000, 400, 40).double().numpy() @ power).T, rtol=1e-3, atol=1e-7)
+
+
+def test_mel_bands_have_equal_area_and_peak_in_order():
+    bands = _mel_bands(16_000, 400, 40)
+    peaks = bands.argmax(1)
+    assert bool((peaks.diff() >= 0).all())
+    # Wide triangles, which many bins sample, integrate to one over frequency.
+    assert torch.allclose(bands[25:].sum(1) * 40, torch.ones(15), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("steps", "starts"),
+    [
+        (8_000, [0]),
+        (25_600, [0]),
+        (25_600 + 77 * 160, [0, 77]),
+        (25_600 + 50 * 160, [0, 77]),
+        (25_600 + 30 * 160, [0]),
+    ],
+)
+def test_an_utterance_is_cut_into_parts_whose_last_is_mostly_sound(steps, starts):
+    assert resemblyzer._parts(steps) == starts
+
+
+def test_speaker_embeddings_have_length_one_whatever_the_sound(speaker):
+    waves = (tone(200, 0.3), tone(300, 4.1), torch.zeros(5000))
+    found = speaker.extract(Sounds(waves, 16_000))["embedding"]
+    assert found.shape == (3, 256)
+    assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.equal(found[1], speaker.extract(Sounds(waves[1:2], 16_000))["embedding"][0])
+
+
+def test_quiet_and_loud_enough_are_the_same_voice_and_another_rate_is_resampled(speaker):
+    wave = tone(220, 1.0)
+    quiet, very_quiet = (speaker.extract(Sounds((wave * by,), 16_000))["embedding"] for by in (0.1, 0.01))
+    assert torch.allclose(quiet, very_quiet, atol=1e-5)
+    (resampled,) = waves_at(Sounds((tone(220, 1.0, 22_050),), 22_050), 16_000, "test")
+    assert abs(len(resampled) - 16_000) <= 1
+    assert (resampled[500:15_000] - wave[500:15_000]).abs().max() < 1e-3
+
+
+def test_a_speaker_checkpoint_with_code_or_other_tensors_is_refused(tmp_path):
+    torch.save({"weights": nn.Linear(2, 2)}, tmp_path / "code.pt")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
+    for name in ("code.pt", "other.pt"):
+        with pytest.raises(CheckpointError, match=f"{name} is no Resemblyzer checkpoint"):
+            Resemblyzer(CPU, weights=str(tmp_path / name))
+    with pytest.raises(InputError, match="reads sounds"):
+        waves_at(Images(torch.zeros(1, 3, 2, 2, dtype=torch.uint8)), 16_000, "resemblyzer")
+
+
+def test_clap_embeds_with_its_own_bands_and_no_chance(tmp_path):
+    torch.manual_seed(0)
+    audio = ClapAudioConfig(
+        spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], patch_embeds_hidden_size=8, depths=[1, 1],
+        num_attention_heads=[2, 2], hidden_size=16, window_size=4,
+    )  # fmt: skip
+    text = ClapTextConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=6)
+    ClapModel(config).save_pretrained(tmp_path)
+    protocols = set()
+    for hop in (40, 80):
+        ClapFeatureExtractor(
+            feature_size=16, sampling_rate=8_000, hop_length=hop, max_length_s=2, fft_window_size=256
+        ).save_pretrained(tmp_path)
+        extractor = Clap(CPU, model=str(tmp_path))
+        protocols.add(extractor.info.protocol)
+    assert len(protocols) == 2, "the bands are no part of the weights"
+    long = torch.cat([tone(300, 2, 8_000), tone(900, 3, 8_000)])
+    found = extractor.extract(Sounds((tone(300, 1, 8_000), long, long[:16_000]), 8_000))["embedding"]
+    assert found.shape == (3, 6)
+    assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.allclose(found[1], found[2], atol=1e-5)
+
+
+# --- sets, generators, suite ---
+
+
+def test_a_folder_of_wavs_is_read_as_one_channel_from_minus_one_to_one(tmp_path):
+    wave = np.stack([np.linspace(-1, 1, 100), np.linspace(-1, 1, 100)], 1)
+    wavfile.write(tmp_path / "a.wav", 8_000, (wave * (2**15 - 1)).astype(np.int16))
+    wavfile.write(tmp_path / "b.wav", 8_000, wave[:50, 0].astype(np.float32))
+    wavfile.write(tmp_path / "c.wav", 8_000, ((wave[:, 0] + 1) * 127).astype(np.uint8))
+    samples = open_samples(tmp_path)
+    read = samples.read(0, 3)
+    assert (samples.modality, len(samples), read.rate) == ("audio", 3, 8_000)
+    for found, length in zip(read.waves, (100, 50, 100), strict=True):
+        assert torch.allclose(found, torch.from_numpy(wave[:length, 0]).float(), atol=0.03)
+    wavfile.write(tmp_path / "d.wav", 16_000, wave)
+    with pytest.raises(InputError, match="mixes sample rates: d.wav has 16000 Hz"):
+        open_samples(tmp_path).read(0, 4)
+    whole = (tmp_path / "a.wav").read_bytes()
+    for damaged in (b"RIFF nothing", whole[:30], whole[:8], whole[:32] + bytes(2) + whole[34:]):
+        (tmp_path / "a.wav").write_bytes(damaged)
+        with pytest.raises(InputError, match="a.wav is no readable WAV"):
+            open_samples(tmp_path).read(0, 1)
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "float32", "uint8", "24 bits"])
+def test_a_truncated_wav_is_named_and_left_out_when_asked(tmp_path, kind):
+    wave = np.random.default_rng(0).integers(0, 100, (1000, 2))
+    for name in ("a.wav", "b.wav", "cut.wav"):
+        wavfile.write(tmp_path / name, 8_000, wave.astype("int32" if kind == "24 bits" else kind))
+    cut = (tmp_path / "cut.wav").read_bytes()
+    if kind == "24 bits":
+        sizes = struct.pack("<HIIHH", 2, 8_000, 48_000, 6, 24)
+        cut = cut[:22] + sizes + b"data" + struct.pack("<I", 6000) + bytes(6000)
+        (tmp_path / "b.wav").write_bytes(cut)
+        assert open_samples(tmp_path).read(1, 2).waves[0].shape == (1000,)
+    (tmp_path / "cut.wav").write_bytes(cut[:-801])
+    with pytest.raises(InputError, match=r"cut.wav is no readable WAV file \(it is truncated: 801 bytes.* --skip-bad"):
+        open_samples(tmp_path).read(0, 3)
+    assert unreadable(samples := open_samples(tmp_path)) == ("cut.wav",)
+    kept = open_samples(tmp_path, ["cut.wav"])
+    assert (len(kept), kept.skipped, kept.digest() == samples.digest()) == (2, ("cut.wav",), False)
+    assert len(kept.read(0, 2)) == 2
+    with pytest.raises(InputError, match="holds no sound 'c.wav', which was to be skipped"):
+        open_samples(tmp_path, ["c.wav"])
+
+
+def test_a_folder_of_sounds_of_another_kind_says_what_it_holds(tmp_path):
+    for name in ("a.flac", "b.mp3"):
+        (tmp_path / name).write_bytes(b"sound")
+    with pytest.raises(InputError, match=r"holds no images \(.*\), no .wav and no texts, but .flac, .mp3"):
+        open_samples(tmp_path)
+
+
+def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path):
+    wavfile.write(tmp_path / "a.wav", 8_000, np.arange(1000, dtype=np.int16))
+    whole = (tmp_path / "a.wav").read_bytes()
+    for size in (0xFFFFFFFF, 0x7FFFF000):  # ffmpeg, sox
+        told = struct.pack("<I", size)
+        (tmp_path / "a.wav").write_bytes(whole[:4] + told + whole[8:40] + told + whole[44:])
+        assert open_samples(tmp_path).read(0, 1).waves[0].shape == (1000,)
+
+
+class Chirp:
+    """Sound i is a tone whose pitch comes from seed i."""
+
+    def __init__(self, spoil=False):
+        self.info, self.spoil = GeneratorInfo("chirp", "audio"), spoil
+
+    def sample(self, request: SampleRequest) -> Sounds:
+        waves = tuple(tone(200 + 200 * float(u), 0.1) for u in request.uniform(1)[:, 0])
+        return Sounds((*waves[:-1], waves[-1] * math.nan) if self.spoil else waves, 16_000)
+
+
+def test_a_sound_generator_keeps_the_same_contract():
+    assert all(finding.ok for finding in check_generator(Chirp(), CPU))
+    with pytest.raises(ModelError, match="made a sound of torch.float32 .* or with NaN"):
+        validation.sample(Chirp(spoil=True), SampleRequest.of(1, 0, 3))
+
+
+def test_the_speech_suite_ships():
+    suite = load_suite("speech-fad").on("my-voices")
+    assert (suite.modality, suite.labels) == ("audio", ("frechet_distance", "frechet_distance_infinity"))
+
+
+# --- video ---
+
+
+def test_frames_are_pooled_by_mean_and_spread_over_time():
+    pixels = torch.randint(0, 256, (3, 5, 1, 4, 4), dtype=torch.uint8)
+    extractor = FrameWise(CPU, frames="pixels")
+    assert FrameWise(CPU, frames="digits-cnn").info.backend == "torch-cpu", "arrays of other devices are kept apart"
+    found = extractor.extract(Videos(pixels))["pixels"]
+    frames = pixels.float().flatten(2) / 255
+    assert torch.allclose(found, torch.cat([frames.mean(1), frames.std(1, correction=0)], 1), atol=1e-6)
+    still = extractor.extract(Videos(pixels[:, :1].expand(-1, 5, -1, -1, -1)))["pixels"]
+    assert still[:, 16:].abs().max() < 1e-6
+    with pytest.raises(InputError, match="reads videos"):
+        extractor.extract(Images(pixels[:, 0]))
+
+
+def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, bench):
+    (tmp_path / "mine.py").write_text(
+        "from evalsvc import ExtractorInfo, register\n"
+        "@register('extractors', 'peak')\n"
+        "class Peak:\n"
+        "    def __init__(self, device, by=1):\n"
+        "        self.by, self.info = by, ExtractorInfo('peak', 'image', {'peak': 1}, 'none', f'maximum by {by}')\n"
+        "    def extract(self, samples):\n"
+        "        return {'peak': samples.pixels.flatten(1).amax(1, keepdim=True).float() * self.by}\n"
+    )
+    bench.plugins = Plugins((tmp_path / "mine.py",))
+    pixels = torch.randint(0, 256, (2, 3, 1, 4, 4), dtype=torch.uint8)
+    found = {
+        by: bench.extractor(ExtractorUse(use="frame-wise", options={"frames": "peak", "options": {"by": by}}))
+        for by in (1, 2)
+    }
+    assert found[1].info.protocol != found[2].info.protocol
+    expected = 2 * pixels.flatten(2).amax(2).float().mean(1)
+    assert torch.allclose(found[2].extract(Videos(pixels))["peak"][:, 0], expected)
+    with pytest.raises(InputError, match="there is no extractor 'peek'; the nearest are peak"):
+        bench.extractor(ExtractorUse(use="frame-wise", options={"frames": "peek"}))
+
+
+def test_a_scripted_network_is_called_with_arguments_as_fvds_i3d_wants_them(tmp_path):
+    class Scorer(nn.Module):
+        def forward(self, x, rescale: bool = False, return_features: bool = False):
+            found = x.mean((2, 3, 4))
+            return found if return_features else torch.softmax(found, 1)
+
+    torch.jit.script(Scorer()).save(str(tmp_path / "i3d.pt"))
+    named = {"path": str(tmp_path / "i3d.pt"), "width": 3, "side": 8}
+    plain, asked = ScriptedVideo(CPU, **named), ScriptedVideo(CPU, **named, arguments={"return_features": True})
+    pixels = torch.randint(0, 256, (11, 2, 3, 8, 8), dtype=torch.uint8)
+    features = (pixels.float() / 127.5 - 1).mean((1, 3, 4))
+    assert torch.allclose(asked.extract(Videos(pixels))["features"], features, atol=1e-5)
+    assert torch.allclose(plain.extract(Videos(pixels))["features"], features.softmax(1), atol=1e-5)
+    assert plain.info.protocol != asked.info.protocol
+
+
+def test_a_scripted_video_network_is_given_clips_as_fvd_has_them(tmp_path):
+    class Means(nn.Module):
+        def forward(self, x):
+            return x.mean((3, 4)).flatten(1)
+
+    torch.jit.trace(Means(), torch.zeros(1, 3, 5, 16, 16)).save(str(tmp_path / "net.pt"))
+    extractor = ScriptedVideo(CPU, path=str(tmp_path / "net.pt"), width=15, side=16)
+    pixels = torch.randint(0, 256, (2, 5, 3, 16, 16), dtype=torch.uint8)
+    expected = (pixels.float() / 127.5 - 1).mean((3, 4)).transpose(1, 2).flatten(1)
+    assert torch.allclose(extractor.extract(Videos(pixels))["features"], expected, atol=1e-5)
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="is no TorchScript file"):
+        ScriptedVideo(CPU, path=str(tmp_path / "bad.pt"), width=1)

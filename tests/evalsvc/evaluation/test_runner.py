@@ -1,0 +1,526 @@
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sqlalchemy import func, select
+
+from evalsvc.core.errors import EvalsvcError, InputError, ModelError, StorageError
+from evalsvc.core.settings import Settings
+from evalsvc.evaluation import runner
+from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.suites import Suite
+from evalsvc.metrics import pairs
+from evalsvc.metrics.functional import frechet_distance, nearest_neighbours
+from evalsvc.metrics.score import MetricError
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
+from evalsvc.plugins.samples import Images
+from evalsvc.store import queries
+from evalsvc.store.tables import Evaluation, Score, Shard, Status
+
+
+class Blobs:
+    """Grey squares whose brightness is the checkpoint's; counts what it was asked for."""
+
+    info = GeneratorInfo("blobs", "image", (1, 8, 8))
+    made = 0
+    stop_after = None
+
+    def __init__(self, checkpoint, device):
+        self.level = checkpoint.tensors()["level"].to(device)
+
+    def sample(self, request):
+        if type(self).stop_after is not None and type(self).made >= type(self).stop_after:
+            raise KeyboardInterrupt
+        type(self).made += len(request)
+        return Images.from_unit(self.level + 0.2 * request.normal(1, 8, 8))
+
+
+class LikelyBlobs(Blobs):
+    def nll(self, items, request):
+        nats = (items.pixels.flatten(1).double() / 255 - self.level).square().sum(1)
+        return NegativeLogLikelihood(nats + request.uniform().double(), 64, "estimate")
+
+
+@pytest.fixture(autouse=True)
+def fresh_counters():
+    for kind in (Blobs, LikelyBlobs):
+        kind.made, kind.stop_after = 0, None
+
+
+def plugins(**generators):
+    found = Plugins()
+    for name, kind in generators.items():
+        found._add(Plugin(PluginKind.GENERATOR, name, "tests", "1", lambda kind=kind: kind))
+    return found
+
+
+def workbench(home, database_url="", artifacts=""):
+    settings = Settings(home=home, database_url=database_url, artifacts=artifacts)
+    return Workbench(settings, plugins(blobs=Blobs, likely=LikelyBlobs), "cpu", batch_size=40)
+
+
+@pytest.fixture
+def bench(home):
+    return workbench(home)
+
+
+@pytest.fixture
+def either_bench(home, database_url):
+    """On SQLite, and again on Postgres."""
+    return workbench(home, database_url)
+
+
+def suite(**changes):
+    return Suite.model_validate(
+        {
+            "name": "pixels",
+            "version": 1,
+            "modality": "image",
+            "reference": "digits",
+            "samples": 300,
+            "shard": 100,
+            "gallery": 10,
+            "neighbours": "pixels/pixels",
+            "extractors": {"pixels": {"use": "pixels"}},
+            "metrics": [
+                {"metric": "frechet_distance", "features": "pixels/pixels"},
+                {"metric": "precision_recall", "features": "pixels/pixels"},
+                {"metric": "bits_per_dim", "against": "heldout"},
+            ],
+        }
+        | changes
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "blobs_10.safetensors"
+    save_file({"level": torch.tensor(0.3)}, path)
+    return Checkpoint.open(path, "blobs", 10)
+
+
+def scores(bench, evaluation):
+    with bench.database.read() as session:
+        return {row.label: row.value for row in queries.scores(session, evaluation=evaluation)}
+
+
+def inodes(bench, spec):
+    """A shard that is made anew is another file."""
+    return [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+
+
+def count(bench, what):
+    with bench.database.read() as session:
+        return session.scalar(select(func.count()).select_from(what))
+
+
+def test_the_same_fingerprint_answers_from_the_database(bench, checkpoint):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    first = evaluate(spec, bench)
+    made = Blobs.made
+    assert evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench) == first
+    assert Blobs.made == made
+
+
+def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
+    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    first = evaluate(spec, either_bench)
+    made = Blobs.made
+    second = evaluate(spec, either_bench, rerun=True)
+    assert second != first
+    assert Blobs.made == 2 * made
+    with either_bench.database.read() as session:
+        assert session.get(Evaluation, first).status == Status.SUPERSEDED
+        assert {row.evaluation_id for row in queries.scores(session)} == {second}
+
+
+def test_a_rerun_that_was_stopped_goes_on_as_one_and_leaves_no_old_shard(bench, checkpoint):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    evaluate(spec, bench)
+    made = inodes(bench, spec)
+    Blobs.made, Blobs.stop_after = 0, 150
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(spec, bench, rerun=True)
+    Blobs.made, Blobs.stop_after = 0, None
+    evaluate(spec, bench)
+    assert Blobs.made == 200, "the first shard had been made anew"
+    again = inodes(bench, spec)
+    assert all(new != old for new, old in zip(again, made, strict=True))
+
+
+def test_a_rerun_takes_nothing_from_under_an_evaluation_that_shares_its_samples(bench, checkpoint, monkeypatch):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    evaluate(spec, bench)
+
+    def once_a_rerun_has_begun(*args, reduce=runner.reduce):
+        Blobs.stop_after = Blobs.made
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(spec, bench, rerun=True)
+        return reduce(*args)
+
+    monkeypatch.setattr(runner, "reduce", once_a_rerun_has_begun)
+    evaluate(bench.spec(checkpoint, "blobs", {}, suite(version=2, samples=400)), bench)
+
+
+def test_a_rerun_joins_its_features_anew(bench, checkpoint):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    first = scores(bench, evaluate(spec, bench))
+    joined = bench.artifacts.local(f"{spec.features_key}/pixels.pixels.npy")
+    np.save(joined, np.load(joined) + 1)
+    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoint, tmp_path):
+    undisturbed = workbench(tmp_path / "other")
+    expected = scores(undisturbed, evaluate(undisturbed.spec(checkpoint, "blobs", {}, suite()), undisturbed))
+    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    Blobs.made, Blobs.stop_after = 0, 150
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(spec, either_bench)
+    assert count(either_bench, Score) == 0
+    assert count(either_bench, Shard) == 1
+    Blobs.made, Blobs.stop_after = 0, None
+    assert scores(either_bench, evaluate(spec, either_bench)) == expected
+    assert Blobs.made == 200, "the finished shard of 100 is not computed again"
+    assert count(either_bench, Evaluation) == 1
+
+
+def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(bench, checkpoint, bucket, tmp_path):
+    spec = bench.spec(checkpoint, "likely", {}, suite())
+    expected = scores(bench, evaluate(spec, bench))
+    here, there = (workbench(tmp_path / name, artifacts=f"{bucket}/shards") for name in ("here", "there"))
+    LikelyBlobs.made, LikelyBlobs.stop_after = 0, 150
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(spec, here)
+    LikelyBlobs.made, LikelyBlobs.stop_after = 0, None
+    assert scores(there, evaluate(spec, there)) == expected
+    assert LikelyBlobs.made == 200, "the shard of 100 that the first machine finished is not computed again"
+    assert scores(here, evaluate(spec, here)) == expected
+    assert LikelyBlobs.made == 200
+
+
+def test_shards_and_batches_do_not_change_a_score(bench, checkpoint):
+    values = []
+    for shard, batch in ((100, 40), (300, 7), (33, 300)):
+        bench.batches.size = batch
+        changed = suite(shard=shard, name=f"pixels-{shard}")
+        values.append(scores(bench, evaluate(bench.spec(checkpoint, "blobs", {}, changed), bench)))
+    assert values[0] == values[1] == values[2]
+
+
+def test_a_full_device_halves_the_batch_and_changes_no_score(bench, checkpoint, monkeypatch):
+    expected = scores(bench, evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench))
+    asked = []
+
+    def sample(self, request, whole=Blobs.sample):
+        asked.append(len(request))
+        if len(request) > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(self, request)
+
+    monkeypatch.setattr(Blobs, "sample", sample)
+    again = evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench, rerun=True)
+    assert scores(bench, again) == expected
+    assert asked[:3] == [40, 20, 10]
+    assert max(asked[2:]) == 10
+
+
+def test_another_metric_needs_no_new_samples(bench, checkpoint):
+    evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
+    made = Blobs.made
+    more = suite(version=2, metrics=[{"metric": "vendi_score", "features": "pixels/pixels"}])
+    evaluate(bench.spec(checkpoint, "blobs", {}, more), bench)
+    assert Blobs.made == made
+
+
+def test_more_samples_keep_the_shards_that_are_there(bench, checkpoint):
+    evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
+    made = Blobs.made
+    evaluate(bench.spec(checkpoint, "blobs", {}, suite(version=2, samples=500)), bench)
+    assert Blobs.made == made + 200
+
+
+def test_what_can_change_a_number_changes_the_fingerprint_and_names_do_not(bench, checkpoint):
+    base = bench.spec(checkpoint, "blobs", {}, suite())
+    renamed = Checkpoint(model="other", step=99, path=checkpoint.path, digest=checkpoint.digest)
+    assert bench.spec(renamed, "blobs", {}, suite()).fingerprint == base.fingerprint
+    others = [
+        bench.spec(checkpoint, "likely", {}, suite()),
+        bench.spec(checkpoint, "blobs", {}, suite(), seed=1),
+        bench.spec(checkpoint, "blobs", {}, suite(samples=301)),
+        base.model_copy(update={"checkpoint": "0" * 64}),
+    ]
+    assert len({type(base).model_validate(spec.model_dump()).fingerprint for spec in [base, *others]}) == 5
+
+
+def test_a_spec_survives_its_journey_as_json(bench, checkpoint):
+    spec = bench.spec(checkpoint, "likely", {}, suite())
+    again = type(spec).model_validate_json(spec.model_dump_json())
+    assert again.fingerprint == spec.fingerprint
+    assert again.shards == spec.shards
+
+
+def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
+    evaluation = evaluate(bench.spec(checkpoint, "likely", {}, suite()), bench)
+    with bench.database.read() as session:
+        rows = queries.scores(session, evaluation=evaluation)
+        provenance = session.get(Evaluation, evaluation).provenance
+    assert {row.label for row in rows} == {"frechet_distance", "precision", "recall", "bits_per_dim_heldout"}
+    for row in rows:
+        assert row.ci_low <= row.value <= row.ci_high
+        assert row.stderr is not None
+    assert {"packages", "git_commit", "seed", "device", "seconds", "samples_per_second"} <= set(provenance)
+    kinds = {row.label: row.facts.get("kind") for row in rows}
+    assert kinds["bits_per_dim_heldout"] == "estimate"
+
+
+def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, checkpoint, monkeypatch):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    first = scores(bench, evaluate(spec, bench))
+    monkeypatch.setattr("evalsvc.metrics.manifold.neighbour_radii", lambda *_: pytest.fail("found before"))
+    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+
+
+def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_passed_once(bench, checkpoint, monkeypatch):
+    uses = [
+        {"metric": metric, "features": "pixels/pixels", "options": options}
+        for metric, options in {
+            "kernel_distance": {"subsets": None},
+            "precision_recall": {},
+            "density_coverage": {},
+            "authenticity": {},
+        }.items()
+    ]
+    spec = bench.spec(checkpoint, "blobs", {}, suite(metrics=uses, samples=600))
+    first, kept = outcome(bench, evaluate(spec, bench))
+    passes = []
+    monkeypatch.setattr(pairs, "sweep", lambda x, y, sweep=pairs.sweep, **how: passes.append(how) or sweep(x, y, **how))
+    again, kept_again = outcome(bench, evaluate(spec, bench, rerun=True))
+    assert again == first
+    assert passes == [{"symmetric": True}, {"symmetric": True}, {}]
+    train, heldout = (read_reference(bench, half) for half in ("train", "heldout"))
+    np.testing.assert_allclose(kept["heldout"], nearest_neighbours(heldout, train).distances[:, 0], rtol=1e-6)
+    np.testing.assert_array_equal(kept_again["heldout"], kept["heldout"])
+    assert len(kept["distances"]) == 600
+
+
+def outcome(bench, evaluation):
+    """Its scores, and the neighbours it shows."""
+    return scores(bench, evaluation), bench.artifacts.read_arrays(files_of(bench, evaluation)["neighbours"])
+
+
+def files_of(bench, evaluation):
+    with bench.database.read() as session:
+        return {artifact.kind: artifact.path for artifact in session.get(Evaluation, evaluation).artifacts}
+
+
+def read_reference(bench, half):
+    pixels = bench.reference("digits").half(half)
+    return pixels.read(0, len(pixels)).pixels.flatten(1).float().div(255).numpy()
+
+
+def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, bench, checkpoint, monkeypatch):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    first = scores(bench, evaluate(spec, bench))
+    (kept,) = home.rglob("pixels.moments.safetensors")
+    reference = np.load(kept.with_name("pixels.npy"))
+    (generated,) = home.rglob("features-300/pixels.pixels.npy")
+    assert first["frechet_distance"] == frechet_distance(np.load(generated), reference).value
+    monkeypatch.setattr("evalsvc.evaluation.metric_inputs.Moments.of", lambda *_: pytest.fail("found before"))
+    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+
+
+def test_a_metric_that_does_not_apply_says_why(bench, checkpoint):
+    evaluation = evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
+    with bench.database.read() as session:
+        provenance = session.get(Evaluation, evaluation).provenance
+    assert provenance["not_applicable"] == {"bits_per_dim_heldout": "generator 'blobs' gives no likelihood"}
+
+
+def test_neighbours_of_an_output_that_there_is_not_are_refused_before_any_sample_is_drawn(bench, checkpoint):
+    with pytest.raises(InputError, match="neighbours asks for 'pixels/nope'; extractor 'pixels' gives pixels"):
+        bench.spec(checkpoint, "blobs", {}, suite(neighbours="pixels/nope"))
+
+
+def test_gallery_and_neighbours_are_kept(bench, checkpoint):
+    files = files_of(bench, evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench))
+    assert bench.artifacts.read_arrays(files["gallery"])["pixels"].shape == (10, 1, 8, 8)
+    neighbours = bench.artifacts.read_arrays(files["neighbours"])
+    assert neighbours["distances"].shape == neighbours["indices"].shape == (300, 3)
+    assert np.all(np.diff(neighbours["distances"], axis=1) >= 0)
+
+
+def test_the_reference_shows_as_many_pictures_as_the_suite_that_asks_for_most(bench, checkpoint):
+    key = f"reference/{bench.reference('digits').digests['train']}/gallery.safetensors"
+    found = []
+    for size in (0, 4, 12, 6):
+        evaluate(bench.spec(checkpoint, "blobs", {}, suite(gallery=size, name=f"pixels-{size}")), bench)
+        found.append(len(bench.artifacts.read_arrays(key)["pixels"]) if bench.artifacts.exists(key) else 0)
+    assert found == [0, 4, 12, 12]
+
+
+def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(bench, checkpoint, monkeypatch):
+    written, pictures = bench.artifacts.write_arrays, []
+
+    def stopped_at_the_second(key, arrays, metadata=None):
+        if key.startswith("reference/") and key.endswith(("gallery.safetensors", "thumbnails.safetensors")):
+            pictures.append(key)
+            if len(pictures) == 2:
+                raise KeyboardInterrupt
+        written(key, arrays, metadata)
+
+    monkeypatch.setattr(bench.artifacts, "write_arrays", stopped_at_the_second)
+    asked = bench.spec(checkpoint, "blobs", {}, suite())
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(asked, bench)
+    evaluate(asked, bench)
+    assert all(map(bench.artifacts.exists, pictures))
+
+
+def test_a_set_that_copies_ten_images_is_precise_and_has_no_recall(bench, tmp_path):
+    train = bench.reference("digits").half("train").read(0, 10).pixels.numpy()
+    np.savez(tmp_path / "collapsed_1.npz", np.tile(train, (30, 1, 1, 1)))
+    np.savez(tmp_path / "noise_1.npz", np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8))
+    found = {}
+    for name in ("collapsed", "noise"):
+        opened = Checkpoint.open(tmp_path / f"{name}_1.npz", name, 1)
+        found[name] = scores(bench, evaluate(bench.spec(opened, "samples", {}, suite()), bench))
+    assert found["collapsed"]["precision"] > 0.95
+    assert found["collapsed"]["recall"] < 0.05
+    assert found["noise"]["precision"] < 0.05
+    assert found["noise"]["recall"] < 0.05
+
+
+def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(bench, tmp_path):
+    halves = {half: bench.reference("digits").half(half).read(0, 800).pixels.numpy() for half in ("train", "heldout")}
+    metrics = ["frechet_distance", "authenticity", "ct_score"]
+    uses = [{"metric": metric, "features": "pixels/pixels"} for metric in metrics]
+    found = {}
+    for half, pixels in halves.items():
+        np.savez(tmp_path / f"{half}_1.npz", pixels)
+        opened = Checkpoint.open(tmp_path / f"{half}_1.npz", half, 1)
+        spec = bench.spec(opened, "samples", {}, suite(samples=800, metrics=uses))
+        found[half] = scores(bench, evaluate(spec, bench))
+    assert found["train"]["frechet_distance"] < found["heldout"]["frechet_distance"]
+    assert found["train"]["authenticity"] < 0.05 < 0.3 < found["heldout"]["authenticity"]
+    assert found["train"]["ct_score"] < -5 < -3 < found["heldout"]["ct_score"]
+
+
+def test_two_processes_with_one_fingerprint_make_one_evaluation(either_bench, checkpoint):
+    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(evaluate(spec, either_bench))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert len(found) == 4
+    assert Blobs.made == 300
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (lambda r: Images(torch.zeros(len(r) - 1, 1, 8, 8, dtype=torch.uint8)), "made 39 samples where 40"),
+        (lambda r: Images.from_unit(torch.full((len(r), 1, 8, 8), torch.nan)), "NaN"),
+        (lambda r: Images(torch.zeros(len(r), 1, 9, 8, dtype=torch.uint8)), r"\(40, 1, 9, 8\)"),
+    ],
+)
+def test_a_broken_generator_fails_by_name_and_leaves_no_scores(bench, checkpoint, monkeypatch, answer, complaint):
+    monkeypatch.setattr(Blobs, "sample", lambda self, request: answer(request))
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    with pytest.raises(ModelError, match=complaint):
+        evaluate(spec, bench)
+    assert count(bench, Score) == count(bench, Shard) == 0
+    with bench.database.read() as session:
+        row = session.scalars(select(Evaluation)).one()
+        assert row.status == Status.FAILED
+        assert "generator 'blobs'" in row.error or "generator made" in row.error
+
+
+def test_a_failed_evaluation_can_be_tried_again(either_bench, checkpoint, monkeypatch):
+    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    with monkeypatch.context() as patch:
+        patch.setattr(Blobs, "sample", lambda self, request: 1 / 0)
+        with pytest.raises(EvalsvcError, match="ZeroDivisionError"):
+            evaluate(spec, either_bench)
+    assert scores(either_bench, evaluate(spec, either_bench))
+
+
+def test_a_full_disk_in_mid_run_keeps_what_is_done(bench, checkpoint, monkeypatch):
+    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    write = bench.artifacts.write_arrays
+
+    def full(key, *rest):
+        if key.endswith("200-300.safetensors"):
+            raise StorageError("No space left on device")
+        return write(key, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.artifacts, "write_arrays", full)
+        with pytest.raises(StorageError):
+            evaluate(spec, bench)
+    made = Blobs.made
+    assert scores(bench, evaluate(spec, bench))
+    assert Blobs.made == made + 100
+
+
+def test_too_few_samples_for_a_metric_is_an_error_that_names_it(bench, checkpoint):
+    small = suite(samples=3)
+    with pytest.raises(MetricError, match=r"3|k"):
+        evaluate(bench.spec(checkpoint, "blobs", {}, small), bench)
+
+
+def test_too_few_stored_samples_say_what_to_do(bench, tmp_path):
+    np.savez(tmp_path / "few_1.npz", np.zeros((50, 8, 8), np.uint8))
+    with pytest.raises(InputError, match="holds 50 samples"):
+        bench.spec(Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
+
+
+def test_a_changed_suite_needs_a_new_version(bench, checkpoint):
+    evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
+    with pytest.raises(InputError, match="raise its version to 2"):
+        evaluate(bench.spec(checkpoint, "blobs", {}, suite(samples=200)), bench)
+
+
+@pytest.mark.parametrize(
+    ("changes", "generator", "complaint"),
+    [
+        ({"extractors": {"pixels": {"use": "pixels", "options": {"size": 3}}}}, "blobs", "does not take these options"),
+        (
+            {"metrics": [{"metric": "vendi_score", "features": "pixels/logits"}]},
+            "blobs",
+            "extractor 'pixels' gives pixels",
+        ),
+        ({"reference": "digit"}, "blobs", "no reference 'digit'; the nearest are digits"),
+        ({"modality": "text"}, "blobs", "scores text samples, and generator 'blobs' makes image samples"),
+        ({}, "blob", "no generator 'blob'; the nearest are blobs"),
+    ],
+)
+def test_what_does_not_fit_shows_before_any_work(bench, checkpoint, changes, generator, complaint):
+    with pytest.raises(InputError, match=complaint):
+        bench.spec(checkpoint, generator, {}, suite(**changes))
+    assert Blobs.made == 0
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(bench, checkpoint):
+    def peak(samples):
+        changed = suite(
+            name=f"n{samples}", samples=samples, metrics=[{"metric": "frechet_distance", "features": "pixels/pixels"}]
+        )
+        spec = bench.spec(checkpoint, "blobs", {}, changed.model_copy(update={"neighbours": ""}))
+        evaluate(spec, bench)
+        tracemalloc.start()
+        evaluate(bench.spec(checkpoint, "blobs", {}, spec.suite, seed=samples), bench)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(4000) < 1.5 * peak(500)

@@ -1,0 +1,239 @@
+"""Which state dict of a file a model is filled from, and what is read over on the way."""
+
+import argparse
+import collections
+import datetime
+import pathlib
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.inputs.state_dicts import StateDicts
+
+
+def weights(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).state_dict()
+
+
+def prefixed(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def filled(entries, state=""):
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    found = StateDicts(entries)
+    where = (found.at(state) if state else found).fill(model)
+    return where, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("entries", "where"),
+    [
+        ({"": weights()}, ""),
+        ({"": prefixed("module.", weights())}, "module"),
+        ({"": prefixed("_orig_mod.", weights())}, "_orig_mod"),
+        ({"": prefixed("module._orig_mod.", weights())}, "module._orig_mod"),
+        ({"": prefixed("ema.", weights())}, "ema"),
+        ({"state_dict": prefixed("generator.", weights())}, "state_dict.generator"),
+        (
+            {"state_dict": prefixed("g.", weights()) | prefixed("d.", {"0.weight": torch.zeros(9)})},
+            "state_dict.g",
+        ),
+        ({"": {"step": torch.tensor(5)}, "model": weights()}, "model"),
+        ({"": {"0.weight": torch.zeros(8, 8)}, "net": weights()}, "net"),
+        (
+            {"callbacks.EMA.weights": weights(), "optimizer.state.0.weight": {"exp_avg": torch.zeros(3, 2)}},
+            "callbacks.EMA.weights",
+        ),
+    ],
+)
+def test_the_only_state_dict_that_fits_is_taken_under_whatever_prefix(entries, where):
+    got = filled(entries)
+    assert got[0] == where
+    assert same(got[1], weights())
+
+
+def test_names_that_wrappers_put_in_their_middle_are_read_without_them():
+    compiled = {name.replace(".", "._orig_mod.", 1): tensor for name, tensor in weights().items()}
+    parallel = {name.replace(".", ".module.", 1): tensor for name, tensor in weights().items()}
+    assert same(filled({"": compiled})[1], weights())
+    assert same(filled({"": parallel})[1], weights())
+
+
+def test_a_file_from_before_there_were_counters_of_batches_still_loads():
+    old = {name: tensor for name, tensor in weights().items() if "num_batches" not in name}
+    assert same(filled({"model": old})[1], weights())
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"model": weights(1), "ema": weights(2)},
+        {"": prefixed("model.", weights(1)) | prefixed("ema.", weights(2))},
+        {"model": prefixed("module.", weights(1)), "ema": weights(2)},
+        {"model": weights(1), "ema": {name.replace(".", "._orig_mod.", 1): each for name, each in weights(2).items()}},
+        {"nets": prefixed("model.", weights(1)), "ema": weights(2)},
+    ],
+)
+def test_where_two_fit_the_user_chooses_and_gets_what_was_chosen(entries):
+    with pytest.raises(InputError, match=r"holds 2 state dicts that fit .*: choose one with --option state=.*ema"):
+        filled(entries)
+    assert same(filled(entries, "ema")[1], weights(2))
+    other = "nets.model" if "nets" in entries else "model"
+    assert same(filled(entries, other)[1], weights(1))
+
+
+def test_the_top_level_is_chosen_by_a_dot():
+    entries = {"": weights(1), "ema": weights(2)}
+    with pytest.raises(InputError, match=r"state=\. or state=ema"):
+        filled(entries)
+    assert same(filled(entries, ".")[1], weights(1))
+
+
+def test_what_does_not_fit_is_told_by_its_first_names_and_the_file_s_entries():
+    short = {name: tensor for name, tensor in weights().items() if name != "0.bias"}
+    for state, told in (
+        (short, "missing 0.bias in weights"),
+        (weights() | {"step": torch.tensor(5)}, r"unexpected step \(a number beside the weights: save"),
+        (weights() | {"0.weight": torch.zeros(3, 3)}, r"another shape for 0.weight \(\(3, 3\), expected \(3, 2\)\)"),
+        (
+            prefixed("x.", short) | {"y": torch.zeros(1)},
+            "missing 0.weight and 6 more, unexpected x.0.weight and 6 more",
+        ),
+    ):
+        with pytest.raises(InputError, match=rf"does not fit the model: {told}.*; entries of the file: weights \("):
+            filled({"weights": state, "opt": {"moments": torch.zeros(2)}})
+    with pytest.raises(InputError, match=r"has no entry 'emma': entries of the file: model \(7 tensors\)"):
+        filled({"model": weights()}, "emma")
+
+
+def everything_trainers_save():
+    optimizer = torch.optim.Adam(nn.Linear(2, 2).parameters())
+    return {
+        "opt": optimizer.state_dict(),
+        "args": argparse.Namespace(lr=1e-3, out=pathlib.Path("runs")),
+        "loss": np.float64(0.3),
+        "curve": np.zeros(4),
+        "epoch": 3,
+        "when": datetime.datetime(2026, 1, 2),
+        "counts": collections.defaultdict(int, a=1),
+        "last": collections.deque([1.0], maxlen=4),
+        "shadow": [torch.zeros(2)],
+        "dtype": torch.float32,
+    }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_trainers_save_beside_weights_is_read_over(tmp_path, legacy):
+    path = tmp_path / "all_1.pt"
+    state = {"model": prefixed("module.", weights(1)), "ema": weights(2)} | everything_trainers_save()
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    for trusted in (False, True):
+        assert load_into(model, Checkpoint.open(path, "m", 1), "model", trusted=trusted) == "model.module"
+        assert same(model.state_dict(), weights(1))
+        assert same(Checkpoint.open(path, "m", 1).tensors("ema", trusted=trusted), weights(2))
+    with pytest.raises(CheckpointError, match=r"model \(7 tensors\), opt, args, loss, curve, epoch"):
+        Checkpoint.open(path, "m", 1).tensors()
+
+
+class Malice:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.parametrize("call", [(eval, "1"), (subprocess.check_call, ["true"]), (getattr, "a", "b")])
+def test_a_file_that_means_to_run_code_is_refused_though_it_holds_weights(tmp_path, call):
+    torch.save({"model": weights(), "args": Malice(*call)}, tmp_path / "evil_1.pt")
+    with pytest.raises(CheckpointError, match=r"unpickling runs code: save it as safetensors .*\(it asks for \w+\.\w+"):
+        load_into(nn.Linear(2, 2), Checkpoint.open(tmp_path / "evil_1.pt", "m", 1))
+
+
+class Loud:
+    ran = False
+
+    def __init__(self, *_):
+        Loud.ran = True
+
+    def __setstate__(self, state):
+        Loud.ran = True
+
+    def __reduce__(self):
+        return Loud, (1,), {"a": 1}
+
+
+def test_nothing_that_a_file_names_is_called_or_imported(tmp_path):
+    loud = Loud()
+    Loud.ran = False
+    torch.save({"model": weights(), "args": loud}, tmp_path / "loud_1.pt")
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    load_into(model, Checkpoint.open(tmp_path / "loud_1.pt", "m", 1), trusted=True)
+    assert same(model.state_dict(), weights())
+    assert not Loud.ran
+
+
+def test_a_whole_pickled_module_is_refused_in_words_of_its_own(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "module_1.pt")
+    with pytest.raises(
+        CheckpointError, match="it holds Linear.*: save it as safetensors or as a plain state_dict"
+    ) as told:
+        Checkpoint.open(tmp_path / "module_1.pt", "m", 1).tensors()
+    assert "\x1b" not in str(told.value)
+    assert "[1m" not in str(told.value)
+
+
+def test_safetensors_have_entries_too(tmp_path):
+    save_file(prefixed("model.", weights(1)) | prefixed("ema.", weights(2)), tmp_path / "both_1.safetensors")
+    checkpoint = Checkpoint.open(tmp_path / "both_1.safetensors", "m", 1)
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert load_into(model, checkpoint, "ema") == "ema"
+    assert same(model.state_dict(), weights(2))
+
+
+def test_what_is_no_file_of_weights_is_named_for_what_it_is(tmp_path):
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    save_file(weights(), folder / "model.safetensors")
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")
+    torch.save({"model": weights()}, tmp_path / "four.pt", pickle_protocol=4)
+    torch.save({"0.weight": np.zeros(3)}, tmp_path / "arrays.pt")
+    (tmp_path / "page.pt").write_text("<html>not found</html>")
+    for name in ("pointer.pt", "pointer.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1")
+    for name, told in (
+        ("checkpoint-1", "is a folder: give the one file of weights that is meant, such as model.safetensors"),
+        ("script.pt", "is a TorchScript program"),
+        ("four.pt", r"\(Unsupported operand 149\)"),
+        ("arrays.pt", "is not a state_dict of tensors .it holds 0.weight"),
+        ("page.pt", "is not a torch file"),
+        ("pointer.pt", "is a pointer of Git LFS"),
+        ("pointer.safetensors", "is a pointer of Git LFS"),
+    ):
+        with pytest.raises(CheckpointError, match=told):
+            load_into(nn.Linear(2, 2), Checkpoint.open(tmp_path / name, "m", 1))
+
+
+def test_a_dictionary_that_holds_itself_is_looked_into_once(tmp_path):
+    state = {"model": weights()}
+    torch.save(state | {"again": state}, tmp_path / "shared_1.pt")
+    circle = {"model": weights()}
+    circle["self"] = circle
+    torch.save(circle, tmp_path / "circle_1.pt")
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert load_into(model, Checkpoint.open(tmp_path / "circle_1.pt", "m", 1)) == "model"
+    with pytest.raises(CheckpointError, match=r"again\.model and model"):
+        load_into(model, Checkpoint.open(tmp_path / "shared_1.pt", "m", 1))

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+
+from evalsvc.core.errors import InputError
+from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity
+from evalsvc.metrics.score import Direction
+from evalsvc.plugins.metric_adapter import quantities, register_metric
+from evalsvc.plugins.registry import Plugin, PluginKind
+
+
+class MeanGap(torchmetrics.Metric):
+    """Fed as FID is."""
+
+    higher_is_better = False
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("sums", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, features, real):
+        self.sums[int(real)] += features.sum() / 3000
+
+    def compute(self):
+        return (self.sums[1] - self.sums[0]).abs()
+
+
+@pytest.fixture
+def registered():
+    before = dict(METRICS), dict(QUANTITIES)
+    yield lambda name, target: register_metric(Plugin(PluginKind.METRIC, name, "tests", "1", lambda: target))
+    for table, kept in zip((METRICS, QUANTITIES), before, strict=True):
+        table.clear()
+        table.update(kept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "value", "direction"),
+    [
+        (torchmetrics.MeanSquaredError, ("generated", "reference"), 4.0, "lower"),
+        (torchmetrics.MeanMetric, ("x",), 3.0, "neutral"),
+        (MeanGap, ("generated", "reference"), 2.0, "lower"),
+    ],
+)
+def test_any_torchmetrics_class_is_a_metric_in_batches(registered, kind, inputs, value, direction):
+    registered("mine", kind)
+    arrays = {"generated": np.full((3000, 1), 3.0), "reference": np.full((3000, 1), 1.0), "x": np.full((3000, 1), 3.0)}
+    spec = METRICS["mine"]
+    assert tuple(spec.inputs) == inputs
+    score = spec.function(**{name: arrays[name] for name in inputs})
+    assert score.value == pytest.approx(value)
+    assert score.direction == direction
+    assert score.stderr is None
+    assert score.stderr_method.startswith("none")
+
+
+class Told(MeanGap):
+    """Says what it is."""
+
+    quantity = Quantity("gap", Direction.LOWER, "pixels", 0.0, unbiased_in_n=True, title="Mean gap", title_zh="均值差")
+
+
+def test_a_class_says_all_of_its_quantity_that_ours_say(registered):
+    registered("gap", Told)
+    (quantity,) = METRICS["gap"].quantities
+    assert quantity is Told.quantity
+    assert METRICS["gap"].unbiased_in_n(quantity, {})
+    with pytest.raises(InputError, match="returns a quantity named 'gap'"):
+        registered("other", Told)
+
+
+def test_quantities_of_plugins_are_known_beside_ours_and_one_that_is_broken_is_left_out(registered):
+    plugins = [
+        Plugin(PluginKind.METRIC, "gap", "tests", "1", lambda: Told),
+        Plugin(PluginKind.METRIC, "broken", "tests", "1", object),
+        Plugin(PluginKind.JUDGE, "judge", "tests", "1", lambda: pytest.fail("loaded")),
+    ]
+    known = quantities(plugins)
+    assert known["gap"].titled("zh") == "均值差"
+    assert known["recall"].titled("en") == "Recall"
+    assert known["samples_per_second"].direction is Direction.HIGHER
+    assert "broken" not in known
+
+
+def test_what_is_no_metric_is_refused_by_name(registered):
+    with pytest.raises(InputError, match="'mine' of tests is neither"):
+        registered("mine", object())

@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from evalsvc.core.errors import ModelError
+from evalsvc.plugins import validation
+from evalsvc.plugins.interfaces import ExtractorInfo, GeneratorInfo
+from evalsvc.plugins.samples import Images, SampleRequest, Texts
+
+CPU = torch.device("cpu")
+
+
+class Fixed:
+    """Returns whatever the test says."""
+
+    def __init__(self, answer, modality="image", shape=(1, 4, 4)):
+        self.info = GeneratorInfo("fixed", modality, shape)
+        self.answer = answer
+
+    def sample(self, request):
+        return self.answer(request)
+
+
+def images(n, *shape, dtype=torch.uint8):
+    return Images(torch.zeros(n, *shape, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (lambda r: images(len(r) - 1, 1, 4, 4), "made 7 samples where 8 were asked for"),
+        (lambda r: images(len(r), 3, 4, 4), r"shape \(8, 3, 4, 4\) where \(n, 1, 4, 4\)"),
+        (lambda r: images(len(r), 1, 4, 4, dtype=torch.float32), "dtype torch.float32"),
+        (lambda r: torch.zeros(len(r), 1, 4, 4), "returned Tensor"),
+        (lambda r: Texts(("a",) * len(r)), "returned Texts"),
+        (lambda r: Images.from_signed(torch.full((len(r), 1, 4, 4), torch.nan)), "8 of 8 samples with NaN"),
+    ],
+)
+def test_a_generator_that_breaks_its_word_is_named(answer, complaint):
+    with pytest.raises(ModelError, match=complaint):
+        validation.sample(Fixed(answer), SampleRequest.of(0, 0, 8))
+
+
+@pytest.mark.parametrize(
+    ("array", "complaint"),
+    [
+        (torch.zeros(7, 2), r"shape \(7, 2\) for 8 samples"),
+        (torch.zeros(8, 3), r"shape \(8, 3\)"),
+        (torch.full((8, 2), torch.inf), "NaN or infinite"),
+    ],
+)
+def test_an_extractor_that_breaks_its_word_is_named(array, complaint):
+    class Broken:
+        info = ExtractorInfo("broken", "image", {"features": 2}, "none", "")
+
+        def extract(self, samples):
+            return {"features": array}
+
+    with pytest.raises(ModelError, match=complaint):
+        validation.extract(Broken(), images(8, 1, 4, 4))
+
+
+def findings(answer):
+    return {finding.check.split(":")[0]: finding.ok for finding in validation.check_generator(Fixed(answer), CPU)}
+
+
+def noise_of(request):
+    return Images.from_unit(request.uniform(1, 4, 4))
+
+
+def test_a_generator_that_uses_only_its_seeds_passes_the_check():
+    assert all(findings(noise_of).values())
+
+
+@pytest.mark.parametrize(
+    "follower",
+    [
+        lambda r: Images((r.indices[:, None, None, None] * torch.ones(1, 1, 4, 4)).to(torch.uint8)),
+        lambda r: Images.from_unit((r.uniform(1, 4, 4) + 0.01 * r.indices[:, None, None, None]) % 1),
+        lambda r: Images.from_unit(SampleRequest.at(0, r.indices).uniform(1, 4, 4)),
+    ],
+)
+def test_a_generator_whose_samples_follow_their_indices_is_caught(follower):
+    found = findings(follower)
+    assert not found.pop("the same seeds at other indices")
+    assert all(found.values())
+
+
+def test_stored_samples_may_follow_their_indices():
+    class Stored(Fixed):
+        held = 16
+
+    stored = Stored(lambda r: Images((r.indices[:, None, None, None] * torch.ones(1, 1, 4, 4)).to(torch.uint8)))
+    assert all(finding.ok for finding in validation.check_generator(stored, CPU))
+
+
+def test_global_randomness_is_caught():
+    found = findings(lambda r: Images.from_unit(torch.rand(len(r), 1, 4, 4)))
+    assert not found["determinism"]
+
+
+def test_a_shared_stream_over_the_batch_is_caught():
+    def shared(request):
+        stream = torch.Generator().manual_seed(int(request.seeds[0]))
+        return Images.from_unit(torch.rand(len(request), 1, 4, 4, generator=stream))
+
+    found = findings(shared)
+    assert found["determinism"]
+    assert not found["batches of 1, 5 and 10 samples"]
+
+
+def test_batch_statistics_are_caught():
+    def normalised(request):
+        x = request.normal(1, 4, 4)
+        return Images.from_signed(x / x.abs().max())
+
+    assert not findings(normalised)["batches of 1, 5 and 10 samples"]
