@@ -162,11 +162,11 @@ def after_the_forward(n: int = 3_000) -> Contenders:
 
     from evalsvc.metrics import Moments, pairs
     from evalsvc.metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
-    from evalsvc.metrics.manifold import neighbour_radii
+    from evalsvc.metrics.manifold import neighbor_radii
 
     x, y = (torch.from_numpy(features(n, seed)) for seed in (0, 1))
     logits = 3 * torch.randn(n, 1_008, generator=torch.Generator().manual_seed(2))
-    radii, moments, statistics = neighbour_radii(y, 3), Moments.of(y), fid_features_to_statistics(y)
+    radii, moments, statistics = neighbor_radii(y, 3), Moments.of(y), fid_features_to_statistics(y)
 
     def ours(known: bool, error: bool) -> float:
         balls = precision_recall.plan(x, y, reference_radii=radii if known else None)

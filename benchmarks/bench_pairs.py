@@ -21,8 +21,8 @@ def contenders(rows: int = 5_000) -> Contenders:
         authenticity,
         density_coverage,
         kernel_distance,
-        nearest_neighbours,
-        neighbour_radii,
+        nearest_neighbors,
+        neighbor_radii,
         precision_recall,
         training_spacing,
     )
@@ -34,11 +34,11 @@ def contenders(rows: int = 5_000) -> Contenders:
         precision_recall: {},
         density_coverage: {},
         authenticity: {},
-        nearest_neighbours: {"k": 3},
+        nearest_neighbors: {"k": 3},
     }
     known = asked | {
-        precision_recall: {"reference_radii": neighbour_radii(reference, 3)},
-        density_coverage: {"reference_radii": neighbour_radii(reference, 5)},
+        precision_recall: {"reference_radii": neighbor_radii(reference, 3)},
+        density_coverage: {"reference_radii": neighbor_radii(reference, 5)},
         authenticity: {"training": training_spacing(reference)},
     }
 

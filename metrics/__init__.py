@@ -20,8 +20,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name[:1] == "_" or name[:1].islower():
         raise AttributeError(f"module 'evalsvc.metrics' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES.get(name, "evalsvc.metrics.accumulators")), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "evalsvc.metrics.metric_classes")), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, *importlib.import_module("evalsvc.metrics.accumulators").CLASSES])
+    return sorted([*globals(), *_HOMES, *importlib.import_module("evalsvc.metrics.metric_classes").CLASSES])

@@ -30,8 +30,8 @@ def bootstrap(
     speakers) where rows of a group are not independent; ``reference`` is handed on as it is, and left out where it is
     ``None``. The value stays that of the full sample; a metric that returns several scores gets each of them back.
 
-    Not for metrics with k-nearest-neighbour radii (precision, recall, density, coverage, realism, authenticity,
-    C_T): a sample drawn twice is its own neighbour at distance 0 and the radii collapse. They bring their own errors.
+    Not for metrics with k-nearest-neighbor radii (precision, recall, density, coverage, realism, authenticity,
+    C_T): a sample drawn twice is its own neighbor at distance 0 and the radii collapse. They bring their own errors.
     A metric whose bias depends on n, as the Frechet distance, has it once more in every replicate: its percentile
     interval sits too high, its standard error is sound.
 

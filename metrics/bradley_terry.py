@@ -15,7 +15,7 @@ from scipy.special import expit
 from evalsvc.metrics.arrays import Array, as_matrix
 from evalsvc.metrics.score import Z95, MetricError
 
-CENTRE = 1000.0
+CENTER = 1000.0
 NEWTON_STEPS = 100
 POINTS = 400 / math.log(10)
 """Rating points of one natural logarithm of the odds: 400 points are odds of ten to one."""
@@ -69,7 +69,7 @@ def bradley_terry(wins: Real[Array, "players _players"]) -> BradleyTerry:
     ratings, stderrs = np.full(count, np.nan), np.full(count, np.nan)
     if len(group) > 1:
         strengths, spread = _fit(games[np.ix_(group, group)])
-        ratings[group], stderrs[group] = CENTRE + POINTS * strengths, POINTS * spread
+        ratings[group], stderrs[group] = CENTER + POINTS * strengths, POINTS * spread
     low, high = ratings - Z95 * stderrs, ratings + Z95 * stderrs
     ranks = 1 + (low[None, :] > high[:, None]).sum(axis=1)
     rated = np.isfinite(ratings)

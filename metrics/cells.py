@@ -1,4 +1,4 @@
-"""Cells of a feature space: the points nearest to one of a few seeded k-means centres."""
+"""Cells of a feature space: the points nearest to one of a few seeded k-means centers."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from evalsvc.metrics.arrays import blocks
 _ROUNDS = 50
 
 
-def cells_of(x: Float[Tensor, "n d"], centres: Float[Tensor, "c d"]) -> Int64[Tensor, " n"]:
-    """Index of the centre nearest to each row."""
-    middle = centres.mean(0)
-    seen = centres - middle
+def cells_of(x: Float[Tensor, "n d"], centers: Float[Tensor, "c d"]) -> Int64[Tensor, " n"]:
+    """Index of the center nearest to each row."""
+    middle = centers.mean(0)
+    seen = centers - middle
     lengths = seen.square().sum(1)
     return torch.cat([torch.addmm(lengths, block - middle, seen.T, alpha=-2).argmin(1) for block in blocks(x)])
 
 
 def kmeans(x: Float[Tensor, "n d"], count: int, seed: int) -> Float[Tensor, "c d"]:
-    """At most ``count`` centres in float64 by Lloyd's rounds from a seeded k-means++ start; fewer if rows repeat."""
-    centres = _spread_out(x, count, np.random.default_rng(seed))
-    owner = cells_of(x, centres)
+    """At most ``count`` centers in float64 by Lloyd's rounds from a seeded k-means++ start; fewer if rows repeat."""
+    centers = _spread_out(x, count, np.random.default_rng(seed))
+    owner = cells_of(x, centers)
     for _ in range(_ROUNDS):
-        total = torch.zeros_like(centres)
+        total = torch.zeros_like(centers)
         start = 0
         for block in blocks(x):
             total.index_add_(0, owner[start : start + len(block)], block)
             start += len(block)
-        sizes = torch.bincount(owner, minlength=len(centres))
-        centres = total[sizes > 0] / sizes[sizes > 0, None]
-        before, owner = owner, cells_of(x, centres)
+        sizes = torch.bincount(owner, minlength=len(centers))
+        centers = total[sizes > 0] / sizes[sizes > 0, None]
+        before, owner = owner, cells_of(x, centers)
         if torch.equal(before, owner):
             break
-    return centres
+    return centers
 
 
 def _spread_out(x: Float[Tensor, "n d"], count: int, rng: np.random.Generator) -> Float[Tensor, "c d"]:

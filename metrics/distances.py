@@ -1,6 +1,6 @@
 """Squared distances of all pairs, block by block: certain bounds from one matrix product, exact ones on demand.
 
-The product of centred rows in a narrow type is fast and wrong in its last digits. Its error is bounded for sure by
+The product of centered rows in a narrow type is fast and wrong in its last digits. Its error is bounded for sure by
 ``e (|x|^2 + |y|^2)``, so a block holds lower bounds, ``lower + slack_x + slack_y`` are upper bounds, and a
 comparison between the two is decided from the raw features in float64.
 """
@@ -35,10 +35,10 @@ _LINE = 64
 
 @dataclass(frozen=True)
 class Points:
-    """The rows of ``raw`` seen from ``centre`` in units of ``1 / scale``; ``low`` and ``slack`` carry the error."""
+    """The rows of ``raw`` seen from ``center`` in units of ``1 / scale``; ``low`` and ``slack`` carry the error."""
 
     raw: Float[Tensor, "n d"]
-    centre: Float[Tensor, " d"]
+    center: Float[Tensor, " d"]
     scale: float
     norms: Float64[Tensor, " n"]
     low: Float[Tensor, " n"]
@@ -48,10 +48,10 @@ class Points:
         return len(self.raw)
 
     def rows(self, at: slice, factor: float = 1.0, out: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "m d"]:
-        """Some rows, centred and scaled, times ``factor``, in the type that products are taken in."""
-        wide = torch.promote_types(self.centre.dtype, self.low.dtype)
+        """Some rows, centered and scaled, times ``factor``, in the type that products are taken in."""
+        wide = torch.promote_types(self.center.dtype, self.low.dtype)
         unit = self.scale * factor
-        shift = self.centre.to(wide) * -unit
+        shift = self.center.to(wide) * -unit
         if wide == self.low.dtype == self.raw.dtype:
             return torch.add(shift, self.raw[at], alpha=unit, out=out)
         return torch.add(shift, self.raw[at], alpha=unit).to(self.low.dtype)
@@ -73,23 +73,23 @@ class Points:
 
 
 def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype = torch.float32) -> tuple[Points, ...]:
-    """The sets seen from their common centre, scaled by a power of two so that the longest row has length near 1."""
+    """The sets seen from their common center, scaled by a power of two so that the longest row has length near 1."""
     kind = torch.float64 if any(x.dtype == torch.float64 for x in sets) else torch.float32
     anchor = sets[0][0].to(kind)
-    # Averaging differences from a point of the set keeps the centre of constant features exact.
+    # Averaging differences from a point of the set keeps the center of constant features exact.
     total = torch.zeros_like(anchor, dtype=torch.float64)
     for x in sets:
         for block in blocks(x, _CACHED_ROWS):
             total += (block - anchor).sum(0)
-    centre = (anchor + total / sum(len(x) for x in sets)).to(kind)
-    norms = [torch.cat([(block - centre).square().sum(1) for block in blocks(x, _CACHED_ROWS)]) for x in sets]
+    center = (anchor + total / sum(len(x) for x in sets)).to(kind)
+    norms = [torch.cat([(block - center).square().sum(1) for block in blocks(x, _CACHED_ROWS)]) for x in sets]
     longest = max(float(norm.max()) for norm in norms)
     if not longest < 1e300:
         raise MetricError("the features are too large to square in float64; divide them by a common factor")
     limit = 100 if kind == torch.float32 else 500
     scale = 2.0 ** -max(-limit, min(limit, round(0.5 * math.log2(max(longest, 1e-300)))))
     return tuple(
-        Points(x, centre, scale, norm * scale**2, norm, norm).within(dtype) for x, norm in zip(sets, norms, strict=True)
+        Points(x, center, scale, norm * scale**2, norm, norm).within(dtype) for x, norm in zip(sets, norms, strict=True)
     )
 
 

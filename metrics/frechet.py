@@ -227,13 +227,13 @@ def _psi_of_many(sample: Tensor, index: Tensor, law: Law, target: Law, inner: Te
     root = transport_root(law, target, inner)
     psi = []
     for piece in _pieces(sample, index):
-        centred = piece.to(torch.float64) - law.mean
-        psi.append(centred @ pull + centred.square().sum(1) - (centred.float() @ root).square_().sum(1))
+        centered = piece.to(torch.float64) - law.mean
+        psi.append(centered @ pull + centered.square().sum(1) - (centered.float() @ root).square_().sum(1))
     return torch.cat(psi)
 
 
 def _psi_of_few(rows: Tensor, gram: Tensor, gap: Tensor, n: int) -> Tensor:
-    """The same for few rows, centred and divided by ``(n - 1)^(1/2)``, with the target within them."""
+    """The same for few rows, centered and divided by ``(n - 1)^(1/2)``, with the target within them."""
     psi: Tensor = (rows @ gap).mul_(2 * (n - 1) ** 0.5) + rows.square().sum(1).mul_(n - 1)
     return psi.sub_(transported_squares(gram).mul_(n - 1))
 
@@ -243,7 +243,7 @@ def _psi_of_half(law: Law, gram: Tensor, index: Tensor, target: Law) -> Tensor:
     assert law.rows is not None
     rows, gram = law.rows[index], gram[index][:, index]
     scale = ((law.n - 1) / (len(index) - 1)) ** 0.5
-    centre = rows.mean(0)
+    center = rows.mean(0)
     gram = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()) * scale**2
-    gap = law.mean - target.mean + centre * (law.n - 1) ** 0.5
-    return _psi_of_few((rows - centre) * scale, gram, gap, len(index))
+    gap = law.mean - target.mean + center * (law.n - 1) ** 0.5
+    return _psi_of_few((rows - center) * scale, gram, gap, len(index))

@@ -6,6 +6,9 @@ Required parameters are inputs (``generated``, ``reference``, ``train``, ``heldo
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 from evalsvc.metrics.bootstrap import bootstrap as bootstrap
 from evalsvc.metrics.bradley_terry import bradley_terry as bradley_terry
 from evalsvc.metrics.clip_score import clip_score as clip_score
@@ -21,7 +24,7 @@ from evalsvc.metrics.likelihood import paired_difference as paired_difference
 from evalsvc.metrics.likelihood import perplexity as perplexity
 from evalsvc.metrics.likelihood import word_perplexity as word_perplexity
 from evalsvc.metrics.manifold import density_coverage as density_coverage
-from evalsvc.metrics.manifold import neighbour_radii as neighbour_radii
+from evalsvc.metrics.manifold import neighbor_radii as neighbor_radii
 from evalsvc.metrics.manifold import prdc as prdc
 from evalsvc.metrics.manifold import precision_recall as precision_recall
 from evalsvc.metrics.mauve import mauve as mauve
@@ -32,10 +35,19 @@ from evalsvc.metrics.memorization import memorization_informed_frechet as memori
 from evalsvc.metrics.memorization import training_spacing as training_spacing
 from evalsvc.metrics.mind import mind as mind
 from evalsvc.metrics.moments import Moments as Moments
-from evalsvc.metrics.neighbours import nearest_neighbours as nearest_neighbours
+from evalsvc.metrics.neighbors import nearest_neighbors as nearest_neighbors
 from evalsvc.metrics.ngrams import compression_ratio as compression_ratio
 from evalsvc.metrics.ngrams import distinct_n as distinct_n
 from evalsvc.metrics.ngrams import repetition as repetition
 from evalsvc.metrics.ngrams import self_bleu as self_bleu
 from evalsvc.metrics.realism import realism as realism
 from evalsvc.metrics.vendi import vendi_score as vendi_score
+
+_RENAMED = {"nearest_neighbours": "nearest_neighbors", "neighbour_radii": "neighbor_radii"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.{name} is now {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[_RENAMED[name]]

@@ -38,7 +38,7 @@ def inception_score(
 ) -> Score:
     """Mean over ``splits`` chunks of ``exp(mean KL(p(y|x) || p(y)))``; from 1 to the classes' number, higher is better.
 
-    ``logits`` are unnormalised log-probabilities, one row a sample. As torch-fidelity does it: rows are shuffled by
+    ``logits`` are unnormalized log-probabilities, one row a sample. As torch-fidelity does it: rows are shuffled by
     ``RandomState(seed)``, chunk i is ``[i n // splits, (i + 1) n // splits)``, all in float64; ``details["std"]`` is
     the standard deviation over chunks (ddof 0). A class of probability zero adds nothing.
 

@@ -46,7 +46,7 @@ def variance(whole: float, half: float) -> float:
 class Influence:
     """What pairs a score with another over the same units; all vectors are float32, in units of the score.
 
-    ``whole`` holds the centred influence of each unit: of ``n`` units the score varies by the mean square of ``whole``
+    ``whole`` holds the centered influence of each unit: of ``n`` units the score varies by the mean square of ``whole``
     (ddof 1) over ``n``. ``half`` is the same under each unit's own half of the units, scaled so that its mean square
     (ddof 1) is V'; ``None`` where V needs no correction. ``splits`` holds differences between disjoint halves
     (:mod:`evalsvc.metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
@@ -141,6 +141,6 @@ def _variance(values: Float32[np.ndarray, " n"]) -> float:
 
 
 def _mean_square(psi: Float32[np.ndarray, " n"] | Float64[np.ndarray, " n"]) -> float:
-    # Whoever made the influences has centred them, each half by itself.
+    # Whoever made the influences has centered them, each half by itself.
     wide = psi.astype(np.float64)
     return float(wide @ wide) / max(1, len(wide) - 1)

@@ -65,7 +65,7 @@ def kernel_distance(
     With ``subsets`` the value is the literature's KID: the mean over random subsets of ``subset_size`` rows of both
     sets, drawn by one ``RandomState(seed)``, generated first, as torch-fidelity draws them; ``details["std"]`` is
     their standard deviation (ddof 0). With ``subsets=None`` it is the U-statistic over all pairs: no noise of subsets.
-    CMMD is ``kernel="rbf", biased=True, subsets=None`` on L2-normalised CLIP embeddings; its papers print this value
+    CMMD is ``kernel="rbf", biased=True, subsets=None`` on L2-normalized CLIP embeddings; its papers print this value
     **times 1000**.
 
     The standard error speaks of the expected value at this n against this fixed reference. Its square is the closed
@@ -213,7 +213,7 @@ def _influence(some: KernelSet, sums: Tensor, witness: Tensor, rows: Rows, units
 class _Spread:
     """Variances of the pair function ``h(x, x') = k(x, x') - w(x) - w(x')``, w the mean kernel to the reference.
 
-    V is that of its mean over all partners, Z that of a single pair; ``eigenvalue`` is typical of the centred kernel.
+    V is that of its mean over all partners, Z that of a single pair; ``eigenvalue`` is typical of the centered kernel.
     """
 
     V: float

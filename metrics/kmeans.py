@@ -9,22 +9,22 @@ from torch import Tensor
 
 ITERATIONS = 300
 ROWS = 8192
-"""Rows scored at once: bounds memory to this many rows of one number a centre."""
+"""Rows scored at once: bounds memory to this many rows of one number a center."""
 
 
 def kmeans(x: Float32[Tensor, "n d"], k: int, seed: int) -> Int64[Tensor, " n"]:
-    """The cluster, 0 to k - 1, of each row of ``x``, from ``k`` rows drawn as first centres.
+    """The cluster, 0 to k - 1, of each row of ``x``, from ``k`` rows drawn as first centers.
 
-    Exact Lloyd iterations until no row changes its cluster. A row is scored against the centres that moved, and only
-    where its own centre moved against all of them; towards the end almost none move. A cluster that loses its last row
-    keeps its centre.
+    Exact Lloyd iterations until no row changes its cluster. A row is scored against the centers that moved, and only
+    where its own center moved against all of them; towards the end almost none move. A cluster that loses its last row
+    keeps its center.
     """
     start = np.random.default_rng(seed).choice(len(x), k, replace=False)
-    centres = x[torch.from_numpy(start).to(x.device)]
-    sums = torch.zeros_like(centres, dtype=torch.float64)
+    centers = x[torch.from_numpy(start).to(x.device)]
+    sums = torch.zeros_like(centers, dtype=torch.float64)
     sizes = torch.zeros(k, dtype=torch.float64, device=x.device)
     moved = torch.arange(k, device=x.device)
-    labels, best = _nearest(x, centres, moved)
+    labels, best = _nearest(x, centers, moved)
     switched, before = torch.arange(len(x), device=x.device), None
     for _ in range(ITERATIONS):
         after, rows = labels[switched], x[switched].double()
@@ -35,13 +35,13 @@ def kmeans(x: Float32[Tensor, "n d"], k: int, seed: int) -> Int64[Tensor, " n"]:
             sizes -= torch.bincount(before, minlength=k)
             moved = torch.bincount(torch.cat([before, after]), minlength=k).nonzero().flatten()
         moved = moved[sizes[moved] > 0]
-        centres[moved] = (sums[moved] / sizes[moved, None]).float()
+        centers[moved] = (sums[moved] / sizes[moved, None]).float()
 
         previous = labels.clone()
         homeless = torch.isin(labels, moved)
         settled = (~homeless).nonzero().flatten()
-        labels[homeless], best[homeless] = _nearest(x[homeless], centres, torch.arange(k, device=x.device))
-        rival, score = _nearest(x[settled], centres, moved)
+        labels[homeless], best[homeless] = _nearest(x[homeless], centers, torch.arange(k, device=x.device))
+        rival, score = _nearest(x[settled], centers, moved)
         won = score < best[settled]
         labels[settled[won]], best[settled[won]] = rival[won], score[won]
 
@@ -53,10 +53,10 @@ def kmeans(x: Float32[Tensor, "n d"], k: int, seed: int) -> Int64[Tensor, " n"]:
 
 
 def _nearest(
-    x: Float32[Tensor, "n d"], centres: Float32[Tensor, "k d"], among: Int64[Tensor, " some"]
+    x: Float32[Tensor, "n d"], centers: Float32[Tensor, "k d"], among: Int64[Tensor, " some"]
 ) -> tuple[Int64[Tensor, " n"], Float32[Tensor, " n"]]:
-    """The nearest of some centres, and half the squared distance to it less half the row's own squared length."""
-    chosen = centres[among]
+    """The nearest of some centers, and half the squared distance to it less half the row's own squared length."""
+    chosen = centers[among]
     half = chosen.square().sum(dim=1) / 2
     found = [torch.addmm(half, block, chosen.T, alpha=-1).min(dim=1) for block in torch.split(x, ROWS)]
     return among[torch.cat([f.indices for f in found])], torch.cat([f.values for f in found])

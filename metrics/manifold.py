@@ -1,4 +1,4 @@
-"""Fidelity and variety by k-nearest-neighbour balls: precision, recall, density, coverage, realism.
+"""Fidelity and variety by k-nearest-neighbor balls: precision, recall, density, coverage, realism.
 
 Every set is a union of balls around its samples, each reaching to the k-th nearest other sample. One pass over the
 pairs, in blocks, decides all comparisons exactly as float64 would from the features as they are stored.
@@ -19,12 +19,12 @@ from evalsvc.metrics import registry, split_half
 from evalsvc.metrics.arrays import Array, as_matrix, same_width
 from evalsvc.metrics.distances import Block, Points, common_frame, exact
 from evalsvc.metrics.influence import Influence
-from evalsvc.metrics.neighbours import Shortlist, squared_radii, symmetric_shortlist
+from evalsvc.metrics.neighbors import Shortlist, squared_radii, symmetric_shortlist
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
-from evalsvc.metrics.precomputed import Precomputed, Values
+from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
+from evalsvc.metrics.proportions import mean_of_flags, proportion_score
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
-from evalsvc.metrics.shares import mean_of_flags, share_score
 from evalsvc.metrics.units import Groups, Units
 
 PRECISION = Quantity(
@@ -56,22 +56,22 @@ COVERAGE = Quantity("coverage", Direction.HIGHER, "share", 0.0, 1.0, title="Cove
 class Radii:
     """The balls of a set, to be computed once and used against many others.
 
-    ``squared`` holds the exact squared distance of each point to its k-th nearest other point; ``neighbours`` and
-    ``distances`` list somewhat more neighbours than k (squared distances to float32), which standard errors need.
+    ``squared`` holds the exact squared distance of each point to its k-th nearest other point; ``neighbors`` and
+    ``distances`` list somewhat more neighbors than k (squared distances to float32), which standard errors need.
     """
 
     k: int
     squared: Float64[np.ndarray, " n"]
-    neighbours: Int64[np.ndarray, "n listed"]
+    neighbors: Int64[np.ndarray, "n listed"]
     distances: Float64[np.ndarray, "n listed"]
 
 
-def neighbour_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
-    """The k-nearest-neighbour balls of ``x`` (n, d), for the ``reference_radii`` of the metrics below.
+def neighbor_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
+    """The k-nearest-neighbor balls of ``x`` (n, d), for the ``reference_radii`` of the metrics below.
 
     Raises :class:`MetricError` unless n > k.
 
-    >>> neighbour_radii(np.array([[0.0], [1.0], [3.0]]), k=1).squared.tolist()
+    >>> neighbor_radii(np.array([[0.0], [1.0], [3.0]]), k=1).squared.tolist()
     [1.0, 1.0, 4.0]
     """
     (points,) = common_frame(checked_sample(x, "reference", k))
@@ -79,14 +79,19 @@ def neighbour_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
     return Radii(
         k,
         (balls.squared / unit).cpu().numpy(),
-        balls.neighbours.cpu().numpy(),
+        balls.neighbors.cpu().numpy(),
         (balls.distances.double() / unit).cpu().numpy(),
     )
 
 
 def _find_radii(inputs: Values, options: Values) -> dict[str, np.ndarray]:
-    radii = neighbour_radii(inputs["reference"], options["k"])
-    return {"squared": radii.squared, "neighbours": radii.neighbours, "distances": radii.distances}
+    radii = neighbor_radii(inputs["reference"], options["k"])
+    # Stored arrays keep the name that they have had.
+    return {"squared": radii.squared, "neighbours": radii.neighbors, "distances": radii.distances}
+
+
+def _restore_radii(arrays: Arrays, inputs: Values, options: Values) -> Radii:
+    return Radii(options["k"], arrays["squared"], arrays["neighbours"], arrays["distances"])
 
 
 REFERENCE_RADII = Precomputed(
@@ -94,7 +99,7 @@ REFERENCE_RADII = Precomputed(
     of=("reference",),
     key=lambda options: f"balls-{options['k']}",
     find=_find_radii,
-    restore=lambda arrays, inputs, options: Radii(options["k"], **arrays),
+    restore=_restore_radii,
 )
 
 
@@ -172,12 +177,12 @@ class Balls:
     """:class:`Radii` in scaled units, on the device of their points."""
 
     squared: Float64[Tensor, " n"]
-    neighbours: Int64[Tensor, "n listed"]
+    neighbors: Int64[Tensor, "n listed"]
     distances: Float[Tensor, "n listed"]
 
     @functools.cached_property
     def reach(self) -> Float[Tensor, " n"]:
-        """How far from each point others may matter: to the rim of its ball, or to its last listed neighbour."""
+        """How far from each point others may matter: to the rim of its ball, or to its last listed neighbor."""
         return torch.maximum(self.distances[:, -1].double(), self.squared).mul(1 + 1e-6).to(self.distances.dtype)
 
     @classmethod
@@ -191,18 +196,18 @@ class Balls:
         if radii.k != k or len(radii.squared) != len(points):
             raise MetricError(
                 f"reference_radii is of {len(radii.squared)} points with k = {radii.k}; the reference has "
-                f"{len(points)} and k = {k}: compute them again with neighbour_radii(reference, k={k})"
+                f"{len(points)} and k = {k}: compute them again with neighbor_radii(reference, k={k})"
             )
-        squared, neighbours, distances = (
+        squared, neighbors, distances = (
             torch.as_tensor(array, device=points.raw.device)
-            for array in (radii.squared, radii.neighbours, radii.distances)
+            for array in (radii.squared, radii.neighbors, radii.distances)
         )
         unit = points.scale**2
-        return cls(squared * unit, neighbours, (distances * unit).to(points.low.dtype))
+        return cls(squared * unit, neighbors, (distances * unit).to(points.low.dtype))
 
 
 def balls_of(points: Points, k: int, radii: Radii | None = None) -> Balls:
-    """The k-nearest-neighbour balls of the points, found or, where ``radii`` are given, taken from there."""
+    """The k-nearest-neighbor balls of the points, found or, where ``radii`` are given, taken from there."""
     if radii is not None:
         return Balls.known(radii, points, k)
     return Balls.found(symmetric_shortlist(points, _listed(k)), points, k)
@@ -210,15 +215,15 @@ def balls_of(points: Points, k: int, radii: Radii | None = None) -> Balls:
 
 def _listed(k: int) -> int:
     if k < 1:
-        raise MetricError(f"k = {k} neighbours make no ball; give k >= 1")
-    return split_half.listed_neighbours(k)
+        raise MetricError(f"k = {k} neighbors make no ball; give k >= 1")
+    return split_half.listed_neighbors(k)
 
 
 class _Manifolds(Visitor[dict[str, Score]]):
     """The balls of both sets, and who lies in whose.
 
     ``holders`` counts, for each generated sample, the reference balls that hold it. The shortlists name, for each
-    reference sample, generated samples that its ball may hold and whose balls may hold it, by rank among neighbours.
+    reference sample, generated samples that its ball may hold and whose balls may hold it, by rank among neighbors.
     """
 
     def __init__(
@@ -263,8 +268,8 @@ class _Manifolds(Visitor[dict[str, Score]]):
         self.holders += torch.bincount(j[own], minlength=len(y))
         self.covered[i[own]] = True
         self.recalled[i[_inside(x, i, y, j, lower, upper, of_y.squared[j], self.closed)]] = True
-        for shortlist, balls, centre in ((self.in_own, of_x, i), (self.in_others, of_y, j)):
-            rank = _rank(balls.distances, centre, lower.to(x.low.dtype))
+        for shortlist, balls, center in ((self.in_own, of_x, i), (self.in_others, of_y, j)):
+            rank = _rank(balls.distances, center, lower.to(x.low.dtype))
             enters = (rank < balls.distances.shape[1]) & (rank < shortlist.limit[i])
             shortlist.enter(i[enters], j[enters], rank[enters].to(x.low.dtype))
 
@@ -289,7 +294,7 @@ class _Manifolds(Visitor[dict[str, Score]]):
             )
         if name == "precision":
             return mean_of_flags(name, (holders > 0).cpu().numpy(), units, details)
-        flags, shortlist, centres = {
+        flags, shortlist, centers = {
             "recall": (self.recalled, self.in_others, self.balls["generated"]),
             "coverage": (self.covered, self.in_own, self.balls["reference"]),
         }[name]
@@ -300,14 +305,14 @@ class _Manifolds(Visitor[dict[str, Score]]):
         differences = split_half.share_differences(
             shortlist.indices.cpu().numpy(),
             shortlist.keys.nan_to_num(posinf=0).long().cpu().numpy(),
-            centres.neighbours.cpu().numpy(),
+            centers.neighbors.cpu().numpy(),
             units,
             k,
-            centred_on_reference=name == "coverage",
+            centered_on_reference=name == "coverage",
         )
         influence = Influence(units.count, splits=differences.astype(np.float32), student=units.clustered)
         variance = float(np.mean(np.square(differences)) / 4)
-        return share_score(name, share, variance, units, influence, method="split halves", details=details)
+        return proportion_score(name, share, variance, units, influence, method="split halves", details=details)
 
 
 def _inside(

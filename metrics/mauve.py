@@ -1,4 +1,4 @@
-"""MAUVE: how close two sets of texts are, as the area under a divergence frontier of quantised embeddings."""
+"""MAUVE: how close two sets of texts are, as the area under a divergence frontier of quantized embeddings."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def _unit_rows(x: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
 
 def _principal(x: Float32[Tensor, "n d"]) -> Float32[Tensor, "n c"]:
     """Scores on the leading principal components, as few as hold 90 % of the variance, at least one."""
-    centred = x - x.mean(dim=0, dtype=torch.float64).float()
+    centered = x - x.mean(dim=0, dtype=torch.float64).float()
     covariance = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-    for block in torch.split(centred, block_rows(x)):
+    for block in torch.split(centered, block_rows(x)):
         covariance += block.T @ block
     values, vectors = torch.linalg.eigh(covariance)
     share = values.flip(0).clamp_min(0).cumsum(0)
     components = int((share < VARIANCE_KEPT * share[-1]).sum()) + 1
-    scores: Tensor = centred @ vectors[:, -components:].float()
+    scores: Tensor = centered @ vectors[:, -components:].float()
     return scores

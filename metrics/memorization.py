@@ -1,4 +1,4 @@
-"""Is it new, or copied from the training set? A nearest-neighbour distance only speaks beside its held-out control."""
+"""Is it new, or copied from the training set? A nearest-neighbor distance only speaks beside its held-out control."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from evalsvc.metrics.cells import cells_of, kmeans
 from evalsvc.metrics.distances import Block, Points, common_frame
 from evalsvc.metrics.frechet import frechet_distance
 from evalsvc.metrics.influence import METHOD, Influence
-from evalsvc.metrics.manifold import neighbour_radii
-from evalsvc.metrics.neighbours import Nearest, knn
+from evalsvc.metrics.manifold import neighbor_radii
+from evalsvc.metrics.neighbors import Nearest, knn
 from evalsvc.metrics.pairs import Plan, Visitor, measure, over_pairs
 from evalsvc.metrics.precomputed import Precomputed, Values
+from evalsvc.metrics.proportions import binomial_variance, mean_of_flags
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
-from evalsvc.metrics.shares import binomial_variance, mean_of_flags
 from evalsvc.metrics.units import Groups, Units
 
-_MEMORISED = 0.1
+_MEMORIZED = 0.1
 _LEAST_DISTANCE = 1e-14
 _LEAST_GENERATED = 20
 
@@ -49,7 +49,7 @@ def training_spacing(train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None
     Raises :class:`MetricError` on fewer than 2 rows of ``train``, unequal widths, NaN or infinity.
     """
     matrix = as_matrix(train, "train", minimum=2)
-    training = Training(neighbour_radii(matrix, k=1).squared, np.empty(0, bool))
+    training = Training(neighbor_radii(matrix, k=1).squared, np.empty(0, bool))
     return training if heldout is None else replace(training, authentic=_control(heldout, matrix, training))
 
 
@@ -196,7 +196,7 @@ def memorization_informed_frechet(
     distance = frechet_distance(sample, reference, groups)
     cosine = _cosine_distances(sample, points)
     mean = float(cosine.mean())
-    copied = mean < _MEMORISED
+    copied = mean < _MEMORIZED
     penalty = 1 / max(mean, _LEAST_DISTANCE) if copied else 1.0
     stderr, influence = distance.stderr, distance.influence
     if stderr is not None and copied:
@@ -253,16 +253,16 @@ def ct_score(
     same_width(control, points, ("heldout", "train"))
     if cells < 1:
         raise MetricError(f"cells = {cells} cut no space; give at least 1")
-    centres = kmeans(points, cells, seed)
-    owners = [cells_of(x, centres) for x in sets]
+    centers = kmeans(points, cells, seed)
+    owners = [cells_of(x, centers) for x in sets]
     used = [
         cell
-        for cell in range(len(centres))
+        for cell in range(len(centers))
         if int((owners[0] == cell).sum()) > _LEAST_GENERATED and bool((owners[2] == cell).any())
     ]
     if not used:
         raise MetricError(
-            f"none of {len(centres)} cells holds more than {_LEAST_GENERATED} of {len(sample)} generated samples and a "
+            f"none of {len(centers)} cells holds more than {_LEAST_GENERATED} of {len(sample)} generated samples and a "
             "held-out one; give more samples or fewer cells"
         )
     found = [_cell(*(x[owner == cell] for x, owner in zip(sets, owners, strict=True))) for cell in used]

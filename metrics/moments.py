@@ -146,7 +146,7 @@ REFERENCE_MOMENTS = Precomputed("reference", ("reference",), lambda options: "mo
 
 
 def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:
-    """Number of rows, mean, and centred sum of squares.
+    """Number of rows, mean, and centered sum of squares.
 
     All is shifted by the first block's mean, so that a far origin costs no digits.
     """
@@ -167,22 +167,22 @@ def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:
     return n, shift + total / n, scatter.addr_(total, total, alpha=-1 / n)
 
 
-def _add(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centred: Tensor) -> None:
-    """Add the sum and the Gram matrix of ``block - shift``, for which ``centred`` is the room."""
-    torch.sub(block, shift, out=centred)
-    total += centred.sum(0)
-    scatter.addmm_(centred.T, centred)
+def _add(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centered: Tensor) -> None:
+    """Add the sum and the Gram matrix of ``block - shift``, for which ``centered`` is the room."""
+    torch.sub(block, shift, out=centered)
+    total += centered.sum(0)
+    scatter.addmm_(centered.T, centered)
 
 
-def _add_on_cpu(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centred: Tensor) -> None:
+def _add_on_cpu(total: Tensor, scatter: Tensor, block: Tensor, shift: Tensor, centered: Tensor) -> None:
     """The same, of the Gram matrix the lower triangle alone: half the work.
 
     NumPy subtracts, because torch's threads would still spin when those of SciPy's BLAS begin, which costs a third.
     """
-    np.subtract(block.numpy(), shift.numpy(), out=centred.numpy())
-    total += torch.from_numpy(centred.numpy().sum(0))
+    np.subtract(block.numpy(), shift.numpy(), out=centered.numpy())
+    total += torch.from_numpy(centered.numpy().sum(0))
     # BLAS counts in columns, so the upper triangle of the transpose is asked for.
-    dsyrk(1.0, centred.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
+    dsyrk(1.0, centered.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=1)
 
 
 def _mirror(lower: np.ndarray) -> None:

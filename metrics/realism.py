@@ -10,7 +10,7 @@ from torch import Tensor
 from evalsvc.metrics.arrays import Array, same_width
 from evalsvc.metrics.distances import Points, common_frame, exact, sweep
 from evalsvc.metrics.manifold import Radii, balls_of, checked_sample
-from evalsvc.metrics.neighbours import Shortlist
+from evalsvc.metrics.neighbors import Shortlist
 
 _LISTED = 8
 

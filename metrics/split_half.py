@@ -2,13 +2,13 @@
 
 A share of covered points is no mean over generated samples: radii, and which ball covers a point first, depend on
 all of them. The jackknife counts such interactions several times over, and drawing with replacement collapses the
-radii. But k-nearest-neighbour balls look the same at every scale: half of the generated set against half of the
+radii. But k-nearest-neighbor balls look the same at every scale: half of the generated set against half of the
 reference, with the same k, is the same problem at half the size and twice the variance. Two disjoint generated halves
 are independent, so half their mean squared difference is that variance without bias, and a quarter is the answer.
 
-One sweep gives all that the halves need: who the nearest neighbours of each point are, and for each reference point
-the balls that may cover it with the rank its distance would have among the neighbours of the ball's centre. A ball
-of a half covers the point where fewer than k of these nearer neighbours are in the same half. Splits are bits of a
+One sweep gives all that the halves need: who the nearest neighbors of each point are, and for each reference point
+the balls that may cover it with the rank its distance would have among the neighbors of the ball's center. A ball
+of a half covers the point where fewer than k of these nearer neighbors are in the same half. Splits are bits of a
 word, so 64 of them cost one pass.
 """
 
@@ -26,19 +26,19 @@ CANDIDATES = 16
 """Covering balls kept for each point: that all of them fall in one half has a chance of 2 ** -15."""
 
 
-def listed_neighbours(k: int) -> int:
-    """Neighbours to keep so that k of them are in a point's own half but for one time in 10,000."""
+def listed_neighbors(k: int) -> int:
+    """Neighbors to keep so that k of them are in a point's own half but for one time in 10,000."""
     return 4 * k + 12
 
 
 def share_differences(
     candidates: Int64[np.ndarray, "m candidates"],
     ranks: Int64[np.ndarray, "m candidates"],
-    neighbours: Int64[np.ndarray, "centres listed"],
+    neighbors: Int64[np.ndarray, "centers listed"],
     units: Units,
     k: int,
     *,
-    centred_on_reference: bool,
+    centered_on_reference: bool,
 ) -> Float64[np.ndarray, " splits"]:
     """By how much one half of the generated ``units`` covers more of ``m`` reference points than the other, by split.
 
@@ -46,15 +46,15 @@ def share_differences(
     numbers of points and units alone, so that two scores over the same units are paired split by split.
 
     ``candidates`` are the generated samples (-1 for none) that cover a reference point, or are covered by its ball
-    where ``centred_on_reference``; ``ranks`` the rank of the pair's distance among ``neighbours`` of the ball's centre.
+    where ``centered_on_reference``; ``ranks`` the rank of the pair's distance among ``neighbors`` of the ball's center.
     """
     rng = np.random.default_rng(0)
     m = len(candidates)
     reference, generated = _halves(m, rng), _halves(units.count, rng)
     if units.owner is not None:
         generated = generated[units.owner]
-    open_balls = _open_balls(neighbours, reference if centred_on_reference else generated, k)
-    covers = open_balls[ranks, np.arange(m)[:, None] if centred_on_reference else candidates]
+    open_balls = _open_balls(neighbors, reference if centered_on_reference else generated, k)
+    covers = open_balls[ranks, np.arange(m)[:, None] if centered_on_reference else candidates]
     covers[candidates < 0] = 0
     sides = generated[candidates]
     covered = [np.bitwise_or.reduce(covers & side, axis=1) for side in (sides, ~sides)]
@@ -80,14 +80,14 @@ def _halves(n: int, rng: np.random.Generator) -> Words:
 
 
 def _open_balls(
-    neighbours: Int64[np.ndarray, "n listed"], halves: Words, k: int
+    neighbors: Int64[np.ndarray, "n listed"], halves: Words, k: int
 ) -> UInt64[np.ndarray, "listed n words"]:
-    """Bit s of [r, i]: fewer than k of the r nearest neighbours of i share its half of split s."""
+    """Bit s of [r, i]: fewer than k of the r nearest neighbors of i share its half of split s."""
     at_least = np.zeros((k, *halves.shape), np.uint64)
-    balls = np.empty((neighbours.shape[1], *halves.shape), np.uint64)
-    for rank, neighbour in enumerate(neighbours.T):
+    balls = np.empty((neighbors.shape[1], *halves.shape), np.uint64)
+    for rank, neighbor in enumerate(neighbors.T):
         balls[rank] = ~at_least[-1]
-        same = ~(halves[neighbour] ^ halves)
+        same = ~(halves[neighbor] ^ halves)
         for count in range(k - 1, 0, -1):
             at_least[count] |= at_least[count - 1] & same
         at_least[0] |= same

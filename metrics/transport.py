@@ -24,7 +24,7 @@ _BAND = 256
 
 @dataclass(frozen=True)
 class Law:
-    """A set seen as a normal law: by its moments, or by its centred rows where those are fewer than the columns.
+    """A set seen as a normal law: by its moments, or by its centered rows where those are fewer than the columns.
 
     ``rows`` are scaled so that ``rows.T @ rows`` is the covariance; exactly one of ``moments`` and ``rows`` is there.
     """

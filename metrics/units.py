@@ -122,7 +122,7 @@ class Units:
         return values if self.owner is None else np.bincount(self.owner, values, minlength=self.count)
 
     def influence(self, psi: Float64[np.ndarray, " units"], half: Float64[np.ndarray, " units"] | None) -> Influence:
-        """What is kept of centred influences of the units."""
+        """What is kept of centered influences of the units."""
         narrow = None if half is None else half.astype(np.float32)
         return Influence(self.count, psi.astype(np.float32), narrow, student=self.clustered)
 
@@ -138,7 +138,7 @@ class Units:
         return np.asarray((psi - means[self.owner]) * scale[self.owner], np.float32)
 
     def _by_unit(self, psi: Psi, rows: slice | np.ndarray) -> Float64[np.ndarray, " units"]:
-        """Centred sums of a part of the rows by unit, so scaled that the mean over rows is that over units."""
+        """Centered sums of a part of the rows by unit, so scaled that the mean over rows is that over units."""
         values = np.asarray(psi, np.float64)
         values = values - values.mean()
         if self.owner is None:

@@ -15,7 +15,7 @@ from evalsvc.evaluation.gallery import THUMBNAILS, taken_of
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import key_beside
 from evalsvc.inputs.sample_order import order
-from evalsvc.metrics.manifold import Radii, neighbour_radii
+from evalsvc.metrics.manifold import REFERENCE_RADII, neighbor_radii
 from evalsvc.store.artifacts import Artifacts
 
 Method = Literal["pca", "tsne"]
@@ -72,15 +72,16 @@ def feature_map(
         raise StorageError(f"the arrays of {features} are no longer kept: score the checkpoint again") from None
     shown = taken_of(len(reference))
     generated, real = (np.asarray(x, np.float64) for x in (sample[:THUMBNAILS], reference[shown]))
-    key = key_beside(array, f"balls-{K}")
+    options = {"k": K}
+    key = key_beside(array, REFERENCE_RADII.key(options))
     if artifacts.is_sound(key):
-        radii = Radii(K, **artifacts.read_arrays(key))
+        radii = REFERENCE_RADII.restore(artifacts.read_arrays(key), {}, options)
     else:
         reference = np.asarray(reference[order(0, len(reference))[:MANIFOLD]])
-        radii = neighbour_radii(reference, K)
+        radii = neighbor_radii(reference, K)
     inside = _inside(generated, reference, radii.squared)
     both = np.concatenate([real, generated])
-    places, explained = _components(both) if method == "pca" else (_neighbourhoods(both), None)
+    places, explained = _components(both) if method == "pca" else (_neighborhoods(both), None)
     return FeatureMap(places[len(real) :], places[: len(real)], shown, inside, explained)
 
 
@@ -103,7 +104,7 @@ def _components(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], 
     return left * np.sqrt(singular[:2]), float(singular[:2].sum() / (singular.sum() or 1.0))
 
 
-def _neighbourhoods(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
+def _neighborhoods(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
     from sklearn.manifold import TSNE
 
     return np.asarray(TSNE(init="pca", perplexity=min(30, (len(x) - 1) / 3), random_state=0).fit_transform(x))

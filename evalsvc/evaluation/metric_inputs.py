@@ -21,7 +21,7 @@ from evalsvc.inputs.references import OpenReference, array_key, extract_referenc
 from evalsvc.inputs.suites import Half, MetricUse
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.moments import Moments
-from evalsvc.metrics.neighbours import nearest_neighbours
+from evalsvc.metrics.neighbors import nearest_neighbors
 from evalsvc.metrics.precomputed import Precomputed
 from evalsvc.metrics.registry import GROUPS
 from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
@@ -129,7 +129,7 @@ class MetricInputs:
 
         def find() -> dict[str, np.ndarray]:
             train, heldout = self.array(features, "train"), self.array(features, "heldout")
-            return {"heldout": nearest_neighbours(heldout, train).distances[:, 0]}
+            return {"heldout": nearest_neighbors(heldout, train).distances[:, 0]}
 
         return self._found_once(features, "train", f"nearest-{self.spec.reference['heldout'][:16]}", find)
 

@@ -21,7 +21,7 @@ from evalsvc.inputs.references import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
 from evalsvc.inputs.suites import MetricUse
 from evalsvc.metrics import pairs
-from evalsvc.metrics.neighbours import Neighbours, nearest_neighbours
+from evalsvc.metrics.neighbors import Neighbors, nearest_neighbors
 from evalsvc.metrics.pairs import Plan
 from evalsvc.metrics.score import Score
 
@@ -96,7 +96,7 @@ def scores_of_rows(spec: EvaluationSpec, bench: Workbench, rows: slice) -> tuple
 
 def _measure(
     inputs: MetricInputs, uses: Sequence[MetricUse], advance: Advance
-) -> tuple[Neighbours | None, tuple[LabelledScore, ...]]:
+) -> tuple[Neighbors | None, tuple[LabelledScore, ...]]:
     """The neighbours to be shown, and all scores; whatever looks at all pairs of the same two sets shares one pass."""
     calls = {place: inputs.call(use) for place, use in enumerate(uses) if use.spec.plan}
     plans = {place: plan(**calls[place].arguments) for place, use in enumerate(uses) if (plan := use.spec.plan)}
@@ -121,12 +121,12 @@ def _measure(
     return results[-1] if search else None, tuple(scores)
 
 
-def _search(inputs: MetricInputs) -> Plan[Neighbours] | None:
+def _search(inputs: MetricInputs) -> Plan[Neighbors] | None:
     """For the training samples nearest to each sample, where the suite shows them and there are any."""
     features = inputs.spec.suite.neighbours
     if not features or not inputs.has_samples("train"):
         return None
-    return nearest_neighbours.plan(inputs.generated[features], inputs.array(features, "train"), NEIGHBOURS)
+    return nearest_neighbors.plan(inputs.generated[features], inputs.array(features, "train"), NEIGHBOURS)
 
 
 def _unsure(score: Score) -> Score:
@@ -135,7 +135,7 @@ def _unsure(score: Score) -> Score:
     return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
 
 
-def _keep(inputs: MetricInputs, neighbours: Neighbours | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
+def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
     """Write what is looked at later: first samples, nearest training neighbours, influences; keys by kind."""
     spec, artifacts = inputs.spec, inputs.bench.artifacts
     folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
@@ -173,7 +173,7 @@ def _keep_real(inputs: MetricInputs, whole: int) -> None:
             artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, noted)
 
 
-def _pictured(inputs: MetricInputs, neighbours: Neighbours) -> dict[str, np.ndarray]:
+def _pictured(inputs: MetricInputs, neighbours: Neighbors) -> dict[str, np.ndarray]:
     """The neighbours of the gallery with pictures, and how far held-out samples are from theirs, as the control."""
     spec, features = inputs.spec, inputs.spec.suite.neighbours
     arrays = {"distances": neighbours.distances, "indices": neighbours.indices}

@@ -20,7 +20,7 @@ from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.registry import METRICS, MetricSpec
-from evalsvc.metrics.segmentation import TOKENIZERS
+from evalsvc.metrics.tokenizers import TOKENIZERS
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.metric_adapter import register_metric
 from evalsvc.plugins.registry import PluginKind, Plugins

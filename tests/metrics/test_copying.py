@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evalsvc.metrics.functional import copied_share, near_duplicate_share
 from evalsvc.metrics.score import MetricError
-from evalsvc.metrics.segmentation import TOKENIZERS, mixed
+from evalsvc.metrics.tokenizers import TOKENIZERS, mixed
 
 WORDS = [f"w{number}" for number in range(400)]
 TRAIN = [" ".join(random.Random(seed).choices(WORDS, k=300)) for seed in range(20)]

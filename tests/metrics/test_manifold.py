@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prdc import compute_prdc
 
 from evalsvc.metrics import distances
-from evalsvc.metrics.manifold import Radii, density_coverage, neighbour_radii, prdc, precision_recall
+from evalsvc.metrics.manifold import Radii, density_coverage, neighbor_radii, prdc, precision_recall
 from evalsvc.metrics.realism import realism
 from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_manifold as naive
@@ -121,8 +121,8 @@ def test_two_sets_of_a_few_repeated_points_are_decided_by_ties_alone():
 
 def test_radii_found_once_give_the_same_scores():
     x, y = normal(0, 80), normal(1, 60)
-    assert prdc(y, x, reference_radii=neighbour_radii(x, 5)) == prdc(y, x)
-    assert (realism(y, x, reference_radii=neighbour_radii(x, 3)) == realism(y, x)).all()
+    assert prdc(y, x, reference_radii=neighbor_radii(x, 5)) == prdc(y, x)
+    assert (realism(y, x, reference_radii=neighbor_radii(x, 3)) == realism(y, x)).all()
 
 
 def test_sets_of_one_size_on_three_threads_give_the_same_scores(tiny_blocks):
@@ -193,7 +193,7 @@ def test_other_bad_inputs_are_named():
 
 def test_radii_of_another_set_or_k_are_refused():
     x = normal(0, 20)
-    for radii in (neighbour_radii(x, 3), neighbour_radii(x[:10], 5)):
-        with pytest.raises(MetricError, match=r"neighbour_radii\(reference, k=5\)"):
+    for radii in (neighbor_radii(x, 3), neighbor_radii(x[:10], 5)):
+        with pytest.raises(MetricError, match=r"neighbor_radii\(reference, k=5\)"):
             prdc(x, x, reference_radii=radii)
-    assert isinstance(neighbour_radii(x), Radii)
+    assert isinstance(neighbor_radii(x), Radii)

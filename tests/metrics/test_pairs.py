@@ -9,8 +9,8 @@ from evalsvc.metrics.functional import (
     authenticity,
     density_coverage,
     kernel_distance,
-    nearest_neighbours,
-    neighbour_radii,
+    nearest_neighbors,
+    neighbor_radii,
     prdc,
     precision_recall,
 )
@@ -21,7 +21,7 @@ def normal(seed, n, d=12, dtype=np.float32):
 
 
 def asked(x, y):
-    radii = neighbour_radii(y, 3)
+    radii = neighbor_radii(y, 3)
     return [
         (kernel_distance, {"subsets": 6, "subset_size": 60}),
         (precision_recall, {"reference_radii": radii}),
@@ -38,9 +38,9 @@ def test_together_they_find_bit_for_bit_what_each_finds_alone(n, m):
     x, y = normal(0, n), normal(1, m)
     alone = [function(x, y, **options) for function, options in asked(x, y)]
     plans = [function.plan(x, y, **options) for function, options in asked(x, y)]
-    *together, neighbours = pairs.measure([*plans, nearest_neighbours.plan(x, y, k=3)])
+    *together, neighbours = pairs.measure([*plans, nearest_neighbors.plan(x, y, k=3)])
     assert together == alone
-    for found, expected in zip(neighbours, nearest_neighbours(x, y, k=3), strict=True):
+    for found, expected in zip(neighbours, nearest_neighbors(x, y, k=3), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -53,7 +53,7 @@ def test_the_pairs_of_two_sets_are_swept_once_for_all_who_ask(monkeypatch):
 
     monkeypatch.setattr(pairs, "sweep", counted)
     x, y, z = normal(0, 90), normal(1, 80), normal(2, 70)
-    radii = neighbour_radii(y, 3)
+    radii = neighbor_radii(y, 3)
     known = precision_recall.plan(x, y, reference_radii=radii)
     pairs.measure([known])
     assert sorted(swept) == [(80, 90), (90, 90)]  # what is known of the reference is not swept for

@@ -105,6 +105,14 @@ def test_a_metric_from_outside_says_as_much_as_ours(monkeypatch):
     assert set(spec.choices) == {"strict"}
 
 
+@pytest.mark.parametrize(
+    ("before", "now"), [("nearest_neighbours", "nearest_neighbors"), ("neighbour_radii", "neighbor_radii")]
+)
+def test_a_function_by_its_former_name_is_the_same_and_warns(before, now):
+    with pytest.warns(DeprecationWarning, match=f"is now {now}"):
+        assert getattr(functional, before) is getattr(functional, now)
+
+
 def test_directions_come_from_the_registry():
     assert QUANTITIES["frechet_distance"].direction is Direction.LOWER
     assert QUANTITIES["inception_score"].direction is Direction.HIGHER

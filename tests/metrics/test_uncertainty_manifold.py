@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evalsvc.metrics.manifold import neighbour_radii, prdc, precision_recall
+from evalsvc.metrics.manifold import neighbor_radii, prdc, precision_recall
 from evalsvc.metrics.memorization import authenticity, ct_score, memorization_informed_frechet
 from tests.metrics.honesty import assert_honest, assert_scores_honest, repeated
 
@@ -25,7 +25,7 @@ LAWS = {
 )
 def test_error_bars_of_manifold_metrics_are_honest(metric, k, law, d, n, m, shift, scale):
     reference = LAWS[law](np.random.default_rng(10**6), m, d)
-    radii = neighbour_radii(reference, k)
+    radii = neighbor_radii(reference, k)
 
     def draw(seed):
         generated = LAWS[law](np.random.default_rng(seed), n, d) * scale + np.eye(d)[0] * shift

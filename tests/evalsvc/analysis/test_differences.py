@@ -9,8 +9,8 @@ from evalsvc.analysis.differences import Run, difference, under_fixed_prompts
 from evalsvc.evaluation.influences import UnitInfluence, read_influences, write_influences
 from evalsvc.gates.evidence import pool
 from evalsvc.metrics import functional as metrics
+from evalsvc.metrics.proportions import mean_of_flags
 from evalsvc.metrics.score import Z95
-from evalsvc.metrics.shares import mean_of_flags
 from evalsvc.metrics.units import Units
 from evalsvc.store.artifacts import Artifacts
 from tests.metrics.honesty import repeated

@@ -15,7 +15,7 @@ from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics import pairs
-from evalsvc.metrics.functional import frechet_distance, nearest_neighbours
+from evalsvc.metrics.functional import frechet_distance, nearest_neighbors
 from evalsvc.metrics.score import MetricError
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
@@ -283,7 +283,7 @@ def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
 def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, checkpoint, monkeypatch):
     spec = bench.spec(checkpoint, "blobs", {}, suite())
     first = scores(bench, evaluate(spec, bench))
-    monkeypatch.setattr("evalsvc.metrics.manifold.neighbour_radii", lambda *_: pytest.fail("found before"))
+    monkeypatch.setattr("evalsvc.metrics.manifold.neighbor_radii", lambda *_: pytest.fail("found before"))
     assert scores(bench, evaluate(spec, bench, rerun=True)) == first
 
 
@@ -305,7 +305,7 @@ def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_pass
     assert again == first
     assert passes == [{"symmetric": True}, {"symmetric": True}, {}]
     train, heldout = (read_reference(bench, half) for half in ("train", "heldout"))
-    np.testing.assert_allclose(kept["heldout"], nearest_neighbours(heldout, train).distances[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(kept["heldout"], nearest_neighbors(heldout, train).distances[:, 0], rtol=1e-6)
     np.testing.assert_array_equal(kept_again["heldout"], kept["heldout"])
     assert len(kept["distances"]) == 600
 

@@ -29,10 +29,10 @@ def mean_of_flags(
     """The share of samples that are flagged, each for itself."""
     variance, influence = units.estimate(flags.astype(np.float64))
     method = CLUSTERED if units.clustered else INDEPENDENT
-    return share_score(name, float(flags.mean()), variance, units, influence, method=method, details=details)
+    return proportion_score(name, float(flags.mean()), variance, units, influence, method=method, details=details)
 
 
-def share_score(
+def proportion_score(
     name: str,
     share: float,
     variance: float,
@@ -49,7 +49,7 @@ def share_score(
     spread, z = share * (1 - share), units.quantile
     effective = spread / variance if variance > 0 and spread > 0 else float(units.count)
     shrink = 1 + z**2 / effective
-    centre = (share + z**2 / (2 * effective)) / shrink
+    center = (share + z**2 / (2 * effective)) / shrink
     half = z * math.sqrt(spread / effective + z**2 / (4 * effective**2)) / shrink
     return registry.score(
         name,
@@ -57,7 +57,7 @@ def share_score(
         math.sqrt(variance) if variance > 0 else 1.0 / units.count,
         n=units.rows,
         method=method,
-        interval=(max(0.0, centre - half), min(1.0, centre + half)),
+        interval=(max(0.0, center - half), min(1.0, center + half)),
         details=details,
         influence=replace(influence, least=1.0 / units.count),
         units=units,

@@ -3,9 +3,9 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from evalsvc.metrics import distances, neighbours
+from evalsvc.metrics import distances, neighbors
 from evalsvc.metrics.distances import common_frame, exact, sweep
-from evalsvc.metrics.neighbours import nearest_neighbours, squared_radii, symmetric_shortlist
+from evalsvc.metrics.neighbors import nearest_neighbors, squared_radii, symmetric_shortlist
 from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_manifold as naive
 
@@ -71,7 +71,7 @@ def test_neighbours_and_radii_are_those_of_a_plain_search(kind, dtype):
         n, m, d = (int(size) for size in rng.integers((1, 12, 1), (30, 50, 12)))
         k = int(rng.integers(1, 9))
         x, y = (kind(rng, size, d).astype(dtype) for size in (n, m))
-        found, (expected, _) = nearest_neighbours(x, y, k), naive.nearest(x, y, k)
+        found, (expected, _) = nearest_neighbors(x, y, k), naive.nearest(x, y, k)
         np.testing.assert_allclose(found.distances, expected, rtol=1e-12, atol=0)
         own = np.take_along_axis(np.sqrt(naive.squared(x, y)), found.indices, 1)
         np.testing.assert_allclose(own, expected, rtol=1e-12, atol=0)
@@ -96,7 +96,7 @@ def test_every_distance_lies_between_its_bounds(kind, product):
 
 
 def test_equal_distances_are_ordered_by_index():
-    assert nearest_neighbours(np.zeros((1, 2)), np.tile([[3.0, 4.0]], (60, 1)), k=5).indices.tolist() == [
+    assert nearest_neighbors(np.zeros((1, 2)), np.tile([[3.0, 4.0]], (60, 1)), k=5).indices.tolist() == [
         [0, 1, 2, 3, 4]
     ]
 
@@ -105,12 +105,12 @@ def test_equal_distances_are_ordered_by_index():
 def test_a_list_too_short_for_its_ties_is_searched_again(monkeypatch, again):
     """Hundreds of near copies: float32 cannot order them; hundreds of copies: float64 cannot either."""
     calls = []
-    search = getattr(neighbours, again)
-    monkeypatch.setattr(neighbours, again, lambda *a, **kw: calls.append(1) or search(*a, **kw))
+    search = getattr(neighbors, again)
+    monkeypatch.setattr(neighbors, again, lambda *a, **kw: calls.append(1) or search(*a, **kw))
     rng = np.random.default_rng(1)
     x = (few_distinct if again == "_among_ties" else tight_clusters)(rng, 400, 16)
     queries = x[:20] + 1e-3
-    found = nearest_neighbours(queries, x, 3)
+    found = nearest_neighbors(queries, x, 3)
     np.testing.assert_allclose(found.distances, naive.nearest(queries, x, 3)[0], rtol=1e-12)
     np.testing.assert_allclose(radii_of(x, 3), naive.squared_radii(x, 3), rtol=1e-12, atol=0)
     assert len(calls) >= (1 if again == "_among_ties" else 2)
@@ -120,7 +120,7 @@ def test_scikit_learn_finds_the_same():
     rng = np.random.default_rng(2)
     x, y = rng.standard_normal((300, 40)), rng.standard_normal((2500, 40))
     distances_, indices = NearestNeighbors(n_neighbors=6, algorithm="brute").fit(y).kneighbors(x)
-    found = nearest_neighbours(x, y, 6)
+    found = nearest_neighbors(x, y, 6)
     assert (found.indices == indices).all()
     np.testing.assert_allclose(found.distances, distances_, rtol=1e-12)
 
@@ -128,8 +128,8 @@ def test_scikit_learn_finds_the_same():
 def test_a_memory_mapped_file_gives_what_the_array_gives(tmp_path):
     x = np.random.default_rng(3).standard_normal((100, 9)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    mapped = nearest_neighbours(x[:10], np.load(tmp_path / "x.npy", mmap_mode="r"), 4)
-    in_memory = nearest_neighbours(torch.from_numpy(x[:10]), torch.from_numpy(x), 4)
+    mapped = nearest_neighbors(x[:10], np.load(tmp_path / "x.npy", mmap_mode="r"), 4)
+    in_memory = nearest_neighbors(torch.from_numpy(x[:10]), torch.from_numpy(x), 4)
     assert (mapped.indices == in_memory.indices).all()
     assert (mapped.distances == in_memory.distances).all()
 
@@ -137,9 +137,9 @@ def test_a_memory_mapped_file_gives_what_the_array_gives(tmp_path):
 @pytest.mark.usefixtures("tiny_blocks")
 def test_the_number_of_threads_changes_nothing_and_is_given_back():
     x = plain(np.random.default_rng(6), 60, 5)
-    one = nearest_neighbours(x, x, 3)
+    one = nearest_neighbors(x, x, 3)
     torch.set_num_threads(3)  # the fixture of all tests restores it
-    three = nearest_neighbours(x, x, 3)
+    three = nearest_neighbors(x, x, 3)
     assert torch.get_num_threads() == 3
     assert (one.indices == three.indices).all()
     assert (one.distances == three.distances).all()
@@ -149,10 +149,10 @@ def test_the_number_of_threads_changes_nothing_and_is_given_back():
 def test_reduced_precision_products_elsewhere_do_not_reach_here():
     rng = np.random.default_rng(4)
     x = rng.standard_normal((200, 64)).astype(np.float32)
-    before = nearest_neighbours(x, x, 3)
+    before = nearest_neighbors(x, x, 3)
     torch.set_float32_matmul_precision("medium")
     try:
-        after = nearest_neighbours(x, x, 3)
+        after = nearest_neighbors(x, x, 3)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -163,7 +163,7 @@ def test_reduced_precision_products_elsewhere_do_not_reach_here():
 def test_narrow_types_and_integers_are_promoted(dtype):
     x = np.random.default_rng(5).integers(0, 200, (30, 4)).astype(dtype)
     np.testing.assert_allclose(
-        nearest_neighbours(x, x, 2).distances, naive.nearest(x.astype(float), x.astype(float), 2)[0]
+        nearest_neighbors(x, x, 2).distances, naive.nearest(x.astype(float), x.astype(float), 2)[0]
     )
 
 
@@ -181,4 +181,4 @@ def test_narrow_types_and_integers_are_promoted(dtype):
 @pytest.mark.usefixtures("shapes_unchecked")
 def test_what_cannot_be_searched_is_named(generated, train, k, message):
     with pytest.raises(MetricError, match=message):
-        nearest_neighbours(generated, train, k)
+        nearest_neighbors(generated, train, k)

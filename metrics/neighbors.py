@@ -1,4 +1,4 @@
-"""Nearest neighbours, exactly: distances, indices and the radii of k-nearest-neighbour balls."""
+"""Nearest neighbors, exactly: distances, indices and the radii of k-nearest-neighbor balls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evalsvc.metrics.score import MetricError
 _SEARCHED_AGAIN = 8192
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The k nearest points of each query, nearest first."""
 
     distances: Float64[np.ndarray, "n k"]
@@ -27,23 +27,23 @@ class Neighbours(NamedTuple):
 
 
 @over_pairs
-def nearest_neighbours(generated: Num[Array, "n d"], train: Num[Array, "m d"], k: int = 1) -> Plan[Neighbours]:
+def nearest_neighbors(generated: Num[Array, "n d"], train: Num[Array, "m d"], k: int = 1) -> Plan[Neighbors]:
     """Euclidean distances (n, k) to, and indices (n, k) of, the ``k`` rows of ``train`` nearest to each generated row.
 
     Nearest first, equal distances by lower index; exact in float64 however the rows are stored. Raises
     :class:`MetricError` where ``train`` has fewer than ``k`` rows, the widths differ, or a value is not finite.
 
-    >>> nearest_neighbours(np.array([[0.0], [9.0]]), np.array([[1.0], [5.0], [8.0]]), k=2).indices.tolist()
+    >>> nearest_neighbors(np.array([[0.0], [9.0]]), np.array([[1.0], [5.0], [8.0]]), k=2).indices.tolist()
     [[0, 1], [2, 1]]
     """
     queries, points = as_matrix(generated, "generated"), as_matrix(train, "train")
     same_width(queries, points, ("generated", "train"))
     if not 1 <= k <= len(points):
-        raise MetricError(f"train has {len(points)} rows, of which k = {k} neighbours cannot be found")
+        raise MetricError(f"train has {len(points)} rows, of which k = {k} neighbors cannot be found")
     return Plan(queries, points, functools.partial(Nearest, k=k))
 
 
-class Nearest(Visitor[Neighbours]):
+class Nearest(Visitor[Neighbors]):
     """Finds the ``k`` rows of ``train`` nearest to each generated one among the pairs across."""
 
     seeks = frozenset({"across"})
@@ -60,10 +60,10 @@ class Nearest(Visitor[Neighbours]):
         """Exact squared distances (scaled units) and indices."""
         return _settle(self.listed, self.generated, self.train, self.k, None)
 
-    def result(self) -> Neighbours:
+    def result(self) -> Neighbors:
         """The same as distances."""
         squared, indices = self.exactly()
-        return Neighbours((squared.sqrt() / self.train.scale).cpu().numpy(), indices.cpu().numpy())
+        return Neighbors((squared.sqrt() / self.train.scale).cpu().numpy(), indices.cpu().numpy())
 
 
 def knn(

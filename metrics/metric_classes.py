@@ -170,7 +170,7 @@ class FrechetDistance(_Shell):
             self._keep(name, _moments(self.metric_state, name) + _moments(incoming_state, name))
 
     def _copy_state_dict(self) -> dict[str, Any]:
-        # Called before processes are synchronised: no row may wait, as lists of unequal length are not gathered.
+        # Called before processes are synchronized: no row may wait, as lists of unequal length are not gathered.
         for name in self.spec.inputs:
             self._keep(name, _moments(self.metric_state, name))
         return super()._copy_state_dict()
@@ -186,7 +186,7 @@ class FrechetDistance(_Shell):
 
 
 def _moments(state: dict[str, Any], name: str) -> list[Moments]:
-    """Moments in a state: those kept, or one of each process after a synchronisation, and of the rows that wait."""
+    """Moments in a state: those kept, or one of each process after a synchronization, and of the rows that wait."""
     n, mean, scatter = (state[f"{name}_{part}"] for part in ("n", "mean", "scatter"))
     if n.ndim == 0:
         n, mean, scatter = n[None], mean[None], scatter[None]

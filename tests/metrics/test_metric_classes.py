@@ -9,8 +9,9 @@ import pytest
 import torch
 from torchmetrics import MetricCollection
 
+from evalsvc import metrics
 from evalsvc.metrics import functional
-from evalsvc.metrics.accumulators import CLASSES, Collected
+from evalsvc.metrics.metric_classes import CLASSES, Collected
 from evalsvc.metrics.registry import METRICS
 from evalsvc.metrics.score import MetricError, Score
 
