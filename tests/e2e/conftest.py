@@ -1,16 +1,64 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "evalsvc"]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A checkout of this working tree as git makes it, links as links, and what was built from it."""
+
+    checkout: Path
+    sdist: Path
+    wheel: Path
+    wheel_from_sdist: Path
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Built once for all tests of a process."""
+    folder = tmp_path_factory.mktemp("built")
+    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listed, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("no git checkout to build from")
+    for name in set(done.stdout.split("\0")) - {""}:
+        if (ROOT / name).exists():
+            (folder / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / "checkout" / name, follow_symlinks=False)
+    for what in (["--wheel"], []):  # without an option the wheel is built from the sdist
+        command = [sys.executable, "-m", "uv", "build", *what, "--out-dir", str(folder / f"dist{''.join(what)}")]
+        done = subprocess.run([*command, str(folder / "checkout")], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    (sdist,), (wheel,) = (folder / "dist").glob("*.tar.gz"), (folder / "dist--wheel").glob("*.whl")
+    return Built(folder / "checkout", sdist, wheel, folder / "dist" / wheel.name)
+
+
+@pytest.fixture(scope="session")
+def wheel_python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has the wheel, of this environment all other packages, and nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    with zipfile.ZipFile(built.wheel) as opened:
+        opened.extractall(site)
+    # Paths that this names are no site folders, so that the editable install there is not followed to the checkout.
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin" / "python"
 
 
 @pytest.fixture
