@@ -59,7 +59,7 @@ def _place() -> Path:
 def _evalsvc() -> float:
     """``evalsvc reference add`` and ``evalsvc score`` in this process; the choice of the backend is remembered."""
     from evalsvc.core.settings import Settings
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.runner import evaluate
     from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.inputs.references import add_reference
@@ -72,11 +72,11 @@ def _evalsvc() -> float:
     if memory.exists():
         shutil.copytree(memory, home / "artifacts" / "backends")
     os.environ["EVALSVC_HOME"] = str(home)
-    bench = Workbench(Settings(home=home), Plugins(), "cpu")
-    add_reference(bench.database, bench.plugins, "real", place / "real", None)
+    context = EvaluationContext(Settings(home=home), Plugins(), "cpu")
+    add_reference(context.database, context.plugins, "real", place / "real", None)
     checkpoint = Checkpoint.open(place / "made_1", "made", 1)
-    evaluation = evaluate(bench.spec(checkpoint, "samples", {}, load_suite(str(place / "job.yaml"))), bench)
-    with bench.database.read() as session:
+    evaluation = evaluate(context.spec(checkpoint, "samples", {}, load_suite(str(place / "job.yaml"))), context)
+    with context.database.read() as session:
         scores = {row.label: row.value for row in queries.scores(session, evaluation=evaluation)}
     shutil.copytree(home / "artifacts" / "backends", memory, dirs_exist_ok=True)
     shutil.rmtree(home)

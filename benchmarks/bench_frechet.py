@@ -10,7 +10,7 @@ from race import Contenders
 
 from evalsvc.metrics import Moments
 from evalsvc.metrics.functional import frechet_distance
-from evalsvc.metrics.transport import Law, covariance_part
+from evalsvc.metrics.transport import Gaussian, covariance_part
 
 
 def from_moments() -> Contenders:
@@ -40,7 +40,7 @@ def from_moments() -> Contenders:
 
 def value_alone(x: Any, y: Any) -> float:
     """The distance without its standard error, of arrays or moments."""
-    first, second = Law.of(x, "generated"), Law.of(y, "reference")
+    first, second = Gaussian.of(x, "generated"), Gaussian.of(y, "reference")
     means = float((first.mean - second.mean).square().sum())
     return means + covariance_part(first, second, means)
 

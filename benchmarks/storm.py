@@ -111,7 +111,7 @@ def _with_another_metric(suite: Suite) -> Suite:
 
 
 def _submit(fleet: Fleet, number: int, suite: Suite) -> int:
-    spec = fleet.bench.spec(fleet.checkpoint(number), "fleet", {"seconds": 0.5}, suite)
+    spec = fleet.context.spec(fleet.checkpoint(number), "fleet", {"seconds": 0.5}, suite)
     return lifecycle.submit(fleet.database, spec).id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 
-from evalsvc.analysis.composite_index import Index
+from evalsvc.analysis.composite_index import CompositeScore
 from evalsvc.dashboards import pictures
 from evalsvc.dashboards.language import metric_name, say
 from evalsvc.dashboards.look import ARROWS, html, interval, number, with_error
@@ -31,7 +31,7 @@ def report(
     name: str,
     suite: str,
     scores: Sequence[ScoreRow],
-    index: Index | None,
+    index: CompositeScore | None,
     verdicts: Sequence[tuple[int, str, str]],
     facts: Mapping[str, object],
     gallery: pictures.Gallery,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from evalsvc.plugins.registry import open_to_clients as open_to_clients
     from evalsvc.plugins.registry import register as register
     from evalsvc.plugins.registry import versioned as versioned
+    from evalsvc.plugins.samples import Audio as Audio
     from evalsvc.plugins.samples import Images as Images
     from evalsvc.plugins.samples import SampleRequest as SampleRequest
-    from evalsvc.plugins.samples import Sounds as Sounds
     from evalsvc.plugins.samples import Texts as Texts
     from evalsvc.plugins.samples import Videos as Videos
 

@@ -16,7 +16,7 @@ from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import UNPAIRED, Direction, Score
-from evalsvc.metrics.transport import Law, covariance_part, transport_root, transported_squares
+from evalsvc.metrics.transport import Gaussian, covariance_part, transport_root, transported_squares
 from evalsvc.metrics.units import Groups, Units
 
 _PIECE = 4096
@@ -59,13 +59,13 @@ def frechet_distance(
     >>> round(frechet_distance(x + np.array([1.0, 0, 0, 0]), x).value, 9)
     1.0
     """
-    target = Law.of(reference, "reference")
+    target = Gaussian.of(reference, "reference")
     if isinstance(generated, Moments):
-        return _score(Law.of_moments(generated), target, None, _MOMENTS_ONLY)
+        return _score(Gaussian.of_moments(generated), target, None, _MOMENTS_ONLY)
     sample = as_matrix(generated, "generated", minimum=2)
     units = Units.of(len(sample), groups)
     if units.count < LEAST:
-        return _score(Law.of(sample, "generated"), target, None, TOO_FEW, units=units)
+        return _score(Gaussian.of(sample, "generated"), target, None, TOO_FEW, units=units)
     law, parts = _law_and_halves(sample, units)
     _same_width(law, target)
     inner = _inner(law, target)
@@ -110,7 +110,7 @@ def frechet_distance_infinity(
     >>> found.ci_low < 8 < found.ci_high, found.details["slope"] > 0
     (True, True)
     """
-    target = Law.of(reference, "reference")
+    target = Gaussian.of(reference, "reference")
     sample = as_matrix(generated, "generated", minimum=5 * LEAST)
     units = Units.of(len(sample))
     law, parts = _law_and_halves(sample, units)
@@ -140,8 +140,8 @@ def frechet_distance_infinity(
 
 
 def _score(
-    law: Law,
-    target: Law,
+    law: Gaussian,
+    target: Gaussian,
     stderr: float | None,
     method: str,
     inner: Tensor | None = None,
@@ -163,32 +163,32 @@ def _score(
     )
 
 
-def _same_width(law: Law, target: Law) -> None:
+def _same_width(law: Gaussian, target: Gaussian) -> None:
     same_width(law.mean, target.mean)
 
 
-def _parts(law: Law, target: Law, inner: Tensor | None = None) -> tuple[float, float]:
+def _parts(law: Gaussian, target: Gaussian, inner: Tensor | None = None) -> tuple[float, float]:
     mean_part = float((law.mean - target.mean).square().sum())
     return mean_part, covariance_part(law, target, mean_part, inner)
 
 
-def _law_and_halves(sample: Tensor, units: Units) -> tuple[Law, list[tuple[Law, Tensor]]]:
+def _law_and_halves(sample: Tensor, units: Units) -> tuple[Gaussian, list[tuple[Gaussian, Tensor]]]:
     """The law of the sample, and its two halves with their rows; few rows hold their halves already."""
     n, d = sample.shape
     if n < d:
-        return Law.of_rows(sample), []
+        return Gaussian.of_rows(sample), []
     indices = [torch.from_numpy(half) for half in units.halves]
     if min(map(len, indices)) < d:
-        return Law.of_moments(Moments.of(sample)), [(_law_of(sample, index), index) for index in indices]
+        return Gaussian.of_moments(Moments.of(sample)), [(_law_of(sample, index), index) for index in indices]
     first, second = (Moments.of_blocks(_pieces(sample, index)) for index in indices)
-    parts = [(Law.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
-    return Law.of_moments(copy.copy(first).merge_state(second)), parts
+    parts = [(Gaussian.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
+    return Gaussian.of_moments(copy.copy(first).merge_state(second)), parts
 
 
-def _law_of(sample: Tensor, index: Tensor) -> Law:
+def _law_of(sample: Tensor, index: Tensor) -> Gaussian:
     if len(index) < sample.shape[1]:
-        return Law.of_rows(sample[index])
-    return Law.of_moments(Moments.of_blocks(_pieces(sample, index.sort().values)))
+        return Gaussian.of_rows(sample[index])
+    return Gaussian.of_moments(Moments.of_blocks(_pieces(sample, index.sort().values)))
 
 
 def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
@@ -196,13 +196,13 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
         yield sample[piece.to(sample.device)]
 
 
-def _inner(law: Law, target: Law) -> Tensor:
+def _inner(law: Gaussian, target: Gaussian) -> Tensor:
     """What both the distance and the influence of every row need to know of the two covariances."""
     return law.within(target.factor) if law.rows is None else target.within(law.rows)
 
 
 def _influences(
-    sample: Tensor, law: Law, parts: list[tuple[Law, Tensor]], target: Law, inner: Tensor, units: Units
+    sample: Tensor, law: Gaussian, parts: list[tuple[Gaussian, Tensor]], target: Gaussian, inner: Tensor, units: Units
 ) -> list[Tensor]:
     """psi of every row, and of the rows of each half under the half's own law."""
     if law.rows is None:
@@ -214,14 +214,14 @@ def _influences(
     return psis
 
 
-def _psi(sample: Tensor, index: Tensor, law: Law, target: Law) -> Tensor:
+def _psi(sample: Tensor, index: Tensor, law: Gaussian, target: Gaussian) -> Tensor:
     """The influence of each row in ``index`` on the distance of their ``law`` to the target."""
     if law.rows is None:
         return _psi_of_many(sample, index, law, target, law.within(target.factor))
     return _psi_of_few(law.rows, target.within(law.rows.float()), law.mean - target.mean, law.n)
 
 
-def _psi_of_many(sample: Tensor, index: Tensor, law: Law, target: Law, inner: Tensor) -> Tensor:
+def _psi_of_many(sample: Tensor, index: Tensor, law: Gaussian, target: Gaussian, inner: Tensor) -> Tensor:
     """The same with a law that knows its moments alone, by that law within the target's factor."""
     pull = 2 * (law.mean - target.mean)
     root = transport_root(law, target, inner)
@@ -238,7 +238,7 @@ def _psi_of_few(rows: Tensor, gram: Tensor, gap: Tensor, n: int) -> Tensor:
     return psi.sub_(transported_squares(gram).mul_(n - 1))
 
 
-def _psi_of_half(law: Law, gram: Tensor, index: Tensor, target: Law) -> Tensor:
+def _psi_of_half(law: Gaussian, gram: Tensor, index: Tensor, target: Gaussian) -> Tensor:
     """The same for the rows in ``index`` under their own law, whose products are found in those of the whole."""
     assert law.rows is not None
     rows, gram = law.rows[index], gram[index][:, index]

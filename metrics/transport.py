@@ -23,7 +23,7 @@ _BAND = 256
 
 
 @dataclass(frozen=True)
-class Law:
+class Gaussian:
     """A set seen as a normal law: by its moments, or by its centered rows where those are fewer than the columns.
 
     ``rows`` are scaled so that ``rows.T @ rows`` is the covariance; exactly one of ``moments`` and ``rows`` is there.
@@ -35,7 +35,7 @@ class Law:
     rows: Tensor | None
 
     @classmethod
-    def of(cls, x: Any, name: str) -> Law:
+    def of(cls, x: Any, name: str) -> Gaussian:
         """The law of :class:`Moments` or of an array (n, d) with at least two rows."""
         if isinstance(x, Moments):
             return cls.of_moments(x)
@@ -44,12 +44,12 @@ class Law:
         return cls.of_rows(matrix) if n < d else cls.of_moments(Moments.of(matrix))
 
     @classmethod
-    def of_moments(cls, moments: Moments) -> Law:
+    def of_moments(cls, moments: Moments) -> Gaussian:
         """The law of known moments."""
         return cls(moments.n, moments.mean, moments, None)
 
     @classmethod
-    def of_rows(cls, matrix: Tensor) -> Law:
+    def of_rows(cls, matrix: Tensor) -> Gaussian:
         """The law of few rows (n, d), all held in float64."""
         rows = matrix.to(torch.float64)
         mean = rows.mean(0)
@@ -91,7 +91,7 @@ class Law:
         return (factor @ scatter.to(factor.dtype) @ factor.T).div_(freedom)
 
 
-def covariance_part(first: Law, second: Law, mean_part: float, inner: Tensor | None = None) -> float:
+def covariance_part(first: Gaussian, second: Gaussian, mean_part: float, inner: Tensor | None = None) -> float:
     """``tr S + tr Q - 2 tr (S Q)^(1/2)``, never negative; exact to 1e-9 of the traces, and better near equality.
 
     ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back. ``inner`` is
@@ -110,7 +110,7 @@ def covariance_part(first: Law, second: Law, mean_part: float, inner: Tensor | N
     return max(0.0, total - 2 * overlap)
 
 
-def transport_root(first: Law, second: Law, inner: Tensor) -> Tensor:
+def transport_root(first: Gaussian, second: Gaussian, inner: Tensor) -> Tensor:
     """A factor G of the map ``T = G G'`` that transports the first covariance to the second.
 
     ``inner`` is the first law within the second's factor. In single precision, which is ample for a standard error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from evalsvc.analysis.composite_index import Index, overall
+from evalsvc.analysis.composite_index import CompositeScore, overall
 from evalsvc.dashboards import charts, opened, pickers, pictures
 from evalsvc.dashboards.language import metric_name, say
 from evalsvc.dashboards.look import card, file_name, grid, heading, html, interval, number, with_error
@@ -77,7 +77,9 @@ def page() -> None:
         st.iframe(made, height=900)
 
 
-def _parts(index: Index, scores: Mapping[str, tuple[float, float | None]], defined: Mapping[str, IndexPart]) -> None:
+def _parts(
+    index: CompositeScore, scores: Mapping[str, tuple[float, float | None]], defined: Mapping[str, IndexPart]
+) -> None:
     grid(
         [
             {
@@ -114,7 +116,7 @@ def _others(suite: str, defined: Mapping[str, IndexPart]) -> None:
         charts.show(charts.forest(rows, say("scorecard.axis")), rows, "index", say("scorecard.models"))
 
 
-def drawn(found: Sequence[tuple[Point, Index | None]]) -> list[dict[str, object]]:
+def drawn(found: Sequence[tuple[Point, CompositeScore | None]]) -> list[dict[str, object]]:
     """Rows of the plot, the best first."""
     there = sorted(((point, index) for point, index in found if index is not None), key=lambda pair: -pair[1].value)
     return [

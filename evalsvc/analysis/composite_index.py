@@ -32,7 +32,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Index:
+class CompositeScore:
     """The overall index with its interval and its parts; no interval where a score has no error."""
 
     value: float
@@ -47,7 +47,7 @@ class Index:
         return max(0.0, self.value - Z95 * self.stderr), min(100.0, self.value + Z95 * self.stderr)
 
 
-def overall(index: Mapping[str, IndexPart], scores: Mapping[str, Scored]) -> Index | None:
+def overall(index: Mapping[str, IndexPart], scores: Mapping[str, Scored]) -> CompositeScore | None:
     """The index of a checkpoint; ``None`` where the suite defines none, or a score that it counts is missing.
 
     The scores come from the same samples, so their errors go together in ways that nobody measured. The error is the
@@ -65,4 +65,4 @@ def overall(index: Mapping[str, IndexPart], scores: Mapping[str, Scored]) -> Ind
         unsure |= score.stderr is None
         stderr += share * 100 * (score.stderr or 0.0) / abs(width)
     value = sum(part.share * part.points for part in parts)
-    return Index(value, None if unsure else stderr, tuple(parts))
+    return CompositeScore(value, None if unsure else stderr, tuple(parts))

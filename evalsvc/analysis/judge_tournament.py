@@ -57,7 +57,7 @@ class Tournament:
     judges_itself: tuple[str, ...]
 
 
-def hold(
+def run_tournament(
     judge: Judge,
     players: Sequence[Player],
     prompts: Sequence[str],

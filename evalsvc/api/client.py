@@ -131,9 +131,9 @@ class Client:
         deadlines: schemas.Deadlines | None = None,
         rerun: bool = False,
     ) -> schemas.Evaluation:
-        """Ask for an evaluation; the same again is the same evaluation. See :class:`evalsvc.api.schemas.Submit`."""
+        """Ask for an evaluation; the same again is the same evaluation. Options: ``schemas.EvaluationCreate``."""
         try:
-            asked = schemas.Submit(
+            asked = schemas.EvaluationCreate(
                 path=None if path is None else str(path),
                 upload=upload,
                 checkpoint=checkpoint,

@@ -57,18 +57,18 @@ def alias_set(
             with database.read() as session:
                 target = stored_checkpoints.find(session, checkpoint).id
         else:
-            from evalsvc.evaluation.context import Workbench
+            from evalsvc.evaluation.context import EvaluationContext
             from evalsvc.gates.candidate import Asked
             from evalsvc.gates.several import run_policy
             from evalsvc.store.tables import Checkpoint
 
             opened = open_gate(require_gate, plugin, None if stored else device, 250)
-            read, suites, database, bench, plugins = opened
+            read, suites, database, context, plugins = opened
             with database.read() as session:
                 check_policy(name, protection(session, name), read.digest)
-            anew = partial(Workbench, Settings(), plugins, "cpu")
-            wanted = partial(Asked(checkpoint, Naming()).find, suites[0], database, plugins, bench)
-            gate = run_policy(read, database, suites, bench, candidate=wanted, plugins=plugins, open_bench=anew)
+            anew = partial(EvaluationContext, Settings(), plugins, "cpu")
+            wanted = partial(Asked(checkpoint, Naming()).find, suites[0], database, plugins, context)
+            gate = run_policy(read, database, suites, context, candidate=wanted, plugins=plugins, open_bench=anew)
             show_decision(gate.id, gate.document)
             if gate.document["verdict"]["status"] != "PASS":
                 err.print(f"{name} stays as it is", style="red")

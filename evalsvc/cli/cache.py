@@ -35,7 +35,7 @@ def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
     made = table(f"{size} of arrays of references", *HEADINGS, right=HEADINGS[3:])
     for entry in found:
         reference = entry.reference or f"none ({entry.digest[:12]})"
-        made.add_row(reference, entry.half, entry.extractor, str(entry.files), decimal(entry.bytes))
+        made.add_row(reference, entry.split, entry.extractor, str(entry.files), decimal(entry.bytes))
     out.print(made)
 
 
@@ -76,7 +76,7 @@ def cache_sweep(
     from datetime import timedelta
 
     from evalsvc.core.files.atomic_files import file_time
-    from evalsvc.evaluation.garbage_collection import broken_off, vain_shards, vain_uploads
+    from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, vain_uploads
     from evalsvc.store.artifacts import open_artifacts
     from evalsvc.store.session import database_time
 
@@ -85,9 +85,9 @@ def cache_sweep(
     age = timedelta(days=days)
     before = database_time(database) - age
     for leftovers in (
-        vain_shards(database, artifacts, before, remove=remove),
+        orphaned_shards(database, artifacts, before, remove=remove),
         vain_uploads(database, settings.uploads, before, remove=remove),
-        broken_off(artifacts, file_time(artifacts.root) - age, remove=remove),
+        partial_files(artifacts, file_time(artifacts.root) - age, remove=remove),
     ):
         for leftover in leftovers:
             size += leftover.bytes

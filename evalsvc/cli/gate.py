@@ -27,7 +27,7 @@ from evalsvc.store.faults import sentence
 from evalsvc.store.session import Database, database_time
 
 if TYPE_CHECKING:
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.gates.policy import Policy
     from evalsvc.gates.resolution import Wanted
     from evalsvc.inputs.suites import Suite
@@ -80,7 +80,7 @@ def run(
     Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
     """
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.gates.candidate import Asked
     from evalsvc.gates.reports.write import requested, tell_github, write
     from evalsvc.gates.runner import sample_grids
@@ -96,26 +96,26 @@ def run(
             if plugin:  # importing one may be what hangs
                 raise
             opened = open_gate(policy, plugin, None, batch_size)  # to record that it is late
-        read, suites, database, bench, plugins = opened
+        read, suites, database, context, plugins = opened
         options = parse_options(option or [])
         naming = Naming(model, step, model_pattern, step_pattern)
         if (generator is not None or options or naming != Naming()) and candidate is None:
             raise InputError("--generator, --option, --model and --step are the candidate's: name it with --candidate")
         asked: str | Callable[[], Wanted] | None = candidate
         if candidate is not None:
-            asked = partial(Asked(candidate, naming, generator, options).find, suites[0], database, plugins, bench)
+            asked = partial(Asked(candidate, naming, generator, options).find, suites[0], database, plugins, context)
         done = run_policy(
             read,
             database,
             suites,
-            bench,
+            context,
             candidate=asked,
             seed=seed,
             timeout=limit,
             warn_only=warn_only,
             shadow=shadow,
             plugins=plugins,
-            open_bench=lambda: Workbench(Settings(), plugins, "cpu"),
+            open_bench=lambda: EvaluationContext(Settings(), plugins, "cpu"),
         )
         write(done.document, reports, sample_grids(done, database) if "html" in reports else None)
         print_commands(tell_github(done.document, os.environ))
@@ -170,8 +170,8 @@ def calibrate(
     from evalsvc.store.tables import Checkpoint
 
     with reachable():
-        read, (suite, *others), database, bench, _ = open_gate(policy, plugin, device, batch_size)
-        assert bench is not None
+        read, (suite, *others), database, context, _ = open_gate(policy, plugin, device, batch_size)
+        assert context is not None
         if others:
             raise InputError("calibration is of one suite: give a policy without 'also'")
         with database.read() as session:
@@ -179,7 +179,7 @@ def calibrate(
             if not isinstance(side, Checkpoint):
                 raise InputError(side.reason)
             title = names.title_of(session, side)
-        source = Computed(bench, suite, frozenset(labels_of(read, suite).values()))
+        source = Computed(context, suite, frozenset(labels_of(read, suite).values()))
         found = compare_runs(read, suite, source.full(side, runs, suite.seed), database_time(database).date())
     if as_json:
         print_json(asdict(found))
@@ -249,22 +249,22 @@ def history(
 
 def open_gate(
     path: Path, plugin: list[Path] | None, device: str | None, batch_size: int
-) -> tuple[Policy, tuple[Suite, ...], Database, Workbench | None, Plugins]:
+) -> tuple[Policy, tuple[Suite, ...], Database, EvaluationContext | None, Plugins]:
     """The policy, checked against its suites; a workbench only where something may be computed; all plug-ins."""
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.gates.policy import load_policy
     from evalsvc.gates.resolution import labels_of
     from evalsvc.gates.runner import open_suite
     from evalsvc.plugins.registry import Plugins
 
     read, plugins = load_policy(path), Plugins(tuple(plugin or ()))
-    bench = None if device is None else Workbench(Settings(), plugins, device, batch_size)
-    database = bench.database if bench else Database(Settings().database)
+    context = None if device is None else EvaluationContext(Settings(), plugins, device, batch_size)
+    database = context.database if context else Database(Settings().database)
     read.check_waivers(database_time(database).date())
     suites = tuple(open_suite(part.suite, database, plugins, path.parent) for part in read.parts)
     for part, suite in zip(read.parts, suites, strict=True):
         labels_of(part, suite)
-    return read, suites, database, bench, plugins
+    return read, suites, database, context, plugins
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from evalsvc.store.tables import Status
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from evalsvc.analysis.judge_tournament import Player, Tournament
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.spec import EvaluationSpec
 
 
@@ -37,36 +37,40 @@ def judge(
     as_json: AsJson = False,
 ) -> None:
     """Rate what checkpoints wrote under a suite: every pair, both orders, Bradley-Terry ratings with intervals."""
-    from evalsvc.analysis.judge_tournament import hold
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.analysis.judge_tournament import run_tournament
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.plugins.registry import Plugins
 
     with progress_bars() as show:
-        bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
-        chosen = bench.judge(judge, parse_options(option or []))
-        prompts, players = _players(bench, checkpoints, suite, samples)
+        context = EvaluationContext(Settings(), Plugins(tuple(plugin or ())), device)
+        chosen = context.judge(judge, parse_options(option or []))
+        prompts, players = _players(context, checkpoints, suite, samples)
         pairs = len(players) * (len(players) - 1) // 2
-        found = hold(chosen, players, prompts, bench.artifacts, itself=itself, advance=show.stage("pairs", pairs))
-        with bench.database.write() as session:
-            named = ", ".join(player.name for player in players)
-            audit.record(session, audit.Action.JUDGE_RUN, f"judge {found.judge.name}", {"checkpoints": named})
+        found = run_tournament(
+            chosen, players, prompts, context.artifacts, itself=itself, advance=show.stage("pairs", pairs)
+        )
+    with context.database.write() as session:
+        named = ", ".join(player.name for player in players)
+        audit.record(session, audit.Action.JUDGE_RUN, f"judge {found.judge.name}", {"checkpoints": named})
     if as_json:
         print_json(_document(found))
     else:
         _print(found)
 
 
-def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples: int) -> tuple[list[str], list[Player]]:
+def _players(
+    context: EvaluationContext, asked_for: list[str], suite: str | None, samples: int
+) -> tuple[list[str], list[Player]]:
     """The prompts of a suite, and what each checkpoint answered to those that all were asked, sample by sample."""
     from evalsvc.analysis.judge_tournament import Player
     from evalsvc.evaluation.shard_computation import read_texts
     from evalsvc.evaluation.spec import EvaluationSpec
 
     specs: dict[str, EvaluationSpec] = {}
-    with bench.database.read() as session:
+    with context.database.read() as session:
         chosen = queries.pick_suite(session, suite)
         for name in asked_for:
-            checkpoint = stored_checkpoints.find(session, name, bench.plugins)
+            checkpoint = stored_checkpoints.find(session, name, context.plugins)
             title = names.title_of(session, checkpoint)
             runs = [
                 run
@@ -81,7 +85,7 @@ def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples:
                     f"judges compare texts, and suite {chosen} scores {specs[title].suite.modality} samples"
                 )
     written = {
-        title: dict(zip(spec.indices(0, spec.suite.samples).tolist(), read_texts(spec, bench), strict=True))
+        title: dict(zip(spec.indices(0, spec.suite.samples).tolist(), read_texts(spec, context), strict=True))
         for title, spec in specs.items()
     }
     shared = set.intersection(*(set(texts) for texts in written.values()))
@@ -89,9 +93,9 @@ def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples:
     indices = [index for index in written[first] if index in shared][:samples]
     if not indices:
         raise InputError(f"{' and '.join(specs)} have no samples of the same numbers: score them under one suite again")
-    prompts = _prompts(bench, specs[first], indices)
+    prompts = _prompts(context, specs[first], indices)
     for title in others:
-        if _prompts(bench, specs[title], indices) != prompts:
+        if _prompts(context, specs[title], indices) != prompts:
             raise InputError(f"{title} answered other prompts than {first}: compare checkpoints with the same prompts")
     players = [
         Player(
@@ -104,10 +108,10 @@ def _players(bench: Workbench, asked_for: list[str], suite: str | None, samples:
     return prompts, players
 
 
-def _prompts(bench: Workbench, spec: EvaluationSpec, indices: list[int]) -> list[str]:
+def _prompts(context: EvaluationContext, spec: EvaluationSpec, indices: list[int]) -> list[str]:
     """What a generator was asked for the samples of these indices; nothing, where nobody knows."""
     if spec.suite.prompts:
-        prompts = bench.prompts(spec.suite)
+        prompts = context.prompts(spec.suite)
         return [prompts[index] for index in indices]
     return [spec.decoding.prompt_of(index) if spec.decoding else "" for index in indices]
 

@@ -43,7 +43,7 @@ def reference_add(
     from evalsvc.plugins.registry import Plugins
 
     row = add_reference(Database(Settings().database), Plugins(), name, path, heldout, skip_bad=skip_bad)
-    halves = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
+    splits = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
     say_skipped([*row.skipped, *row.heldout_skipped])
     if beside_images(path):
         err.print(
@@ -51,7 +51,7 @@ def reference_add(
             f"to them run 'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz",
             soft_wrap=True,
         )
-    err.print(f"reference {row.name}: {halves}, digest {row.digest[:12]}")
+    err.print(f"reference {row.name}: {splits}, digest {row.digest[:12]}")
 
 
 @reference.command("list")
@@ -141,16 +141,16 @@ def plugins_check(
     device: Device = "auto",
 ) -> None:
     """Run a generator's contract: count, dtype, range, determinism a seed, independence of batch and index."""
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.plugins.conformance import check_generator
     from evalsvc.plugins.registry import Plugins
 
-    bench = Workbench(Settings(), Plugins(tuple(plugin or ())), device)
-    opened = Checkpoint.open(checkpoint, name, 0, bench.plugins.checkpoint_files(name))
+    context = EvaluationContext(Settings(), Plugins(tuple(plugin or ())), device)
+    opened = Checkpoint.open(checkpoint, name, 0, context.plugins.checkpoint_files(name))
     options = parse_options(option or [])
-    generator = bench.generator(name, opened, options, bench.decoding(name, None, options))
-    findings = check_generator(generator, bench.device)
+    generator = context.generator(name, opened, options, context.decoding(name, None, options))
+    findings = check_generator(generator, context.device)
     made = table(f"generator {name}", "check", "", "finding")
     for finding in findings:
         made.add_row(finding.check, styled("ok", "green") if finding.ok else styled("broken", "red"), finding.detail)

@@ -38,7 +38,7 @@ from evalsvc.core.settings import Settings
 from evalsvc.evaluation.lifecycle import PRIORITY
 from evalsvc.evaluation.progress import Progress, failure_details, progress, workers
 from evalsvc.inputs.checkpoint_names import Naming
-from evalsvc.queue.pending import tickets
+from evalsvc.queue.pending import pending_evaluations
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, Failure, Status, Worker
 
@@ -72,7 +72,7 @@ def submit(
 ) -> None:
     """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice."""
     from evalsvc.evaluation import lifecycle
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
 
@@ -83,18 +83,18 @@ def submit(
     limits = {"queued": queue_timeout, "shard": shard_timeout, "metrics": metrics_timeout}
     deadlines = lifecycle.Deadlines.model_validate(limits)
     with progress_bars() as show:
-        bench = Workbench(Settings(), plugins, "cpu")
+        context = EvaluationContext(Settings(), plugins, "cpu")
         advance = show.stage("checkpoints", len(found))
         submissions = []
         for checkpoint in found:
             options = parse_options(option or []) | (skip_option(checkpoint, generator) if skip_bad else {})
-            spec = bench.spec(checkpoint, generator, options, chosen, seed)
-            submissions.append(lifecycle.submit(bench.database, spec, priority=priority, deadlines=deadlines))
+            spec = context.spec(checkpoint, generator, options, chosen, seed)
+            submissions.append(lifecycle.submit(context.database, spec, priority=priority, deadlines=deadlines))
             advance(1)
     if as_json:
         print_json([asdict(submission) for submission in submissions])
         return
-    for there, submission in zip(_seen(bench.database, [each.id for each in submissions]), submissions, strict=True):
+    for there, submission in zip(_seen(context.database, [each.id for each in submissions]), submissions, strict=True):
         what = "queued" if submission.created else f"{submission.status} already"
         err.print(f"{there.name}: {what}")
         typer.echo(submission.id)
@@ -113,7 +113,7 @@ def wait(
     cancelled, 4 the timeout came first.
     """
     database = Database(Settings().database)
-    ids = evaluations or [ticket.attempt.evaluation for ticket in tickets(database)]
+    ids = evaluations or [ticket.attempt.evaluation for ticket in pending_evaluations(database)]
     found = _seen(database, ids)
     until = time.monotonic() + timeout if timeout is not None else None
     with Live(console=err, transient=True, auto_refresh=False) as live:

@@ -32,7 +32,7 @@ from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
-    from evalsvc.evaluation.context import Advance, Workbench
+    from evalsvc.evaluation.context import Advance, EvaluationContext
     from evalsvc.evaluation.spec import EvaluationSpec
     from evalsvc.inputs.checkpoints import Checkpoint
 
@@ -73,7 +73,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
 
@@ -83,13 +83,13 @@ def score(
     found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
     chosen = load_suite(suite, plugins).on(reference)
     with progress_bars() as show:
-        bench = Workbench(Settings(), plugins, device, batch_size, show.stage)
+        context = EvaluationContext(Settings(), plugins, device, batch_size, show.stage)
         specs = []
         for checkpoint in found:
             skip = skip_option(checkpoint, generator) if skip_bad else {}
-            specs.append(bench.spec(checkpoint, generator, options | skip, chosen, seed))
-        ids = _evaluate(specs, bench, show, rerun=rerun)
-    _report(bench.database, ids, as_json=as_json)
+            specs.append(context.spec(checkpoint, generator, options | skip, chosen, seed))
+        ids = _evaluate(specs, context, show, rerun=rerun)
+    _report(context.database, ids, as_json=as_json)
 
 
 def demo(
@@ -101,7 +101,7 @@ def demo(
     import torch
 
     from evalsvc.builtin.demo import shipped
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
@@ -109,7 +109,7 @@ def demo(
     # These networks are so small that a second thread only waits for the first, and on a busy machine for long.
     torch.set_num_threads(1)
     with progress_bars() as show:
-        bench = Workbench(Settings(), Plugins(), device, progress=show.stage)
+        context = EvaluationContext(Settings(), Plugins(), device, progress=show.stage)
         chosen = load_suite("text-tiny@1" if text else "digits@1")
         runs: list[tuple[str, int, Path, str, Mapping[str, Any]]]
         if text:
@@ -122,11 +122,11 @@ def demo(
         else:
             runs = [(family, step, path, family, {}) for family, step, path in shipped()]
         specs = [
-            bench.spec(Checkpoint.open(path, model, step), generator, options, chosen)
+            context.spec(Checkpoint.open(path, model, step), generator, options, chosen)
             for model, step, path, generator, options in runs
         ]
-        _evaluate(specs, bench, show, rerun=rerun)
-    browse.show_trends(bench.database, chosen.id)
+        _evaluate(specs, context, show, rerun=rerun)
+    browse.show_trends(context.database, chosen.id)
     browse.leaderboard(suite=chosen.id)
     a, b, metric = ("char-transformer", "char-transformer-greedy", "distinct_2") if text else ("gan", "vae", "recall")
     err.print(
@@ -171,14 +171,14 @@ def progress_bars() -> Iterator[Bars]:
         yield Bars(progress)
 
 
-def _evaluate(specs: list[EvaluationSpec], bench: Workbench, show: Bars, *, rerun: bool) -> list[int]:
+def _evaluate(specs: list[EvaluationSpec], context: EvaluationContext, show: Bars, *, rerun: bool) -> list[int]:
     from evalsvc.evaluation.runner import evaluate
 
     advance = show.stage("checkpoints", len(specs))
     ids = []
     try:
         for spec in specs:
-            ids.append(evaluate(spec, bench, rerun=rerun))
+            ids.append(evaluate(spec, context, rerun=rerun))
             advance(1)
     except KeyboardInterrupt:
         err.print("stopped; the same command goes on from here")

@@ -59,7 +59,7 @@ def watch(
     """
     from evalsvc.core.digests import digest_configuration
     from evalsvc.evaluation import lifecycle
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.earlier_digests import move_earlier
     from evalsvc.evaluation.progress import progress
     from evalsvc.inputs.checkpoints import Checkpoint
@@ -73,7 +73,7 @@ def watch(
     options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
     chosen = load_suite(suite, plugins).on(reference)
     # To see that it loads; the GPU belongs to training.
-    bench = Workbench(settings, plugins, "cpu")
+    context = EvaluationContext(settings, plugins, "cpu")
 
     def step(path: Path) -> int | None:
         with suppress(InputError):
@@ -84,7 +84,7 @@ def watch(
     watched = WatchedFolder(folder, pattern, settle, ready, step=step)
 
     def known(checkpoint: Checkpoint) -> str:
-        with bench.database.read() as session:
+        with context.database.read() as session:
             for same in queries.known_by_digest(session, checkpoint.model, checkpoint.digest):
                 if same.configuration != configuration:
                     continue
@@ -97,18 +97,18 @@ def watch(
     def handle(path: Path, shown: str) -> None:
         label = naming.read(path)
         checkpoint = Checkpoint.open(path, *label, plugins.checkpoint_files(generator))
-        move_earlier(bench.database, lambda: bench.artifacts, checkpoint, generator)
+        move_earlier(context.database, lambda: context.artifacts, checkpoint, generator)
         labels.claim(label, checkpoint.digest, str(path))
         name = f"{checkpoint.model}@{checkpoint.step}"
         if there := known(checkpoint):
             log.info("%s is %s: %s", shown, name, there)
             return
-        spec = bench.spec(checkpoint, generator, options, chosen, seed)
+        spec = context.spec(checkpoint, generator, options, chosen, seed)
         if dry_run:
             log.info("%s would be submitted as %s", shown, name)
             return
-        submitted = lifecycle.submit(bench.database, spec)
-        with bench.database.read() as session:
+        submitted = lifecycle.submit(context.database, spec)
+        with context.database.read() as session:
             name = progress(session, [submitted.id])[0].name
         log.info("%s submitted as %s", shown, name, extra=logs.fields(evaluation=submitted.id))
         out.print(submitted.id)

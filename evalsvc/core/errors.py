@@ -73,7 +73,7 @@ class MissingError(DamagedError):
         self.key, self.reason = key, "it is gone"
 
 
-class UnfitError(EvalsvcError):
+class IncompatibleWorkerError(EvalsvcError):
     """A worker cannot do this work as it was asked for: other versions of plug-ins, other or no files."""
 
 

@@ -13,7 +13,14 @@ import torch
 from evalsvc.builtin.generators.stored import StoredSamples
 from evalsvc.core.batching import Batches
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import CheckpointError, DamagedError, EvalsvcError, InputError, UnfitError, first_line
+from evalsvc.core.errors import (
+    CheckpointError,
+    DamagedError,
+    EvalsvcError,
+    IncompatibleWorkerError,
+    InputError,
+    first_line,
+)
 from evalsvc.core.files.verification import report
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.earlier_digests import move_earlier
@@ -25,7 +32,7 @@ from evalsvc.inputs.prompts import digest_prompts, keep_prompts, kept_prompts, r
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference, open_reference
 from evalsvc.inputs.sample_order import SampleOrder, order_of
-from evalsvc.inputs.suites import ExtractorUse, Half, Suite
+from evalsvc.inputs.suites import ExtractorUse, Split, Suite
 from evalsvc.plugins.interfaces import EmbedsTexts, Extractor, Generator, HoldsSamples, Judge, Likelihood
 from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store import tables
@@ -42,7 +49,7 @@ def silent(_stage: str, _total: int) -> Advance:
     return lambda _done: None
 
 
-class Workbench:
+class EvaluationContext:
     """Opened rooms and tools. Plug-ins are loaded on first use and kept; of generators only the last is kept."""
 
     def __init__(
@@ -208,17 +215,17 @@ class Workbench:
             if "prompts" in use.spec.inputs and embedder and not isinstance(self.extractor(embedder), EmbedsTexts):
                 raise InputError(f"suite {suite.id}: extractor {embedder.use!r} embeds no prompts; 'clip' does")
         reference = self.reference(suite.reference) if suite.reference else None
-        halves: dict[Half, int] = {}
+        splits: dict[Split, int] = {}
         if reference:
-            wanted = {half for use in suite.metrics for half in use.halves}
+            wanted = {split for use in suite.metrics for split in use.splits}
             if suite.neighbours:
                 wanted.add("train")
-            if "heldout" in reference.halves and any(use.has_control for use in suite.metrics):
+            if "heldout" in reference.splits and any(use.has_control for use in suite.metrics):
                 wanted.add("heldout")
-            halves = {half: len(reference.half(half)) for half in sorted(wanted)}
-            for half in halves:
-                if isinstance(statistics := reference.half(half), StatisticsFile):
-                    statistics.check(suite, half, extractors)
+            splits = {split: len(reference.split(split)) for split in sorted(wanted)}
+            for split in splits:
+                if isinstance(statistics := reference.split(split), StatisticsFile):
+                    statistics.check(suite, split, extractors)
         if isinstance(loaded, HoldsSamples) and loaded.held < suite.samples:
             note = loaded.note if isinstance(loaded, StoredSamples) else ""
             raise InputError(
@@ -235,8 +242,8 @@ class Workbench:
             options=dict(options),
             suite=suite,
             seed=suite.seed if seed is None else seed,
-            reference={half: reference.digests[half] for half in halves} if reference else {},
-            reference_counts=halves,
+            reference={split: reference.digests[split] for split in splits} if reference else {},
+            reference_counts=splits,
             extractors={label: info.protocol for label, info in extractors.items()},
             likelihood=isinstance(loaded, Likelihood),
             family=loaded.info.family,
@@ -266,19 +273,21 @@ class Workbench:
         for label, use in spec.suite.extractors.items():
             here[f"extractor {use.use!r}"] = self.extractor(use).info.protocol
             there[f"extractor {use.use!r}"] = spec.extractors[label]
-        for half, digest in spec.reference.items():
-            what = f"reference {spec.suite.reference!r} ({half})"
-            here[what], there[what] = self.reference(spec.suite.reference or "").digests[half], digest
+        for split, digest in spec.reference.items():
+            what = f"reference {spec.suite.reference!r} ({split})"
+            here[what], there[what] = self.reference(spec.suite.reference or "").digests[split], digest
         for what, wanted in there.items():
             if here[what] != wanted:
-                raise UnfitError(
+                raise IncompatibleWorkerError(
                     f"{what} is {here[what]} here and was {wanted} where the evaluation was submitted: bring "
                     "both to one version"
                 )
         try:
             self._content.require(_checkpoint_of(spec), self.plugins.checkpoint_files(spec.generator))
         except CheckpointError as error:
-            raise UnfitError(f"checkpoint {spec.path} has changed since it was submitted: submit it again") from error
+            raise IncompatibleWorkerError(
+                f"checkpoint {spec.path} has changed since it was submitted: submit it again"
+            ) from error
 
     def reopen(self, row: tables.Checkpoint) -> Checkpoint:
         """What a row names, as it lies on disk.

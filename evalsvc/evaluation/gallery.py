@@ -12,7 +12,7 @@ from PIL import Image
 from evalsvc.inputs.sample_order import order
 from evalsvc.inputs.sample_sets import read_at
 from evalsvc.plugins.interfaces import SampleSet
-from evalsvc.plugins.samples import Images, MixedImages, Samples, Sounds, Texts, Videos
+from evalsvc.plugins.samples import Audio, Images, MixedImages, Samples, Texts, Videos
 
 SIDE = 256
 THUMBNAILS = 500
@@ -26,7 +26,7 @@ PIECE = 16
 Arrays = Mapping[str, np.ndarray]
 
 
-class Shown:
+class GalleryCollector:
     """The samples of one shard that are kept to be looked at, collected batch by batch from sample ``start`` on."""
 
     def __init__(self, start: int, whole: int) -> None:
@@ -50,7 +50,7 @@ class Shown:
             self._images += list(clips)
             middle = samples.pixels[:small, samples.pixels.shape[1] // 2].cpu().numpy()
             self._thumbnails += [thumbnail(frame) for frame in middle]
-        elif isinstance(samples, Sounds):
+        elif isinstance(samples, Audio):
             self._waves += [wave.cpu().numpy() for wave in samples.waves[:whole]]
             self._rate = samples.rate
 
@@ -98,7 +98,7 @@ def _indices(shards: Sequence[Arrays], kept: str) -> dict[str, np.ndarray]:
 def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarray]]:
     """The same of real samples, of which those are taken that :func:`taken_of` says."""
     indices = taken_of(len(samples))
-    shown, texts = Shown(0, whole), list[str]()
+    shown, texts = GalleryCollector(0, whole), list[str]()
     for piece in _pieces(samples, indices):
         shown.add(piece)
         texts += piece.items if isinstance(piece, Texts) else ()
@@ -118,7 +118,7 @@ def pictures_of(samples: SampleSet, indices: Int64[np.ndarray, "n k"]) -> UInt8[
     wanted, places = np.unique(indices, return_inverse=True)
     found: list[np.ndarray] = []
     for piece in _pieces(samples, wanted):
-        shown = Shown(0, PIECE)
+        shown = GalleryCollector(0, PIECE)
         shown.add(piece)
         found += list(shown.arrays()["thumbnails"])
     return as_gallery([found[place] for place in places.ravel()], EDGE)

@@ -29,7 +29,7 @@ class Leftover:
     bytes: int
 
 
-def vain_shards(database: Database, artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
+def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
     """Folders of shards that are named only by evaluations that failed or were cancelled ``before``.
 
     Whoever retries one of them later computes its shards again.
@@ -80,7 +80,7 @@ def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove:
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
 
 
-def broken_off(artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
+def partial_files(artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
     """Files from ``before``, by :func:`file_time`, that were half written when their process was killed."""
     for file in sorted(artifacts.root.rglob(f"{TEMPORARY}*")):
         with suppress(FileNotFoundError):  # it has just been finished

@@ -131,7 +131,7 @@ def submit(
                 )
                 session.add(row)
             else:
-                _again(session, row)
+                _restart(session, row)
                 row.spec = spec.model_dump(mode="json")  # the file may lie elsewhere by now
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
@@ -160,7 +160,7 @@ def cancel(database: Database, evaluation: int) -> None:
         row.status, row.finished_at = Status.CANCELLED, clock(session)
         _record(session, Action.EVALUATION_CANCEL, row)
         outbox.evaluation_ended(session, row)
-    tell(row)
+    log_change(row)
 
 
 def retry(database: Database, evaluation: int) -> int:
@@ -180,7 +180,7 @@ def retry(database: Database, evaluation: int) -> int:
                     f"evaluation {evaluation} has {row.status}: 'evalsvc score --rerun' computes it once more"
                 )
             row.token = quotas.admit(session)
-            _again(session, row)
+            _restart(session, row)
             row.on_queue = True
             _record(session, Action.EVALUATION_RETRY, row)
             return row.attempt
@@ -195,12 +195,12 @@ def start(database: Database, attempt: Attempt) -> None:
         WithdrawnError: the attempt is no longer wanted.
     """
     with database.write() as session:
-        row = hold(session, attempt)
+        row = lock_attempt(session, attempt)
         begins = row.status == Status.QUEUED
         if begins:
             row.status, row.started_at = Status.RUNNING, clock(session)
     if begins:
-        tell(row)
+        log_change(row)
 
 
 def check(database: Database, attempt: Attempt) -> None:
@@ -212,7 +212,7 @@ def check(database: Database, attempt: Attempt) -> None:
     _refuse(attempt, row.status, row.attempt, row.worker)
 
 
-def hold(session: Session, attempt: Attempt) -> tables.Evaluation:
+def lock_attempt(session: Session, attempt: Attempt) -> tables.Evaluation:
     """The attempt's evaluation, locked until the end of the transaction; nobody writes about it without this.
 
     Raises:
@@ -225,7 +225,7 @@ def hold(session: Session, attempt: Attempt) -> tables.Evaluation:
     return row
 
 
-def note_shard(
+def record_shard(
     database: Database, attempt: Attempt, *, kind: str, start: int, stop: int, path: str, cost: Cost | None
 ) -> None:
     """Record that a shard's file is on disk, and what it cost.
@@ -234,7 +234,7 @@ def note_shard(
         WithdrawnError: the attempt is no longer wanted.
     """
     with database.write() as session:
-        row = hold(session, attempt)
+        row = lock_attempt(session, attempt)
         if cost:
             row.charge(cost)
             quotas.charge(session, row.token, cost.seconds)
@@ -255,26 +255,26 @@ def note_shard(
             )
 
 
-def again(database: Database, attempt: Attempt) -> None:
+def restart_attempt(database: Database, attempt: Attempt) -> None:
     """Begin the next attempt in place of one that was lost; one that is no longer wanted changes nothing."""
     with suppress(WithdrawnError), database.write() as session:
-        _again(session, hold(session, attempt))
+        _restart(session, lock_attempt(session, attempt))
 
 
 def fail(database: Database, attempt: Attempt, failure: Failure, reason: str, detail: str = "") -> None:
     """End an attempt that failed; one that is no longer wanted changes nothing. The operator alone reads ``detail``."""
     try:
         with database.write() as session:
-            row = hold(session, attempt)
+            row = lock_attempt(session, attempt)
             row.status, row.failure, row.error, row.finished_at = Status.FAILED, failure, reason, clock(session)
             row.detail = detail[:LONGEST_DETAIL] or None
             outbox.evaluation_ended(session, row)
     except WithdrawnError:
         return
-    tell(row)
+    log_change(row)
 
 
-def tell(row: tables.Evaluation) -> None:
+def log_change(row: tables.Evaluation) -> None:
     """Log that an evaluation has begun or ended, once that is stored."""
     why = f" ({row.failure}): {row.error}" if row.failure else ""
     name = f"{row.checkpoint.model.name}@{row.checkpoint.step}"
@@ -312,7 +312,7 @@ def is_of_operator(session: Session, checkpoint: int) -> bool:
     return session.scalar(own.limit(1)) is not None
 
 
-def told(error: BaseException) -> tuple[str, str]:
+def reasons_of(error: BaseException) -> tuple[str, str]:
     """What everybody may read of an error that ends an evaluation, and what operators read beside it.
 
     The text of an error that is not ours may hold anything: what a store answered, an address, a key.
@@ -411,7 +411,7 @@ def _record(session: Session, action: Action, row: tables.Evaluation, outcome: O
     audit.record(session, action, f"evaluation {row.id}", facts, outcome=outcome)
 
 
-def _again(session: Session, row: tables.Evaluation) -> None:
+def _restart(session: Session, row: tables.Evaluation) -> None:
     row.attempt += 1
     row.status, row.requested_at = Status.QUEUED, clock(session)
     row.begin_by = _begin_by(row)

@@ -12,13 +12,13 @@ import numpy as np
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.verification import Verified
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.sampling_units import SamplingUnits, documents
 from evalsvc.evaluation.shard_computation import read_features, read_likelihoods, read_texts
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
-from evalsvc.inputs.suites import Half, MetricUse
+from evalsvc.inputs.suites import MetricUse, Split
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.moments import Moments
 from evalsvc.metrics.neighbors import nearest_neighbors
@@ -43,14 +43,14 @@ class MetricInputs:
     ``rows`` are the samples that are measured, all of them unless a part is asked for.
     """
 
-    def __init__(self, spec: EvaluationSpec, bench: Workbench, rows: slice = slice(None)) -> None:
-        self.spec, self.bench, self.rows = spec, bench, rows
+    def __init__(self, spec: EvaluationSpec, context: EvaluationContext, rows: slice = slice(None)) -> None:
+        self.spec, self.context, self.rows = spec, context, rows
         self._maps: list[Verified] = []
         self._extract_references()
-        self.generated = {name: array[rows] for name, array in read_features(spec, bench, self._maps).items()}
+        self.generated = {name: array[rows] for name, array in read_features(spec, context, self._maps).items()}
         self.reference = functools.cache(self._reference)
-        self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, bench))
-        self.units = SamplingUnits.of(spec, bench.prompts(spec.suite)).part(rows)
+        self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, context))
+        self.units = SamplingUnits.of(spec, context.prompts(spec.suite)).part(rows)
 
     def call(self, use: MetricUse) -> Call:
         """What a metric of the suite is to be called with."""
@@ -61,7 +61,7 @@ class MetricInputs:
         for name, each in given.items():
             inputs[name], said = self._given[each.source, each.form](use, each)
             facts |= said
-        facts |= {name: spec.reference[half] for name, half in use.reference_facts.items() if half in spec.reference}
+        facts |= {name: spec.reference[split] for name, split in use.reference_facts.items() if split in spec.reference}
         if "samples" in facts and spec.order and spec.order.is_partial(spec.suite.samples):
             facts["order"] = spec.order.facts
         if "tokenizer" in metric.options:
@@ -94,7 +94,7 @@ class MetricInputs:
         return self.generated[use.features], facts
 
     def _texts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        return read_texts(self.spec, self.bench)[self.rows], {"samples": self.spec.suite.samples}
+        return read_texts(self.spec, self.context)[self.rows], {"samples": self.spec.suite.samples}
 
     def _features_of_reference(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         return self.reference(use.features, use.half_of(given)), {}
@@ -110,15 +110,15 @@ class MetricInputs:
         """A column of an extractor that scores samples, or of the generator's likelihoods of a half's documents."""
         suite = self.spec.suite
         if use.features:
-            protocol = self.bench.extractor(suite.extractors[use.features]).info.protocol
+            protocol = self.context.extractor(suite.extractors[use.features]).info.protocol
             facts = {"features": protocol, "samples": suite.samples, "kind": "exact"}
             return self.generated[f"{use.features}/{given.name}"][:, 0], facts
         likelihoods = self._likelihoods(use.against)
         return likelihoods.column(given.name), likelihoods.facts_for(use.spec.inputs)
 
-    def array(self, features: str, half: Half) -> np.ndarray:
+    def array(self, features: str, split: Split) -> np.ndarray:
         """The features of a half that has samples."""
-        reference = self.reference(features, half)
+        reference = self.reference(features, split)
         assert isinstance(reference, np.ndarray)
         return reference
 
@@ -134,11 +134,11 @@ class MetricInputs:
         return self._found_once(features, "train", f"nearest-{self.spec.reference['heldout'][:16]}", find)
 
     def _found_once(
-        self, features: str, half: Half, name: str, find: Callable[[], dict[str, np.ndarray]]
+        self, features: str, split: Split, name: str, find: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
         """Arrays found from a half's own array, which are kept beside it."""
-        artifacts = self.bench.artifacts
-        key = key_beside(array_key(self.spec.reference[half], *self._feature(features)), name)
+        artifacts = self.context.artifacts
+        key = key_beside(array_key(self.spec.reference[split], *self._feature(features)), name)
         if not artifacts.is_sound(key):
             found = find()
             self.require_unchanged()
@@ -154,37 +154,39 @@ class MetricInputs:
         for each in self._maps:
             each.require_unchanged()
 
-    def half(self, half: Half) -> SampleSet:
+    def split(self, split: Split) -> SampleSet:
         """The real samples of a half."""
-        return self._opened.half(half)
+        return self._opened.split(split)
 
     @property
     def _opened(self) -> OpenReference:
-        return self.bench.reference_of(self.spec)
+        return self.context.reference_of(self.spec)
 
-    def has_samples(self, half: Half) -> bool:
+    def has_samples(self, split: Split) -> bool:
         """Whether there is such a half, and more of it than published statistics."""
-        return half in self.spec.reference and not isinstance(self.half(half), StatisticsFile)
+        return split in self.spec.reference and not isinstance(self.split(split), StatisticsFile)
 
     def _extract_references(self) -> None:
-        extractors = [self.bench.extractor(use) for use in self.spec.suite.extractors.values()]
-        for half, digest in self.spec.reference.items() if extractors else ():
-            samples = self.half(half)
-            advance = self.bench.progress(f"reference {half}", len(samples))
-            unchanged = functools.partial(self._opened.require_unchanged, half)
-            extract_reference(self.bench.artifacts, samples, digest, extractors, self.bench.batches, advance, unchanged)
+        extractors = [self.context.extractor(use) for use in self.spec.suite.extractors.values()]
+        for split, digest in self.spec.reference.items() if extractors else ():
+            samples = self.split(split)
+            advance = self.context.progress(f"reference {split}", len(samples))
+            unchanged = functools.partial(self._opened.require_unchanged, split)
+            extract_reference(
+                self.context.artifacts, samples, digest, extractors, self.context.batches, advance, unchanged
+            )
 
-    def _reference(self, features: str, half: Half) -> np.ndarray | Moments:
+    def _reference(self, features: str, split: Split) -> np.ndarray | Moments:
         info, output = self._feature(features)
-        samples = self.half(half)
+        samples = self.split(split)
         if isinstance(samples, StatisticsFile):
             return samples.moments(info, output)
-        return read_reference(self.bench.artifacts, self.spec.reference[half], info, output, self._maps)
+        return read_reference(self.context.artifacts, self.spec.reference[split], info, output, self._maps)
 
     def _feature(self, features: str) -> tuple[ExtractorInfo, str]:
         """The extractor and the output that ``label/output`` means in this suite."""
         label, _, output = features.partition("/")
-        return self.bench.extractor(self.spec.suite.extractors[label]).info, output
+        return self.context.extractor(self.spec.suite.extractors[label]).info, output
 
     def _precomputed(
         self, use: MetricUse, each: Precomputed, inputs: Mapping[str, Any], options: Mapping[str, Any]
@@ -192,18 +194,18 @@ class MetricInputs:
         """What a metric needs of the reference whatever is generated, found once and kept beside it."""
         known = {**use.spec.inputs, **use.spec.controls}
         first, *others = (use.half_of(known[name]) for name in each.of if name in inputs)
-        key = "-".join([each.key(options), *(self.spec.reference[half][:16] for half in others)])
+        key = "-".join([each.key(options), *(self.spec.reference[split][:16] for split in others)])
         arrays = self._found_once(use.features, first, key, lambda: each.find(inputs, options))
         return each.restore(arrays, inputs, options)
 
     def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
         """One row a sample, of its prompt; computed once for each choice of prompts and each extractor."""
-        suite, artifacts = self.spec.suite, self.bench.artifacts
+        suite, artifacts = self.spec.suite, self.context.artifacts
         assert suite.prompts
         label, _, output = use.features.partition("/")
-        extractor = self.bench.extractor(suite.extractors[label])
+        extractor = self.context.extractor(suite.extractors[label])
         assert isinstance(extractor, EmbedsTexts)
-        every, taken = self.bench.prompts(suite), self.spec.indices(0, suite.samples)
+        every, taken = self.context.prompts(suite), self.spec.indices(0, suite.samples)
         prompts = [every[i] for i in taken]
         facts = f"{extractor.info.protocol}-{extractor.info.backend}"
         key = f"prompts/{suite.prompts.sha256}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"
@@ -213,14 +215,14 @@ class MetricInputs:
                 def embed(start: int, stop: int) -> np.ndarray:
                     return extractor.embed_texts(prompts[start:stop]).float().cpu().numpy()
 
-                for block in self.bench.batches.over(0, len(prompts), embed):
+                for block in self.context.batches.over(0, len(prompts), embed):
                     writer.append(block)
         return artifacts.read_matrix(key, self._maps)
 
-    def _reference_texts(self, half: Half) -> list[str]:
-        documents = self.half(half)
+    def _reference_texts(self, split: Split) -> list[str]:
+        documents = self.split(split)
         found = documents.read(0, len(documents))
-        self._opened.require_unchanged(half)
+        self._opened.require_unchanged(split)
         if not isinstance(found, Texts):
             raise InputError(f"reference {self.spec.suite.reference!r} holds no texts, with which texts are compared")
         return list(found.items)

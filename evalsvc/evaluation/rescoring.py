@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from sqlalchemy import update
 
 from evalsvc.core.errors import EvalsvcError
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.first_samples import took_first
 from evalsvc.evaluation.runner import describe, evaluate
 from evalsvc.evaluation.scoring import reduce
@@ -16,49 +16,51 @@ from evalsvc.metrics.score import MetricError
 from evalsvc.store import tables
 
 
-def rescore(run: tables.Evaluation, suite: Suite, bench: Workbench) -> bool:
+def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) -> bool:
     """Score an evaluation under today's metrics and reference.
 
     False where a shard is gone or damaged, the suite is another, or the shards hold the first samples of a larger set.
     """
-    if took_first(run.spec, bench.artifacts):
+    if took_first(run.spec, context.artifacts):
         return False
     try:
         old = EvaluationSpec.model_validate(run.spec)
-        reference = bench.reference(suite.reference) if suite.reference else None
+        reference = context.reference(suite.reference) if suite.reference else None
         spec = old.model_copy(
             update={
                 "suite": suite,
-                "extractors": {label: bench.extractor(use).info.protocol for label, use in suite.extractors.items()},
-                "reference": {half: reference.digests[half] for half in old.reference} if reference else {},
-                "reference_counts": {half: len(reference.half(half)) for half in old.reference} if reference else {},
+                "extractors": {label: context.extractor(use).info.protocol for label, use in suite.extractors.items()},
+                "reference": {split: reference.digests[split] for split in old.reference} if reference else {},
+                "reference_counts": {split: len(reference.split(split)) for split in old.reference}
+                if reference
+                else {},
             }
         )
-        if not all(bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
+        if not all(context.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
             return False
-        evaluate(spec, bench)
+        evaluate(spec, context)
     except (EvalsvcError, MetricError, ValidationError, KeyError):
         return False
     return True
 
 
-def restore(evaluation: int, bench: Workbench, *, may_compute: bool) -> None:
+def restore(evaluation: int, context: EvaluationContext, *, may_compute: bool) -> None:
     """Write the files of an evaluation again that people and gates look at, where its shards are there and sound, or
     may be computed again.
     """
-    with bench.database.read() as session:
+    with context.database.read() as session:
         run = session.get_one(tables.Evaluation, evaluation)
     try:
         spec = EvaluationSpec.model_validate(run.spec)
         if spec.fingerprint != run.fingerprint:
             return  # under other versions of its metrics they would not be those of its scores
-        if not may_compute and not all(bench.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
+        if not may_compute and not all(context.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
             return
-        with bench.artifacts.lock(f"locks/{spec.fingerprint}"):
-            files = describe(reduce(spec, bench).files, bench.artifacts)
+        with context.artifacts.lock(f"locks/{spec.fingerprint}"):
+            files = describe(reduce(spec, context).files, context.artifacts)
     except (EvalsvcError, MetricError, ValidationError, KeyError):
         return
-    with bench.database.write() as session:
+    with context.database.write() as session:
         for file in files:
             same = update(tables.Artifact).where(tables.Artifact.path == file.path)
             session.execute(same.values(digest=file.digest, bytes=file.bytes))

@@ -17,7 +17,7 @@ from evalsvc.core.errors import EvalsvcError, StorageError, WithdrawnError, deta
 from evalsvc.core.observability import tracing
 from evalsvc.core.provenance import environment
 from evalsvc.evaluation import lifecycle, quotas
-from evalsvc.evaluation.context import Advance, Workbench
+from evalsvc.evaluation.context import Advance, EvaluationContext
 from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.evaluation.scoring import LabelledScore, Reduction, reduce
@@ -35,85 +35,89 @@ SHOWN = 20
 """Files named in the provenance of an evaluation that skipped some."""
 
 
-def evaluate(spec: EvaluationSpec, bench: Workbench, *, rerun: bool = False) -> int:
+def evaluate(spec: EvaluationSpec, context: EvaluationContext, *, rerun: bool = False) -> int:
     """Score one checkpoint under one suite; the id of the evaluation.
 
     The same fingerprint again answers from the database, unless ``rerun``. A run that was stopped anywhere goes on
     where it stopped. A second process that asks for the same waits for the first, then answers from the database.
     """
-    with bench.artifacts.lock(f"locks/{spec.fingerprint}"):
-        found = lifecycle.submit(bench.database, spec, on_queue=False, rerun=rerun)
+    with context.artifacts.lock(f"locks/{spec.fingerprint}"):
+        found = lifecycle.submit(context.database, spec, on_queue=False, rerun=rerun)
         if found.status == Status.SUCCEEDED:
             return found.id
         attempt = Attempt(found.id, found.attempt)
-        lifecycle.start(bench.database, attempt)
+        lifecycle.start(context.database, attempt)
         try:
             with tracing.span("evaluation", evaluation=found.id, attempt=found.attempt):
-                _run_shards(spec, bench, attempt, fresh=found.fresh)
-                measure(spec, bench, attempt, fresh=found.fresh)
+                _run_shards(spec, context, attempt, fresh=found.fresh)
+                measure(spec, context, attempt, fresh=found.fresh)
         except WithdrawnError:
             # A worker that had the same on its queue may have been faster.
-            with bench.database.read() as session:
+            with context.database.read() as session:
                 if session.get_one(tables.Evaluation, found.id).status != Status.SUCCEEDED:
                     raise
         except (EvalsvcError, MetricError) as error:
             # The disk that refused a shard may refuse this row too; the reason is raised either way.
             with suppress(OperationalError, StorageError):
-                lifecycle.fail(bench.database, attempt, lifecycle.failure_of(error), str(error), detail_of(error))
+                lifecycle.fail(context.database, attempt, lifecycle.failure_of(error), str(error), detail_of(error))
             raise
         return found.id
 
 
-def note(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, shard: Shard, cost: Cost | None) -> None:
+def record_shard(
+    spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, shard: Shard, cost: Cost | None
+) -> None:
     """Record that a shard is on disk.
 
     Raises:
         WithdrawnError: the attempt is no longer wanted.
     """
     path = spec.shard_key(shard)
-    lifecycle.note_shard(bench.database, attempt, path=path, cost=cost, **shard.model_dump())
+    lifecycle.record_shard(context.database, attempt, path=path, cost=cost, **shard.model_dump())
 
 
-def measure(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: bool) -> None:
+def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, fresh: bool) -> None:
     """Reduce the shards, which are all on disk, and record the scores; a ``fresh`` evaluation joins them anew.
 
     Raises:
         WithdrawnError: the attempt is no longer wanted, and brought other scores than are there.
     """
-    meter = Meter(bench.device)
+    meter = Meter(context.device)
     if fresh:
-        bench.artifacts.remove(spec.features_key)
+        context.artifacts.remove(spec.features_key)
 
     def reduced() -> tuple[Reduction, list[tables.Artifact]]:
-        reduction = reduce(spec, bench)
-        return reduction, describe(reduction.files, bench.artifacts)
+        reduction = reduce(spec, context)
+        return reduction, describe(reduction.files, context.artifacts)
 
     reduction, artifacts = repaired(reduced)
-    _record(spec, bench, attempt, reduction, artifacts, meter.cost())
+    _record(spec, context, attempt, reduction, artifacts, meter.cost())
 
 
-def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fresh: bool) -> None:
+def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, fresh: bool) -> None:
     """Compute the shards that are missing, or if ``fresh`` that this evaluation has not made yet, and note each."""
-    anew = frozenset(missing_shards(bench.database, attempt) if fresh else ())
+    anew = frozenset(missing_shards(context.database, attempt) if fresh else ())
     totals: Counter[str] = Counter()
     for kind, total in spec.work.items():
         totals[stage_of(kind)] += total
-    advances = {stage: bench.progress(stage, total) for stage, total in totals.items()}
+    advances = {stage: context.progress(stage, total) for stage, total in totals.items()}
 
     def watched(advance: Advance) -> Advance:
         def step(done: int) -> None:
             advance(done)
-            lifecycle.check(bench.database, attempt)
+            lifecycle.check(context.database, attempt)
 
         return step
 
     def keep(shard: Shard, content: ShardContent | None) -> None:
-        note(spec, bench, attempt, shard, None if content is None else write_shard(spec, shard, bench, content))
+        record_shard(
+            spec, context, attempt, shard, None if content is None else write_shard(spec, shard, context, content)
+        )
 
     with ThreadPoolExecutor(1, "shards") as disk:  # a shard goes to the disk while the next one is computed
         kept: Future[None] | None = None
         for shard in spec.shards:
-            content = shard_content(spec, shard, bench, watched(advances[shard.stage]), anew=shard in anew)
+            content = shard_content(spec, shard, context, watched(advances[shard.stage]), anew=shard in anew)
             if kept:
                 kept.result()
             kept = disk.submit(keep, shard, content)
@@ -123,15 +127,15 @@ def _run_shards(spec: EvaluationSpec, bench: Workbench, attempt: Attempt, *, fre
 
 def _record(
     spec: EvaluationSpec,
-    bench: Workbench,
+    context: EvaluationContext,
     attempt: Attempt,
     reduction: Reduction,
     artifacts: Sequence[tables.Artifact],
     cost: Cost,
 ) -> None:
-    with bench.database.write() as session:
+    with context.database.write() as session:
         try:
-            row = lifecycle.hold(session, attempt)
+            row = lifecycle.lock_attempt(session, attempt)
         except WithdrawnError:
             # Another process was faster, or this one was given up and came back: its scores are those that are there.
             if _same(session.get_one(tables.Evaluation, attempt.evaluation), reduction.scores):
@@ -176,10 +180,10 @@ def _record(
         row.artifacts.extend(artifacts)
         row.charge(cost)
         quotas.charge(session, row.token, cost.seconds)
-        row.provenance = _provenance(spec, bench, reduction, cost.seconds, row.shards)
+        row.provenance = _provenance(spec, context, reduction, cost.seconds, row.shards)
         row.status, row.finished_at = Status.SUCCEEDED, clock(session)
         outbox.evaluation_ended(session, row)
-    lifecycle.tell(row)
+    lifecycle.log_change(row)
 
 
 def describe(files: Mapping[str, str], artifacts: Artifacts) -> list[tables.Artifact]:
@@ -199,22 +203,26 @@ def _same(row: tables.Evaluation, scores: tuple[LabelledScore, ...]) -> bool:
 
 
 def _provenance(
-    spec: EvaluationSpec, bench: Workbench, reduction: Reduction, metrics_seconds: float, shards: list[tables.Shard]
+    spec: EvaluationSpec,
+    context: EvaluationContext,
+    reduction: Reduction,
+    metrics_seconds: float,
+    shards: list[tables.Shard],
 ) -> dict[str, Any]:
     """Durations are of the shards as they were computed, whichever run did it."""
     timed = [(stage_of(shard.kind), shard.stop - shard.start, shard.seconds) for shard in shards if shard.seconds]
     seconds = {stage: sum(s for of, _, s in timed if of == stage) for stage in ("samples", "likelihood")}
     drawn = sum(count for stage, count, _ in timed if stage == "samples")
-    return environment(bench.device) | {
+    return environment(context.device) | {
         "seed": spec.seed,
         "weights": spec.weights,
         "samples": _taken(spec),
-        "batch_size": bench.batches.size,
+        "batch_size": context.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
         SPEED.name: drawn / seconds["samples"] if drawn else None,
-        "backends": {label: bench.extractor(use).info.backend for label, use in spec.suite.extractors.items()},
+        "backends": {label: context.extractor(use).info.backend for label, use in spec.suite.extractors.items()},
         "not_applicable": dict(reduction.not_applicable),
-        "skipped": _skipped(spec, bench),
+        "skipped": _skipped(spec, context),
     }
 
 
@@ -225,12 +233,12 @@ def _taken(spec: EvaluationSpec) -> dict[str, int]:
     return {"taken": spec.suite.samples, "of": spec.order.of, "order": spec.order.version}
 
 
-def _skipped(spec: EvaluationSpec, bench: Workbench) -> dict[str, Any]:
+def _skipped(spec: EvaluationSpec, context: EvaluationContext) -> dict[str, Any]:
     """How many files were left out as unreadable, of the samples and of each half, and the first of them by name."""
     skipped: dict[str, Sequence[str]] = {"samples": spec.options.get("skip", ())}
     if spec.suite.reference:
-        reference = bench.reference(spec.suite.reference)
-        for half in spec.reference:
-            samples = reference.half(half)
-            skipped[f"reference {half}"] = samples.skipped if isinstance(samples, Skips) else ()
+        reference = context.reference(spec.suite.reference)
+        for split in spec.reference:
+            samples = reference.split(split)
+            skipped[f"reference {split}"] = samples.skipped if isinstance(samples, Skips) else ()
     return {place: {"count": len(names), "first": list(names[:SHOWN])} for place, names in skipped.items() if names}

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from evalsvc.core.digests import digest_json
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs.suites import Half
+from evalsvc.inputs.suites import Split
 
 STORED = "samples"
 """The generator that reads stored samples, which heed no seed."""
@@ -65,9 +65,9 @@ class SamplingUnits:
         return cls(f"noise/{spec.seed}/{_digest(indices)}")
 
 
-def documents(spec: EvaluationSpec, half: Half) -> SamplingUnits:
+def documents(spec: EvaluationSpec, split: Split) -> SamplingUnits:
     """The units of a likelihood: the items of a half of the reference, whatever the seed."""
-    return SamplingUnits(f"documents/{spec.reference[half][:16]}")
+    return SamplingUnits(f"documents/{spec.reference[split][:16]}")
 
 
 def _hashed(prompt: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evalsvc.core.digests import digest_json
-from evalsvc.evaluation.context import Advance, Workbench, silent
+from evalsvc.evaluation.context import Advance, EvaluationContext, silent
 from evalsvc.evaluation.gallery import THUMBNAILS, joined, of_reference, pictures_of
 from evalsvc.evaluation.influences import KIND as INFLUENCES
 from evalsvc.evaluation.influences import UnitInfluence, write_influences
@@ -62,17 +62,17 @@ class Reduction:
     files: Mapping[str, str]
 
 
-def reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
+def reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
     """All scores of an evaluation whose shards are on disk. Metrics read the shards in order, mapped, not loaded.
 
     What is damaged is computed again.
     """
-    bench.require_content(spec)
-    return repaired(lambda: _reduce(spec, bench))
+    context.require_content(spec)
+    return repaired(lambda: _reduce(spec, context))
 
 
-def _reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
-    inputs = MetricInputs(spec, bench)
+def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
+    inputs = MetricInputs(spec, context)
     uses: list[MetricUse] = []
     not_applicable: dict[str, str] = {}
     for use in spec.suite.metrics:
@@ -81,15 +81,15 @@ def _reduce(spec: EvaluationSpec, bench: Workbench) -> Reduction:
             not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
         else:
             uses.append(use)
-    neighbours, scores = _measure(inputs, uses, bench.progress("metrics", len(uses)))
+    neighbours, scores = _measure(inputs, uses, context.progress("metrics", len(uses)))
     return Reduction(scores, not_applicable, _keep(inputs, neighbours, scores))
 
 
-def scores_of_rows(spec: EvaluationSpec, bench: Workbench, rows: slice) -> tuple[LabelledScore, ...]:
+def scores_of_rows(spec: EvaluationSpec, context: EvaluationContext, rows: slice) -> tuple[LabelledScore, ...]:
     """The scores of some rows of an evaluation's samples, whose shards are on disk; nothing is kept of them."""
 
     def measure() -> tuple[LabelledScore, ...]:
-        return _measure(MetricInputs(spec, bench, rows), spec.suite.metrics, silent("metrics", 0))[1]
+        return _measure(MetricInputs(spec, context, rows), spec.suite.metrics, silent("metrics", 0))[1]
 
     return repaired(measure)
 
@@ -137,12 +137,12 @@ def _unsure(score: Score) -> Score:
 
 def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
     """Write what is looked at later: first samples, nearest training neighbours, influences; keys by kind."""
-    spec, artifacts = inputs.spec, inputs.bench.artifacts
+    spec, artifacts = inputs.spec, inputs.context.artifacts
     folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
     shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
     # Shards of older versions do not say which samples they hold: consecutive ones.
     arrays = [
-        {"indices": np.arange(shard.start, shard.stop)} | read_shard(spec, shard, inputs.bench) for shard in shards
+        {"indices": np.arange(shard.start, shard.stop)} | read_shard(spec, shard, inputs.context) for shard in shards
     ]
     kept = joined(arrays, whole)
     if inputs.has_samples("train"):
@@ -160,7 +160,7 @@ def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[L
 
 def _keep_real(inputs: MetricInputs, whole: int) -> None:
     """Some real samples, as many as the most that a suite on this reference asked for."""
-    artifacts, folder = inputs.bench.artifacts, f"{FOLDER}/{inputs.spec.reference['train']}"
+    artifacts, folder = inputs.context.artifacts, f"{FOLDER}/{inputs.spec.reference['train']}"
     gallery, small = (f"{folder}/{kind}.safetensors" for kind in ("gallery", "thumbnails"))
     damaged = artifacts.exists(small) and not artifacts.is_sound(small)
     there = artifacts.read_metadata(gallery) if artifacts.is_sound(gallery) else {}
@@ -169,7 +169,7 @@ def _keep_real(inputs: MetricInputs, whole: int) -> None:
     if whole > asked or (whole and (is_old or damaged)):
         noted = {"asked": str(max(whole, asked)), "order": str(ORDER_VERSION)}
         # The gallery comes last: once it is there, all of it is.
-        for kind, arrays in reversed(of_reference(inputs.half("train"), max(whole, asked)).items()):
+        for kind, arrays in reversed(of_reference(inputs.split("train"), max(whole, asked)).items()):
             artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, noted)
 
 
@@ -177,7 +177,7 @@ def _pictured(inputs: MetricInputs, neighbours: Neighbors) -> dict[str, np.ndarr
     """The neighbours of the gallery with pictures, and how far held-out samples are from theirs, as the control."""
     spec, features = inputs.spec, inputs.spec.suite.neighbours
     arrays = {"distances": neighbours.distances, "indices": neighbours.indices}
-    pictures = pictures_of(inputs.half("train"), neighbours.indices[: spec.suite.gallery])
+    pictures = pictures_of(inputs.split("train"), neighbours.indices[: spec.suite.gallery])
     if pictures is not None:
         arrays["pictures"] = pictures
     return arrays | inputs.heldout_distances(features)

@@ -14,13 +14,13 @@ import torch
 
 from evalsvc.builtin.generators.stored import StoredSamples
 from evalsvc.core.cost import Cost, Meter
-from evalsvc.core.errors import DamagedError, InputError, UnfitError
+from evalsvc.core.errors import DamagedError, IncompatibleWorkerError, InputError
 from evalsvc.core.files.verification import Verified, report
-from evalsvc.evaluation.context import Advance, Workbench
-from evalsvc.evaluation.gallery import Shown
+from evalsvc.evaluation.context import Advance, EvaluationContext
+from evalsvc.evaluation.gallery import GalleryCollector
 from evalsvc.evaluation.shards import Shard, likelihood_kind
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs.suites import Half
+from evalsvc.inputs.suites import Split
 from evalsvc.inputs.text_counts import count_bytes, count_words
 from evalsvc.metrics.score import MetricError
 from evalsvc.plugins import validation
@@ -44,53 +44,53 @@ class ShardContent:
 
 
 def compute_shard(
-    spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance, *, anew: bool = False
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, anew: bool = False
 ) -> Cost | None:
     """Compute one shard and write it atomically; its cost, or ``None`` where its file was there already."""
-    content = shard_content(spec, shard, bench, advance, anew=anew)
-    return None if content is None else write_shard(spec, shard, bench, content)
+    content = shard_content(spec, shard, context, advance, anew=anew)
+    return None if content is None else write_shard(spec, shard, context, content)
 
 
 def shard_content(
-    spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance, *, anew: bool
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, anew: bool
 ) -> ShardContent | None:
     """Compute one shard; ``None`` where its file is there already, unless it is damaged or to be made ``anew``."""
-    if not anew and bench.artifacts.is_sound(spec.shard_key(shard)):
+    if not anew and context.artifacts.is_sound(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
-    meter = Meter(bench.device)
-    arrays, metadata = (_sample if shard.kind == "samples" else _likelihood)(spec, shard, bench, advance)
+    meter = Meter(context.device)
+    arrays, metadata = (_sample if shard.kind == "samples" else _likelihood)(spec, shard, context, advance)
     return ShardContent(arrays, metadata, meter.cost())
 
 
-def write_shard(spec: EvaluationSpec, shard: Shard, bench: Workbench, content: ShardContent) -> Cost:
+def write_shard(spec: EvaluationSpec, shard: Shard, context: EvaluationContext, content: ShardContent) -> Cost:
     """Write a shard atomically; what it cost, the time to write it included."""
     started = time.perf_counter()
-    bench.artifacts.write_arrays(spec.shard_key(shard), content.arrays, content.metadata)
+    context.artifacts.write_arrays(spec.shard_key(shard), content.arrays, content.metadata)
     return replace(content.cost, seconds=content.cost.seconds + time.perf_counter() - started)
 
 
 def _sample(
-    spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    generator = bench.generator_of(spec)
+    generator = context.generator_of(spec)
     if isinstance(generator, StoredSamples):
         generator.expect(spec.indices(shard.start, spec.suite.samples))
 
     def draw(start: int, stop: int) -> tuple[Samples, dict[str, np.ndarray]]:
         indices = torch.tensor(spec.indices(start, stop))
-        request = SampleRequest.at(spec.seed, indices, bench.device, bench.prompts(spec.suite))
+        request = SampleRequest.at(spec.seed, indices, context.device, context.prompts(spec.suite))
         samples = validation.sample(generator, request)
         return samples, {
             f"{label}/{output}": array
             for label, use in spec.suite.extractors.items()
-            for output, array in validation.extract(bench.extractor(use), samples).items()
+            for output, array in validation.extract(context.extractor(use), samples).items()
         }
 
     blocks: dict[str, list[np.ndarray]] = {}
     texts: list[str] = []
-    shown = Shown(shard.start, spec.suite.gallery)
-    for samples, found in bench.batches.over(shard.start, shard.stop, draw):
+    shown = GalleryCollector(shard.start, spec.suite.gallery)
+    for samples, found in context.batches.over(shard.start, shard.stop, draw):
         for name, array in found.items():
             blocks.setdefault(name, []).append(array)
         if isinstance(samples, Texts):
@@ -105,16 +105,16 @@ def _sample(
 
 
 def _likelihood(
-    spec: EvaluationSpec, shard: Shard, bench: Workbench, advance: Advance
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    generator = bench.generator_of(spec)
+    generator = context.generator_of(spec)
     assert isinstance(generator, Likelihood)
-    reference = bench.reference_of(spec)
-    items = reference.half(shard.half)
+    reference = context.reference_of(spec)
+    items = reference.split(shard.split)
 
     def measure(start: int, stop: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         batch = items.read(start, stop)
-        request = SampleRequest.of(spec.seed, start, stop, bench.device)
+        request = SampleRequest.of(spec.seed, start, stop, context.device)
         result = validation.nll(generator, f"generator {spec.generator!r}", batch, request)
         columns = {"nats": result.nats.cpu().double().numpy()}
         metadata = {"kind": result.kind, "facts": json.dumps(dict(result.facts))}
@@ -127,10 +127,10 @@ def _likelihood(
         return columns, metadata
 
     parts = []
-    for part in bench.batches.over(shard.start, shard.stop, measure):
+    for part in context.batches.over(shard.start, shard.stop, measure):
         parts.append(part)
         advance(len(part[0]["nats"]))
-    reference.require_unchanged(shard.half)
+    reference.require_unchanged(shard.split)
     columns, metadata = parts[0]
     return {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}, metadata
 
@@ -139,7 +139,7 @@ def _likelihood(
 
 
 def read_shard(
-    spec: EvaluationSpec, shard: Shard, bench: Workbench, needed: Set[str] = frozenset()
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, needed: Set[str] = frozenset()
 ) -> dict[str, np.ndarray]:
     """The arrays of a shard. One that is gone or damaged, or lacks what is ``needed``, is computed again first.
 
@@ -149,23 +149,25 @@ def read_shard(
     """
     key = spec.shard_key(shard)
     try:
-        return _read_fitting(spec, shard, bench, needed)
+        return _read_fitting(spec, shard, context, needed)
     except DamagedError as error:
         report(error)
     try:
-        bench.check(spec)
-        advance = bench.progress(shard.stage, shard.stop - shard.start)
-        compute_shard(spec, shard, bench, advance, anew=True)
-    except (InputError, UnfitError) as error:
-        kind = UnfitError if isinstance(error, UnfitError) else InputError
+        context.check(spec)
+        advance = context.progress(shard.stage, shard.stop - shard.start)
+        compute_shard(spec, shard, context, advance, anew=True)
+    except (InputError, IncompatibleWorkerError) as error:
+        kind = IncompatibleWorkerError if isinstance(error, IncompatibleWorkerError) else InputError
         raise kind(f"artifact {key} is damaged or gone and cannot be computed again: {error}") from error
-    return _read_fitting(spec, shard, bench, needed)
+    return _read_fitting(spec, shard, context, needed)
 
 
-def _read_fitting(spec: EvaluationSpec, shard: Shard, bench: Workbench, needed: Set[str]) -> dict[str, np.ndarray]:
+def _read_fitting(
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, needed: Set[str]
+) -> dict[str, np.ndarray]:
     """Shards of older versions have no digest, and only their shape may tell that one is in the place of another."""
     key = spec.shard_key(shard)
-    arrays = bench.artifacts.read_arrays(key)
+    arrays = context.artifacts.read_arrays(key)
     rows = [array for name, array in arrays.items() if "/" in name or name == "nats"]
     if not needed <= arrays.keys() or any(len(array) != shard.stop - shard.start for array in rows):
         raise DamagedError(key, "it does not hold what this evaluation needs")
@@ -209,9 +211,9 @@ class LikelihoodsOfHalf:
         }
 
 
-def read_features(spec: EvaluationSpec, bench: Workbench, maps: list[Verified]) -> dict[str, np.ndarray]:
+def read_features(spec: EvaluationSpec, context: EvaluationContext, maps: list[Verified]) -> dict[str, np.ndarray]:
     """One mapped matrix an output, concatenated from the shards in order. ``maps`` tell later whether one changed."""
-    artifacts, rows = bench.artifacts, spec.suite.samples
+    artifacts, rows = context.artifacts, spec.suite.samples
     names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
     keys = {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
     missing = {name: key for name, key in keys.items() if not artifacts.is_sound(key, rows)}
@@ -220,22 +222,22 @@ def read_features(spec: EvaluationSpec, bench: Workbench, maps: list[Verified]) 
         with ExitStack() as stack:
             writers = {n: stack.enter_context(artifacts.matrix_writer(k, rows)) for n, k in missing.items()}
             for shard in spec.shards_of("samples"):
-                arrays = read_shard(spec, shard, bench, missing.keys())
+                arrays = read_shard(spec, shard, context, missing.keys())
                 for name, writer in writers.items():
                     validation.same_width(name, widths.setdefault(name, arrays[name].shape[1]), arrays[name])
                     writer.append(arrays[name])
     return {name: artifacts.read_matrix(key, maps) for name, key in keys.items()}
 
 
-def read_texts(spec: EvaluationSpec, bench: Workbench) -> list[str]:
+def read_texts(spec: EvaluationSpec, context: EvaluationContext) -> list[str]:
     """All texts that were written for an evaluation, in order."""
-    shards = (read_shard(spec, shard, bench, {"texts"}) for shard in spec.shards_of("samples"))
+    shards = (read_shard(spec, shard, context, {"texts"}) for shard in spec.shards_of("samples"))
     return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
 
 
-def read_likelihoods(spec: EvaluationSpec, bench: Workbench, half: Half) -> LikelihoodsOfHalf:
+def read_likelihoods(spec: EvaluationSpec, context: EvaluationContext, split: Split) -> LikelihoodsOfHalf:
     """The likelihood of every item of a half, as the shards hold them."""
-    shards = spec.shards_of(likelihood_kind(half))
-    parts = [read_shard(spec, shard, bench, {"nats"}) for shard in shards]
+    shards = spec.shards_of(likelihood_kind(split))
+    parts = [read_shard(spec, shard, context, {"nats"}) for shard in shards]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return LikelihoodsOfHalf(columns, bench.artifacts.read_metadata(spec.shard_key(shards[0])))
+    return LikelihoodsOfHalf(columns, context.artifacts.read_metadata(spec.shard_key(shards[0])))

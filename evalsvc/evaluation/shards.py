@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from evalsvc.inputs.suites import Half
+    from evalsvc.inputs.suites import Split
 
 ShardKind = Literal["samples", "likelihood-train", "likelihood-heldout"]
 
@@ -22,7 +22,7 @@ class Shard(BaseModel):
     stop: int
 
     @property
-    def half(self) -> Half:
+    def split(self) -> Split:
         """The half of the reference that a likelihood shard is over."""
         return "train" if self.kind == likelihood_kind("train") else "heldout"
 
@@ -37,9 +37,9 @@ def cut(kind: ShardKind, total: int, size: int) -> tuple[Shard, ...]:
     return tuple(Shard(kind=kind, start=i, stop=min(i + size, total)) for i in range(0, total, size))
 
 
-def likelihood_kind(half: Half) -> ShardKind:
+def likelihood_kind(split: Split) -> ShardKind:
     """The kind of shard that holds likelihoods of a half."""
-    return "likelihood-train" if half == "train" else "likelihood-heldout"
+    return "likelihood-train" if split == "train" else "likelihood-heldout"
 
 
 def stage_of(kind: str) -> str:

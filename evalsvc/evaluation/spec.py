@@ -13,7 +13,7 @@ from evalsvc.core.digests import digest_configuration, digest_json
 from evalsvc.evaluation.shards import Shard, ShardKind, cut, likelihood_kind
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.sample_order import SampleOrder
-from evalsvc.inputs.suites import Half, Suite
+from evalsvc.inputs.suites import Split, Suite
 
 PIPELINE_VERSION = 1
 """Rises when the same spec may give other numbers because this code changed."""
@@ -33,8 +33,8 @@ class EvaluationSpec(BaseModel):
     options: dict[str, Any]
     suite: Suite
     seed: int
-    reference: dict[Half, str]
-    reference_counts: dict[Half, int]
+    reference: dict[Split, str]
+    reference_counts: dict[Split, int]
     extractors: dict[str, str]
     likelihood: bool
     family: str = ""
@@ -77,14 +77,14 @@ class EvaluationSpec(BaseModel):
         """Names what is joined from the sample shards: one matrix an output."""
         return f"{self.samples_key}/features-{self.suite.samples}"
 
-    def likelihood_key(self, half: Half) -> str:
+    def likelihood_key(self, split: Split) -> str:
         """Names the likelihood shards over one half of the reference."""
-        facts = [*self._model_facts, self.reference[half]]
+        facts = [*self._model_facts, self.reference[split]]
         return f"likelihood/{digest_json([PIPELINE_VERSION, facts])[:32]}"
 
     def shard_key(self, shard: Shard) -> str:
         """Where a shard's arrays are kept."""
-        folder = self.samples_key if shard.kind == "samples" else self.likelihood_key(shard.half)
+        folder = self.samples_key if shard.kind == "samples" else self.likelihood_key(shard.split)
         return f"{folder}/{shard.start}-{shard.stop}.safetensors"
 
     @cached_property
@@ -99,11 +99,11 @@ class EvaluationSpec(BaseModel):
     @property
     def work(self) -> dict[ShardKind, int]:
         """How many samples, or items of the reference, each kind of shard is cut from."""
-        likelihoods = {likelihood_kind(half): self.reference_counts[half] for half in self.likelihood_halves}
+        likelihoods = {likelihood_kind(split): self.reference_counts[split] for split in self.likelihood_splits}
         return {"samples": self.suite.samples, **likelihoods}
 
     @cached_property
-    def likelihood_halves(self) -> tuple[Half, ...]:
+    def likelihood_splits(self) -> tuple[Split, ...]:
         """Halves of the reference whose likelihood a metric reads, where the generator can give it."""
         if not self.likelihood:
             return ()

@@ -26,7 +26,7 @@ from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Asked:
     generator: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def find(self, suite: Suite, database: Database, plugins: Plugins, bench: Workbench | None) -> Wanted:
+    def find(self, suite: Suite, database: Database, plugins: Plugins, context: EvaluationContext | None) -> Wanted:
         """The id of its row, added with a ``bench`` where it is new; else a name that nothing has, or what is missing.
 
         Raises:
@@ -59,7 +59,7 @@ class Asked:
         if path and self.generator is not None:
             files = plugins.checkpoint_files(self.generator)
             opened = Checkpoint.open(Path(self.given), *self.naming.read(Path(self.given)), files)
-            return self._row(opened, self.generator, dict(self.options), suite, database, plugins, bench)
+            return self._row(opened, self.generator, dict(self.options), suite, database, plugins, context)
         if path and self.options:
             raise InputError(f"{self.given} is a path, and --option needs the generator that loads it: --generator")
         with database.read() as session:
@@ -68,9 +68,9 @@ class Asked:
             if self.generator is None and not self.options:
                 return self.given
             row = self._content(session)
-        opened = bench.reopen(row) if bench else Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
+        opened = context.reopen(row) if context else Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
         options = dict(self.options) or row.options
-        return self._row(opened, self.generator or row.generator, options, suite, database, plugins, bench)
+        return self._row(opened, self.generator or row.generator, options, suite, database, plugins, context)
 
     def _content(self, session: Session) -> tables.Checkpoint:
         """What is named: by options and generator where the name alone could mean several configurations of it."""
@@ -90,12 +90,12 @@ class Asked:
         suite: Suite,
         database: Database,
         plugins: Plugins,
-        bench: Workbench | None,
+        context: EvaluationContext | None,
     ) -> int | Unscored:
         """The row of this content in this configuration."""
-        if bench is not None:
-            spec = bench.spec(opened, generator, options, suite)
-            with bench.database.write() as session:
+        if context is not None:
+            spec = context.spec(opened, generator, options, suite)
+            with context.database.write() as session:
                 return register_checkpoint(session, spec)
         plugin = plugins.get(PluginKind.GENERATOR, generator)
         move_earlier(database, lambda: open_artifacts(Settings()), opened, generator)

@@ -9,7 +9,7 @@ from typing import Any
 
 from evalsvc.core.errors import EvalsvcError
 from evalsvc.inputs.references import open_reference
-from evalsvc.inputs.suites import Half, MetricUse, Suite
+from evalsvc.inputs.suites import MetricUse, Split, Suite
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import tables
 from evalsvc.store.session import Database
@@ -20,7 +20,7 @@ class CurrentProtocol:
     """What a suite measures today. ``digests`` finds the content of the halves of its reference, where it is known."""
 
     suite: Suite
-    digests: Callable[[], Mapping[Half, str]]
+    digests: Callable[[], Mapping[Split, str]]
 
     @classmethod
     def of(cls, suite: Suite, database: Database, plugins: Plugins) -> CurrentProtocol:
@@ -28,7 +28,7 @@ class CurrentProtocol:
         return cls(suite, lambda: _digests(suite.reference, database, plugins))
 
     @cached_property
-    def reference(self) -> Mapping[Half, str]:
+    def reference(self) -> Mapping[Split, str]:
         """Digest of each half; opened only where a score has a reference."""
         return self.digests()
 
@@ -49,7 +49,7 @@ class CurrentProtocol:
         return "; ".join(said)
 
     def _content(self, use: MetricUse) -> dict[str, Any]:
-        return {name: self.reference[half] for name, half in use.reference_facts.items() if half in self.reference}
+        return {name: self.reference[split] for name, split in use.reference_facts.items() if split in self.reference}
 
     def _fixed(self, use: MetricUse) -> dict[str, Any]:
         tokens = {"tokenizer": use.tokenizer} if "tokenizer" in use.spec.options else {}
@@ -58,7 +58,7 @@ class CurrentProtocol:
         return {**facts, "samples": self.suite.samples, **tokens, **prompts}
 
 
-def _digests(name: str | None, database: Database, plugins: Plugins) -> Mapping[Half, str]:
+def _digests(name: str | None, database: Database, plugins: Plugins) -> Mapping[Split, str]:
     if name is None:
         return {}
     try:

@@ -132,7 +132,7 @@ def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
     )
 
 
-def drift(whole: float, halves: Sequence[float], quarters: Sequence[float], growth: float) -> float:
+def drift(whole: float, splits: Sequence[float], quarters: Sequence[float], growth: float) -> float:
     """A bound on how far a value is from that of ``growth`` times as many samples, from its own parts.
 
     Means over the halves and quarters of a sample differ from the whole by bias alone: what single samples add is in
@@ -142,8 +142,8 @@ def drift(whole: float, halves: Sequence[float], quarters: Sequence[float], grow
     >>> drift(1.0, [1.1, 1.3], [1.6] * 4, growth=4)  # b / n with b / n = 0.2 is 0.15 away
     0.4
     """
-    last = abs(float(np.mean(halves)) - whole)
-    before = abs(float(np.mean(quarters)) - float(np.mean(halves)))
+    last = abs(float(np.mean(splits)) - whole)
+    before = abs(float(np.mean(quarters)) - float(np.mean(splits)))
     ratio = min(max(last / before, 1.0), 2.0) if before > 0 else 2.0
     doublings = math.log2(growth)
     steps = doublings if ratio == 1 else ratio * (ratio**doublings - 1) / (ratio - 1)

@@ -15,7 +15,7 @@ from evalsvc.core.deadline import Deadline, TimeLimit
 from evalsvc.core.errors import InputError
 from evalsvc.core.observability import logs
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.lifecycle import unchanged_suite
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
@@ -57,7 +57,7 @@ def run_gate(
     policy: Policy,
     database: Database,
     suite: Suite,
-    bench: Workbench | None = None,
+    context: EvaluationContext | None = None,
     *,
     candidate: Wanted | Callable[[], Wanted] | None = None,
     seed: int | None = None,
@@ -66,7 +66,7 @@ def run_gate(
     shadow: bool = False,
     today: date | None = None,
     plugins: Plugins | None = None,
-    open_bench: Callable[[], Workbench] | None = None,
+    open_bench: Callable[[], EvaluationContext] | None = None,
 ) -> Recorded:
     """Decide and store. Without a ``bench`` only what is stored is judged, and nothing sampled; with ``open_bench``
     scores of another protocol than today's are found anew from their shards.
@@ -83,8 +83,8 @@ def run_gate(
     labels = labels_of(policy, suite)
     gated = frozenset(labels.values())
     source: Source = Stored(database, suite, open_artifacts(Settings()), gated, plugins or Plugins(), open_bench)
-    if bench:
-        source = Computed(bench, suite, gated)
+    if context:
+        source = Computed(context, suite, gated)
     limit = timeout if isinstance(timeout, TimeLimit) else TimeLimit(timeout)
     late: Deadline | None = None
     sides = Sides(Absent("unavailable", "the candidate was not opened in time"), None)

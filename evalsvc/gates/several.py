@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evalsvc.core.deadline import TimeLimit
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.gates.policy import Policy, name_in
 from evalsvc.gates.reports.text import notices, title
 from evalsvc.gates.runner import Recorded, run_gate
@@ -17,7 +17,7 @@ from evalsvc.store.tables import Checkpoint
 
 
 def run_policy(
-    policy: Policy, database: Database, suites: Sequence[Suite], bench: Workbench | None = None, **more: Any
+    policy: Policy, database: Database, suites: Sequence[Suite], context: EvaluationContext | None = None, **more: Any
 ) -> Recorded:
     """Decide and store a gate a suite, as :func:`run_gate` does, and combine them.
 
@@ -27,7 +27,7 @@ def run_policy(
     more["timeout"] = limit if isinstance(limit := more.get("timeout"), TimeLimit) else TimeLimit(limit)
     judged: list[Recorded] = []
     for part, suite in zip(policy.parts, suites, strict=True):
-        judged.append(run_gate(part, database, suite, bench, **more))
+        judged.append(run_gate(part, database, suite, context, **more))
         first = judged[0].decision.sides.candidate
         if isinstance(first, Checkpoint):
             more["candidate"] = first.id

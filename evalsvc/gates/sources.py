@@ -20,7 +20,7 @@ from evalsvc.store import names, queries, tables
 from evalsvc.store.session import Database
 
 if TYPE_CHECKING:
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.spec import EvaluationSpec
     from evalsvc.inputs.suites import Suite
     from evalsvc.plugins.registry import Plugins
@@ -64,7 +64,7 @@ class Stored:
     artifacts: Artifacts
     labels: frozenset[str]
     plugins: Plugins
-    open_bench: Callable[[], Workbench] | None = None
+    open_bench: Callable[[], EvaluationContext] | None = None
     computes: bool = False
     refreshed: set[int] = field(default_factory=set)
     firsts: dict[int, bool] = field(default_factory=dict)
@@ -97,9 +97,9 @@ class Stored:
         if self.open_bench is not None:
             from evalsvc.evaluation.rescoring import restore
 
-            bench = self.open_bench()
+            context = self.open_bench()
             for each in evaluations:
-                restore(each, bench, may_compute=self.computes)
+                restore(each, context, may_compute=self.computes)
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
@@ -130,9 +130,9 @@ class Stored:
         if old:
             from evalsvc.evaluation.rescoring import rescore
 
-            bench = self.open_bench()
+            context = self.open_bench()
             for each in old:
-                rescore(each, self.suite, bench)
+                rescore(each, self.suite, context)
 
     def _is_outdated(self, rows: Sequence[ScoreRow]) -> bool:
         """Whether a gated score is of another protocol than today's."""
@@ -169,7 +169,7 @@ class Stored:
 class Computed:
     """Evaluates what is missing. Parts reuse the shards of earlier ones, and leave theirs for what comes after."""
 
-    bench: Workbench
+    context: EvaluationContext
     suite: Suite
     labels: frozenset[str]
     computes: bool = True
@@ -191,7 +191,7 @@ class Computed:
                 if seed is None and self.stored(checkpoint, None):
                     break
                 raise
-            evaluate(spec, self.bench)
+            evaluate(spec, self.context)
             wanted += 1
         return self._store.full(checkpoint, replicates, seed)
 
@@ -219,11 +219,11 @@ class Computed:
         except InputError:  # the look at all samples says why, or finds what is stored
             return None
         if rows is None:
-            advance = self.bench.progress("samples", samples)
+            advance = self.context.progress("samples", samples)
             for shard in spec.shards:
-                compute_shard(spec, shard, self.bench, advance)
+                compute_shard(spec, shard, self.context, advance)
         try:
-            scores = reduce(spec, self.bench).scores if rows is None else scores_of_rows(spec, self.bench, rows)
+            scores = reduce(spec, self.context).scores if rows is None else scores_of_rows(spec, self.context, rows)
         except MetricError:
             return None
         if spec.order and not spec.order.is_partial(self.suite.samples):
@@ -250,7 +250,7 @@ class Computed:
 
     def _spec(self, checkpoint: tables.Checkpoint, suite: Suite, seed: int) -> EvaluationSpec:
         options: dict[str, Any] = checkpoint.options
-        spec = self.bench.spec(self.bench.reopen(checkpoint), checkpoint.generator, options, suite, seed)
+        spec = self.context.spec(self.context.reopen(checkpoint), checkpoint.generator, options, suite, seed)
         if spec.configuration != checkpoint.configuration:
             raise InputError(
                 f"{checkpoint.model.name}@{checkpoint.step} was scored by {checkpoint.generator!r} of "
@@ -269,7 +269,13 @@ class Computed:
 
     @cached_property
     def _store(self) -> Stored:
-        bench = self.bench
+        context = self.context
         return Stored(
-            bench.database, self.suite, bench.artifacts, self.labels, bench.plugins, lambda: bench, computes=True
+            context.database,
+            self.suite,
+            context.artifacts,
+            self.labels,
+            context.plugins,
+            lambda: context,
+            computes=True,
         )

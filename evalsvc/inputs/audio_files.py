@@ -17,7 +17,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.inputs.skip_list import without
 from evalsvc.plugins.interfaces import Modality
-from evalsvc.plugins.samples import Sounds
+from evalsvc.plugins.samples import Audio
 
 _FULL_SCALE = {"int16": 2**15, "int32": 2**31, "float32": 1, "float64": 1}
 _UNTOLD = 0x7FFFF000
@@ -43,11 +43,11 @@ class SoundFolder:
         """sha256 of the sounds of the folder as they are now."""
         return digest_files(self._path, self._names)
 
-    def read(self, start: int, stop: int) -> Sounds:
+    def read(self, start: int, stop: int) -> Audio:
         """Sounds ``start`` to ``stop``; an unreadable file or one of another rate is an error that names it."""
         return self.read_at(range(start, min(stop, len(self))))
 
-    def read_at(self, indices: Sequence[int]) -> Sounds:
+    def read_at(self, indices: Sequence[int]) -> Audio:
         """The sounds at these indices, in this order."""
         waves = []
         for name in (self._names[i] for i in indices):
@@ -58,7 +58,7 @@ class SoundFolder:
                     "resample them to one"
                 )
             waves.append(wave)
-        return Sounds(tuple(waves), self._rate)
+        return Audio(tuple(waves), self._rate)
 
     def unreadable(self) -> tuple[str, ...]:
         """Names of all sounds that cannot be read. Reads every one."""

@@ -22,7 +22,7 @@ from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.files.atomic_files import put, written_whole
 from evalsvc.inputs import published_weights
 from evalsvc.inputs.sample_sets import IMAGES
-from evalsvc.inputs.suites import Half, Suite
+from evalsvc.inputs.suites import Split, Suite
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import METRICS
 from evalsvc.metrics.score import MetricError
@@ -72,18 +72,18 @@ class StatisticsFile:
             "add the images themselves as a reference"
         )
 
-    def check(self, suite: Suite, half: Half, extractors: Mapping[str, ExtractorInfo]) -> None:
+    def check(self, suite: Suite, split: Split, extractors: Mapping[str, ExtractorInfo]) -> None:
         """Whether the suite asks this half for no more than it has; otherwise an error, before any work is done."""
         for use in suite.metrics:
-            if half in use.halves and REFERENCE_MOMENTS not in use.spec.precomputed:
+            if split in use.splits and REFERENCE_MOMENTS not in use.spec.precomputed:
                 raise InputError(
                     f"suite {suite.id}: {use.metric} needs the images of reference {suite.reference!r}, and "
                     f"{self.path} holds statistics, which serve {_served()}"
                 )
-            if half in use.halves:
+            if split in use.splits:
                 label, _, output = use.features.partition("/")
                 self.moments(extractors[label], output)
-        if half == "train" and suite.neighbours:
+        if split == "train" and suite.neighbours:
             raise InputError(f"suite {suite.id} looks for nearest neighbours, and {self.path} holds no images")
 
     def moments(self, info: ExtractorInfo, output: str) -> Moments:

@@ -25,7 +25,7 @@ class Entry:
     digest: str
     extractor: str
     reference: str
-    half: str
+    split: str
     files: int
     bytes: int
 
@@ -39,9 +39,9 @@ def entries(artifacts: Artifacts, database: Database, plugins: Plugins) -> list[
     found = []
     for folder, sizes in folders.items():
         _, digest, extractor = folder.split("/", 2)
-        reference, half = owners.get(digest, ("", ""))
-        found.append(Entry(folder, digest, extractor, reference, half, len(sizes), sum(sizes)))
-    return sorted(found, key=lambda entry: (entry.reference, entry.half, entry.digest, entry.extractor))
+        reference, split = owners.get(digest, ("", ""))
+        found.append(Entry(folder, digest, extractor, reference, split, len(sizes), sum(sizes)))
+    return sorted(found, key=lambda entry: (entry.reference, entry.split, entry.digest, entry.extractor))
 
 
 def prune(artifacts: Artifacts, doomed: Iterable[Entry]) -> int:
@@ -60,7 +60,7 @@ def _owners(database: Database, plugins: Plugins) -> dict[str, tuple[str, str]]:
     for plugin in plugins:
         if plugin.kind is PluginKind.REFERENCE:
             digests = open_reference(database, plugins, plugin.name).digests
-            owners |= {digest: (plugin.name, half) for half, digest in digests.items()}
+            owners |= {digest: (plugin.name, split) for split, digest in digests.items()}
     with database.read() as session:
         for row in session.scalars(select(Reference).order_by(Reference.name)):
             owners[row.digest] = row.name, "train"

@@ -18,7 +18,7 @@ from evalsvc.core.files.system_files import is_system_file
 from evalsvc.core.files.verification import Verified
 from evalsvc.inputs.published_statistics import StatisticsFile, open_statistics
 from evalsvc.inputs.sample_sets import open_samples, unreadable
-from evalsvc.inputs.suites import Half
+from evalsvc.inputs.suites import Split
 from evalsvc.inputs.text_files import TextList
 from evalsvc.plugins import validation
 from evalsvc.plugins.interfaces import Extractor, ExtractorInfo, Reference, SampleSet, Skips
@@ -45,31 +45,31 @@ class OpenReference:
     """
 
     name: str
-    halves: Mapping[Half, SampleSet]
-    digests: Mapping[Half, str]
-    sources: dict[Half, tuple[Path, str]] = field(default_factory=dict)
+    splits: Mapping[Split, SampleSet]
+    digests: Mapping[Split, str]
+    sources: dict[Split, tuple[Path, str]] = field(default_factory=dict)
 
-    def half(self, half: Half) -> SampleSet:
+    def split(self, split: Split) -> SampleSet:
         """The samples of one half; a missing held-out half is an error that says how to add one."""
-        if half not in self.halves:
+        if split not in self.splits:
             raise InputError(
                 f"reference {self.name!r} has no held-out half: add it again with --heldout PATH under another name"
             )
-        return self.halves[half]
+        return self.splits[split]
 
-    def require_unchanged(self, half: Half) -> None:
+    def require_unchanged(self, split: Split) -> None:
         """Make sure that what was read of a half is what its digest says: files may be written over at any time.
 
         Raises:
             InputError: they were.
         """
-        if half not in self.sources:
+        if split not in self.sources:
             return
-        path, before = self.sources[half]
+        path, before = self.sources[split]
         stamp = stamp_path(path, is_system_file)
-        if stamp != before and self.digests[half] not in (self.halves[half].digest(), digest_path(path)):
+        if stamp != before and self.digests[split] not in (self.splits[split].digest(), digest_path(path)):
             raise _changed(self.name, path)
-        self.sources[half] = path, stamp
+        self.sources[split] = path, stamp
 
 
 def add_reference(
@@ -132,10 +132,10 @@ def open_reference(database: Database, plugins: Plugins, name: str) -> OpenRefer
             return _open_row(row)
         added = list(session.scalars(select(Row.name)))
     reference: Reference = plugins.get(PluginKind.REFERENCE, name, added).load()()
-    halves: dict[Half, SampleSet] = {"train": reference.train}
+    splits: dict[Split, SampleSet] = {"train": reference.train}
     if reference.heldout is not None:
-        halves["heldout"] = reference.heldout
-    return OpenReference(name, halves, {half: samples.digest() for half, samples in halves.items()})
+        splits["heldout"] = reference.heldout
+    return OpenReference(name, splits, {split: samples.digest() for split, samples in splits.items()})
 
 
 def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
@@ -245,25 +245,25 @@ def _skipped(samples: SampleSet | None) -> tuple[str, ...]:
 
 
 def _open_row(row: Row) -> OpenReference:
-    halves: dict[Half, SampleSet] = {}
-    digests: dict[Half, str] = {}
-    sources: dict[Half, tuple[Path, str]] = {}
-    stored: tuple[tuple[Half, str | None, str | None, str | None, list[str], int | None], ...] = (
+    splits: dict[Split, SampleSet] = {}
+    digests: dict[Split, str] = {}
+    sources: dict[Split, tuple[Path, str]] = {}
+    stored: tuple[tuple[Split, str | None, str | None, str | None, list[str], int | None], ...] = (
         ("train", row.path, row.digest, row.stamp, row.skipped, row.count),
         ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp, row.heldout_skipped, row.heldout_count),
     )
-    for half, path, digest, stamp, skip, count in stored:
+    for split, path, digest, stamp, skip, count in stored:
         if path is None or digest is None:
             continue
         samples = _open(Path(path), skip)
-        sources[half] = Path(path), stamp_path(Path(path), is_system_file)  # before its content is compared
+        sources[split] = Path(path), stamp_path(Path(path), is_system_file)  # before its content is compared
         if _has_stamp(Path(path), stamp):
             if len(samples) != count:  # hidden and system files counted as samples when it was added
                 digest = samples.digest()
         elif digest not in (samples.digest(), digest_path(Path(path))):
             raise _changed(row.name, Path(path))
-        halves[half], digests[half] = samples, digest
-    return OpenReference(row.name, halves, digests, sources)
+        splits[split], digests[split] = samples, digest
+    return OpenReference(row.name, splits, digests, sources)
 
 
 def _changed(name: str, path: Path) -> InputError:

@@ -27,7 +27,7 @@ from evalsvc.plugins.registry import PluginKind, Plugins
 
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
-Half = Literal["train", "heldout"]
+Split = Literal["train", "heldout"]
 LONGEST_LABEL = 100
 """Letters of a score's label."""
 
@@ -58,7 +58,7 @@ class MetricUse(_Strict):
 
     metric: str
     features: str = ""
-    against: Half = "train"
+    against: Split = "train"
     label: str = ""
     options: dict[str, Any] = {}
 
@@ -68,7 +68,7 @@ class MetricUse(_Strict):
         return METRICS[self.metric]
 
     @property
-    def halves(self) -> set[Half]:
+    def splits(self) -> set[Split]:
         """Halves of the reference that must be there."""
         sources = {Source.REFERENCE, *([Source.LIKELIHOOD] if self.of_documents else ())}
         return {self.half_of(each) for each in self.spec.inputs.values() if each.source in sources}
@@ -78,12 +78,12 @@ class MetricUse(_Strict):
         """Whether it measures the documents of a half by the generator's own likelihoods, and no samples."""
         return self.spec.reads(Source.LIKELIHOOD) and not self.features
 
-    def half_of(self, given: Input) -> Half:
+    def half_of(self, given: Input) -> Split:
         """The half that an input is of."""
         return given.split or self.against
 
     @property
-    def reference_facts(self) -> dict[str, Half]:
+    def reference_facts(self) -> dict[str, Split]:
         """The halves whose digests are facts of a score, by the name of the fact; one of a control may be absent."""
         every = {**self.spec.inputs, **self.spec.controls}
         found = {name: self.half_of(each) for name, each in every.items() if each.source is Source.REFERENCE}
@@ -232,7 +232,7 @@ class Suite(_Strict):
             raise ValueError(f"{use.metric} needs {', '.join(missing)}, which no evaluation supplies")
         if use.spec.reads(Source.PROMPTS) and self.prompts is None:
             raise ValueError(f"{use.metric} needs 'prompts: FILE' in the suite")
-        if use.halves and self.reference is None:
+        if use.splits and self.reference is None:
             raise ValueError(f"{use.metric} needs a reference, and the suite names none")
         if use.spec.reads(Source.SAMPLES, Form.MATRIX):
             self._check_features(use.metric, use.features)

@@ -54,7 +54,7 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
     ) -> GateResult:
         # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
         from evalsvc.core.settings import Settings
-        from evalsvc.evaluation.context import Workbench
+        from evalsvc.evaluation.context import EvaluationContext
         from evalsvc.gates.candidate import Asked
         from evalsvc.gates.policy import load_policy
         from evalsvc.gates.runner import open_suite
@@ -65,22 +65,22 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
 
         path = request.config.rootpath / policy
         read, plugins = load_policy(path), Plugins()
-        bench = None if stored else Workbench(Settings(), plugins, device)
-        database = bench.database if bench else Database(Settings().database)
+        context = None if stored else EvaluationContext(Settings(), plugins, device)
+        database = context.database if context else Database(Settings().database)
         suites = [open_suite(part.suite, database, plugins, path.parent) for part in read.parts]
         asked = None
         if candidate is not None:
-            asked = partial(Asked(candidate, Naming()).find, suites[0], database, plugins, bench)
+            asked = partial(Asked(candidate, Naming()).find, suites[0], database, plugins, context)
         done = run_policy(
             read,
             database,
             suites,
-            bench,
+            context,
             candidate=asked,
             seed=seed,
             timeout=timeout,
             plugins=plugins,
-            open_bench=lambda: Workbench(Settings(), plugins, device),
+            open_bench=lambda: EvaluationContext(Settings(), plugins, device),
         )
         return GateResult(done.document)
 

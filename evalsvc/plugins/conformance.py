@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evalsvc.core.errors import ModelError
 from evalsvc.plugins.interfaces import Generator, HoldsSamples
-from evalsvc.plugins.samples import Images, MixedImages, SampleRequest, Samples, Sounds, Texts, Videos, concatenate
+from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos, concatenate
 from evalsvc.plugins.validation import sample
 
 CHECKED = 16
@@ -55,7 +55,7 @@ def check_generator(generator: Generator, device: torch.device) -> list[Finding]
 def _looks(samples: Samples) -> str:
     if isinstance(samples, Texts):
         return ""
-    if isinstance(samples, Sounds):
+    if isinstance(samples, Audio):
         return f" of {min(map(len, samples.waves))} to {max(map(len, samples.waves))} steps at {samples.rate} Hz"
     if isinstance(samples, MixedImages):
         return " of several sizes, uint8"
@@ -71,7 +71,7 @@ def _distance(a: Samples, b: Samples) -> int:
         return _levels(a.pixels, b.pixels)
     if isinstance(a, Texts) and isinstance(b, Texts):
         return 2 * sum(x != y for x, y in zip(a.items, b.items, strict=True))
-    if isinstance(a, Sounds) and isinstance(b, Sounds):
+    if isinstance(a, Audio) and isinstance(b, Audio):
         pairs = list(zip(a.waves, b.waves, strict=True))
         if any(len(x) != len(y) for x, y in pairs):
             return 2**16

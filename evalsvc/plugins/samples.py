@@ -109,7 +109,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Sounds:
+class Audio:
     """A batch of mono sounds of any lengths: float32 from -1 to 1, ``rate`` samples a second."""
 
     waves: tuple[Float[Tensor, " t"], ...]
@@ -129,7 +129,7 @@ class Videos:
         return len(self.pixels)
 
 
-Samples: TypeAlias = Images | MixedImages | Texts | Sounds | Videos
+Samples: TypeAlias = Images | MixedImages | Texts | Audio | Videos
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
@@ -143,8 +143,8 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
         return Images(torch.stack(items).contiguous()) if alike else MixedImages(items)
     if isinstance(first, Videos):
         return Videos(torch.cat([part.pixels for part in parts if isinstance(part, Videos)]))
-    if isinstance(first, Sounds):
-        return Sounds(tuple(wave for part in parts if isinstance(part, Sounds) for wave in part.waves), first.rate)
+    if isinstance(first, Audio):
+        return Audio(tuple(wave for part in parts if isinstance(part, Audio) for wave in part.waves), first.rate)
     return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))
 
 

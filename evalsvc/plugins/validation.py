@@ -10,7 +10,7 @@ import torch
 
 from evalsvc.core.errors import EvalsvcError, ModelError, first_line
 from evalsvc.plugins.interfaces import Extractor, Generator, Likelihood, NegativeLogLikelihood
-from evalsvc.plugins.samples import Images, MixedImages, SampleRequest, Samples, Sounds, Texts, Videos
+from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos
 
 
 def sample(generator: Generator, request: SampleRequest) -> Samples:
@@ -18,7 +18,7 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
     who = f"generator {generator.info.family!r}"
     with _named(who), torch.inference_mode():
         samples = generator.sample(request)
-    expected = {"image": Images, "text": Texts, "audio": Sounds, "video": Videos}[generator.info.modality]
+    expected = {"image": Images, "text": Texts, "audio": Audio, "video": Videos}[generator.info.modality]
     if isinstance(samples, MixedImages) and expected is Images:
         for _, images in samples.by_size():
             _check(generator, images, who)
@@ -48,7 +48,7 @@ def _check(generator: Generator, samples: Samples, who: str) -> None:
             frames = "" if axes == 4 else "frames, "
             wanted = f"(n, {', '.join(map(str, shape))})" if shape else f"(n, {frames}1 or 3, height, width)"
             raise ModelError(f"{who} made {kind} of shape {tuple(pixels.shape)} where {wanted} is due")
-    elif isinstance(samples, Sounds):
+    elif isinstance(samples, Audio):
         for wave in samples.waves:
             if wave.dtype != torch.float32 or wave.ndim != 1 or not len(wave) or not bool(torch.isfinite(wave).all()):
                 raise ModelError(

@@ -20,8 +20,8 @@ from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.evaluation.shards import Shard
 from evalsvc.queue import dbos_engine, worker_registry
-from evalsvc.queue.heartbeat import Heart
-from evalsvc.queue.pending import Ticket, overdue, pending, tickets
+from evalsvc.queue.heartbeat import Heartbeat
+from evalsvc.queue.pending import PendingEvaluation, overdue, pending, pending_evaluations
 from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store.session import Database, database_time, patiently
 from evalsvc.store.tables import Failure, Status
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 class Coordinator:
     """One process's part."""
 
-    def __init__(self, settings: Settings, heart: Heart, metrics: WorkerMetrics) -> None:
-        self._settings, self._heart, self._metrics = settings, heart, metrics
+    def __init__(self, settings: Settings, heartbeat: Heartbeat, metrics: WorkerMetrics) -> None:
+        self._settings, self._heartbeat, self._metrics = settings, heartbeat, metrics
         self._database = Database(settings.database)
         self._stale: set[str] = set()
 
@@ -63,7 +63,7 @@ class Coordinator:
         reaped = pruned = 0.0
         while True:
             try:
-                self.look()
+                self.reconcile()
                 if time.monotonic() >= reaped:
                     self.reap()
                     reaped = time.monotonic() + self._settings.heartbeat / 2
@@ -74,13 +74,17 @@ class Coordinator:
                 log.warning("looking again in a moment: %s", first_line(error))
             time.sleep(LOOK)
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         """Hand over what is asked for, take back what no longer is, and record what the engine gave up."""
         late = self._fail_overdue()
         active, slots = dbos_engine.active(), len(patiently(worker_registry.slots, self._database))
         ahead = AHEAD * max(1, slots)
         near = patiently(pending, self._database, set(map(dbos_engine.evaluation_of, active)), ahead + len(active))
-        asked = {dbos_engine.workflow_id(ticket): ticket for ticket in near if ticket.attempt not in late}
+        asked = {
+            dbos_engine.workflow_id(pending_evaluation): pending_evaluation
+            for pending_evaluation in near
+            if pending_evaluation.attempt not in late
+        }
         stale = active - asked.keys()
         # One that has just ended well looks stale too, until its workflow has seen it.
         dbos_engine.cancel(stale & self._stale)
@@ -92,12 +96,12 @@ class Coordinator:
         self._fail_given_up(letters)
         for workflow in chosen:
             if outcomes[workflow] is None:
-                dbos_engine.hand_over(asked[workflow])
+                dbos_engine.enqueue(asked[workflow])
                 self._metrics.happened("handed_over")
                 log.info("evaluation %d is handed over to the workers", asked[workflow].attempt.evaluation)
             elif outcomes[workflow] not in dbos_engine.ACTIVE and workflow not in letters:
                 # (What is active by now, another coordinator handed over in the meantime.)
-                self._make_good(asked[workflow], str(outcomes[workflow]))
+                self._repair(asked[workflow], str(outcomes[workflow]))
 
     def _fail_overdue(self) -> set[Attempt]:
         """Fail what no worker began in time, whether it was handed over or not."""
@@ -110,22 +114,24 @@ class Coordinator:
         """Fail what is still asked for and has a job that the engine gave up."""
         if not letters:
             return
-        for ticket in patiently(tickets, self._database, set(map(dbos_engine.evaluation_of, letters))):
-            if job := letters.get(dbos_engine.workflow_id(ticket)):
+        for pending_evaluation in patiently(
+            pending_evaluations, self._database, set(map(dbos_engine.evaluation_of, letters))
+        ):
+            if job := letters.get(dbos_engine.workflow_id(pending_evaluation)):
                 reason = f"{job} ended its worker process {dbos_engine.TRIES} times"
                 self._metrics.happened("dead_letter")
-                self._fail(ticket.attempt, Failure.INFRASTRUCTURE, reason)
+                self._fail(pending_evaluation.attempt, Failure.INFRASTRUCTURE, reason)
 
     def _fail(self, attempt: Attempt, failure: Failure, reason: str) -> None:
         log.error("evaluation %d fails: %s", attempt.evaluation, reason)
         patiently(lifecycle.fail, self._database, attempt, failure, reason)
 
-    def _make_good(self, ticket: Ticket, outcome: str) -> None:
+    def _repair(self, pending_evaluation: PendingEvaluation, outcome: str) -> None:
         """The engine has ended what the rows say is in progress: they may have lost their last words in a power cut."""
         if outcome == "SUCCESS":
-            patiently(lifecycle.again, self._database, ticket.attempt)
+            patiently(lifecycle.restart_attempt, self._database, pending_evaluation.attempt)
         else:
-            self._fail(ticket.attempt, Failure.INFRASTRUCTURE, f"the queue gave it up ({outcome.lower()})")
+            self._fail(pending_evaluation.attempt, Failure.INFRASTRUCTURE, f"the queue gave it up ({outcome.lower()})")
 
     def reap(self) -> None:
         """Declare the silent lost, and hand on what the lost and stopped had claimed."""
@@ -136,23 +142,25 @@ class Coordinator:
         dead = holders - patiently(worker_registry.living, self._database)
         if dead:
             log.warning("work of %s goes to others", ", ".join(sorted(dead)))
-            dbos_engine.take_over(dead)
+            dbos_engine.requeue(dead)
             self._metrics.happened("taken_over")
 
     def _judge(self) -> list[str]:
         # Whether it may is asked anew at each try: one that waited for the database comes after an outage.
-        if not self._heart.may_judge:
+        if not self._heartbeat.may_judge:
             return []
-        return worker_registry.give_up_silent(self._database, self._heart.worker, self._settings.dead_after)
+        return worker_registry.give_up_silent(self._database, self._heartbeat.worker, self._settings.dead_after)
 
 
-def _choose(asked: Mapping[str, Ticket], active: Set[str], ahead: int) -> list[str]:
+def _choose(asked: Mapping[str, PendingEvaluation], active: Set[str], ahead: int) -> list[str]:
     """Which evaluations are to be handed over now, or should be in progress and are not."""
     room = ahead - len(active & asked.keys())
     most_urgent = min((asked[workflow].priority for workflow in active & asked.keys()), default=0)
     chosen = []
-    for workflow, ticket in asked.items():
-        if workflow not in active and (ticket.status != Status.QUEUED or room > 0 or ticket.priority < most_urgent):
+    for workflow, pending_evaluation in asked.items():
+        if workflow not in active and (
+            pending_evaluation.status != Status.QUEUED or room > 0 or pending_evaluation.priority < most_urgent
+        ):
             chosen.append(workflow)
             room -= 1
     return chosen

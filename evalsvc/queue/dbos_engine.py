@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypedDict
 from evalsvc.core.errors import InputError, StorageError, first_line
 from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.evaluation.shards import Shard
-from evalsvc.queue.pending import Ticket
+from evalsvc.queue.pending import PendingEvaluation
 from evalsvc.queue.worker_registry import Role
 from evalsvc.store.sqlite import create
 from evalsvc.store.urls import parse_url
@@ -234,10 +234,10 @@ class DeadLetter:
     job: str
 
 
-def workflow_id(ticket: Ticket) -> str:
+def workflow_id(pending_evaluation: PendingEvaluation) -> str:
     """One attempt's workflow; another after an update that could not go on with the old one."""
-    stamp = int(ticket.requested_at.timestamp() * 1000)
-    return f"{ticket.attempt.evaluation}-{ticket.attempt.number}-{stamp:x}-v{VERSION}"
+    stamp = int(pending_evaluation.requested_at.timestamp() * 1000)
+    return f"{pending_evaluation.attempt.evaluation}-{pending_evaluation.attempt.number}-{stamp:x}-v{VERSION}"
 
 
 def evaluation_of(workflow: str) -> int:
@@ -245,11 +245,13 @@ def evaluation_of(workflow: str) -> int:
     return int(workflow.partition("-")[0])
 
 
-def hand_over(ticket: Ticket) -> None:
+def enqueue(pending_evaluation: PendingEvaluation) -> None:
     """Enqueue an evaluation; once, however often and by how many coordinators."""
-    with SetWorkflowID(workflow_id(ticket)), _urgency(ticket.priority):
-        attempt = ticket.attempt
-        DBOS.enqueue_workflow(_QUEUES["coordinator"], _evaluation, attempt.evaluation, attempt.number, ticket.priority)
+    with SetWorkflowID(workflow_id(pending_evaluation)), _urgency(pending_evaluation.priority):
+        attempt = pending_evaluation.attempt
+        DBOS.enqueue_workflow(
+            _QUEUES["coordinator"], _evaluation, attempt.evaluation, attempt.number, pending_evaluation.priority
+        )
 
 
 def active() -> set[str]:
@@ -280,7 +282,7 @@ def holders() -> set[str]:
     return {each.executor_id for each in _list(status="PENDING") if each.executor_id}
 
 
-def take_over(workers: Collection[str]) -> None:
+def requeue(workers: Collection[str]) -> None:
     """Put what these workers had claimed back on the queue; they must be dead, or given up.
 
     The one call for which DBOS has no public name (its commercial Conductor makes it); a test holds what it does.

@@ -34,15 +34,15 @@ class Task:
     limit: float | None
     done: int = 0
     begun: float = field(default_factory=time.monotonic)
-    stirred: float = field(default_factory=time.monotonic)
+    last_progress_at: float = field(default_factory=time.monotonic)
 
     def advance(self, done: int) -> None:
         """So many more samples or items are done."""
         self.done += done
-        self.stirred = time.monotonic()
+        self.last_progress_at = time.monotonic()
 
 
-class Heart:
+class Heartbeat:
     """Beats in a thread of its own, over a connection of its own that gives up soon.
 
     Nothing here calls the queue's engine, which waits for a lost database without limit.
@@ -103,7 +103,7 @@ class Heart:
             with suppress(SQLAlchemyError, StorageError):
                 lifecycle.fail(self._database, task.attempt, Failure.TIMEOUT, reason)
             self._exit(reason)
-        if now - task.stirred > self._settings.stall_after:
+        if now - task.last_progress_at > self._settings.stall_after:
             self._exit(f"{task.stage} of evaluation {task.attempt.evaluation} finished no batch for too long")
 
     def _exit(self, reason: str) -> None:

@@ -18,7 +18,7 @@ _URGENCY = _ROW.priority, _ROW.requested_at, _ROW.id
 
 
 @dataclass(frozen=True)
-class Ticket:
+class PendingEvaluation:
     """An attempt on the queue; ``requested_at`` tells it from one of the same number in another database."""
 
     attempt: Attempt
@@ -27,22 +27,22 @@ class Ticket:
     requested_at: datetime
 
 
-def tickets(database: Database, evaluations: Collection[int] | None = None) -> list[Ticket]:
+def pending_evaluations(database: Database, evaluations: Collection[int] | None = None) -> list[PendingEvaluation]:
     """Attempts on the queue that are in progress, the most urgent first; all, or those of some evaluations."""
     mine = [] if evaluations is None else [_ROW.id.in_(evaluations)]
-    return _read(database, _tickets(_ROW.status.in_(IN_PROGRESS), *mine))
+    return _read(database, _pending_evaluations(_ROW.status.in_(IN_PROGRESS), *mine))
 
 
-def pending(database: Database, active: Collection[int], ahead: int) -> list[Ticket]:
+def pending(database: Database, active: Collection[int], ahead: int) -> list[PendingEvaluation]:
     """The attempts that a coordinator decides about, the most urgent first, however many others wait.
 
     Those that run, those that are ``active`` in the engine, and the ``ahead`` most urgent of those that wait.
     """
     return _read(
         database,
-        _tickets(_ROW.status == Status.RUNNING),
-        _tickets(_ROW.status.in_(IN_PROGRESS), _ROW.id.in_(active)),
-        _tickets(_ROW.status == Status.QUEUED).limit(ahead),
+        _pending_evaluations(_ROW.status == Status.RUNNING),
+        _pending_evaluations(_ROW.status.in_(IN_PROGRESS), _ROW.id.in_(active)),
+        _pending_evaluations(_ROW.status == Status.QUEUED).limit(ahead),
     )
 
 
@@ -55,13 +55,13 @@ def overdue(database: Database) -> list[tuple[Attempt, float]]:
         return [(Attempt(id_, number), deadlines["queued"]) for id_, number, deadlines in session.execute(query)]
 
 
-def _tickets(*which: ColumnElement[bool]) -> Select[int, int, str, int, datetime]:
+def _pending_evaluations(*which: ColumnElement[bool]) -> Select[int, int, str, int, datetime]:
     columns = _ROW.id, _ROW.attempt, _ROW.status, _ROW.priority, _ROW.requested_at
     return select(*columns).where(_ROW.on_queue, *which).order_by(*_URGENCY)
 
 
-def _read(database: Database, *queries: Select[int, int, str, int, datetime]) -> list[Ticket]:
+def _read(database: Database, *queries: Select[int, int, str, int, datetime]) -> list[PendingEvaluation]:
     with database.read() as session:
         rows = {row.id: row for query in queries for row in session.execute(query)}
-    found = [Ticket(Attempt(row.id, row.attempt), Status(row.status), *row[3:]) for row in rows.values()]
+    found = [PendingEvaluation(Attempt(row.id, row.attempt), Status(row.status), *row[3:]) for row in rows.values()]
     return sorted(found, key=lambda each: (each.priority, each.requested_at, each.attempt.evaluation))

@@ -15,19 +15,19 @@ import torch
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.core.errors import EvalsvcError, InputError, UnfitError, WithdrawnError, first_line
+from evalsvc.core.errors import EvalsvcError, IncompatibleWorkerError, InputError, WithdrawnError, first_line
 from evalsvc.core.observability import logs, tracing
 from evalsvc.evaluation import lifecycle, quotas
 from evalsvc.evaluation.client_rules import ClientRules
-from evalsvc.evaluation.context import Advance, Workbench
+from evalsvc.evaluation.context import Advance, EvaluationContext
 from evalsvc.evaluation.lifecycle import Attempt, Deadlines
-from evalsvc.evaluation.runner import measure, note
+from evalsvc.evaluation.runner import measure, record_shard
 from evalsvc.evaluation.shard_computation import compute_shard
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.metrics.errors import MetricError
 from evalsvc.queue.dbos_engine import Refusal
-from evalsvc.queue.heartbeat import GIVEN_UP, Heart, Task
+from evalsvc.queue.heartbeat import GIVEN_UP, Heartbeat, Task
 from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store import tables
 from evalsvc.store.session import patiently
@@ -53,22 +53,22 @@ log = logging.getLogger(__name__)
 class Slot:
     """One device's part: what jobs of the queue call."""
 
-    def __init__(self, bench: Workbench, heart: Heart, metrics: WorkerMetrics) -> None:
-        self._bench, self._heart, self._metrics = bench, heart, metrics
-        self._rules = ClientRules(bench.plugins)
+    def __init__(self, context: EvaluationContext, heartbeat: Heartbeat, metrics: WorkerMetrics) -> None:
+        self._context, self._heartbeat, self._metrics = context, heartbeat, metrics
+        self._rules = ClientRules(context.plugins)
         self._fit: set[str] = set()
         self._refused = 0
         self._turn = threading.Lock()
-        bench.progress = self._progress
+        context.progress = self._progress
 
     def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
         """Compute one shard and record it; whether the evaluation may go on, or what this worker lacks for it."""
 
         def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
-            cost = compute_shard(spec, shard, self._bench, self._advance, anew=fresh)
+            cost = compute_shard(spec, shard, self._context, self._advance, anew=fresh)
             if cost is not None:  # an earlier run left it otherwise
                 self._metrics.computed(shard.stage, cost.seconds)
-            patiently(note, spec, self._bench, attempt, shard, cost)
+            patiently(record_shard, spec, self._context, attempt, shard, cost)
 
         return self._do(attempt, shard.stage, work)
 
@@ -77,13 +77,13 @@ class Slot:
 
         def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
             begun = time.monotonic()
-            measure(spec, self._bench, attempt, fresh=fresh)
+            measure(spec, self._context, attempt, fresh=fresh)
             self._metrics.computed("metrics", time.monotonic() - begun)
 
         return self._do(attempt, "metrics", work)
 
     def _do(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
-        attempt = replace(attempt, worker=self._heart.worker)
+        attempt = replace(attempt, worker=self._heartbeat.worker)
         # A queue that is looked at again before its last job has shown up as running gives a second one.
         with self._turn:
             return self._try(attempt, stage, work)
@@ -103,14 +103,14 @@ class Slot:
             except WithdrawnError as error:
                 log.info("%s", error)
                 return False
-            except UnfitError as error:
+            except IncompatibleWorkerError as error:
                 log.warning("evaluation %d is for others: %s", attempt.evaluation, error)
                 time.sleep(ASIDE[min(self._refused, len(ASIDE) - 1)])
                 self._refused += 1
                 self._metrics.happened("refused")
-                return {"worker": self._heart.worker, "reason": str(error)}
+                return {"worker": self._heartbeat.worker, "reason": str(error)}
             except Exception as error:
-                failure, (reason, detail) = lifecycle.failure_of(error), lifecycle.told(error)
+                failure, (reason, detail) = lifecycle.failure_of(error), lifecycle.reasons_of(error)
                 if failure is not Failure.OUT_OF_MEMORY:
                     self._end_if_device_is_lost(error)
                 again = failure is Failure.INFRASTRUCTURE and pause is not None
@@ -124,15 +124,15 @@ class Slot:
                     time.sleep(pause)
                     continue
                 self._metrics.failed(stage, failure)
-                patiently(lifecycle.fail, self._bench.database, attempt, failure, reason, detail)
+                patiently(lifecycle.fail, self._context.database, attempt, failure, reason, detail)
                 if failure is Failure.OUT_OF_MEMORY:
                     self._end("it was out of memory, and begins anew with all of it")
                 return False
         raise AssertionError("the last try returns")
 
     def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, tables.Evaluation]:
-        lifecycle.start(self._bench.database, attempt)
-        with self._bench.database.read() as session:
+        lifecycle.start(self._context.database, attempt)
+        with self._context.database.read() as session:
             row = session.get_one(tables.Evaluation, attempt.evaluation)
         return _spec_of(row), row
 
@@ -140,35 +140,35 @@ class Slot:
     def _task(self, attempt: Attempt, stage: str, row: tables.Evaluation) -> Iterator[None]:
         deadlines = Deadlines.model_validate(row.deadlines)
         limit = deadlines.metrics if stage == "metrics" else deadlines.shard
-        self._heart.task = task = Task(attempt, stage, limit)
+        self._heartbeat.task = task = Task(attempt, stage, limit)
         try:
             yield
         except Exception:
             # As what succeeds does: else whoever cancels in time computes for nothing.
-            with suppress(OperationalError), self._bench.database.write() as session:
+            with suppress(OperationalError), self._context.database.write() as session:
                 quotas.charge(session, row.token, time.monotonic() - task.begun)
             raise
         finally:
-            self._heart.task = None
+            self._heartbeat.task = None
 
     def _progress(self, _stage: str, _total: int) -> Advance:
         return lambda _done: self._advance(0)
 
     def _advance(self, done: int) -> None:
         """Between batches: tell the heart, and stop if nobody waits for this any more."""
-        task = self._heart.task
+        task = self._heartbeat.task
         assert task is not None
         task.advance(done)
         with suppress(OperationalError):  # a database that is away says nothing about who waits
-            lifecycle.check(self._bench.database, task.attempt)
+            lifecycle.check(self._context.database, task.attempt)
 
     def _check_fit(self, spec: EvaluationSpec) -> None:
         """Refuse work that would give other numbers here than where it was asked for; looked at once an evaluation."""
         if spec.fingerprint not in self._fit:
             try:
-                self._bench.check(spec)
-            except (InputError, UnfitError) as error:
-                raise UnfitError(f"{error} (on worker {self._heart.worker})") from error
+                self._context.check(spec)
+            except (InputError, IncompatibleWorkerError) as error:
+                raise IncompatibleWorkerError(f"{error} (on worker {self._heartbeat.worker})") from error
             self._fit.add(spec.fingerprint)
         self._refused = 0
 
@@ -181,7 +181,7 @@ class Slot:
             cause = cause.__cause__
 
     def _end(self, reason: str) -> None:
-        log.error("worker %s ends itself: %s", self._heart.worker, reason)
+        log.error("worker %s ends itself: %s", self._heartbeat.worker, reason)
         os._exit(GIVEN_UP)
 
 
@@ -194,7 +194,7 @@ def _spec_of(row: tables.Evaluation) -> EvaluationSpec:
     try:
         spec = EvaluationSpec.model_validate(row.spec)
     except (ValidationError, EvalsvcError, MetricError) as error:
-        raise UnfitError(f"{_OTHER_VERSION} ({first_line(error)})") from error
+        raise IncompatibleWorkerError(f"{_OTHER_VERSION} ({first_line(error)})") from error
     if spec.fingerprint != row.fingerprint:
-        raise UnfitError(_OTHER_VERSION)
+        raise IncompatibleWorkerError(_OTHER_VERSION)
     return spec

@@ -117,7 +117,7 @@ def supervise(settings: Settings, duties: Sequence[Duty]) -> int:
                     code, asked = WRONG_USE, max(asked, 1)
                 elif ended:
                     log.warning("%s %s ended with %d", child.duty.role, child.name, ended)
-        dead = _bury(database, dead)
+        dead = _report_lost(database, dead)
         if asked > told:
             told = asked
             log.info("finishing the work in hand" if asked == 1 else "stopping at once")
@@ -125,11 +125,11 @@ def supervise(settings: Settings, duties: Sequence[Duty]) -> int:
                 if child.process:
                     child.process.send_signal(signal.SIGTERM if asked == 1 else signal.SIGKILL)
         time.sleep(LOOK)
-    _bury(database, dead)
+    _report_lost(database, dead)
     return code
 
 
-def _bury(database: Database, dead: set[str]) -> set[str]:
+def _report_lost(database: Database, dead: set[str]) -> set[str]:
     """Tell the others who is dead, so that nobody waits for a silence; those that could not be told of yet."""
     try:
         while dead:
@@ -164,24 +164,24 @@ def main(name: str, duty: Duty) -> None:
 def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None], metrics: WorkerMetrics) -> None:
     import torch
 
-    from evalsvc.evaluation.context import Workbench
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.plugins.registry import Plugins
     from evalsvc.queue import dbos_engine
-    from evalsvc.queue.heartbeat import Heart
+    from evalsvc.queue.heartbeat import Heartbeat
     from evalsvc.queue.slot import Slot
 
     if duty.threads:
         torch.set_num_threads(duty.threads)
-    bench = Workbench(settings, Plugins(duty.plugins), duty.device, duty.batch_size)
-    heart = Heart(settings, name, "slot", str(bench.device), duty.supervisor)
-    heart.start()
-    dbos_engine.launch(settings.database, name, "slot", Slot(bench, heart, metrics))
+    context = EvaluationContext(settings, Plugins(duty.plugins), duty.device, duty.batch_size)
+    heartbeat = Heartbeat(settings, name, "slot", str(context.device), duty.supervisor)
+    heartbeat.start()
+    dbos_engine.launch(settings.database, name, "slot", Slot(context, heartbeat, metrics))
     _in_background(_end_if_forgetful, settings, name)
-    log.info("slot %s on %s takes work", name, bench.device)
+    log.info("slot %s on %s takes work", name, context.device)
     asked.get()
-    patiently(worker_registry.end, bench.database, name, WorkerStatus.DRAINING)
+    patiently(worker_registry.end, context.database, name, WorkerStatus.DRAINING)
     dbos_engine.drain()
-    patiently(worker_registry.end, bench.database, name, WorkerStatus.STOPPED)
+    patiently(worker_registry.end, context.database, name, WorkerStatus.STOPPED)
     tracing.flush()
     os._exit(0)
 
@@ -191,11 +191,11 @@ def _be_coordinator(
 ) -> None:
     from evalsvc.queue import dbos_engine
     from evalsvc.queue.coordinator import Coordinator
-    from evalsvc.queue.heartbeat import Heart
+    from evalsvc.queue.heartbeat import Heartbeat
 
-    heart = Heart(settings, name, "coordinator", "", duty.supervisor)
-    heart.start()
-    coordinator = Coordinator(settings, heart, metrics)
+    heartbeat = Heartbeat(settings, name, "coordinator", "", duty.supervisor)
+    heartbeat.start()
+    coordinator = Coordinator(settings, heartbeat, metrics)
     dbos_engine.launch(settings.database, name, "coordinator", coordinator)
     _in_background(coordinator.run)
     _in_background(_end_if_forgetful, settings, name)

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from evalsvc.builtin.demo import shipped
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.promote import promote
@@ -47,14 +47,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(shared / "lock"):
         home = shared / "home"
         if not (shared / "done").exists():
-            bench = Workbench(Settings(home=home, database_url="", artifacts=""), Plugins(), "cpu")
+            context = EvaluationContext(Settings(home=home, database_url="", artifacts=""), Plugins(), "cpu")
             for family, step, path in shipped():
                 if (family, step) in SHARE:
-                    evaluate(bench.spec(Checkpoint.open(path, family, step), family, {}, DIGITS), bench)
-            promote(bench.database, "production", "flow@2000", None)
+                    evaluate(context.spec(Checkpoint.open(path, family, step), family, {}, DIGITS), context)
+            promote(context.database, "production", "flow@2000", None)
             for candidate in ("gan@1000", "flow@4000"):
-                run_gate(parse_policy(POLICY), bench.database, DIGITS, candidate=candidate)
-            bench.database.engine.dispose()
+                run_gate(parse_policy(POLICY), context.database, DIGITS, candidate=candidate)
+            context.database.engine.dispose()
             (shared / "done").touch()
     return home
 

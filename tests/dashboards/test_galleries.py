@@ -9,7 +9,7 @@ import torch
 from evalsvc.core.settings import Settings
 from evalsvc.dashboards.pictures import Gallery, aligned
 from evalsvc.evaluation.gallery import Shown, joined
-from evalsvc.plugins.samples import Sounds, Videos
+from evalsvc.plugins.samples import Audio, Videos
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.tables import Artifact
 
@@ -71,7 +71,7 @@ def test_a_damaged_gallery_is_a_sentence(view, keep, page, use_home, tmp_path):
 
 @pytest.mark.parametrize(("view", "players"), [("samples", 8), ("checkpoint", 3), ("rate", 2)])
 def test_sounds_get_a_player_each(view, players, keep, page):
-    keep(Sounds(TONES, 8000))
+    keep(Audio(TONES, 8000))
     at = page(view, checkpoint="one@0") if view == "checkpoint" else page(view)
     assert not at.exception
     assert len(at.get("audio")) == players  # two rows of three, and the zoom of both

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.evaluation.progress import Progress, progress, workers
 from evalsvc.evaluation.runner import evaluate
@@ -114,15 +114,15 @@ class Fleet:
         self.home, self.store = folder / "home", folder / "store"
         self.supervisors: list[subprocess.Popen[bytes]] = []
         os.environ["FLEET_LOG"] = str(self.log)
-        self.bench = self.workbench(self.home, database_url)
+        self.context = self.evaluation_context(self.home, database_url)
 
     @property
     def database(self) -> Database:
-        return self.bench.database
+        return self.context.database
 
-    def workbench(self, home: Path, database_url: str = "") -> Workbench:
+    def evaluation_context(self, home: Path, database_url: str = "") -> EvaluationContext:
         settings = Settings(home=home, database_url=database_url, artifacts=str(self.store) if database_url else "")
-        return Workbench(settings, Plugins((self.plugin,)), "cpu", self.batch)
+        return EvaluationContext(settings, Plugins((self.plugin,)), "cpu", self.batch)
 
     def checkpoint(self, number: int) -> Weights:
         import torch
@@ -139,17 +139,17 @@ class Fleet:
 
     def submit(self, number: int, deadlines: Deadlines | None = None, priority: int = 10, **options: float) -> int:
         """The id of the evaluation of one more checkpoint."""
-        spec = self.bench.spec(self.checkpoint(number), "fleet", options, load_suite(str(self.suite)))
+        spec = self.context.spec(self.checkpoint(number), "fleet", options, load_suite(str(self.suite)))
         return lifecycle.submit(self.database, spec, priority=priority, deadlines=deadlines or Deadlines()).id
 
     def undisturbed(self, numbers: Iterable[int], *suites: Suite) -> dict[int, list[dict[str, object]]]:
         """Scores of the same checkpoints under each suite, computed without a queue, in a home of their own."""
-        bench = self.workbench(self.folder / "undisturbed")
+        context = self.evaluation_context(self.folder / "undisturbed")
         calls = self.log.read_bytes()
         found: dict[int, list[dict[str, object]]] = {}
         for number in numbers:
-            specs = [bench.spec(self.checkpoint(number), "fleet", {"seconds": 0}, suite) for suite in suites]
-            found[number] = [scores(bench.database, evaluate(spec, bench)) for spec in specs]
+            specs = [context.spec(self.checkpoint(number), "fleet", {"seconds": 0}, suite) for suite in suites]
+            found[number] = [scores(context.database, evaluate(spec, context)) for spec in specs]
         self.log.write_bytes(calls)
         return found
 

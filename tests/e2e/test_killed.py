@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.random_inception import random_state
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.references import add_reference
@@ -119,9 +119,9 @@ def test_a_killed_run_of_a_whole_inception_goes_on_and_gives_bit_identical_score
             Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / folder / f"{i}.png")
     torch.save(random_state(), tmp_path / "random.pth")
     (tmp_path / "fid.yaml").write_text(INCEPTION.replace("random.pth", str(tmp_path / "random.pth")))
-    undisturbed, disturbed = (workbench(tmp_path / name) for name in ("undisturbed", "disturbed"))
-    for bench in (undisturbed, disturbed):
-        add_reference(bench.database, bench.plugins, "real", tmp_path / "real", None)
+    undisturbed, disturbed = (evaluation_context(tmp_path / name) for name in ("undisturbed", "disturbed"))
+    for context in (undisturbed, disturbed):
+        add_reference(context.database, context.plugins, "real", tmp_path / "real", None)
     checkpoint = Checkpoint.open(tmp_path / "made_1", "made", 1)
     suite = load_suite(str(tmp_path / "fid.yaml"))
     evaluation = evaluate(undisturbed.spec(checkpoint, "samples", {}, suite), undisturbed)
@@ -144,8 +144,8 @@ def test_a_killed_run_of_a_whole_inception_goes_on_and_gives_bit_identical_score
     assert before.items() <= shards(tmp_path / "disturbed").items(), "a finished shard was computed again"
 
 
-def workbench(home):
-    return Workbench(Settings(home=home), Plugins(), "cpu", batch_size=2)
+def evaluation_context(home):
+    return EvaluationContext(Settings(home=home), Plugins(), "cpu", batch_size=2)
 
 
 def test_ctrl_c_says_how_to_go_on_and_leaves_no_scores(evalsvc, start, command, environment, tmp_path):

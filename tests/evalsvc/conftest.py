@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store.session import Database
 from tests.postgres import postgres_server
@@ -80,5 +80,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def bench(home: Path) -> Workbench:
-    return Workbench(Settings(home=home), Plugins(), device="cpu")
+def context(home: Path) -> EvaluationContext:
+    return EvaluationContext(Settings(home=home), Plugins(), device="cpu")

@@ -16,7 +16,7 @@ from evalsvc.api.server import token_store, webhook_delivery
 from evalsvc.cli.audit import moment
 from evalsvc.core.files.atomic_files import file_time
 from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.garbage_collection import broken_off, vain_uploads
+from evalsvc.evaluation.garbage_collection import partial_files, vain_uploads
 from evalsvc.evaluation.lifecycle import Attempt, Deadlines
 from evalsvc.queue.pending import overdue
 from evalsvc.store import dashboard_queries, outbox, tables
@@ -61,7 +61,7 @@ def test_every_time_of_a_row_is_of_the_database(database, shifted):
     asked = lifecycle.submit(database, spec(), deadlines=Deadlines(queued=600))
     attempt = Attempt(asked.id, 1)
     lifecycle.start(database, attempt)
-    lifecycle.note_shard(database, attempt, kind="samples", start=0, stop=5, path="a/0-5", cost=None)
+    lifecycle.record_shard(database, attempt, kind="samples", start=0, stop=5, path="a/0-5", cost=None)
     lifecycle.fail(database, attempt, tables.Failure.MODEL, "no")
     with database.read() as session:
         row = session.get_one(Evaluation, asked.id)
@@ -119,13 +119,13 @@ def test_a_sweep_leaves_what_was_written_just_now(database, shifted, tmp_path, m
     (uploads / "old").mkdir()
     os.utime(uploads / "old", times=(time.time() - 7200 - shifted.total_seconds(),) * 2)
     artifacts = Artifacts(tmp_path / "artifacts")
-    half = tmp_path / "artifacts" / ".tmp-half"
-    half.parent.mkdir()
-    half.touch()
+    split = tmp_path / "artifacts" / ".tmp-half"
+    split.parent.mkdir()
+    split.touch()
     before = database_time(database) - timedelta(minutes=30)
     assert [Path(each.name).name for each in vain_uploads(database, uploads, before, remove=True)] == ["old"]
-    assert list(broken_off(artifacts, file_time(artifacts.root) - timedelta(minutes=30), remove=True)) == []
-    assert half.exists()
+    assert list(partial_files(artifacts, file_time(artifacts.root) - timedelta(minutes=30), remove=True)) == []
+    assert split.exists()
 
 
 def test_a_page_is_new_whenever_an_evaluation_ends_even_where_the_clock_was_set_back(database):

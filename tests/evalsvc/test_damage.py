@@ -18,7 +18,7 @@ from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.runner import run_gate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.store.tables import Artifact, Evaluation, Shard
-from tests.evalsvc.evaluation.test_runner import LikelyBlobs, count, scores, suite, workbench
+from tests.evalsvc.evaluation.test_runner import LikelyBlobs, count, evaluation_context, scores, suite
 from tests.evalsvc.gates.conftest import TODAY
 from tests.evalsvc.gates.conftest import policy as gate_policy
 
@@ -44,10 +44,10 @@ def scored(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVALSVC_HOME", str(folder / "home"))
         torch.set_num_threads(1)  # as in each test: another number of threads sums in another order
-        bench = workbench(folder / "home")
+        context = evaluation_context(folder / "home")
         for name in ("two", "one"):
-            evaluate(bench.spec(opened(folder, name), "likely", {}, suite(**SMALL)), bench)
-        bench.database.engine.dispose()
+            evaluate(context.spec(opened(folder, name), "likely", {}, suite(**SMALL)), context)
+        context.database.engine.dispose()
         shutil.copytree(folder / "home", folder / "elsewhere")
         want = again(folder / "elsewhere", folder)
     return folder, want
@@ -55,12 +55,12 @@ def scored(tmp_path_factory):
 
 def again(home, folder, version=2):
     """The scores of a suite that reads all that the first one left."""
-    bench = workbench(home)
-    spec = bench.spec(
+    context = evaluation_context(home)
+    spec = context.spec(
         Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL, version=version)
     )
-    found = scores(bench, evaluate(spec, bench))
-    bench.database.engine.dispose()
+    found = scores(context, evaluate(spec, context))
+    context.database.engine.dispose()
     return found
 
 
@@ -142,18 +142,18 @@ def strip(home):
 
 def test_a_repaired_shard_has_one_row_and_its_cost_is_charged(scored, home):
     folder, _ = scored
-    bench = workbench(home)
-    spec = bench.spec(Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL))
+    context = evaluation_context(home)
+    spec = context.spec(Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL))
     chance = random.Random(0)
     for shard in spec.shards:
         flip(home / "artifacts" / spec.shard_key(shard), chance)
-    before = count(bench, Shard)
-    evaluate(spec.model_copy(update={"suite": suite(**SMALL, version=2)}), bench)
-    with bench.database.read() as session:
+    before = count(context, Shard)
+    evaluate(spec.model_copy(update={"suite": suite(**SMALL, version=2)}), context)
+    with context.database.read() as session:
         rows = session.query(Shard).filter(Shard.evaluation_id == 3).all()
         assert session.get_one(Evaluation, 3).device_seconds > 0
     assert len(rows) == len({(row.kind, row.start) for row in rows}) == len(spec.shards)
-    assert count(bench, Shard) == before + len(spec.shards)
+    assert count(context, Shard) == before + len(spec.shards)
 
 
 def test_two_who_repair_the_same_files_at_once_do_not_disturb_each_other(scored, home):
@@ -167,12 +167,12 @@ def test_two_who_repair_the_same_files_at_once_do_not_disturb_each_other(scored,
 
 
 def test_what_cannot_be_computed_again_is_named(home, tmp_path):
-    bench = workbench(home)
-    spec = bench.spec(opened(tmp_path, "one"), "likely", {}, suite(**SMALL, version=2))
+    context = evaluation_context(home)
+    spec = context.spec(opened(tmp_path, "one"), "likely", {}, suite(**SMALL, version=2))
     flip(home / "artifacts" / spec.shard_key(spec.shards[0]), random.Random(0))
     Path(spec.path).unlink()
     with pytest.raises(InputError, match=rf"{spec.shards[0].stop}\.safetensors is damaged .*one_1\.safetensors"):
-        scoring.reduce(spec, workbench(home))
+        scoring.reduce(spec, evaluation_context(home))
 
 
 def test_damage_while_it_is_read_is_seen_and_nothing_made_of_it_is_kept(scored, home, monkeypatch):
@@ -213,19 +213,19 @@ def test_a_file_that_is_damaged_before_it_is_recorded_is_written_again(scored, h
 
 
 def test_an_evaluation_whose_shard_is_damaged_and_whose_checkpoint_is_gone_is_not_rescored(home):
-    bench = workbench(home)
-    with bench.database.read() as session:
+    context = evaluation_context(home)
+    with context.database.read() as session:
         run = session.get_one(Evaluation, 2)
     for path in (home / "artifacts" / "samples").rglob("*.safetensors"):
         os.truncate(path, 100)
-    assert not rescore(run, suite(**SMALL), bench)
+    assert not rescore(run, suite(**SMALL), context)
 
 
 def influences(home):
     return sorted((home / "artifacts" / "evaluations").rglob("influences.safetensors"))
 
 
-def judged(bench, computes=False, **how):
+def judged(context, computes=False, **how):
     """A gate of one checkpoint against the other, whose verdict needs their difference."""
     policy = gate_policy(
         suite="pixels@1",
@@ -233,52 +233,52 @@ def judged(bench, computes=False, **how):
         defaults={"min_samples": 100},
         metrics={"frechet_distance": {"max_worsening": 1e6}},
     )
-    given = [bench] if computes else []
-    return run_gate(policy, bench.database, suite(**SMALL), *given, candidate="one@1", today=TODAY, **how)
+    given = [context] if computes else []
+    return run_gate(policy, context.database, suite(**SMALL), *given, candidate="one@1", today=TODAY, **how)
 
 
 def test_a_gate_never_passes_on_damaged_influences_and_restores_them_where_it_can(home):
-    bench = workbench(home)
-    whole = judged(bench)
+    context = evaluation_context(home)
+    whole = judged(context)
     assert whole.exit_code == 0
     chance = random.Random(0)
     for damage in (flip, truncate, swap):
         for path in influences(home):
             damage(path, chance)
-        refused = judged(bench)
+        refused = judged(context)
         assert refused.exit_code == 6, damage
         assert "its influences are damaged: score it again with --rerun" in str(refused.decision)
-        again = judged(bench, open_bench=lambda: bench)
+        again = judged(context, open_bench=lambda: context)
         assert again.exit_code == 0
         assert again.decision.evidence["frechet_distance"] == whole.decision.evidence["frechet_distance"]
         assert again.decision.evidence["frechet_distance"].gap() == whole.decision.evidence["frechet_distance"].gap()
-    assert judged(bench).exit_code == 0, "they are there again for all others"
-    with bench.database.read() as session:
+    assert judged(context).exit_code == 0, "they are there again for all others"
+    with context.database.read() as session:
         kept = session.query(Artifact).filter(Artifact.kind == "influences").all()
-        assert all(each.digest == digest_path(bench.artifacts.local(each.path)) for each in kept)
+        assert all(each.digest == digest_path(context.artifacts.local(each.path)) for each in kept)
 
 
 def test_a_gate_whose_shards_are_damaged_too_is_an_error_unless_it_may_compute(home):
-    bench = workbench(home)
+    context = evaluation_context(home)
     chance = random.Random(0)
     for path in [*influences(home), *(home / "artifacts" / "samples").rglob("*.safetensors")]:
         flip(path, chance)
-    assert judged(bench, open_bench=lambda: bench).exit_code == 6
-    assert judged(bench, computes=True).exit_code == 0, "one that may compute computes them again"
+    assert judged(context, open_bench=lambda: context).exit_code == 6
+    assert judged(context, computes=True).exit_code == 0, "one that may compute computes them again"
 
 
 def test_influences_of_an_older_version_are_known_by_the_digest_in_the_database(home):
     strip(home)
-    bench = workbench(home)
+    context = evaluation_context(home)
     for path in influences(home):
         key = path.relative_to(home / "artifacts").as_posix()
-        with bench.database.write() as session:
+        with context.database.write() as session:
             session.query(Artifact).filter(Artifact.path == key).update({"digest": digest_path(path)})
     damaged = influences(home)[0]
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    assert judged(bench).exit_code == 6
+    assert judged(context).exit_code == 6
     content[-1] ^= 1
     damaged.write_bytes(content)
-    assert judged(bench).exit_code == 0
+    assert judged(context).exit_code == 0

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from evalsvc.builtin.demo import shipped
 from evalsvc.builtin.demo.text import shipped_texts
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import load_suite, shipped_suites
@@ -24,12 +24,12 @@ from evalsvc.store.tables import Artifact, Evaluation, Protocol
 FROZEN = json.loads(Path(__file__).with_name("frozen_identities.json").read_text())
 
 
-def demo_spec(bench, name):
+def demo_spec(context, name):
     if name == "digits@1":
         run = next(run for run in shipped() if run.family == "flow" and run.step == 4000)
-        return bench.spec(Checkpoint.open(run.path, run.family, run.step), "flow", {}, load_suite(name))
+        return context.spec(Checkpoint.open(run.path, run.family, run.step), "flow", {}, load_suite(name))
     run = next(run for run in shipped_texts() if run.step == 1200)
-    return bench.spec(Checkpoint.open(run.path, run.model, run.step), "causal-lm", {}, load_suite(name))
+    return context.spec(Checkpoint.open(run.path, run.model, run.step), "causal-lm", {}, load_suite(name))
 
 
 def identities(spec):
@@ -39,7 +39,7 @@ def identities(spec):
         "checkpoint": spec.checkpoint,
         "samples_key": spec.samples_key,
         "features_key": spec.features_key,
-        "likelihood_keys": {half: spec.likelihood_key(half) for half in spec.likelihood_halves},
+        "likelihood_keys": {split: spec.likelihood_key(split) for split in spec.likelihood_splits},
         "extractors": spec.extractors,
         "reference": spec.reference,
     }
@@ -50,8 +50,8 @@ def test_every_shipped_suite_keeps_its_digest():
 
 
 @pytest.mark.parametrize("name", ["digits@1", "text-tiny@1"])
-def test_an_evaluation_keeps_its_fingerprint_and_the_keys_of_its_shards(bench, name):
-    assert identities(demo_spec(bench, name)) == FROZEN["specs"][name]
+def test_an_evaluation_keeps_its_fingerprint_and_the_keys_of_its_shards(context, name):
+    assert identities(demo_spec(context, name)) == FROZEN["specs"][name]
 
 
 def test_a_release_changes_no_fingerprint(home, monkeypatch):
@@ -59,13 +59,13 @@ def test_a_release_changes_no_fingerprint(home, monkeypatch):
     plugins = Plugins()
     built_in = [p for p in plugins if p.kind is PluginKind.GENERATOR and p.distribution == "evalsvc"]
     assert {(p.version, p.told) for p in built_in} == {("9.9.9", "evalsvc 0.1.0")}
-    bench = Workbench(Settings(home=home), plugins, device="cpu")
-    assert identities(demo_spec(bench, "digits@1")) == FROZEN["specs"]["digits@1"]
+    context = EvaluationContext(Settings(home=home), plugins, device="cpu")
+    assert identities(demo_spec(context, "digits@1")) == FROZEN["specs"]["digits@1"]
 
 
-def test_scores_keep_their_protocols_and_artifacts_their_kinds(bench):
-    evaluation = evaluate(demo_spec(bench, "digits@1"), bench)
-    with bench.database.read() as session:
+def test_scores_keep_their_protocols_and_artifacts_their_kinds(context):
+    evaluation = evaluate(demo_spec(context, "digits@1"), context)
+    with context.database.read() as session:
         scores = {score.label: score.protocol_id for score in session.get_one(Evaluation, evaluation).scores}
         kinds = sorted(set(session.scalars(select(Artifact.kind))))
         assert len(session.scalars(select(Protocol.id)).all()) == len(set(scores.values()))

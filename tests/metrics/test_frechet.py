@@ -138,7 +138,7 @@ def test_fd_agrees_with_torchmetrics_and_scipy_where_n_exceeds_d(seed):
 def test_the_banded_congruence_is_the_product(monkeypatch):
     monkeypatch.setattr(transport, "_BAND", 3)
     x, y = Moments.of(normal(0, 50, 11)), Moments.of(normal(1, 50, 11))
-    law = transport.Law.of_moments(x)
+    law = transport.Gaussian.of_moments(x)
     product = y.factor @ x.covariance @ y.factor.T
     np.testing.assert_allclose(law.within(y.factor).tril(), product.tril(), atol=1e-12)
 

@@ -56,33 +56,33 @@ Document = Annotated[dict[str, Any], AfterValidator(_sound)]
 PolicyText = Document | Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_sound)]
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     """Clients accept fields that a newer server adds."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
-class _Question(BaseModel):
+class _Request(BaseModel):
     """Servers refuse what they do not know: a misspelt field must not be lost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Page(_Answer, Generic[Item]):
+class Page(_Response, Generic[Item]):
     """Some of the items; ``next`` is the cursor of those that follow, and null on the last page."""
 
     items: list[Item]
     next: str | None = None
 
 
-class FieldError(_Answer):
+class FieldError(_Response):
     """One field that is wrong; ``pointer`` is a JSON pointer into the request."""
 
     pointer: str
     detail: str
 
 
-class Problem(_Answer):
+class Problem(_Response):
     """An error as RFC 9457 writes it; ``detail`` is one sentence that says what to do.
 
     Where a name is ambiguous (``urn:evalsvc:problem:ambiguous-name``), each of ``choices`` names one checkpoint.
@@ -109,7 +109,7 @@ class Problem(_Answer):
     choices: list[str] = []
 
 
-class Model(_Answer):
+class Model(_Response):
     """A model under training."""
 
     name: str
@@ -120,7 +120,7 @@ class Model(_Answer):
     created_at: datetime
 
 
-class Checkpoint(_Answer):
+class Checkpoint(_Response):
     """A model at one step, identified by the sha256 of its content, in one configuration of its generator.
 
     ``mark`` follows ``model@step`` in its name where others share that.
@@ -159,7 +159,7 @@ class Checkpoint(_Answer):
     created_at: datetime
 
 
-class Alias(_Answer):
+class Alias(_Response):
     """A name that points at a checkpoint; ``protected_by`` is the digest of the policy by which alone it moves."""
 
     name: str
@@ -168,7 +168,7 @@ class Alias(_Answer):
     updated_at: datetime
 
 
-class Promote(_Question):
+class Promote(_Request):
     """Point an alias at a checkpoint.
 
     A protected alias moves by a gate that this checkpoint passed under the pinned policy; an admin may set it for the
@@ -189,7 +189,7 @@ class Promote(_Question):
     reason: Reason = ""
 
 
-class Promotion(_Answer):
+class Promotion(_Response):
     """When an alias was set, by whom and how; ``gate`` is the decision that allowed it."""
 
     id: int
@@ -202,7 +202,7 @@ class Promotion(_Answer):
     created_at: datetime
 
 
-class Protect(_Question):
+class Protect(_Request):
     """Pin the policy by whose decisions alone an alias moves: the mapping of an ``evalsvc-gate.yaml``, or its text."""
 
     model_config = ConfigDict(
@@ -223,7 +223,7 @@ class Protect(_Question):
     policy: PolicyText
 
 
-class Protection(_Answer):
+class Protection(_Response):
     """The policy by whose decisions alone an alias moves, as it was when it was pinned."""
 
     alias: str
@@ -234,7 +234,7 @@ class Protection(_Answer):
     created_at: datetime
 
 
-class Suite(_Answer):
+class Suite(_Response):
     """What an evaluation does. ``body`` is the whole suite."""
 
     id: str
@@ -245,7 +245,7 @@ class Suite(_Answer):
     body: dict[str, Any]
 
 
-class Reference(_Answer):
+class Reference(_Response):
     """A named, digested set of real samples."""
 
     name: str
@@ -257,7 +257,7 @@ class Reference(_Answer):
     created_at: datetime
 
 
-class Score(_Answer):
+class Score(_Response):
     """One number with its uncertainty. Scores of different ``protocol`` are not comparable.
 
     ``independent`` counts the independent units that the error is of, and ``independent_unit`` says which: samples,
@@ -322,14 +322,14 @@ class Score(_Answer):
     mark: str = ""
 
 
-class Protocol(_Answer):
+class Protocol(_Response):
     """The facts that make two scores comparable."""
 
     id: str
     facts: dict[str, Any]
 
 
-class Artifact(_Answer):
+class Artifact(_Response):
     """A file that belongs to an evaluation."""
 
     id: int
@@ -338,14 +338,14 @@ class Artifact(_Answer):
     digest: str
 
 
-class Stage(_Answer):
+class Stage(_Response):
     """Samples, or items of the reference, of one stage of an evaluation."""
 
     done: int
     due: int
 
 
-class Evaluation(_Answer):
+class Evaluation(_Response):
     """One checkpoint under one suite, and how far it is; ``by`` asked for it.
 
     ``mark`` follows ``model@step`` in the name of what is scored, where another checkpoint or configuration shares it.
@@ -386,7 +386,7 @@ class EvaluationDetail(Evaluation):
     energy: float | None
 
 
-class Deadlines(_Question):
+class Deadlines(_Request):
     """Seconds until an evaluation fails with ``timeout``: waiting for a worker, in one shard, in its metrics."""
 
     queued: Annotated[float, Field(gt=0, le=1e9)] | None = None
@@ -394,7 +394,7 @@ class Deadlines(_Question):
     metrics: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
 
-class Submit(_Question):
+class EvaluationCreate(_Request):
     """Ask for an evaluation of one checkpoint: a file or folder that the server sees, an upload, or one it knows; or of
     what an endpoint of the server file serves, by its name there.
 
@@ -428,7 +428,7 @@ class Submit(_Question):
     rerun: bool = False
 
     @model_validator(mode="after")
-    def _one_checkpoint(self) -> Submit:
+    def _one_checkpoint(self) -> EvaluationCreate:
         if sum(each is not None for each in (self.path, self.upload, self.checkpoint, self.endpoint)) != 1:
             raise ValueError("give exactly one of path, upload, checkpoint and endpoint")
         if self.endpoint is not None and self.generator not in (None, SERVED):
@@ -442,7 +442,7 @@ class Submit(_Question):
         return self
 
 
-class Upload(_Answer):
+class Upload(_Response):
     """A checkpoint file that the server took in."""
 
     digest: str
@@ -450,7 +450,7 @@ class Upload(_Answer):
     bytes: int
 
 
-class Column(_Answer):
+class Column(_Response):
     """One label under one protocol."""
 
     label: str
@@ -459,7 +459,7 @@ class Column(_Answer):
     direction: Literal["lower", "higher", "neutral"]
 
 
-class Entry(_Answer):
+class Entry(_Response):
     """A checkpoint on a board; its rank is 1 + the number of entries that are surely better."""
 
     rank: int
@@ -472,7 +472,7 @@ class Entry(_Answer):
     scores: list[Score]
 
 
-class Board(_Answer):
+class Board(_Response):
     """Ranks by one score under one protocol."""
 
     suite: str
@@ -481,7 +481,7 @@ class Board(_Answer):
     entries: list[Entry]
 
 
-class Difference(_Answer):
+class Difference(_Response):
     """``b - a`` of one score with its 95 % interval; no number where the two are not comparable.
 
     Each side is the mean of all its runs (seeds). What both share (documents, prompts, the noise of a seed) is
@@ -501,7 +501,7 @@ class Difference(_Answer):
     reason: str | None
 
 
-class Comparison(_Answer):
+class Comparison(_Response):
     """Two checkpoints, score by score."""
 
     suite: str
@@ -510,7 +510,7 @@ class Comparison(_Answer):
     differences: list[Difference]
 
 
-class DecideGate(_Question):
+class DecideGate(_Request):
     """Judge what is stored under a policy: the mapping of an ``evalsvc-gate.yaml``, or its text."""
 
     model_config = ConfigDict(
@@ -536,7 +536,7 @@ class DecideGate(_Question):
     warn_only: bool = False
 
 
-class Candidate(_Answer):
+class Candidate(_Response):
     """Who was judged: the checkpoint ``checkpoint_id``, where there was one, which ``name`` tells from others."""
 
     model: str
@@ -546,7 +546,7 @@ class Candidate(_Answer):
     name: str = ""
 
 
-class Gate(_Answer):
+class Gate(_Response):
     """A decision, asked for ``by`` a token or a user. It passes only where ``status`` is PASS.
 
     ``outcome`` is the status with whatever it must not be taken without: ``PASS (waived)``, ``FAIL (shadow)``.
@@ -574,7 +574,7 @@ class GateDetail(Gate):
     verdict: dict[str, Any]
 
 
-class Worker(_Answer):
+class Worker(_Response):
     """A process that works for the queue, and what it is at."""
 
     id: str
@@ -590,7 +590,7 @@ class Worker(_Answer):
     done: int
 
 
-class Token(_Answer):
+class Token(_Response):
     """What a bearer may do. The secret itself is stored nowhere."""
 
     id: int
@@ -601,13 +601,13 @@ class Token(_Answer):
     last_used_at: datetime | None
 
 
-class NewToken(Token):
+class TokenCreated(Token):
     """A token as it is made: its secret shows this once."""
 
     token: str
 
 
-class MakeToken(_Question):
+class TokenCreate(_Request):
     """Ask for a token; ``days`` until it ends."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ci", "scopes": ["submit"], "days": 90}]})
@@ -617,7 +617,7 @@ class MakeToken(_Question):
     days: Annotated[int, Field(ge=1, le=3650)] | None = 90
 
 
-class Webhook(_Answer):
+class Webhook(_Response):
     """An address that is told of events."""
 
     id: int
@@ -628,13 +628,13 @@ class Webhook(_Answer):
     last_error: str | None
 
 
-class NewWebhook(Webhook):
+class WebhookCreated(Webhook):
     """A webhook as it is made: the secret that signs its messages shows this once."""
 
     secret: str
 
 
-class MakeWebhook(_Question):
+class WebhookCreate(_Request):
     """Ask for messages to an address."""
 
     model_config = ConfigDict(
@@ -645,7 +645,7 @@ class MakeWebhook(_Question):
     events: Annotated[list[EventName], Field(min_length=1, max_length=2)] = list(EVENTS)
 
 
-class AuditEntry(_Answer):
+class AuditEntry(_Response):
     """Who did what to what; ``request`` is the `x-request-id` of an action over HTTP."""
 
     id: int
@@ -661,13 +661,13 @@ class AuditEntry(_Answer):
     detail: dict[str, str | int | float | bool | None]
 
 
-class Health(_Answer):
+class Health(_Response):
     """``ok``, or the server does not answer at all."""
 
     status: Literal["ok"] = "ok"
 
 
-class About(_Answer):
+class About(_Response):
     """The server, and what the bearer of this token may do."""
 
     version: str

@@ -19,7 +19,7 @@ from evalsvc.api.server.bind_address import LOCAL
 from evalsvc.api.server.middleware import Guards
 from evalsvc.api.server.monitoring import Monitor
 from evalsvc.api.server.progress_feed import ProgressFeed
-from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.api.server.request_coalescing import Coalesced
 from evalsvc.api.server.routes import (
     aliases,
     audit,
@@ -64,7 +64,10 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
         openapi_url=None,  # as a guarded route of ours, like all others
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)
-    app.state.answers, app.state.bearers = Shared[Response](0.5, leaderboard_stream.weight), Shared[Bearer | None](1.0)
+    app.state.answers, app.state.bearers = (
+        Coalesced[Response](0.5, leaderboard_stream.weight),
+        Coalesced[Bearer | None](1.0),
+    )
     settings = server.settings
     app.state.feed = ProgressFeed(partial(evaluations.read, server))
     app.state.streams = Shares("streams of events", settings.streams, settings.streams_per_token, 0)

@@ -216,5 +216,5 @@ async def _bearer(request: Request) -> Bearer:
     return found
 
 
-Asking = Annotated[Bearer, Depends(_bearer)]
+CurrentToken = Annotated[Bearer, Depends(_bearer)]
 """Who asks, as a parameter of a route."""

@@ -46,7 +46,7 @@ class Slice:
         return value
 
 
-Asked = Annotated[Slice, Depends()]
+PageParams = Annotated[Slice, Depends()]
 """The page that is asked for, as a parameter of a route."""
 
 

@@ -24,7 +24,7 @@ class _Kept(Generic[Value]):
     weight: int = 0
 
 
-class Shared(Generic[Value]):
+class Coalesced(Generic[Value]):
     """Values by key, each as old as ``seconds`` at most; of those who ask together, one computes. One event loop's.
 
     ``weigh`` says how many bytes a value holds; what is old, or together too heavy, is let go of.

@@ -12,7 +12,7 @@ from pydantic import ByteSize, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from evalsvc.api.server.response_cache import Recent
-from evalsvc.api.server.task_process import SECONDS, Backroom
+from evalsvc.api.server.task_process import SECONDS, TaskProcesses
 from evalsvc.core.secret_keys import NO_KEYS, SecretKeys
 from evalsvc.core.settings import ClientSettings, Names, Settings, separated
 from evalsvc.store.artifacts import Artifacts, open_artifacts
@@ -66,7 +66,7 @@ class Server:
     database: Database
     uploads: Path
     settings: ServerSettings
-    backroom: Backroom
+    backroom: TaskProcesses
     artifacts: Artifacts
     boards: Recent = field(default_factory=lambda: Recent(BOARD_BYTES))
     keys: SecretKeys = NO_KEYS
@@ -74,7 +74,7 @@ class Server:
     @classmethod
     def open(cls, settings: Settings, server: ServerSettings, plugins: tuple[Path, ...] = ()) -> Server:
         """Open the database; the back room starts with its first task."""
-        backroom = Backroom(plugins, server.opening_processes, server.gate_processes, server.task_seconds)
+        backroom = TaskProcesses(plugins, server.opening_processes, server.gate_processes, server.task_seconds)
         artifacts = open_artifacts(settings)
         return cls(
             Database(settings.database), settings.uploads, server, backroom, artifacts, keys=settings.secret_keys
@@ -86,5 +86,5 @@ async def _server(request: Request) -> Server:
     return found
 
 
-Here = Annotated[Server, Depends(_server)]
+ServerDep = Annotated[Server, Depends(_server)]
 """The server, as a parameter of a route."""

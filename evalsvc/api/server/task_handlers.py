@@ -15,7 +15,7 @@ from evalsvc.core.names import SERVED
 from evalsvc.core.settings import ClientSettings, Settings
 from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.client_rules import ClientRules
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.gates import promote
 from evalsvc.gates.policy import Policy, parse_policy
 from evalsvc.gates.resolution import labels_of
@@ -28,7 +28,7 @@ from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names, queries
 
 
-class Desk:
+class TaskHandlers:
     """A workbench on the CPU: enough to find out what an evaluation would be."""
 
     def __init__(self, plugins: tuple[Path, ...]) -> None:
@@ -40,11 +40,11 @@ class Desk:
         return ClientRules(self.plugins, ClientSettings().torch_modules)
 
     @cached_property
-    def bench(self) -> Workbench:
+    def context(self) -> EvaluationContext:
         """Opened with the first task that needs it."""
-        return Workbench(Settings(), self.plugins, "cpu")
+        return EvaluationContext(Settings(), self.plugins, "cpu")
 
-    def submit(self, asked: schemas.Submit, path: Path | None) -> lifecycle.Submission:
+    def submit(self, asked: schemas.EvaluationCreate, path: Path | None) -> lifecycle.Submission:
         """Open all that the evaluation needs, and put it on the queue. What clients may not use is not opened.
 
         Raises:
@@ -54,12 +54,12 @@ class Desk:
         if asked.endpoint is not None:
             path = Path(f"{ENDPOINT}{asked.endpoint}")
         if path is None:
-            with self.bench.database.read() as session:
+            with self.context.database.read() as session:
                 row = names.find(session, asked.checkpoint or "")
                 if not lifecycle.is_of_operator(session, row.id):
                     self.rules.check_generator(row.generator, row.options)
             self.rules.require_confined(row.generator, Path(row.path))
-            opened = self.bench.reopen(row)
+            opened = self.context.reopen(row)
             generator, options = row.generator, row.options
         else:
             generator, options = asked.generator or SERVED, asked.options
@@ -71,14 +71,14 @@ class Desk:
             except InputError:  # it speaks of options of the command line, and of folders of this server
                 raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
             opened = Checkpoint.open(path, *name, self.plugins.checkpoint_files(generator))
-        spec = self.bench.spec(opened, generator, options, suite, asked.seed)
+        spec = self.context.spec(opened, generator, options, suite, asked.seed)
         if path is None and row.generator_version not in ("", spec.generator_version):
             raise InputError(
                 f"{asked.checkpoint} was scored by {row.generator_version}, and {spec.generator_version} is installed: "
                 "give 'path', 'generator' and 'options' for an evaluation by the latter"
             )
         deadlines = lifecycle.Deadlines.model_validate(asked.deadlines.model_dump())
-        database, priority = self.bench.database, asked.priority
+        database, priority = self.context.database, asked.priority
         return lifecycle.submit(
             database, spec, priority=priority, deadlines=deadlines, rerun=asked.rerun, restricted=True
         )
@@ -88,7 +88,7 @@ class Desk:
         policy, suite = self._policy(asked.policy)
         done = run_gate(
             policy,
-            self.bench.database,
+            self.context.database,
             suite,
             candidate=asked.candidate,
             seed=asked.seed,
@@ -102,7 +102,7 @@ class Desk:
         """Pin a policy that fits its suite to an alias."""
         policy, suite = self._policy(asked.policy)
         labels_of(policy, suite)
-        with self.bench.database.write() as session:
+        with self.context.database.write() as session:
             promote.protect(session, alias, policy, (suite,), by)
 
     def _policy(self, given: str | dict[str, Any]) -> tuple[Policy, Suite]:
@@ -111,7 +111,7 @@ class Desk:
             raise InputError("the policy holds several suites: send one for each, or run the gate where the policy is")
         if policy.suite.endswith((".yaml", ".yml")):
             raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
-        return policy, open_suite(policy.suite, self.bench.database, self.plugins, Path())
+        return policy, open_suite(policy.suite, self.context.database, self.plugins, Path())
 
     def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
         """A shipped suite, one that was used before, or a whole one."""
@@ -124,7 +124,7 @@ class Desk:
                 raise InputError(f"suite: {where}: {first['msg'].removeprefix('Value error, ')}") from None
             if known := self._known(suite):
                 return suite.model_copy(update={"prompts": known.prompts})
-            self.rules.check_suite(suite, self.bench.holds_prompts(suite))
+            self.rules.check_suite(suite, self.context.holds_prompts(suite))
             return suite
         if named.endswith((".yaml", ".yml")):
             raise InputError(f"suite {named!r} is a file's name: give name@version")
@@ -143,7 +143,7 @@ class Desk:
         try:
             return load_suite(named, self.plugins).on(reference)
         except InputError:
-            with self.bench.database.read() as session:
+            with self.context.database.read() as session:
                 body = queries.suite_body(session, named)
             if body is None:
                 raise

@@ -61,7 +61,7 @@ class Crew:
         return result
 
 
-class Backroom:
+class TaskProcesses:
     """The processes and the way to them."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Backroom:
         crash = "deciding this gate crashed the process that decides"
         self.deciding = Crew("gates being decided", crash, plugins, deciding, seconds)
 
-    async def submit(self, asked: schemas.Submit, path: Path | None) -> Submission:
+    async def submit(self, asked: schemas.EvaluationCreate, path: Path | None) -> Submission:
         """Open all that an evaluation needs, and put it on the queue; ``path`` is the checkpoint, if it is none known.
 
         What is wrong with the request is raised here.

@@ -27,10 +27,10 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
     """Do one task after the other, until the server is gone."""
     import torch
 
-    from evalsvc.api.server.task_handlers import Desk
+    from evalsvc.api.server.task_handlers import TaskHandlers
 
     torch.set_num_threads(1)
-    desk = Desk(plugins)
+    desk = TaskHandlers(plugins)
     while True:
         try:
             task, arguments, actor = pipe.recv()

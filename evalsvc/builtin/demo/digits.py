@@ -48,7 +48,7 @@ class DigitSet:
 
 
 @functools.cache
-def halves() -> tuple[DigitSet, DigitSet]:
+def splits() -> tuple[DigitSet, DigitSet]:
     """The 898 digits that models are trained on, and the 899 they never see."""
     with np.load(Path(__file__).with_name("digits.npz")) as file:
         levels, labels = torch.from_numpy(file["levels"]), torch.from_numpy(file["labels"]).long()
@@ -61,7 +61,7 @@ def halves() -> tuple[DigitSet, DigitSet]:
 
 def digits_reference() -> Reference:
     """The reference ``digits``: the training half, and the held-out half beside it."""
-    train, heldout = halves()
+    train, heldout = splits()
     return Reference("digits", train, heldout)
 
 

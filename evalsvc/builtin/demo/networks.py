@@ -39,10 +39,10 @@ def log_prob_of_levels(
     A level owns the interval that is nearest to it, and the first and last level all that lies beyond them
     (Salimans et al., "PixelCNN++", 2017), so that the 17 probabilities sum to 1.
     """
-    half = 1 / (LEVELS - 1)
+    split = 1 / (LEVELS - 1)
     centred, rate = signed(levels) - mean, torch.exp(-log_scale)
-    above, below = (centred + half) * rate, (centred - half) * rate
+    above, below = (centred + split) * rate, (centred - split) * rate
     # log(sigmoid(above) - sigmoid(below)), without the cancellation of two numbers near to 1.
-    inner = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-2 * half * rate))
+    inner = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-2 * split * rate))
     edges = torch.where(levels == 0, F.logsigmoid(above), F.logsigmoid(-below))
     return torch.where((levels == 0) | (levels == LEVELS - 1), edges, inner)

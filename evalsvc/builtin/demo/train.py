@@ -21,7 +21,7 @@ from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.builtin.demo.autoregressive import NADE
 from evalsvc.builtin.demo.ddpm import STEPS as NOISE_STEPS
 from evalsvc.builtin.demo.ddpm import DDPMModel
-from evalsvc.builtin.demo.digits import PIXELS, DigitSet, halves, levels_of, signed
+from evalsvc.builtin.demo.digits import PIXELS, DigitSet, levels_of, signed, splits
 from evalsvc.builtin.demo.flow import FlowModel
 from evalsvc.builtin.demo.gan import LATENT as GAN_LATENT
 from evalsvc.builtin.demo.gan import Discriminator, GeneratorNet
@@ -49,7 +49,7 @@ def train(name: str, out: Path, steps: Sequence[int]) -> list[Path]:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            for step, model in enumerate(RECIPES[name](halves()[0])):
+            for step, model in enumerate(RECIPES[name](splits()[0])):
                 if step in steps:
                     written.append(_save(model, name, step, out))
                 if step == max(steps):

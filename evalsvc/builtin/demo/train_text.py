@@ -85,8 +85,8 @@ def train(name: str, out: Path) -> None:
 
 def _stream(tokenizer: Any) -> Tensor:
     """All training documents in one run, each between a beginning and an end."""
-    half = prose_reference().train
-    texts = half.read(0, len(half))
+    split = prose_reference().train
+    texts = split.read(0, len(split))
     assert isinstance(texts, Texts)
     tokens = [np.array([0, *tokenizer(text, add_special_tokens=False)["input_ids"], 1]) for text in texts.items]
     return torch.from_numpy(np.concatenate(tokens))
@@ -96,7 +96,7 @@ def _save(network: Any, tokenizer: Any, folder: Path) -> None:
     """In half precision, which loading widens again."""
     import copy
 
-    copy.deepcopy(network).half().save_pretrained(folder)
+    copy.deepcopy(network).split().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalsvc.core.errors import InputError
-from evalsvc.plugins.samples import Samples, Sounds
+from evalsvc.plugins.samples import Audio, Samples
 
 
 def waves_at(samples: Samples, rate: int, who: str) -> list[Float[Tensor, " t"]]:
     """The waves of sounds, resampled to ``rate`` by soxr at high quality where they have another."""
-    if not isinstance(samples, Sounds):
+    if not isinstance(samples, Audio):
         raise InputError(f"extractor {who!r} reads sounds")
     if samples.rate == rate:
         return list(samples.waves)

@@ -10,7 +10,7 @@ import torch
 
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
-from evalsvc.inputs.images.prefetch import Feed, Found, Positions
+from evalsvc.inputs.images.prefetch import Found, ImagePrefetcher, Positions
 from evalsvc.inputs.skip_list import without
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages
@@ -34,7 +34,7 @@ class ImageFiles:
             raise InputError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
         if len(self._names) == 1:
             raise InputError(f"{path} holds a single image, {self._names[0]}: a set needs two or more to be compared")
-        self._feed = Feed(self._source, self._names)
+        self._feed = ImagePrefetcher(self._source, self._names)
 
     def __len__(self) -> int:
         return len(self._names)

@@ -34,7 +34,7 @@ WORTH = 1.0
 CHUNK, SLOTS, MOST = 32, 2, 16
 
 
-class Feed:
+class ImagePrefetcher:
     """Decoded images by position. Whoever reads what was expected next finds the images after it decoded already.
 
     Expected is what :meth:`expect` says, else that reading goes on in order. Short sets, and positions that were not
@@ -45,7 +45,7 @@ class Feed:
         self._source, self._names, self._worth = source, names, worth
         self._expected: Positions = range(len(names))
         self._decoded, self._seconds = 0, 0.0
-        self._crew: _Crew | None = None
+        self._crew: _WorkerPool | None = None
 
     def expect(self, positions: Positions) -> None:
         """These are read next, in this order and in pieces of any size."""
@@ -66,7 +66,7 @@ class Feed:
         expected = np.array_equal(wanted, self._expected[: len(wanted)])
         crew, self._crew = self._crew if expected else None, None
         if crew is None and expected and self._pays(len(self._expected)):
-            crew = _Crew(self._source, self._names, self._expected)
+            crew = _WorkerPool(self._source, self._names, self._expected)
         found = crew.take(len(wanted)) if crew else self._here(wanted)
         # Not where the reading failed; and at the end nobody reads on, while the set may be kept for long.
         self._expected = self._expected[len(wanted) :] if expected else after
@@ -84,7 +84,7 @@ class Feed:
         return self._decoded > 0 and self._seconds / self._decoded * count > self._worth
 
 
-class _Crew:
+class _WorkerPool:
     """Processes that take turns: chunk by chunk, in order, two chunks each, so that none waits while one is emptied."""
 
     def __init__(self, source: Source, names: Sequence[str], positions: Positions) -> None:

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from evalsvc.analysis.judge_tournament import Player, hold
+from evalsvc.analysis.judge_tournament import Player, run_tournament
 from evalsvc.builtin.judges import Preferences, ServedJudge
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.inputs.endpoints import Endpoint
@@ -48,7 +48,7 @@ PLAYERS = [player("short", 4), player("middle", 7), player("long", 10)]
 
 
 def test_every_pair_is_judged_in_both_orders_and_rated(artifacts):
-    found = hold(Longer(), PLAYERS, PROMPTS, artifacts)
+    found = run_tournament(Longer(), PLAYERS, PROMPTS, artifacts)
     assert [outcome.wins + outcome.losses + outcome.ties for outcome in found.outcomes] == [40, 40, 40]
     ratings = dict(zip(found.players, found.ratings.ratings, strict=True))
     assert ratings["short"] < ratings["middle"] < ratings["long"]
@@ -58,15 +58,15 @@ def test_every_pair_is_judged_in_both_orders_and_rated(artifacts):
 
 def test_who_is_preferred_only_for_his_place_wins_nothing(artifacts):
     same = [Player("a", ("xx",) * 40), Player("b", ("xxx",) * 40)]
-    (outcome,) = hold(Longer(leans=True), same, PROMPTS, artifacts).outcomes
+    (outcome,) = run_tournament(Longer(leans=True), same, PROMPTS, artifacts).outcomes
     assert (outcome.wins, outcome.losses, outcome.contradictions) == (0, 0, 40)
-    found = hold(Longer(leans=True), same, PROMPTS, artifacts)
+    found = run_tournament(Longer(leans=True), same, PROMPTS, artifacts)
     assert found.first_place == 1
     assert found.ratings.ratings[0] == pytest.approx(found.ratings.ratings[1])
 
 
 def test_answers_that_cannot_be_read_count_for_nobody_and_are_shown(artifacts):
-    found = hold(Longer(mumbles=True), PLAYERS, PROMPTS, artifacts)
+    found = run_tournament(Longer(mumbles=True), PLAYERS, PROMPTS, artifacts)
     assert [outcome.unparsed for outcome in found.outcomes] == [4, 4, 4]
     assert all(o.wins + o.losses + o.ties + o.contradictions == 36 for o in found.outcomes)
 
@@ -74,18 +74,18 @@ def test_answers_that_cannot_be_read_count_for_nobody_and_are_shown(artifacts):
 def test_no_model_judges_itself_unnoticed(artifacts):
     players = [*PLAYERS, player("me", 8, models=["sha", "gpt-x"])]
     with pytest.raises(InputError, match="judge 'longer' is me itself, and models prefer their own words"):
-        hold(Longer(models=["gpt-x"]), players, PROMPTS, artifacts)
-    assert hold(Longer(models=["gpt-x"]), players, PROMPTS, artifacts, itself=True).judges_itself == ("me",)
+        run_tournament(Longer(models=["gpt-x"]), players, PROMPTS, artifacts)
+    assert run_tournament(Longer(models=["gpt-x"]), players, PROMPTS, artifacts, itself=True).judges_itself == ("me",)
 
 
 def test_a_tournament_that_was_stopped_goes_on_with_the_pairs_that_are_missing(artifacts):
-    hold(Longer(), PLAYERS[:2], PROMPTS, artifacts)
+    run_tournament(Longer(), PLAYERS[:2], PROMPTS, artifacts)
     judge = Longer()
-    found = hold(judge, PLAYERS, PROMPTS, artifacts)
+    found = run_tournament(judge, PLAYERS, PROMPTS, artifacts)
     assert judge.asked == 2 * 2 * 40
-    assert hold(Longer(), PLAYERS, PROMPTS, artifacts) == found
+    assert run_tournament(Longer(), PLAYERS, PROMPTS, artifacts) == found
     other = Longer(mumbles=True)
-    hold(other, PLAYERS[:2], PROMPTS, artifacts)
+    run_tournament(other, PLAYERS[:2], PROMPTS, artifacts)
     assert other.asked == 80, "another protocol is another judge"
 
 
@@ -105,7 +105,7 @@ def test_bad_judges_and_players_are_named(artifacts):
         (Longer(), [PLAYERS[0], Player("odd", ("x",))], InputError, "odd has 1 answers to 40 prompts"),
     ):
         with pytest.raises(kind, match=reason):
-            hold(judge, players, PROMPTS, artifacts)
+            run_tournament(judge, players, PROMPTS, artifacts)
 
 
 def test_people_s_preferences_are_a_judge(tmp_path, artifacts):
@@ -115,7 +115,7 @@ def test_people_s_preferences_are_a_judge(tmp_path, artifacts):
     rows = [{"prompt": "p", "a": first, "b": second, "winner": winner} for first, second, winner in votes]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     judge = Preferences(CPU, path=str(tmp_path / "votes.jsonl"))
-    (outcome,) = hold(judge, [a, b], ["p"] * 3, artifacts).outcomes
+    (outcome,) = run_tournament(judge, [a, b], ["p"] * 3, artifacts).outcomes
     assert (outcome.wins, outcome.losses, outcome.ties, outcome.unparsed) == (1, 0, 1, 1)
     (tmp_path / "votes.jsonl").write_text('{"prompt": "p", "a": "x", "b": "y", "winner": "c"}')
     with pytest.raises(InputError, match="line 1 has no prompt, a, b and winner"):

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from evalsvc.api.server import token_store
 from evalsvc.api.server.app import create_app
 from evalsvc.api.server.connections import ConnectionLimits, configured
-from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.api.server.request_coalescing import Coalesced
 from evalsvc.api.server.state import Server, ServerSettings
 from evalsvc.core.settings import Settings
 from evalsvc.store import tables
@@ -45,7 +45,7 @@ def server(home: Path, roots: Path) -> Iterator[Server]:
 def app(server: Server):
     """An app whose answers are never old, because tests write behind its back."""
     made = create_app(server)
-    made.state.answers, made.state.bearers = Shared(0), Shared(0)
+    made.state.answers, made.state.bearers = Coalesced(0), Coalesced(0)
     return made
 
 

@@ -270,7 +270,7 @@ def test_a_stream_ends_with_its_token(client, server):
 
 
 def test_a_back_room_without_a_database_says_that_it_may_be_tried_again(monkeypatch):
-    class Desk:
+    class TaskHandlers:
         def __init__(self, _):
             pass
 
@@ -287,7 +287,7 @@ def test_a_back_room_without_a_database_says_that_it_may_be_tried_again(monkeypa
 
         send = answers.append
 
-    monkeypatch.setattr("evalsvc.api.server.task_handlers.Desk", Desk)
+    monkeypatch.setattr("evalsvc.api.server.task_handlers.Desk", TaskHandlers)
     task_process_main.work(Pipe(), ())
     ((error, _),) = Pipe.answers
     assert isinstance(error, StorageError)

@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 
 from evalsvc.api import schemas
-from evalsvc.api.server.task_handlers import Desk
+from evalsvc.api.server.task_handlers import TaskHandlers
 from evalsvc.builtin.generators.torch_module import TorchModule
 from evalsvc.core import http_client
 from evalsvc.core.errors import CheckpointError, ForbiddenError, InputError, ModelError
@@ -98,14 +98,14 @@ class Inherits(Open):
 
 @pytest.fixture
 def desk(home):
-    made = Desk(())
+    made = TaskHandlers(())
     for name, generator in (("quiet", Quiet), ("open", Open), ("inherits", Inherits)):
         made.plugins._add(Plugin(PluginKind.GENERATOR, name, "tests", "1", lambda found=generator: found))
     return made
 
 
 def row(desk, evaluation):
-    with desk.bench.database.read() as session:
+    with desk.context.database.read() as session:
         return session.get_one(Evaluation, evaluation)
 
 
@@ -117,7 +117,7 @@ def uploaded(tmp_path, url):
 
 def test_a_file_of_a_client_sends_no_secret_anywhere(desk, listed, upstream, tmp_path):
     file = uploaded(tmp_path, upstream.url)
-    asked = schemas.Submit(upload="0" * 64, model="thief", generator="openai-compatible", suite=WORDS)
+    asked = schemas.EvaluationCreate(upload="0" * 64, model="thief", generator="openai-compatible", suite=WORDS)
     with pytest.raises(ForbiddenError, match="name an 'endpoint' that the operator lists"):
         desk.submit(asked, file)
     listed(clients={"generators": {"openai-compatible": None}})
@@ -125,35 +125,35 @@ def test_a_file_of_a_client_sends_no_secret_anywhere(desk, listed, upstream, tmp
         desk.submit(asked, file)
     # A row of before these rules, by its name.
     checkpoint = Checkpoint.open(file, "thief", 1)
-    spec = desk.bench.spec(checkpoint, "openai-compatible", {}, Suite.model_validate(WORDS))
-    lifecycle.submit(desk.bench.database, spec)
+    spec = desk.context.spec(checkpoint, "openai-compatible", {}, Suite.model_validate(WORDS))
+    lifecycle.submit(desk.context.database, spec)
     upstream.asked.clear()
     with pytest.raises(ForbiddenError, match="name an 'endpoint' that the operator lists"):
-        desk.submit(schemas.Submit(checkpoint="thief@1", suite=WORDS, seed=3), None)
+        desk.submit(schemas.EvaluationCreate(checkpoint="thief@1", suite=WORDS, seed=3), None)
     assert upstream.asked == []
 
 
 def test_a_client_names_what_the_operator_listed(desk, listed, upstream):
-    made = desk.submit(schemas.Submit(endpoint="llama", suite=WORDS), None)
+    made = desk.submit(schemas.EvaluationCreate(endpoint="llama", suite=WORDS), None)
     stored = row(desk, made.id)
     spec = EvaluationSpec.model_validate(stored.spec)
     assert (spec.model, spec.step, spec.path, spec.generator) == ("llama", 0, "endpoint:llama", "openai-compatible")
     assert spec.weights.startswith("unverifiable")
     assert stored.restricted
     assert {(path, key) for path, key, _ in upstream.asked} == {("/v1/completions", "Bearer sk-llama")}
-    assert desk.submit(schemas.Submit(checkpoint="llama", suite=WORDS), None).id == made.id
+    assert desk.submit(schemas.EvaluationCreate(checkpoint="llama", suite=WORDS), None).id == made.id
     with pytest.raises(InputError, match="there is no endpoint 'other' here .known: llama."):
-        desk.submit(schemas.Submit(endpoint="other", suite=WORDS), None)
+        desk.submit(schemas.EvaluationCreate(endpoint="other", suite=WORDS), None)
     for more in ({"generator": "gan"}, {"checkpoint": "x"}, {}):
         with pytest.raises(ValueError, match="endpoint"):
-            schemas.Submit(**{"endpoint": "../llama" if not more else "llama", "suite": "words"} | more)
+            schemas.EvaluationCreate(**{"endpoint": "../llama" if not more else "llama", "suite": "words"} | more)
 
 
 def test_an_endpoint_at_an_inside_address_is_private_by_the_operators_word_alone(desk, listed, upstream, tmp_path):
     endpoints = {"near": {"url": upstream.url, "model": "m"}}
     listed(endpoints=endpoints)
     with pytest.raises(InputError, match="endpoint 'near' is not at a public address: set 'private: true'") as caught:
-        desk.submit(schemas.Submit(endpoint="near", suite=WORDS), None)
+        desk.submit(schemas.EvaluationCreate(endpoint="near", suite=WORDS), None)
     assert "127.0.0.1" not in str(caught.value)
     assert upstream.asked == []
 
@@ -166,16 +166,16 @@ def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk,
     monkeypatch.setattr(http_client, "resolve", unknown)
     listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
     with pytest.raises(ModelError, match="endpoint 'far' gave no usable answer in 5 tries") as caught:
-        desk.submit(schemas.Submit(endpoint="far", suite=WORDS), None)
+        desk.submit(schemas.EvaluationCreate(endpoint="far", suite=WORDS), None)
     assert "host 'no.such.host.invalid' has no address" in caught.value.detail
 
 
 def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream, client):
     upstream.refusal = "internal admin page: db password is swordfish, incorrect key sk-llama"
-    made = desk.submit(schemas.Submit(endpoint="llama", suite=WORDS), None)
+    made = desk.submit(schemas.EvaluationCreate(endpoint="llama", suite=WORDS), None)
     spec = EvaluationSpec.model_validate(row(desk, made.id).spec)
     with pytest.raises(ModelError):
-        evaluate(spec, desk.bench)
+        evaluate(spec, desk.context)
     stored = row(desk, made.id)
     assert stored.error == "endpoint 'llama' refused the request"
     assert "403: internal admin page: db password is" in stored.detail
@@ -185,7 +185,7 @@ def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream
         shown = reader.get(f"/api/v1/evaluations{path}").text
         assert "refused the request" in shown
         assert not any(told in shown for told in ("swordfish", "403:", upstream.url, "sk-llama"))
-    desk.bench.database.engine.dispose()
+    desk.context.database.engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_what_is_not_listed_is_closed(desk, listed, monkeypatch, tmp_path, gener
     file.write_bytes(b"never read")
     monkeypatch.setattr(TorchModule, "__init__", None)
     with pytest.raises(ForbiddenError, match=complaint):
-        desk.submit(schemas.Submit(path=str(file), generator=generator, options=options, suite=WORDS), file)
+        desk.submit(schemas.EvaluationCreate(path=str(file), generator=generator, options=options, suite=WORDS), file)
 
 
 def test_the_operator_opens_and_closes_what_clients_may_use(desk, listed):
@@ -255,8 +255,8 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
 
     own = load_suite(str(used))
     (tmp_path / "x_1.jsonl").write_text("".join(f'{{"text": "{n}"}}\n' for n in range(4)))
-    spec = desk.bench.spec(Checkpoint.open(tmp_path / "x_1.jsonl", "x", 1), "samples", {}, own)
-    lifecycle.submit(desk.bench.database, spec)
+    spec = desk.context.spec(Checkpoint.open(tmp_path / "x_1.jsonl", "x", 1), "samples", {}, own)
+    lifecycle.submit(desk.context.database, spec)
     body = own.model_dump(mode="json")
     elsewhere = body | {"prompts": body["prompts"] | {"path": "/etc/passwd"}}
     assert desk._suite(elsewhere).prompts == own.prompts
@@ -265,14 +265,14 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
 def test_a_checkpoint_that_the_operator_chose_is_scored_again_as_it_was(desk, listed, tmp_path):
     (tmp_path / "x_1.jsonl").write_text("anything")
     checkpoint = Checkpoint.open(tmp_path / "x_1.jsonl", "x", 1)
-    spec = desk.bench.spec(checkpoint, "quiet", {"path": "/operators"}, Suite.model_validate(WORDS))
-    made = lifecycle.submit(desk.bench.database, spec, restricted=True)
+    spec = desk.context.spec(checkpoint, "quiet", {"path": "/operators"}, Suite.model_validate(WORDS))
+    made = lifecycle.submit(desk.context.database, spec, restricted=True)
     with pytest.raises(ForbiddenError, match="'quiet' is not open"):
-        desk.submit(schemas.Submit(checkpoint="x@1", suite=WORDS, seed=7), None)
-    lifecycle.cancel(desk.bench.database, made.id)
-    assert lifecycle.submit(desk.bench.database, spec).id == made.id
+        desk.submit(schemas.EvaluationCreate(checkpoint="x@1", suite=WORDS, seed=7), None)
+    lifecycle.cancel(desk.context.database, made.id)
+    assert lifecycle.submit(desk.context.database, spec).id == made.id
     assert not row(desk, made.id).restricted
-    assert desk.submit(schemas.Submit(checkpoint="x@1", suite=WORDS, seed=7), None).created
+    assert desk.submit(schemas.EvaluationCreate(checkpoint="x@1", suite=WORDS, seed=7), None).created
 
 
 def test_an_adapter_of_a_client_names_no_folder_of_the_server(desk, listed, tmp_path):
@@ -281,7 +281,7 @@ def test_an_adapter_of_a_client_names_no_folder_of_the_server(desk, listed, tmp_
     for base in (str(tmp_path), "/etc", "/nowhere/at/all", "../adapter"):
         (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         with pytest.raises(CheckpointError, match="adapter is an adapter whose base is a path on this server"):
-            desk.submit(schemas.Submit(path=str(folder), generator="open", step=1, suite=WORDS), folder)
+            desk.submit(schemas.EvaluationCreate(path=str(folder), generator="open", step=1, suite=WORDS), folder)
 
 
 def test_every_shipped_plugin_says_what_clients_may_do_with_it():

@@ -12,7 +12,7 @@ from fastapi import Response
 from typer.testing import CliRunner
 
 from evalsvc.api.server.connections import ConnectionLimits, TrustedProxies, address_key, open_files
-from evalsvc.api.server.task_process import Backroom
+from evalsvc.api.server.task_process import TaskProcesses
 from evalsvc.cli.main import app as cli
 from evalsvc.core.errors import InputError
 from evalsvc.store import tables
@@ -178,7 +178,7 @@ def test_serve_applies_what_the_operator_decided(home, monkeypatch):
     monkeypatch.setenv("EVALSVC_CONNECTIONS", "300")
     monkeypatch.setenv("EVALSVC_CONNECTIONS_PER_ADDRESS", "20")
     monkeypatch.setenv("EVALSVC_TRUSTED_PROXIES", "10.0.0.5, fd00::/8")
-    monkeypatch.setattr(Backroom, "warm", lambda _: None)
+    monkeypatch.setattr(TaskProcesses, "warm", lambda _: None)
     started = []
     monkeypatch.setattr(uvicorn.Server, "run", lambda self: started.append(self.config))
     result = CliRunner().invoke(cli, ["serve", "--port", "0"])

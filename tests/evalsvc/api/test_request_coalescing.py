@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from evalsvc.api.server import request_coalescing
-from evalsvc.api.server.request_coalescing import Shared
+from evalsvc.api.server.request_coalescing import Coalesced
 from evalsvc.api.server.response_cache import Recent
 from evalsvc.store import paged_queries
 from tests.evalsvc.gates.store import add_checkpoint
@@ -27,7 +27,7 @@ def counting(pause=0.02, error=None):
 
 def test_those_who_ask_together_share_one_answer():
     calls, compute = counting()
-    shared = Shared[int](60)
+    shared = Coalesced[int](60)
 
     async def ask():
         return await asyncio.gather(*(shared.get("key", compute) for _ in range(50)))
@@ -38,7 +38,7 @@ def test_those_who_ask_together_share_one_answer():
 
 def test_an_answer_grows_old_and_a_write_forgets_it(monkeypatch):
     calls, compute = counting(0)
-    shared, now = Shared[int](0.5), [100.0]
+    shared, now = Coalesced[int](0.5), [100.0]
     monkeypatch.setattr(request_coalescing.time, "monotonic", lambda: now[0])
 
     async def ask():
@@ -58,7 +58,7 @@ def test_an_answer_grows_old_and_a_write_forgets_it(monkeypatch):
 
 def test_an_error_goes_to_those_who_waited_and_is_not_kept():
     calls, compute = counting(error=ValueError("no"))
-    shared = Shared[int](60)
+    shared = Coalesced[int](60)
 
     async def ask():
         found = await asyncio.gather(*(shared.get("key", compute) for _ in range(3)), return_exceptions=True)
@@ -72,7 +72,7 @@ def test_an_error_goes_to_those_who_waited_and_is_not_kept():
 
 def test_who_hangs_up_takes_nobody_along():
     calls, compute = counting()
-    shared = Shared[int](60)
+    shared = Coalesced[int](60)
 
     async def ask():
         first = asyncio.create_task(shared.get("key", compute))
@@ -90,7 +90,7 @@ def test_who_hangs_up_takes_nobody_along():
 def test_not_more_is_kept_than_there_is_room(monkeypatch):
     monkeypatch.setattr(request_coalescing, "LARGEST", 3)
     _, compute = counting(0)
-    shared = Shared[int](60)
+    shared = Coalesced[int](60)
 
     async def ask():
         for key in range(10):
@@ -102,7 +102,7 @@ def test_not_more_is_kept_than_there_is_room(monkeypatch):
 
 def test_no_more_bytes_are_kept_than_there_is_room_for_and_none_that_are_old(monkeypatch):
     monkeypatch.setattr(request_coalescing, "HEAVIEST", 100)
-    now, shared = [100.0], Shared[bytes](0.5, len)
+    now, shared = [100.0], Coalesced[bytes](0.5, len)
     monkeypatch.setattr(request_coalescing.time, "monotonic", lambda: now[0])
 
     async def put(key, size):
@@ -139,7 +139,7 @@ def test_kept_leaderboards_have_a_limit_in_bytes():
 
 
 def test_a_reader_sees_what_was_just_written_through_this_server(app, client, filled):
-    app.state.answers = Shared(60)
+    app.state.answers = Coalesced(60)
     admin = client("admin")
     assert admin.get("/api/v1/aliases/production").json()["checkpoint"]["step"] == 1
     admin.put("/api/v1/aliases/production", json={"checkpoint": "flow@9", "gate": filled.gate})
@@ -147,7 +147,7 @@ def test_a_reader_sees_what_was_just_written_through_this_server(app, client, fi
 
 
 def test_a_shared_answer_is_still_refused_to_who_may_not_have_it(app, live, token, filled):
-    app.state.answers = Shared(60)
+    app.state.answers = Coalesced(60)
     url = f"{live}/api/v1/models"
     assert httpx.get(url, headers={"authorization": f"Bearer {token}"}).status_code == 200
     assert httpx.get(url, headers={"authorization": "Bearer evs_other"}).status_code == 401
@@ -171,7 +171,7 @@ def test_a_hundred_watchers_cost_as_much_as_one(live, token, server, monkeypatch
 
 
 def test_strangers_who_ask_whether_it_is_ready_share_one_look(live, app, server, monkeypatch):
-    app.state.answers = Shared(60)
+    app.state.answers = Coalesced(60)
     looks, revision = [], server.database.revision
     monkeypatch.setattr(server.database, "revision", lambda: looks.append(1) or revision())
     assert {httpx.get(f"{live}/readyz?{number}", timeout=60).status_code for number in range(5)} == {200}

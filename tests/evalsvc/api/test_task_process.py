@@ -8,7 +8,7 @@ import pytest
 
 from evalsvc.api.server.bounded_process import BoundedProcess
 from evalsvc.api.server.problems import ProblemError
-from evalsvc.api.server.task_process import Backroom, Crew
+from evalsvc.api.server.task_process import Crew, TaskProcesses
 from evalsvc.store import audit
 from evalsvc.store.audit import Actor
 from evalsvc.store.tables import ActorKind
@@ -109,7 +109,7 @@ def test_a_process_that_kept_too_much_memory_is_replaced(module, monkeypatch):
 
 def test_a_long_line_is_refused_and_a_gate_waits_for_no_checkpoint():
     async def run():
-        room = Backroom()
+        room = TaskProcesses()
         assert not set(room.opening.processes) & set(room.deciding.processes)
         room.opening.shares.waiting = 0
         async with room.opening.shares.turn(1):

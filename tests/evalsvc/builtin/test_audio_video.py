@@ -21,7 +21,7 @@ from evalsvc.plugins import validation
 from evalsvc.plugins.conformance import check_generator
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import Plugins
-from evalsvc.plugins.samples import Images, SampleRequest, Sounds, Videos
+from evalsvc.plugins.samples import Audio, Images, SampleRequest, Videos
 
 CPU = torch.device("cpu")
 
@@ -75,17 +75,17 @@ def test_an_utterance_is_cut_into_parts_whose_last_is_mostly_sound(steps, starts
 
 def test_speaker_embeddings_have_length_one_whatever_the_sound(speaker):
     waves = (tone(200, 0.3), tone(300, 4.1), torch.zeros(5000))
-    found = speaker.extract(Sounds(waves, 16_000))["embedding"]
+    found = speaker.extract(Audio(waves, 16_000))["embedding"]
     assert found.shape == (3, 256)
     assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
-    assert torch.equal(found[1], speaker.extract(Sounds(waves[1:2], 16_000))["embedding"][0])
+    assert torch.equal(found[1], speaker.extract(Audio(waves[1:2], 16_000))["embedding"][0])
 
 
 def test_quiet_and_loud_enough_are_the_same_voice_and_another_rate_is_resampled(speaker):
     wave = tone(220, 1.0)
-    quiet, very_quiet = (speaker.extract(Sounds((wave * by,), 16_000))["embedding"] for by in (0.1, 0.01))
+    quiet, very_quiet = (speaker.extract(Audio((wave * by,), 16_000))["embedding"] for by in (0.1, 0.01))
     assert torch.allclose(quiet, very_quiet, atol=1e-5)
-    (resampled,) = waves_at(Sounds((tone(220, 1.0, 22_050),), 22_050), 16_000, "test")
+    (resampled,) = waves_at(Audio((tone(220, 1.0, 22_050),), 22_050), 16_000, "test")
     assert abs(len(resampled) - 16_000) <= 1
     assert (resampled[500:15_000] - wave[500:15_000]).abs().max() < 1e-3
 
@@ -118,7 +118,7 @@ def test_clap_embeds_with_its_own_bands_and_no_chance(tmp_path):
         protocols.add(extractor.info.protocol)
     assert len(protocols) == 2, "the bands are no part of the weights"
     long = torch.cat([tone(300, 2, 8_000), tone(900, 3, 8_000)])
-    found = extractor.extract(Sounds((tone(300, 1, 8_000), long, long[:16_000]), 8_000))["embedding"]
+    found = extractor.extract(Audio((tone(300, 1, 8_000), long, long[:16_000]), 8_000))["embedding"]
     assert found.shape == (3, 6)
     assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(found[1], found[2], atol=1e-5)
@@ -191,9 +191,9 @@ class Chirp:
     def __init__(self, spoil=False):
         self.info, self.spoil = GeneratorInfo("chirp", "audio"), spoil
 
-    def sample(self, request: SampleRequest) -> Sounds:
+    def sample(self, request: SampleRequest) -> Audio:
         waves = tuple(tone(200 + 200 * float(u), 0.1) for u in request.uniform(1)[:, 0])
-        return Sounds((*waves[:-1], waves[-1] * math.nan) if self.spoil else waves, 16_000)
+        return Audio((*waves[:-1], waves[-1] * math.nan) if self.spoil else waves, 16_000)
 
 
 def test_a_sound_generator_keeps_the_same_contract():
@@ -223,7 +223,7 @@ def test_frames_are_pooled_by_mean_and_spread_over_time():
         extractor.extract(Images(pixels[:, 0]))
 
 
-def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, bench):
+def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, context):
     (tmp_path / "mine.py").write_text(
         "from evalsvc import ExtractorInfo, register\n"
         "@register('extractors', 'peak')\n"
@@ -233,17 +233,17 @@ def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, bench):
         "    def extract(self, samples):\n"
         "        return {'peak': samples.pixels.flatten(1).amax(1, keepdim=True).float() * self.by}\n"
     )
-    bench.plugins = Plugins((tmp_path / "mine.py",))
+    context.plugins = Plugins((tmp_path / "mine.py",))
     pixels = torch.randint(0, 256, (2, 3, 1, 4, 4), dtype=torch.uint8)
     found = {
-        by: bench.extractor(ExtractorUse(use="frame-wise", options={"frames": "peak", "options": {"by": by}}))
+        by: context.extractor(ExtractorUse(use="frame-wise", options={"frames": "peak", "options": {"by": by}}))
         for by in (1, 2)
     }
     assert found[1].info.protocol != found[2].info.protocol
     expected = 2 * pixels.flatten(2).amax(2).float().mean(1)
     assert torch.allclose(found[2].extract(Videos(pixels))["peak"][:, 0], expected)
     with pytest.raises(InputError, match="there is no extractor 'peek'; the nearest are peak"):
-        bench.extractor(ExtractorUse(use="frame-wise", options={"frames": "peek"}))
+        context.extractor(ExtractorUse(use="frame-wise", options={"frames": "peek"}))
 
 
 def test_a_scripted_network_is_called_with_arguments_as_fvds_i3d_wants_them(tmp_path):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from evalsvc.builtin.demo.digits import LEVELS, digits_reference, grey, halves, levels_of
+from evalsvc.builtin.demo.digits import LEVELS, digits_reference, grey, levels_of, splits
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.samples import Images, Texts
 
@@ -17,20 +17,20 @@ def test_the_digits_are_those_of_scikit_learn():
     theirs = load_digits()
     pixels = grey(torch.from_numpy(theirs.data).long())
     labels = torch.from_numpy(theirs.target)
-    assert rows(*halves()) == sorted(
+    assert rows(*splits()) == sorted(
         (*image.flatten().tolist(), int(label)) for image, label in zip(pixels, labels, strict=True)
     )
 
 
 def test_the_halves_share_no_image():
-    train, heldout = halves()
+    train, heldout = splits()
     assert (len(train), len(heldout)) == (898, 899)
     assert not {tuple(row[:-1]) for row in rows(train)} & {tuple(row[:-1]) for row in rows(heldout)}
 
 
 def test_every_class_is_in_both_halves():
-    for half in halves():
-        assert half.labels.bincount(minlength=10).min() > 60
+    for split in splits():
+        assert split.labels.bincount(minlength=10).min() > 60
 
 
 def test_grey_is_the_rounded_share_of_white_and_loses_no_level():
@@ -43,11 +43,11 @@ def test_grey_is_the_rounded_share_of_white_and_loses_no_level():
 def test_the_reference_holds_the_two_halves():
     reference = digits_reference()
     assert reference.name == "digits"
-    assert (reference.train, reference.heldout) == halves()
+    assert (reference.train, reference.heldout) == splits()
 
 
 def test_a_changed_pixel_changes_the_digest():
-    train, heldout = halves()
+    train, heldout = splits()
     changed = train.pixels.clone()
     changed[0, 0, 0, 0] += 1
     digests = {train.digest(), heldout.digest(), type(train)(changed, train.labels).digest()}
@@ -56,7 +56,7 @@ def test_a_changed_pixel_changes_the_digest():
 
 
 def test_reading_beyond_the_end_says_how_many_there_are():
-    train, _ = halves()
+    train, _ = splits()
     assert len(train.read(890, 898)) == 8
     with pytest.raises(InputError, match="there are 898"):
         train.read(890, 899)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evalsvc.builtin.demo import shipped
-from evalsvc.builtin.demo.digits import LEVELS, PIXELS, grey, halves
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, grey, splits
 from evalsvc.builtin.extractors.digits_cnn import DigitsCNN
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -40,7 +40,7 @@ def features(family, step):
 
 @functools.cache
 def real():
-    return DigitsCNN(CPU).extract(Images(halves()[0].pixels))["features"]
+    return DigitsCNN(CPU).extract(Images(splits()[0].pixels))["features"]
 
 
 def nats(family, pixels, step=None, seed=0):
@@ -97,7 +97,7 @@ def test_all_but_the_gan_know_how_likely_an_image_is():
 
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_likelihoods_say_their_kind_and_the_dimensions_they_are_over(family):
-    found = generator(family).nll(Images(halves()[1].pixels[:3]), SampleRequest.of(0, 0, 3))
+    found = generator(family).nll(Images(splits()[1].pixels[:3]), SampleRequest.of(0, 0, 3))
     assert found.kind == ("exact" if family == "autoregressive" else "upper_bound")
     assert found.units == 64
     assert found.nats.shape == (3,)
@@ -106,7 +106,7 @@ def test_likelihoods_say_their_kind_and_the_dimensions_they_are_over(family):
 
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_the_likelihood_of_unseen_digits_improves_with_training(family):
-    means = [nats(family, halves()[1].pixels[:300], step).mean().item() for step in STEPS[family]]
+    means = [nats(family, splits()[1].pixels[:300], step).mean().item() for step in STEPS[family]]
     hardly = 0.005 * PIXELS * math.log(2)
     assert all(later < earlier + hardly for earlier, later in itertools.pairwise(means)), means
     assert means[-1] < min(means[:-2]) - 4 * hardly
@@ -114,7 +114,7 @@ def test_the_likelihood_of_unseen_digits_improves_with_training(family):
 
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_digits_are_likelier_than_their_pixels_shuffled(family):
-    pixels = halves()[1].pixels[:200]
+    pixels = splits()[1].pixels[:200]
     order = torch.randperm(PIXELS, generator=torch.Generator().manual_seed(0))
     shuffled = pixels.flatten(1)[:, order].view_as(pixels)
     assert (nats(family, pixels) < nats(family, shuffled)).all()
@@ -131,13 +131,13 @@ def test_noise_costs_no_less_than_its_entropy(family, step):
 
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_no_model_codes_the_training_half_below_its_entropy(family):
-    pixels = halves()[0].pixels
+    pixels = splits()[0].pixels
     assert nats(family, pixels).mean() > math.log(len(pixels))
 
 
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_a_likelihood_does_not_depend_on_the_batch(family):
-    pixels, whole = halves()[1].pixels[:40], nats(family, halves()[1].pixels[:40])
+    pixels, whole = splits()[1].pixels[:40], nats(family, splits()[1].pixels[:40])
     cuts = [(0, 1), (1, 18), (18, 40)]
     model = generator(family)
     parts = torch.cat([model.nll(Images(pixels[a:b]), SampleRequest.of(0, a, b)).nats for a, b in cuts])

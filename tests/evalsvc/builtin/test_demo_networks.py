@@ -8,7 +8,7 @@ from torch import nn
 from evalsvc.builtin.demo import shipped
 from evalsvc.builtin.demo.autoregressive import NADE
 from evalsvc.builtin.demo.ddpm import DDPMModel
-from evalsvc.builtin.demo.digits import LEVELS, PIXELS, halves, levels_of, signed
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, levels_of, signed, splits
 from evalsvc.builtin.demo.flow import FlowModel
 from evalsvc.builtin.demo.networks import log_prob_of_levels
 from evalsvc.builtin.demo.vae import LATENT, VAEModel
@@ -23,7 +23,7 @@ def trained(model: nn.Module, family: str) -> nn.Module:
 
 
 def digits(n):
-    return levels_of(Images(halves()[1].pixels[:n]))
+    return levels_of(Images(splits()[1].pixels[:n]))
 
 
 def test_the_probabilities_of_the_levels_sum_to_one():

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from evalsvc.builtin.demo.digits import halves
+from evalsvc.builtin.demo.digits import splits
 from evalsvc.builtin.extractors.digits_cnn import WEIGHTS, DigitsCNN
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.registry import PluginKind, Plugins
@@ -23,13 +23,13 @@ def test_it_is_registered_under_its_name(cnn):
 
 
 def test_it_reads_97_of_100_digits_it_never_saw(cnn):
-    _, heldout = halves()
+    _, heldout = splits()
     read = cnn.extract(Images(heldout.pixels))["logits"].argmax(1)
     assert (read == heldout.labels).float().mean() > 0.97
 
 
 def test_it_gives_64_features_and_10_logits(cnn):
-    arrays = cnn.extract(Images(halves()[0].pixels[:5]))
+    arrays = cnn.extract(Images(splits()[0].pixels[:5]))
     assert {name: (tuple(a.shape), a.dtype) for name, a in arrays.items()} == {
         "features": ((5, 64), torch.float32),
         "logits": ((5, 10), torch.float32),
@@ -38,7 +38,7 @@ def test_it_gives_64_features_and_10_logits(cnn):
 
 
 def test_no_row_depends_on_the_others(cnn):
-    pixels = halves()[1].pixels[:65]
+    pixels = splits()[1].pixels[:65]
     together = cnn.extract(Images(pixels))
     for name in together:
         alone = torch.cat([cnn.extract(Images(pixels[i : i + 1]))[name] for i in range(len(pixels))])
@@ -46,7 +46,7 @@ def test_no_row_depends_on_the_others(cnn):
 
 
 def test_colour_becomes_grey_by_its_luma(cnn):
-    pixels = halves()[1].pixels[:9]
+    pixels = splits()[1].pixels[:9]
     grey = cnn.extract(Images(pixels))["features"]
     torch.testing.assert_close(cnn.extract(Images(pixels.repeat(1, 3, 1, 1)))["features"], grey, rtol=1e-4, atol=1e-4)
     green = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)

@@ -47,12 +47,12 @@ def test_a_database_that_does_not_answer_is_broken_and_the_rest_is_still_looked_
     assert {"disk", "artifacts", "plug-ins"} <= found.keys()
 
 
-def test_work_without_a_worker_is_broken_and_with_one_is_not(bench, home):
+def test_work_without_a_worker_is_broken_and_with_one_is_not(context, home):
     family, step, path = shipped()[0]
-    spec = bench.spec(Checkpoint.open(path, family, step), family, {}, load_suite("digits"))
-    lifecycle.submit(bench.database, spec)
+    spec = context.spec(Checkpoint.open(path, family, step), family, {}, load_suite("digits"))
+    lifecycle.submit(context.database, spec)
     assert "start 'evalsvc worker'" in findings(home)["queue"].detail
-    with bench.database.write() as session:
+    with context.database.write() as session:
         times = {"started_at": now(), "seen_at": now()}
         session.add(Worker(id="w", role="slot", host="h", pid=1, device="cpu", status="alive", **times))
     queue = findings(home)["queue"]

@@ -102,28 +102,28 @@ def test_one_part_without_energy_makes_the_sum_unknown():
 
 
 @pytest.fixture
-def spec(bench):
+def spec(context):
     suite = {"name": "s", "version": 1, "modality": "image", "reference": "digits", "samples": 100, "shard": 50}
     suite |= {
         "extractors": {"pixels": {"use": "pixels"}},
         "metrics": [{"metric": "frechet_distance", "features": "pixels/pixels"}],
     }
     family, step, path = next(each for each in shipped() if each.family == "vae")
-    return bench.spec(Checkpoint.open(path, family, step), family, {}, Suite.model_validate(suite))
+    return context.spec(Checkpoint.open(path, family, step), family, {}, Suite.model_validate(suite))
 
 
 def test_an_evaluation_costs_its_shards_and_its_metrics_and_a_model_all_that_was_done_for_it(
-    bench, spec, sockets, monkeypatch, capsys
+    context, spec, sockets, monkeypatch, capsys
 ):
-    first = evaluate(spec, bench)
-    second = evaluate(spec, bench, rerun=True)
-    found = lifecycle.submit(bench.database, type(spec).model_validate(spec.model_dump() | {"seed": 7}))
+    first = evaluate(spec, context)
+    second = evaluate(spec, context, rerun=True)
+    found = lifecycle.submit(context.database, type(spec).model_validate(spec.model_dump() | {"seed": 7}))
     attempt = Attempt(found.id, 1)
-    lifecycle.note_shard(
-        bench.database, attempt, kind="samples", start=0, stop=50, path="x", cost=Cost(1000.0, 1, None)
+    lifecycle.record_shard(
+        context.database, attempt, kind="samples", start=0, stop=50, path="x", cost=Cost(1000.0, 1, None)
     )
-    lifecycle.fail(bench.database, attempt, Failure.MODEL, "broken")
-    with bench.database.read() as session:
+    lifecycle.fail(context.database, attempt, Failure.MODEL, "broken")
+    with context.database.read() as session:
         runs = [session.get_one(Evaluation, each) for each in (first, second)]
         for run in runs:
             shards = sum(shard.seconds for shard in run.shards)

@@ -173,29 +173,29 @@ def test_a_record_without_a_text_names_the_keys_that_it_has(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["one.txt", "one.jsonl", "one.npz"])
-def test_a_reference_of_a_single_sample_is_refused(bench, tmp_path, name):
+def test_a_reference_of_a_single_sample_is_refused(context, tmp_path, name):
     if name == "one.npz":
         np.savez(tmp_path / name, np.zeros((1, 4, 4), np.uint8))
     else:
         (tmp_path / name).write_text('"a long text\\n of several lines"\n')
     said = r" \(a \.txt is one document, or several with form feeds" if name == "one.txt" else ""
     with pytest.raises(InputError, match=f"{name} holds a single (text|image){said}.*two or more"):
-        add_reference(bench.database, Plugins(), "one", tmp_path / name, None)
+        add_reference(context.database, Plugins(), "one", tmp_path / name, None)
 
 
-def test_a_reference_that_counted_hidden_files_goes_on_without_them_under_another_digest(bench, pictures):
+def test_a_reference_that_counted_hidden_files_goes_on_without_them_under_another_digest(context, pictures):
     """Its files are as they were added; features of the larger set are never taken for those of the smaller."""
     spoil(pictures, (pictures / "cat" / "0.png").read_bytes())
-    add_reference(bench.database, Plugins(), "pictures", pictures, None)
-    with bench.database.write() as session:
+    add_reference(context.database, Plugins(), "pictures", pictures, None)
+    with context.database.write() as session:
         row = session.get_one(Reference, "pictures")
         now, row.count, row.digest = row.digest, 16, "0" * 64
-    opened = open_reference(bench.database, Plugins(), "pictures")
-    assert (len(opened.half("train")), opened.digests["train"]) == (4, now)
-    assert add_reference(bench.database, Plugins(), "pictures", pictures, None).count == 4
+    opened = open_reference(context.database, Plugins(), "pictures")
+    assert (len(opened.split("train")), opened.digests["train"]) == (4, now)
+    assert add_reference(context.database, Plugins(), "pictures", pictures, None).count == 4
     (pictures / "cat" / "0.png").unlink()
     with pytest.raises(InputError, match="exists with other content"):
-        add_reference(bench.database, Plugins(), "pictures", pictures, None)
+        add_reference(context.database, Plugins(), "pictures", pictures, None)
 
 
 def test_a_name_that_an_archive_holds_twice_is_one_sample(pictures, tmp_path):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from evalsvc.cli.cache import app
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.garbage_collection import broken_off, vain_shards, vain_uploads
+from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, vain_uploads
 from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.store.artifacts import Artifacts
@@ -34,12 +34,12 @@ def half_done(database, artifacts, asked):
     shard = asked.shards[0]
     key = asked.shard_key(shard)
     artifacts.write_bytes(key, b"arrays")
-    lifecycle.note_shard(database, attempt, path=key, cost=None, **shard.model_dump())
+    lifecycle.record_shard(database, attempt, path=key, cost=None, **shard.model_dump())
     return attempt
 
 
 def swept(database, artifacts, before=None, remove=True):
-    return {each.name for each in vain_shards(database, artifacts, before or now() + LATER, remove=remove)}
+    return {each.name for each in orphaned_shards(database, artifacts, before or now() + LATER, remove=remove)}
 
 
 def test_shards_of_what_failed_or_was_cancelled_go_and_a_retry_computes_them_again(database, artifacts):
@@ -99,8 +99,8 @@ def test_half_written_files_of_killed_processes_go_and_younger_ones_stay(artifac
     assert subprocess.run([sys.executable, "-c", code, str(artifacts.root)], check=False).returncode == -signal.SIGKILL
     with artifacts.matrix_writer("reference/a/y.npy", 1) as writer:
         writer.append(np.zeros((1, 1)))
-    assert not list(broken_off(artifacts, now() - LATER, remove=True)), "it may be under way"
-    (left,) = broken_off(artifacts, now() + LATER, remove=True)
+    assert not list(partial_files(artifacts, now() - LATER, remove=True)), "it may be under way"
+    (left,) = partial_files(artifacts, now() + LATER, remove=True)
     assert (left.name[:16], left.bytes) == ("reference/a/.tmp", 4)
     assert [file.name for file in (artifacts.root / "reference").rglob("*") if file.is_file()] == ["y.npy"]
 

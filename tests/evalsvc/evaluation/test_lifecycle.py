@@ -63,7 +63,7 @@ def start(database, evaluation, worker=None):
 
 
 def note(database, attempt, start=0):
-    lifecycle.note_shard(database, attempt, kind="samples", start=start, stop=start + 100, path="x", cost=Cost(1.0))
+    lifecycle.record_shard(database, attempt, kind="samples", start=start, stop=start + 100, path="x", cost=Cost(1.0))
 
 
 def count(database, what):

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from evalsvc.core.errors import EvalsvcError, InputError, ModelError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import runner
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
@@ -60,20 +60,20 @@ def plugins(**generators):
     return found
 
 
-def workbench(home, database_url="", artifacts=""):
+def evaluation_context(home, database_url="", artifacts=""):
     settings = Settings(home=home, database_url=database_url, artifacts=artifacts)
-    return Workbench(settings, plugins(blobs=Blobs, likely=LikelyBlobs), "cpu", batch_size=40)
+    return EvaluationContext(settings, plugins(blobs=Blobs, likely=LikelyBlobs), "cpu", batch_size=40)
 
 
 @pytest.fixture
-def bench(home):
-    return workbench(home)
+def context(home):
+    return evaluation_context(home)
 
 
 @pytest.fixture
 def either_bench(home, database_url):
     """On SQLite, and again on Postgres."""
-    return workbench(home, database_url)
+    return evaluation_context(home, database_url)
 
 
 def suite(**changes):
@@ -105,26 +105,26 @@ def checkpoint(tmp_path):
     return Checkpoint.open(path, "blobs", 10)
 
 
-def scores(bench, evaluation):
-    with bench.database.read() as session:
+def scores(context, evaluation):
+    with context.database.read() as session:
         return {row.label: row.value for row in queries.scores(session, evaluation=evaluation)}
 
 
-def inodes(bench, spec):
+def inodes(context, spec):
     """A shard that is made anew is another file."""
-    return [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    return [context.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
 
 
-def count(bench, what):
-    with bench.database.read() as session:
+def count(context, what):
+    with context.database.read() as session:
         return session.scalar(select(func.count()).select_from(what))
 
 
-def test_the_same_fingerprint_answers_from_the_database(bench, checkpoint):
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
-    first = evaluate(spec, bench)
+def test_the_same_fingerprint_answers_from_the_database(context, checkpoint):
+    spec = context.spec(checkpoint, "blobs", {}, suite())
+    first = evaluate(spec, context)
     made = Blobs.made
-    assert evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench) == first
+    assert evaluate(context.spec(checkpoint, "blobs", {}, suite()), context) == first
     assert Blobs.made == made
 
 
@@ -140,44 +140,44 @@ def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
         assert {row.evaluation_id for row in queries.scores(session)} == {second}
 
 
-def test_a_rerun_that_was_stopped_goes_on_as_one_and_leaves_no_old_shard(bench, checkpoint):
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
-    evaluate(spec, bench)
-    made = inodes(bench, spec)
+def test_a_rerun_that_was_stopped_goes_on_as_one_and_leaves_no_old_shard(context, checkpoint):
+    spec = context.spec(checkpoint, "blobs", {}, suite())
+    evaluate(spec, context)
+    made = inodes(context, spec)
     Blobs.made, Blobs.stop_after = 0, 150
     with pytest.raises(KeyboardInterrupt):
-        evaluate(spec, bench, rerun=True)
+        evaluate(spec, context, rerun=True)
     Blobs.made, Blobs.stop_after = 0, None
-    evaluate(spec, bench)
+    evaluate(spec, context)
     assert Blobs.made == 200, "the first shard had been made anew"
-    again = inodes(bench, spec)
+    again = inodes(context, spec)
     assert all(new != old for new, old in zip(again, made, strict=True))
 
 
-def test_a_rerun_takes_nothing_from_under_an_evaluation_that_shares_its_samples(bench, checkpoint, monkeypatch):
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
-    evaluate(spec, bench)
+def test_a_rerun_takes_nothing_from_under_an_evaluation_that_shares_its_samples(context, checkpoint, monkeypatch):
+    spec = context.spec(checkpoint, "blobs", {}, suite())
+    evaluate(spec, context)
 
     def once_a_rerun_has_begun(*args, reduce=runner.reduce):
         Blobs.stop_after = Blobs.made
         with pytest.raises(KeyboardInterrupt):
-            evaluate(spec, bench, rerun=True)
+            evaluate(spec, context, rerun=True)
         return reduce(*args)
 
     monkeypatch.setattr(runner, "reduce", once_a_rerun_has_begun)
-    evaluate(bench.spec(checkpoint, "blobs", {}, suite(version=2, samples=400)), bench)
+    evaluate(context.spec(checkpoint, "blobs", {}, suite(version=2, samples=400)), context)
 
 
-def test_a_rerun_joins_its_features_anew(bench, checkpoint):
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
-    first = scores(bench, evaluate(spec, bench))
-    joined = bench.artifacts.local(f"{spec.features_key}/pixels.pixels.npy")
+def test_a_rerun_joins_its_features_anew(context, checkpoint):
+    spec = context.spec(checkpoint, "blobs", {}, suite())
+    first = scores(context, evaluate(spec, context))
+    joined = context.artifacts.local(f"{spec.features_key}/pixels.pixels.npy")
     np.save(joined, np.load(joined) + 1)
-    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+    assert scores(context, evaluate(spec, context, rerun=True)) == first
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoint, tmp_path):
-    undisturbed = workbench(tmp_path / "other")
+    undisturbed = evaluation_context(tmp_path / "other")
     expected = scores(undisturbed, evaluate(undisturbed.spec(checkpoint, "blobs", {}, suite()), undisturbed))
     spec = either_bench.spec(checkpoint, "blobs", {}, suite())
     Blobs.made, Blobs.stop_after = 0, 150
@@ -191,10 +191,10 @@ def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoin
     assert count(either_bench, Evaluation) == 1
 
 
-def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(bench, checkpoint, bucket, tmp_path):
-    spec = bench.spec(checkpoint, "likely", {}, suite())
-    expected = scores(bench, evaluate(spec, bench))
-    here, there = (workbench(tmp_path / name, artifacts=f"{bucket}/shards") for name in ("here", "there"))
+def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(context, checkpoint, bucket, tmp_path):
+    spec = context.spec(checkpoint, "likely", {}, suite())
+    expected = scores(context, evaluate(spec, context))
+    here, there = (evaluation_context(tmp_path / name, artifacts=f"{bucket}/shards") for name in ("here", "there"))
     LikelyBlobs.made, LikelyBlobs.stop_after = 0, 150
     with pytest.raises(KeyboardInterrupt):
         evaluate(spec, here)
@@ -205,17 +205,17 @@ def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(b
     assert LikelyBlobs.made == 200
 
 
-def test_shards_and_batches_do_not_change_a_score(bench, checkpoint):
+def test_shards_and_batches_do_not_change_a_score(context, checkpoint):
     values = []
     for shard, batch in ((100, 40), (300, 7), (33, 300)):
-        bench.batches.size = batch
+        context.batches.size = batch
         changed = suite(shard=shard, name=f"pixels-{shard}")
-        values.append(scores(bench, evaluate(bench.spec(checkpoint, "blobs", {}, changed), bench)))
+        values.append(scores(context, evaluate(context.spec(checkpoint, "blobs", {}, changed), context)))
     assert values[0] == values[1] == values[2]
 
 
-def test_a_full_device_halves_the_batch_and_changes_no_score(bench, checkpoint, monkeypatch):
-    expected = scores(bench, evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench))
+def test_a_full_device_halves_the_batch_and_changes_no_score(context, checkpoint, monkeypatch):
+    expected = scores(context, evaluate(context.spec(checkpoint, "blobs", {}, suite()), context))
     asked = []
 
     def sample(self, request, whole=Blobs.sample):
@@ -225,50 +225,50 @@ def test_a_full_device_halves_the_batch_and_changes_no_score(bench, checkpoint, 
         return whole(self, request)
 
     monkeypatch.setattr(Blobs, "sample", sample)
-    again = evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench, rerun=True)
-    assert scores(bench, again) == expected
+    again = evaluate(context.spec(checkpoint, "blobs", {}, suite()), context, rerun=True)
+    assert scores(context, again) == expected
     assert asked[:3] == [40, 20, 10]
     assert max(asked[2:]) == 10
 
 
-def test_another_metric_needs_no_new_samples(bench, checkpoint):
-    evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
+def test_another_metric_needs_no_new_samples(context, checkpoint):
+    evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
     made = Blobs.made
     more = suite(version=2, metrics=[{"metric": "vendi_score", "features": "pixels/pixels"}])
-    evaluate(bench.spec(checkpoint, "blobs", {}, more), bench)
+    evaluate(context.spec(checkpoint, "blobs", {}, more), context)
     assert Blobs.made == made
 
 
-def test_more_samples_keep_the_shards_that_are_there(bench, checkpoint):
-    evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
+def test_more_samples_keep_the_shards_that_are_there(context, checkpoint):
+    evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
     made = Blobs.made
-    evaluate(bench.spec(checkpoint, "blobs", {}, suite(version=2, samples=500)), bench)
+    evaluate(context.spec(checkpoint, "blobs", {}, suite(version=2, samples=500)), context)
     assert Blobs.made == made + 200
 
 
-def test_what_can_change_a_number_changes_the_fingerprint_and_names_do_not(bench, checkpoint):
-    base = bench.spec(checkpoint, "blobs", {}, suite())
+def test_what_can_change_a_number_changes_the_fingerprint_and_names_do_not(context, checkpoint):
+    base = context.spec(checkpoint, "blobs", {}, suite())
     renamed = Checkpoint(model="other", step=99, path=checkpoint.path, digest=checkpoint.digest)
-    assert bench.spec(renamed, "blobs", {}, suite()).fingerprint == base.fingerprint
+    assert context.spec(renamed, "blobs", {}, suite()).fingerprint == base.fingerprint
     others = [
-        bench.spec(checkpoint, "likely", {}, suite()),
-        bench.spec(checkpoint, "blobs", {}, suite(), seed=1),
-        bench.spec(checkpoint, "blobs", {}, suite(samples=301)),
+        context.spec(checkpoint, "likely", {}, suite()),
+        context.spec(checkpoint, "blobs", {}, suite(), seed=1),
+        context.spec(checkpoint, "blobs", {}, suite(samples=301)),
         base.model_copy(update={"checkpoint": "0" * 64}),
     ]
     assert len({type(base).model_validate(spec.model_dump()).fingerprint for spec in [base, *others]}) == 5
 
 
-def test_a_spec_survives_its_journey_as_json(bench, checkpoint):
-    spec = bench.spec(checkpoint, "likely", {}, suite())
+def test_a_spec_survives_its_journey_as_json(context, checkpoint):
+    spec = context.spec(checkpoint, "likely", {}, suite())
     again = type(spec).model_validate_json(spec.model_dump_json())
     assert again.fingerprint == spec.fingerprint
     assert again.shards == spec.shards
 
 
-def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
-    evaluation = evaluate(bench.spec(checkpoint, "likely", {}, suite()), bench)
-    with bench.database.read() as session:
+def test_every_score_has_an_error_a_protocol_and_provenance(context, checkpoint):
+    evaluation = evaluate(context.spec(checkpoint, "likely", {}, suite()), context)
+    with context.database.read() as session:
         rows = queries.scores(session, evaluation=evaluation)
         provenance = session.get(Evaluation, evaluation).provenance
     assert {row.label for row in rows} == {"frechet_distance", "precision", "recall", "bits_per_dim_heldout"}
@@ -280,14 +280,16 @@ def test_every_score_has_an_error_a_protocol_and_provenance(bench, checkpoint):
     assert kinds["bits_per_dim_heldout"] == "estimate"
 
 
-def test_the_balls_of_the_reference_are_found_once_and_change_no_score(bench, checkpoint, monkeypatch):
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
-    first = scores(bench, evaluate(spec, bench))
+def test_the_balls_of_the_reference_are_found_once_and_change_no_score(context, checkpoint, monkeypatch):
+    spec = context.spec(checkpoint, "blobs", {}, suite())
+    first = scores(context, evaluate(spec, context))
     monkeypatch.setattr("evalsvc.metrics.manifold.neighbor_radii", lambda *_: pytest.fail("found before"))
-    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+    assert scores(context, evaluate(spec, context, rerun=True)) == first
 
 
-def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_passed_once(bench, checkpoint, monkeypatch):
+def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_passed_once(
+    context, checkpoint, monkeypatch
+):
     uses = [
         {"metric": metric, "features": "pixels/pixels", "options": options}
         for metric, options in {
@@ -297,76 +299,76 @@ def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_pass
             "authenticity": {},
         }.items()
     ]
-    spec = bench.spec(checkpoint, "blobs", {}, suite(metrics=uses, samples=600))
-    first, kept = outcome(bench, evaluate(spec, bench))
+    spec = context.spec(checkpoint, "blobs", {}, suite(metrics=uses, samples=600))
+    first, kept = outcome(context, evaluate(spec, context))
     passes = []
     monkeypatch.setattr(pairs, "sweep", lambda x, y, sweep=pairs.sweep, **how: passes.append(how) or sweep(x, y, **how))
-    again, kept_again = outcome(bench, evaluate(spec, bench, rerun=True))
+    again, kept_again = outcome(context, evaluate(spec, context, rerun=True))
     assert again == first
     assert passes == [{"symmetric": True}, {"symmetric": True}, {}]
-    train, heldout = (read_reference(bench, half) for half in ("train", "heldout"))
+    train, heldout = (read_reference(context, split) for split in ("train", "heldout"))
     np.testing.assert_allclose(kept["heldout"], nearest_neighbors(heldout, train).distances[:, 0], rtol=1e-6)
     np.testing.assert_array_equal(kept_again["heldout"], kept["heldout"])
     assert len(kept["distances"]) == 600
 
 
-def outcome(bench, evaluation):
+def outcome(context, evaluation):
     """Its scores, and the neighbours it shows."""
-    return scores(bench, evaluation), bench.artifacts.read_arrays(files_of(bench, evaluation)["neighbours"])
+    return scores(context, evaluation), context.artifacts.read_arrays(files_of(context, evaluation)["neighbours"])
 
 
-def files_of(bench, evaluation):
-    with bench.database.read() as session:
+def files_of(context, evaluation):
+    with context.database.read() as session:
         return {artifact.kind: artifact.path for artifact in session.get(Evaluation, evaluation).artifacts}
 
 
-def read_reference(bench, half):
-    pixels = bench.reference("digits").half(half)
+def read_reference(context, split):
+    pixels = context.reference("digits").split(split)
     return pixels.read(0, len(pixels)).pixels.flatten(1).float().div(255).numpy()
 
 
-def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, bench, checkpoint, monkeypatch):
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
-    first = scores(bench, evaluate(spec, bench))
+def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, context, checkpoint, monkeypatch):
+    spec = context.spec(checkpoint, "blobs", {}, suite())
+    first = scores(context, evaluate(spec, context))
     (kept,) = home.rglob("pixels.moments.safetensors")
     reference = np.load(kept.with_name("pixels.npy"))
     (generated,) = home.rglob("features-300/pixels.pixels.npy")
     assert first["frechet_distance"] == frechet_distance(np.load(generated), reference).value
     monkeypatch.setattr("evalsvc.evaluation.metric_inputs.Moments.of", lambda *_: pytest.fail("found before"))
-    assert scores(bench, evaluate(spec, bench, rerun=True)) == first
+    assert scores(context, evaluate(spec, context, rerun=True)) == first
 
 
-def test_a_metric_that_does_not_apply_says_why(bench, checkpoint):
-    evaluation = evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
-    with bench.database.read() as session:
+def test_a_metric_that_does_not_apply_says_why(context, checkpoint):
+    evaluation = evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
+    with context.database.read() as session:
         provenance = session.get(Evaluation, evaluation).provenance
     assert provenance["not_applicable"] == {"bits_per_dim_heldout": "generator 'blobs' gives no likelihood"}
 
 
-def test_neighbours_of_an_output_that_there_is_not_are_refused_before_any_sample_is_drawn(bench, checkpoint):
+def test_neighbours_of_an_output_that_there_is_not_are_refused_before_any_sample_is_drawn(context, checkpoint):
     with pytest.raises(InputError, match="neighbours asks for 'pixels/nope'; extractor 'pixels' gives pixels"):
-        bench.spec(checkpoint, "blobs", {}, suite(neighbours="pixels/nope"))
+        context.spec(checkpoint, "blobs", {}, suite(neighbours="pixels/nope"))
 
 
-def test_gallery_and_neighbours_are_kept(bench, checkpoint):
-    files = files_of(bench, evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench))
-    assert bench.artifacts.read_arrays(files["gallery"])["pixels"].shape == (10, 1, 8, 8)
-    neighbours = bench.artifacts.read_arrays(files["neighbours"])
+def test_gallery_and_neighbours_are_kept(context, checkpoint):
+    files = files_of(context, evaluate(context.spec(checkpoint, "blobs", {}, suite()), context))
+    assert context.artifacts.read_arrays(files["gallery"])["pixels"].shape == (10, 1, 8, 8)
+    neighbours = context.artifacts.read_arrays(files["neighbours"])
     assert neighbours["distances"].shape == neighbours["indices"].shape == (300, 3)
     assert np.all(np.diff(neighbours["distances"], axis=1) >= 0)
 
 
-def test_the_reference_shows_as_many_pictures_as_the_suite_that_asks_for_most(bench, checkpoint):
-    key = f"reference/{bench.reference('digits').digests['train']}/gallery.safetensors"
+def test_the_reference_shows_as_many_pictures_as_the_suite_that_asks_for_most(context, checkpoint):
+    key = f"reference/{context.reference('digits').digests['train']}/gallery.safetensors"
     found = []
     for size in (0, 4, 12, 6):
-        evaluate(bench.spec(checkpoint, "blobs", {}, suite(gallery=size, name=f"pixels-{size}")), bench)
-        found.append(len(bench.artifacts.read_arrays(key)["pixels"]) if bench.artifacts.exists(key) else 0)
+        evaluate(context.spec(checkpoint, "blobs", {}, suite(gallery=size, name=f"pixels-{size}")), context)
+        found.append(len(context.artifacts.read_arrays(key)["pixels"]) if context.artifacts.exists(key) else 0)
     assert found == [0, 4, 12, 12]
 
 
-def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(bench, checkpoint, monkeypatch):
-    written, pictures = bench.artifacts.write_arrays, []
+def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(context, checkpoint, monkeypatch):
+    written, pictures = context.artifacts.write_arrays, []
 
     def stopped_at_the_second(key, arrays, metadata=None):
         if key.startswith("reference/") and key.endswith(("gallery.safetensors", "thumbnails.safetensors")):
@@ -375,38 +377,40 @@ def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(bench
                 raise KeyboardInterrupt
         written(key, arrays, metadata)
 
-    monkeypatch.setattr(bench.artifacts, "write_arrays", stopped_at_the_second)
-    asked = bench.spec(checkpoint, "blobs", {}, suite())
+    monkeypatch.setattr(context.artifacts, "write_arrays", stopped_at_the_second)
+    asked = context.spec(checkpoint, "blobs", {}, suite())
     with pytest.raises(KeyboardInterrupt):
-        evaluate(asked, bench)
-    evaluate(asked, bench)
-    assert all(map(bench.artifacts.exists, pictures))
+        evaluate(asked, context)
+    evaluate(asked, context)
+    assert all(map(context.artifacts.exists, pictures))
 
 
-def test_a_set_that_copies_ten_images_is_precise_and_has_no_recall(bench, tmp_path):
-    train = bench.reference("digits").half("train").read(0, 10).pixels.numpy()
+def test_a_set_that_copies_ten_images_is_precise_and_has_no_recall(context, tmp_path):
+    train = context.reference("digits").split("train").read(0, 10).pixels.numpy()
     np.savez(tmp_path / "collapsed_1.npz", np.tile(train, (30, 1, 1, 1)))
     np.savez(tmp_path / "noise_1.npz", np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8))
     found = {}
     for name in ("collapsed", "noise"):
         opened = Checkpoint.open(tmp_path / f"{name}_1.npz", name, 1)
-        found[name] = scores(bench, evaluate(bench.spec(opened, "samples", {}, suite()), bench))
+        found[name] = scores(context, evaluate(context.spec(opened, "samples", {}, suite()), context))
     assert found["collapsed"]["precision"] > 0.95
     assert found["collapsed"]["recall"] < 0.05
     assert found["noise"]["precision"] < 0.05
     assert found["noise"]["recall"] < 0.05
 
 
-def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(bench, tmp_path):
-    halves = {half: bench.reference("digits").half(half).read(0, 800).pixels.numpy() for half in ("train", "heldout")}
+def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(context, tmp_path):
+    splits = {
+        split: context.reference("digits").split(split).read(0, 800).pixels.numpy() for split in ("train", "heldout")
+    }
     metrics = ["frechet_distance", "authenticity", "ct_score"]
     uses = [{"metric": metric, "features": "pixels/pixels"} for metric in metrics]
     found = {}
-    for half, pixels in halves.items():
-        np.savez(tmp_path / f"{half}_1.npz", pixels)
-        opened = Checkpoint.open(tmp_path / f"{half}_1.npz", half, 1)
-        spec = bench.spec(opened, "samples", {}, suite(samples=800, metrics=uses))
-        found[half] = scores(bench, evaluate(spec, bench))
+    for split, pixels in splits.items():
+        np.savez(tmp_path / f"{split}_1.npz", pixels)
+        opened = Checkpoint.open(tmp_path / f"{split}_1.npz", split, 1)
+        spec = context.spec(opened, "samples", {}, suite(samples=800, metrics=uses))
+        found[split] = scores(context, evaluate(spec, context))
     assert found["train"]["frechet_distance"] < found["heldout"]["frechet_distance"]
     assert found["train"]["authenticity"] < 0.05 < 0.3 < found["heldout"]["authenticity"]
     assert found["train"]["ct_score"] < -5 < -3 < found["heldout"]["ct_score"]
@@ -433,13 +437,13 @@ def test_two_processes_with_one_fingerprint_make_one_evaluation(either_bench, ch
         (lambda r: Images(torch.zeros(len(r), 1, 9, 8, dtype=torch.uint8)), r"\(40, 1, 9, 8\)"),
     ],
 )
-def test_a_broken_generator_fails_by_name_and_leaves_no_scores(bench, checkpoint, monkeypatch, answer, complaint):
+def test_a_broken_generator_fails_by_name_and_leaves_no_scores(context, checkpoint, monkeypatch, answer, complaint):
     monkeypatch.setattr(Blobs, "sample", lambda self, request: answer(request))
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
+    spec = context.spec(checkpoint, "blobs", {}, suite())
     with pytest.raises(ModelError, match=complaint):
-        evaluate(spec, bench)
-    assert count(bench, Score) == count(bench, Shard) == 0
-    with bench.database.read() as session:
+        evaluate(spec, context)
+    assert count(context, Score) == count(context, Shard) == 0
+    with context.database.read() as session:
         row = session.scalars(select(Evaluation)).one()
         assert row.status == Status.FAILED
         assert "generator 'blobs'" in row.error or "generator made" in row.error
@@ -454,9 +458,9 @@ def test_a_failed_evaluation_can_be_tried_again(either_bench, checkpoint, monkey
     assert scores(either_bench, evaluate(spec, either_bench))
 
 
-def test_a_full_disk_in_mid_run_keeps_what_is_done(bench, checkpoint, monkeypatch):
-    spec = bench.spec(checkpoint, "blobs", {}, suite())
-    write = bench.artifacts.write_arrays
+def test_a_full_disk_in_mid_run_keeps_what_is_done(context, checkpoint, monkeypatch):
+    spec = context.spec(checkpoint, "blobs", {}, suite())
+    write = context.artifacts.write_arrays
 
     def full(key, *rest):
         if key.endswith("200-300.safetensors"):
@@ -464,30 +468,30 @@ def test_a_full_disk_in_mid_run_keeps_what_is_done(bench, checkpoint, monkeypatc
         return write(key, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.artifacts, "write_arrays", full)
+        patch.setattr(context.artifacts, "write_arrays", full)
         with pytest.raises(StorageError):
-            evaluate(spec, bench)
+            evaluate(spec, context)
     made = Blobs.made
-    assert scores(bench, evaluate(spec, bench))
+    assert scores(context, evaluate(spec, context))
     assert Blobs.made == made + 100
 
 
-def test_too_few_samples_for_a_metric_is_an_error_that_names_it(bench, checkpoint):
+def test_too_few_samples_for_a_metric_is_an_error_that_names_it(context, checkpoint):
     small = suite(samples=3)
     with pytest.raises(MetricError, match=r"3|k"):
-        evaluate(bench.spec(checkpoint, "blobs", {}, small), bench)
+        evaluate(context.spec(checkpoint, "blobs", {}, small), context)
 
 
-def test_too_few_stored_samples_say_what_to_do(bench, tmp_path):
+def test_too_few_stored_samples_say_what_to_do(context, tmp_path):
     np.savez(tmp_path / "few_1.npz", np.zeros((50, 8, 8), np.uint8))
     with pytest.raises(InputError, match="holds 50 samples"):
-        bench.spec(Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
+        context.spec(Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
 
 
-def test_a_changed_suite_needs_a_new_version(bench, checkpoint):
-    evaluate(bench.spec(checkpoint, "blobs", {}, suite()), bench)
+def test_a_changed_suite_needs_a_new_version(context, checkpoint):
+    evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
     with pytest.raises(InputError, match="raise its version to 2"):
-        evaluate(bench.spec(checkpoint, "blobs", {}, suite(samples=200)), bench)
+        evaluate(context.spec(checkpoint, "blobs", {}, suite(samples=200)), context)
 
 
 @pytest.mark.parametrize(
@@ -504,21 +508,21 @@ def test_a_changed_suite_needs_a_new_version(bench, checkpoint):
         ({}, "blob", "no generator 'blob'; the nearest are blobs"),
     ],
 )
-def test_what_does_not_fit_shows_before_any_work(bench, checkpoint, changes, generator, complaint):
+def test_what_does_not_fit_shows_before_any_work(context, checkpoint, changes, generator, complaint):
     with pytest.raises(InputError, match=complaint):
-        bench.spec(checkpoint, generator, {}, suite(**changes))
+        context.spec(checkpoint, generator, {}, suite(**changes))
     assert Blobs.made == 0
 
 
-def test_memory_does_not_grow_with_the_number_of_samples(bench, checkpoint):
+def test_memory_does_not_grow_with_the_number_of_samples(context, checkpoint):
     def peak(samples):
         changed = suite(
             name=f"n{samples}", samples=samples, metrics=[{"metric": "frechet_distance", "features": "pixels/pixels"}]
         )
-        spec = bench.spec(checkpoint, "blobs", {}, changed.model_copy(update={"neighbours": ""}))
-        evaluate(spec, bench)
+        spec = context.spec(checkpoint, "blobs", {}, changed.model_copy(update={"neighbours": ""}))
+        evaluate(spec, context)
         tracemalloc.start()
-        evaluate(bench.spec(checkpoint, "blobs", {}, spec.suite, seed=samples), bench)
+        evaluate(context.spec(checkpoint, "blobs", {}, spec.suite, seed=samples), context)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

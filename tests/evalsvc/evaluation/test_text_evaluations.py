@@ -26,10 +26,10 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def suite(bench, tmp_path, models):
-    for half, part in (("train", DOCUMENTS[:12]), ("heldout", DOCUMENTS[12:])):
-        (tmp_path / f"{half}.txt").write_text("\f".join(part))
-    add_reference(bench.database, Plugins(), "documents", tmp_path / "train.txt", tmp_path / "heldout.txt")
+def suite(context, tmp_path, models):
+    for split, part in (("train", DOCUMENTS[:12]), ("heldout", DOCUMENTS[12:])):
+        (tmp_path / f"{split}.txt").write_text("\f".join(part))
+    add_reference(context.database, Plugins(), "documents", tmp_path / "train.txt", tmp_path / "heldout.txt")
     return Suite.model_validate(
         {
             "name": "texts",
@@ -52,15 +52,15 @@ def suite(bench, tmp_path, models):
     )
 
 
-def score(bench, suite, path, options=None, seed=None, name="tiny"):
-    spec = bench.spec(Checkpoint.open(path, name, 1), "causal-lm", options or {}, suite, seed)
-    number = evaluate(spec, bench)
-    with bench.database.read() as session:
+def score(context, suite, path, options=None, seed=None, name="tiny"):
+    spec = context.spec(Checkpoint.open(path, name, 1), "causal-lm", options or {}, suite, seed)
+    number = evaluate(spec, context)
+    with context.database.read() as session:
         return spec, {row.label: row for row in queries.scores(session, evaluation=number)}
 
 
-def test_likelihoods_are_of_the_held_out_documents_by_tokens_words_and_bytes(bench, suite, models):
-    _, found = score(bench, suite, models["one_1"])
+def test_likelihoods_are_of_the_held_out_documents_by_tokens_words_and_bytes(context, suite, models):
+    _, found = score(context, suite, models["one_1"])
     columns = {
         name: column.sum() for name, column in LikelihoodExtractor(models["one_1"]).extract(DOCUMENTS[12:]).items()
     }
@@ -70,22 +70,22 @@ def test_likelihoods_are_of_the_held_out_documents_by_tokens_words_and_bytes(ben
     assert all(row.stderr > 0 for row in found.values())
 
 
-def test_fluency_is_the_likelihood_of_samples_under_the_scorer(bench, suite, models):
-    spec, found = score(bench, suite, models["one_1"])
-    texts = [text for shard in spec.shards_of("samples") for text in _texts(bench, spec, shard)]
+def test_fluency_is_the_likelihood_of_samples_under_the_scorer(context, suite, models):
+    spec, found = score(context, suite, models["one_1"])
+    texts = [text for shard in spec.shards_of("samples") for text in _texts(context, spec, shard)]
     columns = LikelihoodExtractor(models["scorer"]).extract(texts)
     expected = columns["nll"].sum() / math.log(2) / columns["bytes"].sum()
     assert found["fluency"].value == pytest.approx(expected, rel=1e-5)
     assert found["fluency"].facts["features"].startswith("likelihood-")
 
 
-def _texts(bench, spec, shard):
-    return json.loads(bench.artifacts.read_arrays(spec.shard_key(shard))["texts"].tobytes())
+def _texts(context, spec, shard):
+    return json.loads(context.artifacts.read_arrays(spec.shard_key(shard))["texts"].tobytes())
 
 
-def test_decoding_is_the_suite_s_unless_an_option_says_otherwise(bench, suite, models):
-    spec, sampled = score(bench, suite, models["one_1"])
-    again, greedy = score(bench, suite, models["one_1"], {"temperature": 0})
+def test_decoding_is_the_suite_s_unless_an_option_says_otherwise(context, suite, models):
+    spec, sampled = score(context, suite, models["one_1"])
+    again, greedy = score(context, suite, models["one_1"], {"temperature": 0})
     assert (spec.decoding.temperature, spec.decoding.max_tokens) == (1.0, 12)
     assert (again.decoding.temperature, again.decoding.max_tokens) == (0.0, 12)
     assert greedy["distinct_2"].value < sampled["distinct_2"].value
@@ -97,9 +97,9 @@ def test_decoding_is_the_suite_s_unless_an_option_says_otherwise(bench, suite, m
     }
 
 
-def test_settings_of_windows_are_part_of_the_protocol_and_tokenizers_only_of_token_perplexity(bench, suite, models):
-    _, plain = score(bench, suite, models["one_1"])
-    _, windowed = score(bench, suite, models["one_1"], {"window": 16})
+def test_settings_of_windows_are_part_of_the_protocol_and_tokenizers_only_of_token_perplexity(context, suite, models):
+    _, plain = score(context, suite, models["one_1"])
+    _, windowed = score(context, suite, models["one_1"], {"window": 16})
     likelihoods = {"perplexity", "word_perplexity", "bits_per_byte"}
     assert all((plain[label].protocol == windowed[label].protocol) == (label not in likelihoods) for label in plain)
     assert "tokenizer" in plain["perplexity"].facts
@@ -107,13 +107,13 @@ def test_settings_of_windows_are_part_of_the_protocol_and_tokenizers_only_of_tok
     assert plain["distinct_2"].facts["tokenizer"] == "characters"
 
 
-def test_two_seeds_of_a_checkpoint_differ_within_their_errors(bench, suite, models):
-    (_, a), (_, b) = (score(bench, suite, models["two_2"], seed=seed) for seed in (1, 2))
+def test_two_seeds_of_a_checkpoint_differ_within_their_errors(context, suite, models):
+    (_, a), (_, b) = (score(context, suite, models["two_2"], seed=seed) for seed in (1, 2))
     for label in ("fluency", "distinct_2", "compression_ratio"):
         assert 0 < abs(a[label].value - b[label].value) < 4 * np.hypot(a[label].stderr, b[label].stderr)
 
 
-def test_a_suite_that_asks_for_what_there_is_not_says_so(bench, suite, models):
+def test_a_suite_that_asks_for_what_there_is_not_says_so(context, suite, models):
     body = suite.model_dump()
     for change, reason in (
         ({"metrics": [{"metric": "perplexity", "features": "other"}]}, "no extractor 'other'"),
@@ -128,16 +128,16 @@ def test_a_suite_that_asks_for_what_there_is_not_says_so(bench, suite, models):
         with pytest.raises(ValueError, match=reason):
             Suite.model_validate(body | change)
     with pytest.raises(InputError, match="option temperature"):
-        score(bench, suite, models["one_1"], {"temperature": "warm"})
+        score(context, suite, models["one_1"], {"temperature": "warm"})
     with pytest.raises(InputError, match="does not take these options"):
-        score(bench, suite, models["one_1"], {"temprature": 1})
+        score(context, suite, models["one_1"], {"temprature": 1})
 
 
 def test_suites_from_before_there_was_decoding_keep_their_digest():
     assert load_suite("digits@1").digest.startswith("5d3bfd4b5d8bd9c1")
 
 
-def test_copying_is_measured_against_the_training_half_with_the_other_as_control(bench, suite, models, tmp_path):
+def test_copying_is_measured_against_the_training_half_with_the_other_as_control(context, suite, models, tmp_path):
     texts = ["quite another thing", *DOCUMENTS[:3]]
     (tmp_path / "written_1.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
     body = suite.model_dump() | {
@@ -149,17 +149,17 @@ def test_copying_is_measured_against_the_training_half_with_the_other_as_control
             {"metric": "self_bleu", "options": {"n": 2, "tokenizer": "mixed"}},
         ],
     }
-    spec = bench.spec(Checkpoint.open(tmp_path / "written_1.jsonl", "stored", 1), "samples", {}, Suite(**body))
-    number = evaluate(spec, bench)
+    spec = context.spec(Checkpoint.open(tmp_path / "written_1.jsonl", "stored", 1), "samples", {}, Suite(**body))
+    number = evaluate(spec, context)
     assert spec.decoding is None
-    with bench.database.read() as session:
+    with context.database.read() as session:
         found = {row.label: row for row in queries.scores(session, evaluation=number)}
     assert found["near_duplicate_share"].value == found["copied_share"].value == 0.75
     assert set(found["copied_share"].facts) >= {"train_texts", "heldout_texts"}
     assert found["self_bleu_2"].facts["tokenizer"] == "mixed"
 
 
-def test_shipped_text_suites_ask_for_what_there_is(bench):
+def test_shipped_text_suites_ask_for_what_there_is(context):
     assert load_suite("text").on("prose").reference == "prose"
     assert "fluency_bits_per_byte" in load_suite("text").labels
     assert load_suite("text-tiny").labels[0] == "bits_per_byte"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from evalsvc.builtin.demo.digits import halves
+from evalsvc.builtin.demo.digits import splits
 from evalsvc.cli.main import app
 from evalsvc.core.digests import digest_configuration
 from evalsvc.core.errors import AmbiguousError
@@ -129,7 +129,7 @@ def test_the_gate_judges_the_file_that_it_was_given_and_no_other_of_its_label(ga
     (tmp_path / "gate.yaml").write_text(
         "{version: 1, suite: few.yaml, defaults: {min_samples: 100}, metrics: {frechet_distance: {max: 60}}}"
     )
-    good = halves()[1].pixels[:150].cpu().numpy()
+    good = splits()[1].pixels[:150].cpu().numpy()
     for folder, pixels in (("pr1", np.roll(good, 3, axis=3) ^ 0xFF), ("pr2", good)):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "step_1.npy", pixels)

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from evalsvc.builtin.demo import WEIGHTS
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.runner import run_gate
@@ -64,26 +64,26 @@ def test_scores_of_another_metric_version_are_not_comparable_on_either_side(tmp_
     assert ("version 0 then, 1 today" in done.document["verdict"]["reason"]) is judged
 
 
-def test_what_another_version_scored_is_scored_anew_from_its_shards_and_never_taken_as_it_is(bench, monkeypatch):
+def test_what_another_version_scored_is_scored_anew_from_its_shards_and_never_taken_as_it_is(context, monkeypatch):
     suite = Suite.model_validate(
         DIGITS.model_dump()
         | {"name": "few", "samples": 200, "index": {}, "neighbours": ""}
         | {"metrics": [{"metric": "frechet_distance", "features": "pixels/pixels"}]}
     )
     flow = Checkpoint.open(WEIGHTS / "flow" / "step_2000.safetensors", "flow", 2000)
-    evaluate(bench.spec(flow, "flow", {}, suite), bench)
+    evaluate(context.spec(flow, "flow", {}, suite), context)
     limits = {"frechet_distance": {"max": 1e6}}
     policy = gate_policy(suite="few@1", baseline=None, defaults={"min_samples": 100}, metrics=limits)
-    judge = partial(run_gate, policy, bench.database, suite, candidate="flow@2000", today=TODAY)
+    judge = partial(run_gate, policy, context.database, suite, candidate="flow@2000", today=TODAY)
     assert judge().exit_code == 0
     spec = METRICS["frechet_distance"]
     monkeypatch.setitem(METRICS, "frechet_distance", replace(spec, version=spec.version + 1))
     assert judge().exit_code == 7, "nothing to score with"
-    monkeypatch.setattr(Workbench, "generator", None)
-    assert judge(open_bench=lambda: bench).exit_code == 0
-    with bench.database.read() as session:
+    monkeypatch.setattr(EvaluationContext, "generator", None)
+    assert judge(open_bench=lambda: context).exit_code == 0
+    with context.database.read() as session:
         facts = [row.facts["version"] for row in queries.scores(session, suite="few@1")]
     assert facts == [spec.version + 1]
     monkeypatch.setitem(METRICS, "frechet_distance", replace(spec, version=spec.version + 2))
-    monkeypatch.setattr(type(bench.artifacts), "exists", lambda *_: False)
-    assert judge(open_bench=lambda: bench).exit_code == 7, "the shards are gone"
+    monkeypatch.setattr(type(context.artifacts), "exists", lambda *_: False)
+    assert judge(open_bench=lambda: context).exit_code == 7, "the shards are gone"

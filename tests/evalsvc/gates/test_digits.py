@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from evalsvc.builtin.demo import WEIGHTS
-from evalsvc.builtin.demo.digits import halves
+from evalsvc.builtin.demo.digits import splits
 from evalsvc.cli.main import app
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.gates import evidence_collection, sources
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names, queries
@@ -81,8 +81,8 @@ def test_a_better_flow_passes(workspace):
 @pytest.mark.parametrize(("alike", "status"), [((), "PASS"), ((5, 6, 7, 8, 9), "FAIL")])
 def test_a_file_in_order_of_class_is_judged_on_a_random_part_of_it(workspace, alike, status):
     """Its first tenths are zeros and ones, alike in both: the good file must not fail on them, nor the bad one pass."""
-    train, heldout = halves()
-    pixels, labels = (np.concatenate([getattr(half, of).numpy() for half in (train, heldout)]) for of in PARTS)
+    train, heldout = splits()
+    pixels, labels = (np.concatenate([getattr(split, of).numpy() for split in (train, heldout)]) for of in PARTS)
     chosen = np.random.default_rng(0).choice(len(labels), 2000)
     chosen = chosen[labels[chosen].argsort(kind="stable")]
     made = np.where(np.isin(labels[chosen], alike)[:, None, None, None], pixels[chosen[-1]], pixels[chosen])
@@ -179,9 +179,9 @@ def test_a_baseline_whose_scores_are_stored_needs_no_file_here(workspace, place)
 
 
 def test_the_first_samples_are_those_of_the_whole_and_their_shards_are_kept(workspace):
-    bench = Workbench(Settings(), Plugins(), "cpu")
-    source = sources.Computed(bench, DIGITS, frozenset({"precision"}))
-    with bench.database.read() as session:
+    context = EvaluationContext(Settings(), Plugins(), "cpu")
+    source = sources.Computed(context, DIGITS, frozenset({"precision"}))
+    with context.database.read() as session:
         checkpoint = names.find(session, "flow@2000")
     part = evidence_collection._observe(source.part(checkpoint, 1000, None), "precision", "", None, shared=False)
     whole = evidence_collection._observe(source.full(checkpoint, 1, None), "precision", "", None, shared=False)

@@ -13,11 +13,11 @@ from evalsvc.api import schemas
 from evalsvc.api.server import token_store
 from evalsvc.api.server.app import create_app
 from evalsvc.api.server.state import Server, ServerSettings
-from evalsvc.api.server.task_handlers import Desk
+from evalsvc.api.server.task_handlers import TaskHandlers
 from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.cli.main import app
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.resolution import quantities_of
@@ -52,8 +52,8 @@ def text(folder):
     fewer = {"samples": 40, "metrics": metrics, "extractors": {}, "decoding": decoding, "reference": "documents"}
     suite = Suite.model_validate(body | {"name": "few-texts", **fewer})
     documents = [f"document {i} says {'so ' * (i % 5)}{i * 7919}" for i in range(36)]
-    for half, part in (("train", documents[:12]), ("heldout", documents[12:])):
-        (folder / f"{half}.txt").write_text("\f".join(part))
+    for split, part in (("train", documents[:12]), ("heldout", documents[12:])):
+        (folder / f"{split}.txt").write_text("\f".join(part))
     add_reference(Database(Settings().database), Plugins(), "documents", folder / "train.txt", folder / "heldout.txt")
     return suite, "causal-lm", {f"tiny@{step}": save(folder / f"tiny_{step}", "llama", step) for step in (1, 2)}
 
@@ -66,11 +66,11 @@ def scored(request, tmp_path_factory):
         patch.setenv("EVALSVC_HOME", str(home))
         patch.delenv("EVALSVC_DATABASE_URL", raising=False)
         suite, generator, checkpoints = request.param(home)
-        bench = Workbench(Settings(), Plugins(), "cpu")
+        context = EvaluationContext(Settings(), Plugins(), "cpu")
         for name, path in checkpoints.items():
             model, _, step = name.partition("@")
-            evaluate(bench.spec(Checkpoint.open(path, model, int(step)), generator, {}, suite), bench)
-        yield bench, suite, list(checkpoints)
+            evaluate(context.spec(Checkpoint.open(path, model, int(step)), generator, {}, suite), context)
+        yield context, suite, list(checkpoints)
 
 
 def policy(suite, baseline):
@@ -109,7 +109,7 @@ def compared(differences):
 
 
 def test_every_way_gives_one_difference_and_one_interval(scored, tmp_path):
-    bench, suite, (a, b) = scored
+    context, suite, (a, b) = scored
     answered = CliRunner().invoke(app, ["compare", a, b, "--suite", suite.id, "--json"])
     expected = compared(json.loads(answered.stdout)["differences"])
     server = Server.open(Settings(), ServerSettings(checkpoint_roots=(tmp_path,)))
@@ -119,12 +119,12 @@ def test_every_way_gives_one_difference_and_one_interval(scored, tmp_path):
     assert compared(answer.json()["differences"]) == expected
     text = policy(suite, a)
     gated = parse_policy(text, "here")
-    stored = run_gate(gated, bench.database, suite, candidate=b, shadow=True)
+    stored = run_gate(gated, context.database, suite, candidate=b, shadow=True)
     assert told(stored.document["evidence"]) == expected
-    run = run_gate(gated, bench.database, suite, bench, candidate=b, shadow=True)
+    run = run_gate(gated, context.database, suite, context, candidate=b, shadow=True)
     assert told(run.document["evidence"]) == expected
-    posted = Desk(()).decide(schemas.DecideGate(policy=text, candidate=b, shadow=True))
-    with bench.database.read() as session:
+    posted = TaskHandlers(()).decide(schemas.DecideGate(policy=text, candidate=b, shadow=True))
+    with context.database.read() as session:
         assert told(session.get_one(Gate, posted).evidence) == expected
     assert len(expected) >= 8
     assert all(math.isfinite(end) for _, ends, _ in expected.values() for end in ends)

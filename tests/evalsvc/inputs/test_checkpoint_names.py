@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from evalsvc.api import schemas
-from evalsvc.api.server.task_handlers import Desk
+from evalsvc.api.server.task_handlers import TaskHandlers
 from evalsvc.builtin.demo import shipped
 from evalsvc.cli.checkpoint_arguments import find_checkpoints
 from evalsvc.cli.main import app
@@ -323,7 +323,7 @@ def test_watch_submits_no_two_contents_under_one_label(tmp_path, home):
 
 def test_the_api_asks_for_the_step_in_its_own_words_and_shows_no_folder_of_the_server(tmp_path, home):
     path = written(tmp_path / "secret" / "best.pt")
-    asked = schemas.Submit(path=str(path), generator="vae", suite="digits@1")
+    asked = schemas.EvaluationCreate(path=str(path), generator="vae", suite="digits@1")
     with pytest.raises(InputError) as refused:
-        Desk(()).submit(asked, path)
+        TaskHandlers(()).submit(asked, path)
     assert str(refused.value) == "cannot infer the step from best.pt: give 'step'"

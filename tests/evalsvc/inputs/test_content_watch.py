@@ -44,10 +44,10 @@ class Level:
 
 
 @pytest.fixture
-def levels(bench, monkeypatch):
+def levels(context, monkeypatch):
     monkeypatch.setattr(Level, "while_loading", staticmethod(lambda: None))
-    bench.plugins._add(Plugin(PluginKind.GENERATOR, "level", "tests", "1", lambda: Level))
-    return bench
+    context.plugins._add(Plugin(PluginKind.GENERATOR, "level", "tests", "1", lambda: Level))
+    return context
 
 
 def write(path, level):
@@ -58,8 +58,8 @@ def pictures(path, seed):
     np.savez(path, np.random.default_rng(seed).integers(0, 255, (60, 4, 4), np.uint8))
 
 
-def value(bench, evaluation):
-    with bench.database.read() as session:
+def value(context, evaluation):
+    with context.database.read() as session:
         return queries.scores(session, evaluation=evaluation)[0].value
 
 
@@ -100,7 +100,7 @@ def test_a_touched_file_of_the_same_content_is_the_same_checkpoint(levels, tmp_p
     assert evaluate(spec, levels)
 
 
-def test_what_nobody_touched_is_digested_once(bench, tmp_path, monkeypatch):
+def test_what_nobody_touched_is_digested_once(context, tmp_path, monkeypatch):
     pictures(tmp_path / "made_1.npz", 1)
     digested = []
 
@@ -110,23 +110,23 @@ def test_what_nobody_touched_is_digested_once(bench, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "digest_checkpoint", digest)
     opened = Checkpoint.open(tmp_path / "made_1.npz", "made", 1)
-    assert evaluate(bench.spec(opened, "samples", {}, SUITE), bench)
+    assert evaluate(context.spec(opened, "samples", {}, SUITE), context)
     assert len(digested) == 1
 
 
-def test_samples_that_are_changed_while_they_are_read_leave_neither_scores_nor_shards(bench, tmp_path):
+def test_samples_that_are_changed_while_they_are_read_leave_neither_scores_nor_shards(context, tmp_path):
     path = tmp_path / "made_1.npz"
     pictures(path, 1)
-    spec = bench.spec(Checkpoint.open(path, "made", 1), "samples", {}, SUITE)
+    spec = context.spec(Checkpoint.open(path, "made", 1), "samples", {}, SUITE)
     # Mapped arrays change with their file: what is read from here on is the other content.
     pictures(tmp_path / "other.npz", 2)
     path.write_bytes((tmp_path / "other.npz").read_bytes())
     with pytest.raises(CheckpointError, match="written over"):
-        evaluate(spec, bench)
-    assert not list(bench.artifacts.sizes(spec.samples_key))
+        evaluate(spec, context)
+    assert not list(context.artifacts.sizes(spec.samples_key))
 
     pictures(path, 1)
-    again = evaluate(bench.spec(Checkpoint.open(path, "made", 1), "samples", {}, SUITE), bench)
+    again = evaluate(context.spec(Checkpoint.open(path, "made", 1), "samples", {}, SUITE), context)
     pictures(tmp_path / "elsewhere_1.npz", 1)
-    elsewhere = bench.spec(Checkpoint.open(tmp_path / "elsewhere_1.npz", "made", 1), "samples", {}, SUITE)
-    assert value(bench, again) == value(bench, evaluate(elsewhere, bench, rerun=True))
+    elsewhere = context.spec(Checkpoint.open(tmp_path / "elsewhere_1.npz", "made", 1), "samples", {}, SUITE)
+    assert value(context, again) == value(context, evaluate(elsewhere, context, rerun=True))

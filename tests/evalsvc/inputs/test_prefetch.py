@@ -20,7 +20,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.inputs.images import prefetch
 from evalsvc.inputs.images.decoding import FolderSource, ZipSource, decode_from
 from evalsvc.inputs.images.files import ImageFiles
-from evalsvc.inputs.images.prefetch import Feed
+from evalsvc.inputs.images.prefetch import ImagePrefetcher
 from evalsvc.plugins.samples import Images, MixedImages
 
 
@@ -71,7 +71,7 @@ def test_processes_give_the_same_images_in_the_same_order_whatever_is_asked_at_o
             archive.write(file, f"inside/{file.name}")
     for source in (FolderSource(folder), ZipSource(tmp_path / "many.zip")):
         names = source.names()
-        feed, found = Feed(source, names, worth=0), []
+        feed, found = ImagePrefetcher(source, names, worth=0), []
         for size in (1, 7, 30, 2, 50):
             found += feed.read(len(found), len(found) + size)
         same(found, here(source, names))
@@ -82,7 +82,7 @@ def test_processes_give_the_same_images_in_the_same_order_whatever_is_asked_at_o
 def test_reading_out_of_order_is_right_and_starts_no_process(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 20))
     names = source.names()
-    feed = Feed(source, names, worth=0)
+    feed = ImagePrefetcher(source, names, worth=0)
     for start, stop in ((5, 9), (0, 2), (18, 20), (3, 4)):
         same(feed.read(start, stop), here(source, names[start:stop]))
     assert not crew
@@ -93,7 +93,7 @@ def test_reading_out_of_order_is_right_and_starts_no_process(tmp_path, crew):
 def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 30))
     names = source.names()
-    feed = Feed(source, names, worth=0)
+    feed = ImagePrefetcher(source, names, worth=0)
     feed.read(0, 5)
     gc.collect()  # what other tests left open
     before = descriptors()
@@ -116,7 +116,7 @@ def test_what_waits_is_bounded_by_bytes_and_what_does_not_fit_is_decoded_on_dema
     monkeypatch.setattr(prefetch, "BUDGET", 4 * 1000)  # two processes, two slots each: 1,000 bytes a slot
     source = FolderSource(fill(tmp_path / "big", 40, sizes=((8, 8), (40, 40), (8, 8), (17, 19))))
     names = source.names()
-    feed, found = Feed(source, names, worth=0), []
+    feed, found = ImagePrefetcher(source, names, worth=0), []
     for _ in range(8):
         found += feed.read(len(found), len(found) + 5)
     same(found, here(source, names))
@@ -132,7 +132,7 @@ def test_a_short_set_is_decoded_without_processes(tmp_path, crew):
 
 def test_the_processes_end_with_the_set_that_they_decoded_even_if_it_is_kept(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 40))
-    feed = Feed(source, source.names(), worth=0)
+    feed = ImagePrefetcher(source, source.names(), worth=0)
     for start in range(0, 40, 10):
         feed.read(start, start + 10)
     processes = [worker._process for worker in crew]
@@ -144,7 +144,7 @@ def test_the_processes_end_with_the_set_that_they_decoded_even_if_it_is_kept(tmp
 def test_a_process_that_dies_is_named_and_the_next_reading_goes_on(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 60))
     names = source.names()
-    feed = Feed(source, names, worth=0)
+    feed = ImagePrefetcher(source, names, worth=0)
     feed.read(0, 5)
     feed.read(5, 10)
     for worker in crew:

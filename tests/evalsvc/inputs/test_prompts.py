@@ -8,7 +8,7 @@ from PIL import Image
 
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.influences import read_influences
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -74,7 +74,7 @@ def painting(tmp_path, home):
     (tmp_path / "painter.py").write_text(PLUGIN)
     (tmp_path / "prompts.txt").write_text("red\ngreen\nblue\n" * 4)
     np.save(tmp_path / "w_1.npy", np.zeros(2))
-    return Workbench(Settings(home=home), Plugins((tmp_path / "painter.py",)), "cpu", batch_size=3)
+    return EvaluationContext(Settings(home=home), Plugins((tmp_path / "painter.py",)), "cpu", batch_size=3)
 
 
 def suite(folder, prompts="prompts.txt", samples=10, extractor="colours", output="embedding", version=1):
@@ -84,9 +84,9 @@ def suite(folder, prompts="prompts.txt", samples=10, extractor="colours", output
     return load_suite(str(path))
 
 
-def scored(bench, spec):
-    with bench.database.read() as session:
-        (row,) = queries.scores(session, evaluation=evaluate(spec, bench))
+def scored(context, spec):
+    with context.database.read() as session:
+        (row,) = queries.scores(session, evaluation=evaluate(spec, context))
     return row
 
 

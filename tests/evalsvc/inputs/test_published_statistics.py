@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs import published_statistics
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -187,22 +187,24 @@ def test_raw_statistics_as_a_reference_say_how_to_convert_them(published):
         open_statistics(published)
 
 
-def test_an_evaluation_runs_against_statistics_end_to_end(bench, published, tmp_path, monkeypatch):
+def test_an_evaluation_runs_against_statistics_end_to_end(context, published, tmp_path, monkeypatch):
     converted(published, tmp_path / "own.npz")
-    add_reference(bench.database, bench.plugins, "paper", tmp_path / "own.npz", None)
-    monkeypatch.setattr(Workbench, "extractor", lambda *_: Toy())
+    add_reference(context.database, context.plugins, "paper", tmp_path / "own.npz", None)
+    monkeypatch.setattr(EvaluationContext, "extractor", lambda *_: Toy())
     pictures = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "made_1.npy", pictures)
     suite = load_suite("fid50k").on("paper").model_copy(update={"samples": 40})
-    spec = bench.spec(Checkpoint.open(tmp_path / "made_1.npy", "made", 1), "samples", {}, suite)
-    with bench.database.read() as session:
-        scores = queries.scores(session, evaluation=evaluate(spec, bench))
-    statistics = open_reference(bench.database, bench.plugins, "paper").half("train")
+    spec = context.spec(Checkpoint.open(tmp_path / "made_1.npy", "made", 1), "samples", {}, suite)
+    with context.database.read() as session:
+        scores = queries.scores(session, evaluation=evaluate(spec, context))
+    statistics = open_reference(context.database, context.plugins, "paper").split("train")
     made = torch.from_numpy(pictures).flatten(1).float() / 255 @ PROJECTION
     expected = frechet_distance(made.numpy(), statistics.moments(info(), "pool3"))
     assert [float(score.value) for score in scores] == pytest.approx([expected.value])
     with pytest.raises(InputError, match="kernel_distance needs the images of reference 'paper'"):
-        bench.spec(Checkpoint.open(tmp_path / "made_1.npy", "made", 1), "samples", {}, load_suite("kid50k").on("paper"))
+        context.spec(
+            Checkpoint.open(tmp_path / "made_1.npy", "made", 1), "samples", {}, load_suite("kid50k").on("paper")
+        )
 
 
 def test_the_literature_suites_ship_and_leave_only_the_reference_open():

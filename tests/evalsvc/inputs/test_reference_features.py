@@ -24,23 +24,23 @@ class Halved(Pixels):
 
 
 @pytest.fixture
-def filled(bench, tmp_path):
+def filled(context, tmp_path):
     """Two references, one with a held-out half, their arrays extracted; and arrays that nobody owns."""
     random = np.random.default_rng(0)
     for name in ("birds", "trees", "unseen", "gone"):
         np.savez(tmp_path / f"{name}.npz", random.integers(0, 256, (6, 4, 4), dtype=np.uint8))
-    add_reference(bench.database, bench.plugins, "birds", tmp_path / "birds.npz", tmp_path / "unseen.npz")
-    add_reference(bench.database, bench.plugins, "trees", tmp_path / "trees.npz", None)
+    add_reference(context.database, context.plugins, "birds", tmp_path / "birds.npz", tmp_path / "unseen.npz")
+    add_reference(context.database, context.plugins, "trees", tmp_path / "trees.npz", None)
     for name in ("birds", "trees"):
-        reference = open_reference(bench.database, bench.plugins, name)
-        for half, samples in reference.halves.items():
-            extract(bench, samples, reference.digests[half], Pixels)
-    extract(bench, reference.half("train"), "f" * 64, Pixels)
-    return bench
+        reference = open_reference(context.database, context.plugins, name)
+        for split, samples in reference.splits.items():
+            extract(context, samples, reference.digests[split], Pixels)
+    extract(context, reference.split("train"), "f" * 64, Pixels)
+    return context
 
 
-def extract(bench, samples, digest, kind):
-    extract_reference(bench.artifacts, samples, digest, [kind(torch.device("cpu"))], Batches(4), lambda _: None)
+def extract(context, samples, digest, kind):
+    extract_reference(context.artifacts, samples, digest, [kind(torch.device("cpu"))], Batches(4), lambda _: None)
 
 
 def listed():
@@ -91,7 +91,7 @@ def test_two_backends_of_one_protocol_share_no_arrays(filled):
     reference = open_reference(filled.database, filled.plugins, "trees")
     digest = reference.digests["train"]
     assert Halved.info.protocol == Pixels.info.protocol
-    extract(filled, reference.half("train"), digest, Halved)
+    extract(filled, reference.split("train"), digest, Halved)
     whole, halved = (read_reference(filled.artifacts, digest, kind.info, "pixels") for kind in (Pixels, Halved))
     assert np.array_equal(whole, 2 * halved)
     assert listed().count(("trees", "train")) == 2

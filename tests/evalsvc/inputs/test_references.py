@@ -31,7 +31,7 @@ def folder(tmp_path):
 def test_a_reference_is_found_by_its_name(database, folder):
     add_reference(database, PLUGINS, "mine", folder, heldout=folder)
     reference = open_reference(database, PLUGINS, "mine")
-    assert len(reference.half("train")) == len(reference.half("heldout")) == 6
+    assert len(reference.split("train")) == len(reference.split("heldout")) == 6
     assert reference.digests["train"] == reference.digests["heldout"]
 
 
@@ -45,7 +45,7 @@ def test_changed_files_are_an_error_that_names_them(database, folder):
 def test_touched_but_equal_files_are_fine(database, folder):
     add_reference(database, PLUGINS, "mine", folder, None)
     os.utime(folder / "0.png", (1, 1))
-    assert len(open_reference(database, PLUGINS, "mine").half("train")) == 6
+    assert len(open_reference(database, PLUGINS, "mine").split("train")) == 6
 
 
 def test_the_same_content_may_be_added_again_and_other_content_not(database, folder):
@@ -83,13 +83,13 @@ def test_a_reference_that_was_added_under_any_name_stays(database, folder):
     with database.write() as session:
         session.execute(update(Row).where(Row.name == row.name).values(name="CelebA HQ"))
     add_reference(database, PLUGINS, "CelebA HQ", folder, None)
-    assert len(open_reference(database, PLUGINS, "CelebA HQ").half("train")) == row.count
+    assert len(open_reference(database, PLUGINS, "CelebA HQ").split("train")) == row.count
 
 
 def test_a_missing_heldout_half_says_how_to_add_one(database, folder):
     add_reference(database, PLUGINS, "mine", folder, None)
     with pytest.raises(InputError, match="--heldout PATH"):
-        open_reference(database, PLUGINS, "mine").half("heldout")
+        open_reference(database, PLUGINS, "mine").split("heldout")
 
 
 def test_a_bad_file_shows_when_the_reference_is_added(database, folder):
@@ -108,44 +108,44 @@ class CountingPixels(Pixels):
         return super().extract(samples)
 
 
-def extract(bench, samples, extractor):
-    extract_reference(bench.artifacts, samples, "d", [extractor], Batches(4), lambda _: None)
+def extract(context, samples, extractor):
+    extract_reference(context.artifacts, samples, "d", [extractor], Batches(4), lambda _: None)
 
 
-def test_samples_that_are_written_over_while_they_are_read_leave_no_arrays(bench, folder):
-    add_reference(bench.database, PLUGINS, "mine", folder, None)
-    reference = open_reference(bench.database, PLUGINS, "mine")
-    samples, extractor = reference.half("train"), CountingPixels()
+def test_samples_that_are_written_over_while_they_are_read_leave_no_arrays(context, folder):
+    add_reference(context.database, PLUGINS, "mine", folder, None)
+    reference = open_reference(context.database, PLUGINS, "mine")
+    samples, extractor = reference.split("train"), CountingPixels()
     first, other = sorted(folder.glob("*.png"))[:2]
     content = first.read_bytes()
 
     def extract_while(happens):
         unchanged = partial(reference.require_unchanged, "train")
-        extract_reference(bench.artifacts, samples, "d", [extractor], Batches(2), lambda _: happens(), unchanged)
+        extract_reference(context.artifacts, samples, "d", [extractor], Batches(2), lambda _: happens(), unchanged)
 
     with pytest.raises(InputError, match="reference 'mine' has changed"):
         extract_while(lambda: first.write_bytes(other.read_bytes()))
-    assert not list(bench.artifacts.root.rglob("*.npy"))
+    assert not list(context.artifacts.root.rglob("*.npy"))
     first.write_bytes(content)
     extract_while(first.touch)
-    assert list(bench.artifacts.root.rglob("*.npy")), "the same content at another time is no change"
+    assert list(context.artifacts.root.rglob("*.npy")), "the same content at another time is no change"
 
 
-def test_arrays_are_extracted_once_whatever_the_number_of_askers(bench):
-    samples = open_reference(bench.database, PLUGINS, "digits").half("train")
+def test_arrays_are_extracted_once_whatever_the_number_of_askers(context):
+    samples = open_reference(context.database, PLUGINS, "digits").split("train")
     counting = CountingPixels()
-    threads = [threading.Thread(target=extract, args=(bench, samples, counting)) for _ in range(4)]
+    threads = [threading.Thread(target=extract, args=(context, samples, counting)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert counting.seen == len(samples)
-    array = read_reference(bench.artifacts, "d", counting.info, "pixels")
+    array = read_reference(context.artifacts, "d", counting.info, "pixels")
     assert np.array_equal(array, samples.read(0, len(samples)).pixels.flatten(1).numpy().astype(np.float32) / 255)
 
 
-def test_a_failed_extraction_leaves_no_array_and_can_be_repeated(bench):
-    samples = open_reference(bench.database, PLUGINS, "digits").half("train")
+def test_a_failed_extraction_leaves_no_array_and_can_be_repeated(context):
+    samples = open_reference(context.database, PLUGINS, "digits").split("train")
 
     class Failing(CountingPixels):
         def extract(self, batch):
@@ -154,14 +154,14 @@ def test_a_failed_extraction_leaves_no_array_and_can_be_repeated(bench):
             return super().extract(batch)
 
     with pytest.raises(KeyboardInterrupt):
-        extract(bench, samples, Failing())
-    assert not list(bench.artifacts.root.rglob("*.npy"))
-    extract(bench, samples, CountingPixels())
-    assert read_reference(bench.artifacts, "d", CountingPixels.info, "pixels").shape == (len(samples), 64)
+        extract(context, samples, Failing())
+    assert not list(context.artifacts.root.rglob("*.npy"))
+    extract(context, samples, CountingPixels())
+    assert read_reference(context.artifacts, "d", CountingPixels.info, "pixels").shape == (len(samples), 64)
 
 
-def test_one_plugin_with_two_settings_gives_two_arrays_and_twice_the_same_gives_one(bench):
-    samples = open_reference(bench.database, PLUGINS, "digits").half("train")
+def test_one_plugin_with_two_settings_gives_two_arrays_and_twice_the_same_gives_one(context):
+    samples = open_reference(context.database, PLUGINS, "digits").split("train")
 
     class Halved(Pixels):
         info = ExtractorInfo("pixels", "image", {"pixels": 0}, "none", "flattened / 510, float32")
@@ -170,6 +170,6 @@ def test_one_plugin_with_two_settings_gives_two_arrays_and_twice_the_same_gives_
             return {"pixels": super().extract(batch)["pixels"] / 2}
 
     plain, halved = Pixels(torch.device("cpu")), Halved(torch.device("cpu"))
-    extract_reference(bench.artifacts, samples, "d", [plain, halved, plain], Batches(300), lambda _: None)
-    arrays = [read_reference(bench.artifacts, "d", extractor.info, "pixels") for extractor in (plain, halved)]
+    extract_reference(context.artifacts, samples, "d", [plain, halved, plain], Batches(300), lambda _: None)
+    arrays = [read_reference(context.artifacts, "d", extractor.info, "pixels") for extractor in (plain, halved)]
     assert np.allclose(arrays[0], 2 * arrays[1])

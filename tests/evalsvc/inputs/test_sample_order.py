@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evalsvc.analysis.human_ratings import draw
-from evalsvc.builtin.demo.digits import halves
+from evalsvc.builtin.demo.digits import splits
 from evalsvc.cli.browse import taken_samples
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation.first_samples import took_first
-from evalsvc.evaluation.gallery import Shown, joined, pictures_of
+from evalsvc.evaluation.gallery import GalleryCollector, joined, pictures_of
 from evalsvc.evaluation.rescoring import rescore
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.sources import Computed, Stored
@@ -167,27 +167,27 @@ SUITE = {
 @pytest.fixture
 def by_class(tmp_path):
     """240 digits in order of their class."""
-    train, _ = halves()
+    train, _ = splits()
     ordered = train.pixels[train.labels.argsort(stable=True)][::3][:240]
     np.savez(tmp_path / "digits_1.npz", images=ordered.permute(0, 2, 3, 1).numpy())
     return Checkpoint.open(tmp_path / "digits_1.npz", "digits", 1)
 
 
-def of(bench, checkpoint, seed=None, **changes):
-    return bench.spec(checkpoint, "samples", {}, Suite.model_validate(SUITE | changes), seed)
+def of(context, checkpoint, seed=None, **changes):
+    return context.spec(checkpoint, "samples", {}, Suite.model_validate(SUITE | changes), seed)
 
 
-def scored(bench, spec):
-    with bench.database.read() as session:
-        (row,) = queries.scores(session, evaluation=evaluate(spec, bench))
+def scored(context, spec):
+    with context.database.read() as session:
+        (row,) = queries.scores(session, evaluation=evaluate(spec, context))
     return row
 
 
-def test_suites_of_different_size_share_shards_and_the_shards_say_what_they_hold(bench, by_class):
-    small, large = of(bench, by_class), of(bench, by_class, samples=200)
+def test_suites_of_different_size_share_shards_and_the_shards_say_what_they_hold(context, by_class):
+    small, large = of(context, by_class), of(context, by_class, samples=200)
     assert small.samples_key == large.samples_key
-    evaluate(small, bench)
-    first, second = (bench.artifacts.read_arrays(small.shard_key(shard)) for shard in small.shards)
+    evaluate(small, context)
+    first, second = (context.artifacts.read_arrays(small.shard_key(shard)) for shard in small.shards)
     indices = np.concatenate([first["indices"], second["indices"]])
     assert np.array_equal(indices, order(2026, 240)[:100])
     stored = open_samples(by_class.path)
@@ -196,46 +196,46 @@ def test_suites_of_different_size_share_shards_and_the_shards_say_what_they_hold
     assert set(large.shards[:2]) == set(small.shards)
 
 
-def test_the_seed_and_version_of_the_order_are_in_the_key_and_where_it_decides_in_the_protocol(bench, by_class):
-    part, other = scored(bench, of(bench, by_class)), of(bench, by_class, seed=7)
-    assert other.samples_key != of(bench, by_class).samples_key
+def test_the_seed_and_version_of_the_order_are_in_the_key_and_where_it_decides_in_the_protocol(context, by_class):
+    part, other = scored(context, of(context, by_class)), of(context, by_class, seed=7)
+    assert other.samples_key != of(context, by_class).samples_key
     assert part.facts["order"] == {"version": 1, "seed": 2026}
-    whole = scored(bench, of(bench, by_class, samples=240, version=2))
+    whole = scored(context, of(context, by_class, samples=240, version=2))
     assert "order" not in whole.facts
 
 
-def test_another_seed_of_an_evaluation_is_of_the_same_items(bench, by_class):
-    assert np.array_equal(of(bench, by_class, 5).indices(0, 100), of(bench, by_class, 6).indices(0, 100))
+def test_another_seed_of_an_evaluation_is_of_the_same_items(context, by_class):
+    assert np.array_equal(of(context, by_class, 5).indices(0, 100), of(context, by_class, 6).indices(0, 100))
 
 
-def test_a_set_in_order_of_class_scores_like_any_fair_part_of_it(bench, by_class, tmp_path):
-    ordered = scored(bench, of(bench, by_class)).value
+def test_a_set_in_order_of_class_scores_like_any_fair_part_of_it(context, by_class, tmp_path):
+    ordered = scored(context, of(context, by_class)).value
     shuffled = np.load(by_class.path)["images"][np.random.default_rng(0).permutation(240)]
     np.savez(tmp_path / "shuffled_1.npz", images=shuffled)
-    fair = scored(bench, of(bench, Checkpoint.open(tmp_path / "shuffled_1.npz", "shuffled", 1))).value
+    fair = scored(context, of(context, Checkpoint.open(tmp_path / "shuffled_1.npz", "shuffled", 1))).value
     first = np.load(by_class.path)["images"][:100]
     np.savez(tmp_path / "first_1.npz", images=first)
-    unfair = scored(bench, of(bench, Checkpoint.open(tmp_path / "first_1.npz", "first", 1))).value
+    unfair = scored(context, of(context, Checkpoint.open(tmp_path / "first_1.npz", "first", 1))).value
     assert unfair > 2 * max(fair, ordered)
     assert ordered == pytest.approx(fair, rel=0.35)
 
 
-def test_a_spec_of_before_there_was_an_order_keeps_its_fingerprint_and_reads_the_first(bench, by_class):
-    now = of(bench, by_class)
+def test_a_spec_of_before_there_was_an_order_keeps_its_fingerprint_and_reads_the_first(context, by_class):
+    now = of(context, by_class)
     old = now.model_validate({key: value for key, value in now.model_dump().items() if key != "order"})
     assert old.fingerprint != now.fingerprint
     assert "order" not in old.model_dump(exclude_none=True)
     assert old.indices(10, 13).tolist() == [10, 11, 12]
-    evaluate(old, bench)
+    evaluate(old, context)
     stored = open_samples(by_class.path).read(0, 50).pixels.flatten(1).numpy() / 255
-    assert np.allclose(bench.artifacts.read_arrays(old.shard_key(old.shards[0]))["px/pixels"], stored)
+    assert np.allclose(context.artifacts.read_arrays(old.shard_key(old.shards[0]))["px/pixels"], stored)
 
 
-def test_a_generator_of_noise_alone_has_no_order(bench):
+def test_a_generator_of_noise_alone_has_no_order(context):
     from evalsvc.builtin.demo import shipped
 
     family, step, path = next(iter(shipped()))
-    spec = bench.spec(Checkpoint.open(path, family, step), family, {}, Suite.model_validate(SUITE))
+    spec = context.spec(Checkpoint.open(path, family, step), family, {}, Suite.model_validate(SUITE))
     assert spec.order is None
 
 
@@ -250,34 +250,34 @@ def test_a_request_anywhere_has_the_seeds_and_prompts_of_its_indices():
 # --- what is looked at ---
 
 
-def test_galleries_say_where_their_samples_are_in_the_source(bench, by_class):
-    spec = of(bench, by_class)
-    evaluation = evaluate(spec, bench)
-    with bench.database.read() as session:
+def test_galleries_say_where_their_samples_are_in_the_source(context, by_class):
+    spec = of(context, by_class)
+    evaluation = evaluate(spec, context)
+    with context.database.read() as session:
         files = {each.kind: each.path for each in session.get_one(Evaluation, evaluation).artifacts}
     stored = open_samples(by_class.path)
     for kind, count in (("gallery", 4), ("thumbnails", 100)):
-        kept = bench.artifacts.read_arrays(files[kind])
+        kept = context.artifacts.read_arrays(files[kind])
         assert np.array_equal(kept["indices"], spec.indices(0, count))
         assert np.array_equal(kept["pixels"], read_at(stored, kept["indices"].tolist()).pixels)
-    real = bench.artifacts.read_arrays(f"reference/{spec.reference['train']}/thumbnails.safetensors")
-    train, _ = halves()
+    real = context.artifacts.read_arrays(f"reference/{spec.reference['train']}/thumbnails.safetensors")
+    train, _ = splits()
     assert np.array_equal(real["indices"], order(0, 898)[:500])
     assert np.array_equal(real["pixels"], train.pixels[real["indices"]])
 
 
-def test_pictures_of_a_reference_that_an_older_version_kept_are_made_anew(bench, by_class):
-    spec = of(bench, by_class)
+def test_pictures_of_a_reference_that_an_older_version_kept_are_made_anew(context, by_class):
+    spec = of(context, by_class)
     key = f"reference/{spec.reference['train']}/gallery.safetensors"
-    bench.artifacts.write_arrays(key, {"pixels": np.zeros((9, 1, 8, 8), np.uint8)}, {"asked": "9"})
-    evaluate(spec, bench)
-    assert bench.artifacts.read_arrays(key)["indices"].tolist() == order(0, 898)[:9].tolist()
+    context.artifacts.write_arrays(key, {"pixels": np.zeros((9, 1, 8, 8), np.uint8)}, {"asked": "9"})
+    evaluate(spec, context)
+    assert context.artifacts.read_arrays(key)["indices"].tolist() == order(0, 898)[:9].tolist()
 
 
 def test_clips_are_kept_from_the_first_on_in_batches_of_any_size():
     clips = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1, 1).expand(40, 2, 1, 4, 4)
     for size in (5, 7, 40):
-        shown = Shown(0, 64)
+        shown = GalleryCollector(0, 64)
         for start in range(0, 40, size):
             shown.add(Videos(clips[start : start + size]))
         files = joined([shown.arrays() | {"indices": np.arange(100, 140)}], 64)
@@ -287,7 +287,7 @@ def test_clips_are_kept_from_the_first_on_in_batches_of_any_size():
 
 @pytest.mark.parametrize("samples", [Ranges(), None])
 def test_pictures_of_neighbours_are_those_of_their_places(samples):
-    train, _ = halves()
+    train, _ = splits()
     indices = np.array([[5, 800], [5, 6], [0, 5]])
     if samples:
         assert pictures_of(samples, indices) is None
@@ -295,9 +295,9 @@ def test_pictures_of_neighbours_are_those_of_their_places(samples):
         assert np.array_equal(pictures_of(train, indices), train.pixels[indices.ravel()])
 
 
-def test_a_pair_to_rate_is_of_one_index(bench):
+def test_a_pair_to_rate_is_of_one_index(context):
     held = {1: [5, 9, 2], 2: [7, 9], 3: [1], 4: []}
-    with bench.database.read() as session:
+    with context.database.read() as session:
         drawn = {draw(session, "s", held, random.Random(seed)) for seed in range(20)}
         assert {(frozenset((pair.left, pair.right)), pair.sample) for pair in drawn} == {(frozenset((1, 2)), 9)}
         with pytest.raises(InputError, match="samples of the same numbers"):
@@ -308,9 +308,9 @@ def test_a_pair_to_rate_is_of_one_index(bench):
     ("samples", "said"),
     [(100, "100 samples, of 240 in the source, a random part (order 1)"), (240, "240 samples, of 240 in the source")],
 )
-def test_how_many_of_how_many_were_taken_is_kept_and_said(bench, by_class, samples, said):
-    evaluation = evaluate(of(bench, by_class, samples=samples), bench)
-    with bench.database.read() as session:
+def test_how_many_of_how_many_were_taken_is_kept_and_said(context, by_class, samples, said):
+    evaluation = evaluate(of(context, by_class, samples=samples), context)
+    with context.database.read() as session:
         provenance = session.get_one(Evaluation, evaluation).provenance
     assert provenance["samples"] == {"taken": samples, "of": 240, "order": 1}
     assert taken_samples(provenance) == said
@@ -320,42 +320,42 @@ def test_how_many_of_how_many_were_taken_is_kept_and_said(bench, by_class, sampl
 
 
 @pytest.fixture
-def before(bench, by_class):
+def before(context, by_class):
     """Score as versions without an order did, under a suite of so many samples."""
 
     def score(samples):
-        spec = of(bench, by_class, samples=samples)
+        spec = of(context, by_class, samples=samples)
         old = spec.model_copy(update={"order": None})
-        return old, evaluate(old, bench)
+        return old, evaluate(old, context)
 
     return score
 
 
 @pytest.mark.parametrize(("samples", "first"), [(100, True), (240, False)])
-def test_scores_of_the_first_samples_are_kept_and_count_for_no_gate(bench, before, samples, first):
+def test_scores_of_the_first_samples_are_kept_and_count_for_no_gate(context, before, samples, first):
     old, evaluation = before(samples)
-    assert took_first(old.model_dump(), bench.artifacts) == first
+    assert took_first(old.model_dump(), context.artifacts) == first
     labels = frozenset({"frechet_distance"})
-    stored = Stored(bench.database, old.suite, bench.artifacts, labels, bench.plugins)
-    with bench.database.read() as session:
+    stored = Stored(context.database, old.suite, context.artifacts, labels, context.plugins)
+    with context.database.read() as session:
         checkpoint = session.get_one(Evaluation, evaluation).checkpoint
         assert queries.scores(session, evaluation=evaluation)
-        assert rescore(session.get_one(Evaluation, evaluation), old.suite, bench) != first
+        assert rescore(session.get_one(Evaluation, evaluation), old.suite, context) != first
     (run,) = stored.full(checkpoint, 1, None)["frechet_distance"]
     assert bool(run.outdated) == first
     assert stored.stored(checkpoint, None) == int(not first)
-    (now,) = Computed(bench, old.suite, labels).full(checkpoint, 1, None)["frechet_distance"]
+    (now,) = Computed(context, old.suite, labels).full(checkpoint, 1, None)["frechet_distance"]
     assert not now.outdated
     assert (now.run != evaluation) == first
 
 
-def test_where_the_source_is_gone_nobody_can_tell_and_the_score_counts_for_no_gate(bench, before, by_class):
+def test_where_the_source_is_gone_nobody_can_tell_and_the_score_counts_for_no_gate(context, before, by_class):
     old, _ = before(240)
     by_class.path.unlink()
-    assert took_first(old.model_dump(), bench.artifacts)
+    assert took_first(old.model_dump(), context.artifacts)
 
 
 @pytest.mark.parametrize(("own", "samples", "first"), [(1, 7, False), (3, 6, False), (3, 7, True), (9, 6, True)])
-def test_prompts_in_turn_were_the_first_where_some_were_asked_more_often(bench, own, samples, first):
+def test_prompts_in_turn_were_the_first_where_some_were_asked_more_often(context, own, samples, first):
     spec = {"suite": {"samples": samples}, "generator": "causal-lm", "decoding": {"prompts": ["?"] * own}}
-    assert took_first(spec, bench.artifacts) == first
+    assert took_first(spec, context.artifacts) == first

@@ -115,7 +115,7 @@ def test_a_reference_of_texts_is_added_and_watched(tmp_path, database):
 
 def test_the_shipped_prose_has_a_held_out_part_that_shares_no_passage():
     prose = prose_reference()
-    train, heldout = (list(half.read(0, len(half)).items) for half in (prose.train, prose.heldout))
+    train, heldout = (list(split.read(0, len(split)).items) for split in (prose.train, prose.heldout))
     assert (len(train), len(heldout)) == (323, 69)
     assert sum(map(len, train + heldout)) > 400_000
     together = " ".join(train)

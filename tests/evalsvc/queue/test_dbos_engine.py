@@ -18,8 +18,8 @@ from evalsvc.evaluation.lifecycle import Attempt, Deadlines
 from evalsvc.evaluation.shards import Shard
 from evalsvc.queue import dbos_engine, worker_registry
 from evalsvc.queue.coordinator import AHEAD, Coordinator
-from evalsvc.queue.heartbeat import Heart
-from evalsvc.queue.pending import overdue, pending, tickets
+from evalsvc.queue.heartbeat import Heartbeat
+from evalsvc.queue.pending import overdue, pending, pending_evaluations
 from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store import session as sessions
 from evalsvc.store.session import clock
@@ -27,7 +27,7 @@ from evalsvc.store.tables import Evaluation, Failure, Status, Worker, now
 from tests.evalsvc.evaluation.test_lifecycle import row, spec
 
 
-class Here:
+class ServerDep:
     """The one slot of these tests, and what it was asked to do. It computes nothing."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Here:
 
 @pytest.fixture
 def here():
-    return Here()
+    return ServerDep()
 
 
 @pytest.fixture
@@ -81,17 +81,17 @@ def test_work_of_the_dead_goes_back_on_the_queue_and_that_of_the_living_stays(da
     launched("slot")
     for number in (1, 2):
         submit(database, number)
-    ids = [dbos_engine.workflow_id(ticket) for ticket in tickets(database)]
-    for ticket in tickets(database):
-        dbos_engine.hand_over(ticket)
-        dbos_engine.hand_over(ticket)
+    ids = [dbos_engine.workflow_id(pending_evaluation) for pending_evaluation in pending_evaluations(database)]
+    for pending_evaluation in pending_evaluations(database):
+        dbos_engine.enqueue(pending_evaluation)
+        dbos_engine.enqueue(pending_evaluation)
     assert dbos_engine.active() == set(ids)
     claim = "UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = :who WHERE workflow_uuid = :which"
     for who, which in zip(("dead", "alive"), ids, strict=True):
         in_engine(database_url, claim, who=who, which=which)
     assert dbos_engine.holders() == {"dead", "alive"}
-    dbos_engine.take_over({"dead"})
-    dbos_engine.take_over({"dead"})
+    dbos_engine.requeue({"dead"})
+    dbos_engine.requeue({"dead"})
     assert dbos_engine.holders() == {"alive"}
     assert dbos_engine.active() == set(ids)
     rows = in_engine(database_url, "SELECT workflow_uuid, status, queue_name FROM dbos.workflow_status")
@@ -102,7 +102,7 @@ def test_work_of_the_dead_goes_back_on_the_queue_and_that_of_the_living_stays(da
 def test_payloads_are_json_never_pickles(database, database_url, launched):
     launched("slot")
     submit(database, 1)
-    dbos_engine.hand_over(tickets(database)[0])
+    dbos_engine.enqueue(pending_evaluations(database)[0])
     ((inputs,),) = in_engine(database_url, "SELECT inputs FROM dbos.workflow_input")
     assert json.loads(inputs)["positionalArgs"] == [1, 1, lifecycle.PRIORITY]
 
@@ -110,20 +110,20 @@ def test_payloads_are_json_never_pickles(database, database_url, launched):
 def test_what_ended_long_ago_is_forgotten(database, database_url, launched):
     launched("slot")
     submit(database, 1)
-    ticket = tickets(database)[0]
-    dbos_engine.hand_over(ticket)
-    dbos_engine.cancel({dbos_engine.workflow_id(ticket)})
-    assert dbos_engine.outcome(dbos_engine.workflow_id(ticket)) == "CANCELLED"
+    pending_evaluation = pending_evaluations(database)[0]
+    dbos_engine.enqueue(pending_evaluation)
+    dbos_engine.cancel({dbos_engine.workflow_id(pending_evaluation)})
+    assert dbos_engine.outcome(dbos_engine.workflow_id(pending_evaluation)) == "CANCELLED"
     dbos_engine.prune(now() - timedelta(minutes=1))
-    assert dbos_engine.outcome(dbos_engine.workflow_id(ticket)) == "CANCELLED"
+    assert dbos_engine.outcome(dbos_engine.workflow_id(pending_evaluation)) == "CANCELLED"
     dbos_engine.prune(now() + timedelta(minutes=1))
-    assert dbos_engine.outcome(dbos_engine.workflow_id(ticket)) is None
+    assert dbos_engine.outcome(dbos_engine.workflow_id(pending_evaluation)) is None
 
 
 @pytest.fixture
 def coordinator(database, database_url, home, launched):
     settings = Settings(home=home, database_url=database_url)
-    made = Coordinator(settings, Heart(settings, "this-slot", "slot", "cpu", os.getppid()), WorkerMetrics())
+    made = Coordinator(settings, Heartbeat(settings, "this-slot", "slot", "cpu", os.getppid()), WorkerMetrics())
     launched("slot")
     return made
 
@@ -131,11 +131,11 @@ def coordinator(database, database_url, home, launched):
 def test_few_are_handed_over_and_the_urgent_pass_the_others(database, coordinator):
     for number in range(5):
         submit(database, number)
-    coordinator.look()
-    coordinator.look()
+    coordinator.reconcile()
+    coordinator.reconcile()
     assert len(dbos_engine.active()) == AHEAD * 1
     urgent = submit(database, 9, priority=1)
-    coordinator.look()
+    coordinator.reconcile()
     assert len(dbos_engine.active()) == AHEAD + 1
     assert any(workflow.startswith(f"{urgent}-1-") for workflow in dbos_engine.active())
 
@@ -145,21 +145,21 @@ def test_a_coordinator_decides_about_few_however_many_wait(database, coordinator
     lifecycle.start(database, Attempt(running, 1))
     lifecycle.cancel(database, others[-1])
     asked = pending(database, {others[-1], others[-2]}, 3)
-    assert [ticket.attempt.evaluation for ticket in asked] == [running, *others[:3], others[-2]]
-    coordinator.look()
+    assert [pending_evaluation.attempt.evaluation for pending_evaluation in asked] == [running, *others[:3], others[-2]]
+    coordinator.reconcile()
     lifecycle.cancel(database, others[0])
     for _ in range(3):
-        coordinator.look()
+        coordinator.reconcile()
     assert {dbos_engine.evaluation_of(workflow) for workflow in dbos_engine.active()} == {running, *others[1:3]}
 
 
 def test_however_many_are_more_urgent_few_are_handed_over(database, coordinator):
     for number in range(4):
         submit(database, number)
-    coordinator.look()
+    coordinator.reconcile()
     for number in range(10, 22):
         submit(database, number, priority=1)
-    coordinator.look()
+    coordinator.reconcile()
     assert len(dbos_engine.active()) <= 3 * AHEAD
 
 
@@ -180,25 +180,25 @@ def test_a_deadline_counts_from_each_attempt(database, limit):
 
 def test_the_engine_follows_the_rows(database, coordinator):
     evaluation = submit(database, 1)
-    coordinator.look()
+    coordinator.reconcile()
     (first,) = dbos_engine.active()
     lifecycle.cancel(database, evaluation)
-    coordinator.look()
-    coordinator.look()
+    coordinator.reconcile()
+    coordinator.reconcile()
     assert dbos_engine.outcome(first) == "CANCELLED"
     lifecycle.retry(database, evaluation)
-    coordinator.look()
+    coordinator.reconcile()
     (second,) = dbos_engine.active()
     assert second.startswith(f"{evaluation}-2-")
 
 
 def test_an_engine_that_lost_everything_is_given_everything_again(database, database_url, coordinator):
     evaluation = submit(database, 1)
-    coordinator.look()
+    coordinator.reconcile()
     lifecycle.start(database, Attempt(evaluation, 1))
     before = dbos_engine.active()
     in_engine(database_url, "DELETE FROM dbos.workflow_status")
-    coordinator.look()
+    coordinator.reconcile()
     assert dbos_engine.active() == before
     assert row(database, evaluation).status == Status.RUNNING
 
@@ -214,9 +214,9 @@ def test_what_the_engine_ended_and_the_rows_did_not_is_made_good(
     database, database_url, coordinator, state, status, error
 ):
     evaluation = submit(database, 1)
-    coordinator.look()
+    coordinator.reconcile()
     in_engine(database_url, "UPDATE dbos.workflow_status SET status = :state", state=state)
-    coordinator.look()
+    coordinator.reconcile()
     found = row(database, evaluation)
     assert (found.status, found.error) == (status, error)
     assert found.attempt == (2 if status == Status.QUEUED else 1)
@@ -224,20 +224,20 @@ def test_what_the_engine_ended_and_the_rows_did_not_is_made_good(
 
 def test_what_another_coordinator_has_just_handed_over_is_left_alone(database, coordinator, monkeypatch):
     evaluation = submit(database, 1)
-    coordinator.look()
+    coordinator.reconcile()
     monkeypatch.setattr(dbos_engine, "active", set)  # as this one saw it, a moment before
-    coordinator.look()
+    coordinator.reconcile()
     assert (row(database, evaluation).status, row(database, evaluation).attempt) == (Status.QUEUED, 1)
 
 
 def test_a_job_that_was_given_up_fails_its_evaluation_by_name(database, database_url, coordinator):
     evaluation = submit(database, 1)
-    coordinator.look()
+    coordinator.reconcile()
     (workflow,) = dbos_engine.active()
     given_up = "name = 'shard', workflow_uuid = :job, status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'"
     job = f"{workflow}/samples 100-200"
     in_engine(database_url, f"UPDATE dbos.workflow_status SET {given_up}", job=job)
-    coordinator.look()
+    coordinator.reconcile()
     found = row(database, evaluation)
     assert (found.failure, found.error) == (
         Failure.INFRASTRUCTURE,
@@ -277,15 +277,15 @@ def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinat
     for number in range(others):
         submit(database, 10 + number)
     evaluation = submit(database, 1, deadlines=Deadlines(queued=600))
-    coordinator.look()
+    coordinator.reconcile()
     assert len(dbos_engine.active()) == (others or 1)
     assert row(database, evaluation).status == Status.QUEUED
     later(601)
-    coordinator.look()
+    coordinator.reconcile()
     found = row(database, evaluation)
     assert (found.failure, found.error) == (Failure.TIMEOUT, "no worker began it within 600 s")
-    coordinator.look()
-    coordinator.look()
+    coordinator.reconcile()
+    coordinator.reconcile()
     assert not any(workflow.startswith(f"{evaluation}-") for workflow in dbos_engine.active())
 
 
@@ -293,7 +293,7 @@ def test_what_a_worker_has_begun_waits_for_none(database, coordinator, later):
     evaluation = submit(database, 1, deadlines=Deadlines(queued=600))
     lifecycle.start(database, Attempt(evaluation, 1))
     later(601)
-    coordinator.look()
+    coordinator.reconcile()
     assert row(database, evaluation).status == Status.RUNNING
 
 
@@ -302,7 +302,7 @@ def test_who_waited_for_the_database_asks_anew_whether_it_may_judge(database, co
     with database.write() as session:
         session.get_one(Worker, "other").seen_at -= timedelta(hours=1)
     answers, judge = iter([True, False]), worker_registry.give_up_silent
-    monkeypatch.setattr(Heart, "may_judge", property(lambda _: next(answers)))
+    monkeypatch.setattr(Heartbeat, "may_judge", property(lambda _: next(answers)))
     monkeypatch.setattr(sessions.time, "sleep", lambda _: None)
 
     def away(*_):

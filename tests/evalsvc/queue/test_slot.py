@@ -13,7 +13,7 @@ from evalsvc.core.errors import ModelError, StorageError
 from evalsvc.core.observability import logs
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.context import Workbench
+from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
@@ -21,7 +21,7 @@ from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
 from evalsvc.plugins.samples import Images
 from evalsvc.queue import slot, worker_registry
-from evalsvc.queue.heartbeat import Heart
+from evalsvc.queue.heartbeat import Heartbeat
 from evalsvc.queue.slot import Slot
 from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store import audit
@@ -46,15 +46,15 @@ class Blobs:
 
 
 @pytest.fixture
-def bench(home, database_url, monkeypatch):
+def context(home, database_url, monkeypatch):
     monkeypatch.setattr(Blobs, "calls", 0)
     plugins = Plugins()
     plugins._add(Plugin(PluginKind.GENERATOR, "blobs", "tests", "1", lambda: Blobs))
-    return Workbench(Settings(home=home, database_url=database_url), plugins, "cpu", batch_size=20)
+    return EvaluationContext(Settings(home=home, database_url=database_url), plugins, "cpu", batch_size=20)
 
 
 @pytest.fixture
-def here(bench, monkeypatch):
+def here(context, monkeypatch):
     """A slot whose process cannot end, and which waits for nothing."""
 
     def exit_(code):
@@ -63,92 +63,94 @@ def here(bench, monkeypatch):
     monkeypatch.setattr(slot.os, "_exit", exit_)
     monkeypatch.setattr(slot, "PAUSES", (0, 0))
     monkeypatch.setattr(slot, "ASIDE", (0,))
-    worker_registry.register(bench.database, "here", "slot", "cpu")
-    return Slot(bench, SimpleNamespace(worker="here", task=None), WorkerMetrics())
+    worker_registry.register(context.database, "here", "slot", "cpu")
+    return Slot(context, SimpleNamespace(worker="here", task=None), WorkerMetrics())
 
 
 @pytest.fixture
-def spec(bench, tmp_path):
+def spec(context, tmp_path):
     save_file({"level": torch.tensor(0.3)}, tmp_path / "blobs_1.safetensors")
     checkpoint = Checkpoint.open(tmp_path / "blobs_1.safetensors", "blobs", 1)
-    return bench.spec(checkpoint, "blobs", {}, Suite.model_validate(SUITE))
+    return context.spec(checkpoint, "blobs", {}, Suite.model_validate(SUITE))
 
 
 @pytest.fixture
-def asked(bench, spec):
-    return Attempt(lifecycle.submit(bench.database, spec).id, 1)
+def asked(context, spec):
+    return Attempt(lifecycle.submit(context.database, spec).id, 1)
 
 
-def inodes(bench, spec):
+def inodes(context, spec):
     """A shard that is made anew is another file."""
-    return [bench.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
+    return [context.artifacts.local(spec.shard_key(shard)).stat().st_ino for shard in spec.shards]
 
 
-def found(bench, asked):
-    return row(bench.database, asked.evaluation)
+def found(context, asked):
+    return row(context.database, asked.evaluation)
 
 
-def test_shards_and_then_metrics_make_an_evaluation(bench, here, spec, asked):
+def test_shards_and_then_metrics_make_an_evaluation(context, here, spec, asked):
     assert all(here.compute(asked, shard) for shard in spec.shards)
-    assert found(bench, asked).status == Status.RUNNING
+    assert found(context, asked).status == Status.RUNNING
     assert here.measure(asked)
-    assert found(bench, asked).status == Status.SUCCEEDED
+    assert found(context, asked).status == Status.SUCCEEDED
 
 
-def test_a_shard_that_is_damaged_before_its_metrics_is_computed_again_where_its_checkpoint_is(bench, here, spec, asked):
+def test_a_shard_that_is_damaged_before_its_metrics_is_computed_again_where_its_checkpoint_is(
+    context, here, spec, asked
+):
     assert all(here.compute(asked, shard) for shard in spec.shards)
-    made, damaged = Blobs.calls, bench.artifacts.local(spec.shard_key(spec.shards[0]))
+    made, damaged = Blobs.calls, context.artifacts.local(spec.shard_key(spec.shards[0]))
     os.truncate(damaged, 100)
     assert here.measure(asked)
-    assert found(bench, asked).status == Status.SUCCEEDED
+    assert found(context, asked).status == Status.SUCCEEDED
     assert Blobs.calls > made
-    again = lifecycle.submit(bench.database, spec, rerun=True)
+    again = lifecycle.submit(context.database, spec, rerun=True)
     attempt = Attempt(again.id, again.attempt)
     assert all(here.compute(attempt, shard) for shard in spec.shards)
     os.truncate(damaged, 100)
     Path(spec.path).unlink()
     assert not here.measure(attempt)
-    failed = found(bench, attempt)
+    failed = found(context, attempt)
     assert (failed.status, failed.failure) == (Status.FAILED, Failure.MODEL)
     assert f"artifact {spec.shard_key(spec.shards[0])} is damaged" in failed.error
     assert f"cannot be computed again: {spec.path} does not exist" in failed.error
 
 
-def test_a_rerun_on_the_queue_computes_all_of_it_again(bench, here, spec, asked):
+def test_a_rerun_on_the_queue_computes_all_of_it_again(context, here, spec, asked):
     assert all(here.compute(asked, shard) for shard in spec.shards)
     assert here.measure(asked)
-    made, kept = Blobs.calls, inodes(bench, spec)
-    again = lifecycle.submit(bench.database, spec, rerun=True)
+    made, kept = Blobs.calls, inodes(context, spec)
+    again = lifecycle.submit(context.database, spec, rerun=True)
     attempt = Attempt(again.id, again.attempt)
     assert all(here.compute(attempt, shard) for shard in spec.shards)
     assert here.measure(attempt)
     assert Blobs.calls == 2 * made
-    anew = inodes(bench, spec)
+    anew = inodes(context, spec)
     assert all(new != old for new, old in zip(anew, kept, strict=True))
-    assert found(bench, asked).status == Status.SUPERSEDED
+    assert found(context, asked).status == Status.SUPERSEDED
 
 
-def test_a_cancelled_shard_stops_within_one_batch_and_leaves_nothing(bench, here, spec, asked, monkeypatch):
+def test_a_cancelled_shard_stops_within_one_batch_and_leaves_nothing(context, here, spec, asked, monkeypatch):
     def cancel(_):
         if Blobs.calls == 2:
-            lifecycle.cancel(bench.database, asked.evaluation)
+            lifecycle.cancel(context.database, asked.evaluation)
 
     monkeypatch.setattr(Blobs, "before", staticmethod(cancel))
     assert not here.compute(asked, spec.shards[0])
     assert Blobs.calls == 2
-    assert not bench.artifacts.exists(spec.shard_key(spec.shards[0]))
-    assert found(bench, asked).status == Status.CANCELLED
+    assert not context.artifacts.exists(spec.shard_key(spec.shards[0]))
+    assert found(context, asked).status == Status.CANCELLED
 
 
-def test_a_broken_model_fails_its_evaluation_at_once(bench, here, spec, asked, monkeypatch):
+def test_a_broken_model_fails_its_evaluation_at_once(context, here, spec, asked, monkeypatch):
     monkeypatch.setattr(Blobs, "before", staticmethod(lambda _: 1 / 0))
     assert not here.compute(asked, spec.shards[0])
-    failed = found(bench, asked)
+    failed = found(context, asked)
     assert (failed.failure, Blobs.calls) == (Failure.MODEL, 1)
     assert "ZeroDivisionError" in failed.error
 
 
-def test_a_model_forges_no_line_of_the_log_and_is_counted(bench, here, spec, asked, monkeypatch, capsys):
+def test_a_model_forges_no_line_of_the_log_and_is_counted(context, here, spec, asked, monkeypatch, capsys):
     forged = "2026-11-28T15:00:00.000Z INFO evalsvc.queue.coordinator: evaluation 7 is succeeded"
 
     def fail(_):
@@ -168,37 +170,37 @@ def test_a_model_forges_no_line_of_the_log_and_is_counted(bench, here, spec, ask
     assert here._metrics.registry.get_sample_value("evalsvc_shard_failures_total", counted) == 1
 
 
-def test_a_worker_opens_no_destination_that_a_client_chose(bench, here, spec, asked, monkeypatch):
+def test_a_worker_opens_no_destination_that_a_client_chose(context, here, spec, asked, monkeypatch):
     monkeypatch.setattr(Blobs, "opens_network", True, raising=False)
-    with bench.database.write() as session:
+    with context.database.write() as session:
         session.get_one(Evaluation, asked.evaluation).restricted = True
     assert not here.compute(asked, spec.shards[0])
-    failed = found(bench, asked)
+    failed = found(context, asked)
     assert (failed.failure, Blobs.calls) == (Failure.MODEL, 0)
     assert "name an 'endpoint' that the operator lists" in failed.error
 
 
-def test_what_a_client_asked_for_is_left_to_workers_that_have_the_plugin(bench, here, spec, asked):
-    with bench.database.write() as session:
+def test_what_a_client_asked_for_is_left_to_workers_that_have_the_plugin(context, here, spec, asked):
+    with context.database.write() as session:
         session.get_one(Evaluation, asked.evaluation).restricted = True
-    no_plugin(bench, None)
+    no_plugin(context, None)
     assert "there is no generator 'blobs'" in here.compute(asked, spec.shards[0])["reason"]
-    assert found(bench, asked).status == Status.RUNNING
+    assert found(context, asked).status == Status.RUNNING
 
 
-def test_what_a_store_or_a_library_said_is_for_the_operator(bench, here, spec, asked, monkeypatch):
+def test_what_a_store_or_a_library_said_is_for_the_operator(context, here, spec, asked, monkeypatch):
     def refused(*_):
         raise RuntimeError("GET https://store.internal/?sig=abc answered: swordfish")
 
-    monkeypatch.setattr(bench.artifacts, "write_arrays", refused)
+    monkeypatch.setattr(context.artifacts, "write_arrays", refused)
     assert not here.compute(asked, spec.shards[0])
-    failed = found(bench, asked)
+    failed = found(context, asked)
     assert failed.error == "RuntimeError: the worker's log says more"
     assert "swordfish" in failed.detail
     assert "abc" not in failed.detail
 
 
-def test_a_full_disk_is_waited_for_and_then_named(bench, here, spec, asked, monkeypatch):
+def test_a_full_disk_is_waited_for_and_then_named(context, here, spec, asked, monkeypatch):
     tries = []
 
     def full(key, *rest):
@@ -207,45 +209,45 @@ def test_a_full_disk_is_waited_for_and_then_named(bench, here, spec, asked, monk
             raise StorageError("No space left on device")
         return write(key, *rest)
 
-    write = bench.artifacts.write_arrays
-    monkeypatch.setattr(bench.artifacts, "write_arrays", full)
+    write = context.artifacts.write_arrays
+    monkeypatch.setattr(context.artifacts, "write_arrays", full)
     assert here.compute(asked, spec.shards[0]), "there was room at the third try"
     assert not here.compute(asked, spec.shards[1])
-    failed = found(bench, asked)
+    failed = found(context, asked)
     assert (failed.failure, failed.error) == (Failure.INFRASTRUCTURE, "No space left on device")
 
 
-def test_out_of_memory_is_named_and_another_process_begins_with_all_of_it(bench, here, spec, asked, monkeypatch):
+def test_out_of_memory_is_named_and_another_process_begins_with_all_of_it(context, here, spec, asked, monkeypatch):
     def grow(_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
 
     monkeypatch.setattr(Blobs, "before", staticmethod(grow))
     with pytest.raises(SystemExit):
         here.compute(asked, spec.shards[0])
-    assert found(bench, asked).failure == Failure.OUT_OF_MEMORY
+    assert found(context, asked).failure == Failure.OUT_OF_MEMORY
 
 
-def test_an_error_of_the_device_ends_the_process_and_fails_nothing(bench, here, spec, asked, monkeypatch):
+def test_an_error_of_the_device_ends_the_process_and_fails_nothing(context, here, spec, asked, monkeypatch):
     def fault(_):
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(Blobs, "before", staticmethod(fault))
     with pytest.raises(SystemExit):
         here.compute(asked, spec.shards[0])
-    assert found(bench, asked).status == Status.RUNNING
+    assert found(context, asked).status == Status.RUNNING
 
 
-def another_content(bench, file):
+def another_content(context, file):
     save_file({"level": torch.tensor(0.9)}, file)
 
 
-def another_version(bench, _file):
+def another_version(context, _file):
     other = Plugin(PluginKind.GENERATOR, "blobs", "tests", "2", lambda: Blobs)
-    bench.plugins._found[PluginKind.GENERATOR, "blobs"] = [other]
+    context.plugins._found[PluginKind.GENERATOR, "blobs"] = [other]
 
 
-def no_plugin(bench, _file):
-    del bench.plugins._found[PluginKind.GENERATOR, "blobs"]
+def no_plugin(context, _file):
+    del context.plugins._found[PluginKind.GENERATOR, "blobs"]
 
 
 @pytest.mark.parametrize(
@@ -254,15 +256,15 @@ def no_plugin(bench, _file):
         (another_content, "has changed since it was submitted: submit it again (on worker here)"),
         (another_version, "generator 'blobs' is tests 2 here and was tests 1 where"),
         (no_plugin, "generator 'blobs'"),
-        (lambda _bench, file: file.unlink(), "blobs_1.safetensors does not exist (on worker here)"),
+        (lambda _context, file: file.unlink(), "blobs_1.safetensors does not exist (on worker here)"),
     ],
 )
-def test_a_worker_leaves_to_others_what_it_lacks_something_for(bench, here, spec, asked, tmp_path, lose, reason):
-    lose(bench, tmp_path / "blobs_1.safetensors")
+def test_a_worker_leaves_to_others_what_it_lacks_something_for(context, here, spec, asked, tmp_path, lose, reason):
+    lose(context, tmp_path / "blobs_1.safetensors")
     refusal = here.compute(asked, spec.shards[0])
     assert refusal["worker"] == "here"
     assert reason in refusal["reason"]
-    assert (found(bench, asked).status, Blobs.calls) == (Status.RUNNING, 0)
+    assert (found(context, asked).status, Blobs.calls) == (Status.RUNNING, 0)
 
 
 def a_field_of_later(row):
@@ -279,18 +281,18 @@ def other_arithmetic(row):
 
 
 @pytest.mark.parametrize("change", [a_field_of_later, a_metric_of_later, other_arithmetic])
-def test_an_older_worker_leaves_the_work_of_a_newer_version_alone(bench, here, spec, asked, change):
-    with bench.database.write() as session:
+def test_an_older_worker_leaves_the_work_of_a_newer_version_alone(context, here, spec, asked, change):
+    with context.database.write() as session:
         change(session.get_one(Evaluation, asked.evaluation))
     refusal = here.compute(asked, spec.shards[0])
     assert "another version of evalsvc asked for this evaluation" in refusal["reason"]
-    assert (found(bench, asked).status, Blobs.calls) == (Status.RUNNING, 0)
-    assert not bench.artifacts.exists(spec.shard_key(spec.shards[0]))
+    assert (found(context, asked).status, Blobs.calls) == (Status.RUNNING, 0)
+    assert not context.artifacts.exists(spec.shard_key(spec.shards[0]))
 
 
 def test_a_worker_ends_itself_when_the_database_is_upgraded_beneath_it(home, database_url, monkeypatch):
     settings = Settings(home=home, database_url=database_url)
-    alive = Heart(settings, "older", "slot", "cpu", os.getppid())
+    alive = Heartbeat(settings, "older", "slot", "cpu", os.getppid())
     monkeypatch.setattr(alive, "_exit", lambda reason: (_ for _ in ()).throw(SystemExit(reason)))
     alive._beat()
     with Database(settings.database).write() as session:
@@ -299,13 +301,13 @@ def test_a_worker_ends_itself_when_the_database_is_upgraded_beneath_it(home, dat
         alive._beat()
 
 
-def test_what_comes_to_nothing_counts_for_the_token_that_asked(bench, here, spec, monkeypatch):
+def test_what_comes_to_nothing_counts_for_the_token_that_asked(context, here, spec, monkeypatch):
     with audit.acting(Actor(ActorKind.TOKEN, "ci", 1)):
-        asked = Attempt(lifecycle.submit(bench.database, spec).id, 1)
-    monkeypatch.setattr(Blobs, "before", lambda _: lifecycle.cancel(bench.database, asked.evaluation))
+        asked = Attempt(lifecycle.submit(context.database, spec).id, 1)
+    monkeypatch.setattr(Blobs, "before", lambda _: lifecycle.cancel(context.database, asked.evaluation))
     assert not here.compute(asked, spec.shards[0])
-    with bench.database.read() as session:
+    with context.database.read() as session:
         (used,) = session.scalars(select(QuotaUse)).all()
     assert used.token == "ci"
     assert used.device_seconds > 0
-    assert found(bench, asked).device_seconds == 0
+    assert found(context, asked).device_seconds == 0

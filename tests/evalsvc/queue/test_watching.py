@@ -10,9 +10,9 @@ import pytest
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.lifecycle import Attempt
-from evalsvc.queue import heartbeat as heartbeat
+from evalsvc.queue import heartbeat as heartbeat_module
 from evalsvc.queue import worker_registry
-from evalsvc.queue.heartbeat import GIVEN_UP, Heart, Task
+from evalsvc.queue.heartbeat import GIVEN_UP, Heartbeat, Task
 from evalsvc.store.tables import Failure, Status, Worker, WorkerStatus
 from tests.evalsvc.evaluation.test_lifecycle import row, spec
 
@@ -63,75 +63,75 @@ def test_what_a_parent_says_of_a_dead_child_needs_no_silence(database, me):
 
 
 @pytest.fixture
-def heart(database, database_url, home, monkeypatch):
+def heartbeat(database, database_url, home, monkeypatch):
     def exit_(code):
         raise SystemExit(code)
 
-    monkeypatch.setattr(heartbeat.os, "_exit", exit_)
+    monkeypatch.setattr(heartbeat_module.os, "_exit", exit_)
     settings = Settings(home=home, database_url=database_url, heartbeat=1, dead_after=4, stall_after=60)
-    return Heart(settings, "heart", "slot", "cpu", os.getppid())
+    return Heartbeat(settings, "heart", "slot", "cpu", os.getppid())
 
 
-def test_a_newcomer_and_who_was_blind_wait_before_they_judge(database, heart, monkeypatch):
-    assert not heart.may_judge
+def test_a_newcomer_and_who_was_blind_wait_before_they_judge(database, heartbeat, monkeypatch):
+    assert not heartbeat.may_judge
     later = time.monotonic() + 5
-    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: later)
-    assert heart.may_judge
+    monkeypatch.setattr(heartbeat_module.time, "monotonic", lambda: later)
+    assert heartbeat.may_judge
     silent_for(database, "heart", 3)
-    heart._beat()
-    assert not heart.may_judge
+    heartbeat._beat()
+    assert not heartbeat.may_judge
 
 
-def test_a_process_that_was_given_up_ends_itself(database, heart):
-    heart._beat()
+def test_a_process_that_was_given_up_ends_itself(database, heartbeat):
+    heartbeat._beat()
     worker_registry.end(database, "heart", WorkerStatus.LOST)
     with pytest.raises(SystemExit) as ended:
-        heart._beat()
+        heartbeat._beat()
     assert ended.value.code == GIVEN_UP
 
 
 def test_a_process_whose_supervisor_is_gone_ends_itself_also_when_it_went_before_the_first_look(
-    database, heart, monkeypatch
+    database, heartbeat, monkeypatch
 ):
-    heart._watch()
-    monkeypatch.setattr(heartbeat.os, "getppid", lambda: 1)
-    orphan = Heart(heart._settings, "orphan", "slot", "cpu", os.getpid())
-    for end in (heart._watch, orphan.start):
+    heartbeat._watch()
+    monkeypatch.setattr(heartbeat_module.os, "getppid", lambda: 1)
+    orphan = Heartbeat(heartbeat._settings, "orphan", "slot", "cpu", os.getpid())
+    for end in (heartbeat._watch, orphan.start):
         with pytest.raises(SystemExit):
             end()
     assert worker_registry.living(database) == set()
 
 
-def test_a_beat_says_what_a_slot_is_at(database, heart):
+def test_a_beat_says_what_a_slot_is_at(database, heartbeat):
     evaluation = lifecycle.submit(database, spec()).id
-    heart.task = Task(Attempt(evaluation, 1), "samples", None)
-    heart.task.advance(40)
-    heart._beat()
+    heartbeat.task = Task(Attempt(evaluation, 1), "samples", None)
+    heartbeat.task.advance(40)
+    heartbeat._beat()
     with database.read() as session:
         seen = session.get_one(Worker, "heart")
     assert (seen.evaluation_id, seen.stage, seen.done) == (evaluation, "samples", 40)
 
 
-def test_a_task_past_its_deadline_fails_its_evaluation_and_ends_the_process(database, heart, monkeypatch):
+def test_a_task_past_its_deadline_fails_its_evaluation_and_ends_the_process(database, heartbeat, monkeypatch):
     evaluation = lifecycle.submit(database, spec()).id
-    heart.task = Task(Attempt(evaluation, 1), "samples", limit=10)
-    heart._watch()
+    heartbeat.task = Task(Attempt(evaluation, 1), "samples", limit=10)
+    heartbeat._watch()
     later = time.monotonic() + 11
-    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: later)
+    monkeypatch.setattr(heartbeat_module.time, "monotonic", lambda: later)
     with pytest.raises(SystemExit):
-        heart._watch()
+        heartbeat._watch()
     failed = row(database, evaluation)
     assert (failed.status, failed.failure) == (Status.FAILED, Failure.TIMEOUT)
     assert failed.error == "samples took longer than the 10 s that it was given"
 
 
-def test_a_task_that_stirs_no_more_ends_the_process_and_fails_nothing(database, heart, monkeypatch):
+def test_a_task_that_stirs_no_more_ends_the_process_and_fails_nothing(database, heartbeat, monkeypatch):
     evaluation = lifecycle.submit(database, spec()).id
-    heart.task = Task(Attempt(evaluation, 1), "samples", None)
+    heartbeat.task = Task(Attempt(evaluation, 1), "samples", None)
     later = time.monotonic() + 61
-    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: later)
+    monkeypatch.setattr(heartbeat_module.time, "monotonic", lambda: later)
     with pytest.raises(SystemExit) as ended:
-        heart._watch()
+        heartbeat._watch()
     assert ended.value.code == GIVEN_UP
     assert row(database, evaluation).status == Status.QUEUED
 
@@ -142,7 +142,7 @@ def test_a_heartbeat_does_not_wait_for_the_evaluation_that_it_names(database):
     evaluation = lifecycle.submit(database, spec()).id
     beat = threading.Thread(target=worker_registry.beat, args=(database, "busy", evaluation, "samples", 1), daemon=True)
     with database.write() as session:
-        lifecycle.hold(session, Attempt(evaluation, 1))
+        lifecycle.lock_attempt(session, Attempt(evaluation, 1))
         beat.start()
         beat.join(20)
         assert not beat.is_alive(), "each would wait for what the other holds: a deadlock"

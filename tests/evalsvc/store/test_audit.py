@@ -60,13 +60,13 @@ def test_the_life_of_an_evaluation_is_told_with_who_moved_it(database):
 def test_a_change_that_is_taken_back_takes_its_row_with_it(database):
     before = len(rows(database))
 
-    def half():
+    def split():
         with database.write() as session:
             audit.record(session, Action.TOKEN_CREATE, "token 1")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        half()
+        split()
     assert len(rows(database)) == before
 
 
@@ -174,14 +174,14 @@ def test_who_asks_again_and_again_for_what_is_there_fills_no_table(database):
 def test_what_is_stored_is_told_in_the_log_and_what_was_taken_back_is_not(database, caplog):
     caplog.set_level("INFO")
 
-    def half():
+    def split():
         with database.write() as session:
             audit.record(session, Action.TOKEN_CREATE, "token 1")
             assert not caplog.records
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        half()
+        split()
     assert not caplog.records
     token_store.create(database, "ci", [Scope.READ])
     [record] = caplog.records

@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 
 from evalsvc.api import schemas
 from evalsvc.api.server import serializers
-from evalsvc.api.server.auth import Asking, forbidden, needs
+from evalsvc.api.server.auth import CurrentToken, forbidden, needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, marked, page_of
+from evalsvc.api.server.pagination import PageParams, marked, page_of
 from evalsvc.api.server.problems import ProblemError, no_checkpoint, not_found, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.core.errors import InputError
 from evalsvc.gates import promote
 from evalsvc.store import names, queries
@@ -30,7 +30,7 @@ Name = Annotated[str, Path(pattern=f"^{promote.NAME}$")]
 
 @router.get("/aliases", responses=responses(400))
 @needs(Scope.READ, shared=True)
-def aliases(server: Here, asked: Asked) -> schemas.Page[schemas.Alias]:
+def aliases(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Alias]:
     """Every alias and what it points at, by name."""
     with server.database.read() as session:
         made = marked(session, _checkpoint, partial(serializers.alias, pinned=_pinned(session)))
@@ -39,7 +39,7 @@ def aliases(server: Here, asked: Asked) -> schemas.Page[schemas.Alias]:
 
 @router.get("/aliases/{name}", responses=responses(404))
 @needs(Scope.READ, shared=True)
-def alias(server: Here, name: Name) -> schemas.Alias:
+def alias(server: ServerDep, name: Name) -> schemas.Alias:
     """One alias."""
     with server.database.read() as session:
         row = session.get(Alias, name)
@@ -50,7 +50,7 @@ def alias(server: Here, name: Name) -> schemas.Alias:
 
 @router.get("/aliases/{name}/history", responses=responses(400))
 @needs(Scope.READ, shared=True)
-def history(server: Here, asked: Asked, name: Name) -> schemas.Page[schemas.Promotion]:
+def history(server: ServerDep, asked: PageParams, name: Name) -> schemas.Page[schemas.Promotion]:
     """Where an alias pointed, the newest first, and who moved it by what."""
     with server.database.read() as session:
         query = select(Promotion).where(Promotion.alias == name)
@@ -60,7 +60,7 @@ def history(server: Here, asked: Asked, name: Name) -> schemas.Page[schemas.Prom
 
 @router.put("/aliases/{name}", responses=responses(404, 409))
 @needs(Scope.SUBMIT, action=Action.ALIAS_MOVE)
-def set_alias(server: Here, bearer: Asking, name: Name, wanted: schemas.Promote) -> schemas.Alias:
+def set_alias(server: ServerDep, bearer: CurrentToken, name: Name, wanted: schemas.Promote) -> schemas.Alias:
     """Point an alias at a checkpoint: a protected one by a gate under its policy, any other with scope admin."""
     # One transaction: what the gate judged is what the alias gets, even where two checkpoints share model and step.
     with server.database.write() as session:
@@ -85,7 +85,7 @@ def set_alias(server: Here, bearer: Asking, name: Name, wanted: schemas.Promote)
 
 @router.get("/aliases/{name}/protection", responses=responses(404))
 @needs(Scope.READ, shared=True)
-def protection(server: Here, name: Name) -> schemas.Protection:
+def protection(server: ServerDep, name: Name) -> schemas.Protection:
     """The policy by whose decisions alone an alias moves."""
     with server.database.read() as session:
         row = promote.protection(session, name)
@@ -96,7 +96,7 @@ def protection(server: Here, name: Name) -> schemas.Protection:
 
 @router.put("/aliases/{name}/protection")
 @needs(Scope.ADMIN, action=Action.ALIAS_PROTECT)
-async def protect(server: Here, bearer: Asking, name: Name, wanted: schemas.Protect) -> schemas.Protection:
+async def protect(server: ServerDep, bearer: CurrentToken, name: Name, wanted: schemas.Protect) -> schemas.Protection:
     """Pin a policy and its suite to an alias, whether or not it was set before."""
     await server.backroom.protect(name, wanted, bearer.name)
     return await run_in_threadpool(protection, server, name)
@@ -104,7 +104,7 @@ async def protect(server: Here, bearer: Asking, name: Name, wanted: schemas.Prot
 
 @router.delete("/aliases/{name}/protection", status_code=204, response_class=Response, responses=responses(404))
 @needs(Scope.ADMIN, action=Action.ALIAS_UNPROTECT)
-def unprotect(server: Here, bearer: Asking, name: Name) -> None:
+def unprotect(server: ServerDep, bearer: CurrentToken, name: Name) -> None:
     """End the protection of an alias."""
     try:
         with server.database.write() as session:

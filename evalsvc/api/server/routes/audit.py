@@ -12,9 +12,9 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConst
 from evalsvc.api import schemas
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.pagination import PageParams, page
 from evalsvc.api.server.problems import responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.store import audit
 from evalsvc.store.tables import AuditEntry, Scope
 
@@ -43,8 +43,8 @@ ActionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}(\.[a-z]{1,2
 @router.get("/audit", responses=responses(400))
 @needs(Scope.ADMIN)
 def listed(
-    server: Here,
-    asked: Asked,
+    server: ServerDep,
+    asked: PageParams,
     since: Annotated[Moment | None, Query(description="Only from this moment on.")] = None,
     until: Annotated[Moment | None, Query(description="Only before this moment.")] = None,
     actor: Annotated[schemas.Text | None, Query(description="Name of a token or a user.")] = None,

@@ -14,12 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from evalsvc.api import schemas
 from evalsvc.api.server import serializers
-from evalsvc.api.server.auth import Asking, forbidden, needs, recognized
+from evalsvc.api.server.auth import CurrentToken, forbidden, needs, recognized
 from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.checkpoint_files import under_roots, uploaded
-from evalsvc.api.server.pagination import Asked, cut
+from evalsvc.api.server.pagination import PageParams, cut
 from evalsvc.api.server.problems import ProblemError, not_found, responses
-from evalsvc.api.server.state import Here, Server
+from evalsvc.api.server.state import Server, ServerDep
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.progress import progress
@@ -35,7 +35,7 @@ LOCATION = {"description": "Where to follow it.", "schema": {"type": "string"}}
 @router.get("/evaluations", responses=responses(400))
 @needs(Scope.READ, shared=True)
 def evaluations(
-    server: Here, asked: Asked, status: Annotated[list[Status] | None, Query(max_length=6)] = None
+    server: ServerDep, asked: PageParams, status: Annotated[list[Status] | None, Query(max_length=6)] = None
 ) -> schemas.Page[schemas.Evaluation]:
     """Evaluations, the newest first."""
     with server.database.read() as session:
@@ -54,7 +54,9 @@ def evaluations(
     },
 )
 @needs(Scope.SUBMIT, action=Action.EVALUATION_SUBMIT)
-async def submit(server: Here, bearer: Asking, response: Response, asked: schemas.Submit) -> schemas.Evaluation:
+async def submit(
+    server: ServerDep, bearer: CurrentToken, response: Response, asked: schemas.EvaluationCreate
+) -> schemas.Evaluation:
     """Ask for an evaluation. The same again is the same evaluation, however often it is asked for."""
     if isinstance(asked.suite, dict) and Scope.ADMIN not in bearer.scopes:
         raise forbidden(bearer, Scope.ADMIN, "a suite that the server does not know")
@@ -71,7 +73,7 @@ async def submit(server: Here, bearer: Asking, response: Response, asked: schema
 
 @router.get("/evaluations/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
-def evaluation(server: Here, id: schemas.Id) -> schemas.EvaluationDetail:
+def evaluation(server: ServerDep, id: schemas.Id) -> schemas.EvaluationDetail:
     """One evaluation: how far it is, its scores, and how they came about."""
     with server.database.read() as session:
         found = progress(session, [id])
@@ -84,19 +86,19 @@ def evaluation(server: Here, id: schemas.Id) -> schemas.EvaluationDetail:
 
 @router.post("/evaluations/{id}/cancel", responses=responses(404, 409))
 @needs(Scope.SUBMIT, action=Action.EVALUATION_CANCEL)
-def cancel(server: Here, id: schemas.Id) -> schemas.Evaluation:
+def cancel(server: ServerDep, id: schemas.Id) -> schemas.Evaluation:
     """Stop an evaluation; its workers stop within one batch, and what was computed is kept."""
     return _changed(server, id, lifecycle.cancel)
 
 
 @router.post("/evaluations/{id}/retry", status_code=202, responses=responses(404, 409))
 @needs(Scope.SUBMIT, action=Action.EVALUATION_RETRY)
-def retry(server: Here, id: schemas.Id) -> schemas.Evaluation:
+def retry(server: ServerDep, id: schemas.Id) -> schemas.Evaluation:
     """Put a failed or cancelled evaluation on the queue again; finished shards stay finished."""
     return _changed(server, id, lifecycle.retry)
 
 
-def _changed(server: Here, id: int, change: Callable[[Database, int], object]) -> schemas.Evaluation:
+def _changed(server: ServerDep, id: int, change: Callable[[Database, int], object]) -> schemas.Evaluation:
     """The evaluation after a change, to which its present state may be opposed."""
     _evaluation(server, id)
     try:
@@ -107,7 +109,7 @@ def _changed(server: Here, id: int, change: Callable[[Database, int], object]) -
 
 
 async def _followed(
-    request: Request, server: Here, bearer: Asking, id: schemas.Id
+    request: Request, server: ServerDep, bearer: CurrentToken, id: schemas.Id
 ) -> AsyncIterator[schemas.Evaluation]:
     """The evaluation, and a place among the streams until this one ends."""
     state = request.app.state

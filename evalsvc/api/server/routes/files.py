@@ -10,11 +10,11 @@ from fastapi import Query, Request
 from fastapi.responses import FileResponse
 
 from evalsvc.api import schemas
-from evalsvc.api.server.auth import Asking, needs
+from evalsvc.api.server.auth import CurrentToken, needs
 from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.checkpoint_files import take_in, too_large
 from evalsvc.api.server.problems import not_found, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.api.server.upload_meter import UploadMeter
 from evalsvc.core.errors import DamagedError, MissingError
 from evalsvc.core.files.verification import report
@@ -28,7 +28,7 @@ CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
 
 @router.get("/artifacts/{id}", response_class=FileResponse, responses=responses(404) | {200: {"content": CONTENT}})
 @needs(Scope.READ)
-def artifact(server: Here, id: schemas.Id) -> FileResponse:
+def artifact(server: ServerDep, id: schemas.Id) -> FileResponse:
     """The file of an artifact, to be saved and never shown."""
     with server.database.read() as session:
         row = session.get(Artifact, id)
@@ -57,8 +57,8 @@ def artifact(server: Here, id: schemas.Id) -> FileResponse:
 )
 @needs(Scope.SUBMIT, action=Action.UPLOAD_CREATE)
 async def upload(
-    server: Here,
-    bearer: Asking,
+    server: ServerDep,
+    bearer: CurrentToken,
     request: Request,
     name: Annotated[str, Query(max_length=120, description="File name, such as step_4000.safetensors.")],
 ) -> schemas.Upload:

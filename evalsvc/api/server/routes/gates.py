@@ -10,9 +10,9 @@ from evalsvc.api import schemas
 from evalsvc.api.server import serializers
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, marked, page_of
+from evalsvc.api.server.pagination import PageParams, marked, page_of
 from evalsvc.api.server.problems import not_found, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.store import names
 from evalsvc.store.audit import Action
 from evalsvc.store.tables import Gate, Scope
@@ -23,7 +23,7 @@ router = guarded("gates")
 @router.get("/gates", responses=responses(400))
 @needs(Scope.READ, shared=True)
 def gates(
-    server: Here, asked: Asked, model: schemas.Text | None = None, suite: schemas.SuiteName | None = None
+    server: ServerDep, asked: PageParams, model: schemas.Text | None = None, suite: schemas.SuiteName | None = None
 ) -> schemas.Page[schemas.Gate]:
     """Decisions, the newest first."""
     query = select(Gate)
@@ -43,7 +43,7 @@ def gates(
     | {201: {"headers": {"Location": {"description": "The decision.", "schema": {"type": "string"}}}}},
 )
 @needs(Scope.SUBMIT, action=Action.GATE_DECIDE)
-async def decide(server: Here, response: Response, asked: schemas.DecideGate) -> schemas.GateDetail:
+async def decide(server: ServerDep, response: Response, asked: schemas.DecideGate) -> schemas.GateDetail:
     """Judge a candidate under a policy by what is stored, and record the decision.
 
     A candidate without scores is MISSING, never PASS: submit its evaluation first, and wait for it.
@@ -55,7 +55,7 @@ async def decide(server: Here, response: Response, asked: schemas.DecideGate) ->
 
 @router.get("/gates/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
-def gate(server: Here, id: schemas.Id) -> schemas.GateDetail:
+def gate(server: ServerDep, id: schemas.Id) -> schemas.GateDetail:
     """A decision: its policy, the evidence as it was, and the verdict."""
     with server.database.read() as session:
         row = session.get(Gate, id)

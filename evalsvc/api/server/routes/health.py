@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from evalsvc.api import schemas
-from evalsvc.api.server.auth import Asking, GuardedRoute, needs
+from evalsvc.api.server.auth import CurrentToken, GuardedRoute, needs
 from evalsvc.api.server.problems import ProblemError, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.store.session import HEAD
 from evalsvc.store.tables import Scope
 
@@ -28,7 +28,7 @@ async def healthz() -> schemas.Health:
 
 @router.get("/readyz", responses=responses(503))
 @needs(None, shared=True)
-def readyz(server: Here) -> schemas.Health:
+def readyz(server: ServerDep) -> schemas.Health:
     """The database answers too, and has the tables of this version: a server that was left behind gets no requests."""
     if (found := server.database.revision()) != HEAD:
         raise ProblemError(
@@ -48,7 +48,7 @@ def metrics(request: Request) -> Response:
 
 @router.get("/api/v1")
 @needs(Scope.READ)
-async def about(bearer: Asking) -> schemas.About:
+async def about(bearer: CurrentToken) -> schemas.About:
     """The server's version, and what this token allows."""
     return schemas.About(version=importlib.metadata.version("evalsvc"), token=bearer.name, scopes=sorted(bearer.scopes))
 

@@ -11,9 +11,9 @@ from evalsvc.api import schemas
 from evalsvc.api.server import serializers
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, marked, page, page_of
+from evalsvc.api.server.pagination import PageParams, marked, page, page_of
 from evalsvc.api.server.problems import no_checkpoint, not_found, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.core.errors import InputError
 from evalsvc.store import names, paged_queries
 from evalsvc.store.tables import Checkpoint, Model, Scope
@@ -23,7 +23,7 @@ router = guarded("models")
 
 @router.get("/models", responses=responses(400))
 @needs(Scope.READ, shared=True)
-def models(server: Here, asked: Asked) -> schemas.Page[schemas.Model]:
+def models(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Model]:
     """The models, by name."""
     with server.database.read() as session:
         return page(session, paged_queries.models(), Model.name, asked, serializers.model)
@@ -32,8 +32,8 @@ def models(server: Here, asked: Asked) -> schemas.Page[schemas.Model]:
 @router.get("/checkpoints", responses=responses(400, 404, 409))
 @needs(Scope.READ, shared=True)
 def checkpoints(
-    server: Here,
-    asked: Asked,
+    server: ServerDep,
+    asked: PageParams,
     model: schemas.Text | None = None,
     name: Annotated[schemas.Name | None, Query(description="Only what this model@step, alias or digest names.")] = None,
 ) -> schemas.Page[schemas.Checkpoint]:
@@ -53,7 +53,7 @@ def checkpoints(
 
 @router.get("/checkpoints/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
-def checkpoint(server: Here, id: schemas.Id) -> schemas.Checkpoint:
+def checkpoint(server: ServerDep, id: schemas.Id) -> schemas.Checkpoint:
     """One checkpoint."""
     with server.database.read() as session:
         row = session.get(Checkpoint, id)

@@ -17,9 +17,9 @@ from evalsvc.api import schemas
 from evalsvc.api.server import leaderboard_stream, serializers
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, page_of
+from evalsvc.api.server.pagination import PageParams, page_of
 from evalsvc.api.server.problems import no_checkpoint, not_found, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.core.errors import InputError
 from evalsvc.store import dashboard_queries, names, paged_queries, queries
 from evalsvc.store.tables import Protocol, Scope, Score
@@ -30,8 +30,8 @@ router = guarded("scores")
 @router.get("/scores", responses=responses(400))
 @needs(Scope.READ, shared=True)
 def scores(
-    server: Here,
-    asked: Asked,
+    server: ServerDep,
+    asked: PageParams,
     suite: schemas.SuiteName | None = None,
     model: schemas.Text | None = None,
     step: schemas.Whole | None = None,
@@ -47,7 +47,7 @@ def scores(
 
 @router.get("/protocols/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
-def protocol(server: Here, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}$")]) -> schemas.Protocol:
+def protocol(server: ServerDep, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}$")]) -> schemas.Protocol:
     """The facts behind a protocol's id."""
     with server.database.read() as session:
         row = session.get(Protocol, id)
@@ -63,7 +63,7 @@ def protocol(server: Here, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}$")])
 )
 @needs(Scope.READ, shared=True)
 def leaderboard(
-    server: Here,
+    server: ServerDep,
     request: Request,
     suite: schemas.SuiteName | None = None,
     metric: schemas.Text | None = None,
@@ -111,7 +111,7 @@ def _ranked(
 @router.get("/comparison", responses=responses(404, 409))
 @needs(Scope.READ, shared=True)
 def comparison(
-    server: Here, a: schemas.Name, b: schemas.Name, suite: schemas.SuiteName | None = None
+    server: ServerDep, a: schemas.Name, b: schemas.Name, suite: schemas.SuiteName | None = None
 ) -> schemas.Comparison:
     """Differences of two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals."""
     with server.database.read() as session:

@@ -14,9 +14,9 @@ import evalsvc
 from evalsvc.api import schemas
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.pagination import PageParams, page
 from evalsvc.api.server.problems import not_found, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.store.tables import Reference, Scope, Suite
 
 router = guarded("suites")
@@ -24,7 +24,7 @@ router = guarded("suites")
 
 @router.get("/suites")
 @needs(Scope.READ, shared=True)
-def suites(server: Here) -> schemas.Page[schemas.Suite]:
+def suites(server: ServerDep) -> schemas.Page[schemas.Suite]:
     """Every suite that can be named: the shipped ones and those that were used, by name and version."""
     with server.database.read() as session:
         used = {f"{row.name}@{row.version}": (row.body, row.digest) for row in session.scalars(select(Suite))}
@@ -34,7 +34,7 @@ def suites(server: Here) -> schemas.Page[schemas.Suite]:
 
 @router.get("/suites/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
-def suite(server: Here, id: Annotated[schemas.SuiteName, Path()]) -> schemas.Suite:
+def suite(server: ServerDep, id: Annotated[schemas.SuiteName, Path()]) -> schemas.Suite:
     """One suite, by ``name@version``."""
     for found in suites(server).items:
         if found.id == id:
@@ -44,7 +44,7 @@ def suite(server: Here, id: Annotated[schemas.SuiteName, Path()]) -> schemas.Sui
 
 @router.get("/references", responses=responses(400))
 @needs(Scope.READ, shared=True)
-def references(server: Here, asked: Asked) -> schemas.Page[schemas.Reference]:
+def references(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Reference]:
     """Registered references, by name."""
     with server.database.read() as session:
         return page(session, select(Reference), Reference.name, asked, schemas.Reference.model_validate)

@@ -11,9 +11,9 @@ from evalsvc.api import schemas
 from evalsvc.api.server import token_store
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.pagination import PageParams, page
 from evalsvc.api.server.problems import not_found, responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.core.errors import InputError
 from evalsvc.store.audit import Action
 from evalsvc.store.tables import Scope, Token
@@ -23,7 +23,7 @@ router = guarded("tokens")
 
 @router.get("/tokens", responses=responses(400))
 @needs(Scope.ADMIN)
-def listed(server: Here, asked: Asked) -> schemas.Page[schemas.Token]:
+def listed(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Token]:
     """The tokens, the newest first. No secret is among it."""
     with server.database.read() as session:
         return page(session, select(Token), Token.id, asked, schemas.Token.model_validate, newest_first=True)
@@ -31,16 +31,16 @@ def listed(server: Here, asked: Asked) -> schemas.Page[schemas.Token]:
 
 @router.post("/tokens", status_code=201)
 @needs(Scope.ADMIN, action=Action.TOKEN_CREATE)
-def create(server: Here, asked: schemas.MakeToken) -> schemas.NewToken:
+def create(server: ServerDep, asked: schemas.TokenCreate) -> schemas.TokenCreated:
     """A new token. Its secret is in this answer and nowhere else."""
     lifetime = None if asked.days is None else timedelta(days=asked.days)
     row, secret = token_store.create(server.database, asked.name, [Scope(scope) for scope in asked.scopes], lifetime)
-    return schemas.NewToken(token=secret, **schemas.Token.model_validate(row).model_dump())
+    return schemas.TokenCreated(token=secret, **schemas.Token.model_validate(row).model_dump())
 
 
 @router.delete("/tokens/{id}", status_code=204, response_class=Response, responses=responses(404))
 @needs(Scope.ADMIN, action=Action.TOKEN_REVOKE)
-def revoke(server: Here, id: schemas.Id) -> None:
+def revoke(server: ServerDep, id: schemas.Id) -> None:
     """End a token at once."""
     try:
         token_store.revoke(server.database, id)

@@ -9,9 +9,9 @@ from evalsvc.api import schemas
 from evalsvc.api.server import webhook_delivery
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.pagination import PageParams, page
 from evalsvc.api.server.problems import not_found, responses
-from evalsvc.api.server.state import Here, Server
+from evalsvc.api.server.state import Server, ServerDep
 from evalsvc.core.errors import InputError
 from evalsvc.store.audit import Action
 from evalsvc.store.tables import Scope, Webhook
@@ -21,7 +21,7 @@ router = guarded("webhooks")
 
 @router.get("/webhooks", responses=responses(400))
 @needs(Scope.ADMIN)
-def listed(server: Here, asked: Asked) -> schemas.Page[schemas.Webhook]:
+def listed(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Webhook]:
     """The webhooks, the newest first, and whether they fail."""
     with server.database.read() as session:
         return page(session, select(Webhook), Webhook.id, asked, schemas.Webhook.model_validate, newest_first=True)
@@ -29,7 +29,7 @@ def listed(server: Here, asked: Asked) -> schemas.Page[schemas.Webhook]:
 
 @router.post("/webhooks", status_code=201)
 @needs(Scope.ADMIN, action=Action.WEBHOOK_CREATE)
-def create(server: Here, asked: schemas.MakeWebhook) -> schemas.NewWebhook:
+def create(server: ServerDep, asked: schemas.WebhookCreate) -> schemas.WebhookCreated:
     """Tell an address of events. The secret that signs its messages is in this answer and nowhere else."""
     hosts = server.settings.webhook_private_hosts
     return _with_secret(server, webhook_delivery.add(server.database, asked.url, asked.events, hosts, server.keys))
@@ -37,7 +37,7 @@ def create(server: Here, asked: schemas.MakeWebhook) -> schemas.NewWebhook:
 
 @router.post("/webhooks/{id}/secret", responses=responses(404))
 @needs(Scope.ADMIN, action=Action.WEBHOOK_SECRET)
-def renew(server: Here, id: schemas.Id) -> schemas.NewWebhook:
+def renew(server: ServerDep, id: schemas.Id) -> schemas.WebhookCreated:
     """The secret under the newest key of EVALSVC_SECRET_KEY, for a receiver that is to change to it.
 
     Messages stay signed under the older keys as long as the setting holds them.
@@ -50,7 +50,7 @@ def renew(server: Here, id: schemas.Id) -> schemas.NewWebhook:
 
 @router.delete("/webhooks/{id}", status_code=204, response_class=Response, responses=responses(404))
 @needs(Scope.ADMIN, action=Action.WEBHOOK_REMOVE)
-def remove(server: Here, id: schemas.Id) -> None:
+def remove(server: ServerDep, id: schemas.Id) -> None:
     """Tell it no more; what it was still owed is dropped."""
     try:
         webhook_delivery.remove(server.database, id)
@@ -58,6 +58,6 @@ def remove(server: Here, id: schemas.Id) -> None:
         raise not_found(error) from None
 
 
-def _with_secret(server: Server, row: Webhook) -> schemas.NewWebhook:
+def _with_secret(server: Server, row: Webhook) -> schemas.WebhookCreated:
     known = schemas.Webhook.model_validate(row)
-    return schemas.NewWebhook(**known.model_dump(), secret=webhook_delivery.signing_secrets(row, server.keys)[0])
+    return schemas.WebhookCreated(**known.model_dump(), secret=webhook_delivery.signing_secrets(row, server.keys)[0])

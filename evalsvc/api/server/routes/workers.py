@@ -10,9 +10,9 @@ from sqlalchemy import select
 from evalsvc.api import schemas
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
-from evalsvc.api.server.pagination import Asked, page
+from evalsvc.api.server.pagination import PageParams, page
 from evalsvc.api.server.problems import responses
-from evalsvc.api.server.state import Here
+from evalsvc.api.server.state import ServerDep
 from evalsvc.store.tables import WORKING, Scope, Worker, WorkerStatus
 
 router = guarded("workers")
@@ -21,7 +21,7 @@ router = guarded("workers")
 @router.get("/workers", responses=responses(400))
 @needs(Scope.READ, shared=True)
 def workers(
-    server: Here, asked: Asked, status: Annotated[list[WorkerStatus] | None, Query(max_length=4)] = None
+    server: ServerDep, asked: PageParams, status: Annotated[list[WorkerStatus] | None, Query(max_length=4)] = None
 ) -> schemas.Page[schemas.Worker]:
     """Worker processes and what they are at; by default those that are there."""
     query = select(Worker).where(Worker.status.in_(status or WORKING))
