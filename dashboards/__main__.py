@@ -22,7 +22,7 @@ NEEDED = (
     "altair",
     "PIL.Image",
     "evalsvc.dashboards.charts",
-    "evalsvc.dashboards.opened",
+    "evalsvc.dashboards.context",
     "evalsvc.analysis.leaderboard",
 )
 

@@ -11,8 +11,8 @@ from evalsvc.api.server import token_store
 from evalsvc.api.server.bind_address import is_loopback
 from evalsvc.api.server.token_store import Bearer
 from evalsvc.core.environment import variable
-from evalsvc.dashboards.language import say
-from evalsvc.dashboards.look import safe
+from evalsvc.dashboards.formatting import safe
+from evalsvc.dashboards.i18n import say
 from evalsvc.dashboards.visits import COOKIE, VISITS
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
@@ -59,7 +59,7 @@ def visitor(user: Mapping[str, Any], secrets: Mapping[str, Any]) -> Bearer:
     return Bearer(0, names[0], token_store.implied([str(scope)]))
 
 
-def gate(database: Database) -> None:
+def require_login(database: Database) -> None:
     """Ask who it is where that matters, and show nothing before it is known."""
     logged_in = st.user.get("is_logged_in")  # None where no provider is configured
     if Scope.READ in bearer(database).scopes:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from evalsvc.dashboards import opened
-from evalsvc.dashboards.controls import choose
-from evalsvc.dashboards.language import LANGUAGES, preferred, say
-from evalsvc.dashboards.look import style
+from evalsvc.dashboards import context
+from evalsvc.dashboards.formatting import style
+from evalsvc.dashboards.i18n import LANGUAGES, preferred, say
+from evalsvc.dashboards.url_state import choose
 from evalsvc.store import dashboard_queries
 from evalsvc.store.tables import Scope
 
@@ -42,10 +42,10 @@ def frame() -> None:
         st.session_state["language"] = asked
     pages = {say(room): [_page(name, icon) for name, icon in names.items()] for room, names in PAGES.items()}
     # Before the gate, so that after it the page of the address comes.
-    page = st.navigation(pages, position="sidebar" if opened.may(Scope.READ) else "hidden")
-    opened.gate()
+    page = st.navigation(pages, position="sidebar" if context.may(Scope.READ) else "hidden")
+    context.gate()
     with st.sidebar:
-        known = opened.suites()
+        known = context.suites()
         st.session_state["suite"] = choose("suite", say("common.suite"), known) if known else None
         st.session_state["language"] = choose(
             "lang",
@@ -73,7 +73,7 @@ def _page(name: str, icon: str) -> st.Page:
 @st.fragment(run_every=2)
 def pulse() -> None:
     """Look for news every two seconds, and run the page again when there are any."""
-    with opened.reading() as session:
+    with context.reading() as session:
         now = dashboard_queries.revision(session)
     before = st.session_state.setdefault("revision", now)
     if now != before:

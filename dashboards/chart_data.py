@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalsvc.dashboards.look import cut, distinct
+from evalsvc.dashboards.formatting import cut, distinct
 
 Rows = Sequence[Mapping[str, Any]]
 MARK = "·"

@@ -15,8 +15,8 @@ import streamlit as st
 
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards.chart_data import MARK, UNMARKED, Rows, coded, table
-from evalsvc.dashboards.language import say
-from evalsvc.dashboards.look import TEXT, cut
+from evalsvc.dashboards.formatting import TEXT, cut
+from evalsvc.dashboards.i18n import say
 
 LIGHT = ("#0063A6", "#C4490A", "#007A5A", "#A8377F", "#8A6100", "#5A3FC0", "#1C7FA8", "#5F6368")
 DARK = ("#6DB7F2", "#FF9A5C", "#3FCFA0", "#EE97CC", "#EBC54A", "#B9A5FF", "#7FD6EC", "#B6BBC2")

@@ -13,8 +13,8 @@ import streamlit as st
 from PIL import Image
 
 from evalsvc.core.errors import MissingError, StorageError
-from evalsvc.dashboards import opened
-from evalsvc.dashboards.look import html, safe
+from evalsvc.dashboards import context
+from evalsvc.dashboards.formatting import html, safe
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def gallery(key: str | None) -> Gallery:
 def read(key: str | None) -> dict[str, np.ndarray]:
     """The arrays of a file that an evaluation left; none where it is gone, or damaged, which the page then says."""
     try:
-        return opened.artifacts().read_arrays(key) if key else {}
+        return context.artifacts().read_arrays(key) if key else {}
     except MissingError:
         return {}
     except StorageError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from evalsvc.dashboards.language import say
-from evalsvc.dashboards.look import number
+from evalsvc.dashboards.formatting import number
+from evalsvc.dashboards.i18n import say
 from evalsvc.store.tables import Evaluation
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from evalsvc.analysis.composite_index import CompositeScore
 from evalsvc.dashboards import pictures
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import ARROWS, html, interval, number, with_error
+from evalsvc.dashboards.formatting import ARROWS, html, interval, number, with_error
+from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.store.queries import ScoreRow
 
 STYLE = """

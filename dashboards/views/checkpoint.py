@@ -7,11 +7,11 @@ from streamlit.delta_generator import DeltaGenerator
 
 from evalsvc.core.errors import printable
 from evalsvc.core.spreadsheets import as_csv
-from evalsvc.dashboards import opened, pickers, pictures
-from evalsvc.dashboards.controls import choose
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import ARROWS, facts, grid, heading, html, interval, with_error
+from evalsvc.dashboards import context, pictures, widgets
+from evalsvc.dashboards.formatting import ARROWS, facts, grid, heading, html, interval, with_error
+from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.provenance import provenance
+from evalsvc.dashboards.url_state import choose
 from evalsvc.gates.reports.text import stored, title
 from evalsvc.store import dashboard_queries, names, queries
 from evalsvc.store.tables import Checkpoint, Evaluation
@@ -20,9 +20,9 @@ from evalsvc.store.tables import Checkpoint, Evaluation
 def page() -> None:
     """The whole page."""
     heading(say("checkpoint.title"), say("checkpoint.note"))
-    suite = opened.suite()
+    suite = context.suite()
     found = _checkpoint(suite)
-    with opened.reading() as session:
+    with context.reading() as session:
         runs = queries.evaluations(session, found.id)
         aliases = dashboard_queries.tags(session).get(found.id, [])
         gates = queries.gates(session, checkpoint=found.id)
@@ -76,20 +76,20 @@ def _link(where: DeltaGenerator, view: str, icon: str, query: dict[str, str]) ->
 def _checkpoint(suite: str) -> Checkpoint:
     asked = st.query_params.get("checkpoint") or st.session_state.get("checkpoint")
     if asked is None:
-        with opened.reading() as session:
+        with context.reading() as session:
             models = [name for name, _ in dashboard_queries.models(session, suite)]
         model = choose("model", say("common.model"), models)
-        with opened.reading() as session:
+        with context.reading() as session:
             entries = dashboard_queries.entries(session, suite, model)
         steps = {name.removeprefix(f"{model}@"): name for name in entries}
         asked = steps[choose("step", say("common.step"), list(steps), list(steps)[-1])]
     else:
         st.session_state["checkpoint"] = st.query_params["checkpoint"] = asked
-    return pickers.named(asked)
+    return widgets.named(asked)
 
 
 def _scores(run: Evaluation) -> None:
-    with opened.reading() as session:
+    with context.reading() as session:
         rows = queries.scores(session, evaluation=run.id)
     table = [
         {
@@ -108,7 +108,7 @@ def _scores(run: Evaluation) -> None:
 
 
 def _samples(run: Evaluation) -> None:
-    with opened.reading() as session:
+    with context.reading() as session:
         gallery = pictures.gallery(dashboard_queries.artifacts(session, [run.id], "gallery").get(run.id))
     if len(gallery):
         st.header(say("samples.title"), anchor=False)

@@ -12,10 +12,10 @@ from evalsvc.analysis.leaderboard import compare as differences_of
 from evalsvc.analysis.runs import runs_beside
 from evalsvc.core.errors import InputError
 from evalsvc.core.spreadsheets import as_csv
-from evalsvc.dashboards import charts, opened, pickers
-from evalsvc.dashboards.controls import choose, switch
-from evalsvc.dashboards.language import metric_name, metric_names, say
-from evalsvc.dashboards.look import ARROWS, grid, heading, number, safe, with_error
+from evalsvc.dashboards import charts, context, widgets
+from evalsvc.dashboards.formatting import ARROWS, grid, heading, number, safe, with_error
+from evalsvc.dashboards.i18n import metric_name, metric_names, say
+from evalsvc.dashboards.url_state import choose, switch
 from evalsvc.store import queries
 from evalsvc.store.dashboard_queries import Point
 from evalsvc.store.queries import ScoreRow
@@ -28,15 +28,15 @@ MARKS = {"better": "▲", "worse": "▼", "unsure": "≈", "differs": "≠"}
 def page() -> None:
     """The whole page."""
     heading(say("compare.title"), say("compare.note"))
-    suite = opened.suite()
-    chosen = pickers.many_checkpoints(suite, say("compare.choose"), MOST)
+    suite = context.suite()
+    chosen = widgets.many_checkpoints(suite, say("compare.choose"), MOST)
     if len(chosen) < 2:
         st.info(say("compare.two"), icon=":material/touch_app:")
         return
-    with opened.reading() as session:
+    with context.reading() as session:
         scores = {point.name: queries.scores(session, evaluation=point.evaluation_id) for point in chosen}
         runs = {point.name: session.get_one(Evaluation, point.evaluation_id) for point in chosen}
-        artifacts = opened.artifacts()
+        artifacts = context.artifacts()
         sides = {
             point.name: Side(scores[point.name], runs_beside(session, artifacts, scores[point.name]))
             for point in chosen

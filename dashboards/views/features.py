@@ -8,10 +8,10 @@ import streamlit as st
 from evalsvc.analysis.feature_map import FeatureMap, Method, feature_map, feature_names, methods
 from evalsvc.core.errors import StorageError
 from evalsvc.core.settings import Settings
-from evalsvc.dashboards import charts, opened, pickers, pictures
-from evalsvc.dashboards.controls import choose
-from evalsvc.dashboards.language import say
-from evalsvc.dashboards.look import heading, safe
+from evalsvc.dashboards import charts, context, pictures, widgets
+from evalsvc.dashboards.formatting import heading, safe
+from evalsvc.dashboards.i18n import say
+from evalsvc.dashboards.url_state import choose
 from evalsvc.store import dashboard_queries
 from evalsvc.store.tables import Evaluation
 
@@ -19,9 +19,9 @@ from evalsvc.store.tables import Evaluation
 def page() -> None:
     """The whole page."""
     heading(say("features.title"), say("features.note"))
-    suite = opened.suite()
-    point = pickers.one_checkpoint(suite)
-    with opened.reading() as session:
+    suite = context.suite()
+    point = widgets.one_checkpoint(suite)
+    with context.reading() as session:
         run = session.get_one(Evaluation, point.evaluation_id)
         small = dashboard_queries.artifacts(session, [run.id], "thumbnails").get(run.id)
     names = feature_names(run.spec) if run.spec.get("suite") else []
@@ -78,9 +78,9 @@ def page() -> None:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _map(store: str, evaluation: int, features: str, method: Method, backend: str) -> FeatureMap:
     """A map, kept by evaluation; what an evaluation left behind never changes."""
-    with opened.reading() as session:
+    with context.reading() as session:
         spec = session.get_one(Evaluation, evaluation).spec
-    return feature_map(spec, backend, opened.artifacts(), features, method)
+    return feature_map(spec, backend, context.artifacts(), features, method)
 
 
 def _picked(event: object, kinds: list[str], generated: pictures.Gallery, real: pictures.Gallery) -> None:

@@ -10,10 +10,10 @@ import streamlit as st
 import yaml
 
 from evalsvc.core.errors import printable
-from evalsvc.dashboards import charts, opened
-from evalsvc.dashboards.controls import choose
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import MARKS, facts, grid, heading, html, number, safe
+from evalsvc.dashboards import charts, context
+from evalsvc.dashboards.formatting import MARKS, facts, grid, heading, html, number, safe
+from evalsvc.dashboards.i18n import metric_name, say
+from evalsvc.dashboards.url_state import choose
 from evalsvc.gates.reports.text import limit, notices, qualifiers, stored, title, values
 from evalsvc.store import names, queries
 from evalsvc.store.tables import Gate
@@ -24,8 +24,8 @@ SHOWN = 200
 def page() -> None:
     """The whole page."""
     heading(say("gates.title"), say("gates.note"))
-    opened.suite()
-    with opened.reading() as session:
+    context.suite()
+    with context.reading() as session:
         gates = queries.gates(session, limit=SHOWN)
         promotions = queries.promotions(session)
         titles = names.titles_of_gates(session, gates)
@@ -191,12 +191,12 @@ def _calibration(gate: Gate, name: str) -> None:
 
     st.header(say("gates.calibration"), anchor=False)
     try:
-        with opened.reading() as session:
+        with context.reading() as session:
             if gate.checkpoint_id is None:
                 raise InputError(f"gate {gate.id} judged no checkpoint")
             checkpoint = session.get_one(Checkpoint, gate.checkpoint_id)
             suite = Suite.model_validate(queries.suite_body(session, gate.suite))
-            runs = stored_runs(session, opened.artifacts(), checkpoint, suite.id)
+            runs = stored_runs(session, context.artifacts(), checkpoint, suite.id)
         found = calibrate(Policy.model_validate(gate.policy), suite, runs, now().date())
     except (InputError, ValueError):
         st.caption(say("gates.no_calibration"))

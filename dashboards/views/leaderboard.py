@@ -11,10 +11,10 @@ import streamlit as st
 
 from evalsvc.analysis.leaderboard import ranks
 from evalsvc.core.spreadsheets import as_csv
-from evalsvc.dashboards import charts, opened
-from evalsvc.dashboards.controls import choose, choose_many, day, page_number
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import ARROWS, card, cut, distinct, heading, html, interval, safe, with_error
+from evalsvc.dashboards import charts, context
+from evalsvc.dashboards.formatting import ARROWS, card, cut, distinct, heading, html, interval, safe, with_error
+from evalsvc.dashboards.i18n import metric_name, say
+from evalsvc.dashboards.url_state import choose, choose_many, day, page_number
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
@@ -26,9 +26,9 @@ SPARK = 40
 def page() -> None:
     """The whole page."""
     heading(say("leaderboard.title"), say("leaderboard.note"))
-    suite = opened.suite()
-    with opened.reading() as session:
-        measured = opened.metrics(session, suite)
+    suite = context.suite()
+    with context.reading() as session:
+        measured = context.metrics(session, suite)
         families = sorted({family for _, family in dashboard_queries.models(session, suite) if family})
         aliases = sorted({name for names in dashboard_queries.tags(session).values() for name in names})
     ranked = [title for title, each in measured.items() if each.direction != "neutral"]
@@ -48,7 +48,7 @@ def page() -> None:
         others = [other for other in measured if other != title]
         shown = choose_many("columns", say("leaderboard.columns"), others, others[:8], words=metric_name)
     metric = measured[title]
-    with opened.reading() as session:
+    with context.reading() as session:
         points = dashboard_queries.points(
             session, wanted, metric.label, metric.protocol, "latest" if which == "latest" else "all"
         )
@@ -112,7 +112,7 @@ def _table(
     suite: str, points: list[Point], places: list[int], measured: dict[str, Measured], title: str, shown: list[str]
 ) -> None:
     metric = measured[title]
-    with opened.reading() as session:
+    with context.reading() as session:
         cells = dashboard_queries.cells(
             session, [p.evaluation_id for p in points], {measured[name].label for name in shown}
         )

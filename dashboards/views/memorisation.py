@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from evalsvc.dashboards import charts, opened, pickers, pictures
-from evalsvc.dashboards.controls import page_number
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import card, heading, html, interval, number, with_error
+from evalsvc.dashboards import charts, context, pictures, widgets
+from evalsvc.dashboards.formatting import card, heading, html, interval, number, with_error
+from evalsvc.dashboards.i18n import metric_name, say
+from evalsvc.dashboards.url_state import page_number
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Point
 from evalsvc.store.tables import Score
@@ -22,9 +22,9 @@ PER_PAGE = 8
 def page() -> None:
     """The whole page."""
     heading(say("memorisation.title"), say("memorisation.note"))
-    suite = opened.suite()
-    point = pickers.one_checkpoint(suite)
-    with opened.reading() as session:
+    suite = context.suite()
+    point = widgets.one_checkpoint(suite)
+    with context.reading() as session:
         authenticity = dashboard_queries.score(session, point.evaluation_id, "authenticity")
         copying = dashboard_queries.score(session, point.evaluation_id, "ct_score")
         keys = {

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from evalsvc.core.errors import InputError
-from evalsvc.dashboards import opened
-from evalsvc.dashboards.language import say
-from evalsvc.dashboards.look import grid, heading, html, safe
+from evalsvc.dashboards import context
+from evalsvc.dashboards.formatting import grid, heading, html, safe
+from evalsvc.dashboards.i18n import say
 from evalsvc.evaluation import lifecycle, progress
 from evalsvc.evaluation.progress import Progress
 from evalsvc.store import dashboard_queries
@@ -31,7 +31,7 @@ def page() -> None:
 @st.fragment(run_every=1)
 def live() -> None:
     """Everything that moves; looked at anew every second."""
-    with opened.reading() as session:
+    with context.reading() as session:
         now = clock(session)
         counts = dashboard_queries.counts(session)
         running = progress.progress(session, statuses=list(IN_PROGRESS), limit=BARS)
@@ -96,7 +96,7 @@ def _bar(run: Progress, now: datetime) -> None:
     if right.button(
         say("operations.cancel"),
         key=f"cancel.{run.id}",
-        disabled=not opened.may(Scope.SUBMIT),
+        disabled=not context.may(Scope.SUBMIT),
         icon=":material/cancel:",
     ):
         act(lifecycle.cancel, run.id)
@@ -104,7 +104,7 @@ def _bar(run: Progress, now: datetime) -> None:
 
 def failures() -> None:
     """What failed, by class, and the way to try it again."""
-    with opened.reading() as session:
+    with context.reading() as session:
         classes = dashboard_queries.failure_classes(session)
         failed = progress.progress(session, statuses=[Status.FAILED, Status.CANCELLED], limit=FAILURES)
     st.header(say("operations.failures"), anchor=False)
@@ -126,7 +126,7 @@ def failures() -> None:
         if right.button(
             say("operations.retry"),
             key=f"retry.{run.id}",
-            disabled=not opened.may(Scope.SUBMIT),
+            disabled=not context.may(Scope.SUBMIT),
             icon=":material/replay:",
         ):
             act(lifecycle.retry, run.id)
@@ -139,7 +139,7 @@ def _name(run: Progress) -> str:
 def act(change: Callable[[Database, int], object], evaluation: int) -> None:
     """Make a change, and show the page anew."""
     try:
-        change(opened.changing(), evaluation)
+        change(context.changing(), evaluation)
     except InputError as error:
         st.error(safe(error, 500))
         return

@@ -11,9 +11,9 @@ import streamlit as st
 from evalsvc.analysis import human_ratings
 from evalsvc.analysis.human_ratings import Pair, Standing
 from evalsvc.core.errors import InputError
-from evalsvc.dashboards import charts, opened, pickers, pictures
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import grid, heading, interval, number, safe
+from evalsvc.dashboards import charts, context, pictures, widgets
+from evalsvc.dashboards.formatting import grid, heading, interval, number, safe
+from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.pictures import Gallery
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter, Point
@@ -25,9 +25,9 @@ MOST = 12
 def page() -> None:
     """The whole page."""
     heading(say("rate.title"), say("rate.note"))
-    suite = opened.suite()
-    chosen = {point.evaluation_id: point for point in pickers.many_checkpoints(suite, say("rate.choose"), MOST)}
-    with opened.reading() as session:
+    suite = context.suite()
+    chosen = {point.evaluation_id: point for point in widgets.many_checkpoints(suite, say("rate.choose"), MOST)}
+    with context.reading() as session:
         keys = dashboard_queries.artifacts(session, list(chosen), "gallery")
     galleries = {evaluation: pictures.gallery(keys.get(evaluation)) for evaluation in chosen}
     _pair(suite, galleries)
@@ -38,7 +38,7 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
     pair: Pair | None = st.session_state.get("pair.shown")
     if pair is None or not {pair.left, pair.right} <= set(galleries):
         try:
-            with opened.reading() as session:
+            with context.reading() as session:
                 held = {evaluation: gallery.indices for evaluation, gallery in galleries.items()}
                 pair = human_ratings.draw(session, suite, held, random.Random())
         except InputError as error:
@@ -51,7 +51,7 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
             gallery = galleries[evaluation]
             pictures.show_one(gallery, gallery.places[pair.sample], f"{say('samples.index')} {place}", 320)
     buttons = st.columns(3)
-    allowed = opened.may(Scope.SUBMIT)
+    allowed = context.may(Scope.SUBMIT)
     for column, outcome, key in zip(buttons, ("left", "tie", "right"), ("1", "0", "2"), strict=True):
         column.button(
             say(f"rate.{outcome}"),
@@ -68,15 +68,15 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
 
 def _rated(suite: str, pair: Pair, outcome: human_ratings.Outcome) -> None:
     """Kept once, however fast a key is pressed: a key for the pair before is not heard."""
-    if st.session_state.get("pair.shown") == pair and opened.may(Scope.SUBMIT):
+    if st.session_state.get("pair.shown") == pair and context.may(Scope.SUBMIT):
         del st.session_state["pair.shown"]
-        human_ratings.rate(opened.changing(), suite, pair, outcome, opened.who().name)
+        human_ratings.rate(context.changing(), suite, pair, outcome, context.who().name)
 
 
 def _table(suite: str, chosen: Mapping[int, Point]) -> None:
     st.header(say("rate.table"), anchor=False)
     names = {point.checkpoint_id: point.name for point in chosen.values()}
-    with opened.reading() as session:
+    with context.reading() as session:
         runs = dashboard_queries.runs_of(session, suite, list(names))
         found = human_ratings.standings(session, suite, runs)
     if not found:
@@ -113,9 +113,9 @@ def _table(suite: str, chosen: Mapping[int, Point]) -> None:
 
 
 def _agreement(suite: str, found: list[Standing]) -> None:
-    with opened.reading() as session:
+    with context.reading() as session:
         measured = {
-            title: each for title, each in opened.metrics(session, suite).items() if each.direction != "neutral"
+            title: each for title, each in context.metrics(session, suite).items() if each.direction != "neutral"
         }
         rows: list[dict[str, Any]] = []
         for title, metric in measured.items():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from evalsvc.dashboards import opened, pickers, pictures
-from evalsvc.dashboards.controls import choose, choose_many, number, page_number, slide
-from evalsvc.dashboards.language import say
-from evalsvc.dashboards.look import heading, html
+from evalsvc.dashboards import context, pictures, widgets
+from evalsvc.dashboards.formatting import heading, html
+from evalsvc.dashboards.i18n import say
 from evalsvc.dashboards.pictures import Gallery
+from evalsvc.dashboards.url_state import choose, choose_many, number, page_number, slide
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Point
 
@@ -19,8 +19,8 @@ PER_ROW = 8
 def page() -> None:
     """The whole page."""
     heading(say("samples.title"), say("samples.note"))
-    suite = opened.suite()
-    with opened.reading() as session:
+    suite = context.suite()
+    with context.reading() as session:
         names = [name for name, _ in dashboard_queries.models(session, suite)]
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     view = choose(
@@ -35,7 +35,7 @@ def page() -> None:
         model = choose("model", say("common.model"), names, where=bar)
         rows = {
             f"{say('common.step')} {point.step:,}{point.mark}": point
-            for point in pickers.checkpoints(suite, (model,)).values()
+            for point in widgets.checkpoints(suite, (model,)).values()
         }
     else:
         chosen = choose_many("models", say("common.models"), names, names[:MODELS], most=MODELS, where=bar)
@@ -43,7 +43,7 @@ def page() -> None:
     if not rows:
         st.info(say("samples.choose"), icon=":material/touch_app:")
         return
-    with opened.reading() as session:
+    with context.reading() as session:
         keys = dashboard_queries.artifacts(session, [point.evaluation_id for point in rows.values()], "gallery")
         real = dashboard_queries.reference_of(session, [point.evaluation_id for point in rows.values()])
     found = pictures.aligned({n: pictures.gallery(keys.get(point.evaluation_id)) for n, point in rows.items()})
@@ -60,7 +60,7 @@ def page() -> None:
 
 def _at_step(suite: str, models: list[str]) -> dict[str, Point]:
     """Each model's last checkpoint up to the step that the slider stands at."""
-    points = pickers.checkpoints(suite, tuple(models)) if models else {}
+    points = widgets.checkpoints(suite, tuple(models)) if models else {}
     steps = sorted({str(point.step) for point in points.values()}, key=int)
     if len(steps) < 2:
         return points

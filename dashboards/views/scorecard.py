@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from evalsvc.analysis.composite_index import CompositeScore, overall
-from evalsvc.dashboards import charts, opened, pickers, pictures
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import card, file_name, grid, heading, html, interval, number, with_error
+from evalsvc.dashboards import charts, context, pictures, widgets
+from evalsvc.dashboards.formatting import card, file_name, grid, heading, html, interval, number, with_error
+from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.provenance import provenance
 from evalsvc.dashboards.report import report
 from evalsvc.gates.reports.text import stored, title
@@ -24,9 +24,9 @@ DRAWN = 12
 def page() -> None:
     """The whole page."""
     heading(say("scorecard.title"), say("scorecard.note"))
-    suite = opened.suite()
-    point = pickers.one_checkpoint(suite)
-    with opened.reading() as session:
+    suite = context.suite()
+    point = widgets.one_checkpoint(suite)
+    with context.reading() as session:
         scores = queries.scores(session, evaluation=point.evaluation_id)
         body = queries.suite_body(session, suite) or {}
         run = session.get_one(Evaluation, point.evaluation_id)
@@ -101,7 +101,7 @@ def _parts(
 
 def _others(suite: str, defined: Mapping[str, IndexPart]) -> None:
     """The index of every model's last checkpoint, with intervals."""
-    with opened.reading() as session:
+    with context.reading() as session:
         protocols = {each.label: each.protocol for each in dashboard_queries.measured(session, suite)}
         first = next(iter(defined))
         latest = dashboard_queries.points(session, Filter(suite), first, protocols[first], "latest")

@@ -7,11 +7,11 @@ from typing import Any
 import streamlit as st
 
 from evalsvc.core.cost import SPEED
-from evalsvc.dashboards import charts, opened
-from evalsvc.dashboards.controls import choose, choose_many, switch
-from evalsvc.dashboards.curves import pairs, pareto
-from evalsvc.dashboards.language import metric_name, quantities, say
-from evalsvc.dashboards.look import ARROWS, distinct, grid, heading
+from evalsvc.dashboards import charts, context
+from evalsvc.dashboards.formatting import ARROWS, distinct, grid, heading
+from evalsvc.dashboards.i18n import metric_name, quantities, say
+from evalsvc.dashboards.series import pairs, pareto
+from evalsvc.dashboards.url_state import choose, choose_many, switch
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
@@ -21,10 +21,10 @@ MODELS = 8
 def page() -> None:
     """The whole page."""
     heading(say("tradeoffs.title"), say("tradeoffs.note"))
-    suite = opened.suite()
-    with opened.reading() as session:
+    suite = context.suite()
+    with context.reading() as session:
         measured = {
-            title: each for title, each in opened.metrics(session, suite).items() if each.direction != "neutral"
+            title: each for title, each in context.metrics(session, suite).items() if each.direction != "neutral"
         }
         names = [name for name, _ in dashboard_queries.models(session, suite)]
     axes = [*measured, SPEED.name]
@@ -80,7 +80,7 @@ def page() -> None:
 
 def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: list[str]) -> list[dict[str, Any]]:
     found: list[dict[int, Point]] = []
-    with opened.reading() as session:
+    with context.reading() as session:
         for axis in (x, y):
             metric = measured.get(axis)
             if metric is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from evalsvc.dashboards import charts, opened
-from evalsvc.dashboards.controls import choose, choose_many, switch
-from evalsvc.dashboards.curves import best_so_far, gate_lines, line_names, lines
-from evalsvc.dashboards.language import metric_name, say
-from evalsvc.dashboards.look import grid, heading, interval
+from evalsvc.dashboards import charts, context
+from evalsvc.dashboards.formatting import grid, heading, interval
+from evalsvc.dashboards.i18n import metric_name, say
+from evalsvc.dashboards.series import best_so_far, gate_lines, line_names, lines
+from evalsvc.dashboards.url_state import choose, choose_many, switch
 from evalsvc.store import dashboard_queries, queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
@@ -20,9 +20,9 @@ WIDE = 20
 def page() -> None:
     """The whole page."""
     heading(say("trends.title"), say("trends.note"))
-    suite = opened.suite()
-    with opened.reading() as session:
-        measured = opened.metrics(session, suite)
+    suite = context.suite()
+    with context.reading() as session:
+        measured = context.metrics(session, suite)
         names = [name for name, _ in dashboard_queries.models(session, suite)]
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     title = choose("metric", say("common.metric"), list(measured), words=metric_name, where=bar)
@@ -32,7 +32,7 @@ def page() -> None:
         st.info(say("trends.choose"), icon=":material/touch_app:")
         return
     metric = measured[title]
-    with opened.reading() as session:
+    with context.reading() as session:
         points = dashboard_queries.points(session, Filter(suite, models=tuple(chosen)), metric.label, metric.protocol)
         failures = dashboard_queries.failed(session, suite, chosen)
         decided = [gate for name in chosen for gate in queries.gates(session, name, suite)]

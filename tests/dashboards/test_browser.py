@@ -20,7 +20,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from evalsvc.builtin.demo import WEIGHTS
-from evalsvc.dashboards.language import phrases
+from evalsvc.dashboards.i18n import phrases
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Rating
 

@@ -7,9 +7,9 @@ from datetime import date
 import pytest
 
 from evalsvc.analysis import leaderboard
-from evalsvc.dashboards import charts, controls, language
-from evalsvc.dashboards.curves import best_so_far, lines, on_scale, pairs, pareto
-from evalsvc.dashboards.look import cut, distinct, html, safe
+from evalsvc.dashboards import charts, i18n
+from evalsvc.dashboards.formatting import cut, distinct, html, safe
+from evalsvc.dashboards.series import best_so_far, lines, on_scale, pairs, pareto
 from evalsvc.store import dashboard_queries, queries
 from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.tables import Evaluation, Status
@@ -63,7 +63,7 @@ def test_no_two_labels_are_the_same_whatever_they_stand_for():
 
 
 def test_texts_exist_in_both_languages_with_the_same_placeholders():
-    english, chinese = language.phrases("en"), language.phrases("zh")
+    english, chinese = i18n.phrases("en"), i18n.phrases("zh")
     assert english.keys() == chinese.keys()
     for key, text in english.items():
         assert placeholders(text) == placeholders(chinese[key]), key
@@ -75,7 +75,7 @@ def placeholders(text):
 
 def test_the_address_sets_the_language(use_home, demo, page):
     use_home(demo)
-    assert page("trends", lang="zh").title[0].value == language.phrases("zh")["trends.title"]
+    assert page("trends", lang="zh").title[0].value == i18n.phrases("zh")["trends.title"]
 
 
 def test_a_link_restores_the_view(use_home, demo, page):
@@ -263,11 +263,11 @@ def test_a_downloaded_chart_has_every_name_as_it_is_and_no_two_alike(names, monk
 
 def test_the_pairs_worth_a_look_are_those_that_quantities_name_and_one_measure_comes_first():
     axes = ["frechet_distance", "vendi_score", "recall", "coverage", "density", "precision", "samples_per_second"]
-    assert pairs(language.quantities(), axes) == [
+    assert pairs(i18n.quantities(), axes) == [
         ("precision", "recall"),
         ("density", "coverage"),
         ("frechet_distance", "recall"),
         ("frechet_distance", "vendi_score"),
         ("frechet_distance", "samples_per_second"),
     ]
-    assert pairs(language.quantities(), ["recall", "mind"]) == []
+    assert pairs(i18n.quantities(), ["recall", "mind"]) == []

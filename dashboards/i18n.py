@@ -9,11 +9,11 @@ from pathlib import Path
 import streamlit as st
 import yaml
 
-from evalsvc.dashboards.look import distinct
+from evalsvc.dashboards.formatting import distinct
 from evalsvc.metrics.registry import Quantity
 
 LANGUAGES = {"en": "English", "zh": "中文"}
-FOLDER = Path(__file__).parent / "words"
+FOLDER = Path(__file__).parent / "locales"
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evalsvc.dashboards.look import interval, number
+from evalsvc.dashboards.formatting import interval, number
 from evalsvc.gates.reports.text import limit as limit_words
 from evalsvc.metrics.registry import METRICS, Quantity
 from evalsvc.store.dashboard_queries import Failed, Measured, Point

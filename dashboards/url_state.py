@@ -14,8 +14,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import streamlit as st
 
-from evalsvc.dashboards.language import say
-from evalsvc.dashboards.look import cut, distinct, safe
+from evalsvc.dashboards.formatting import cut, distinct, safe
+from evalsvc.dashboards.i18n import say
 
 Style = Literal["list", "segments"]
 Name = TypeVar("Name", bound=str)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from evalsvc.core.errors import AmbiguousError, InputError
-from evalsvc.dashboards import opened
-from evalsvc.dashboards.controls import choose, choose_many
-from evalsvc.dashboards.language import say
+from evalsvc.dashboards import context
+from evalsvc.dashboards.i18n import say
+from evalsvc.dashboards.url_state import choose, choose_many
 from evalsvc.store import dashboard_queries, names
 from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Checkpoint
@@ -15,14 +15,14 @@ from evalsvc.store.tables import Checkpoint
 
 def checkpoints(suite: str, models: tuple[str, ...] = ()) -> dict[str, Point]:
     """Every checkpoint with scores under a suite, by its name; which score the points carry does not matter."""
-    with opened.reading() as session:
+    with context.reading() as session:
         return {point.name: point for point in dashboard_queries.scored(session, Filter(suite, models))}
 
 
 def named(asked: str) -> Checkpoint:
     """What a link names; where it names nothing, or several, the page says so and ends."""
     try:
-        with opened.reading() as session:
+        with context.reading() as session:
             return names.find(session, asked)
     except InputError as error:
         st.error(say("common.no_checkpoint"), icon=":material/search_off:")
@@ -33,12 +33,12 @@ def named(asked: str) -> Checkpoint:
 
 def one_checkpoint(suite: str) -> Point:
     """A checkpoint by model and step; a link may name it whole, as ``checkpoint=model@step``."""
-    with opened.reading() as session:
+    with context.reading() as session:
         models = [name for name, _ in dashboard_queries.models(session, suite)]
     asked = st.query_params.get("checkpoint")
     if asked and asked != st.session_state.get("checkpoint.written"):
         row = named(asked)
-        with opened.reading() as session:
+        with context.reading() as session:
             title = names.title_of(session, row)
         st.query_params["model"], st.query_params["step"] = row.model.name, title.removeprefix(f"{row.model.name}@")
     bar = st.container(horizontal=True, vertical_alignment="bottom")
@@ -63,7 +63,7 @@ def many_checkpoints(suite: str, label: str, most: int) -> list[Point]:
 def _now(asked: str) -> str:
     """The present name of what a link names; a name that nothing has stays as it is."""
     try:
-        with opened.reading() as session:
+        with context.reading() as session:
             return names.title_of(session, names.find(session, asked))
     except AmbiguousError:
         named(asked)

@@ -12,7 +12,7 @@ from evalsvc.api.server.token_store import Bearer
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.dashboards import access
-from evalsvc.dashboards.language import say
+from evalsvc.dashboards.i18n import say
 from evalsvc.store import audit, dashboard_queries, queries
 from evalsvc.store.artifacts import Artifacts, open_artifacts
 from evalsvc.store.audit import Actor
@@ -28,7 +28,7 @@ def _database(url: str) -> Database:
 
 def gate() -> None:
     """Let in who may read, and nobody else."""
-    access.gate(_database(Settings().database))
+    access.require_login(_database(Settings().database))
 
 
 def may(scope: Scope) -> bool:
