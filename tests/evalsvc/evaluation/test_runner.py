@@ -287,9 +287,7 @@ def test_the_balls_of_the_reference_are_found_once_and_change_no_score(context, 
     assert scores(context, evaluate(spec, context, rerun=True)) == first
 
 
-def test_what_looks_at_pairs_shares_one_pass_and_pairs_of_the_reference_are_passed_once(
-    context, checkpoint, monkeypatch
-):
+def test_pair_metrics_share_one_pass_and_pairs_of_the_reference_are_passed_once(context, checkpoint, monkeypatch):
     uses = [
         {"metric": metric, "features": "pixels/pixels", "options": options}
         for metric, options in {
