@@ -1,0 +1,154 @@
+"""What README, docs and examples tell a reader to type works as printed: each command, block, file and variable."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import tomllib
+from functools import cache
+
+import pytest
+import typer.main
+import yaml
+
+from evalsvc.api.server import ServerSettings
+from evalsvc.cli import remote
+from evalsvc.cli.main import app
+from evalsvc.gates.policy import parse_policy
+from evalsvc.settings import Settings
+from evalsvc.suites import Suite
+from tests.docs.pages import EXAMPLES, INLINE, PAGES, ROOT, Block, blocks, commands
+
+LANGUAGES = {"sh", "python", "yaml", "toml", "text"}
+# Programs of others, whose arguments are theirs to check.
+OTHERS = {".", "cp", "createdb", "curl", "export", "git", "mkdir", "openssl", "pg_dump", "pg_restore", "rsync"}
+SAVED = {block.title for block in blocks("python", "yaml", "toml") if block.title}
+"""Files that some page asks its reader to save."""
+
+
+def named(block: Block) -> str:
+    return f"{block.page.relative_to(ROOT)}: {block.text.splitlines()[0][:40]}"
+
+
+def each(*languages: str):
+    return pytest.mark.parametrize("block", [*blocks(*languages)], ids=named)
+
+
+@cache
+def command_of(*words: str, server: bool = False):
+    """The command that these words name, and how many they are."""
+    command, used = typer.main.get_command(remote.app if server else app), 0
+    for word in words:
+        inner = getattr(command, "commands", {}).get(word)
+        if inner is None:
+            break
+        command, used = inner, used + 1
+    return command, used
+
+
+def parse(words: list[str]) -> None:
+    """Parse the words after ``evalsvc`` as the command line does, and run nothing."""
+    server = words[0] == "--server"
+    words = words[2:] if server else words
+    command, used = command_of(*words[:2], server=server)
+    assert used, words
+    command.make_context(" ".join(words[:used]), list(words[used:]))
+
+
+def assert_files_exist(words: list[str], made: set[str]) -> None:
+    """Suites, policies and plug-ins that a command names are in the repository, or saved on the way."""
+    for word in words:
+        if re.fullmatch(r"[\w./-]+\.(?:yaml|yml|py)", word) and not (ROOT / word).exists():
+            assert word in made, f"nothing makes {word}"
+
+
+def test_every_block_says_what_language_it_is():
+    for page in PAGES:
+        opened = re.findall(r"^ *```(\w*)", page.read_text(), re.MULTILINE)
+        assert set(opened[::2]) <= LANGUAGES | {"json", "pycon", "dockerfile"}, page
+
+
+@each("sh")
+def test_every_command_of_a_block_works_as_printed(block):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made = SAVED | {"evalsvc-gate.yaml"} if "evalsvc gate init" in block.page.read_text() else SAVED
+    for words in commands(block.text):
+        program, rest = words[0].removeprefix(".venv/bin/"), words[1:]
+        if program == "opentelemetry-instrument":
+            program, rest = rest[0], rest[1:]
+        if program == "evalsvc":
+            parse(rest)
+            assert_files_exist(rest, made)
+        elif program == "make":
+            assert {word for word in rest if "=" not in word} <= targets, words
+        elif program == "pip":
+            for word in rest:
+                assert not re.match(r"evalsvc(?:\[|$)", word), "not on a package index: install a checkout or a wheel"
+                assert set(re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", word)))) <= extras.keys(), words
+                assert not word.startswith("./") or (ROOT / word).exists(), words
+        elif program in ("python", "python3") and rest[0] == "-m":
+            path = rest[1].replace(".", "/")
+            known = [ROOT / path, ROOT / f"{path}.py", *(ROOT / "examples").glob(f"*/{path}.py")]
+            assert any(place.exists() for place in known) or importlib.util.find_spec(rest[1]), words
+        elif program in ("python", "python3"):
+            assert_files_exist(rest, made)
+        else:
+            assert program in OTHERS, f"{words}: is this printed as it is typed?"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_in_a_sentence_exists_with_its_options(page):
+    found = INLINE.findall(page.read_text())
+    if page.suffix != ".md":
+        lists = re.findall(r"\[evalsvc, (.*)\]", page.read_text())
+        found = [f"evalsvc {words.replace(',', '')}" for words in lists]
+        found += re.findall(r"(?:^|/|- run: |  )(evalsvc [a-z][^\n|#&\"]*)", page.read_text(), re.MULTILINE)
+    for text in found:
+        words = text.split()[1:]
+        server = words[0] == "--server"
+        words = words[2:] if server else words
+        if words[:1] == ["COMMAND"]:
+            continue
+        command, used = command_of(*words[:2], server=server)
+        assert used, text
+        assert used == len(words) or not hasattr(command, "commands") or command.invoke_without_command, text
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, text
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_variable_is_a_setting(page):
+    known = {f"EVALSVC_{name.upper()}" for name in [*Settings.model_fields, *ServerSettings.model_fields]}
+    known |= {"EVALSVC_WEIGHTS_DIR", "EVALSVC_TOKEN", "EVALSVC_SERVER"}
+    assert set(re.findall(r"EVALSVC_[A-Z_]+[A-Z]", page.read_text())) <= known
+
+
+@each("python")
+def test_every_python_block_compiles_and_imports_what_exists(block):
+    tree = ast.parse(block.text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported = [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imported = [(node.module, alias.name) for alias in node.names]
+        else:
+            continue
+        for module, name in imported:
+            if module.partition(".")[0] not in ("evalsvc", "metrics", "dashboards"):
+                continue
+            assert name is None or hasattr(importlib.import_module(module), name), (module, name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "evalsvc":
+            assert hasattr(importlib.import_module("evalsvc"), node.attr), node.attr
+
+
+@each("yaml")
+def test_every_yaml_block_is_what_it_says(block):
+    document = yaml.safe_load(block.text)
+    if "modality" in document:
+        assert Suite.model_validate(document).metrics
+    elif "suite" in document:
+        assert parse_policy(block.text, str(block.page)).metrics
+    else:
+        assert isinstance(document, dict)
