@@ -6,22 +6,26 @@ import importlib.util
 import re
 import tomllib
 from functools import cache
+from pathlib import Path
 
 import pytest
 import typer.main
 import yaml
 
-from evalsvc.api.server import ServerSettings
+from evalsvc.api.server.state import ServerSettings
 from evalsvc.cli import remote
 from evalsvc.cli.main import app
+from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import parse_policy
-from evalsvc.settings import Settings
-from evalsvc.suites import Suite
-from tests.docs.pages import EXAMPLES, INLINE, PAGES, ROOT, Block, blocks, commands
+from evalsvc.inputs.suites import Suite
+from tests.docs.pages import EXAMPLES, FENCE, INLINE, PAGES, ROOT, Block, blocks, commands
 
 LANGUAGES = {"sh", "python", "yaml", "toml", "text"}
 # Programs of others, whose arguments are theirs to check.
 OTHERS = {".", "cp", "createdb", "curl", "export", "git", "mkdir", "openssl", "pg_dump", "pg_restore", "rsync"}
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+FOLDERS = "evalsvc|metrics|dashboards|tests|benchmarks|alembic|docs"
+ON_THE_SITE = r"docs/|examples/|[\w.-]+\.md$|benchmarks/RESULTS.md$"
 SAVED = {block.title for block in blocks("python", "yaml", "toml") if block.title}
 """Files that some page asks its reader to save."""
 
@@ -32,6 +36,9 @@ def named(block: Block) -> str:
 
 def each(*languages: str):
     return pytest.mark.parametrize("block", [*blocks(*languages)], ids=named)
+
+
+everywhere = pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
 
 
 @cache
@@ -70,7 +77,6 @@ def test_every_block_says_what_language_it_is():
 
 @each("sh")
 def test_every_command_of_a_block_works_as_printed(block):
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     made = SAVED | {"evalsvc-gate.yaml"} if "evalsvc gate init" in block.page.read_text() else SAVED
     for words in commands(block.text):
@@ -84,8 +90,8 @@ def test_every_command_of_a_block_works_as_printed(block):
             assert {word for word in rest if "=" not in word} <= targets, words
         elif program == "pip":
             for word in rest:
-                assert not re.match(r"evalsvc(?:\[|$)", word), "not on a package index: install a checkout or a wheel"
-                assert set(re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", word)))) <= extras.keys(), words
+                asked = re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", word)))
+                assert set(asked) <= EXTRAS.keys(), words
                 assert not word.startswith("./") or (ROOT / word).exists(), words
         elif program in ("python", "python3") and rest[0] == "-m":
             path = rest[1].replace(".", "/")
@@ -97,7 +103,7 @@ def test_every_command_of_a_block_works_as_printed(block):
             assert program in OTHERS, f"{words}: is this printed as it is typed?"
 
 
-@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
+@everywhere
 def test_every_command_in_a_sentence_exists_with_its_options(page):
     found = INLINE.findall(page.read_text())
     if page.suffix != ".md":
@@ -117,11 +123,44 @@ def test_every_command_in_a_sentence_exists_with_its_options(page):
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, text
 
 
-@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
+@everywhere
 def test_every_variable_is_a_setting(page):
     known = {f"EVALSVC_{name.upper()}" for name in [*Settings.model_fields, *ServerSettings.model_fields]}
     known |= {"EVALSVC_WEIGHTS_DIR", "EVALSVC_TOKEN", "EVALSVC_SERVER"}
     assert set(re.findall(r"EVALSVC_[A-Z_]+[A-Z]", page.read_text())) <= known
+
+
+@everywhere
+def test_nothing_is_installed_from_an_index_that_does_not_have_it(page):
+    assert not re.search(r"pip install [^\n`@]*\bevalsvc(?:\[[\w,]+\])?['\"]?(?!\s*@)(?:\s|`|$)", page.read_text())
+
+
+@everywhere
+def test_every_file_of_the_repository_that_is_named_is_there(page):
+    """Links within the repository too; the build of the site checks those between its pages, and their anchors."""
+    text = page.read_text()
+    names = re.findall(
+        r"(?<![\w/.-])(?:evalsvc|metrics|dashboards|tests|benchmarks|alembic|docs)/[\w@./-]+\.[a-z]+\b", text
+    )
+    assert not [name for name in names if not (ROOT / name).exists()]
+    for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", FENCE.sub("", text)) if page.suffix == ".md" else ():
+        target = (page.parent / link).resolve()
+        assert target.exists(), link
+        inside = target.relative_to(ROOT).as_posix()
+        assert re.match(r"docs/|examples/|[\w.-]+\.md$|LICENSE$|benchmarks/RESULTS.md$", inside), (
+            f"{link} is not on the site"
+        )
+
+
+def offers(module: str, name: str | None) -> bool:
+    """Whether a module has a name; one that stands in its text is not worth importing a trainer for."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or name is None:
+        return spec is not None
+    text = Path(spec.origin or "").read_text()
+    return bool(re.search(rf"^(?:class|def) {name}\b", text, re.MULTILINE)) or hasattr(
+        importlib.import_module(module), name
+    )
 
 
 @each("python")
@@ -137,7 +176,7 @@ def test_every_python_block_compiles_and_imports_what_exists(block):
         for module, name in imported:
             if module.partition(".")[0] not in ("evalsvc", "metrics", "dashboards"):
                 continue
-            assert name is None or hasattr(importlib.import_module(module), name), (module, name)
+            assert offers(module, name), (module, name)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "evalsvc":
             assert hasattr(importlib.import_module("evalsvc"), node.attr), node.attr

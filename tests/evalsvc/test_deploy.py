@@ -1,41 +1,16 @@
-"""The files that a reader copies name commands, options and variables that exist."""
+"""The files that a reader copies to deploy evalsvc are safe as they are; tests/docs holds what they name."""
 
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
 from evalsvc.api.server.state import ServerSettings
-from evalsvc.cli.main import app
-from evalsvc.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples" / "deploy"
-DOCS = [ROOT / "docs" / "guides" / name for name in ("deploy.md", "operations.md", "observability.md")]
-FILES = [*sorted(DEPLOY.iterdir()), *DOCS]
-COMMANDS = "serve|dashboard|worker|db|cache|audit|token|doctor|reference|submit|retry|show|watch|status"
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_variable_is_a_setting(file):
-    known = {f"EVALSVC_{name.upper()}" for name in [*Settings.model_fields, *ServerSettings.model_fields]}
-    known |= {"EVALSVC_WEIGHTS_DIR", "EVALSVC_SERVER_FILE"}
-    assert set(re.findall(r"EVALSVC_[A-Z_]+[A-Z]", file.read_text())) <= known
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_command_exists_with_its_options(file):
-    text = re.sub(r"\[evalsvc, (.*)\]", lambda match: "`evalsvc " + match[1].replace(",", "") + "`", file.read_text())
-    for line in re.findall(rf"evalsvc ((?:{COMMANDS})\b[^`\n|#]*)", text):
-        command, words = typer.main.get_command(app), line.split()
-        while words and (inner := getattr(command, "commands", {}).get(words[0])):
-            command, words = inner, words[1:]
-        assert not hasattr(command, "commands") or command.invoke_without_command, line
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, line
 
 
 def test_the_image_installs_extras_that_exist():
