@@ -49,5 +49,6 @@ _RENAMED = {"nearest_neighbours": "nearest_neighbors", "neighbour_radii": "neigh
 def __getattr__(name: str) -> Any:
     if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"{__name__}.{name} is now {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    message = f"{__name__}.{name} is deprecated and will be removed in evalsvc 0.4: use {_RENAMED[name]}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
     return globals()[_RENAMED[name]]

@@ -1,17 +1,26 @@
-"""Names that moved: they work for two minor versions more, and warn."""
+"""Deprecated names: they work and warn for as long as docs/versioning.md promises."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 
-def moved(module: str, homes: dict[str, Collection[str] | None]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` that takes names from where they are now, with a DeprecationWarning.
+def warn_deprecated(what: str, *, use: str, removed_in: str) -> None:
+    """Warn that ``what`` will be removed in version ``removed_in``.
 
-    ``homes`` maps each module to the names that are taken from it, ``None`` for all that it has.
+    Call it directly in the deprecated function: the warning points at the line that called that one.
+    """
+    message = f"{what} is deprecated and will be removed in evalsvc {removed_in}: use {use}"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+
+def moved(module: str, homes: Mapping[str, Collection[str] | None], removed_in: str = "0.4") -> Callable[[str], Any]:
+    """Build the ``__getattr__`` of a module whose names moved: each is taken from its new home, with a warning.
+
+    ``homes`` maps each new home to the names to take from it, ``None`` for all its public names.
     """
 
     def get(name: str) -> Any:
@@ -22,7 +31,7 @@ def moved(module: str, homes: dict[str, Collection[str] | None]) -> Callable[[st
             if hasattr(found, name):
                 public = name in importlib.import_module("evalsvc").__all__
                 better = f"evalsvc.{name}" if public else f"{home}.{name}"
-                warnings.warn(f"{module}.{name} has moved: use {better}", DeprecationWarning, stacklevel=2)
+                warn_deprecated(f"{module}.{name}", use=better, removed_in=removed_in)
                 return getattr(found, name)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 

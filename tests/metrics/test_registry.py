@@ -109,7 +109,7 @@ def test_a_metric_from_outside_says_as_much_as_ours(monkeypatch):
     ("before", "now"), [("nearest_neighbours", "nearest_neighbors"), ("neighbour_radii", "neighbor_radii")]
 )
 def test_a_function_by_its_former_name_is_the_same_and_warns(before, now):
-    with pytest.warns(DeprecationWarning, match=f"is now {now}"):
+    with pytest.warns(DeprecationWarning, match=f"use {now}"):
         assert getattr(functional, before) is getattr(functional, now)
 
 
