@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Each is imported when it is first asked for: no command waits for torch that does not need it.
 _HOMES = {
+    "Audio": "evalsvc.plugins.samples",
     "Checkpoint": "evalsvc.inputs.checkpoints",
     "Client": "evalsvc.api.client",
     "Extractor": "evalsvc.plugins.interfaces",
@@ -35,7 +36,6 @@ _HOMES = {
     "GeneratorInfo": "evalsvc.plugins.interfaces",
     "Images": "evalsvc.plugins.samples",
     "SampleRequest": "evalsvc.plugins.samples",
-    "Sounds": "evalsvc.plugins.samples",
     "Suite": "evalsvc.inputs.suites",
     "Texts": "evalsvc.plugins.samples",
     "Videos": "evalsvc.plugins.samples",

@@ -77,7 +77,8 @@ def test_an_image_is_given_all_that_the_wheel_is_built_from():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines, "the rest stays out"
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {*wheel["packages"], *wheel["force-include"], *PROJECT["project"]["license-files"]}
+    folders = {path.partition("/")[0] for path in wheel["force-include"]}
+    needed = {*wheel["packages"], *folders, *PROJECT["project"]["license-files"]}
     needed |= {"dashboards", "metrics", "pyproject.toml", PROJECT["project"]["readme"]}
     assert {f"!{name}" for name in needed} <= set(lines)
 

@@ -2,4 +2,4 @@
 
 from evalsvc.core.deprecation import moved
 
-__getattr__ = moved("evalsvc.samples", {"evalsvc.plugins.samples": None})
+__getattr__ = moved("evalsvc.samples", {"evalsvc.plugins.samples": None}, {"Sounds": "Audio"})
