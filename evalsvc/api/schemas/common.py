@@ -1,0 +1,102 @@
+"""Names, numbers and documents as all requests give them; pages, and errors."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+Item = TypeVar("Item")
+
+# Databases cannot store NUL, and nobody means a control character in a name.
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Of a checkpoint: with what tells it from others it is longer than the name of its model."""
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Reason = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digits = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
+SuiteName = Annotated[str, StringConstraints(max_length=110, pattern=r"^[a-z0-9][a-z0-9._-]{0,99}(@[1-9][0-9]{0,5})?$")]
+Id = Annotated[int, Field(ge=1, lt=2**31)]
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _sound(value: Any, depth: int = 0) -> Any:
+    """Refuse what no database stores: NUL, half characters, numbers that are none, nesting without end."""
+    if depth > 20:
+        raise ValueError("is nested more than 20 levels deep")
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        raise ValueError("holds a character that cannot be stored")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError("holds a whole number of more than 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is not finite")
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _sound(key)
+            _sound(each, depth + 1)
+    if isinstance(value, list):
+        for each in value:
+            _sound(each, depth + 1)
+    return value
+
+
+Document = Annotated[dict[str, Any], AfterValidator(_sound)]
+PolicyText = Document | Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_sound)]
+
+
+class Response(BaseModel):
+    """Clients accept fields that a newer server adds."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Request(BaseModel):
+    """Servers refuse what they do not know: a misspelt field must not be lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Page(Response, Generic[Item]):
+    """Some of the items; ``next`` is the cursor of those that follow, and null on the last page."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class FieldError(Response):
+    """One field that is wrong; ``pointer`` is a JSON pointer into the request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Response):
+    """An error as RFC 9457 writes it; ``detail`` is one sentence that says what to do.
+
+    Where a name is ambiguous (``urn:evalsvc:problem:ambiguous-name``), each of ``choices`` names one checkpoint.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:evalsvc:problem:not-found",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "there is no checkpoint 'flow@7'; models are flow, gan",
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+    choices: list[str] = []

@@ -1,0 +1,68 @@
+"""Leaderboards and comparisons."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from evalsvc.api.schemas.common import Response
+from evalsvc.api.schemas.scores import Score
+
+
+class Column(Response):
+    """One label under one protocol."""
+
+    label: str
+    protocol: str
+    title: str
+    direction: Literal["lower", "higher", "neutral"]
+
+
+class Entry(Response):
+    """A checkpoint on a board; its rank is 1 + the number of entries that are surely better."""
+
+    rank: int
+    model: str
+    family: str
+    step: int
+    checkpoint_id: int
+    digest: str = ""
+    mark: str = ""
+    scores: list[Score]
+
+
+class Board(Response):
+    """Ranks by one score under one protocol."""
+
+    suite: str
+    ranked_by: Column
+    columns: list[Column]
+    entries: list[Entry]
+
+
+class Difference(Response):
+    """``b - a`` of one score with its 95 % interval; no number where the two are not comparable.
+
+    Each side is the mean of all its runs (seeds). What both share (documents, prompts, the noise of a seed) is
+    ``paired``; ``unpaired`` says why not. ``independent`` counts the independent units of the smaller side.
+    """
+
+    label: str
+    a: Score | None
+    b: Score | None
+    difference: float | None
+    stderr: float | None
+    interval: tuple[float, float] | None
+    paired: bool = False
+    unpaired: str | None = None
+    independent: int | None = None
+    verdict: Literal["better", "worse", "unsure", "differs", "not comparable"]
+    reason: str | None
+
+
+class Comparison(Response):
+    """Two checkpoints, score by score."""
+
+    suite: str
+    a: str
+    b: str
+    differences: list[Difference]

@@ -1,0 +1,91 @@
+"""Scores, their protocols, and the files of an evaluation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from evalsvc.api.schemas.common import Response
+
+
+class Score(Response):
+    """One number with its uncertainty. Scores of different ``protocol`` are not comparable.
+
+    ``independent`` counts the independent units that the error is of, and ``independent_unit`` says which: samples,
+    prompts or documents; ``null`` of scores from before they were counted. ``mark`` follows ``model@step`` in the name
+    of what was scored, where another checkpoint or configuration shares it.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "flow",
+                    "family": "flow",
+                    "step": 4000,
+                    "digest": "9f2c1f7d" * 8,
+                    "configuration": "5d1c90ab" * 8,
+                    "checkpoint_id": 7,
+                    "evaluation_id": 12,
+                    "suite": "digits@1",
+                    "position": 0,
+                    "label": "frechet_distance",
+                    "value": 25.17,
+                    "stderr": 0.99,
+                    "ci_low": 23.22,
+                    "ci_high": 27.12,
+                    "n": 2000,
+                    "direction": "lower",
+                    "unit": "squared feature units",
+                    "stderr_method": "influence function, own noise taken off by halves",
+                    "protocol": "1d5f290c8520883f",
+                    "created_at": "2026-11-25T18:00:00Z",
+                    "independent": 2000,
+                    "independent_unit": "samples",
+                    "mark": "",
+                }
+            ]
+        }
+    )
+
+    model: str
+    family: str
+    step: int
+    digest: str = ""
+    configuration: str = ""
+    checkpoint_id: int
+    evaluation_id: int
+    suite: str
+    position: int
+    label: str
+    value: float
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    direction: Literal["lower", "higher", "neutral"]
+    unit: str
+    stderr_method: str
+    protocol: str
+    created_at: datetime
+    independent: int | None = None
+    independent_unit: str | None = None
+    mark: str = ""
+
+
+class Protocol(Response):
+    """The facts that make two scores comparable."""
+
+    id: str
+    facts: dict[str, Any]
+
+
+class Artifact(Response):
+    """A file that belongs to an evaluation."""
+
+    id: int
+    kind: str
+    bytes: int
+    digest: str

@@ -1,0 +1,24 @@
+"""Worker processes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from evalsvc.api.schemas.common import Response
+
+
+class Worker(Response):
+    """A process that works for the queue, and what it is at."""
+
+    id: str
+    role: Literal["slot", "coordinator"]
+    host: str
+    pid: int
+    device: str
+    status: Literal["alive", "draining", "stopped", "lost"]
+    started_at: datetime
+    seen_at: datetime
+    evaluation_id: int | None
+    stage: str | None
+    done: int

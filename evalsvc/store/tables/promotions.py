@@ -1,0 +1,72 @@
+"""How aliases were moved, and what protects them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from evalsvc.store.tables.base import DatabaseTime, Table
+from evalsvc.store.tables.models import Checkpoint
+
+
+class PromotionKind(StrEnum):
+    """How an alias came to be set: for the first time, by a gate, by hand, or back to what it pointed at before."""
+
+    FIRST = "first"
+    GATE = "gate"
+    SET = "set"
+    ROLLBACK = "rollback"
+
+
+class Promotion(Table):
+    """An alias that was set, by whom and how; ``gate_id`` is the decision that allowed it, where one was asked for."""
+
+    __tablename__ = "promotions"
+    __table_args__ = (CheckConstraint("kind IN ('first', 'gate', 'set', 'rollback')", name="kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(String(200), index=True)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"))
+    gate_id: Mapped[int | None] = mapped_column(ForeignKey("gates.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    by: Mapped[str] = mapped_column(String(200), default="")
+    reason: Mapped[str] = mapped_column(String(500), default="")
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
+
+    checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
+
+
+class Protection(Table):
+    """The one policy by whose decisions an alias moves, as it was when it was pinned; ended ones are kept."""
+
+    __tablename__ = "protections"
+    __table_args__ = (
+        Index(
+            "uq_protections_alias",
+            "alias",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(String(200))
+    suite: Mapped[str] = mapped_column(String(200))
+    suite_digest: Mapped[str] = mapped_column(String(64))
+    policy_digest: Mapped[str] = mapped_column(String(64))
+    policy: Mapped[dict[str, Any]]
+    by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
+    ended_by: Mapped[str | None] = mapped_column(String(200))
+    ended_at: Mapped[datetime | None]
