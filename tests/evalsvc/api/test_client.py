@@ -287,7 +287,7 @@ def test_a_back_room_without_a_database_says_that_it_may_be_tried_again(monkeypa
 
         send = answers.append
 
-    monkeypatch.setattr("evalsvc.api.server.task_handlers.Desk", TaskHandlers)
+    monkeypatch.setattr("evalsvc.api.server.task_handlers.TaskHandlers", TaskHandlers)
     task_process_main.work(Pipe(), ())
     ((error, _),) = Pipe.answers
     assert isinstance(error, StorageError)
