@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evalsvc.core.errors import ModelError
-from evalsvc.plugins import validation
+from evalsvc.plugins import conformance, validation
 from evalsvc.plugins.interfaces import ExtractorInfo, GeneratorInfo
 from evalsvc.plugins.samples import Images, SampleRequest, Texts
 
@@ -60,7 +60,7 @@ def test_an_extractor_that_breaks_its_word_is_named(array, complaint):
 
 
 def findings(answer):
-    return {finding.check.split(":")[0]: finding.ok for finding in validation.check_generator(Fixed(answer), CPU)}
+    return {finding.check.split(":")[0]: finding.ok for finding in conformance.check_generator(Fixed(answer), CPU)}
 
 
 def noise_of(request):
@@ -90,7 +90,7 @@ def test_stored_samples_may_follow_their_indices():
         held = 16
 
     stored = Stored(lambda r: Images((r.indices[:, None, None, None] * torch.ones(1, 1, 4, 4)).to(torch.uint8)))
-    assert all(finding.ok for finding in validation.check_generator(stored, CPU))
+    assert all(finding.ok for finding in conformance.check_generator(stored, CPU))
 
 
 def test_global_randomness_is_caught():
