@@ -88,7 +88,7 @@ def live() -> None:
 def _bar(run: Progress, now: datetime) -> None:
     left, middle, right = st.columns([2, 5, 1], vertical_alignment="center")
     left.html(_name(run))
-    stages = ", ".join(f"{stage} {done:,} / {due:,}" for stage, (done, due) in run.stages.items())
+    stages = ", ".join(f"{name} {stage.done:,} / {stage.due:,}" for name, stage in run.stages.items())
     since = ago(now, run.started_at or run.requested_at)
     middle.progress(
         min(1.0, run.fraction), f"{say(f'operations.{run.status}')} · {run.fraction:.0%} · {safe(stages)} · {since}"

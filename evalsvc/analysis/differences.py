@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
+from evalsvc.core.columns import ScoreColumns
 from evalsvc.metrics.influence import Influence
-from evalsvc.metrics.score import UNPAIRED, Z95, MetricError
+from evalsvc.metrics.score import UNPAIRED, Z95, MetricError, Score
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Run:
     influence: Influence | str = field(default=UNPAIRED, compare=False, repr=False)
     units: str = ""
     outdated: str = ""
+
+    @classmethod
+    def of(cls, score: Score | ScoreColumns, protocol: str, facts: Mapping[str, Any], **more: Any) -> Run:
+        """A score as a run; ``more`` are fields of this class that a score does not have."""
+        values = (score.value, score.stderr, score.ci_low, score.ci_high, score.n)
+        return cls(*values, protocol, facts, score.stderr_method, **more)
 
     @property
     def freedom(self) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from evalsvc.analysis.differences import Run, difference
 from evalsvc.analysis.runs import Runs
+from evalsvc.core.columns import ScoreColumns
 from evalsvc.core.errors import InputError
 from evalsvc.store.dashboard_queries import Measured, Point, label_places
 from evalsvc.store.queries import ScoreRow
@@ -37,7 +38,7 @@ class Entry:
     checkpoint_id: int
     digest: str
     mark: str
-    scores: Mapping[tuple[str, str], ScoreRow]
+    scores: Mapping[tuple[str, str], ScoreColumns]
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,8 @@ class Difference:
     """
 
     label: str
-    a: ScoreRow | None
-    b: ScoreRow | None
+    a: ScoreColumns | None
+    b: ScoreColumns | None
     value: float | None = None
     stderr: float | None = None
     reason: str = ""

@@ -53,15 +53,10 @@ def runs_beside(session: Session, artifacts: Artifacts, rows: Sequence[ScoreRow]
 
 def run_of(row: ScoreRow, seed: int, of: UnitInfluence) -> Run:
     """A stored score as a run."""
-    return Run(
-        value=row.value,
-        stderr=row.stderr,
-        ci_low=row.ci_low,
-        ci_high=row.ci_high,
-        n=row.n,
-        protocol=row.protocol,
-        facts=row.facts,
-        method=row.stderr_method,
+    return Run.of(
+        row,
+        row.protocol,
+        row.facts,
         run=row.evaluation_id,
         seed=seed,
         influence=of.influence,

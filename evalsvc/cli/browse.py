@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from evalsvc.analysis import leaderboard as ranking
 from evalsvc.analysis.leaderboard import Board, Difference
 from evalsvc.analysis.runs import runs_beside
 from evalsvc.cli.console import ARROWS, duration, energy, err, number, out, print_json, styled, table, with_error
+from evalsvc.core.columns import ScoreColumns
 from evalsvc.core.errors import InputError, first_line, printable
 from evalsvc.core.settings import Settings
 from evalsvc.core.spreadsheets import as_csv
@@ -197,7 +198,7 @@ def show(
         )
 
 
-def print_scores(rows: list[ScoreRow], provenance: Mapping[str, Any]) -> None:
+def print_scores(rows: Sequence[ScoreColumns], provenance: Mapping[str, Any]) -> None:
     """The scores of one evaluation as a table, and how many samples of how many they are of."""
     first = rows[0]
     made = table(
@@ -338,7 +339,7 @@ def export(
     with _database().read() as session:
         rows = queries.scores(session, suite=queries.pick_suite(session, suite) if suite else None)
         what = {row.id: row for row in queries.checkpoints(session)}
-    columns = [field.name for field in fields(ScoreRow) if field.name != "facts"]
+    columns = [each.name for each in fields(ScoreColumns)]
     columns += ["name", "generator", "generator_version", "options"]
     table = [_exported(row, what[row.checkpoint_id]) for row in rows]
     frame = pd.DataFrame(table, columns=columns)
@@ -361,13 +362,13 @@ def export(
 
 def _exported(row: ScoreRow, checkpoint: Checkpoint) -> dict[str, Any]:
     """A score as a row of a file, with the configuration that it belongs to; the options as JSON."""
-    columns = {key: value for key, value in asdict(row).items() if key != "facts"}
+    columns = {each.name: getattr(row, each.name) for each in fields(ScoreColumns)}
     options = json.dumps(checkpoint.options, sort_keys=True)
     generator = {"generator": checkpoint.generator, "generator_version": checkpoint.generator_version}
     return columns | {"name": row.name, **generator, "options": options}
 
 
-def evaluation_document(rows: list[ScoreRow]) -> dict[str, Any]:
+def evaluation_document(rows: Sequence[ScoreColumns]) -> dict[str, Any]:
     """One evaluation's scores for machines."""
     first = rows[0]
     who = {"name": first.name, "model": first.model, "step": first.step, "mark": first.mark, "digest": first.digest}
@@ -411,15 +412,14 @@ def difference_document(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _count(row: ScoreRow) -> str:
+def _count(row: ScoreColumns) -> str:
     """The number of samples, and of independent units where these are fewer."""
     fewer = row.independent is not None and row.independent != row.n
     return f"{row.n} of {row.independent} {row.independent_unit}" if fewer else str(row.n)
 
 
-def _score_document(row: ScoreRow) -> dict[str, Any]:
-    keys = ("label", "value", "stderr", "ci_low", "ci_high", "n", "direction", "unit", "stderr_method", "protocol")
-    return {key: getattr(row, key) for key in (*keys, "independent", "independent_unit")}
+def _score_document(row: ScoreColumns) -> dict[str, Any]:
+    return {key: getattr(row, key) for key in queries.SCORE_VALUES if key != "position"}
 
 
 def _database() -> Database:

@@ -290,8 +290,7 @@ def _tell(each: Progress) -> None:
 
 def document(each: Progress) -> dict[str, Any]:
     """An evaluation for machines."""
-    stages = {stage: {"done": done, "due": due} for stage, (done, due) in each.stages.items()}
-    return asdict(each) | {"stages": stages}
+    return asdict(each)
 
 
 def _worker(row: Worker, now: datetime) -> dict[str, Any]:

@@ -22,12 +22,9 @@ from evalsvc.cli.gate import UNAVAILABLE, reachable, say_notices, show_decision
 from evalsvc.cli.score import parse_options
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
-from evalsvc.evaluation.progress import Progress
 from evalsvc.inputs.checkpoint_folders import digest_checkpoint, endpoint_name
 from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.inputs.stored_checkpoints import is_path
-from evalsvc.store.queries import ScoreRow
-from evalsvc.store.tables import Failure, Status
 
 app = typer.Typer(
     help="Ask a server. EVALSVC_TOKEN holds the token.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -172,7 +169,7 @@ def wait(
     until = time.monotonic() + timeout if timeout is not None else None
     with Live(console=err, transient=True, auto_refresh=False) as live:
         while True:
-            found = [_progress(client.evaluation(each)) for each in ids]
+            found = [client.evaluation(each) for each in ids]
             if all(each.ended for each in found) or (until is not None and time.monotonic() >= until):
                 break
             live.update(queue.evaluations_table(found), refresh=True)
@@ -188,7 +185,7 @@ def status(
 ) -> None:
     """The newest evaluations, and who works."""
     client = _client(context)
-    found = [_progress(each) for each, _ in zip(client.evaluations(), range(limit), strict=False)]
+    found = [each for each, _ in zip(client.evaluations(), range(limit), strict=False)]
     workers = [each.model_dump(mode="json") for each in client.workers()]
     if as_json:
         print_json({"evaluations": list(map(queue.document, found)), "workers": workers})
@@ -345,10 +342,6 @@ def _show(rows: list[dict[str, Any]], title: str, columns: tuple[str, ...], *, a
     out.print(made)
 
 
-def _row(score: schemas.Score) -> ScoreRow:
-    return ScoreRow(**score.model_dump(), facts={})
-
-
 def _board(board: schemas.Board) -> Board:
     entries = [
         Entry(
@@ -359,7 +352,7 @@ def _board(board: schemas.Board) -> Board:
             checkpoint_id=entry.checkpoint_id,
             digest=entry.digest,
             mark=entry.mark,
-            scores={(score.label, score.protocol): _row(score) for score in entry.scores},
+            scores={(score.label, score.protocol): score for score in entry.scores},
         )
         for entry in board.entries
     ]
@@ -368,11 +361,10 @@ def _board(board: schemas.Board) -> Board:
 
 
 def _difference(found: schemas.Difference) -> Difference:
-    a, b = (_row(side) if side else None for side in (found.a, found.b))
     return Difference(
         found.label,
-        a,
-        b,
+        found.a,
+        found.b,
         found.difference,
         found.stderr,
         found.reason or "",
@@ -381,12 +373,3 @@ def _difference(found: schemas.Difference) -> Difference:
         found.unpaired or "",
         found.independent,
     )
-
-
-def _progress(found: schemas.Evaluation) -> Progress:
-    facts = {
-        name: getattr(found, name) for name in schemas.Evaluation.model_fields if name not in ("fraction", "ended")
-    }
-    stages = {stage: (each.done, each.due) for stage, each in found.stages.items()}
-    failure = Failure(found.failure) if found.failure else None
-    return Progress(**facts | {"stages": stages, "status": Status(found.status), "failure": failure})

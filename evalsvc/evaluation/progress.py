@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import fields
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import String, cast, func, select
 from sqlalchemy.orm import Session, lazyload, load_only
 
+from evalsvc.core.columns import Progress as Progress
+from evalsvc.core.columns import Stage
 from evalsvc.evaluation.shards import stage_of
 from evalsvc.store import names
 from evalsvc.store.tables import (
@@ -17,7 +19,6 @@ from evalsvc.store.tables import (
     WORKING,
     Checkpoint,
     Evaluation,
-    Failure,
     Model,
     Shard,
     Status,
@@ -26,59 +27,17 @@ from evalsvc.store.tables import (
     WorkerStatus,
 )
 
-SHOWN = (
-    Evaluation.status,
-    Evaluation.failure,
-    Evaluation.error,
-    Evaluation.attempt,
-    Evaluation.priority,
-    Evaluation.by,
-    Evaluation.requested_at,
-    Evaluation.started_at,
-    Evaluation.finished_at,
-    Evaluation.work,
-)
-LABEL = Checkpoint.id, Checkpoint.step, Checkpoint.digest, Checkpoint.configuration
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One evaluation as it is now; ``stages`` are (done, due) samples or items, unfinished shards included."""
-
-    id: int
-    model: str
-    step: int
-    checkpoint_id: int
-    digest: str
-    configuration: str
-    mark: str
-    suite: str
-    status: Status
-    failure: Failure | None
-    error: str | None
-    attempt: int
-    priority: int
-    by: str
-    requested_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    stages: Mapping[str, tuple[int, int]]
-
-    @property
-    def name(self) -> str:
-        """``model@step``, and what tells it from others of that label."""
-        return f"{self.model}@{self.step}{self.mark}"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come of it, unless it is tried again."""
-        return self.status not in IN_PROGRESS
-
-    @property
-    def fraction(self) -> float:
-        """Share of the samples and items that are done, from 0 to 1."""
-        due = sum(total for _, total in self.stages.values())
-        return sum(done for done, _ in self.stages.values()) / due if due else 0.0
+LABEL: Mapping[str, Any] = {
+    "model": Model.name,
+    "step": Checkpoint.step,
+    "digest": Checkpoint.digest,
+    "configuration": Checkpoint.configuration,
+    "suite": Suite.name + "@" + cast(Suite.version, String),
+}
+"""What is told of an evaluation that other tables hold."""
+COMPUTED = {"mark", "stages", "fraction", "ended"}
+OWN = {each.name: getattr(Evaluation, each.name) for each in fields(Progress) if each.name not in {*LABEL, *COMPUTED}}
+"""What is told of an evaluation that its own row holds, in columns of the same names."""
 
 
 def progress(
@@ -98,9 +57,9 @@ def progress(
     if before is not None:
         chosen = chosen.where(Evaluation.id < before)
     query = (
-        select(Evaluation, *LABEL, Model.name, Suite.name, Suite.version)
+        select(Evaluation, *LABEL.values())
         # Neither the spec nor the suite, which are long, and read again and again while somebody watches.
-        .options(load_only(*SHOWN), lazyload(Evaluation.checkpoint), lazyload(Evaluation.suite))
+        .options(load_only(*OWN.values(), Evaluation.work), lazyload(Evaluation.checkpoint), lazyload(Evaluation.suite))
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Suite, Evaluation.suite_id == Suite.id)
@@ -109,29 +68,9 @@ def progress(
     )
     rows = session.execute(query).all()
     done = _done(session, [row[0].id for row in rows])
-    marks = names.marks(session, {row[1] for row in rows})
+    marks = names.marks(session, {row[0].checkpoint_id for row in rows})
     return [
-        Progress(
-            id=run.id,
-            model=model,
-            step=step,
-            checkpoint_id=checkpoint,
-            digest=digest,
-            configuration=configuration,
-            mark=marks.get(checkpoint, ""),
-            suite=f"{suite}@{version}",
-            status=Status(run.status),
-            failure=Failure(run.failure) if run.failure else None,
-            error=run.error,
-            attempt=run.attempt,
-            priority=run.priority,
-            by=run.by,
-            requested_at=run.requested_at,
-            started_at=run.started_at,
-            finished_at=run.finished_at,
-            stages=_stages(run, done),
-        )
-        for run, checkpoint, step, digest, configuration, model, suite, version in rows
+        _progress(run, done, dict(zip(LABEL, of, strict=True)), marks.get(run.checkpoint_id, "")) for run, *of in rows
     ]
 
 
@@ -143,11 +82,24 @@ def failure_details(session: Session, evaluations: Collection[int]) -> dict[int,
     return {evaluation: str(detail) for evaluation, detail in session.execute(query)}
 
 
-def _stages(run: Evaluation, done: Mapping[tuple[int, str], int]) -> dict[str, tuple[int, int]]:
+def _progress(run: Evaluation, done: Mapping[tuple[int, str], int], label: Mapping[str, Any], mark: str) -> Progress:
+    stages = _stages(run, done)
+    due = sum(stage.due for stage in stages.values())
+    return Progress(
+        **{name: getattr(run, name) for name in OWN},
+        **label,
+        mark=mark,
+        stages=stages,
+        fraction=sum(stage.done for stage in stages.values()) / due if due else 0.0,
+        ended=run.status not in IN_PROGRESS,
+    )
+
+
+def _stages(run: Evaluation, done: Mapping[tuple[int, str], int]) -> dict[str, Stage]:
     due: Counter[str] = Counter()
     for kind, total in run.work.items():
         due[stage_of(kind)] += total
-    return {stage: (min(done[run.id, stage], total), total) for stage, total in due.items()}
+    return {stage: Stage(min(done[run.id, stage], total), total) for stage, total in due.items()}
 
 
 def _done(session: Session, evaluations: list[int]) -> Counter[tuple[int, str]]:

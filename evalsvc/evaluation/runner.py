@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import update
@@ -24,7 +25,7 @@ from evalsvc.evaluation.scoring import LabelledScore, Reduction, reduce
 from evalsvc.evaluation.shard_computation import ShardContent, repaired, shard_content, write_shard
 from evalsvc.evaluation.shards import Shard, stage_of
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.metrics.score import MetricError
+from evalsvc.metrics.score import MetricError, Score
 from evalsvc.plugins.interfaces import Skips
 from evalsvc.store import outbox, tables
 from evalsvc.store.artifacts import Artifacts
@@ -154,29 +155,7 @@ def _record(
         for labelled in sorted(reduction.scores, key=lambda each: each.protocol):
             with suppress(IntegrityError), session.begin_nested():
                 session.merge(tables.Protocol(id=labelled.protocol, facts=dict(labelled.facts)))
-        for position, labelled in enumerate(reduction.scores):
-            score = labelled.score
-            row.scores.append(
-                tables.Score(
-                    position=position,
-                    label=labelled.label,
-                    quantity=score.name,
-                    value=score.value,
-                    stderr=score.stderr,
-                    ci_low=score.ci_low,
-                    ci_high=score.ci_high,
-                    n=score.n,
-                    direction=score.direction,
-                    unit=score.unit,
-                    stderr_method=score.stderr_method,
-                    details={
-                        **score.details,
-                        "independent": labelled.independent,
-                        "independent_unit": labelled.units.unit,
-                    },
-                    protocol_id=labelled.protocol,
-                )
-            )
+        row.scores.extend(_row(labelled, position) for position, labelled in enumerate(reduction.scores))
         row.artifacts.extend(artifacts)
         row.charge(cost)
         quotas.charge(session, row.token, cost.seconds)
@@ -184,6 +163,23 @@ def _record(
         row.status, row.finished_at = Status.SUCCEEDED, clock(session)
         outbox.evaluation_ended(session, row)
     lifecycle.log_change(row)
+
+
+_FOUND = {each.name for each in fields(Score)} & set(tables.Score.__table__.columns.keys())
+"""What a row has of a score as its metric gave it."""
+
+
+def _row(labelled: LabelledScore, position: int) -> tables.Score:
+    score = labelled.score
+    found = {name: getattr(score, name) for name in _FOUND}
+    units = {"independent": labelled.independent, "independent_unit": labelled.units.unit}
+    return tables.Score(
+        **found | {"details": {**score.details, **units}},
+        position=position,
+        label=labelled.label,
+        quantity=score.name,
+        protocol_id=labelled.protocol,
+    )
 
 
 def describe(files: Mapping[str, str], artifacts: Artifacts) -> list[tables.Artifact]:

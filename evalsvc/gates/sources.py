@@ -231,15 +231,10 @@ class Computed:
             scores = tuple(each.without("order") for each in scores)
         return {
             each.label: [
-                Run(
-                    each.score.value,
-                    each.score.stderr,
-                    each.score.ci_low,
-                    each.score.ci_high,
-                    each.score.n,
+                Run.of(
+                    each.score,
                     each.protocol,
                     each.facts,
-                    each.score.stderr_method,
                     seed=spec.seed,
                     influence=each.score.influence,
                     units=each.units.name,

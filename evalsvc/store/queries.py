@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, fields
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, String, cast, exists, func, select
 from sqlalchemy.orm import Session
 
+from evalsvc.core.columns import ScoreColumns
 from evalsvc.core.errors import InputError
 from evalsvc.store import names, paged_queries
 from evalsvc.store.names import FEW
@@ -31,38 +31,10 @@ from evalsvc.store.tables import (
 
 
 @dataclass(frozen=True)
-class ScoreRow:
-    """One current score with what it belongs to; ``mark`` tells it from others of the same model and step."""
+class ScoreRow(ScoreColumns):
+    """One current score with the ``facts`` of its protocol."""
 
-    model: str
-    family: str
-    step: int
-    digest: str
-    configuration: str
-    checkpoint_id: int
-    evaluation_id: int
-    suite: str
-    position: int
-    label: str
-    value: float
-    stderr: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-    direction: str
-    unit: str
-    stderr_method: str
-    protocol: str
-    facts: Mapping[str, Any]
-    created_at: datetime
-    independent: int | None = None
-    independent_unit: str | None = None
-    mark: str = ""
-
-    @property
-    def name(self) -> str:
-        """``model@step``, and what tells it from others of that label."""
-        return f"{self.model}@{self.step}{self.mark}"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def scores(
@@ -110,17 +82,7 @@ def scores_of(
 ) -> dict[int, list[ScoreRow]]:
     """The scores of evaluations, all or ``only`` some, by evaluation in the order of model and step."""
     query = (
-        select(
-            Model.name,
-            Model.family,
-            Checkpoint.step,
-            Checkpoint.digest,
-            Checkpoint.configuration,
-            Checkpoint.id.label("checkpoint_id"),
-            Evaluation.id.label("evaluation_id"),
-            (Suite.name + "@" + cast(Suite.version, String)).label("suite"),
-            func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
-        )
+        select(*(column.label(name) for name, column in EVALUATION_VALUES.items()))
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
         .join(Suite, Evaluation.suite_id == Suite.id)
@@ -133,32 +95,34 @@ def scores_of(
     facts = _facts(session, {row[PROTOCOL] for rows in values.values() for row in rows})
     found: dict[int, list[ScoreRow]] = {}
     for run in runs:
-        who, created_at, mark = run[:8], run.created_at, marks.get(run.checkpoint_id, "")
-        of_each = (
-            (*who, *row[: PROTOCOL + 1], facts[row[PROTOCOL]], created_at, *row[PROTOCOL + 1 : -1], mark)
-            for row in values.get(run.evaluation_id, ())
-        )
-        found[run.evaluation_id] = [ScoreRow(*columns) for columns in of_each]
+        mark = marks.get(run.checkpoint_id, "")
+        of_each = ((*run, *row[:-1], mark, facts[row[PROTOCOL]]) for row in values.get(run.evaluation_id, ()))
+        found[run.evaluation_id] = [ScoreRow(*IN_ORDER(columns)) for columns in of_each]
     return found
 
 
-SCORE_VALUES: Mapping[str, Any] = {
-    "position": Score.position,
-    "label": Score.label,
-    "value": Score.value,
-    "stderr": Score.stderr,
-    "ci_low": Score.ci_low,
-    "ci_high": Score.ci_high,
-    "n": Score.n,
-    "direction": Score.direction,
-    "unit": Score.unit,
-    "stderr_method": Score.stderr_method,
-    "protocol": Score.protocol_id,
-    "independent": Score.details["independent"].as_integer(),
-    "independent_unit": Score.details["independent_unit"].as_string(),
+EVALUATION_VALUES: Mapping[str, Any] = {
+    "model": Model.name,
+    "family": Model.family,
+    "step": Checkpoint.step,
+    "digest": Checkpoint.digest,
+    "configuration": Checkpoint.configuration,
+    "checkpoint_id": Checkpoint.id,
+    "evaluation_id": Evaluation.id,
+    "suite": Suite.name + "@" + cast(Suite.version, String),
+    "created_at": func.coalesce(Evaluation.finished_at, Evaluation.created_at),
 }
-"""Of a :class:`ScoreRow`, in its order, what is not shared by all scores of an evaluation."""
+"""Of a :class:`ScoreRow`, what all scores of an evaluation share, beside its mark."""
+SCORE_VALUES: Mapping[str, Any] = {
+    each.name: Score.column(each.name)
+    for each in fields(ScoreColumns)
+    if each.name not in EVALUATION_VALUES and each.name != "mark"
+}
+"""Of a :class:`ScoreRow`, in its order, what each score has of its own."""
 PROTOCOL = list(SCORE_VALUES).index("protocol")
+_SELECTED = (*EVALUATION_VALUES, *SCORE_VALUES, "mark", "facts")
+IN_ORDER = itemgetter(*(_SELECTED.index(each.name) for each in fields(ScoreRow)))
+"""The columns of a row, of which there may be 200,000, in their order."""
 
 
 def score_values(

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from evalsvc.api.schemas.common import Digest, Document, LongText, Name, Request, Response, SuiteName, Text, Whole
 from evalsvc.api.schemas.scores import Artifact, Score
+from evalsvc.core import columns
 from evalsvc.core.names import SERVED
 
 
-class Stage(Response):
+class Stage(Response, columns.Stage):
     """Samples, or items of the reference, of one stage of an evaluation."""
 
-    done: int
-    due: int
 
-
-class Evaluation(Response):
+class Evaluation(Response, columns.Progress):
     """One checkpoint under one suite, and how far it is; ``by`` asked for it.
 
     ``mark`` follows ``model@step`` in the name of what is scored, where another checkpoint or configuration shares it.
     """
 
-    id: int
-    model: str
-    step: int
+    # Of what servers of before do not send; the others are those of columns.Progress.
     checkpoint_id: int = 0
     digest: str = ""
     configuration: str = ""
     mark: str = ""
-    suite: str
+    by: str = ""
     status: Literal["queued", "running", "succeeded", "failed", "cancelled", "superseded"]
     failure: Literal["infrastructure", "model", "out_of_memory", "timeout"] | None
-    error: str | None
-    attempt: int
-    priority: int
-    by: str = ""
-    requested_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
     stages: dict[str, Stage]
-    fraction: float
-    ended: bool
 
 
 class EvaluationDetail(Evaluation):

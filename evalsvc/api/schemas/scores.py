@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import ConfigDict
 
 from evalsvc.api.schemas.common import Response
+from evalsvc.core import columns
 
 
-class Score(Response):
+class Score(Response, columns.ScoreColumns):
     """One number with its uncertainty. Scores of different ``protocol`` are not comparable.
 
     ``independent`` counts the independent units that the error is of, and ``independent_unit`` says which: samples,
@@ -50,29 +50,10 @@ class Score(Response):
         }
     )
 
-    model: str
-    family: str
-    step: int
+    # Of what servers of before do not send; the others are those of columns.ScoreColumns.
     digest: str = ""
     configuration: str = ""
-    checkpoint_id: int
-    evaluation_id: int
-    suite: str
-    position: int
-    label: str
-    value: float
-    stderr: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n: int
     direction: Literal["lower", "higher", "neutral"]
-    unit: str
-    stderr_method: str
-    protocol: str
-    created_at: datetime
-    independent: int | None = None
-    independent_unit: str | None = None
-    mark: str = ""
 
 
 class Protocol(Response):

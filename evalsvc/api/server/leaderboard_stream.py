@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from evalsvc.analysis.leaderboard import Board, Column, Entry
 from evalsvc.api import schemas
 from evalsvc.api.server.shares import Shares
+from evalsvc.core.columns import ScoreColumns
 from evalsvc.store import queries
-from evalsvc.store.queries import ScoreRow
 from evalsvc.store.session import Database
 
 ENTRIES = 100
@@ -99,7 +99,7 @@ def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         yield some
 
 
-def _ranking(entry: Entry) -> ScoreRow:
+def _ranking(entry: Entry) -> ScoreColumns:
     return next(iter(entry.scores.values()))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from evalsvc.analysis.leaderboard import Difference
 from evalsvc.api import schemas
-from evalsvc.evaluation.progress import Progress
+from evalsvc.core.columns import Progress, ScoreColumns
 from evalsvc.gates.reports import text
 from evalsvc.store import tables
 from evalsvc.store.queries import ScoreRow
@@ -65,21 +65,21 @@ def promotion(row: tables.Promotion, marks: Mapping[int, str]) -> schemas.Promot
     )
 
 
-def score(row: ScoreRow) -> schemas.Score:
+def score(row: ScoreColumns) -> schemas.Score:
     """A score."""
     return schemas.Score.model_validate(row)
 
 
 def evaluation(found: Progress) -> schemas.Evaluation:
     """An evaluation as it is now."""
-    return schemas.Evaluation.model_validate(_progress(found))
+    return schemas.Evaluation.model_validate(found)
 
 
 def evaluation_detail(found: Progress, row: tables.Evaluation, scores: list[ScoreRow]) -> schemas.EvaluationDetail:
     """An evaluation with all that belongs to it."""
     seed = row.spec.get("seed")
     return schemas.EvaluationDetail.model_validate(
-        _progress(found)
+        vars(found)
         | {
             "fingerprint": row.fingerprint,
             "seed": seed,
@@ -91,11 +91,6 @@ def evaluation_detail(found: Progress, row: tables.Evaluation, scores: list[Scor
             "energy": row.energy,
         }
     )
-
-
-def _progress(found: Progress) -> dict[str, object]:
-    stages = {stage: schemas.Stage(done=done, due=due) for stage, (done, due) in found.stages.items()}
-    return vars(found) | {"stages": stages, "fraction": found.fraction, "ended": found.ended}
 
 
 def difference(found: Difference) -> schemas.Difference:

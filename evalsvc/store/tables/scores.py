@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
     String,
@@ -58,6 +59,17 @@ class Score(Table):
 
     evaluation: Mapped[Evaluation] = relationship(back_populates="scores")
     protocol: Mapped[Protocol] = relationship(lazy="joined")
+
+    @classmethod
+    def column(cls, name: str) -> ColumnElement[Any]:
+        """Where one of the :class:`evalsvc.core.columns.ScoreColumns` that are a score's own is stored."""
+        stored: dict[str, Any] = {
+            "protocol": cls.protocol_id,
+            "independent": cls.details["independent"].as_integer(),
+            "independent_unit": cls.details["independent_unit"].as_string(),
+        }
+        column: ColumnElement[Any] = stored[name] if name in stored else getattr(cls, name)
+        return column
 
 
 class Artifact(Table):
