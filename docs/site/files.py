@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
-
 from docs.site.tables import code, plain, schema_sections, table
 from evalsvc.api.server.state import ServerSettings
 from evalsvc.core.settings import Settings
@@ -48,18 +45,14 @@ def settings_page() -> str:
     parts = [SETTINGS]
     for title, settings in (("Every process", Settings), ("The server", ServerSettings)):
         rows = [
-            (code(f"EVALSVC_{name.upper()}"), code(_value(field.get_default())), plain(field.description or ""))
+            (code(f"EVALSVC_{name.upper()}"), _value(field.get_default()), plain(field.description or ""))
             for name, field in settings.model_fields.items()
         ]
-        parts += [
-            f"## {title}\n",
-            plain(inspect.getdoc(settings) or "") + "\n",
-            table(("variable", "default", "meaning"), rows),
-        ]
+        parts += [f"## {title}\n", table(("variable", "default", "meaning"), rows)]
     return "\n".join(parts)
 
 
 def _value(default: object) -> str:
-    if isinstance(default, tuple | Path):
-        return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    return str(default)
+    """A default as code; nothing where it is empty."""
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return code(shown) if default is not None and shown else ""

@@ -1,4 +1,4 @@
-"""The notebook of the tutorials: executed by ``python -m docs.site.notebook [OUT]``, and shown as a page of the site."""
+"""The notebook of the tutorials: executed by ``python -m docs.site.notebook [OUT]``, and a page of the site."""
 
 from __future__ import annotations
 

@@ -51,13 +51,14 @@ def separated(value: Any) -> Any:
 
 
 class ClientSettings(FromEnvironment):
-    """``torch_modules`` are the packages from which the generator ``torch-module`` may build networks for clients;
-    ``server_file`` says what else is open to them (:mod:`evalsvc.inputs.server_file`)."""
+    """Settings of what is open to clients of the API (:mod:`evalsvc.inputs.server_file`)."""
 
-    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True, use_attribute_docstrings=True)
 
     torch_modules: Names = ()
+    """Packages from which `torch-module` may build networks for clients, separated by commas."""
     server_file: Path | None = None
+    """YAML file with the endpoints, plug-ins and quotas of clients."""
 
     @field_validator("torch_modules", mode="before")
     @classmethod
@@ -66,28 +67,32 @@ class ClientSettings(FromEnvironment):
 
 
 class Settings(FromEnvironment):
-    """``home`` holds everything, unless ``database_url`` puts rows elsewhere, or ``artifacts`` (path or URL) files.
+    """Settings of every process."""
 
-    Workers say every ``heartbeat`` seconds that they live; the work of one that was silent for ``dead_after`` seconds
-    is given to others, and one that finishes no batch for ``stall_after`` seconds ends itself. ``log``,
-    ``log_level`` and ``traces`` are of the processes that stay: :mod:`evalsvc.core.observability.telemetry`. New files
-    are for their user alone, or for a group (``file_mode``). ``secret_key`` holds the keys under which secrets are
-    computed, newest first.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True, use_attribute_docstrings=True)
 
     home: Path = Path(".evalsvc")
+    """Folder of everything that has no other place."""
     database_url: str = ""
+    """`postgresql://...`; by default SQLite under the home."""
     artifacts: str = ""
+    """Path or URL of the artifact store; by default a folder of the home."""
     heartbeat: float = Field(5.0, gt=0)
+    """Seconds between heartbeats of a worker."""
     dead_after: float = Field(30.0, gt=0)
+    """Seconds without a heartbeat until a worker's work is reassigned."""
     stall_after: float = Field(1800.0, gt=0)
+    """Seconds without a finished batch until a worker ends itself."""
     log: logs.Form = "text"
+    """Form of the log of long-running processes."""
     log_level: logs.Level = "info"
+    """Least level that is logged."""
     traces: bool = False
+    """Whether OpenTelemetry spans are created."""
     file_mode: Literal["private", "group"] = "private"
+    """Whether new files are for their user alone, or for a group."""
     secret_key: SecretStr = SecretStr("")
+    """Keys from which secrets of webhooks are derived, separated by commas, newest first."""
 
     @field_validator("secret_key")
     @classmethod

@@ -11,26 +11,28 @@ from evalsvc.core.errors import InputError
 
 
 class Decoding(BaseModel):
-    """What is asked, and how tokens are chosen. Sample i answers prompt ``i % len(prompts)``,
-    or, where the suite has a file of prompts, its own.
+    """How a language model writes: its prompts, and how tokens are chosen."""
 
-    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep all tokens. Penalty, temperature, top-k and top-p
-    apply in this order. ``max_tokens`` counts what is written, prompt excluded. The text ends before the first of the
-    ``stop`` strings in it. ``chat`` sends each prompt through the model's chat template, after ``system`` if there is
-    one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("",)
+    """Prompts; sample i answers prompt i modulo their number. A suite with a file of prompts uses that."""
     chat: bool = False
+    """Send each prompt through the model's chat template."""
     system: str = ""
+    """System message of the chat."""
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Temperature; 0 is greedy."""
     top_k: Annotated[int, Field(ge=0)] = 0
+    """Keep the k most likely tokens; 0 keeps all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Keep the most likely tokens up to this probability; 1 keeps all."""
     repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Penalty on tokens that occurred already; 1 is none. Applied before temperature, top-k and top-p."""
     max_tokens: Annotated[int, Field(ge=1)] = 128
+    """Largest number of tokens written, without the prompt."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """The text ends before the first of these strings."""
 
     def but(self, changes: Mapping[str, Any]) -> Decoding:
         """These options with some of them changed."""

@@ -36,31 +36,44 @@ GIVEN = "*"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ExtractorUse(_Strict):
     """An extractor plug-in and its options."""
 
     use: str
+    """Name of an extractor plug-in (`evalsvc plugins list`)."""
+    """Name of an extractor plug-in (`evalsvc plugins list`)."""
     options: dict[str, Any] = {}
+    """Options of the extractor."""
+    """Options of the extractor."""
 
 
 class Prompts(_Strict):
     """What a generator is asked for, prompt i for sample i: a file, and the digest of what it held when it was read."""
 
     path: str
+    """The file, relative to the suite's."""
+    """The file, relative to the suite's."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Digest of its content; filled in when the suite is read."""
+    """Digest of its content; filled in when the suite is read."""
 
 
 class MetricUse(_Strict):
     """One metric over one extractor's output, against one half of the reference."""
 
     metric: str
+    """Name of a metric."""
     features: str = ""
+    """`extractor/output`: an extractor of the suite and one of its outputs; empty for metrics that read no features."""
     against: Split = "train"
+    """Split of the reference to compare with."""
     label: str = ""
+    """Name of the score; `*` stands for the quantity's name. By default that name, with `_heldout` for that split."""
     options: dict[str, Any] = {}
+    """Options of the metric."""
 
     @property
     def spec(self) -> MetricSpec:
@@ -132,28 +145,46 @@ class IndexPart(_Strict):
     """How much a score counts in the overall index, and which values of it are worth 0 and 100."""
 
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Weight of the score in the index."""
     worst: Annotated[float, Field(allow_inf_nan=False)]
+    """Value that counts 0."""
     best: Annotated[float, Field(allow_inf_nan=False)]
+    """Value that counts 100."""
 
 
 class Suite(_Strict):
     """What an evaluation does. A change of any field but ``index`` is another version."""
 
     name: Name
+    """Name: lowercase letters, digits, `.`, `_` and `-`."""
     version: Annotated[int, Field(ge=1)]
+    """Version; raise it whenever another key than `index` changes."""
     description: str = ""
+    """A sentence for people."""
     modality: Modality
+    """What is scored."""
     reference: str | None = None
+    """Name of the real samples (`evalsvc reference list`); `*` leaves it to `--reference`."""
     samples: Annotated[int, Field(ge=1)]
+    """Number of samples of each evaluation."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 2026
+    """Seed of all noise, and of the choice among stored samples."""
     shard: Annotated[int, Field(ge=1)] = 500
+    """Samples that are computed and stored as one; about 30 s of work is a good size."""
     gallery: Annotated[int, Field(ge=0)] = 64
+    """Number of samples kept for people to look at."""
     neighbours: str = ""
+    """`extractor/output` in which nearest training samples are searched for the pages; empty for none."""
     prompts: Prompts | None = None
+    """File with one prompt a line, or `.jsonl`, relative to the suite's file."""
     decoding: Decoding | None = None
+    """How a language model writes."""
     extractors: dict[Name, ExtractorUse] = {}
+    """Extractors by a name of your choice."""
     metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
+    """What is measured."""
     index: dict[str, IndexPart] = {}
+    """How scores are combined into one index, by label."""
 
     @property
     def id(self) -> str:

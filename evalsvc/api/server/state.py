@@ -23,30 +23,34 @@ BOARD_BYTES = 32 * 2**20
 
 
 class ServerSettings(ClientSettings):
-    """From the environment, each ``EVALSVC_`` and the name in capitals. Lists are separated by commas.
+    """Settings of the server, besides those of every process."""
 
-    ``checkpoint_roots`` are the folders whose checkpoints may be submitted (separated as in PATH);
-    ``allowed_hosts`` the names by which clients may call the server; ``webhook_private_hosts`` those of your own
-    network that webhooks may go to. ``trusted_proxies`` are the addresses and networks whose ``X-Forwarded-For`` says
-    who asks; ``connections`` and ``connections_per_address`` are how many may be open, ``streams`` and
-    ``streams_per_token`` how many of them may be streams of events. ``opening_processes`` open checkpoints and
-    ``gate_processes`` decide gates, for ``task_seconds`` each at most.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True, use_attribute_docstrings=True)
 
     checkpoint_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders whose checkpoints may be submitted by path, separated as in `PATH`."""
     allowed_hosts: Names = ()
+    """Host names of the server, separated by commas."""
     webhook_private_hosts: Names = ()
+    """Hosts of your own network that webhooks may call, separated by commas."""
     upload_limit: ByteSize = UPLOAD_LIMIT
+    """Largest upload, such as `20GB`."""
     trusted_proxies: Names = ()
+    """Addresses or networks of reverse proxies whose `X-Forwarded-For` names the client, separated by commas."""
     connections: int = Field(4000, ge=16)
+    """Limit on open connections."""
     connections_per_address: int = Field(500, ge=8)
+    """Limit on the connections of one address."""
     streams: int = Field(1000, ge=1)
+    """Limit on open event streams."""
     streams_per_token: int = Field(400, ge=1)
+    """Limit on the event streams of one token."""
     opening_processes: int = Field(2, ge=1, le=64)
+    """Processes that load checkpoints."""
     gate_processes: int = Field(2, ge=1, le=64)
+    """Processes that decide gates."""
     task_seconds: float = Field(SECONDS, gt=0)
+    """Time limit for loading a checkpoint or deciding a gate."""
 
     @field_validator("checkpoint_roots", mode="before")
     @classmethod

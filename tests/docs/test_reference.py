@@ -1,0 +1,15 @@
+"""The reference explains every key and every variable, since it is made from what the code says of them."""
+
+import pytest
+
+from evalsvc.api.server.state import ServerSettings
+from evalsvc.core.settings import Settings
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.suites import ExtractorUse, IndexPart, MetricUse, Prompts, Suite
+
+MODELS = (Settings, ServerSettings, Suite, MetricUse, ExtractorUse, IndexPart, Prompts, Decoding)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_key_says_what_it_means(model):
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
