@@ -60,6 +60,7 @@ def _evalsvc() -> float:
     """``evalsvc reference add`` and ``evalsvc score`` in this process; the choice of the backend is remembered."""
     from evalsvc.core.settings import Settings
     from evalsvc.evaluation.context import EvaluationContext
+    from evalsvc.evaluation.planning import plan
     from evalsvc.evaluation.runner import evaluate
     from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.inputs.references import add_reference
@@ -75,7 +76,7 @@ def _evalsvc() -> float:
     context = EvaluationContext(Settings(home=home), Plugins(), "cpu")
     add_reference(context.database, context.plugins, "real", place / "real", None)
     checkpoint = Checkpoint.open(place / "made_1", "made", 1)
-    evaluation = evaluate(context.spec(checkpoint, "samples", {}, load_suite(str(place / "job.yaml"))), context)
+    evaluation = evaluate(plan(context, checkpoint, "samples", {}, load_suite(str(place / "job.yaml"))), context)
     with context.database.read() as session:
         scores = {row.label: row.value for row in queries.scores(session, evaluation=evaluation)}
     shutil.copytree(home / "artifacts" / "backends", memory, dirs_exist_ok=True)

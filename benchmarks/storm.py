@@ -26,6 +26,7 @@ from sqlalchemy import func, select
 from benchmarks.storm_hits import Hits
 from evalsvc.core.files.atomic_files import TEMPORARY
 from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.planning import plan
 from evalsvc.inputs.suites import Suite, load_suite
 from evalsvc.store.tables import Evaluation, Gate, Shard, Status
 from tests.e2e.fleet import Fleet, scores
@@ -111,7 +112,7 @@ def _with_another_metric(suite: Suite) -> Suite:
 
 
 def _submit(fleet: Fleet, number: int, suite: Suite) -> int:
-    spec = fleet.context.spec(fleet.checkpoint(number), "fleet", {"seconds": 0.5}, suite)
+    spec = plan(fleet.context, fleet.checkpoint(number), "fleet", {"seconds": 0.5}, suite)
     return lifecycle.submit(fleet.database, spec).id
 
 

@@ -252,16 +252,16 @@ def open_gate(
 ) -> tuple[Policy, tuple[Suite, ...], Database, EvaluationContext | None, Plugins]:
     """The policy, checked against its suites; a workbench only where something may be computed; all plug-ins."""
     from evalsvc.evaluation.context import EvaluationContext
+    from evalsvc.evaluation.service import resolve_suite
     from evalsvc.gates.policy import load_policy
     from evalsvc.gates.resolution import labels_of
-    from evalsvc.gates.runner import open_suite
     from evalsvc.plugins.registry import Plugins
 
     read, plugins = load_policy(path), Plugins(tuple(plugin or ()))
     context = None if device is None else EvaluationContext(Settings(), plugins, device, batch_size)
     database = context.database if context else Database(Settings().database)
     read.check_waivers(database_time(database).date())
-    suites = tuple(open_suite(part.suite, database, plugins, path.parent) for part in read.parts)
+    suites = tuple(resolve_suite(part.suite, database, plugins, folder=path.parent) for part in read.parts)
     for part, suite in zip(read.parts, suites, strict=True):
         labels_of(part, suite)
     return read, suites, database, context, plugins

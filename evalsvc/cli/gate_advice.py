@@ -27,10 +27,10 @@ def init(
 ) -> None:
     """Write a first policy from what is scored: limits and margins that noise alone seldom breaks."""
     from evalsvc.analysis.runs import stored_runs
+    from evalsvc.evaluation.service import resolve_suite
     from evalsvc.gates.first_policy import first_limits, policy_text
     from evalsvc.gates.policy import parse_policy
     from evalsvc.gates.resolution import labels_of
-    from evalsvc.gates.runner import open_suite
     from evalsvc.inputs import stored_checkpoints
     from evalsvc.plugins.registry import Plugins
     from evalsvc.store import names, queries
@@ -47,7 +47,7 @@ def init(
             row = stored_checkpoints.find(session, wanted)
             title = names.title_of(session, row)
             alias = session.get(Alias, wanted) is not None
-        chosen = open_suite(named, database, Plugins(tuple(plugin or ())), policy.parent)
+        chosen = resolve_suite(named, database, Plugins(tuple(plugin or ())), folder=policy.parent)
         with database.read() as session:
             runs = stored_runs(session, open_artifacts(Settings()), row, chosen.id)
         if not runs:

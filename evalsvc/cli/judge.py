@@ -38,12 +38,13 @@ def judge(
 ) -> None:
     """Rate what checkpoints wrote under a suite: every pair, both orders, Bradley-Terry ratings with intervals."""
     from evalsvc.analysis.judge_tournament import run_tournament
+    from evalsvc.evaluation import opening
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.plugins.registry import Plugins
 
     with progress_bars() as show:
         context = EvaluationContext(Settings(), Plugins(tuple(plugin or ())), device)
-        chosen = context.judge(judge, parse_options(option or []))
+        chosen = opening.judge(context, judge, parse_options(option or []))
         prompts, players = _players(context, checkpoints, suite, samples)
         pairs = len(players) * (len(players) - 1) // 2
         found = run_tournament(
@@ -63,7 +64,7 @@ def _players(
 ) -> tuple[list[str], list[Player]]:
     """The prompts of a suite, and what each checkpoint answered to those that all were asked, sample by sample."""
     from evalsvc.analysis.judge_tournament import Player
-    from evalsvc.evaluation.shard_computation import read_texts
+    from evalsvc.evaluation.shard_reading import read_texts
     from evalsvc.evaluation.spec import EvaluationSpec
 
     specs: dict[str, EvaluationSpec] = {}
@@ -110,8 +111,10 @@ def _players(
 
 def _prompts(context: EvaluationContext, spec: EvaluationSpec, indices: list[int]) -> list[str]:
     """What a generator was asked for the samples of these indices; nothing, where nobody knows."""
+    from evalsvc.evaluation.suite_prompts import prompts_of
+
     if spec.suite.prompts:
-        prompts = context.prompts(spec.suite)
+        prompts = prompts_of(context, spec.suite)
         return [prompts[index] for index in indices]
     return [spec.decoding.prompt_of(index) if spec.decoding else "" for index in indices]
 

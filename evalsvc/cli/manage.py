@@ -141,6 +141,7 @@ def plugins_check(
     device: Device = "auto",
 ) -> None:
     """Run a generator's contract: count, dtype, range, determinism a seed, independence of batch and index."""
+    from evalsvc.evaluation import opening
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.plugins.conformance import check_generator
@@ -149,7 +150,7 @@ def plugins_check(
     context = EvaluationContext(Settings(), Plugins(tuple(plugin or ())), device)
     opened = Checkpoint.open(checkpoint, name, 0, context.plugins.checkpoint_files(name))
     options = parse_options(option or [])
-    generator = context.generator(name, opened, options, context.decoding(name, None, options))
+    generator = opening.generator(context, name, opened, options, opening.decoding(context, name, None, options))
     findings = check_generator(generator, context.device)
     made = table(f"generator {name}", "check", "", "finding")
     for finding in findings:

@@ -30,12 +30,12 @@ from evalsvc.cli.score import (
     SuiteFile,
     parse_options,
     progress_bars,
-    skip_option,
+    say_skipped,
 )
 from evalsvc.core.errors import InputError
 from evalsvc.core.observability import telemetry
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation.lifecycle import PRIORITY
+from evalsvc.evaluation.lifecycle import PRIORITY, Deadlines
 from evalsvc.evaluation.progress import Progress, failure_details, progress, workers
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.queue.pending import pending_evaluations
@@ -71,26 +71,23 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice."""
-    from evalsvc.evaluation import lifecycle
+    from evalsvc.evaluation import service
     from evalsvc.evaluation.context import EvaluationContext
-    from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
 
+    options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
     naming = Naming(model, step, model_pattern, step_pattern)
     found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
-    chosen = load_suite(suite, plugins).on(reference)
     limits = {"queued": queue_timeout, "shard": shard_timeout, "metrics": metrics_timeout}
-    deadlines = lifecycle.Deadlines.model_validate(limits)
+    deadlines = Deadlines.model_validate(limits)
     with progress_bars() as show:
         context = EvaluationContext(Settings(), plugins, "cpu")
+        chosen = service.resolve_suite(suite, context.database, plugins, reference=reference)
+        skipped = say_skipped if skip_bad else None
+        specs = service.plan_checkpoints(context, found, generator, options, chosen, seed, skipped=skipped)
         advance = show.stage("checkpoints", len(found))
-        submissions = []
-        for checkpoint in found:
-            options = parse_options(option or []) | (skip_option(checkpoint, generator) if skip_bad else {})
-            spec = context.spec(checkpoint, generator, options, chosen, seed)
-            submissions.append(lifecycle.submit(context.database, spec, priority=priority, deadlines=deadlines))
-            advance(1)
+        submissions = service.submit(context, specs, priority=priority, deadlines=deadlines, advance=advance)
     if as_json:
         print_json([asdict(submission) for submission in submissions])
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +34,6 @@ from evalsvc.store.tables import Evaluation
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
     from evalsvc.evaluation.context import Advance, EvaluationContext
     from evalsvc.evaluation.spec import EvaluationSpec
-    from evalsvc.inputs.checkpoints import Checkpoint
 
 GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
 SuiteFile = Annotated[str, typer.Option("--suite", help="Suite name, name@version, or a .yaml file.")]
@@ -73,22 +72,20 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
+    from evalsvc.evaluation import service
     from evalsvc.evaluation.context import EvaluationContext
-    from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
 
     options = parse_options(option or [])
     plugins = Plugins(tuple(plugin or ()))
     naming = Naming(model, step, model_pattern, step_pattern)
     found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
-    chosen = load_suite(suite, plugins).on(reference)
     with progress_bars() as show:
         context = EvaluationContext(Settings(), plugins, device, batch_size, show.stage)
-        specs = []
-        for checkpoint in found:
-            skip = skip_option(checkpoint, generator) if skip_bad else {}
-            specs.append(context.spec(checkpoint, generator, options | skip, chosen, seed))
-        ids = _evaluate(specs, context, show, rerun=rerun)
+        chosen = service.resolve_suite(suite, context.database, plugins, reference=reference)
+        skipped = say_skipped if skip_bad else None
+        specs = list(service.plan_checkpoints(context, found, generator, options, chosen, seed, skipped=skipped))
+        ids = _run(context, specs, show, rerun=rerun)
     _report(context.database, ids, as_json=as_json)
 
 
@@ -101,6 +98,7 @@ def demo(
     import torch
 
     from evalsvc.builtin.demo import shipped
+    from evalsvc.evaluation import service
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.inputs.suites import load_suite
@@ -122,10 +120,10 @@ def demo(
         else:
             runs = [(family, step, path, family, {}) for family, step, path in shipped()]
         specs = [
-            context.spec(Checkpoint.open(path, model, step), generator, options, chosen)
+            service.plan(context, Checkpoint.open(path, model, step), generator, options, chosen)
             for model, step, path, generator, options in runs
         ]
-        _evaluate(specs, context, show, rerun=rerun)
+        _run(context, specs, show, rerun=rerun)
     browse.show_trends(context.database, chosen.id)
     browse.leaderboard(suite=chosen.id)
     a, b, metric = ("char-transformer", "char-transformer-greedy", "distinct_2") if text else ("gan", "vae", "recall")
@@ -171,37 +169,21 @@ def progress_bars() -> Iterator[Bars]:
         yield Bars(progress)
 
 
-def _evaluate(specs: list[EvaluationSpec], context: EvaluationContext, show: Bars, *, rerun: bool) -> list[int]:
-    from evalsvc.evaluation.runner import evaluate
+def _run(context: EvaluationContext, specs: list[EvaluationSpec], show: Bars, *, rerun: bool) -> list[int]:
+    from evalsvc.evaluation import service
 
-    advance = show.stage("checkpoints", len(specs))
-    ids = []
     try:
-        for spec in specs:
-            ids.append(evaluate(spec, context, rerun=rerun))
-            advance(1)
+        return service.run(context, specs, rerun=rerun, advance=show.stage("checkpoints", len(specs)))
     except KeyboardInterrupt:
         err.print("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
-    return ids
 
 
-def say_skipped(names: list[str]) -> None:
+def say_skipped(names: Sequence[str]) -> None:
     """How many files were left out, and the first of them."""
     if names:
         more = "" if len(names) == 1 else f" and {len(names) - 1} more"
         err.print(f"skipped {printable(names[0])}{more}: unreadable", soft_wrap=True)
-
-
-def skip_option(checkpoint: Checkpoint, generator: str) -> dict[str, Any]:
-    """The option that leaves unreadable files out. It stands in the spec, so that every worker leaves out the same."""
-    from evalsvc.inputs.sample_sets import open_samples, unreadable
-
-    if generator != "samples":
-        raise InputError(f"--skip-bad is about files of images or sounds, which generator {generator!r} does not read")
-    names = list(unreadable(open_samples(checkpoint.path)))
-    say_skipped(names)
-    return {"skip": names} if names else {}
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:

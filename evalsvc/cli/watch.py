@@ -25,7 +25,7 @@ from evalsvc.cli.score import (
 from evalsvc.core.errors import EvalsvcError, InputError, StorageError, first_line, printable
 from evalsvc.core.observability import logs, telemetry
 from evalsvc.core.settings import Settings
-from evalsvc.inputs.checkpoint_names import Labels, Naming
+from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.store import queries
 
 if TYPE_CHECKING:
@@ -58,12 +58,10 @@ def watch(
     What has an evaluation already, by content, is left alone: start it again at any time.
     """
     from evalsvc.core.digests import digest_configuration
-    from evalsvc.evaluation import lifecycle
+    from evalsvc.evaluation import service
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.earlier_digests import move_earlier
     from evalsvc.evaluation.progress import progress
-    from evalsvc.inputs.checkpoints import Checkpoint
-    from evalsvc.inputs.suites import load_suite
     from evalsvc.inputs.watched_folder import WatchedFolder
     from evalsvc.plugins.registry import PluginKind, Plugins
 
@@ -71,9 +69,9 @@ def watch(
     telemetry.begin(settings)
     naming, labels = Naming(model, None, model_pattern, step_pattern), Labels()
     options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
-    chosen = load_suite(suite, plugins).on(reference)
     # To see that it loads; the GPU belongs to training.
     context = EvaluationContext(settings, plugins, "cpu")
+    chosen = service.resolve_suite(suite, context.database, plugins, reference=reference)
 
     def step(path: Path) -> int | None:
         with suppress(InputError):
@@ -95,19 +93,18 @@ def watch(
         return ""
 
     def handle(path: Path, shown: str) -> None:
-        label = naming.read(path)
-        checkpoint = Checkpoint.open(path, *label, plugins.checkpoint_files(generator))
+        checkpoint = service.open_checkpoint(path, naming, generator, plugins)
         move_earlier(context.database, lambda: context.artifacts, checkpoint, generator)
-        labels.claim(label, checkpoint.digest, str(path))
+        labels.claim(CheckpointName(checkpoint.model, checkpoint.step), checkpoint.digest, str(path))
         name = f"{checkpoint.model}@{checkpoint.step}"
         if there := known(checkpoint):
             log.info("%s is %s: %s", shown, name, there)
             return
-        spec = context.spec(checkpoint, generator, options, chosen, seed)
+        spec = service.plan(context, checkpoint, generator, options, chosen, seed)
         if dry_run:
             log.info("%s would be submitted as %s", shown, name)
             return
-        submitted = lifecycle.submit(context.database, spec)
+        (submitted,) = service.submit(context, [spec])
         with context.database.read() as session:
             name = progress(session, [submitted.id])[0].name
         log.info("%s submitted as %s", shown, name, extra=logs.fields(evaluation=submitted.id))

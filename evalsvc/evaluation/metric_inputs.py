@@ -12,10 +12,12 @@ import numpy as np
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.verification import Verified
+from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.sampling_units import SamplingUnits, documents
-from evalsvc.evaluation.shard_computation import read_features, read_likelihoods, read_texts
+from evalsvc.evaluation.shard_reading import read_features, read_likelihoods, read_texts
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
 from evalsvc.inputs.suites import MetricUse, Split
@@ -50,7 +52,7 @@ class MetricInputs:
         self.generated = {name: array[rows] for name, array in read_features(spec, context, self._maps).items()}
         self.reference = functools.cache(self._reference)
         self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, context))
-        self.units = SamplingUnits.of(spec, context.prompts(spec.suite)).part(rows)
+        self.units = SamplingUnits.of(spec, prompts_of(context, spec.suite)).part(rows)
 
     def call(self, use: MetricUse) -> Call:
         """What a metric of the suite is to be called with."""
@@ -110,7 +112,7 @@ class MetricInputs:
         """A column of an extractor that scores samples, or of the generator's likelihoods of a half's documents."""
         suite = self.spec.suite
         if use.features:
-            protocol = self.context.extractor(suite.extractors[use.features]).info.protocol
+            protocol = opening.extractor(self.context, suite.extractors[use.features]).info.protocol
             facts = {"features": protocol, "samples": suite.samples, "kind": "exact"}
             return self.generated[f"{use.features}/{given.name}"][:, 0], facts
         likelihoods = self._likelihoods(use.against)
@@ -160,14 +162,14 @@ class MetricInputs:
 
     @property
     def _opened(self) -> OpenReference:
-        return self.context.reference_of(self.spec)
+        return opening.reference_of(self.context, self.spec)
 
     def has_samples(self, split: Split) -> bool:
         """Whether there is such a half, and more of it than published statistics."""
         return split in self.spec.reference and not isinstance(self.split(split), StatisticsFile)
 
     def _extract_references(self) -> None:
-        extractors = [self.context.extractor(use) for use in self.spec.suite.extractors.values()]
+        extractors = [opening.extractor(self.context, use) for use in self.spec.suite.extractors.values()]
         for split, digest in self.spec.reference.items() if extractors else ():
             samples = self.split(split)
             advance = self.context.progress(f"reference {split}", len(samples))
@@ -186,7 +188,7 @@ class MetricInputs:
     def _feature(self, features: str) -> tuple[ExtractorInfo, str]:
         """The extractor and the output that ``label/output`` means in this suite."""
         label, _, output = features.partition("/")
-        return self.context.extractor(self.spec.suite.extractors[label]).info, output
+        return opening.extractor(self.context, self.spec.suite.extractors[label]).info, output
 
     def _precomputed(
         self, use: MetricUse, each: Precomputed, inputs: Mapping[str, Any], options: Mapping[str, Any]
@@ -203,9 +205,9 @@ class MetricInputs:
         suite, artifacts = self.spec.suite, self.context.artifacts
         assert suite.prompts
         label, _, output = use.features.partition("/")
-        extractor = self.context.extractor(suite.extractors[label])
+        extractor = opening.extractor(self.context, suite.extractors[label])
         assert isinstance(extractor, EmbedsTexts)
-        every, taken = self.context.prompts(suite), self.spec.indices(0, suite.samples)
+        every, taken = prompts_of(self.context, suite), self.spec.indices(0, suite.samples)
         prompts = [every[i] for i in taken]
         facts = f"{extractor.info.protocol}-{extractor.info.backend}"
         key = f"prompts/{suite.prompts.sha256}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"

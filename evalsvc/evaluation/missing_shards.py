@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from evalsvc.evaluation.lifecycle import Attempt, check
+from evalsvc.evaluation.attempts import Attempt, check
 from evalsvc.evaluation.shards import Shard, ShardKind, cut
 from evalsvc.store import tables
 from evalsvc.store.session import Database

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from sqlalchemy import update
 
 from evalsvc.core.errors import EvalsvcError
+from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.first_samples import took_first
 from evalsvc.evaluation.runner import describe, evaluate
@@ -25,11 +26,13 @@ def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) ->
         return False
     try:
         old = EvaluationSpec.model_validate(run.spec)
-        reference = context.reference(suite.reference) if suite.reference else None
+        reference = opening.reference(context, suite.reference) if suite.reference else None
         spec = old.model_copy(
             update={
                 "suite": suite,
-                "extractors": {label: context.extractor(use).info.protocol for label, use in suite.extractors.items()},
+                "extractors": {
+                    label: opening.extractor(context, use).info.protocol for label, use in suite.extractors.items()
+                },
                 "reference": {split: reference.digests[split] for split in old.reference} if reference else {},
                 "reference_counts": {split: len(reference.split(split)) for split in old.reference}
                 if reference

@@ -17,12 +17,13 @@ from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import EvalsvcError, StorageError, WithdrawnError, detail_of
 from evalsvc.core.observability import tracing
 from evalsvc.core.provenance import environment
-from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.evaluation import attempts, failures, lifecycle, opening, quotas
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.context import Advance, EvaluationContext
-from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.evaluation.scoring import LabelledScore, Reduction, reduce
-from evalsvc.evaluation.shard_computation import ShardContent, repaired, shard_content, write_shard
+from evalsvc.evaluation.shard_computation import ShardContent, shard_content, write_shard
+from evalsvc.evaluation.shard_reading import repaired
 from evalsvc.evaluation.shards import Shard, stage_of
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.metrics.score import MetricError, Score
@@ -47,7 +48,7 @@ def evaluate(spec: EvaluationSpec, context: EvaluationContext, *, rerun: bool = 
         if found.status == Status.SUCCEEDED:
             return found.id
         attempt = Attempt(found.id, found.attempt)
-        lifecycle.start(context.database, attempt)
+        attempts.start(context.database, attempt)
         try:
             with tracing.span("evaluation", evaluation=found.id, attempt=found.attempt):
                 _run_shards(spec, context, attempt, fresh=found.fresh)
@@ -60,7 +61,7 @@ def evaluate(spec: EvaluationSpec, context: EvaluationContext, *, rerun: bool = 
         except (EvalsvcError, MetricError) as error:
             # The disk that refused a shard may refuse this row too; the reason is raised either way.
             with suppress(OperationalError, StorageError):
-                lifecycle.fail(context.database, attempt, lifecycle.failure_of(error), str(error), detail_of(error))
+                attempts.fail(context.database, attempt, failures.failure_of(error), str(error), detail_of(error))
             raise
         return found.id
 
@@ -74,7 +75,7 @@ def record_shard(
         WithdrawnError: the attempt is no longer wanted.
     """
     path = spec.shard_key(shard)
-    lifecycle.record_shard(context.database, attempt, path=path, cost=cost, **shard.model_dump())
+    attempts.record_shard(context.database, attempt, path=path, cost=cost, **shard.model_dump())
 
 
 def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, fresh: bool) -> None:
@@ -106,7 +107,7 @@ def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attem
     def watched(advance: Advance) -> Advance:
         def step(done: int) -> None:
             advance(done)
-            lifecycle.check(context.database, attempt)
+            attempts.check(context.database, attempt)
 
         return step
 
@@ -136,7 +137,7 @@ def _record(
 ) -> None:
     with context.database.write() as session:
         try:
-            row = lifecycle.lock_attempt(session, attempt)
+            row = attempts.lock_attempt(session, attempt)
         except WithdrawnError:
             # Another process was faster, or this one was given up and came back: its scores are those that are there.
             if _same(session.get_one(tables.Evaluation, attempt.evaluation), reduction.scores):
@@ -162,7 +163,7 @@ def _record(
         row.provenance = _provenance(spec, context, reduction, cost.seconds, row.shards)
         row.status, row.finished_at = Status.SUCCEEDED, clock(session)
         outbox.evaluation_ended(session, row)
-    lifecycle.log_change(row)
+    attempts.log_change(row)
 
 
 _FOUND = {each.name for each in fields(Score)} & set(tables.Score.__table__.columns.keys())
@@ -216,7 +217,9 @@ def _provenance(
         "batch_size": context.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
         SPEED.name: drawn / seconds["samples"] if drawn else None,
-        "backends": {label: context.extractor(use).info.backend for label, use in spec.suite.extractors.items()},
+        "backends": {
+            label: opening.extractor(context, use).info.backend for label, use in spec.suite.extractors.items()
+        },
         "not_applicable": dict(reduction.not_applicable),
         "skipped": _skipped(spec, context),
     }
@@ -233,7 +236,7 @@ def _skipped(spec: EvaluationSpec, context: EvaluationContext) -> dict[str, Any]
     """How many files were left out as unreadable, of the samples and of each half, and the first of them by name."""
     skipped: dict[str, Sequence[str]] = {"samples": spec.options.get("skip", ())}
     if spec.suite.reference:
-        reference = context.reference(spec.suite.reference)
+        reference = opening.reference(context, spec.suite.reference)
         for split in spec.reference:
             samples = reference.split(split)
             skipped[f"reference {split}"] = samples.skipped if isinstance(samples, Skips) else ()

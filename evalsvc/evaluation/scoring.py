@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from evalsvc.core.digests import digest_json
+from evalsvc.evaluation.compatibility import require_content
 from evalsvc.evaluation.context import Advance, EvaluationContext, silent
 from evalsvc.evaluation.gallery import THUMBNAILS, joined, of_reference, pictures_of
 from evalsvc.evaluation.influences import KIND as INFLUENCES
 from evalsvc.evaluation.influences import UnitInfluence, write_influences
 from evalsvc.evaluation.metric_inputs import MetricInputs
 from evalsvc.evaluation.sampling_units import SamplingUnits
-from evalsvc.evaluation.shard_computation import read_shard, repaired
+from evalsvc.evaluation.shard_reading import read_shard, repaired
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
@@ -67,7 +68,7 @@ def reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
 
     What is damaged is computed again.
     """
-    context.require_content(spec)
+    require_content(context, spec)
     return repaired(lambda: _reduce(spec, context))
 
 

@@ -1,37 +1,26 @@
-"""From a frozen spec to shards, computed one by one, and read again. Knows no queue and no order of workers."""
+"""From a frozen spec to shards, computed one by one and written. Knows no queue and no order of workers."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Set
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
 
-from evalsvc.builtin.generators.stored import StoredSamples
 from evalsvc.core.cost import Cost, Meter
-from evalsvc.core.errors import DamagedError, IncompatibleWorkerError, InputError
-from evalsvc.core.files.verification import Verified, report
+from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import Advance, EvaluationContext
 from evalsvc.evaluation.gallery import GalleryCollector
-from evalsvc.evaluation.shards import Shard, likelihood_kind
+from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs.suites import Split
+from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.text_counts import count_bytes, count_words
-from evalsvc.metrics.score import MetricError
 from evalsvc.plugins import validation
-from evalsvc.plugins.interfaces import Likelihood
+from evalsvc.plugins.interfaces import Likelihood, ReadsAhead
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
-
-T = TypeVar("T")
-REPAIRS = 2
-"""How often work that met damage is begun again before its error is raised."""
-
-# --- computing ---
 
 
 @dataclass(frozen=True)
@@ -73,18 +62,18 @@ def write_shard(spec: EvaluationSpec, shard: Shard, context: EvaluationContext, 
 def _sample(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    generator = context.generator_of(spec)
-    if isinstance(generator, StoredSamples):
+    generator = opening.generator_of(context, spec)
+    if isinstance(generator, ReadsAhead):
         generator.expect(spec.indices(shard.start, spec.suite.samples))
 
     def draw(start: int, stop: int) -> tuple[Samples, dict[str, np.ndarray]]:
         indices = torch.tensor(spec.indices(start, stop))
-        request = SampleRequest.at(spec.seed, indices, context.device, context.prompts(spec.suite))
+        request = SampleRequest.at(spec.seed, indices, context.device, prompts_of(context, spec.suite))
         samples = validation.sample(generator, request)
         return samples, {
             f"{label}/{output}": array
             for label, use in spec.suite.extractors.items()
-            for output, array in validation.extract(context.extractor(use), samples).items()
+            for output, array in validation.extract(opening.extractor(context, use), samples).items()
         }
 
     blocks: dict[str, list[np.ndarray]] = {}
@@ -107,9 +96,9 @@ def _sample(
 def _likelihood(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    generator = context.generator_of(spec)
+    generator = opening.generator_of(context, spec)
     assert isinstance(generator, Likelihood)
-    reference = context.reference_of(spec)
+    reference = opening.reference_of(context, spec)
     items = reference.split(shard.split)
 
     def measure(start: int, stop: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -133,111 +122,3 @@ def _likelihood(
     reference.require_unchanged(shard.split)
     columns, metadata = parts[0]
     return {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}, metadata
-
-
-# --- reading ---
-
-
-def read_shard(
-    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, needed: Set[str] = frozenset()
-) -> dict[str, np.ndarray]:
-    """The arrays of a shard. One that is gone or damaged, or lacks what is ``needed``, is computed again first.
-
-    Raises:
-        InputError: it cannot be computed again, since its checkpoint is gone or has changed.
-        UnfitError: it cannot be computed again here, where versions differ from those that it was computed with.
-    """
-    key = spec.shard_key(shard)
-    try:
-        return _read_fitting(spec, shard, context, needed)
-    except DamagedError as error:
-        report(error)
-    try:
-        context.check(spec)
-        advance = context.progress(shard.stage, shard.stop - shard.start)
-        compute_shard(spec, shard, context, advance, anew=True)
-    except (InputError, IncompatibleWorkerError) as error:
-        kind = IncompatibleWorkerError if isinstance(error, IncompatibleWorkerError) else InputError
-        raise kind(f"artifact {key} is damaged or gone and cannot be computed again: {error}") from error
-    return _read_fitting(spec, shard, context, needed)
-
-
-def _read_fitting(
-    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, needed: Set[str]
-) -> dict[str, np.ndarray]:
-    """Shards of older versions have no digest, and only their shape may tell that one is in the place of another."""
-    key = spec.shard_key(shard)
-    arrays = context.artifacts.read_arrays(key)
-    rows = [array for name, array in arrays.items() if "/" in name or name == "nats"]
-    if not needed <= arrays.keys() or any(len(array) != shard.stop - shard.start for array in rows):
-        raise DamagedError(key, "it does not hold what this evaluation needs")
-    if "indices" in arrays and not np.array_equal(arrays["indices"], spec.indices(shard.start, shard.stop)):
-        raise DamagedError(key, "it holds other samples")
-    return arrays
-
-
-def repaired(work: Callable[[], T]) -> T:
-    """What ``work`` gives, begun again where an artifact is damaged under it: whatever opens that computes it again."""
-    for _ in range(REPAIRS):
-        try:
-            return work()
-        except DamagedError as error:
-            report(error)
-    return work()
-
-
-@dataclass(frozen=True)
-class LikelihoodsOfHalf:
-    """Negative log-likelihoods of a half of the reference, what they can be divided by, and how they were found."""
-
-    columns: Mapping[str, np.ndarray]
-    metadata: Mapping[str, str]
-
-    def column(self, name: str) -> np.ndarray | int:
-        """``nll`` of each item in nats, ``dims`` of every item, or its ``tokens``, ``words`` or ``bytes``."""
-        if name == "nll":
-            return self.columns["nats"]
-        if name == "dims" and "units" in self.metadata:
-            return int(self.metadata["units"])
-        if name not in self.columns:
-            raise MetricError(f"the generator's likelihoods have no {name}: measure what fits its samples")
-        return self.columns[name]
-
-    def facts_for(self, inputs: Collection[str]) -> dict[str, str]:
-        """Kind and settings; perplexities of two tokenizers differ in unit, bits per byte do not."""
-        facts: dict[str, str] = json.loads(self.metadata.get("facts", "{}"))
-        return {"kind": self.metadata["kind"]} | {
-            k: v for k, v in facts.items() if k != "tokenizer" or "tokens" in inputs
-        }
-
-
-def read_features(spec: EvaluationSpec, context: EvaluationContext, maps: list[Verified]) -> dict[str, np.ndarray]:
-    """One mapped matrix an output, concatenated from the shards in order. ``maps`` tell later whether one changed."""
-    artifacts, rows = context.artifacts, spec.suite.samples
-    names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
-    keys = {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
-    missing = {name: key for name, key in keys.items() if not artifacts.is_sound(key, rows)}
-    if missing:
-        widths: dict[str, int] = {}
-        with ExitStack() as stack:
-            writers = {n: stack.enter_context(artifacts.matrix_writer(k, rows)) for n, k in missing.items()}
-            for shard in spec.shards_of("samples"):
-                arrays = read_shard(spec, shard, context, missing.keys())
-                for name, writer in writers.items():
-                    validation.same_width(name, widths.setdefault(name, arrays[name].shape[1]), arrays[name])
-                    writer.append(arrays[name])
-    return {name: artifacts.read_matrix(key, maps) for name, key in keys.items()}
-
-
-def read_texts(spec: EvaluationSpec, context: EvaluationContext) -> list[str]:
-    """All texts that were written for an evaluation, in order."""
-    shards = (read_shard(spec, shard, context, {"texts"}) for shard in spec.shards_of("samples"))
-    return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
-
-
-def read_likelihoods(spec: EvaluationSpec, context: EvaluationContext, split: Split) -> LikelihoodsOfHalf:
-    """The likelihood of every item of a half, as the shards hold them."""
-    shards = spec.shards_of(likelihood_kind(split))
-    parts = [read_shard(spec, shard, context, {"nats"}) for shard in shards]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return LikelihoodsOfHalf(columns, context.artifacts.read_metadata(spec.shard_key(shards[0])))

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from evalsvc.core.digests import digest_configuration
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation import service
 from evalsvc.evaluation.earlier_digests import move_earlier
-from evalsvc.evaluation.lifecycle import register_checkpoint
+from evalsvc.evaluation.registration import register_checkpoint
 from evalsvc.gates.resolution import Unscored, Wanted
 from evalsvc.inputs import stored_checkpoints
 from evalsvc.inputs.checkpoint_names import Naming
@@ -57,8 +58,7 @@ class Asked:
                 f"--model, --step and their patterns name what --generator loads, not {self.given!r}: leave them out"
             )
         if path and self.generator is not None:
-            files = plugins.checkpoint_files(self.generator)
-            opened = Checkpoint.open(Path(self.given), *self.naming.read(Path(self.given)), files)
+            opened = service.open_checkpoint(Path(self.given), self.naming, self.generator, plugins)
             return self._row(opened, self.generator, dict(self.options), suite, database, plugins, context)
         if path and self.options:
             raise InputError(f"{self.given} is a path, and --option needs the generator that loads it: --generator")
@@ -68,7 +68,11 @@ class Asked:
             if self.generator is None and not self.options:
                 return self.given
             row = self._content(session)
-        opened = context.reopen(row) if context else Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
+        opened = (
+            stored_checkpoints.reopen(row, context.plugins)
+            if context
+            else Checkpoint(row.model.name, row.step, Path(row.path), row.digest)
+        )
         options = dict(self.options) or row.options
         return self._row(opened, self.generator or row.generator, options, suite, database, plugins, context)
 
@@ -94,7 +98,7 @@ class Asked:
     ) -> int | Unscored:
         """The row of this content in this configuration."""
         if context is not None:
-            spec = context.spec(opened, generator, options, suite)
+            spec = service.plan(context, opened, generator, options, suite)
             with context.database.write() as session:
                 return register_checkpoint(session, spec)
         plugin = plugins.get(PluginKind.GENERATOR, generator)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.observability import logs
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
-from evalsvc.evaluation.lifecycle import unchanged_suite
+from evalsvc.evaluation.registration import unchanged_suite
 from evalsvc.gates.decide import Decision, decide, undecided
 from evalsvc.gates.documents import document
 from evalsvc.gates.evidence import Absent, Observation
@@ -27,9 +26,9 @@ from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Computed, Source, Stored
 from evalsvc.gates.spending import Account, accounts
 from evalsvc.gates.verdict import Status
-from evalsvc.inputs.suites import Suite, load_suite
+from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.registry import Plugins
-from evalsvc.store import audit, outbox, queries, tables
+from evalsvc.store import audit, outbox, tables
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database, clock, database_time
 
@@ -184,30 +183,6 @@ def _record(
     facts = logs.fields(gate=row.id, candidate=name, suite=row.suite, status=row.status, shadow=row.shadow, by=by)
     log.info("gate %d, %s under %s, is %s, for %r", row.id, name, row.suite, row.status, by, extra=facts)
     return row.id, row.created_at.isoformat(timespec="seconds")
-
-
-def open_suite(named: str, database: Database, plugins: Plugins, folder: Path) -> Suite:
-    """The suite that a policy names: a file beside it, a shipped one, or one that was used before.
-
-    Raises:
-        InputError: there is no such suite, or several versions of it were used and none is named: whoever may submit
-            can add a version, and must not choose by which the policy judges.
-    """
-    if named.endswith((".yaml", ".yml")):
-        beside = folder / named
-        return load_suite(str(beside if beside.is_file() else named), plugins)
-    try:
-        return load_suite(named, plugins)
-    except InputError:
-        with database.read() as session:
-            versions = queries.suite_versions(session, named)
-            body = queries.suite_body(session, named)
-        if len(versions) > 1:
-            listed = ", ".join(f"{named}@{version}" for version in versions)
-            raise InputError(f"suite {named!r} has several versions: name one of {listed}") from None
-        if body is None:
-            raise
-        return Suite.model_validate(body)
 
 
 def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:

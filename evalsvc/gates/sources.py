@@ -179,7 +179,7 @@ class Computed:
 
         A checkpoint that cannot be opened here has the runs that are stored.
         """
-        from evalsvc.evaluation.runner import evaluate
+        from evalsvc.evaluation import service
 
         number = self.suite.seed if seed is None else seed
         wanted = number
@@ -191,7 +191,7 @@ class Computed:
                 if seed is None and self.stored(checkpoint, None):
                     break
                 raise
-            evaluate(spec, self.context)
+            service.run(self.context, [spec])
             wanted += 1
         return self._store.full(checkpoint, replicates, seed)
 
@@ -244,8 +244,9 @@ class Computed:
         }
 
     def _spec(self, checkpoint: tables.Checkpoint, suite: Suite, seed: int) -> EvaluationSpec:
-        options: dict[str, Any] = checkpoint.options
-        spec = self.context.spec(self.context.reopen(checkpoint), checkpoint.generator, options, suite, seed)
+        from evalsvc.evaluation import service
+
+        spec = service.plan_stored(self.context, checkpoint, suite, seed)
         if spec.configuration != checkpoint.configuration:
             raise InputError(
                 f"{checkpoint.model.name}@{checkpoint.step} was scored by {checkpoint.generator!r} of "

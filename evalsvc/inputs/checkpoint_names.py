@@ -26,6 +26,10 @@ _PARTS = rf"{_GENERIC}|default|fake|generated|images|rank|samples|transformer|un
 """Words that name parts of a checkpoint, whose step stands in the name of the folder around them."""
 
 
+class UnknownStepError(InputError):
+    """No step is given, and the path states none for sure."""
+
+
 class CheckpointName(NamedTuple):
     """What people call a checkpoint: ``model@step``."""
 
@@ -65,7 +69,8 @@ class Naming:
         """Model and step of the checkpoint at ``path``; an endpoint is called by its own name and has no step.
 
         Raises:
-            InputError: the step is given nowhere and the path does not state it for sure, or a pattern does not match.
+            UnknownStepError: the step is given nowhere and the path does not state it for sure.
+            InputError: a pattern does not match.
         """
         if (endpoint := endpoint_name(path)) is not None:
             return CheckpointName(self.model or endpoint, self.step or 0)
@@ -81,7 +86,7 @@ class Naming:
         if step is None and holder is None and _is_release(place):
             step = 0
         if step is None:
-            raise InputError(
+            raise UnknownStepError(
                 f"cannot infer the step from {path}: pass --step-pattern REGEX, or --step for one checkpoint"
             )
         if self.model_pattern:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evalsvc.core.errors import InputError
+from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name
 from evalsvc.store import names
 from evalsvc.store.tables import Alias, Checkpoint
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
+    from evalsvc.inputs import checkpoints
     from evalsvc.plugins.registry import Plugins
 
 
@@ -46,6 +48,24 @@ def find(session: Session, given: str, plugins: Plugins | None = None) -> Checkp
             f"{given} has no scores{changed}: 'evalsvc score {given} --generator GENERATOR --suite SUITE' gives it some"
         )
     return names.only(session, given, found)
+
+
+def reopen(row: Checkpoint, plugins: Plugins) -> checkpoints.Checkpoint:
+    """What a row names, as it lies on disk.
+
+    Raises:
+        CheckpointError: its content is another now.
+    """
+    from evalsvc.inputs.checkpoints import Checkpoint as Opened
+
+    files = plugins.checkpoint_files(row.generator)
+    opened = Opened.open(Path(row.path), row.model.name, row.step, files)
+    if row.digest != opened.digest and not replace(opened, digest=row.digest).is_still(files):
+        raise CheckpointError(
+            f"{row.path} is no longer {row.model.name}@{row.step} as it was scored, its content has changed: "
+            "restore it, or score it anew"
+        )
+    return opened
 
 
 def scored(session: Session, path: Path, plugins: Plugins | None = None) -> Sequence[Checkpoint]:

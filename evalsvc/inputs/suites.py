@@ -298,17 +298,17 @@ def load_suite(name: str, plugins: Plugins | None = None) -> Suite:
     Metrics that only ``plugins`` know are registered on the way.
     """
     if name.endswith((".yaml", ".yml")):
-        return _parse(Path(name), plugins)
-    exact = SHIPPED / f"{name}.yaml"
-    if re.fullmatch(r"[a-z0-9._@-]+", name):
-        if exact.is_file():
-            return _parse(exact, plugins)
-        versions = [path for path in SHIPPED.glob(f"{name}@*.yaml") if path.stem.partition("@")[2].isdigit()]
-        if versions:
-            return _parse(max(versions, key=lambda path: int(path.stem.partition("@")[2])), plugins)
+        return _read(Path(name), plugins)
+    if file := _shipped_file(name):
+        return _read(file, plugins)
     raise InputError(
         f"there is no suite {name!r}: shipped are {', '.join(shipped_suites())}; a file is given by its .yaml path"
     )
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a suite of this ``name@version``, or any version of this name, is in the package."""
+    return _shipped_file(name) is not None
 
 
 def shipped_suites() -> list[str]:
@@ -316,17 +316,13 @@ def shipped_suites() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def _parse(path: Path, plugins: Plugins | None) -> Suite:
-    try:
-        data = load_yaml(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise InputError(f"suite {path} is no YAML mapping")
+def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None) -> Suite:
+    """A suite from its keys and values; ``what`` names it in errors.
+
+    Raises:
+        InputError: a key or value is not one of a suite.
+    """
     _register_plugin_metrics(data, plugins)
-    if isinstance(data.get("prompts"), str):
-        file = (path.parent / data["prompts"]).resolve()
-        data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
@@ -337,7 +333,30 @@ def _parse(path: Path, plugins: Plugins | None) -> Suite:
             if first["type"] == "extra_forbidden"
             else first["msg"].removeprefix("Value error, ")
         )
-        raise InputError(f"suite {path}: {where}: {reason}") from None
+        raise InputError(f"{what}: {where}: {reason}") from None
+
+
+def _shipped_file(name: str) -> Path | None:
+    exact = SHIPPED / f"{name}.yaml"
+    if not re.fullmatch(r"[a-z0-9._@-]+", name):
+        return None
+    if exact.is_file():
+        return exact
+    versions = [path for path in SHIPPED.glob(f"{name}@*.yaml") if path.stem.partition("@")[2].isdigit()]
+    return max(versions, key=lambda path: int(path.stem.partition("@")[2]), default=None)
+
+
+def _read(path: Path, plugins: Plugins | None) -> Suite:
+    try:
+        data = load_yaml(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"suite {path} is no YAML mapping")
+    if isinstance(data.get("prompts"), str):
+        file = (path.parent / data["prompts"]).resolve()
+        data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
+    return parse_suite(data, f"suite {path}", plugins)
 
 
 def _register_plugin_metrics(data: dict[str, Any], plugins: Plugins | None) -> None:

@@ -55,9 +55,9 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
         from evalsvc.core.settings import Settings
         from evalsvc.evaluation.context import EvaluationContext
+        from evalsvc.evaluation.service import resolve_suite
         from evalsvc.gates.candidate import Asked
         from evalsvc.gates.policy import load_policy
-        from evalsvc.gates.runner import open_suite
         from evalsvc.gates.several import run_policy
         from evalsvc.inputs.checkpoint_names import Naming
         from evalsvc.plugins.registry import Plugins
@@ -67,7 +67,7 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         read, plugins = load_policy(path), Plugins()
         context = None if stored else EvaluationContext(Settings(), plugins, device)
         database = context.database if context else Database(Settings().database)
-        suites = [open_suite(part.suite, database, plugins, path.parent) for part in read.parts]
+        suites = [resolve_suite(part.suite, database, plugins, folder=path.parent) for part in read.parts]
         asked = None
         if candidate is not None:
             asked = partial(Asked(candidate, Naming()).find, suites[0], database, plugins, context)

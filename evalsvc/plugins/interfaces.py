@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
@@ -65,11 +66,23 @@ class Generator(Protocol):
 
 @runtime_checkable
 class HoldsSamples(Protocol):
-    """Optional ability of a generator: its samples exist already. Sample i is number ``request.indices[i]`` of them."""
+    """Optional ability of a generator: its samples exist already. Sample i is number ``request.indices[i]`` of them.
+
+    Declare ``held`` on the class, so that it is known before a checkpoint is opened.
+    """
 
     @property
     def held(self) -> int:
         """How many there are; a suite that asks for fewer is given a random part of them."""
+        ...
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """Optional ability of a generator that holds its samples: reading before it is asked."""
+
+    def expect(self, indices: Int64[np.ndarray, " n"]) -> None:
+        """These samples are asked for next, in this order."""
         ...
 
 

@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evalsvc.core.errors import StorageError, first_line
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation import attempts
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.evaluation.shards import Shard
 from evalsvc.queue import dbos_engine, worker_registry
@@ -124,12 +124,12 @@ class Coordinator:
 
     def _fail(self, attempt: Attempt, failure: Failure, reason: str) -> None:
         log.error("evaluation %d fails: %s", attempt.evaluation, reason)
-        patiently(lifecycle.fail, self._database, attempt, failure, reason)
+        patiently(attempts.fail, self._database, attempt, failure, reason)
 
     def _repair(self, pending_evaluation: PendingEvaluation, outcome: str) -> None:
         """The engine has ended what the rows say is in progress: they may have lost their last words in a power cut."""
         if outcome == "SUCCESS":
-            patiently(lifecycle.restart_attempt, self._database, pending_evaluation.attempt)
+            patiently(attempts.restart_attempt, self._database, pending_evaluation.attempt)
         else:
             self._fail(pending_evaluation.attempt, Failure.INFRASTRUCTURE, f"the queue gave it up ({outcome.lower()})")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from evalsvc.core.errors import InputError, StorageError, first_line
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.shards import Shard
 from evalsvc.queue.pending import PendingEvaluation
 from evalsvc.queue.worker_registry import Role

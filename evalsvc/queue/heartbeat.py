@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evalsvc.core.errors import StorageError, first_line
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation import attempts
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.queue import worker_registry
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Failure, WorkerStatus
@@ -101,7 +101,7 @@ class Heartbeat:
         if task.limit is not None and now - task.begun > task.limit:
             reason = f"{task.stage} took longer than the {task.limit:g} s that it was given"
             with suppress(SQLAlchemyError, StorageError):
-                lifecycle.fail(self._database, task.attempt, Failure.TIMEOUT, reason)
+                attempts.fail(self._database, task.attempt, Failure.TIMEOUT, reason)
             self._exit(reason)
         if now - task.last_progress_at > self._settings.stall_after:
             self._exit(f"{task.stage} of evaluation {task.attempt.evaluation} finished no batch for too long")

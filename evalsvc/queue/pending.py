@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, select
 
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.store import tables
 from evalsvc.store.session import Database
 from evalsvc.store.tables import IN_PROGRESS, DatabaseTime, Status

@@ -17,10 +17,12 @@ from sqlalchemy.exc import OperationalError
 
 from evalsvc.core.errors import EvalsvcError, IncompatibleWorkerError, InputError, WithdrawnError, first_line
 from evalsvc.core.observability import logs, tracing
-from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.evaluation import attempts, failures, quotas
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.compatibility import require_compatible
 from evalsvc.evaluation.context import Advance, EvaluationContext
-from evalsvc.evaluation.lifecycle import Attempt, Deadlines
+from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.evaluation.runner import measure, record_shard
 from evalsvc.evaluation.shard_computation import compute_shard
 from evalsvc.evaluation.shards import Shard
@@ -110,7 +112,7 @@ class Slot:
                 self._metrics.happened("refused")
                 return {"worker": self._heartbeat.worker, "reason": str(error)}
             except Exception as error:
-                failure, (reason, detail) = lifecycle.failure_of(error), lifecycle.reasons_of(error)
+                failure, (reason, detail) = failures.failure_of(error), failures.reasons_of(error)
                 if failure is not Failure.OUT_OF_MEMORY:
                     self._end_if_device_is_lost(error)
                 again = failure is Failure.INFRASTRUCTURE and pause is not None
@@ -124,14 +126,14 @@ class Slot:
                     time.sleep(pause)
                     continue
                 self._metrics.failed(stage, failure)
-                patiently(lifecycle.fail, self._context.database, attempt, failure, reason, detail)
+                patiently(attempts.fail, self._context.database, attempt, failure, reason, detail)
                 if failure is Failure.OUT_OF_MEMORY:
                     self._end("it was out of memory, and begins anew with all of it")
                 return False
         raise AssertionError("the last try returns")
 
     def _begin(self, attempt: Attempt) -> tuple[EvaluationSpec, tables.Evaluation]:
-        lifecycle.start(self._context.database, attempt)
+        attempts.start(self._context.database, attempt)
         with self._context.database.read() as session:
             row = session.get_one(tables.Evaluation, attempt.evaluation)
         return _spec_of(row), row
@@ -160,13 +162,13 @@ class Slot:
         assert task is not None
         task.advance(done)
         with suppress(OperationalError):  # a database that is away says nothing about who waits
-            lifecycle.check(self._context.database, task.attempt)
+            attempts.check(self._context.database, task.attempt)
 
     def _check_fit(self, spec: EvaluationSpec) -> None:
         """Refuse work that would give other numbers here than where it was asked for; looked at once an evaluation."""
         if spec.fingerprint not in self._fit:
             try:
-                self._context.check(spec)
+                require_compatible(self._context, spec)
             except (InputError, IncompatibleWorkerError) as error:
                 raise IncompatibleWorkerError(f"{error} (on worker {self._heartbeat.worker})") from error
             self._fit.add(spec.fingerprint)

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from evalsvc.builtin.demo import shipped
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.promote import promote
@@ -50,7 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             context = EvaluationContext(Settings(home=home, database_url="", artifacts=""), Plugins(), "cpu")
             for family, step, path in shipped():
                 if (family, step) in SHARE:
-                    evaluate(context.spec(Checkpoint.open(path, family, step), family, {}, DIGITS), context)
+                    evaluate(plan(context, Checkpoint.open(path, family, step), family, {}, DIGITS), context)
             promote(context.database, "production", "flow@2000", None)
             for candidate in ("gan@1000", "flow@4000"):
                 run_gate(parse_policy(POLICY), context.database, DIGITS, candidate=candidate)

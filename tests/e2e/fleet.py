@@ -19,6 +19,7 @@ from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.lifecycle import Deadlines
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.progress import Progress, progress, workers
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint as Weights
@@ -139,7 +140,7 @@ class Fleet:
 
     def submit(self, number: int, deadlines: Deadlines | None = None, priority: int = 10, **options: float) -> int:
         """The id of the evaluation of one more checkpoint."""
-        spec = self.context.spec(self.checkpoint(number), "fleet", options, load_suite(str(self.suite)))
+        spec = plan(self.context, self.checkpoint(number), "fleet", options, load_suite(str(self.suite)))
         return lifecycle.submit(self.database, spec, priority=priority, deadlines=deadlines or Deadlines()).id
 
     def undisturbed(self, numbers: Iterable[int], *suites: Suite) -> dict[int, list[dict[str, object]]]:
@@ -148,7 +149,7 @@ class Fleet:
         calls = self.log.read_bytes()
         found: dict[int, list[dict[str, object]]] = {}
         for number in numbers:
-            specs = [context.spec(self.checkpoint(number), "fleet", {"seconds": 0}, suite) for suite in suites]
+            specs = [plan(context, self.checkpoint(number), "fleet", {"seconds": 0}, suite) for suite in suites]
             found[number] = [scores(context.database, evaluate(spec, context)) for spec in specs]
         self.log.write_bytes(calls)
         return found

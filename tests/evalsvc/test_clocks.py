@@ -15,9 +15,10 @@ from evalsvc import dashboards
 from evalsvc.api.server import token_store, webhook_delivery
 from evalsvc.cli.audit import moment
 from evalsvc.core.files.atomic_files import file_time
-from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation import attempts, lifecycle
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.garbage_collection import partial_files, vain_uploads
-from evalsvc.evaluation.lifecycle import Attempt, Deadlines
+from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.queue.pending import overdue
 from evalsvc.store import dashboard_queries, outbox, tables
 from evalsvc.store.session import clock, database_time
@@ -60,9 +61,9 @@ def test_every_time_of_a_row_is_of_the_database(database, shifted):
     assert near(now, datetime.now(UTC))
     asked = lifecycle.submit(database, spec(), deadlines=Deadlines(queued=600))
     attempt = Attempt(asked.id, 1)
-    lifecycle.start(database, attempt)
-    lifecycle.record_shard(database, attempt, kind="samples", start=0, stop=5, path="a/0-5", cost=None)
-    lifecycle.fail(database, attempt, tables.Failure.MODEL, "no")
+    attempts.start(database, attempt)
+    attempts.record_shard(database, attempt, kind="samples", start=0, stop=5, path="a/0-5", cost=None)
+    attempts.fail(database, attempt, tables.Failure.MODEL, "no")
     with database.read() as session:
         row = session.get_one(Evaluation, asked.id)
         times = [

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation import metric_inputs, runner, scoring
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.rescoring import rescore
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.runner import run_gate
@@ -46,7 +47,7 @@ def scored(tmp_path_factory):
         torch.set_num_threads(1)  # as in each test: another number of threads sums in another order
         context = evaluation_context(folder / "home")
         for name in ("two", "one"):
-            evaluate(context.spec(opened(folder, name), "likely", {}, suite(**SMALL)), context)
+            evaluate(plan(context, opened(folder, name), "likely", {}, suite(**SMALL)), context)
         context.database.engine.dispose()
         shutil.copytree(folder / "home", folder / "elsewhere")
         want = again(folder / "elsewhere", folder)
@@ -56,8 +57,8 @@ def scored(tmp_path_factory):
 def again(home, folder, version=2):
     """The scores of a suite that reads all that the first one left."""
     context = evaluation_context(home)
-    spec = context.spec(
-        Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL, version=version)
+    spec = plan(
+        context, Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL, version=version)
     )
     found = scores(context, evaluate(spec, context))
     context.database.engine.dispose()
@@ -143,7 +144,7 @@ def strip(home):
 def test_a_repaired_shard_has_one_row_and_its_cost_is_charged(scored, home):
     folder, _ = scored
     context = evaluation_context(home)
-    spec = context.spec(Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL))
+    spec = plan(context, Checkpoint.open(folder / "one_1.safetensors", "one", 1), "likely", {}, suite(**SMALL))
     chance = random.Random(0)
     for shard in spec.shards:
         flip(home / "artifacts" / spec.shard_key(shard), chance)
@@ -168,7 +169,7 @@ def test_two_who_repair_the_same_files_at_once_do_not_disturb_each_other(scored,
 
 def test_what_cannot_be_computed_again_is_named(home, tmp_path):
     context = evaluation_context(home)
-    spec = context.spec(opened(tmp_path, "one"), "likely", {}, suite(**SMALL, version=2))
+    spec = plan(context, opened(tmp_path, "one"), "likely", {}, suite(**SMALL, version=2))
     flip(home / "artifacts" / spec.shard_key(spec.shards[0]), random.Random(0))
     Path(spec.path).unlink()
     with pytest.raises(InputError, match=rf"{spec.shards[0].stop}\.safetensors is damaged .*one_1\.safetensors"):

@@ -14,6 +14,7 @@ from evalsvc.builtin.demo import shipped
 from evalsvc.builtin.demo.text import shipped_texts
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import load_suite, shipped_suites
@@ -27,9 +28,9 @@ FROZEN = json.loads(Path(__file__).with_name("frozen_identities.json").read_text
 def demo_spec(context, name):
     if name == "digits@1":
         run = next(run for run in shipped() if run.family == "flow" and run.step == 4000)
-        return context.spec(Checkpoint.open(run.path, run.family, run.step), "flow", {}, load_suite(name))
+        return plan(context, Checkpoint.open(run.path, run.family, run.step), "flow", {}, load_suite(name))
     run = next(run for run in shipped_texts() if run.step == 1200)
-    return context.spec(Checkpoint.open(run.path, run.model, run.step), "causal-lm", {}, load_suite(name))
+    return plan(context, Checkpoint.open(run.path, run.model, run.step), "causal-lm", {}, load_suite(name))
 
 
 def identities(spec):

@@ -13,19 +13,19 @@ from evalsvc.api import schemas
 from evalsvc.core.errors import InputError
 from evalsvc.core.names import SERVED
 from evalsvc.core.settings import ClientSettings, Settings
-from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation import lifecycle, registration, service
 from evalsvc.evaluation.client_rules import ClientRules
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.suite_prompts import holds_prompts
 from evalsvc.gates import promote
 from evalsvc.gates.policy import Policy, parse_policy
 from evalsvc.gates.resolution import labels_of
-from evalsvc.gates.runner import open_suite, run_gate
+from evalsvc.gates.runner import run_gate
 from evalsvc.inputs.checkpoint_folders import ENDPOINT, refuse_local_base
-from evalsvc.inputs.checkpoint_names import Naming
-from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.inputs.suites import Suite, load_suite
+from evalsvc.inputs.checkpoint_names import Naming, UnknownStepError
+from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.registry import Plugins
-from evalsvc.store import names, queries
+from evalsvc.store import names
 
 
 class TaskHandlers:
@@ -56,32 +56,30 @@ class TaskHandlers:
         if path is None:
             with self.context.database.read() as session:
                 row = names.find(session, asked.checkpoint or "")
-                if not lifecycle.is_of_operator(session, row.id):
+                if not registration.is_of_operator(session, row.id):
                     self.rules.check_generator(row.generator, row.options)
             self.rules.require_confined(row.generator, Path(row.path))
-            opened = self.context.reopen(row)
-            generator, options = row.generator, row.options
+            spec = service.plan_stored(self.context, row, suite, asked.seed)
         else:
             generator, options = asked.generator or SERVED, asked.options
             self.rules.check_generator(generator, options)
             self.rules.require_confined(generator, path)
             refuse_local_base(path)
             try:
-                name = Naming(asked.model or "", asked.step).read(path)
-            except InputError:  # it speaks of options of the command line, and of folders of this server
+                opened = service.open_checkpoint(path, Naming(asked.model or "", asked.step), generator, self.plugins)
+            except UnknownStepError:  # it speaks of options of the command line, and of folders of this server
                 raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
-            opened = Checkpoint.open(path, *name, self.plugins.checkpoint_files(generator))
-        spec = self.context.spec(opened, generator, options, suite, asked.seed)
+            spec = service.plan(self.context, opened, generator, options, suite, asked.seed)
         if path is None and row.generator_version not in ("", spec.generator_version):
             raise InputError(
                 f"{asked.checkpoint} was scored by {row.generator_version}, and {spec.generator_version} is installed: "
                 "give 'path', 'generator' and 'options' for an evaluation by the latter"
             )
         deadlines = lifecycle.Deadlines.model_validate(asked.deadlines.model_dump())
-        database, priority = self.context.database, asked.priority
-        return lifecycle.submit(
-            database, spec, priority=priority, deadlines=deadlines, rerun=asked.rerun, restricted=True
+        (submission,) = service.submit(
+            self.context, [spec], priority=asked.priority, deadlines=deadlines, rerun=asked.rerun, restricted=True
         )
+        return submission
 
     def decide(self, asked: schemas.DecideGate) -> int:
         """Judge what is stored, and store the decision; its id."""
@@ -111,7 +109,7 @@ class TaskHandlers:
             raise InputError("the policy holds several suites: send one for each, or run the gate where the policy is")
         if policy.suite.endswith((".yaml", ".yml")):
             raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
-        return policy, open_suite(policy.suite, self.context.database, self.plugins, Path())
+        return policy, service.resolve_suite(policy.suite, self.context.database, self.plugins)
 
     def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
         """A shipped suite, one that was used before, or a whole one."""
@@ -124,27 +122,16 @@ class TaskHandlers:
                 raise InputError(f"suite: {where}: {first['msg'].removeprefix('Value error, ')}") from None
             if known := self._known(suite):
                 return suite.model_copy(update={"prompts": known.prompts})
-            self.rules.check_suite(suite, self.context.holds_prompts(suite))
+            self.rules.check_suite(suite, holds_prompts(self.context, suite))
             return suite
         if named.endswith((".yaml", ".yml")):
             raise InputError(f"suite {named!r} is a file's name: give name@version")
-        return self._named(named, reference)
+        return service.resolve_suite(named, self.context.database, self.plugins, reference=reference)
 
     def _known(self, suite: Suite) -> Suite | None:
         """What the server has under that name, if it is the same: what it names was the operator's choice then."""
         try:
-            known = self._named(suite.id, "")
+            known = service.resolve_suite(suite.id, self.context.database, self.plugins)
         except InputError:
             return None
         return known if known.digest == suite.digest else None
-
-    def _named(self, named: str, reference: str = "") -> Suite:
-        """A shipped suite, or one that was used before."""
-        try:
-            return load_suite(named, self.plugins).on(reference)
-        except InputError:
-            with self.context.database.read() as session:
-                body = queries.suite_body(session, named)
-            if body is None:
-                raise
-            return Suite.model_validate(body).on(reference)

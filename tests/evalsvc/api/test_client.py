@@ -16,7 +16,7 @@ from evalsvc.api.server import task_process_main, token_store
 from evalsvc.api.server.state import ServerSettings
 from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.core.errors import StorageError
-from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation import attempts
 from evalsvc.store import audit, tables
 from evalsvc.store.tables import Failure, Status
 from tests.evalsvc.gates.store import gate_policy
@@ -56,13 +56,13 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
     ]
     assert {(row.actor, row.address, len(row.request)) for row in told} == {("test", "127.0.0.1", 32)}
 
-    attempt, seen = lifecycle.Attempt(run.id, 2), []
+    attempt, seen = attempts.Attempt(run.id, 2), []
     for each in client.events(run.id):
         seen.append(each.status)
         if each.status == "queued":
-            lifecycle.start(server.database, attempt)
+            attempts.start(server.database, attempt)
         elif not each.ended:
-            lifecycle.fail(server.database, attempt, Failure.OUT_OF_MEMORY, "no memory is left")
+            attempts.fail(server.database, attempt, Failure.OUT_OF_MEMORY, "no memory is left")
     assert seen == ["queued", "running", "failed"]
     assert client.wait(run.id).failure == "out_of_memory"
 

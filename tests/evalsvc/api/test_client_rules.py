@@ -13,6 +13,7 @@ from evalsvc.core import http_client
 from evalsvc.core.errors import CheckpointError, ForbiddenError, InputError, ModelError
 from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs import endpoints
@@ -125,7 +126,7 @@ def test_a_file_of_a_client_sends_no_secret_anywhere(desk, listed, upstream, tmp
         desk.submit(asked, file)
     # A row of before these rules, by its name.
     checkpoint = Checkpoint.open(file, "thief", 1)
-    spec = desk.context.spec(checkpoint, "openai-compatible", {}, Suite.model_validate(WORDS))
+    spec = plan(desk.context, checkpoint, "openai-compatible", {}, Suite.model_validate(WORDS))
     lifecycle.submit(desk.context.database, spec)
     upstream.asked.clear()
     with pytest.raises(ForbiddenError, match="name an 'endpoint' that the operator lists"):
@@ -255,7 +256,7 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
 
     own = load_suite(str(used))
     (tmp_path / "x_1.jsonl").write_text("".join(f'{{"text": "{n}"}}\n' for n in range(4)))
-    spec = desk.context.spec(Checkpoint.open(tmp_path / "x_1.jsonl", "x", 1), "samples", {}, own)
+    spec = plan(desk.context, Checkpoint.open(tmp_path / "x_1.jsonl", "x", 1), "samples", {}, own)
     lifecycle.submit(desk.context.database, spec)
     body = own.model_dump(mode="json")
     elsewhere = body | {"prompts": body["prompts"] | {"path": "/etc/passwd"}}
@@ -265,7 +266,7 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
 def test_a_checkpoint_that_the_operator_chose_is_scored_again_as_it_was(desk, listed, tmp_path):
     (tmp_path / "x_1.jsonl").write_text("anything")
     checkpoint = Checkpoint.open(tmp_path / "x_1.jsonl", "x", 1)
-    spec = desk.context.spec(checkpoint, "quiet", {"path": "/operators"}, Suite.model_validate(WORDS))
+    spec = plan(desk.context, checkpoint, "quiet", {"path": "/operators"}, Suite.model_validate(WORDS))
     made = lifecycle.submit(desk.context.database, spec, restricted=True)
     with pytest.raises(ForbiddenError, match="'quiet' is not open"):
         desk.submit(schemas.EvaluationCreate(checkpoint="x@1", suite=WORDS, seed=7), None)

@@ -20,7 +20,7 @@ from evalsvc.core import http_client
 from evalsvc.core.errors import InputError
 from evalsvc.core.secret_keys import NO_KEYS, SecretKeys
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.gates.runner import run_gate
 from evalsvc.store import outbox
 from evalsvc.store.session import Database
@@ -360,12 +360,12 @@ def test_an_evaluation_that_ends_is_told_of(database, receiver):
     webhook_delivery.add(database, receiver.url, ["evaluation.ended"], LOCAL)
     for number, end in enumerate(("cancel", "fail")):
         made = lifecycle.submit(database, spec(str(number) * 64))
-        attempt = lifecycle.Attempt(made.id, 1)
-        lifecycle.start(database, attempt)
+        attempt = attempts.Attempt(made.id, 1)
+        attempts.start(database, attempt)
         if end == "cancel":
             lifecycle.cancel(database, made.id)
         else:
-            lifecycle.fail(database, attempt, lifecycle.Failure.MODEL, "NaN")
+            attempts.fail(database, attempt, lifecycle.Failure.MODEL, "NaN")
     assert [deliver(database, LOCAL) for _ in range(2)] == [2, 0]
     told = [json.loads(body)["data"] for _, _, body in receiver.seen]
     assert [(each["status"], each["error"]) for each in told] == [("cancelled", None), ("failed", "NaN")]

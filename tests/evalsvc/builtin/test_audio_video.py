@@ -15,6 +15,7 @@ from evalsvc.builtin.extractors.clap import Clap
 from evalsvc.builtin.extractors.resemblyzer import Resemblyzer, SpeakerEncoder
 from evalsvc.builtin.extractors.video import FrameWise, ScriptedVideo
 from evalsvc.core.errors import CheckpointError, InputError, ModelError
+from evalsvc.evaluation import opening
 from evalsvc.inputs.sample_sets import open_samples, unreadable
 from evalsvc.inputs.suites import ExtractorUse, load_suite
 from evalsvc.plugins import validation
@@ -236,14 +237,16 @@ def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, context):
     context.plugins = Plugins((tmp_path / "mine.py",))
     pixels = torch.randint(0, 256, (2, 3, 1, 4, 4), dtype=torch.uint8)
     found = {
-        by: context.extractor(ExtractorUse(use="frame-wise", options={"frames": "peak", "options": {"by": by}}))
+        by: opening.extractor(
+            context, ExtractorUse(use="frame-wise", options={"frames": "peak", "options": {"by": by}})
+        )
         for by in (1, 2)
     }
     assert found[1].info.protocol != found[2].info.protocol
     expected = 2 * pixels.flatten(2).amax(2).float().mean(1)
     assert torch.allclose(found[2].extract(Videos(pixels))["peak"][:, 0], expected)
     with pytest.raises(InputError, match="there is no extractor 'peek'; the nearest are peak"):
-        context.extractor(ExtractorUse(use="frame-wise", options={"frames": "peek"}))
+        opening.extractor(context, ExtractorUse(use="frame-wise", options={"frames": "peek"}))
 
 
 def test_a_scripted_network_is_called_with_arguments_as_fvds_i3d_wants_them(tmp_path):

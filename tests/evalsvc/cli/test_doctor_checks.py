@@ -9,6 +9,7 @@ from evalsvc.cli import main
 from evalsvc.cli.doctor_checks import Level, examine
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.planning import plan
 from evalsvc.inputs import published_weights
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import load_suite
@@ -49,7 +50,7 @@ def test_a_database_that_does_not_answer_is_broken_and_the_rest_is_still_looked_
 
 def test_work_without_a_worker_is_broken_and_with_one_is_not(context, home):
     family, step, path = shipped()[0]
-    spec = context.spec(Checkpoint.open(path, family, step), family, {}, load_suite("digits"))
+    spec = plan(context, Checkpoint.open(path, family, step), family, {}, load_suite("digits"))
     lifecycle.submit(context.database, spec)
     assert "start 'evalsvc worker'" in findings(home)["queue"].detail
     with context.database.write() as session:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from evalsvc.cli import queue
 from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
-from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation import attempts, lifecycle
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.queue.supervisor import WRONG_USE, Duty
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Failure, Status
@@ -66,8 +66,8 @@ def test_cancel_and_retry(submitted, database):
     evalsvc("cancel", submitted[0])
     assert "attempt 2" in evalsvc("retry", submitted[0]).stderr
     attempt = Attempt(submitted[0], 2)
-    lifecycle.start(database, attempt)
-    lifecycle.fail(database, attempt, Failure.OUT_OF_MEMORY, "CUDA out of memory")
+    attempts.start(database, attempt)
+    attempts.fail(database, attempt, Failure.OUT_OF_MEMORY, "CUDA out of memory")
     assert "failed (out_of_memory): CUDA out of memory" in evalsvc("status", submitted[0]).stderr
     assert "it has failed already" in str(evalsvc("cancel", submitted[0], code=2).exception)
     assert "there is no evaluation 99" in str(evalsvc("wait", 99, code=2).exception)
@@ -150,7 +150,7 @@ worker.main("name", worker.Duty(role="coordinator"))
 
 def test_waiting_for_all_waits_for_what_workers_will_do_and_not_for_a_killed_score(submitted, database):
     killed = lifecycle.submit(database, spec("c" * 64), on_queue=False).id
-    lifecycle.start(database, Attempt(killed, 1))
+    attempts.start(database, Attempt(killed, 1))
     for evaluation in submitted:
         lifecycle.cancel(database, evaluation)
     evalsvc("wait")

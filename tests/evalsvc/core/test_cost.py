@@ -11,8 +11,9 @@ from evalsvc.builtin.demo import shipped
 from evalsvc.cli import main
 from evalsvc.core import cost
 from evalsvc.core.cost import Cost, Meter
-from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation import attempts, lifecycle
+from evalsvc.evaluation.attempts import Attempt
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
@@ -109,7 +110,7 @@ def spec(context):
         "metrics": [{"metric": "frechet_distance", "features": "pixels/pixels"}],
     }
     family, step, path = next(each for each in shipped() if each.family == "vae")
-    return context.spec(Checkpoint.open(path, family, step), family, {}, Suite.model_validate(suite))
+    return plan(context, Checkpoint.open(path, family, step), family, {}, Suite.model_validate(suite))
 
 
 def test_an_evaluation_costs_its_shards_and_its_metrics_and_a_model_all_that_was_done_for_it(
@@ -119,10 +120,10 @@ def test_an_evaluation_costs_its_shards_and_its_metrics_and_a_model_all_that_was
     second = evaluate(spec, context, rerun=True)
     found = lifecycle.submit(context.database, type(spec).model_validate(spec.model_dump() | {"seed": 7}))
     attempt = Attempt(found.id, 1)
-    lifecycle.record_shard(
+    attempts.record_shard(
         context.database, attempt, kind="samples", start=0, stop=50, path="x", cost=Cost(1000.0, 1, None)
     )
-    lifecycle.fail(context.database, attempt, Failure.MODEL, "broken")
+    attempts.fail(context.database, attempt, Failure.MODEL, "broken")
     with context.database.read() as session:
         runs = [session.get_one(Evaluation, each) for each in (first, second)]
         for run in runs:

@@ -14,7 +14,7 @@ from _pytest.logging import LogCaptureHandler
 from evalsvc.core.errors import ModelError
 from evalsvc.core.observability import logs
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.store.tables import Failure
 from tests.evalsvc.evaluation.test_lifecycle import spec
 
@@ -133,11 +133,11 @@ def test_a_setting_that_is_none_is_named(monkeypatch, name, value):
 def test_evaluations_tell_when_they_begin_and_how_they_end(database, caplog):
     caplog.set_level(logging.INFO)
     run = lifecycle.submit(database, spec())
-    attempt = lifecycle.Attempt(run.id, 1)
-    lifecycle.start(database, attempt)
-    lifecycle.start(database, attempt)
-    lifecycle.fail(database, attempt, Failure.MODEL, HOSTILE[0])
-    lifecycle.fail(database, attempt, Failure.MODEL, "again")
+    attempt = attempts.Attempt(run.id, 1)
+    attempts.start(database, attempt)
+    attempts.start(database, attempt)
+    attempts.fail(database, attempt, Failure.MODEL, HOSTILE[0])
+    attempts.fail(database, attempt, Failure.MODEL, "again")
     lifecycle.retry(database, run.id)
     lifecycle.cancel(database, run.id)
     told = [record.evalsvc for record in caplog.records if record.name == "evalsvc.evaluation.lifecycle"]

@@ -10,9 +10,12 @@ from sqlalchemy import select, update
 from evalsvc.core.digests import digest_baseline
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation.compatibility import require_compatible
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.earlier_digests import move_earlier
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
+from evalsvc.inputs import stored_checkpoints
 from evalsvc.inputs.checkpoint_folders import EARLIER
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
@@ -79,7 +82,7 @@ def stored_the_old_way(context, folder, options=(), **changes):
     old = opened(folder, earlier=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evalsvc.evaluation.context.move_earlier", lambda *_: None)
-        spec = context.spec(old, "folder", dict(options), Suite.model_validate(SUITE | changes))
+        spec = plan(context, old, "folder", dict(options), Suite.model_validate(SUITE | changes))
     number = evaluate(spec, context)
     with context.database.write() as session:
         row = session.get_one(Evaluation, number).checkpoint
@@ -91,7 +94,7 @@ def stored_the_old_way(context, folder, options=(), **changes):
 
 
 def spec_of(context, folder, options=(), **changes):
-    return context.spec(opened(folder), "folder", dict(options), Suite.model_validate(SUITE | changes))
+    return plan(context, opened(folder), "folder", dict(options), Suite.model_validate(SUITE | changes))
 
 
 def everything(context, kind):
@@ -173,15 +176,15 @@ def test_another_generator_and_another_label_keep_theirs(context, folder):
 def test_a_stored_checkpoint_is_opened_again_by_either_digest(context, folder):
     stored_the_old_way(context, folder)
     (row,) = everything(context, Row)
-    assert context.reopen(row) == opened(folder)
+    assert stored_checkpoints.reopen(row, context.plugins) == opened(folder)
     (folder / "optimizer.pt").unlink()
     with pytest.raises(CheckpointError, match="is no longer m@10 as it was scored, its content has changed"):
-        context.reopen(row)
+        stored_checkpoints.reopen(row, context.plugins)
 
 
 def test_what_was_submitted_before_the_list_is_still_computed(context, folder):
     _, spec, _ = stored_the_old_way(context, folder)
-    context.check(spec)
+    require_compatible(context, spec)
 
 
 def test_what_a_worker_is_computing_is_not_moved_under_it(context, folder):

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.cache import app
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation import attempts, lifecycle
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, vain_uploads
-from evalsvc.evaluation.lifecycle import Attempt
 from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
@@ -34,7 +34,7 @@ def half_done(database, artifacts, asked):
     shard = asked.shards[0]
     key = asked.shard_key(shard)
     artifacts.write_bytes(key, b"arrays")
-    lifecycle.record_shard(database, attempt, path=key, cost=None, **shard.model_dump())
+    attempts.record_shard(database, attempt, path=key, cost=None, **shard.model_dump())
     return attempt
 
 
@@ -45,7 +45,7 @@ def swept(database, artifacts, before=None, remove=True):
 def test_shards_of_what_failed_or_was_cancelled_go_and_a_retry_computes_them_again(database, artifacts):
     failed, cancelled, active = (spec(letter * 64) for letter in "abc")
     attempts = [half_done(database, artifacts, each) for each in (failed, cancelled, active)]
-    lifecycle.fail(database, attempts[0], Failure.MODEL, "NaN")
+    attempts.fail(database, attempts[0], Failure.MODEL, "NaN")
     lifecycle.cancel(database, attempts[1].evaluation)
     vain = {failed.samples_key, cancelled.samples_key}
     assert swept(database, artifacts, before=now() - LATER) == set(), "they are younger"

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from evalsvc.core.cost import Cost
 from evalsvc.core.digests import digest_configuration
 from evalsvc.core.errors import AmbiguousError, InputError, ModelError, StorageError, WithdrawnError
-from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation import attempts, failures, lifecycle, registration
 from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.evaluation.progress import progress, workers
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -57,13 +57,13 @@ def row(database, evaluation):
 
 
 def start(database, evaluation, worker=None):
-    attempt = lifecycle.Attempt(evaluation, row(database, evaluation).attempt, worker)
-    lifecycle.start(database, attempt)
+    attempt = attempts.Attempt(evaluation, row(database, evaluation).attempt, worker)
+    attempts.start(database, attempt)
     return attempt
 
 
 def note(database, attempt, start=0):
-    lifecycle.record_shard(database, attempt, kind="samples", start=start, stop=start + 100, path="x", cost=Cost(1.0))
+    attempts.record_shard(database, attempt, kind="samples", start=start, stop=start + 100, path="x", cost=Cost(1.0))
 
 
 def count(database, what):
@@ -101,7 +101,7 @@ def test_threads_that_register_one_new_checkpoint_and_alias_all_find_it(database
     def register(_):
         together.wait()
         with database.write() as session:
-            checkpoint = lifecycle.register_checkpoint(session, spec())
+            checkpoint = registration.register_checkpoint(session, spec())
         together.wait()
         promote(database, "production", checkpoint)
         return checkpoint
@@ -113,12 +113,12 @@ def test_threads_that_register_one_new_checkpoint_and_alias_all_find_it(database
 def test_a_cancelled_evaluation_stays_cancelled_and_can_be_tried_again(database):
     evaluation = lifecycle.submit(database, spec()).id
     attempt = start(database, evaluation)
-    lifecycle.check(database, attempt)
+    attempts.check(database, attempt)
     lifecycle.cancel(database, evaluation)
     lifecycle.cancel(database, evaluation)
     with pytest.raises(WithdrawnError, match=f"evaluation {evaluation} was cancelled"):
-        lifecycle.check(database, attempt)
-    lifecycle.fail(database, attempt, Failure.MODEL, "too late")
+        attempts.check(database, attempt)
+    attempts.fail(database, attempt, Failure.MODEL, "too late")
     assert row(database, evaluation).status == Status.CANCELLED
     assert lifecycle.retry(database, evaluation) == 2
     assert row(database, evaluation).status == Status.QUEUED
@@ -128,7 +128,7 @@ def test_a_cancelled_evaluation_stays_cancelled_and_can_be_tried_again(database)
 def test_a_failed_evaluation_is_tried_again_and_the_old_attempt_writes_nothing(database, again):
     evaluation = lifecycle.submit(database, spec()).id
     old = start(database, evaluation)
-    lifecycle.fail(database, old, Failure.OUT_OF_MEMORY, "CUDA out of memory")
+    attempts.fail(database, old, Failure.OUT_OF_MEMORY, "CUDA out of memory")
     failed = row(database, evaluation)
     assert (failed.status, failed.failure, failed.error) == (Status.FAILED, "out_of_memory", "CUDA out of memory")
     if again == "retry":
@@ -137,7 +137,7 @@ def test_a_failed_evaluation_is_tried_again_and_the_old_attempt_writes_nothing(d
         assert lifecycle.submit(database, spec()) == lifecycle.Submission(evaluation, True, Status.QUEUED, 2)
     with pytest.raises(WithdrawnError, match="attempt 1 brings nothing any more, attempt 2 does"):
         note(database, old)
-    lifecycle.fail(database, old, Failure.MODEL, "again")
+    attempts.fail(database, old, Failure.MODEL, "again")
     new = start(database, evaluation)
     note(database, new)
     note(database, new)
@@ -215,7 +215,7 @@ def caused(error, cause):
     ],
 )
 def test_failures_are_told_apart(error, failure):
-    assert lifecycle.failure_of(error) is failure
+    assert failures.failure_of(error) is failure
 
 
 def test_the_clock_is_the_databases_and_shared(database, database_url):
@@ -248,7 +248,7 @@ def test_progress_counts_finished_shards_and_what_workers_say_of_theirs(database
 
 def test_what_failed_where_its_file_was_is_tried_again_where_it_is_now(database):
     evaluation = lifecycle.submit(database, spec(path="/before/step_10.pt")).id
-    lifecycle.fail(database, start(database, evaluation), Failure.INFRASTRUCTURE, "it is gone")
+    attempts.fail(database, start(database, evaluation), Failure.INFRASTRUCTURE, "it is gone")
     assert lifecycle.submit(database, spec(path="/now/step_10.pt")).id == evaluation
     tried = row(database, evaluation)
     assert (tried.status, tried.spec["path"], tried.checkpoint.path) == (Status.QUEUED, *2 * ["/now/step_10.pt"])
@@ -256,14 +256,14 @@ def test_what_failed_where_its_file_was_is_tried_again_where_it_is_now(database)
 
 def test_a_row_that_was_registered_before_versions_were_kept_is_what_is_evaluated_now(database):
     with database.write() as session:
-        number = lifecycle.register_checkpoint(session, spec(options={"noise": 1}))
+        number = registration.register_checkpoint(session, spec(options={"noise": 1}))
         early = session.get_one(Checkpoint, number)
         early.generator_version = ""
         early.configuration = digest_configuration("blobs", "", {"noise": 1})
     promote(database, "production", number)
     with database.write() as session:
-        assert lifecycle.register_checkpoint(session, spec(options={"noise": True})) != number
-        assert lifecycle.register_checkpoint(session, spec(options={"noise": 1})) == number
+        assert registration.register_checkpoint(session, spec(options={"noise": True})) != number
+        assert registration.register_checkpoint(session, spec(options={"noise": 1})) == number
     with database.read() as session:
         assert names.find(session, "production").generator_version == "tests 1"
 

@@ -8,7 +8,7 @@ import pytest
 
 from evalsvc.core.cost import Cost
 from evalsvc.core.errors import InputError, QuotaError
-from evalsvc.evaluation import lifecycle, quotas
+from evalsvc.evaluation import attempts, lifecycle, quotas
 from evalsvc.inputs.server_file import server_file
 from evalsvc.store import audit
 from evalsvc.store.audit import Actor
@@ -75,7 +75,7 @@ def test_device_time_of_a_day_is_counted_for_the_token_that_asked(database, limi
     attempt = start(database, run.id)
     for number in range(2):
         cost = Cost(3.0)
-        lifecycle.record_shard(database, attempt, kind="samples", start=number, stop=number + 1, path="p", cost=cost)
+        attempts.record_shard(database, attempt, kind="samples", start=number, stop=number + 1, path="p", cost=cost)
     with pytest.raises(
         QuotaError, match=r"device_seconds_a_day of token 'ci' is used up \(6 of 5 sec.*00:00 UTC"
     ) as no:

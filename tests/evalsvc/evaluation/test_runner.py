@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 
 from evalsvc.core.errors import EvalsvcError, InputError, ModelError, StorageError
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import runner
+from evalsvc.evaluation import opening, runner
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
@@ -121,15 +122,15 @@ def count(context, what):
 
 
 def test_the_same_fingerprint_answers_from_the_database(context, checkpoint):
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     first = evaluate(spec, context)
     made = Blobs.made
-    assert evaluate(context.spec(checkpoint, "blobs", {}, suite()), context) == first
+    assert evaluate(plan(context, checkpoint, "blobs", {}, suite()), context) == first
     assert Blobs.made == made
 
 
 def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
-    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
     first = evaluate(spec, either_bench)
     made = Blobs.made
     second = evaluate(spec, either_bench, rerun=True)
@@ -141,7 +142,7 @@ def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
 
 
 def test_a_rerun_that_was_stopped_goes_on_as_one_and_leaves_no_old_shard(context, checkpoint):
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     evaluate(spec, context)
     made = inodes(context, spec)
     Blobs.made, Blobs.stop_after = 0, 150
@@ -155,7 +156,7 @@ def test_a_rerun_that_was_stopped_goes_on_as_one_and_leaves_no_old_shard(context
 
 
 def test_a_rerun_takes_nothing_from_under_an_evaluation_that_shares_its_samples(context, checkpoint, monkeypatch):
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     evaluate(spec, context)
 
     def once_a_rerun_has_begun(*args, reduce=runner.reduce):
@@ -165,11 +166,11 @@ def test_a_rerun_takes_nothing_from_under_an_evaluation_that_shares_its_samples(
         return reduce(*args)
 
     monkeypatch.setattr(runner, "reduce", once_a_rerun_has_begun)
-    evaluate(context.spec(checkpoint, "blobs", {}, suite(version=2, samples=400)), context)
+    evaluate(plan(context, checkpoint, "blobs", {}, suite(version=2, samples=400)), context)
 
 
 def test_a_rerun_joins_its_features_anew(context, checkpoint):
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     first = scores(context, evaluate(spec, context))
     joined = context.artifacts.local(f"{spec.features_key}/pixels.pixels.npy")
     np.save(joined, np.load(joined) + 1)
@@ -179,7 +180,7 @@ def test_a_rerun_joins_its_features_anew(context, checkpoint):
 def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoint, tmp_path):
     undisturbed = evaluation_context(tmp_path / "other")
     expected = scores(undisturbed, evaluate(undisturbed.spec(checkpoint, "blobs", {}, suite()), undisturbed))
-    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
     Blobs.made, Blobs.stop_after = 0, 150
     with pytest.raises(KeyboardInterrupt):
         evaluate(spec, either_bench)
@@ -192,7 +193,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoin
 
 
 def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(context, checkpoint, bucket, tmp_path):
-    spec = context.spec(checkpoint, "likely", {}, suite())
+    spec = plan(context, checkpoint, "likely", {}, suite())
     expected = scores(context, evaluate(spec, context))
     here, there = (evaluation_context(tmp_path / name, artifacts=f"{bucket}/shards") for name in ("here", "there"))
     LikelyBlobs.made, LikelyBlobs.stop_after = 0, 150
@@ -210,12 +211,12 @@ def test_shards_and_batches_do_not_change_a_score(context, checkpoint):
     for shard, batch in ((100, 40), (300, 7), (33, 300)):
         context.batches.size = batch
         changed = suite(shard=shard, name=f"pixels-{shard}")
-        values.append(scores(context, evaluate(context.spec(checkpoint, "blobs", {}, changed), context)))
+        values.append(scores(context, evaluate(plan(context, checkpoint, "blobs", {}, changed), context)))
     assert values[0] == values[1] == values[2]
 
 
 def test_a_full_device_halves_the_batch_and_changes_no_score(context, checkpoint, monkeypatch):
-    expected = scores(context, evaluate(context.spec(checkpoint, "blobs", {}, suite()), context))
+    expected = scores(context, evaluate(plan(context, checkpoint, "blobs", {}, suite()), context))
     asked = []
 
     def sample(self, request, whole=Blobs.sample):
@@ -225,49 +226,49 @@ def test_a_full_device_halves_the_batch_and_changes_no_score(context, checkpoint
         return whole(self, request)
 
     monkeypatch.setattr(Blobs, "sample", sample)
-    again = evaluate(context.spec(checkpoint, "blobs", {}, suite()), context, rerun=True)
+    again = evaluate(plan(context, checkpoint, "blobs", {}, suite()), context, rerun=True)
     assert scores(context, again) == expected
     assert asked[:3] == [40, 20, 10]
     assert max(asked[2:]) == 10
 
 
 def test_another_metric_needs_no_new_samples(context, checkpoint):
-    evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
+    evaluate(plan(context, checkpoint, "blobs", {}, suite()), context)
     made = Blobs.made
     more = suite(version=2, metrics=[{"metric": "vendi_score", "features": "pixels/pixels"}])
-    evaluate(context.spec(checkpoint, "blobs", {}, more), context)
+    evaluate(plan(context, checkpoint, "blobs", {}, more), context)
     assert Blobs.made == made
 
 
 def test_more_samples_keep_the_shards_that_are_there(context, checkpoint):
-    evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
+    evaluate(plan(context, checkpoint, "blobs", {}, suite()), context)
     made = Blobs.made
-    evaluate(context.spec(checkpoint, "blobs", {}, suite(version=2, samples=500)), context)
+    evaluate(plan(context, checkpoint, "blobs", {}, suite(version=2, samples=500)), context)
     assert Blobs.made == made + 200
 
 
 def test_what_can_change_a_number_changes_the_fingerprint_and_names_do_not(context, checkpoint):
-    base = context.spec(checkpoint, "blobs", {}, suite())
+    base = plan(context, checkpoint, "blobs", {}, suite())
     renamed = Checkpoint(model="other", step=99, path=checkpoint.path, digest=checkpoint.digest)
-    assert context.spec(renamed, "blobs", {}, suite()).fingerprint == base.fingerprint
+    assert plan(context, renamed, "blobs", {}, suite()).fingerprint == base.fingerprint
     others = [
-        context.spec(checkpoint, "likely", {}, suite()),
-        context.spec(checkpoint, "blobs", {}, suite(), seed=1),
-        context.spec(checkpoint, "blobs", {}, suite(samples=301)),
+        plan(context, checkpoint, "likely", {}, suite()),
+        plan(context, checkpoint, "blobs", {}, suite(), seed=1),
+        plan(context, checkpoint, "blobs", {}, suite(samples=301)),
         base.model_copy(update={"checkpoint": "0" * 64}),
     ]
     assert len({type(base).model_validate(spec.model_dump()).fingerprint for spec in [base, *others]}) == 5
 
 
 def test_a_spec_survives_its_journey_as_json(context, checkpoint):
-    spec = context.spec(checkpoint, "likely", {}, suite())
+    spec = plan(context, checkpoint, "likely", {}, suite())
     again = type(spec).model_validate_json(spec.model_dump_json())
     assert again.fingerprint == spec.fingerprint
     assert again.shards == spec.shards
 
 
 def test_every_score_has_an_error_a_protocol_and_provenance(context, checkpoint):
-    evaluation = evaluate(context.spec(checkpoint, "likely", {}, suite()), context)
+    evaluation = evaluate(plan(context, checkpoint, "likely", {}, suite()), context)
     with context.database.read() as session:
         rows = queries.scores(session, evaluation=evaluation)
         provenance = session.get(Evaluation, evaluation).provenance
@@ -281,7 +282,7 @@ def test_every_score_has_an_error_a_protocol_and_provenance(context, checkpoint)
 
 
 def test_the_balls_of_the_reference_are_found_once_and_change_no_score(context, checkpoint, monkeypatch):
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     first = scores(context, evaluate(spec, context))
     monkeypatch.setattr("evalsvc.metrics.manifold.neighbor_radii", lambda *_: pytest.fail("found before"))
     assert scores(context, evaluate(spec, context, rerun=True)) == first
@@ -297,7 +298,7 @@ def test_pair_metrics_share_one_pass_and_pairs_of_the_reference_are_passed_once(
             "authenticity": {},
         }.items()
     ]
-    spec = context.spec(checkpoint, "blobs", {}, suite(metrics=uses, samples=600))
+    spec = plan(context, checkpoint, "blobs", {}, suite(metrics=uses, samples=600))
     first, kept = outcome(context, evaluate(spec, context))
     passes = []
     monkeypatch.setattr(pairs, "sweep", lambda x, y, sweep=pairs.sweep, **how: passes.append(how) or sweep(x, y, **how))
@@ -321,12 +322,12 @@ def files_of(context, evaluation):
 
 
 def read_reference(context, split):
-    pixels = context.reference("digits").split(split)
+    pixels = opening.reference(context, "digits").split(split)
     return pixels.read(0, len(pixels)).pixels.flatten(1).float().div(255).numpy()
 
 
 def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, context, checkpoint, monkeypatch):
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     first = scores(context, evaluate(spec, context))
     (kept,) = home.rglob("pixels.moments.safetensors")
     reference = np.load(kept.with_name("pixels.npy"))
@@ -337,7 +338,7 @@ def test_the_moments_of_the_reference_are_found_once_and_change_no_score(home, c
 
 
 def test_a_metric_that_does_not_apply_says_why(context, checkpoint):
-    evaluation = evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
+    evaluation = evaluate(plan(context, checkpoint, "blobs", {}, suite()), context)
     with context.database.read() as session:
         provenance = session.get(Evaluation, evaluation).provenance
     assert provenance["not_applicable"] == {"bits_per_dim_heldout": "generator 'blobs' gives no likelihood"}
@@ -345,11 +346,11 @@ def test_a_metric_that_does_not_apply_says_why(context, checkpoint):
 
 def test_neighbours_of_an_output_that_there_is_not_are_refused_before_any_sample_is_drawn(context, checkpoint):
     with pytest.raises(InputError, match="neighbours asks for 'pixels/nope'; extractor 'pixels' gives pixels"):
-        context.spec(checkpoint, "blobs", {}, suite(neighbours="pixels/nope"))
+        plan(context, checkpoint, "blobs", {}, suite(neighbours="pixels/nope"))
 
 
 def test_gallery_and_neighbours_are_kept(context, checkpoint):
-    files = files_of(context, evaluate(context.spec(checkpoint, "blobs", {}, suite()), context))
+    files = files_of(context, evaluate(plan(context, checkpoint, "blobs", {}, suite()), context))
     assert context.artifacts.read_arrays(files["gallery"])["pixels"].shape == (10, 1, 8, 8)
     neighbours = context.artifacts.read_arrays(files["neighbours"])
     assert neighbours["distances"].shape == neighbours["indices"].shape == (300, 3)
@@ -357,10 +358,10 @@ def test_gallery_and_neighbours_are_kept(context, checkpoint):
 
 
 def test_the_reference_shows_as_many_pictures_as_the_suite_that_asks_for_most(context, checkpoint):
-    key = f"reference/{context.reference('digits').digests['train']}/gallery.safetensors"
+    key = f"reference/{opening.reference(context, 'digits').digests['train']}/gallery.safetensors"
     found = []
     for size in (0, 4, 12, 6):
-        evaluate(context.spec(checkpoint, "blobs", {}, suite(gallery=size, name=f"pixels-{size}")), context)
+        evaluate(plan(context, checkpoint, "blobs", {}, suite(gallery=size, name=f"pixels-{size}")), context)
         found.append(len(context.artifacts.read_arrays(key)["pixels"]) if context.artifacts.exists(key) else 0)
     assert found == [0, 4, 12, 12]
 
@@ -376,7 +377,7 @@ def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(conte
         written(key, arrays, metadata)
 
     monkeypatch.setattr(context.artifacts, "write_arrays", stopped_at_the_second)
-    asked = context.spec(checkpoint, "blobs", {}, suite())
+    asked = plan(context, checkpoint, "blobs", {}, suite())
     with pytest.raises(KeyboardInterrupt):
         evaluate(asked, context)
     evaluate(asked, context)
@@ -384,13 +385,13 @@ def test_pictures_of_the_reference_are_all_there_after_a_stop_between_them(conte
 
 
 def test_a_set_that_copies_ten_images_is_precise_and_has_no_recall(context, tmp_path):
-    train = context.reference("digits").split("train").read(0, 10).pixels.numpy()
+    train = opening.reference(context, "digits").split("train").read(0, 10).pixels.numpy()
     np.savez(tmp_path / "collapsed_1.npz", np.tile(train, (30, 1, 1, 1)))
     np.savez(tmp_path / "noise_1.npz", np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8))
     found = {}
     for name in ("collapsed", "noise"):
         opened = Checkpoint.open(tmp_path / f"{name}_1.npz", name, 1)
-        found[name] = scores(context, evaluate(context.spec(opened, "samples", {}, suite()), context))
+        found[name] = scores(context, evaluate(plan(context, opened, "samples", {}, suite()), context))
     assert found["collapsed"]["precision"] > 0.95
     assert found["collapsed"]["recall"] < 0.05
     assert found["noise"]["precision"] < 0.05
@@ -399,7 +400,8 @@ def test_a_set_that_copies_ten_images_is_precise_and_has_no_recall(context, tmp_
 
 def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(context, tmp_path):
     splits = {
-        split: context.reference("digits").split(split).read(0, 800).pixels.numpy() for split in ("train", "heldout")
+        split: opening.reference(context, "digits").split(split).read(0, 800).pixels.numpy()
+        for split in ("train", "heldout")
     }
     metrics = ["frechet_distance", "authenticity", "ct_score"]
     uses = [{"metric": metric, "features": "pixels/pixels"} for metric in metrics]
@@ -407,7 +409,7 @@ def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(contex
     for split, pixels in splits.items():
         np.savez(tmp_path / f"{split}_1.npz", pixels)
         opened = Checkpoint.open(tmp_path / f"{split}_1.npz", split, 1)
-        spec = context.spec(opened, "samples", {}, suite(samples=800, metrics=uses))
+        spec = plan(context, opened, "samples", {}, suite(samples=800, metrics=uses))
         found[split] = scores(context, evaluate(spec, context))
     assert found["train"]["frechet_distance"] < found["heldout"]["frechet_distance"]
     assert found["train"]["authenticity"] < 0.05 < 0.3 < found["heldout"]["authenticity"]
@@ -415,7 +417,7 @@ def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(contex
 
 
 def test_two_processes_with_one_fingerprint_make_one_evaluation(either_bench, checkpoint):
-    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
     found = []
     threads = [threading.Thread(target=lambda: found.append(evaluate(spec, either_bench))) for _ in range(4)]
     for thread in threads:
@@ -437,7 +439,7 @@ def test_two_processes_with_one_fingerprint_make_one_evaluation(either_bench, ch
 )
 def test_a_broken_generator_fails_by_name_and_leaves_no_scores(context, checkpoint, monkeypatch, answer, complaint):
     monkeypatch.setattr(Blobs, "sample", lambda self, request: answer(request))
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     with pytest.raises(ModelError, match=complaint):
         evaluate(spec, context)
     assert count(context, Score) == count(context, Shard) == 0
@@ -448,7 +450,7 @@ def test_a_broken_generator_fails_by_name_and_leaves_no_scores(context, checkpoi
 
 
 def test_a_failed_evaluation_can_be_tried_again(either_bench, checkpoint, monkeypatch):
-    spec = either_bench.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
     with monkeypatch.context() as patch:
         patch.setattr(Blobs, "sample", lambda self, request: 1 / 0)
         with pytest.raises(EvalsvcError, match="ZeroDivisionError"):
@@ -457,7 +459,7 @@ def test_a_failed_evaluation_can_be_tried_again(either_bench, checkpoint, monkey
 
 
 def test_a_full_disk_in_mid_run_keeps_what_is_done(context, checkpoint, monkeypatch):
-    spec = context.spec(checkpoint, "blobs", {}, suite())
+    spec = plan(context, checkpoint, "blobs", {}, suite())
     write = context.artifacts.write_arrays
 
     def full(key, *rest):
@@ -477,19 +479,19 @@ def test_a_full_disk_in_mid_run_keeps_what_is_done(context, checkpoint, monkeypa
 def test_too_few_samples_for_a_metric_is_an_error_that_names_it(context, checkpoint):
     small = suite(samples=3)
     with pytest.raises(MetricError, match=r"3|k"):
-        evaluate(context.spec(checkpoint, "blobs", {}, small), context)
+        evaluate(plan(context, checkpoint, "blobs", {}, small), context)
 
 
 def test_too_few_stored_samples_say_what_to_do(context, tmp_path):
     np.savez(tmp_path / "few_1.npz", np.zeros((50, 8, 8), np.uint8))
     with pytest.raises(InputError, match="holds 50 samples"):
-        context.spec(Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
+        plan(context, Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
 
 
 def test_a_changed_suite_needs_a_new_version(context, checkpoint):
-    evaluate(context.spec(checkpoint, "blobs", {}, suite()), context)
+    evaluate(plan(context, checkpoint, "blobs", {}, suite()), context)
     with pytest.raises(InputError, match="raise its version to 2"):
-        evaluate(context.spec(checkpoint, "blobs", {}, suite(samples=200)), context)
+        evaluate(plan(context, checkpoint, "blobs", {}, suite(samples=200)), context)
 
 
 @pytest.mark.parametrize(
@@ -508,7 +510,7 @@ def test_a_changed_suite_needs_a_new_version(context, checkpoint):
 )
 def test_what_does_not_fit_shows_before_any_work(context, checkpoint, changes, generator, complaint):
     with pytest.raises(InputError, match=complaint):
-        context.spec(checkpoint, generator, {}, suite(**changes))
+        plan(context, checkpoint, generator, {}, suite(**changes))
     assert Blobs.made == 0
 
 
@@ -517,10 +519,10 @@ def test_memory_does_not_grow_with_the_number_of_samples(context, checkpoint):
         changed = suite(
             name=f"n{samples}", samples=samples, metrics=[{"metric": "frechet_distance", "features": "pixels/pixels"}]
         )
-        spec = context.spec(checkpoint, "blobs", {}, changed.model_copy(update={"neighbours": ""}))
+        spec = plan(context, checkpoint, "blobs", {}, changed.model_copy(update={"neighbours": ""}))
         evaluate(spec, context)
         tracemalloc.start()
-        evaluate(context.spec(checkpoint, "blobs", {}, spec.suite, seed=samples), context)
+        evaluate(plan(context, checkpoint, "blobs", {}, spec.suite, seed=samples), context)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -8,6 +8,7 @@ import pytest
 
 from evalsvc.builtin.extractors.language import LikelihoodExtractor
 from evalsvc.core.errors import InputError
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.references import add_reference
@@ -53,7 +54,7 @@ def suite(context, tmp_path, models):
 
 
 def score(context, suite, path, options=None, seed=None, name="tiny"):
-    spec = context.spec(Checkpoint.open(path, name, 1), "causal-lm", options or {}, suite, seed)
+    spec = plan(context, Checkpoint.open(path, name, 1), "causal-lm", options or {}, suite, seed)
     number = evaluate(spec, context)
     with context.database.read() as session:
         return spec, {row.label: row for row in queries.scores(session, evaluation=number)}
@@ -149,7 +150,7 @@ def test_copying_is_measured_against_the_training_half_with_the_other_as_control
             {"metric": "self_bleu", "options": {"n": 2, "tokenizer": "mixed"}},
         ],
     }
-    spec = context.spec(Checkpoint.open(tmp_path / "written_1.jsonl", "stored", 1), "samples", {}, Suite(**body))
+    spec = plan(context, Checkpoint.open(tmp_path / "written_1.jsonl", "stored", 1), "samples", {}, Suite(**body))
     number = evaluate(spec, context)
     assert spec.decoding is None
     with context.database.read() as session:

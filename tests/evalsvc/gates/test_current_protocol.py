@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 
 from evalsvc.builtin.demo import WEIGHTS
-from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation import opening
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.runner import run_gate
@@ -71,7 +72,7 @@ def test_what_another_version_scored_is_scored_anew_from_its_shards_and_never_ta
         | {"metrics": [{"metric": "frechet_distance", "features": "pixels/pixels"}]}
     )
     flow = Checkpoint.open(WEIGHTS / "flow" / "step_2000.safetensors", "flow", 2000)
-    evaluate(context.spec(flow, "flow", {}, suite), context)
+    evaluate(plan(context, flow, "flow", {}, suite), context)
     limits = {"frechet_distance": {"max": 1e6}}
     policy = gate_policy(suite="few@1", baseline=None, defaults={"min_samples": 100}, metrics=limits)
     judge = partial(run_gate, policy, context.database, suite, candidate="flow@2000", today=TODAY)
@@ -79,7 +80,7 @@ def test_what_another_version_scored_is_scored_anew_from_its_shards_and_never_ta
     spec = METRICS["frechet_distance"]
     monkeypatch.setitem(METRICS, "frechet_distance", replace(spec, version=spec.version + 1))
     assert judge().exit_code == 7, "nothing to score with"
-    monkeypatch.setattr(EvaluationContext, "generator", None)
+    monkeypatch.setattr(opening, "generator", None)
     assert judge(open_bench=lambda: context).exit_code == 0
     with context.database.read() as session:
         facts = [row.facts["version"] for row in queries.scores(session, suite="few@1")]

@@ -4,10 +4,11 @@ from typer.testing import CliRunner
 from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation.service import resolve_suite
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.promote import promote
 from evalsvc.gates.resolution import labels_of
-from evalsvc.gates.runner import open_suite, run_gate
+from evalsvc.gates.runner import run_gate
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
@@ -215,10 +216,10 @@ def test_a_suite_that_only_the_database_knows_is_found_there(production, tmp_pat
 
         body = DIGITS.model_dump(mode="json") | {"name": "ours"}
         session.add(Suite(name="ours", version=1, digest="x", body=body))
-    found = open_suite("ours@1", production, Plugins(), tmp_path)
+    found = resolve_suite("ours@1", production, Plugins())
     assert found.id == "ours@1"
     with pytest.raises(InputError, match="there is no suite 'theirs@1'"):
-        open_suite("theirs@1", production, Plugins(), tmp_path)
+        resolve_suite("theirs@1", production, Plugins())
 
 
 def test_nobody_chooses_by_a_new_version_which_suite_a_policy_means(production, tmp_path):
@@ -229,10 +230,10 @@ def test_nobody_chooses_by_a_new_version_which_suite_a_policy_means(production, 
         with production.write() as session:
             session.add(Suite(name="ours", version=version, digest="x", body=body))
         if version == 1:
-            assert open_suite("ours", production, Plugins(), tmp_path).id == "ours@1"
+            assert resolve_suite("ours", production, Plugins()).id == "ours@1"
     with pytest.raises(InputError, match="has several versions: name one of ours@1, ours@99"):
-        open_suite("ours", production, Plugins(), tmp_path)
-    assert open_suite("ours@99", production, Plugins(), tmp_path).version == 99
+        resolve_suite("ours", production, Plugins())
+    assert resolve_suite("ours@99", production, Plugins()).version == 99
 
 
 def test_what_a_gate_judged_is_what_the_alias_gets_though_its_name_means_a_newer_checkpoint_by_now(

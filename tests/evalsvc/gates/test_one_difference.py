@@ -18,6 +18,7 @@ from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.cli.main import app
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.policy import parse_policy
 from evalsvc.gates.resolution import quantities_of
@@ -69,7 +70,7 @@ def scored(request, tmp_path_factory):
         context = EvaluationContext(Settings(), Plugins(), "cpu")
         for name, path in checkpoints.items():
             model, _, step = name.partition("@")
-            evaluate(context.spec(Checkpoint.open(path, model, int(step)), generator, {}, suite), context)
+            evaluate(plan(context, Checkpoint.open(path, model, int(step)), generator, {}, suite), context)
         yield context, suite, list(checkpoints)
 
 

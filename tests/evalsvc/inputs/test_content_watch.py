@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from evalsvc.core.errors import CheckpointError
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs import checkpoints
 from evalsvc.inputs.checkpoint_folders import digest_checkpoint
@@ -110,14 +111,14 @@ def test_what_nobody_touched_is_digested_once(context, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "digest_checkpoint", digest)
     opened = Checkpoint.open(tmp_path / "made_1.npz", "made", 1)
-    assert evaluate(context.spec(opened, "samples", {}, SUITE), context)
+    assert evaluate(plan(context, opened, "samples", {}, SUITE), context)
     assert len(digested) == 1
 
 
 def test_samples_that_are_changed_while_they_are_read_leave_neither_scores_nor_shards(context, tmp_path):
     path = tmp_path / "made_1.npz"
     pictures(path, 1)
-    spec = context.spec(Checkpoint.open(path, "made", 1), "samples", {}, SUITE)
+    spec = plan(context, Checkpoint.open(path, "made", 1), "samples", {}, SUITE)
     # Mapped arrays change with their file: what is read from here on is the other content.
     pictures(tmp_path / "other.npz", 2)
     path.write_bytes((tmp_path / "other.npz").read_bytes())
@@ -126,7 +127,7 @@ def test_samples_that_are_changed_while_they_are_read_leave_neither_scores_nor_s
     assert not list(context.artifacts.sizes(spec.samples_key))
 
     pictures(path, 1)
-    again = evaluate(context.spec(Checkpoint.open(path, "made", 1), "samples", {}, SUITE), context)
+    again = evaluate(plan(context, Checkpoint.open(path, "made", 1), "samples", {}, SUITE), context)
     pictures(tmp_path / "elsewhere_1.npz", 1)
-    elsewhere = context.spec(Checkpoint.open(tmp_path / "elsewhere_1.npz", "made", 1), "samples", {}, SUITE)
+    elsewhere = plan(context, Checkpoint.open(tmp_path / "elsewhere_1.npz", "made", 1), "samples", {}, SUITE)
     assert value(context, again) == value(context, evaluate(elsewhere, context, rerun=True))

@@ -5,7 +5,8 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
-from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation import opening
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs import published_statistics
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -190,11 +191,11 @@ def test_raw_statistics_as_a_reference_say_how_to_convert_them(published):
 def test_an_evaluation_runs_against_statistics_end_to_end(context, published, tmp_path, monkeypatch):
     converted(published, tmp_path / "own.npz")
     add_reference(context.database, context.plugins, "paper", tmp_path / "own.npz", None)
-    monkeypatch.setattr(EvaluationContext, "extractor", lambda *_: Toy())
+    monkeypatch.setattr(opening, "extractor", lambda *_: Toy())
     pictures = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "made_1.npy", pictures)
     suite = load_suite("fid50k").on("paper").model_copy(update={"samples": 40})
-    spec = context.spec(Checkpoint.open(tmp_path / "made_1.npy", "made", 1), "samples", {}, suite)
+    spec = plan(context, Checkpoint.open(tmp_path / "made_1.npy", "made", 1), "samples", {}, suite)
     with context.database.read() as session:
         scores = queries.scores(session, evaluation=evaluate(spec, context))
     statistics = open_reference(context.database, context.plugins, "paper").split("train")
@@ -202,8 +203,12 @@ def test_an_evaluation_runs_against_statistics_end_to_end(context, published, tm
     expected = frechet_distance(made.numpy(), statistics.moments(info(), "pool3"))
     assert [float(score.value) for score in scores] == pytest.approx([expected.value])
     with pytest.raises(InputError, match="kernel_distance needs the images of reference 'paper'"):
-        context.spec(
-            Checkpoint.open(tmp_path / "made_1.npy", "made", 1), "samples", {}, load_suite("kid50k").on("paper")
+        plan(
+            context,
+            Checkpoint.open(tmp_path / "made_1.npy", "made", 1),
+            "samples",
+            {},
+            load_suite("kid50k").on("paper"),
         )
 
 

@@ -15,6 +15,7 @@ from evalsvc.cli.browse import taken_samples
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation.first_samples import took_first
 from evalsvc.evaluation.gallery import GalleryCollector, joined, pictures_of
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.rescoring import rescore
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.gates.sources import Computed, Stored
@@ -174,7 +175,7 @@ def by_class(tmp_path):
 
 
 def of(context, checkpoint, seed=None, **changes):
-    return context.spec(checkpoint, "samples", {}, Suite.model_validate(SUITE | changes), seed)
+    return plan(context, checkpoint, "samples", {}, Suite.model_validate(SUITE | changes), seed)
 
 
 def scored(context, spec):
@@ -235,7 +236,7 @@ def test_a_generator_of_noise_alone_has_no_order(context):
     from evalsvc.builtin.demo import shipped
 
     family, step, path = next(iter(shipped()))
-    spec = context.spec(Checkpoint.open(path, family, step), family, {}, Suite.model_validate(SUITE))
+    spec = plan(context, Checkpoint.open(path, family, step), family, {}, Suite.model_validate(SUITE))
     assert spec.order is None
 
 

@@ -13,8 +13,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.lifecycle import Attempt, Deadlines
+from evalsvc.evaluation import attempts, lifecycle
+from evalsvc.evaluation.attempts import Attempt
+from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.evaluation.shards import Shard
 from evalsvc.queue import dbos_engine, worker_registry
 from evalsvc.queue.coordinator import AHEAD, Coordinator
@@ -142,7 +143,7 @@ def test_few_are_handed_over_and_the_urgent_pass_the_others(database, coordinato
 
 def test_a_coordinator_decides_about_few_however_many_wait(database, coordinator):
     running, *others = (submit(database, number, priority=10 + number) for number in range(12))
-    lifecycle.start(database, Attempt(running, 1))
+    attempts.start(database, Attempt(running, 1))
     lifecycle.cancel(database, others[-1])
     asked = pending(database, {others[-1], others[-2]}, 3)
     assert [pending_evaluation.attempt.evaluation for pending_evaluation in asked] == [running, *others[:3], others[-2]]
@@ -195,7 +196,7 @@ def test_the_engine_follows_the_rows(database, coordinator):
 def test_an_engine_that_lost_everything_is_given_everything_again(database, database_url, coordinator):
     evaluation = submit(database, 1)
     coordinator.reconcile()
-    lifecycle.start(database, Attempt(evaluation, 1))
+    attempts.start(database, Attempt(evaluation, 1))
     before = dbos_engine.active()
     in_engine(database_url, "DELETE FROM dbos.workflow_status")
     coordinator.reconcile()
@@ -291,7 +292,7 @@ def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinat
 
 def test_what_a_worker_has_begun_waits_for_none(database, coordinator, later):
     evaluation = submit(database, 1, deadlines=Deadlines(queued=600))
-    lifecycle.start(database, Attempt(evaluation, 1))
+    attempts.start(database, Attempt(evaluation, 1))
     later(601)
     coordinator.reconcile()
     assert row(database, evaluation).status == Status.RUNNING

@@ -13,8 +13,9 @@ from evalsvc.core.errors import ModelError, StorageError
 from evalsvc.core.observability import logs
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import lifecycle
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.context import EvaluationContext
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation.planning import plan
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.interfaces import GeneratorInfo
@@ -71,7 +72,7 @@ def here(context, monkeypatch):
 def spec(context, tmp_path):
     save_file({"level": torch.tensor(0.3)}, tmp_path / "blobs_1.safetensors")
     checkpoint = Checkpoint.open(tmp_path / "blobs_1.safetensors", "blobs", 1)
-    return context.spec(checkpoint, "blobs", {}, Suite.model_validate(SUITE))
+    return plan(context, checkpoint, "blobs", {}, Suite.model_validate(SUITE))
 
 
 @pytest.fixture
@@ -161,9 +162,9 @@ def test_a_model_forges_no_line_of_the_log_and_is_counted(context, here, spec, a
     assert here.compute(asked, spec.shards[0]) is False
     told = capsys.readouterr().err.splitlines()
     assert [line.split()[1:3] for line in told] == [
-        ["INFO", "evalsvc.evaluation.lifecycle:"],
+        ["INFO", "evalsvc.evaluation.attempts:"],
         ["WARNING", "evalsvc.queue.slot:"],
-        ["WARNING", "evalsvc.evaluation.lifecycle:"],
+        ["WARNING", "evalsvc.evaluation.attempts:"],
     ]
     assert all(line.isprintable() for line in told)
     counted = {"stage": "samples", "failure": "model"}

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from evalsvc.core.settings import Settings
-from evalsvc.evaluation import lifecycle
-from evalsvc.evaluation.lifecycle import Attempt
+from evalsvc.evaluation import attempts, lifecycle
+from evalsvc.evaluation.attempts import Attempt
 from evalsvc.queue import heartbeat as heartbeat_module
 from evalsvc.queue import worker_registry
 from evalsvc.queue.heartbeat import GIVEN_UP, Heartbeat, Task
@@ -142,7 +142,7 @@ def test_a_heartbeat_does_not_wait_for_the_evaluation_that_it_names(database):
     evaluation = lifecycle.submit(database, spec()).id
     beat = threading.Thread(target=worker_registry.beat, args=(database, "busy", evaluation, "samples", 1), daemon=True)
     with database.write() as session:
-        lifecycle.lock_attempt(session, Attempt(evaluation, 1))
+        attempts.lock_attempt(session, Attempt(evaluation, 1))
         beat.start()
         beat.join(20)
         assert not beat.is_alive(), "each would wait for what the other holds: a deadlock"

@@ -1,0 +1,37 @@
+"""Why an evaluation failed: of what kind that is, and what may be said about it to whom."""
+
+from __future__ import annotations
+
+from evalsvc.core.errors import EvalsvcError, StorageError, detail_of, printable
+from evalsvc.core.observability.redaction import redacted
+from evalsvc.metrics.score import MetricError
+from evalsvc.store.tables import Failure
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What kind of failure an exception, or one beneath it, tells of."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__
+    if any(isinstance(each, MemoryError) or "out of memory" in str(each).lower() for each in chain) or any(
+        "can't allocate memory" in str(each) for each in chain
+    ):
+        return Failure.OUT_OF_MEMORY
+    if any(isinstance(each, TimeoutError) for each in chain):
+        return Failure.TIMEOUT
+    if isinstance(error, EvalsvcError | MetricError) and not isinstance(error, StorageError):
+        return Failure.MODEL
+    return Failure.INFRASTRUCTURE
+
+
+def reasons_of(error: BaseException) -> tuple[str, str]:
+    """What everybody may read of an error that ends an evaluation, and what operators read beside it.
+
+    The text of an error that is not ours may hold anything: what a store answered, an address, a key.
+    """
+    if isinstance(error, EvalsvcError | MetricError) or "out of memory" in str(error).lower():
+        return redacted(str(error)) or type(error).__name__, detail_of(error)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return f"{reason}: the worker's log says more", printable(redacted(str(error)))

@@ -1,0 +1,79 @@
+"""The checkpoints that patterns name: files, folders, globs, endpoints and models of the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalsvc.builtin.pretrained import from_hub
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import CheckpointFiles
+
+HUB = "hub:"
+"""Before an ``org/name`` of the Hugging Face hub, whose models have no step: 0 unless one is given."""
+
+
+@dataclass(frozen=True)
+class GivenCheckpoint:
+    """A checkpoint, and the path or name of the hub that it was given by."""
+
+    given: str
+    checkpoint: Checkpoint
+
+
+def find_checkpoints(
+    patterns: Sequence[str], naming: Naming, files: CheckpointFiles | None = None
+) -> list[GivenCheckpoint]:
+    """The checkpoints that the patterns name, by model and step. All are named before any is digested.
+
+    ``files`` says which files of a folder count to their generator.
+
+    Raises:
+        InputError: nothing matches, a name states no step for sure, or a step is given for several.
+    """
+    folders = {str(path): path for pattern in patterns if not pattern.startswith(HUB) for path in _matches(pattern)}
+    hub = [pattern for pattern in dict.fromkeys(patterns) if pattern.startswith(HUB)]
+    if naming.step is not None and len(folders) + len(hub) > 1:
+        raise InputError(
+            f"--step {naming.step} is for one checkpoint and {len(folders) + len(hub)} were given: use --step-pattern"
+        )
+    names = {given: naming.read(path) for given, path in folders.items()}
+    for pattern in hub:
+        names[pattern] = CheckpointName(naming.model or re.split("[:/]", pattern)[-1], naming.step or 0)
+        folders[pattern] = from_hub(pattern.removeprefix(HUB), f"checkpoint {pattern}")
+    return [
+        GivenCheckpoint(given, Checkpoint.open(folders[given], *name, files))
+        for given, name in sorted(names.items(), key=lambda item: item[1])
+    ]
+
+
+def require_distinct(found: Iterable[GivenCheckpoint]) -> None:
+    """Make sure that no two contents have one label.
+
+    Raises:
+        InputError: two do.
+    """
+    labels = Labels()
+    for each in found:
+        name = CheckpointName(each.checkpoint.model, each.checkpoint.step)
+        labels.claim(name, each.checkpoint.digest, each.given)
+
+
+def _matches(pattern: str) -> list[Path]:
+    path = Path(pattern)
+    if path.exists() or not any(mark in pattern for mark in "*?["):
+        return [path]
+    anchor = Path(path.anchor) if path.is_absolute() else Path()
+    try:
+        matches = sorted(anchor.glob(str(path.relative_to(path.anchor))))
+        if not path.name.startswith("."):  # as in a shell
+            matches = [match for match in matches if not match.name.startswith(".")]
+    except ValueError as error:
+        raise InputError(f"invalid pattern of checkpoints {pattern!r} ({error})") from None
+    if not matches:
+        raise InputError(f"no checkpoint matches {pattern!r}")
+    return matches

@@ -1,0 +1,105 @@
+"""Plug-ins and references, opened on the device of an evaluation's context; the context keeps them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import EvalsvcError, InputError
+from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.decoding_options import OPTIONS, Decoding
+from evalsvc.inputs.references import OpenReference, open_reference
+from evalsvc.inputs.suites import ExtractorUse
+from evalsvc.plugins.interfaces import Extractor, Generator, Judge
+from evalsvc.plugins.registry import PluginKind
+
+
+def extractor(context: EvaluationContext, use: ExtractorUse) -> Extractor:
+    """The extractor of a suite's entry."""
+    key = digest_json(use.model_dump())
+    if key not in context.extractors:
+        factory = context.plugins.get(PluginKind.EXTRACTOR, use.use).load()
+        options = use.options
+        if "plugins" in inspect.signature(factory).parameters:
+            options = options | {"plugins": context.plugins}
+        context.extractors[key] = _build(f"extractor {use.use!r}", factory, (context.device,), options)
+    return context.extractors[key]
+
+
+def judge(context: EvaluationContext, name: str, options: Mapping[str, Any]) -> Judge:
+    """The judge of this name."""
+    factory = context.plugins.get(PluginKind.JUDGE, name).load()
+    built: Judge = _build(f"judge {name!r}", factory, (context.device,), options)
+    return built
+
+
+def reference(context: EvaluationContext, name: str) -> OpenReference:
+    """The reference of this name, its content checked once."""
+    if name not in context.references:
+        context.references[name] = open_reference(context.database, context.plugins, name)
+    return context.references[name]
+
+
+def reference_of(context: EvaluationContext, spec: EvaluationSpec) -> OpenReference:
+    """The reference that an evaluation compares with."""
+    assert spec.suite.reference is not None
+    return reference(context, spec.suite.reference)
+
+
+def decoding(
+    context: EvaluationContext, generator: str, asked: Decoding | None, options: Mapping[str, Any]
+) -> Decoding | None:
+    """How a generator that writes texts will do it: as ``asked``, but for the options that say otherwise."""
+    factory = context.plugins.get(PluginKind.GENERATOR, generator).load()
+    if "decoding" not in inspect.signature(factory).parameters:
+        return None
+    return (asked or Decoding()).but({key: value for key, value in options.items() if key in OPTIONS})
+
+
+def generator(
+    context: EvaluationContext,
+    name: str,
+    checkpoint: Checkpoint,
+    options: Mapping[str, Any],
+    decoding: Decoding | None = None,
+) -> Generator:
+    """The generator loaded with this checkpoint."""
+    if decoding:
+        options = {key: value for key, value in options.items() if key not in OPTIONS}
+    key = digest_json([name, checkpoint.digest, dict(options), decoding and decoding.model_dump()])
+    if context.generator is None or context.generator[0] != key:
+        context.generator = None
+        factory = context.plugins.get(PluginKind.GENERATOR, name).load()
+        given = {**options, "decoding": decoding} if decoding else options
+        files = context.plugins.checkpoint_files(name)
+        context.content.require(checkpoint, files)
+        built = _build(f"generator {name!r}", factory, (checkpoint, context.device), given)
+        context.content.require(checkpoint, files)
+        context.generator = key, built
+    return context.generator[1]
+
+
+def generator_of(context: EvaluationContext, spec: EvaluationSpec) -> Generator:
+    """The generator of a spec."""
+    return generator(context, spec.generator, checkpoint_of(spec), spec.options, spec.decoding)
+
+
+def checkpoint_of(spec: EvaluationSpec) -> Checkpoint:
+    """The checkpoint of a spec, which is not read for it."""
+    return Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
+
+
+def _build(what: str, factory: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    try:
+        return factory(*arguments, **options)
+    except EvalsvcError:
+        raise
+    except TypeError as error:
+        raise InputError(f"{what} does not take these options ({error})") from error
+    except Exception as error:
+        raise InputError(f"{what} could not be built ({type(error).__name__}: {error})") from error

@@ -1,0 +1,129 @@
+"""From a checkpoint, its configuration and a suite to a frozen spec: what does not fit shows before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evalsvc.core.errors import InputError
+from evalsvc.evaluation import opening
+from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.earlier_digests import move_earlier
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.suite_prompts import prompts_of
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.published_statistics import StatisticsFile
+from evalsvc.inputs.references import OpenReference
+from evalsvc.inputs.sample_order import SampleOrder, order_of
+from evalsvc.inputs.suites import Split, Suite
+from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, Generator, HoldsSamples, Likelihood
+from evalsvc.plugins.registry import PluginKind
+
+
+def plan(
+    context: EvaluationContext,
+    checkpoint: Checkpoint,
+    generator: str,
+    options: Mapping[str, Any],
+    suite: Suite,
+    seed: int | None = None,
+) -> EvaluationSpec:
+    """Open all that an evaluation needs and freeze it; ``seed`` is the suite's unless one is given.
+
+    Raises:
+        InputError: generator, extractors, metrics, prompts or reference do not fit the suite or each other.
+    """
+    plugin = context.plugins.get(PluginKind.GENERATOR, generator)
+    move_earlier(context.database, lambda: context.artifacts, checkpoint, generator)
+    decoding = opening.decoding(context, generator, suite.decoding, options)
+    loaded = opening.generator(context, generator, checkpoint, options, decoding)
+    if loaded.info.modality != suite.modality:
+        raise InputError(
+            f"suite {suite.id} scores {suite.modality} samples, and generator {generator!r} makes "
+            f"{loaded.info.modality} samples"
+        )
+    extractors = {label: opening.extractor(context, use).info for label, use in suite.extractors.items()}
+    _check_arrays(suite, extractors)
+    _check_prompts(context, suite)
+    reference = opening.reference(context, suite.reference) if suite.reference else None
+    splits = _splits(suite, reference, extractors)
+    if isinstance(loaded, HoldsSamples) and loaded.held < suite.samples:
+        raise InputError(
+            f"{checkpoint.path} holds {loaded.held} samples and suite {suite.id} scores {suite.samples}"
+            f"{getattr(loaded, 'note', '')}: add samples, or use a suite that asks for fewer"
+        )
+    return EvaluationSpec(
+        model=checkpoint.model,
+        step=checkpoint.step,
+        path=str(checkpoint.path),
+        checkpoint=checkpoint.digest,
+        generator=generator,
+        generator_version=plugin.told,
+        options=dict(options),
+        suite=suite,
+        seed=suite.seed if seed is None else seed,
+        reference={split: reference.digests[split] for split in splits} if reference else {},
+        reference_counts=splits,
+        extractors={label: info.protocol for label, info in extractors.items()},
+        likelihood=isinstance(loaded, Likelihood),
+        family=loaded.info.family,
+        decoding=decoding,
+        weights=loaded.info.weights,
+        order=_order(context, suite, loaded, decoding),
+    )
+
+
+def _check_arrays(suite: Suite, extractors: Mapping[str, ExtractorInfo]) -> None:
+    """Make sure that every array which the suite names is an output of its extractor."""
+    asked = [(use.metric, array) for use in suite.metrics for array in sorted(use.arrays)]
+    for what, array in [*asked, ("neighbours", suite.neighbours)] if suite.neighbours else asked:
+        label, _, output = array.partition("/")
+        if output not in extractors[label].outputs:
+            raise InputError(
+                f"suite {suite.id}: {what} asks for {array!r}; extractor {label!r} gives "
+                f"{', '.join(extractors[label].outputs)}"
+            )
+
+
+def _check_prompts(context: EvaluationContext, suite: Suite) -> None:
+    """Make sure that there are enough prompts, and that extractors can embed them where metrics compare with them."""
+    if suite.prompts and len(prompts := prompts_of(context, suite)) < suite.samples:
+        raise InputError(
+            f"{suite.prompts.path} holds {len(prompts)} prompts and suite {suite.id} draws {suite.samples} "
+            "samples: add prompts, or draw fewer"
+        )
+    for use in suite.metrics:
+        embedder = suite.extractors.get(use.features.partition("/")[0])
+        if "prompts" not in use.spec.inputs or embedder is None:
+            continue
+        if not isinstance(opening.extractor(context, embedder), EmbedsTexts):
+            raise InputError(f"suite {suite.id}: extractor {embedder.use!r} embeds no prompts; 'clip' does")
+
+
+def _splits(suite: Suite, reference: OpenReference | None, extractors: Mapping[str, ExtractorInfo]) -> dict[Split, int]:
+    """The splits of the reference that are compared with, and how many samples each has."""
+    if reference is None:
+        return {}
+    wanted = {split for use in suite.metrics for split in use.splits}
+    if suite.neighbours:
+        wanted.add("train")
+    if "heldout" in reference.splits and any(use.has_control for use in suite.metrics):
+        wanted.add("heldout")
+    splits = {split: len(reference.split(split)) for split in sorted(wanted)}
+    for split in splits:
+        if isinstance(statistics := reference.split(split), StatisticsFile):
+            statistics.check(suite, split, extractors)
+    return splits
+
+
+def _order(
+    context: EvaluationContext, suite: Suite, loaded: Generator, decoding: Decoding | None
+) -> SampleOrder | None:
+    # By the suite's seed: an evaluation with another seed is of the same items, with other noise.
+    return order_of(
+        suite.seed,
+        prompts=len(prompts_of(context, suite)) if suite.prompts else None,
+        held=loaded.held if isinstance(loaded, HoldsSamples) else None,
+        own=len(decoding.prompts) if decoding else 0,
+    )
