@@ -17,6 +17,7 @@ from PIL import Image
 from benchmarks.random_inception import random_state
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.references import add_reference
@@ -124,7 +125,7 @@ def test_a_killed_run_of_a_whole_inception_goes_on_and_gives_bit_identical_score
         add_reference(context.database, context.plugins, "real", tmp_path / "real", None)
     checkpoint = Checkpoint.open(tmp_path / "made_1", "made", 1)
     suite = load_suite(str(tmp_path / "fid.yaml"))
-    evaluation = evaluate(undisturbed.spec(checkpoint, "samples", {}, suite), undisturbed)
+    evaluation = evaluate(plan(undisturbed, checkpoint, "samples", {}, suite), undisturbed)
     with undisturbed.database.read() as session:
         expected = {row.label: (row.value, row.stderr) for row in queries.scores(session, evaluation=evaluation)}
 

@@ -179,7 +179,7 @@ def test_a_rerun_joins_its_features_anew(context, checkpoint):
 
 def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoint, tmp_path):
     undisturbed = evaluation_context(tmp_path / "other")
-    expected = scores(undisturbed, evaluate(undisturbed.spec(checkpoint, "blobs", {}, suite()), undisturbed))
+    expected = scores(undisturbed, evaluate(plan(undisturbed, checkpoint, "blobs", {}, suite()), undisturbed))
     spec = plan(either_bench, checkpoint, "blobs", {}, suite())
     Blobs.made, Blobs.stop_after = 0, 150
     with pytest.raises(KeyboardInterrupt):

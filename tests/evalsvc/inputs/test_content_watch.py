@@ -68,7 +68,7 @@ def test_a_file_that_is_written_over_before_its_turn_is_not_scored_under_the_old
     specs = []
     for name, level in (("a_1", 0.2), ("b_2", 0.6)):
         write(tmp_path / f"{name}.safetensors", level)
-        specs.append(levels.spec(Checkpoint.open(tmp_path / f"{name}.safetensors", "m", 1), "level", {}, SUITE))
+        specs.append(plan(levels, Checkpoint.open(tmp_path / f"{name}.safetensors", "m", 1), "level", {}, SUITE))
     write(tmp_path / "a_1.safetensors", 0.9)
     with pytest.raises(CheckpointError, match=r"a_1\.safetensors was written over while it was scored"):
         evaluate(specs[0], levels)
@@ -81,13 +81,13 @@ def test_a_file_that_is_written_over_while_it_is_loaded_is_an_error(levels, tmp_
     opened = Checkpoint.open(path, "m", 1)
     monkeypatch.setattr(Level, "while_loading", staticmethod(lambda: write(path, 0.9)))
     with pytest.raises(CheckpointError, match="written over"):
-        levels.spec(opened, "level", {}, SUITE)
+        plan(levels, opened, "level", {}, SUITE)
 
 
 def test_weights_that_are_loaded_may_be_written_over_while_samples_are_drawn(levels, tmp_path):
     path = tmp_path / "last_1.safetensors"
     write(path, 0.2)
-    spec = levels.spec(Checkpoint.open(path, "m", 1), "level", {}, SUITE)
+    spec = plan(levels, Checkpoint.open(path, "m", 1), "level", {}, SUITE)
     write(path, 0.9)
     assert evaluate(spec, levels)
 
@@ -95,7 +95,7 @@ def test_weights_that_are_loaded_may_be_written_over_while_samples_are_drawn(lev
 def test_a_touched_file_of_the_same_content_is_the_same_checkpoint(levels, tmp_path):
     path = tmp_path / "last_1.safetensors"
     write(path, 0.2)
-    spec = levels.spec(Checkpoint.open(path, "m", 1), "level", {}, SUITE)
+    spec = plan(levels, Checkpoint.open(path, "m", 1), "level", {}, SUITE)
     levels._generator = None
     path.touch()
     assert evaluate(spec, levels)

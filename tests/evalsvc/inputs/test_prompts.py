@@ -8,8 +8,10 @@ from PIL import Image
 
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
+from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.influences import read_influences
+from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
@@ -99,28 +101,28 @@ def test_a_file_whose_lines_are_no_prompts_is_not_read_as_lines(tmp_path, name):
 
 def test_each_sample_is_drawn_for_its_prompt_and_compared_with_it(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
-    spec = painting.spec(checkpoint, "painter", {}, suite(tmp_path))
+    spec = plan(painting, checkpoint, "painter", {}, suite(tmp_path))
     row = scored(painting, spec)
     colours = [list(COLOURS)[i % 3] for i in order(spec.suite.seed, 12)[:10]]
-    assert painting.generator_of(spec).asked == colours
+    assert opening.generator_of(painting, spec).asked == colours
     assert (row.label, row.value, row.n) == ("clip_score", pytest.approx(100), 10)
 
 
 def test_a_sample_of_a_prompt_is_the_same_under_suites_of_every_size(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
-    small, large = (painting.spec(checkpoint, "painter", {}, suite(tmp_path, samples=n)) for n in (5, 12))
+    small, large = (plan(painting, checkpoint, "painter", {}, suite(tmp_path, samples=n)) for n in (5, 12))
     assert small.samples_key == large.samples_key
     assert small.indices(0, 5).tolist() == large.indices(0, 12).tolist()[:5]
     assert sorted(large.indices(0, 12)) == list(range(12))
     (tmp_path / "prompts.txt").write_text("red\ngreen\nblue\n" * 5)
-    longer = painting.spec(checkpoint, "painter", {}, suite(tmp_path, samples=15))
+    longer = plan(painting, checkpoint, "painter", {}, suite(tmp_path, samples=15))
     kept = [i for i in longer.indices(0, 15) if i < 12]
     assert kept == large.indices(0, 12).tolist()
 
 
 def test_another_seed_draws_other_noise_for_the_same_prompts(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
-    one, two = (painting.spec(checkpoint, "painter", {}, suite(tmp_path), seed) for seed in (1, 2))
+    one, two = (plan(painting, checkpoint, "painter", {}, suite(tmp_path), seed) for seed in (1, 2))
     assert np.array_equal(one.indices(0, 10), two.indices(0, 10))
     assert one.samples_key != two.samples_key
 
@@ -130,26 +132,26 @@ def test_images_that_were_made_for_some_of_the_prompts_are_taken_with_their_own(
     for i, name in enumerate(["red", "green", "blue"] * 3):
         Image.fromarray(np.full((2, 2, 3), COLOURS[name], np.uint8)).save(tmp_path / "made_1" / f"{i}.png")
     checkpoint = Checkpoint.open(tmp_path / "made_1", "made", 1)
-    spec = painting.spec(checkpoint, "samples", {}, suite(tmp_path, samples=4))
+    spec = plan(painting, checkpoint, "samples", {}, suite(tmp_path, samples=4))
     assert spec.order.of == 9
     assert scored(painting, spec).value == pytest.approx(100)
 
 
 def test_prompts_are_part_of_the_fingerprint_by_content_and_not_by_place(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
-    first = painting.spec(checkpoint, "painter", {}, suite(tmp_path))
+    first = plan(painting, checkpoint, "painter", {}, suite(tmp_path))
     (tmp_path / "moved.jsonl").write_text('{"prompt": "red"}\n{"prompt": "green"}\n"blue"\n' * 4)
-    moved = painting.spec(checkpoint, "painter", {}, suite(tmp_path, "moved.jsonl"))
+    moved = plan(painting, checkpoint, "painter", {}, suite(tmp_path, "moved.jsonl"))
     assert (moved.fingerprint, moved.samples_key) == (first.fingerprint, first.samples_key)
     (tmp_path / "other.txt").write_text("blue\ngreen\nred\n" * 4)
-    other = painting.spec(checkpoint, "painter", {}, suite(tmp_path, "other.txt"))
+    other = plan(painting, checkpoint, "painter", {}, suite(tmp_path, "other.txt"))
     assert other.fingerprint != first.fingerprint
     assert other.samples_key != first.samples_key
 
 
 def test_a_worker_elsewhere_finds_the_prompts_without_the_file(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
-    spec = painting.spec(checkpoint, "painter", {}, suite(tmp_path))
+    spec = plan(painting, checkpoint, "painter", {}, suite(tmp_path))
     (tmp_path / "prompts.txt").unlink()
     painting._prompts.clear()
     assert scored(painting, spec).value == pytest.approx(100)
@@ -160,21 +162,21 @@ def test_stored_images_are_scored_against_the_prompts_they_were_made_for(paintin
     for i, name in enumerate(["red", "green", "blue", "red"]):
         Image.fromarray(np.full((2, 2, 3), COLOURS[name], np.uint8)).save(tmp_path / "made_1" / f"{i}.png")
     checkpoint = Checkpoint.open(tmp_path / "made_1", "made", 1)
-    row = scored(painting, painting.spec(checkpoint, "samples", {}, suite(tmp_path, samples=4)))
+    row = scored(painting, plan(painting, checkpoint, "samples", {}, suite(tmp_path, samples=4)))
     assert row.value == pytest.approx(100)
 
 
 def test_what_is_missing_is_said_before_any_work(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
     with pytest.raises(InputError, match="holds 12 prompts and suite painted@1 draws 13 samples"):
-        painting.spec(checkpoint, "painter", {}, suite(tmp_path, samples=13))
+        plan(painting, checkpoint, "painter", {}, suite(tmp_path, samples=13))
     with pytest.raises(InputError, match="'pixels' embeds no prompts"):
-        painting.spec(checkpoint, "painter", {}, suite(tmp_path, extractor="pixels", output="pixels"))
+        plan(painting, checkpoint, "painter", {}, suite(tmp_path, extractor="pixels", output="pixels"))
     (tmp_path / "prompts.txt").write_text("green\n" * 12)
     ready = suite(tmp_path, version=2)
     (tmp_path / "prompts.txt").write_text("red\n" * 12)
     with pytest.raises(InputError, match=r"prompts.txt has changed since suite painted@2"):
-        painting.spec(checkpoint, "painter", {}, ready)
+        plan(painting, checkpoint, "painter", {}, ready)
     text = SUITE.format(prompts="prompts.txt", samples=2, extractor="colours", output="embedding")
     (tmp_path / "none.yaml").write_text(text.replace("prompts: prompts.txt\n", ""))
     with pytest.raises(InputError, match="clip_score needs 'prompts: FILE'"):
@@ -215,7 +217,7 @@ def test_prompts_of_any_characters_stay_with_their_samples(tmp_path, name):
 
 def test_prompts_that_are_used_repeatedly_are_the_units_and_few_of_them_decide_nothing(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
-    row = scored(painting, painting.spec(checkpoint, "painter", {}, suite(tmp_path)))
+    row = scored(painting, plan(painting, checkpoint, "painter", {}, suite(tmp_path)))
     assert (row.n, row.independent, row.independent_unit) == (10, 3, "prompts")
     assert row.stderr is None
     assert "fewer than 20 independent groups of samples (3)" in row.stderr_method
@@ -226,7 +228,7 @@ def test_other_seeds_are_of_the_same_prompts_and_paired(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
     found = []
     for seed in (0, 1):
-        spec = painting.spec(checkpoint, "painter", {}, suite(tmp_path, "once.txt", samples=3), seed)
+        spec = plan(painting, checkpoint, "painter", {}, suite(tmp_path, "once.txt", samples=3), seed)
         number = evaluate(spec, painting)
         with painting.database.read() as session:
             files = {each.kind: each.path for each in session.get_one(Evaluation, number).artifacts}
