@@ -153,7 +153,7 @@ def test_a_worker_elsewhere_finds_the_prompts_without_the_file(painting, tmp_pat
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
     spec = plan(painting, checkpoint, "painter", {}, suite(tmp_path))
     (tmp_path / "prompts.txt").unlink()
-    painting._prompts.clear()
+    painting.prompts.clear()
     assert scored(painting, spec).value == pytest.approx(100)
 
 
