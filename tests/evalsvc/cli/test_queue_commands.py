@@ -130,7 +130,7 @@ def test_a_process_of_a_worker_that_finds_no_database_is_started_again_and_one_t
 def test_a_second_sigterm_inside_the_first_ones_handler_does_not_hang_a_worker(home):
     code = """
 import os, signal, sys
-from evalsvc import worker
+from evalsvc.queue import supervisor
 
 def again(frame, event, _):
     if event == "call" and frame.f_code.co_name == "notify_all":  # an event's, under its lock
@@ -142,8 +142,8 @@ def be_asked_twice(settings, name, duty, asked, *_):
     os.kill(os.getpid(), signal.SIGTERM)
     asked.get()
 
-worker._be_coordinator = be_asked_twice
-worker.main("name", worker.Duty(role="coordinator"))
+supervisor._be_coordinator = be_asked_twice
+supervisor.main("name", supervisor.Duty(role="coordinator"))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 

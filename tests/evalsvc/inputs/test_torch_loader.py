@@ -19,15 +19,16 @@ HOSTILE = """
 # The process that reads, with a reader that runs a file which begins with "run" as the program that it holds. So would
 # a file that escaped torch's reader. A request may name layers of the confinement that the system is to lack.
 import ctypes, json, os, signal, socket, stat, sys, time
-from evalsvc import confinement, load_worker, seccomp
+from evalsvc.core.sandbox import restrictions, seccomp
+from evalsvc.inputs import torch_loader_process
 
-convert, be_child = load_worker.convert, load_worker._be_child
+convert, be_child = torch_loader_process.convert, torch_loader_process._be_child
 LAYERS = {
-    "a session of its own": (confinement, "keep_only", lambda *descriptors: list(descriptors)),
-    "namespaces": (confinement, "_set_apart", lambda *_: False),
-    "another user": (confinement, "_drop_root", lambda: None),
-    "Landlock": (confinement, "_landlock", lambda _: None),
-    "limits": (confinement, "_begin_nothing", lambda: None),
+    "a session of its own": (restrictions, "keep_only", lambda *descriptors: list(descriptors)),
+    "namespaces": (restrictions, "_set_apart", lambda *_: False),
+    "another user": (restrictions, "_drop_root", lambda: None),
+    "Landlock": (restrictions, "_landlock", lambda _: None),
+    "limits": (restrictions, "_begin_nothing", lambda: None),
     "the filter": (seccomp, "install", lambda: False),
 }
 
@@ -47,10 +48,10 @@ def act(source, target):
         exec(program, globals() | {"source": source, "target": target})
 
 
-load_worker._import_all()
-load_worker._import_all = lambda: None
-load_worker.convert, load_worker._be_child = act, be_child_without
-load_worker.main(sys.argv[1])
+torch_loader_process._import_all()
+torch_loader_process._import_all = lambda: None
+torch_loader_process.convert, torch_loader_process._be_child = act, be_child_without
+torch_loader_process.main(sys.argv[1])
 """
 LOOK = """
 def attempt(what):
@@ -82,7 +83,7 @@ tried = {
     "streams": lambda: [n for n in range(3) if os.fstat(n).st_rdev != os.makedev(1, 3)],
     "a terminal": lambda: [n for n in range(64) if os.isatty(n)],
 }
-raise load_worker.RefusedError(json.dumps([name for name, what in tried.items() if attempt(what)]))
+raise torch_loader_process.RefusedError(json.dumps([name for name, what in tried.items() if attempt(what)]))
 """
 SURVIVE = """
 # A grandchild in a session of its own that holds the pipe of the answer, the file and the place of the tensors.
@@ -91,8 +92,8 @@ if grandchild == 0:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(300)
-target.write(load_worker.safetensors.torch.save(
-    {json.dumps(["", "level"]): load_worker.torch.tensor(grandchild)}, {"others": "[]"}
+target.write(torch_loader_process.safetensors.torch.save(
+    {json.dumps(["", "level"]): torch_loader_process.torch.tensor(grandchild)}, {"others": "[]"}
 ))
 target.flush()
 """
@@ -106,11 +107,11 @@ DEEDS = {
     "lie": ("target.write(b'no tensors'); target.flush()", "was read to something that is no set of tensors"),
     "fill": ("while True: target.write(bytes(2**20))", "could not be read (OSError: [Errno 27] File too large)"),
     "deep names": (
-        "target.write(load_worker.safetensors.torch.save({'[' * 1900: load_worker.torch.zeros(1)})); target.flush()",
+        "target.write(torch_loader_process.safetensors.torch.save({'[' * 1900: torch_loader_process.torch.zeros(1)})); target.flush()",
         "was read to something that is no set of tensors",
     ),
     "long names": (
-        "target.write(load_worker.safetensors.torch.save({'x' * 5000: load_worker.torch.zeros(1)})); target.flush()",
+        "target.write(torch_loader_process.safetensors.torch.save({'x' * 5000: torch_loader_process.torch.zeros(1)})); target.flush()",
         "was read to something that is no set of tensors (a tensor has a name of over 2000 characters)",
     ),
 }
