@@ -20,9 +20,9 @@ HOSTILE = """
 # a file that escaped torch's reader. A request may name layers of the confinement that the system is to lack.
 import ctypes, json, os, signal, socket, stat, sys, time
 from evalsvc.core.sandbox import restrictions, seccomp
-from evalsvc.inputs import torch_loader_process
+from evalsvc.inputs import torch_loader_process as reader
 
-convert, be_child = torch_loader_process.convert, torch_loader_process._be_child
+convert, be_child = reader.convert, reader._be_child
 LAYERS = {
     "a session of its own": (restrictions, "keep_only", lambda *descriptors: list(descriptors)),
     "namespaces": (restrictions, "_set_apart", lambda *_: False),
@@ -48,10 +48,10 @@ def act(source, target):
         exec(program, globals() | {"source": source, "target": target})
 
 
-torch_loader_process._import_all()
-torch_loader_process._import_all = lambda: None
-torch_loader_process.convert, torch_loader_process._be_child = act, be_child_without
-torch_loader_process.main(sys.argv[1])
+reader._import_all()
+reader._import_all = lambda: None
+reader.convert, reader._be_child = act, be_child_without
+reader.main(sys.argv[1])
 """
 LOOK = """
 def attempt(what):
@@ -83,7 +83,7 @@ tried = {
     "streams": lambda: [n for n in range(3) if os.fstat(n).st_rdev != os.makedev(1, 3)],
     "a terminal": lambda: [n for n in range(64) if os.isatty(n)],
 }
-raise torch_loader_process.RefusedError(json.dumps([name for name, what in tried.items() if attempt(what)]))
+raise reader.RefusedError(json.dumps([name for name, what in tried.items() if attempt(what)]))
 """
 SURVIVE = """
 # A grandchild in a session of its own that holds the pipe of the answer, the file and the place of the tensors.
@@ -92,8 +92,8 @@ if grandchild == 0:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(300)
-target.write(torch_loader_process.safetensors.torch.save(
-    {json.dumps(["", "level"]): torch_loader_process.torch.tensor(grandchild)}, {"others": "[]"}
+target.write(reader.safetensors.torch.save(
+    {json.dumps(["", "level"]): reader.torch.tensor(grandchild)}, {"others": "[]"}
 ))
 target.flush()
 """
@@ -107,11 +107,11 @@ DEEDS = {
     "lie": ("target.write(b'no tensors'); target.flush()", "was read to something that is no set of tensors"),
     "fill": ("while True: target.write(bytes(2**20))", "could not be read (OSError: [Errno 27] File too large)"),
     "deep names": (
-        "target.write(torch_loader_process.safetensors.torch.save({'[' * 1900: torch_loader_process.torch.zeros(1)})); target.flush()",
+        "target.write(reader.safetensors.torch.save({'[' * 1900: reader.torch.zeros(1)})); target.flush()",
         "was read to something that is no set of tensors",
     ),
     "long names": (
-        "target.write(torch_loader_process.safetensors.torch.save({'x' * 5000: torch_loader_process.torch.zeros(1)})); target.flush()",
+        "target.write(reader.safetensors.torch.save({'x' * 5000: reader.torch.zeros(1)})); target.flush()",
         "was read to something that is no set of tensors (a tensor has a name of over 2000 characters)",
     ),
 }
