@@ -3,7 +3,8 @@
 A room is a folder directly in ``evalsvc/`` (``metrics/`` and ``dashboards/`` too, wherever they lie); a module that
 lies loose beside them is a room of its own. An arrow leads from one room to another that it imports, function-level
 imports included. Floors are the longest chain of arrows, circles counted as one floor. The order of layers is that of
-the longest ``layers`` contract in ``pyproject.toml``: an arrow up points from a lower layer to a higher one.
+the longest ``layers`` contract in ``pyproject.toml``: an arrow up points from a lower layer to a higher one. Where few
+rooms have a declared layer, read the arrows within circles instead: each circle holds at least one arrow up.
 """
 
 from __future__ import annotations
@@ -120,8 +121,9 @@ class Layout:
             "loose modules": sum(module.is_loose for module in self.modules.values()),
             "floors": _floors(room_of_circle, arrows),
             "arrows": len(arrows),
-            "arrows up": sum(a > b for a, b in placed),
             "rooms without a declared layer": len(rooms - order.keys()),
+            "arrows between declared layers": len(placed),
+            "arrows up": sum(a > b for a, b in placed),
             "circles of rooms": circles,
             "arrows within circles": sum(room_of_circle[a] == room_of_circle[b] for a, b in arrows),
             "circles of modules": _circles(self.modules, self.edges)[1],
@@ -160,7 +162,7 @@ class Layout:
         return {path: sorted(numbers) for path, numbers in sorted(lines_of.items())}
 
     def details(self) -> dict[str, list[str]]:
-        """What stands behind the last three figures."""
+        """The files and functions behind the last three figures."""
         repeated = [f"{self._shown(path)}: {len(numbers)}" for path, numbers in self.repeated().items()]
         return {"modules": self.long_modules(), "functions": self.long_functions(), "repeated lines": repeated}
 
