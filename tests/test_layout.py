@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 from benchmarks.layout import Layout, table
 
+ROOT = Path(__file__).parents[1]
 CONTRACT = '[[tool.importlinter.contracts]]\ntype = "layers"\nlayers = ["evalsvc.top", "(evalsvc.low)", "metrics"]\n'
 FILES = {
     "pyproject.toml": CONTRACT,
@@ -39,3 +41,17 @@ def test_a_folder_and_the_link_to_it_are_one_room(tmp_path):
     (tmp_path / "evalsvc" / "metrics").symlink_to("../metrics")
     assert Layout(tmp_path).figures() == before
     assert "| rooms | 4 |" in table({"now": before})
+
+
+def test_every_path_that_contributing_names_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:evalsvc|metrics|dashboards|alembic|tests|benchmarks|docs|examples)/[\w./-]*)`", text))
+    assert len(named) > 40
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_rooms_import_only_from_below_and_nothing_is_loose():
+    figures = Layout(ROOT).figures()
+    assert figures["rooms"] == 14, "twelve in evalsvc/, and the two that are links"
+    nothing = ("loose modules", "arrows up", "circles of rooms", "rooms without a declared layer")
+    assert {name: figures[name] for name in nothing} == dict.fromkeys(nothing, 0)
