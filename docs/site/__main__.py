@@ -46,12 +46,16 @@ def build(folder: Path) -> tuple[int, str]:
     return built.returncode, COLORS.sub("", built.stdout)
 
 
-def main() -> int:
-    """Build the whole site; the exit code."""
-    folder = ROOT / "build" / "site"
+def make(folder: Path) -> tuple[int, str]:
+    """Build the whole site in ``folder``; the exit code, and what Zensical said."""
     shutil.rmtree(folder, ignore_errors=True)
     assemble(folder)
-    code, messages = build(folder)
+    return build(folder)
+
+
+def main() -> int:
+    """Build the whole site; the exit code."""
+    code, messages = make(ROOT / "build" / "site")
     sys.stderr.write(messages)
     return code
 

@@ -22,7 +22,7 @@ schema` prints the JSON Schema for editors.
 SETTINGS = """# Environment variables
 
 A variable that is set and empty, or misspelt, is an error. The [guide to the HTTP
-API](../guides/api.md#what-the-operator-decides) and the [guide to deployment](../guides/deploy.md) explain those that
+API](../guides/api.md#settings-of-the-server) and the [guide to deployment](../guides/deploy.md) explain those that
 an operator sets.
 """
 

@@ -8,9 +8,9 @@ import evalsvc
 
 INTRODUCTION = """# Python
 
-`import evalsvc` offers these names; each imports what it needs when it is first used. Everything else is internal and may
-change without notice: [versions and promises](../versioning.md). Metrics are functions of `evalsvc.metrics.functional`:
-[Metrics](metrics.md).
+`import evalsvc` offers these names; each imports what it needs when it is first used. Everything else is internal and
+may change without notice: [versions and promises](../versioning.md). Metrics are functions of
+`evalsvc.metrics.functional`: [Metrics](metrics.md).
 """
 
 

@@ -19,6 +19,7 @@ from evalsvc.core.settings import Settings
 from evalsvc.gates.policy import parse_policy
 from evalsvc.inputs.suites import Suite
 from tests.docs.pages import EXAMPLES, FENCE, INLINE, PAGES, ROOT, Block, blocks, commands
+from tests.evalsvc.test_language import BRITISH, DIALECT
 
 LANGUAGES = {"sh", "python", "yaml", "toml", "text"}
 # Programs of others, whose arguments are theirs to check.
@@ -191,3 +192,19 @@ def test_every_yaml_block_is_what_it_says(block):
         assert parse_policy(block.text, str(block.page)).metrics
     else:
         assert isinstance(document, dict)
+
+
+def sentences(page: Path) -> list[str]:
+    """The sentences of a page, without headings, questions, code and addresses."""
+    text = re.sub(r"^#+ .*$", "", FENCE.sub("", page.read_text()), flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]+`", "{}", text))
+    parts = re.split(r"\n\n|\n(?=[-*|\d])|\|", text)
+    found = [each.strip(" -*") for part in parts for each in re.split(r"(?<=[.:;?])\s+", " ".join(part.split()))]
+    return [each for each in found if not each.endswith("?")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_every_page_is_plain_technical_english(page):
+    for sentence in sentences(page):
+        assert not [advice for rule, advice in DIALECT.items() if re.search(rule, sentence)], sentence
+        assert not BRITISH.findall(sentence), sentence

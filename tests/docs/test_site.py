@@ -1,13 +1,13 @@
 """The documentation site builds without a warning, and fetches nothing from elsewhere."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+from docs.site.__main__ import build, make
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
@@ -16,9 +16,9 @@ SITE = ROOT / "build" / "site"
 @pytest.fixture(scope="module")
 def site() -> str:
     """The site, built; what was said meanwhile."""
-    built = subprocess.run([sys.executable, "-m", "docs.site"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return built.stderr
+    code, said = make(SITE)
+    assert code == 0, said
+    return said
 
 
 class Fetched(HTMLParser):
@@ -40,8 +40,6 @@ def test_it_builds_without_a_warning(site):
 
 
 def test_a_broken_link_fails_the_build(tmp_path):
-    from docs.site.__main__ import build
-
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "index.md").write_text("# Home\n\n[a page](that-is-missing.md)\n")
     (tmp_path / "zensical.toml").write_text('[project]\nsite_name = "x"\ndocs_dir = "pages"\nsite_dir = "html"\n')
