@@ -78,7 +78,9 @@ def watch(
             return naming.read(path).step
         return None
 
-    configuration = digest_configuration(generator, plugins.get(PluginKind.GENERATOR, generator).told, options)
+    configuration = digest_configuration(
+        generator, plugins.get(PluginKind.GENERATOR, generator).recorded_version, options
+    )
     watched = WatchedFolder(folder, pattern, settle, ready, step=step)
 
     def known(checkpoint: Checkpoint) -> str:

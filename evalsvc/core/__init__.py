@@ -1,1 +1,1 @@
-"""What every room may use: errors, settings, digests, files, the sandbox, logs. It imports no other room."""
+"""Foundations of all rooms: errors, settings, digests, files, sandbox, logs. Imports no other room."""

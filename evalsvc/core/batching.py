@@ -1,4 +1,4 @@
-"""Work in batches that fit: out of memory, the batch is halved and the work goes on where it was."""
+"""Batches that fit into memory: after an out-of-memory error, the batch size is halved and the work continues."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class Batches:
-    """The size of a batch, which shrinks to what the memory holds and stays there."""
+    """A batch size that shrinks until the batches fit into memory, and stays there."""
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def over(self, start: int, stop: int, work: Callable[[int, int], T]) -> Iterator[T]:
-        """The results of ``work(first, last)`` over consecutive ranges, in order; a single item must fit."""
+        """Yield the results of ``work(first, last)`` over consecutive ranges, in order; a single item must fit."""
         while start < stop:
             end = min(start + self.size, stop)
             try:
@@ -32,13 +32,13 @@ class Batches:
                 yield result
                 start = end
                 continue
-            # Not in the handler: the error's frames hold what was allocated.
+            # Outside of the handler: the frames of the error keep the allocated memory alive.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or its cause, is a lack of memory. CUDA has a type for it; the CPU and MPS only say so."""
+    """Whether an error or its cause is an out-of-memory error: a type of its own on CUDA, a message on CPU and MPS."""
     if error is None:
         return False
     text = str(error).lower()

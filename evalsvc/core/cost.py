@@ -1,4 +1,4 @@
-"""What work costs: time on a device, the most memory it held, and the energy where the device counts it."""
+"""Cost of computations: device time, peak memory, and energy if the device measures it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on one device, the peak of its memory in bytes, joules; ``None`` where that was not to be had.
+    """Seconds on one device, peak memory in bytes, energy in joules; ``None`` if it could not be measured.
 
-    ``energy`` is that of the whole device while the work was done: a GPU, or the processors' sockets, which other
-    processes may share.
+    ``energy`` is that of the whole device during the computation: a GPU, or the CPU sockets, which other processes may
+    share.
     """
 
     seconds: float
@@ -43,7 +43,7 @@ class Cost:
 
 
 class Meter:
-    """Measures from its making on; one at a time, since the peak is that of the process."""
+    """Measures from its construction on; one at a time, since the peak is per process."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -53,7 +53,7 @@ class Meter:
         self._started = time.perf_counter()
 
     def cost(self) -> Cost:
-        """What it was so far."""
+        """The cost so far."""
         seconds = time.perf_counter() - self._started
         energy = self._counter.since(self._joules) if self._counter else None
         return Cost(seconds, _peak(self._device), energy)
@@ -74,7 +74,7 @@ def _forget_peak(device: torch.device) -> None:
 
 
 def _peak(device: torch.device) -> int | None:
-    """Bytes that tensors held on a device; on the CPU, bytes that the process held in memory."""
+    """Bytes of tensors on a device; on the CPU, resident bytes of the process."""
     if device.type != "cpu":
         import torch
 
@@ -83,7 +83,7 @@ def _peak(device: torch.device) -> int | None:
     if sys.platform == "linux":
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    # Elsewhere the peak is that since the process began, which is an upper bound.
+    # On other systems the peak is that since the start of the process, which is an upper bound.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -92,20 +92,20 @@ def _peak(device: torch.device) -> int | None:
 
 @dataclass(frozen=True)
 class EnergyCounter:
-    """Counters in joules that only rise, one a part, each beginning again at its ``wraps``."""
+    """Monotonic counters in joules, one per part, each of which wraps around at its ``wraps``."""
 
     source: Literal["nvml", "rapl"]
     read: Callable[[], Sequence[float]]
     wraps: Sequence[float]
 
     def since(self, before: Sequence[float]) -> float:
-        """Joules since an earlier reading; a counter that has begun again twice would hide one round."""
+        """Joules since an earlier reading; two wraps between readings would go unnoticed."""
         return sum((now - then) % wrap for now, then, wrap in zip(self.read(), before, self.wraps, strict=True))
 
 
 @cache
 def energy_counter(device: torch.device) -> EnergyCounter | None:
-    """NVML's counter of a GPU (extra ``energy``), RAPL's of the processors; ``None`` where none can be read."""
+    """NVML's counter of a GPU (extra ``energy``), or RAPL's of the CPU; ``None`` if neither can be read."""
     if device.type == "cuda":
         return _nvml(device)
     return _rapl(POWERCAP) if device.type == "cpu" else None
@@ -123,16 +123,16 @@ def _nvml(device: torch.device) -> EnergyCounter | None:
 
     try:
         pynvml.nvmlInit()
-        # By UUID: the numbers that torch gives depend on CUDA_VISIBLE_DEVICES, those of NVML do not.
+        # By UUID: torch numbers devices by CUDA_VISIBLE_DEVICES, NVML does not.
         handle: Any = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         read()
-    except pynvml.NVMLError:  # before Volta, a slice of a GPU, no driver
+    except pynvml.NVMLError:  # before Volta, a MIG slice of a GPU, no driver
         return None
     return EnergyCounter("nvml", read, (math.inf,))
 
 
 def _rapl(root: Path) -> EnergyCounter | None:
-    """The sockets' counters. Most systems let only root read them, since they tell much about other processes."""
+    """Counters of the CPU sockets. Most systems restrict them to root, since they leak facts about other processes."""
     try:
         zones = [zone for zone in root.glob("intel-rapl:*") if (zone / "name").read_text().startswith("package")]
         wraps = [_microjoules(zone / "max_energy_range_uj") for zone in zones]

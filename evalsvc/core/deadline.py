@@ -1,4 +1,4 @@
-"""A time limit that reaches into whatever runs: generators, locks, the database."""
+"""A time limit that interrupts any running code: generators, locks, database calls."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-_AGAIN = 0.1
+_INTERVAL = 0.1
 _LONGEST = 1e9
-"""Seconds, thirty years: what an alarm clock of the system holds."""
+"""Seconds, thirty years: the maximum of the system's timer."""
 
 
 class Deadline(BaseException):
-    """The time is up. No plug-in may take it for an error of its own, hence no ``Exception``."""
+    """The time limit was exceeded. Not an ``Exception``, so that plug-ins do not catch it as an error of their own."""
 
 
 class _Thread(threading.local):
-    to_finish = 0
+    uninterrupted_blocks = 0
 
 
 _thread = _Thread()
@@ -29,74 +29,75 @@ _thread = _Thread()
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """Seconds that several blocks have together, from when this was made; ``None`` is no limit."""
+    """Seconds shared by several blocks, counted from construction; ``None`` means no limit."""
 
     seconds: float | None
     started: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """Raise :class:`Deadline` inside the block when the time is up; before it, where it is up already."""
+        """Raise :class:`Deadline` inside the block when the time is up, or before the block if it is up already."""
         left = None if self.seconds is None else self.started + self.seconds - time.monotonic()
         if left is not None and left <= 0:
-            raise _late(self.seconds)
+            raise _overdue(self.seconds)
         with deadline(left, self.seconds):
             yield
 
 
 @contextmanager
-def deadline(seconds: float | None, told: float | None = None) -> Iterator[None]:
-    """Raise :class:`Deadline` inside the block after so many seconds; ``None`` never does. Main thread, POSIX.
+def deadline(seconds: float | None, limit: float | None = None) -> Iterator[None]:
+    """Raise :class:`Deadline` inside the block after this many seconds; ``None`` never raises. Main thread, POSIX.
 
-    Its message speaks of ``told`` seconds, where these are what is left of more.
+    The message mentions ``limit`` seconds, if ``seconds`` is the remainder of a longer limit.
 
-    Python drops what is raised in a finalizer or a weak reference's callback, and the alarm may ring in one. So it
-    rings again until the exception is on its way out, and a block that ends after it rang is late all the same.
+    Python drops exceptions raised in a finalizer or a weak reference's callback, and the alarm may fire inside one.
+    Therefore it fires repeatedly until the exception propagates, and a block that ends after the alarm fired still
+    raises.
     """
     if seconds is None:
         yield
         return
-    late: Deadline | None = None
-    ended = False
+    overdue: Deadline | None = None
+    finished = False
 
-    def ring(_signal: int, _frame: Any) -> None:
-        nonlocal late
-        if ended:
+    def raise_alarm(_signal: int, _frame: Any) -> None:
+        nonlocal overdue
+        if finished:
             return
-        late = _late(told or seconds)
-        if not (_thread.to_finish or _on_its_way(sys.exception())):
-            raise late
+        overdue = _overdue(limit or seconds)
+        if not (_thread.uninterrupted_blocks or _is_handled(sys.exception())):
+            raise overdue
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, raise_alarm)
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST), _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST), _INTERVAL)
             yield
         finally:
-            ended = True
+            finished = True
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    if late:
-        raise late
+    if overdue:
+        raise overdue
 
 
 @contextmanager
-def finished_first() -> Iterator[None]:
-    """A block that no :class:`Deadline` of this thread interrupts: it rings again when the block has ended."""
-    _thread.to_finish += 1
+def uninterrupted() -> Iterator[None]:
+    """A block that no :class:`Deadline` of this thread interrupts: the alarm fires again after the block."""
+    _thread.uninterrupted_blocks += 1
     try:
         yield
     finally:
-        _thread.to_finish -= 1
+        _thread.uninterrupted_blocks -= 1
 
 
-def _late(seconds: float | None) -> Deadline:
-    return Deadline(f"no answer within {seconds:g} s")
+def _overdue(seconds: float | None) -> Deadline:
+    return Deadline(f"timed out after {seconds:g} s")
 
 
-def _on_its_way(error: BaseException | None) -> bool:
-    """Whether a :class:`Deadline` is being handled: what cleans up after it is left in peace."""
+def _is_handled(error: BaseException | None) -> bool:
+    """Whether a :class:`Deadline` is being handled: cleanup code must not be interrupted again."""
     while error and not isinstance(error, Deadline):
         error = error.__context__
     return error is not None

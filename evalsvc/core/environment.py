@@ -1,4 +1,4 @@
-"""Environment variables: one that is set and empty is an error, never a default."""
+"""Environment variables: a variable that is set but empty raises an error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from evalsvc.core.errors import InputError
 
 
 def variable(name: str) -> str | None:
-    """The value of an environment variable, ``None`` where it is not set.
+    """Value of an environment variable, or ``None`` if it is not set.
 
     Raises:
-        InputError: it is set and empty. CI passes a secret that a job may not see as empty text, and a default in its
-            place would judge against an empty database.
+        InputError: it is set but empty. CI systems pass an inaccessible secret as empty text, and a default would make
+            a gate read an empty database.
     """
     value = os.environ.get(name)
     if value is not None and not value.strip():

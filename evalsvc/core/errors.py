@@ -1,4 +1,4 @@
-"""Errors that a user can cause or must act on. Each message is one sentence that names the thing and the way out."""
+"""Errors that users can cause or must act on. Each message is one sentence that names the object and the way out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from evalsvc.core.observability.redaction import redacted
 
 
 class EvalsvcError(Exception):
-    """Base of every error the service raises on purpose; the CLI prints it, without passwords, and exits 2.
+    """Base class of all errors that evalsvc raises; the CLI prints it without secrets and exits with 2.
 
-    ``detail`` is for the operator alone (log, command line): what a server outside said, an address, a path.
+    ``detail`` is for the operator only (log, command line): the response of an outside server, an address, a path.
     """
 
     def __init__(self, message: str = "", *, detail: str = "") -> None:
@@ -22,11 +22,11 @@ class EvalsvcError(Exception):
 
 
 class InputError(EvalsvcError):
-    """Something given to the service is missing, malformed or unknown."""
+    """An argument, file or request is missing, malformed or unknown."""
 
 
 class AmbiguousError(InputError):
-    """A name that several checkpoints have; each of ``choices`` names one of them."""
+    """A name matches several checkpoints; each of ``choices`` names one of them."""
 
     def __init__(self, message: str, choices: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class AmbiguousError(InputError):
 
 
 class ForbiddenError(InputError):
-    """A client of the API asked for something that only the operator may open to it."""
+    """A client of the API requested something that the operator has not allowed."""
 
 
 class CheckpointError(InputError):
@@ -42,7 +42,7 @@ class CheckpointError(InputError):
 
 
 class QuotaError(EvalsvcError):
-    """A token has used up what it may; ``retry_after`` says in how many seconds it is worth another try."""
+    """A token has exhausted its quota; retry after ``retry_after`` seconds."""
 
     def __init__(self, message: str, retry_after: int = 60) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class QuotaError(EvalsvcError):
 
 
 class ModelError(EvalsvcError):
-    """A generator or extractor broke its contract: wrong count, shape, dtype, range, or NaN."""
+    """A generator or extractor violated its interface: wrong count, shape, dtype, range, or NaN."""
 
 
 class StorageError(EvalsvcError):
@@ -58,31 +58,31 @@ class StorageError(EvalsvcError):
 
 
 class DamagedError(StorageError):
-    """An artifact is not what was written under its key: ``reason`` says how that was seen."""
+    """An artifact differs from its digest: ``reason`` says how this was detected."""
 
     def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"artifact {key} is damaged ({reason}): 'evalsvc score --rerun' computes it again")
+        super().__init__(f"artifact {key} is damaged ({reason}): recompute it with 'evalsvc score --rerun'")
         self.key, self.reason = key, printable(reason)
 
 
 class MissingError(DamagedError):
-    """An artifact is gone."""
+    """An artifact is missing."""
 
     def __init__(self, key: str) -> None:
-        StorageError.__init__(self, f"artifact {key} is gone: 'evalsvc score --rerun' computes it again")
-        self.key, self.reason = key, "it is gone"
+        StorageError.__init__(self, f"artifact {key} is missing: recompute it with 'evalsvc score --rerun'")
+        self.key, self.reason = key, "it is missing"
 
 
 class IncompatibleWorkerError(EvalsvcError):
-    """A worker cannot do this work as it was asked for: other versions of plug-ins, other or no files."""
+    """This worker cannot run this evaluation: versions of plug-ins differ, or files are missing or differ."""
 
 
 class WithdrawnError(EvalsvcError):
-    """Work that nobody waits for any more: cancelled, tried anew, past its deadline, or given to another worker."""
+    """The evaluation was canceled or superseded, exceeded its deadline, or was reassigned to another worker."""
 
 
 def detail_of(error: BaseException | None) -> str:
-    """What the operator is told beside the message of an error: the first detail of it and its causes."""
+    """Detail for the operator: the first ``detail`` of an error and its causes."""
     while error is not None:
         if isinstance(error, EvalsvcError) and error.detail:
             return printable(redacted(error.detail))
@@ -91,11 +91,11 @@ def detail_of(error: BaseException | None) -> str:
 
 
 class RefusedError(Exception):
-    """What is wrong with a file whose name the process that reads it does not know: the end of a sentence."""
+    """A fault of a file, from a process that does not know the file's name: the end of a sentence."""
 
 
 def printable(text: str) -> str:
-    """Text that can be stored and shown: half characters, terminal codes and the like are written as escapes."""
+    """Text that can be stored and displayed: lone surrogates, terminal codes and control characters are escaped."""
     text = text.encode(errors="backslashreplace").decode()
     return "".join(
         each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
@@ -103,10 +103,10 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text as one line in which every character is seen: controls, terminal codes and bidi marks become escapes."""
+    """Text as one line of visible characters: control characters, terminal codes and bidi marks are escaped."""
     return text if text.isprintable() else printable(text).replace("\n", "\\n")
 
 
 def first_line(error: BaseException, most: int | None = None) -> str:
-    """What an error says in its first line, ``most`` characters of it; its kind where it says nothing."""
+    """First line of an error's message, at most ``most`` characters; the name of its class if the message is empty."""
     return redacted(str(error).strip().partition("\n")[0])[:most] or type(error).__name__

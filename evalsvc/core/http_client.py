@@ -1,7 +1,7 @@
-"""The one client for requests whose destination comes from data: the address is checked and pinned, the answer limited.
+"""HTTP client for destinations that come from data: checks and pins the address, and limits the response.
 
-A name is resolved here and the connection goes to an address that was checked, so that a name that changes its address
-in between leads nowhere. No proxy, certificate or password is taken from the environment, and no redirect is followed.
+The name is resolved here and the connection uses a checked address, so that DNS rebinding has no effect. Proxies,
+certificates and passwords of the environment are ignored, and redirects are not followed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 from evalsvc.core.errors import EvalsvcError, InputError
 
-if TYPE_CHECKING:  # reading commands must not wait for its import
+if TYPE_CHECKING:  # reading commands must not wait for this import
     import ssl
 
     import httpx
 
-# It logs every address whole, and those of webhooks often hold a secret.
+# It logs complete URLs, and those of webhooks often contain a secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 T = TypeVar("T")
@@ -32,12 +32,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class OutboundError(EvalsvcError):
-    """A request without a usable answer. The message is ours; ``detail`` is what the network or the server said."""
+    """A request failed. The message is safe to show; ``detail`` is the response of the network or the server."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered."""
+    """The response of a server."""
 
     status: int
     body: bytes = b""
@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Target:
-    """A plain web address: no user, no fragment. ``host`` is in ASCII, an IPv6 address without its brackets."""
+    """A plain web address, without user and fragment. ``host`` is in ASCII, an IPv6 address without brackets."""
 
     url: httpx.URL
     host: str
@@ -58,7 +58,7 @@ class Target:
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """A target from a URL.
+        """Parse a URL.
 
         Raises:
             InputError: it is not a plain http or https address.
@@ -72,14 +72,14 @@ class Target:
             raise InputError(f"{url!r} is not a web address ({error})") from None
         plain = parsed.scheme in ("http", "https") and parsed.host and not user and "#" not in url and url.isprintable()
         if not plain or any(letter in url for letter in " \\"):
-            raise InputError(f"{url!r} is not a plain web address: give https://host/path")
+            raise InputError(f"{url!r} is not a plain web address: use https://host/path")
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
         if port > 65535:
             raise InputError(f"{url!r} has an invalid port: use 1 to 65535")
         return cls(parsed, parsed.raw_host.decode("ascii"), port)
 
     def is_one_of(self, hosts: Collection[str]) -> bool:
-        """Whether the host is listed, in whatever case."""
+        """Whether the host is in the list, ignoring case."""
         return self.host in {host.lower().strip("[]") for host in hosts}
 
 
@@ -92,25 +92,27 @@ async def post(
     seconds: float,
     most: int = 0,
 ) -> Answer:
-    """Send once, to an address that was checked. ``seconds`` count for all of it, ``most`` bytes of the body are read.
+    """Send a request once to a checked address.
+
+    ``seconds`` limit the whole exchange, ``most`` the bytes of the response body.
 
     Raises:
-        InputError: the URL is not plain, or its host is not at public addresses and not in ``private_hosts``.
-        OutboundError: no answer in time, none at all, or a longer one.
+        InputError: the URL is not plain, or its host is neither public nor in ``private_hosts``.
+        OutboundError: the connection failed, timed out, or the response is too long.
     """
     target = Target.parse(url)
     try:
-        async with asyncio.timeout(seconds):  # in all: an answer that comes byte by byte never ends
+        async with asyncio.timeout(seconds):  # in total: a response that arrives byte by byte never ends
             addresses = await asyncio.to_thread(addresses_of, target, private_hosts)
             return await _first(target, addresses, content, headers, most)
     except TimeoutError:
-        raise OutboundError(f"no answer within {seconds:g} s") from None
+        raise OutboundError(f"timed out after {seconds:g} s") from None
 
 
 async def post_anywhere(
     url: str, content: bytes, headers: Mapping[str, str], *, seconds: float, most: int = 0
 ) -> Answer:
-    """Send once to where the operator said, through the proxies of the environment; limits and errors of ``post``."""
+    """Send a request once to an operator's address, through the proxies of the environment; otherwise like ``post``."""
     import httpx
 
     target = Target.parse(url)
@@ -121,44 +123,44 @@ async def post_anywhere(
         ):
             return await _ask(client, client.build_request("POST", target.url, content=content, headers=headers), most)
     except TimeoutError:
-        raise OutboundError(f"no answer within {seconds:g} s") from None
+        raise OutboundError(f"timed out after {seconds:g} s") from None
 
 
 def run(request: Coroutine[Any, Any, T]) -> T:
-    """The result of a request for code that does not wait in an event loop."""
+    """The result of a request, for synchronous code."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(request)
-    with ThreadPoolExecutor(1) as pool:  # a notebook has a loop of its own
+    with ThreadPoolExecutor(1) as pool:  # a notebook runs its own event loop
         return pool.submit(asyncio.run, request).result()
 
 
 def addresses_of(target: Target, private_hosts: Collection[str] = ()) -> list[str]:
-    """Every address of a host, each of them public unless the host is one of ``private_hosts``.
+    """All addresses of a host, which must be public unless the host is one of ``private_hosts``.
 
     Raises:
         InputError: the host has an address that is not public.
-        OutboundError: it has none, at present.
+        OutboundError: the host does not resolve at present.
     """
     try:
         found = resolve(target.host, target.port)
     except (OSError, UnicodeError):
-        raise OutboundError(f"host {target.host!r} has no address: check the name") from None
+        raise OutboundError(f"cannot resolve host {target.host!r}: check the name") from None
     if not target.is_one_of(private_hosts):
         for text in found:
             if not is_public(text):
-                raise InputError(f"host {target.host!r} has no public address (it is at {text})")
+                raise InputError(f"host {target.host!r} is not public (its address is {text})")
     return found
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Every address of a host, as the system gives them."""
+    """All addresses of a host, from the system resolver."""
     return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
-# IANA's special-purpose registries, and what clouds serve to their own machines at public addresses. The tables of
-# ``ipaddress`` differ from one Python to the next and know neither relays nor local translation.
+# IANA's special-purpose registries, and public addresses at which clouds serve metadata to their own machines. The
+# tables of ``ipaddress`` differ between Python versions and lack relays and local translation.
 _IPV4 = [
     ipaddress.IPv4Network(network)
     for network in (
@@ -174,11 +176,11 @@ _IPV6 = [
     for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "3ffe::/16")
 ]
 _IPV4_INSIDE = [ipaddress.IPv6Network(network) for network in ("::ffff:0:0/96", "64:ff9b::/96")]
-"""Mapped addresses, and the well-known prefix of NAT64: they lead to the IPv4 address in their last 32 bits."""
+"""Mapped addresses and the well-known prefix of NAT64, which embed an IPv4 address in the last 32 bits."""
 
 
 def is_public(text: str) -> bool:
-    """Whether an address is one of the public internet; what is not known to be is not."""
+    """Whether an address is on the public internet; unknown kinds of addresses are not."""
     try:
         address: Address = ipaddress.ip_address(text)
     except ValueError:
@@ -193,7 +195,7 @@ def is_public(text: str) -> bool:
 
 
 async def _first(target: Target, addresses: list[str], content: bytes, headers: Mapping[str, str], most: int) -> Answer:
-    """The answer at the first address that takes the connection."""
+    """The response from the first address that accepts the connection."""
     import httpx
 
     async with httpx.AsyncClient(
@@ -218,7 +220,7 @@ async def _first(target: Target, addresses: list[str], content: bytes, headers: 
 async def _ask(client: httpx.AsyncClient, request: httpx.Request, most: int) -> Answer:
     import httpx
 
-    # What is compressed could be a thousand times longer than it is on the wire.
+    # A compressed body could expand a thousandfold.
     request.headers.update({"accept-encoding": "identity", "user-agent": "evalsvc"})
     try:
         response = await client.send(request, stream=True)
@@ -228,19 +230,19 @@ async def _ask(client: httpx.AsyncClient, request: httpx.Request, most: int) -> 
                 async for chunk in response.aiter_raw():
                     body += chunk
                     if len(body) > most:
-                        raise OutboundError(f"the answer is longer than {most} bytes")
+                        raise OutboundError(f"the response is longer than {most} bytes")
             return Answer(response.status_code, bytes(body))
         finally:
             await response.aclose()
     except httpx.ConnectError as error:
         raise OutboundError("the connection failed", detail=f"{type(error).__name__}: {error}") from error
     except (httpx.HTTPError, OSError, ValueError) as error:
-        raise OutboundError("the answer was not valid HTTP", detail=f"{type(error).__name__}: {error}") from error
+        raise OutboundError("the response is not valid HTTP", detail=f"{type(error).__name__}: {error}") from error
 
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Authorities of the system, where an operator's own are, and of ``certifi``, which a bare image has too."""
+    """Certificate authorities of the system, which may include the operator's, and of ``certifi`` for bare images."""
     import httpx
 
     context = httpx.create_ssl_context(trust_env=False)

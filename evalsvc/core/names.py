@@ -1,4 +1,4 @@
-"""Names that both ends of the API and the plug-ins share."""
+"""Names shared by the API and the plug-ins."""
 
 SERVED = "openai-compatible"
-"""The generator of endpoints."""
+"""The generator for endpoints."""

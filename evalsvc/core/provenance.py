@@ -1,4 +1,4 @@
-"""How a result came about: versions, commit, device, time."""
+"""Provenance of a result: versions, commit, device, time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("evalsvc", "torch", "torchmetrics", "numpy", "scipy", "pillow")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Facts of this process and machine that a result depends on."""
+    """Facts about this process and machine that affect results."""
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
@@ -29,7 +29,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, ``-dirty`` added where files differ; ``None`` outside a repository."""
+    """Commit of the working directory, with ``-dirty`` if files differ; ``None`` outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -1,4 +1,4 @@
-"""Secrets that are computed and not stored: each is an HMAC of a stored salt under a key of the operator's."""
+"""Derived secrets: each is an HMAC of a stored salt under one of the operator's keys, and is not stored."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SHORTEST = 32
 
 @dataclass(frozen=True)
 class SecretKeys:
-    """The keys in force, the newest first: it makes new secrets, and those that older ones made stay valid."""
+    """The current keys, newest first: the first key makes new secrets, the older keys keep theirs valid."""
 
     keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     @classmethod
     def parse(cls, text: str) -> SecretKeys:
-        """Keys from text in which commas separate them.
+        """Parse comma-separated keys.
 
         Raises:
-            ValueError: one is too short. The message shows none of them.
+            ValueError: a key is too short. The message contains no key.
         """
         keys = [part.strip() for part in text.split(",")] if text else []
         if any(len(key) < SHORTEST for key in keys):
@@ -34,7 +34,7 @@ class SecretKeys:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What tells the keys apart without showing anything of them, 16 hexadecimal digits each."""
+        """Identifiers of the keys that reveal nothing about them, 16 hexadecimal digits each."""
         return tuple(hmac.new(key, b"evalsvc key", hashlib.sha256).hexdigest()[:16] for key in self.keys)
 
     def secrets(self, purpose: str, salt: str) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""CSV for spreadsheets, which run a cell that begins like a formula. Every CSV of evalsvc is written here."""
+"""CSV that is safe to open in spreadsheets, which execute cells that begin like a formula. The only CSV writer here."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CELL = re.compile(r"(?<=[;\t\r\n])")
 
 
 def as_csv(rows: Iterable[Mapping[str, object]], columns: Iterable[str] = ()) -> str:
-    """Rows as CSV, headings first: ``columns``, then all others in the order in which they occur.
+    """Rows as CSV with a header: ``columns``, then all other keys in order of appearance.
 
-    Text that a spreadsheet would run, in a heading or in a cell, gets an apostrophe in front. Numbers stay numbers,
-    negative ones and those that are written as text too.
+    Text that a spreadsheet would execute, in the header or in a cell, is prefixed with an apostrophe. Numbers are not
+    changed, even if negative or stored as text.
     """
     rows = list(rows)
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
@@ -30,9 +30,9 @@ def as_csv(rows: Iterable[Mapping[str, object]], columns: Iterable[str] = ()) ->
 
 
 def guarded(cell: object) -> object:
-    """A cell that no spreadsheet runs: a number, nothing, or text with an apostrophe before what begins like a formula.
+    """A cell that no spreadsheet executes: text gets an apostrophe before each part that begins like a formula.
 
-    Where semicolons or tabs separate cells by custom, a spreadsheet cuts the text at these too, and at line ends.
+    If semicolons or tabs are the local separators, a spreadsheet splits text at these too, and at line ends.
     """
     if cell is None or isinstance(cell, Number):
         return cell
@@ -47,7 +47,7 @@ def guarded(cell: object) -> object:
 
 
 def _begins_a_formula(text: str) -> bool:
-    """Whether the first character that shows is an operator, in any width; spaces and invisible ones are skipped."""
+    """Whether the first visible character is an operator of any width; spaces and invisible characters are skipped."""
     for character in text:
         if not (character.isspace() or unicodedata.category(character) in ("Cc", "Cf", "Zs")):
             return unicodedata.normalize("NFKC", character)[:1] in _FORMULA

@@ -15,7 +15,7 @@ from scipy.io import wavfile
 from evalsvc.core.digests import digest_files
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import open_regular
-from evalsvc.inputs.skip_list import without
+from evalsvc.inputs.skip_list import exclude_files
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Audio
 
@@ -34,7 +34,7 @@ class SoundFolder:
 
     def __init__(self, path: Path, names: Iterable[str], skip: Collection[str] = ()) -> None:
         self._path, self.skipped = path, tuple(sorted(skip))
-        self._names = without(path, names, skip, "sounds")
+        self._names = exclude_files(path, names, skip, "sounds")
 
     def __len__(self) -> int:
         return len(self._names)

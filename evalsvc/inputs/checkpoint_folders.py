@@ -39,7 +39,7 @@ class LeftOut:
 
     def files(self, folder: Path) -> Iterator[str]:
         """Relative names of what is left, in order."""
-        for name in walk(folder, without=self):
+        for name in walk(folder, exclude_files=self):
             *above, own = name.split("/")
             if set(self.logs).isdisjoint(above) or own.endswith(self.weights):
                 yield name

@@ -49,12 +49,13 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
         raise InputError(f"{path} does not exist")
     require_regular(path)
     if path.is_dir():
-        suffixes = {PurePosixPath(name).suffix.lower() for name in walk(path, ordered=False, without=is_system_file)}
+        all_names = walk(path, ordered=False, exclude_files=is_system_file)
+        suffixes = {PurePosixPath(name).suffix.lower() for name in all_names}
         if ".wav" in suffixes:
-            names = walk(path, without=is_system_file)
+            names = walk(path, exclude_files=is_system_file)
             return SoundFolder(path, (name for name in names if name.lower().endswith(".wav")), skip)
         if not suffixes & IMAGE_SUFFIXES:
-            if texts := open_texts(path, [path / name for name in walk(path, without=is_system_file)]):
+            if texts := open_texts(path, [path / name for name in walk(path, exclude_files=is_system_file)]):
                 return texts
             held = ", ".join(sorted(suffixes - {""})[:5])
             raise InputError(
@@ -70,7 +71,7 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
         return image_arrays(path)
     other = "give a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
     way_out = INSTEAD.get(suffix, other)
-    raise InputError(f"{path}: {suffix or 'files without an ending'} cannot be read as samples: {way_out}")
+    raise InputError(f"{path}: {suffix or 'files without a suffix'} cannot be read as samples: {way_out}")
 
 
 def read_at(samples: SampleSet, indices: Sequence[int]) -> Samples:

@@ -9,7 +9,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
 
 
-def without(path: Path, names: Iterable[str], skip: Collection[str], what: str) -> list[str]:
+def exclude_files(path: Path, names: Iterable[str], skip: Collection[str], what: str) -> list[str]:
     """The names but those in ``skip``; one that is not there, or none left, is an error. ``what`` is ``images``."""
     # System files, which older versions had to be told to skip, are not among the names anyway.
     found, left_out = list(names), {name for name in skip if not is_system_file(name)}

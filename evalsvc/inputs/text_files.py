@@ -47,7 +47,7 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
 
 def digest_set(path: Path) -> str:
     """sha256 of a file, or of all files of a folder but those of the system."""
-    return digest_files(path, walk(path, without=is_system_file)) if path.is_dir() else digest_path(path)
+    return digest_files(path, walk(path, exclude_files=is_system_file)) if path.is_dir() else digest_path(path)
 
 
 class TextList:

@@ -34,7 +34,7 @@ from torch.serialization import safe_globals
 from evalsvc.core.errors import RefusedError, first_line
 from evalsvc.core.files.regular_files import most_unpacked
 from evalsvc.core.sandbox import restrictions
-from evalsvc.core.sandbox.reachability import reachable
+from evalsvc.core.sandbox.reachability import probe
 from evalsvc.inputs.inert_objects import CODE, PLAIN, stand_ins, unpickling_reason
 from evalsvc.inputs.state_dicts import NAMED, StateDicts
 
@@ -224,7 +224,7 @@ def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> 
         restrictions.limit(COPIES * size + MARGIN, request["seconds"], written)
         restrictions.confine()
         if "look" in request:
-            answer = ", ".join(reachable(request["look"], 1 + len(descriptors)))
+            answer = ", ".join(probe(request["look"], 1 + len(descriptors)))
         else:
             source, target = descriptors
             with open(source, "rb", closefd=False) as file, open(target, "wb", closefd=False) as out:

@@ -1,6 +1,6 @@
-"""What third parties implement, and how it is found and checked.
+"""Plug-in interfaces, their registry and the validation of their outputs.
 
-Plug-ins import their names from :mod:`evalsvc`; those here are as they were in 0.1, and deprecated.
+Plug-ins import public names from :mod:`evalsvc`; the names of this module are those of 0.1 and are deprecated.
 """
 
 from evalsvc.core.deprecation import moved

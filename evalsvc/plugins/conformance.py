@@ -1,4 +1,4 @@
-"""Checks of plug-ins before they are trusted with work: determinism, independence of batches, range."""
+"""Conformance checks for generators: determinism, independence of the batch, value range."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, S
 from evalsvc.plugins.validation import sample
 
 CHECKED = 16
-"""Samples that :func:`check_generator` asks for."""
+"""Number of samples that :func:`check_generator` requests."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One clause of the generator contract, and how it came out."""
+    """The result of one conformance check."""
 
     check: str
     ok: bool
@@ -27,26 +27,27 @@ class Finding:
 
 
 def check_generator(generator: Generator, device: torch.device) -> list[Finding]:
-    """Try a generator on small requests. A breach that stops the checks is itself the last finding."""
+    """Run a generator on small requests. A breach that stops the checks is reported as the last finding."""
     findings: list[Finding] = []
     try:
         whole = sample(generator, SampleRequest.of(1, 0, CHECKED, device))
         findings.append(Finding("count, type and shape", True, f"{CHECKED} samples{_looks(whole)}"))
-        again = sample(generator, SampleRequest.of(1, 0, CHECKED, device))
-        off = _distance(whole, again)
-        findings.append(Finding("determinism: the same seeds again", off == 0, _differ(off)))
+        second = sample(generator, SampleRequest.of(1, 0, CHECKED, device))
+        off = _distance(whole, second)
+        findings.append(Finding("determinism: same seeds, second run", off == 0, _differ(off)))
         cuts = [0, 1, 6, CHECKED]
         parts = [sample(generator, SampleRequest.of(1, a, b, device)) for a, b in pairwise(cuts)]
         off = _distance(whole, concatenate(parts))
-        # Float kernels may round differently in another batch; one grey level is that, more is a shared random stream.
+        # Float kernels may round differently in another batch, by one gray level; a larger difference means that
+        # samples share a random stream.
         findings.append(Finding(f"batches of 1, 5 and {CHECKED - 6} samples", off <= 1, _differ(off)))
         if not isinstance(generator, HoldsSamples):
-            # Who writes answers prompts of his own by index, unless the request brings some.
+            # A text generator may have prompts of its own, by index, unless the request has prompts.
             prompts = ("Once",) * CHECKED if generator.info.modality == "text" else ()
             ahead = SampleRequest.of(1, 0, CHECKED, device, prompts)
             back = replace(ahead, indices=ahead.indices.flip(0))
             off = _distance(sample(generator, ahead), sample(generator, back))
-            findings.append(Finding("the same seeds at other indices", off <= 1, _differ(off)))
+            findings.append(Finding("same seeds at other indices", off <= 1, _differ(off)))
     except ModelError as error:
         findings.append(Finding("count, type and shape", False, str(error)))
     return findings
@@ -64,7 +65,7 @@ def _looks(samples: Samples) -> str:
 
 
 def _distance(a: Samples, b: Samples) -> int:
-    """Largest difference in grey levels, of sounds in 16-bit levels; of texts, how many differ, counted double."""
+    """Largest difference in gray levels, for audio in 16-bit levels; for texts twice the number that differ."""
     if isinstance(a, Images | MixedImages) and isinstance(b, Images | MixedImages):
         return max(_levels(x, y) for x, y in zip(a.items, b.items, strict=True))
     if isinstance(a, Videos) and isinstance(b, Videos):

@@ -1,7 +1,7 @@
-"""The plug-in interface: what a generator, an extractor and a reference are, and how they are found.
+"""The plug-in interface: generators, extractors, references and judges.
 
-Plug-ins register through entry points and are found without being imported; loading one runs its code, so
-install only distributions you trust.
+Plug-ins register through entry points and are listed without being imported. Loading a plug-in runs its code: install
+only distributions that you trust.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ LikelihoodKind = Literal["exact", "upper_bound", "estimate"]
 
 @dataclass(frozen=True)
 class GeneratorInfo:
-    """What a loaded generator makes. ``sample_shape`` is (c, h, w) for images, (t, c, h, w) for videos, else empty.
+    """Facts about a loaded generator. ``sample_shape`` is (c, h, w) for images, (t, c, h, w) for videos, else empty.
 
-    ``weights`` names what was loaded of a checkpoint that holds more: ``ema``, ``model.safetensors``.
+    ``weights`` names the weights that were selected from a checkpoint with several sets: ``ema``,
+    ``model.safetensors``.
     """
 
     family: str
@@ -41,57 +42,56 @@ class GeneratorInfo:
 class Generator(Protocol):
     """Turns a checkpoint into samples.
 
-    The registered object is a factory ``(checkpoint, device, **options) -> Generator``, most simply the class
-    itself. ``checkpoint`` is an :class:`evalsvc.inputs.checkpoints.Checkpoint`, ``device`` a :class:`torch.device`. A
-    factory that has a parameter ``decoding`` is given the suite's :class:`evalsvc.inputs.decoding_options.Decoding`.
+    The registered object is a factory ``(checkpoint, device, **options) -> Generator``, usually the class itself.
+    ``checkpoint`` is an :class:`evalsvc.inputs.checkpoints.Checkpoint`, ``device`` a :class:`torch.device`. If the
+    factory has a parameter ``decoding``, it receives the suite's :class:`evalsvc.inputs.decoding_options.Decoding`.
 
-    Where checkpoints are folders, a factory may have an attribute ``checkpoint_files``: a function (a static method)
-    that is given the folder and gives the names, relative to it, of the files that are read. Only they make two
-    checkpoints different. Without it all files count but what no loader reads
+    If checkpoints are folders, the factory may have an attribute ``checkpoint_files``: a static method that takes the
+    folder and returns the relative names of the files that the generator reads. The digest of the checkpoint then
+    covers these files only. By default it covers all files except those that no loader reads
     (:data:`evalsvc.inputs.checkpoint_folders.LEFT_OUT`).
 
-    A factory may state a version of its own (:func:`evalsvc.versioned`); without it, results count as those of the
-    version of its distribution.
+    A factory may declare its own version (:func:`evalsvc.versioned`); the default is the version of its distribution.
     """
 
     @property
     def info(self) -> GeneratorInfo:
-        """What this generator makes."""
+        """Facts about this generator."""
         ...
 
     def sample(self, request: SampleRequest) -> Samples:
-        """Exactly ``len(request)`` samples; sample i depends on ``request.seeds[i]`` alone, and on its prompt."""
+        """Return exactly ``len(request)`` samples; sample i must depend only on ``request.seeds[i]`` and its prompt."""
         ...
 
 
 @runtime_checkable
 class HoldsSamples(Protocol):
-    """Optional ability of a generator: its samples exist already. Sample i is number ``request.indices[i]`` of them.
+    """Optional interface of a generator with stored samples: sample i is number ``request.indices[i]`` of them.
 
     Declare ``held`` on the class, so that it is known before a checkpoint is opened.
     """
 
     @property
     def held(self) -> int:
-        """How many there are; a suite that asks for fewer is given a random part of them."""
+        """Number of stored samples; a suite that requests fewer receives a random subset."""
         ...
 
 
 @runtime_checkable
 class ReadsAhead(Protocol):
-    """Optional ability of a generator that holds its samples: reading before it is asked."""
+    """Optional interface of a generator with stored samples that can read ahead."""
 
     def expect(self, indices: Int64[np.ndarray, " n"]) -> None:
-        """These samples are asked for next, in this order."""
+        """Announce the samples of the next requests, in order."""
         ...
 
 
 @dataclass(frozen=True)
 class NegativeLogLikelihood:
-    """Negative log-likelihoods of a batch, in nats, each over ``units`` dimensions, or over its own number of tokens.
+    """Negative log-likelihoods of a batch, in nats, each over ``units`` dimensions or over its own number of tokens.
 
-    ``facts`` are all settings that can change a number (a language model's window, prefix and dtype), the same for
-    every batch; scores are compared only where they agree.
+    ``facts`` are all settings that can change a value (a language model's window, prefix and dtype), the same for every
+    batch; scores are comparable only if they agree.
     """
 
     nats: Float64[Tensor, " n"]
@@ -102,21 +102,21 @@ class NegativeLogLikelihood:
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """Optional ability of a generator: how likely it holds given items."""
+    """Optional interface of a generator that can compute the likelihood of given items."""
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Negative log-likelihood of each item; ``request`` carries one seed an item for whatever is random."""
+        """Negative log-likelihood of each item; ``request`` has one seed per item for stochastic estimates."""
         ...
 
 
 @dataclass(frozen=True)
 class ExtractorInfo:
-    """What an extractor computes, and all that can change its numbers.
+    """Facts about an extractor: everything that can change its outputs.
 
-    ``outputs`` maps each output to its dimension (0 where it depends on the samples); ``weights`` is a sha256, or
-    "none"; ``preprocessing`` names the resize, range and dtype as a reader would. What follows changes no protocol:
-    ``mixed_sizes`` says that ``extract`` takes :class:`~evalsvc.plugins.samples.MixedImages` too (others are given the
-    images of one size at a time), ``backend`` names the engine and the kind of device that compute.
+    ``outputs`` maps each output to its dimension (0 if it depends on the samples); ``weights`` is a sha256, or "none";
+    ``preprocessing`` describes the resize, range and dtype in words. The remaining fields are not part of the protocol:
+    ``mixed_sizes`` declares that ``extract`` accepts :class:`~evalsvc.plugins.samples.MixedImages` (other extractors
+    receive the images of one size at a time), ``backend`` names the engine and the kind of device.
     """
 
     name: str
@@ -129,67 +129,68 @@ class ExtractorInfo:
 
     @property
     def protocol(self) -> str:
-        """Digest of all that can change a number: features of equal protocol are comparable."""
+        """Digest of everything that can change an output: features with equal protocols are comparable."""
         facts = [self.name, self.modality, dict(self.outputs), self.weights, self.preprocessing]
         return f"{self.name}-{digest_json(facts)[:12]}"
 
 
 class Extractor(Protocol):
-    """Turns samples into one array a sample. Registered as a factory ``(device, **options) -> Extractor``.
+    """Turns samples into one array per output. Registered as a factory ``(device, **options) -> Extractor``.
 
-    A factory that has a parameter ``plugins`` is given the :class:`Plugins` that the suite's names are looked up in.
+    If the factory has a parameter ``plugins``, it receives the :class:`Plugins` in which the suite's names are looked
+    up.
     """
 
     @property
     def info(self) -> ExtractorInfo:
-        """What this extractor computes."""
+        """Facts about this extractor."""
         ...
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """One float32 array for each of ``info.outputs``; row i depends on sample i alone."""
+        """Return one float32 array for each of ``info.outputs``; row i must depend only on sample i."""
         ...
 
 
 @runtime_checkable
 class EmbedsTexts(Protocol):
-    """Optional ability of an extractor: texts in the space of its samples, one row a text."""
+    """Optional interface of an extractor: embeddings of texts in the space of the samples, one row per text."""
 
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Embeddings that a cosine with those of samples means something for."""
+        """Embeddings whose cosine similarity with the embeddings of samples is meaningful."""
         ...
 
 
 class SampleSet(Protocol):
-    """Stored samples, readable by position; most cheaply from first to last."""
+    """Stored samples with random access by range; sequential reads are the cheapest."""
 
     @property
     def modality(self) -> Modality:
-        """What the samples are."""
+        """Modality of the samples."""
         ...
 
     def __len__(self) -> int: ...
 
     def digest(self) -> str:
-        """sha256 of the content as it is now."""
+        """sha256 of the current content."""
         ...
 
     def read(self, start: int, stop: int) -> Samples:
-        """Samples ``start`` to ``stop``; anything unreadable is an :class:`InputError` that names it."""
+        """Samples ``start`` to ``stop``. An unreadable sample raises an :class:`InputError` that names it."""
         ...
 
 
 @runtime_checkable
 class ReadsAt(Protocol):
-    """Optional ability of a sample set: samples anywhere in it; others are read range by range."""
+    """Optional interface of a sample set with random access by index; other sets are read range by range."""
 
     def read_at(self, indices: Sequence[int]) -> Samples:
-        """The samples at these indices, in this order; errors as of ``read``."""
+        """The samples at these indices, in this order; raises like ``read``."""
         ...
 
 
 @runtime_checkable
 class Skips(Protocol):
-    """Optional ability of a sample set: files that it was told to leave out, by name."""
+    """Optional interface of a sample set that skips listed files."""
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -199,7 +200,7 @@ class Skips(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """Real samples: what models were trained on, and a half they never saw. Registered as a factory ``()``."""
+    """Real samples: a training split and a held-out split that models never saw. Registered as a factory ``()``."""
 
     name: str
     train: SampleSet
@@ -210,7 +211,7 @@ class Reference:
 
 
 CheckpointFiles = Callable[[Path], Iterable[str]]
-"""Given a folder, the names of the files in it that are read, relative to it."""
+"""A function from a folder to the relative names of the files that a generator reads."""
 
 
 Answer = Literal["first", "second", "tie", "unparsed"]
@@ -221,7 +222,7 @@ ANSWERS: tuple[Answer, ...] = ("first", "second", "tie", "unparsed")
 
 @dataclass(frozen=True)
 class JudgeInfo:
-    """A judge's name, all that can change its answers in words, and the models it is (by name or digest)."""
+    """Facts about a judge: its name, a description of everything that can change its answers, and its models."""
 
     name: str
     protocol: str
@@ -233,9 +234,9 @@ class Judge(Protocol):
 
     @property
     def info(self) -> JudgeInfo:
-        """What this judge is."""
+        """Facts about this judge."""
         ...
 
     def compare(self, prompt: str, first: str, second: str) -> Answer:
-        """The better of two answers to a prompt; ``unparsed`` where no verdict could be read."""
+        """Return the better of two answers to a prompt; ``unparsed`` if the verdict could not be parsed."""
         ...

@@ -1,7 +1,7 @@
 """Metrics from plug-ins: functions declared with ``@metric``, and any ``torchmetrics.Metric`` class.
 
-A class may have an attribute ``quantity`` (a :class:`evalsvc.metrics.registry.Quantity`) that says what its result is;
-without one it has a direction, and neither a unit nor a name for people.
+A class may have an attribute ``quantity`` (a :class:`evalsvc.metrics.registry.Quantity`) that describes its result;
+without it, the result has a direction, but no unit and no title.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH = 1024
 
 
 def quantities(plugins: Iterable[Plugin]) -> Mapping[str, Quantity]:
-    """All quantities by name, those of plug-ins included; of a plug-in that does not load there is none."""
+    """All quantities by name, including those of plug-ins; plug-ins that fail to load are left out."""
     for plugin in plugins:
         if plugin.kind is PluginKind.METRIC and plugin.name not in METRICS:
             with suppress(InputError):
@@ -35,7 +35,7 @@ def quantities(plugins: Iterable[Plugin]) -> Mapping[str, Quantity]:
 
 
 def register_metric(plugin: Plugin) -> None:
-    """Put the metric of a plug-in into the registry, under the plug-in's name."""
+    """Register the metric of a plug-in under the plug-in's name."""
     loaded = plugin.load()
     if inspect.isclass(loaded) and hasattr(loaded, "higher_is_better") and hasattr(loaded, "compute"):
         _register_class(plugin, loaded)
@@ -63,7 +63,7 @@ def _register_class(plugin: Plugin, kind: Any) -> None:
 
     function: Callable[..., Score] = measure_alone if fold is _alone else measure
     function.__name__ = plugin.name
-    # The registry counts versions in whole numbers.
+    # The registry stores versions as integers.
     version = int(digest_json([plugin.distribution, plugin.own_version or plugin.version])[:7], 16)
     metric(_quantity(plugin, kind), version=version)(function)
 
@@ -80,14 +80,14 @@ def _quantity(plugin: Plugin, kind: Any) -> Quantity:
 
 
 def _by_flag(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
-    """``update(features, real=...)``, as FID and KID have it."""
+    """Call ``update(features, real=...)``, as FID and KID expect."""
     for array, real in ((reference, True), (generated, False)):
         for batch in _batches(array):
             module.update(batch, real=real)
 
 
 def _in_pairs(module: Any, generated: np.ndarray, reference: np.ndarray) -> None:
-    """``update(preds, target)``, on as many rows as both sets have."""
+    """Call ``update(preds, target)`` on as many rows as both sets have."""
     n = min(len(generated), len(reference))
     for pair in zip(_batches(generated[:n]), _batches(reference[:n]), strict=True):
         module.update(*pair)
@@ -100,6 +100,6 @@ def _alone(module: Any, generated: np.ndarray, _reference: None) -> None:
 
 
 def _batches(array: np.ndarray) -> Iterator[torch.Tensor]:
-    """Rows in order, copied out of the mapped file."""
+    """Consecutive rows, copied from the memory-mapped file."""
     for start in range(0, len(array), BATCH):
         yield torch.from_numpy(np.array(array[start : start + BATCH]))

@@ -1,4 +1,4 @@
-"""How plug-ins are found: entry points of installed distributions, and single files given by hand.
+"""Discovery of plug-ins: entry points of installed distributions, and single files named on the command line.
 
 Loading a plug-in runs its code: install only distributions that you trust.
 """
@@ -42,27 +42,27 @@ class Plugin:
     _load: Callable[[], Any] = field(repr=False, compare=False)
 
     @cached_property
-    def told(self) -> str:
-        """The distribution, and the version of the plug-in, as configurations record it.
+    def recorded_version(self) -> str:
+        """The distribution and the version of the plug-in, as configurations record it.
 
         Raises:
-            InputError: the plug-in cannot be loaded, or the version that it states is not a non-empty string.
+            InputError: the plug-in cannot be loaded, or its declared version is not a non-empty string.
         """
         return f"{self.distribution} {self.own_version or self.version}"
 
     @property
     def own_version(self) -> str | None:
-        """The version that the plug-in itself states. A subclass does not inherit it: its code changes separately."""
-        stated = _stated(self.load(), "plugin_version")
-        if stated is not None and not (isinstance(stated, str) and stated.strip()):
+        """The version that the plug-in declares. Subclasses do not inherit it: their code changes separately."""
+        declared = _own_attribute(self.load(), "plugin_version")
+        if declared is not None and not (isinstance(declared, str) and declared.strip()):
             raise InputError(
-                f"invalid plugin_version {stated!r} of plug-in {self.name!r} of {self.distribution}: use a non-empty "
+                f"invalid plugin_version {declared!r} of plug-in {self.name!r} of {self.distribution}: use a non-empty "
                 "string"
             )
-        return stated
+        return declared
 
     def load(self) -> Any:
-        """Import the plug-in; whatever its import raises becomes one error that names it."""
+        """Import the plug-in; an exception during the import is raised as an error that names the plug-in."""
         try:
             return self._load()
         except Exception as error:
@@ -73,10 +73,10 @@ class Plugin:
 
 
 class Plugins:
-    """All plug-ins that can be seen: installed distributions, and single files given by hand."""
+    """All available plug-ins: those of installed distributions and those of single files."""
 
     def __init__(self, files: tuple[Path, ...] = ()) -> None:
-        self._found: dict[tuple[PluginKind, str], list[Plugin]] = {}
+        self._by_name: dict[tuple[PluginKind, str], list[Plugin]] = {}
         for kind in PluginKind:
             for point in importlib.metadata.entry_points(group=f"evalsvc.{kind}"):
                 name = point.dist.name if point.dist else "unknown"
@@ -87,30 +87,30 @@ class Plugins:
                 self._add(plugin)
 
     def _add(self, plugin: Plugin) -> None:
-        self._found.setdefault((plugin.kind, plugin.name), []).append(plugin)
+        self._by_name.setdefault((plugin.kind, plugin.name), []).append(plugin)
 
     def __iter__(self) -> Iterator[Plugin]:
-        for key in sorted(self._found):
-            yield from self._found[key]
+        for key in sorted(self._by_name):
+            yield from self._by_name[key]
 
     def get(self, kind: PluginKind, name: str, others: Iterable[str] = ()) -> Plugin:
-        """The plug-in of this name; unknown and doubly defined names are errors that say what there is.
+        """Return the plug-in with this name; unknown and ambiguous names raise an error that lists the candidates.
 
-        ``others`` are the names of its kind that are not plug-ins, such as references in the database.
+        ``others`` are names of the same kind that are not plug-ins, such as references in the database.
         """
-        found = self._found.get((kind, name), [])
-        if len(found) == 1:
-            return found[0]
-        if found:
-            owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
+        matches = self._by_name.get((kind, name), [])
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in matches)
             raise InputError(f"{owners} both register the {kind.removesuffix('s')} {name!r}: uninstall one")
-        names = sorted({*(other for other_kind, other in self._found if other_kind == kind), *others})
+        names = sorted({*(other for other_kind, other in self._by_name if other_kind == kind), *others})
         by_case = {other.lower(): other for other in names}
         near = [by_case[each] for each in difflib.get_close_matches(name.lower(), by_case, n=3, cutoff=0.4)] or names
         raise InputError(f"there is no {kind.removesuffix('s')} {name!r}; the nearest are {', '.join(near)}")
 
     def checkpoint_files(self, generator: str) -> CheckpointFiles | None:
-        """Which files of a folder are a checkpoint to this generator, where its plug-in says so."""
+        """The function that selects the files of a checkpoint folder, if the generator has one."""
         files: CheckpointFiles | None = getattr(
             self.get(PluginKind.GENERATOR, generator).load(), "checkpoint_files", None
         )
@@ -128,11 +128,11 @@ def register(kind: PluginKind | str, name: str) -> Callable[[Any], Any]:
 
 
 def open_to_clients(*options: str, network: bool = False) -> Callable[[Any], Any]:
-    """Mark a generator or extractor as one that clients of the API may use, and name the options that they may give.
+    """Mark a generator or extractor as usable by clients of the API, and name the options that they may set.
 
-    Name none whose value is a path, a module, an address, a program or a model: those stay the operator's. A generator
-    whose checkpoint says where to connect declares ``network``: clients name an endpoint of the server file in its
-    place, and can bring no such checkpoint.
+    Leave out options whose value is a path, a module, an address, a program or a model: only the operator may set
+    those. A generator that connects to the address in its checkpoint declares ``network``: clients then name an
+    endpoint of the server file and cannot submit such a checkpoint.
     """
 
     def mark(target: Any) -> Any:
@@ -143,11 +143,11 @@ def open_to_clients(*options: str, network: bool = False) -> Callable[[Any], Any
 
 
 def versioned(version: str) -> Callable[[Any], Any]:
-    """State the version of a generator, or of a ``torchmetrics.Metric`` class: ``@versioned("2")`` above it.
+    """Set the version of a generator, or of a ``torchmetrics.Metric`` class: ``@versioned("2")`` above it.
 
-    Stored results are found under it, so that a release of the distribution invalidates none of them. Raise it whenever
-    the same checkpoint, options and seeds (for a metric: the same arrays) may give other numbers. A plug-in that has
-    stored results keeps them if its first version is that of the distribution which made them.
+    Results are stored under this version, so that a release of the distribution does not invalidate them. Raise it
+    if the same checkpoint, options and seeds (for a metric: the same arrays) may give other values. A plug-in
+    that has stored results keeps them if its first version is the version of the distribution that computed them.
     """
 
     def mark(target: Any) -> Any:
@@ -163,7 +163,7 @@ def _plugins_of_file(file: Path) -> list[Plugin]:
     module_name = f"evalsvc_plugin_{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
-        raise InputError(f"plug-in file {file} is no Python file")
+        raise InputError(f"plug-in file {file} is not a Python file: use a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
@@ -171,7 +171,7 @@ def _plugins_of_file(file: Path) -> list[Plugin]:
     except Exception as error:
         raise InputError(f"plug-in file {file} is broken: {type(error).__name__}: {error}") from error
     version = digest_path(file)[:12]
-    marked = [value for value in vars(module).values() if _stated(value, "__evalsvc_plugin__")]
+    marked = [value for value in vars(module).values() if _own_attribute(value, "__evalsvc_plugin__")]
     if not marked:
         raise InputError(
             f'plug-in file {file} registers nothing: put @evalsvc.register("generators", "name") above a class'
@@ -184,6 +184,6 @@ def _plugin_of(target: Any, file: Path, version: str) -> Plugin:
     return Plugin(kind, name, file.name, version, lambda: target)
 
 
-def _stated(target: Any, attribute: str) -> Any:
-    """An attribute that is set on the object itself, not inherited; ``None`` without one."""
+def _own_attribute(target: Any, attribute: str) -> Any:
+    """An attribute that is set on the object itself and not inherited, or ``None``."""
     return getattr(target, "__dict__", {}).get(attribute)

@@ -1,7 +1,7 @@
-"""Counter-based random numbers: row i of a batch depends on its own seed and on nothing else.
+"""Counter-based random numbers: row i of a batch depends only on its own seed.
 
-Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written with 64-bit
-integer tensors so that it runs on any device and gives the same bits on each of them.
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), implemented with 64-bit integer
+tensors, so that every device gives the same bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 def philox(
     counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Four 32-bit words (held in int64) for a 128-bit counter under a 64-bit key, all broadcastable."""
+    """Four 32-bit words (stored as int64) for a 128-bit counter under a 64-bit key, all broadcastable."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -45,14 +45,14 @@ def _words(seeds: Int64[Tensor, " n"], count: int, stream: int) -> Int64[Tensor,
 
 
 def uniform(seeds: Int64[Tensor, " n"], *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
-    """Float32 uniforms in the open interval (0, 1), one row of ``shape`` a seed."""
+    """Float32 uniforms in the open interval (0, 1), one row of ``shape`` per seed."""
     words = _words(seeds, math.prod(shape), stream)
     # 23 bits and half a step: the largest value is representable in float32 and stays below 1.
     return (((words >> 9).double() + 0.5) * 2.0**-23).float().view(len(seeds), *shape)
 
 
 def normal(seeds: Int64[Tensor, " n"], *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
-    """Float32 standard normals (Box-Muller in float64), one row of ``shape`` a seed."""
+    """Float32 standard normals (Box-Muller in float64), one row of ``shape`` per seed."""
     count = math.prod(shape)
     words = _words(seeds, 2 * -(-count // 2), stream).double()
     u, v = (words[:, 0::2] + 0.5) * 2.0**-32, words[:, 1::2] * 2.0**-32
@@ -62,18 +62,18 @@ def normal(seeds: Int64[Tensor, " n"], *shape: int, stream: int = 0) -> Float[Te
 
 
 def sample_seeds(seed: int, start: int, stop: int) -> Int64[Tensor, " n"]:
-    """Seeds of samples ``start`` to ``stop`` of the run with this seed: non-negative 63-bit integers."""
+    """Seeds of samples ``start`` to ``stop`` in the run with this seed: non-negative 63-bit integers."""
     return seeds_at(seed, torch.arange(start, stop))
 
 
 def seeds_at(seed: int, indices: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Seeds of the samples at these indices of the run with this seed."""
+    """Seeds of the samples at these indices in the run with this seed."""
     low, high = hashed(seed, indices)
     return ((high << 32) | low) & 0x7FFFFFFFFFFFFFFF
 
 
 def hashed(seed: int, indices: Int64[Tensor, " n"], domain: int = 0) -> tuple[Tensor, Tensor]:
-    """The lower and the upper half of a keyed 64-bit hash of each index; each 32-bit ``domain`` is another hash."""
+    """The lower and upper 32 bits of a keyed 64-bit hash of each index; each 32-bit ``domain`` selects another hash."""
     zero = torch.zeros((), dtype=torch.int64)
     key = (zero + (seed & _MASK), zero + ((seed >> 32) & _MASK))
     low, high, _, _ = philox((indices & _MASK, indices >> 32, zero + domain, zero), key)

@@ -1,4 +1,4 @@
-"""What is asked of a generator and what it gives back."""
+"""Sample requests and batches of samples, by modality."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from evalsvc.plugins import rng
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Samples wanted: one for each seed, and for each prompt where the suite has prompts.
+    """Request for samples: one for each seed, and for each prompt if the suite has prompts.
 
-    Sample i depends on ``seeds[i]`` and ``prompts[i]`` only, never on its neighbours in the batch. Drawing all
-    randomness through :meth:`normal` and :meth:`uniform` guarantees that. ``indices`` are the places of the samples in
-    their source, in any order and with gaps: numbers of stored samples, or of prompts.
+    Sample i must depend only on ``seeds[i]`` and ``prompts[i]``, not on its neighbors in the batch. Drawing all random
+    numbers through :meth:`normal` and :meth:`uniform` guarantees this. ``indices`` are the positions of the samples in
+    their source (stored samples or prompts), in any order and possibly with gaps.
     """
 
     seeds: Int64[Tensor, " n"]
@@ -32,14 +32,14 @@ class SampleRequest:
     def of(
         cls, seed: int, start: int, stop: int, device: torch.device | str = "cpu", prompts: Sequence[str] = ()
     ) -> SampleRequest:
-        """Request for samples ``start`` to ``stop`` of the run with this seed; ``prompts`` are those of all samples."""
+        """Request samples ``start`` to ``stop`` of the run with this seed; ``prompts`` are those of all samples."""
         return cls.at(seed, torch.arange(start, stop), device, prompts)
 
     @classmethod
     def at(
         cls, seed: int, indices: Int64[Tensor, " n"], device: torch.device | str = "cpu", prompts: Sequence[str] = ()
     ) -> SampleRequest:
-        """Request for the samples at these indices of the run with this seed; ``prompts`` are those of all samples."""
+        """Request the samples at these indices of the run with this seed; ``prompts`` are those of all samples."""
         device = torch.device(device)
         chosen = tuple(prompts[i] for i in indices.tolist()) if prompts else ()
         return cls(rng.seeds_at(seed, indices).to(device), indices.to(device), device, chosen)
@@ -58,23 +58,23 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class Images:
-    """A batch of images of one size: uint8, one (grey) or three (RGB) channels."""
+    """Batch of images of one size: uint8, one (gray) or three (RGB) channels."""
 
     pixels: UInt8[Tensor, "n c h w"]
 
     @classmethod
     def from_signed(cls, x: Float[Tensor, "n c h w"]) -> Images:
-        """From floats in [-1, 1]; values outside are clipped, NaN is an error."""
+        """From floats in [-1, 1]; values outside are clipped, NaN raises."""
         return cls(_finite(x).mul(127.5).add(128).clamp(0, 255).to(torch.uint8))
 
     @classmethod
     def from_unit(cls, x: Float[Tensor, "n c h w"]) -> Images:
-        """From floats in [0, 1]; values outside are clipped, NaN is an error."""
+        """From floats in [0, 1]; values outside are clipped, NaN raises."""
         return cls(_finite(x).mul(255).round().clamp(0, 255).to(torch.uint8))
 
     @property
     def items(self) -> tuple[UInt8[Tensor, "c h w"], ...]:
-        """The images one by one."""
+        """The images as separate tensors."""
         return tuple(self.pixels)
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class Images:
 
 @dataclass(frozen=True)
 class MixedImages:
-    """A batch of images of several sizes: uint8, each with one (grey) or three (RGB) channels."""
+    """Batch of images of several sizes: uint8, each with one (gray) or three (RGB) channels."""
 
     items: tuple[UInt8[Tensor, "c h w"], ...]
 
@@ -91,7 +91,7 @@ class MixedImages:
         return len(self.items)
 
     def by_size(self) -> Iterator[tuple[Int64[Tensor, " k"], Images]]:
-        """The images of each size together, with their positions in the batch."""
+        """The images grouped by size, with their positions in the batch."""
         shapes = [item.shape for item in self.items]
         for shape in dict.fromkeys(shapes):
             where = [i for i, other in enumerate(shapes) if other == shape]
@@ -100,7 +100,7 @@ class MixedImages:
 
 @dataclass(frozen=True)
 class Texts:
-    """A batch of documents."""
+    """Batch of documents."""
 
     items: tuple[str, ...]
 
@@ -110,7 +110,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Audio:
-    """A batch of mono sounds of any lengths: float32 from -1 to 1, ``rate`` samples a second."""
+    """Batch of mono audio clips of any lengths: float32 in [-1, 1], ``rate`` samples per second."""
 
     waves: tuple[Float[Tensor, " t"], ...]
     rate: int
@@ -121,7 +121,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Videos:
-    """A batch of clips of one size and length: uint8, one (grey) or three (RGB) channels."""
+    """Batch of video clips of one size and length: uint8, one (gray) or three (RGB) channels."""
 
     pixels: UInt8[Tensor, "n t c h w"]
 
@@ -133,7 +133,7 @@ Samples: TypeAlias = Images | MixedImages | Texts | Audio | Videos
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
-    """Batches of one kind as one, in order; at least one batch. Images of one size come stacked."""
+    """Concatenate batches of one modality, in order; at least one batch. Images of one size are stacked."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -150,8 +150,8 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
 
 def _finite(x: Tensor) -> Tensor:
     if not x.is_floating_point():
-        raise ModelError(f"the generator made images of dtype {x.dtype}; floats or uint8 are expected")
+        raise ModelError(f"the generator returned images of dtype {x.dtype}: return floats or uint8")
     bad = int((~torch.isfinite(x)).flatten(1).any(1).sum()) if x.ndim > 1 else int((~torch.isfinite(x)).sum())
     if bad:
-        raise ModelError(f"the generator made {bad} of {len(x)} samples with NaN or infinite values")
+        raise ModelError(f"the generator returned {bad} of {len(x)} samples with NaN or infinite values")
     return x.float()

@@ -1,4 +1,4 @@
-"""What plug-ins promised, checked at the border: nothing malformed gets past these calls."""
+"""Validation of plug-in outputs: malformed outputs raise a ModelError that names the plug-in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, S
 
 
 def sample(generator: Generator, request: SampleRequest) -> Samples:
-    """The generator's samples for a request; a wrong count, type, shape or dtype is an error that names it."""
+    """Return the generator's samples for a request.
+
+    Raises:
+        ModelError: the number, type, shape or dtype of the samples is wrong.
+    """
     who = f"generator {generator.info.family!r}"
     with _named(who), torch.inference_mode():
         samples = generator.sample(request)
@@ -26,41 +30,45 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
         _check(generator, samples, who)
     else:
         raise ModelError(
-            f"{who} returned {type(samples).__name__}; a generator of modality {generator.info.modality!r} returns "
-            f"evalsvc.plugins.samples.{expected.__name__}"
+            f"{who} returned {type(samples).__name__}: a generator of modality {generator.info.modality!r} "
+            f"must return evalsvc.plugins.samples.{expected.__name__}"
         )
     if len(samples) != len(request):
-        raise ModelError(f"{who} made {len(samples)} samples where {len(request)} were asked for")
+        raise ModelError(f"{who} returned {len(samples)} samples, expected {len(request)}")
     return samples
 
 
 def _check(generator: Generator, samples: Samples, who: str) -> None:
-    """A wrong type, shape or dtype is an error."""
+    """Raise if the type, shape or dtype is wrong."""
     if isinstance(samples, Images | Videos):
         pixels, shape = samples.pixels, generator.info.sample_shape
         kind, axes = ("images", 4) if isinstance(samples, Images) else ("videos", 5)
         if pixels.dtype != torch.uint8:
             raise ModelError(
-                f"{who} made {kind} of dtype {pixels.dtype}: build them with Images.from_signed or from_unit"
+                f"{who} returned {kind} of dtype {pixels.dtype}: build them with Images.from_signed or from_unit"
             )
         fits = not shape or tuple(pixels.shape[1:]) == tuple(shape)
         if pixels.ndim != axes or pixels.shape[-3] not in (1, 3) or not fits:
             frames = "" if axes == 4 else "frames, "
             wanted = f"(n, {', '.join(map(str, shape))})" if shape else f"(n, {frames}1 or 3, height, width)"
-            raise ModelError(f"{who} made {kind} of shape {tuple(pixels.shape)} where {wanted} is due")
+            raise ModelError(f"{who} returned {kind} of shape {tuple(pixels.shape)}, expected {wanted}")
     elif isinstance(samples, Audio):
         for wave in samples.waves:
             if wave.dtype != torch.float32 or wave.ndim != 1 or not len(wave) or not bool(torch.isfinite(wave).all()):
                 raise ModelError(
-                    f"{who} made a sound of {wave.dtype} {tuple(wave.shape)}, or with NaN, where finite float32 of one "
-                    "axis is due"
+                    f"{who} returned audio of dtype {wave.dtype} and shape {tuple(wave.shape)}, or with NaN: return "
+                    "one-dimensional, finite float32"
                 )
     elif not all(isinstance(item, str) for item in samples.items):
-        raise ModelError(f"{who} made documents that are not str")
+        raise ModelError(f"{who} returned documents that are not str")
 
 
 def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
-    """The extractor's float32 arrays on the CPU; a missing output, a wrong shape or NaN is an error that names it."""
+    """Return the extractor's float32 arrays on the CPU.
+
+    Raises:
+        ModelError: an output is missing, has a wrong shape, or contains NaN.
+    """
     who = f"extractor {extractor.info.name!r}"
     if isinstance(samples, MixedImages) and not extractor.info.mixed_sizes:
         return _extract_by_size(extractor, samples, who)
@@ -69,7 +77,7 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
     checked = {}
     for output, dimension in extractor.info.outputs.items():
         if output not in arrays:
-            raise ModelError(f"{who} promised the output {output!r} and did not return it")
+            raise ModelError(f"{who} did not return its declared output {output!r}")
         array = arrays[output]
         if array.ndim != 2 or len(array) != len(samples) or (dimension and array.shape[1] != dimension):
             raise ModelError(f"{who} returned {output!r} of shape {tuple(array.shape)} for {len(samples)} samples")
@@ -80,43 +88,45 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
 
 
 def _extract_by_size(extractor: Extractor, samples: MixedImages, who: str) -> dict[str, np.ndarray]:
-    where, found = zip(*((rows, extract(extractor, images)) for rows, images in samples.by_size()), strict=True)
+    where, results = zip(*((rows, extract(extractor, images)) for rows, images in samples.by_size()), strict=True)
     order = torch.cat(where).argsort().numpy()
-    return {output: join(f"{who}: {output}", [arrays[output] for arrays in found])[order] for output in found[0]}
+    return {output: join(f"{who}: {output}", [arrays[output] for arrays in results])[order] for output in results[0]}
 
 
 def join(what: str, blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """Blocks of rows as one array; an output whose width follows the size of the samples needs them of one size."""
+    """Concatenate blocks of rows; all blocks must have the same number of columns."""
     for block in blocks:
         same_width(what, blocks[0].shape[1], block)
     return np.concatenate(blocks)
 
 
 def same_width(what: str, width: int, block: np.ndarray) -> None:
-    """Rows of another width are an error that says why there are two."""
+    """Raise if a block has another number of columns."""
     if block.shape[1] != width:
         raise ModelError(
-            f"{what} has {width} columns for some samples and {block.shape[1]} for others: bring the samples to one "
-            "size, or take an extractor that resizes them"
+            f"{what} has {width} columns for some samples and {block.shape[1]} for others: resize the samples "
+            "to one size, or use an extractor that resizes them"
         )
 
 
 def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-    """The generator's negative log-likelihoods; a wrong count or NaN is an error that names it."""
+    """Return the generator's negative log-likelihoods; a wrong count or NaN raises."""
     if isinstance(items, MixedImages):
-        raise ModelError(f"{who} gives likelihoods of images of one size, and the reference mixes sizes")
+        raise ModelError(f"{who} computes likelihoods of images of one size, but the reference has several sizes")
     with _named(who), torch.inference_mode():
         result = generator.nll(items, request)
     if result.nats.shape != (len(items),) or not bool(result.nats.isfinite().all()):
-        raise ModelError(f"{who} gave likelihoods of shape {tuple(result.nats.shape)}, or NaN, for {len(items)} items")
+        raise ModelError(
+            f"{who} returned likelihoods of shape {tuple(result.nats.shape)}, or with NaN, for {len(items)} items"
+        )
     if not isinstance(result.units, int) and result.units.shape != (len(items),):
-        raise ModelError(f"{who} gave {len(result.units)} numbers of tokens for {len(items)} items")
+        raise ModelError(f"{who} returned {len(result.units)} token counts for {len(items)} items")
     return result
 
 
 @contextmanager
 def _named(who: str) -> Iterator[None]:
-    """Whatever a plug-in raises becomes an error that names it."""
+    """Raise exceptions of a plug-in as an error that names the plug-in."""
     try:
         yield
     except EvalsvcError:

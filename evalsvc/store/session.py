@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Select, create_engine, inspect, selec
 from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from evalsvc.core.deadline import finished_first
+from evalsvc.core.deadline import uninterrupted
 from evalsvc.core.errors import StorageError, first_line
 from evalsvc.store.faults import forbids_writing, is_lasting, sentence
 from evalsvc.store.sqlite import ReadOnlyFile, create, damage_of, file_of, set_aside_damage, writing
@@ -155,7 +155,7 @@ class Database:
         """
         if self.read_only:
             self._open_for_writing()
-        with self._told(), finished_first(), self._write.begin() as session:
+        with self._told(), uninterrupted(), self._write.begin() as session:
             yield session
         for tell in session.info.pop(AFTER_COMMIT, ()):
             tell()
@@ -167,7 +167,7 @@ class Database:
         Raises:
             StorageError: the file is damaged, or was written while it could only be read by itself.
         """
-        with self._told(), finished_first(), self._read.begin() as session:
+        with self._told(), uninterrupted(), self._read.begin() as session:
             yield session
             if self._apart:
                 self._apart.check(session.connection().connection.driver_connection)

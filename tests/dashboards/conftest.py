@@ -105,7 +105,7 @@ def store(request: pytest.FixtureRequest, use_home: Callable[[Path], Database], 
         database = use_home(tmp_path)
         if request.param == "failed":
             fill(database, ["gan"], range(0, 5000, 1000))
-            add_failure(database, 1, 2500, "the generator made 3 of 40 samples with NaN or infinite values")
+            add_failure(database, 1, 2500, "the generator returned 3 of 40 samples with NaN or infinite values")
         elif request.param == "twins":
             fill(database, ["gan", "vae"], range(0, 3000, 1000))
             add_twins(database, 2000)

@@ -59,7 +59,7 @@ def test_a_release_changes_no_fingerprint(home, monkeypatch):
     monkeypatch.setattr(Distribution, "version", property(lambda self: "9.9.9"))
     plugins = Plugins()
     built_in = [p for p in plugins if p.kind is PluginKind.GENERATOR and p.distribution == "evalsvc"]
-    assert {(p.version, p.told) for p in built_in} == {("9.9.9", "evalsvc 0.1.0")}
+    assert {(p.version, p.recorded_version) for p in built_in} == {("9.9.9", "evalsvc 0.1.0")}
     context = EvaluationContext(Settings(home=home), plugins, device="cpu")
     assert identities(demo_spec(context, "digits@1")) == FROZEN["specs"]["digits@1"]
 

@@ -19,12 +19,10 @@ PENDING = {
     "evalsvc/api",
     "evalsvc/builtin",
     "evalsvc/cli",
-    "evalsvc/core",
     "evalsvc/evaluation",
     "evalsvc/gates",
     "evalsvc/inputs",
     "evalsvc/integrations",
-    "evalsvc/plugins",
     "evalsvc/queue",
     "evalsvc/store",
     "dashboards",
@@ -55,7 +53,7 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS = {"none: torchmetrics.{} gives no error": "the method of a score, which is stored"}
 """Texts that break a rule on purpose, each with its reason."""
 
 

@@ -35,7 +35,7 @@ class StoredSamples:
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
         """All but hidden and system files: any other may be a sample."""
-        return walk(folder, without=is_system_file)
+        return walk(folder, exclude_files=is_system_file)
 
     @property
     def note(self) -> str:

@@ -1,1 +1,1 @@
-"""Files read and written safely: regular, bounded, whole, durable, checked."""
+"""Safe reading and writing of files: regular, bounded, atomic, durable, verified."""

@@ -1,4 +1,4 @@
-"""Files that appear whole and durable, or not at all."""
+"""Atomic and durable writes of files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from evalsvc.core.errors import StorageError
 from evalsvc.core.files.file_modes import make_file, make_folder
 
 TEMPORARY = ".tmp-"
-"""How the names of half-written files begin."""
+"""Prefix of the names of incomplete files."""
 
 
 @contextmanager
 def written_whole(target: Path, *, ours: bool = True) -> Iterator[Path]:
-    """A temporary name on the target's file system, so that a rename puts it in place at once; gone after an error.
+    """Yield a temporary path on the target's file system and rename it to the target at the end; on errors remove it.
 
-    Files that are not ``ours`` but for people have the modes that their umask says.
+    Files that are not ``ours`` but the user's have the mode of the umask.
     """
     temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")
     try:
@@ -33,30 +33,30 @@ def written_whole(target: Path, *, ours: bool = True) -> Iterator[Path]:
         yield temporary
     except OSError as error:
         forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
-        way_out = "have its folder made writable for this user" if forbidden else "make room"
+        way_out = "make its folder writable for this user" if forbidden else "free disk space"
         raise StorageError(
-            f"{target} could not be written ({error.strerror}): nothing half-written was left; "
-            f"{way_out} and run the same command again to go on from here"
+            f"cannot write {target} ({error.strerror}), nothing half-written is left: {way_out} and run the same "
+            "command again to resume"
         ) from error
     finally:
-        with suppress(OSError):  # where nothing can be written, nothing can be removed either
+        with suppress(OSError):  # if writing fails, removing may fail too
             temporary.unlink()
 
 
 def put(temporary: Path, target: Path) -> None:
-    """Give a written file its name, durably."""
+    """Rename a written file to its final name, durably."""
     _sync(temporary)
     temporary.replace(target)
     _sync(target.parent)
 
 
 def file_time(folder: Path) -> datetime:
-    """The time by the clock that stamps the files of a folder, which is another machine's where the folder is."""
+    """Current time according to the file system of a folder, whose clock may belong to another machine."""
     probe = folder / f"{TEMPORARY}clock-{uuid.uuid4().hex}"
     try:
         make_file(probe)
         return datetime.fromtimestamp(probe.stat().st_mtime, UTC)
-    except OSError:  # not there, or for reading only
+    except OSError:  # missing or read-only
         return datetime.now(UTC)
     finally:
         with suppress(OSError):
@@ -64,7 +64,7 @@ def file_time(folder: Path) -> datetime:
 
 
 def _sync(path: Path) -> None:
-    """Everything of a file, or the names in a folder, to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

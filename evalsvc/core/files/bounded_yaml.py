@@ -1,4 +1,4 @@
-"""YAML from outside, within limits: a few lines of aliases can stand for billions of nodes."""
+"""YAML from outside, within limits: a few lines of aliases can expand to billions of nodes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 LARGEST = 2**18
-"""Characters of a document. Parsing takes about ten seconds for each million."""
+"""Maximum length of a document in characters. Parsing takes about ten seconds per million."""
 DEPTH = 30
 NODES = 20_000
-"""Of a document whose aliases are written out."""
+"""Limits of a document after the expansion of its aliases."""
 DIGITS = 100
 
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -19,21 +19,21 @@ _NUMBER = re.compile(r"[-+]?(0[xob])?[0-9a-f._+-]*", re.IGNORECASE)
 
 
 def load_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """What a document says.
+    """Parse a document.
 
     Raises:
-        ValueError: it is larger than the limits, in one sentence.
-        yaml.YAMLError: it is not YAML.
+        ValueError: it exceeds the limits; the message is one sentence.
+        yaml.YAMLError: it is not valid YAML.
     """
     _check(text)
     return yaml.load(text, loader)
 
 
 def _check(text: str) -> None:
-    """Count what the document stands for, without building any of it."""
+    """Count the nodes of a document with its aliases expanded, without building them."""
     if len(text) > LARGEST:
         raise ValueError(f"it is longer than {LARGEST} characters")
-    # Of each open collection: its anchor, and the nodes and levels below it so far.
+    # For each open collection: its anchor, and the number of nodes and levels below it so far.
     opened: list[tuple[str | None, list[int]]] = [(None, [0, 0])]
     anchors: dict[str, tuple[int, int]] = {}
 
@@ -41,7 +41,7 @@ def _check(text: str) -> None:
         below = opened[-1][1]
         below[0], below[1] = below[0] + nodes, max(below[1], levels)
         if sum(each[1][0] for each in opened) > NODES:
-            raise ValueError(f"it holds more than {NODES} values where its aliases are written out")
+            raise ValueError(f"it has more than {NODES} values after its aliases are expanded")
         if len(opened) + levels > DEPTH:
             raise ValueError(f"it is nested more than {DEPTH} levels deep")
 
@@ -62,5 +62,5 @@ def _check(text: str) -> None:
                 anchors[event.anchor] = 1, 0
         elif isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in opened):
-                raise ValueError(f"alias *{event.anchor} stands for what it is in")
+                raise ValueError(f"alias *{event.anchor} refers to a collection that contains it")
             add(*anchors.get(event.anchor or "", (1, 0)))

@@ -1,7 +1,7 @@
-"""Digests of files: sha256 over the key and all bytes, which arrays carry in their own headers.
+"""Checksums of artifacts: sha256 over the key and all bytes, stored in the headers of arrays.
 
-The key is part of it, so that another file in the place of this one is as wrong as a damaged one. In the header,
-because a file and its digest then appear at once: nothing can be killed between the two.
+The key is included, so that a file under the wrong name is detected like a damaged one. The digest is in the header, so
+that a file and its digest appear atomically.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from safetensors import SafetensorError, safe_open
 from evalsvc.core.files.matrices import BLANK, DIGEST, read_header
 
 _PLACE = f'"{DIGEST}":"'.encode()
-"""What comes before the digest, in the JSON of a safetensors header and in the comment of an ``.npy`` header alike."""
+"""Text before the digest, both in the JSON of a safetensors header and in the comment of an ``.npy`` header."""
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 100_000_000
 _TICK = 50_000_000
-"""Nanoseconds. A file that was written to so shortly before it was read may be written to again with the same stamp."""
+"""Nanoseconds. A file that was modified less than this before it was read may change again under the same stamp."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """Which file it is, and when it was last written to; ``read_at`` is when it was stamped (ns)."""
+    """Identity and modification time of a file; ``read_at`` is the time of the stamp (ns)."""
 
     device: int
     inode: int
@@ -40,16 +40,16 @@ class Stamp:
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Stamp:
-        """The stamp of a file that is looked at now."""
+        """The current stamp of a file."""
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, time.time_ns())
 
     def covers(self, other: Stamp) -> bool:
-        """Whether a file with the ``other`` stamp has the content that it had under this one."""
+        """Whether a file with the ``other`` stamp has the same content as under this stamp."""
         settled = abs(self.read_at - max(self.modified, self.changed)) > _TICK
         return settled and self._facts == other._facts
 
     def is_overwritten(self, other: Stamp) -> bool:
-        """Whether the ``other`` stamp is of the same file after somebody has written to it."""
+        """Whether the ``other`` stamp belongs to the same file after it was modified."""
         same = (self.device, self.inode) == (other.device, other.inode)
         return same and (self.size, self.modified) != (other.size, other.modified)
 
@@ -59,7 +59,7 @@ class Stamp:
 
 
 def sign(path: Path, key: str) -> bool:
-    """Write the digest of a file into its header; whether that has a place for it."""
+    """Write the digest of a file into its header; return whether the header has a place for it."""
     with path.open("r+b") as file:
         place = _find_place(file, key)
         if place is None:
@@ -71,7 +71,7 @@ def sign(path: Path, key: str) -> bool:
 
 
 def own_digest(file: BufferedIOBase, key: str) -> str | None:
-    """The digest in a file's header; ``None`` where there is none, or no header."""
+    """The digest in a file's header, or ``None`` if it has no digest or no header."""
     place = _find_place(file, key)
     if place is None:
         return None
@@ -80,7 +80,7 @@ def own_digest(file: BufferedIOBase, key: str) -> str | None:
 
 
 def digest_of(file: BufferedIOBase, key: str) -> str:
-    """sha256 over the key and the content, the digest's own place left blank. Holds 1 MiB of the file at a time."""
+    """sha256 over the key and the content with the digest blanked out. Reads 1 MiB at a time."""
     place = _find_place(file, key)
     total = hashlib.sha256(f"{key}\0".encode())
     block = memoryview(bytearray(_BLOCK))
@@ -95,18 +95,18 @@ def digest_of(file: BufferedIOBase, key: str) -> str:
 
 
 def implausible(path: str, file: BufferedIOBase, key: str) -> str:
-    """Why a file without a digest cannot be what was written: it is cut off, or holds what is not finite."""
+    """Why a file without a digest cannot be intact: it is truncated or contains non-finite values."""
     try:
         if key.endswith(".npy"):
             header = read_header(file)
             if os.fstat(file.fileno()).st_size != header.offset + header.bytes:
-                return "it is cut off"
+                return "it is truncated"
             array = np.memmap(file, header.dtype, "r", header.offset, header.shape)
-            return "" if _is_finite(array) else "it holds values that are not finite"
+            return "" if _is_finite(array) else "it contains values that are not finite"
         if key.endswith(".safetensors"):
             with safe_open(path, framework="numpy") as tensors:
                 finite = all(_is_finite(tensors.get_tensor(name)) for name in tensors.keys())  # noqa: SIM118
-            return "" if finite else "it holds values that are not finite"
+            return "" if finite else "it contains values that are not finite"
         if key.endswith(".json"):
             file.seek(0)
             json.load(file)
@@ -123,7 +123,7 @@ def _is_finite(array: np.ndarray) -> bool:
 
 
 def _find_place(file: BufferedIOBase, key: str) -> int | None:
-    """Where the digest stands in a file of this kind; ``None`` where there is none, or no header."""
+    """Offset of the digest in a file of this kind, or ``None`` if it has no digest or no header."""
     file.seek(0)
     if key.endswith(".npy"):
         try:

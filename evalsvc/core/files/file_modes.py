@@ -1,6 +1,6 @@
-"""Modes of new files and folders: for the user who runs evalsvc alone, or for a group with EVALSVC_FILE_MODE=group.
+"""Modes of new files and folders: for one user, or for a group with EVALSVC_FILE_MODE=group.
 
-They hold whatever the umask is. What exists already is left as it is.
+They override the umask. Existing files are not changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from evalsvc.core.settings import Settings
 
 @dataclass(frozen=True)
 class Modes:
-    """Permission bits of new files and of new folders."""
+    """Permission bits of new files and new folders."""
 
     file: int
     folder: int
@@ -24,15 +24,15 @@ _MODES = {"private": Modes(0o600, 0o700), "group": Modes(0o660, 0o2770)}
 
 
 def modes() -> Modes:
-    """The modes in force."""
+    """The configured modes."""
     return _MODES[Settings().file_mode]
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it where they are missing.
+    """Create a folder and its missing parents.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     try:
         path.mkdir(mode=0o700)
@@ -41,7 +41,7 @@ def make_folder(path: Path) -> None:
             raise
         make_folder(path.parent)
         make_folder(path)
-    except OSError:  # it exists, or lies on a file system that is read-only
+    except OSError:  # it exists, or the file system is read-only
         if not path.is_dir():
             raise
     else:
@@ -49,10 +49,10 @@ def make_folder(path: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make a new, empty file.
+    """Create a new, empty file.
 
     Raises:
-        OSError: it exists, or cannot be made.
+        OSError: it exists or cannot be created.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""JSON from outside, measured before it is parsed: bytes, depth and number of values decide what a parser takes."""
+"""JSON from outside, measured before it is parsed: its size, depth and number of values bound the parser's work."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 from evalsvc.core.files.regular_files import open_regular
 
 LARGEST, MOST_VALUES, DEEPEST = 2**26, 2**23, 100
-"""Bytes, values, and values within values. The largest tokenizer that is published has half of these bytes."""
+"""Bytes, values, and nesting depth. The largest published tokenizer has half of these bytes."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-"""One that is not closed goes to the end: tried anew from each quote within, it would take the square of its length."""
+"""A string. An unterminated one matches to the end: retrying at each quote inside would take quadratic time."""
 _NO_MARKS = bytes(set(range(256)) - set(b"[]{},"))
 _CHUNK = 2**20
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file.
+    """Read the value in a file.
 
     Raises:
-        ValueError: it is no JSON, or larger or deeper than any file of its kind.
+        ValueError: it is not valid JSON, or is larger or deeper than the limits.
         InputError: it is a pipe or a device.
         OSError: it cannot be opened.
     """
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_measured(path: Path) -> bytes:
-    """The bytes of a file that any parser of JSON reads in bounded time and memory; raises as :func:`read_json`."""
+    """Read a file that any JSON parser reads in bounded time and memory; raises like :func:`read_json`."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > LARGEST:
@@ -42,12 +42,12 @@ def read_measured(path: Path) -> bytes:
     if marks.count(b",") + marks.count(b"{") + marks.count(b"[") > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
     if _depth(marks.replace(b",", b"")) > DEEPEST:
-        raise ValueError(f"values within values, more than {DEEPEST} deep")
+        raise ValueError(f"nested more than {DEEPEST} levels deep")
     return data
 
 
 def _depth(brackets: bytes) -> int:
-    """The most brackets that are open at once."""
+    """Maximum nesting depth of the brackets."""
     deepest = depth = 0
     for start in range(0, len(brackets), _CHUNK):
         chunk = np.frombuffer(brackets[start : start + _CHUNK], np.uint8)

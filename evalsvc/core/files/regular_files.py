@@ -1,4 +1,4 @@
-"""Files from outside, opened only where they are files: a named pipe is waited for, and a device read, for ever."""
+"""Opening of outside files that must be regular: a named pipe or a device could block forever."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _OTHERS = {
 
 
 UNPACKED, UNPACKED_TIMES = 2**28, 100
-"""Bytes that any compressed file may unpack to, and times its size that a larger one may."""
+"""Bytes to which any compressed file may unpack, and the compression ratio allowed for larger ones."""
 
 
 def most_unpacked(size: int) -> int:
-    """Bytes that a compressed file of so many may unpack to without being taken for a decompression bomb."""
+    """Limit in bytes for the unpacked content of a compressed file of this size (decompression bombs)."""
     return max(UNPACKED, UNPACKED_TIMES * size)
 
 
 def open_regular(path: Path | str) -> BufferedReader:
-    """Open a file for reading, every link followed.
+    """Open a file for reading, following symbolic links.
 
     Raises:
-        InputError: it is a named pipe, a socket or a device. Nothing of it was read, and nothing waited for it.
+        InputError: it is a named pipe, a socket or a device; it was neither read nor waited for.
         OSError: it cannot be opened, or is a folder.
     """
-    require_regular(path)  # before it is opened, which some devices take for a command
-    # And afterwards: another may lie there by now. That one is not waited for, and becomes no terminal of ours.
+    require_regular(path)  # before opening, which some devices treat as a command
+    # And after opening, since the file may have been replaced: without blocking, and not as a controlling terminal.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -49,14 +49,14 @@ def open_regular(path: Path | str) -> BufferedReader:
 
 
 def require_regular(path: Path | str) -> None:
-    """Raise an :class:`InputError` for what is there and neither a file nor a folder; links are followed."""
+    """Raise an :class:`InputError` if the path exists and is neither a file nor a folder; links are followed."""
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 (thrice as fast as a Path, and asked of every file of a folder)
-    except OSError:  # whoever opens it says what is wrong
+        mode = os.stat(path).st_mode  # noqa: PTH116 (three times as fast as a Path, and called for every file of a folder)
+    except OSError:  # the code that opens it reports the error
         return
     _refuse_special(path, mode)
 
 
 def _refuse_special(path: Path | str, mode: int) -> None:
     if kind := _OTHERS.get(stat.S_IFMT(mode)):
-        raise InputError(f"{path} is {kind}: only regular files are read")
+        raise InputError(f"{path} is {kind}: use a regular file")

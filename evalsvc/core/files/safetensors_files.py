@@ -1,4 +1,4 @@
-"""Safetensors files from outside, whose header is measured before it is parsed: parsed, it takes 25 times its size."""
+"""Safetensors files from outside. The header is measured first: parsing it takes 25 times its size in memory."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from safetensors import SafetensorError, safe_open
 from evalsvc.core.files.regular_files import open_regular
 
 LARGEST_HEADER = 2**24
-"""Bytes, for some 100,000 tensors."""
+"""Bytes, enough for about 100,000 tensors."""
 SMALL_HEADER, DATA_A_BYTE = 2**20, 16
-"""Bytes of header that any file may have, and bytes of tensors that each further one must describe."""
+"""Header bytes that any file may have, and tensor bytes required for each further header byte."""
 LONGEST_NAME = 2000
-"""Characters of a tensor's name."""
+"""Maximum length of a tensor's name, in characters."""
 
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
-    """The file as ``safe_open`` gives it, for torch: the one that was opened, whatever lies at ``path`` by then.
+    """Open a file as ``safe_open`` for torch; the descriptor stays valid if the file is replaced.
 
     Raises:
-        SafetensorError: it is damaged, or its header is larger than its tensors explain.
+        SafetensorError: the file is damaged, or its header is too large for its tensors.
         InputError: it is a pipe or a device.
         OSError: it cannot be opened.
     """
@@ -36,11 +36,11 @@ def open_safetensors(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def open_descriptor(file: BinaryIO) -> Iterator[Any]:
-    """As :func:`open_safetensors`, of a file that is open."""
+    """Like :func:`open_safetensors`, for an open file."""
     _measure_header(file)
     with safe_open(f"/dev/fd/{file.fileno()}", framework="pt") as opened:
         if any(len(name) > LONGEST_NAME for name in opened.keys()):  # noqa: SIM118
-            raise SafetensorError(f"a tensor has a name of over {LONGEST_NAME} characters")
+            raise SafetensorError(f"a tensor has a name of more than {LONGEST_NAME} characters")
         yield opened
 
 
@@ -49,6 +49,6 @@ def _measure_header(file: BinaryIO) -> None:
     (header,) = struct.unpack("<Q", os.pread(file.fileno(), 8, 0).ljust(8, b"\0"))
     data = whole - 8 - header
     if data < 0:
-        raise SafetensorError(f"{whole:,} bytes, too few for the header that it begins with")
+        raise SafetensorError(f"{whole:,} bytes, less than its declared header length")
     if header > min(LARGEST_HEADER, SMALL_HEADER + data // DATA_A_BYTE):
-        raise SafetensorError(f"a header of {header:,} bytes for {data:,} bytes of tensors, which is too large")
+        raise SafetensorError(f"header of {header:,} bytes is too large for {data:,} bytes of tensors")

@@ -1,4 +1,4 @@
-"""Files that systems and tools leave among samples: hidden ones, trash, thumbnails, the forks of a Mac."""
+"""Files that operating systems and tools create among samples: hidden files, trash, thumbnails, AppleDouble files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = frozenset(
         "desktop.ini",
     }
 )
-"""Files and folders that are not hidden and yet no sample, in lower case: of macOS, NAS systems, ext4 and Windows."""
+"""Files and folders that are neither hidden nor samples, in lower case: of macOS, NAS systems, ext4 and Windows."""
 
 
 def is_system_file(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""Whether a file is what was written under its key: checked once a process for each state that the file is in.
+"""Verification of artifacts against their digests, once per process and state of the file.
 
-Arrays carry their digest; that of any other file is kept in a file beside it. Files of older versions have neither and
-are adopted when they are first read: what can be seen of them is checked, and their digest is kept from then on.
+Arrays contain their digest; other files have it in a file beside them. Files of older versions have neither and are
+adopted when they are first read: they are checked for plausibility, and their digest is recorded.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from evalsvc.core.files.checksums import Stamp, digest_of, implausible, own_dige
 from evalsvc.core.files.matrices import DIGEST
 
 Known = Callable[[], Collection[str]]
-"""Finds the sha256 of files of older versions; asked only where one is adopted."""
+"""Looks up the sha256 of a file of an older version; called only when a file is adopted."""
 log = logging.getLogger(__name__)
 
 REMEMBERED = 20_000
-"""Files that a process keeps in mind as verified; one that is forgotten is verified again."""
+"""Number of files that a process remembers as verified; a forgotten file is verified again."""
 _verified: dict[tuple[str, str], Stamp] = {}
 _turn = threading.Lock()
 _reported: set[tuple[str, str]] = set()
@@ -38,19 +38,19 @@ _reported: set[tuple[str, str]] = set()
 
 @dataclass(frozen=True)
 class Verified:
-    """A file that was found to be what was written, in the state that ``stamp`` tells."""
+    """A file that was verified in the state described by ``stamp``."""
 
     path: Path
     key: str
     stamp: Stamp
 
     def require_unchanged(self) -> None:
-        """Make sure that nobody has written into the file since: a map of it would have changed too.
+        """Raise if the file was modified since it was verified, because a memory map of it would have changed too.
 
         Raises:
-            DamagedError: somebody has.
+            DamagedError: the file was modified.
         """
-        with suppress(FileNotFoundError):  # a map of what was removed or replaced stays as it was
+        with suppress(FileNotFoundError):  # a memory map of a removed or replaced file does not change
             if self.stamp.is_overwritten(Stamp.of(self.path.stat())):
                 raise DamagedError(self.key, "it was overwritten while it was read")
 
@@ -58,14 +58,14 @@ class Verified:
 def open_verified(
     path: Path, key: str, signed_since: int, known: Known | None = None
 ) -> tuple[BufferedIOBase, Verified]:
-    """Open a file that is what was written under its key: whatever takes its name meanwhile is not read by mistake.
+    """Open a file and verify it; the descriptor stays valid if the file is replaced.
 
-    One without a digest must have one of the ``known`` sha256, or be from before ``signed_since`` (ns).
+    A file without a digest must match one of the ``known`` sha256, or be older than ``signed_since`` (ns).
 
     Raises:
-        MissingError: there is no such file.
-        DamagedError: it is not what was written.
-        StorageError: this user may not read it.
+        MissingError: the file does not exist.
+        DamagedError: the content differs from the digest.
+        StorageError: this user has no permission to read it.
     """
     if not path.is_file():
         raise MissingError(key)
@@ -74,7 +74,9 @@ def open_verified(
     except FileNotFoundError:
         raise MissingError(key) from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be opened ({error.strerror}): artifacts must be readable") from None
+        raise StorageError(
+            f"cannot open {path} ({error.strerror}): give this user read access to the artifacts"
+        ) from None
     try:
         stamp, before = Stamp.of(os.fstat(file.fileno())), _verified.get((str(path), key))
         if before is None or not before.covers(stamp):
@@ -97,31 +99,31 @@ def _remember(path: Path, key: str, stamp: Stamp) -> None:
 
 
 def report(error: DamagedError) -> None:
-    """Say in the log, once a process, that an artifact is damaged; one that is gone needs no word."""
+    """Log, once per process, that an artifact is damaged; a missing artifact is not logged."""
     if not isinstance(error, MissingError) and (error.key, error.reason) not in _reported:
         _reported.add((error.key, error.reason))
         log.warning("artifact %s is damaged (%s) and is not used", error.key, error.reason)
 
 
 def keep_digest(content: Path, key: str, target: Path) -> None:
-    """Write down the digest of what will stand at ``target``."""
+    """Write the digest for the file that will be placed at ``target``."""
     with content.open("rb") as file:
         _write_digest(file, key, target)
 
 
 def digest_beside(path: Path) -> Path:
-    """Where the digest of a file that carries none is kept."""
+    """Path of the digest of a file that does not contain its own."""
     return path.with_name(f".{path.name}.sha256")
 
 
 def name_of(file: BufferedIOBase) -> str:
-    """A path to an open file, whatever has its name by now."""
+    """A path to an open file, independent of its name."""
     return f"/dev/fd/{file.fileno()}"
 
 
 @contextmanager
 def readable(key: str) -> Iterator[None]:
-    """Whatever stops the reading of an open file is damage."""
+    """Raise errors while reading an open file as damage."""
     try:
         yield
     except (OSError, ValueError, EOFError, SafetensorError) as error:
@@ -137,13 +139,13 @@ def _compare(file: BufferedIOBase, path: Path, key: str, signed_since: int, know
             _adopt(file, path, key, signed_since, known)
             return
         except (ValueError, TypeError, KeyError):
-            raise DamagedError(key, "the digest that is kept of it cannot be read") from None
+            raise DamagedError(key, "the digest beside it cannot be read") from None
     if digest_of(file, key) != digest:
         raise DamagedError(key, "its content does not match its digest")
 
 
 def _adopt(file: BufferedIOBase, path: Path, key: str, signed_since: int, known: Known | None) -> None:
-    """Keep the digest of a file of an older version, if it can be what was written."""
+    """Record the digest of a file of an older version, if the file is plausible."""
     file.seek(0)
     if known and (digests := known()):
         if hashlib.file_digest(file, "sha256").hexdigest() not in digests:
@@ -151,8 +153,8 @@ def _adopt(file: BufferedIOBase, path: Path, key: str, signed_since: int, known:
     elif reason := implausible(name_of(file), file, key):
         raise DamagedError(key, reason)
     elif os.fstat(file.fileno()).st_mtime_ns > signed_since:
-        raise DamagedError(key, "it carries no digest, and every file written since the upgrade does")
-    with suppress(StorageError):  # a store may be for reading only
+        raise DamagedError(key, "it has no digest, although it was written after the upgrade")
+    with suppress(StorageError):  # the store may be read-only
         _write_digest(file, key, path, adopted=datetime.now(UTC).isoformat(timespec="seconds"))
 
 

@@ -1,4 +1,4 @@
-"""Policies are YAML 1.2: ``040`` is forty, ``1:30`` and ``1_000`` are no numbers, ``no`` is a word, a date is text."""
+"""YAML 1.2 loader for policies: ``040`` is forty, ``1:30`` and ``1_000`` are text, and so are ``no`` and dates."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ _CORE = {
     ),
     "merge": (r"<<", ["<"]),
 }
-"""The core schema of YAML 1.2.2, chapter 10.3, and the merge key, by which limits are shared."""
+"""The core schema of YAML 1.2.2, chapter 10.3, plus the merge key, with which policies share limits."""
 
 
 class PolicyLoader(yaml.SafeLoader):
-    """Refuses a key given twice as well: of two limits under one name, the first would silently be lost."""
+    """YAML 1.2 loader that rejects duplicate keys, of which the first would silently be lost."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """The value of a node: one that is tagged as a number or the like must be written as one."""
+        """The value of a node; a tagged number must be written as a number."""
         kind = node.tag.removeprefix(_TAG)
         if isinstance(node, yaml.ScalarNode) and kind in _CORE and not re.fullmatch(_CORE[kind][0], node.value):
-            raise yaml.constructor.ConstructorError(None, None, f"{node.value!r} is no {kind}", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} is not a valid {kind}", node.start_mark
+            )
         return super().construct_object(node, deep)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping of a node, its keys checked."""
+        """The mapping of a node, with its keys checked."""
         keys = ["<<" if key.tag == f"{_TAG}merge" else self.construct_object(key, deep=True) for key, _ in node.value]
         seen: set[Hashable] = set()
         for key in keys:
             if not isinstance(key, Hashable):
-                continue  # which is refused below
+                continue  # rejected below
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
     def construct_whole(self, node: yaml.ScalarNode) -> int:
-        """A whole number: decimal whatever zeros it starts with, unless it starts with ``0o`` or ``0x``."""
+        """An integer: decimal even with leading zeros, unless it starts with ``0o`` or ``0x``."""
         text = str(self.construct_scalar(node))
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 

@@ -1,1 +1,1 @@
-"""What processes report: logs, traces, and nothing secret in either."""
+"""Logs and traces of processes, without secrets."""

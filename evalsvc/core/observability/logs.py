@@ -1,7 +1,7 @@
-"""What the processes say on standard error: one line a record, as text or JSON, whatever a record holds.
+"""Logs on standard error: one line per record, as text or JSON.
 
-Names, paths and messages of models come from outside. None of their characters starts a line, moves a cursor or turns
-the direction of the text: the formatter writes them as escapes, so no caller has to.
+Names, paths and messages of models are untrusted. The formatter escapes line breaks, terminal codes and bidi marks, so
+that callers need not.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from evalsvc.core.observability.redaction import redacted
 Form = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 LONGEST = 4000
-"""Characters of a message, and of each line of a traceback."""
+"""Maximum number of characters of a message, and of each line of a traceback."""
 
 request_id: ContextVar[str] = ContextVar("evalsvc_request_id", default="")
-"""Of the HTTP request that is being answered."""
+"""Id of the HTTP request that is being handled."""
 
 
 def setup(form: Form = "text", level: Level = "info") -> None:
-    """Send every record of this process, libraries' and warnings included, to standard error in one format."""
+    """Send all records of this process, including those of libraries and warnings, to standard error in one format."""
     handler = _ToStandardError()
     handler.setFormatter(_FORMATTERS[form]())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
-    # DBOS adds a handler of its own where it finds none.
+    # DBOS adds a handler of its own if it finds none.
     logging.getLogger("dbos").handlers = [logging.NullHandler()]
     sys.excepthook, threading.excepthook = _uncaught, _uncaught_in_thread
 
 
 def setup_command() -> None:
-    """Warnings of a command that ends soon: one line each, without time or level, for whoever called it."""
+    """Set up logs of a short-lived command: warnings only, one line each, without time and level."""
     if logging.lastResort:
         logging.lastResort.setFormatter(_Plain())
 
 
 def fields(**values: object) -> dict[str, Mapping[str, object]]:
-    """Facts of a record for programs, as ``extra``: keys of the JSON form, left out of the text, which tells them."""
+    """Attributes of a record for programs, as ``extra``: keys of the JSON form; the text form leaves them out."""
     return {"evalsvc": values}
 
 
 class _ToStandardError(logging.StreamHandler[TextIO]):
-    """Whatever standard error is at the time: tests and supervisors replace it."""
+    """Writes to the current ``sys.stderr``, which tests and supervisors replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -64,18 +64,18 @@ class _ToStandardError(logging.StreamHandler[TextIO]):
         return sys.stderr
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Drop a record that cannot be written: a full disk under the log stops no evaluation."""
+        """Drop a record that cannot be written, so that a full disk does not stop an evaluation."""
 
 
 class _Plain(logging.Formatter):
-    """The message alone."""
+    """The message only."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join([_cut(record.getMessage()), *(f"  | {line}" for line in _trace(record))])
 
 
 class _Text(logging.Formatter):
-    """``2026-11-28T15:00:00.123Z INFO evalsvc.slot: message [request 5f3a]``; tracebacks follow behind ``  | ``."""
+    """``2026-11-28T15:00:00.123Z INFO evalsvc.slot: message [request 5f3a]``; traceback lines begin with ``  | ``."""
 
     def format(self, record: logging.LogRecord) -> str:
         request = f" [request {request_id.get()}]" if request_id.get() else ""
@@ -84,7 +84,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One JSON document a line, in ASCII."""
+    """One JSON document per line, in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
         document: dict[str, Any] = {
@@ -110,11 +110,13 @@ def _moment(record: logging.LogRecord) -> str:
 
 
 def _cut(text: str) -> str:
-    return one_line(redacted(text[: LONGEST + 500])[:LONGEST])  # a password is not cut in two before it is hidden
+    return one_line(
+        redacted(text[: LONGEST + 500])[:LONGEST]
+    )  # redact before cutting, so that no secret is split and missed
 
 
 def _trace(record: logging.LogRecord) -> Iterator[str]:
-    """The lines of a traceback: frames as Python shows them, and each error, causes first, as one line."""
+    """Lines of a traceback: frames as Python prints them, and each error, causes first, on one line."""
     if not record.exc_info or record.exc_info[1] is None:
         return
     chain: list[BaseException] = []
@@ -125,25 +127,25 @@ def _trace(record: logging.LogRecord) -> Iterator[str]:
     for each in reversed(chain):
         for frame in traceback.extract_tb(each.__traceback__):
             yield _cut(f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}')
-        yield from _told(each)
+        yield from _summary_of(each)
 
 
-def _told(error: BaseException) -> Iterator[str]:
+def _summary_of(error: BaseException) -> Iterator[str]:
     yield _cut(f"{type(error).__qualname__}: {error}")
     for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-        yield from _told(inner)
+        yield from _summary_of(inner)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    logging.getLogger("evalsvc").critical("the process ends by an error", exc_info=(kind, error, trace))
+    logging.getLogger("evalsvc").critical("the process exits with an error", exc_info=(kind, error, trace))
 
 
 def _uncaught_in_thread(failed: threading.ExceptHookArgs) -> None:
-    name = failed.thread.name if failed.thread else "of no name"
+    name = failed.thread.name if failed.thread else "without a name"
     error = failed.exc_value or failed.exc_type()
     logging.getLogger("evalsvc").error(
-        "thread %s ended by an error", name, exc_info=(failed.exc_type, error, failed.exc_traceback)
+        "thread %s exited with an error", name, exc_info=(failed.exc_type, error, failed.exc_traceback)
     )

@@ -1,4 +1,4 @@
-"""How often the same may be recorded: what strangers repeat must fill neither a log nor a table."""
+"""Rate limit for repeated events, so that clients cannot fill a log or a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEYS = 1024
 
 
 class RateLimit:
-    """At most ``most`` events of a key in ``seconds``, and of all keys together ten times as many."""
+    """At most ``most`` events per key in ``seconds``, and ten times as many over all keys."""
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._seconds, self._clock = most, seconds, clock
@@ -20,7 +20,7 @@ class RateLimit:
         self._lock = Lock()
 
     def admit(self, key: Hashable) -> int | None:
-        """How many of this key were suppressed since the last that was admitted; ``None`` if this one is too."""
+        """Number of suppressed events of this key since the last admitted one; ``None`` if this one is too."""
         moment = self._clock()
         with self._lock:
             admitted = self._window(key, moment), self._window(None, moment)
@@ -33,7 +33,7 @@ class RateLimit:
             return self._suppressed.pop(key, 0)
 
     def _window(self, key: Hashable, moment: float) -> list[float]:
-        """Moments of this key's events that still count; the keys that were quiet the longest are forgotten."""
+        """Times of this key's events inside the window; the keys that were idle the longest are dropped."""
         window = [at for at in self._windows.pop(key, []) if moment - at < self._seconds]
         self._windows[key] = window
         while len(self._windows) > KEYS:

@@ -1,4 +1,4 @@
-"""Hide what is secret in an address before anybody sees it: in messages, in logs, in stored errors."""
+"""Redaction of secrets in URLs and connection strings, for messages, logs and stored errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ HIDDEN = "***"
 
 _PASSWORD = re.compile(
     r"(?P<before>(?:https?://[^\s:@/]*:(?!\d{1,5}(?:[/?#\s]|$))|(?<!http)(?<!https)://[^\s:@/]*:))"  # (not a port)
-    r"(?!password@)"  # our own examples
-    r"\S{1,256}(?=@)"  # bounded, as all repetitions here: a message of 100 kB must not take seconds
+    r"(?!password@)"  # examples of the documentation
+    r"\S{1,256}(?=@)"  # bounded, like all repetitions here, so that a message of 100 kB does not take seconds
 )
 _WORDS = "password|passwd|passphrase|secret"
 _PARAMETER = re.compile(
@@ -27,10 +27,10 @@ _OURS = re.compile(r"(?P<before>\b(?:evs|whsec)_)[A-Za-z0-9_+/=-]{16,}")
 
 
 def redacted(text: str) -> str:
-    """Text with the passwords of its URLs and connection strings replaced by ``***``.
+    """Text with the secrets of URLs and connection strings replaced by ``***``.
 
-    Those before an ``@``, and values of parameters and settings whose names speak of passwords, keys or tokens; our own
-    tokens and secrets of webhooks wherever they stand.
+    These are passwords before an ``@``, values of parameters and settings whose names indicate passwords, keys or
+    tokens, and all API tokens and webhook secrets of evalsvc.
     """
     for pattern in (_PASSWORD, _PARAMETER, _FACT, _OURS):
         text = pattern.sub(rf"\g<before>{HIDDEN}", text)

@@ -1,4 +1,4 @@
-"""What every process that stays does first: its log, and traces where they are asked for."""
+"""Set-up of logs and traces in long-running processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from evalsvc.core.settings import Settings
 
 
 def begin(settings: Settings) -> None:
-    """Log as the settings say, and make spans if they do.
+    """Set up logs and traces according to the settings.
 
     Raises:
-        InputError: traces are asked for, and their package is missing.
+        InputError: traces are enabled, but their package is missing.
     """
     logs.setup(settings.log, settings.log_level)
     tracing.setup(settings.traces)

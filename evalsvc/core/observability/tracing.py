@@ -1,7 +1,7 @@
-"""OpenTelemetry spans around evaluations, shards and gates, where ``EVALSVC_TRACES`` asks for them; else nothing.
+"""OpenTelemetry spans around evaluations, shards and gates, enabled by ``EVALSVC_TRACES``.
 
-Only the API is used, and only once it is switched on: who exports the spans, and where to, is set up by whoever starts
-the process, as ``opentelemetry-instrument`` does. Requests have the spans that FastAPI makes itself.
+Only the API is used, and it is imported only if enabled; the exporter is configured by the launcher of the process,
+such as ``opentelemetry-instrument``. FastAPI creates the spans of requests itself.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _on = False
 
 
 def setup(on: bool) -> None:
-    """Make spans from now on, or none.
+    """Enable or disable spans.
 
     Raises:
-        InputError: the package is missing.
+        InputError: the opentelemetry-api package is missing.
     """
     global _on
     if on:
@@ -37,13 +37,13 @@ def setup(on: bool) -> None:
 
 
 def enabled() -> bool:
-    """Whether spans are made."""
+    """Whether spans are enabled."""
     return _on
 
 
 @contextmanager
 def span(name: str, family: str = "", **facts: Fact) -> Iterator[None]:
-    """A span with these facts; those of one ``family`` are one trace, whichever processes they are in."""
+    """A span with these attributes; spans of one ``family`` belong to one trace, across processes."""
     if not _on:
         yield
         return
@@ -56,7 +56,7 @@ def span(name: str, family: str = "", **facts: Fact) -> Iterator[None]:
 
 
 def flush() -> None:
-    """Hand over what was not exported yet: a worker process ends without the hooks of the interpreter."""
+    """Export pending spans: a worker process exits without running the interpreter's exit hooks."""
     if _on:
         from opentelemetry import trace
 

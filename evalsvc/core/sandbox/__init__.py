@@ -1,1 +1,1 @@
-"""What a process that reads untrusted files may still do, and how that is tried."""
+"""Sandbox for processes that read untrusted files, and a probe that tests it."""

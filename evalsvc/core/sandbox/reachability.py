@@ -1,4 +1,4 @@
-"""What a confined process can still reach, found by trying what code that took it over would try."""
+"""Probe of a sandboxed process: tries the accesses that hostile code would try and reports those that succeed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-_NULL = os.stat(os.devnull).st_rdev  # noqa: PTH116 (a confined process can ask no more)
+_NULL = os.stat(os.devnull).st_rdev  # noqa: PTH116 (a sandboxed process cannot call more)
 _FOLDER, _PROBE = Path(tempfile.gettempdir()), f"evalsvc-probe-{uuid.uuid4().hex}"
 _FIRST = range(256)
-"""Descriptors that are looked at."""
+"""Descriptors to inspect."""
 
 
-def reachable(asker: int, kept: int) -> list[str]:
-    """What this process reaches beyond its memory and the ``kept`` descriptors after the standard streams.
+def probe(asker: int, kept: int) -> list[str]:
+    """List what this process can reach besides its memory and the ``kept`` descriptors after the standard streams.
 
-    ``asker`` is another process of the user who started it. Nothing that is reached is changed.
+    ``asker`` is the id of another process of the same user. The probe changes nothing.
     """
     others = (asker, os.getppid())
     attempts: dict[str, Callable[[], object]] = {
@@ -38,9 +38,9 @@ def reachable(asker: int, kept: int) -> list[str]:
         "further processes": _fork,
         "other programs": _execute,
         "a terminal": lambda: os.open("/dev/tty", os.O_RDWR),
-        "foreign descriptors": lambda: _hold(_descriptors() <= set(range(3 + kept))),
-        "foreign standard streams": lambda: _hold(all(os.fstat(each).st_rdev == _NULL for each in range(3))),
-        "a foreign session": lambda: _hold(os.getsid(0) == os.getpgid(0) == os.getpid()),
+        "foreign descriptors": lambda: _refuse_if(_descriptors() <= set(range(3 + kept))),
+        "foreign standard streams": lambda: _refuse_if(all(os.fstat(each).st_rdev == _NULL for each in range(3))),
+        "a foreign session": lambda: _refuse_if(os.getsid(0) == os.getpgid(0) == os.getpid()),
         "root": lambda: os.setuid(0),
     }
     return [what for what, attempt in attempts.items() if _succeeds(attempt)]
@@ -49,19 +49,19 @@ def reachable(asker: int, kept: int) -> list[str]:
 def _succeeds(attempt: Callable[[], object]) -> bool:
     try:
         attempt()
-    except (OSError, AttributeError):  # the latter where the system has no such call
+    except (OSError, AttributeError):  # the latter if the system lacks the call
         return False
     return True
 
 
-def _hold(condition: bool) -> None:
+def _refuse_if(condition: bool) -> None:
     if condition:
         raise PermissionError
 
 
 def _either(attempt: Callable[[int], object], others: tuple[int, ...]) -> None:
-    """Raise where none of these attempts succeeds."""
-    _hold(not any(_succeeds(lambda other=other: attempt(other)) for other in others))  # type: ignore[misc]
+    """Raise if all of these attempts fail."""
+    _refuse_if(not any(_succeeds(lambda other=other: attempt(other)) for other in others))  # type: ignore[misc]
 
 
 def _make_folder() -> None:
@@ -71,12 +71,12 @@ def _make_folder() -> None:
 
 
 def _read_memory(other: int) -> None:
-    """Whether the system would let us read: at an address where nothing is it complains of that alone."""
+    """Whether the system allows reading: reading an unmapped address then fails with EFAULT only."""
     libc = ctypes.CDLL(None, use_errno=True)
     here = (ctypes.c_void_p * 2)(ctypes.addressof(ctypes.create_string_buffer(8)), 8)
     there = (ctypes.c_void_p * 2)(0, 8)
     done = libc.process_vm_readv(other, here, 1, there, 1, 0)
-    _hold(done < 0 and ctypes.get_errno() != errno.EFAULT)
+    _refuse_if(done < 0 and ctypes.get_errno() != errno.EFAULT)
 
 
 def _connect() -> None:
@@ -94,10 +94,10 @@ def _fork() -> None:
 
 
 def _execute() -> None:
-    """Whether a program would be run: with arguments that are at no address the system complains of them alone."""
+    """Whether a program could be executed: arguments at an unmapped address then cause EFAULT only."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.execve(b"/bin/sh", ctypes.c_void_p(1), ctypes.c_void_p(1))
-    _hold(ctypes.get_errno() != errno.EFAULT)
+    _refuse_if(ctypes.get_errno() != errno.EFAULT)
 
 
 def _descriptors() -> set[int]:

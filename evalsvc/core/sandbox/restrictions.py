@@ -1,4 +1,4 @@
-"""A process that works on untrusted bytes: what it inherits, and all that it gives up before it reads the first."""
+"""Restrictions of a process that reads untrusted bytes: its environment, descriptors, limits and privileges."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from evalsvc.core.sandbox import seccomp
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
 _NOBODY = 65534
 
-# From the headers of Linux.
+# From the Linux headers.
 _DEATH_SIGNAL, _DUMPABLE, _NO_NEW_PRIVILEGES, _SUBREAPER = 1, 4, 38, 36
 _NEW_USER, _NEW_NETWORK, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000
 _CLOSE_RANGE = 436
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _FILES = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
-"""All that Landlock can forbid about files, by the first version of its interface that can."""
+"""File access rights that Landlock can forbid, by the first ABI version that supports them."""
 
 
 def environment() -> dict[str, str]:
-    """The environment of a child: what Python needs to start, and no database, token or cloud credential."""
+    """Environment of a child process: the variables that Python needs, without database, token or cloud credentials."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return kept | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def import_path() -> dict[str, str]:
-    """The variable by which a child started with ``-P`` imports from where this process does, and not from its folder.
+    """Environment variable with which a child started with ``-P`` imports from the same places as this process.
 
-    The current folder may be a stranger's, with a ``torch.py`` in it.
+    The current folder is left out: it may be untrusted and contain a ``torch.py``.
     """
     return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def adopt_orphans() -> None:
-    """Become the parent of what children leave behind, in place of the system's first process (on Linux)."""
+    """Become the parent of orphaned descendants instead of the init process (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
 def keep_only(*descriptors: int) -> list[int]:
-    """Leave the terminal and close every descriptor but these; their new numbers, which begin at 3.
+    """Close the terminal and all descriptors except these; return their new numbers, starting at 3.
 
-    The standard streams lead to the null device. The process begins a session and a process group of its own, by which
-    its parent can end all of it.
+    The standard streams are connected to the null device. The process starts a session and a process group of its own,
+    through which its parent can end all of its descendants.
     """
     os.setsid()
     above = 3 + len(descriptors)
@@ -67,9 +67,9 @@ def keep_only(*descriptors: int) -> list[int]:
 
 
 def limit(memory: int, seconds: int, written: int) -> None:
-    """Bound this process: bytes of memory beyond what it has, processor seconds, bytes of a file. No core dumps."""
+    """Limit bytes of memory beyond the current use, CPU seconds and bytes per file; disable core dumps."""
     limits = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: written, resource.RLIMIT_CORE: 0}
-    if sys.platform == "linux":  # elsewhere the kernel does not hold to it
+    if sys.platform == "linux":  # other kernels do not enforce it
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory
     for what, bound in limits.items():
@@ -77,19 +77,19 @@ def limit(memory: int, seconds: int, written: int) -> None:
 
 
 def confine() -> None:
-    """Give up, for good, everything but memory, time and the descriptors that are open.
+    """Irrevocably give up everything except memory, time and the open descriptors.
 
-    On every POSIX system no file, socket or terminal can be opened and no process or thread started afterwards, not
-    even to import a module. On Linux each of these comes on top, where the platform has it: another user (of root),
-    namespaces without network and with an empty root folder, Landlock, a filter on system calls.
-    :func:`evalsvc.core.sandbox.reachability.reachable` tells what is left.
+    On every POSIX system, the process can afterwards open no file, socket or terminal and start no process or thread,
+    so it cannot import modules either. On Linux, each of the following is added if the platform supports it: another
+    user (for root), namespaces without network and with an empty root folder, Landlock, and a seccomp filter.
+    :func:`evalsvc.core.sandbox.reachability.probe` reports the remaining access.
     """
     libc, linux = ctypes.CDLL(None, use_errno=True), sys.platform == "linux"
     apart = linux and _set_apart(libc, _NEW_NETWORK | _NEW_IPC)
     _drop_root()
     if linux:
         _set_apart(libc, _NEW_USER if apart else _NEW_USER | _NEW_NETWORK | _NEW_IPC)
-        libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # after the change of user, which clears it
+        libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # after the change of user, which clears the setting
         libc.prctl(_DUMPABLE, 0, 0, 0, 0)
         libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         _landlock(libc)
@@ -98,7 +98,7 @@ def confine() -> None:
 
 
 def _set_apart(libc: ctypes.CDLL, namespaces: int) -> bool:
-    """New namespaces, and a root folder that holds nothing but numbers; whether the system allows the former."""
+    """Enter new namespaces and an empty root folder; return whether the system allows the former."""
     apart = bool(libc.unshare(namespaces) == 0)
     with suppress(OSError):
         os.chroot("/proc/self/fdinfo")
@@ -108,25 +108,25 @@ def _set_apart(libc: ctypes.CDLL, namespaces: int) -> bool:
 
 def _drop_root() -> None:
     if os.getuid() == 0:
-        with suppress(PermissionError):  # of a container that lacks the right
+        with suppress(PermissionError):  # a container without this capability
             os.setgroups([])
             os.setgid(_NOBODY)
             os.setuid(_NOBODY)
 
 
 def _begin_nothing() -> None:
-    """No further process or thread, and no further descriptor, under whatever number."""
+    """Forbid further processes and threads, and further descriptors."""
     for what in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         resource.setrlimit(what, (0, 0))
 
 
 def _landlock(libc: ctypes.CDLL) -> None:
-    """Forbid every access to files, and what else this version of Landlock knows."""
+    """Forbid every access to files, and everything else that this version of Landlock supports."""
     version = libc.syscall(_LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
         return
     files = _FILES[max(first for first in _FILES if first <= version)]
-    # Files; binding and connecting TCP sockets; abstract sockets of, and signals to, others.
+    # Files; binding and connecting TCP sockets; abstract sockets and signals of other processes.
     rules = [files, *([3] if version >= 4 else []), *([3] if version >= 6 else [])]
     attributes = (ctypes.c_uint64 * len(rules))(*rules)
     ruleset = libc.syscall(_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.sizeof(attributes), 0)

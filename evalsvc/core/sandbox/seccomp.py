@@ -1,8 +1,7 @@
-"""A filter on system calls, for good: this process computes, uses what it has open, and asks the kernel nothing else.
+"""Seccomp filter: restrict this process to computation and to its open descriptors, irrevocably.
 
-It lists what is allowed, not what is forbidden: no file is opened or named, nothing is executed, no process or thread
-begins, no socket, terminal, signal to another process or key of the kernel is within reach, nor is any call that a
-later kernel adds.
+The filter is an allow-list. The process cannot open files, execute programs, start processes or threads, use sockets,
+terminals or kernel keys, or signal other processes; system calls added by later kernels are refused too.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import struct
 import sys
 
 _ALLOWED = {
-    # name: its number on x86-64 and on 64-bit ARM
+    # name: number on x86-64 and on 64-bit ARM
     **{"read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67)},
     **{"pwrite64": (18, 68), "lseek": (8, 62), "ftruncate": (77, 46), "close": (3, 57), "fstat": (5, 80)},
     **{"mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216), "madvise": (28, 233)},
@@ -35,11 +34,11 @@ _SET_FILTER = (22, 2)
 _LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _ALLOW, _REFUSE, _KILL_PROCESS = 0x7FFF0000, 0x00050001, 0x80000000
-"""What the filter answers; a call that is refused fails with EPERM."""
+"""Return values of the filter; a refused call fails with EPERM."""
 
 
 def install() -> bool:
-    """Put the filter before this process, which has promised to gain no privileges; whether the platform has it."""
+    """Install the filter for this process, which must have set no_new_privs; return whether it is supported."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         return False
     rules = b"".join(_program(*_ARCHITECTURES[platform.machine()], os.getpid()))
@@ -49,16 +48,17 @@ def install() -> bool:
 
 
 def _program(column: int, architecture: int, process: int) -> list[bytes]:
-    """The filter as the kernel takes it; ``process`` may signal itself."""
+    """The filter as BPF instructions; ``process`` may signal itself."""
     rules = [
         *(_rule(_LOAD, _ARCHITECTURE), _rule(_EQUAL, architecture, 1, 0), _rule(_RETURN, _KILL_PROCESS)),
         _rule(_LOAD, _NUMBER),
     ]
     for numbers in _ALLOWED.values():
         rules += [_rule(_EQUAL, numbers[column], 0, 1), _rule(_RETURN, _ALLOW)]
-    # Copies and flags of descriptors and seals of memory, but no owner for a signal, lease, lock or watch.
+    # Duplication and flags of descriptors, and seals of memory; owners for signals, leases, locks and watches are
+    # refused.
     rules += _if_argument(_FCNTL[column], 1, (0, 1, 2, 3, 4, 1030, 1034))
-    # Of what is open alone, which the C library asks about by this call, with an empty name.
+    # Only with an empty name, which refers to the open descriptor: the C library uses this call for fstat.
     rules += _if_argument(_FSTATAT[column], 3, (0x1000,), mask=0x1000)
     rules += _if_argument(_PRLIMIT[column], 0, (0,))
     rules += _if_argument(_KILL[column], 0, (process,))
@@ -67,7 +67,7 @@ def _program(column: int, architecture: int, process: int) -> list[bytes]:
 
 
 def _if_argument(number: int, position: int, values: tuple[int, ...], mask: int = 0xFFFFFFFF) -> list[bytes]:
-    """Allow a call where the lower half of an argument, which is all that the kernel reads of these, has a value."""
+    """Allow a call if the lower 32 bits of an argument, the only ones that the kernel reads here, match a value."""
     tests = [rule for value in values for rule in (_rule(_EQUAL, value, 0, 1), _rule(_RETURN, _ALLOW))]
     body = [_rule(_LOAD, _ARGUMENTS + 8 * position), _rule(_AND, mask), *tests, _rule(_RETURN, _REFUSE)]
     return [_rule(_EQUAL, number, 0, len(body)), *body]

@@ -153,7 +153,7 @@ class FolderSource:
 
     def names(self) -> list[str]:
         """Sorted as their paths are, part by part."""
-        return [name for name in walk(self.path, without=is_system_file) if is_image(name)]
+        return [name for name in walk(self.path, exclude_files=is_system_file) if is_image(name)]
 
     def digest(self, names: Sequence[str]) -> str:
         """sha256 of these files alone."""

@@ -11,7 +11,7 @@ import torch
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
 from evalsvc.inputs.images.prefetch import Found, ImagePrefetcher, Positions
-from evalsvc.inputs.skip_list import without
+from evalsvc.inputs.skip_list import exclude_files
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages
 
@@ -29,7 +29,7 @@ class ImageFiles:
 
     def __init__(self, path: Path, skip: Collection[str] = ()) -> None:
         self._source, self.skipped = open_source(path), tuple(sorted(skip))
-        self._names = without(path, self._source.names(), skip, "images")
+        self._names = exclude_files(path, self._source.names(), skip, "images")
         if not self._names:
             raise InputError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
         if len(self._names) == 1:

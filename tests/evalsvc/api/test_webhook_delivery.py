@@ -279,7 +279,7 @@ def test_a_receiver_that_answers_byte_by_byte_is_given_up_and_holds_up_nobody_el
         assert deliver(database, LOCAL) == 1
     with database.read() as session:
         slow, other = session.query(Webhook).order_by(Webhook.id)
-        assert (slow.last_error, other.last_error) == ("no answer within 0.5 s", None)
+        assert (slow.last_error, other.last_error) == ("timed out after 0.5 s", None)
 
 
 async def others_are_served(database, receiver):
@@ -313,7 +313,7 @@ def test_a_name_that_moves_to_a_private_address_leads_nowhere(database, receiver
     owe(database)
     monkeypatch.setattr(http_client, "resolve", lambda *_: ["127.0.0.1"])
     deliver(database)
-    assert "no public address" in state(database)[1].last_error
+    assert "is not public" in state(database)[1].last_error
     assert receiver.seen == []
 
 

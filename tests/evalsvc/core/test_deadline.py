@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import select
 
-from evalsvc.core.deadline import Deadline, deadline, finished_first
+from evalsvc.core.deadline import Deadline, deadline, uninterrupted
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Suite
 
@@ -47,7 +47,7 @@ def test_a_block_that_takes_too_long_is_interrupted_where_it_stands_and_takes_it
         except Exception:
             pytest.fail("a deadline is no error of a plug-in")
 
-    with pytest.raises(Deadline, match=r"no answer within 0\.01 s"), deadline(0.01):
+    with pytest.raises(Deadline, match=r"timed out after 0\.01 s"), deadline(0.01):
         patient()
 
 
@@ -118,7 +118,7 @@ def test_a_transaction_is_finished_first(tmp_path):
 
 
 def test_a_block_that_ends_with_a_transaction_in_which_it_rang_is_late():
-    with pytest.raises(Deadline), deadline(0.01), finished_first():
+    with pytest.raises(Deadline), deadline(0.01), uninterrupted():
         spin(0.05)
 
 

@@ -72,7 +72,7 @@ def test_a_plugin_file_of_0_1_loads_under_the_version_that_it_had(tmp_path):
     with pytest.warns(DeprecationWarning, match="will be removed in evalsvc 0.4"):
         plugin = Plugins((tmp_path / "old.py",)).get(PluginKind.GENERATOR, "old")
     assert plugin.load().__name__ == "Old"
-    assert plugin.told == "old.py 0736b37bd1cf"
+    assert plugin.recorded_version == "old.py 0736b37bd1cf"
 
 
 def test_every_public_name_is_found_and_others_are_not():

@@ -26,7 +26,7 @@ from evalsvc.inputs.weight_sets import weight_set
 
 WAIT = 60
 """Seconds after which a reader waits for ever."""
-NOT_REGULAR = r"(named pipe \(FIFO\)|socket|character device): only regular files are read"
+NOT_REGULAR = r"(named pipe \(FIFO\)|socket|character device): use a regular file"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_what_is_no_regular_file_is_an_error_at_once_whoever_reads(special, tmp_
         for name, read in READERS.items():
             with deadline(WAIT), pytest.raises(InputError) as refused:
                 read(path)
-            assert name == "a language model" or "only regular files are read" in str(refused.value), name
+            assert name == "a language model" or "use a regular file" in str(refused.value), name
     for suffix in (".safetensors", ".npy", ".npz", ".zip", ".txt", ".jsonl", ".parquet", ".arrow", ".gguf"):
         path = special(kind, tmp_path / f"y{suffix}")
         readers = [open_samples, digest_path, lambda path: Checkpoint("m", 1, path, "").tensors()]
@@ -194,9 +194,9 @@ def test_a_parquet_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_pa
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"[" * 101 + b"]" * 101, "more than 100 deep"),
-        (b'{"a":' * 200, "more than 100 deep"),
-        (b'["\\"[", ' + b"[" * 101, "more than 100 deep"),
+        (b"[" * 101 + b"]" * 101, "more than 100 levels deep"),
+        (b'{"a":' * 200, "more than 100 levels deep"),
+        (b'["\\"[", ' + b"[" * 101, "more than 100 levels deep"),
         (b"[" + b"1," * 2**10 + b"1]", "more than 1,000 values"),
         (b"[" + b" " * 2**16 + b"]", "65,538 bytes, more than 65,536"),
         (b'"' + b'\\"' * 30_000, "Unterminated string"),

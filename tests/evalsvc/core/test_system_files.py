@@ -157,7 +157,7 @@ def test_prompts_are_read_by_their_ending_in_any_case(tmp_path):
         ("x.png", "give the folder"),
         ("x.wav", "give the folder"),
         ("x.xyz", r"give a folder, \.zip"),
-        ("x", "without an ending"),
+        ("x", "without a suffix"),
     ],
 )
 def test_a_file_that_is_not_read_says_what_to_do_with_it(tmp_path, name, way_out):

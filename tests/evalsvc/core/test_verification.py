@@ -103,7 +103,7 @@ def test_a_file_that_another_program_wrote_is_damage(artifacts, key):
         np.save(path, ROWS + 1)
     else:
         save_file({"x": ROWS + 1}, path, {"kind": "exact"})
-    with pytest.raises(DamagedError, match="carries no digest"):
+    with pytest.raises(DamagedError, match="has no digest"):
         READ[key](artifacts)
 
 
@@ -126,7 +126,7 @@ def test_a_file_of_an_older_version_is_adopted_and_marked_and_damaged_no_more_un
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(ROWS + np.inf, "not finite"), (ROWS * np.nan, "not finite"), (None, "cut off|cannot")]
+    ("content", "reason"), [(ROWS + np.inf, "not finite"), (ROWS * np.nan, "not finite"), (None, "truncated|cannot")]
 )
 def test_what_cannot_have_been_written_is_not_adopted(old, content, reason):
     for key in (MATRIX, ARRAYS):
@@ -217,7 +217,7 @@ def test_damage_is_told_once_and_absence_never(artifacts, caplog, monkeypatch):
         assert not any(artifacts.is_sound(key) for key in (MATRIX, MATRIX, BYTES))
     (record,) = caplog.records
     assert record.getMessage() == "artifact a/m.npy is damaged (its content does not match its digest) and is not used"
-    with pytest.raises(MissingError, match=r"a/answers\.json is gone"):
+    with pytest.raises(MissingError, match=r"a/answers\.json is missing"):
         artifacts.read_bytes(BYTES)
     assert not verification.digest_beside(artifacts.local(BYTES)).exists()
 

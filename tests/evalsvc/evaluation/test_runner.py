@@ -446,7 +446,7 @@ def test_a_broken_generator_fails_by_name_and_leaves_no_scores(context, checkpoi
     with context.database.read() as session:
         row = session.scalars(select(Evaluation)).one()
         assert row.status == Status.FAILED
-        assert "generator 'blobs'" in row.error or "generator made" in row.error
+        assert "generator 'blobs'" in row.error or "generator returned" in row.error
 
 
 def test_a_failed_evaluation_can_be_tried_again(either_bench, checkpoint, monkeypatch):

@@ -44,7 +44,7 @@ def scored(gate, tmp_path):
     (tmp_path / "m").mkdir()
     path = tmp_path / "m" / "step_1.pt"
     path.write_text("weights")
-    version = Plugins().get(PluginKind.GENERATOR, "flow").told
+    version = Plugins().get(PluginKind.GENERATOR, "flow").recorded_version
     database = Database(Settings().database)
     with database.write() as session:
         for warm, value in ((1, 20.0), (2, 200.0)):

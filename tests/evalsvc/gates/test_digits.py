@@ -126,7 +126,7 @@ def test_a_timeout_ends_with_six_and_is_recorded(workspace):
     with Database(Settings().database).read() as session:
         newest = queries.gates(session)[0]
     assert (newest.status, newest.exit_code) == ("ERROR", 6)
-    assert "no answer within" in newest.verdict["reason"]
+    assert "timed out after" in newest.verdict["reason"]
 
 
 def test_promotion_needs_the_gate_and_leaves_a_trace(workspace):

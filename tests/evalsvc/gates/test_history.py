@@ -152,7 +152,7 @@ def test_looks_that_a_time_limit_cut_off_have_spent_what_they_looked_with(scored
 
     def stopped(*arguments):
         arguments[-1].append(first)
-        raise Deadline("no answer within 1 s")
+        raise Deadline("timed out after 1 s")
 
     with monkeypatch.context() as patch:
         patch.setattr(gates, "decide", stopped)

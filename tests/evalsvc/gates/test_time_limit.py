@@ -43,7 +43,7 @@ def test_a_plug_in_that_hangs_while_it_is_opened_ends_the_gate_with_six(home, tm
     done = CliRunner().invoke(app, [str(each) for each in command])
     assert time.monotonic() - started < 50
     assert done.exit_code == 6, done
-    assert "no answer within 1.5 s" in done.output
+    assert "timed out after 1.5 s" in done.output
     with Database(Settings().database).read() as session:
         gates = [(row.status, row.exit_code) for row in queries.gates(session)]
     assert gates == [("ERROR", 6)] * recorded

@@ -76,7 +76,7 @@ def test_an_endpoint_is_called_by_its_name(write):
         ("endpoints: {llama: {model: m}}", "endpoints.llama.url: Field required"),
         ("endpoints: {llama: {url: 'http://a:b@x', model: m}}", "endpoints.llama.url: .* not a plain web address"),
         ("endpoints: {a/b: {url: 'http://x', model: m}}", "endpoints.a/b"),
-        ("endpoints: {a: {url: 'http://x', model: m}, a: {url: 'http://y', model: m}}", "key 'a' is given twice"),
+        ("endpoints: {a: {url: 'http://x', model: m}, a: {url: 'http://y', model: m}}", "duplicate key 'a'"),
         ("clients: {generators: [gan]}", "clients.generators: Input should be a valid dictionary"),
         ("- a", "the file: Input should be"),
         ("a: [", "is not YAML"),

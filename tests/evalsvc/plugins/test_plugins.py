@@ -82,17 +82,17 @@ def test_a_version_of_its_own_outlives_releases_and_edits_and_no_subclass_inheri
     body = "from evalsvc import register, versioned\n@versioned('3')\nclass Gen: pass\nclass Other(Gen): pass\n"
     install(site, "steady", "[evalsvc.generators]\ng = steady:Gen\nother = steady:Other\n", steady=body)
     found = Plugins()
-    assert found.get(PluginKind.GENERATOR, "g").told == "steady 3"
-    assert found.get(PluginKind.GENERATOR, "other").told == "steady 1.0"
+    assert found.get(PluginKind.GENERATOR, "g").recorded_version == "steady 3"
+    assert found.get(PluginKind.GENERATOR, "other").recorded_version == "steady 1.0"
     file = tmp_path / "mine.py"
     file.write_text(body.replace("class Gen", "@register('generators', 'mine')\nclass Gen") + "# edited\n")
-    assert Plugins((file,)).get(PluginKind.GENERATOR, "mine").told == "mine.py 3"
+    assert Plugins((file,)).get(PluginKind.GENERATOR, "mine").recorded_version == "mine.py 3"
 
 
 def test_a_version_that_is_no_text_is_an_error(site):
     install(site, "odd", "[evalsvc.generators]\nodd = odd:Gen\n", odd="class Gen:\n    plugin_version = 3\n")
     with pytest.raises(InputError, match="invalid plugin_version 3 of plug-in 'odd' of odd: use a non-empty string"):
-        _ = Plugins().get(PluginKind.GENERATOR, "odd").told
+        _ = Plugins().get(PluginKind.GENERATOR, "odd").recorded_version
 
 
 @pytest.mark.parametrize(

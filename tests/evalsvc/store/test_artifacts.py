@@ -99,7 +99,10 @@ def test_a_matrix_is_not_mapped_while_it_is_written(tmp_path):
 
 def test_a_matrix_has_rows_of_one_kind(artifacts):
     for other in (np.zeros((1, 3), np.float32), np.zeros((1, 2))):
-        with pytest.raises(StorageError, match="would hold rows of"), artifacts.matrix_writer("m.npy", 2) as writer:
+        with (
+            pytest.raises(StorageError, match="rows of different shapes"),
+            artifacts.matrix_writer("m.npy", 2) as writer,
+        ):
             list(map(writer.append, (np.zeros((1, 2), np.float32), other)))
         assert files(artifacts) == []
 
@@ -215,5 +218,5 @@ def test_a_store_whose_package_is_missing_says_which(tmp_path):
 
 def test_where_no_folder_can_be_made_the_error_names_the_file_that_could_not_be_written(tmp_path):
     (tmp_path / "taken").touch()
-    with pytest.raises(StorageError, match=r"taken/a/b could not be written"):
+    with pytest.raises(StorageError, match=r"cannot write .*taken/a/b"):
         Artifacts(tmp_path / "taken").write_bytes("a/b", b"content")
