@@ -1,4 +1,4 @@
-"""The columns of a score and of an evaluation, written down once: what rows, the API, its client and the CLI share."""
+"""Columns of scores and evaluations, shared by the tables, the API, its client and the CLI."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """One number with its uncertainty, and what it belongs to. Scores of different ``protocol`` are not comparable.
+    """One value with its uncertainty and its origin. Scores of different ``protocol`` are not comparable.
 
-    ``independent`` counts the independent units that the error is of, and ``independent_unit`` says which: samples,
-    prompts or documents; ``None`` of scores from before they were counted. ``mark`` follows ``model@step`` in the name
-    of what was scored, where another checkpoint or configuration shares it.
+    ``independent`` is the number of independent units behind the standard error, ``independent_unit`` their kind:
+    samples, prompts or documents; ``None`` for scores of older versions. ``mark`` follows ``model@step`` in the name of
+    the checkpoint if another checkpoint or configuration shares the label.
     """
 
     model: str
@@ -42,13 +42,13 @@ class ScoreColumns:
 
     @property
     def name(self) -> str:
-        """``model@step``, and what tells it from others of that label."""
+        """``model@step``, with a mark that distinguishes it from others with that label."""
         return f"{self.model}@{self.step}{self.mark}"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Samples, or items of the reference, of one stage of an evaluation: those that are done, of those that are due."""
+    """Number of finished and of all samples, or items of the reference, in one stage of an evaluation."""
 
     done: int
     due: int
@@ -56,11 +56,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Progress:
-    """One checkpoint under one suite as it is now; ``by`` asked for it. ``stages`` count unfinished shards too.
+    """Current state of one evaluation; ``by`` requested it. ``stages`` include unfinished shards.
 
-    ``fraction`` is the share of samples and items that are done, from 0 to 1; of what has ``ended`` nothing more will
-    come, unless it is tried again. ``mark`` follows ``model@step`` in the name of what is scored, where another
-    checkpoint or configuration shares it.
+    ``fraction`` is the share of finished samples and items, from 0 to 1; an evaluation that has ``ended`` gives no
+    further results unless it is retried. ``mark`` follows ``model@step`` in the name of the checkpoint if another
+    checkpoint or configuration shares the label.
     """
 
     id: int
@@ -86,5 +86,5 @@ class Progress:
 
     @property
     def name(self) -> str:
-        """``model@step``, and what tells it from others of that label."""
+        """``model@step``, with a mark that distinguishes it from others with that label."""
         return f"{self.model}@{self.step}{self.mark}"

@@ -51,7 +51,7 @@ def separated(value: Any) -> Any:
 
 
 class ClientSettings(FromEnvironment):
-    """Settings of what is open to clients of the API (:mod:`evalsvc.inputs.server_file`)."""
+    """Settings for clients of the API (:mod:`evalsvc.inputs.server_file`)."""
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True, use_attribute_docstrings=True)
 

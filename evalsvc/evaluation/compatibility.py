@@ -19,7 +19,7 @@ def require_compatible(context: EvaluationContext, spec: EvaluationSpec) -> None
         IncompatibleWorkerError: something differs from what it was where the evaluation was submitted.
     """
     plugin = context.plugins.get(PluginKind.GENERATOR, spec.generator)
-    here = {f"generator {spec.generator!r}": plugin.told}
+    here = {f"generator {spec.generator!r}": plugin.recorded_version}
     there = {f"generator {spec.generator!r}": spec.generator_version}
     for label, use in spec.suite.extractors.items():
         here[f"extractor {use.use!r}"] = opening.extractor(context, use).info.protocol

@@ -59,7 +59,7 @@ def plan(
         path=str(checkpoint.path),
         checkpoint=checkpoint.digest,
         generator=generator,
-        generator_version=plugin.told,
+        generator_version=plugin.recorded_version,
         options=dict(options),
         suite=suite,
         seed=suite.seed if seed is None else seed,

@@ -1,1 +1,1 @@
-"""Everything that comes from outside, checked: checkpoints, suites, references, samples, texts."""
+"""Validated inputs: checkpoints, suites, references, samples, texts."""

@@ -1,4 +1,4 @@
-"""Sounds that already exist: a folder of WAV files."""
+"""Sets of audio clips: folders of WAV files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from evalsvc.plugins.samples import Audio
 
 _FULL_SCALE = {"int16": 2**15, "int32": 2**31, "float32": 1, "float64": 1}
 _UNTOLD = 0x7FFFF000
-"""Bytes from which on a header says that its writer did not know: sox and ffmpeg write so into a pipe."""
+"""A size from this on means that the writer did not know it: sox and ffmpeg write such headers into pipes."""
 
 
 class SoundFolder:
-    """The ``.wav`` files of a folder that are given by name, but those in ``skip``; all of one sample rate.
+    """The named ``.wav`` files of a folder, except those in ``skip``; all must have the same sample rate.
 
-    Channels are averaged to one. Integers are scaled by their full range, 8-bit files are taken as centred on 128.
+    Channels are averaged. Integers are scaled by their full range; 8-bit samples are centered on 128.
     """
 
     modality: Modality = "audio"
@@ -40,28 +40,28 @@ class SoundFolder:
         return len(self._names)
 
     def digest(self) -> str:
-        """sha256 of the sounds of the folder as they are now."""
+        """sha256 of the current content."""
         return digest_files(self._path, self._names)
 
     def read(self, start: int, stop: int) -> Audio:
-        """Sounds ``start`` to ``stop``; an unreadable file or one of another rate is an error that names it."""
+        """Clips ``start`` to ``stop``; an unreadable file or another sample rate raises an error that names it."""
         return self.read_at(range(start, min(stop, len(self))))
 
     def read_at(self, indices: Sequence[int]) -> Audio:
-        """The sounds at these indices, in this order."""
+        """The clips at these indices, in this order."""
         waves = []
         for name in (self._names[i] for i in indices):
             rate, wave = self._read(name)
             if rate != self._rate:
                 raise InputError(
-                    f"{self._path} mixes sample rates: {name} has {rate} Hz where the first has {self._rate}; "
-                    "resample them to one"
+                    f"{self._path} mixes sample rates: {name} has {rate} Hz and the first file has {self._rate} Hz: "
+                    "resample them to one rate"
                 )
             waves.append(wave)
         return Audio(tuple(waves), self._rate)
 
     def unreadable(self) -> tuple[str, ...]:
-        """Names of all sounds that cannot be read. Reads every one."""
+        """Names of all clips that cannot be read. Reads every file."""
         return tuple(name for name in self._names if isinstance(_decode(self._path / name), str))
 
     @cached_property
@@ -76,31 +76,33 @@ class SoundFolder:
 
 
 def _decode(file: Path) -> tuple[int, torch.Tensor] | str:
-    """Rate and samples of a file, or the sentence that says why there are none."""
+    """Rate and samples of a file, or the error message."""
     try:
         if missing := _missing(file):
-            return f"{file} is no readable WAV file (it is truncated: {missing:,} bytes of its samples are missing)"
+            return f"{file} is not a readable WAV file (it is truncated: {missing:,} bytes of its samples are missing)"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # about chunks other than audio
             with open_regular(file) as opened:
                 rate, wave = wavfile.read(opened)
-    except UnboundLocalError:  # SciPy found no chunk of samples, or no room for one
-        return f"{file} is no readable WAV file (its header tells of no samples)"
-    except Exception as error:  # a damaged header meets SciPy unprepared: struct.error, ZeroDivisionError, ...
-        return f"{file} is no readable WAV file ({error})"
+    except UnboundLocalError:  # SciPy found no data chunk, or its header is incomplete
+        return f"{file} is not a readable WAV file (it has no data chunk)"
+    except (
+        Exception
+    ) as error:  # SciPy raises errors of many types for damaged headers: struct.error, ZeroDivisionError, ...
+        return f"{file} is not a readable WAV file ({error})"
     if wave.dtype == np.uint8:
         wave = (wave.astype(np.float32) - 128) / 128
     elif wave.dtype.name in _FULL_SCALE:
         wave = (wave / _FULL_SCALE[wave.dtype.name]).astype(np.float32)
     else:
-        return f"{file} holds {wave.dtype} samples; 8, 16, 24 or 32 bits are read"
+        return f"{file} has {wave.dtype} samples: convert it to 8, 16, 24 or 32 bits"
     if not wave.size or not np.isfinite(wave).all():
-        return f"{file} is empty or holds NaN"
+        return f"{file} is empty or contains NaN"
     return int(rate), torch.from_numpy(wave.mean(1) if wave.ndim == 2 else wave)
 
 
 def _missing(file: Path) -> int:
-    """Bytes that the header promises and the file lacks: SciPy reads what there is and says nothing."""
+    """Number of sample bytes that are missing according to the header; SciPy ignores a truncated file."""
     with open_regular(file) as opened:
         order = ">" if opened.read(12).startswith(b"RIFX") else "<"
         while len(header := opened.read(8)) == 8:

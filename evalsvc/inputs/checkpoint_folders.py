@@ -1,7 +1,7 @@
-"""Which files of a checkpoint's folder are the checkpoint: what a loader could read counts, and nothing else.
+"""The files of a checkpoint folder that define its digest: those that a loader could read.
 
-What a trainer needs to go on (optimizer, scheduler, random state), its logs, and what systems leave is deleted, or
-written anew, without the model being another.
+Training state (optimizer, scheduler, random state), logs and system files can be deleted or rewritten without changing
+the model, so they are excluded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from evalsvc.plugins.interfaces import CheckpointFiles
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What does not count: files and folders by their own name, and in ``logs`` folders all but weights.
+    """Excluded files and folders, by their own name; in ``logs`` folders everything except weights is excluded.
 
-    The list decides digests. Whoever changes it raises ``version`` and keeps the old one in ``EARLIER``, so that
-    checkpoints are known by the digest that they had.
+    The list affects digests. When changing it, raise ``version`` and keep the old list in ``EARLIER``, so that
+    checkpoints are still recognized by their previous digests.
     """
 
     version: int
@@ -34,11 +34,11 @@ class LeftOut:
     weights: tuple[str, ...]
 
     def __call__(self, name: str) -> bool:
-        """Whether a file, or folder, of this own name is left out."""
+        """Whether a file or folder with this name is excluded."""
         return any(fnmatchcase(name, pattern) for pattern in self.names)
 
     def files(self, folder: Path) -> Iterator[str]:
-        """Relative names of what is left, in order."""
+        """Relative names of the included files, in order."""
         for name in walk(folder, exclude_files=self):
             *above, own = name.split("/")
             if set(self.logs).isdisjoint(above) or own.endswith(self.weights):
@@ -49,7 +49,7 @@ _EVERYTHING = LeftOut(0, (), (), ())
 LEFT_OUT = LeftOut(
     version=1,
     names=(
-        # what training goes on from: transformers, accelerate, FSDP, DeepSpeed, Megatron
+        # training state of transformers, accelerate, FSDP, DeepSpeed, Megatron
         *("optimizer.pt", "optimizer.bin", "optimizer.safetensors", "optimizer_[0-9]*"),
         *("*_optim_states.pt", "distrib_optim.pt", "scheduler.pt", "scheduler.bin", "scheduler_[0-9]*.bin"),
         *("scaler.pt", "rng_state.pth", "rng_state_[0-9]*.pth", "random_states_[0-9]*.pkl"),
@@ -58,10 +58,10 @@ LEFT_OUT = LeftOut(
         # logs and results
         *("events.out.tfevents.*", "*.log", "*.wandb", "trainer_log.jsonl", "all_results.json"),
         *("train_results.json", "eval_results.json", "predict_results.json"),
-        # what is for readers, version control and hubs
+        # documentation, version control and hub metadata
         *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt"),
         *(".git", ".gitattributes", ".gitignore", ".gitmodules", ".cache", ".locks"),
-        # what systems and tools leave
+        # system and tool files
         *(".DS_Store", "._*", "__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints"),
         *("__pycache__", "*.pyc", ".Trash*", ".nfs*", ".~lock.*", ".*.swp", "*.lock", "lost+found"),
     ),
@@ -71,57 +71,61 @@ LEFT_OUT = LeftOut(
         *(".msgpack", ".distcp"),
     ),
 )
-"""What no loader reads. Of what plug-ins might read nothing is on it: a plug-in narrows its own checkpoints."""
+"""The files that no loader reads. A plug-in can select the files of its own checkpoints instead."""
 EARLIER: tuple[LeftOut, ...] = (_EVERYTHING,)
 
 ENDPOINT = "endpoint:"
-"""Before the name of an endpoint of the server file, in place of a checkpoint's path."""
+"""Prefix for the name of an endpoint of the server file, in place of a checkpoint's path."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def endpoint_name(where: str | os.PathLike[str]) -> str | None:
-    """The name in ``endpoint:NAME``; ``None`` of any other path."""
+    """The name in ``endpoint:NAME``, or ``None`` for any other path."""
     text = os.fspath(where)
     return text.removeprefix(ENDPOINT) if text.startswith(ENDPOINT) else None
 
 
 def stamp_checkpoint(path: Path) -> str:
-    """Changes with the content of a checkpoint, which it does not read: see :func:`evalsvc.core.digests.stamp_path`."""
+    """A stamp that changes with the content, without reading it: see :func:`evalsvc.core.digests.stamp_path`."""
     return stamp_path(path) if endpoint_name(path) is None else digest_checkpoint(path)
 
 
 def digest_checkpoint(path: Path, files: CheckpointFiles | None = None) -> str:
-    """sha256 of a file, of the names and contents of all that counts in a folder, or of what an endpoint serves where.
+    """sha256 of a checkpoint: a file, the included names and contents of a folder, or the URL and model of an endpoint.
 
-    ``files`` says what counts in place of :data:`LEFT_OUT`. Where an adapter names its base, the base counts too: the
-    content of a folder, the name and revision of a hub's.
+    ``files`` selects the included files in place of :data:`LEFT_OUT`. The base of an adapter is included: the content
+    of a folder, or the name and revision of a hub model.
 
     Raises:
-        InputError: there is nothing, or the base that an adapter names is not there.
+        InputError: the checkpoint or the base of its adapter does not exist.
     """
     if (name := endpoint_name(path)) is not None:
-        from evalsvc.inputs.server_file import server_file  # reading commands need neither it nor a client
+        from evalsvc.inputs.server_file import (
+            server_file,
+        )  # reading commands need neither this import nor an HTTP client
 
         return server_file().endpoint(name).digest
     return digest_path(path) if path.is_file() else _digest(path, files or LEFT_OUT.files)
 
 
 def earlier_digests(path: Path) -> Iterator[str]:
-    """The digests that a folder would have had under the earlier lists, and under none of a plug-in's own."""
+    """Digests of a folder under earlier exclusion lists, and without a plug-in's own selection of files."""
     if path.is_dir():
         for files in (LEFT_OUT, *EARLIER):
             yield digest_files(path, files.files(path))
 
 
 def refuse_local_base(folder: Path) -> None:
-    """Raise a :class:`CheckpointError` if a folder of an untrusted user is an adapter whose base is a path here."""
+    """Raise a :class:`CheckpointError` if an untrusted folder is an adapter whose base is a path on this machine."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return
     base = _named_base(folder / ADAPTER_CONFIG)[0]
     if base and (not _HUB_ID.fullmatch(base) or Path(base).exists()):
-        raise CheckpointError(f"{folder.name} is an adapter whose base is a path on this server: merge the two")
+        raise CheckpointError(
+            f"{folder.name} is an adapter whose base is a path on this server: merge the adapter into its base"
+        )
 
 
 def _digest(folder: Path, files: CheckpointFiles, above: tuple[Path, ...] = ()) -> str:
@@ -130,32 +134,34 @@ def _digest(folder: Path, files: CheckpointFiles, above: tuple[Path, ...] = ()) 
     require_regular(folder)
     names = sorted(set(files(folder)), key=lambda name: name.split("/"))
     if not names:
-        raise InputError(f"folder {folder} holds no files of a checkpoint")
+        raise InputError(f"folder {folder} contains no checkpoint files")
     try:
         digest = digest_files(folder, names)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{error.filename} is missing, and the checkpoint is read from it") from None
+        raise CheckpointError(f"{error.filename} is missing, but the checkpoint needs it: restore it") from None
     if ADAPTER_CONFIG not in names:
         return digest
     return digest_json([digest, _base_of(folder, above)])
 
 
 def _base_of(folder: Path, above: tuple[Path, ...]) -> str:
-    """What an adapter's base is, as text that changes when it does; empty where none is named."""
+    """Text that identifies the content of an adapter's base; empty if the folder is not an adapter."""
     config = folder / ADAPTER_CONFIG
     base, revision = _named_base(config)
     path = Path(base)
     if base and path.is_dir():
         if path.resolve() in (*above, folder.resolve()):
-            raise CheckpointError(f"{config} names a base that is its own adapter: name the base model")
+            raise CheckpointError(f"{config} names an adapter as the base of itself: name the base model")
         return _digest(path, LEFT_OUT.files, (*above, folder.resolve()))
     if base and not _HUB_ID.fullmatch(base):
-        raise CheckpointError(f"{config} names the base {base}, which does not exist here: put it there, or merge it")
+        raise CheckpointError(
+            f"{config} names the base {base}, which does not exist on this machine: copy it there, or merge the adapter"
+        )
     return f"{base}@{revision}" if base else ""
 
 
 def _named_base(config: Path) -> tuple[str, str]:
-    """The base of an adapter and its revision; empty where none is named."""
+    """The base of an adapter and its revision; empty if the file does not name one."""
     try:
         named = read_json(config)
         return str(named.get("base_model_name_or_path") or ""), str(named.get("revision") or "main")

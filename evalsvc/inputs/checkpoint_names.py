@@ -1,4 +1,4 @@
-"""Model and step of a checkpoint, read from where it lies: the layouts of trainers and of the Hugging Face hub."""
+"""Model and step of a checkpoint, inferred from its path: layouts of trainers and of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.inputs.checkpoint_steps import SUFFIX, find_step, has_loose_number, read_number, without_step, words_of
 
 HUB_FILES = ("config.json", "model_index.json")
-"""A folder that holds one of these has the layout of the hub: ``transformers`` or ``diffusers`` load it."""
+"""A folder with one of these files has the hub layout: ``transformers`` or ``diffusers`` can load it."""
 CONTAINERS = {"checkpoints", "checkpoint", "ckpts", "ckpt", "files", "models", "saved_models", "snapshots", "weights"}
-"""Folders between the checkpoints and the folder of their model."""
+"""Names of folders between the checkpoints and the folder of their model."""
 _LOGS = {"lightning_logs", "tb_logs", "csv_logs", "logs", "runs"}
 _GENERIC = (
     r"adapter|averaged|best|checkpoints?|ckpts?|consolidated|diffusion|ema|epoch|final|full|g|gen|generator|global|half|hf"
     r"|inference|iter|last|latest|model|mp|net|network|optim|params|pruned|pytorch|raw|snapshot|states?|steps?|test|train"
     r"|val|valid|weights"
 )
-"""Words that name no model."""
+"""Words that do not identify a model."""
 _PARTS = rf"{_GENERIC}|default|fake|generated|images|rank|samples|transformer|unet|vae"
-"""Words that name parts of a checkpoint, whose step stands in the name of the folder around them."""
+"""Words for parts of a checkpoint, whose step is in the name of a parent folder."""
 
 
 class UnknownStepError(InputError):
-    """No step is given, and the path states none for sure."""
+    """The step is not given and cannot be inferred from the path with certainty."""
 
 
 class CheckpointName(NamedTuple):
-    """What people call a checkpoint: ``model@step``."""
+    """Label of a checkpoint: ``model@step``."""
 
     model: str
     step: int
@@ -39,13 +39,13 @@ class CheckpointName(NamedTuple):
 
 @dataclass(frozen=True)
 class Naming:
-    """How the names of checkpoints are read. What is given holds; else a pattern says it; else the path is read.
+    """Rules for inferring the names of checkpoints. Explicit values come first, then patterns, then the path.
 
-    Of a pattern (a regular expression) the group named ``step`` or ``model`` is taken, else the first group, else the
-    whole match. A step is searched for in the name, then in the path; a model in the path, then in the absolute path.
+    A pattern is a regular expression; its group named ``step`` or ``model`` is used, else its first group, else the
+    whole match. Steps are searched for in the name, then in the path; models in the path, then in the absolute path.
 
     Raises:
-        InputError: a pattern is invalid, or competes with what is given.
+        InputError: a pattern is invalid, or is combined with an explicit value.
     """
 
     model: str = ""
@@ -59,17 +59,17 @@ class Naming:
             ("model", bool(self.model), self.model_pattern),
         ):
             if given and pattern:
-                raise InputError(f"--{option} and --{option}-pattern exclude each other: give one of them")
+                raise InputError(f"--{option} and --{option}-pattern exclude each other: pass one of them")
             try:
                 re.compile(pattern)
             except (re.error, RecursionError, OverflowError) as error:
                 raise InputError(f"--{option}-pattern {pattern!r} is not a regular expression ({error})") from None
 
     def read(self, path: Path) -> CheckpointName:
-        """Model and step of the checkpoint at ``path``; an endpoint is called by its own name and has no step.
+        """Model and step of the checkpoint at ``path``; for an endpoint, its name and step 0.
 
         Raises:
-            UnknownStepError: the step is given nowhere and the path does not state it for sure.
+            UnknownStepError: the step is not given and cannot be inferred with certainty.
             InputError: a pattern does not match.
         """
         if (endpoint := endpoint_name(path)) is not None:
@@ -80,7 +80,10 @@ class Naming:
         if self.step_pattern:
             text = _search("step", self.step_pattern, path.name, str(path))
             if (step := read_number(text)) is None:
-                raise InputError(f"--step-pattern {self.step_pattern!r} finds {text!r} in {path}: that is not a number")
+                raise InputError(
+                    f"--step-pattern {self.step_pattern!r} matches {text!r} in {path}, which is not a number: change "
+                    "the pattern"
+                )
         if step is None:
             step = stated
         if step is None and holder is None and _is_release(place):
@@ -95,22 +98,22 @@ class Naming:
 
 
 class Labels:
-    """The labels that one command has met. Each belongs to one content."""
+    """The labels of one command, each of which identifies one content."""
 
     def __init__(self) -> None:
         self._seen: dict[CheckpointName, tuple[str, str]] = {}
 
     def claim(self, name: CheckpointName, digest: str, place: str) -> None:
-        """Note whose label this is. A file that was written anew keeps its own.
+        """Register the label of a checkpoint. A file that was rewritten keeps its label.
 
         Raises:
-            InputError: another file of other content has it.
+            InputError: another file with other content has this label.
         """
         known, where = self._seen.setdefault(name, (digest, place))
         if known != digest and where != place:
             raise InputError(
-                f"{where} and {place} are both {name.model}@{name.step} but differ in content: "
-                "tell them apart by --step-pattern or --model-pattern"
+                f"{where} and {place} are both {name.model}@{name.step} but differ in content: distinguish them "
+                "with --step-pattern or --model-pattern"
             )
         self._seen[name] = digest, place
 
@@ -124,12 +127,12 @@ def _search(what: str, pattern: str, *texts: str) -> str:
 
 
 def _place(path: Path) -> Path:
-    """The absolute path. Its last link is not followed: those of the hub's cache lead to files named by digest."""
+    """The absolute path. A symbolic link at its end is kept: in the hub's cache it leads to a file named by digest."""
     return path.resolve() if path.name == ".." else path.absolute().parent.resolve() / path.absolute().name
 
 
 def _holder(place: Path) -> tuple[Path | None, int | None]:
-    """The path itself, or a folder around it, whose name states the step; and the step."""
+    """The path itself or a parent folder whose name contains the step; and the step."""
     if stated := find_step(place.name):
         return place, stated.step
     if has_loose_number(place.name) or (_is_folder(place) and not _is_only(place.name, _PARTS)):
@@ -143,7 +146,7 @@ def _holder(place: Path) -> tuple[Path | None, int | None]:
 
 
 def _model(place: Path, holder: Path | None) -> str:
-    """The name of a folder of weights or samples, without its step; else that of the folder around the checkpoint."""
+    """The name of a folder of weights or samples without its step; else the name of its parent folder."""
     if holder is None and place.suffix.lower() == ".gguf":
         return SUFFIX.sub("", place.name)
     own = place if holder is None else holder
@@ -157,21 +160,21 @@ def _model(place: Path, holder: Path | None) -> str:
 
 
 def _of_hub(folder: Path) -> str:
-    """``models--org--name/snapshots/REVISION``, as the hub's cache lays models out."""
+    """Model name from ``models--org--name/snapshots/REVISION``, the layout of the hub's cache."""
     repository = folder.parent.parent.name
     is_snapshot = folder.parent.name == "snapshots" and repository.startswith("models--")
     return repository.rpartition("--")[2] if is_snapshot else ""
 
 
 def _of_lightning(folder: Path) -> str:
-    """``version_3`` of ``lightning_logs``; below an experiment with a name of its own, that too."""
+    """``version_3`` of ``lightning_logs``, prefixed with the name of the experiment, if any."""
     if not re.fullmatch(r"version_\d+", folder.name):
         return ""
     return folder.name if folder.parent.name in _LOGS else f"{folder.parent.name}-{folder.name}".lstrip("-")
 
 
 def _is_release(place: Path) -> bool:
-    """Whether this is a whole model in a format of the hub, which has no step unless its name states one."""
+    """Whether this is a complete model in a hub format, which has no step unless its name contains one."""
     return place.suffix.lower() == ".gguf" or (
         not _is_only(place.name, _GENERIC) and any((place / file).is_file() for file in HUB_FILES)
     )
@@ -182,5 +185,5 @@ def _is_folder(place: Path) -> bool:
 
 
 def _is_only(name: str, known: str) -> bool:
-    """Whether a name consists of these words, and of numbers that a word explains."""
+    """Whether a name consists of these words only, and of numbers that belong to a word."""
     return not has_loose_number(name) and all(re.fullmatch(rf"(?:{known})\d*", word) for word in words_of(name))

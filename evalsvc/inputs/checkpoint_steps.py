@@ -1,9 +1,9 @@
-"""The training step that a name states. Pure functions of the name; no file is opened.
+"""Inference of the training step from a file name. Pure functions of the name; no file is opened.
 
-A number is a step because of the word beside it (``step``, ``iter``, ``global_step``, ``checkpoint``, ``epoch``, in
-this order of trust), or because it is the one number at the end of a plain name (``gan_4000.pt``). Other numbers are
-losses, decay rates, resolutions, seeds, versions or sizes. In doubt there is no step, and the caller asks for it: a
-wrong step puts two checkpoints under one label.
+A number is a step if a keyword precedes or follows it (``step``, ``iter``, ``global_step``, ``checkpoint``, ``epoch``,
+in this order of priority), or if it is the only number at the end of a plain name (``gan_4000.pt``). Other numbers are
+losses, decay rates, resolutions, seeds, versions or sizes. Ambiguous names have no step and the caller must pass one: a
+wrong step would put two checkpoints under one label.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SUFFIX = re.compile(
     r"|jsonl?|csv|tsv|txt|parquet|tfrecords?|index|meta|mp4|wav|weights|model|state))+$",
     re.IGNORECASE,
 )
-"""File endings. Text after any other dot belongs to the name (``Qwen2.5-0.5B``, ``model.step1000``)."""
+"""File suffixes. Text after any other dot belongs to the name (``Qwen2.5-0.5B``, ``model.step1000``)."""
 
 _VALUE = r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?[km%]?(?![a-z0-9])"
 _BETWEEN = r"(?:[=:#]|__|--|[-_. ]?)"
@@ -28,11 +28,11 @@ _KEYS = {
     "step": r"steps?",
     "iter": r"iter(?:ation)?s?|itr",
     "global_step": r"global[-_]?steps?|updates?",
-    # fairseq writes checkpoint_EPOCH_UPDATE; before three digits the underscore could also separate thousands.
+    # fairseq writes checkpoint_EPOCH_UPDATE; before three digits the underscore could also be a thousands separator.
     "checkpoint": r"checkpoint(?:_\d+(?=_(?:\d{1,2}|\d{4,})(?![\d_])))?|ckpt|snapshot|kimg|ticks?",
     "epoch": r"epochs?|ep",
 }
-"""Words before a step, the most trusted first."""
+"""Keywords before a step, by priority."""
 _METRICS = (
     r"loss|acc|accuracy|err(?:or)?|fid|kid|is|psnr|ssim|lpips|bleu|rouge|ppl|perplexity|nll|bpb|bpd|elbo|kl|mse|mae|rmse"
     r"|auc|f1|iou|score|reward|precision|recall|wer|cer|val|metric"
@@ -53,7 +53,7 @@ _BESIDE_STEP = _compile(
     r"(?<=\d)[-_ ]?of[-_ ]?\d+",
     rf"(?<![a-z])(?:(?:val|valid|test|train|best|min|max|avg)[-_])?(?:{_METRICS}){_BETWEEN}{_VALUE}",
 )
-"""Totals and metrics: they change from step to step."""
+"""Totals and metrics, which change from step to step."""
 _NEVER = _compile(
     r"0\d{4}[-_]of[-_]\d{5}",  # one shard of many
     r"\d+x\d+(?:x\d+)*(?![a-z0-9])",
@@ -72,14 +72,14 @@ _NEVER_ALONE = _compile(
     r"\d+(?:\.\d+)?[bm](?![a-z0-9])",  # parameters
     r"\d+\.\d+",
 )
-"""Only a key makes a step of these."""
+"""Numbers that are steps only with a keyword."""
 
 _DIGITS = (
     r"(?:(?P<grouped>[1-9]\d{0,2}(?:(?:[_,]\d{3})*[_,]000(?!\d|[_,]\d{3}(?![a-z0-9]))|(?:[_,]\d{3})+(?![_,]?\d)))"
     r"|(?P<power>\d+(?:\.\d+)?e\+?\d{1,2})|(?P<short>\d+(?:\.\d+)?)(?P<unit>[km])"
     r"|(?P<plain>\d{4,}|\d{1,3}(?!\d|[_,]\d{3}(?![a-z0-9]))))"
 )
-"""A number, unless it is short and three digits follow, which could be its thousands or something else."""
+"""A number, unless it is short and followed by three digits, which could be its thousands."""
 _NUMBER = re.compile(rf"{_DIGITS}(?![a-z0-9]|[.,]\d)", re.IGNORECASE)
 _KEY = re.compile(
     rf"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?i:{'|'.join(f'(?P<{key}>{words})' for key, words in _KEYS.items())})"
@@ -92,19 +92,19 @@ _COUNTED = re.compile(
 )
 _COUNT = re.compile(r"(?<![a-z0-9.])\d+[km]?(?P<apart>[-_ ]?)$", re.IGNORECASE)
 SAMPLING_STEPS = 100
-"""``4step`` and ``50-steps`` say how a model samples. From here on a number before ``steps`` counts training."""
+"""``4step`` and ``50-steps`` are sampling steps. From this value on, a number before ``steps`` is a training step."""
 
 _SIZES = {96, 192, 224, 336, 384, 448, 640, 768, *(2**power for power in range(6, 17))}
 _KILO_SIZES = {1, 2, 4, 8, 16, 22, 24, 32, 44, 48, 64, 96, 128, 256}
-"""Contexts, sample rates and screens that are written with a k."""
+"""Context lengths, sample rates and screen resolutions that are written with a k."""
 _PLAIN = r"model|weights|params|net|g|d|gen|generator|discriminator|ema|opt|state"
-"""Words after which a number counts checkpoints, whatever its size."""
+"""Words after which a number counts checkpoints, regardless of its size."""
 _ASIDE = rf"{_PLAIN}|best|last|final|latest|raw|half|full|pruned|fp16|bf16|fp32|inference|averaged|avg"
 
 
 @dataclass(frozen=True)
 class StatedStep:
-    """A step; ``keyed`` where a word says that it is one; ``spans`` of the characters that are about steps."""
+    """A step; ``keyed`` if a keyword precedes it; ``spans`` of the characters that belong to steps."""
 
     step: int
     keyed: bool
@@ -112,13 +112,13 @@ class StatedStep:
 
 
 def step_from_name(path: Path) -> int | None:
-    """Training step that a file's or folder's own name states; None where it states none, or not for sure."""
+    """Training step in the name of a file or folder, or None if it has none or is ambiguous."""
     stated = find_step(path.name)
     return stated.step if stated else None
 
 
 def find_step(name: str) -> StatedStep | None:
-    """The step in a name, and where it stands."""
+    """The step in a name, and its position."""
     stem = SUFFIX.sub("", name)
     text = _blank(stem, *_NEVER, *_BESIDE_STEP)
     keyed = _keyed(text)
@@ -131,13 +131,13 @@ def find_step(name: str) -> StatedStep | None:
 
 
 def read_number(text: str) -> int | None:
-    """A whole number as names write it: ``4000``, ``004000``, ``10k``, ``1.5M``, ``1e5``, ``1_000_000``, ``1,000``."""
+    """Parse an integer in a name: ``4000``, ``004000``, ``10k``, ``1.5M``, ``1e5``, ``1_000_000``, ``1,000``."""
     match = _NUMBER.fullmatch(text)
     return _whole(match) if match else None
 
 
 def without_step(name: str) -> str:
-    """A name without its ending and without what says or accompanies the step (``gan_step-4000_fid=3`` is ``gan``)."""
+    """A name without its suffix and without the parts about the step (``gan_step-4000_fid=3`` becomes ``gan``)."""
     text = _blank(SUFFIX.sub("", name), *_BESIDE_STEP)
     for start, end in stated.spans if (stated := find_step(name)) else ():
         text = text[:start] + "~" * (end - start) + text[end:]
@@ -145,12 +145,12 @@ def without_step(name: str) -> str:
 
 
 def has_loose_number(name: str) -> bool:
-    """Whether a name holds a number that stands alone and that no word explains."""
+    """Whether a name contains a standalone number without a keyword."""
     return bool(_standing(_explained(name)))
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a name, in small letters, without losses, versions, sizes and the like."""
+    """The words of a name in lower case, without losses, versions, sizes and similar."""
     return _words(_explained(name))
 
 
@@ -163,14 +163,14 @@ def _words(text: str) -> list[str]:
 
 
 def _blank(text: str, *patterns: re.Pattern[str]) -> str:
-    """The text with ``~`` in place of each character that a pattern matches."""
+    """The text with each matched character replaced by ``~``."""
     for pattern in patterns:
         text = pattern.sub(lambda match: "~" * len(match[0]), text)
     return text
 
 
 def _keyed(text: str) -> dict[str, list[tuple[int | None, tuple[int, int]]]]:
-    """Steps and spans by their key; None for a number that cannot be read for sure (``step=-1``, ``step_3_500``)."""
+    """Steps and spans by keyword; None for ambiguous numbers (``step=-1``, ``step_3_500``)."""
     stated: dict[str, list[tuple[int | None, tuple[int, int]]]] = {}
     left = text
     for match in _KEY.finditer(text):
@@ -189,13 +189,13 @@ def _keyed(text: str) -> dict[str, list[tuple[int | None, tuple[int, int]]]]:
 
 
 def _is_counted(before: str, key: str) -> bool:
-    """Whether the number before a key belongs to it, and not the one behind it: ``4000steps``, ``10k_iters``."""
+    """Whether the number before a keyword belongs to it, and not the number after it: ``4000steps``, ``10k_iters``."""
     number = _COUNT.search(before)
     return number is not None and (not number["apart"] or key.lower().endswith("s"))
 
 
 def _alone(text: str, *, is_file: bool) -> StatedStep | None:
-    """The one number of a name without keys, where it can only count."""
+    """The only number of a name without keywords, if it can only be a count."""
     standing = _standing(text)
     if len(standing) != 1:
         return None
@@ -213,9 +213,9 @@ def _alone(text: str, *, is_file: bool) -> StatedStep | None:
 
 
 def _standing(text: str) -> list[tuple[re.Match[str], str, str]]:
-    """The numbers that are no part of a word, with the word before them and what separates the two.
+    """The standalone numbers, with the word before them and the separator.
 
-    Five digits may stand right behind a word for any checkpoint (``model050000.pt``).
+    Five digits may follow a word for any checkpoint without a separator (``model050000.pt``).
     """
     standing = []
     for number in _NUMBER.finditer(text):
@@ -232,7 +232,7 @@ def _stated(step: int | None, spans: Iterable[tuple[int, int]], *, keyed: bool) 
 
 
 def _whole(number: re.Match[str], *, sure: bool = True) -> int | None:
-    """Its value; thousands that underscores separate must be ``sure`` to be that, or end in 000."""
+    """Value of a number; underscores must be ``sure`` to separate thousands, or be followed by 000."""
     if grouped := number["grouped"]:
         return int(re.sub("[_,]", "", grouped)) if sure or "," in grouped or grouped.endswith("000") else None
     if plain := number["plain"]:

@@ -1,4 +1,4 @@
-"""Checkpoints and their safe loading. A checkpoint is untrusted: it may hold tensors, never code."""
+"""Checkpoints and their safe loading. Checkpoints are untrusted: tensors are loaded, code is not executed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evalsvc.inputs.weight_sets import is_lfs_pointer
 from evalsvc.plugins.interfaces import CheckpointFiles
 
 LONGEST_NAME = 200
-"""Letters of a model's name."""
+"""Maximum length of a model's name, in characters."""
 WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
@@ -29,7 +29,7 @@ WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 class Checkpoint:
     """Weights (or samples) of one model at one training step, identified by content.
 
-    ``stamp`` tells cheaply whether what lies at ``path`` was touched since it was digested; empty where nobody knows.
+    ``stamp`` detects changes at ``path`` since it was digested, without reading the content; empty if unknown.
     """
 
     model: str
@@ -42,30 +42,29 @@ class Checkpoint:
     def open(cls, path: Path, model: str, step: int, files: CheckpointFiles | None = None) -> Checkpoint:
         """Digest the file, folder or endpoint (``endpoint:NAME``) at ``path``.
 
-        A missing or empty one, or a name nobody can read, is an error.
+        ``files`` selects the files of a folder, as in :meth:`evalsvc.plugins.registry.Plugins.checkpoint_files`.
 
-        ``files`` says which files of a folder count, as :meth:`evalsvc.plugins.registry.Plugins.checkpoint_files` gives
-        it.
+        Raises:
+            InputError: the path is missing or empty, or the name of the model is invalid.
         """
         if not (0 < len(model) <= LONGEST_NAME and model.isprintable()):
             raise InputError(f"invalid model name {model!r}: use 1 to {LONGEST_NAME} printable characters")
-        stamp = stamp_checkpoint(path)  # before it is read: a change during the reading is one of after
+        stamp = stamp_checkpoint(path)  # before reading, so that a change during the reading is detected
         place = path.resolve() if endpoint_name(path) is None else path
         return cls(model, step, place, digest_checkpoint(path, files), stamp)
 
     def is_still(self, files: CheckpointFiles | None = None) -> bool:
-        """Whether what lies at ``path`` has this digest, by the present list of what counts or an earlier one."""
+        """Whether the content at ``path`` has this digest, under the current exclusion list or an earlier one."""
         return digest_checkpoint(self.path, files) == self.digest or self.digest in earlier_digests(self.path)
 
     def tensors(self, state: str = "", *, trusted: bool = False) -> dict[str, Tensor]:
-        """All tensors on the CPU, from safetensors or a weights-only torch file. Pickled code never runs.
+        """Load all tensors to the CPU from a safetensors or weights-only torch file, without executing pickled code.
 
-        Of a file that holds several state dicts ``state`` names one by its dotted path (``"."`` is the file's top
-        level). A torch file is a program for its reader: unless it is ``trusted``, a process that sees nothing else
-        reads it.
+        ``state`` selects one of several state dicts of a file by its dotted path (``"."`` is the top level). An
+        untrusted torch file is read by a sandboxed process.
 
         Raises:
-            CheckpointError: the file is damaged, holds no tensors, has no such entry, or needs one to be named.
+            CheckpointError: the file is damaged, has no tensors or no such entry, or ``state`` is required.
         """
         found = self._state_dicts(trusted)
         try:
@@ -77,17 +76,17 @@ class Checkpoint:
         if self.path.is_dir():
             held = [path.name for path in sorted(self.path.iterdir()) if path.suffix in WEIGHTS_FILES]
             raise CheckpointError(
-                f"checkpoint {self.path} is a folder: give the one file of weights that is meant"
+                f"checkpoint {self.path} is a folder: pass one of its weight files"
                 + (f", such as {' or '.join(held[:3])}" if held else "")
             )
         if is_lfs_pointer(self.path):
-            raise CheckpointError(f"checkpoint {self.path} is a pointer of Git LFS: run 'git lfs pull'")
+            raise CheckpointError(f"checkpoint {self.path} is a Git LFS pointer: run 'git lfs pull'")
         if self.path.suffix == ".safetensors":
             try:
                 with open_safetensors(self.path) as file:
                     return StateDicts({"": {name: file.get_tensor(name) for name in file.keys()}})  # noqa: SIM118
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
+                raise CheckpointError(f"checkpoint {self.path} is not a complete safetensors file ({error})") from None
         try:
             if not trusted:
                 return read_tensors(self.path)
@@ -99,25 +98,25 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} is truncated or not a torch file ({error})") from None
 
     def metadata(self) -> dict[str, str]:
-        """The string metadata of a safetensors file; empty for other formats."""
+        """String metadata of a safetensors file; empty for other formats."""
         if self.path.suffix != ".safetensors":
             return {}
         try:
             with open_safetensors(self.path) as file:
                 return dict(file.metadata() or {})
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"checkpoint {self.path} is not a whole safetensors file ({error})") from None
+            raise CheckpointError(f"checkpoint {self.path} is not a complete safetensors file ({error})") from None
 
 
 def load_into(module: torch.nn.Module, checkpoint: Checkpoint, state: str = "", *, trusted: bool = False) -> str:
-    """Copy the checkpoint's tensors into ``module``; the dotted path of those that were taken, empty for the file.
+    """Copy the checkpoint's tensors into ``module``; return the dotted path of their state dict, empty for the file.
 
-    A file may hold several state dicts, under any prefix: the only one whose names and shapes fit is taken, or
-    the only one at ``state`` (a dotted path; ``"."`` is the file's top level).
+    A file may contain several state dicts, under any prefix. The only one whose names and shapes match is used, or the
+    only one at ``state`` (a dotted path; ``"."`` is the file's top level).
 
     Raises:
-        CheckpointError: none fits, with the first names that are missing, too many or of another shape; several fit;
-            or the file cannot be read.
+        CheckpointError: no state dict matches (the message lists the first missing or unexpected names or shapes),
+            several match, or the file cannot be read.
     """
     found = checkpoint._state_dicts(trusted)
     try:

@@ -1,4 +1,4 @@
-"""What is read is what was digested: a file that is written over is never scored under the digest of before."""
+"""Detection of checkpoints that change while they are scored."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from evalsvc.plugins.interfaces import CheckpointFiles
 
 
 class ContentWatch:
-    """Remembers under which stamp a content was seen, so that it is digested again only where it was touched."""
+    """Remembers the stamps under which contents were verified, so that only modified files are digested again."""
 
     def __init__(self) -> None:
         self._stamps: dict[tuple[Path, str], str] = {}
 
     def require(self, checkpoint: Checkpoint, files: CheckpointFiles | None = None) -> None:
-        """Make sure that the checkpoint's path still has its content.
+        """Raise if the content at the checkpoint's path has changed.
 
         Raises:
-            CheckpointError: it has another.
-            InputError: it does not exist.
+            CheckpointError: the content has changed.
+            InputError: the path does not exist.
         """
         stamp, key = stamp_checkpoint(checkpoint.path), (checkpoint.path, checkpoint.digest)
         if stamp not in (checkpoint.stamp, self._stamps.get(key)) and not checkpoint.is_still(files):
             raise CheckpointError(
-                f"{checkpoint.path} was written over while it was scored, and its scores would be another file's: "
-                "score a file that training has finished with"
+                f"{checkpoint.path} was overwritten while it was scored: score a file that training no longer writes to"
             )
         self._stamps[key] = stamp

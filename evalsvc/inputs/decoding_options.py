@@ -1,4 +1,4 @@
-"""How a language model is made to write: everything said, so that no hidden default of a checkpoint decides."""
+"""Decoding options of language models, all explicit, so that no default of a checkpoint applies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evalsvc.core.errors import InputError
 
 
 class Decoding(BaseModel):
-    """How a language model writes: its prompts, and how tokens are chosen."""
+    """Decoding options of a language model: prompts and sampling."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -28,14 +28,14 @@ class Decoding(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Keep the most likely tokens up to this probability; 1 keeps all."""
     repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Penalty on tokens that occurred already; 1 is none. Applied before temperature, top-k and top-p."""
+    """Penalty on tokens that occurred already; 1 disables it. Applied before temperature, top-k and top-p."""
     max_tokens: Annotated[int, Field(ge=1)] = 128
     """Largest number of tokens written, without the prompt."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """The text ends before the first of these strings."""
 
     def but(self, changes: Mapping[str, Any]) -> Decoding:
-        """These options with some of them changed."""
+        """A copy with some options changed."""
         try:
             return Decoding.model_validate(self.model_dump() | dict(changes))
         except ValidationError as error:
@@ -53,4 +53,4 @@ class Decoding(BaseModel):
 
 
 OPTIONS = frozenset(Decoding.model_fields)
-"""Names of the options of a generator that are about decoding and not about the model."""
+"""Names of the options of a generator that are decoding options and not model options."""

@@ -1,4 +1,4 @@
-"""An HTTP endpoint that speaks the completions API of OpenAI: vLLM, the llama.cpp server, TGI, and OpenAI itself."""
+"""Client of HTTP endpoints with OpenAI's completions API: vLLM, the llama.cpp server, TGI, and OpenAI."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ U = TypeVar("U")
 TRIES = 5
 BUSY = {408, 429, 500, 502, 503, 504}
 LARGEST = 64 * 2**20
-"""Bytes of an answer."""
+"""Maximum size of a response in bytes."""
 
 
 class RefusedError(ModelError):
-    """The server answers, and will not do what it was asked."""
+    """The server responds, but refuses the request."""
 
 
 def _plain(url: str) -> str:
@@ -40,10 +40,10 @@ def _plain(url: str) -> str:
 
 
 class Endpoint(BaseModel):
-    """Where a model is served. The API key is in the environment variable that ``key_variable`` names, never in a file.
+    """Address and model of an endpoint. The API key is read from the environment variable ``key_variable``.
 
-    ``dialect`` says which options beyond OpenAI's own the server knows; under ``openai`` they must be neutral.
-    ``timeout`` is in seconds, for one request with its answer.
+    ``dialect`` says which options beyond OpenAI's the server supports; with ``openai`` they must be neutral.
+    ``timeout`` is in seconds, for one request and its response.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,28 +57,28 @@ class Endpoint(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Endpoint:
-        """From a JSON file."""
+        """Read a JSON file."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise InputError(f"{path} does not describe an endpoint: {where}: {first['msg']}") from None
+            raise InputError(f"invalid endpoint file {path}: {where}: {first['msg']}") from None
         except OSError as error:
-            raise InputError(f"{path} cannot be read as the description of an endpoint ({error.strerror})") from None
+            raise InputError(f"cannot read endpoint file {path} ({error.strerror})") from None
 
     @property
     def digest(self) -> str:
-        """sha256 of what is asked and where; keys, time-outs and how many ask at once change no number."""
+        """sha256 of everything that affects responses, without keys, timeouts and concurrency."""
         return digest_json(["endpoint", self.url.rstrip("/"), self.model, self.dialect])
 
     @property
     def called(self) -> str:
-        """The endpoint in messages, which clients read too: they are told no address."""
+        """Name of the endpoint in messages; without its address, since clients read them."""
         return f"the server of model {self.model!r}"
 
     def write(self, prompt: str, decoding: Decoding, seed: int) -> str:
-        """One text after one prompt, stop strings cut off."""
+        """Generate one text for one prompt, cut before stop strings."""
         asked: dict[str, Any] = {
             "model": self.model,
             "temperature": decoding.temperature,
@@ -96,17 +96,19 @@ class Endpoint(BaseModel):
         else:
             text = self._choice("completions", asked | {"prompt": prompt}).get("text")
         if not isinstance(text, str):
-            raise ModelError(f"{self.called} answered without a text", detail=self.url)
+            raise ModelError(f"{self.called} returned no text", detail=self.url)
         return decoding.cut(text)
 
     def log_likelihood(self, text: str) -> tuple[float, int]:
-        """Log-likelihood of a text in nats, and over how many tokens; the server's first token has none."""
+        """Log-likelihood of a text in nats, and its number of tokens without the first, which has no probability."""
         asked = {"model": self.model, "prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0.0}
         found = self._choice("completions", asked).get("logprobs") or {}
         values, offsets = found.get("token_logprobs"), found.get("text_offset")
         if not values or not offsets or len(values) != len(offsets) or offsets[0] != 0:
             raise RefusedError(
-                f"{self.called} returns no log-probabilities of prompts (echo with logprobs)", detail=self.url
+                f"{self.called} does not return log-probabilities of prompts: use a server that supports echo "
+                "with logprobs",
+                detail=self.url,
             )
         kept = [
             value for value, offset in zip(values, offsets, strict=True) if offset < len(text) and value is not None
@@ -114,12 +116,12 @@ class Endpoint(BaseModel):
         return float(sum(kept)), len(kept)
 
     def each(self, work: Callable[[T], U], items: Iterable[T]) -> list[U]:
-        """``work`` on every item, several at once, results in order."""
+        """Map ``work`` over the items concurrently; results are in order."""
         with ThreadPoolExecutor(self.parallel) as pool:
             return list(pool.map(work, items))
 
     def _beyond_openai(self, decoding: Decoding) -> dict[str, Any]:
-        """What a server would otherwise take from the checkpoint's own defaults."""
+        """Options for which a server would otherwise use the checkpoint's own defaults."""
         if self.dialect == "vllm":
             return {
                 "top_k": decoding.top_k or -1,
@@ -130,7 +132,8 @@ class Endpoint(BaseModel):
             return {"top_k": decoding.top_k, "repeat_penalty": decoding.repetition_penalty, "min_p": 0.0}
         if decoding.top_k or decoding.repetition_penalty != 1:
             raise InputError(
-                f"{self.called} speaks the dialect 'openai', which has neither top_k nor repetition_penalty: omit them"
+                f"{self.called} uses the dialect 'openai', which supports neither top_k nor repetition_penalty: "
+                "omit them"
             )
         return {}
 
@@ -138,7 +141,7 @@ class Endpoint(BaseModel):
         answer = self._post(path, body)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not choices or not isinstance(choices, list) or not isinstance(choices[0], dict):
-            raise ModelError(f"{self.called} answered without choices", detail=f"{self.url}: {str(answer)[:400]}")
+            raise ModelError(f"{self.called} returned no choices", detail=f"{self.url}: {str(answer)[:400]}")
         choice: dict[str, Any] = choices[0]
         return choice
 
@@ -147,7 +150,7 @@ class Endpoint(BaseModel):
         if key:
             headers["authorization"] = f"Bearer {key}"
 
-        def hidden(told: str) -> str:  # servers tell which key was wrong
+        def hidden(told: str) -> str:  # servers quote wrong keys
             return f"{url}: {told.replace(key, HIDDEN) if key else told}"
 
         url, content = f"{self.url.rstrip('/')}/{path}", json.dumps(body).encode()
@@ -168,9 +171,9 @@ class Endpoint(BaseModel):
                 if answer.status not in BUSY:
                     raise RefusedError(f"{self.called} refused the request", detail=hidden(reason))
         raise ModelError(
-            f"{self.called} gave no usable answer in {TRIES} tries: check that it is up", detail=hidden(reason)
+            f"{self.called} did not respond in {TRIES} attempts: check that it is running", detail=hidden(reason)
         )
 
     async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> http_client.Answer:
-        """One request. A file of the operator's may name any host, and proxies of the environment lead to it."""
+        """Send one request. The operator's files may name any host; proxies of the environment apply."""
         return await http_client.post_anywhere(url, content, headers, seconds=self.timeout, most=LARGEST)

@@ -1,8 +1,8 @@
-"""Objects in a torch file that are no tensors: each is read as a thing that does nothing.
+"""Inert stand-ins for objects in a torch file that are not tensors.
 
-Trainers save a step as a NumPy scalar, and their arguments as a namespace, beside the weights. The weights-only reader
-of torch knows no such types and refuses the whole file. Here every unknown name in the file is bound to a stand-in, so
-that it is read over: no module that a file names is imported, and nothing that it names is called.
+Trainers save a step as a NumPy scalar, or arguments as a namespace, beside the weights. The weights-only reader of
+torch refuses such files. Here every unknown name in the file is bound to a stand-in, so that the object is skipped: no
+module that the file names is imported, and no callable in it is called.
 """
 
 from __future__ import annotations
@@ -20,61 +20,61 @@ from typing import Any, BinaryIO
 from evalsvc.core.errors import first_line
 
 PLAIN = "save it as safetensors or as a plain state_dict"
-CODE = f"holds more than tensors and was not loaded, because unpickling runs code: {PLAIN}"
+CODE = f"contains more than tensors and was not loaded, because unpickling can execute code: {PLAIN}"
 HOSTILE = frozenset(
     {"os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "pty", "socket", "shutil", "ctypes"}
 )
-"""Modules that no weights need: a file that names them is refused, although nothing of it would run."""
+"""Modules that weights never need: a file that refers to them is refused, although its code would not run."""
 HOSTILE_BUILTINS = frozenset({"eval", "exec", "compile", "open", "getattr", "setattr", "__import__", "input"})
 LEGACY_PICKLES = 4
-"""Before the tensors of a file from before torch 1.6: a magic number, a protocol, a system, the objects."""
+"""Pickles before the tensors in files of torch before 1.6: magic number, protocol, system, objects."""
 
 
 class Inert:
-    """Takes the place of any object, and any arguments and state that the file has for it."""
+    """Replaces any object; ignores its arguments and state."""
 
     def __new__(cls, *_arguments: Any) -> Inert:
-        """Forget the arguments."""
+        """Ignore the arguments."""
         return super().__new__(cls)
 
     def __setstate__(self, _state: Any) -> None:
-        """Forget the state."""
+        """Ignore the state."""
 
 
 class InertMapping:
-    """Takes the place of a kind of dictionary, whose items are read: it may hold weights."""
+    """Replaces a dictionary type; its items are read, since they may be weights."""
 
     def __new__(cls, *_arguments: Any) -> Any:
-        """An empty dictionary of a type that the weights-only reader fills."""
+        """Return an empty dictionary of a type that the weights-only reader fills."""
         return OrderedDict()
 
 
 class InertSequence:
-    """Takes the place of a kind of list."""
+    """Replaces a list type."""
 
     def __new__(cls, *_arguments: Any) -> Any:
-        """An empty list."""
+        """Return an empty list."""
         return []
 
 
 def stand_ins(source: BinaryIO) -> dict[str, type]:
-    """A stand-in for every name that a torch file asks for.
+    """A stand-in for every name to which a torch file refers.
 
     Raises:
-        UnpicklingError: it asks for something that could only be meant to run.
+        UnpicklingError: the file refers to a name that is only useful for running code.
     """
     found: dict[str, type] = {}
     for module, name in _names(source):
         if module.partition(".")[0] in HOSTILE or (module == "builtins" and name in HOSTILE_BUILTINS):
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         kind = InertSequence if name == "deque" else InertMapping if name.lower().endswith("dict") else Inert
-        # A type of its own for each, as torch wants it.
+        # A separate type for each, as torch requires.
         found[f"{module}.{name}"] = type(name, (kind,), {})
     return found
 
 
 def _names(source: BinaryIO) -> Iterator[tuple[str, str]]:
-    """Module and name of all that a torch file's pickles ask for; nothing is run. Leaves the file at its begin."""
+    """Module and name of all references in a torch file's pickles, without running them. Rewinds the file."""
     source.seek(0)
     zipped = source.read(4) == b"PK\x03\x04"
     source.seek(0)
@@ -85,7 +85,7 @@ def _names(source: BinaryIO) -> Iterator[tuple[str, str]]:
                     with archive.open(member) as pickled:
                         yield from _globals(pickled)
     else:
-        with suppress(ValueError):  # it ends too early: whoever reads it says so
+        with suppress(ValueError):  # it is truncated, which the reader reports
             for _ in range(LEGACY_PICKLES):
                 yield from _globals(source)
     source.seek(0)
@@ -95,12 +95,12 @@ def _globals(pickled: Any) -> Iterator[tuple[str, str]]:
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
-            # Pickles of the protocol that torch writes call modules as Python 2 did.
+            # Pickles of torch's protocol use the module names of Python 2.
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
             yield module, name
 
 
 def unpickling_reason(error: pickle.UnpicklingError) -> str:
-    """What torch found, without the advice around it, which is to trust the file."""
+    """The cause from torch's message, without its advice to trust the file."""
     told = re.search(r"WeightsUnpickler error:\s*(.+?)(?:\. Please use|\n|$)", str(error))
     return told[1][:160] if told else first_line(error, 160)

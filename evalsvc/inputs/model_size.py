@@ -1,4 +1,4 @@
-"""How large a model may become that a ``config.json`` describes: by the weights beside it, before it takes memory."""
+"""Limits on the size of a model described by a ``config.json``, by its weights, before it allocates memory."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from evalsvc.core.files.safetensors_files import open_safetensors
 from evalsvc.inputs.weight_sets import WeightSet
 
 ANY_LAYERS, ANY_LABELS, ANY_MODULES, ANY_ELEMENTS = 1000, 100_000, 20_000, 2**24
-"""What any model may have."""
+"""Allowance of any model."""
 MODULES_A_TENSOR, ELEMENTS_A_BYTE = 20, 8
-"""What more tensors, and more bytes of weights, allow: quantised weights have two elements a byte, and each parameter
-is registered twice, without its memory and with it."""
+"""Allowance per tensor and per byte of weights.
+
+Quantized weights have two elements per byte, and each parameter is registered twice, first without and then with
+memory.
+"""
 _PARSED = (".json", ".txt", ".model", ".jinja")
 _LAYERS, _LABELS = re.compile(r"layers?(_|$)|depth"), re.compile(r"labels")
 
 
 def measure_folder(folder: Path) -> None:
-    """Measure every file of a ``transformers`` folder that is parsed, weights apart.
+    """Measure every parsed file of a ``transformers`` folder except the weights.
 
     Raises:
-        CheckpointError: one is larger or deeper than any of its kind.
-        InputError: one is a pipe or a device.
+        CheckpointError: a file is larger or deeper than the limits.
+        InputError: a file is a pipe or a device.
     """
     for path in sorted(each for each in folder.iterdir() if each.suffix in _PARSED and not each.is_dir()):
         require_regular(path)
@@ -42,12 +45,12 @@ def measure_folder(folder: Path) -> None:
             elif path.stat().st_size > LARGEST:
                 raise ValueError(f"more than {LARGEST:,} bytes")
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error})") from None
+            raise CheckpointError(f"cannot read {path} ({error})") from None
 
 
 @contextmanager
 def no_larger_than(folder: Path, weights: WeightSet) -> Iterator[None]:
-    """Raise a :class:`CheckpointError` where a model built meanwhile has far more layers or parameters than weights."""
+    """Raise a :class:`CheckpointError` if a model built inside has far more layers or parameters than its weights."""
     tensors = 0
     for path in weights.files:
         with open_safetensors(path) as file:
@@ -60,8 +63,8 @@ def no_larger_than(folder: Path, weights: WeightSet) -> Iterator[None]:
         left[what] -= number
         if left[what] < 0:
             raise CheckpointError(
-                f"{folder / 'config.json'} describes a model with far more {what} than its weights hold ({tensors:,} "
-                f"tensors in {size:,} bytes)"
+                f"{folder / 'config.json'} describes a model with far more {what} than its weights contain "
+                f"({tensors:,} tensors in {size:,} bytes)"
             )
 
     def module(_owner: nn.Module, _name: str, _module: Any) -> None:
@@ -81,7 +84,7 @@ def no_larger_than(folder: Path, weights: WeightSet) -> Iterator[None]:
 
 
 def _refuse_lists(config: Path, layers: int) -> None:
-    """Configurations make lists of their layers, and of their labels, before there is a model."""
+    """Configurations build lists of their layers and labels before a model exists."""
     try:
         waiting = [read_json(config)]
     except ValueError as error:
@@ -96,5 +99,5 @@ def _refuse_lists(config: Path, layers: int) -> None:
                 most = layers if _LAYERS.search(key) else ANY_LABELS if _LABELS.search(key) else inf
                 if isinstance(number, int | float) and number > most:
                     raise CheckpointError(
-                        f"{config} describes a model with {key} = {str(number)[:20]}: at most {most} fit here"
+                        f"{config} describes a model with {key} = {str(number)[:20]}: the maximum is {most}"
                     )

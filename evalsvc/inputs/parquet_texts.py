@@ -1,4 +1,4 @@
-"""The column of texts in a Parquet file, as a stream of Arrow: what the confined process does for one."""
+"""Conversion of the text column of a Parquet file to an Arrow stream, in a sandboxed process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute  # for casts: the confined process imports nothing any more
+import pyarrow.compute  # for casts: the sandboxed process cannot import later
 import pyarrow.parquet
 
 from evalsvc.core.errors import RefusedError, first_line
@@ -14,14 +14,15 @@ from evalsvc.core.files.regular_files import most_unpacked
 
 COLUMN = "text"
 ROWS = 128
-"""Read at a time: of a dictionary one entry may be a million rows."""
+"""Rows read at a time: one dictionary entry may stand for a million rows."""
 
 
 def convert_texts(source: BinaryIO, target: BinaryIO) -> None:
-    """Read a Parquet file; write its column ``text``.
+    """Read a Parquet file and write its column ``text``.
 
     Raises:
-        RefusedError: it is damaged, has no such column of strings, holds null, or unpacks to far more than its size.
+        RefusedError: the file is damaged, has no such column of strings, contains null, or unpacks to far more than its
+            size.
     """
     limit, total, nulls = most_unpacked(os.fstat(source.fileno()).st_size), 0, 0
     try:
@@ -31,13 +32,15 @@ def convert_texts(source: BinaryIO, target: BinaryIO) -> None:
             for batch in file.iter_batches(ROWS, columns=[COLUMN], use_threads=False):
                 total, nulls = total + batch.nbytes, nulls + batch.column(0).null_count
                 if total > limit:
-                    raise RefusedError(f"unpacks to over {limit:,} bytes of text and looks like a decompression bomb")
+                    raise RefusedError(
+                        f"unpacks to more than {limit:,} bytes of text and looks like a decompression bomb"
+                    )
                 if not nulls:
                     stream.write_batch(pa.record_batch([batch.column(0).cast(pa.large_string())], names=[COLUMN]))
     except MemoryError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RefusedError(f"is no readable Parquet file ({first_line(error, 160)})") from None
+        raise RefusedError(f"is not a readable Parquet file ({first_line(error, 160)})") from None
     if nulls:
         raise RefusedError(f"has {nulls} empty cells (null) in column {COLUMN!r}: drop those rows")
     target.flush()
@@ -46,7 +49,7 @@ def convert_texts(source: BinaryIO, target: BinaryIO) -> None:
 def _refuse_column(schema: pa.Schema) -> None:
     if COLUMN not in schema.names:
         names = ", ".join(schema.names) or "none"
-        raise RefusedError(f"has no column {COLUMN!r} (it has {names}): rename the one that holds the text")
+        raise RefusedError(f"has no column {COLUMN!r} (it has {names}): rename the column with the text")
     kind = schema.field(COLUMN).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise RefusedError(f"has a column {COLUMN!r} that holds {kind} and not strings")
+        raise RefusedError(f"has a column {COLUMN!r} of {kind}: convert it to strings")

@@ -1,4 +1,4 @@
-"""Prompts of generators that take them: read from a file, named by their content."""
+"""Prompts for generators: read from a file, identified by their content."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ if TYPE_CHECKING:
 
 KEYS = ("prompt", "text", "caption")
 STRUCTURED = {".json", ".csv", ".tsv", ".parquet", ".yaml", ".yml"}
-"""Endings of files whose lines are no prompts."""
+"""Suffixes of files whose lines are not prompts."""
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a file, in order: of a ``.jsonl`` strings or objects with a ``prompt``, of any other its lines."""
+    """Read the prompts of a file in order: strings or objects with ``prompt`` in a ``.jsonl``, lines in other files."""
     if path.suffix.lower() in STRUCTURED:
         raise InputError(
-            f"prompts {path} are not read: write them to a .txt, one a line, or to a .jsonl, one an object"
+            f"cannot read prompts from {path}: write them to a .txt, one per line, or to a .jsonl, one object per line"
         )
     try:
-        # Not ``splitlines``: a prompt may hold what Unicode takes for the end of a line, and all others would move.
+        # Not ``splitlines``: a prompt may contain Unicode line separators, which would shift all later prompts.
         with open_regular(path) as file:
             lines = file.read().decode("utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"prompts {path} cannot be read ({error})") from None
+        raise InputError(f"cannot read prompts from {path} ({error})") from None
     if lines == [""]:
-        raise InputError(f"{path} holds no prompts")
+        raise InputError(f"{path} contains no prompts")
     prompts = tuple(_of_jsonl(path, lines) if path.suffix.lower() == ".jsonl" else (line.strip() for line in lines))
     if "" in prompts:
-        raise InputError(f"{path}, line {prompts.index('') + 1} holds no prompt, and prompt i belongs to sample i")
+        raise InputError(
+            f"{path}, line {prompts.index('') + 1} is empty, but prompt i belongs to sample i: fill or remove it"
+        )
     return prompts
 
 
 def keep_prompts(artifacts: Artifacts, prompts: tuple[str, ...]) -> None:
-    """Keep prompts beside the results, so that a worker on another machine finds them too."""
+    """Store prompts with the results, so that workers on other machines can read them."""
     artifacts.write_bytes(_key(digest_prompts(prompts)), json.dumps(prompts).encode())
 
 
 def kept_prompts(artifacts: Artifacts, digest: str) -> tuple[str, ...]:
-    """The prompts with this digest, as :func:`keep_prompts` left them.
+    """The prompts with this digest, as stored by :func:`keep_prompts`.
 
     Raises:
-        DamagedError: others are in their place, or none.
+        DamagedError: the file has other content or is missing.
     """
     key = _key(digest)
     try:
@@ -67,7 +69,7 @@ def _key(digest: str) -> str:
 
 
 def digest_prompts(prompts: tuple[str, ...]) -> str:
-    """sha256 of the prompts in order, whatever the file they come from."""
+    """sha256 of the prompts in order, independent of their file."""
     return digest_json(list(prompts))
 
 
@@ -76,7 +78,7 @@ def _of_jsonl(path: Path, lines: list[str]) -> Iterator[str]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number} is no JSON ({error})") from None
+            raise InputError(f"{path}, line {number} is not valid JSON ({error})") from None
         if isinstance(record, dict):
             record = next((record[key] for key in KEYS if key in record), None)
         if not isinstance(record, str):

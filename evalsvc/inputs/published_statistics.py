@@ -1,7 +1,7 @@
-"""References known only by mean and covariance: the ``.npz`` files that projects publish beside their papers.
+"""References given by mean and covariance: the ``.npz`` files that projects publish with their papers.
 
-A published file says neither how many images it was made of nor by which preprocessing, so it is converted once into a
-file that does; from then on it is a reference like any other, for the Frechet distance alone.
+A published file states neither its number of images nor their preprocessing, so it is converted once to a file that
+does. The converted file can then be used like any other reference, for the Frechet distance only.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from evalsvc.plugins.interfaces import ExtractorInfo, Modality
 from evalsvc.plugins.samples import Samples
 
 MEMBER = "evalsvc"
-"""What needs no more than moments of its reference."""
+"""Metrics that need only the moments of their reference."""
 ROUNDING = 1e-5
-"""How far below 0 an eigenvalue may lie beside the norm of its matrix, as float32 leaves them."""
+"""Tolerance for negative eigenvalues relative to the norm of the matrix, as float32 rounding causes them."""
 _ARRAYS = {"pool3": ("mu", "sigma"), "sfid": ("mu_s", "sigma_s")}
 
 
 class Facts(BaseModel):
-    """What a published file leaves out. ``ddof`` is that of the source; what is stored always has ddof 1."""
+    """Facts that a published file leaves out. ``ddof`` is that of the source; stored covariances always have ddof 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +52,7 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True)
 class StatisticsFile:
-    """A converted file, in the place of a sample set: it has moments and no samples."""
+    """A converted file in the place of a sample set: it has moments, but no samples."""
 
     path: Path
     facts: Facts
@@ -62,50 +62,50 @@ class StatisticsFile:
         return self.facts.count
 
     def digest(self) -> str:
-        """sha256 of the file as it is now."""
+        """sha256 of the current content of the file."""
         return digest_path(self.path)
 
     def read(self, start: int, stop: int) -> Samples:
-        """An error: there is nothing to read."""
+        """Raise an error: there are no samples."""
         raise InputError(
-            f"{self.path} holds a mean and a covariance, not images: it serves {_served()} alone; for anything else "
-            "add the images themselves as a reference"
+            f"{self.path} contains a mean and a covariance, not images, and supports only {_served()}: add "
+            "the images themselves as a reference for other metrics"
         )
 
     def check(self, suite: Suite, split: Split, extractors: Mapping[str, ExtractorInfo]) -> None:
-        """Whether the suite asks this half for no more than it has; otherwise an error, before any work is done."""
+        """Raise an error if the suite needs more of this split than moments."""
         for use in suite.metrics:
             if split in use.splits and REFERENCE_MOMENTS not in use.spec.precomputed:
                 raise InputError(
-                    f"suite {suite.id}: {use.metric} needs the images of reference {suite.reference!r}, and "
-                    f"{self.path} holds statistics, which serve {_served()}"
+                    f"suite {suite.id}: {use.metric} needs the images of reference {suite.reference!r}, but "
+                    f"{self.path} contains statistics, which support only {_served()}"
                 )
             if split in use.splits:
                 label, _, output = use.features.partition("/")
                 self.moments(extractors[label], output)
         if split == "train" and suite.neighbours:
-            raise InputError(f"suite {suite.id} looks for nearest neighbours, and {self.path} holds no images")
+            raise InputError(f"suite {suite.id} searches for nearest neighbors, but {self.path} contains no images")
 
     def moments(self, info: ExtractorInfo, output: str) -> Moments:
-        """The moments of one output of an extractor; another network, preprocessing or precision is an error."""
+        """The moments of one output of an extractor; another network, preprocessing or precision raises."""
         facts = self.facts
         same = info.name == facts.extractor and info.weights == facts.weights
         if not same or not info.preprocessing.startswith(f"{facts.preprocess}:") or "float32" not in info.preprocessing:
             raise InputError(
-                f"{self.path} holds statistics of {facts.extractor} by {facts.preprocess!r} with weights "
-                f"{facts.weights[:12]}...; features of {info.name} ({info.preprocessing}; weights "
-                f"{info.weights[:12]}...) cannot be compared with them"
+                f"{self.path} contains statistics of {facts.extractor} with preprocessing {facts.preprocess!r} "
+                f"and weights {facts.weights[:12]}..., which are not comparable with features of {info.name} "
+                f"({info.preprocessing}; weights {info.weights[:12]}...)"
             )
         return _moments(self.path, output, facts.count)
 
 
 def _served() -> str:
-    """The metrics for which moments are all that is needed of a reference."""
+    """Names of the metrics that need only the moments of the reference."""
     return " and ".join(spec.name for spec in METRICS.values() if REFERENCE_MOMENTS in spec.precomputed)
 
 
 def open_statistics(path: Path) -> StatisticsFile | None:
-    """The statistics at ``path``; ``None`` where there is something else, an error where they need converting first."""
+    """Open the statistics at ``path``; ``None`` for other files, an error for statistics that are not converted yet."""
     _refuse_pickle(path)
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
@@ -117,14 +117,14 @@ def open_statistics(path: Path) -> StatisticsFile | None:
             raise InputError(f"{path} was not written by this version ({error.errors()[0]['msg']})") from None
     if {"mu", "sigma"} <= names and not names & set(IMAGES):
         raise InputError(
-            f"{path} holds a mean and a covariance and does not say of how many images, nor how they were resized: run "
-            f"'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz"
+            f"{path} contains a mean and a covariance without the number of images and their preprocessing: "
+            f"run 'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz"
         )
     return None
 
 
 def beside_images(path: Path) -> bool:
-    """Whether a file of images holds a mean and a covariance too, as ADM's do; as a set of images they are not read."""
+    """Whether a file of images also contains a mean and a covariance, as ADM's do; they are then ignored."""
     names = _members(path) if path.suffix.lower() == ".npz" else set()
     return {"mu", "sigma"} <= names and MEMBER not in names
 
@@ -138,18 +138,18 @@ def convert(
     ddof: int | None = None,
     network: str = published_weights.WEIGHTS["inception-2015"].sha256,
 ) -> Facts:
-    """Write the statistics of a published ``.npz`` with what it leaves out, their covariance brought to ddof 1.
+    """Write the statistics of a published ``.npz`` with the missing facts, and with ddof 1.
 
-    ``count`` is the number of images behind them, ``preprocess`` one of inception-v3's. Without ``ddof`` the file's own
-    entry counts, and failing that 1, which is what pytorch-fid, clean-fid, EDM and ADM write (StyleGAN and cd-fvd: 0).
+    ``count`` is the number of images, ``preprocess`` one of the modes of inception-v3. ``ddof`` defaults to the file's
+    own entry, else to 1, as pytorch-fid, clean-fid, EDM and ADM write it (StyleGAN and cd-fvd: 0).
     """
     _refuse_pickle(source)
     names = _members(source)
     if target.exists() and target.samefile(source):
-        raise InputError(f"{target} is the published file itself: give the converted one another name")
+        raise InputError(f"{target} is the published file itself: choose another name for the converted file")
     if MEMBER in names or not {"mu", "sigma"} <= names:
         held = ", ".join(sorted(names)) or "nothing"
-        raise InputError(f"{source} holds no published statistics (an .npz with mu and sigma); it holds {held}")
+        raise InputError(f"{source} contains no published statistics (an .npz with mu and sigma); it contains {held}")
     known_by = "the caller"
     if ddof is None and "ddof" in names:
         ddof, known_by = _read(source, "ddof").tolist(), "the file"
@@ -186,33 +186,34 @@ def convert(
 def _refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in (".pkl", ".pickle"):
         raise InputError(
-            f"{path} is a pickle, which may run code and is never opened: load it where it was written, save its "
-            "arrays with numpy.savez('statistics.npz', mu=..., sigma=...), and give that to 'evalsvc reference "
-            "statistics'"
+            f"{path} is a pickle, which can execute code and is never opened: load it where it was written, "
+            "save its arrays with numpy.savez('statistics.npz', mu=..., sigma=...), and pass that file to "
+            "'evalsvc reference statistics'"
         )
 
 
 def _check(path: Path, output: str, mu: np.ndarray, sigma: np.ndarray) -> None:
     width = {"pool3": 2048, "sfid": 2023}[output]
     if mu.shape != (width,) or sigma.shape != (width, width):
-        raise InputError(f"{path}: {output} has a mean {mu.shape} and a covariance {sigma.shape} where {width} is due")
+        raise InputError(
+            f"{path}: {output} has a mean of shape {mu.shape} and a covariance of shape {sigma.shape}, "
+            f"expected width {width}"
+        )
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise InputError(f"{path}: the statistics of {output} hold NaN or infinity")
+        raise InputError(f"{path}: the statistics of {output} contain NaN or infinity")
     if np.abs(sigma - sigma.T).max() > 1e-6 * np.abs(sigma).max() or sigma.diagonal().min() < 0:
-        raise InputError(f"{path}: the covariance of {output} is not symmetric with a diagonal of at least 0")
+        raise InputError(f"{path}: the covariance of {output} is not symmetric with a non-negative diagonal")
     try:
         np.linalg.cholesky(sigma + np.eye(width) * ROUNDING * (np.linalg.norm(sigma) or 1.0))
     except np.linalg.LinAlgError:
-        raise InputError(
-            f"{path}: the covariance of {output} has eigenvalues below 0, which no covariance has"
-        ) from None
+        raise InputError(f"{path}: the covariance of {output} has negative eigenvalues") from None
 
 
 @lru_cache(maxsize=4)
 def _moments(path: Path, output: str, count: int) -> Moments:
     mean, covariance = _ARRAYS.get(output, ("", ""))
     if not {mean, covariance} <= _members(path):
-        raise InputError(f"{path} holds no statistics of {output!r}")
+        raise InputError(f"{path} contains no statistics of {output!r}")
     try:
         return Moments(count, _read(path, mean), _read(path, covariance))
     except MetricError as error:
@@ -223,16 +224,18 @@ def _members(path: Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-    except Exception as error:  # damage meets readers of archives with errors of all kinds
+    except Exception as error:  # readers of archives raise errors of many types for damaged files
         raise InputError(f"{path} is not a readable .npz ({first_line(error)})") from None
 
 
 def _numbers(path: Path, name: str) -> np.ndarray:
     array = _read(path, name)
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{path}: array {name!r} holds {array.dtype.name}, not real numbers")
+        raise InputError(f"{path}: array {name!r} has dtype {array.dtype.name}, expected real numbers")
     if array.dtype == np.float16:
-        raise InputError(f"{path}: array {name!r} is in half precision, which alone moves a distance by tenths")
+        raise InputError(
+            f"{path}: array {name!r} is in half precision, which changes a distance by tenths: use float32 or float64"
+        )
     return array.astype(np.float64)
 
 
@@ -240,5 +243,5 @@ def _read(path: Path, name: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return np.asarray(arrays[name])
-    except Exception as error:  # of the archive, of what is compressed in it, and of the array's header
-        raise InputError(f"{path}: array {name!r} cannot be read ({first_line(error)})") from None
+    except Exception as error:  # of the archive, of the compressed data, or of the array's header
+        raise InputError(f"{path}: cannot read array {name!r} ({first_line(error)})") from None

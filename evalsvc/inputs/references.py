@@ -1,4 +1,4 @@
-"""References: real samples under a name, and their arrays, extracted once."""
+"""References: named sets of real samples whose features are extracted once."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from evalsvc.store.tables import Reference as Row
 KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
 LONGEST_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
-"""Of references that are added now; older databases may hold others, which suites can name."""
+"""Pattern for new references; older databases may contain other names, which suites can use."""
 FOLDER = "reference"
-"""Where the arrays of references are kept."""
+"""Folder of the arrays of references."""
 
 
 @dataclass(frozen=True)
 class OpenReference:
-    """A reference whose content was checked: one sample set and one digest a half.
+    """A verified reference: one sample set and one digest per split.
 
-    ``sources`` are the files of a half, and the stamp that they had when they were checked.
+    ``sources`` are the files of a split, with their stamps at the time of the verification.
     """
 
     name: str
@@ -50,18 +50,18 @@ class OpenReference:
     sources: dict[Split, tuple[Path, str]] = field(default_factory=dict)
 
     def split(self, split: Split) -> SampleSet:
-        """The samples of one half; a missing held-out half is an error that says how to add one."""
+        """The samples of one split; a missing held-out split raises an error that says how to add one."""
         if split not in self.splits:
             raise InputError(
-                f"reference {self.name!r} has no held-out half: add it again with --heldout PATH under another name"
+                f"reference {self.name!r} has no held-out split: add it under another name with --heldout PATH"
             )
         return self.splits[split]
 
     def require_unchanged(self, split: Split) -> None:
-        """Make sure that what was read of a half is what its digest says: files may be written over at any time.
+        """Raise if the files of a split were modified since they were verified.
 
         Raises:
-            InputError: they were.
+            InputError: they were modified.
         """
         if split not in self.sources:
             return
@@ -75,10 +75,10 @@ class OpenReference:
 def add_reference(
     database: Database, plugins: Plugins, name: str, path: Path, heldout: Path | None, *, skip_bad: bool = False
 ) -> Row:
-    """Read, digest and register a reference. The same content again is no error; other content is.
+    """Read, digest and register a reference. Registering the same content twice is allowed; other content raises.
 
-    An unreadable image or sound is an error, unless ``skip_bad`` leaves it out. Suites are named after references,
-    in lower case: two references may not differ by case only.
+    Unreadable images or audio files raise an error, unless ``skip_bad`` excludes them. Suites are named after
+    references in lower case, so the names of two references must not differ by case only.
     """
     with database.read() as session:
         is_new = session.get(Row, name) is None
@@ -87,8 +87,8 @@ def add_reference(
         raise InputError(f"references {name!r} and {other!r} would differ by case only: choose another name")
     if is_new and not NAME.fullmatch(name):
         raise InputError(
-            f"invalid reference name {name!r}: use up to {LONGEST_NAME} letters (a-z, A-Z), digits, '.', '_' and '-', "
-            "beginning with a letter, a digit or '_'"
+            f"invalid reference name {name!r}: use up to {LONGEST_NAME} letters (a-z, A-Z), digits, '.', '_' "
+            "and '-', starting with a letter, a digit or '_'"
         )
     for plugin in plugins:
         if plugin.kind is PluginKind.REFERENCE and plugin.name.lower() == name.lower():
@@ -96,7 +96,7 @@ def add_reference(
     train = _inspect(path, skip_bad)
     test = _inspect(heldout, skip_bad) if heldout else None
     if test and test.modality != train.modality:
-        raise InputError(f"{path} holds {train.modality} samples and {heldout} holds {test.modality} samples")
+        raise InputError(f"{path} contains {train.modality} samples, but {heldout} contains {test.modality} samples")
     row = Row(
         name=name,
         modality=train.modality,
@@ -113,7 +113,7 @@ def add_reference(
     )
     with database.write() as session:
         known = session.get(Row, name)
-        # The same files may be read by other rules than when they were added: they then replace what is there.
+        # The same files may be read by newer rules: these then replace the stored digest.
         same = known and _has_stamp(path, known.stamp) and _has_stamp(heldout, known.heldout_stamp)
         if known and not same and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
             raise InputError(f"reference {name!r} exists with other content: choose another name")
@@ -125,7 +125,7 @@ def add_reference(
 
 
 def open_reference(database: Database, plugins: Plugins, name: str) -> OpenReference:
-    """The reference of this name, from the database or a plug-in; changed files are an error."""
+    """Open the reference with this name, from the database or a plug-in; changed files raise an error."""
     with database.read() as session:
         row = session.get(Row, name)
         if row is not None:
@@ -139,17 +139,17 @@ def open_reference(database: Database, plugins: Plugins, name: str) -> OpenRefer
 
 
 def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
-    """Where the array of one output over one half is kept; engines that round differently do not share it."""
+    """Key of the array of one output for one split; engines with different rounding do not share it."""
     return f"{_folder(digest, info)}/{output}.npy"
 
 
 def key_beside(array: str, name: str) -> str:
-    """Where something found from the array at this key is kept, to go when that goes."""
+    """Key of a value computed from the array at this key, which is removed with the array."""
     return f"{array.removesuffix('.npy')}.{name}.safetensors"
 
 
 def lock_of(artifacts: Artifacts, digest: str) -> AbstractContextManager[None]:
-    """Held by whoever extracts or removes arrays of a half."""
+    """Lock for extracting or removing arrays of a split."""
     return artifacts.lock(f"{FOLDER}/{digest}/.lock")
 
 
@@ -166,10 +166,10 @@ def extract_reference(
     progress: Callable[[int], None],
     require_unchanged: Callable[[], None] = lambda: None,
 ) -> None:
-    """Make sure that all arrays of these extractors over a half are on disk and sound, in one pass over the samples.
+    """Extract all missing or damaged arrays of these extractors for a split, in one pass over the samples.
 
-    A file lock makes a second process wait for the first and then find the arrays there. Published statistics have
-    nothing to extract. Nothing is kept where the samples were changed meanwhile, which ``require_unchanged`` raises.
+    A file lock lets a second process wait for the first and use its arrays. Published statistics need no extraction.
+    Arrays are discarded if the samples change meanwhile, in which case ``require_unchanged`` raises.
     """
     if isinstance(samples, StatisticsFile):
         progress(len(samples))
@@ -205,7 +205,7 @@ def extract_reference(
 def read_reference(
     artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str, maps: list[Verified] | None = None
 ) -> np.ndarray:
-    """The mapped array of one output over one half, as :func:`extract_reference` left it."""
+    """The memory-mapped array of one output for one split, as written by :func:`extract_reference`."""
     return artifacts.read_matrix(array_key(digest, info, output), maps)
 
 
@@ -214,7 +214,7 @@ def _complete(artifacts: Artifacts, samples: SampleSet, digest: str, info: Extra
 
 
 def _inspect(path: Path, skip_bad: bool) -> SampleSet:
-    """Open a sample set and read all of it once, so that a bad file shows now and not in mid-evaluation."""
+    """Open a sample set and read it completely once, so that a bad file is reported before an evaluation starts."""
     samples = _open(path)
     if skip_bad and (bad := unreadable(samples)):
         return _open(path, bad)
@@ -222,9 +222,7 @@ def _inspect(path: Path, skip_bad: bool) -> SampleSet:
         samples.read(start, min(start + 256, len(samples)))
     if len(samples) == 1 and not isinstance(samples, StatisticsFile):
         note = samples.note if isinstance(samples, TextList) else ""
-        raise InputError(
-            f"{path} holds a single {KINDS[samples.modality]}{note}: a set needs two or more to be compared"
-        )
+        raise InputError(f"{path} contains a single {KINDS[samples.modality]}{note}: use a set of two or more")
     return samples
 
 
@@ -234,7 +232,7 @@ def _open(path: Path, skip: Sequence[str] = ()) -> SampleSet:
 
 
 def _has_stamp(path: Path | None, stamp: str | None) -> bool:
-    """Whether the files are as they were stamped; older versions stamped system files too."""
+    """Whether the files match their stamp; older versions included system files in it."""
     if path is None or stamp is None:
         return path is None and stamp is None
     return stamp_path(path, is_system_file) == stamp or (path.is_dir() and stamp_path(path) == stamp)
@@ -258,7 +256,7 @@ def _open_row(row: Row) -> OpenReference:
         samples = _open(Path(path), skip)
         sources[split] = Path(path), stamp_path(Path(path), is_system_file)  # before its content is compared
         if _has_stamp(Path(path), stamp):
-            if len(samples) != count:  # hidden and system files counted as samples when it was added
+            if len(samples) != count:  # hidden and system files were included when it was added
                 digest = samples.digest()
         elif digest not in (samples.digest(), digest_path(Path(path))):
             raise _changed(row.name, Path(path))
@@ -268,6 +266,6 @@ def _open_row(row: Row) -> OpenReference:
 
 def _changed(name: str, path: Path) -> InputError:
     return InputError(
-        f"reference {name!r} has changed: {path} no longer has the content that was added; restore it, or add it under "
-        "another name"
+        f"reference {name!r} has changed: {path} no longer has its registered content; restore it, or add "
+        "it under another name"
     )

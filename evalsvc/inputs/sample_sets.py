@@ -1,4 +1,4 @@
-"""Samples that already exist: a folder or zip of images, an array file, or texts."""
+"""Sets of existing samples: a folder or zip of images, a folder of audio files, an array file, or texts."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ from evalsvc.inputs.text_files import open_texts
 from evalsvc.plugins.interfaces import Modality, ReadsAt, SampleSet
 from evalsvc.plugins.samples import Images, Samples, concatenate
 
-_UNPACK = "unpack it, and give what is inside"
-_AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} a line'
+_UNPACK = "unpack it and pass its content"
+_AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} per line'
 INSTEAD = {
     **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
     **dict.fromkeys((".json", ".csv", ".tsv", ".yaml", ".yml", ".md"), _AS_JSONL),
-    **dict.fromkeys(IMAGE_SUFFIXES | {".wav"}, "give the folder that it lies in"),
+    **dict.fromkeys(IMAGE_SUFFIXES | {".wav"}, "pass its folder"),
 }
-"""Files that are not read, by their ending, and what to do with one."""
+"""Files that cannot be read, by suffix, and the way out."""
 IMAGES = ("images", "arr_0", "x")
-"""Names that the array of images in an ``.npz`` goes by, the first that is there; else its first array is it."""
+"""Names of the image array in an ``.npz``, by priority; by default, its first array is used."""
 
 
 def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
-    """The sample set at ``path``, by what it is: a folder, an archive, or a file of arrays or texts.
+    """Open the sample set at ``path``: a folder, an archive, or a file of arrays or texts.
 
-    Hidden and system files are no samples. Of the images of a folder or zip, and of the sounds of a folder, those named
-    in ``skip`` are left out too.
+    Hidden and system files are excluded, and so are the images or audio files named in ``skip``.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
@@ -59,7 +58,7 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
                 return texts
             held = ", ".join(sorted(suffixes - {""})[:5])
             raise InputError(
-                f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
+                f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
                 + (f", but {held}" if held else "")
             )
     suffix = path.suffix.lower()
@@ -69,13 +68,13 @@ def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
         return texts
     if suffix in (".npz", ".npy"):
         return image_arrays(path)
-    other = "give a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
+    other = "use a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
     way_out = INSTEAD.get(suffix, other)
-    raise InputError(f"{path}: {suffix or 'files without a suffix'} cannot be read as samples: {way_out}")
+    raise InputError(f"{path}: cannot read {suffix or 'files without a suffix'} as samples: {way_out}")
 
 
 def read_at(samples: SampleSet, indices: Sequence[int]) -> Samples:
-    """The samples at these indices, in this order; of a set that reads ranges only, one range after the other."""
+    """The samples at these indices, in this order; sets without random access are read range by range."""
     if isinstance(samples, ReadsAt):
         return samples.read_at(indices)
     starts = [i for i, index in enumerate(indices) if i == 0 or index != indices[i - 1] + 1]
@@ -84,12 +83,12 @@ def read_at(samples: SampleSet, indices: Sequence[int]) -> Samples:
 
 
 def unreadable(samples: SampleSet) -> tuple[str, ...]:
-    """Names of the files of images or sounds of a set that cannot be read; decodes every one."""
+    """Names of the image or audio files of a set that cannot be read; decodes every file."""
     return samples.unreadable() if isinstance(samples, ImageFiles | SoundFolder) else ()
 
 
 class ImageArray:
-    """Images held in one uint8 array (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels."""
+    """Images in one uint8 array (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels."""
 
     modality: Modality = "image"
 
@@ -100,7 +99,8 @@ class ImageArray:
             array = array.transpose(0, 3, 1, 2)
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in (1, 3) or not array.size:
             raise InputError(
-                f"{path} holds an array of {array.dtype} {array.shape}; uint8 images (n, h, w, c) are expected"
+                f"{path} contains an array of dtype {array.dtype} and shape {array.shape}, expected uint8 images "
+                "(n, h, w, c)"
             )
         self._path, self._array = path, array
 
@@ -108,20 +108,20 @@ class ImageArray:
         return len(self._array)
 
     def digest(self) -> str:
-        """sha256 of the file as it is now."""
+        """sha256 of the current content of the file."""
         return digest_path(self._path)
 
     def read(self, start: int, stop: int) -> Images:
-        """Images ``start`` to ``stop``, copied out of the file."""
+        """Images ``start`` to ``stop``, copied from the file."""
         return Images(torch.from_numpy(np.array(self._array[start:stop])))
 
     def read_at(self, indices: Sequence[int]) -> Images:
-        """The images at these indices, copied out of the file."""
+        """The images at these indices, copied from the file."""
         return Images(torch.from_numpy(np.ascontiguousarray(self._array[np.asarray(indices, np.int64)])))
 
 
 def image_arrays(path: Path) -> ImageArray:
-    """The one image array of an ``.npz`` or ``.npy``; where it is not compressed, it is mapped, not loaded."""
+    """The image array of an ``.npz`` or ``.npy``; an uncompressed array is memory-mapped."""
     try:
         with open_regular(path) as file:
             if path.suffix.lower() == ".npy":
@@ -130,12 +130,12 @@ def image_arrays(path: Path) -> ImageArray:
                 return ImageArray(path, _mapped(file, header, 0))
             return ImageArray(path, _archived(path, file))
     except (ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is no readable array file ({error})") from None
+        raise InputError(f"{path} is not a readable array file ({error})") from None
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What a ``.npy`` says of its array, in so many ``bytes`` before it."""
+    """Header of a ``.npy``, with its length in ``bytes``."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -155,12 +155,14 @@ def _array_header(file: IO[bytes]) -> _Header:
 
 def _refuse_liar(path: Path, header: _Header, held: int) -> None:
     if header.dtype.hasobject:
-        raise InputError(f"{path} holds an array of Python objects, which are never unpickled")
+        raise InputError(
+            f"{path} contains an array of Python objects, which evalsvc never unpickles: save plain numbers"
+        )
     claimed = math.prod(header.shape) * header.dtype.itemsize
     if claimed > held or min(header.shape, default=0) < 0:
         raise InputError(
-            f"{path} is truncated: its header tells of an array {header.shape} of {header.dtype}, and {held:,} bytes "
-            "follow"
+            f"{path} is truncated: its header declares an array of shape {header.shape} and dtype "
+            f"{header.dtype}, but {held:,} bytes follow"
         )
 
 
@@ -176,7 +178,7 @@ def _archived(path: Path, file: BinaryIO) -> np.ndarray:
         named = {info.filename.removesuffix(".npy"): info for info in members}
         name = next((key for key in IMAGES if key in named), next(iter(named), None))
         if name is None:
-            raise InputError(f"{path} holds no array")
+            raise InputError(f"{path} contains no array")
         info = named[name]
         with archive.open(info) as member:
             header = _array_header(member)
@@ -185,14 +187,14 @@ def _archived(path: Path, file: BinaryIO) -> np.ndarray:
             _refuse_bomb(path, name, info)
             with archive.open(info) as member:
                 return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
-    # A stored member's bytes follow its local header: 30 bytes, the name and the extra field.
+    # The bytes of a stored member follow its local header: 30 bytes, the name and the extra field.
     file.seek(info.header_offset + 26)
     lengths = np.frombuffer(file.read(4), "<u2")
     return _mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
 
 
 def _refuse_bomb(path: Path, name: str, info: zipfile.ZipInfo) -> None:
-    way_out = "save it by np.savez, uncompressed, and it is read piece by piece"
+    way_out = "save it uncompressed with np.savez, so that it can be memory-mapped"
     if info.file_size > most_unpacked(info.compress_size):
         raise InputError(
             f"{path}: array {name!r} would unpack from {info.compress_size:,} to {info.file_size:,} bytes and looks "
@@ -200,6 +202,6 @@ def _refuse_bomb(path: Path, name: str, info: zipfile.ZipInfo) -> None:
         )
     if info.file_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
         raise InputError(
-            f"{path}: array {name!r} is {info.file_size:,} bytes when unpacked, more than half of this machine's "
-            f"memory: {way_out}"
+            f"{path}: array {name!r} has {info.file_size:,} bytes when unpacked, more than half of this "
+            f"machine's memory: {way_out}"
         )

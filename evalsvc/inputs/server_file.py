@@ -1,7 +1,7 @@
-"""The server file: what the operator opens to clients of the API, a YAML file that EVALSVC_SERVER_FILE names.
+"""The server file: YAML with the features that the operator allows to clients, named by EVALSVC_SERVER_FILE.
 
-The API and the workers read it. Without the variable there are no endpoints, and clients may use the plug-ins that
-declare ``client_options``.
+The API and the workers read it. Without it, there are no endpoints, and clients may use the plug-ins that declare
+``client_options``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Options = frozenset[str] | None
 
 
 class NamedEndpoint(Endpoint):
-    """An endpoint that clients may name. Only one that is ``private`` may be at an address of your own network."""
+    """An endpoint that clients may name. Only a ``private`` endpoint may have an address in a private network."""
 
     private: bool = False
     _name: str = PrivateAttr("")
 
     @property
     def called(self) -> str:
-        """Clients know it by its name."""
+        """Name of the endpoint, under which clients know it."""
         return f"endpoint {self._name!r}"
 
     async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> http_client.Answer:
@@ -46,13 +46,13 @@ class NamedEndpoint(Endpoint):
             )
         except InputError as error:
             raise InputError(
-                f"{self.called} is not at a public address: set 'private: true' in the server file if it is yours",
+                f"{self.called} has no public address: set 'private: true' in the server file if the server is yours",
                 detail=str(error),
             ) from None
 
 
 class Quota(BaseModel):
-    """The limits of one token; ``None`` for none. Sizes are numbers of bytes or such as ``200GB``."""
+    """Limits of one token; ``None`` means unlimited. Sizes are numbers of bytes, or text such as ``200GB``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,7 +63,7 @@ class Quota(BaseModel):
 
 
 class Limits(BaseModel):
-    """The quota of every token, and what those of some names have in its place."""
+    """The default quota of tokens, and the quotas of named tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,15 +71,16 @@ class Limits(BaseModel):
     tokens: dict[str, Quota] = {}
 
     def of(self, token: str) -> Quota:
-        """The quota of tokens of this name."""
+        """The quota of the token with this name."""
         own = self.tokens.get(token, Quota())
         return self.default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 class Clients(BaseModel):
-    """Which generators and extractors clients may use, and which options of each; ``null``: those it declares itself.
+    """Generators and extractors that clients may use, with the options of each; ``null`` means those it declares
+    itself.
 
-    A list that is given is the whole list. Metrics are listed beside those that come with evalsvc.
+    A given list replaces the default. Metrics are listed in addition to those of evalsvc.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,7 +91,7 @@ class Clients(BaseModel):
 
 
 class ServerFile(BaseModel):
-    """The file as a whole."""
+    """The whole file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -99,30 +100,30 @@ class ServerFile(BaseModel):
     limits: Limits = Limits()
 
     def model_post_init(self, _context: Any) -> None:
-        """Tell each endpoint its name."""
+        """Set the name of each endpoint."""
         for name, endpoint in self.endpoints.items():
             endpoint._name = name
 
     def endpoint(self, name: str) -> NamedEndpoint:
-        """The endpoint of this name.
+        """The endpoint with this name.
 
         Raises:
-            InputError: there is none.
+            InputError: it does not exist.
         """
         if name not in self.endpoints:
             known = ", ".join(self.endpoints) or "none"
             raise InputError(
-                f"there is no endpoint {name!r} here (known: {known}): list it under 'endpoints' in the file that "
+                f"there is no endpoint {name!r} (available: {known}): list it under 'endpoints' in the file that "
                 f"{VARIABLE} names, for the API and for every worker"
             )
         return self.endpoints[name]
 
 
 def server_file() -> ServerFile:
-    """The file as it is now; an empty one where the variable is not set.
+    """The current server file; an empty one if the variable is not set.
 
     Raises:
-        InputError: it cannot be read, or a key is unknown or has a wrong value.
+        InputError: the file cannot be read, or a key is unknown or has an invalid value.
     """
     path = ClientSettings().server_file
     if path is None:
@@ -131,11 +132,11 @@ def server_file() -> ServerFile:
         stat = path.stat()
         return _read(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
     except OSError as error:
-        raise InputError(f"{VARIABLE}={path} cannot be read ({error.strerror or error})") from None
+        raise InputError(f"cannot read {VARIABLE}={path} ({error.strerror or error})") from None
 
 
 def open_endpoint(where: str | os.PathLike[str]) -> Endpoint:
-    """The endpoint of a checkpoint or option: ``endpoint:NAME`` of the server file, or the JSON file at a path."""
+    """The endpoint of a checkpoint or option: ``endpoint:NAME`` in the server file, or the path of a JSON file."""
     name = endpoint_name(where)
     return Endpoint.read(Path(where)) if name is None else server_file().endpoint(name)
 
@@ -145,7 +146,7 @@ def _read(path: Path, _stamp: tuple[int, int, int]) -> ServerFile:
     try:
         data = yaml.load(path.read_text(), PolicyLoader)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return ServerFile.model_validate({} if data is None else data)
     except ValidationError as error:

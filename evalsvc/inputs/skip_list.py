@@ -1,4 +1,4 @@
-"""Files of a set that were to be left out."""
+"""Exclusion of listed files from a sample set."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from evalsvc.core.files.system_files import is_system_file
 
 
 def exclude_files(path: Path, names: Iterable[str], skip: Collection[str], what: str) -> list[str]:
-    """The names but those in ``skip``; one that is not there, or none left, is an error. ``what`` is ``images``."""
-    # System files, which older versions had to be told to skip, are not among the names anyway.
+    """The names except those in ``skip``; an absent or the last name raises an error. ``what`` is ``images``."""
+    # System files, which older versions listed here, are not among the names.
     found, left_out = list(names), {name for name in skip if not is_system_file(name)}
     if absent := left_out.difference(found):
-        raise InputError(f"{path} holds no {what.removesuffix('s')} {min(absent)!r}, which was to be skipped")
+        raise InputError(f"{path} contains no {what.removesuffix('s')} {min(absent)!r}, which is to be skipped")
     if left_out:
         found = [name for name in found if name not in left_out]
         if not found:
-            raise InputError(f"{path} holds no readable {what}")
+            raise InputError(f"{path} contains no readable {what}")
     return found

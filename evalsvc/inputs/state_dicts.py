@@ -1,8 +1,8 @@
-"""The state dicts of one weights file, and which of them a model is filled from.
+"""State dicts of a weights file, and the selection of the one that fits a model.
 
-Trainers write more than one: beside ``model`` an average of it (``ema``), an optimizer's moments, a discriminator, all
-of it under the prefixes that wrappers add (``module.``, ``_orig_mod.``). Nothing is guessed: what fits alone is taken,
-and where two fit the user says which.
+Trainers write several: the model, its moving average (``ema``), optimizer moments, a discriminator, with prefixes that
+wrappers add (``module.``, ``_orig_mod.``). A state dict is used if it is the only one that fits; if several fit, the
+user must choose.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Size, Tensor, nn
 from evalsvc.core.errors import InputError, first_line
 
 ROOT = "."
-"""Name of a file's top level, where a user chooses it."""
+"""Name of a file's top level in ``--option state=``."""
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What ``torch.compile`` and others put into names, anywhere in them; data parallel training puts ``module.``."""
+"""Name components that ``torch.compile`` and other wrappers insert anywhere; data parallelism adds ``module.``."""
 NAMED = 8
-"""Entries named in an error."""
+"""Maximum number of entries listed in an error."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class StateDicts:
-    """Every dictionary of a file that holds tensors, by its dotted path (``""`` is the file itself).
+    """All dictionaries of tensors in a file, by dotted path (``""`` is the file itself).
 
-    ``others`` are the entries that hold no tensors, such as ``epoch`` and ``args``, by their dotted paths.
+    ``others`` are the dotted paths of entries without tensors, such as ``epoch`` and ``args``.
     """
 
     entries: Mapping[str, Mapping[str, Tensor]]
     others: tuple[str, ...] = ()
 
     def at(self, state: str) -> StateDicts:
-        """What lies at and below a dotted path: an entry of the file, or a prefix of the names in one.
+        """The entries at and below a dotted path: an entry of the file, or a prefix of its tensor names.
 
         Raises:
-            InputError: there is nothing.
+            InputError: there is no such entry.
         """
         found: dict[str, Mapping[str, Tensor]] = {}
         for entry, tensors in self.entries.items():
@@ -61,33 +61,33 @@ class StateDicts:
         return StateDicts(found, self.others)
 
     def only(self) -> Mapping[str, Tensor]:
-        """The tensors of a file that is one state dict.
+        """The tensors of a file that is a single state dict.
 
         Raises:
-            InputError: they lie deeper, in one entry or several, or there are none.
+            InputError: the tensors are in nested entries, or missing.
         """
         if set(self.entries) == {""}:
             return self.entries[""]
-        raise InputError(f"is not a state_dict of tensors: {self}; choose an entry, or save model.state_dict() alone")
+        raise InputError(f"is not a state_dict of tensors: {self}; choose an entry, or save model.state_dict() only")
 
     def fitting(self, model: nn.Module) -> list[Choice]:
-        """The state dicts that have a model's names and shapes, under whatever prefix and without wrappers' names."""
+        """The state dicts with a model's names and shapes, under any prefix and without wrapper components."""
         wanted = {name: value.shape for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-        # Files of old versions of torch lack these counters, and load_state_dict sets them.
+        # Files of old torch versions lack these counters, and load_state_dict sets them.
         needed = {name: shape for name, shape in wanted.items() if not name.endswith("num_batches_tracked")}
         return [choice for entry, tensors in self.entries.items() for choice in _fitting(entry, tensors, needed)]
 
     def fill(self, model: nn.Module) -> str:
-        """Copy the one state dict that fits into a model; its dotted path, empty where it is the whole file.
+        """Copy the only state dict that fits into a model; return its dotted path, empty for the whole file.
 
         Raises:
-            InputError: none fits, or several do.
+            InputError: none or several fit.
         """
         fitting = self.fitting(model)
         if len(fitting) > 1:
             names = [choice.where or ROOT for choice in fitting[:NAMED]]
             raise InputError(
-                f"holds {len(fitting)} state dicts that fit the model, {' and '.join(names)}: choose one with "
+                f"contains {len(fitting)} state dicts that fit the model, {' and '.join(names)}: choose one with "
                 f"--option state={' or state='.join(names)}"
             )
         choice = fitting[0] if fitting else self._nearest(model)
@@ -98,7 +98,7 @@ class StateDicts:
         return choice.where
 
     def _nearest(self, model: nn.Module) -> Choice:
-        """Of those that do not fit, the one that shares most names with a model."""
+        """The state dict that shares most names with a model."""
         wanted = model.state_dict().keys()
         tried = [Choice(entry, tensors) for entry, tensors in self.entries.items()]
         return max(tried, key=lambda choice: len(wanted & choice.tensors.keys()), default=Choice("", {}))
@@ -111,11 +111,11 @@ class StateDicts:
 
 
 def _fitting(entry: str, tensors: Mapping[str, Tensor], needed: Mapping[str, Size]) -> list[Choice]:
-    """Where in one entry a model's names are, each after the same prefix, wrappers' names left out if need be."""
+    """Prefixes in one entry under which all names of a model exist, with wrapper components removed if necessary."""
     for wrappers in ((), WRAPPERS, (*WRAPPERS, "module.")):
         names = {_without(name, wrappers): tensor for name, tensor in tensors.items()}
         if len(names) < len(tensors):
-            continue  # two would be one
+            continue  # two names would collide
         ends = {name[: -len(first)] for first in list(needed)[:1] for name in names if f".{name}".endswith(f".{first}")}
         if found := [prefix for prefix in sorted(ends) if _fits(names, prefix, needed)]:
             return [Choice(f"{entry}.{prefix}".strip("."), _below(names, prefix)) for prefix in found]
@@ -139,7 +139,7 @@ def _fits(tensors: Mapping[str, Tensor], prefix: str, needed: Mapping[str, Size]
 
 
 def _misfit(model: nn.Module, choice: Choice, error: RuntimeError) -> str:
-    """The first name that is missing, unexpected, or of another shape, and how many more are."""
+    """The first missing, unexpected or misshaped name, and the number of further ones."""
     wanted, given = model.state_dict(), choice.tensors
     kinds = {
         "missing": [name for name in wanted if name not in given],
@@ -155,7 +155,7 @@ def _misfit(model: nn.Module, choice: Choice, error: RuntimeError) -> str:
 
 
 def _scalar(tensor: Tensor) -> str:
-    return "" if tensor.ndim else " (a number beside the weights: save the state_dict without it)"
+    return "" if tensor.ndim else " (a scalar beside the weights: save the state_dict without it)"
 
 
 def _first(names: list[str]) -> str:

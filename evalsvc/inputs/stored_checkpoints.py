@@ -1,4 +1,4 @@
-"""A scored checkpoint as a user of this machine gives it: by its file or folder, or by a name."""
+"""Lookup of scored checkpoints by path or name, as given on the command line."""
 
 from __future__ import annotations
 
@@ -23,38 +23,39 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
 
 
 def is_path(given: str) -> bool:
-    """Whether something lies at this path, or it names an endpoint; no text, however long, is an error."""
-    return endpoint_name(given) is not None or os.path.exists(given)  # noqa: PTH110  (a Path raises where the name is too long)
+    """Whether the path exists or names an endpoint; text of any length is accepted."""
+    return endpoint_name(given) is not None or os.path.exists(given)  # noqa: PTH110  (a Path raises for names that are too long)
 
 
 def find(session: Session, given: str, plugins: Plugins | None = None) -> Checkpoint:
-    """What was scored of a path, by its content, or what a name means.
+    """Find a scored checkpoint by the content of a path, or by name.
 
     Raises:
         AmbiguousError: this content was scored under several labels or in several configurations.
-        InputError: this content was never scored; the text is both a path here and the name of something; or nothing
-            has this name.
+        InputError: the content has no scores, the text is both a path and a name, or no checkpoint has this name.
     """
     if not is_path(given) or session.get(Alias, given) is not None:
         return names.find(session, given)
     if os.path.basename(given) == given and (named := names.matching(session, given)):  # noqa: PTH119  ("./m" is "m")
         listed = names.dated(session, named)
-        raise InputError(f"{given!r} is a path and a name: write ./{given} for the path, or choose one of {listed}")
+        raise InputError(
+            f"{given!r} is both a path and a name: write ./{given} for the path, or choose one of {listed}"
+        )
     found = scored(session, Path(given), plugins)
     if not found:
         before = session.scalars(select(Checkpoint).where(Checkpoint.path == str(Path(given).resolve()))).all()
         changed = f", its content has changed since it was scored as {names.dated(session, before)}" if before else ""
         raise InputError(
-            f"{given} has no scores{changed}: 'evalsvc score {given} --generator GENERATOR --suite SUITE' gives it some"
+            f"{given} has no scores{changed}: score it with 'evalsvc score {given} --generator GENERATOR --suite SUITE'"
         )
     return names.only(session, given, found)
 
 
 def reopen(row: Checkpoint, plugins: Plugins) -> checkpoints.Checkpoint:
-    """What a row names, as it lies on disk.
+    """Open the checkpoint of a row.
 
     Raises:
-        CheckpointError: its content is another now.
+        CheckpointError: its content has changed.
     """
     from evalsvc.inputs.checkpoints import Checkpoint as Opened
 
@@ -62,8 +63,8 @@ def reopen(row: Checkpoint, plugins: Plugins) -> checkpoints.Checkpoint:
     opened = Opened.open(Path(row.path), row.model.name, row.step, files)
     if row.digest != opened.digest and not replace(opened, digest=row.digest).is_still(files):
         raise CheckpointError(
-            f"{row.path} is no longer {row.model.name}@{row.step} as it was scored, its content has changed: "
-            "restore it, or score it anew"
+            f"{row.path} no longer has the content that was scored as {row.model.name}@{row.step}: restore it, "
+            "or score it again"
         )
     return opened
 
@@ -78,7 +79,7 @@ def scored(session: Session, path: Path, plugins: Plugins | None = None) -> Sequ
 
 
 def _digests(session: Session, path: Path, plugins: Plugins | None) -> Iterator[str]:
-    """The digests that a path may be known by: generators may differ in what of a folder they read."""
+    """The possible digests of a path: generators may differ in the files of a folder that they read."""
     yield digest_checkpoint(path)
     if path.is_file():
         return
@@ -87,6 +88,6 @@ def _digests(session: Session, path: Path, plugins: Plugins | None) -> Iterator[
 
     known = plugins or Plugins()
     for generator in session.scalars(select(Checkpoint.generator).distinct()):
-        with suppress(InputError):  # a plug-in that is not here, or a folder that is none of its checkpoints
+        with suppress(InputError):  # a plug-in that is not installed, or a folder that is not one of its checkpoints
             if files := known.checkpoint_files(generator):
                 yield digest_checkpoint(path, files)

@@ -1,4 +1,4 @@
-"""Suites: versioned YAML that says what is sampled, extracted and measured."""
+"""Suites: versioned YAML that defines sampling, feature extraction and metrics."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 Split = Literal["train", "heldout"]
 LONGEST_LABEL = 100
-"""Letters of a score's label."""
+"""Maximum length of a score's label, in characters."""
 
 GIVEN = "*"
-"""The reference of a suite that fixes how is measured and leaves open against what."""
+"""Placeholder for the reference of a suite that does not fix one."""
 
 
 class _Strict(BaseModel):
@@ -51,23 +51,21 @@ class ExtractorUse(_Strict):
 
 
 class Prompts(_Strict):
-    """What a generator is asked for, prompt i for sample i: a file, and the digest of what it held when it was read."""
+    """Prompts for a generator, prompt i for sample i: a file, and the digest of its content when it was read."""
 
     path: str
-    """The file, relative to the suite's."""
-    """The file, relative to the suite's."""
+    """Path of the file, relative to the suite."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Digest of its content; filled in when the suite is read."""
     """Digest of its content; filled in when the suite is read."""
 
 
 class MetricUse(_Strict):
-    """One metric over one extractor's output, against one half of the reference."""
+    """One metric over one extractor's output, against one split of the reference."""
 
     metric: str
     """Name of a metric."""
     features: str = ""
-    """`extractor/output`: an extractor of the suite and one of its outputs; empty for metrics that read no features."""
+    """`extractor/output`: an extractor of the suite and one of its outputs; empty for metrics without features."""
     against: Split = "train"
     """Split of the reference to compare with."""
     label: str = ""
@@ -82,29 +80,29 @@ class MetricUse(_Strict):
 
     @property
     def splits(self) -> set[Split]:
-        """Halves of the reference that must be there."""
+        """Splits of the reference that are required."""
         sources = {Source.REFERENCE, *([Source.LIKELIHOOD] if self.of_documents else ())}
         return {self.half_of(each) for each in self.spec.inputs.values() if each.source in sources}
 
     @property
     def of_documents(self) -> bool:
-        """Whether it measures the documents of a half by the generator's own likelihoods, and no samples."""
+        """Whether the metric uses the generator's likelihoods of a split's documents, and no samples."""
         return self.spec.reads(Source.LIKELIHOOD) and not self.features
 
     def half_of(self, given: Input) -> Split:
-        """The half that an input is of."""
+        """The split to which an input belongs."""
         return given.split or self.against
 
     @property
     def reference_facts(self) -> dict[str, Split]:
-        """The halves whose digests are facts of a score, by the name of the fact; one of a control may be absent."""
+        """The splits whose digests are facts of a score, by the name of the fact; that of a control may be absent."""
         every = {**self.spec.inputs, **self.spec.controls}
         found = {name: self.half_of(each) for name, each in every.items() if each.source is Source.REFERENCE}
         return found | ({"reference": self.against} if self.of_documents else {})
 
     @property
     def arrays(self) -> set[str]:
-        """Outputs of extractors over the samples that are read, as ``label/output``."""
+        """Required outputs of extractors over the samples, as ``label/output``."""
         if not self.features:
             return set()
         if not self.spec.reads(Source.LIKELIHOOD):
@@ -113,36 +111,36 @@ class MetricUse(_Strict):
 
     @property
     def has_control(self) -> bool:
-        """Whether the metric sets held-out samples beside its value where there are any."""
+        """Whether the metric compares with held-out samples, if there are any."""
         return bool(self.spec.controls)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The options as the metric's function takes them, a tokenizer by its name."""
+        """The options as arguments of the metric's function, with the tokenizer by name."""
         if "tokenizer" not in self.spec.options:
             return self.options
         return {**self.options, "tokenizer": TOKENIZERS[self.tokenizer]}
 
     @property
     def tokenizer(self) -> str:
-        """How texts are cut, where the metric cuts them."""
+        """Name of the tokenizer, if the metric tokenizes texts."""
         name: str = self.options.get("tokenizer", "whitespace")
         return name
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Names of what the metric returns; of a metric with orders, that of the order asked for."""
+        """Names of the quantities that the metric returns; for a metric with orders, that of the selected order."""
         return tuple(quantity.name for quantity in self.spec.returned(self.options))
 
     def label_of(self, quantity: str) -> str:
-        """Name under which this use stores a quantity: the quantity itself, ``_heldout`` added where it is so."""
+        """Label under which this use stores a quantity: its name, with ``_heldout`` for the held-out split."""
         if self.label:
             return self.label.replace("*", quantity)
         return f"{quantity}_heldout" if self.against == "heldout" else quantity
 
 
 class IndexPart(_Strict):
-    """How much a score counts in the overall index, and which values of it are worth 0 and 100."""
+    """Weight of a score in the overall index, and the values that map to 0 and 100."""
 
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Weight of the score in the index."""
@@ -153,16 +151,16 @@ class IndexPart(_Strict):
 
 
 class Suite(_Strict):
-    """What an evaluation does. A change of any field but ``index`` is another version."""
+    """Definition of an evaluation. A change of any field except ``index`` requires a new version."""
 
     name: Name
     """Name: lowercase letters, digits, `.`, `_` and `-`."""
     version: Annotated[int, Field(ge=1)]
-    """Version; raise it whenever another key than `index` changes."""
+    """Version; raise it when any key except `index` changes."""
     description: str = ""
-    """A sentence for people."""
+    """Description in one sentence."""
     modality: Modality
-    """What is scored."""
+    """Modality of the samples."""
     reference: str | None = None
     """Name of the real samples (`evalsvc reference list`); `*` leaves it to `--reference`."""
     samples: Annotated[int, Field(ge=1)]
@@ -178,11 +176,11 @@ class Suite(_Strict):
     prompts: Prompts | None = None
     """File with one prompt a line, or `.jsonl`, relative to the suite's file."""
     decoding: Decoding | None = None
-    """How a language model writes."""
+    """Decoding options of language models."""
     extractors: dict[Name, ExtractorUse] = {}
     """Extractors by a name of your choice."""
     metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
-    """What is measured."""
+    """Metrics to compute."""
     index: dict[str, IndexPart] = {}
     """How scores are combined into one index, by label."""
 
@@ -192,11 +190,13 @@ class Suite(_Strict):
         return f"{self.name}@{self.version}"
 
     def on(self, reference: str) -> Suite:
-        """This suite on a reference, where it leaves that open: ``fid50k@1`` becomes ``fid50k-NAME@1``."""
+        """This suite with a reference, if it has none: ``fid50k@1`` becomes ``fid50k-NAME@1``."""
         if self.reference == GIVEN and not reference:
-            raise InputError(f"suite {self.id} leaves its reference open: name one ('evalsvc reference list')")
+            raise InputError(f"suite {self.id} has no reference: name one ('evalsvc reference list')")
         if self.reference != GIVEN and reference not in ("", self.reference):
-            raise InputError(f"suite {self.id} has a reference of its own ({self.reference}), not {reference!r}")
+            raise InputError(
+                f"suite {self.id} has its own reference ({self.reference}), not {reference!r}: omit the reference"
+            )
         if self.reference != GIVEN:
             return self
         try:
@@ -205,23 +205,23 @@ class Suite(_Strict):
             )
         except ValidationError:
             raise InputError(
-                f"reference {reference!r} cannot be part of a suite's name (a-z, digits, '.', '_' and '-'): "
-                "add it again under another name"
+                f"reference {reference!r} cannot be part of a suite's name (a-z, digits, '.', '_' and '-'): add "
+                "it under another name"
             ) from None
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that can change a score; the index only reads them."""
+        """sha256 of everything that can change a score; the index is excluded."""
         body = self.model_dump(exclude={"index"})
-        # Suites from before there were prompts and decoding keep the digest that databases know.
+        # Suites from before prompts and decoding keep the digest that databases store.
         body = {key: value for key, value in body.items() if value is not None or key not in ("decoding", "prompts")}
         if self.prompts:
-            body["prompts"] = self.prompts.sha256  # wherever the file lies
+            body["prompts"] = self.prompts.sha256  # independent of the file's location
         return digest_json(body)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of all scores this suite can give, in order."""
+        """Labels of all scores that this suite can produce, in order."""
         return tuple(use.label_of(quantity) for use in self.metrics for quantity in use.quantities)
 
     @model_validator(mode="after")
@@ -230,61 +230,59 @@ class Suite(_Strict):
             self._check(use)
         twice = [label for label, count in Counter(self.labels).items() if count > 1]
         if twice:
-            raise ValueError(f"two metrics give the score {twice[0]!r}: set 'label: other_*' on one of them")
+            raise ValueError(f"two metrics have the label {twice[0]!r}: set 'label: other_*' on one of them")
         if long := [label for label in self.labels if len(label) > LONGEST_LABEL]:
-            raise ValueError(
-                f"the score {long[0][:20]}... has a label of more than {LONGEST_LABEL} letters: shorten it"
-            )
+            raise ValueError(f"the label {long[0][:20]}... has more than {LONGEST_LABEL} characters: shorten it")
         if self.neighbours:
             self._check_features("neighbours", self.neighbours)
         if self.decoding and self.modality != "text":
-            raise ValueError(f"'decoding' says how texts are written, and the suite scores {self.modality} samples")
+            raise ValueError(f"'decoding' applies to texts, but the suite scores {self.modality} samples: remove it")
         for label, part in self.index.items():
             if label not in self.labels:
-                raise ValueError(f"the index counts {label!r}, which the suite does not measure")
+                raise ValueError(f"the index includes {label!r}, which the suite does not measure: remove it")
             if part.best == part.worst:
-                raise ValueError(f"the index of {label} has one value for best and worst")
+                raise ValueError(f"the index of {label} has equal values for best and worst: set different values")
         return self
 
     def _check(self, use: MetricUse) -> None:
         if use.metric not in METRICS:
-            raise ValueError(f"there is no metric {use.metric!r}; there are {', '.join(sorted(METRICS))}")
+            raise ValueError(f"there is no metric {use.metric!r}; available are {', '.join(sorted(METRICS))}")
         unknown = set(use.options) - set(use.spec.choices)
         if unknown:
             allowed = ", ".join(use.spec.choices) or "none"
             raise ValueError(f"{use.metric} has no option {sorted(unknown)[0]!r}; it has {allowed}")
         for option, value in use.options.items():
-            if option != "tokenizer":  # named here, and given to the function as one
+            if option != "tokenizer":  # named here, passed to the function as an object
                 _check_option(use, option, value)
         if use.tokenizer not in TOKENIZERS:
-            raise ValueError(f"{use.metric} knows no tokenizer {use.tokenizer!r}; there are {', '.join(TOKENIZERS)}")
+            raise ValueError(f"{use.metric} has no tokenizer {use.tokenizer!r}; available are {', '.join(TOKENIZERS)}")
         missing = sorted(name for name, each in use.spec.inputs.items() if each.source is Source.CALLER)
         if missing:
-            raise ValueError(f"{use.metric} needs {', '.join(missing)}, which no evaluation supplies")
+            raise ValueError(f"{use.metric} needs {', '.join(missing)}, which evaluations do not provide")
         if use.spec.reads(Source.PROMPTS) and self.prompts is None:
             raise ValueError(f"{use.metric} needs 'prompts: FILE' in the suite")
         if use.splits and self.reference is None:
-            raise ValueError(f"{use.metric} needs a reference, and the suite names none")
+            raise ValueError(f"{use.metric} needs a reference: name one in the suite")
         if use.spec.reads(Source.SAMPLES, Form.MATRIX):
             self._check_features(use.metric, use.features)
         elif use.spec.reads(Source.LIKELIHOOD) and use.features:
             if use.features not in self.extractors:
-                raise ValueError(f"{use.metric} has no extractor {use.features!r} in 'extractors' to read nll from")
+                raise ValueError(f"{use.metric} needs nll, but 'extractors' has no {use.features!r}")
         elif use.features:
-            raise ValueError(f"{use.metric} reads no features: leave 'features' out")
+            raise ValueError(f"{use.metric} does not use features: remove 'features'")
 
     def _check_features(self, what: str, features: str) -> None:
         label, _, output = features.partition("/")
         if label not in self.extractors or not output:
             known = ", ".join(f"{name}/<output>" for name in self.extractors) or "no extractor"
-            raise ValueError(f"{what} needs 'features: extractor/output' of an extractor of the suite ({known})")
+            raise ValueError(f"{what} needs 'features: extractor/output' with an extractor of the suite ({known})")
 
 
 def _check_option(use: MetricUse, option: str, value: Any) -> None:
-    """A value that the metric's function cannot take is an error now, and not when all samples have been drawn."""
+    """Validate the value of an option before any samples are drawn."""
     try:
         kind: TypeAdapter[Any] = TypeAdapter(get_type_hints(use.spec.function).get(option, Any))
-    except (NameError, TypeError, PydanticUserError):  # a plug-in's own types
+    except (NameError, TypeError, PydanticUserError):  # types of a plug-in
         return
     try:
         kind.validate_python(value, strict=True)
@@ -293,16 +291,17 @@ def _check_option(use: MetricUse, option: str, value: Any) -> None:
 
 
 def load_suite(name: str, plugins: Plugins | None = None) -> Suite:
-    """A suite by ``name@version``, by name (its newest shipped version), or by the path of a YAML file.
+    """Load a suite by ``name@version``, by name (the newest shipped version), or from a YAML file.
 
-    Metrics that only ``plugins`` know are registered on the way.
+    Metrics of ``plugins`` are registered if the suite needs them.
     """
     if name.endswith((".yaml", ".yml")):
         return _read(Path(name), plugins)
     if file := _shipped_file(name):
         return _read(file, plugins)
     raise InputError(
-        f"there is no suite {name!r}: shipped are {', '.join(shipped_suites())}; a file is given by its .yaml path"
+        f"there is no suite {name!r}: shipped are {', '.join(shipped_suites())}; pass a path that ends in "
+        ".yaml for a file"
     )
 
 
@@ -317,10 +316,10 @@ def shipped_suites() -> list[str]:
 
 
 def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None) -> Suite:
-    """A suite from its keys and values; ``what`` names it in errors.
+    """Build a suite from its keys and values; ``what`` names it in errors.
 
     Raises:
-        InputError: a key or value is not one of a suite.
+        InputError: a key is unknown or a value is invalid.
     """
     _register_plugin_metrics(data, plugins)
     try:
@@ -329,7 +328,7 @@ def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the suite"
         reason = (
-            "is not a key that a suite knows"
+            "is not a key of suites"
             if first["type"] == "extra_forbidden"
             else first["msg"].removeprefix("Value error, ")
         )
@@ -350,9 +349,9 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
     try:
         data = load_yaml(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"suite {path} cannot be read: {' '.join(str(error).split())}") from None
+        raise InputError(f"cannot read suite {path}: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise InputError(f"suite {path} is no YAML mapping")
+        raise InputError(f"suite {path} is not a YAML mapping")
     if isinstance(data.get("prompts"), str):
         file = (path.parent / data["prompts"]).resolve()
         data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}

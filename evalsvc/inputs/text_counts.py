@@ -1,4 +1,4 @@
-"""What documents are measured by besides tokens: words and bytes of the original text."""
+"""Sizes of documents besides tokens: words and bytes of the original text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from jaxtyping import Int64
 
 
 def count_words(texts: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """Words between white space."""
+    """Number of words separated by white space."""
     return np.array([len(text.split()) for text in texts], dtype=np.int64)
 
 
 def count_bytes(texts: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """Bytes of UTF-8."""
+    """Number of bytes in UTF-8."""
     return np.array([len(text.encode()) for text in texts], dtype=np.int64)

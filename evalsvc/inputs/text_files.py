@@ -1,4 +1,4 @@
-"""Documents that already exist: text files, JSONL, Parquet, or what ``datasets`` saved to disk."""
+"""Sets of documents: text files, JSONL, Parquet, or datasets saved to disk by ``datasets``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from evalsvc.plugins.interfaces import Modality, SampleSet
 from evalsvc.plugins.samples import Samples, Texts
 
 FORM_FEED = "\f"
-"""What parts the documents of one text file."""
-PLAIN = " (a .txt is one document, or several with form feeds between them; for one text a line write a .jsonl)"
-"""What a complaint about the number of documents in text files adds."""
+"""Separator of the documents in one text file."""
+PLAIN = " (a .txt is one document, or several separated by form feeds; use a .jsonl for one text per line)"
+"""Hint for errors about the number of documents in text files."""
 
 
 def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
-    """The documents of a file, or of the files of a folder; ``None`` where they are none that is known here.
+    """Open the documents of a file or of the files of a folder; ``None`` for unknown formats.
 
-    A ``.txt`` is one document, or several parted by form feeds. A line of a ``.jsonl`` is a string or an object with a
-    string ``text``. A ``.parquet``, or the Arrow files of a saved dataset, has a column ``text``.
+    A ``.txt`` is one document, or several separated by form feeds. A line of a ``.jsonl`` is a string or an object with
+    a string ``text``. A ``.parquet``, or the Arrow files of a saved dataset, has a column ``text``.
     """
     if (path / "dataset_dict.json").is_file():
         splits = ", ".join(sorted(state.parent.name for state in path.glob("*/state.json")))
-        raise InputError(f"{path} holds several splits ({splits}): give the folder of one")
+        raise InputError(f"{path} contains several splits ({splits}): pass the folder of one split")
     readers: dict[str, Callable[[Path, list[Path]], SampleSet]] = {
         ".arrow": lambda path, files: TextTable(path, [_arrow(file) for file in files]),
         ".parquet": lambda path, files: TextTable(path, [read_texts(file) for file in files]),
@@ -39,32 +39,32 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
         ".txt": lambda path, files: TextList(path, [text for file in files for text in _documents(file)], PLAIN),
     }
     for suffix, reader in readers.items():
-        # ``datasets`` leaves the results of ``map`` beside the data, as cache-*.arrow.
+        # ``datasets`` stores the results of ``map`` beside the data, as cache-*.arrow.
         if found := [f for f in files if f.suffix.lower() == suffix and not f.name.startswith("cache-")]:
             return reader(path, found)
     return None
 
 
 def digest_set(path: Path) -> str:
-    """sha256 of a file, or of all files of a folder but those of the system."""
+    """sha256 of a file, or of all files of a folder except system files."""
     return digest_files(path, walk(path, exclude_files=is_system_file)) if path.is_dir() else digest_path(path)
 
 
 class TextList:
-    """Documents in memory. ``note`` says how their file was read, where that could surprise."""
+    """Documents in memory. ``note`` explains how their file was read, where that may be surprising."""
 
     modality: Modality = "text"
 
     def __init__(self, path: Path, items: list[str], note: str = "") -> None:
         if not items:
-            raise InputError(f"{path} holds no documents")
+            raise InputError(f"{path} contains no documents")
         self._path, self._items, self.note = path, tuple(items), note
 
     def __len__(self) -> int:
         return len(self._items)
 
     def digest(self) -> str:
-        """sha256 of the file or folder as it is now."""
+        """sha256 of the current content of the file or folder."""
         return digest_set(self._path)
 
     def read(self, start: int, stop: int) -> Samples:
@@ -77,7 +77,7 @@ class TextList:
 
 
 class TextTable:
-    """Documents in a column of Arrow tables; Arrow files are mapped, not loaded."""
+    """Documents in a column of Arrow tables; Arrow files are memory-mapped."""
 
     modality: Modality = "text"
 
@@ -86,12 +86,10 @@ class TextTable:
         for table in tables:
             if COLUMN not in table.column_names:
                 names = ", ".join(table.column_names) or "none"
-                raise InputError(
-                    f"{path} has no column {COLUMN!r} (it has {names}): rename the one that holds the text"
-                )
+                raise InputError(f"{path} has no column {COLUMN!r} (it has {names}): rename the column with the text")
             column = table.column(COLUMN)
             if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-                raise InputError(f"{path} has a column {COLUMN!r} that holds {column.type} and not strings")
+                raise InputError(f"{path} has a column {COLUMN!r} of {column.type}: convert it to strings")
             if column.null_count:
                 raise InputError(
                     f"{path}: column {COLUMN!r} has {column.null_count} empty cells (null): drop those rows"
@@ -99,14 +97,14 @@ class TextTable:
             columns.append(column.cast(pa.large_string()))
         self._column = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.large_string())
         if not len(self._column):
-            raise InputError(f"{path} holds no documents")
+            raise InputError(f"{path} contains no documents")
         self._path = path
 
     def __len__(self) -> int:
         return len(self._column)
 
     def digest(self) -> str:
-        """sha256 of the file or folder as it is now."""
+        """sha256 of the current content of the file or folder."""
         return digest_set(self._path)
 
     def read(self, start: int, stop: int) -> Samples:
@@ -131,13 +129,13 @@ def _lines(file: Path) -> list[str]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{file}, line {number} is no JSON ({error})") from None
+            raise InputError(f"{file}, line {number} is not valid JSON ({error})") from None
         text = record.get(COLUMN) if isinstance(record, dict) else record
         if not isinstance(text, str):
             keys = f" (it has {', '.join(map(repr, record))})" if isinstance(record, dict) and record else ""
             raise InputError(f"{file}, line {number} is neither a string nor an object with a string {COLUMN!r}{keys}")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"{file}, line {number} holds half a character (a lone surrogate): repair or drop it")
+            raise InputError(f"{file}, line {number} contains a lone surrogate: repair or remove it")
         items.append(text)
     return items
 
@@ -148,8 +146,8 @@ def _decode(file: Path) -> str:
             return opened.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{file} is no UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}): convert it, for example "
-            "with iconv -t utf-8"
+            f"{file} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}): convert it, for "
+            "example with iconv -t utf-8"
         ) from None
 
 
@@ -162,7 +160,7 @@ def _arrow(file: Path) -> pa.Table:
             table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:
             table = pa.ipc.open_file(source).read_all()
-        table.validate(full=True)  # offsets of a damaged file lead out of it
+        table.validate(full=True)  # offsets of a damaged file point outside of it
         return table
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file} is no readable Arrow file ({error})") from None
+        raise InputError(f"{file} is not a readable Arrow file ({error})") from None

@@ -1,4 +1,4 @@
-"""Untrusted torch and Parquet files, read by a confined process: see ``docs/design/0004-loading.md``."""
+"""Loading of untrusted torch and Parquet files in a sandboxed process: see ``docs/design/0004-loading.md``."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from evalsvc.inputs.state_dicts import StateDicts
 from evalsvc.inputs.torch_loader_process import PARQUET, TORCH
 
 SECONDS, BYTES_A_SECOND = 60, 20_000_000
-"""Time for any file, and the slowest disk."""
+"""Seconds for any file, including slow disks."""
 GRACE = 120
-"""Seconds beyond these for a process that starts, or that the machine leaves no time."""
+"""Additional seconds for the start of the process on a busy machine."""
 LONGEST_OTHER = 200
-"""Characters of the name of an entry without tensors."""
+"""Maximum length of the name of an entry without tensors, in characters."""
 
 
 def read_tensors(path: Path) -> StateDicts:
-    """All tensors of a torch file, on the CPU.
+    """Load all tensors of a torch file to the CPU.
 
     Raises:
-        CheckpointError: it holds more than tensors, is not a torch file, or takes more memory or time than it may.
+        CheckpointError: the file contains more than tensors, is not a torch file, or exceeds a limit of memory or time.
         InputError: it is a pipe or a device.
     """
     try:
@@ -47,36 +47,32 @@ def read_tensors(path: Path) -> StateDicts:
                 with open_descriptor(target) as file:
                     return _state_dicts(file)
             except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-                raise RefusedError(
-                    f"was read to something that is no set of tensors ({first_line(error, 160)})"
-                ) from None
+                raise RefusedError(f"was converted to an invalid set of tensors ({first_line(error, 160)})") from None
     except RefusedError as error:
         raise CheckpointError(f"checkpoint {path} {error}") from None
 
 
 def read_texts(path: Path) -> pa.Table:
-    """The column ``text`` of a Parquet file, mapped from memory that nothing else holds.
+    """Load the column ``text`` of a Parquet file, mapped from private memory.
 
     Raises:
-        InputError: it is no regular file, has no such column without null, or takes more memory or time than it may.
+        InputError: it is not a regular file, has no such column without null, or exceeds a limit of memory or time.
     """
     try:
         with _converted(path, PARQUET) as target:
             try:
                 table = pa.ipc.open_stream(pa.memory_map(f"/dev/fd/{target.fileno()}")).read_all()
-                table.validate(full=True)  # by a process that the file may have taken over
+                table.validate(full=True)  # by a process that the file may have compromised
                 return table
             except (OSError, ValueError, pa.ArrowException) as error:
-                raise RefusedError(
-                    f"was read to something that is no column of texts ({first_line(error, 160)})"
-                ) from None
+                raise RefusedError(f"was converted to an invalid column of texts ({first_line(error, 160)})") from None
     except RefusedError as error:
         raise InputError(f"{path} {error}") from None
 
 
 @contextmanager
 def _converted(path: Path, format_: str) -> Iterator[BinaryIO]:
-    """What the confined process made of a file; nothing changes it any more."""
+    """Convert a file in the sandboxed process; the result is sealed against changes."""
     with open_regular(path) as source, _nameless() as target:
         seconds = SECONDS + os.fstat(source.fileno()).st_size // BYTES_A_SECOND
         request: dict[str, int | str] = {"seconds": seconds, "format": format_}
@@ -85,30 +81,30 @@ def _converted(path: Path, format_: str) -> Iterator[BinaryIO]:
         try:
             _seal(target)
         except OSError as error:
-            raise RefusedError(f"was read by a process that did not let go of the result ({error})") from None
+            raise RefusedError(f"was read by a process that still holds the result ({error})") from None
         yield target
 
 
 def _state_dicts(file: Any) -> StateDicts:
-    """The tensors as the reader named them, by entry. The names are as untrusted as the file."""
+    """The tensors by entry, from the names that the reader wrote, which are as untrusted as the file."""
     entries: dict[str, dict[str, Tensor]] = {}
     for key in file.keys():  # noqa: SIM118
         entry, name = json.loads(key)
         if not (isinstance(entry, str) and isinstance(name, str)):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name that is not text")
         entries.setdefault(entry, {})[name] = file.get_tensor(key)
     others = json.loads((file.metadata() or {})["others"])
     return StateDicts(entries, tuple(str(other)[:LONGEST_OTHER] for other in others))
 
 
 def _seal(target: BinaryIO) -> None:
-    """Nothing changes what was written any more, not even a process that still holds it."""
+    """Seal the memory against changes, including by a process that still has it open."""
     if sys.platform == "linux":
         fcntl.fcntl(target, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
 
 
 def reachable() -> str:
-    """What a process that reads a checkpoint could reach here, beyond the checkpoint; empty where all is closed."""
+    """Accesses beyond the checkpoint that a sandboxed process has on this machine; empty if the sandbox is closed."""
     return _reader.ask({"look": os.getpid(), "seconds": SECONDS})
 
 
@@ -119,7 +115,7 @@ def _nameless() -> BinaryIO:
 
 
 class _Reader:
-    """The process that reads, started when it is needed first; it ends with this one."""
+    """The reading process: started on first use, exits with this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -127,7 +123,7 @@ class _Reader:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, request: Mapping[str, int | str], *descriptors: int) -> str:
-        """What is wrong with a file; nothing if its tensors are in the other."""
+        """Send a request; return the fault of the file, or empty text if its tensors were written."""
         with self._lock:
             if self._asker != os.getpid() or self._process is None or self._process.poll() is not None:
                 self._start()
@@ -137,16 +133,18 @@ class _Reader:
                 answer = self._channel.recv(2**16)
             except OSError:
                 answer = b""
-            except BaseException:  # a deadline, Ctrl-C: what is still to come must not answer the next request
+            except BaseException:  # a deadline or Ctrl-C: a late response must not answer the next request
                 self._leave()
                 raise
             if not answer:
                 self._leave()
-                raise CheckpointError("the process that reads checkpoints died: memory may have run out; try again")
+                raise CheckpointError(
+                    "the process that reads checkpoints died: memory may have run out; run the command again"
+                )
         return "".join(each for each in str(json.loads(answer)) if each.isprintable())
 
     def _leave(self) -> None:
-        """Ask this process nothing more: it ends, and what it reads with it."""
+        """Disconnect from the process, which ends it and its current work."""
         assert self._process is not None
         self._channel.close()
         self._process.kill()
@@ -154,7 +152,7 @@ class _Reader:
         self._process = None
 
     def _start(self) -> None:
-        self._asker = os.getpid()  # a fork of it has no part in the answers
+        self._asker = os.getpid()  # a forked process must not use this connection
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._process = subprocess.Popen(

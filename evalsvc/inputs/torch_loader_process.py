@@ -1,9 +1,9 @@
-"""A process that reads untrusted torch files: ``python -m evalsvc.inputs.torch_loader_process SOCKET``.
+"""Process that reads untrusted torch files: ``python -m evalsvc.inputs.torch_loader_process SOCKET``.
 
-It imports torch once, and forks for each file a child that gives up all it can before it looks at the first byte. The
-child gets the file, the place of the tensors and a pipe for its answer as open descriptors, and nothing else: above
-all not the socket. It writes the tensors in the format of safetensors, whose reader needs no trust, and whatever it
-started ends with it. So nothing that one file does can reach the next one, or the process that asked for it.
+It imports torch once and forks a child for each file. The child gives up its privileges before it reads the first byte.
+It inherits only the file, the memory for the tensors and a pipe for its response as open descriptors, and in particular
+not the socket. It writes the tensors in the safetensors format, whose reader is safe, and its descendants are killed
+with it. Hence a file can affect neither the next file nor the process that requested it.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from evalsvc.inputs.state_dicts import NAMED, StateDicts
 
 TORCH, PARQUET = "torch", "parquet"
 MARGIN = 2**29
-"""Bytes of memory that reading takes, whatever the size of a file."""
+"""Memory in bytes for reading, independent of the size of a file."""
 COPIES = 3
-"""Times the size of a file that its tensors may take: as they are read, joined, and written."""
+"""Memory for tensors, as a multiple of the file size: read, joined, and written."""
 ROOM = 4000
-"""Bytes of an answer that are listened to."""
+"""Maximum size of a response in bytes."""
 STEP = 0.002
-"""Seconds between two looks at a child."""
+"""Seconds between two polls of a child."""
 DEEPEST = 8
-"""Dictionaries within dictionaries that are looked into."""
+"""Maximum nesting depth of dictionaries."""
 FIRST_BYTES = (b"P", b"\x80")
-"""Of a zip archive, as torch writes since 1.6, and of a pickle, as it did before."""
+"""Magic bytes of a zip archive (torch since 1.6), and of a pickle (earlier versions)."""
 
 
 def read_state(source: BinaryIO) -> StateDicts:
-    """The tensors of a weights-only torch file, on the CPU. What else it holds is left out, and nothing of it runs.
+    """Load the tensors of a weights-only torch file to the CPU. Other objects are ignored and no code runs.
 
     Raises:
-        RefusedError: it holds no tensors, means to run code, or is not a torch file.
+        RefusedError: the file has no tensors, would run code, or is not a torch file.
     """
     if source.read(1) not in FIRST_BYTES:
         raise RefusedError("is not a torch file")
@@ -66,11 +66,11 @@ def read_state(source: BinaryIO) -> StateDicts:
             state = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
-    except ImportError as error:  # of what torch needs for a rare kind: nothing can be opened any more
-        raise RefusedError(f"holds a kind of object that is not read ({first_line(error, 160)}): {PLAIN}") from None
+    except ImportError as error:  # torch would import a module for a rare type, but no file can be opened here
+        raise RefusedError(f"contains an object of an unsupported type ({first_line(error, 160)}): {PLAIN}") from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         if "TorchScript" in str(error):
-            raise RefusedError(f"is a TorchScript program, which runs code: {PLAIN}") from None
+            raise RefusedError(f"is a TorchScript program, which executes code: {PLAIN}") from None
         raise RefusedError(f"is truncated or not a torch file ({first_line(error, 160)})") from None
     entries: dict[str, dict[str, Tensor]] = {}
     _collect(state, "", entries, ())
@@ -79,17 +79,17 @@ def read_state(source: BinaryIO) -> StateDicts:
     others = [name for name in top if name not in held]
     if not entries:
         told = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
-        raise RefusedError(f"is not a state_dict of tensors (it holds {told or 'no named entries'}): {PLAIN}")
+        raise RefusedError(f"is not a state_dict of tensors (it contains {told or 'no named entries'}): {PLAIN}")
     return StateDicts(entries, tuple(others))
 
 
 def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]], above: tuple[int, ...]) -> None:
-    """Every dictionary with tensors at and below ``value``. Lists, and keys that are no text, have no dotted path."""
+    """Collect all dictionaries of tensors at and below ``value``. Lists and non-text keys have no dotted path."""
     if not isinstance(value, dict) or id(value) in above or len(above) > DEEPEST:
         return
     if tensors := {name: each for name, each in value.items() if isinstance(name, str) and isinstance(each, Tensor)}:
         if path in entries:
-            raise RefusedError(f"holds two entries of the name {path!r}")
+            raise RefusedError(f"contains two entries named {path!r}")
         entries[path] = tensors
     for name, each in value.items():
         if isinstance(name, str):
@@ -105,21 +105,21 @@ def convert(source: BinaryIO, target: BinaryIO) -> None:
             key = json.dumps([entry, name])
             whole[key] = tensor.detach().contiguous()
             memory = whole[key].untyped_storage().data_ptr()
-            if memory in seen:  # tied to another, which this format does not know
+            if memory in seen:  # shared with another tensor, which this format does not support
                 whole[key] = whole[key].clone()
             seen.add(memory)
     try:
         target.write(safetensors.torch.save(whole, {"others": json.dumps(found.others)}))
     except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-        raise RefusedError(f"holds a kind of tensor that is not loaded ({first_line(error, 160)})") from None
+        raise RefusedError(f"contains a tensor of an unsupported type ({first_line(error, 160)})") from None
     target.flush()
 
 
 def main(descriptor: str) -> None:
-    """Answer requests until the socket closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    """Respond to requests until the socket closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of torch, about files: what is wrong with one is answered
+    warnings.simplefilter("ignore")  # torch's warnings about files: the response reports faults
     restrictions.adopt_orphans()
     _import_all()
     with socket.socket(fileno=int(descriptor)) as channel, suppress(BrokenPipeError, ConnectionResetError):
@@ -136,7 +136,7 @@ def main(descriptor: str) -> None:
 
 
 def _import_all() -> None:
-    """What Python, torch and NumPy import or look up only when they read: a child can open no file any more."""
+    """Import everything that Python, torch and NumPy otherwise import lazily: a child can open no files."""
     for encoding in ("ascii", "latin-1", "cp437", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape"):
         codecs.lookup(encoding)  # names in zip archives are of cp437
     tied = torch.zeros(2, 3)
@@ -155,8 +155,8 @@ def _converter(format_: str) -> Callable[[BinaryIO, BinaryIO], None]:
 
 
 def _in_a_child(request: dict[str, Any], descriptors: list[int], channel: socket.socket) -> str:
-    """What is wrong with the file; nothing if the tensors are there. Nothing that the child started is left."""
-    _converter(request.get("format", TORCH))  # what it imports, no child can
+    """Convert a file in a child; return its fault, or empty text. All descendants of the child are killed."""
+    _converter(request.get("format", TORCH))  # before the fork, since a child cannot import it
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -166,24 +166,24 @@ def _in_a_child(request: dict[str, Any], descriptors: list[int], channel: socket
     os.close(reading)
     _end(child, status is not None)
     if status is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
-        return f"was not read within {request['seconds']} s, and is given up"
+        return f"was not read within {request['seconds']} s and was given up"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         name = next((each.name for each in signal.Signals if each == number), f"signal {number}")
-        return f"ended the process that read it ({name}): it is damaged, or hostile"
+        return f"crashed the process that read it ({name}): it is damaged or malicious"
     return answer.decode(errors="replace")
 
 
 def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> tuple[bytes, int | None]:
-    """What a child says before it ends or the time is up, and how it ended; ``None`` where it did not.
+    """Read the response of a child until it exits or the time is up; return it with its exit status, or ``None``.
 
-    The pipe may stay open when the child has ended, and the child may live on when the pipe is closed, so neither is
-    waited for alone. Where nobody waits for the answer any more, the time is up.
+    The pipe may outlive the child, and the child may outlive the pipe, so both are polled. If the other end of the
+    channel closes, the time is up.
     """
     answer = b""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    poll.register(channel, 0)  # its other end closes
+    poll.register(channel, 0)  # the requesting process has exited
     while (left := deadline - time.monotonic()) > 0:
         events = dict(poll.poll(min(left, STEP) * 1000))
         if channel.fileno() in events:
@@ -201,13 +201,13 @@ def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> t
 
 
 def _end(child: int, ended: bool) -> None:
-    """End a child, its process group and whatever else it left behind."""
-    with suppress(ProcessLookupError, PermissionError):  # there is none left, or none yet
+    """Kill a child, its process group and its other descendants."""
+    with suppress(ProcessLookupError, PermissionError):  # it has exited, or does not exist yet
         os.killpg(child, signal.SIGKILL)
     if not ended:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    with suppress(ChildProcessError):  # of whom the system made us the parent, if there were any
+    with suppress(ChildProcessError):  # orphans that were reparented to this process
         while True:
             while not os.waitpid(-1, os.WNOHANG)[0]:
                 for orphan in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
@@ -234,7 +234,7 @@ def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> 
     except BaseException as error:
         answer = f"could not be read ({type(error).__name__}: {error})"
     if "MemoryError" in answer or "can't allocate memory" in answer:
-        answer = "needs far more memory than its size, and was not loaded"
+        answer = "needs far more memory than its size and was not loaded"
     os.write(writing, answer.encode()[:ROOM])
     os._exit(0)
 

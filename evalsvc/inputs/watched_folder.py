@@ -1,4 +1,4 @@
-"""A folder that training writes checkpoints into: which of them are whole."""
+"""Detection of complete checkpoints in a folder that training writes to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoint_steps import step_from_name
 
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".lock")
-"""Endings under which writers keep what is not done yet."""
+"""Suffixes of incomplete files."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class _Sight:
 
 
 class WatchedFolder:
-    """Checkpoints are files or folders that match ``pattern``, whole when their sizes and times stand still.
+    """Checkpoints are files or folders that match ``pattern``; they are complete once their sizes and times are stable.
 
-    They stand still when no look found them changed for ``settle`` seconds by our own clock, since that of a file
-    server may differ. With a ``marker`` they are whole when it is there instead: inside of a folder, or beside a file
-    with the marker's name added to its own.
+    They are stable if they have not changed for ``settle`` seconds by the local clock, since a file server's clock may
+    differ. With a ``marker``, they are complete once it exists: inside of a folder, or beside a file, with the marker's
+    name appended.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class WatchedFolder:
             next(folder.glob(pattern), None)
         except (ValueError, NotImplementedError) as error:
             raise InputError(
-                f"invalid pattern {pattern!r} ({error}): write a glob of names in the folder, such as 'step_*.pt'"
+                f"invalid pattern {pattern!r} ({error}): use a glob pattern for names in the folder, such as "
+                "'step_*.pt'"
             ) from None
         self._folder, self._pattern, self._settle, self._marker, self._clock = folder, pattern, settle, marker, clock
         self._step = step
@@ -53,10 +54,10 @@ class WatchedFolder:
         self._taken: dict[Path, str] = {}
 
     def whole(self) -> list[Path]:
-        """Look once: checkpoints that are whole and were not taken as they are now, the lowest step first."""
+        """Scan once; return complete checkpoints that were not taken in their current state, lowest step first."""
         sights = {}
         for path in sorted(self._folder.glob(self._pattern), key=lambda path: (self._step(path) or 0, path)):
-            # What vanishes while it is looked at was being renamed, and empty files are about to be filled.
+            # A file that vanishes during the scan was renamed; an empty file is about to be filled.
             with suppress(OSError, InputError):
                 if not self._is_checkpoint(path):
                     continue
@@ -67,11 +68,11 @@ class WatchedFolder:
 
     @property
     def waiting(self) -> list[Path]:
-        """What the last look saw and nobody has taken."""
+        """Checkpoints that the last scan found and that were not taken."""
         return [path for path, sight in self._sights.items() if self._taken.get(path) != sight.stamp]
 
     def take(self, path: Path) -> None:
-        """Do not name this one again unless it changes."""
+        """Mark a checkpoint as taken, unless it changes."""
         self._taken[path] = self._sights[path].stamp
 
     def _is_checkpoint(self, path: Path) -> bool:

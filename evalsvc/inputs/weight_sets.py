@@ -1,4 +1,4 @@
-"""Which weights of a ``transformers`` folder are loaded: one set of safetensors, named, whole, and the only one."""
+"""Selection of the weights in a ``transformers`` folder: one complete, unambiguous set of safetensors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from evalsvc.core.files.safetensors_files import open_safetensors
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _ANY = re.compile(r"model.*\.safetensors(\.index.*\.json)?|pytorch_model.*\.bin")
-"""Names of weights, of whatever variant and format, that ``transformers`` writes."""
+"""Names of weights of any variant and format that ``transformers`` writes."""
 
 
 @dataclass(frozen=True)
 class WeightSet:
-    """The file that ``transformers`` opens, which may be an index, and those that hold the tensors."""
+    """The file that ``transformers`` opens, which may be an index, and the files with the tensors."""
 
     name: str
     files: tuple[Path, ...]
@@ -31,15 +31,15 @@ class WeightSet:
 
 
 def weight_set(folder: Path, who: str, *, judged: bool = False) -> WeightSet:
-    """The one set of weights in a folder; ``who`` (``generator 'causal-lm'``) is named in errors.
+    """The only set of weights in a folder; ``who`` (``generator 'causal-lm'``) is named in errors.
 
-    Of other variants and formats beside it (``model.fp16.safetensors``, ``pytorch_model.bin``) none is ever read. In a
-    checkpoint that is ``judged`` they are another set all the same, unless a hub serves both as one revision.
+    Other variants and formats beside it (``model.fp16.safetensors``, ``pytorch_model.bin``) are never read. In a
+    checkpoint that is ``judged`` they still count as a second set, unless the hub serves both as one revision.
 
     Raises:
-        InputError: there is none, or more than one, or an adapter, which would change the weights or not depending on
-            whether ``peft`` is installed.
-        CheckpointError: a file is missing or not whole.
+        InputError: there is no set, more than one, or an adapter, which ``transformers`` applies only if ``peft`` is
+            installed.
+        CheckpointError: a file is missing or incomplete.
     """
     refuse_adapter(folder, who)
     names = [path.name for path in sorted(folder.glob("*")) if path.is_file()]
@@ -52,7 +52,7 @@ def weight_set(folder: Path, who: str, *, judged: bool = False) -> WeightSet:
         sets += [name for name in names if _ANY.fullmatch(name) and name not in {*sets, *shards}]
     if len(sets) > 1:
         raise InputError(
-            f"{folder} holds two sets of weights for {who}, {sets[0]} and {sets[1]}: keep the one that is meant, and "
+            f"{folder} contains two sets of weights for {who}, {sets[0]} and {sets[1]}: keep one of them and "
             "move the other away"
         )
     chosen = WeightSet(sets[0], tuple(folder / name for name in sorted(shards)) or (folder / sets[0],))
@@ -61,7 +61,7 @@ def weight_set(folder: Path, who: str, *, judged: bool = False) -> WeightSet:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is what Git leaves in place of one that Git LFS has not fetched."""
+    """Whether a file is the placeholder of a file that Git LFS has not fetched."""
     start = b"version https://git-lfs"
     try:
         with open_regular(path) as file:
@@ -71,31 +71,31 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 def refuse_adapter(folder: Path, who: str) -> None:
-    """Raise an :class:`InputError` if a folder holds an adapter, alone or beside a base."""
+    """Raise an :class:`InputError` if a folder contains an adapter, with or without its base."""
     for name in ADAPTER:
         if (folder / name).is_file():
             raise InputError(
-                f"{folder} holds an adapter ({name}), which {who} does not support: merge it into its base first "
-                "(peft: model.merge_and_unload().save_pretrained(FOLDER)) and give the merged folder"
+                f"{folder} contains an adapter ({name}), which {who} does not support: merge it into its base "
+                "first (peft: model.merge_and_unload().save_pretrained(FOLDER)) and pass the merged folder"
             )
 
 
 def _nothing(folder: Path, who: str, names: list[str]) -> str:
     held = [name for name in names if name.endswith(".safetensors")]
     if "config.json" in names and len(held) > 1 and all("-of-" in name for name in held):
-        return f"{folder} holds {len(held)} shards ({held[0]}) for {who} and no {INDEX}: restore the index"
+        return f"{folder} contains {len(held)} shards ({held[0]}) for {who} but no {INDEX}: restore the index"
     if "config.json" in names and held:
-        return f"{folder} holds {held[0]} and no {SINGLE}, which {who} reads: rename it"
+        return f"{folder} contains {held[0]} but no {SINGLE}, which {who} reads: rename it"
     if ggufs := [name for name in names if name.endswith(".gguf")]:
-        return f"{folder} holds {' and '.join(ggufs[:2])}: give {who} one .gguf file itself, not its folder"
+        return f"{folder} contains {' and '.join(ggufs[:2])}: pass one .gguf file to {who} instead of the folder"
     return (
-        f"{folder} holds no model for {who}: a folder with config.json and *.safetensors is expected, as "
-        "save_pretrained writes it"
+        f"{folder} contains no model for {who}: use a folder with config.json and *.safetensors, as "
+        "written by save_pretrained"
     )
 
 
 def _named_by_config(folder: Path) -> str:
-    """The weights that a ``config.json`` names, where it does; a damaged one is told of by whoever loads it."""
+    """The weights that a ``config.json`` names, if any; the loader reports a damaged file."""
     try:
         config = read_json(folder / "config.json")
     except (OSError, ValueError):
@@ -107,17 +107,17 @@ def _shards(index: Path) -> set[str]:
     try:
         found = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is not a whole index of weights ({first_line(error, 160)})") from None
+        raise CheckpointError(f"{index} is not a complete index of weights ({first_line(error, 160)})") from None
     for name in sorted(found):
         if not isinstance(name, str) or Path(name).name != name:
-            raise CheckpointError(f"{index} names {name!r}, which is no file beside it")
+            raise CheckpointError(f"{index} names {name!r}, which is not a file beside it")
         if not (index.parent / name).is_file():
-            raise CheckpointError(f"{index.parent / name} is missing, and {index.name} names it: copy it again")
+            raise CheckpointError(f"{index.parent / name} is missing, but {index.name} names it: copy it again")
     return found
 
 
 def _check_whole(weights: WeightSet) -> None:
-    """Open each file, which reads its header and compares its size; a tensor that two files hold is an error."""
+    """Open each file, which reads its header and checks its size; a tensor in two files raises an error."""
     seen: dict[str, Path] = {}
     for path in weights.files:
         try:
@@ -125,10 +125,10 @@ def _check_whole(weights: WeightSet) -> None:
                 names = list(file.keys())
         except (SafetensorError, OSError) as error:
             if is_lfs_pointer(path):
-                raise CheckpointError(f"{path} is a pointer of Git LFS: run 'git lfs pull'") from None
+                raise CheckpointError(f"{path} is a Git LFS pointer: run 'git lfs pull'") from None
             raise CheckpointError(
-                f"{path} is not a whole safetensors file ({first_line(error, 160)}): copy it again"
+                f"{path} is not a complete safetensors file ({first_line(error, 160)}): copy it again"
             ) from None
         for name in names:
             if seen.setdefault(name, path) != path:
-                raise CheckpointError(f"{path} and {seen[name].name} both hold {name}: keep the one that is meant")
+                raise CheckpointError(f"{path} and {seen[name].name} both contain {name}: keep one of them")

@@ -77,7 +77,7 @@ def few(folder):
         (lambda folder: folder / "none_1.pt", "vae", "does not exist"),
         (lambda folder: folder / "none_*.pt", "vae", "no checkpoint matches"),
         (lambda folder: VAE, "va", "no generator 'va'; the nearest are vae"),
-        (truncated, "vae", "not a whole safetensors file"),
+        (truncated, "vae", "not a complete safetensors file"),
         (executable, "vae", "save it as safetensors"),
         (misshapen, "vae", "does not fit the model"),
         (few, "samples", "holds 20 samples"),

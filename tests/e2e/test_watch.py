@@ -66,7 +66,7 @@ def test_checkpoints_are_submitted_once_whole_in_any_order_and_after_a_kill(star
     lines = [line for line in printed.err.splitlines() if "safetensors" in line]
     assert [line.rpartition("digits-vae/")[2] for line in lines] == [
         "step_5.safetensors would be submitted as digits-vae@5",
-        "step_6.safetensors is not a whole safetensors file (7 bytes, less than its declared header length)",
+        "step_6.safetensors is not a complete safetensors file (7 bytes, less than its declared header length)",
         "step_10.safetensors is digits-vae@10: evaluation 1 of it is queued",
         "step_20.safetensors is digits-vae@20: evaluation 2 of it is queued",
         "step_21_best.safetensors is digits-vae@21: evaluation 2 of it is queued",

@@ -1,1 +1,1 @@
-"""Image files, decoded ahead of time in processes of their own."""
+"""Image files, decoded ahead of time by worker processes."""

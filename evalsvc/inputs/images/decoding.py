@@ -1,4 +1,4 @@
-"""From encoded files to pixels, one rule a mode. Imports no torch, so that a decoding process starts at once."""
+"""Decoding of image files to pixels, by mode. Does not import torch, so that decoding processes start quickly."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".avif", ".tif", ".t
 MAX_PIXELS = 2**26
 """64 megapixels. A larger image is refused before it is decoded, as a decompression bomb."""
 MAX_BYTES = 4 * MAX_PIXELS
-_BOMB = f"it would unpack to over {MAX_PIXELS} pixels and looks like a decompression bomb"
+_BOMB = f"it would unpack to more than {MAX_PIXELS} pixels and looks like a decompression bomb"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PILLOWS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", b"acTL")
-"""Of a PNG: the three places where an orientation is noted, and several frames: OpenCV takes another for the first."""
+"""PNG chunks that may contain an orientation or several frames, which OpenCV handles differently."""
 
 _GREY = ("1", "L", "LA", "La")
-"""Pillow's modes of grey images."""
+"""Pillow's modes of grayscale images."""
 _GREY_PNG = (0, 4)
-"""The same of PNGs, by the colour type in the header."""
+"""The same for PNGs, by the color type in the header."""
 
 Pixels = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
 
 
 def _opencv() -> Any:
-    """OpenCV where it is installed, for speed; Pillow alone gives the same pixels."""
+    """OpenCV if it is installed, for speed; Pillow gives the same pixels."""
     try:
         import cv2
     except ImportError:
         return None
-    # Before version 5 it gave the upper half of a truncated JPEG without a word.
+    # Before version 5, it silently returned the upper part of a truncated JPEG.
     return cv2 if int(cv2.__version__.partition(".")[0]) >= 5 else None
 
 
@@ -53,30 +53,32 @@ cv2 = _opencv()
 
 
 class BadImageError(ValueError):
-    """Why a file gives no pixels; the message completes ``FILE is no readable image (...)``."""
+    """A file cannot be decoded; the message completes ``FILE is not a readable image (...)``."""
 
 
 def decode(data: bytes) -> Pixels:
-    """The pixels of an encoded image: (h, w) where it is grey, (h, w, 3) RGB where it has colour.
+    """Decode an image to pixels: (h, w) if it is grayscale, (h, w, 3) RGB if it has color.
 
-    Alpha is dropped and palettes are looked up, as every published tool does. CMYK, YCbCr and LAB become RGB by
-    Pillow's rules. Of 16 bits the upper eight are kept. An EXIF orientation is applied. Of several frames the first
-    counts. Floats, and integers beyond 16 bits, have no range to go by and are refused with :class:`BadImageError`.
+    Alpha is dropped and palettes are applied, as in published tools. CMYK, YCbCr and LAB are converted to RGB by
+    Pillow. Of 16 bits, the upper eight are kept. EXIF orientations are applied. Only the first frame is used. Floats,
+    and integers of more than 16 bits, have no defined range and raise :class:`BadImageError`.
     """
     try:
         return _plain_png(data) if data.startswith(_PNG) and len(data) > 26 else _by_pillow(data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadImageError(_BOMB) from None
     except UnidentifiedImageError:
-        raise BadImageError("its content is of no known image format") from None
+        raise BadImageError("its content is not a known image format") from None
     except MemoryError:
         raise
-    except Exception as error:  # damage meets Pillow's many readers unprepared: struct.error, RuntimeError, ...
+    except (
+        Exception
+    ) as error:  # Pillow's readers raise errors of many types for damaged files: struct.error, RuntimeError, ...
         raise BadImageError(str(error)) from None
 
 
 def _plain_png(data: bytes) -> Pixels:
-    """A PNG of 8 bits without a palette, a turn or frames by OpenCV, any other by Pillow."""
+    """Decode a PNG of 8 bits without palette, orientation or frames with OpenCV, any other with Pillow."""
     width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
     _refuse_bomb(width, height)
     if cv2 is not None and depth == 8 and kind in (0, 2, 6) and not any(mark in data for mark in _PILLOWS):
@@ -98,12 +100,12 @@ def _by_pillow(data: bytes) -> Pixels:
         if upright.mode.startswith("I"):
             return _upper_eight_bits(np.asarray(upright))
         if upright.mode == "F":
-            raise BadImageError("it holds floats, whose range nobody knows: convert it to 8 bits")
+            raise BadImageError("it contains floats of unknown range: convert it to 8 bits")
         return np.array(upright.convert("L" if upright.mode in _GREY else "RGB"))
 
 
 def _by_opencv(data: bytes, *, grey: bool) -> Pixels | None:
-    """``None`` where OpenCV sees damage: Pillow then says which, or reads on as it always did."""
+    """``None`` if OpenCV reports damage: Pillow then names it or decodes the image."""
     flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
     found = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if found is None else np.asarray(found)
@@ -116,11 +118,11 @@ def _refuse_bomb(width: int, height: int) -> None:
 
 def _upper_eight_bits(levels: np.ndarray) -> Pixels:
     if levels.size and not 0 <= int(levels.min()) <= int(levels.max()) < 2**16:
-        raise BadImageError("it holds integers beyond 16 bits: convert it to 8 bits")
+        raise BadImageError("it contains integers of more than 16 bits: convert it to 8 bits")
     return (levels >> 8).astype(np.uint8)
 
 
-# --- where encoded images lie ---
+# --- sources of encoded images ---
 
 
 class Source(Protocol):
@@ -129,11 +131,11 @@ class Source(Protocol):
     path: Path
 
     def names(self) -> list[str]:
-        """All images by name, sorted; hidden and system files are none."""
+        """Names of all images, sorted, without hidden and system files."""
         ...
 
     def digest(self, names: Sequence[str]) -> str:
-        """sha256 of these images as they are now."""
+        """sha256 of the current content of these images."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -141,30 +143,30 @@ class Source(Protocol):
         ...
 
     def open(self, name: str) -> IO[bytes]:
-        """The encoded image as a file, of which a few bytes may be enough."""
+        """The encoded image as a file, for reading its first bytes."""
         ...
 
 
 class FolderSource:
-    """All images below a folder, named by their relative paths."""
+    """All images in a folder and its subfolders, named by their relative paths."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def names(self) -> list[str]:
-        """Sorted as their paths are, part by part."""
+        """Sorted by the parts of their paths."""
         return [name for name in walk(self.path, exclude_files=is_system_file) if is_image(name)]
 
     def digest(self, names: Sequence[str]) -> str:
-        """sha256 of these files alone."""
+        """sha256 of these files only."""
         return digest_files(self.path, names)
 
     def read(self, name: str) -> bytes:
-        """The file's bytes; one that no image of a sane size could fill is refused."""
+        """The file's bytes; a file that is too large for an image is refused."""
         file = os.path.join(self.path, name)  # noqa: PTH118 (a Path costs as much as opening the file)
         with open_regular(file) as opened:
             if os.fstat(opened.fileno()).st_size > MAX_BYTES:
-                raise BadImageError(f"it has over {MAX_BYTES} bytes")
+                raise BadImageError(f"it has more than {MAX_BYTES} bytes")
             return opened.read()
 
     def open(self, name: str) -> IO[bytes]:
@@ -183,14 +185,14 @@ class ZipSource:
         try:
             return zipfile.ZipFile(self.path)
         except zipfile.BadZipFile as error:
-            raise InputError(f"{self.path} is no readable zip ({error})") from None
+            raise InputError(f"{self.path} is not a readable zip archive ({error})") from None
 
     def names(self) -> list[str]:
         """Sorted."""
         return sorted({name for name in self._images if not is_system_file(name)})
 
     def digest(self, names: Sequence[str]) -> str:
-        """sha256 of the archive; where it holds images that are left out as system files, of their names too."""
+        """sha256 of the archive, and of the included names if system files are excluded."""
         whole = digest_path(self.path)
         return digest_json([whole, names]) if any(map(is_system_file, self._images)) else whole
 
@@ -199,16 +201,16 @@ class ZipSource:
         return [info.filename for info in self._archive.infolist() if not info.is_dir() and is_image(info.filename)]
 
     def read(self, name: str) -> bytes:
-        """The unpacked bytes; a member that would unpack to more than any image of a sane size is refused."""
+        """The unpacked bytes; a member that is too large for an image is refused."""
         if self._archive.getinfo(name).file_size > MAX_BYTES:
-            raise BadImageError(f"it would unpack to over {MAX_BYTES} bytes and looks like a bomb")
+            raise BadImageError(f"it would unpack to more than {MAX_BYTES} bytes and looks like a decompression bomb")
         try:
             return self._archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last where a password is needed
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last if a password is required
             raise BadImageError(str(error)) from None
 
     def open(self, name: str) -> IO[bytes]:
-        """The member, unpacked as it is read."""
+        """The member, unpacked while it is read."""
         return self._archive.open(name)
 
 
@@ -218,19 +220,19 @@ def open_source(path: Path) -> Source:
 
 
 def decode_from(source: Source, name: str) -> Pixels | str:
-    """The pixels of one image, or the sentence that says which file has none and why."""
+    """The pixels of one image, or the error message."""
     try:
         return decode(source.read(name))
     except (BadImageError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):  # no fault of this file
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):  # not a fault of this file
             raise InputError(
                 f"{source.path}: {name} could not be opened ({error.strerror}): raise 'ulimit -n'"
             ) from None
-        return f"{source.path}: {name} is no readable image ({error})"
+        return f"{source.path}: {name} is not a readable image ({error})"
 
 
 def has_colour(source: Source, name: str) -> bool:
-    """Whether :func:`decode` gives an image three channels, from its header alone; ``False`` of what is damaged."""
+    """Whether :func:`decode` returns three channels, from the header only; ``False`` for damaged files."""
     try:
         with source.open(name) as file:
             head = file.read(26)
@@ -239,10 +241,10 @@ def has_colour(source: Source, name: str) -> bool:
             file.seek(0)
             with Image.open(file) as image:
                 return image.mode not in _GREY and image.mode != "F" and not image.mode.startswith("I")
-    except Exception:  # whoever decodes it says what is wrong
+    except Exception:  # decoding reports the error
         return False
 
 
 def is_image(name: str) -> bool:
-    """Whether a name ends like an image's."""
+    """Whether a name has the suffix of an image."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES

@@ -1,9 +1,9 @@
-"""A process that decodes images into shared memory: ``python -m evalsvc.inputs.images.decoding_process PATH BYTES
+"""Process that decodes images into shared memory: ``python -m evalsvc.inputs.images.decoding_process PATH BYTES
 FD...``.
 
-Each line on stdin is a chunk ``[slot, [name, ...]]``; the answer is a line with an entry a name: the shape of its
-pixels, which follow one another in the slot, a string that says why there are none, or ``null`` where the slot had no
-room left. The process ends with its stdin, whatever became of the one that started it.
+Each line on stdin is a chunk ``[slot, [name, ...]]``. The response is a line with one entry per name: the shape of its
+pixels, which are consecutive in the slot, an error message, or ``null`` if the slot was full. The process exits when
+stdin closes, including when its parent dies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Answer: TypeAlias = list[list[int] | str | None]
 
 
 def fill(slot: mmap.mmap, source: Source, names: Sequence[str]) -> Answer:
-    """Decode images into a slot, one behind the other."""
+    """Decode images into a slot, one after the other."""
     answer: Answer = []
     offset = 0
     for name in names:
@@ -42,7 +42,7 @@ def fill(slot: mmap.mmap, source: Source, names: Sequence[str]) -> Answer:
 
 
 def empty(slot: mmap.mmap, answer: Answer) -> list[np.ndarray | str | None]:
-    """What :func:`fill` left in a slot, copied out of it."""
+    """Copy the result of :func:`fill` out of a slot."""
     found: list[np.ndarray | str | None] = []
     offset = 0
     for entry in answer:
@@ -56,8 +56,8 @@ def empty(slot: mmap.mmap, answer: Answer) -> list[np.ndarray | str | None]:
 
 
 def main(path: str, size: str, *descriptors: str) -> None:
-    """Answer chunks until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    """Respond to chunks until stdin closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     source = open_source(Path(path))
     slots = [mmap.mmap(int(descriptor), int(size)) for descriptor in descriptors]
     for line in sys.stdin:

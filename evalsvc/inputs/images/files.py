@@ -1,4 +1,4 @@
-"""Encoded images in a folder or a zip archive, of any sizes and modes."""
+"""Sets of encoded images in a folder or zip archive, of any sizes and modes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BLOCK = 256
 
 
 class ImageFiles:
-    """All images of a folder or zip but those in ``skip``, in the order of their names.
+    """All images of a folder or zip except those in ``skip``, in the order of their names.
 
-    Hidden and system files are left out. Where any image has colour, grey ones are repeated to RGB. Whoever reads in
-    order, or in the order that was expected, has the next ones decoded meanwhile.
+    Hidden and system files are excluded. If any image has color, grayscale images are repeated to RGB. The next images
+    are decoded ahead, in order or in the order passed to :meth:`expect`.
     """
 
     modality: Modality = "image"
@@ -31,9 +31,9 @@ class ImageFiles:
         self._source, self.skipped = open_source(path), tuple(sorted(skip))
         self._names = exclude_files(path, self._source.names(), skip, "images")
         if not self._names:
-            raise InputError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise InputError(f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
         if len(self._names) == 1:
-            raise InputError(f"{path} holds a single image, {self._names[0]}: a set needs two or more to be compared")
+            raise InputError(f"{path} contains a single image, {self._names[0]}: use a set of two or more")
         self._feed = ImagePrefetcher(self._source, self._names)
 
     def __len__(self) -> int:
@@ -44,15 +44,15 @@ class ImageFiles:
         return self._source.digest(self._names)
 
     def expect(self, indices: Positions) -> None:
-        """These are read next, in this order: they are decoded ahead."""
+        """Announce the order of the next reads, so that these images are decoded ahead."""
         self._feed.expect(indices)
 
     def read(self, start: int, stop: int) -> Images | MixedImages:
-        """Images ``start`` to ``stop``; one that is no readable image is an error that names it."""
+        """Images ``start`` to ``stop``; an unreadable image raises an error that names it."""
         return self._batch(self._feed.read(start, stop))
 
     def read_at(self, indices: Sequence[int]) -> Images | MixedImages:
-        """The images at these indices, in this order; no other is decoded for it."""
+        """The images at these indices, in this order."""
         return self._batch(self._feed.read_at(indices))
 
     def _batch(self, decoded: list[Found]) -> Images | MixedImages:
@@ -67,7 +67,7 @@ class ImageFiles:
         return MixedImages(tuple(tensors))
 
     def unreadable(self) -> tuple[str, ...]:
-        """Names of all images that cannot be read. Decodes every one."""
+        """Names of all images that cannot be read. Decodes every image."""
         names = []
         for start in range(0, len(self), BLOCK):
             found = self._feed.read(start, start + BLOCK)
@@ -76,5 +76,5 @@ class ImageFiles:
 
     @cached_property
     def _channels(self) -> int:
-        """What a grey image gets, wherever reading starts: three as soon as any image of the set has colour."""
+        """Number of channels of every batch: three if any image of the set has color."""
         return 3 if any(has_colour(self._source, name) for name in self._names) else 1

@@ -1,4 +1,4 @@
-"""Images decoded ahead of their use, by processes of their own, into shared memory of a bounded size."""
+"""Image prefetching: worker processes decode images into shared memory of bounded size before they are read."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from evalsvc.inputs.images.decoding_process import Answer, empty
 
 Positions: TypeAlias = Sequence[int] | Int64[np.ndarray, " n"]
 Found: TypeAlias = Pixels | str
-"""Decoded pixels, or the sentence that says which file gave none."""
+"""Decoded pixels, or an error message that names the file."""
 
 BUDGET = 2**28
-"""Bytes of decoded images that may wait, over all processes."""
+"""Total bytes of decoded images that may wait."""
 WORTH = 1.0
-"""Seconds of decoding ahead from which on the start of processes pays."""
+"""Seconds of decoding from which on starting processes pays off."""
 CHUNK, SLOTS, MOST = 32, 2, 16
 
 
 class ImagePrefetcher:
-    """Decoded images by position. Whoever reads what was expected next finds the images after it decoded already.
+    """Decoded images by position; images that are expected next are decoded ahead.
 
-    Expected is what :meth:`expect` says, else that reading goes on in order. Short sets, and positions that were not
-    expected, are decoded in this process; the pixels are the same.
+    Expected are the positions passed to :meth:`expect`, else the following positions. Small sets and unexpected
+    positions are decoded in this process; the pixels are the same.
     """
 
     def __init__(self, source: Source, names: Sequence[str], *, worth: float = WORTH) -> None:
@@ -48,7 +48,7 @@ class ImagePrefetcher:
         self._crew: _WorkerPool | None = None
 
     def expect(self, positions: Positions) -> None:
-        """These are read next, in this order and in pieces of any size."""
+        """Announce the positions of the next reads, in order and in batches of any size."""
         if not np.array_equal(positions, self._expected):
             self._expected, self._crew = positions, None
 
@@ -62,13 +62,13 @@ class ImagePrefetcher:
         return self._read(positions, ())
 
     def _read(self, wanted: Positions, after: Positions) -> list[Found]:
-        """The images wanted; ``after`` them these are expected, where something else was until now."""
+        """The images at ``wanted``; ``after`` them these are expected, if they were not already."""
         expected = np.array_equal(wanted, self._expected[: len(wanted)])
         crew, self._crew = self._crew if expected else None, None
         if crew is None and expected and self._pays(len(self._expected)):
             crew = _WorkerPool(self._source, self._names, self._expected)
         found = crew.take(len(wanted)) if crew else self._here(wanted)
-        # Not where the reading failed; and at the end nobody reads on, while the set may be kept for long.
+        # Not after a failure; and at the end, no reads follow, while the set may be kept for long.
         self._expected = self._expected[len(wanted) :] if expected else after
         self._crew = crew if len(self._expected) else None
         return found
@@ -85,7 +85,7 @@ class ImagePrefetcher:
 
 
 class _WorkerPool:
-    """Processes that take turns: chunk by chunk, in order, two chunks each, so that none waits while one is emptied."""
+    """Processes that take chunks in turn, in order, two chunks each, so that none waits while a slot is copied."""
 
     def __init__(self, source: Source, names: Sequence[str], positions: Positions) -> None:
         self._source, self._names, self._positions = source, names, positions
@@ -96,15 +96,15 @@ class _WorkerPool:
             self._workers = [_Worker(source, self._slot_bytes) for _ in range(count)]
         except OSError as error:
             raise InputError(
-                f"{source.path}: the {count} processes that decode its images could not be started "
-                f"({error.strerror or error}): raise the limits on open files and processes ('ulimit -n 4096 -u 4096')"
+                f"{source.path}: cannot start {count} processes to decode its images ({error.strerror or error}): "
+                "raise the limits on open files and processes ('ulimit -n 4096 -u 4096')"
             ) from None
         self._waiting: deque[tuple[_Worker, list[str]]] = deque()
         self._ready: deque[Found] = deque()
         self._turn, self._bytes, self._images = 0, 0, 0
 
     def take(self, n: int) -> list[Found]:
-        """The next ``n`` images; about as many again are asked for before it returns."""
+        """The next ``n`` images; about as many more are requested before it returns."""
         found: list[Found] = []
         while len(found) < n:
             if not self._ready:
@@ -115,7 +115,7 @@ class _WorkerPool:
         return found
 
     def _ask(self, ahead: int) -> None:
-        """Hand out chunks until ``ahead`` images are on their way, or every slot is full."""
+        """Send chunks until ``ahead`` images are requested, or every slot is full."""
         mean = self._bytes // self._images if self._images else self._slot_bytes
         chunk = max(1, min(CHUNK, self._slot_bytes // max(1, mean), ahead // (SLOTS * len(self._workers))))
         while sum(len(names) for _, names in self._waiting) < ahead and self._asked < len(self._positions):
@@ -127,13 +127,13 @@ class _WorkerPool:
             self._turn += 1
 
     def _collect(self) -> None:
-        """Wait for the oldest chunk; what found no room in its slot is decoded here."""
+        """Wait for the oldest chunk; images that did not fit into its slot are decoded here."""
         worker, names = self._waiting.popleft()
         answer = worker.answer()
         if answer is None:
             raise InputError(
-                f"{self._source.path}: the process that decoded {names[0]} to {names[-1]} died ({worker.end()}): one "
-                "of them may be damaged, or memory ran out"
+                f"{self._source.path}: the process that decoded {names[0]} to {names[-1]} died ({worker.end()}): "
+                "one of them may be damaged, or memory ran out"
             )
         for name, entry in zip(names, answer, strict=True):
             pixels = decode_from(self._source, name) if entry is None else entry
@@ -144,7 +144,7 @@ class _WorkerPool:
 
 
 class _Worker:
-    """A decoding process and its slots of nameless shared memory, which end with the last process that holds them."""
+    """A decoding process and its slots of anonymous shared memory, which its last user frees."""
 
     def __init__(self, source: Source, slot_bytes: int) -> None:
         arguments = [
@@ -163,7 +163,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # no terminal of ours is its own
+                start_new_session=True,  # no access to our terminal
                 pass_fds=descriptors,
                 env=restrictions.environment() | restrictions.import_path(),
                 text=True,
@@ -173,19 +173,19 @@ class _Worker:
         weakref.finalize(self, _stop, self._process)
 
     def ask(self, names: list[str]) -> bool:
-        """Give it a chunk; ``False`` where both slots are taken."""
+        """Send it a chunk; ``False`` if both slots are in use."""
         if len(self._busy) == SLOTS:
             return False
         slot, self._turn = self._turn % SLOTS, self._turn + 1
         assert self._process.stdin
-        with suppress(BrokenPipeError):  # it died; who waits for its answer says so
+        with suppress(BrokenPipeError):  # it died, which is reported when its response is read
             self._process.stdin.write(json.dumps([slot, names]) + "\n")
             self._process.stdin.flush()
         self._busy.append(slot)
         return True
 
     def answer(self) -> list[Pixels | str | None] | None:
-        """The oldest chunk, copied out of its slot; ``None`` where the process died."""
+        """The oldest chunk, copied out of its slot; ``None`` if the process died."""
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
@@ -205,7 +205,7 @@ def _cores() -> int:
 
 @contextmanager
 def _memory(size: int) -> Iterator[int]:
-    """A descriptor of memory that no name leads to. Not /dev/shm: containers give it 64 MB and then a bus error."""
+    """A descriptor of anonymous memory. Not in /dev/shm, of which containers have 64 MB before a bus error."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("evalsvc")
     else:

@@ -153,7 +153,7 @@ def test_a_client_names_what_the_operator_listed(desk, listed, upstream):
 def test_an_endpoint_at_an_inside_address_is_private_by_the_operators_word_alone(desk, listed, upstream, tmp_path):
     endpoints = {"near": {"url": upstream.url, "model": "m"}}
     listed(endpoints=endpoints)
-    with pytest.raises(InputError, match="endpoint 'near' is not at a public address: set 'private: true'") as caught:
+    with pytest.raises(InputError, match="endpoint 'near' has no public address: set 'private: true'") as caught:
         desk.submit(schemas.EvaluationCreate(endpoint="near", suite=WORDS), None)
     assert "127.0.0.1" not in str(caught.value)
     assert upstream.asked == []
@@ -166,7 +166,7 @@ def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk,
     monkeypatch.setattr(endpoints.time, "sleep", lambda _: None)
     monkeypatch.setattr(http_client, "resolve", unknown)
     listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
-    with pytest.raises(ModelError, match="endpoint 'far' gave no usable answer in 5 tries") as caught:
+    with pytest.raises(ModelError, match="endpoint 'far' did not respond in 5 attempts") as caught:
         desk.submit(schemas.EvaluationCreate(endpoint="far", suite=WORDS), None)
     assert "cannot resolve host 'no.such.host.invalid'" in caught.value.detail
 

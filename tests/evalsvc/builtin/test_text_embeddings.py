@@ -58,7 +58,7 @@ def test_any_encoder_by_path_with_its_pooling_in_the_protocol(tmp_path):
     for options, reason in (
         ({"pooling": "max"}, "pooling='max' of extractor 'text-encoder' is none of mean"),
         ({"max_tokens": 999}, "max_tokens=999 .* is not within 1 to 64"),
-        ({"model": str(tmp_path)}, "holds no model for extractor 'text-encoder'"),
+        ({"model": str(tmp_path)}, "contains no model for extractor 'text-encoder'"),
     ):
         with pytest.raises(InputError, match=reason):
             TextEncoder(CPU, **({"model": folder} | options))

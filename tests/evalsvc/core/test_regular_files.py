@@ -128,7 +128,7 @@ def test_a_hostile_safetensors_header_is_a_sentence_wherever_it_is_read(tmp_path
     (tmp_path / "config.json").write_text("{}")
     checkpoint = Checkpoint.open(path, "m", 1)
     for read in (checkpoint.tensors, checkpoint.metadata, lambda: weight_set(tmp_path, "it")):
-        with pytest.raises(CheckpointError, match="is not a whole safetensors file") as refused:
+        with pytest.raises(CheckpointError, match="is not a complete safetensors file") as refused:
             read()
         assert len(str(refused.value)) < 1000
 
@@ -154,7 +154,7 @@ def test_an_array_that_claims_more_than_it_holds_is_refused(tmp_path, shape, com
     else:
         with zipfile.ZipFile(path, "w", compression) as archive:
             archive.writestr("x.npy", npy(shape, bytes(100)))
-    with pytest.raises(InputError, match="is truncated: its header tells of an array"):
+    with pytest.raises(InputError, match="is truncated: its header declares an array"):
         open_samples(path)
 
 
@@ -162,7 +162,7 @@ def test_arrays_of_objects_are_never_unpickled(tmp_path):
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.savez_compressed(tmp_path / "x.npz", np.array([{"a": 1}], dtype=object))
     for name in ("x.npy", "x.npz"):
-        with pytest.raises(InputError, match="holds an array of Python objects, which are never unpickled"):
+        with pytest.raises(InputError, match="contains an array of Python objects, which evalsvc never unpickles"):
             open_samples(tmp_path / name)
 
 
@@ -171,7 +171,7 @@ def test_a_compressed_array_that_unpacks_to_far_more_than_its_size_is_refused(tm
     assert len(open_samples(tmp_path / "x.npz")) == 100
     monkeypatch.setattr(regular_files, "UNPACKED", 2**16)
     with pytest.raises(
-        InputError, match=r"to 307,328 bytes and looks like a decompression bomb: save it by np\.savez,"
+        InputError, match=r"to 307,328 bytes and looks like a decompression bomb: save it uncompressed with np\.savez"
     ):
         open_samples(tmp_path / "x.npz")
 

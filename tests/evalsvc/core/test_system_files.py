@@ -142,7 +142,7 @@ def test_prompts_are_read_by_their_ending_in_any_case(tmp_path):
     (tmp_path / "p.JSONL").write_text('{"prompt": "a boat"}\n')
     assert read_prompts(tmp_path / "p.JSONL") == ("a boat",)
     (tmp_path / "p.CSV").write_text("a boat\n")
-    with pytest.raises(InputError, match="not read"):
+    with pytest.raises(InputError, match="cannot read prompts"):
         read_prompts(tmp_path / "p.CSV")
 
 
@@ -154,15 +154,15 @@ def test_prompts_are_read_by_their_ending_in_any_case(tmp_path):
         ("x.jsonl.gz", "unpack it"),
         ("x.tar.gz", "unpack it"),
         ("x.TAR", "unpack it"),
-        ("x.png", "give the folder"),
-        ("x.wav", "give the folder"),
-        ("x.xyz", r"give a folder, \.zip"),
+        ("x.png", "pass its folder"),
+        ("x.wav", "pass its folder"),
+        ("x.xyz", r"use a folder, \.zip"),
         ("x", "without a suffix"),
     ],
 )
 def test_a_file_that_is_not_read_says_what_to_do_with_it(tmp_path, name, way_out):
     (tmp_path / name).write_bytes(gzip.compress(b'"text"\n'))
-    with pytest.raises(InputError, match=rf"{name}: .*cannot be read as samples: .*{way_out}|{name}: .*{way_out}"):
+    with pytest.raises(InputError, match=rf"{name}: cannot read .* as samples: .*{way_out}|{name}: .*{way_out}"):
         open_samples(tmp_path / name)
 
 
@@ -178,7 +178,7 @@ def test_a_reference_of_a_single_sample_is_refused(context, tmp_path, name):
         np.savez(tmp_path / name, np.zeros((1, 4, 4), np.uint8))
     else:
         (tmp_path / name).write_text('"a long text\\n of several lines"\n')
-    said = r" \(a \.txt is one document, or several with form feeds" if name == "one.txt" else ""
+    said = r" \(a \.txt is one document, or several separated by form feeds" if name == "one.txt" else ""
     with pytest.raises(InputError, match=f"{name} holds a single (text|image){said}.*two or more"):
         add_reference(context.database, Plugins(), "one", tmp_path / name, None)
 

@@ -118,7 +118,7 @@ def test_a_suite_that_asks_for_what_there_is_not_says_so(context, suite, models)
     body = suite.model_dump()
     for change, reason in (
         ({"metrics": [{"metric": "perplexity", "features": "other"}]}, "no extractor 'other'"),
-        ({"modality": "image"}, "'decoding' says how texts are written, and the suite scores image samples"),
+        ({"modality": "image"}, "'decoding' applies to texts, but the suite scores image samples"),
         ({"decoding": {"temperature": -1}}, "greater than or equal to 0"),
         (
             {"metrics": [{"metric": "distinct_n", "options": {"tokenizer": "bpe"}}]},

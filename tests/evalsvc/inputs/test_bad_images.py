@@ -62,8 +62,8 @@ def huge(path):
 
 BAD = {
     "00cut.jpg": (truncated, "image file is truncated"),
-    "00huge.png": (huge, "30000 x 30000: it would unpack to over 67108864 pixels"),
-    "00notes.png": (lambda path: path.write_text("Remember the milk.\n"), "its content is of no known image format"),
+    "00huge.png": (huge, "30000 x 30000: it would unpack to more than 67108864 pixels"),
+    "00notes.png": (lambda path: path.write_text("Remember the milk.\n"), "its content is not a known image format"),
 }
 
 
@@ -107,11 +107,11 @@ def test_a_bad_file_is_named_with_its_reason_and_the_way_out(evalsvc, images, na
     make, reason = BAD[name]
     make(images / "real" / name)
     refused = evalsvc("reference", "add", "real", "real", code=2).err
-    assert f"error: real: {name} is no readable image ({reason}" in refused
+    assert f"error: real: {name} is not a readable image ({reason}" in refused
     assert refused.endswith("repair or remove it, or leave it out with --skip-bad\n")
 
 
-@pytest.mark.parametrize(("count", "sentence"), [(0, "holds no images"), (1, "holds a single image, 0.png")])
+@pytest.mark.parametrize(("count", "sentence"), [(0, "contains no images"), (1, "contains a single image, 0.png")])
 def test_an_empty_folder_and_one_image_are_no_set(evalsvc, images, count, sentence):
     for file in sorted((images / "real").iterdir())[count:]:
         file.unlink()
@@ -133,7 +133,7 @@ def test_skipped_files_are_counted_in_the_provenance_and_scores_are_those_withou
     for name, (make, _) in BAD.items():
         make(images / "made_1" / name)
     refused = evalsvc(*SCORE, "--model", "again", code=2).err
-    assert any(f"{name} is no readable image" in refused for name in BAD)
+    assert any(f"{name} is not a readable image" in refused for name in BAD)
     done = evalsvc(*SCORE, "--model", "again", "--skip-bad")
     assert "skipped 00cut.jpg and 2 more" in done.err
     assert [s["value"] for s in json.loads(done.out)[0]["scores"]] == [s["value"] for s in clean[0]["scores"]]
@@ -146,7 +146,7 @@ def test_skipped_files_are_counted_in_the_provenance_and_scores_are_those_withou
 def test_a_bad_file_whose_name_is_no_text_is_skipped_like_any_other(evalsvc, images):
     evalsvc("reference", "add", "real", "real")
     (images / "made_1" / os.fsdecode(b"0\xff.png")).write_bytes(b"nothing")
-    assert "is no readable image" in evalsvc(*SCORE, code=2).err
+    assert "is not a readable image" in evalsvc(*SCORE, code=2).err
     done = evalsvc(*SCORE, "--skip-bad")
     assert json.loads(done.out)[0]["scores"]
     assert "skipped" in done.err

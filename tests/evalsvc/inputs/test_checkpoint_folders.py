@@ -77,7 +77,7 @@ def test_the_list_of_a_version_never_changes():
 
 
 def test_a_folder_of_logs_alone_is_no_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="holds no files of a checkpoint"):
+    with pytest.raises(InputError, match="contains no checkpoint files"):
         digest_checkpoint(written(tmp_path / "empty", ["trainer_state.json", "runs/events.out.tfevents.1"]))
     with pytest.raises(InputError, match="does not exist"):
         digest_checkpoint(tmp_path / "none")

@@ -70,7 +70,7 @@ def test_a_file_that_is_written_over_before_its_turn_is_not_scored_under_the_old
         write(tmp_path / f"{name}.safetensors", level)
         specs.append(plan(levels, Checkpoint.open(tmp_path / f"{name}.safetensors", "m", 1), "level", {}, SUITE))
     write(tmp_path / "a_1.safetensors", 0.9)
-    with pytest.raises(CheckpointError, match=r"a_1\.safetensors was written over while it was scored"):
+    with pytest.raises(CheckpointError, match=r"a_1\.safetensors was overwritten while it was scored"):
         evaluate(specs[0], levels)
     assert evaluate(specs[1], levels)
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_written_over_while_it_is_loaded_is_an_error(levels, tmp_
     write(path, 0.2)
     opened = Checkpoint.open(path, "m", 1)
     monkeypatch.setattr(Level, "while_loading", staticmethod(lambda: write(path, 0.9)))
-    with pytest.raises(CheckpointError, match="written over"):
+    with pytest.raises(CheckpointError, match="overwritten"):
         plan(levels, opened, "level", {}, SUITE)
 
 
@@ -122,7 +122,7 @@ def test_samples_that_are_changed_while_they_are_read_leave_neither_scores_nor_s
     # Mapped arrays change with their file: what is read from here on is the other content.
     pictures(tmp_path / "other.npz", 2)
     path.write_bytes((tmp_path / "other.npz").read_bytes())
-    with pytest.raises(CheckpointError, match="written over"):
+    with pytest.raises(CheckpointError, match="overwritten"):
         evaluate(spec, context)
     assert not list(context.artifacts.sizes(spec.samples_key))
 

@@ -75,7 +75,7 @@ def test_processes_give_the_same_images_in_the_same_order_whatever_is_asked_at_o
         for size in (1, 7, 30, 2, 50):
             found += feed.read(len(found), len(found) + size)
         same(found, here(source, names))
-        assert "0033.png is no readable image" in found[33]
+        assert "0033.png is not a readable image" in found[33]
     assert len(crew) == 4
 
 
@@ -102,7 +102,7 @@ def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tm
     for spare in (0, 1, 3, 6, 10, 13):
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], limits[1]))
         try:
-            with pytest.raises(InputError, match=r"could not be started \(Too many open files\).*ulimit -n"):
+            with pytest.raises(InputError, match=r"cannot start .*\(Too many open files\).*ulimit -n"):
                 feed.read(5, 10)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -225,7 +225,7 @@ def test_the_header_tells_of_colour_what_decoding_gives(tmp_path, mode, name):
 
 
 def test_a_single_image_is_no_set(tmp_path):
-    with pytest.raises(InputError, match=r"one holds a single image, 0000.png: a set needs two"):
+    with pytest.raises(InputError, match=r"one contains a single image, 0000.png: use a set of two"):
         ImageFiles(fill(tmp_path / "one", 1))
 
 
@@ -233,7 +233,7 @@ def test_skipped_files_are_left_out_by_name(tmp_path):
     folder = fill(tmp_path / "some", 6)
     (folder / "0002.png").write_bytes((folder / "0002.png").read_bytes()[:60])
     whole = ImageFiles(folder)
-    with pytest.raises(InputError, match=r"0002.png is no readable image .*--skip-bad"):
+    with pytest.raises(InputError, match=r"0002.png is not a readable image .*--skip-bad"):
         whole.read(0, 6)
     assert whole.unreadable() == ("0002.png",)
     samples = ImageFiles(folder, skip=["0002.png"])

@@ -95,7 +95,9 @@ def scored(context, spec):
 @pytest.mark.parametrize("name", ["captions.json", "captions.csv"])
 def test_a_file_whose_lines_are_no_prompts_is_not_read_as_lines(tmp_path, name):
     (tmp_path / name).write_text('["a red boat", "the sea"]')
-    with pytest.raises(InputError, match=f"{name} are not read: write them to a .txt, one a line, or to a .jsonl"):
+    with pytest.raises(
+        InputError, match=f"cannot read prompts from .*{name}: write them to a .txt, one per line, or to a .jsonl"
+    ):
         read_prompts(tmp_path / name)
 
 
@@ -186,9 +188,9 @@ def test_what_is_missing_is_said_before_any_work(painting, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("p.txt", "", "holds no prompts"),
-        ("p.txt", "a\n\nb\n", "line 2 holds no prompt"),
-        ("p.jsonl", '"a"\n{', "line 2 is no JSON"),
+        ("p.txt", "", "contains no prompts"),
+        ("p.txt", "a\n\nb\n", "line 2 is empty"),
+        ("p.jsonl", '"a"\n{', "line 2 is not valid JSON"),
         ("p.jsonl", '{"words": "a"}\n', "line 1 is neither a string nor an object"),
     ],
 )
@@ -196,7 +198,7 @@ def test_a_bad_prompt_file_is_named_with_the_line(tmp_path, name, content, compl
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=complaint):
         read_prompts(tmp_path / name)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot read prompts"):
         read_prompts(tmp_path / "none.txt")
 
 

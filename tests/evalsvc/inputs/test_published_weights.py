@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_had_keeps_back_no_other(server, folder, monkeypat
     monkeypatch.setattr(published_weights, "WEIGHTS", files)
     fetched = CliRunner().invoke(app, ["fetch"])
     assert str(folder / "tiny.pth") in fetched.stdout
-    assert "'gone' are not here" in str(fetched.exception)
+    assert "'gone' are missing" in str(fetched.exception)
 
 
 def test_a_damaged_file_is_named_and_not_overwritten(server, folder):

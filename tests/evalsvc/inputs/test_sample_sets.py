@@ -67,15 +67,15 @@ def test_a_corrupt_image_is_named(tmp_path, pictures):
     in_folder(tmp_path / "some", pictures)
     broken = tmp_path / "some" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    with pytest.raises(InputError, match="3.png is no readable image"):
+    with pytest.raises(InputError, match="3.png is not a readable image"):
         open_samples(tmp_path / "some").read(0, 5)
 
 
 def test_an_empty_folder_and_a_folder_without_images_are_errors(tmp_path):
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         open_samples(tmp_path)
     (tmp_path / "notes.md").write_text("no image")
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         open_samples(tmp_path)
 
 
@@ -122,9 +122,9 @@ def test_damage_inside_an_archive_is_named(tmp_path, pictures):
     spoiled(tmp_path / "x.zip", "1.png")
     np.savez_compressed(tmp_path / "x.npz", images=pictures)
     spoiled(tmp_path / "x.npz", "images.npy")
-    with pytest.raises(InputError, match=r"1\.png is no readable image"):
+    with pytest.raises(InputError, match=r"1\.png is not a readable image"):
         open_samples(tmp_path / "x.zip").read(0, 5)
-    with pytest.raises(InputError, match=r"x\.npz is no readable array file"):
+    with pytest.raises(InputError, match=r"x\.npz is not a readable array file"):
         open_samples(tmp_path / "x.npz")
 
 

@@ -79,7 +79,7 @@ def test_an_endpoint_is_called_by_its_name(write):
         ("endpoints: {a: {url: 'http://x', model: m}, a: {url: 'http://y', model: m}}", "duplicate key 'a'"),
         ("clients: {generators: [gan]}", "clients.generators: Input should be a valid dictionary"),
         ("- a", "the file: Input should be"),
-        ("a: [", "is not YAML"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_a_mistake_is_named_with_its_key(write, text, complaint):
@@ -104,8 +104,8 @@ def test_the_file_to_copy_is_a_server_file(write):
 
 
 def test_a_file_that_cannot_be_read_is_named(write, tmp_path):
-    with pytest.raises(InputError, match="EVALSVC_SERVER_FILE=.* cannot be read"):
+    with pytest.raises(InputError, match="cannot read EVALSVC_SERVER_FILE="):
         server_file()
     (tmp_path / "server.yaml").mkdir()
-    with pytest.raises(InputError, match="EVALSVC_SERVER_FILE=.* cannot be read"):
+    with pytest.raises(InputError, match="cannot read EVALSVC_SERVER_FILE="):
         server_file()

@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_told_by_its_first_names_and_the_file_s_entries():
     short = {name: tensor for name, tensor in weights().items() if name != "0.bias"}
     for state, told in (
         (short, "missing 0.bias in weights"),
-        (weights() | {"step": torch.tensor(5)}, r"unexpected step \(a number beside the weights: save"),
+        (weights() | {"step": torch.tensor(5)}, r"unexpected step \(a scalar beside the weights: save"),
         (weights() | {"0.weight": torch.zeros(3, 3)}, r"another shape for 0.weight \(\(3, 3\), expected \(3, 2\)\)"),
         (
             prefixed("x.", short) | {"y": torch.zeros(1)},
@@ -215,13 +215,13 @@ def test_what_is_no_file_of_weights_is_named_for_what_it_is(tmp_path):
     for name in ("pointer.pt", "pointer.safetensors"):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1")
     for name, told in (
-        ("checkpoint-1", "is a folder: give the one file of weights that is meant, such as model.safetensors"),
+        ("checkpoint-1", "is a folder: pass one of its weight files, such as model.safetensors"),
         ("script.pt", "is a TorchScript program"),
         ("four.pt", r"\(Unsupported operand 149\)"),
-        ("arrays.pt", "is not a state_dict of tensors .it holds 0.weight"),
+        ("arrays.pt", "is not a state_dict of tensors .it contains 0.weight"),
         ("page.pt", "is not a torch file"),
-        ("pointer.pt", "is a pointer of Git LFS"),
-        ("pointer.safetensors", "is a pointer of Git LFS"),
+        ("pointer.pt", "is a Git LFS pointer"),
+        ("pointer.safetensors", "is a Git LFS pointer"),
     ):
         with pytest.raises(CheckpointError, match=told):
             load_into(nn.Linear(2, 2), Checkpoint.open(tmp_path / name, "m", 1))

@@ -63,12 +63,12 @@ def test_a_slice_of_a_table_is_that_slice(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.txt", b"fine\n\xff", r"a.txt is no UTF-8 \(byte 5 is 0xff\): convert it"),
-        ("a.jsonl", b'"fine"\n"\xe9"', r"a.jsonl is no UTF-8 \(byte 8 is 0xe9\)"),
-        ("a.jsonl", b'"fine"\n"\\ud800 half"', "a.jsonl, line 2 holds half a character"),
-        ("a.jsonl", b"\n\n", "holds no documents"),
-        ("a.parquet", b"PAR1 nothing", "a.parquet is no readable Parquet file"),
-        ("a.arrow", b"nothing", "a.arrow is no readable Arrow file"),
+        ("a.txt", b"fine\n\xff", r"a.txt is not UTF-8 \(byte 5 is 0xff\): convert it"),
+        ("a.jsonl", b'"fine"\n"\xe9"', r"a.jsonl is not UTF-8 \(byte 8 is 0xe9\)"),
+        ("a.jsonl", b'"fine"\n"\\ud800 half"', "a.jsonl, line 2 contains a lone surrogate"),
+        ("a.jsonl", b"\n\n", "contains no documents"),
+        ("a.parquet", b"PAR1 nothing", "a.parquet is not a readable Parquet file"),
+        ("a.arrow", b"nothing", "a.arrow is not a readable Arrow file"),
     ],
 )
 def test_what_is_damaged_is_named(tmp_path, name, content, reason):
@@ -82,7 +82,7 @@ def test_columns_that_hold_no_text_are_named(tmp_path):
         ({"body": ["a"]}, r"no column 'text' \(it has body\)"),
         ({"text": [1]}, "has a column 'text' that holds int64 and not strings"),
         ({"text": ["a", None]}, r"has 1 empty cells \(null\)"),
-        ({"text": pa.array([], pa.string())}, "holds no documents"),
+        ({"text": pa.array([], pa.string())}, "contains no documents"),
     ):
         pyarrow.parquet.write_table(pa.table(column), tmp_path / "a.parquet")
         with pytest.raises(InputError, match=reason):
@@ -90,7 +90,7 @@ def test_columns_that_hold_no_text_are_named(tmp_path):
     dataset(tmp_path / "saved" / "train", ODD)
     dataset(tmp_path / "saved" / "test", ODD)
     (tmp_path / "saved" / "dataset_dict.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds several splits \(test, train\): give the folder of one"):
+    with pytest.raises(InputError, match=r"contains several splits \(test, train\): pass the folder of one split"):
         open_samples(tmp_path / "saved")
 
 
@@ -129,5 +129,5 @@ def test_offsets_of_a_damaged_arrow_file_lead_nowhere(tmp_path):
     data = (tmp_path / "a.arrow").read_bytes()
     assert data.count(offsets.tobytes()) == 1
     (tmp_path / "a.arrow").write_bytes(data.replace(offsets.tobytes(), (offsets * 2**27).tobytes()))
-    with pytest.raises(InputError, match="a.arrow is no readable Arrow file"):
+    with pytest.raises(InputError, match="a.arrow is not a readable Arrow file"):
         open_samples(tmp_path / "a.arrow")

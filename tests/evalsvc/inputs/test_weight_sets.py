@@ -64,7 +64,7 @@ def test_the_set_that_is_loaded_is_named(single, sharded):
 )
 def test_two_sets_of_weights_are_an_error_that_names_both(sharded, other):
     save_file({"a": torch.zeros(1000), "b": torch.zeros(1000)}, sharded / other)
-    with pytest.raises(InputError, match="holds two sets of weights for the model, ") as told:
+    with pytest.raises(InputError, match="contains two sets of weights for the model, ") as told:
         judged(sharded)
     assert other in str(told.value)
     assert INDEX in str(told.value)
@@ -94,16 +94,16 @@ def test_a_shard_that_is_missing_truncated_twice_there_or_a_pointer_is_named(sha
     path = sharded / SHARDS[1]
     whole = path.read_bytes()
     for content, told in (
-        (whole[:-100], "is not a whole safetensors file"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (whole[:-100], "is not a complete safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         ((sharded / SHARDS[0]).read_bytes(), f"and {SHARDS[0]} both hold a"),
-        (b"", "is not a whole safetensors file"),
+        (b"", "is not a complete safetensors file"),
     ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=f"{SHARDS[1]} {told}"):
             judged(sharded)
     path.unlink()
-    with pytest.raises(CheckpointError, match=f"{SHARDS[1]} is missing, and {INDEX} names it"):
+    with pytest.raises(CheckpointError, match=f"{SHARDS[1]} is missing, but {INDEX} names it"):
         judged(sharded)
 
 
@@ -132,10 +132,10 @@ def test_a_folder_without_the_file_that_is_read_says_what_is_there(sharded, tmp_
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_an_adapter_alone_or_beside_its_base_is_an_error_whatever_is_installed(single, name):
     (single / name).write_text("{}")
-    with pytest.raises(InputError, match=rf"holds an adapter \({name}\).*merge it into its base first"):
+    with pytest.raises(InputError, match=rf"contains an adapter \({name}\).*merge it into its base first"):
         weight_set(single, "extractor 'clip'")
     (single / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="holds an adapter"):
+    with pytest.raises(InputError, match="contains an adapter"):
         judged(single)
 
 
@@ -151,7 +151,7 @@ def test_a_language_model_says_which_weights_it_was_made_of(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value", "told"),
-    [("general.type", "adapter", "holds an adapter"), ("split.count", 3, "is part 1 of 3: merge the parts first")],
+    [("general.type", "adapter", "contains an adapter"), ("split.count", 3, "is part 1 of 3: merge the parts first")],
 )
 def test_a_gguf_file_that_is_an_adapter_or_a_part_is_refused(tmp_path, field, value, told):
     gguf = pytest.importorskip("gguf")
