@@ -58,7 +58,7 @@ class Stage:
 class Progress:
     """Current state of one evaluation; ``by`` requested it. ``stages`` include unfinished shards.
 
-    ``fraction`` is the share of finished samples and items, from 0 to 1; an evaluation that has ``ended`` gives no
+    ``fraction`` is the share of finished samples and items, from 0 to 1; an evaluation that has ``ended`` computes no
     further results unless it is retried. ``mark`` follows ``model@step`` in the name of the checkpoint if another
     checkpoint or configuration shares the label.
     """
