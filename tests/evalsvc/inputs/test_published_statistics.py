@@ -118,8 +118,8 @@ def test_what_cannot_be_compared_is_refused(published, tmp_path):
         ({"mu": np.zeros(2048), "sigma": np.eye(2048), "ddof": 3}, "ddof 3"),
         ({"mu": np.zeros(2048), "sigma": np.eye(2048), "ddof": "one"}, "ddof 'one'"),
         ({"mu": np.zeros(2048), "sigma": np.eye(2048), "ddof": [0, 1]}, r"ddof \[0, 1\]"),
-        ({"mu": np.full(2048, "0"), "sigma": np.eye(2048)}, "'mu' holds str.*, not real numbers"),
-        ({"mu": np.zeros(2048), "sigma": np.eye(2048) * 1j}, "'sigma' holds complex128, not real numbers"),
+        ({"mu": np.full(2048, "0"), "sigma": np.eye(2048)}, "'mu' has dtype str.*, expected real numbers"),
+        ({"mu": np.zeros(2048), "sigma": np.eye(2048) * 1j}, "'sigma' has dtype complex128, expected real numbers"),
         ({"mu": np.zeros(2048), "sigma": np.eye(2048, dtype=np.float16)}, "'sigma' is in half precision"),
     ],
 )
