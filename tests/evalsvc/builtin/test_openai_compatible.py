@@ -117,5 +117,5 @@ def test_refusals_and_bad_descriptions_are_named(url, checkpoint, monkeypatch, t
         ('{"url": "http://user:key@x", "model": "m"}', "url: .*not a plain web address"),
     ):
         (tmp_path / "bad.json").write_text(content)
-        with pytest.raises(InputError, match=f"bad.json does not describe an endpoint: {reason}"):
+        with pytest.raises(InputError, match=f"invalid endpoint file .*bad.json: {reason}"):
             module.Endpoint.read(tmp_path / "bad.json")

@@ -102,17 +102,17 @@ DEEDS = {
     "sleep": ("signal.signal(signal.SIGALRM, signal.SIG_IGN); time.sleep(100)", "was not read within 1 s"),
     "hang up": ("for n in range(6): os.close(n)\ntime.sleep(100)", "was not read within 1 s"),
     "flood": ("while True: os.write(3, bytes(2**16))", "was not read within 1 s"),
-    "crash": ("os.kill(os.getpid(), signal.SIGSEGV)", "ended the process that read it (SIGSEGV)"),
-    "end": ("os.kill(os.getpid(), 40)", "ended the process that read it (signal 40)"),
-    "lie": ("target.write(b'no tensors'); target.flush()", "was read to something that is no set of tensors"),
+    "crash": ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed the process that read it (SIGSEGV)"),
+    "end": ("os.kill(os.getpid(), 40)", "crashed the process that read it (signal 40)"),
+    "lie": ("target.write(b'no tensors'); target.flush()", "was converted to an invalid set of tensors"),
     "fill": ("while True: target.write(bytes(2**20))", "could not be read (OSError: [Errno 27] File too large)"),
     "deep names": (
         "target.write(reader.safetensors.torch.save({'[' * 1900: reader.torch.zeros(1)})); target.flush()",
-        "was read to something that is no set of tensors",
+        "was converted to an invalid set of tensors",
     ),
     "long names": (
         "target.write(reader.safetensors.torch.save({'x' * 5000: reader.torch.zeros(1)})); target.flush()",
-        "was read to something that is no set of tensors (a tensor has a name of over 2000 characters)",
+        "was converted to an invalid set of tensors (a tensor has a name of more than 2000 characters)",
     ),
 }
 
