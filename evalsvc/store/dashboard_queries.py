@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, contains_eager
 
 from evalsvc.core.cost import SPEED
 from evalsvc.store import names
+from evalsvc.store.queries import EVALUATION_VALUES, SCORE_VALUES
 from evalsvc.store.standing import of_suite, standing, standing_last
 from evalsvc.store.tables import (
     Alias,
@@ -195,7 +196,7 @@ def scored(session: Session, wanted: Filter) -> list[Point]:
 def _named(session: Session, query: Select[*tuple[Any, ...]]) -> list[Point]:
     rows = session.execute(query).all()
     marks, series = names.marks(session, {row.checkpoint_id for row in rows}), names.series(session)
-    found = [Point(*(*row, marks.get(row.checkpoint_id, ""), series[row.name, row.configuration])) for row in rows]
+    found = [Point(*(*row, marks.get(row.checkpoint_id, ""), series[row.model, row.configuration])) for row in rows]
     return sorted(found, key=lambda point: (point.model, point.step, point.mark))
 
 
@@ -342,23 +343,9 @@ def _newest(wanted: Filter) -> Select[int]:
 
 def _points(wanted: Filter | None) -> Select[*tuple[Any, ...]]:
     """The columns of a :class:`Point`."""
+    columns = {**EVALUATION_VALUES, **SCORE_VALUES}
     query = (
-        select(
-            Model.name,
-            Model.family,
-            Checkpoint.step,
-            Checkpoint.id.label("checkpoint_id"),
-            Evaluation.id.label("evaluation_id"),
-            Score.value,
-            Score.stderr,
-            Score.ci_low,
-            Score.ci_high,
-            Score.n,
-            Score.direction,
-            func.coalesce(Evaluation.finished_at, Evaluation.created_at).label("created_at"),
-            Checkpoint.digest,
-            Checkpoint.configuration,
-        )
+        select(*(columns[each.name].label(each.name) for each in fields(Point) if each.name in columns))
         .join(Evaluation, Score.evaluation_id == Evaluation.id)
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
