@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from evalsvc.analysis import leaderboard
-from evalsvc.dashboards import charts, i18n
+from evalsvc.dashboards import charts, i18n, url_state
 from evalsvc.dashboards.formatting import cut, distinct, html, safe
 from evalsvc.dashboards.series import best_so_far, lines, on_scale, pairs, pareto
 from evalsvc.store import dashboard_queries, queries
@@ -92,7 +92,7 @@ def test_a_choice_outlives_an_address_that_was_sent_before_it(use_home, demo, pa
     at.query_params["metric"] = "recall"  # from a browser that has not heard of the choice
     at.run()
     assert at.selectbox("metric.choice").value == "frechet_distance"
-    monkeypatch.setattr(controls, "LINGER", 0.0)
+    monkeypatch.setattr(url_state, "LINGER", 0.0)
     at.query_params["metric"] = "recall"  # by hand, later
     at.run()
     assert at.selectbox("metric.choice").value == "recall"
