@@ -9,7 +9,7 @@ export UV_LINK_MODE  ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test lint docs pictures format bench bench-extract bench-text constraints clean
+.PHONY: demo test lint docs notebook pictures format bench bench-extract bench-text constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/evalsvc demo
@@ -28,6 +28,10 @@ lint: $(VENV)/.dev
 # The documentation site, in build/site/html; a warning is an error.
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.site
+
+# Executes the notebook of the tutorials in its place.
+notebook: $(VENV)/.dev
+	$(BIN)/python -m docs.site.notebook
 
 pictures: demo
 	$(INSTALL) -e '.[dev]'
