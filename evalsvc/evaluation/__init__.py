@@ -1,1 +1,1 @@
-"""From one specification to its stored scores."""
+"""Evaluations: planning, computation, scoring, lifecycle."""

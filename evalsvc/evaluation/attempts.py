@@ -1,6 +1,6 @@
-"""An attempt at an evaluation, and what whoever works on it writes: begun, shards done, failed, begun again.
+"""Attempts at an evaluation and their state changes: started, shard recorded, failed, restarted.
 
-Every change is one transaction over one row, which refuses an attempt that is no longer wanted.
+Every change is one transaction on one row, which rejects superseded attempts.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 LONGEST_DETAIL = 4000
 """Characters."""
 LONGEST_WAIT = 1e9
-"""Seconds; a date beyond it is none that a database holds."""
+"""Seconds; later dates are out of the range of a database."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A right to write about an evaluation; it ends when another attempt begins, or the worker is given up."""
+    """Permission to write the results of an evaluation; it ends when another attempt starts or the worker is lost."""
 
     evaluation: int
     number: int
@@ -39,10 +39,10 @@ class Attempt:
 
 
 def start(database: Database, attempt: Attempt) -> None:
-    """Begin an attempt, or go on with it.
+    """Start an attempt, or resume it.
 
     Raises:
-        WithdrawnError: the attempt is no longer wanted.
+        WithdrawnError: the attempt was superseded, or its evaluation has ended.
     """
     with database.write() as session:
         row = lock_attempt(session, attempt)
@@ -54,7 +54,7 @@ def start(database: Database, attempt: Attempt) -> None:
 
 
 def check(database: Database, attempt: Attempt) -> None:
-    """Raise :class:`WithdrawnError` if the attempt is no longer wanted; one short read, made between batches."""
+    """Raise :class:`WithdrawnError` if the attempt was superseded; one short read, called between batches."""
     worker = select(tables.Worker.status).where(tables.Worker.id == attempt.worker).scalar_subquery()
     state = select(tables.Evaluation.status, tables.Evaluation.attempt, worker.label("worker"))
     with database.read() as session:
@@ -63,10 +63,10 @@ def check(database: Database, attempt: Attempt) -> None:
 
 
 def lock_attempt(session: Session, attempt: Attempt) -> tables.Evaluation:
-    """The attempt's evaluation, locked until the end of the transaction; nobody writes about it without this.
+    """Lock the attempt's evaluation until the end of the transaction; every write about it needs this lock.
 
     Raises:
-        WithdrawnError: another attempt has begun, the evaluation has ended, or the worker was given up.
+        WithdrawnError: another attempt has started, the evaluation has ended, or the worker was given up.
     """
     row = locked(session, attempt.evaluation)
     state = select(tables.Worker.status).where(tables.Worker.id == attempt.worker)
@@ -78,10 +78,10 @@ def lock_attempt(session: Session, attempt: Attempt) -> tables.Evaluation:
 def record_shard(
     database: Database, attempt: Attempt, *, kind: str, start: int, stop: int, path: str, cost: Cost | None
 ) -> None:
-    """Record that a shard's file is on disk, and what it cost.
+    """Record that a shard's file is on disk, and its cost.
 
     Raises:
-        WithdrawnError: the attempt is no longer wanted.
+        WithdrawnError: the attempt was superseded.
     """
     with database.write() as session:
         row = lock_attempt(session, attempt)
@@ -106,13 +106,13 @@ def record_shard(
 
 
 def restart_attempt(database: Database, attempt: Attempt) -> None:
-    """Begin the next attempt in place of one that was lost; one that is no longer wanted changes nothing."""
+    """Start the next attempt in place of a lost one; superseded attempts are ignored."""
     with suppress(WithdrawnError), database.write() as session:
         begin_again(session, lock_attempt(session, attempt))
 
 
 def fail(database: Database, attempt: Attempt, failure: Failure, reason: str, detail: str = "") -> None:
-    """End an attempt that failed; one that is no longer wanted changes nothing. The operator alone reads ``detail``."""
+    """End a failed attempt; superseded attempts are ignored. Only operators can read ``detail``."""
     try:
         with database.write() as session:
             row = lock_attempt(session, attempt)
@@ -125,7 +125,7 @@ def fail(database: Database, attempt: Attempt, failure: Failure, reason: str, de
 
 
 def log_change(row: tables.Evaluation) -> None:
-    """Log that an evaluation has begun or ended, once that is stored."""
+    """Log the start or end of an evaluation after the commit."""
     why = f" ({row.failure}): {row.error}" if row.failure else ""
     name = f"{row.checkpoint.model.name}@{row.checkpoint.step}"
     suite = f"{row.suite.name}@{row.suite.version}"
@@ -137,21 +137,21 @@ def log_change(row: tables.Evaluation) -> None:
 
 
 def locked(session: Session, evaluation: int) -> tables.Evaluation:
-    """The row of an evaluation, locked until the end of the transaction.
+    """Lock the row of an evaluation until the end of the transaction.
 
     Raises:
-        InputError: there is none.
+        InputError: the evaluation does not exist.
     """
-    # Its key stays: a heartbeat, which holds the worker's row and names the evaluation, need not wait for this.
+    # Not its key: a heartbeat, which locks the worker's row and refers to the evaluation, must not wait for this lock.
     lock = {"of": tables.Evaluation, "key_share": True}
     row = session.get(tables.Evaluation, evaluation, with_for_update=lock, populate_existing=True)
     if row is None:
-        raise InputError(f"there is no evaluation {evaluation}: 'evalsvc status' lists them")
+        raise InputError(f"there is no evaluation {evaluation}: list them with 'evalsvc status'")
     return row
 
 
 def begin_again(session: Session, row: tables.Evaluation) -> None:
-    """Put a row on the queue for its next attempt."""
+    """Queue a row for its next attempt."""
     row.attempt += 1
     row.status, row.requested_at = Status.QUEUED, clock(session)
     row.begin_by = begin_by(row)
@@ -159,18 +159,18 @@ def begin_again(session: Session, row: tables.Evaluation) -> None:
 
 
 def begin_by(row: tables.Evaluation) -> datetime | None:
-    """Until when a worker must begin with a row; ``None`` where it may wait for ever."""
+    """Deadline for a worker to start a row, or ``None``."""
     limit = row.deadlines.get("queued")
     return None if limit is None else row.requested_at + timedelta(seconds=min(limit, LONGEST_WAIT))
 
 
 def _refuse(attempt: Attempt, status: str, number: int, worker: str | None) -> None:
-    """Raise, with the reason, unless an attempt may go on with a row and a worker in these states."""
+    """Raise an error with the reason unless the attempt may continue in these states of row and worker."""
     if attempt.worker and worker not in WORKING:
-        raise WithdrawnError(f"worker {attempt.worker} was not heard of in time, and its work was given to another")
+        raise WithdrawnError(f"worker {attempt.worker} missed its heartbeat deadline; its work was reassigned")
     if number != attempt.number:
         raise WithdrawnError(
-            f"evaluation {attempt.evaluation}: attempt {attempt.number} brings nothing any more, attempt {number} does"
+            f"evaluation {attempt.evaluation}: attempt {attempt.number} was superseded by attempt {number}"
         )
     if status not in IN_PROGRESS:
         raise WithdrawnError(f"evaluation {attempt.evaluation} was {status} while it was being computed")

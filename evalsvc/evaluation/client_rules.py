@@ -1,7 +1,7 @@
-"""What clients of the API may have evaluated: allow-lists of plug-ins and of their options, closed by default.
+"""Allow-lists of plug-ins and options for clients of the API; everything else is refused.
 
-A plug-in is open where it declares so (:func:`evalsvc.plugins.registry.open_to_clients`) or the server file lists it.
-What an operator scores or submits from the command line is not looked at here.
+A plug-in is allowed if it declares so (:func:`evalsvc.plugins.registry.open_to_clients`) or the server file lists it.
+Evaluations that the operator submits from the command line are not checked.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _WORD = re.compile(r"[A-Za-z0-9_+-]*")
 
 
 class ClientRules:
-    """The rules of one server. ``torch_modules`` are the packages from which clients may have networks built."""
+    """The rules of one server. ``torch_modules`` are the packages from which networks may be built for clients."""
 
     def __init__(self, plugins: Plugins, torch_modules: Collection[str] = ()) -> None:
         self._plugins, self._torch_modules = plugins, torch_modules
 
     def check_generator(self, name: str, options: Mapping[str, Any]) -> None:
-        """Whether clients may use this generator with these options.
+        """Raise unless clients may use this generator with these options.
 
         Raises:
-            ForbiddenError: the generator or an option is not open to them.
+            ForbiddenError: the generator or an option is not allowed.
             InputError: there is no such generator.
         """
         listed = server_file().clients.generators
-        if listed is not None and name == SERVED:  # opened by each endpoint that is listed
+        if listed is not None and name == SERVED:  # a listed endpoint implies it
             listed = {SERVED: None, **listed}
         self._check(PluginKind.GENERATOR, name, options, listed)
         if name == "torch-module":
             self._check_module(str(options.get("module", "")), options.get("arguments"))
 
     def check_suite(self, suite: Suite, prompts_kept: bool) -> None:
-        """Whether clients may bring this suite; ``prompts_kept`` says that its prompts are stored already.
+        """Raise unless clients may submit this suite; ``prompts_kept`` says that its prompts are already stored.
 
         Raises:
-            ForbiddenError: an extractor, a metric or an option is not open to them, or it names a file of prompts.
+            ForbiddenError: an extractor, a metric or an option is not allowed, or the suite names a file of prompts.
         """
         clients = server_file().clients
         for use in suite.extractors.values():
@@ -56,28 +56,29 @@ class ClientRules:
                 raise _closed(f"metric {metric.metric!r}", "metrics")
         if suite.prompts and not prompts_kept:
             raise ForbiddenError(
-                f"suite {suite.id} names a file of prompts on this server: the operator scores with it once, and "
-                "clients then name the suite"
+                f"suite {suite.id} names a prompt file on this server: the operator must score with it once, then "
+                "clients can name the suite"
             )
 
     def require_confined(self, generator: str, path: Path) -> None:
-        """Whether this checkpoint decides no destination. Workers ask too, about whatever a client asked for.
+        """Raise if this checkpoint selects a network destination. Workers call it for every evaluation of a client.
 
         Raises:
-            ForbiddenError: the generator opens the network, and its checkpoint is not an endpoint of the server file.
+            ForbiddenError: the generator connects to the network, and its checkpoint is not an endpoint of the server
+                file.
         """
         factory = self._plugins.get(PluginKind.GENERATOR, generator).load()
         if getattr(factory, "opens_network", False) and endpoint_name(path) is None:
             raise ForbiddenError(
-                f"generator {generator!r} connects to where its checkpoint says, which is not open to clients: name an "
-                f"'endpoint' that the operator lists in the file that {VARIABLE} names"
+                f"generator {generator!r} connects to the address in its checkpoint, which clients may not "
+                f"choose: name an 'endpoint' that the operator lists in the file that {VARIABLE} names"
             )
 
     def _check(
         self, kind: PluginKind, name: str, options: Mapping[str, Any], listed: Mapping[str, Options] | None
     ) -> None:
         factory = self._plugins.get(kind, name).load()
-        # Of its own: what inherits from an open plug-in may do something else.
+        # Declared on the class itself: a subclass of an allowed plug-in may behave differently.
         declared: frozenset[str] | None = vars(factory).get("client_options")
         what = f"{kind.removesuffix('s')} {name!r}"
         if name not in listed if listed is not None else declared is None:
@@ -88,17 +89,17 @@ class ClientRules:
             raise _closed(f"option {closed[0]!r} of {what}", f"{kind}.{name}")
 
     def _check_module(self, module: str, arguments: Any) -> None:
-        """Clients choose no code that the operator did not, and no file for it to read."""
+        """Raise if a client selects code or files that the operator has not allowed."""
         package = module.partition(":")[0]
         if not any(package == allowed or package.startswith(f"{allowed}.") for allowed in self._torch_modules):
             raise ForbiddenError(
-                f"this server builds no networks from {module!r} for clients: the operator lists packages in "
+                f"this server does not build networks from {module!r} for clients: the operator lists packages in "
                 "EVALSVC_TORCH_MODULES"
             )
         if text := next((each for each in _texts(arguments) if not _WORD.fullmatch(each)), None):
             raise ForbiddenError(
-                f"option 'arguments' of generator 'torch-module' holds the text {text!r}, which could be a path or an "
-                "address: clients give numbers and plain words"
+                f"option 'arguments' of generator 'torch-module' contains the text {text!r}, which could be a "
+                "path or an address: use numbers and plain words"
             )
 
 

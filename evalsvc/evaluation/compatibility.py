@@ -1,4 +1,4 @@
-"""Whether what is here is still what a spec was made from: plug-ins, references and the checkpoint's content."""
+"""Compatibility of this machine with a spec: plug-ins, references and the checkpoint's content."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from evalsvc.plugins.registry import PluginKind
 
 
 def require_compatible(context: EvaluationContext, spec: EvaluationSpec) -> None:
-    """Make sure that this machine computes what was asked for: the same checkpoint, plug-ins and references.
+    """Raise unless this machine would compute the requested evaluation: same checkpoint, plug-ins and references.
 
     Raises:
-        IncompatibleWorkerError: something differs from what it was where the evaluation was submitted.
+        IncompatibleWorkerError: something differs from the machine that submitted the evaluation.
     """
     plugin = context.plugins.get(PluginKind.GENERATOR, spec.generator)
     here = {f"generator {spec.generator!r}": plugin.recorded_version}
@@ -30,8 +30,8 @@ def require_compatible(context: EvaluationContext, spec: EvaluationSpec) -> None
     for what, wanted in there.items():
         if here[what] != wanted:
             raise IncompatibleWorkerError(
-                f"{what} is {here[what]} here and was {wanted} where the evaluation was submitted: bring "
-                "both to one version"
+                f"{what} is {here[what]} here but was {wanted} where the evaluation was submitted: use the same "
+                "version on both"
             )
     try:
         context.content.require(opening.checkpoint_of(spec), context.plugins.checkpoint_files(spec.generator))
@@ -42,11 +42,12 @@ def require_compatible(context: EvaluationContext, spec: EvaluationSpec) -> None
 
 
 def require_content(context: EvaluationContext, spec: EvaluationSpec) -> None:
-    """Make sure that stored samples, which are read one by one, are still those that were digested. Where they are
-    no longer there, their shards are all that is left of them, and nothing was read.
+    """Raise if stored samples, which are read one by one, have changed since they were digested.
+
+    If they no longer exist, only their shards remain, and nothing is read.
 
     Raises:
-        CheckpointError: they were changed; the shards that may hold other samples are removed.
+        CheckpointError: they have changed; shards that may contain other samples are removed.
     """
     if not Path(spec.path).exists() or not _reads_samples(context, spec.generator):
         return  # weights are read once, when the generator is built
@@ -60,6 +61,6 @@ def require_content(context: EvaluationContext, spec: EvaluationSpec) -> None:
 def _reads_samples(context: EvaluationContext, generator: str) -> bool:
     try:
         factory = context.plugins.get(PluginKind.GENERATOR, generator).load()
-    except InputError:  # a plug-in that is not installed here, of which only shards are there
+    except InputError:  # a plug-in that is not installed here, of which only shards exist
         return False
-    return isinstance(factory, HoldsSamples)  # a class has it too
+    return isinstance(factory, HoldsSamples)  # also true for the class

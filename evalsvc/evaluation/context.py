@@ -1,4 +1,4 @@
-"""What an evaluation works with, opened once and used often: database, files, plug-ins, a device."""
+"""Resources of evaluations, opened once and reused: database, files, plug-ins, a device."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from evalsvc.store.session import Database
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], Advance]
-"""Given a stage's name and its total, returns the function that is told of every step done."""
+"""Takes a stage's name and its total; returns the function to call after every step."""
 
 
 def silent(_stage: str, _total: int) -> Advance:
-    """A progress that shows nothing."""
+    """Progress without output."""
     return lambda _done: None
 
 
 class EvaluationContext:
-    """Opened resources, and caches of what :mod:`evalsvc.evaluation.opening` has opened with them.
+    """Open resources, and caches of the objects that :mod:`evalsvc.evaluation.opening` has opened with them.
 
-    Plug-ins are kept after their first use; of generators, which may fill a device, only the last is kept.
+    Plug-ins are cached after their first use; only the last generator is cached, since it may fill the device.
     """
 
     def __init__(
@@ -54,16 +54,18 @@ class EvaluationContext:
         self.prompts: dict[str, tuple[str, ...]] = {}
         """By digest."""
         self.generator: tuple[str, Generator] | None = None
-        """The last one, and the digest of what it was built from."""
+        """The last generator, with the digest of its inputs."""
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device, else Apple's GPU, else the CPU."""
+    """The device for a name; ``auto`` is the first CUDA device, else Apple's GPU, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         tried = torch.empty(0, device=name)
-        tried.cpu()  # 'meta' holds nothing that could be read
+        tried.cpu()  # 'meta' tensors cannot be read
         return tried.device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here ({first_line(error)})") from None
+        raise InputError(
+            f"device {name!r} cannot be used here ({first_line(error)}): pass another device, or 'auto'"
+        ) from None

@@ -1,8 +1,8 @@
-"""What is stored of a checkpoint folder under the digest of an earlier version, moved to the one that it has now.
+"""Migration of the rows and files of a checkpoint folder from an earlier digest to its current one.
 
-A digest stands in five places: the checkpoint's row, to which aliases point; the specs of its evaluations, with the
-fingerprints made of them; the names of their shards; decisions of gates; and what these have spent. They change
-together, so that nothing is computed again and nothing has two names.
+A digest occurs in five places: the checkpoint's row, to which aliases point; the specs of its evaluations, with their
+fingerprints; the names of their shards; gate decisions; and the spending of these. All are changed together, so that
+nothing is recomputed and nothing has two names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from evalsvc.store.tables import Status
 def move_earlier(
     database: Database, artifacts: Callable[[], Artifacts], checkpoint: Checkpoint, generator: str
 ) -> None:
-    """Move the rows of this folder under this generator to its digest, once one is under its label; most often none is.
+    """Move the rows of this folder under this generator to its digest, if one is under its label; usually none is.
 
     Raises:
         InputError: a worker is computing one of them.
@@ -70,13 +70,13 @@ def move_earlier(
 
 
 def _move(session: Session, artifacts: Artifacts, row: tables.Checkpoint, digest: str) -> set[str]:
-    """Give a row another digest; the folders whose shards have another name now."""
+    """Set another digest on a row; return the folders whose shards are renamed."""
     runs = session.scalars(select(tables.Evaluation).where(tables.Evaluation.checkpoint_id == row.id)).all()
     for run in runs:
         if run.status == Status.RUNNING and run.on_queue:
             raise InputError(
-                f"evaluation {run.id} of {row.model.name}@{row.step} is being computed under the digest of an earlier "
-                f"version: wait until it has ended ('evalsvc wait {run.id}'), or cancel it"
+                f"evaluation {run.id} of {row.model.name}@{row.step} is running under the digest of an earlier "
+                f"version: wait until it ends ('evalsvc wait {run.id}'), or cancel it"
             )
     decided = update(tables.Gate).where(tables.Gate.checkpoint_id == row.id, tables.Gate.digest == row.digest)
     session.execute(decided.values(digest=digest))
@@ -89,7 +89,7 @@ def _move(session: Session, artifacts: Artifacts, row: tables.Checkpoint, digest
 
 
 def _move_spending(session: Session, side: str, was: str, now: str, *which: ColumnElement[bool]) -> None:
-    """Book what was spent under one digest to the account of another, after what that has booked itself."""
+    """Book the spending under one digest to the account of another, after that account's own bookings."""
     booked = tables.GateSpending
     for row in session.scalars(
         select(booked).where(getattr(booked, side) == was, *which).order_by(booked.number)
@@ -110,7 +110,7 @@ def _move_run(artifacts: Artifacts, run: tables.Evaluation, digest: str) -> set[
     body = {**run.spec, "checkpoint": digest}
     try:
         before, after = EvaluationSpec.model_validate(run.spec), EvaluationSpec.model_validate(body)
-    except ValidationError:  # of a version whose specs answer for nothing any more
+    except ValidationError:  # of a version whose specs are obsolete
         run.spec = body
         return set()
     if run.fingerprint == before.fingerprint:

@@ -1,4 +1,4 @@
-"""Why an evaluation failed: of what kind that is, and what may be said about it to whom."""
+"""Classification of failures, and the messages about them for users and operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evalsvc.store.tables import Failure
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What kind of failure an exception, or one beneath it, tells of."""
+    """Failure class of an exception or of its causes."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -27,11 +27,11 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def reasons_of(error: BaseException) -> tuple[str, str]:
-    """What everybody may read of an error that ends an evaluation, and what operators read beside it.
+    """Message for everybody about an error that ends an evaluation, and the detail for operators.
 
-    The text of an error that is not ours may hold anything: what a store answered, an address, a key.
+    The text of a foreign error may contain secrets: the response of a store, an address, a key.
     """
     if isinstance(error, EvalsvcError | MetricError) or "out of memory" in str(error).lower():
         return redacted(str(error)) or type(error).__name__, detail_of(error)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-    return f"{reason}: the worker's log says more", printable(redacted(str(error)))
+    return f"{reason}: see the worker's log", printable(redacted(str(error)))

@@ -1,4 +1,4 @@
-"""Evaluations of versions that took the first samples or prompts of a source: what they say of the rest is unknown."""
+"""Evaluations of older versions that took the first samples or prompts of a source, which are not representative."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from evalsvc.store.artifacts import Artifacts
 
 
 def took_first(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:
-    """Whether a stored evaluation is of the first samples or prompts of several, and not of a random part or of all.
+    """Whether a stored evaluation used only the first of several samples or prompts, instead of a random part or all.
 
-    Where nobody can tell how many there were, because a file is elsewhere, it counts as one that is.
+    If their number cannot be determined because a file is missing, it counts as such an evaluation.
     """
     if spec.get("order") or "suite" not in spec:
         return False

@@ -1,4 +1,4 @@
-"""Samples to look at later: the first of a run whole, thumbnails of some more, and pictures of training neighbours."""
+"""Galleries: the first samples of a run, thumbnails of further samples, and pictures of training neighbors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from evalsvc.plugins.samples import Audio, Images, MixedImages, Samples, Texts, 
 
 SIDE = 256
 THUMBNAILS = 500
-"""Samples of a run of which a thumbnail is made."""
+"""Number of samples of a run with a thumbnail."""
 EDGE = 48
 CLIPS = 16
-"""Videos are large: no more of them are kept, whatever the suite asks for."""
+"""Maximum number of videos, which are large."""
 PIECE = 16
-"""Real samples that are read at once."""
+"""Number of real samples that are read at once."""
 
 Arrays = Mapping[str, np.ndarray]
 
 
 class GalleryCollector:
-    """The samples of one shard that are kept to be looked at, collected batch by batch from sample ``start`` on."""
+    """Samples of one shard for the gallery, collected batch by batch from sample ``start`` on."""
 
     def __init__(self, start: int, whole: int) -> None:
         self._start, self._whole = start, whole
@@ -38,7 +38,7 @@ class GalleryCollector:
         self._rate = 0
 
     def add(self, samples: Samples) -> None:
-        """The next batch."""
+        """Add the next batch."""
         whole, small = self._room(self._whole), self._room(THUMBNAILS if self._whole else 0)
         clip_room = self._room(CLIPS)
         self._seen += len(samples)
@@ -55,7 +55,7 @@ class GalleryCollector:
             self._rate = samples.rate
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a shard keeps; texts are among its arrays anyway."""
+        """Arrays for the shard; texts are among its arrays already."""
         found: dict[str, np.ndarray] = {}
         if self._images:
             found["gallery"] = as_gallery(self._images)
@@ -72,9 +72,9 @@ class GalleryCollector:
 
 
 def joined(shards: Sequence[Arrays], whole: int) -> dict[str, dict[str, np.ndarray]]:
-    """What shards kept, as the arrays of one file a kind: ``gallery`` and ``thumbnails``.
+    """Galleries of shards, joined into the arrays of one file per kind: ``gallery`` and ``thumbnails``.
 
-    Beside the samples stand their ``indices``: their places in the source.
+    ``indices`` are the positions of the samples in their source.
     """
     files: dict[str, dict[str, np.ndarray]] = {}
     if images := [image for shard in shards for image in shard.get("gallery", ())]:
@@ -91,12 +91,12 @@ def joined(shards: Sequence[Arrays], whole: int) -> dict[str, dict[str, np.ndarr
 
 
 def _indices(shards: Sequence[Arrays], kept: str) -> dict[str, np.ndarray]:
-    """The indices of the first samples of each shard, as many as it kept of them."""
+    """The indices of the first samples of each shard, as many as it kept."""
     return {"indices": np.concatenate([shard["indices"][: len(shard.get(kept, ()))] for shard in shards])}
 
 
 def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarray]]:
-    """The same of real samples, of which those are taken that :func:`taken_of` says."""
+    """The same for real samples, selected by :func:`taken_of`."""
     indices = taken_of(len(samples))
     shown, texts = GalleryCollector(0, whole), list[str]()
     for piece in _pieces(samples, indices):
@@ -107,12 +107,12 @@ def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarr
 
 
 def taken_of(total: int) -> Int64[np.ndarray, " n"]:
-    """Which of so many real samples are looked at: a random part, the same for every suite."""
+    """The real samples for the gallery: a random subset, the same for every suite."""
     return order(0, total)[:THUMBNAILS]
 
 
 def pictures_of(samples: SampleSet, indices: Int64[np.ndarray, "n k"]) -> UInt8[np.ndarray, "nk c h w"] | None:
-    """Thumbnails of the real samples at ``indices``, row by row; ``None`` of none, and of what is not seen."""
+    """Thumbnails of the real samples at ``indices``, row by row; ``None`` without samples or images."""
     if not indices.size or samples.modality not in ("image", "video"):
         return None
     wanted, places = np.unique(indices, return_inverse=True)
@@ -125,20 +125,20 @@ def pictures_of(samples: SampleSet, indices: Int64[np.ndarray, "n k"]) -> UInt8[
 
 
 def _pieces(samples: SampleSet, indices: Int64[np.ndarray, " n"]) -> Iterator[Samples]:
-    """The samples at these indices, few enough at a time to fit whatever their size."""
+    """The samples at these indices, in batches that fit into memory for any sample size."""
     for start in range(0, len(indices), PIECE):
         yield read_at(samples, indices[start : start + PIECE].tolist())
 
 
 def as_gallery(images: Sequence[UInt8[np.ndarray, ...]], side: int = SIDE) -> UInt8[np.ndarray, "n ..."]:
-    """Images of one size as they are; of several, each whole, at most ``side`` wide and high, centred on white."""
+    """Images of one size unchanged; images of several sizes at most ``side`` wide and high, centered on white."""
     if len({image.shape for image in images}) == 1:
         return np.stack(images)
     return np.stack([_on_canvas(image, side) for image in images])
 
 
 def thumbnail(image: UInt8[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "c h w"]:
-    """The image, at most ``EDGE`` wide and high."""
+    """Scale an image down to at most ``EDGE`` pixels in width and height."""
     if max(image.shape[1:]) <= EDGE:
         return image
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

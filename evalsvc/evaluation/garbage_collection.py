@@ -1,4 +1,4 @@
-"""Files that came to nothing: shards of evaluations that failed or were cancelled, their uploads, half-written ones."""
+"""Unused files: shards of failed or canceled evaluations, their uploads, and partially written files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _VAIN = (Status.FAILED, Status.CANCELLED)
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder of shards or a half-written file by its key, or an uploaded checkpoint by its path."""
+    """A folder of shards or a partial file by its key, or an uploaded checkpoint by its path."""
 
     name: str
     bytes: int
 
 
 def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
-    """Folders of shards that are named only by evaluations that failed or were cancelled ``before``.
+    """Folders of shards that belong only to evaluations that failed or were canceled ``before``.
 
-    Whoever retries one of them later computes its shards again.
+    A later retry computes the shards again.
     """
     ended = _in_vain(before)
     with database.read() as session:
@@ -51,7 +51,7 @@ def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, 
             with database.write() as session:
                 still = select(Evaluation.id).where(Evaluation.id.in_(evaluations), ended).with_for_update()
                 if len(session.scalars(still).all()) < len(evaluations):
-                    continue  # somebody has just tried it again
+                    continue  # it has just been retried
                 audit.record(session, audit.Action.CACHE_SWEEP, f"shards {folder}", {"bytes": leftover.bytes})
                 session.execute(delete(Shard).where(Shard.path.startswith(f"{folder}/", autoescape=True)))
                 artifacts.remove(folder)
@@ -59,31 +59,31 @@ def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, 
 
 
 def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove: bool) -> Iterator[Leftover]:
-    """Uploads from ``before`` of which nothing has scores, and nothing is in progress or ended since then."""
+    """Uploads from ``before`` without scores, and without evaluations in progress or ended since then."""
     in_use = exists().where(Evaluation.checkpoint_id == Checkpoint.id, ~_in_vain(before))
     with database.read() as session:
         known = session.scalars(select(Checkpoint.path).where(in_use)).all()
-        # What was found under another path before may be evaluated from an upload all the same.
+        # A checkpoint that was found under another path may still be evaluated from an upload.
         read = session.scalars(select(Evaluation.spec["path"].as_string()).where(~_in_vain(before))).all()
     kept = {Path(path) for path in (*known, *read) if path}
     written_before = before + (file_time(uploads) - database_time(database))
     for folder in sorted(uploads.resolve().glob("*")):
-        files = [folder] if folder.is_file() else list(folder.iterdir())  # a file here is an upload that broke off
+        files = [folder] if folder.is_file() else list(folder.iterdir())  # a file here is an interrupted upload
         changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         if changed >= written_before or not kept.isdisjoint(files):
             continue
         leftover = Leftover(str(folder), sum(file.stat().st_size for file in files))
         yield leftover
         if remove:
-            with database.write() as session:  # first: nothing is gone that no row tells of
+            with database.write() as session:  # first, so that a row exists for every removed file
                 audit.record(session, audit.Action.CACHE_SWEEP, f"upload {folder.name}", {"bytes": leftover.bytes})
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
 
 
 def partial_files(artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
-    """Files from ``before``, by :func:`file_time`, that were half written when their process was killed."""
+    """Files from ``before``, by :func:`file_time`, that were partially written when their process was killed."""
     for file in sorted(artifacts.root.rglob(f"{TEMPORARY}*")):
-        with suppress(FileNotFoundError):  # it has just been finished
+        with suppress(FileNotFoundError):  # it has just been completed
             stat = file.stat()
             if datetime.fromtimestamp(stat.st_mtime, UTC) < before:
                 yield Leftover(file.relative_to(artifacts.root).as_posix(), stat.st_size)

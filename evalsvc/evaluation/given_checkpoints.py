@@ -1,4 +1,4 @@
-"""The checkpoints that patterns name: files, folders, globs, endpoints and models of the hub."""
+"""Checkpoints that match patterns: files, folders, globs, endpoints and hub models."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins.interfaces import CheckpointFiles
 
 HUB = "hub:"
-"""Before an ``org/name`` of the Hugging Face hub, whose models have no step: 0 unless one is given."""
+"""Prefix of an ``org/name`` on the Hugging Face hub, whose models have step 0 unless one is given."""
 
 
 @dataclass(frozen=True)
 class GivenCheckpoint:
-    """A checkpoint, and the path or name of the hub that it was given by."""
+    """A checkpoint, and the path or hub name by which it was given."""
 
     given: str
     checkpoint: Checkpoint
@@ -28,18 +28,18 @@ class GivenCheckpoint:
 def find_checkpoints(
     patterns: Sequence[str], naming: Naming, files: CheckpointFiles | None = None
 ) -> list[GivenCheckpoint]:
-    """The checkpoints that the patterns name, by model and step. All are named before any is digested.
+    """The checkpoints that match the patterns, by model and step. All names are inferred before any digest is computed.
 
-    ``files`` says which files of a folder count to their generator.
+    ``files`` selects the files of a folder for their generator.
 
     Raises:
-        InputError: nothing matches, a name states no step for sure, or a step is given for several.
+        InputError: nothing matches, a step cannot be inferred, or one step is given for several checkpoints.
     """
     folders = {str(path): path for pattern in patterns if not pattern.startswith(HUB) for path in _matches(pattern)}
     hub = [pattern for pattern in dict.fromkeys(patterns) if pattern.startswith(HUB)]
     if naming.step is not None and len(folders) + len(hub) > 1:
         raise InputError(
-            f"--step {naming.step} is for one checkpoint and {len(folders) + len(hub)} were given: use --step-pattern"
+            f"--step {naming.step} is for one checkpoint, but {len(folders) + len(hub)} were given: use --step-pattern"
         )
     names = {given: naming.read(path) for given, path in folders.items()}
     for pattern in hub:
@@ -52,10 +52,10 @@ def find_checkpoints(
 
 
 def require_distinct(found: Iterable[GivenCheckpoint]) -> None:
-    """Make sure that no two contents have one label.
+    """Raise if two contents have the same label.
 
     Raises:
-        InputError: two do.
+        InputError: two contents have the same label.
     """
     labels = Labels()
     for each in found:
@@ -73,7 +73,7 @@ def _matches(pattern: str) -> list[Path]:
         if not path.name.startswith("."):  # as in a shell
             matches = [match for match in matches if not match.name.startswith(".")]
     except ValueError as error:
-        raise InputError(f"invalid pattern of checkpoints {pattern!r} ({error})") from None
+        raise InputError(f"invalid checkpoint pattern {pattern!r} ({error})") from None
     if not matches:
         raise InputError(f"no checkpoint matches {pattern!r}")
     return matches

@@ -1,4 +1,4 @@
-"""The influences of an evaluation's scores, kept beside its gallery: a file of float32 vectors by label."""
+"""Influences of an evaluation's scores, stored beside its gallery: a file of float32 vectors by label."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ KIND = "influences"
 
 @dataclass(frozen=True)
 class UnitInfluence:
-    """A score's influence, or why it has none, and the name of the units that it is of."""
+    """A score's influence, or the reason why it has none, and the name of its units."""
 
     influence: Influence | str
     units: str = ""
 
 
 def write_influences(artifacts: Artifacts, key: str, found: Mapping[str, UnitInfluence]) -> None:
-    """Write the influences of all labels as one file."""
+    """Write the influences of all labels to one file."""
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, dict[str, Any]] = {}
     for label, each in found.items():
@@ -46,12 +46,12 @@ def write_influences(artifacts: Artifacts, key: str, found: Mapping[str, UnitInf
 
 
 def read_influences(artifacts: Artifacts, key: str, known: Known | None = None) -> dict[str, UnitInfluence]:
-    """What :func:`write_influences` wrote; nothing where the file is elsewhere, or another version wrote it otherwise.
+    """Read the file of :func:`write_influences`; empty if it is missing or has the format of another version.
 
     A file without a digest of its own must have a ``known`` sha256.
 
     Raises:
-        DamagedError: it is not what was written.
+        DamagedError: the content differs from the digest.
     """
     try:
         arrays, facts = artifacts.read_arrays(key, known), json.loads(artifacts.read_metadata(key)[KIND])

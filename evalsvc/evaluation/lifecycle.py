@@ -1,7 +1,7 @@
-"""The life of an evaluation as those see it who want its scores: submitted, cancelled, tried again.
+"""The lifecycle of evaluations: submit, cancel, retry.
 
-Every change is one transaction over one row, and everybody makes it here: command line, HTTP and ``score``. Workers see
-what was asked for by looking at the rows, so that asking needs no queue, only the database.
+Every change is one transaction on one row, used by the command line, the HTTP API and ``score``. Workers read the rows,
+so that submitting needs only the database and no queue.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from evalsvc.store.audit import Action
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, Outcome, Status
 
-if TYPE_CHECKING:  # torch takes seconds to import, and cancelling must not wait for it
+if TYPE_CHECKING:  # torch takes seconds to import, and canceling must not wait for it
     from evalsvc.evaluation.spec import EvaluationSpec
 
 PRIORITY = 10
-"""Of an evaluation that asks for none. Lower ones go first."""
+"""Default priority. Lower values run first."""
 
 
 class Deadlines(BaseModel):
-    """Seconds until an evaluation fails with ``timeout``: waiting for a worker, in one shard, in its metrics."""
+    """Seconds until an evaluation fails with ``timeout``: waiting for a worker, one shard, its metrics."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,9 +43,9 @@ class Deadlines(BaseModel):
 
 @dataclass(frozen=True)
 class Submission:
-    """The evaluation that answers for a spec; ``created`` unless one was there, in progress or done.
+    """The evaluation of a spec; ``created`` unless it already existed, in progress or done.
 
-    A ``fresh`` one computes shards again that others left.
+    A ``fresh`` one recomputes shards that already exist.
     """
 
     id: int
@@ -65,16 +65,16 @@ def submit(
     rerun: bool = False,
     restricted: bool = False,
 ) -> Submission:
-    """Ask for an evaluation. The same fingerprint again gives the evaluation that is there; a failed one is retried.
+    """Submit an evaluation. The same fingerprint returns the existing evaluation; a failed one is retried.
 
-    One that a client of the API asks for is ``restricted``: workers open for it only what clients may have opened.
+    Evaluations of clients of the API are ``restricted``: workers open for them only what clients may use.
 
     Raises:
-        InputError: the suite has changed and kept its version.
-        QuotaError: the token that asks may queue no more.
+        InputError: the suite has changed without a new version.
+        QuotaError: the token may not queue more evaluations.
     """
     for _ in range(5):
-        # Whoever adds the same row at the same time wins, and the next look finds theirs.
+        # On a conflict with a concurrent insert, the next iteration finds the other row.
         with suppress(IntegrityError), database.write() as session:
             checkpoint, suite = register_checkpoint(session, spec), register_suite(session, spec.suite)
             same = (
@@ -90,7 +90,7 @@ def submit(
                     _record(session, Action.EVALUATION_SUBMIT, row, Outcome.UNCHANGED)
                     return Submission(row.id, False, status, row.attempt, row.fresh)
             if (row := found.get(Status.SUCCEEDED)) and not rerun:
-                if on_queue:  # a score that reads what is stored asks for nothing
+                if on_queue:  # a score from stored results opens nothing
                     _record(session, Action.EVALUATION_SUBMIT, row, Outcome.UNCHANGED)
                 return Submission(row.id, False, Status.SUCCEEDED, row.attempt)
             token = quotas.admit(session)
@@ -109,7 +109,7 @@ def submit(
                 session.add(row)
             else:
                 begin_again(session, row)
-                row.spec = spec.model_dump(mode="json")  # the file may lie elsewhere by now
+                row.spec = spec.model_dump(mode="json")  # the file may have moved
                 row.work = {kind: due for kind, due in spec.work.items()}  # noqa: C416  (its keys are any text)
             row.priority, row.deadlines, row.on_queue = priority, deadlines.model_dump(exclude_none=True), on_queue
             row.restricted = restricted
@@ -122,10 +122,10 @@ def submit(
 
 
 def cancel(database: Database, evaluation: int) -> None:
-    """Stop an evaluation: its workers stop within one batch. What was computed is kept for a retry.
+    """Cancel an evaluation: its workers stop within one batch. Computed shards are kept for a retry.
 
     Raises:
-        InputError: there is no such evaluation, or it has ended.
+        InputError: the evaluation does not exist, or has ended.
     """
     with database.write() as session:
         row = locked(session, evaluation)
@@ -133,7 +133,7 @@ def cancel(database: Database, evaluation: int) -> None:
             _record(session, Action.EVALUATION_CANCEL, row, Outcome.UNCHANGED)
             return
         if row.status not in IN_PROGRESS:
-            raise InputError(f"evaluation {evaluation} cannot be cancelled: it has {row.status} already")
+            raise InputError(f"evaluation {evaluation} cannot be canceled: its status is {row.status}")
         row.status, row.finished_at = Status.CANCELLED, clock(session)
         _record(session, Action.EVALUATION_CANCEL, row)
         outbox.evaluation_ended(session, row)
@@ -141,28 +141,30 @@ def cancel(database: Database, evaluation: int) -> None:
 
 
 def retry(database: Database, evaluation: int) -> int:
-    """Put a failed or cancelled evaluation on the queue again; shards that are done stay done. The attempt's number.
+    """Queue a failed or canceled evaluation again; computed shards are reused. Returns the attempt's number.
 
     Raises:
-        InputError: there is no such evaluation, it is in progress, or it has succeeded.
-        QuotaError: the token that asks may queue no more.
+        InputError: the evaluation does not exist, is in progress, or has succeeded.
+        QuotaError: the token may not queue more evaluations.
     """
     try:
         with database.write() as session:
             row = locked(session, evaluation)
             if row.status in IN_PROGRESS:
-                raise InputError(f"evaluation {evaluation} is {row.status}: there is nothing to try again")
-            if row.status not in (Status.FAILED, Status.CANCELLED):
                 raise InputError(
-                    f"evaluation {evaluation} has {row.status}: 'evalsvc score --rerun' computes it once more"
+                    f"evaluation {evaluation} is {row.status}: only failed or canceled evaluations can be retried"
                 )
+            if row.status not in (Status.FAILED, Status.CANCELLED):
+                raise InputError(f"evaluation {evaluation} has {row.status}: recompute it with 'evalsvc score --rerun'")
             row.token = quotas.admit(session)
             begin_again(session, row)
             row.on_queue = True
             _record(session, Action.EVALUATION_RETRY, row)
             return row.attempt
     except IntegrityError:
-        raise InputError(f"evaluation {evaluation} is not retried: another of the same is in progress") from None
+        raise InputError(
+            f"evaluation {evaluation} was not retried: another one of the same specification is in progress"
+        ) from None
 
 
 def _record(session: Session, action: Action, row: tables.Evaluation, outcome: Outcome = Outcome.DONE) -> None:

@@ -1,4 +1,4 @@
-"""What the metrics of an evaluation are given: arrays, mapped and not loaded, and what is found once of a reference."""
+"""Inputs of an evaluation's metrics: memory-mapped arrays, and values precomputed from the reference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from evalsvc.plugins.samples import Texts
 
 @dataclass(frozen=True)
 class Call:
-    """All that a metric is given, the facts that make its scores comparable, and the units that are independent."""
+    """Arguments of a metric, the facts that make its scores comparable, and its independent units."""
 
     arguments: dict[str, Any]
     facts: dict[str, Any]
@@ -40,9 +40,9 @@ class Call:
 
 
 class MetricInputs:
-    """Opened once for an evaluation whose shards are on disk; references not yet extracted are extracted here.
+    """Metric inputs of an evaluation whose shards are on disk; missing features of references are extracted.
 
-    ``rows`` are the samples that are measured, all of them unless a part is asked for.
+    ``rows`` are the samples to measure, by default all.
     """
 
     def __init__(self, spec: EvaluationSpec, context: EvaluationContext, rows: slice = slice(None)) -> None:
@@ -55,7 +55,7 @@ class MetricInputs:
         self.units = SamplingUnits.of(spec, prompts_of(context, spec.suite)).part(rows)
 
     def call(self, use: MetricUse) -> Call:
-        """What a metric of the suite is to be called with."""
+        """Arguments for a metric of the suite."""
         spec, metric = self.spec, use.spec
         facts: dict[str, Any] = {"metric": use.metric, "version": metric.version, "options": use.options}
         controls = {name: each for name, each in metric.controls.items() if use.half_of(each) in spec.reference}
@@ -80,7 +80,7 @@ class MetricInputs:
 
     @functools.cached_property
     def _given(self) -> Mapping[tuple[Source, Form], Callable[[MetricUse, Input], tuple[Any, dict[str, Any]]]]:
-        """What an input is, and what a score's facts say of it beside the reference, for each source that there is."""
+        """For each source: the value of an input, and its facts for scores besides the reference."""
         return {
             (Source.SAMPLES, Form.MATRIX): self._features_of_samples,
             (Source.SAMPLES, Form.TEXTS): self._texts,
@@ -109,7 +109,7 @@ class MetricInputs:
         return self._embedded_prompts(use)[self.rows], {"prompts": self.spec.suite.prompts.sha256}
 
     def _likelihood(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        """A column of an extractor that scores samples, or of the generator's likelihoods of a half's documents."""
+        """A column of an extractor that scores samples, or of the generator's likelihoods of a split's documents."""
         suite = self.spec.suite
         if use.features:
             protocol = opening.extractor(self.context, suite.extractors[use.features]).info.protocol
@@ -119,13 +119,13 @@ class MetricInputs:
         return likelihoods.column(given.name), likelihoods.facts_for(use.spec.inputs)
 
     def array(self, features: str, split: Split) -> np.ndarray:
-        """The features of a half that has samples."""
+        """The features of a split that has samples."""
         reference = self.reference(features, split)
         assert isinstance(reference, np.ndarray)
         return reference
 
     def heldout_distances(self, features: str) -> dict[str, np.ndarray]:
-        """How far held-out samples, if there are any, are from the nearest training sample, as ``heldout``."""
+        """Distances of held-out samples, if there are any, to their nearest training samples, as ``heldout``."""
         if "heldout" not in self.spec.reference:
             return {}
 
@@ -138,7 +138,7 @@ class MetricInputs:
     def _found_once(
         self, features: str, split: Split, name: str, find: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
-        """Arrays found from a half's own array, which are kept beside it."""
+        """Arrays computed from a split's array, stored beside it."""
         artifacts = self.context.artifacts
         key = key_beside(array_key(self.spec.reference[split], *self._feature(features)), name)
         if not artifacts.is_sound(key):
@@ -148,16 +148,16 @@ class MetricInputs:
         return artifacts.read_arrays(key)
 
     def require_unchanged(self) -> None:
-        """Make sure that what was mapped is still what was verified.
+        """Raise if a mapped array was modified since it was verified.
 
         Raises:
-            DamagedError: somebody has written into a file.
+            DamagedError: a file was modified.
         """
         for each in self._maps:
             each.require_unchanged()
 
     def split(self, split: Split) -> SampleSet:
-        """The real samples of a half."""
+        """The real samples of a split."""
         return self._opened.split(split)
 
     @property
@@ -165,7 +165,7 @@ class MetricInputs:
         return opening.reference_of(self.context, self.spec)
 
     def has_samples(self, split: Split) -> bool:
-        """Whether there is such a half, and more of it than published statistics."""
+        """Whether the split exists and has samples, not only published statistics."""
         return split in self.spec.reference and not isinstance(self.split(split), StatisticsFile)
 
     def _extract_references(self) -> None:
@@ -186,14 +186,14 @@ class MetricInputs:
         return read_reference(self.context.artifacts, self.spec.reference[split], info, output, self._maps)
 
     def _feature(self, features: str) -> tuple[ExtractorInfo, str]:
-        """The extractor and the output that ``label/output`` means in this suite."""
+        """The extractor and the output for ``label/output`` in this suite."""
         label, _, output = features.partition("/")
         return opening.extractor(self.context, self.spec.suite.extractors[label]).info, output
 
     def _precomputed(
         self, use: MetricUse, each: Precomputed, inputs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Any:
-        """What a metric needs of the reference whatever is generated, found once and kept beside it."""
+        """Values that a metric computes from the reference only, stored beside it."""
         known = {**use.spec.inputs, **use.spec.controls}
         first, *others = (use.half_of(known[name]) for name in each.of if name in inputs)
         key = "-".join([each.key(options), *(self.spec.reference[split][:16] for split in others)])
@@ -201,7 +201,7 @@ class MetricInputs:
         return each.restore(arrays, inputs, options)
 
     def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
-        """One row a sample, of its prompt; computed once for each choice of prompts and each extractor."""
+        """Embeddings of prompts, one row per sample; computed once for each selection of prompts and each extractor."""
         suite, artifacts = self.spec.suite, self.context.artifacts
         assert suite.prompts
         label, _, output = use.features.partition("/")
@@ -226,5 +226,8 @@ class MetricInputs:
         found = documents.read(0, len(documents))
         self._opened.require_unchanged(split)
         if not isinstance(found, Texts):
-            raise InputError(f"reference {self.spec.suite.reference!r} holds no texts, with which texts are compared")
+            raise InputError(
+                f"reference {self.spec.suite.reference!r} contains no texts, but the metric compares texts: use a "
+                "reference of texts"
+            )
         return list(found.items)

@@ -1,4 +1,4 @@
-"""Which shards of an attempt are still to be computed."""
+"""The shards of an attempt that remain to be computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def missing_shards(database: Database, attempt: Attempt) -> list[Shard]:
     """Shards of an attempt that are not recorded as done.
 
     Raises:
-        WithdrawnError: the attempt is no longer wanted.
+        WithdrawnError: the attempt was superseded.
     """
     check(database, attempt)
     with database.read() as session:

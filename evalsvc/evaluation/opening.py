@@ -1,4 +1,4 @@
-"""Plug-ins and references, opened on the device of an evaluation's context; the context keeps them."""
+"""Opening of plug-ins and references on the device of an evaluation's context, which caches them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def judge(context: EvaluationContext, name: str, options: Mapping[str, Any]) -> 
 
 
 def reference(context: EvaluationContext, name: str) -> OpenReference:
-    """The reference of this name, its content checked once."""
+    """The reference with this name, verified once."""
     if name not in context.references:
         context.references[name] = open_reference(context.database, context.plugins, name)
     return context.references[name]
 
 
 def reference_of(context: EvaluationContext, spec: EvaluationSpec) -> OpenReference:
-    """The reference that an evaluation compares with."""
+    """The reference of an evaluation."""
     assert spec.suite.reference is not None
     return reference(context, spec.suite.reference)
 
@@ -54,7 +54,7 @@ def reference_of(context: EvaluationContext, spec: EvaluationSpec) -> OpenRefere
 def decoding(
     context: EvaluationContext, generator: str, asked: Decoding | None, options: Mapping[str, Any]
 ) -> Decoding | None:
-    """How a generator that writes texts will do it: as ``asked``, but for the options that say otherwise."""
+    """Decoding options of a generator of texts: those of the suite, overridden by options."""
     factory = context.plugins.get(PluginKind.GENERATOR, generator).load()
     if "decoding" not in inspect.signature(factory).parameters:
         return None
@@ -68,7 +68,7 @@ def generator(
     options: Mapping[str, Any],
     decoding: Decoding | None = None,
 ) -> Generator:
-    """The generator loaded with this checkpoint."""
+    """The generator built from this checkpoint."""
     if decoding:
         options = {key: value for key, value in options.items() if key not in OPTIONS}
     key = digest_json([name, checkpoint.digest, dict(options), decoding and decoding.model_dump()])
@@ -90,7 +90,7 @@ def generator_of(context: EvaluationContext, spec: EvaluationSpec) -> Generator:
 
 
 def checkpoint_of(spec: EvaluationSpec) -> Checkpoint:
-    """The checkpoint of a spec, which is not read for it."""
+    """The checkpoint of a spec, without reading it."""
     return Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
 
 
@@ -102,4 +102,4 @@ def _build(what: str, factory: Any, arguments: tuple[Any, ...], options: Mapping
     except TypeError as error:
         raise InputError(f"{what} does not take these options ({error})") from error
     except Exception as error:
-        raise InputError(f"{what} could not be built ({type(error).__name__}: {error})") from error
+        raise InputError(f"{what} failed to load ({type(error).__name__}: {error})") from error

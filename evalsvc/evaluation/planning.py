@@ -1,4 +1,4 @@
-"""From a checkpoint, its configuration and a suite to a frozen spec: what does not fit shows before any work."""
+"""Planning: from a checkpoint, its configuration and a suite to a frozen spec, checked before any computation."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def plan(
     suite: Suite,
     seed: int | None = None,
 ) -> EvaluationSpec:
-    """Open all that an evaluation needs and freeze it; ``seed`` is the suite's unless one is given.
+    """Open everything that an evaluation needs and freeze it; ``seed`` defaults to the suite's.
 
     Raises:
-        InputError: generator, extractors, metrics, prompts or reference do not fit the suite or each other.
+        InputError: the generator, extractors, metrics, prompts or reference are incompatible with the suite or each
+            other.
     """
     plugin = context.plugins.get(PluginKind.GENERATOR, generator)
     move_earlier(context.database, lambda: context.artifacts, checkpoint, generator)
@@ -40,7 +41,7 @@ def plan(
     loaded = opening.generator(context, generator, checkpoint, options, decoding)
     if loaded.info.modality != suite.modality:
         raise InputError(
-            f"suite {suite.id} scores {suite.modality} samples, and generator {generator!r} makes "
+            f"suite {suite.id} scores {suite.modality} samples, but generator {generator!r} makes "
             f"{loaded.info.modality} samples"
         )
     extractors = {label: opening.extractor(context, use).info for label, use in suite.extractors.items()}
@@ -50,8 +51,8 @@ def plan(
     splits = _splits(suite, reference, extractors)
     if isinstance(loaded, HoldsSamples) and loaded.held < suite.samples:
         raise InputError(
-            f"{checkpoint.path} holds {loaded.held} samples and suite {suite.id} scores {suite.samples}"
-            f"{getattr(loaded, 'note', '')}: add samples, or use a suite that asks for fewer"
+            f"{checkpoint.path} contains {loaded.held} samples, but suite {suite.id} scores "
+            f"{suite.samples}{getattr(loaded, 'note', '')}: add samples, or use a smaller suite"
         )
     return EvaluationSpec(
         model=checkpoint.model,
@@ -75,34 +76,34 @@ def plan(
 
 
 def _check_arrays(suite: Suite, extractors: Mapping[str, ExtractorInfo]) -> None:
-    """Make sure that every array which the suite names is an output of its extractor."""
+    """Raise unless every array that the suite names is an output of its extractor."""
     asked = [(use.metric, array) for use in suite.metrics for array in sorted(use.arrays)]
     for what, array in [*asked, ("neighbours", suite.neighbours)] if suite.neighbours else asked:
         label, _, output = array.partition("/")
         if output not in extractors[label].outputs:
             raise InputError(
-                f"suite {suite.id}: {what} asks for {array!r}; extractor {label!r} gives "
+                f"suite {suite.id}: {what} needs {array!r}, but extractor {label!r} returns "
                 f"{', '.join(extractors[label].outputs)}"
             )
 
 
 def _check_prompts(context: EvaluationContext, suite: Suite) -> None:
-    """Make sure that there are enough prompts, and that extractors can embed them where metrics compare with them."""
+    """Raise if prompts are missing, or if an extractor cannot embed them for a metric."""
     if suite.prompts and len(prompts := prompts_of(context, suite)) < suite.samples:
         raise InputError(
-            f"{suite.prompts.path} holds {len(prompts)} prompts and suite {suite.id} draws {suite.samples} "
-            "samples: add prompts, or draw fewer"
+            f"{suite.prompts.path} contains {len(prompts)} prompts, but suite {suite.id} draws "
+            f"{suite.samples} samples: add prompts, or draw fewer samples"
         )
     for use in suite.metrics:
         embedder = suite.extractors.get(use.features.partition("/")[0])
         if "prompts" not in use.spec.inputs or embedder is None:
             continue
         if not isinstance(opening.extractor(context, embedder), EmbedsTexts):
-            raise InputError(f"suite {suite.id}: extractor {embedder.use!r} embeds no prompts; 'clip' does")
+            raise InputError(f"suite {suite.id}: extractor {embedder.use!r} cannot embed prompts: use 'clip'")
 
 
 def _splits(suite: Suite, reference: OpenReference | None, extractors: Mapping[str, ExtractorInfo]) -> dict[Split, int]:
-    """The splits of the reference that are compared with, and how many samples each has."""
+    """The splits of the reference that the suite uses, and their numbers of samples."""
     if reference is None:
         return {}
     wanted = {split for use in suite.metrics for split in use.splits}
@@ -120,7 +121,7 @@ def _splits(suite: Suite, reference: OpenReference | None, extractors: Mapping[s
 def _order(
     context: EvaluationContext, suite: Suite, loaded: Generator, decoding: Decoding | None
 ) -> SampleOrder | None:
-    # By the suite's seed: an evaluation with another seed is of the same items, with other noise.
+    # Keyed by the suite's seed: an evaluation with another seed uses the same items with other noise.
     return order_of(
         suite.seed,
         prompts=len(prompts_of(context, suite)) if suite.prompts else None,

@@ -1,4 +1,4 @@
-"""How far evaluations are, and who works on them. Reads rows alone, so that looking is cheap and imports no torch."""
+"""Progress of evaluations and workers. Reads rows only, which is cheap and does not import torch."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ LABEL: Mapping[str, Any] = {
     "configuration": Checkpoint.configuration,
     "suite": Suite.name + "@" + cast(Suite.version, String),
 }
-"""What is told of an evaluation that other tables hold."""
+"""Columns of the progress that come from other tables."""
 COMPUTED = {"mark", "stages", "fraction", "ended"}
 OWN = {each.name: getattr(Evaluation, each.name) for each in fields(Progress) if each.name not in {*LABEL, *COMPUTED}}
-"""What is told of an evaluation that its own row holds, in columns of the same names."""
+"""Columns of the progress that come from the evaluation's own row, under the same names."""
 
 
 def progress(
@@ -47,8 +47,8 @@ def progress(
     before: int | None = None,
     limit: int | None = None,
 ) -> list[Progress]:
-    """The newest first; only these ids, only these statuses, only those with an id below ``before``."""
-    # Chosen from an index first: rows are long, and those of a page few.
+    """Progress of evaluations, newest first, filtered by ids, statuses, and ids below ``before``."""
+    # Selected from an index first: rows are long, and a page has few.
     chosen = select(Evaluation.id).order_by(Evaluation.id.desc()).limit(limit)
     if evaluations is not None:
         chosen = chosen.where(Evaluation.id.in_(evaluations))
@@ -58,7 +58,7 @@ def progress(
         chosen = chosen.where(Evaluation.id < before)
     query = (
         select(Evaluation, *LABEL.values())
-        # Neither the spec nor the suite, which are long, and read again and again while somebody watches.
+        # Without the spec and the suite, which are long and would be read on every refresh.
         .options(load_only(*OWN.values(), Evaluation.work), lazyload(Evaluation.checkpoint), lazyload(Evaluation.suite))
         .join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id)
         .join(Model, Checkpoint.model_id == Model.id)
@@ -75,7 +75,7 @@ def progress(
 
 
 def failure_details(session: Session, evaluations: Collection[int]) -> dict[int, str]:
-    """What operators read beside the errors of these evaluations: no client is shown it."""
+    """Error details of these evaluations for operators; not shown to clients."""
     query = select(Evaluation.id, Evaluation.detail).where(
         Evaluation.id.in_(evaluations), Evaluation.detail.is_not(None)
     )
@@ -103,7 +103,7 @@ def _stages(run: Evaluation, done: Mapping[tuple[int, str], int]) -> dict[str, S
 
 
 def _done(session: Session, evaluations: list[int]) -> Counter[tuple[int, str]]:
-    """Samples and items by evaluation and stage: finished shards, and what workers say of theirs."""
+    """Numbers of samples and items by evaluation and stage: completed shards, and those that workers report."""
     finished = (
         select(Shard.evaluation_id, Shard.kind, func.sum(Shard.stop - Shard.start))
         .where(Shard.evaluation_id.in_(evaluations))

@@ -1,7 +1,7 @@
-"""What one token may use: bytes of uploads, places in the queue, seconds of devices. Tokens of one name share a quota.
+"""Quotas of tokens: bytes of uploads, places in the queue, device seconds. Tokens with the same name share a quota.
 
-The limits are the operator's, under ``limits`` in the server file. A day is one of UTC, by the clock of the database.
-What is asked for from the command line is the operator's own, and counts for nobody.
+The operator sets limits under ``limits`` in the server file. A day is a UTC day by the clock of the database.
+Evaluations from the command line are not limited.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from evalsvc.store.session import clock, ensured
 from evalsvc.store.tables import ActorKind, Evaluation, QuotaUse, Status, UploadUse
 
 ABANDONED = timedelta(days=1)
-"""After which an upload that has not ended was cut off with its server."""
+"""Time after which an unfinished upload counts as interrupted."""
 
 
 def admit(session: Session) -> str | None:
-    """Let who acts here queue one evaluation more; the name of their token, ``None`` where it is none.
+    """Check that the current actor may queue another evaluation; return the name of its token, or ``None``.
 
     Raises:
-        QuotaError: as many are queued, or as much device time was used today, as the token may.
+        QuotaError: the token has too many queued evaluations, or no device time left today.
     """
     actor = audit.current()
     if actor.kind is not ActorKind.TOKEN:
@@ -37,8 +37,8 @@ def admit(session: Session) -> str | None:
         waiting = select(func.count()).where(Evaluation.token == actor.name, Evaluation.status == Status.QUEUED)
         count = session.scalar(waiting) or 0
         if count >= quota.queued:
-            ends = "one of them begins or is cancelled"
-            raise _used_up("queued", actor.name, f"{count} evaluations wait", ends, timedelta(minutes=1))
+            ends = "one of them starts or is canceled"
+            raise _used_up("queued", actor.name, f"{count} evaluations are waiting", ends, timedelta(minutes=1))
     most = quota.device_seconds_a_day
     if most is not None and used.device_seconds >= most:
         raise _today("device_seconds_a_day", actor.name, f"{used.device_seconds:.0f} of {most:.0f} seconds", moment)
@@ -46,16 +46,16 @@ def admit(session: Session) -> str | None:
 
 
 def charge(session: Session, token: str | None, seconds: float) -> None:
-    """Count device time for a token; whatever its quota is, what was begun goes on."""
+    """Charge device time to a token; running evaluations continue beyond the quota."""
     if token is not None:
         _used(session, token).device_seconds += seconds
 
 
 def begin_upload(session: Session, token: str, announced: int, uploads: Path) -> int:
-    """Begin an upload of so many bytes, 0 where that is not said; its number.
+    """Start an upload of this many bytes, 0 if unknown; return its number.
 
     Raises:
-        QuotaError: there is no room for it.
+        QuotaError: the upload exceeds the quota.
     """
     moment = clock(session)
     mine = select(UploadUse).where(UploadUse.token == token).order_by(UploadUse.id)
@@ -63,7 +63,7 @@ def begin_upload(session: Session, token: str, announced: int, uploads: Path) ->
         if row.digest is None and row.created_at < moment - ABANDONED:
             session.delete(row)
         elif row.digest is not None and not (uploads / row.digest).exists():
-            session.delete(row)  # it was swept
+            session.delete(row)  # it was removed by a sweep
     new = UploadUse(token=token, digest=None, bytes=0, created_at=moment)
     session.add(new)
     session.flush()
@@ -72,12 +72,12 @@ def begin_upload(session: Session, token: str, announced: int, uploads: Path) ->
 
 
 def count_upload(session: Session, number: int, token: str, size: int) -> None:
-    """Count bytes that came, for the day and for what is kept.
+    """Count received bytes, for the day and for the storage.
 
     Raises:
-        QuotaError: they are more than the token may send.
+        QuotaError: they exceed the quota of the token.
     """
-    used = _used(session, token)  # locked first, so that two uploads of a token see each other
+    used = _used(session, token)  # locked first, so that concurrent uploads of a token count each other
     _check_upload(session, token, size, clock(session))
     used.upload_bytes += size
     if row := session.get(UploadUse, number):
@@ -85,7 +85,7 @@ def count_upload(session: Session, number: int, token: str, size: int) -> None:
 
 
 def end_upload(session: Session, number: int, digest: str | None) -> None:
-    """Keep what an upload counts for under its digest, once for a token; one without a digest came to nothing."""
+    """Register an upload under its digest, once per token; an upload without a digest failed."""
     row = session.get(UploadUse, number)
     if row is None:
         return
@@ -104,19 +104,19 @@ def _check_upload(session: Session, token: str, size: int, moment: datetime) -> 
     if quota.uploads_kept is not None:
         kept = session.scalar(select(func.sum(UploadUse.bytes)).where(UploadUse.token == token)) or 0
         if kept + size > quota.uploads_kept:
-            ends = "the operator's 'evalsvc cache sweep' removes uploads that nothing uses"
-            amount = f"{kept} of {int(quota.uploads_kept)} bytes are kept"
+            ends = "the operator's 'evalsvc cache sweep' removes unused uploads"
+            amount = f"{kept} of {int(quota.uploads_kept)} bytes are stored"
             raise _used_up("uploads_kept", token, amount, ends, timedelta(hours=1))
 
 
 def _quota(token: str) -> Quota:
-    from evalsvc.inputs.server_file import server_file  # which holds the limits
+    from evalsvc.inputs.server_file import server_file  # it contains the limits
 
     return server_file().limits.of(token)
 
 
 def _used(session: Session, token: str) -> QuotaUse:
-    """What a token used today, locked until the end of the transaction."""
+    """Usage of a token today, locked until the end of the transaction."""
     day = clock(session).date().isoformat()
     today = select(QuotaUse).where(QuotaUse.token == token, QuotaUse.day == day)
     ensured(session, today, QuotaUse(token=token, day=day, device_seconds=0.0, upload_bytes=0))
@@ -125,7 +125,7 @@ def _used(session: Session, token: str) -> QuotaUse:
 
 def _today(quota: str, token: str, amount: str, moment: datetime) -> QuotaError:
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return _used_up(quota, token, amount, f"it starts anew at {midnight:%Y-%m-%d %H:%M} UTC", midnight - moment)
+    return _used_up(quota, token, amount, f"it is reset at {midnight:%Y-%m-%d %H:%M} UTC", midnight - moment)
 
 
 def _used_up(quota: str, token: str, amount: str, ends: str, after: timedelta) -> QuotaError:

@@ -1,4 +1,4 @@
-"""Checkpoints and suites in the database: added where they are new, refused where they are no longer what they were."""
+"""Registration of checkpoints and suites in the database; changed suites are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
 
 
 def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
-    """The id of the spec's checkpoint in its configuration, its model and itself added where they are new."""
+    """Id of the spec's checkpoint in its configuration; adds it and its model if they are new."""
     by_name = select(tables.Model).where(tables.Model.name == spec.model)
     model = ensured(session, by_name, tables.Model(name=spec.model, family=spec.family))
     content = select(tables.Checkpoint).where(
@@ -47,24 +47,23 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
 
 
 def unchanged_suite(session: Session, suite: Suite) -> tables.Suite | None:
-    """The row of a suite, ``None`` where it was never used.
+    """The row of a suite, or ``None`` if it is new.
 
     Raises:
-        InputError: its name and version meant something else before.
+        InputError: its name and version were used with other content.
     """
     row = session.scalar(
         select(tables.Suite).where(tables.Suite.name == suite.name, tables.Suite.version == suite.version)
     )
     if row is not None and row.digest != suite.digest:
         raise InputError(
-            f"suite {suite.id} has changed since it was first used, and scores would no longer mean the same: "
-            f"raise its version to {suite.version + 1}"
+            f"suite {suite.id} has changed since it was first used: raise its version to {suite.version + 1}"
         )
     return row
 
 
 def register_suite(session: Session, suite: Suite) -> int:
-    """The id of the suite; a name and version that meant something else before is an error."""
+    """Id of the suite; raises if its name and version were used with other content."""
     row = unchanged_suite(session, suite)
     if row is None:
         body = suite.model_dump(mode="json")
@@ -72,12 +71,12 @@ def register_suite(session: Session, suite: Suite) -> int:
         session.add(row)
         session.flush()
     elif row.body.get("index", {}) != (index := suite.model_dump(mode="json")["index"]):
-        row.body = row.body | {"index": index}  # how scores are summed up may change: the scores do not
+        row.body = row.body | {"index": index}  # the index may change, because scores do not depend on it
     return row.id
 
 
 def is_of_operator(session: Session, checkpoint: int) -> bool:
-    """Whether an operator scored or submitted this checkpoint in its configuration, and so chose what it opens."""
+    """Whether an operator submitted this checkpoint in its configuration, and thereby chose what it opens."""
     own = select(tables.Evaluation.id).where(
         tables.Evaluation.checkpoint_id == checkpoint, ~tables.Evaluation.restricted
     )
@@ -85,7 +84,7 @@ def is_of_operator(session: Session, checkpoint: int) -> bool:
 
 
 def _adopt(session: Session, content: Select[tables.Checkpoint], spec: EvaluationSpec) -> None:
-    """Give a row of before versions were kept, which was never evaluated, the configuration that evaluates it now."""
+    """Set the configuration of a row from before versions were stored, if it was never evaluated."""
     evaluated = exists().where(tables.Evaluation.checkpoint_id == tables.Checkpoint.id)
     early = content.where(
         tables.Checkpoint.generator == spec.generator, tables.Checkpoint.generator_version == "", ~evaluated

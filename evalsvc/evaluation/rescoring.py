@@ -1,4 +1,4 @@
-"""Scoring an evaluation anew from the shards that it left, without its checkpoint and generator."""
+"""Rescoring of an evaluation from its stored shards, without its checkpoint and generator."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from evalsvc.store import tables
 
 
 def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) -> bool:
-    """Score an evaluation under today's metrics and reference.
+    """Score an evaluation with the current metrics and reference.
 
-    False where a shard is gone or damaged, the suite is another, or the shards hold the first samples of a larger set.
+    Returns False if a shard is missing or damaged, the suite differs, or the shards are the first samples of a larger
+    set.
     """
     if took_first(run.spec, context.artifacts):
         return False
@@ -48,15 +49,13 @@ def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) ->
 
 
 def restore(evaluation: int, context: EvaluationContext, *, may_compute: bool) -> None:
-    """Write the files of an evaluation again that people and gates look at, where its shards are there and sound, or
-    may be computed again.
-    """
+    """Rewrite the files of an evaluation for pages and gates, if its shards are intact or may be recomputed."""
     with context.database.read() as session:
         run = session.get_one(tables.Evaluation, evaluation)
     try:
         spec = EvaluationSpec.model_validate(run.spec)
         if spec.fingerprint != run.fingerprint:
-            return  # under other versions of its metrics they would not be those of its scores
+            return  # under other versions of its metrics, they would not match its scores
         if not may_compute and not all(context.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
             return
         with context.artifacts.lock(f"locks/{spec.fingerprint}"):

@@ -1,4 +1,4 @@
-"""One evaluation from beginning to end in one process, and the recording of any evaluation's result."""
+"""Execution of one evaluation in one process, and the recording of results."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from evalsvc.store.session import clock
 from evalsvc.store.tables import Status
 
 SHOWN = 20
-"""Files named in the provenance of an evaluation that skipped some."""
+"""Maximum number of files listed in the provenance of an evaluation that skipped some."""
 
 
 def evaluate(spec: EvaluationSpec, context: EvaluationContext, *, rerun: bool = False) -> int:
-    """Score one checkpoint under one suite; the id of the evaluation.
+    """Score one checkpoint under one suite; return the id of the evaluation.
 
-    The same fingerprint again answers from the database, unless ``rerun``. A run that was stopped anywhere goes on
-    where it stopped. A second process that asks for the same waits for the first, then answers from the database.
+    The same fingerprint returns the stored evaluation, unless ``rerun``. An interrupted run resumes where it stopped. A
+    second process that requests the same evaluation waits for the first.
     """
     with context.artifacts.lock(f"locks/{spec.fingerprint}"):
         found = lifecycle.submit(context.database, spec, on_queue=False, rerun=rerun)
@@ -54,12 +54,12 @@ def evaluate(spec: EvaluationSpec, context: EvaluationContext, *, rerun: bool = 
                 _run_shards(spec, context, attempt, fresh=found.fresh)
                 measure(spec, context, attempt, fresh=found.fresh)
         except WithdrawnError:
-            # A worker that had the same on its queue may have been faster.
+            # A worker with the same evaluation on its queue may have been faster.
             with context.database.read() as session:
                 if session.get_one(tables.Evaluation, found.id).status != Status.SUCCEEDED:
                     raise
         except (EvalsvcError, MetricError) as error:
-            # The disk that refused a shard may refuse this row too; the reason is raised either way.
+            # The disk that refused a shard may refuse this row too; the reason is raised in both cases.
             with suppress(OperationalError, StorageError):
                 attempts.fail(context.database, attempt, failures.failure_of(error), str(error), detail_of(error))
             raise
@@ -72,17 +72,17 @@ def record_shard(
     """Record that a shard is on disk.
 
     Raises:
-        WithdrawnError: the attempt is no longer wanted.
+        WithdrawnError: the attempt was superseded.
     """
     path = spec.shard_key(shard)
     attempts.record_shard(context.database, attempt, path=path, cost=cost, **shard.model_dump())
 
 
 def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, fresh: bool) -> None:
-    """Reduce the shards, which are all on disk, and record the scores; a ``fresh`` evaluation joins them anew.
+    """Reduce the shards, which are all on disk, and record the scores; a ``fresh`` evaluation joins them again.
 
     Raises:
-        WithdrawnError: the attempt is no longer wanted, and brought other scores than are there.
+        WithdrawnError: the attempt was superseded and its scores differ from the stored ones.
     """
     meter = Meter(context.device)
     if fresh:
@@ -97,7 +97,7 @@ def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, 
 
 
 def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, fresh: bool) -> None:
-    """Compute the shards that are missing, or if ``fresh`` that this evaluation has not made yet, and note each."""
+    """Compute missing shards, or if ``fresh`` those that this evaluation has not computed yet, and record each."""
     anew = frozenset(missing_shards(context.database, attempt) if fresh else ())
     totals: Counter[str] = Counter()
     for kind, total in spec.work.items():
@@ -116,7 +116,7 @@ def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attem
             spec, context, attempt, shard, None if content is None else write_shard(spec, shard, context, content)
         )
 
-    with ThreadPoolExecutor(1, "shards") as disk:  # a shard goes to the disk while the next one is computed
+    with ThreadPoolExecutor(1, "shards") as disk:  # writing a shard overlaps with computing the next one
         kept: Future[None] | None = None
         for shard in spec.shards:
             content = shard_content(spec, shard, context, watched(advances[shard.stage]), anew=shard in anew)
@@ -139,7 +139,7 @@ def _record(
         try:
             row = attempts.lock_attempt(session, attempt)
         except WithdrawnError:
-            # Another process was faster, or this one was given up and came back: its scores are those that are there.
+            # Another process was faster, or this worker was given up and returned: the stored scores must equal these.
             if _same(session.get_one(tables.Evaluation, attempt.evaluation), reduction.scores):
                 return
             raise
@@ -152,7 +152,7 @@ def _record(
             )
             .values(status=Status.SUPERSEDED)
         )
-        # In one order everywhere, so that two who add the same protocols never wait for each other.
+        # In a fixed order, so that two transactions that add the same protocols cannot deadlock.
         for labelled in sorted(reduction.scores, key=lambda each: each.protocol):
             with suppress(IntegrityError), session.begin_nested():
                 session.merge(tables.Protocol(id=labelled.protocol, facts=dict(labelled.facts)))
@@ -167,7 +167,7 @@ def _record(
 
 
 _FOUND = {each.name for each in fields(Score)} & set(tables.Score.__table__.columns.keys())
-"""What a row has of a score as its metric gave it."""
+"""Columns of a score's row that come from its metric."""
 
 
 def _row(labelled: LabelledScore, position: int) -> tables.Score:
@@ -184,7 +184,7 @@ def _row(labelled: LabelledScore, position: int) -> tables.Score:
 
 
 def describe(files: Mapping[str, str], artifacts: Artifacts) -> list[tables.Artifact]:
-    """Rows about files, whose keys are given by kind."""
+    """Rows of files, given their keys by kind."""
     found = []
     for kind, key in files.items():
         path = artifacts.checked(key)
@@ -206,7 +206,7 @@ def _provenance(
     metrics_seconds: float,
     shards: list[tables.Shard],
 ) -> dict[str, Any]:
-    """Durations are of the shards as they were computed, whichever run did it."""
+    """Provenance of an evaluation. Durations are those of the computation of the shards, in any run."""
     timed = [(stage_of(shard.kind), shard.stop - shard.start, shard.seconds) for shard in shards if shard.seconds]
     seconds = {stage: sum(s for of, _, s in timed if of == stage) for stage in ("samples", "likelihood")}
     drawn = sum(count for stage, count, _ in timed if stage == "samples")
@@ -226,14 +226,14 @@ def _provenance(
 
 
 def _taken(spec: EvaluationSpec) -> dict[str, int]:
-    """How many samples there are, and of how many in their source, if they have one, by which order."""
+    """Number of samples, and for a source the number of its items and their order."""
     if spec.order is None:
         return {"taken": spec.suite.samples}
     return {"taken": spec.suite.samples, "of": spec.order.of, "order": spec.order.version}
 
 
 def _skipped(spec: EvaluationSpec, context: EvaluationContext) -> dict[str, Any]:
-    """How many files were left out as unreadable, of the samples and of each half, and the first of them by name."""
+    """Number of skipped unreadable files in the samples and in each split, and the first names."""
     skipped: dict[str, Sequence[str]] = {"samples": spec.options.get("skip", ())}
     if spec.suite.reference:
         reference = opening.reference(context, spec.suite.reference)

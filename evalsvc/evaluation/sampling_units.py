@@ -1,4 +1,4 @@
-"""Which samples of an evaluation are independent, and which evaluations drew the same units: what pairs two scores."""
+"""Sampling units: which samples are independent, and which evaluations share units and can be paired."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.suites import Split
 
 STORED = "samples"
-"""The generator that reads stored samples, which heed no seed."""
+"""The generator of stored samples, which do not depend on seeds."""
 
 
 @dataclass(frozen=True)
 class SamplingUnits:
     """The independent units of an evaluation's samples.
 
-    ``name`` says what they are; evaluations with equal names hold the same units in the same order, so that unit i of
-    one belongs to unit i of the other. ``groups`` labels each sample by its prompt where prompts are used repeatedly,
-    and is ``None`` where every sample is a unit.
+    ``name`` identifies them: evaluations with equal names have the same units in the same order, so that unit i of one
+    is paired with unit i of the other. ``groups`` labels each sample with its prompt if prompts are repeated, and is
+    ``None`` if every sample is a unit.
     """
 
     name: str
@@ -31,12 +31,12 @@ class SamplingUnits:
 
     @property
     def unit(self) -> str:
-        """What one of them is, in the plural."""
+        """Kind of the units, in the plural."""
         kind = self.name.partition("/")[0]
         return kind if kind in ("prompts", "documents") else "samples"
 
     def part(self, rows: slice) -> SamplingUnits:
-        """The units of some of the samples."""
+        """The units of a subset of the samples."""
         if rows == slice(None):
             return self
         return SamplingUnits(
@@ -45,10 +45,9 @@ class SamplingUnits:
 
     @classmethod
     def of(cls, spec: EvaluationSpec, prompts: Sequence[str]) -> SamplingUnits:
-        """Units are prompts where there are several, stored samples, or else the noise that each sample is drawn from.
+        """Units are prompts if there are several, stored samples, or else the noise of each sample.
 
-        ``prompts`` are those of the suite's file. A single prompt is what the samples are conditioned on: they are
-        independent under it.
+        ``prompts`` are those of the suite's file. Given a single prompt, the samples are independent.
         """
         indices = spec.indices(0, spec.suite.samples)
         every = prompts or (spec.decoding.prompts if spec.decoding else ())
@@ -66,7 +65,7 @@ class SamplingUnits:
 
 
 def documents(spec: EvaluationSpec, split: Split) -> SamplingUnits:
-    """The units of a likelihood: the items of a half of the reference, whatever the seed."""
+    """Units of a likelihood: the items of a split of the reference, for any seed."""
     return SamplingUnits(f"documents/{spec.reference[split][:16]}")
 
 

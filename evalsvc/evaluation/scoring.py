@@ -1,4 +1,4 @@
-"""From the shards of an evaluation to its scores, and to what people look at later."""
+"""Scoring: from the shards of an evaluation to its scores, gallery and influences."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from evalsvc.metrics.pairs import Plan
 from evalsvc.metrics.score import Score
 
 NEIGHBOURS = 3
-"""Training neighbours kept for each sample."""
+"""Number of training neighbors kept for each sample."""
 
 
 @dataclass(frozen=True)
 class LabelledScore:
-    """A score, its label in the suite, the facts that make it comparable, and its independent units."""
+    """A score with its label in the suite, the facts that make it comparable, and its independent units."""
 
     label: str
     score: Score
@@ -46,17 +46,17 @@ class LabelledScore:
 
     @property
     def independent(self) -> int:
-        """How many independent units the error is of."""
+        """Number of independent units behind the standard error."""
         return int(self.score.details.get("groups", self.score.n))
 
     def without(self, fact: str) -> LabelledScore:
-        """The same score, comparable whatever this fact is."""
+        """The same score, comparable for any value of this fact."""
         return replace(self, facts={key: value for key, value in self.facts.items() if key != fact})
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What an evaluation found: scores, what did not apply and why, and the files it left by kind."""
+    """Results of an evaluation: scores, metrics that did not apply with the reason, and files by kind."""
 
     scores: tuple[LabelledScore, ...]
     not_applicable: Mapping[str, str]
@@ -64,9 +64,9 @@ class Reduction:
 
 
 def reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
-    """All scores of an evaluation whose shards are on disk. Metrics read the shards in order, mapped, not loaded.
+    """All scores of an evaluation whose shards are on disk. Metrics read the shards in order through memory maps.
 
-    What is damaged is computed again.
+    Damaged shards are computed again.
     """
     require_content(context, spec)
     return repaired(lambda: _reduce(spec, context))
@@ -78,7 +78,7 @@ def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
     not_applicable: dict[str, str] = {}
     for use in spec.suite.metrics:
         if use.of_documents and not spec.likelihood:
-            reason = f"generator {spec.generator!r} gives no likelihood"
+            reason = f"generator {spec.generator!r} provides no likelihood"
             not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
         else:
             uses.append(use)
@@ -87,7 +87,7 @@ def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
 
 
 def scores_of_rows(spec: EvaluationSpec, context: EvaluationContext, rows: slice) -> tuple[LabelledScore, ...]:
-    """The scores of some rows of an evaluation's samples, whose shards are on disk; nothing is kept of them."""
+    """Scores of a subset of an evaluation's samples, whose shards are on disk; nothing is stored."""
 
     def measure() -> tuple[LabelledScore, ...]:
         return _measure(MetricInputs(spec, context, rows), spec.suite.metrics, silent("metrics", 0))[1]
@@ -98,7 +98,7 @@ def scores_of_rows(spec: EvaluationSpec, context: EvaluationContext, rows: slice
 def _measure(
     inputs: MetricInputs, uses: Sequence[MetricUse], advance: Advance
 ) -> tuple[Neighbors | None, tuple[LabelledScore, ...]]:
-    """The neighbours to be shown, and all scores; whatever looks at all pairs of the same two sets shares one pass."""
+    """Neighbors for the gallery, and all scores; metrics over all pairs of the same two sets share one pass."""
     calls = {place: inputs.call(use) for place, use in enumerate(uses) if use.spec.plan}
     plans = {place: plan(**calls[place].arguments) for place, use in enumerate(uses) if (plan := use.spec.plan)}
     search = _search(inputs)
@@ -123,7 +123,7 @@ def _measure(
 
 
 def _search(inputs: MetricInputs) -> Plan[Neighbors] | None:
-    """For the training samples nearest to each sample, where the suite shows them and there are any."""
+    """Plan of the search for the nearest training samples, if the suite shows them and training samples exist."""
     features = inputs.spec.suite.neighbours
     if not features or not inputs.has_samples("train"):
         return None
@@ -131,17 +131,17 @@ def _search(inputs: MetricInputs) -> Plan[Neighbors] | None:
 
 
 def _unsure(score: Score) -> Score:
-    """A score whose metric counts samples as independent that share prompts."""
+    """A score without standard error, because its metric assumes independence of samples that share prompts."""
     reason = "none: prompts are used repeatedly, and this metric counts no groups"
     return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
 
 
 def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
-    """Write what is looked at later: first samples, nearest training neighbours, influences; keys by kind."""
+    """Write the files for pages: first samples, nearest training neighbors, influences; return their keys by kind."""
     spec, artifacts = inputs.spec, inputs.context.artifacts
     folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
     shards = [shard for shard in spec.shards_of("samples") if shard.start < max(whole, THUMBNAILS)]
-    # Shards of older versions do not say which samples they hold: consecutive ones.
+    # Shards of older versions do not store the indices of their samples: these are consecutive.
     arrays = [
         {"indices": np.arange(shard.start, shard.stop)} | read_shard(spec, shard, inputs.context) for shard in shards
     ]
@@ -160,22 +160,22 @@ def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[L
 
 
 def _keep_real(inputs: MetricInputs, whole: int) -> None:
-    """Some real samples, as many as the most that a suite on this reference asked for."""
+    """Write real samples for the gallery, as many as the largest request of a suite on this reference."""
     artifacts, folder = inputs.context.artifacts, f"{FOLDER}/{inputs.spec.reference['train']}"
     gallery, small = (f"{folder}/{kind}.safetensors" for kind in ("gallery", "thumbnails"))
     damaged = artifacts.exists(small) and not artifacts.is_sound(small)
     there = artifacts.read_metadata(gallery) if artifacts.is_sound(gallery) else {}
-    # Older versions kept the first samples and noted no order.
+    # Older versions kept the first samples without an order.
     asked, is_old = int(there.get("asked", 0)), there.get("order") != str(ORDER_VERSION)
     if whole > asked or (whole and (is_old or damaged)):
         noted = {"asked": str(max(whole, asked)), "order": str(ORDER_VERSION)}
-        # The gallery comes last: once it is there, all of it is.
+        # The gallery is written last, so that its existence implies that of the other files.
         for kind, arrays in reversed(of_reference(inputs.split("train"), max(whole, asked)).items()):
             artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, noted)
 
 
 def _pictured(inputs: MetricInputs, neighbours: Neighbors) -> dict[str, np.ndarray]:
-    """The neighbours of the gallery with pictures, and how far held-out samples are from theirs, as the control."""
+    """Neighbors of the gallery's samples with pictures, and distances of held-out samples as the control."""
     spec, features = inputs.spec, inputs.spec.suite.neighbours
     arrays = {"distances": neighbours.distances, "indices": neighbours.indices}
     pictures = pictures_of(inputs.split("train"), neighbours.indices[: spec.suite.gallery])

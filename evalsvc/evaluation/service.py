@@ -1,10 +1,10 @@
-"""The way in: these checkpoints, in this configuration, under this suite; planned, then run here or submitted.
+"""Entry point for evaluations: plan checkpoints in a configuration under a suite, then run or submit them.
 
-Command line, HTTP API, gates and Python interface assemble evaluations by these functions:
+The command line, the HTTP API, gates and the Python interface use these functions:
 
-1. :func:`resolve_suite` and :func:`open_checkpoint` (or :func:`find_checkpoints`) turn names into content;
-2. :func:`plan`, :func:`plan_checkpoints` or :func:`plan_stored` open what an evaluation needs and freeze it;
-3. :func:`run` computes in this process, :func:`submit` leaves it to workers.
+1. :func:`resolve_suite` and :func:`open_checkpoint` (or :func:`find_checkpoints`) resolve names;\n2. :func:`plan`,
+:func:`plan_checkpoints` or :func:`plan_stored` open the resources of an evaluation and freeze it;\n3. :func:`run`
+computes it in this process, :func:`submit` queues it for workers.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from evalsvc.store.session import Database
 def resolve_suite(
     named: str, database: Database, plugins: Plugins, *, reference: str | None = None, folder: Path = Path()
 ) -> Suite:
-    """The suite that a name means: a file, else a shipped suite, else one that was used before and is stored.
+    """The suite with this name: a file, else a shipped suite, else a stored suite.
 
-    A name that ends in ``.yaml`` or ``.yml`` is a file's, looked for in ``folder`` first. ``reference`` is that of a
-    suite that leaves it open; ``None`` leaves it open.
+    A name that ends in ``.yaml`` or ``.yml`` is a file, searched for in ``folder`` first. ``reference`` fills in the
+    reference of a suite that has none; ``None`` leaves it open.
 
     Raises:
-        InputError: there is no such suite, the reference does not fit it, or several versions of it were used and none
-            is named: whoever may submit can add a version, and must not choose by which others are scored or judged.
+        InputError: there is no such suite, the reference is incompatible, or several stored versions exist and none is
+            named: a client that submits a new version must not thereby choose the version for others.
     """
     if named.endswith((".yaml", ".yml")):
         beside = folder / named
@@ -55,11 +55,11 @@ def resolve_suite(
 
 
 def open_checkpoint(path: Path, naming: Naming, generator: str, plugins: Plugins) -> Checkpoint:
-    """The checkpoint at ``path``, named and digested; ``generator`` decides which files of a folder count.
+    """The checkpoint at ``path``, named and digested; ``generator`` selects the files of a folder.
 
     Raises:
-        UnknownStepError: no step is given, and the path does not state one for sure.
-        InputError: nothing is there, or there is no such generator.
+        UnknownStepError: the step is not given and cannot be inferred from the path.
+        InputError: the path or the generator does not exist.
     """
     return Checkpoint.open(path, *naming.read(path), plugins.checkpoint_files(generator))
 
@@ -76,15 +76,15 @@ def plan_checkpoints(
 ) -> Iterator[EvaluationSpec]:
     """A spec for each checkpoint in one configuration.
 
-    With ``skipped`` the files of stored samples that cannot be read are left out, and their names are given to it. They
-    stand in the spec, so that every worker leaves out the same.
+    If ``skipped`` is given, unreadable files of stored samples are skipped, and their names are passed to it. They are
+    part of the spec, so that every worker skips the same files.
 
     Raises:
-        InputError: something does not fit, as of :func:`plan`; or files are to be skipped of a generator that reads
-            none.
+        InputError: something is incompatible, as in :func:`plan`, or files are to be skipped for a generator without
+            files.
     """
     if skipped is not None and generator != "samples":
-        raise InputError(f"--skip-bad is about files of images or sounds, which generator {generator!r} does not read")
+        raise InputError(f"--skip-bad requires --generator samples (got {generator!r})")
     for checkpoint in checkpoints:
         skip: list[str] = []
         if skipped is not None:
@@ -96,11 +96,11 @@ def plan_checkpoints(
 def plan_stored(
     context: EvaluationContext, checkpoint: tables.Checkpoint, suite: Suite, seed: int | None = None
 ) -> EvaluationSpec:
-    """A spec for a stored checkpoint in its own configuration, by the versions that are installed.
+    """A spec for a stored checkpoint in its own configuration, with the installed versions.
 
     Raises:
         CheckpointError: its content has changed.
-        InputError: something does not fit, as of :func:`plan`.
+        InputError: something is incompatible, as in :func:`plan`.
     """
     opened = stored_checkpoints.reopen(checkpoint, context.plugins)
     return plan(context, opened, checkpoint.generator, checkpoint.options, suite, seed)
@@ -109,7 +109,7 @@ def plan_stored(
 def run(
     context: EvaluationContext, specs: Iterable[EvaluationSpec], *, rerun: bool = False, advance: Advance | None = None
 ) -> list[int]:
-    """Evaluate in this process; the ids of the evaluations, each known to ``advance`` as it ends."""
+    """Evaluate in this process; return the ids of the evaluations, and report each to ``advance`` when it ends."""
     ids = []
     for spec in specs:
         ids.append(evaluate(spec, context, rerun=rerun))
@@ -128,7 +128,7 @@ def submit(
     restricted: bool = False,
     advance: Advance | None = None,
 ) -> list[Submission]:
-    """Put evaluations on the queue, as :func:`evalsvc.evaluation.lifecycle.submit` describes it."""
+    """Queue evaluations, as described for :func:`evalsvc.evaluation.lifecycle.submit`."""
     submissions = []
     for spec in specs:
         submissions.append(

@@ -1,4 +1,4 @@
-"""From a frozen spec to shards, computed one by one and written. Knows no queue and no order of workers."""
+"""Computation of single shards from a frozen spec, independent of queue and scheduling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 @dataclass(frozen=True)
 class ShardContent:
-    """A shard's arrays before they are written, and what they cost."""
+    """A shard's arrays before they are written, and their cost."""
 
     arrays: Mapping[str, np.ndarray]
     metadata: Mapping[str, str]
@@ -35,7 +35,7 @@ class ShardContent:
 def compute_shard(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, anew: bool = False
 ) -> Cost | None:
-    """Compute one shard and write it atomically; its cost, or ``None`` where its file was there already."""
+    """Compute one shard and write it atomically; return its cost, or ``None`` if its file exists."""
     content = shard_content(spec, shard, context, advance, anew=anew)
     return None if content is None else write_shard(spec, shard, context, content)
 
@@ -43,7 +43,7 @@ def compute_shard(
 def shard_content(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, anew: bool
 ) -> ShardContent | None:
-    """Compute one shard; ``None`` where its file is there already, unless it is damaged or to be made ``anew``."""
+    """Compute one shard; ``None`` if its file exists, unless it is damaged or ``anew`` requests a new one."""
     if not anew and context.artifacts.is_sound(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
@@ -53,7 +53,7 @@ def shard_content(
 
 
 def write_shard(spec: EvaluationSpec, shard: Shard, context: EvaluationContext, content: ShardContent) -> Cost:
-    """Write a shard atomically; what it cost, the time to write it included."""
+    """Write a shard atomically; return its cost, including the time for writing it."""
     started = time.perf_counter()
     context.artifacts.write_arrays(spec.shard_key(shard), content.arrays, content.metadata)
     return replace(content.cost, seconds=content.cost.seconds + time.perf_counter() - started)

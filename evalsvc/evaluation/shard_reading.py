@@ -1,4 +1,4 @@
-"""Reading the shards of an evaluation: features, texts, likelihoods. A damaged shard is computed again."""
+"""Reading of shards: features, texts, likelihoods. Damaged shards are computed again."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from evalsvc.plugins import validation
 
 T = TypeVar("T")
 REPAIRS = 2
-"""How often work that met damage is begun again before its error is raised."""
+"""Number of restarts of work that met a damaged artifact before its error is raised."""
 
 
 def read_shard(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, needed: Set[str] = frozenset()
 ) -> dict[str, np.ndarray]:
-    """The arrays of a shard. One that is gone or damaged, or lacks what is ``needed``, is computed again first.
+    """The arrays of a shard, which is recomputed if it is missing, damaged, or lacks ``needed`` arrays.
 
     Raises:
-        InputError: it cannot be computed again, since its checkpoint is gone or has changed.
-        UnfitError: it cannot be computed again here, where versions differ from those that it was computed with.
+        InputError: it cannot be recomputed, because its checkpoint is missing or has changed.
+        IncompatibleWorkerError: it cannot be recomputed here, because versions differ.
     """
     key = spec.shard_key(shard)
     try:
@@ -46,26 +46,26 @@ def read_shard(
         compute_shard(spec, shard, context, advance, anew=True)
     except (InputError, IncompatibleWorkerError) as error:
         kind = IncompatibleWorkerError if isinstance(error, IncompatibleWorkerError) else InputError
-        raise kind(f"artifact {key} is damaged or gone and cannot be computed again: {error}") from error
+        raise kind(f"artifact {key} is damaged or missing and cannot be recomputed: {error}") from error
     return _read_fitting(spec, shard, context, needed)
 
 
 def _read_fitting(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, needed: Set[str]
 ) -> dict[str, np.ndarray]:
-    """Shards of older versions have no digest, and only their shape may tell that one is in the place of another."""
+    """Shards of older versions have no digest, so that only their shape can reveal a misplaced file."""
     key = spec.shard_key(shard)
     arrays = context.artifacts.read_arrays(key)
     rows = [array for name, array in arrays.items() if "/" in name or name == "nats"]
     if not needed <= arrays.keys() or any(len(array) != shard.stop - shard.start for array in rows):
-        raise DamagedError(key, "it does not hold what this evaluation needs")
+        raise DamagedError(key, "it lacks arrays that this evaluation needs")
     if "indices" in arrays and not np.array_equal(arrays["indices"], spec.indices(shard.start, shard.stop)):
-        raise DamagedError(key, "it holds other samples")
+        raise DamagedError(key, "it contains other samples")
     return arrays
 
 
 def repaired(work: Callable[[], T]) -> T:
-    """What ``work`` gives, begun again where an artifact is damaged under it: whatever opens that computes it again."""
+    """Return the result of ``work``, restarted if it meets a damaged artifact, which is then recomputed."""
     for _ in range(REPAIRS):
         try:
             return work()
@@ -76,7 +76,7 @@ def repaired(work: Callable[[], T]) -> T:
 
 @dataclass(frozen=True)
 class LikelihoodsOfSplit:
-    """Negative log-likelihoods of a half of the reference, what they can be divided by, and how they were found."""
+    """Negative log-likelihoods of a split of the reference, their possible denominators, and their settings."""
 
     columns: Mapping[str, np.ndarray]
     metadata: Mapping[str, str]
@@ -88,11 +88,11 @@ class LikelihoodsOfSplit:
         if name == "dims" and "units" in self.metadata:
             return int(self.metadata["units"])
         if name not in self.columns:
-            raise MetricError(f"the generator's likelihoods have no {name}: measure what fits its samples")
+            raise MetricError(f"the generator's likelihoods have no {name}: use a metric for its modality")
         return self.columns[name]
 
     def facts_for(self, inputs: Collection[str]) -> dict[str, str]:
-        """Kind and settings; perplexities of two tokenizers differ in unit, bits per byte do not."""
+        """Kind and settings. The tokenizer is a fact of perplexities, but not of bits per byte."""
         facts: dict[str, str] = json.loads(self.metadata.get("facts", "{}"))
         return {"kind": self.metadata["kind"]} | {
             k: v for k, v in facts.items() if k != "tokenizer" or "tokens" in inputs
@@ -100,7 +100,7 @@ class LikelihoodsOfSplit:
 
 
 def read_features(spec: EvaluationSpec, context: EvaluationContext, maps: list[Verified]) -> dict[str, np.ndarray]:
-    """One mapped matrix an output, concatenated from the shards in order. ``maps`` tell later whether one changed."""
+    """One memory-mapped matrix per output, concatenated from the shards in order. ``maps`` can later detect changes."""
     artifacts, rows = context.artifacts, spec.suite.samples
     names = {array for use in spec.suite.metrics for array in use.arrays} | {spec.suite.neighbours} - {""}
     keys = {name: f"{spec.features_key}/{name.replace('/', '.')}.npy" for name in sorted(names)}
@@ -118,13 +118,13 @@ def read_features(spec: EvaluationSpec, context: EvaluationContext, maps: list[V
 
 
 def read_texts(spec: EvaluationSpec, context: EvaluationContext) -> list[str]:
-    """All texts that were written for an evaluation, in order."""
+    """All generated texts of an evaluation, in order."""
     shards = (read_shard(spec, shard, context, {"texts"}) for shard in spec.shards_of("samples"))
     return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
 
 
 def read_likelihoods(spec: EvaluationSpec, context: EvaluationContext, split: Split) -> LikelihoodsOfSplit:
-    """The likelihood of every item of a half, as the shards hold them."""
+    """The likelihood of every item of a split, from the shards."""
     shards = spec.shards_of(likelihood_kind(split))
     parts = [read_shard(spec, shard, context, {"nats"}) for shard in shards]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,4 +1,4 @@
-"""Shards: the contiguous ranges into which an evaluation's work is cut. Plain data that needs no torch."""
+"""Shards: contiguous ranges of an evaluation's work. Plain data, independent of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ShardKind = Literal["samples", "likelihood-train", "likelihood-heldout"]
 
 
 class Shard(BaseModel):
-    """A contiguous range of samples, or of reference items whose likelihood is asked for."""
+    """A contiguous range of samples, or of reference items for likelihoods."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,22 +23,22 @@ class Shard(BaseModel):
 
     @property
     def split(self) -> Split:
-        """The half of the reference that a likelihood shard is over."""
+        """The split of the reference of a likelihood shard."""
         return "train" if self.kind == likelihood_kind("train") else "heldout"
 
     @property
     def stage(self) -> str:
-        """``samples`` or ``likelihood``: what a progress bar shows."""
+        """``samples`` or ``likelihood``, the name of the progress bar."""
         return stage_of(self.kind)
 
 
 def cut(kind: ShardKind, total: int, size: int) -> tuple[Shard, ...]:
-    """All of ``total`` in shards of ``size``, the last one as it comes."""
+    """Ranges of ``size`` that cover ``total``; the last one may be smaller."""
     return tuple(Shard(kind=kind, start=i, stop=min(i + size, total)) for i in range(0, total, size))
 
 
 def likelihood_kind(split: Split) -> ShardKind:
-    """The kind of shard that holds likelihoods of a half."""
+    """The kind of likelihood shards for a split."""
     return "likelihood-train" if split == "train" else "likelihood-heldout"
 
 

@@ -1,4 +1,4 @@
-"""The frozen description of one evaluation: everything that can change a number, and nothing else that counts."""
+"""Specification of one evaluation: everything that can change its scores, frozen."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from evalsvc.inputs.sample_order import SampleOrder
 from evalsvc.inputs.suites import Split, Suite
 
 PIPELINE_VERSION = 1
-"""Rises when the same spec may give other numbers because this code changed."""
+"""Raise it if a change of this code may give other values for the same spec."""
 
 
 class EvaluationSpec(BaseModel):
-    """One checkpoint under one suite with one seed. Plain data: it travels through queues as JSON."""
+    """One checkpoint under one suite with one seed. Plain data, sent through queues as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +44,7 @@ class EvaluationSpec(BaseModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over all that can change a score; names and places are left out."""
+        """sha256 over everything that can change a score; names and paths are excluded."""
         left_out = {"model", "step", "path", "suite", "family", "weights"}
         left_out |= {name for name in ("decoding", "order") if getattr(self, name) is None}
         facts = self.model_dump(exclude=left_out)
@@ -53,12 +53,12 @@ class EvaluationSpec(BaseModel):
 
     @property
     def configuration(self) -> str:
-        """Digest of what the checkpoint is scored with."""
+        """Digest of the configuration that the checkpoint is scored with."""
         return digest_configuration(self.generator, self.generator_version, self.options)
 
     @cached_property
     def samples_key(self) -> str:
-        """Names the sample shards: what they hold depends on these facts, not on metrics or on how many are drawn."""
+        """Key of the sample shards; it depends on these facts, not on metrics or on the number of samples."""
         facts = [*self._model_facts, self.extractors, self.suite.gallery]
         if self.decoding:
             facts.append(self.decoding.model_dump())
@@ -69,21 +69,21 @@ class EvaluationSpec(BaseModel):
         return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
 
     def indices(self, start: int, stop: int) -> Int64[np.ndarray, " n"]:
-        """Places in their source of samples ``start`` to ``stop``: their own numbers where there is no order."""
+        """Positions in the source of samples ``start`` to ``stop``; their own numbers without an order."""
         return self.order.indices(start, stop) if self.order else np.arange(start, stop)
 
     @property
     def features_key(self) -> str:
-        """Names what is joined from the sample shards: one matrix an output."""
+        """Key of the matrices joined from the sample shards, one per output."""
         return f"{self.samples_key}/features-{self.suite.samples}"
 
     def likelihood_key(self, split: Split) -> str:
-        """Names the likelihood shards over one half of the reference."""
+        """Key of the likelihood shards for one split of the reference."""
         facts = [*self._model_facts, self.reference[split]]
         return f"likelihood/{digest_json([PIPELINE_VERSION, facts])[:32]}"
 
     def shard_key(self, shard: Shard) -> str:
-        """Where a shard's arrays are kept."""
+        """Key of a shard's arrays."""
         folder = self.samples_key if shard.kind == "samples" else self.likelihood_key(shard.split)
         return f"{folder}/{shard.start}-{shard.stop}.safetensors"
 
@@ -98,13 +98,13 @@ class EvaluationSpec(BaseModel):
 
     @property
     def work(self) -> dict[ShardKind, int]:
-        """How many samples, or items of the reference, each kind of shard is cut from."""
+        """Number of samples, or items of the reference, for each kind of shard."""
         likelihoods = {likelihood_kind(split): self.reference_counts[split] for split in self.likelihood_splits}
         return {"samples": self.suite.samples, **likelihoods}
 
     @cached_property
     def likelihood_splits(self) -> tuple[Split, ...]:
-        """Halves of the reference whose likelihood a metric reads, where the generator can give it."""
+        """Splits of the reference for which a metric reads likelihoods, if the generator provides them."""
         if not self.likelihood:
             return ()
         uses = [use for use in self.suite.metrics if use.of_documents]
@@ -116,5 +116,5 @@ class EvaluationSpec(BaseModel):
 
     @property
     def model_options(self) -> dict[str, Any]:
-        """Options of the generator without those that say how texts are written."""
+        """Options of the generator without decoding options."""
         return {k: v for k, v in self.options.items() if not (self.decoding and k in OPTIONS)}

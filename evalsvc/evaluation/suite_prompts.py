@@ -1,4 +1,4 @@
-"""The prompts of a suite, kept beside its results, so that a worker on another machine finds them too."""
+"""Prompts of a suite, stored with its results, so that workers on other machines can read them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalsvc.inputs.suites import Suite
 
 
 def prompts_of(context: EvaluationContext, suite: Suite) -> tuple[str, ...]:
-    """The prompts of a suite; none where it has none.
+    """The prompts of a suite, empty if it has none.
 
     Raises:
         InputError: the file has changed since the suite was read, or cannot be read.
@@ -28,7 +28,7 @@ def prompts_of(context: EvaluationContext, suite: Suite) -> tuple[str, ...]:
             try:
                 found = read_prompts(Path(suite.prompts.path))
             except InputError as unreadable:
-                raise InputError(f"artifact {error.key} ({error.reason}) cannot be written: {unreadable}") from None
+                raise InputError(f"artifact {error.key} ({error.reason}) cannot be restored: {unreadable}") from None
             if digest_prompts(found) != digest:
                 raise InputError(
                     f"{suite.prompts.path} has changed since suite {suite.id} was read: restore it, or raise the "
@@ -40,7 +40,7 @@ def prompts_of(context: EvaluationContext, suite: Suite) -> tuple[str, ...]:
 
 
 def holds_prompts(context: EvaluationContext, suite: Suite) -> bool:
-    """Whether the prompts of a suite are kept already, so that its file is not read."""
+    """Whether the prompts of a suite are stored already, so that its file is not read."""
     if suite.prompts is None:
         return False
     try:

@@ -19,7 +19,6 @@ PENDING = {
     "evalsvc/api",
     "evalsvc/builtin",
     "evalsvc/cli",
-    "evalsvc/evaluation",
     "evalsvc/gates",
     "evalsvc/integrations",
     "evalsvc/queue",

@@ -248,7 +248,7 @@ def test_a_suite_of_a_client_names_no_file_and_no_model(desk, use, options):
 def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators_own(desk, tmp_path):
     (tmp_path / "prompts.txt").write_text("secret one\nsecret two\nthree\nfour\n")
     theirs = WORDS | {"prompts": {"path": str(tmp_path / "prompts.txt"), "sha256": "0" * 64}}
-    with pytest.raises(ForbiddenError, match="names a file of prompts"):
+    with pytest.raises(ForbiddenError, match="names a prompt file"):
         desk._suite(theirs)
     used = tmp_path / "words.yaml"
     used.write_text(json.dumps(WORDS | {"prompts": "prompts.txt"}))

@@ -191,6 +191,6 @@ def test_what_a_worker_is_computing_is_not_moved_under_it(context, folder):
     number, _, old = stored_the_old_way(context, folder)
     with context.database.write() as session:
         session.execute(update(Evaluation).values(status=Status.RUNNING, on_queue=True))
-    with pytest.raises(InputError, match=rf"evaluation {number} of m@10 is being computed .*evalsvc wait {number}"):
+    with pytest.raises(InputError, match=rf"evaluation {number} of m@10 is running .*evalsvc wait {number}"):
         spec_of(context, folder)
     assert [row.digest for row in everything(context, Row)] == [old.digest]

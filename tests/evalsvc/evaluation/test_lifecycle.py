@@ -135,7 +135,7 @@ def test_a_failed_evaluation_is_tried_again_and_the_old_attempt_writes_nothing(d
         lifecycle.retry(database, evaluation)
     else:
         assert lifecycle.submit(database, spec()) == lifecycle.Submission(evaluation, True, Status.QUEUED, 2)
-    with pytest.raises(WithdrawnError, match="attempt 1 brings nothing any more, attempt 2 does"):
+    with pytest.raises(WithdrawnError, match="attempt 1 was superseded by attempt 2"):
         note(database, old)
     attempts.fail(database, old, Failure.MODEL, "again")
     new = start(database, evaluation)
@@ -155,7 +155,7 @@ def test_a_worker_that_was_given_up_writes_nothing(database):
     note(database, attempt)
     with database.write() as session:
         session.get_one(Worker, "w").status = WorkerStatus.LOST
-    with pytest.raises(WithdrawnError, match="worker w was not heard of in time"):
+    with pytest.raises(WithdrawnError, match="worker w missed its heartbeat deadline"):
         note(database, attempt, 100)
     assert count(database, Shard) == 1
 
@@ -163,7 +163,7 @@ def test_a_worker_that_was_given_up_writes_nothing(database):
 @pytest.mark.parametrize(
     ("act", "complaint"),
     [
-        (lambda database, done: lifecycle.cancel(database, done), "cannot be cancelled: it has succeeded already"),
+        (lambda database, done: lifecycle.cancel(database, done), "cannot be canceled: its status is succeeded"),
         (lambda database, done: lifecycle.retry(database, done), "has succeeded: 'evalsvc score --rerun'"),
         (lambda database, _: lifecycle.cancel(database, 99), "there is no evaluation 99: 'evalsvc status' lists them"),
         (lambda database, _: lifecycle.retry(database, 99), "there is no evaluation 99"),
@@ -179,7 +179,7 @@ def test_what_cannot_be_done_says_why(database, act, complaint):
 
 def test_an_evaluation_in_progress_is_not_tried_again(database):
     evaluation = lifecycle.submit(database, spec()).id
-    with pytest.raises(InputError, match="is queued: there is nothing to try again"):
+    with pytest.raises(InputError, match="is queued: only failed or canceled evaluations can be retried"):
         lifecycle.retry(database, evaluation)
 
 

@@ -341,7 +341,7 @@ def test_a_metric_that_does_not_apply_says_why(context, checkpoint):
     evaluation = evaluate(plan(context, checkpoint, "blobs", {}, suite()), context)
     with context.database.read() as session:
         provenance = session.get(Evaluation, evaluation).provenance
-    assert provenance["not_applicable"] == {"bits_per_dim_heldout": "generator 'blobs' gives no likelihood"}
+    assert provenance["not_applicable"] == {"bits_per_dim_heldout": "generator 'blobs' provides no likelihood"}
 
 
 def test_neighbours_of_an_output_that_there_is_not_are_refused_before_any_sample_is_drawn(context, checkpoint):
@@ -504,7 +504,7 @@ def test_a_changed_suite_needs_a_new_version(context, checkpoint):
             "extractor 'pixels' gives pixels",
         ),
         ({"reference": "digit"}, "blobs", "no reference 'digit'; the nearest are digits"),
-        ({"modality": "text"}, "blobs", "scores text samples, and generator 'blobs' makes image samples"),
+        ({"modality": "text"}, "blobs", "scores text samples, but generator 'blobs' makes image samples"),
         ({}, "blob", "no generator 'blob'; the nearest are blobs"),
     ],
 )

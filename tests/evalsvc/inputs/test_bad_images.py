@@ -122,7 +122,7 @@ def test_too_few_images_are_told_before_any_is_scored(evalsvc, images):
     evalsvc("reference", "add", "real", "real")
     (images / "small.yaml").write_text(SUITE.replace("samples: 8", "samples: 10"))
     refused = evalsvc(*SCORE, code=2).err
-    assert "made_1 holds 9 samples and suite small@1 scores 10: add samples" in refused
+    assert "made_1 contains 9 samples, but suite small@1 scores 10: add samples" in refused
     (images / "small.yaml").write_text(SUITE)
     evalsvc(*SCORE)  # nothing was recorded that the mended suite would have to differ from
 
@@ -174,4 +174,4 @@ def test_a_queued_evaluation_carries_the_names_that_every_worker_skips(evalsvc, 
 def test_only_stored_images_can_be_skipped(evalsvc, images):
     torch.save({}, images / "w_1.pt")
     refused = evalsvc("score", "w_1.pt", "--generator", "gan", "--suite", "small.yaml", "--skip-bad", code=2)
-    assert "which generator 'gan' does not read" in refused.err
+    assert "requires --generator samples .got 'gan'" in refused.err

@@ -270,7 +270,7 @@ def test_a_glob_passes_by_hidden_files_and_a_step_is_for_one_checkpoint(tmp_path
         written(tmp_path / name)
     assert [each.step for each in find_checkpoints([str(tmp_path / "*")], Naming())] == [1, 2]
     assert [each.step for each in find_checkpoints([str(tmp_path / ".g*")], Naming())] == [3]
-    with pytest.raises(InputError, match="--step 5 is for one checkpoint and 2 were given: use --step-pattern"):
+    with pytest.raises(InputError, match="--step 5 is for one checkpoint, but 2 were given: use --step-pattern"):
         find_checkpoints([str(tmp_path / "*")], Naming(step=5))
 
 

@@ -170,9 +170,9 @@ def test_stored_images_are_scored_against_the_prompts_they_were_made_for(paintin
 
 def test_what_is_missing_is_said_before_any_work(painting, tmp_path):
     checkpoint = Checkpoint.open(tmp_path / "w_1.npy", "painter", 1)
-    with pytest.raises(InputError, match="holds 12 prompts and suite painted@1 draws 13 samples"):
+    with pytest.raises(InputError, match="contains 12 prompts, but suite painted@1 draws 13 samples"):
         plan(painting, checkpoint, "painter", {}, suite(tmp_path, samples=13))
-    with pytest.raises(InputError, match="'pixels' embeds no prompts"):
+    with pytest.raises(InputError, match="'pixels' cannot embed prompts"):
         plan(painting, checkpoint, "painter", {}, suite(tmp_path, extractor="pixels", output="pixels"))
     (tmp_path / "prompts.txt").write_text("green\n" * 12)
     ready = suite(tmp_path, version=2)

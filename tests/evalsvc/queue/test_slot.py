@@ -114,7 +114,7 @@ def test_a_shard_that_is_damaged_before_its_metrics_is_computed_again_where_its_
     failed = found(context, attempt)
     assert (failed.status, failed.failure) == (Status.FAILED, Failure.MODEL)
     assert f"artifact {spec.shard_key(spec.shards[0])} is damaged" in failed.error
-    assert f"cannot be computed again: {spec.path} does not exist" in failed.error
+    assert f"cannot be recomputed: {spec.path} does not exist" in failed.error
 
 
 def test_a_rerun_on_the_queue_computes_all_of_it_again(context, here, spec, asked):
@@ -196,7 +196,7 @@ def test_what_a_store_or_a_library_said_is_for_the_operator(context, here, spec,
     monkeypatch.setattr(context.artifacts, "write_arrays", refused)
     assert not here.compute(asked, spec.shards[0])
     failed = found(context, asked)
-    assert failed.error == "RuntimeError: the worker's log says more"
+    assert failed.error == "RuntimeError: see the worker's log"
     assert "swordfish" in failed.detail
     assert "abc" not in failed.detail
 
@@ -255,7 +255,7 @@ def no_plugin(context, _file):
     ("lose", "reason"),
     [
         (another_content, "has changed since it was submitted: submit it again (on worker here)"),
-        (another_version, "generator 'blobs' is tests 2 here and was tests 1 where"),
+        (another_version, "generator 'blobs' is tests 2 here but was tests 1 where"),
         (no_plugin, "generator 'blobs'"),
         (lambda _context, file: file.unlink(), "blobs_1.safetensors does not exist (on worker here)"),
     ],
