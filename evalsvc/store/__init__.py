@@ -1,1 +1,1 @@
-"""What evalsvc remembers: tables, sessions, and the questions asked of them."""
+"""Storage: tables, sessions, queries and artifacts."""

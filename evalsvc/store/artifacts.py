@@ -1,7 +1,7 @@
-"""Files that evaluations leave: in a folder or in an object store, written whole or not at all, read by memory map.
+"""Artifacts of evaluations in a folder or an object store: written atomically, read through memory maps.
 
-What is read is what was written: files carry a digest (:mod:`evalsvc.core.files.checksums`), which is checked when they
-are opened (:mod:`evalsvc.core.files.verification`).
+Files carry a digest (:mod:`evalsvc.core.files.checksums`), which is verified when they are opened
+(:mod:`evalsvc.core.files.verification`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def open_artifacts(settings: Settings) -> Artifacts:
-    """The store that the settings name: a folder under ``home`` unless ``EVALSVC_ARTIFACTS`` is a path or a URL."""
+    """The configured store: a folder under ``home`` unless ``EVALSVC_ARTIFACTS`` is a path or a URL."""
     where = settings.artifacts.removeprefix("file://")
     if "://" in where:
-        from evalsvc.store.object_store import ObjectStore  # a kind of Artifacts itself
+        from evalsvc.store.object_store import ObjectStore  # a subclass of Artifacts
 
         return ObjectStore(where, settings.home / "cache")
     return Artifacts(Path(where) if where else settings.home / "artifacts")
@@ -48,32 +48,30 @@ class Artifacts:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    # Five things a store can do; everything else is made of them.
+    # The five primitive operations of a store; all other methods use them.
 
     def exists(self, key: str) -> bool:
-        """Whether there is a file under this key. It is whole if there is."""
+        """Whether a file exists under this key. Existing files are complete."""
         return (self.root / key).is_file()
 
     def local(self, key: str) -> Path:
-        """The file of this key on this machine, to be read and mapped, never changed."""
+        """Path of this key's file on this machine, for reading and mapping only."""
         return self.root / key
 
     @contextmanager
     def placing(self, key: str) -> Iterator[Path]:
-        """A path to write. At the end the file stands under its key, signed, whole and durable; after an error nothing
-        does.
-        """
+        """Yield a path to write; at the end, sign the file and place it under its key, atomically and durably."""
         target = self.root / key
         with written_whole(target) as temporary:
             yield temporary
             self._signed_since  # noqa: B018  (from here on)
             if not sign(temporary, key):
-                # First: a file that appears without its digest could be taken for sound.
+                # First, because a file without a digest could be adopted as intact.
                 verification.keep_digest(temporary, key, target)
             put(temporary, target)
 
     def remove(self, key: str) -> None:
-        """Delete a file or a folder, if it is there."""
+        """Delete a file or a folder, if it exists."""
         path = self.root / key
         if path.is_dir():
             shutil.rmtree(path)
@@ -82,20 +80,22 @@ class Artifacts:
             verification.digest_beside(path).unlink(missing_ok=True)
 
     def sizes(self, key: str) -> dict[str, int]:
-        """Keys of all files below a key, with their bytes."""
+        """Keys and sizes in bytes of all files below a key."""
         files = sorted(file for file in (self.root / key).rglob("[!.]*") if file.is_file())
         return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """A lock between the processes of this machine (and of all machines that share the folder)."""
+        """A lock between the processes of this machine, and of all machines that share the folder."""
         path = self.root / key
         lock = FileLock(path, mode=modes().file)
         try:
             make_folder(path.parent)
             lock.acquire()
         except OSError as error:
-            raise StorageError(f"{path} cannot be locked ({error.strerror}): artifacts must be writable") from None
+            raise StorageError(
+                f"cannot lock {path} ({error.strerror}): give this user write access to the artifacts"
+            ) from None
         try:
             yield
         finally:
@@ -107,60 +107,60 @@ class Artifacts:
             path.write_bytes(content)
 
     def write_arrays(self, key: str, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
-        """Write arrays as one safetensors file, atomically."""
+        """Write arrays to one safetensors file, atomically."""
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         self.write_bytes(key, save(contiguous, {**(metadata or {}), DIGEST: BLANK}))
 
     @contextmanager
     def matrix_writer(self, key: str, rows: int) -> Iterator[MatrixWriter]:
-        """Stream blocks of rows into one ``.npy`` file that appears whole; memory holds one block at a time."""
+        """Stream blocks of rows into one ``.npy`` file that appears atomically; one block at a time is in memory."""
         with self.placing(key) as path, path.open("wb") as file:
             writer = MatrixWriter(file, rows)
             yield writer
             writer.finish()
 
-    # Reading. Each of these raises MissingError, and DamagedError for what is not what was written.
+    # Reading. Each of these raises MissingError for missing and DamagedError for damaged files.
 
     def read_arrays(self, key: str, known: Known | None = None) -> dict[str, np.ndarray]:
-        """All arrays of a file that :meth:`write_arrays` wrote; one without a digest must have a ``known`` sha256."""
+        """All arrays of a file from :meth:`write_arrays`; one without a digest must have a ``known`` sha256."""
         with self._tensors(key, known) as tensors:
             return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
 
     def read_metadata(self, key: str) -> dict[str, str]:
-        """The string metadata of a file that :meth:`write_arrays` wrote."""
+        """String metadata of a file written by :meth:`write_arrays`."""
         with self._tensors(key) as tensors:
             return {name: text for name, text in (tensors.metadata() or {}).items() if name != DIGEST}
 
     def read_matrix(self, key: str, maps: list[Verified] | None = None) -> np.ndarray:
-        """Map a file that :meth:`matrix_writer` wrote. What is added to ``maps`` tells later whether it has changed."""
+        """Map a file written by :meth:`matrix_writer`. The entry added to ``maps`` can later detect changes."""
         with self._opened(key) as (file, seen), readable(key):
             if maps is not None:
                 maps.append(seen)
             return map_matrix(file)
 
     def read_bytes(self, key: str) -> bytes:
-        """What :meth:`write_bytes` wrote."""
+        """Content of a file written by :meth:`write_bytes`."""
         with self._opened(key) as (file, _), readable(key):
             return file.read()
 
     def is_sound(self, key: str, rows: int | None = None) -> bool:
-        """Whether there is a file under this key that is what was written. Damage is told in the log, once.
+        """Whether an intact file exists under this key. Damage is logged once.
 
-        A matrix of other than so many ``rows`` is damaged too.
+        A matrix with another number of ``rows`` counts as damaged.
         """
         if not self.exists(key):
             return False
         try:
             with self._opened(key) as (file, _):
                 if rows is not None and (held := read_header(file).shape[0]) != rows:
-                    raise DamagedError(key, f"it holds {held} rows instead of {rows}")
+                    raise DamagedError(key, f"it contains {held} rows instead of {rows}")
         except DamagedError as error:
             verification.report(error)
             return False
         return True
 
     def checked(self, key: str) -> Path:
-        """The file of this key on this machine, which is what was written."""
+        """Path of this key's verified file on this machine."""
         with self._opened(key) as (_, seen):
             return seen.path
 
@@ -188,14 +188,12 @@ class Artifacts:
 
     @cached_property
     def _signed_since(self) -> int:
-        """When (in ns, by the clock of the disk) a version that signs files came to this folder: no later file without
-        a digest is taken for one of before.
-        """
+        """Time (ns, by the disk's clock) since which all files are signed; those without a digest must be older."""
         path = self.root / ".signed-since"
         with suppress(OSError, ValueError):
             return int(path.read_text())
         since = time.time_ns()
-        with suppress(StorageError), written_whole(path) as temporary:  # a folder may be for reading only
+        with suppress(StorageError), written_whole(path) as temporary:  # the folder may be read-only
             temporary.touch()
             since = temporary.stat().st_mtime_ns
             temporary.write_text(str(since))
@@ -203,5 +201,5 @@ class Artifacts:
         return since
 
     def _refetched(self, key: str, path: Path) -> Path | None:
-        """Another copy of what is damaged at ``path``, where this is only a copy."""
+        """Another copy of the damaged file at ``path``, if that is only a copy."""
         return None

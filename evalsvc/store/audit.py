@@ -1,7 +1,7 @@
-"""Who did what: one row for each change, written in the transaction of the change, and in none without it.
+"""Audit log: one row per change, written in the transaction of the change.
 
-Who acts is known to the context: the API sets the token of the request, pages their session, workers themselves;
-everything else is the user of the operating system.
+The actor is part of the context: the API sets the token of the request, pages their session, workers themselves; the
+default is the user of the operating system.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from evalsvc.store.tables import ActorKind, AuditEntry, Outcome
 LONGEST = {"actor": 200, "address": 64, "request": 64, "subject": 300}
 AGAIN = timedelta(minutes=1)
 LONGEST_FACT = 200
-"""Characters of a fact in ``detail``: names what was done to, never holds a document."""
+"""Maximum length of a fact in ``detail``, in characters; it names objects and contains no documents."""
 
 log = logging.getLogger("evalsvc.audit")
 Fact = str | int | float | bool | None
 
 
 class Action(StrEnum):
-    """What can be done to the store. ``read`` is recorded only where it was refused."""
+    """Actions on the store. ``read`` is recorded only if it was refused."""
 
     READ = "read"
     EVALUATION_SUBMIT = "evaluation.submit"
@@ -64,7 +64,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts, with the id of a token (its name alone may be given twice), from where, and in which request."""
+    """The actor, with the id of its token (names may be reused), its address and its request."""
 
     kind: ActorKind
     name: str
@@ -77,18 +77,18 @@ _actor: ContextVar[Actor | None] = ContextVar("evalsvc_actor", default=None)
 
 
 def current() -> Actor:
-    """Who acts here; the user of the operating system unless somebody was set."""
+    """The current actor; by default, the user of the operating system."""
     return _actor.get() or Actor(ActorKind.USER, _user())
 
 
 def act_as(actor: Actor) -> Token[Actor | None]:
-    """Set who acts in this context from now on."""
+    """Set the actor of this context."""
     return _actor.set(actor)
 
 
 @contextmanager
 def acting(actor: Actor) -> Iterator[None]:
-    """Set who acts inside."""
+    """Set the actor inside the block."""
     before = act_as(actor)
     try:
         yield
@@ -106,8 +106,8 @@ def record(
 ) -> None:
     """Add a row to the transaction of the action; ``subject`` is a kind and a name or number, as in ``evaluation 7``.
 
-    ``detail`` holds a few short facts, and never a secret, an address of a webhook or a document. Who asks again and
-    again for what is there already is recorded once a minute. Once it is stored, the row is a line in the log too.
+    ``detail`` contains a few short facts, and no secrets, webhook addresses or documents. Repeated requests for an
+    existing object are recorded once a minute. After the commit, the row is also logged.
     """
     actor = current()
     facts = {key: _line(fact, LONGEST_FACT) if isinstance(fact, str) else fact for key, fact in (detail or {}).items()}
@@ -137,9 +137,10 @@ def entries(
     action: str | None = None,
     subject: str | None = None,
 ) -> Select[AuditEntry]:
-    """Rows that all filters let pass.
+    """Rows that match all filters.
 
-    ``action`` is one, or the noun of several (``alias``); ``subject`` one, or its kind (``evaluation``).
+    ``action`` is one action or the common noun of several (``alias``); ``subject`` is one subject or its kind
+    (``evaluation``).
     """
     filters: list[ColumnElement[bool]] = []
     if since is not None:
@@ -156,7 +157,7 @@ def entries(
 
 
 def prune(database: Database, before: datetime) -> int:
-    """Delete the rows of before a moment, which is recorded itself; how many there were."""
+    """Delete rows older than a time, which is itself recorded; return their number."""
     with database.write() as session:
         old = AuditEntry.at < before
         count = session.scalar(select(func.count()).select_from(AuditEntry).where(old)) or 0
@@ -168,7 +169,7 @@ def prune(database: Database, before: datetime) -> int:
 
 
 def _was_recorded(session: Session, row: AuditEntry) -> bool:
-    """Whether the same of the same actor was recorded within the last minute."""
+    """Whether the same action of the same actor was recorded within the last minute."""
     same = select(AuditEntry.id).where(
         AuditEntry.subject == row.subject,
         AuditEntry.action == row.action,
@@ -198,12 +199,12 @@ def _tell(row: AuditEntry) -> None:
 
 def _is_or_begins(column: InstrumentedAttribute[str], wanted: str, separator: str) -> ColumnElement[bool]:
     if separator in wanted:
-        return column == wanted  # which an index answers
+        return column == wanted  # which uses an index
     return or_(column == wanted, column.startswith(f"{wanted}{separator}", autoescape=True))
 
 
 def _line(text: str, most: int) -> str:
-    """One line of at most so many characters without passwords, whatever the text holds."""
+    """One line of at most ``most`` characters, without passwords."""
     shown = one_line(redacted(text[: most + 500]))
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
@@ -214,6 +215,6 @@ def _user() -> str:
     except ImportError:  # Windows
         return getpass.getuser()
     try:
-        return pwd.getpwuid(os.getuid()).pw_name  # which, unlike the environment, nobody chooses
+        return pwd.getpwuid(os.getuid()).pw_name  # which, unlike the environment, a user cannot set
     except KeyError:  # as in a container
         return f"uid {os.getuid()}"

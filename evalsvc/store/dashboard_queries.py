@@ -1,4 +1,4 @@
-"""Questions about thousands of checkpoints at once: filtered and counted by the database, never all rows."""
+"""Queries over thousands of checkpoints, filtered and counted by the database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from evalsvc.store.tables import (
 
 @dataclass(frozen=True)
 class Filter:
-    """Which checkpoints of a suite are meant; an empty choice is no restriction."""
+    """Filter on the checkpoints of a suite; an empty field does not restrict."""
 
     suite: str
     models: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Measured:
-    """A label under one protocol, as a suite's current evaluations have it."""
+    """A label under one protocol, among a suite's current evaluations."""
 
     label: str
     protocol: str
@@ -54,7 +54,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Point:
-    """One score of one checkpoint, as a plot or a table reads it."""
+    """One score of one checkpoint, for a plot or a table."""
 
     model: str
     family: str
@@ -71,22 +71,22 @@ class Point:
     digest: str
     configuration: str
     mark: str = ""
-    told: str = ""
+    series: str = ""
 
     @property
     def name(self) -> str:
-        """``model@step``, and what tells it from others of that label."""
+        """``model@step``, with a mark that distinguishes it from others with that label."""
         return f"{self.model}@{self.step}{self.mark}"
 
     @property
     def line(self) -> str:
-        """The model in its configuration: what is drawn as one line over training."""
-        return f"{self.model}{self.told}"
+        """The model in its configuration, which is one line in plots over training."""
+        return f"{self.model}{self.series}"
 
 
 @dataclass(frozen=True)
 class Failed:
-    """An evaluation without scores, and why; ``name`` and ``line`` are as those of a :class:`Point`."""
+    """A failed evaluation without scores, and its error; ``name`` and ``line`` are as in :class:`Point`."""
 
     name: str
     line: str
@@ -98,7 +98,7 @@ class Failed:
 
 
 def revision(session: Session) -> tuple[Any, ...]:
-    """A stamp that is another one as soon as anything that a page shows has changed."""
+    """A stamp that changes with everything that pages show."""
     runs = select(
         Evaluation.status,
         func.count(),
@@ -114,7 +114,7 @@ def revision(session: Session) -> tuple[Any, ...]:
 def measured(session: Session, suite: str, *, last: bool = False) -> list[Measured]:
     """Every label and protocol with current scores under a suite, in the suite's order.
 
-    ``last`` counts the last step of each model alone.
+    ``last`` restricts them to the last step of each model.
     """
     which = standing_last(suite) if last else standing(suite)
     counted = (
@@ -138,7 +138,7 @@ def measured(session: Session, suite: str, *, last: bool = False) -> list[Measur
 
 
 def label_places(positions: Iterable[tuple[str, int]]) -> dict[str, tuple[int, str]]:
-    """Where labels stand in a suite's order: at their last position, since an evaluation may lack those before."""
+    """Positions of labels in a suite's order: the last position, because an evaluation may lack earlier labels."""
     last: dict[str, int] = {}
     for label, position in positions:
         last[label] = max(last.get(label, 0), position)
@@ -162,7 +162,7 @@ def models(session: Session, suite: str) -> list[tuple[str, str]]:
 
 
 def entries(session: Session, suite: str, model: str) -> list[str]:
-    """Names of what has a current score of a model under a suite, by step."""
+    """Names of the checkpoints of a model with a current score under a suite, by step."""
     query = (
         select(Checkpoint)
         .distinct()
@@ -178,7 +178,7 @@ def entries(session: Session, suite: str, model: str) -> list[str]:
 def points(
     session: Session, wanted: Filter, label: str, protocol: str, which: Literal["latest", "all"] = "all"
 ) -> list[Point]:
-    """One score of every checkpoint that is meant, by model and step; ``latest`` takes those of each model's last."""
+    """One score of every selected checkpoint, by model and step; ``latest`` selects each model's last step."""
     query = _points(wanted).where(Score.label == label, Score.protocol_id == protocol)
     if which == "latest":
         place = func.rank().over(partition_by=Checkpoint.model_id, order_by=Checkpoint.step.desc()).label("place")
@@ -188,7 +188,7 @@ def points(
 
 
 def scored(session: Session, wanted: Filter) -> list[Point]:
-    """Every checkpoint that has scores, by model and step, under whatever protocols; with one of its scores."""
+    """Every checkpoint with scores under any protocol, by model and step, with one of its scores."""
     one = select(func.min(Score.id)).where(Score.evaluation_id.in_(_newest(wanted))).group_by(Score.evaluation_id)
     return _named(session, _points(None).where(Score.id.in_(one)))
 
@@ -196,25 +196,25 @@ def scored(session: Session, wanted: Filter) -> list[Point]:
 def _named(session: Session, query: Select[*tuple[Any, ...]]) -> list[Point]:
     rows = session.execute(query).all()
     marks, series = names.marks(session, {row.checkpoint_id for row in rows}), names.series(session)
-    found = [Point(*(*row, marks.get(row.checkpoint_id, ""), series[row.model, row.configuration])) for row in rows]
-    return sorted(found, key=lambda point: (point.model, point.step, point.mark))
+    points = [Point(*(*row, marks.get(row.checkpoint_id, ""), series[row.model, row.configuration])) for row in rows]
+    return sorted(points, key=lambda point: (point.model, point.step, point.mark))
 
 
 def cells(
     session: Session, evaluations: Collection[int], labels: Collection[str] = ()
 ) -> dict[int, dict[tuple[str, str], Point]]:
-    """All scores, or those of some labels, of a few evaluations: by evaluation, then by label and protocol."""
+    """All scores, or those of some labels, of several evaluations: by evaluation, then by label and protocol."""
     query = _points(None).add_columns(Score.label, Score.protocol_id).where(Score.evaluation_id.in_(evaluations))
     if labels:
         query = query.where(Score.label.in_(labels))
     rows = session.execute(query.order_by(Score.position)).all()
     marks = names.marks(session, {row.checkpoint_id for row in rows})
-    found: dict[int, dict[tuple[str, str], Point]] = {}
+    cells: dict[int, dict[tuple[str, str], Point]] = {}
     for *point, label, protocol in rows:
         made = Point(*point)
         made = replace(made, mark=marks.get(made.checkpoint_id, ""))
-        found.setdefault(made.evaluation_id, {})[label, protocol] = made
-    return found
+        cells.setdefault(made.evaluation_id, {})[label, protocol] = made
+    return cells
 
 
 def current(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
@@ -225,7 +225,7 @@ def current(session: Session, suite: str, checkpoints: Collection[int]) -> dict[
 
 
 def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
-    """How many current evaluations, each with its own seed, a checkpoint has under a suite."""
+    """Number of current evaluations, each with its own seed, of each checkpoint under a suite."""
     query = (
         select(Evaluation.checkpoint_id, func.count())
         .where(Evaluation.status == Status.SUCCEEDED, of_suite(suite), Evaluation.checkpoint_id.in_(checkpoints))
@@ -235,21 +235,21 @@ def seeds(session: Session, suite: str, checkpoints: Collection[int]) -> dict[in
 
 
 def runs_of(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
-    """The checkpoint of each evaluation under a suite, those with other seeds and older ones included."""
+    """The checkpoint of each evaluation under a suite, including other seeds and superseded evaluations."""
     query = select(Evaluation.id, Evaluation.checkpoint_id)
     return _pairs(session, query.where(of_suite(suite), Evaluation.checkpoint_id.in_(checkpoints)))
 
 
 def tags(session: Session) -> dict[int, list[str]]:
-    """The aliases of each checkpoint that has any."""
-    found: dict[int, list[str]] = {}
+    """The aliases of each checkpoint, by id."""
+    aliases: dict[int, list[str]] = {}
     for name, checkpoint in session.execute(select(Alias.name, Alias.checkpoint_id).order_by(Alias.name)):
-        found.setdefault(checkpoint, []).append(name)
-    return found
+        aliases.setdefault(checkpoint, []).append(name)
+    return aliases
 
 
 def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed]:
-    """Checkpoints of some models whose last evaluation under a suite failed and left no score."""
+    """Checkpoints of some models whose last evaluation under a suite failed without scores."""
     last = (select(func.max(Evaluation.id)).where(of_suite(suite)).group_by(Evaluation.checkpoint_id)).scalar_subquery()
     query = (
         select(Checkpoint, Evaluation.status, Evaluation.error, Evaluation.created_at)
@@ -267,11 +267,11 @@ def failed(session: Session, suite: str, models: Collection[str]) -> list[Failed
         query = query.where(Model.name.in_(models))
     rows = session.execute(query).all()
     titles, series = names.titles(session, [row[0] for row in rows]), names.series(session)
-    found = []
+    failures = []
     for row, status, error, at in rows:
         line = row.model.name + series[row.model.name, row.configuration]
-        found.append(Failed(titles[row.id], line, row.model.name, row.step, status, error or "", at))
-    return found
+        failures.append(Failed(titles[row.id], line, row.model.name, row.step, status, error or "", at))
+    return failures
 
 
 def artifacts(session: Session, evaluations: Iterable[int], kind: str) -> dict[int, str]:
@@ -282,40 +282,40 @@ def artifacts(session: Session, evaluations: Iterable[int], kind: str) -> dict[i
 
 
 def reference_of(session: Session, evaluations: Sequence[int]) -> str | None:
-    """The digest of the real samples that some evaluations were measured against, where it is one."""
+    """The common digest of the real samples of several evaluations, or ``None`` if they differ."""
     query = select(Evaluation.spec["reference"]["train"].as_string()).where(Evaluation.id.in_(evaluations)).distinct()
-    found = list(session.scalars(query))
-    return found[0] if len(found) == 1 else None
+    digests = list(session.scalars(query))
+    return digests[0] if len(digests) == 1 else None
 
 
 def speeds(session: Session, evaluations: Sequence[int]) -> dict[int, float]:
-    """Samples a second while sampling, by evaluation, where it was measured."""
+    """Samples per second during sampling, by evaluation, if measured."""
     query = select(Evaluation.id, Evaluation.provenance[SPEED.name].as_float())
     rows = session.execute(query.where(Evaluation.id.in_(evaluations)))
     return {evaluation: speed for evaluation, speed in rows if speed}
 
 
 def score(session: Session, evaluation: int, label: str) -> Score | None:
-    """One score of an evaluation, its details included."""
+    """One score of an evaluation with its details."""
     return session.scalar(select(Score).where(Score.evaluation_id == evaluation, Score.label == label))
 
 
 def counts(session: Session) -> dict[Status, int]:
-    """How many evaluations are in each status."""
+    """Number of evaluations in each status."""
     query = select(Evaluation.status, func.count()).group_by(Evaluation.status)
     return {Status(status): count for status, count in session.execute(query)}
 
 
 def oldest_waiting(session: Session) -> datetime | None:
-    """Since when the evaluation that waits longest has waited."""
+    """Time of the request that has waited longest."""
     return session.scalar(select(func.min(Evaluation.requested_at)).where(Evaluation.status == Status.QUEUED))
 
 
 def failure_classes(session: Session) -> dict[str, int]:
-    """How many evaluations failed, by class of failure, the most frequent first."""
+    """Number of failed evaluations by failure class, the most frequent first."""
     query = select(Evaluation.failure, func.count()).where(Evaluation.status == Status.FAILED)
-    found = _pairs(session, query.group_by(Evaluation.failure).order_by(func.count().desc()))
-    return {kind or "unknown": count for kind, count in found.items()}
+    classes = _pairs(session, query.group_by(Evaluation.failure).order_by(func.count().desc()))
+    return {kind or "unknown": count for kind, count in classes.items()}
 
 
 def _pairs(session: Session, query: Select[Any, Any]) -> dict[Any, Any]:
@@ -323,7 +323,7 @@ def _pairs(session: Session, query: Select[Any, Any]) -> dict[Any, Any]:
 
 
 def _newest(wanted: Filter) -> Select[int]:
-    """Ids of the evaluations that stand: succeeded, and of several seeds of a checkpoint the newest."""
+    """Ids of the current evaluations: succeeded, and the newest of several seeds of a checkpoint."""
     query = standing(wanted.suite)
     if wanted.models or wanted.families:
         query = query.join(Checkpoint, Evaluation.checkpoint_id == Checkpoint.id).join(Model)

@@ -1,4 +1,4 @@
-"""Artifacts as objects below a URL, in any store that ``fsspec`` knows and that shows an object whole or not at all."""
+"""Artifacts as objects below a URL, in any ``fsspec`` store with atomic uploads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from evalsvc.core.files.checksums import sign
 from evalsvc.store.artifacts import Artifacts
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-"""Where an upload appears at once when it is complete. A file server (sftp, smb) gives no such promise."""
+"""Stores in which an upload appears atomically. File servers (sftp, smb) do not guarantee this."""
 
 
 class ObjectStore(Artifacts):
-    """Objects read through a folder of this machine, so that arrays are mapped here as well.
+    """Objects cached in a folder of this machine, so that arrays can be memory-mapped.
 
-    A cached file is named by its key and by the version that the store gives the object: one that was written again
-    elsewhere is fetched again. The folder may be deleted at any time.
+    A cached file is named by its key and by the object's version: an object that was replaced is fetched again. The
+    cache may be deleted at any time.
     """
 
     def __init__(self, url: str, cache: Path) -> None:
@@ -31,21 +31,21 @@ class ObjectStore(Artifacts):
         self._url = url.rstrip("/")
         if url.partition("://")[0] not in SCHEMES:
             raise InputError(
-                f"EVALSVC_ARTIFACTS={url}: artifacts live in a folder (give its path) or in an object store "
-                f"({', '.join(SCHEMES)}), where nobody ever sees half a file"
+                f"EVALSVC_ARTIFACTS={url} is not supported: use the path of a folder, or the URL of an "
+                f"object store ({', '.join(SCHEMES)}), where uploads are atomic"
             )
         try:
-            # Without a cache of listings: what another machine wrote must show at once.
+            # Without a cache of listings, so that objects from other machines appear at once.
             self._objects, self._base = fsspec.url_to_fs(self._url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise InputError(f"EVALSVC_ARTIFACTS={url} cannot be used here: {error}") from None
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object under this key."""
+        """Whether an object exists under this key."""
         return self._version(key) is not None
 
     def local(self, key: str) -> Path:
-        """The object's copy on this machine, fetched where it is missing or out of date."""
+        """The object's copy on this machine, fetched if it is missing or outdated."""
         version = self._version(key)
         if version is None:
             raise MissingError(key)
@@ -59,14 +59,14 @@ class ObjectStore(Artifacts):
 
     @contextmanager
     def placing(self, key: str) -> Iterator[Path]:
-        """A path to write, uploaded at the end and kept as this machine's copy; after an error there is neither."""
+        """Yield a path to write, which is uploaded at the end and kept as this machine's copy."""
         with written_whole(self.root / key / "new") as temporary:
             yield temporary
             sign(temporary, key)
             with self._reached(key):
                 self._objects.put_file(str(temporary), self._path(key))
-            # Had another machine written in between, its version would name our copy: what stands under one key was
-            # made of the same facts and serves as well.
+            # If another machine has written in between, its version names our copy: objects under one key are
+            # equivalent.
             if version := self._version(key):
                 _keep(temporary, self.root / key / version)
 
@@ -80,18 +80,18 @@ class ObjectStore(Artifacts):
                 return
 
     def sizes(self, key: str) -> dict[str, int]:
-        """Keys of all objects below a key, with their bytes."""
+        """Keys and sizes in bytes of all objects below a key."""
         with self._reached(key):
-            found = self._objects.find(self._path(key), detail=True)
+            objects = self._objects.find(self._path(key), detail=True)
         base = self._base.strip("/") + "/"
-        return {path.strip("/").removeprefix(base): int(info["size"]) for path, info in sorted(found.items())}
+        return {path.strip("/").removeprefix(base): int(info["size"]) for path, info in sorted(objects.items())}
 
     @property
-    def _signed_since(self) -> int:  # copies are always new, and nobody writes to an object in place
+    def _signed_since(self) -> int:  # copies are always new, and objects are not modified in place
         return sys.maxsize
 
     def _refetched(self, key: str, path: Path) -> Path | None:
-        """The object itself may be sound where this machine's copy of it is damaged."""
+        """Fetch the object again, because only this machine's copy may be damaged."""
         path.unlink(missing_ok=True)
         verification.digest_beside(path).unlink(missing_ok=True)
         return self.local(key)
@@ -110,17 +110,17 @@ class ObjectStore(Artifacts):
     def _reached(self, key: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # every store brings errors of its own
+        except Exception as error:  # each store raises errors of its own
             reason = first_line(error)
             raise StorageError(
-                "the object store could not be read or written: check EVALSVC_ARTIFACTS and its credentials, and run "
-                "the same command again to go on from here",
+                "cannot read or write the object store: check EVALSVC_ARTIFACTS and its credentials, and run the "
+                "same command again to resume",
                 detail=f"{self._url}/{key}: {reason}",
             ) from error
 
 
 def _keep(temporary: Path, path: Path) -> None:
-    """Put a copy in place of older versions; one that is mapped stays readable until it is let go."""
+    """Replace older copies; a copy that is memory-mapped stays readable."""
     temporary.replace(path)
     for other in path.parent.iterdir():
         if other != path and not other.name.startswith("."):

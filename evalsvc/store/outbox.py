@@ -1,4 +1,4 @@
-"""Events are owed to webhooks in the transaction that makes them: none is lost, and none told that did not happen."""
+"""Transactional outbox: events for webhooks are stored in the transaction that causes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook
 
 
 def evaluation_ended(session: Session, row: Evaluation) -> None:
-    """Succeeded, failed or cancelled."""
+    """Queue the event for an evaluation that succeeded, failed or was canceled."""
     body = {
         "evaluation": row.id,
         "name": names.title_of(session, row.checkpoint),
@@ -31,7 +31,7 @@ def evaluation_ended(session: Session, row: Evaluation) -> None:
 
 
 def gate_decided(session: Session, row: Gate) -> None:
-    """A verdict, whatever it is."""
+    """Queue the event for a gate decision."""
     body = {
         "gate": row.id,
         "status": row.status,

@@ -1,4 +1,4 @@
-"""Lists that grow without end, as queries that a pager cuts pages from; the pager orders them."""
+"""Queries for long lists, which a pager orders and cuts into pages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from evalsvc.store.tables import Checkpoint, Evaluation, Model, Score, Status, S
 
 
 def models() -> Select[*tuple[Any, ...]]:
-    """Each model with its number of checkpoints, its last step and its number of current evaluations.
+    """Each model with its number of checkpoints, last step and number of current evaluations.
 
-    Counted for the models of a page alone, from indexes alone.
+    Computed for the models of a page only, from indexes only.
     """
     mine = select(Checkpoint.id).where(Checkpoint.model_id == Model.id)
     current = select(func.count()).where(
@@ -36,10 +36,10 @@ def scores(
     digest: str = "",
     configuration: str = "",
 ) -> Select[int]:
-    """Ids of current scores, replicates included; a suite without a version stands for all of its versions.
+    """Ids of current scores, including replicates; a suite without a version matches all of its versions.
 
-    Of digests the first digits are enough. Without a filter on evaluations a page walks along the scores until it is
-    full; with one it chooses among the scores of those that match.
+    Digests may be abbreviated. Without a filter on evaluations, a page scans the scores until it is full; with a
+    filter, it selects among the scores of the matching evaluations.
     """
     query = select(Score.id)
     if label is not None:
@@ -67,7 +67,7 @@ def scores(
 
 
 def stamp(session: Session) -> str:
-    """A text that is another one whenever a current score has come or gone, or names may be others."""
+    """A text that changes when a current score appears or disappears, or names may change."""
     query = select(func.count(), func.sum(Evaluation.id), func.max(Evaluation.finished_at), func.max(Evaluation.id))
     current = session.execute(query.where(Evaluation.status == Status.SUCCEEDED)).one()
     return "-".join(map(str, [*current, session.scalar(select(func.max(Checkpoint.id)))]))

@@ -1,4 +1,4 @@
-"""Questions asked of the store. Plain rows out; nothing here computes or writes."""
+"""Read-only queries that return plain rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scores(
     checkpoint: int | None = None,
     label: str | None = None,
 ) -> list[ScoreRow]:
-    """Current scores, by model and step: of all succeeded, not superseded evaluations; of several seeds the newest."""
+    """Current scores, by model and step: of succeeded, not superseded evaluations, and of several seeds the newest."""
     which = standing(suite)
     if evaluation is not None:
         which = select(Evaluation.id).where(Evaluation.id == evaluation, Evaluation.status == Status.SUCCEEDED)
@@ -59,16 +59,16 @@ def scores(
 
 
 def last_scores(session: Session, suite: str, label: str | None = None) -> list[ScoreRow]:
-    """Those at the last step that each model has under a suite."""
+    """Scores at the last step of each model under a suite."""
     return [row for rows in scores_of(session, standing_last(suite), *_labelled(label)).values() for row in rows]
 
 
 def chosen_scores(session: Session, ids: Sequence[int]) -> list[ScoreRow]:
-    """The scores with these ids, of which there are few, in this order."""
+    """The scores with these few ids, in this order."""
     which = Score.id.in_(ids)
     keys = session.execute(select(Score.id, Score.evaluation_id, Score.label).where(which)).all()
-    found = scores_of(session, {key.evaluation_id for key in keys}, which)
-    rows = {(row.evaluation_id, row.label): row for rows in found.values() for row in rows}
+    by_evaluation = scores_of(session, {key.evaluation_id for key in keys}, which)
+    rows = {(row.evaluation_id, row.label): row for rows in by_evaluation.values() for row in rows}
     by_id = {key.id: rows[key.evaluation_id, key.label] for key in keys}
     return [by_id[id_] for id_ in ids]
 
@@ -93,12 +93,12 @@ def scores_of(
     marks = names.marks(session, {run.checkpoint_id for run in runs})
     values = score_values(session, evaluations, *only)
     facts = _facts(session, {row[PROTOCOL] for rows in values.values() for row in rows})
-    found: dict[int, list[ScoreRow]] = {}
+    by_evaluation: dict[int, list[ScoreRow]] = {}
     for run in runs:
         mark = marks.get(run.checkpoint_id, "")
         of_each = ((*run, *row[:-1], mark, facts[row[PROTOCOL]]) for row in values.get(run.evaluation_id, ()))
-        found[run.evaluation_id] = [ScoreRow(*IN_ORDER(columns)) for columns in of_each]
-    return found
+        by_evaluation[run.evaluation_id] = [ScoreRow(*IN_ORDER(columns)) for columns in of_each]
+    return by_evaluation
 
 
 EVALUATION_VALUES: Mapping[str, Any] = {
@@ -112,44 +112,44 @@ EVALUATION_VALUES: Mapping[str, Any] = {
     "suite": Suite.name + "@" + cast(Suite.version, String),
     "created_at": func.coalesce(Evaluation.finished_at, Evaluation.created_at),
 }
-"""Of a :class:`ScoreRow`, what all scores of an evaluation share, beside its mark."""
+"""Columns of a :class:`ScoreRow` that all scores of an evaluation share, besides its mark."""
 SCORE_VALUES: Mapping[str, Any] = {
     each.name: Score.column(each.name)
     for each in fields(ScoreColumns)
     if each.name not in EVALUATION_VALUES and each.name != "mark"
 }
-"""Of a :class:`ScoreRow`, in its order, what each score has of its own."""
+"""Columns of a :class:`ScoreRow`, in its order, that each score has of its own."""
 PROTOCOL = list(SCORE_VALUES).index("protocol")
 _SELECTED = (*EVALUATION_VALUES, *SCORE_VALUES, "mark", "facts")
 IN_ORDER = itemgetter(*(_SELECTED.index(each.name) for each in fields(ScoreRow)))
-"""The columns of a row, of which there may be 200,000, in their order."""
+"""The columns of a row, of which there may be 200,000, in order."""
 
 
 def score_values(
     session: Session, evaluations: Select[int] | Collection[int], *only: ColumnElement[bool]
 ) -> dict[int, list[Sequence[Any]]]:
-    """The :data:`SCORE_VALUES` of the scores of evaluations, and the evaluation, by evaluation and position."""
+    """The :data:`SCORE_VALUES` of the scores of evaluations with the evaluation's id, by evaluation and position."""
     query = select(*SCORE_VALUES.values(), Score.evaluation_id).where(Score.evaluation_id.in_(evaluations), *only)
-    found: dict[int, list[Sequence[Any]]] = {}
-    # Of the connection: a session would do half as much again for each of what may be 200,000 rows.
+    by_evaluation: dict[int, list[Sequence[Any]]] = {}
+    # Over the connection: a session would add half of the time for each of up to 200,000 rows.
     for row in session.connection().execute(query).all():
-        found.setdefault(row[-1], []).append(row)
-    for rows in found.values():
+        by_evaluation.setdefault(row[-1], []).append(row)
+    for rows in by_evaluation.values():
         rows.sort(key=itemgetter(0))
-    return found
+    return by_evaluation
 
 
 def _facts(session: Session, protocols: Collection[str]) -> dict[str, Mapping[str, Any]]:
-    """The facts of protocols, each read from JSON once."""
-    wanted, found = list(protocols), dict[str, Mapping[str, Any]]()
+    """The facts of protocols, each parsed once."""
+    wanted, facts = list(protocols), dict[str, Mapping[str, Any]]()
     for start in range(0, len(wanted), FEW):
         named = select(Protocol.id, Protocol.facts).where(Protocol.id.in_(wanted[start : start + FEW]))
-        found |= {row.id: row.facts for row in session.execute(named)}
-    return found
+        facts |= {row.id: row.facts for row in session.execute(named)}
+    return facts
 
 
 def suites(session: Session) -> list[str]:
-    """``name@version`` of every suite that has a current score, the most recently used first."""
+    """``name@version`` of every suite with a current score, the most recently used first."""
     newest = (
         select(func.max(Evaluation.id))
         .where(Evaluation.suite_id == Suite.id, Evaluation.status == Status.SUCCEEDED)
@@ -160,7 +160,7 @@ def suites(session: Session) -> list[str]:
 
 
 def pick_suite(session: Session, wanted: str | None) -> str:
-    """The wanted suite, or the one used last; unknown ones and an empty store are errors that say what to do."""
+    """The requested suite, or the one used last; unknown suites and an empty store raise an error with the way out."""
     known = suites(session)
     if not known:
         raise InputError("nothing has been scored yet: run 'evalsvc demo', or 'evalsvc score CHECKPOINT --suite SUITE'")
@@ -168,21 +168,21 @@ def pick_suite(session: Session, wanted: str | None) -> str:
         return known[0]
     matches = [suite for suite in known if wanted in (suite, suite.partition("@")[0])]
     if not matches:
-        raise InputError(f"nothing has been scored under suite {wanted!r}; there are scores under {', '.join(known)}")
+        raise InputError(f"nothing has been scored under suite {wanted!r}: choose one of {', '.join(known)}")
     return max(matches, key=lambda suite: int(suite.partition("@")[2]))
 
 
 def models(session: Session) -> list[tuple[Model, int, int, int]]:
-    """Each model with its number of checkpoints, its last step and its number of current evaluations."""
+    """Each model with its number of checkpoints, last step and number of current evaluations."""
     known = exists().where(Checkpoint.model_id == Model.id)
     return [tuple(row) for row in session.execute(paged_queries.models().where(known).order_by(Model.name))]
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What all evaluations of a model cost, those that failed or were superseded included.
+    """Cost of all evaluations of a model, including failed and superseded ones.
 
-    ``energy`` (joules) is of the ``metered`` ones of ``evaluations``: the others ran where it could not be read.
+    ``energy`` (joules) is that of ``metered`` out of ``evaluations``: it could not be measured for the others.
     """
 
     device_seconds: float = 0.0
@@ -221,26 +221,27 @@ def checkpoints(session: Session, model: str | None = None) -> list[Checkpoint]:
 def side(session: Session, checkpoint: Checkpoint, suite: str) -> tuple[str, list[ScoreRow]]:
     """One side of a comparison: the name of a checkpoint, and its scores under the suite."""
     title = names.title_of(session, checkpoint)
-    found = scores(session, suite=suite, checkpoint=checkpoint.id)
-    if not found:
+    rows = scores(session, suite=suite, checkpoint=checkpoint.id)
+    if not rows:
         raise InputError(f"{title} has no scores under {suite}: score it first")
-    return title, found
+    return title, rows
 
 
 def evaluations(session: Session, checkpoint: int) -> list[Evaluation]:
-    """All evaluations of a checkpoint, the newest first."""
+    """All evaluations of a checkpoint, newest first."""
     query = select(Evaluation).where(Evaluation.checkpoint_id == checkpoint).order_by(Evaluation.id.desc())
     return list(session.scalars(query))
 
 
 def replicates(session: Session, checkpoint: Checkpoint, suite: str) -> dict[int, list[ScoreRow]]:
-    """Current scores of one content in one configuration under one suite, by sampling seed, whatever it was called; of
-    several runs with one seed the newest.
+    """Current scores of one content in one configuration under one suite, by sampling seed, for any label.
+
+    Of several runs with one seed, the newest is returned.
     """
     same = select(Checkpoint.id).where(
         Checkpoint.digest == checkpoint.digest, Checkpoint.configuration == checkpoint.configuration
     )
-    # As a list, since a database that knows no numbers takes all that succeeded for fewer than a subquery finds.
+    # As a list: without statistics, a database underestimates the result of a subquery.
     ids = session.scalars(same).all()
     query = (
         select(Evaluation.id, Evaluation.spec["seed"].as_integer())
@@ -248,20 +249,20 @@ def replicates(session: Session, checkpoint: Checkpoint, suite: str) -> dict[int
         .order_by(Evaluation.id)
     )
     seeds = {seed: run for run, seed in session.execute(query)}
-    found = scores_of(session, seeds.values())
-    return {seed: found[run] for seed, run in seeds.items()}
+    by_evaluation = scores_of(session, seeds.values())
+    return {seed: by_evaluation[run] for seed, run in seeds.items()}
 
 
 def known_by_digest(session: Session, model: str, digest: str) -> list[Checkpoint]:
-    """The checkpoints of a model with this content, in all configurations, the newest first."""
+    """The checkpoints of a model with this content, in all configurations, newest first."""
     query = select(Checkpoint).join(Model).where(Model.name == model, Checkpoint.digest == digest)
     return list(session.scalars(query.order_by(Checkpoint.id.desc())))
 
 
 def scored_before(session: Session, candidate: Checkpoint, suite: str) -> list[Checkpoint]:
-    """Checkpoints of the candidate's model before its step that have current scores under a suite, the last step first.
+    """Checkpoints of the candidate's model before its step that have current scores under a suite, last step first.
 
-    They are those with the candidate's generator and options; of several at one step the newest.
+    They have the candidate's generator and options; of several at one step, the newest.
     """
     name, _, version = suite.partition("@")
     query = (
@@ -285,7 +286,7 @@ def scored_before(session: Session, candidate: Checkpoint, suite: str) -> list[C
 def gates(
     session: Session, model: str | None = None, suite: str | None = None, limit: int = 50, checkpoint: int | None = None
 ) -> list[Gate]:
-    """Gate decisions, the newest first."""
+    """Gate decisions, newest first."""
     query = select(Gate).order_by(Gate.id.desc()).limit(limit)
     if checkpoint is not None:
         query = query.where(Gate.checkpoint_id == checkpoint)
@@ -297,7 +298,7 @@ def gates(
 
 
 def passed_gates(session: Session, candidate: Checkpoint, suite: str) -> Iterator[tuple[Checkpoint, Gate]]:
-    """What checkpoints of the candidate's model passed in earnest, the newest first; none of its own content."""
+    """Checkpoints of the candidate's model that passed binding gates, newest first; not its own content."""
     query = (
         select(Checkpoint, Gate)
         .join(Gate, Gate.checkpoint_id == Checkpoint.id)
@@ -319,7 +320,7 @@ def aliases(session: Session) -> list[Alias]:
 
 
 def promotions(session: Session, alias: str | None = None, limit: int = 50) -> list[Promotion]:
-    """When aliases were set to what, the newest first."""
+    """Changes of aliases, newest first."""
     query = select(Promotion).order_by(Promotion.id.desc()).limit(limit)
     if alias is not None:
         query = query.where(Promotion.alias == alias)
@@ -327,7 +328,7 @@ def promotions(session: Session, alias: str | None = None, limit: int = 50) -> l
 
 
 def protections(session: Session, alias: str | None = None) -> list[Protection]:
-    """By which policies aliases are and were protected, the newest first."""
+    """Policies that protect or protected aliases, newest first."""
     query = select(Protection).order_by(Protection.id.desc())
     if alias is not None:
         query = query.where(Protection.alias == alias)
@@ -335,15 +336,15 @@ def protections(session: Session, alias: str | None = None) -> list[Protection]:
 
 
 def suite_versions(session: Session, name: str) -> list[int]:
-    """The versions of a suite that were used, in order."""
+    """The used versions of a suite, in order."""
     return list(session.scalars(select(Suite.version).where(Suite.name == name).order_by(Suite.version)))
 
 
 def suite_body(session: Session, name: str) -> dict[str, Any] | None:
-    """What a suite said when it was first used; without a version, its newest."""
+    """The content of a suite when it was first used; without a version, its newest."""
     title, _, version = name.partition("@")
     query = select(Suite).where(Suite.name == title).order_by(Suite.version.desc()).limit(1)
     if names.is_number(version):
         query = query.where(Suite.version == int(version))
-    found = session.scalar(query)
-    return found.body if found else None
+    body = session.scalar(query)
+    return body.body if body else None

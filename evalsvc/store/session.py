@@ -1,4 +1,4 @@
-"""Opening the database: SQLite tuned for many readers and one writer, Postgres as it comes, schema checked."""
+"""Opening of databases: SQLite tuned for many readers and one writer, or Postgres; checks the schema."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HEAD = "0016"
-"""The newest migration; a test holds it equal to the newest file in ``alembic/versions``."""
+"""The newest migration; a test compares it with ``alembic/versions``."""
 
 
 AFTER_COMMIT = "evalsvc_after_commit"
-"""Key in the ``info`` of a session that writes: what is called once its transaction is stored, and only then."""
+"""Key in the ``info`` of a writing session: callbacks to run after the commit."""
 
 
 class Database:
     """An open database whose schema is at :data:`HEAD`.
 
-    An embedded (SQLite) database and an empty one are brought there at once; a shared one that is behind asks for
-    ``evalsvc db upgrade``; one that is ahead of this code is refused. ``patience`` is how many seconds a server or a
-    lock is waited for. A deadline waits for the end of a transaction: one that struck between two steps would leave a
-    lock or a half-read answer in the pool, and whatever has to be recorded then would meet it.
+    An embedded (SQLite) or empty database is upgraded at once; an outdated shared database requires ``evalsvc db
+    upgrade``; a database that is newer than this code is refused. ``patience`` is the timeout for a server or a lock in
+    seconds. Deadlines are deferred to the end of a transaction: an interrupt between two steps would leave a lock or a
+    partial response in the pool, which would break the transaction that records the failure.
     """
 
     def __init__(self, url: str, *, upgrade: bool = False, patience: float = 30) -> None:
         self.read_only = ""
-        """Why nothing can be written; empty where it can."""
+        """Reason why the database is read-only; empty if it is writable."""
         self._url, self._patience = parse_url(url), patience
         self._where = f"database {shown(self._url)}"
         self._apart: ReadOnlyFile | None = None
@@ -68,18 +68,18 @@ class Database:
         self._apart, self.read_only = file, file.why(reason)
         try:
             with self.engine.begin() as connection:
-                found = _revision(connection)
+                revision = _revision(connection)
         except DatabaseError as error:
             raise StorageError(sentence(error, self._where)) from None
-        self._check_known(found)
-        if found != HEAD:
+        self._check_known(revision)
+        if revision != HEAD:
             raise StorageError(
-                f"{self._where} is at revision {found or 'none'} of {HEAD} and cannot be upgraded here "
-                f"({self.read_only}): run 'evalsvc db upgrade' where it can be written, or set EVALSVC_HOME to a copy"
+                f"{self._where} is at revision {revision or 'none'} of {HEAD} and cannot be upgraded here "
+                f"({self.read_only}): run 'evalsvc db upgrade' where it is writable, or set EVALSVC_HOME to a copy"
             )
 
     def _open_for_writing(self) -> None:
-        """Try it again: since the database was opened, its disk may have been mounted for writing or have got room."""
+        """Try to open for writing again: its disk may have been remounted or freed since the database was opened."""
         engine = _engine(self._url.render_as_string(hide_password=False), self._patience)
         try:
             with engine.begin():
@@ -87,53 +87,53 @@ class Database:
         except DatabaseError:
             engine.dispose()
             raise StorageError(
-                f"{self._where} can only be read here ({self.read_only}): run this where you may write it and its disk "
-                "has room, or set EVALSVC_HOME to another place"
+                f"{self._where} is read-only here ({self.read_only}): run the command where it is writable and "
+                "its disk has space, or set EVALSVC_HOME to another place"
             ) from None
         self._open(engine)
         self._apart, self.read_only = None, ""
 
-    def _check_log(self, found: str | None) -> None:
-        """Say that SQLite left out damaged changes; a database without tables may be one that lost them all."""
+    def _check_log(self, revision: str | None) -> None:
+        """Report that SQLite skipped damaged changes; a database without tables may have lost them all."""
         file = file_of(self._url) if self.engine.dialect.name == "sqlite" else None
         if file is None:
             return
         lost = set_aside_damage(file)
         kept = damage_of(file)
-        told = f"{self._where} lacks changes that {kept.name} beside it holds in damaged form: restore a backup"
-        if found != HEAD and kept.exists():
-            raise StorageError(f"{told}, or delete {kept.name} to go on without them")
+        warning = f"{self._where} lacks changes that are damaged in {kept.name} beside it: restore a backup"
+        if revision != HEAD and kept.exists():
+            raise StorageError(f"{warning}, or delete {kept.name} to continue without them")
         if lost:
-            log.warning("%s if anything is missing", told)
+            log.warning("%s if data is missing", warning)
 
-    def _check_known(self, found: str | None) -> None:
-        if found is not None and found not in known_revisions():
+    def _check_known(self, revision: str | None) -> None:
+        if revision is not None and revision not in known_revisions():
             raise StorageError(
-                f"{self._where} is at revision {found}, which this evalsvc does not know: upgrade evalsvc"
+                f"{self._where} is at revision {revision}, which this evalsvc does not know: upgrade evalsvc"
             )
 
     def _bring_to_head(self, upgrade: bool) -> None:
         with self._unenforced() as connection:
             if self.engine.dialect.name == "postgresql":
-                # Two processes that meet an empty database create its tables one after the other.
+                # Two processes that open an empty database create its tables one after the other.
                 connection.execute(text("SELECT pg_advisory_xact_lock(20261122)"))
-            found = _revision(connection)
-            self._check_log(found)
-            if found == HEAD:
+            revision = _revision(connection)
+            self._check_log(revision)
+            if revision == HEAD:
                 return
-            self._check_known(found)
-            if found is not None and not upgrade and self.engine.dialect.name != "sqlite":
-                raise StorageError(f"{self._where} is at revision {found} of {HEAD}: run 'evalsvc db upgrade'")
+            self._check_known(revision)
+            if revision is not None and not upgrade and self.engine.dialect.name != "sqlite":
+                raise StorageError(f"{self._where} is at revision {revision} of {HEAD}: run 'evalsvc db upgrade'")
             _upgrade(connection)
-            _record_upgrade(connection, found)
+            _record_upgrade(connection, revision)
 
     @contextmanager
     def _unenforced(self) -> Iterator[Connection]:
-        """One transaction in which SQLite lets a migration build tables anew that others point at."""
+        """One transaction with disabled foreign keys, in which a migration can rebuild referenced tables on SQLite."""
         with self.engine.connect() as connection:
             sqlite = connection.connection.driver_connection if self.engine.dialect.name == "sqlite" else None
             if sqlite:
-                sqlite.execute("PRAGMA foreign_keys=OFF")  # inside of a transaction it would do nothing
+                sqlite.execute("PRAGMA foreign_keys=OFF")  # it has no effect inside of a transaction
             try:
                 with connection.begin():
                     yield connection
@@ -142,38 +142,38 @@ class Database:
                     sqlite.execute("PRAGMA foreign_keys=ON")
 
     def revision(self) -> str | None:
-        """The revision of its tables now: another process may have upgraded them since this one opened it."""
+        """The current revision of the tables: another process may have upgraded them since they were opened."""
         with self.read() as session:
             return _revision(session.connection())
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction that may write: committed at the end, rolled back by an exception.
+        """One read-write transaction: committed at the end, rolled back by an exception.
 
         Raises:
             StorageError: the file is damaged, or cannot be written.
         """
         if self.read_only:
             self._open_for_writing()
-        with self._told(), uninterrupted(), self._write.begin() as session:
+        with self._explained_errors(), uninterrupted(), self._write.begin() as session:
             yield session
         for tell in session.info.pop(AFTER_COMMIT, ()):
             tell()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One consistent view; it neither waits for writers nor holds them up.
+        """One consistent snapshot, which neither waits for writers nor blocks them.
 
         Raises:
-            StorageError: the file is damaged, or was written while it could only be read by itself.
+            StorageError: the file is damaged, or was modified while it was read without locks.
         """
-        with self._told(), uninterrupted(), self._read.begin() as session:
+        with self._explained_errors(), uninterrupted(), self._read.begin() as session:
             yield session
             if self._apart:
                 self._apart.check(session.connection().connection.driver_connection)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained_errors(self) -> Iterator[None]:
         try:
             yield
         except DatabaseError as error:
@@ -183,7 +183,7 @@ class Database:
 
 
 def ensured(session: Session, query: Select[T], new: T) -> T:
-    """The one row of a query, ``new`` where there is none; of several who add it at once all find the same."""
+    """The only row of a query, or ``new`` if there is none; concurrent callers all get the same row."""
     row = session.scalar(query)
     if row is None:
         with suppress(IntegrityError), session.begin_nested():
@@ -193,7 +193,7 @@ def ensured(session: Session, query: Select[T], new: T) -> T:
 
 
 def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call until the database answers: it may be restarted, or its disk full, while a worker holds a result in hand."""
+    """Call until the database responds: it may restart, or its disk may be full, before a result is stored."""
     pause = 0.5
     while True:
         try:
@@ -205,12 +205,12 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def clock(session: Session) -> datetime:
-    """The time by the database's clock: the one that all machines share."""
+    """The time by the database's clock, which all machines share."""
     return session.scalars(select(DatabaseTime())).one().astimezone(UTC)
 
 
 def database_time(database: Database) -> datetime:
-    """The same, asked for by itself."""
+    """The time by the database's clock, in a transaction of its own."""
     with database.read() as session:
         return clock(session)
 
@@ -221,14 +221,14 @@ def known_revisions() -> set[str]:
 
 
 def migrations() -> Path:
-    """The migration scripts: the repository's folder, else the copy inside the installed package."""
+    """Folder of the migration scripts: in the repository, else in the installed package."""
     package = Path(__file__).parents[1]
     repository = package.parent / "alembic"
     return repository if (repository / "env.py").is_file() else package / "_migrations"
 
 
 def _upgrade(connection: Connection) -> None:
-    # Imported here: it takes a third of a second, and a database is seldom behind.
+    # Imported here, because it takes a third of a second and most databases are up to date.
     from alembic import command
     from alembic.config import Config
 
@@ -238,11 +238,11 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _record_upgrade(connection: Connection, found: str | None) -> None:
-    from evalsvc.store.audit import Action, record  # it needs this module
+def _record_upgrade(connection: Connection, revision: str | None) -> None:
+    from evalsvc.store.audit import Action, record  # it imports this module
 
     with Session(bind=connection, join_transaction_mode="rollback_only") as session:
-        record(session, Action.DATABASE_UPGRADE, "database", {"revision": HEAD, "was": found})
+        record(session, Action.DATABASE_UPGRADE, "database", {"revision": HEAD, "was": revision})
         session.flush()
 
 

@@ -1,4 +1,4 @@
-"""SQLite files: made whole and private, opened for writing, or for reading alone where nothing can be written."""
+"""SQLite files: created atomically and private, opened for writing, or read-only if they cannot be written."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from evalsvc.store.faults import parse_json
 
 Stamp = tuple[int, int, int, bool]
 ROOM = 2**16
-"""Bytes without which SQLite cannot share a file with writers."""
+"""Bytes that SQLite needs to share a file with writers."""
 
 
 def file_of(url: URL) -> Path | None:
-    """The file of a SQLite URL, links followed; ``None`` in memory, and for SQLite's own ``file:`` addresses."""
+    """The file of a SQLite URL, links resolved; ``None`` for databases in memory and ``file:`` URLs."""
     name = url.database
     return None if not name or name == ":memory:" or name.startswith("file:") else Path(os.path.realpath(name))
 
 
 def create(path: Path) -> None:
-    """Put an empty database in place where there is none; of several processes that do it at once one is the first.
+    """Create an empty database if there is none; of concurrent processes, one succeeds.
 
-    It appears with its first page, so that a file of 0 bytes is always one that lost its content.
+    It appears with its first page, so that an empty file always indicates lost content.
 
     Raises:
-        StorageError: a file that lost its content, or the remains of one; or it cannot be made.
+        StorageError: the file is empty, only companion files of it remain, or it cannot be created.
     """
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
     try:
@@ -52,8 +52,8 @@ def create(path: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise StorageError(
-            f"database {path} cannot be created ({reason}): set EVALSVC_HOME or EVALSVC_DATABASE_URL to a place where "
-            "there is room and you may write"
+            f"database {path} cannot be created ({reason}): set EVALSVC_HOME or EVALSVC_DATABASE_URL to a "
+            "writable place with free space"
         ) from None
     finally:
         with suppress(OSError):
@@ -63,17 +63,17 @@ def create(path: Path) -> None:
 def _is_missing(path: Path) -> bool:
     remains = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
     remains = [file for file in remains if file.exists() and file.stat().st_size]
-    if path.exists():  # asked after the other: another process may have made all of them in between
+    if path.exists():  # checked after the others: another process may have created all of them in between
         if path.stat().st_size:
             return False
         raise StorageError(
-            f"database {path} is empty (0 bytes), so its content was lost: restore a backup, or delete the file "
-            "to begin a new one"
+            f"database {path} is empty (0 bytes), so its content was lost: restore a backup, or delete the "
+            "file to start a new one"
         )
     if remains:
         raise StorageError(
-            f"database {path} is missing, but {remains[0].name} beside it holds changes of it: restore the database, "
-            f"or delete {remains[0].name} to begin a new one"
+            f"database {path} is missing, but {remains[0].name} beside it contains changes of it: restore the "
+            f"database, or delete {remains[0].name} to start a new one"
         )
     return True
 
@@ -89,16 +89,16 @@ def _place(temporary: Path, path: Path) -> None:
 
 
 def damage_of(path: Path) -> Path:
-    """Where the log of a database is kept that SQLite could not read to its end."""
+    """Path for a copy of a database's log that SQLite could not read completely."""
     return path.with_name(f"{path.name}-wal.damaged")
 
 
 def set_aside_damage(path: Path) -> bool:
-    """Copy a log that holds transactions behind a damaged place, where SQLite reads no further; whether there are any.
+    """Copy a log with transactions after a damaged frame, where SQLite stops reading; return whether there are any.
 
-    To be asked inside of a transaction that may write, when nobody else does: the next change writes over them. The
-    log (``-wal``) has a header of 32 bytes and frames of 24 bytes and a page each: those in force carry its salts, and
-    the last one of a transaction a size.
+    Call it inside of a write transaction without concurrent writers: the next change overwrites them. The log
+    (``-wal``) has a header of 32 bytes, and frames of 24 bytes and a page each: valid frames have its salts, and the
+    last frame of a transaction has a size.
     """
     try:
         log = path.with_name(f"{path.name}-wal").read_bytes()
@@ -111,7 +111,7 @@ def set_aside_damage(path: Path) -> bool:
     if _is_whole(log[:32]):
         heads = (log[at : at + 16] for at in range(32 + counting * (page + 24), len(log) - page - 23, page + 24))
         ends = [head[4:8] != bytes(4) for head in heads if head[8:] == log[16:24]]
-        if not any(ends[:-1]):  # a process that was killed leaves the last one half written
+        if not any(ends[:-1]):  # a killed process leaves its last frame incomplete
             return False
     if not damage_of(path).exists():
         with written_whole(damage_of(path)) as temporary:
@@ -121,10 +121,10 @@ def set_aside_damage(path: Path) -> bool:
 
 
 def _frames_that_count(path: Path) -> int | None:
-    """How many frames of the log SQLite reads; ``None`` while another process copies them, or where none may be copied.
+    """Number of log frames that SQLite reads; ``None`` during a checkpoint, or if checkpoints are impossible.
 
-    SQLite itself is asked. Its index (``-shm``) says it too, but whoever opens and closes that file, or the database,
-    beside SQLite takes from the process every lock that it has there: another process then thinks that it is alone.
+    SQLite itself reports it. Its index (``-shm``) contains it too, but closing that file, or the database, outside of
+    SQLite drops all locks of this process on it, so that other processes would take themselves for the only user.
     """
     try:
         with closing(sqlite3.connect(path, timeout=0)) as connection:
@@ -135,7 +135,7 @@ def _frames_that_count(path: Path) -> int | None:
 
 
 def _is_whole(header: bytes) -> bool:
-    """Whether the header of a log has its checksum."""
+    """Whether the header of a log matches its checksum."""
     magic = struct.unpack_from(">I", header)[0]
     words = struct.unpack("<6I" if magic == 0x377F0682 else ">6I", header[:24])
     first = second = 0
@@ -146,12 +146,12 @@ def _is_whole(header: bytes) -> bool:
 
 
 def writing(url: URL, patience: float) -> Engine:
-    """An engine of readers and one writer at a time, who waits ``patience`` seconds for another."""
+    """An engine for many readers and one writer at a time, which waits ``patience`` seconds for another."""
     engine = create_engine(url, connect_args={"timeout": patience}, json_deserializer=parse_json)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
-        # SQLAlchemy, not the driver, opens transactions: see begin().
+        # SQLAlchemy, not the driver, starts transactions: see begin().
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -159,7 +159,7 @@ def writing(url: URL, patience: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A writer takes the write lock at once: a reader that turns writer in WAL mode fails whatever the timeout.
+        # Writers take the lock at once: upgrading a read transaction in WAL mode fails regardless of the timeout.
         reading = connection.get_execution_options().get("evalsvc_read")
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
@@ -167,10 +167,10 @@ def writing(url: URL, patience: float) -> Engine:
 
 
 class ReadOnlyFile:
-    """A database whose folder cannot be written.
+    """A database whose folder is not writable.
 
-    SQLite reads it beside writers only where the files that they share exist. Where there are none, nobody writes: the
-    file is read by itself, and :meth:`check` tells afterwards whether that stayed so.
+    SQLite can read it beside writers only if the shared companion files exist. Without them there are no writers: the
+    file is read without locks, and :meth:`check` detects later changes.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
@@ -178,31 +178,31 @@ class ReadOnlyFile:
         self._wal = path.with_name(f"{path.name}-wal")
 
     def engine(self, url: URL) -> Engine:
-        """An engine whose every transaction opens the file anew, since its files may change in between."""
+        """An engine that reopens the file for every transaction, since its companion files may change in between."""
         engine = create_engine(url, creator=self.connect, poolclass=NullPool, json_deserializer=parse_json)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
 
     def why(self, reason: str) -> str:
-        """Why nothing can be written, as far as it shows from outside; else the driver's reason."""
+        """The reason why the database is read-only, as far as it is visible, else the driver's reason."""
         for path in (self._path.parent, self._path, self._wal):
             if path.exists() and not os.access(path, os.W_OK):
-                return f"{path} cannot be written"
+                return f"{path} is not writable"
         if shutil.disk_usage(self._path.parent).free < ROOM:
             return f"the disk of {self._path.parent} is full"
         return reason
 
     def check(self, connection: object) -> None:
-        """Raise if the file was written while this connection read it by itself.
+        """Raise if the file was modified while this connection read it without locks.
 
         Raises:
-            StorageError: it was, so that what was read may be of two states.
+            StorageError: it was modified, so that the results may mix two states.
         """
         if isinstance(connection, _Connection) and connection.stamp not in (None, self._stamp()):
             raise StorageError(f"database {self._path} was changed while it was read: run the same command again")
 
     def _stamp(self) -> Stamp:
-        """What changes whenever somebody writes."""
+        """A stamp that changes with every write."""
         stat = self._path.stat()
         return stat.st_ino, stat.st_size, stat.st_mtime_ns, self._has_changes_apart()
 
@@ -210,10 +210,10 @@ class ReadOnlyFile:
         return self._wal.exists() and self._wal.stat().st_size > 0
 
     def connect(self) -> sqlite3.Connection:
-        """A connection that reads, beside writers where the files that they share are there.
+        """Open a read-only connection, beside writers if the shared companion files exist.
 
         Raises:
-            StorageError: there are changes apart from the file that cannot be read here.
+            StorageError: the log contains changes that cannot be read here.
         """
         address = f"{self._path.as_uri()}?mode=ro"
         with suppress(sqlite3.OperationalError):
@@ -221,8 +221,8 @@ class ReadOnlyFile:
         stamp = self._stamp()
         if self._has_changes_apart():
             raise StorageError(
-                f"database {self._path} cannot be read here: {self._wal.name} holds changes of it, and its folder "
-                "cannot be written; copy both files to a folder that can, and set EVALSVC_DATABASE_URL"
+                f"database {self._path} cannot be read here: {self._wal.name} contains changes of it, and its "
+                "folder is not writable; copy both files to a writable folder and set EVALSVC_DATABASE_URL"
             )
         connection = self._opened(f"{address}&immutable=1")
         connection.stamp = stamp
@@ -247,4 +247,4 @@ class ReadOnlyFile:
 
 class _Connection(sqlite3.Connection):
     stamp: Stamp | None = None
-    """Of the file when it was opened to be read by itself."""
+    """Stamp of the file when it was opened without locks."""

@@ -1,6 +1,6 @@
-"""Which evaluations stand: succeeded, and of several seeds of a checkpoint under a suite the newest.
+"""Current evaluations: succeeded, and the newest of several seeds of a checkpoint under a suite.
 
-Written so that a database answers from an index alone, and reads no row of an evaluation: these are long.
+The queries use indexes only and do not read rows of evaluations, which are long.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from evalsvc.store.tables import Checkpoint, Evaluation, Status, Suite
 
 
 def of_suite(suite: str) -> ColumnElement[bool]:
-    """That an evaluation is under ``name@version``."""
+    """Condition that an evaluation belongs to ``name@version``."""
     name, _, version = suite.partition("@")
     number = select(Suite.id).where(Suite.name == name, Suite.version == int(version)).scalar_subquery()
     return Evaluation.suite_id == number
 
 
 def standing(suite: str | None = None) -> Select[int]:
-    """Ids of the evaluations that stand, under a suite or under each."""
+    """Ids of the current evaluations, under one suite or under each."""
     query = select(func.max(Evaluation.id)).where(Evaluation.status == Status.SUCCEEDED)
     if suite is None:
         return query.group_by(Evaluation.suite_id, Evaluation.checkpoint_id)
@@ -26,7 +26,7 @@ def standing(suite: str | None = None) -> Select[int]:
 
 
 def standing_last(suite: str) -> Select[int]:
-    """Ids of those that stand under a suite at the last step that their model has there."""
+    """Ids of the current evaluations under a suite at the last step of each model."""
     newest = (
         select(Evaluation.checkpoint_id, func.max(Evaluation.id).label("id"))
         .where(Evaluation.status == Status.SUCCEEDED, of_suite(suite))

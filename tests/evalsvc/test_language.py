@@ -22,7 +22,6 @@ PENDING = {
     "evalsvc/gates",
     "evalsvc/integrations",
     "evalsvc/queue",
-    "evalsvc/store",
     "dashboards",
     "metrics",
 }
@@ -30,7 +29,7 @@ PENDING = {
 
 DIALECT = {
     r"(?<!\bthere )\b(is|are|was|were|be) no (?!longer|more\b|less\b|later\b)": "negate the verb: 'is not a ...'",
-    r"\b(is|are|was|were) (none|neither nor)\b": "say 'is not ...', or 'None'",
+    r"(?<!\bthere )\b(is|are|was|were) (none|neither nor)\b": "say 'is not ...', or 'None'",
     r"\b(hold|know|bring|name|say|state|tell|read|make|give)s? (no|none|nothing)\b": "negate the verb",
     r"^(What|Who|Whoever|Whatever|Such|That|All that)\b": "begin with a noun or an imperative",
     r"\b(of|for|from|with|by|in|than|but|like) (what|whom)\b": "give the relative clause a noun",

@@ -1,4 +1,4 @@
-"""The tables, one file a noun. :mod:`evalsvc.evaluation` writes them, :mod:`evalsvc.store.queries` reads."""
+"""Tables, one file per noun. :mod:`evalsvc.evaluation` writes them, :mod:`evalsvc.store.queries` reads them."""
 
 from __future__ import annotations
 

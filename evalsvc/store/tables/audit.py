@@ -1,4 +1,4 @@
-"""The record of who did what."""
+"""Audit log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalsvc.store.tables.base import Table
 
 
 class ActorKind(StrEnum):
-    """Who acts: a token of the API, a session of the pages, a user of the operating system, a worker process."""
+    """Kind of actor: a token of the API, a session of the pages, a user of the operating system, a worker process."""
 
     TOKEN = "token"
     PAGE = "page"
@@ -25,7 +25,7 @@ class ActorKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How an action ended. ``unchanged``: what was asked for was there already."""
+    """Result of an action. ``unchanged``: the requested object already existed."""
 
     DONE = "done"
     UNCHANGED = "unchanged"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 class AuditEntry(Table):
-    """Who did what to what: see :mod:`evalsvc.store.audit`. ``token_id`` outlives its token: no foreign key."""
+    """One action of one actor (:mod:`evalsvc.store.audit`). ``token_id`` outlives its token: no foreign key."""
 
     __tablename__ = "audit"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Base of all tables, and the clock of the database."""
+"""Base class of all tables, and the clock of the database."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from evalsvc.core.errors import StorageError
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes on every database (SQLite itself forgets the zone)."""
+    """Timezone-aware UTC datetimes on every database (SQLite does not store the time zone)."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive datetimes, and store UTC."""
+        """Convert to UTC; naive datetimes raise."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -36,7 +36,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
-        """Read a datetime, or say that there is none any more."""
+        """Parse a datetime; invalid values raise an error about the damage."""
         read = super().result_processor(dialect, coltype) or (lambda value: value)
 
         def checked(value: Any) -> datetime | None:
@@ -44,20 +44,20 @@ class UtcDateTime(TypeDecorator[datetime]):
                 return read(value)
             except (ValueError, TypeError) as error:
                 raise StorageError(
-                    f"the database is damaged (a row holds no time, {error}): restore a backup"
+                    f"the database is damaged (a row contains an invalid time, {error}): restore a backup"
                 ) from None
 
         return checked
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Restore the time zone."""
         return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class DatabaseTime(FunctionElement[datetime]):
-    """The time when a statement runs, by the database's clock: all that is stored and compared is of this one clock.
+    """The time of a statement by the database's clock, the only clock of stored and compared times.
 
-    Machines need not agree about theirs. On SQLite it is to the millisecond.
+    The clocks of machines may differ. On SQLite the resolution is one millisecond.
     """
 
     type = UtcDateTime()
@@ -75,12 +75,12 @@ def _of_sqlite(_element: DatabaseTime, _compiler: SQLCompiler, **_: Any) -> str:
 
 
 def now() -> datetime:
-    """The time by this machine's clock, in UTC: for calendars, never for what is compared with a stored time."""
+    """The time by this machine's clock, in UTC: for calendars, not for comparison with stored times."""
     return datetime.now(UTC)
 
 
 class Table(DeclarativeBase):
-    """Base of all tables; constraint names are fixed so that migrations can name them."""
+    """Base class of all tables; constraint names are fixed so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={

@@ -1,4 +1,4 @@
-"""Evaluations and the shards that they are cut into."""
+"""Evaluations and their shards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """Life of an evaluation."""
+    """Status of an evaluation."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -41,7 +41,7 @@ IN_PROGRESS = (Status.QUEUED, Status.RUNNING)
 
 
 class Failure(StrEnum):
-    """Why an evaluation failed. After ``model`` another try gives the same; after the others it may go well."""
+    """Failure class of an evaluation. ``model`` failures are reproducible; the others may succeed on retry."""
 
     INFRASTRUCTURE = "infrastructure"
     MODEL = "model"
@@ -50,16 +50,16 @@ class Failure(StrEnum):
 
 
 class Evaluation(Table):
-    """One checkpoint under one suite. At most one is in progress, and one current, for a fingerprint.
+    """One checkpoint under one suite. Each fingerprint has at most one evaluation in progress and one current.
 
-    ``attempt`` counts how often it was asked for; what an older attempt brings late is refused. Only where ``on_queue``
-    do workers take it up, and one that none has begun by ``begin_by`` fails. A ``fresh`` one computes its shards again,
-    whatever others left under their names. ``work`` says how many samples and items each kind of shard is cut from.
-    ``by`` asked for it (a token's name, or a user's), and ``token`` is the one whose quota it counts for;
-    ``restricted`` says that it was a client of the API. Operators read ``detail`` beside ``error``; clients do not.
+    ``attempt`` counts the attempts; late results of superseded attempts are rejected. Workers run only evaluations that
+    are ``on_queue``, and one that is not started by ``begin_by`` fails. A ``fresh`` one recomputes its shards, even if
+    they exist. ``work`` is the number of samples and items of each kind of shard. ``by`` requested it (the name of a
+    token or user), ``token`` is charged for it, and ``restricted`` marks requests of clients of the API. ``detail``
+    supplements ``error`` for operators; clients cannot read it.
 
-    ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) are of all attempts; the energy is NULL as soon
-    as a part of it is not known.
+    ``device_seconds``, ``peak_memory`` (bytes) and ``energy`` (joules) cover all attempts; ``energy`` is NULL if any
+    part of it is unknown.
     """
 
     __tablename__ = "evaluations"
@@ -83,13 +83,13 @@ class Evaluation(Table):
         CheckConstraint(
             "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'superseded')", name="status"
         ),
-        # The queue in its order, and what has waited too long.
+        # The queue in its order, and evaluations that have waited too long.
         Index("ix_evaluations_queue", "status", "on_queue", "priority", "requested_at", "id"),
         Index("ix_evaluations_deadline", "status", "on_queue", "begin_by"),
-        # What stands under a suite, and the newest of it, without the rows themselves, which are long.
+        # Current evaluations of a suite, and the newest of them, without reading the rows, which are long.
         Index("ix_evaluations_standing", "suite_id", "status", "checkpoint_id", "id"),
         Index("ix_evaluations_checkpoint_id_status", "checkpoint_id", "status"),
-        # What is counted, and what tells that anything has changed.
+        # Counts, and the stamp of changes.
         Index("ix_evaluations_token_status", "token", "status"),
         Index("ix_evaluations_counted", "status", "failure", "finished_at", "requested_at", "id"),
     )
@@ -129,14 +129,14 @@ class Evaluation(Table):
     shards: Mapped[list[Shard]] = relationship(order_by="Shard.kind, Shard.start")
 
     def charge(self, cost: Cost) -> None:
-        """Add what a piece of its work cost."""
+        """Add the cost of a part of its work."""
         self.device_seconds += cost.seconds
         self.peak_memory = max(self.peak_memory or 0, cost.peak_memory or 0) or None
         self.energy = None if self.energy is None or cost.energy is None else self.energy + cost.energy
 
 
 class Shard(Table):
-    """A contiguous range of samples whose arrays are on disk; no ``seconds`` where an earlier run computed it."""
+    """A contiguous range of samples whose arrays are on disk; ``seconds`` is empty if an earlier run computed it."""
 
     __tablename__ = "shards"
     __table_args__ = (UniqueConstraint("evaluation_id", "kind", "start"),)

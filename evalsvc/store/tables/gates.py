@@ -1,4 +1,4 @@
-"""Decisions of gates, and the share of the level that each spent."""
+"""Gate decisions, and the share of the error level that each spent."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from evalsvc.store.tables.base import DatabaseTime, Table
 
 
 class Gate(Table):
-    """One decision about one checkpoint under one policy: the evidence as it was, and apart from it the verdict.
+    """One decision about one checkpoint under one policy: the evidence at the time, and the verdict.
 
-    ``checkpoint_id`` is exactly what was judged, the configuration included; there is none where nothing was found.
+    ``checkpoint_id`` is the judged checkpoint in its configuration; empty if no checkpoint was found.
     """
 
     __tablename__ = "gates"
@@ -51,9 +51,9 @@ class Gate(Table):
 
 
 class GateSpending(Table):
-    """The share of the level that one decision spent, booked to one account: see :mod:`evalsvc.gates.spending`.
+    """The share of the error level spent by one decision, booked to one account: see :mod:`evalsvc.gates.spending`.
 
-    ``number`` counts the decisions of an account: of two at one moment only one is booked.
+    ``number`` counts the decisions of an account: of two concurrent decisions, only one is booked.
     """
 
     __tablename__ = "gate_spending"

@@ -1,4 +1,4 @@
-"""Models, their checkpoints, and aliases of these."""
+"""Models, checkpoints and aliases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evalsvc.store.tables.base import DatabaseTime, Table
 
 
 class Model(Table):
-    """A model under training; its checkpoints are compared over time."""
+    """A model under training, whose checkpoints are compared over time."""
 
     __tablename__ = "models"
 
@@ -28,10 +28,10 @@ class Model(Table):
 
 
 class Checkpoint(Table):
-    """What is scored: a checkpoint, identified by the digest of its content, in a configuration.
+    """A checkpoint, identified by the digest of its content, in a configuration.
 
-    ``configuration`` is the digest of the generator, its version and its options. ``model@step`` is a label that
-    several rows may share; :mod:`evalsvc.store.names` tells them apart.
+    ``configuration`` is the digest of the generator, its version and its options. Several rows may share the label
+    ``model@step``; :mod:`evalsvc.store.names` distinguishes them.
     """
 
     __tablename__ = "checkpoints"
@@ -52,7 +52,7 @@ class Checkpoint(Table):
 
 
 class Alias(Table):
-    """A name such as ``production`` that points at a checkpoint."""
+    """A name such as ``production`` that refers to a checkpoint."""
 
     __tablename__ = "aliases"
 

@@ -1,4 +1,4 @@
-"""How aliases were moved, and what protects them."""
+"""Promotions of aliases, and their protections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from evalsvc.store.tables.models import Checkpoint
 
 
 class PromotionKind(StrEnum):
-    """How an alias came to be set: for the first time, by a gate, by hand, or back to what it pointed at before."""
+    """Cause of a change of an alias: first use, a gate, manual, or a rollback."""
 
     FIRST = "first"
     GATE = "gate"
@@ -29,7 +29,7 @@ class PromotionKind(StrEnum):
 
 
 class Promotion(Table):
-    """An alias that was set, by whom and how; ``gate_id`` is the decision that allowed it, where one was asked for."""
+    """A change of an alias, with its actor and cause; ``gate_id`` is the gate decision that allowed it, if any."""
 
     __tablename__ = "promotions"
     __table_args__ = (CheckConstraint("kind IN ('first', 'gate', 'set', 'rollback')", name="kind"),)
@@ -47,7 +47,7 @@ class Promotion(Table):
 
 
 class Protection(Table):
-    """The one policy by whose decisions an alias moves, as it was when it was pinned; ended ones are kept."""
+    """The policy whose decisions move an alias, as it was when it was pinned; ended protections are kept."""
 
     __tablename__ = "protections"
     __table_args__ = (

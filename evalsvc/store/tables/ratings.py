@@ -1,4 +1,4 @@
-"""Preferences of people between samples."""
+"""Human preferences between samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evalsvc.store.tables.base import DatabaseTime, Table
 
 
 class Rating(Table):
-    """Which of two samples of the same number somebody preferred, not knowing whose they were; ``left`` as shown."""
+    """The preferred one of two samples with the same number, in a blind comparison; ``left`` as displayed."""
 
     __tablename__ = "ratings"
     __table_args__ = (CheckConstraint("outcome IN ('left', 'right', 'tie')", name="outcome"),)

@@ -29,12 +29,12 @@ class Protocol(Table):
 
 
 class Score(Table):
-    """One number with its uncertainty, under one protocol. Always finite."""
+    """One finite value with its uncertainty, under one protocol."""
 
     __tablename__ = "scores"
     __table_args__ = (
         UniqueConstraint("evaluation_id", "label"),
-        # NaN equals itself on Postgres and is NULL on SQLite; the two bounds refuse it, and infinity, on both.
+        # NaN equals itself on Postgres and is NULL on SQLite; the two bounds reject it, and infinity, on both.
         CheckConstraint("value > -1e308 AND value < 1e308", name="value_is_finite"),
         CheckConstraint("direction IN ('lower', 'higher', 'neutral')", name="direction"),
         Index("ix_scores_label_protocol_id_evaluation_id", "label", "protocol_id", "evaluation_id"),
@@ -62,7 +62,7 @@ class Score(Table):
 
     @classmethod
     def column(cls, name: str) -> ColumnElement[Any]:
-        """Where one of the :class:`evalsvc.core.columns.ScoreColumns` that are a score's own is stored."""
+        """Column that stores one of the :class:`evalsvc.core.columns.ScoreColumns` of a score."""
         stored: dict[str, Any] = {
             "protocol": cls.protocol_id,
             "independent": cls.details["independent"].as_integer(),
@@ -73,7 +73,7 @@ class Score(Table):
 
 
 class Artifact(Table):
-    """A file that belongs to an evaluation: gallery, neighbours."""
+    """A file that belongs to an evaluation: gallery, neighbors."""
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("evaluation_id", "kind"),)

@@ -1,4 +1,4 @@
-"""Suites, and the references that they compare with."""
+"""Suites, and their references."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from evalsvc.store.tables.base import DatabaseTime, Table
 
 
 class Reference(Table):
-    """A named set of real samples on disk; ``stamp`` tells cheaply that the files were not touched.
+    """A named set of real samples on disk; ``stamp`` detects modified files without reading them.
 
-    ``skipped`` are the files that were found unreadable and left out, as was asked.
+    ``skipped`` are the unreadable files that were excluded on request.
     """
 
     __tablename__ = "references"
@@ -38,7 +38,7 @@ class Reference(Table):
 
 
 class Suite(Table):
-    """A suite as it was when it was first used; a name and version never change their meaning."""
+    """A suite as it was when it was first used; the meaning of a name and version never changes."""
 
     __tablename__ = "suites"
     __table_args__ = (UniqueConstraint("name", "version"),)

@@ -1,4 +1,4 @@
-"""Tokens of the HTTP API, and what was used of their quotas."""
+"""Tokens of the HTTP API, and the use of their quotas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalsvc.store.tables.base import DatabaseTime, Table
 
 
 class Scope(StrEnum):
-    """What a token allows. ``submit`` and ``worker`` may read too; ``admin`` may all."""
+    """Permissions of a token. ``submit`` and ``worker`` include reading; ``admin`` includes everything."""
 
     READ = "read"
     SUBMIT = "submit"
@@ -25,7 +25,7 @@ class Scope(StrEnum):
 
 
 class Token(Table):
-    """The right to use the HTTP API. Only the sha256 of the secret is kept."""
+    """Access to the HTTP API. Only the sha256 of the secret is stored."""
 
     __tablename__ = "tokens"
 
@@ -39,7 +39,7 @@ class Token(Table):
 
 
 class QuotaUse(Table):
-    """What tokens of one name used on one day of UTC: see :mod:`evalsvc.evaluation.quotas`."""
+    """Usage of the tokens with one name on one UTC day: see :mod:`evalsvc.evaluation.quotas`."""
 
     __tablename__ = "quota_use"
 
@@ -50,7 +50,7 @@ class QuotaUse(Table):
 
 
 class UploadUse(Table):
-    """An upload that counts for a token; without a digest while it is under way."""
+    """An upload charged to a token; it has no digest while it is in progress."""
 
     __tablename__ = "upload_use"
 

@@ -1,4 +1,4 @@
-"""Webhooks and the messages that they are owed."""
+"""Webhooks and their pending messages."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from evalsvc.store.tables.base import DatabaseTime, Table
 
 
 class Webhook(Table):
-    """An address that is told of events.
+    """An address that receives events.
 
-    What signs its messages is computed from ``salt`` under a key that :mod:`evalsvc.core.secret_keys` names ``key``.
-    Without such a key it is random, and kept as ``secret``.
+    The secret that signs its messages is derived from ``salt`` under the key that :mod:`evalsvc.core.secret_keys`
+    identifies as ``key``. Without such a key, it is random and stored as ``secret``.
     """
 
     __tablename__ = "webhooks"
@@ -36,7 +36,7 @@ class Webhook(Table):
 
 
 class Delivery(Table):
-    """A message that a webhook is still owed, written in the transaction of the event that it tells of."""
+    """A pending message of a webhook, written in the transaction of its event."""
 
     __tablename__ = "deliveries"
 

@@ -16,7 +16,7 @@ from evalsvc.store.tables.base import Table
 
 
 class WorkerStatus(StrEnum):
-    """Life of a worker process. ``lost`` is said by others, when it has not been heard of; it never works again."""
+    """Status of a worker process. ``lost`` is set by another process after a missed heartbeat and is final."""
 
     ALIVE = "alive"
     DRAINING = "draining"
@@ -28,9 +28,9 @@ WORKING = (WorkerStatus.ALIVE, WorkerStatus.DRAINING)
 
 
 class Worker(Table):
-    """One process that works for the queue. ``seen_at`` is by the database's clock, as all judging of it is.
+    """One process that works for the queue. ``seen_at`` is by the database's clock, as all comparisons with it are.
 
-    A slot says what it is at: ``done`` samples of a shard of ``stage`` that is not finished yet.
+    A slot reports its progress: ``done`` samples of an unfinished shard of ``stage``.
     """
 
     __tablename__ = "workers"

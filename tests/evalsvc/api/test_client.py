@@ -171,7 +171,7 @@ def answering(*answers):
 
 
 OK = httpx.Response(200, json={"version": "1", "token": "t", "scopes": ["read"], "a newer field": 1})
-AWAY = httpx.Response(503, json={"type": "x", "title": "x", "status": 503, "detail": "the database does not answer"})
+AWAY = httpx.Response(503, json={"type": "x", "title": "x", "status": 503, "detail": "the database does not respond"})
 
 
 @pytest.mark.parametrize("trouble", [AWAY, httpx.Response(502), httpx.ConnectError("refused")])
@@ -187,7 +187,7 @@ def test_a_server_that_stays_away_is_one_clear_error(no_pause):
         client.about()
     assert (caught.value.status, len(seen)) == (0, 4)
     client, _ = answering(*[AWAY] * 9)
-    with pytest.raises(ClientError, match="the database does not answer") as caught:
+    with pytest.raises(ClientError, match="the database does not respond") as caught:
         client.about()
     assert (caught.value.status, caught.value.problem.title) == (503, "x")
 

@@ -48,7 +48,7 @@ def test_no_sign_of_a_password_ends_its_hiding(password):
     "text",
     [
         "http://127.0.0.1:8642/models/flow@4000",
-        "write postgresql://user:password@host/name or sqlite:///file",
+        "use postgresql://user:password@host/name or sqlite:///file",
         "s3://bucket/flow@4000?versionId=7",
         "options are key=value pairs, and max_tokens=5 is one",
         "sqlite:////home/me/x.db",

@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_how_to_go_on(tmp_path, monke
 
 def test_a_store_that_cannot_be_written_cannot_be_locked_and_says_so(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StorageError, match=r"x/\.lock cannot be locked .*: artifacts must be writable"):
+    with pytest.raises(StorageError, match=r"cannot lock .*x/\.lock .*: give this user write access"):
         Artifacts(tmp_path / "file").lock("x/.lock").__enter__()
 
 
@@ -187,7 +187,7 @@ def test_many_readers_at_once_each_see_a_whole_file(artifacts, elsewhere):
 
 def test_a_missing_bucket_is_named(bucket, tmp_path):
     missing = open_artifacts(Settings(home=tmp_path, artifacts=f"{bucket}-of-nobody/x"))
-    with pytest.raises(StorageError, match="the object store could not be .*EVALSVC_ARTIFACTS") as caught:
+    with pytest.raises(StorageError, match="cannot read or write the object store: .*EVALSVC_ARTIFACTS") as caught:
         missing.write_bytes("key", b"content")
     assert re.fullmatch(r"s3://.*-of-nobody/x/key: .*bucket does not exist.*", caught.value.detail)
     assert files(missing) == []
@@ -207,7 +207,7 @@ def test_a_store_that_gives_no_answer_is_not_taken_for_an_empty_one(bucket, tmp_
 
 @pytest.mark.parametrize("url", ["sftp://host/x", "https://host/x", "nonsense://x"])
 def test_a_store_without_whole_writes_is_refused(url, tmp_path):
-    with pytest.raises(InputError, match="artifacts live in a folder"):
+    with pytest.raises(InputError, match="use the path of a folder"):
         open_artifacts(Settings(home=tmp_path, artifacts=url))
 
 

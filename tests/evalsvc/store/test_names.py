@@ -168,7 +168,7 @@ def test_options_choose_the_configuration_that_holds_them(session):
 @pytest.mark.parametrize("name", ["m@9", "m@1[noise=9]", "m@1#99999999", "m@1[zzzzzzzz]", "m@1[]x", "[]", "#", "@"])
 def test_a_name_that_nothing_has_names_the_nearest(session, name):
     add(session, "m", 1, "a" * 64)
-    with pytest.raises(InputError, match=r"the nearest are m@1|the step after '@' is a whole number"):
+    with pytest.raises(InputError, match=r"the nearest are m@1|the step after '@' must be an integer"):
         names.find(session, name)
 
 

@@ -139,7 +139,7 @@ def lose(path):
         (truncate, "is damaged .database disk image is malformed.: restore a backup"),
         (garble, "is damaged .database disk image is malformed.: restore a backup"),
         (replace, "cannot be opened, it is not a SQLite file .file is not a database.: check its path"),
-        (lose, "is missing, but evalsvc.db-wal beside it holds changes of it: restore the database"),
+        (lose, "is missing, but evalsvc.db-wal beside it contains changes of it: restore the database"),
     ],
 )
 def test_a_damaged_database_is_one_sentence_and_is_left_as_it_is(filled, damage, said):
@@ -228,7 +228,7 @@ def test_a_database_that_lost_all_to_a_damaged_log_is_no_new_one(crashed, place)
     flip(wal, place)
     damaged = wal.read_bytes()
     for _ in range(2):
-        with pytest.raises(StorageError, match=r"lacks changes that evalsvc.db-wal.damaged beside it holds in damaged"):
+        with pytest.raises(StorageError, match=r"lacks changes that are damaged in evalsvc.db-wal.damaged beside"):
             Database(Settings().database)
         gc.collect()
     assert files.damage_of(crashed).read_bytes() == damaged
@@ -273,7 +273,7 @@ def test_a_full_disk_is_one_sentence(home, monkeypatch, capsys):
         main.run()
     assert ended.value.code == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert said.endswith("(database or disk is full): free some space on its disk and try again")
+    assert said.endswith("(database or disk is full): free disk space and try again")
 
 
 def test_a_disk_that_fills_up_before_the_first_page_names_the_place(home, monkeypatch):
@@ -364,14 +364,16 @@ def test_changes_that_cannot_be_merged_are_named_and_not_left_out(filled):
             Database(Settings(home=elsewhere).database)
         return str(caught.value)
 
-    assert "evalsvc.db-wal holds changes of it, and its folder cannot be written; copy both files" in unprivileged(look)
+    assert "evalsvc.db-wal contains changes of it, and its folder is not writable; copy both files" in unprivileged(
+        look
+    )
     elsewhere.chmod(0o700)
 
 
 def test_a_write_where_nothing_can_be_written_says_why_and_works_once_it_can(closed):
     def write():
         database = Database(Settings().database)
-        with pytest.raises(StorageError, match=rf"only be read here \({closed.parent} cannot be written\)"):
+        with pytest.raises(StorageError, match=rf"is read-only here \({closed.parent} is not writable\)"):
             token_store.create(database, "me", [Scope.READ])
         closed.parent.chmod(0o700)
         token_store.create(database, "me", [Scope.READ])
@@ -429,8 +431,8 @@ def test_a_database_that_is_missing_where_nothing_can_be_written_is_one_sentence
     said = unprivileged(look)
     tmp_path.chmod(0o700)
     assert said.endswith(
-        "evalsvc.db cannot be created (Permission denied): set EVALSVC_HOME or EVALSVC_DATABASE_URL to a place where "
-        "there is room and you may write"
+        "evalsvc.db cannot be created (Permission denied): set EVALSVC_HOME or EVALSVC_DATABASE_URL to a "
+        "writable place with free space"
     )
 
 
@@ -440,7 +442,7 @@ def test_a_file_that_others_hold_is_not_called_damaged(code):
     held.sqlite_errorcode = code
     error = OperationalError("BEGIN IMMEDIATE", {}, held)
     assert not is_lasting(error)
-    assert sentence(error) == "the database is held by another process (locking protocol): try again"
+    assert sentence(error) == "the database is locked by another process (locking protocol): try again"
 
 
 LOCK = """

@@ -285,7 +285,7 @@ def test_variables_of_other_parts_are_left_alone(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["flow@²", f"flow@{2**63}"])
 def test_a_step_that_no_database_holds_names_no_checkpoint(database, name):
-    with database.read() as session, pytest.raises(InputError, match="the step after '@' is a whole number"):
+    with database.read() as session, pytest.raises(InputError, match="the step after '@' must be an integer"):
         find(session, name)
 
 
