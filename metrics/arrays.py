@@ -1,4 +1,4 @@
-"""What the outside hands in, checked once and turned into tensors without copying what is large."""
+"""Validation of input arrays and their conversion to tensors, without a copy of large ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_matrix(x: Any, name: str, minimum: int = 1) -> Tensor:
     """
     tensor = _as_float(x, name)
     if tensor.ndim != 2:
-        raise MetricError(f"{name} has shape {tuple(tensor.shape)}; give one row a sample, as an array of shape (n, d)")
+        raise MetricError(f"{name} has shape {tuple(tensor.shape)}; pass an array of shape (n, d), one row per sample")
     n, d = tensor.shape
     if n < minimum or d == 0:
         raise MetricError(f"{name} has {n} rows of {d} columns; at least {minimum} rows and 1 column are needed")
@@ -38,9 +38,7 @@ def as_vector(x: Any, name: str, minimum: int = 1) -> Tensor:
     """``x`` as a finite float64 tensor of shape (n,) with at least ``minimum`` elements."""
     tensor = _as_float(x, name).to(torch.float64)
     if tensor.ndim != 1:
-        raise MetricError(
-            f"{name} has shape {tuple(tensor.shape)}; give one number a sample, as an array of shape (n,)"
-        )
+        raise MetricError(f"{name} has shape {tuple(tensor.shape)}; pass an array of shape (n,), one number per sample")
     if len(tensor) < minimum:
         raise MetricError(f"{name} has {len(tensor)} elements; at least {minimum} are needed")
     _refuse_non_finite(tensor, name)
@@ -76,7 +74,7 @@ def _as_float(x: Any, name: str) -> Tensor:
     else:
         tensor = _from_numpy(np.asarray(x), name)
     if tensor.is_complex():
-        raise MetricError(f"{name} is complex; give real numbers")
+        raise MetricError(f"{name} is complex; pass real numbers")
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor
     return tensor.to(torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64)
@@ -84,7 +82,7 @@ def _as_float(x: Any, name: str) -> Tensor:
 
 def _from_numpy(array: np.ndarray, name: str) -> Tensor:
     if array.dtype.kind not in "biufc":
-        raise MetricError(f"{name} holds {array.dtype} and not numbers")
+        raise MetricError(f"{name} has dtype {array.dtype}; pass numbers")
     if array.dtype == np.longdouble or not array.dtype.isnative:
         array = array.astype(np.float64)
     if any(stride < 0 for stride in array.strides):
@@ -102,6 +100,6 @@ def _refuse_non_finite(tensor: Tensor, name: str) -> None:
             bad = (~block.isfinite()).nonzero()
             if len(bad):
                 raise MetricError(
-                    f"{name} holds NaN or infinity, first in row {start + int(bad[0, 0])}; repair or drop it"
+                    f"{name} holds NaN or infinity, first in row {start + int(bad[0, 0])}; correct or remove it"
                 )
         start += len(block)

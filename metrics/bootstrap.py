@@ -44,7 +44,7 @@ def bootstrap(
     """
     rows = as_matrix(generated, "generated", minimum=2)
     if replicates < 2:
-        raise MetricError(f"replicates = {replicates} have no spread; give at least 2")
+        raise MetricError(f"replicates = {replicates} is too few to estimate a spread; pass at least 2")
     clusters = _clusters(len(rows), groups)
     inputs = () if reference is None else (reference,)
     whole = _scores(metric(rows, *inputs))
@@ -69,10 +69,12 @@ def _clusters(n: int, groups: Shaped[np.ndarray, " n"] | None) -> list[Int64[np.
         return list(np.arange(n)[:, None])
     labels = np.asarray(groups)
     if labels.shape != (n,):
-        raise MetricError(f"groups has shape {labels.shape}; give one label for each of the {n} generated rows")
+        raise MetricError(f"groups has shape {labels.shape}; pass one label for each of the {n} generated rows")
     _, owner, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
-        raise MetricError("groups names a single group, which says nothing about the spread between groups")
+        raise MetricError(
+            "groups has a single group, from which no spread between groups can be estimated; pass at least 2 groups"
+        )
     return np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
 
 

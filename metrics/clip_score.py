@@ -1,4 +1,4 @@
-"""CLIP score: how well images, or whatever else a joint embedding takes, fit the prompts they were made for."""
+"""CLIP score: how well images (or other samples of a joint embedding) match the prompts they were generated from."""
 
 from __future__ import annotations
 

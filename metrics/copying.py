@@ -17,7 +17,7 @@ from evalsvc.metrics.units import Groups, Units
 SHINGLE = 5
 HASHES = 128
 RECALL = (0.05, 0.95)
-"""How much a candidate that is none and a missed one weigh: candidates are compared exactly, missed ones are lost."""
+"""Weights of false and of missed candidates: false ones are compared exactly and dropped, missed ones are lost."""
 
 
 @metric(
@@ -56,7 +56,7 @@ def copied_share(
     (0.5, 4.0)
     """
     if length < 1:
-        raise MetricError(f"copied_share: length={length} is no number of tokens")
+        raise MetricError(f"copied_share: length={length} must be at least 1 token")
     heldout = list(heldout_texts or ())
     for name, given in (("texts", texts), ("train_texts", train_texts)):
         check_texts(given, f"copied_share of {name}")

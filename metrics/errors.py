@@ -1,5 +1,5 @@
-"""What metrics raise."""
+"""The error that metrics raise."""
 
 
 class MetricError(ValueError):
-    """The inputs cannot give this metric; the message names what is missing and the way out."""
+    """The metric cannot be computed from its inputs; the message names the reason and the remedy."""

@@ -44,13 +44,13 @@ def frechet_distance(
     """Frechet distance ``|mu - mu_r|^2 + tr(S + S_r - 2 (S S_r)^(1/2))``; 0 is equal, lower is better.
 
     Either side may be an array (read in blocks: a memory map stays on disk) or its :class:`Moments`. Covariances have
-    ddof 1 and everything is float64. Where n < d no d x d matrix of that side is formed.
+    ddof 1 and everything is float64. Where n < d, no d x d matrix of that side is built.
 
     The standard error speaks of the expected distance at this n against this fixed reference; two distances at
     different n are not comparable (see :func:`frechet_distance_infinity`). It comes from the influence function
     ``psi(x) = 2 (mu - mu_r)'(x - mu) + (x - mu)'(I - T)(x - mu)``, T the optimal transport to the reference. Its
-    variance V is corrected by that within halves, V' (:mod:`evalsvc.metrics.influence`); this holds for n < d too. With
-    :class:`Moments` alone, or n < 20, there is none. ``groups`` has one label a row where rows of a label (draws of one
+    variance V is corrected by that within halves, V' (:mod:`evalsvc.metrics.influence`); also for n < d. It is
+    ``None`` with :class:`Moments` alone or n < 20. ``groups`` has one label a row where rows of a label (draws of one
     prompt) are not independent.
 
     Raises :class:`MetricError` on less than two rows, unequal widths, NaN or infinity.
@@ -91,7 +91,7 @@ def frechet_distance_infinity(
     seed: int = 2020,
     groups: Groups | None = None,
 ) -> Score:
-    """Frechet distance extrapolated to endless samples (Chong and Forsyth 2020); lower is better, 0 is equal.
+    """Frechet distance extrapolated to infinitely many samples (Chong and Forsyth 2020); lower is better, 0 is equal.
 
     The distance at n is too large by about b / n. The sample is cut at random into 1, 2, 3, 4 and 5 equal chunks; the
     distances of these 15 chunks are fitted by ``a + b / n``, and ``a`` is the value. Every size uses every sample, so
@@ -100,8 +100,8 @@ def frechet_distance_infinity(
     The standard error and the interval speak of the population's distance to this fixed reference, as far as the bias
     is linear in 1 / n: ``details`` has the ``slope`` b and the ``r2`` of the fit.
     In the terms of :func:`frechet_distance` the variance is ``max(V, V') / n``: the chunks' weights multiply the
-    second-order noise by four. There is none where ``groups`` (one label a row) name rows that are not independent: the
-    chunks break them up, so that the bias is not linear in 1 / n.
+    second-order noise by four. It is ``None`` where ``groups`` (one label a row) name rows that are not independent:
+    the chunks break them up, so that the bias is not linear in 1 / n.
 
     Raises :class:`MetricError` on less than 100 rows (20 in the smallest chunk), unequal widths, NaN or infinity.
 
@@ -197,7 +197,7 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
 
 
 def _inner(law: Gaussian, target: Gaussian) -> Tensor:
-    """What both the distance and the influence of every row need to know of the two covariances."""
+    """The product of the two covariances that the distance and the influence of every row are computed from."""
     return law.within(target.factor) if law.rows is None else target.within(law.rows)
 
 

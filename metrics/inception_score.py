@@ -44,7 +44,7 @@ def inception_score(
 
     The score grows with the size of a chunk; two scores at different n or ``splits`` are not comparable. The standard
     error speaks of the expected score at this chunk size: each sample's influence on its chunk is found by leaving it
-    out, and their variance corrected by halves (:mod:`evalsvc.metrics.influence`). There is none where a chunk has
+    out, and their variance corrected by halves (:mod:`evalsvc.metrics.influence`). It is ``None`` where a chunk has
     fewer than 20 samples, or fewer than two for each effective class. ``groups`` has one label a row where rows of a
     label (draws of one prompt) are not independent.
 
@@ -95,9 +95,9 @@ def inception_score(
 
 
 def _influence(p: Tensor, negative_entropy: Tensor) -> Float64[np.ndarray, " n"]:
-    """By how much the mean KL of the rows from their mean rises with each row, times n.
+    """The increase of the mean KL divergence of the rows from their mean with each row, times n.
 
-    A row is left out in earnest, for the derivative knows nothing of a class that a single sample holds.
+    Each row is actually left out: the derivative ignores a class that only one sample has.
     """
     n = len(p)
     rest = ((p.sum(0) - p) / (n - 1)).clamp_(min=0)

@@ -44,7 +44,7 @@ def variance(whole: float, half: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What pairs a score with another over the same units; all vectors are float32, in units of the score.
+    """Vectors that pair a score with another over the same units: float32, in units of the score.
 
     ``whole`` holds the centered influence of each unit: of ``n`` units the score varies by the mean square of ``whole``
     (ddof 1) over ``n``. ``half`` is the same under each unit's own half of the units, scaled so that its mean square
@@ -52,7 +52,7 @@ class Influence:
     (:mod:`evalsvc.metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
     U-statistic for disjoint pairs of units, whose variance Z is its noise of second order; ``draws`` the values of
     random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
-    that is drawn anew too. ``within`` is how each row of a group moves the score beside the other rows of it: what
+    that is also redrawn. ``within`` is how each row of a group moves the score beside the other rows of it: what
     is left where the groups themselves are fixed (:attr:`of_draws`). ``student`` units are few: differences are judged
     by Student's t, ``n - 1`` degrees of freedom. A score on a ``logarithmic`` scale has an interval that is symmetric
     there; its influence is that on the value. ``least`` is what one unit could change a share by: a difference is never

@@ -1,4 +1,4 @@
-"""What metrics read: the form of each input, and where an evaluation takes it from."""
+"""Inputs of metrics: the form of each, and its source in an evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 
 class Form(StrEnum):
-    """What an input is: rows (n, d), one number a row (n,), or one text a row."""
+    """Form of an input: rows (n, d), one number per row (n,), or one text per row."""
 
     MATRIX = "matrix"
     NUMBERS = "numbers"
@@ -16,7 +16,7 @@ class Form(StrEnum):
 
 
 class Source(StrEnum):
-    """Where an evaluation takes an input from; what only a ``CALLER`` has no evaluation supplies."""
+    """Source of an input in an evaluation; only a caller of the function can supply a ``CALLER`` input."""
 
     SAMPLES = "samples"
     REFERENCE = "reference"
@@ -62,4 +62,4 @@ INPUTS = {
         Input("units", Form.NUMBERS),
     )
 }
-"""The inputs that metrics share, by name. A metric that reads something else declares it itself."""
+"""Inputs that metrics share, by name. A metric with another input declares it."""

@@ -72,7 +72,7 @@ def kernel_distance(
     form for a U-statistic of degree two, ``(4 V - 2 Z / n) / n``, not less than ``2 Z / n^2``: V the variance of a
     sample's mean kernel to its own set less that to the reference, Z the variance of a single pair. With subsets, their
     variance over their number is added. The variance grows with the distance, so that the interval reaches further up
-    than down. There is none for n < 20. ``groups`` has one label a row where rows of a label (draws of one prompt) are
+    than down. It is ``None`` for n < 20. ``groups`` has one label a row where rows of a label (draws of one prompt) are
     not independent: pairs are then those of groups.
 
     Inner products of float32 features are float32, everything after them float64.
@@ -120,7 +120,7 @@ def _one_by_one(n: int, m: int, subsets: int, size: int) -> bool:
 
 
 class _InOnePass(Visitor[Score]):
-    """The distance of every subset, or of everything where there are none, from one pass over all pairs."""
+    """The distance of every subset, or of all rows without subsets, from one pass over all pairs."""
 
     seeks = frozenset({"reference", "generated", "across"})
 

@@ -16,7 +16,7 @@ def kmeans(x: Float32[Tensor, "n d"], k: int, seed: int) -> Int64[Tensor, " n"]:
     """The cluster, 0 to k - 1, of each row of ``x``, from ``k`` rows drawn as first centers.
 
     Exact Lloyd iterations until no row changes its cluster. A row is scored against the centers that moved, and only
-    where its own center moved against all of them; towards the end almost none move. A cluster that loses its last row
+    where its own center moved against all of them; toward the end almost none move. A cluster that loses its last row
     keeps its center.
     """
     start = np.random.default_rng(seed).choice(len(x), k, replace=False)

@@ -168,7 +168,7 @@ def paired_difference(
     divided by: tokens only where the two share a tokenizer, else words or bytes. The standard error takes the
     difference document by document, so what makes a document hard for both models cancels. ``of`` names the ratio:
     nats per unit, bits (``bits_per_byte``, ``bits_per_dim``), or the perplexities themselves. The quantity describes
-    a pair and ranks nothing, hence its neutral direction. ``details`` holds both models' values.
+    a pair and ranks nothing, so its direction is neutral. ``details`` holds both models' values.
 
     Raises:
         MetricError: as :func:`bits_per_dim`, or ``of`` is not one of the names above.

@@ -116,7 +116,7 @@ def precision_recall(
 
     ``precision`` is the share of generated samples inside the reference's balls, ``recall`` the share of reference
     samples inside the generated set's balls; both in [0, 1], higher is better. Shapes (n, d) and (m, d) with
-    n, m > k, otherwise :class:`MetricError`. Standard errors are about generated sets drawn anew against this same
+    n, m > k, otherwise :class:`MetricError`. Standard errors are for redrawn generated sets against this same
     reference.
 
     >>> line = np.arange(10.0)[:, None]
@@ -160,7 +160,7 @@ def prdc(
     1 - prod_{i<k} (n - i) / (2n - i) in expectation for equal laws and sizes. Higher is better. By the strict rule
     constant features give 0 throughout. Shapes (n, d) and (m, d) with n, m > k, otherwise :class:`MetricError`.
 
-    Standard errors are about generated sets drawn anew against this same reference: exact means over samples for
+    Standard errors are for redrawn generated sets against this same reference: exact means over samples for
     precision and density, split halves (:mod:`evalsvc.metrics.split_half`) for recall and coverage. Intervals of shares
     are Wilson's at the effective number of samples.
 
@@ -215,7 +215,7 @@ def balls_of(points: Points, k: int, radii: Radii | None = None) -> Balls:
 
 def _listed(k: int) -> int:
     if k < 1:
-        raise MetricError(f"k = {k} neighbors make no ball; give k >= 1")
+        raise MetricError(f"k = {k} is too small for a neighborhood ball; pass k >= 1")
     return split_half.listed_neighbors(k)
 
 

@@ -33,7 +33,7 @@ _LEAST_GENERATED = 20
 
 @dataclass(frozen=True)
 class Training:
-    """What authenticity needs to know of a training set and its held-out control, whatever is generated.
+    """Precomputed facts about a training set and its held-out control that authenticity needs.
 
     ``squared`` holds the exact squared distance of each training sample to the nearest other one, ``authentic`` which
     held-out samples, if any, are authentic.
@@ -44,7 +44,7 @@ class Training:
 
 
 def training_spacing(train: Num[Array, "m d"], heldout: Num[Array, "h d"] | None = None) -> Training:
-    """What is known of ``train`` (m, d) before anything is generated, to be computed once: m^2 / 2 distances.
+    """Facts about ``train`` (m, d) that do not depend on generated samples, computed once: m^2 / 2 distances.
 
     Raises :class:`MetricError` on fewer than 2 rows of ``train``, unequal widths, NaN or infinity.
     """
@@ -92,14 +92,14 @@ def authenticity(
     training: Training | None = None,
     groups: Groups | None = None,
 ) -> Plan[Score]:
-    """AuthPct (Alaa et al. 2022) as a share in [0, 1]: generated samples that are no noisy copies; higher is better.
+    """AuthPct (Alaa et al. 2022) as a share in [0, 1]: generated samples that are not noisy copies; higher is better.
 
     A sample is authentic where it is farther from its nearest training sample than that one is from its own nearest
     other training sample. Even new real data are not all authentic: with ``heldout`` given, ``details`` holds their
-    share as ``heldout`` and its error as ``heldout_stderr``, and a model is judged against that. ``training`` is what
-    :func:`training_spacing` found of these two sets before.
+    share as ``heldout`` and its error as ``heldout_stderr``, and a model is judged against that. ``training`` is the
+    result of :func:`training_spacing` for these two sets.
 
-    The standard error is about samples drawn anew against this training set. Raises :class:`MetricError` on fewer
+    The standard error is for redrawn samples against this training set. Raises :class:`MetricError` on fewer
     than 2 rows of ``train``, unequal widths, NaN or infinity, and where ``training`` is of other sets.
 
     >>> authenticity(np.array([[0.1], [9.0]]), np.array([[0.0], [5.0], [5.2]])).value
@@ -180,7 +180,7 @@ def memorization_informed_frechet(
     sample; from 0.1 on nothing counts as copied and the divisor is 1. At least 0, lower is better. ``details`` holds
     ``cosine_distance``, ``penalty`` (1 / divisor) and ``frechet_distance``.
 
-    The standard error treats distance and divisor as independent, and says nothing of the step at 0.1. Raises
+    The standard error treats distance and divisor as independent, and ignores the step at 0.1. Raises
     :class:`MetricError` as :func:`frechet_distance` does.
 
     >>> rng = np.random.default_rng(0)
@@ -237,8 +237,8 @@ def ct_score(
     more than 20 generated ones. Below 0 is copying, around 0 none, above 0 underfitting; the scale grows with the
     square root of n. ``details`` holds the number of ``cells`` used.
 
-    The value is itself measured against the chance of the held-out draw, so the standard error is about both sets
-    drawn anew (delta method), with training set and cells as they are. Raises :class:`MetricError` where no cell has
+    The value is itself measured against the chance of the held-out draw, so the standard error is for both sets
+    redrawn (delta method), with training set and cells as they are. Raises :class:`MetricError` where no cell has
     enough samples, widths differ, or a value is not finite.
 
     >>> rng = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 The class of the metric ``foo_bar`` is ``FooBar``. Its options go to the constructor, its inputs to ``update`` by name,
 all at once or each when it comes: ``metric.update(generated=batch)``. ``compute`` returns what the function returns.
-Samples count in the order of the updates that brought them, whatever the order in which shards are merged.
+Samples keep the order of their updates, in any order of merging shards.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Box:
 
 
 class _Shell(Metric):
-    """What all classes here share: inputs by name, a result that is a Score, and states that travel."""
+    """Base of all classes here: inputs by name, a :class:`Score` as the result, and mergeable states."""
 
     full_state_update = False
     is_differentiable = False
@@ -109,7 +109,7 @@ class Collected(_Shell):
             getattr(self, f"{name}_time").append(torch.full((count,), now, device=self.device))
 
     def compute(self) -> Any:
-        """What the function returns for all rows so far."""
+        """The result of the function for all rows so far."""
         return self.spec.function(**{name: self._rows(name) for name in self.spec.inputs}, **self.options)
 
     def _rows(self, name: str) -> Any:
@@ -126,7 +126,7 @@ class Collected(_Shell):
 
 
 class FrechetDistance(_Shell):
-    """Frechet distance from moments: O(d^2) memory however many samples pass; hence no standard error."""
+    """Frechet distance from moments: O(d^2) memory for any number of samples, and no standard error."""
 
     higher_is_better = False
     spec = METRICS["frechet_distance"]

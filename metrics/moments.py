@@ -25,7 +25,8 @@ class Moments:
     """Number of rows, mean and covariance (ddof 1) of a set of d-dimensional rows, in float64.
 
     Grows in place by :meth:`update` and :meth:`merge_state`; any split of the rows, in any order, gives the same
-    moments up to rounding, which is relative to the spread of the data however far its mean lies from the origin.
+    moments up to rounding, which is relative to the spread of
+    the data at any distance of its mean from the origin.
 
     >>> moments = Moments.of(np.array([[0.0], [2.0]])).update(np.array([[4.0]]))
     >>> moments.n, moments.mean.tolist(), moments.covariance.tolist()
@@ -48,7 +49,7 @@ class Moments:
 
     @classmethod
     def of(cls, x: Any) -> Moments:
-        """Moments of the rows of ``x`` (n, d), read in blocks: memory is O(d^2) however long ``x`` is."""
+        """Moments of the rows of ``x`` (n, d), read in blocks: memory is O(d^2) for any length of ``x``."""
         matrix = as_matrix(x, "x")
         return cls.of_blocks(torch.split(matrix, max(_ROWS, _BLOCK_BYTES // (8 * matrix.shape[1]))))
 

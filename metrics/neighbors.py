@@ -30,7 +30,7 @@ class Neighbors(NamedTuple):
 def nearest_neighbors(generated: Num[Array, "n d"], train: Num[Array, "m d"], k: int = 1) -> Plan[Neighbors]:
     """Euclidean distances (n, k) to, and indices (n, k) of, the ``k`` rows of ``train`` nearest to each generated row.
 
-    Nearest first, equal distances by lower index; exact in float64 however the rows are stored. Raises
+    Nearest first, equal distances by lower index; exact in float64 for any dtype of the rows. Raises
     :class:`MetricError` where ``train`` has fewer than ``k`` rows, the widths differ, or a value is not finite.
 
     >>> nearest_neighbors(np.array([[0.0], [9.0]]), np.array([[1.0], [5.0], [8.0]]), k=2).indices.tolist()
@@ -39,7 +39,7 @@ def nearest_neighbors(generated: Num[Array, "n d"], train: Num[Array, "m d"], k:
     queries, points = as_matrix(generated, "generated"), as_matrix(train, "train")
     same_width(queries, points, ("generated", "train"))
     if not 1 <= k <= len(points):
-        raise MetricError(f"train has {len(points)} rows, of which k = {k} neighbors cannot be found")
+        raise MetricError(f"train has {len(points)} rows, too few for k = {k} neighbors")
     return Plan(queries, points, functools.partial(Nearest, k=k))
 
 
@@ -104,7 +104,7 @@ class Shortlist:
 
     @property
     def limit(self) -> Float[Tensor, " n"]:
-        """What a key must undercut; no squared distance is below zero, so a list full of zeros is closed."""
+        """The bound that a new key must be below; squared distances are not negative, so a list of zeros is closed."""
         last = self.keys[:, -1]
         return torch.where(last > 0, last, -torch.inf)
 

@@ -47,7 +47,7 @@ class Corpus:
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Tokenizer, metric: str, minimum: int = 1) -> Corpus:
-        """Tokenise ``texts``; :class:`MetricError` in the name of ``metric`` unless there are ``minimum`` of them."""
+        """Tokenize ``texts``; :class:`MetricError` in the name of ``metric`` unless there are ``minimum`` of them."""
         check_texts(texts, metric, minimum)
         documents = [tokenizer(text) for text in texts]
         lengths = np.array([len(document) for document in documents], dtype=np.int64)
@@ -84,7 +84,7 @@ class Corpus:
 def check_order(n: int, metric: str) -> None:
     """Raise :class:`MetricError` unless ``n`` is an order the registry names."""
     if not 1 <= n <= MAX_ORDER:
-        raise MetricError(f"{metric}: n={n} is no n-gram order; choose 1 to {MAX_ORDER}")
+        raise MetricError(f"{metric}: n={n} is not a valid n-gram order; choose 1 to {MAX_ORDER}")
 
 
 def check_texts(texts: Sequence[str], metric: str, minimum: int = 1) -> None:

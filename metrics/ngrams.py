@@ -26,7 +26,7 @@ from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.units import Groups, Units
 
 SMOOTHING = 0.1
-"""What a precision without any match counts as matches (smoothing method 1 of Chen and Cherry, 2014)."""
+"""Number of matches of a precision without any match (smoothing method 1 of Chen and Cherry, 2014)."""
 
 SERIES = 12
 """Terms of the series that corrects the jackknife of a number of distinct things."""
@@ -268,7 +268,7 @@ def _influence_of(left_out: Vector) -> Influence:
 
 
 def _shared_variance(occurrences: Occurrences, documents: int) -> float:
-    """What the jackknife of the number of distinct n-grams counts too often.
+    """Variance that the jackknife of the number of distinct n-grams counts more than once.
 
     For a number of distinct things the Hoeffding terms can be summed exactly: if m n-grams occur in the documents of S
     and nowhere else, they add ``(-1)^(|S|+1) m^2`` to an unbiased estimate of the variance, of which the jackknife has

@@ -21,9 +21,9 @@ Side = Literal["reference", "generated"]
 
 
 class Visitor(ABC, Generic[R]):
-    """What one metric makes of the pairs: those within each set first, then those across.
+    """The computation of one metric over the pairs: those within each set first, then those across.
 
-    Blocks are shared and not to be written to. The pairs within the two sets may come from two threads at once.
+    Blocks are shared and must not be written to. The pairs within the two sets may come from two threads at once.
     """
 
     seeks: frozenset[Side | Literal["across"]] = frozenset()
@@ -40,7 +40,7 @@ class Visitor(ABC, Generic[R]):
 
     @abstractmethod
     def result(self) -> R:
-        """What was found, when everything has been seen."""
+        """The result, after all pairs have been seen."""
 
 
 def _as_it_is(found: Any) -> Any:
@@ -49,9 +49,9 @@ def _as_it_is(found: Any) -> Any:
 
 @dataclass(frozen=True)
 class Plan(Generic[R]):
-    """A visitor to be, the two sets it will visit, and the type in which products of their rows are taken.
+    """A visitor to create, the two sets that it will visit, and the type in which products of their rows are taken.
 
-    ``visitor`` takes the reference, then the generated set; ``finish`` makes the result of what the visitor found.
+    ``visitor`` takes the reference, then the generated set; ``finish`` converts the result of the visitor.
     """
 
     generated: Tensor
@@ -73,7 +73,7 @@ class OverPairs(Protocol[P, R_co]):
     plan: Callable[P, Plan[Any]]
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R_co:
-        """What the plan gives."""
+        """The result of the plan."""
 
 
 def over_pairs(plan: Callable[P, Plan[R]]) -> OverPairs[P, R]:

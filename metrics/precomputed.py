@@ -1,4 +1,4 @@
-"""What a metric needs of a reference whatever is generated: found once, kept, and handed to every later call."""
+"""Arguments of metrics that depend on the reference alone: computed once, stored, and passed to every later call."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _always(inputs: Values) -> bool:
 class Precomputed:
     """An argument that depends on the reference alone.
 
-    ``argument`` is the parameter that takes it; where that is an input, what was found takes its place. ``of`` names
-    the inputs that it is found from, of which all but the first may be absent. ``find`` is given the inputs and all
+    ``argument`` is the parameter that takes it; where that is an input, the result replaces it. ``of`` names the
+    inputs that it is computed from; all but the first may be absent. ``find`` is given the inputs and all
     options and returns arrays; ``restore`` is given these arrays, the inputs and the options, and returns the argument.
-    ``key`` names the arrays among those kept beside the reference: it has every option that they depend on.
-    Where ``is_worthwhile`` says no to the inputs, the metric is called without.
+    ``key`` names the arrays among those stored beside the reference: it contains every option that they depend on.
+    The metric is called without the argument if ``is_worthwhile`` is false for the inputs.
     """
 
     argument: str

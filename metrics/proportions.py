@@ -44,7 +44,7 @@ def proportion_score(
 ) -> Score:
     """A share with Wilson's interval at the number of independent units that its variance amounts to.
 
-    A variance of 0 is no certainty: the error is then what one unit of all could change.
+    A variance of 0 is not certainty: the error is then the change that one unit could cause.
     """
     spread, z = share * (1 - share), units.quantile
     effective = spread / variance if variance > 0 and spread > 0 else float(units.count)

@@ -1,4 +1,4 @@
-"""The one table of metrics: all that anybody needs to know of one without calling it.
+"""The table of metrics: everything that is known of a metric without calling it.
 
 A metric is declared where it is written::
 
@@ -72,7 +72,7 @@ class Quantity:
     ratio: Ratio | None = None
 
     def titled(self, language: str) -> str:
-        """What people call it in a language (``en``, ``zh``)."""
+        """The name for people in a language (``en``, ``zh``)."""
         title = {"en": self.title, "zh": self.title_zh}.get(language)
         return title or self.title or self.name.replace("_", " ")
 
@@ -105,17 +105,17 @@ class MetricSpec:
 
     @property
     def controls(self) -> Mapping[str, Input]:
-        """The inputs that it can do without: what a value is set beside where there are held-out samples."""
+        """Optional inputs: held-out samples, whose value is reported beside that of the generated ones."""
         return {name: INPUTS[name] for name in self.options if name in INPUTS}
 
     @property
     def counts_groups(self) -> bool:
-        """Whether it takes a label a row, the same where rows are not independent."""
+        """Whether it takes one label per row, equal for rows that are not independent."""
         return GROUPS in self.options
 
     @property
     def choices(self) -> Mapping[str, Any]:
-        """The options that are a choice of whoever measures, with their defaults; the others follow from the data."""
+        """Options that a suite can set, with their defaults; the others follow from the data."""
         supplied = {GROUPS, *self.controls, *(each.argument for each in self.precomputed)}
         return {name: default for name, default in self.options.items() if name not in supplied}
 
@@ -129,7 +129,7 @@ class MetricSpec:
         return declared({**self.options, **options}) if callable(declared) else declared
 
     def returned(self, options: Mapping[str, Any]) -> tuple[Quantity, ...]:
-        """What it returns under these options."""
+        """The quantities that it returns with these options."""
         order = {**self.options, **options}.get("n")
         return tuple(each for each in self.quantities if each.order in (None, order)) or self.quantities
 
@@ -157,7 +157,7 @@ def metric(
     def register(function: F) -> F:
         for quantity in quantities:
             if QUANTITIES.setdefault(quantity.name, quantity) != quantity:
-                raise ValueError(f"quantity {quantity.name!r} is declared twice, differently")
+                raise ValueError(f"quantity {quantity.name!r} is declared twice with different facts")
         name = function.__name__
         METRICS[name] = MetricSpec(name, function, quantities, version, precomputed, inputs)
         return function

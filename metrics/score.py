@@ -1,4 +1,4 @@
-"""What every metric returns: a value that says how sure it is."""
+"""The result of every metric: a value with its uncertainty."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How much of the reference a generated set covers: the variance of that share, found by cutting both sets in halves.
+"""Variance of the share of the reference that a generated set covers, estimated by splitting both sets in halves.
 
-A share of covered points is no mean over generated samples: radii, and which ball covers a point first, depend on
+A share of covered points is not a mean over generated samples: radii, and which ball covers a point first, depend on
 all of them. The jackknife counts such interactions several times over, and drawing with replacement collapses the
 radii. But k-nearest-neighbor balls look the same at every scale: half of the generated set against half of the
 reference, with the same k, is the same problem at half the size and twice the variance. Two disjoint generated halves
@@ -69,7 +69,7 @@ def share_differences(
 def _halves(n: int, rng: np.random.Generator) -> Words:
     """Bit s of row i says whether point i is in the first half of split s.
 
-    Points are paired at random, anew for each word, and each pair is parted by a coin: halves of equal size, cheaply.
+    Points are paired at random, again for each word, and each pair is parted by a coin: halves of equal size, cheaply.
     """
     halves = np.zeros((n, SPLITS // 64), np.uint64)
     for word in halves.T:

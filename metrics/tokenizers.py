@@ -15,7 +15,7 @@ _MIXED = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
 
 
 def characters(text: str) -> list[str]:
-    """Every character that is no white space.
+    """Every character except white space.
 
     >>> characters("a b 中文")
     ['a', 'b', '中', '文']

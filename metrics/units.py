@@ -37,7 +37,7 @@ class Units:
             return cls(rows, rows)
         labels = np.asarray(groups)
         if labels.shape != (rows,):
-            raise MetricError(f"groups has shape {labels.shape}; give one label for each of the {rows} rows")
+            raise MetricError(f"groups has shape {labels.shape}; pass one label for each of the {rows} rows")
         names, owner = np.unique(labels, return_inverse=True)
         return cls(rows, rows) if len(names) == rows else cls(rows, len(names), owner.reshape(-1))
 
@@ -70,7 +70,7 @@ class Units:
 
     @property
     def too_few(self) -> str:
-        """Why groups as few as these give no error; empty where there are enough."""
+        """The reason for a missing error where groups are too few; empty where there are enough."""
         if self.owner is None or self.count >= LEAST:
             return ""
         return f"none: fewer than {LEAST} independent groups of samples ({self.count})"
@@ -122,7 +122,7 @@ class Units:
         return values if self.owner is None else np.bincount(self.owner, values, minlength=self.count)
 
     def influence(self, psi: Float64[np.ndarray, " units"], half: Float64[np.ndarray, " units"] | None) -> Influence:
-        """What is kept of centered influences of the units."""
+        """The stored form of the centered influences of the units."""
         narrow = None if half is None else half.astype(np.float32)
         return Influence(self.count, psi.astype(np.float32), narrow, student=self.clustered)
 

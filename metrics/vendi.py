@@ -37,7 +37,7 @@ def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0, groups: Groups | Non
     d x d problem is solved, in float64.
 
     The standard error speaks of the expected score at this n: the influence function, corrected by halves
-    (:mod:`evalsvc.metrics.influence`). Near the ceiling min(n, d) it is up to 1.5 times too large. There is none where
+    (:mod:`evalsvc.metrics.influence`). Near the ceiling min(n, d) it is up to 1.5 times too large. It is ``None`` where
     the sample cannot resolve the spectrum (n < 20 or n < 4 times the score; for q < 1 also n < 4 d; for q = inf where
     the largest eigenvalue is not apart from the next), and for q = 0, which counts. ``groups`` has one label a row
     where rows of a label (draws of one prompt) are not independent.

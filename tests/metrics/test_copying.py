@@ -96,7 +96,7 @@ def test_what_cannot_be_measured_is_named():
     for call, reason in (
         (lambda: copied_share([], TRAIN), "copied_share of texts: 0 texts"),
         (lambda: copied_share(TRAIN, []), "copied_share of train_texts: 0 texts"),
-        (lambda: copied_share(TRAIN, TRAIN, length=0), "length=0 is no number of tokens"),
+        (lambda: copied_share(TRAIN, TRAIN, length=0), "length=0 must be at least 1 token"),
         (lambda: near_duplicate_share(TRAIN, TRAIN, threshold=0.0), r"threshold=0.0 is not within \(0, 1\]"),
     ):
         with pytest.raises(MetricError, match=reason):
