@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.score import MetricError
 
-Array = np.ndarray | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array = np.ndarray | Tensor
 
 _BLOCK_BYTES = 2**25
-_EXACT_IN_FLOAT32 = (torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
+_EXACT_IN_FLOAT32 = ("float16", "bfloat16", "bool", "uint8", "int8", "int16")
 
 
 def as_matrix(x: Any, name: str, minimum: int = 1) -> Tensor:
@@ -59,15 +61,15 @@ def block_rows(x: Tensor) -> int:
     return max(1, min(4096, _BLOCK_BYTES // (8 * max(1, x.shape[-1]))))
 
 
-def blocks(x: Tensor, rows: int | None = None, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:
-    """Consecutive blocks of the rows of ``x``, converted to ``dtype`` one at a time."""
+def blocks(x: Tensor, rows: int | None = None, dtype: torch.dtype | None = None) -> Iterator[Tensor]:
+    """Consecutive blocks of the rows of ``x``, converted to ``dtype`` (float64) one at a time."""
     step = rows or block_rows(x)
     for start in range(0, len(x), step):
-        yield x[start : start + step].to(dtype)
+        yield x[start : start + step].to(dtype or torch.float64)
 
 
 def _as_float(x: Any, name: str) -> Tensor:
-    if isinstance(x, Tensor):
+    if isinstance(x, torch.Tensor):
         tensor = x.detach()
         if tensor.device.type == "mps":  # has no float64, in which everything here is summed
             tensor = tensor.cpu()
@@ -77,7 +79,7 @@ def _as_float(x: Any, name: str) -> Tensor:
         raise MetricError(f"{name} is complex; pass real numbers")
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor
-    return tensor.to(torch.float32 if tensor.dtype in _EXACT_IN_FLOAT32 else torch.float64)
+    return tensor.to(torch.float32 if str(tensor.dtype).removeprefix("torch.") in _EXACT_IN_FLOAT32 else torch.float64)
 
 
 def _from_numpy(array: np.ndarray, name: str) -> Tensor:

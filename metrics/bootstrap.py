@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Int64, Num, Shaped
 
-from evalsvc.metrics.arrays import Array, as_matrix
+from evalsvc.metrics.arrays import as_matrix
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.score import MetricError, Score
+
+if TYPE_CHECKING:
+    from evalsvc.metrics.arrays import Array
 
 Result = Score | Mapping[str, Score]
 

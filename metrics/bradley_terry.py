@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Real
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
-from evalsvc.metrics.arrays import Array, as_matrix
+from evalsvc.metrics.arrays import as_matrix
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.score import Z95, MetricError
+
+if TYPE_CHECKING:
+    from evalsvc.metrics.arrays import Array
 
 CENTER = 1000.0
 NEWTON_STEPS = 100

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
 
 from evalsvc.metrics.arrays import blocks
+from evalsvc.metrics.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROUNDS = 50
 

@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Int64
-from torch import Tensor
 
 from evalsvc.metrics.arrays import blocks
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.score import MetricError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
-_UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
-_SMALLEST = {torch.float32: 2.0**-126, torch.float64: 2.0**-1022}
 _GATHERED = 2**18
 _CACHED_ROWS = 256
 _MOST_WORKERS = 8
@@ -67,13 +67,16 @@ class Points:
         rounding of inputs, norms and the two sums is below 22 u of them; underflow below 4 d + 64 tiny numbers.
         """
         d = self.raw.shape[1]
-        relative, absolute = (d + 24) * _UNIT[dtype], (4 * d + 64) * _SMALLEST[dtype]
+        relative, absolute = (d + 24) * torch.finfo(dtype).eps / 2, (4 * d + 64) * torch.finfo(dtype).tiny
         error = self.norms * relative + absolute * (self.norms > 0)
         return replace(self, low=(self.norms - error).to(dtype), slack=2 * error)
 
 
-def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype = torch.float32) -> tuple[Points, ...]:
-    """The sets seen from their common center, scaled by a power of two so that the longest row has length near 1."""
+def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype | None = None) -> tuple[Points, ...]:
+    """The sets seen from their common center, scaled by a power of two so that the longest row has length near 1.
+
+    Products of their rows are taken in ``dtype`` (float32).
+    """
     kind = torch.float64 if any(x.dtype == torch.float64 for x in sets) else torch.float32
     anchor = sets[0][0].to(kind)
     # Averaging differences from a point of the set keeps the center of constant features exact.
@@ -89,7 +92,8 @@ def common_frame(*sets: Float[Tensor, "_ d"], dtype: torch.dtype = torch.float32
     limit = 100 if kind == torch.float32 else 500
     scale = 2.0 ** -max(-limit, min(limit, round(0.5 * math.log2(max(longest, 1e-300)))))
     return tuple(
-        Points(x, center, scale, norm * scale**2, norm, norm).within(dtype) for x, norm in zip(sets, norms, strict=True)
+        Points(x, center, scale, norm * scale**2, norm, norm).within(dtype or torch.float32)
+        for x, norm in zip(sets, norms, strict=True)
     )
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Num
-from torch import Tensor
 
-from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import UNPAIRED, Direction, Score
 from evalsvc.metrics.transport import Gaussian, covariance_part, transport_root, transported_squares
 from evalsvc.metrics.units import Groups, Units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
 
 _PIECE = 4096
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"

@@ -5,27 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Num
-from torch import Tensor
 
-from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.distances import Block, Points
 from evalsvc.metrics.influence import LEAST, TOO_FEW, Influence, Rows
 from evalsvc.metrics.kernel_sums import Across, Kernel, KernelSet, Within, polynomial, rbf
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Z95, Direction, MetricError, Score
 from evalsvc.metrics.units import Groups, Units
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
+
 _WITNESSES = 2000
 _PAIRS = 16
 """Pairs of rows a row that the pair function of groups may cost."""
-
-Draws = list[tuple[Tensor, Tensor]]
 
 
 def _unbiased_in_n(options: Mapping[str, Any]) -> bool:
@@ -124,7 +126,15 @@ class _InOnePass(Visitor[Score]):
 
     seeks = frozenset({"reference", "generated", "across"})
 
-    def __init__(self, x: Points, y: Points, kernel: Kernel, draws: Draws, biased: bool, units: Units) -> None:
+    def __init__(
+        self,
+        x: Points,
+        y: Points,
+        kernel: Kernel,
+        draws: list[tuple[Tensor, Tensor]],
+        biased: bool,
+        units: Units,
+    ) -> None:
         self.draws, self.biased, self.units = draws, biased, units
         of_x, of_y = (
             KernelSet.of(x, kernel, [rows for rows, _ in draws]),
@@ -156,7 +166,14 @@ class _OneByOne(Visitor[Score]):
     """The distance of every subset by itself, and the spread from some rows: it needs no pass over all pairs."""
 
     def __init__(
-        self, x: Points, y: Points, kernel: Kernel, draws: Draws, biased: bool, units: Units, seed: int
+        self,
+        x: Points,
+        y: Points,
+        kernel: Kernel,
+        draws: list[tuple[Tensor, Tensor]],
+        biased: bool,
+        units: Units,
+        seed: int,
     ) -> None:
         self.x, self.y, self.kernel, self.draws, self.biased = x, y, kernel, draws, biased
         self.units, self.seed = units, seed

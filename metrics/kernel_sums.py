@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float, Float64, Int64
-from torch import Tensor
 
 from evalsvc.metrics.arrays import blocks
 from evalsvc.metrics.distances import Block, Points, exact, sweep
+from evalsvc.metrics.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

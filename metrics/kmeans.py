@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
-from torch import Tensor
+
+from evalsvc.metrics.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ITERATIONS = 300
 ROWS = 8192

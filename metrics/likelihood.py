@@ -10,15 +10,19 @@ label a document where documents of a label (draws of one prompt) are not indepe
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Real
 
-from evalsvc.metrics.arrays import Array, as_vector
+from evalsvc.metrics.arrays import as_vector
 from evalsvc.metrics.ratio import METHOD, ONE_DOCUMENT, Vector, influence_of, ratio_of_sums, variance_of
 from evalsvc.metrics.registry import Quantity, Ratio, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.units import Groups, Units
+
+if TYPE_CHECKING:
+    from evalsvc.metrics.arrays import Array
 
 NATS_PER_UNIT = Quantity(
     "nats_per_unit",

@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float64, Int64, Num
-from torch import Tensor
 
 from evalsvc.metrics import registry, split_half
-from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.distances import Block, Points, common_frame, exact
 from evalsvc.metrics.influence import Influence
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist, squared_radii, symmetric_shortlist
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
 from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
@@ -26,6 +26,11 @@ from evalsvc.metrics.proportions import mean_of_flags, proportion_score
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.units import Groups, Units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
 
 PRECISION = Quantity(
     "precision",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Float64, Int64, Real
 from scipy.special import rel_entr
-from torch import Tensor
 
-from evalsvc.metrics.arrays import Array, as_matrix, block_rows, same_width
+from evalsvc.metrics.arrays import as_matrix, block_rows, same_width
 from evalsvc.metrics.kmeans import kmeans
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
 
 MIXTURES = np.linspace(1e-6, 1 - 1e-6, 25)
 """Weights of the 25 mixtures on the frontier; its two ends (1, 0) and (0, 1) are added."""

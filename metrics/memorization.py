@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float64, Num
-from torch import Tensor
 
 from evalsvc.metrics import registry
-from evalsvc.metrics.arrays import Array, as_matrix, blocks, same_width
+from evalsvc.metrics.arrays import as_matrix, blocks, same_width
 from evalsvc.metrics.cells import cells_of, kmeans
 from evalsvc.metrics.distances import Block, Points, common_frame
 from evalsvc.metrics.frechet import frechet_distance
 from evalsvc.metrics.influence import METHOD, Influence
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.manifold import neighbor_radii
 from evalsvc.metrics.neighbors import Nearest, knn
 from evalsvc.metrics.pairs import Plan, Visitor, measure, over_pairs
@@ -25,6 +25,11 @@ from evalsvc.metrics.proportions import binomial_variance, mean_of_flags
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.units import Groups, Units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
 
 _MEMORIZED = 0.1
 _LEAST_DISTANCE = 1e-14
@@ -126,7 +131,7 @@ def authenticity(
     return Plan(sample, points, partial(_Authentic, training=training), scored)
 
 
-class _Authentic(Visitor[Bool[Tensor, " n"]]):
+class _Authentic(Visitor["Bool[Tensor, ' n']"]):
     """Which generated samples are authentic."""
 
     seeks = Nearest.seeks

@@ -210,7 +210,7 @@ def _tick() -> int:
 
 
 def _cat(pieces: list[Tensor] | Tensor) -> Tensor:
-    if isinstance(pieces, Tensor):
+    if isinstance(pieces, torch.Tensor):
         return pieces
     return torch.cat(pieces) if pieces else torch.zeros(0)
 

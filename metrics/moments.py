@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 from scipy.linalg.blas import dsyrk
-from torch import Tensor
 
 from evalsvc.metrics.arrays import as_matrix, as_vector
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
 from evalsvc.metrics.score import MetricError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROWS = 1024
 _BLOCK_BYTES = 2**23

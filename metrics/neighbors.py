@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Int64, Num
-from torch import Tensor
 
-from evalsvc.metrics.arrays import Array, as_matrix, same_width
+from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.distances import Block, Points, exact, sweep
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.pairs import Plan, Visitor, over_pairs
 from evalsvc.metrics.score import MetricError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
 
 _SEARCHED_AGAIN = 8192
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 from evalsvc.metrics.distances import Block, Points, common_frame, side_by_side, sweep
+from evalsvc.metrics.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +59,7 @@ class Plan(Generic[R]):
     reference: Tensor
     visitor: Callable[[Points, Points], Visitor[Any]]
     finish: Callable[[Any], R] = _as_it_is
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype = field(default_factory=lambda: torch.float32)
 
     @property
     def pairs(self) -> tuple[Any, ...]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from jaxtyping import Float64, Num
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from evalsvc.metrics.arrays import Array, same_width
+import numpy as np
+from jaxtyping import Float64, Num
+
+from evalsvc.metrics.arrays import same_width
 from evalsvc.metrics.distances import Points, common_frame, exact, sweep
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.manifold import Radii, balls_of, checked_sample
 from evalsvc.metrics.neighbors import Shortlist
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
 
 _LISTED = 8
 

@@ -7,16 +7,18 @@ trace is the nuclear norm of ``A B'``, so that symmetric eigenvalues suffice and
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from evalsvc.metrics.arrays import as_matrix
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import Moments
 
-_EPS = torch.finfo(torch.float64).eps
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_EPS = sys.float_info.epsilon
 _TOLERANCE = 1e-9
 _NEAR = 1e-6
 _BAND = 256

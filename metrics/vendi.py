@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Num
-from torch import Tensor
 
-from evalsvc.metrics.arrays import Array, as_matrix, block_rows
+from evalsvc.metrics.arrays import as_matrix, block_rows
 from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
 from evalsvc.metrics.units import Groups, Units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalsvc.metrics.arrays import Array
 
 _NULL = 1e-10
 

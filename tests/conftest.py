@@ -13,7 +13,7 @@ from hypothesis import settings
 from tests.shapes import checker, unchecked
 
 # Before anything imports them.
-jaxtyping.install_import_hook("metrics", f"{checker.__module__}.{checker.__name__}")
+jaxtyping.install_import_hook("evalsvc.metrics", f"{checker.__module__}.{checker.__name__}")
 
 # A busy machine breaks deadlines, and CI must not find on one day what it missed on another: it tries fixed examples.
 settings.register_profile("here", deadline=None)

@@ -8,6 +8,11 @@ from typing import Any
 
 import beartype
 import jaxtyping
+import numpy as np
+import torch
+
+_CHECKED_ONLY = {"Tensor": torch.Tensor, "Array": np.ndarray | torch.Tensor}
+"""Names in signatures that modules of metrics import for the type checker alone."""
 
 _made: dict[tuple[Any, ...], tuple[dict[str, Any], Callable[..., Any]]] = {}
 
@@ -17,6 +22,8 @@ def checker(signature: Callable[..., Any]) -> Callable[..., Any]:
 
     What comes here is an empty function that has nothing but the signature of the one to be checked.
     """
+    for name, value in _CHECKED_ONLY.items():
+        signature.__globals__.setdefault(name, value)
     if "<locals>" not in signature.__qualname__:
         return beartype.beartype(signature)
     key = signature.__module__, signature.__qualname__, signature.__code__.co_varnames

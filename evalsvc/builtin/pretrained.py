@@ -9,12 +9,11 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-import torch
-
 from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.model_size import measure_folder, no_larger_than
 from evalsvc.inputs.weight_sets import weight_set
+from evalsvc.metrics.lazy_torch import torch
 
 NO_CODE = {"trust_remote_code": False}
 """Unset, ``transformers`` asks whoever sits at the terminal whether to run the code of the folder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -14,6 +14,9 @@ from evalsvc.core.errors import EvalsvcError, ModelError, printable
 from evalsvc.core.settings import Settings
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.urls import shown
+
+if TYPE_CHECKING:
+    from evalsvc.plugins.registry import Plugin
 
 reference = typer.Typer(help="Sets of real samples.", no_args_is_help=True)
 suite = typer.Typer(help="What an evaluation does.", no_args_is_help=True)
@@ -110,17 +113,17 @@ def suite_validate(
 
 
 @plugins.command("list")
-def plugins_list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
-    """Every plug-in: name, kind, where it is from, and whether it loads."""
+def plugins_list(
+    plugin: PluginFiles = None,
+    check: Annotated[bool, typer.Option("--check", help="Load each one, and say which cannot be loaded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every plug-in: name, kind, where it is from; with --check also whether it loads."""
     from evalsvc.plugins.registry import Plugins
 
     found = []
     for item in Plugins(tuple(plugin or ())):
-        try:
-            item.load()
-            status = "ok"
-        except EvalsvcError as error:
-            status = str(error)
+        status = _loads(item) if check else "not checked"
         found.append((item.name, item.kind.removesuffix("s"), item.distribution, item.version, status))
     headings = ("name", "kind", "distribution", "version", "status")
     if as_json:
@@ -130,6 +133,14 @@ def plugins_list(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
     for row in found:
         made.add_row(*row)
     out.print(made)
+
+
+def _loads(plugin: Plugin) -> str:
+    try:
+        plugin.load()
+    except EvalsvcError as error:
+        return str(error)
+    return "ok"
 
 
 @plugins.command("check")

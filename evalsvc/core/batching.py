@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import torch
-
 from evalsvc.core.errors import ModelError
+from evalsvc.metrics.lazy_torch import torch
 
 T = TypeVar("T")
 

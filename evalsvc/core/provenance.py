@@ -7,9 +7,8 @@ import platform
 import subprocess
 from typing import Any
 
-import torch
-
 from evalsvc.core.cost import energy_counter
+from evalsvc.metrics.lazy_torch import torch
 
 PACKAGES = ("evalsvc", "torch", "torchmetrics", "numpy", "scipy", "pillow")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from evalsvc.core.batching import Batches
 from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.content_watch import ContentWatch
 from evalsvc.inputs.references import OpenReference
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Extractor, Generator
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store.artifacts import open_artifacts

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from evalsvc.core.cost import Cost, Meter
 from evalsvc.evaluation import opening
@@ -18,6 +17,7 @@ from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.text_counts import count_bytes, count_words
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import validation
 from evalsvc.plugins.interfaces import Likelihood, ReadsAhead
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts

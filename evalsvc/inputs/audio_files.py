@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.io import wavfile
 
 from evalsvc.core.digests import digest_files
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.inputs.skip_list import exclude_files
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Audio
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from evalsvc.core.errors import CheckpointError, InputError, RefusedError
 from evalsvc.core.files.regular_files import open_regular
@@ -16,9 +15,12 @@ from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests
 from evalsvc.inputs.checkpoint_steps import step_from_name as step_from_name
 from evalsvc.inputs.state_dicts import StateDicts
 from evalsvc.inputs.torch_loader import read_tensors
-from evalsvc.inputs.torch_loader_process import read_state
 from evalsvc.inputs.weight_sets import is_lfs_pointer
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import CheckpointFiles
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LONGEST_NAME = 200
 """Maximum length of a model's name, in characters."""
@@ -90,6 +92,8 @@ class Checkpoint:
         try:
             if not trusted:
                 return read_tensors(self.path)
+            from evalsvc.inputs.torch_loader_process import read_state  # as the process that reads: it imports torch
+
             with open_regular(self.path) as file:
                 return read_state(file)
         except RefusedError as error:

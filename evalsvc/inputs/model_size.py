@@ -9,9 +9,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from torch.nn.modules import module as registration
-
 from evalsvc.core.errors import CheckpointError, first_line
 from evalsvc.core.files.json_files import LARGEST, read_json, read_measured
 from evalsvc.core.files.regular_files import require_regular
@@ -51,6 +48,8 @@ def measure_folder(folder: Path) -> None:
 @contextmanager
 def no_larger_than(folder: Path, weights: WeightSet) -> Iterator[None]:
     """Raise a :class:`CheckpointError` if a model built inside has far more layers or parameters than its weights."""
+    from torch.nn.modules import module as registration
+
     tensors = 0
     for path in weights.files:
         with open_safetensors(path) as file:
@@ -67,10 +66,10 @@ def no_larger_than(folder: Path, weights: WeightSet) -> Iterator[None]:
                 f"({tensors:,} tensors in {size:,} bytes)"
             )
 
-    def module(_owner: nn.Module, _name: str, _module: Any) -> None:
+    def module(_owner: Any, _name: str, _module: Any) -> None:
         count("modules", 1)
 
-    def elements(_owner: nn.Module, _name: str, tensor: Any) -> None:
+    def elements(_owner: Any, _name: str, tensor: Any) -> None:
         count("parameters", 0 if tensor is None else tensor.numel())
 
     with ExitStack() as hooks:

@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, Field
 
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.rng import hashed
 
 ORDER_VERSION: Literal[1] = 1

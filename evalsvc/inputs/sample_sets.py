@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Literal
 
 import numpy as np
-import torch
 
 from evalsvc.core.digests import digest_path, walk
 from evalsvc.core.errors import InputError
@@ -24,6 +23,7 @@ from evalsvc.inputs.audio_files import SoundFolder
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.text_files import open_texts
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality, ReadsAt, SampleSet
 from evalsvc.plugins.samples import Images, Samples, concatenate
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Size, Tensor, nn
+from typing import TYPE_CHECKING
 
 from evalsvc.core.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from torch import Size, Tensor, nn
 
 ROOT = "."
 """Name of a file's top level in ``--option state=``."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
@@ -281,13 +284,19 @@ class Suite(_Strict):
 def _check_option(use: MetricUse, option: str, value: Any) -> None:
     """Validate the value of an option before any samples are drawn."""
     try:
-        kind: TypeAdapter[Any] = TypeAdapter(get_type_hints(use.spec.function).get(option, Any))
-    except (NameError, TypeError, PydanticUserError):  # types of a plug-in
+        kind: TypeAdapter[Any] = TypeAdapter(_type_of(use.spec.function, option))
+    except (AttributeError, NameError, TypeError, PydanticUserError):  # types of a plug-in
         return
     try:
         kind.validate_python(value, strict=True)
     except ValidationError as error:
         raise ValueError(f"{use.metric}: option {option}: {value!r}: {error.errors()[0]['msg']}") from None
+
+
+def _type_of(function: Callable[..., Any], option: str) -> Any:
+    """The type of one parameter; types of the others may need torch, which reading a suite does not import."""
+    alone = SimpleNamespace(__annotations__={option: function.__annotations__.get(option, Any)})
+    return get_type_hints(alone, inspect.unwrap(function).__globals__)[option]
 
 
 def load_suite(name: str, plugins: Plugins | None = None) -> Suite:

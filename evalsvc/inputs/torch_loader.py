@@ -13,18 +13,19 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pyarrow as pa
 from safetensors import SafetensorError
-from torch import Tensor
 
 from evalsvc.core.errors import CheckpointError, InputError, RefusedError, first_line
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.core.files.safetensors_files import open_descriptor
 from evalsvc.core.sandbox import restrictions
 from evalsvc.inputs.state_dicts import StateDicts
-from evalsvc.inputs.torch_loader_process import PARQUET, TORCH
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SECONDS, BYTES_A_SECOND = 60, 20_000_000
 """Seconds for any file, including slow disks."""
@@ -42,7 +43,7 @@ def read_tensors(path: Path) -> StateDicts:
         InputError: it is a pipe or a device.
     """
     try:
-        with _converted(path, TORCH) as target:
+        with _converted(path, "torch") as target:
             try:
                 with open_descriptor(target) as file:
                     return _state_dicts(file)
@@ -59,7 +60,7 @@ def read_texts(path: Path) -> pa.Table:
         InputError: it is not a regular file, has no such column without null, or exceeds a limit of memory or time.
     """
     try:
-        with _converted(path, PARQUET) as target:
+        with _converted(path, "parquet") as target:
             try:
                 table = pa.ipc.open_stream(pa.memory_map(f"/dev/fd/{target.fileno()}")).read_all()
                 table.validate(full=True)  # by a process that the file may have compromised

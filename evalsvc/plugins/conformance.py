@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from evalsvc.core.errors import ModelError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Generator, HoldsSamples
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos, concatenate
 from evalsvc.plugins.validation import sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKED = 16
 """Number of samples that :func:`check_generator` requests."""

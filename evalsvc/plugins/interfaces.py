@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
-from torch import Tensor
 
 from evalsvc.core.digests import digest_json
 from evalsvc.plugins.samples import SampleRequest, Samples
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Modality = Literal["image", "text", "audio", "video"]
 LikelihoodKind = Literal["exact", "upper_bound", "estimate"]

@@ -12,12 +12,12 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import torch
 
 import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.core.cost import SPEED
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity, metric, score
 from evalsvc.metrics.score import Direction, Score
 from evalsvc.plugins.registry import Plugin, PluginKind

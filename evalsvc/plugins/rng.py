@@ -7,10 +7,14 @@ tensors, so that every device gives the same bits.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+
+from evalsvc.metrics.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
 
 from evalsvc.core.errors import ModelError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import rng
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

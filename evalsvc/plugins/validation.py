@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from evalsvc.core.errors import EvalsvcError, ModelError, first_line
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Extractor, Generator, Likelihood, NegativeLogLikelihood
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from evalsvc.core.digests import walk
@@ -16,6 +15,7 @@ from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.sample_sets import open_samples, read_at
 from evalsvc.inputs.text_files import TextList
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest, Samples

@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
 from evalsvc.inputs.images.prefetch import Found, ImagePrefetcher, Positions
 from evalsvc.inputs.skip_list import exclude_files
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages
 
