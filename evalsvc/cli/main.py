@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, TextIO, cast
 
@@ -38,34 +40,52 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command()(score.demo)
-app.command(name="score")(score.score)
-app.command()(watch.watch)
-for command in (queue.submit, queue.wait, queue.status, queue.cancel, queue.retry, queue.worker):
-    app.command()(command)
-app.command()(browse.leaderboard)
-app.command(name="judge")(judge.judge)
-app.command()(browse.compare)
-app.command()(browse.show)
-app.command()(browse.models)
-app.command()(browse.checkpoints)
-app.command()(browse.export)
-app.command()(dashboard.dashboard)
-app.command()(serve.serve)
+COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Score": {"demo": score.demo, "score": score.score, "watch": watch.watch, "judge": judge.judge},
+    "Queue": {each.__name__: each for each in (queue.submit, queue.wait, queue.status, queue.cancel, queue.retry)},
+    "Read": {
+        "leaderboard": browse.leaderboard,
+        "compare": browse.compare,
+        "show": browse.show,
+        "models": browse.models,
+        "checkpoints": browse.checkpoints,
+        "export": browse.export,
+    },
+    "Gate": {"gate": gate.app, "alias": alias.app},
+    "Serve": {
+        "dashboard": dashboard.dashboard,
+        "serve": serve.serve,
+        "worker": queue.worker,
+        "token": serve.token,
+        "audit": audit.app,
+    },
+    "Manage": {
+        "suite": manage.suite,
+        "reference": manage.reference,
+        "plugins": manage.plugins,
+        "weights": weights.app,
+        "cache": cache.app,
+        "db": manage.db,
+        "doctor": manage.doctor,
+    },
+}
+"""The commands by what people do with them."""
+
 manage.reference.command("statistics")(statistics.convert)
-app.command()(manage.doctor)
-app.add_typer(manage.reference, name="reference")
-app.add_typer(manage.suite, name="suite")
-app.add_typer(manage.plugins, name="plugins")
-app.add_typer(manage.db, name="db")
-app.add_typer(weights.app, name="weights")
-app.add_typer(cache.app, name="cache")
 gate.app.command("init")(gate_advice.init)
 gate.app.command("explain")(gate_advice.explain)
-app.add_typer(gate.app, name="gate")
-app.add_typer(alias.app, name="alias")
-app.add_typer(serve.token, name="token")
-app.add_typer(audit.app, name="audit")
+for _panel, _commands in COMMANDS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"evalsvc {importlib.metadata.version('evalsvc')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -73,6 +93,9 @@ def main(
     server: Annotated[
         str | None, typer.Option(help="Ask this server instead; the commands that can: evalsvc --server URL --help.")
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Score checkpoints of generative models, compare them over time, and keep every number's uncertainty."""
 
