@@ -61,7 +61,9 @@ def test_reading_commands_do_not_import_torch(home):
     fill(database, ["a", "b"], range(0, 2000, 1000), labels=2)
     facts = {"seconds": {}, "packages": {}, "samples_per_second": 1.0, "device": "cpu", "device_name": "", "threads": 1}
     with database.write() as session:
-        session.execute(update(Evaluation).values(provenance=facts | {"seed": 1, "git_commit": "", "not_applicable": {}}))
+        session.execute(
+            update(Evaluation).values(provenance=facts | {"seed": 1, "git_commit": "", "not_applicable": {}})
+        )
     done = subprocess.run(
         [sys.executable, "-c", EACH], input=json.dumps(READING), capture_output=True, text=True, timeout=120
     )
