@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalsvc.core.errors import InputError, first_line
+from evalsvc.metrics.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Size, Tensor, nn
@@ -74,7 +75,7 @@ class StateDicts:
 
     def fitting(self, model: nn.Module) -> list[Choice]:
         """The state dicts with a model's names and shapes, under any prefix and without wrapper components."""
-        wanted = {name: value.shape for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+        wanted = {name: value.shape for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
         # Files of old torch versions lack these counters, and load_state_dict sets them.
         needed = {name: shape for name, shape in wanted.items() if not name.endswith("num_batches_tracked")}
         return [choice for entry, tensors in self.entries.items() for choice in _fitting(entry, tensors, needed)]
