@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.interfaces import CheckpointFiles
+
+T = TypeVar("T")
 
 
 class PluginKind(StrEnum):
@@ -117,41 +119,35 @@ class Plugins:
         return files
 
 
-def register(kind: PluginKind | str, name: str) -> Callable[[Any], Any]:
+def register(kind: PluginKind | str, name: str) -> Callable[[T], T]:
     """Mark an object of a single-file plug-in: ``@register("generators", "my-gan")`` above the class."""
-
-    def mark(target: Any) -> Any:
-        target.__evalsvc_plugin__ = (PluginKind(kind), name)
-        return target
-
-    return mark
+    return _mark(__evalsvc_plugin__=(PluginKind(kind), name))
 
 
-def open_to_clients(*options: str, network: bool = False) -> Callable[[Any], Any]:
+def open_to_clients(*options: str, network: bool = False) -> Callable[[T], T]:
     """Mark a generator or extractor as usable by clients of the API, and name the options that they may set.
 
     Leave out options whose value is a path, a module, an address, a program or a model: only the operator may set
     those. A generator that connects to the address in its checkpoint declares ``network``: clients then name an
     endpoint of the server file and cannot submit such a checkpoint.
     """
-
-    def mark(target: Any) -> Any:
-        target.client_options, target.opens_network = frozenset(options), network
-        return target
-
-    return mark
+    return _mark(client_options=frozenset(options), opens_network=network)
 
 
-def versioned(version: str) -> Callable[[Any], Any]:
+def versioned(version: str) -> Callable[[T], T]:
     """Set the version of a generator, or of a ``torchmetrics.Metric`` class: ``@versioned("2")`` above it.
 
     Results are stored under this version, so that a release of the distribution does not invalidate them. Raise it
     if the same checkpoint, options and seeds (for a metric: the same arrays) may give other values. A plug-in
     that has stored results keeps them if its first version is the version of the distribution that computed them.
     """
+    return _mark(plugin_version=version)
 
-    def mark(target: Any) -> Any:
-        target.plugin_version = version
+
+def _mark(**attributes: object) -> Callable[[T], T]:
+    def mark(target: T) -> T:
+        for name, value in attributes.items():
+            setattr(target, name, value)
         return target
 
     return mark

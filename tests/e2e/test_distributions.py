@@ -49,18 +49,26 @@ def test_release(evalsvc_gate):
 PROGRAM = """
 from typing import assert_type
 
-from evalsvc import Checkpoint, Client, Images, SampleRequest, Suite, load_suite
+from evalsvc import Checkpoint, Client, GeneratorInfo, Images, SampleRequest, Suite
+from evalsvc import load_suite, open_to_clients, register, versioned
 
 assert_type(load_suite("digits@1"), Suite)
 assert_type(load_suite("digits@1").samples, int)
 assert_type(Client("http://127.0.0.1:8642").about().version, str)
 
-class Generator:
+@register("generators", "mine")
+@versioned("1")
+@open_to_clients("noise")
+class Mine:
+    info = GeneratorInfo("mine", "image")
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.step = assert_type(checkpoint.step, int)
 
     def sample(self, request: SampleRequest) -> Images:
         return Images.from_signed(request.normal(3, 8, 8))
+
+assert_type(Mine.info.family, str)
 """
 
 
