@@ -65,16 +65,19 @@ def _register_class(plugin: Plugin, kind: Any) -> None:
     function.__name__ = plugin.name
     # The registry stores versions as integers.
     version = int(digest_json([plugin.distribution, plugin.own_version or plugin.version])[:7], 16)
-    metric(_quantity(plugin, kind), version=version)(function)
+    try:
+        metric(_quantity(plugin, kind), version=version)(function)
+    except ValueError as error:
+        raise InputError(f"plug-in {plugin.name!r} of {plugin.distribution}: {error}: rename the plug-in") from None
 
 
 def _quantity(plugin: Plugin, kind: Any) -> Quantity:
     direction = {True: Direction.HIGHER, False: Direction.LOWER, None: Direction.NEUTRAL}[kind.higher_is_better]
-    quantity: Quantity = getattr(kind, "quantity", Quantity(plugin.name, direction, unit=""))
-    if quantity.name != plugin.name:
+    quantity = getattr(kind, "quantity", Quantity(plugin.name, direction, unit=""))
+    if not isinstance(quantity, Quantity) or quantity.name != plugin.name:
         raise InputError(
-            f"plug-in {plugin.name!r} of {plugin.distribution} returns a quantity named {quantity.name!r}: "
-            "give both one name"
+            f"attribute 'quantity' of plug-in {plugin.name!r} of {plugin.distribution} is {quantity!r}: "
+            f"set it to a Quantity named {plugin.name!r}, or remove it"
         )
     return quantity
 

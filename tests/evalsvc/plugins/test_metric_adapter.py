@@ -66,7 +66,7 @@ def test_a_class_says_all_of_its_quantity_that_ours_say(registered):
     (quantity,) = METRICS["gap"].quantities
     assert quantity is Told.quantity
     assert METRICS["gap"].unbiased_in_n(quantity, {})
-    with pytest.raises(InputError, match="returns a quantity named 'gap'"):
+    with pytest.raises(InputError, match="set it to a Quantity named 'other'"):
         registered("other", Told)
 
 
@@ -74,6 +74,7 @@ def test_quantities_of_plugins_are_known_beside_ours_and_one_that_is_broken_is_l
     plugins = [
         Plugin(PluginKind.METRIC, "gap", "tests", "1", lambda: Told),
         Plugin(PluginKind.METRIC, "broken", "tests", "1", object),
+        Plugin(PluginKind.METRIC, "recall", "tests", "1", lambda: MeanGap),
         Plugin(PluginKind.JUDGE, "judge", "tests", "1", lambda: pytest.fail("loaded")),
     ]
     known = quantities(plugins)
@@ -86,3 +87,8 @@ def test_quantities_of_plugins_are_known_beside_ours_and_one_that_is_broken_is_l
 def test_what_is_no_metric_is_refused_by_name(registered):
     with pytest.raises(InputError, match="'mine' of tests is neither"):
         registered("mine", object())
+
+
+def test_a_class_with_the_name_of_another_quantity_is_refused_by_name(registered):
+    with pytest.raises(InputError, match="'recall' is declared twice with different facts: rename the plug-in"):
+        registered("recall", MeanGap)
