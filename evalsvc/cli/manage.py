@@ -16,6 +16,7 @@ from evalsvc.store.session import HEAD, Database
 from evalsvc.store.urls import shown
 
 if TYPE_CHECKING:
+    from evalsvc.inputs.suites import Suite
     from evalsvc.plugins.registry import Plugin
 
 reference = typer.Typer(help="Sets of real samples.", no_args_is_help=True)
@@ -95,9 +96,7 @@ def suite_list() -> None:
 @suite.command("show")
 def suite_show(name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")]) -> None:
     """A suite with all of its defaults, as YAML."""
-    from evalsvc.inputs.suites import load_suite
-
-    typer.echo(yaml.safe_dump(load_suite(name).model_dump(mode="json"), sort_keys=False), nl=False)
+    typer.echo(yaml.safe_dump(_suite(name).model_dump(mode="json"), sort_keys=False), nl=False)
 
 
 @suite.command("validate")
@@ -105,11 +104,18 @@ def suite_validate(
     name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")], plugin: PluginFiles = None
 ) -> None:
     """Check a suite: keys, metrics, options, features, labels."""
+    checked = _suite(name, plugin)
+    err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples")
+
+
+def _suite(name: str, plugin: list[Path] | None = None) -> Suite:
+    """The suite that a name means; no database is opened for a file or a shipped suite."""
+    from evalsvc.evaluation.suite_resolution import needs_store, resolve_suite
     from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
 
-    checked = load_suite(name, Plugins(tuple(plugin or ())))
-    err.print(f"{checked.id} is valid: {len(checked.labels)} scores of {checked.samples} samples")
+    found = Plugins(tuple(plugin or ()))
+    return resolve_suite(name, Database(Settings().database), found) if needs_store(name) else load_suite(name, found)
 
 
 @plugins.command("list")
@@ -145,30 +151,30 @@ def _loads(plugin: Plugin) -> str:
 
 @plugins.command("check")
 def plugins_check(
-    name: Annotated[str, typer.Argument(help="Generator plug-in.")],
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint it can load.")],
-    option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
+    name: Annotated[str, typer.Argument(help="Plug-in, as 'evalsvc plugins list' names it.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint that a generator can load.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="generator, extractor, reference, metric or judge, where several have the name.")
+    ] = "",
+    option: Annotated[list[str] | None, typer.Option(help="Option of the plug-in as key=value.")] = None,
     plugin: PluginFiles = None,
     device: Device = "auto",
 ) -> None:
-    """Run a generator's contract: count, dtype, range, determinism a seed, independence of batch and index."""
-    from evalsvc.evaluation import opening
+    """Try the contract of a plug-in: types, shapes and ranges, determinism, independence of batch and order."""
     from evalsvc.evaluation.context import EvaluationContext
-    from evalsvc.inputs.checkpoints import Checkpoint
-    from evalsvc.plugins.conformance import check_generator
+    from evalsvc.evaluation.plugin_check import check_plugin, kind_of
     from evalsvc.plugins.registry import Plugins
 
     context = EvaluationContext(Settings(), Plugins(tuple(plugin or ())), device)
-    opened = Checkpoint.open(checkpoint, name, 0, context.plugins.checkpoint_files(name))
-    options = parse_options(option or [])
-    generator = opening.generator(context, name, opened, options, opening.decoding(context, name, None, options))
-    findings = check_generator(generator, context.device)
-    made = table(f"generator {name}", "check", "", "finding")
+    found = kind_of(context.plugins, name, kind)
+    findings = check_plugin(context, found, name, parse_options(option or []), checkpoint)
+    what = found.removesuffix("s")
+    made = table(f"{what} {name}", "check", "", "finding")
     for finding in findings:
         made.add_row(finding.check, styled("ok", "green") if finding.ok else styled("broken", "red"), finding.detail)
     out.print(made)
     if not all(finding.ok for finding in findings):
-        raise ModelError(f"generator {name!r} breaks its contract: see the table")
+        raise ModelError(f"{what} {name!r} breaks its contract: see the table")
 
 
 @db.command("upgrade")

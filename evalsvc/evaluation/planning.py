@@ -45,6 +45,7 @@ def plan(
             f"{loaded.info.modality} samples"
         )
     extractors = {label: opening.extractor(context, use).info for label, use in suite.extractors.items()}
+    _check_modalities(suite, extractors)
     _check_arrays(suite, extractors)
     _check_prompts(context, suite)
     reference = opening.reference(context, suite.reference) if suite.reference else None
@@ -73,6 +74,16 @@ def plan(
         weights=loaded.info.weights,
         order=_order(context, suite, loaded, decoding),
     )
+
+
+def _check_modalities(suite: Suite, extractors: Mapping[str, ExtractorInfo]) -> None:
+    """Make sure that every extractor takes the samples that the suite scores."""
+    for label, info in extractors.items():
+        if suite.modality not in info.takes:
+            taken, name = " and ".join(sorted(info.takes)), suite.extractors[label].use
+            raise InputError(
+                f"suite {suite.id} scores {suite.modality} samples, and extractor {name!r} takes {taken} samples"
+            )
 
 
 def _check_arrays(suite: Suite, extractors: Mapping[str, ExtractorInfo]) -> None:

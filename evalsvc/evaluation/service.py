@@ -23,35 +23,14 @@ from evalsvc.evaluation.lifecycle import PRIORITY, Deadlines, Submission
 from evalsvc.evaluation.planning import plan as plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.suite_resolution import resolve_suite as resolve_suite
 from evalsvc.inputs import stored_checkpoints
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.sample_sets import open_samples, unreadable
-from evalsvc.inputs.suites import Suite, is_shipped, load_suite, parse_suite
+from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.registry import Plugins
-from evalsvc.store import queries, tables
-from evalsvc.store.session import Database
-
-
-def resolve_suite(
-    named: str, database: Database, plugins: Plugins, *, reference: str | None = None, folder: Path = Path()
-) -> Suite:
-    """The suite with this name: a file, else a shipped suite, else a stored suite.
-
-    A name that ends in ``.yaml`` or ``.yml`` is a file, searched for in ``folder`` first. ``reference`` fills in the
-    reference of a suite that has none; ``None`` leaves it open.
-
-    Raises:
-        InputError: there is no such suite, the reference is incompatible, or several stored versions exist and none is
-            named: a client that submits a new version must not thereby choose the version for others.
-    """
-    if named.endswith((".yaml", ".yml")):
-        beside = folder / named
-        suite = load_suite(str(beside if beside.is_file() else named), plugins)
-    else:
-        stored = None if is_shipped(named) else _stored_suite(named, database, plugins)
-        suite = stored or load_suite(named, plugins)
-    return suite if reference is None else suite.on(reference)
+from evalsvc.store import tables
 
 
 def open_checkpoint(path: Path, naming: Naming, generator: str, plugins: Plugins) -> Checkpoint:
@@ -139,13 +118,3 @@ def submit(
         if advance:
             advance(1)
     return submissions
-
-
-def _stored_suite(named: str, database: Database, plugins: Plugins) -> Suite | None:
-    with database.read() as session:
-        versions = queries.suite_versions(session, named)
-        body = queries.suite_body(session, named)
-    if len(versions) > 1:
-        listed = ", ".join(f"{named}@{version}" for version in versions)
-        raise InputError(f"suite {named!r} has several versions: name one of {listed}")
-    return None if body is None else parse_suite(body, f"suite {named}", plugins)

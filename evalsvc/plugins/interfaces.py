@@ -115,6 +115,7 @@ class Likelihood(Protocol):
 class ExtractorInfo:
     """Facts about an extractor: everything that can change its outputs.
 
+    ``modality`` is the modality of its samples, and ``also_takes`` names further ones: suites of others are rejected.
     ``outputs`` maps each output to its dimension (0 if it depends on the samples); ``weights`` is a sha256, or "none";
     ``preprocessing`` describes the resize, range and dtype in words. The remaining fields are not part of the protocol:
     ``mixed_sizes`` declares that ``extract`` accepts :class:`~evalsvc.plugins.samples.MixedImages` (other extractors
@@ -128,6 +129,12 @@ class ExtractorInfo:
     preprocessing: str
     mixed_sizes: bool = False
     backend: str = "torch"
+    also_takes: frozenset[Modality] = frozenset()
+
+    @property
+    def takes(self) -> frozenset[Modality]:
+        """The modalities of samples that ``extract`` takes."""
+        return self.also_takes | {self.modality}
 
     @property
     def protocol(self) -> str:

@@ -9,8 +9,16 @@ import numpy as np
 
 from evalsvc.core.errors import EvalsvcError, ModelError, first_line
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import Extractor, Generator, Likelihood, NegativeLogLikelihood
+from evalsvc.plugins.interfaces import Extractor, Generator, Likelihood, Modality, NegativeLogLikelihood
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos
+
+TYPES: dict[Modality, tuple[type[Samples], ...]] = {
+    "image": (Images, MixedImages),
+    "text": (Texts,),
+    "audio": (Audio,),
+    "video": (Videos,),
+}
+"""What the samples of a modality are, the usual type first."""
 
 
 def sample(generator: Generator, request: SampleRequest) -> Samples:
@@ -22,17 +30,14 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
     who = f"generator {generator.info.family!r}"
     with _named(who), torch.inference_mode():
         samples = generator.sample(request)
-    expected = {"image": Images, "text": Texts, "audio": Audio, "video": Videos}[generator.info.modality]
-    if isinstance(samples, MixedImages) and expected is Images:
-        for _, images in samples.by_size():
-            _check(generator, images, who)
-    elif isinstance(samples, expected):
-        _check(generator, samples, who)
-    else:
+    expected = TYPES[generator.info.modality]
+    if not isinstance(samples, expected):
         raise ModelError(
             f"{who} returned {type(samples).__name__}: a generator of modality {generator.info.modality!r} "
-            f"must return evalsvc.plugins.samples.{expected.__name__}"
+            f"must return evalsvc.plugins.samples.{expected[0].__name__}"
         )
+    for each in [images for _, images in samples.by_size()] if isinstance(samples, MixedImages) else [samples]:
+        _check(generator, each, who)
     if len(samples) != len(request):
         raise ModelError(f"{who} returned {len(samples)} samples, expected {len(request)}")
     return samples

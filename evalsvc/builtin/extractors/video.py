@@ -37,7 +37,7 @@ class FrameWise:
         factory = (plugins or Plugins()).get(PluginKind.EXTRACTOR, frames).load()
         self._frames: Extractor = factory(device, **dict(options or {}))
         inner = self._frames.info
-        if inner.modality != "image":
+        if "image" not in inner.takes:
             raise InputError(f"frame-wise pools an image extractor, and {frames!r} reads {inner.modality}")
         self.info = ExtractorInfo(
             "frame-wise",

@@ -1,13 +1,14 @@
-"""Conformance checks for generators: determinism, independence of the batch, value range."""
+"""What a generator promises: samples as declared, the same each time, sample i from seed i alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evalsvc.core.errors import ModelError
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.plugins.conformance.findings import Finding
 from evalsvc.plugins.interfaces import Generator, HoldsSamples
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos, concatenate
 from evalsvc.plugins.validation import sample
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 
 CHECKED = 16
 """Number of samples that :func:`check_generator` requests."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one conformance check."""
-
-    check: str
-    ok: bool
-    detail: str
 
 
 def check_generator(generator: Generator, device: torch.device) -> list[Finding]:

@@ -1,0 +1,8 @@
+"""Checks of plug-ins before they are trusted with work: what each kind promises, tried on a few samples."""
+
+from evalsvc.plugins.conformance.extractors import check_extractor as check_extractor
+from evalsvc.plugins.conformance.findings import Finding as Finding
+from evalsvc.plugins.conformance.generators import check_generator as check_generator
+from evalsvc.plugins.conformance.judges import check_judge as check_judge
+from evalsvc.plugins.conformance.metrics import check_metric as check_metric
+from evalsvc.plugins.conformance.references import check_reference as check_reference

@@ -1,0 +1,60 @@
+"""What a reference promises: samples of one modality that read the same in any ranges, and a digest of them."""
+
+from __future__ import annotations
+
+import re
+
+from evalsvc.core.errors import EvalsvcError
+from evalsvc.plugins.conformance.findings import Finding
+from evalsvc.plugins.conformance.trial_samples import rows, same
+from evalsvc.plugins.interfaces import ReadsAt, Reference, SampleSet
+from evalsvc.plugins.validation import TYPES
+
+READ = 8
+"""Samples that are read of each split."""
+
+
+def check_reference(reference: Reference, name: str) -> list[Finding]:
+    """Read a few samples of each split of a reference that is registered under ``name``."""
+    findings = [Finding("name", reference.name == name, f"registered as {name!r}, named {reference.name!r}")]
+    findings += _split("train", reference.train)
+    if reference.heldout is not None:
+        findings += _split("heldout", reference.heldout)
+        kinds = reference.train.modality, reference.heldout.modality
+        findings.append(Finding("splits: one modality", kinds[0] == kinds[1], " and ".join(kinds)))
+        apart = reference.train.digest() != reference.heldout.digest()
+        findings.append(Finding("splits: different samples", apart, "differ" if apart else "both have one digest"))
+    return findings
+
+
+def _split(split: str, samples: SampleSet) -> list[Finding]:
+    """A breach that stops the checks is itself the last finding."""
+    findings: list[Finding] = []
+    try:
+        count = len(samples)
+        findings.append(Finding(f"{split}: two or more samples", count >= 2, f"{count} {samples.modality} samples"))
+        digest = samples.digest()
+        stable = bool(re.fullmatch("[0-9a-f]{64}", digest)) and digest == samples.digest()
+        findings.append(Finding(f"{split}: a sha256 of the content, the same again", stable, digest[:12]))
+        stop = min(count, READ)
+        whole = samples.read(0, stop)
+        fits = isinstance(whole, TYPES[samples.modality]) and len(whole) == stop
+        findings.append(Finding(f"{split}: type and count", fits, f"{len(whole)} in {type(whole).__name__}"))
+        findings.append(_agree(f"{split}: the same samples again", same(whole, samples.read(0, stop))))
+        middle = stop // 2
+        part = same(rows(whole, range(middle, stop)), samples.read(middle, stop))
+        findings.append(_agree(f"{split}: the same samples in another range", part))
+        if isinstance(samples, ReadsAt):
+            back = list(range(stop))[::-1]
+            findings.append(
+                _agree(f"{split}: the same samples by index", same(rows(whole, back), samples.read_at(back)))
+            )
+    except EvalsvcError as error:
+        findings.append(Finding(f"{split}: can be read", False, str(error)))
+    except Exception as error:
+        findings.append(Finding(f"{split}: can be read", False, f"{type(error).__name__}: {error}"))
+    return findings
+
+
+def _agree(check: str, ok: bool) -> Finding:
+    return Finding(check, ok, "identical" if ok else "samples differ")
