@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from evalsvc.analysis import leaderboard
-from evalsvc.cli import browse, console
+from evalsvc.cli import console, score_tables
 from evalsvc.core.settings import Settings
 from evalsvc.store import queries
 from evalsvc.store.artifacts import open_artifacts
@@ -26,7 +26,7 @@ def board(rows: list[queries.ScoreRow]) -> None:
     """The leaderboard as the terminal shows it, its most telling columns."""
     recorder = Console(record=True, width=195, file=io.StringIO())
     made = next(iter(leaderboard.boards([row for row in rows if row.label in SHOWN])))
-    for part in browse.board_tables(made, recorder.width):
+    for part in score_tables.board_tables(made, recorder.width):
         recorder.print(part)
     recorder.save_svg(str(IMAGES / "leaderboard.svg"), title="evalsvc leaderboard")
 

@@ -130,6 +130,7 @@ class Client:
         priority: int = 10,
         deadlines: schemas.Deadlines | None = None,
         rerun: bool = False,
+        skip_bad: bool = False,
     ) -> schemas.Evaluation:
         """Ask for an evaluation; the same again is the same evaluation. Options: ``schemas.EvaluationCreate``."""
         try:
@@ -148,6 +149,7 @@ class Client:
                 priority=priority,
                 deadlines=deadlines or schemas.Deadlines(),
                 rerun=rerun,
+                skip_bad=skip_bad,
             )
         except ValidationError as error:
             first = error.errors()[0]
@@ -246,11 +248,17 @@ class Client:
         return self._send("GET", f"/artifacts/{id}").content
 
     def gate(
-        self, policy: str | Path | dict[str, Any], candidate: str | None = None, *, seed: int | None = None
+        self,
+        policy: str | Path | dict[str, Any],
+        candidate: str | None = None,
+        *,
+        seed: int | None = None,
+        shadow: bool = False,
+        warn_only: bool = False,
     ) -> schemas.GateDetail:
         """Judge what is stored under a policy: a file, its text, or its mapping. Not sent twice: each is recorded."""
         body = policy.read_text() if isinstance(policy, Path) else policy
-        asked = _given(policy=body, candidate=candidate, seed=seed)
+        asked = _given(policy=body, candidate=candidate, seed=seed, shadow=shadow, warn_only=warn_only)
         return self._ask(schemas.GateDetail, "POST", "/gates", once=True, json=asked, timeout=LONG)
 
     def gates(self, model: str | None = None, suite: str | None = None) -> Iterator[schemas.Gate]:

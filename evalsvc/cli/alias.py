@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalsvc.cli.console import err, out, print_json, table
+from evalsvc.api.schemas import PromoteOptions
+from evalsvc.cli.backends import Answer, backend
+from evalsvc.cli.console import err, table
 from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
+from evalsvc.cli.options import takes
 from evalsvc.cli.score import Device, PluginFiles
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoint_names import Naming
-from evalsvc.store import audit, names
-from evalsvc.store.session import Database
+from evalsvc.store import audit
 
 if TYPE_CHECKING:
-    from evalsvc.gates.runner import Recorded
+    pass
 
 app = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
 
@@ -27,14 +29,15 @@ Name = Annotated[str, typer.Argument(help="Alias, such as production.")]
 
 
 @app.command("set")
+@takes(PromoteOptions)
 def alias_set(
+    context: typer.Context,
     name: Name,
     checkpoint: Annotated[
         str, typer.Argument(help="model@step, model, alias, digest, or the path of what was scored.")
     ],
+    asked: PromoteOptions,
     require_gate: Annotated[Path | None, typer.Option(help="Policy that the checkpoint must pass first.")] = None,
-    by_gate: Annotated[int | None, typer.Option("--gate", help="A gate that this checkpoint has passed.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; a protected alias goes back to an earlier checkpoint by it.")] = "",
     stored: Stored = False,
     device: Device = "auto",
     plugin: PluginFiles = None,
@@ -42,146 +45,89 @@ def alias_set(
     """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded.
 
     A protected alias moves by a gate under the pinned policy (--require-gate or --gate), for the first time, or back
-    to an earlier checkpoint with a --reason.
+    to an earlier checkpoint with a --reason. With --server, an alias that is not protected takes scope admin.
     """
-    from evalsvc.gates.promote import check_policy, promote, protection
-    from evalsvc.inputs import stored_checkpoints
-
-    if require_gate is not None and by_gate is not None:
+    if require_gate is not None and asked.gate is not None:
         raise InputError("give --require-gate, which runs a gate, or --gate, which names one that was run")
-    gate: Recorded | None = None
-    target: str | int = checkpoint
-    with reachable():
-        if require_gate is None:
-            database = Database(Settings().database)
-            with database.read() as session:
-                target = stored_checkpoints.find(session, checkpoint).id
-        else:
-            from evalsvc.evaluation.context import EvaluationContext
-            from evalsvc.gates.candidate import Asked
-            from evalsvc.gates.several import run_policy
-            from evalsvc.store.tables import Checkpoint
-
-            opened = open_gate(require_gate, plugin, None if stored else device, 250)
-            read, suites, database, context, plugins = opened
-            with database.read() as session:
-                check_policy(name, protection(session, name), read.digest)
-            anew = partial(EvaluationContext, Settings(), plugins, "cpu")
-            wanted = partial(Asked(checkpoint, Naming()).find, suites[0], database, plugins, context)
-            gate = run_policy(read, database, suites, context, candidate=wanted, plugins=plugins, open_bench=anew)
-            show_decision(gate.id, gate.document)
-            if gate.document["verdict"]["status"] != "PASS":
-                err.print(f"{name} stays as it is", style="red")
-                raise typer.Exit(gate.exit_code or 4)
-            judged = gate.decision.sides.candidate
-            assert isinstance(judged, Checkpoint)
-            target = judged.id
-        number = gate.id if gate else by_gate
-        now_at = promote(database, name, target, number, by=audit.current().name, reason=reason)
+    number = asked.gate
+    if require_gate is None:
+        now_at = backend(context).promote(name, checkpoint, asked)
+    elif context.obj is not None:
+        raise InputError("--require-gate runs a gate on this machine: use 'gate run', and give its number with --gate")
+    else:
+        number, now_at = _set_by_gate(name, checkpoint, asked.reason, require_gate, stored, device, plugin)
     err.print(f"{name} is now {now_at}" + (f", by gate {number}" if number else ""))
+
+
+def _set_by_gate(
+    name: str, checkpoint: str, reason: str, policy: Path, stored: bool, device: str, plugin: list[Path] | None
+) -> tuple[int, str]:
+    """Run a gate, and point the alias at what passed it; the number of the gate, and the name of what passed."""
+    from evalsvc.evaluation.context import EvaluationContext
+    from evalsvc.gates.candidate import Asked
+    from evalsvc.gates.promote import check_policy, promote, protection
+    from evalsvc.gates.several import run_policy
+    from evalsvc.store.tables import Checkpoint
+
+    with reachable():
+        opened = open_gate(policy, plugin, None if stored else device, 250)
+        read, suites, database, context, plugins = opened
+        with database.read() as session:
+            check_policy(name, protection(session, name), read.digest)
+        anew = partial(EvaluationContext, Settings(), plugins, "cpu")
+        wanted = partial(Asked(checkpoint, Naming()).find, suites[0], database, plugins, context)
+        gate = run_policy(read, database, suites, context, candidate=wanted, plugins=plugins, open_bench=anew)
+        show_decision(gate.id, gate.document)
+        if gate.document["verdict"]["status"] != "PASS":
+            err.print(f"{name} stays as it is", style="red")
+            raise typer.Exit(gate.exit_code or 4)
+        judged = gate.decision.sides.candidate
+        assert isinstance(judged, Checkpoint)
+        return gate.id, promote(database, name, judged.id, gate.id, by=audit.current().name, reason=reason)
 
 
 @app.command("protect")
 def alias_protect(
+    context: typer.Context,
     name: Name,
     policy: Annotated[Path, typer.Option(help="Policy by whose decisions alone the alias moves from now on.")],
     plugin: PluginFiles = None,
 ) -> None:
     """Pin a policy and its suite: the alias then moves only by a gate under exactly this policy."""
-    from evalsvc.gates.promote import protect
-
-    with reachable():
-        read, suites, database, *_ = open_gate(policy, plugin, None, 1)
-        with database.write() as session:
-            pinned = protect(session, name, read, suites, audit.current().name)
-    if read.baseline is not None and str(read.baseline) != f"alias {name}":
-        err.print(
-            f"warning: the policy compares with {read.baseline}, and {name} moves only by gates that compared with "
-            f"what it points at: use 'baseline: {{alias: {name}}}'",
-            style="yellow",
-            soft_wrap=True,
-        )
-    err.print(f"{name} is protected by policy {read.digest[:12]} under {pinned.suite}")
+    pinned = backend(context).protect(name, policy, plugin or ())
+    if pinned.warning:
+        err.print(pinned.warning, style="yellow", soft_wrap=True)
+    err.print(f"{name} is protected by policy {pinned.policy_digest[:12]} under {pinned.suite}")
 
 
 @app.command("unprotect")
-def alias_unprotect(name: Name) -> None:
+def alias_unprotect(context: typer.Context, name: Name) -> None:
     """End the protection of an alias; that it was protected stays in its history."""
-    from evalsvc.gates.promote import unprotect
-
-    with reachable(), Database(Settings().database).write() as session:
-        unprotect(session, name, audit.current().name)
+    backend(context).unprotect(name)
     err.print(f"{name} is no longer protected")
 
 
 @app.command("list")
-def alias_list(as_json: AsJson = False) -> None:
+def alias_list(context: typer.Context, as_json: AsJson = False) -> None:
     """Every alias, what it points at, and the policy that protects it."""
-    from evalsvc.store import queries
-
-    with Database(Settings().database).read() as session:
-        aliases = queries.aliases(session)
-        titles = names.titles(session, [row.checkpoint for row in aliases])
-        pinned = {row.alias: row.policy_digest for row in queries.protections(session) if row.ended_at is None}
-    targets = dict.fromkeys(pinned, "") | {row.name: titles[row.checkpoint_id] for row in aliases}
-    show_aliases([(name, targets[name], pinned.get(name)) for name in sorted(targets)], as_json=as_json)
+    backend(context).aliases().show(as_json=as_json)
 
 
 @app.command("history")
 def alias_history(
+    context: typer.Context,
     name: Name,
     limit: Annotated[int, typer.Option(min=1, help="How many moves.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Where an alias pointed, the newest first: who moved it, how, and by which decision; and what protected it."""
-    from evalsvc.store import queries
-
-    with Database(Settings().database).read() as session:
-        moves = queries.promotions(session, name, limit)
-        titles = names.titles(session, [move.checkpoint for move in moves])
-        pinned = queries.protections(session, name)
-    if not moves and not pinned:
-        raise InputError(f"alias {name!r} was never set: 'evalsvc alias list' shows those that were")
-    events: list[tuple[Any, dict[str, Any]]] = [
-        (
-            move.created_at,
-            {
-                "event": move.kind,
-                "checkpoint": titles[move.checkpoint_id],
-                "gate": move.gate_id,
-                "policy": None,
-                "by": move.by,
-                "reason": move.reason,
-            },
-        )
-        for move in moves
-    ]
-    for rule in pinned:
-        fact: dict[str, Any] = {"checkpoint": None, "gate": None, "policy": rule.policy_digest, "reason": ""}
-        events.append((rule.created_at, {"event": "protected", "by": rule.by} | fact))
-        if rule.ended_at is not None:
-            events.append((rule.ended_at, {"event": "protection ended", "by": rule.ended_by or ""} | fact))
-    events.sort(key=lambda event: event[0], reverse=True)
-    documents = [{"at": at.isoformat(timespec="seconds")} | facts for at, facts in events]
-    if as_json:
-        print_json(documents)
-        return
-    made = table(f"alias {name}", "at", "event", "checkpoint", "gate", "policy", "by", "reason")
-    for each in documents:
-        row = dict(
-            each, policy=(each["policy"] or "")[:12], gate=each["gate"] or "", checkpoint=each["checkpoint"] or ""
-        )
-        made.add_row(*(str(row[key]) for key in ("at", "event", "checkpoint", "gate", "policy", "by", "reason")))
-    out.print(made)
+    backend(context).alias_history(name, limit).show(as_json=as_json)
 
 
-def show_aliases(rows: Sequence[tuple[str, str, str | None]], *, as_json: bool) -> None:
-    """Name, checkpoint and digest of the pinned policy of each alias."""
-    if as_json:
-        pinned = {name: {"protected_by": digest} if digest else {} for name, _, digest in rows}
-        print_json([{"alias": name, "checkpoint": target or None} | pinned[name] for name, target, _ in rows])
-        return
+def show_aliases(rows: Sequence[tuple[str, str, str | None]]) -> Answer:
+    """What ``alias list`` prints: name, checkpoint and digest of the pinned policy of each alias."""
+    pinned = {name: {"protected_by": digest} if digest else {} for name, _, digest in rows}
     made = table("aliases", "alias", "checkpoint", "protected by policy")
     for name, target, digest in rows:
         made.add_row(name, target or "never set", (digest or "–")[:12])
-    out.print(made)
+    return Answer([{"alias": name, "checkpoint": target or None} | pinned[name] for name, target, _ in rows], [made])

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from sqlalchemy.exc import OperationalError
 
+from evalsvc.api.schemas import GateOptions
+from evalsvc.cli.backends import backend
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
 from evalsvc.cli.console import err, lines, number, out, print_commands, print_json, styled, table
-from evalsvc.cli.score import Device, PluginFiles, parse_options
+from evalsvc.cli.options import parse_options, takes
+from evalsvc.cli.score import Device, PluginFiles
 from evalsvc.core.deadline import Deadline, TimeLimit
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.gates.reports.text import candidate as candidate_of
-from evalsvc.gates.reports.text import notices, plain, stored, title
+from evalsvc.gates.reports.text import notices, plain, title
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store.faults import sentence
 from evalsvc.store.session import Database, database_time
@@ -45,11 +48,10 @@ STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNKNOWN": "
 
 
 @app.command("run")
+@takes(GateOptions)
 def run(
     policy: PolicyFile,
-    candidate: Annotated[
-        str | None, typer.Option(help="model@step, model, alias, digest, or a path, which is scored with --generator.")
-    ] = None,
+    asked: GateOptions,
     generator: Annotated[str | None, typer.Option(help="Generator plug-in that loads a candidate's file.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
     model: Annotated[str, typer.Option(help="Model of a candidate's file; by default the name of its folder.")] = "",
@@ -58,11 +60,8 @@ def run(
     ] = None,
     model_pattern: ModelPattern = "",
     step_pattern: StepPattern = "",
-    seed: Annotated[int | None, typer.Option(help="The candidate's sampling seed; by default the suite's.")] = None,
     stored: Stored = False,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which the gate ends with 6.")] = None,
-    warn_only: Annotated[bool, typer.Option("--warn-only", help="Failed and inconclusive gates end with 0.")] = False,
-    shadow: Annotated[bool, typer.Option("--shadow", help="Record the decision and end with 0.")] = False,
     report: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,21 +98,22 @@ def run(
         read, suites, database, context, plugins = opened
         options = parse_options(option or [])
         naming = Naming(model, step, model_pattern, step_pattern)
-        if (generator is not None or options or naming != Naming()) and candidate is None:
+        if (generator is not None or options or naming != Naming()) and asked.candidate is None:
             raise InputError("--generator, --option, --model and --step are the candidate's: name it with --candidate")
-        asked: str | Callable[[], Wanted] | None = candidate
-        if candidate is not None:
-            asked = partial(Asked(candidate, naming, generator, options).find, suites[0], database, plugins, context)
+        candidate: Callable[[], Wanted] | None = None
+        if asked.candidate is not None:
+            given = Asked(asked.candidate, naming, generator, options)
+            candidate = partial(given.find, suites[0], database, plugins, context)
         done = run_policy(
             read,
             database,
             suites,
             context,
-            candidate=asked,
-            seed=seed,
+            candidate=candidate,
+            seed=asked.seed,
             timeout=limit,
-            warn_only=warn_only,
-            shadow=shadow,
+            warn_only=asked.warn_only,
+            shadow=asked.shadow,
             plugins=plugins,
             open_bench=lambda: EvaluationContext(Settings(), plugins, "cpu"),
         )
@@ -203,48 +203,14 @@ def calibrate(
 
 @app.command("history")
 def history(
+    context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Only gates of this model.")] = None,
+    of_model: Annotated[str | None, typer.Option("--model", help="The same as the argument.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Decisions, the newest first, and what they promoted."""
-    from evalsvc.store import names, queries
-
-    promoted: dict[int | None, list[str]] = {}
-    with reachable(), Database(Settings().database).read() as session:
-        rows = queries.gates(session, model, limit=limit)
-        titles = names.titles_of_gates(session, rows)
-        for promotion in queries.promotions(session, limit=1000):
-            promoted.setdefault(promotion.gate_id, []).append(promotion.alias)
-    documents: list[dict[str, Any]] = [
-        {
-            "gate": row.id,
-            "at": row.created_at.isoformat(timespec="seconds"),
-            "candidate": titles[row.id],
-            "suite": row.suite,
-            "baseline": row.baseline,
-            "status": row.status,
-            "outcome": title(stored(row)),
-            "exit_code": row.exit_code,
-            "shadow": row.shadow,
-            "samples": row.evidence["samples"],
-            "by": row.by,
-            "policy": row.policy_digest[:12],
-            "promoted": promoted.get(row.id, []),
-            "reason": row.verdict["reason"],
-        }
-        for row in rows
-    ]
-    if as_json:
-        print_json(documents)
-        return
-    columns = ("gate", "at", "candidate", "suite", "baseline", "status", "samples", "by", "promoted", "reason")
-    made = table("gates", *columns)
-    for each in documents:
-        cells = [str(each[key]) for key in ("gate", "at", "candidate", "suite", "baseline")]
-        cells += [each["outcome"], str(each["samples"]), each["by"], ", ".join(each["promoted"]), each["reason"]]
-        made.add_row(*cells)
-    out.print(made)
+    backend(context).gates(model or of_model, limit).show(as_json=as_json)
 
 
 def open_gate(

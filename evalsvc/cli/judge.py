@@ -10,7 +10,8 @@ import typer
 
 from evalsvc.cli.browse import AsJson, SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
-from evalsvc.cli.score import Device, PluginFiles, parse_options, progress_bars
+from evalsvc.cli.options import parse_options
+from evalsvc.cli.score import Device, PluginFiles, progress_bars
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.inputs import stored_checkpoints

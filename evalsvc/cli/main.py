@@ -17,6 +17,7 @@ from evalsvc.cli import (
     browse,
     cache,
     dashboard,
+    export,
     gate,
     gate_advice,
     judge,
@@ -25,6 +26,7 @@ from evalsvc.cli import (
     score,
     serve,
     statistics,
+    submit,
     watch,
     weights,
 )
@@ -42,14 +44,20 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Score": {"demo": score.demo, "score": score.score, "watch": watch.watch, "judge": judge.judge},
-    "Queue": {each.__name__: each for each in (queue.submit, queue.wait, queue.status, queue.cancel, queue.retry)},
+    "Queue": {
+        "submit": submit.submit,
+        "wait": queue.wait,
+        "status": queue.status,
+        "cancel": queue.cancel,
+        "retry": queue.retry,
+    },
     "Read": {
         "leaderboard": browse.leaderboard,
         "compare": browse.compare,
         "show": browse.show,
         "models": browse.models,
         "checkpoints": browse.checkpoints,
-        "export": browse.export,
+        "export": export.export,
     },
     "Gate": {"gate": gate.app, "alias": alias.app},
     "Serve": {

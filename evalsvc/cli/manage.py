@@ -9,7 +9,8 @@ import typer
 import yaml
 
 from evalsvc.cli.console import err, out, print_json, styled, table
-from evalsvc.cli.score import Device, PluginFiles, SkipBad, parse_options, say_skipped
+from evalsvc.cli.options import parse_options
+from evalsvc.cli.score import Device, PluginFiles, SkipBad, say_skipped
 from evalsvc.core.errors import EvalsvcError, ModelError, printable
 from evalsvc.core.settings import Settings
 from evalsvc.store.session import HEAD, Database

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from evalsvc.cli import browse
 from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints
 from evalsvc.cli.console import err, print_json, visible
-from evalsvc.core.errors import InputError, printable
+from evalsvc.cli.documents import evaluation_document
+from evalsvc.cli.options import parse_options
+from evalsvc.cli.score_tables import print_scores, show_trends
+from evalsvc.core.errors import printable
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store import queries
@@ -98,6 +99,7 @@ def demo(
     import torch
 
     from evalsvc.builtin.demo import shipped
+    from evalsvc.cli.backends.local import Local
     from evalsvc.evaluation import service
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.checkpoints import Checkpoint
@@ -124,8 +126,8 @@ def demo(
             for model, step, path, generator, options in runs
         ]
         _run(context, specs, show, rerun=rerun)
-    browse.show_trends(context.database, chosen.id)
-    browse.leaderboard(suite=chosen.id)
+    show_trends(context.database, chosen.id)
+    Local().leaderboard(chosen.id, None, "latest").show(as_json=False)
     a, b, metric = ("char-transformer", "char-transformer-greedy", "distinct_2") if text else ("gan", "vae", "recall")
     err.print(
         f"Next: evalsvc compare {a} {b}, evalsvc show {b}, evalsvc leaderboard --metric {metric}, "
@@ -186,36 +188,12 @@ def say_skipped(names: Sequence[str]) -> None:
         err.print(f"skipped {printable(names[0])}{more}: unreadable", soft_wrap=True)
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``key=value`` pairs; a value that is JSON is read as such, any other is a string.
-
-    Raises:
-        InputError: a pair has no key, a key is given twice, or a number is not finite.
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InputError(f"option {pair!r} is not of the form key=value")
-        if key in options:
-            raise InputError(f"option {key!r} is given twice: choose one of its values")
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value
-        try:
-            json.dumps(options[key], allow_nan=False)
-        except ValueError:
-            raise InputError(f"option {pair!r} is not a finite number") from None
-    return options
-
-
 def _report(database: Database, ids: list[int], *, as_json: bool) -> None:
     with database.read() as session:
         rows = [queries.scores(session, evaluation=evaluation) for evaluation in ids]
         provenances = [session.get_one(Evaluation, evaluation).provenance for evaluation in ids]
     if as_json:
-        print_json([browse.evaluation_document(scores) for scores in rows])
+        print_json([evaluation_document(scores) for scores in rows])
         return
     for scores, provenance in zip(rows, provenances, strict=True):
-        browse.print_scores(scores, provenance)
+        print_scores(scores, provenance)

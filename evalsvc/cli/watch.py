@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from evalsvc.cli.checkpoint_arguments import ModelName, ModelPattern, StepPattern
 from evalsvc.cli.console import out
+from evalsvc.cli.options import parse_options
 from evalsvc.cli.score import (
     GeneratorName,
     GeneratorOptions,
@@ -20,7 +21,6 @@ from evalsvc.cli.score import (
     ReferenceName,
     Seed,
     SuiteFile,
-    parse_options,
 )
 from evalsvc.core.errors import EvalsvcError, InputError, StorageError, first_line, printable
 from evalsvc.core.observability import logs, telemetry

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalsvc.core.digests import digest_files, digest_json, digest_path, stamp_path, walk
 from evalsvc.core.errors import CheckpointError, InputError, first_line
 from evalsvc.core.files.json_files import read_json
 from evalsvc.core.files.regular_files import require_regular
-from evalsvc.plugins.interfaces import CheckpointFiles
+
+if TYPE_CHECKING:  # torch takes seconds to import, and names of checkpoints are read without it
+    from evalsvc.plugins.interfaces import CheckpointFiles
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from evalsvc.api import schemas
 from evalsvc.api.server import serializers
-from evalsvc.cli import browse, queue
+from evalsvc.cli import documents, queue
 from evalsvc.core.columns import Progress, ScoreColumns, Stage
 from evalsvc.evaluation.runner import _row
 from evalsvc.evaluation.sampling_units import SamplingUnits
@@ -75,7 +75,7 @@ def test_every_column_of_the_scores_is_in_every_document():
     assert set(APART) <= columns(tables.Score)
     shown = columns(tables.Score) - set(APART) | {"independent", "independent_unit"}
     assert shown | {"position"} == set(queries.SCORE_VALUES)
-    assert set(browse.evaluation_document([SCORE])["scores"][0]) == shown
+    assert set(documents.evaluation_document([SCORE])["scores"][0]) == shown
     assert shown | {"position", "evaluation_id"} <= {each.name for each in fields(ScoreColumns)}
 
 
@@ -86,7 +86,7 @@ def test_a_score_of_the_store_of_the_api_and_of_a_client_has_the_same_columns_in
     arrived = sent(SCORE, schemas.Score)
     assert arrived.name == SCORE.name == "a model@1#9f2c"
     assert {name: getattr(arrived, name) for name in names} == {name: getattr(SCORE, name) for name in names}
-    assert browse.evaluation_document([arrived]) == browse.evaluation_document([SCORE])
+    assert documents.evaluation_document([arrived]) == documents.evaluation_document([SCORE])
 
 
 def test_all_that_a_metric_says_of_its_score_is_stored():

@@ -5,9 +5,10 @@ Imports nothing of the service: both sides use it.
 
 from __future__ import annotations
 
-from evalsvc.api.schemas.aliases import Alias, Promote, Promotion, Protect, Protection
+from evalsvc.api.schemas.aliases import Alias, Promote, PromoteOptions, Promotion, Protect, Protection
 from evalsvc.api.schemas.audit import AuditEntry
 from evalsvc.api.schemas.common import (
+    CliOption,
     Digest,
     Digits,
     Document,
@@ -24,8 +25,15 @@ from evalsvc.api.schemas.common import (
     Text,
     Whole,
 )
-from evalsvc.api.schemas.evaluations import Deadlines, Evaluation, EvaluationCreate, EvaluationDetail, Stage
-from evalsvc.api.schemas.gates import Candidate, DecideGate, Gate, GateDetail
+from evalsvc.api.schemas.evaluations import (
+    Deadlines,
+    Evaluation,
+    EvaluationCreate,
+    EvaluationDetail,
+    EvaluationOptions,
+    Stage,
+)
+from evalsvc.api.schemas.gates import Candidate, DecideGate, Gate, GateDetail, GateOptions
 from evalsvc.api.schemas.leaderboard import Board, Column, Comparison, Difference, Entry
 from evalsvc.api.schemas.models import Checkpoint, Model, Upload
 from evalsvc.api.schemas.scores import Artifact, Protocol, Score
@@ -44,6 +52,7 @@ __all__ = [
     "Board",
     "Candidate",
     "Checkpoint",
+    "CliOption",
     "Column",
     "Comparison",
     "Deadlines",
@@ -56,10 +65,12 @@ __all__ = [
     "Evaluation",
     "EvaluationCreate",
     "EvaluationDetail",
+    "EvaluationOptions",
     "EventName",
     "FieldError",
     "Gate",
     "GateDetail",
+    "GateOptions",
     "Health",
     "Id",
     "Item",
@@ -70,6 +81,7 @@ __all__ = [
     "PolicyText",
     "Problem",
     "Promote",
+    "PromoteOptions",
     "Promotion",
     "Protect",
     "Protection",

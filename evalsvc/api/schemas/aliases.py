@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from evalsvc.api.schemas.common import Id, Name, PolicyText, Reason, Request, Response
 from evalsvc.api.schemas.models import Checkpoint
@@ -20,7 +20,14 @@ class Alias(Response):
     updated_at: datetime
 
 
-class Promote(Request):
+class PromoteOptions(Request):
+    """By what an alias is pointed at a checkpoint; options of ``evalsvc alias set``."""
+
+    gate: Id | None = Field(default=None, description="A gate that this checkpoint has passed.")
+    reason: Reason = Field(default="", description="Why; a protected alias goes back to an earlier checkpoint by it.")
+
+
+class Promote(PromoteOptions):
     """Point an alias at a checkpoint.
 
     A protected alias moves by a gate that this checkpoint passed under the pinned policy; an admin may set it for the
@@ -37,8 +44,6 @@ class Promote(Request):
     )
 
     checkpoint: Name
-    gate: Id | None = None
-    reason: Reason = ""
 
 
 class Promotion(Response):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -59,6 +60,15 @@ class Request(BaseModel):
     """Servers refuse what they do not know: a misspelt field must not be lost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class CliOption:
+    """Metadata of a field: its option of the command line, where that has a name, a help or a default of its own."""
+
+    name: str = ""
+    help: str = ""
+    default: str | None = None
 
 
 class Page(Response, Generic[Item]):

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from evalsvc.api.schemas.common import Digest, Document, LongText, Name, Request, Response, SuiteName, Text, Whole
+from evalsvc.api.schemas.common import (
+    CliOption,
+    Digest,
+    Document,
+    LongText,
+    Name,
+    Request,
+    Response,
+    SuiteName,
+    Text,
+    Whole,
+)
 from evalsvc.api.schemas.scores import Artifact, Score
 from evalsvc.core import columns
 from evalsvc.core.names import SERVED
@@ -46,15 +57,52 @@ class EvaluationDetail(Evaluation):
     energy: float | None
 
 
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+
+
 class Deadlines(Request):
     """Seconds until an evaluation fails with ``timeout``: waiting for a worker, in one shard, in its metrics."""
 
-    queued: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    shard: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    metrics: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    queued: Annotated[Seconds | None, CliOption("--queue-timeout")] = Field(
+        default=None, description="Seconds to wait for a worker before it fails."
+    )
+    shard: Annotated[Seconds | None, CliOption("--shard-timeout")] = Field(
+        default=None, description="Seconds that one shard may take."
+    )
+    metrics: Annotated[Seconds | None, CliOption("--metrics-timeout")] = Field(
+        default=None, description="Seconds that the metrics may take."
+    )
 
 
-class EvaluationCreate(Request):
+class EvaluationOptions(Request):
+    """How a checkpoint is evaluated, whichever it is.
+
+    A field here is an option of ``evalsvc submit``, on this machine and with ``--server``, and a parameter of
+    ``Client.submit``; a test compares them.
+    """
+
+    generator: Text | None = Field(default=None, description="Generator plug-in that loads the checkpoint.")
+    suite: Annotated[
+        str | Document, CliOption(help="Suite name, name@version, or a .yaml file of this machine.", default="digits")
+    ] = Field(description="Name or name@version of a suite. A whole suite in its place takes scope admin.")
+    reference: Text | None = Field(
+        default=None, description="Reference, for a suite that leaves it open (fid50k, ...)."
+    )
+    model: Text | None = Field(default=None, description="Model name; by default the name of the checkpoint's folder.")
+    step: Whole | None = Field(default=None, description="Training step; by default read from the checkpoint's name.")
+    options: Annotated[Document, CliOption("--option", help="Generator option as key=value; JSON values work.")] = (
+        Field(default={}, description="Options of the generator.")
+    )
+    seed: Whole | None = Field(default=None, description="Sampling seed; by default the suite's.")
+    priority: Annotated[int, Field(ge=1, le=1000)] = Field(default=10, description="Lower ones go first.")
+    deadlines: Deadlines = Field(default=Deadlines(), description="When the evaluation fails with `timeout`.")
+    rerun: bool = Field(default=False, description="Compute again, and supersede what is stored.")
+    skip_bad: bool = Field(
+        default=False, description="Leave out images and sounds that cannot be read, and count them."
+    )
+
+
+class EvaluationCreate(EvaluationOptions):
     """Ask for an evaluation of one checkpoint: a file or folder that the server sees, an upload, or one it knows; or of
     what an endpoint of the server file serves, by its name there.
 
@@ -76,16 +124,9 @@ class EvaluationCreate(Request):
     upload: Digest | None = None
     checkpoint: Name | None = None
     endpoint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
-    generator: Text | None = None
-    options: Document = Field(default={})
-    model: Text | None = None
-    step: Whole | None = None
-    suite: SuiteName | Document
-    reference: Text | None = None
-    seed: Whole | None = None
-    priority: Annotated[int, Field(ge=1, le=1000)] = 10
-    deadlines: Deadlines = Deadlines()
-    rerun: bool = False
+    suite: SuiteName | Document = Field(
+        description="Name or name@version of a suite. A whole suite in its place takes scope admin."
+    )
 
     @model_validator(mode="after")
     def _one_checkpoint(self) -> EvaluationCreate:
@@ -97,6 +138,7 @@ class EvaluationCreate(Request):
             raise ValueError("generator is missing: name the plug-in that loads the checkpoint")
         if self.upload is not None and self.model is None:
             raise ValueError("model is missing: an upload has no folder that names it")
-        if self.checkpoint is not None and (self.generator or self.options or self.model or self.step is not None):
+        own = (self.generator, self.options, self.model, self.skip_bad, self.step is not None)
+        if self.checkpoint is not None and any(own):
             raise ValueError("a known checkpoint has its model, step, generator and options: leave them out")
         return self

@@ -5,12 +5,23 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from evalsvc.api.schemas.common import Name, PolicyText, Request, Response, Whole
 
 
-class DecideGate(Request):
+class GateOptions(Request):
+    """Who is judged, and what the decision does; options of ``evalsvc gate run``."""
+
+    candidate: str | None = Field(
+        default=None, description="model@step, model, alias, digest, or a path, which is scored with --generator."
+    )
+    seed: Whole | None = Field(default=None, description="The candidate's sampling seed; by default the suite's.")
+    shadow: bool = Field(default=False, description="Record the decision and end with 0.")
+    warn_only: bool = Field(default=False, description="Failed and inconclusive gates end with 0.")
+
+
+class DecideGate(GateOptions):
     """Judge what is stored under a policy: the mapping of an ``evalsvc-gate.yaml``, or its text."""
 
     model_config = ConfigDict(
@@ -30,10 +41,9 @@ class DecideGate(Request):
     )
 
     policy: PolicyText
-    candidate: Name | None = None
-    seed: Whole | None = None
-    shadow: bool = False
-    warn_only: bool = False
+    candidate: Name | None = Field(
+        default=None, description="model@step, model, alias or digest; by default the policy's."
+    )
 
 
 class Candidate(Response):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from evalsvc.inputs.checkpoint_names import Naming, UnknownStepError
 from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names
+
+
+def _left_out(files: Sequence[str]) -> None:
+    """They stand in the options of what is evaluated; nobody reads what a task says."""
 
 
 class TaskHandlers:
@@ -69,7 +74,10 @@ class TaskHandlers:
                 opened = service.open_checkpoint(path, Naming(asked.model or "", asked.step), generator, self.plugins)
             except UnknownStepError:  # it speaks of options of the command line, and of folders of this server
                 raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
-            spec = service.plan(self.context, opened, generator, options, suite, asked.seed)
+            skipped = _left_out if asked.skip_bad else None
+            (spec,) = service.plan_checkpoints(
+                self.context, [opened], generator, options, suite, asked.seed, skipped=skipped
+            )
         if path is None and row.generator_version not in ("", spec.generator_version):
             raise InputError(
                 f"{asked.checkpoint} was scored by {row.generator_version}, and {spec.generator_version} is installed: "

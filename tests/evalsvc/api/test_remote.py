@@ -92,7 +92,7 @@ def submitted(monkeypatch, capsys):
 
     def submit(client, **asked):
         sent.append({key: asked.get(key) for key in ("path", "upload", "endpoint", "model", "step")})
-        return SimpleNamespace(model="m", step=1, mark="", status="queued", id=len(sent))
+        return SimpleNamespace(model="m", step=1, mark="", status="queued", id=len(sent), model_dump=dict)
 
     monkeypatch.setattr(Client, "submit", submit)
     monkeypatch.setattr(Client, "upload", lambda client, path: SimpleNamespace(digest=digest_path(path)))

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from evalsvc.cli import queue
+from evalsvc.cli.backends.local import Local
 from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation import attempts, lifecycle
@@ -101,7 +102,7 @@ def test_without_the_engine_a_worker_names_the_extra(monkeypatch):
 
 
 def test_waiting_outlives_a_database_that_is_restarted(submitted, database, monkeypatch):
-    seen, looks = queue._seen, []
+    seen, looks = Local.progress, []
 
     def look(*asked):
         looks.append(asked)
@@ -111,7 +112,7 @@ def test_waiting_outlives_a_database_that_is_restarted(submitted, database, monk
             lifecycle.cancel(database, each)
         return seen(*asked)
 
-    monkeypatch.setattr(queue, "_seen", look)
+    monkeypatch.setattr(Local, "progress", look)
     monkeypatch.setattr(queue.time, "sleep", lambda _: None)
     evalsvc("wait", *submitted, code=8)
     assert len(looks) == 3

@@ -1,0 +1,42 @@
+"""``submit``: evaluations put on a queue, of this machine or of a server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from evalsvc.api.schemas import EvaluationOptions
+from evalsvc.cli.backends import backend
+from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelPattern, StepPattern
+from evalsvc.cli.console import err, print_json
+from evalsvc.cli.options import takes
+from evalsvc.cli.score import PluginFiles
+from evalsvc.inputs.checkpoint_names import Naming
+
+
+@takes(EvaluationOptions)
+def submit(
+    context: typer.Context,
+    checkpoints: Checkpoints,
+    asked: EvaluationOptions,
+    model_pattern: ModelPattern = "",
+    step_pattern: StepPattern = "",
+    plugin: PluginFiles = None,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="With --server: send the files, where you and it share no disk.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice.
+
+    With --server, checkpoints are paths that the server sees, or endpoint:NAME; with --upload, files of this machine.
+    """
+    naming = Naming(asked.model or "", asked.step, model_pattern, step_pattern)
+    made = backend(context).submit(checkpoints, asked, naming, plugin or (), upload=upload)
+    if as_json:
+        print_json([each.document for each in made])
+        return
+    for each in made:
+        err.print(each.line)
+        typer.echo(each.id)
