@@ -70,7 +70,7 @@ def test_cancel_and_retry(submitted, database):
     attempts.start(database, attempt)
     attempts.fail(database, attempt, Failure.OUT_OF_MEMORY, "CUDA out of memory")
     assert "failed (out_of_memory): CUDA out of memory" in evalsvc("status", submitted[0]).stderr
-    assert "it has failed already" in str(evalsvc("cancel", submitted[0], code=2).exception)
+    assert "its status is failed" in str(evalsvc("cancel", submitted[0], code=2).exception)
     assert "there is no evaluation 99" in str(evalsvc("wait", 99, code=2).exception)
 
 
