@@ -33,7 +33,7 @@ def say(key: str, **values: object) -> str:
 @cache
 def quantities() -> Mapping[str, Quantity]:
     """All that is known of quantities, by name."""
-    from evalsvc.plugins.metric_adapter import quantities  # torch takes seconds, and most of a page is there without it
+    from evalsvc.plugins.metric_adapter import quantities
     from evalsvc.plugins.registry import Plugins
 
     return quantities(Plugins())

@@ -23,10 +23,6 @@ from evalsvc.metrics.likelihood import bits_per_dim as bits_per_dim
 from evalsvc.metrics.likelihood import paired_difference as paired_difference
 from evalsvc.metrics.likelihood import perplexity as perplexity
 from evalsvc.metrics.likelihood import word_perplexity as word_perplexity
-from evalsvc.metrics.manifold import density_coverage as density_coverage
-from evalsvc.metrics.manifold import neighbor_radii as neighbor_radii
-from evalsvc.metrics.manifold import prdc as prdc
-from evalsvc.metrics.manifold import precision_recall as precision_recall
 from evalsvc.metrics.mauve import mauve as mauve
 from evalsvc.metrics.mauve import mauve_star as mauve_star
 from evalsvc.metrics.memorization import authenticity as authenticity
@@ -40,6 +36,10 @@ from evalsvc.metrics.ngrams import compression_ratio as compression_ratio
 from evalsvc.metrics.ngrams import distinct_n as distinct_n
 from evalsvc.metrics.ngrams import repetition as repetition
 from evalsvc.metrics.ngrams import self_bleu as self_bleu
+from evalsvc.metrics.precision_recall import density_coverage as density_coverage
+from evalsvc.metrics.precision_recall import neighbor_radii as neighbor_radii
+from evalsvc.metrics.precision_recall import prdc as prdc
+from evalsvc.metrics.precision_recall import precision_recall as precision_recall
 from evalsvc.metrics.realism import realism as realism
 from evalsvc.metrics.vendi import vendi_score as vendi_score
 

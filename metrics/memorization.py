@@ -17,9 +17,9 @@ from evalsvc.metrics.distances import Block, Points, common_frame
 from evalsvc.metrics.frechet import frechet_distance
 from evalsvc.metrics.influence import METHOD, Influence
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.metrics.manifold import neighbor_radii
 from evalsvc.metrics.neighbors import Nearest, knn
 from evalsvc.metrics.pairs import Plan, Visitor, measure, over_pairs
+from evalsvc.metrics.precision_recall import neighbor_radii
 from evalsvc.metrics.precomputed import Precomputed, Values
 from evalsvc.metrics.proportions import binomial_variance, mean_of_flags
 from evalsvc.metrics.registry import Quantity, metric

@@ -7,7 +7,7 @@ from evalsvc.metrics.cells import cells_of, kmeans
 from evalsvc.metrics.frechet import frechet_distance
 from evalsvc.metrics.memorization import authenticity, ct_score, memorization_informed_frechet, training_spacing
 from evalsvc.metrics.score import MetricError
-from tests.metrics import naive_manifold as naive
+from tests.metrics import naive_precision_recall as naive
 
 
 def normal(seed, n, d=6, scale=1.0):

@@ -7,7 +7,7 @@ from evalsvc.metrics import distances, neighbors
 from evalsvc.metrics.distances import common_frame, exact, sweep
 from evalsvc.metrics.neighbors import nearest_neighbors, squared_radii, symmetric_shortlist
 from evalsvc.metrics.score import MetricError
-from tests.metrics import naive_manifold as naive
+from tests.metrics import naive_precision_recall as naive
 
 
 @pytest.fixture
