@@ -19,21 +19,34 @@ goes to standard output, messages to standard error. A mistake of the user ends 
 
 
 def commands_page() -> str:
-    """Markdown of every command that is not hidden."""
-    return "\n".join([INTRODUCTION, *_sections(typer.main.get_command(app), ("evalsvc",))])
+    """Markdown of every command that is not hidden, under the headings of ``evalsvc --help``."""
+    parts, heading = [INTRODUCTION], ""
+    for name, command in _shown(typer.main.get_command(app)):
+        if command.rich_help_panel != heading:
+            heading = command.rich_help_panel
+            parts.append(f"## {heading}\n")
+        parts += _sections(command, ("evalsvc", name))
+    return "\n".join(parts)
+
+
+def _shown(command: Any) -> list[tuple[str, Any]]:
+    """The commands of a group, those of one heading together."""
+    inner = [(name, each) for name, each in getattr(command, "commands", {}).items() if not each.hidden]
+    headings = list(dict.fromkeys(each.rich_help_panel for _, each in inner))
+    return sorted(inner, key=lambda item: headings.index(item[1].rich_help_panel))
 
 
 def _sections(command: Any, words: tuple[str, ...]) -> Iterator[str]:
-    inner = {name: each for name, each in getattr(command, "commands", {}).items() if not each.hidden}
-    if len(words) > 1 and (not inner or command.invoke_without_command):
+    inner = _shown(command)
+    if not inner or command.invoke_without_command:
         yield from _section(command, words)
-    for name, each in inner.items():
+    for name, each in inner:
         yield from _sections(each, (*words, name))
 
 
 def _section(command: Any, words: tuple[str, ...]) -> Iterator[str]:
     context = command.context_class(command, info_name=" ".join(words))
-    yield f"## {' '.join(words)}\n"
+    yield f"### {' '.join(words)}\n"
     yield inspect.cleandoc(command.help or "") + "\n"
     yield f"```text\n{' '.join([*words, *command.collect_usage_pieces(context)])}\n```\n"
     records = [each.get_help_record(context) for each in command.params if each.name != "help"]
