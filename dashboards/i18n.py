@@ -11,6 +11,8 @@ import yaml
 
 from evalsvc.dashboards.formatting import distinct
 from evalsvc.metrics.registry import Quantity
+from evalsvc.plugins import metric_adapter
+from evalsvc.plugins.registry import Plugins
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 FOLDER = Path(__file__).parent / "locales"
@@ -33,10 +35,7 @@ def say(key: str, **values: object) -> str:
 @cache
 def quantities() -> Mapping[str, Quantity]:
     """All that is known of quantities, by name."""
-    from evalsvc.plugins.metric_adapter import quantities
-    from evalsvc.plugins.registry import Plugins
-
-    return quantities(Plugins())
+    return metric_adapter.quantities(Plugins())
 
 
 def metric_name(label: str) -> str:
