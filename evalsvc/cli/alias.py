@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,6 @@ from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
 from evalsvc.cli.options import takes
 from evalsvc.cli.score import Device, PluginFiles
 from evalsvc.core.errors import InputError
-from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store import audit
 
@@ -63,27 +61,22 @@ def _set_by_gate(
     name: str, checkpoint: str, reason: str, policy: Path, stored: bool, device: str, plugin: list[Path] | None
 ) -> tuple[int, str]:
     """Run a gate, and point the alias at what passed it; the number of the gate, and the name of what passed."""
-    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.gates.candidate import Asked
     from evalsvc.gates.promote import check_policy, promote, protection
-    from evalsvc.gates.several import run_policy
     from evalsvc.store.tables import Checkpoint
 
     with reachable():
         opened = open_gate(policy, plugin, None if stored else device, 250)
-        read, suites, database, context, plugins = opened
-        with database.read() as session:
-            check_policy(name, protection(session, name), read.digest)
-        anew = partial(EvaluationContext, Settings(), plugins, "cpu")
-        wanted = partial(Asked(checkpoint, Naming()).find, suites[0], database, plugins, context)
-        gate = run_policy(read, database, suites, context, candidate=wanted, plugins=plugins, open_bench=anew)
+        with opened.database.read() as session:
+            check_policy(name, protection(session, name), opened.policy.digest)
+        gate = opened.decide(Asked(checkpoint, Naming()))
         show_decision(gate.id, gate.document)
         if gate.document["verdict"]["status"] != "PASS":
             err.print(f"{name} stays as it is", style="red")
             raise typer.Exit(gate.exit_code or 4)
         judged = gate.decision.sides.candidate
         assert isinstance(judged, Checkpoint)
-        return gate.id, promote(database, name, judged.id, gate.id, by=audit.current().name, reason=reason)
+        return gate.id, promote(opened.database, name, judged.id, gate.id, by=audit.current().name, reason=reason)
 
 
 @app.command("protect")

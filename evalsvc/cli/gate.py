@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,19 +21,14 @@ from evalsvc.cli.options import parse_options, takes
 from evalsvc.cli.score import Device, PluginFiles
 from evalsvc.core.deadline import Deadline, TimeLimit
 from evalsvc.core.errors import InputError, StorageError
-from evalsvc.core.settings import Settings
 from evalsvc.gates.reports.text import candidate as candidate_of
 from evalsvc.gates.reports.text import notices, plain, title
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store.faults import sentence
-from evalsvc.store.session import Database, database_time
+from evalsvc.store.session import database_time
 
 if TYPE_CHECKING:
-    from evalsvc.evaluation.context import EvaluationContext
-    from evalsvc.gates.policy import Policy
-    from evalsvc.gates.resolution import Wanted
-    from evalsvc.inputs.suites import Suite
-    from evalsvc.plugins.registry import Plugins
+    from evalsvc.gates.opening import OpenGate
 
 app = typer.Typer(help="Whether a release may ship, and how sure that is.", no_args_is_help=True)
 
@@ -79,11 +73,9 @@ def run(
     Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
     """
-    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.gates.candidate import Asked
     from evalsvc.gates.reports.write import requested, tell_github, write
     from evalsvc.gates.runner import sample_grids
-    from evalsvc.gates.several import run_policy
 
     reports = requested(report or [])
     limit = TimeLimit(timeout)
@@ -95,29 +87,13 @@ def run(
             if plugin:  # importing one may be what hangs
                 raise
             opened = open_gate(policy, plugin, None, batch_size)  # to record that it is late
-        read, suites, database, context, plugins = opened
         options = parse_options(option or [])
         naming = Naming(model, step, model_pattern, step_pattern)
         if (generator is not None or options or naming != Naming()) and asked.candidate is None:
             raise InputError("--generator, --option, --model and --step are the candidate's: name it with --candidate")
-        candidate: Callable[[], Wanted] | None = None
-        if asked.candidate is not None:
-            given = Asked(asked.candidate, naming, generator, options)
-            candidate = partial(given.find, suites[0], database, plugins, context)
-        done = run_policy(
-            read,
-            database,
-            suites,
-            context,
-            candidate=candidate,
-            seed=asked.seed,
-            timeout=limit,
-            warn_only=asked.warn_only,
-            shadow=asked.shadow,
-            plugins=plugins,
-            open_bench=lambda: EvaluationContext(Settings(), plugins, "cpu"),
-        )
-        write(done.document, reports, sample_grids(done, database) if "html" in reports else None)
+        candidate = Asked(asked.candidate, naming, generator, options) if asked.candidate is not None else None
+        done = opened.decide(candidate, seed=asked.seed, timeout=limit, warn_only=asked.warn_only, shadow=asked.shadow)
+        write(done.document, reports, sample_grids(done, opened.database) if "html" in reports else None)
         print_commands(tell_github(done.document, os.environ))
         if as_json:
             say_notices(done.document)
@@ -131,7 +107,8 @@ def run(
 def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
     """Check a policy against its suite: keys, limits, directions, waivers. Exit 2 says what is wrong."""
     with reachable():
-        read, suites, *_ = open_gate(policy, plugin, None, 1)
+        opened = open_gate(policy, plugin, None, 1)
+    read, suites = opened.policy, opened.suites
     limits = sum(len(metric.limits) for part in read.parts for metric in part.metrics.values())
     scores = sum(len(part.metrics) for part in read.parts)
     named = ", ".join(suite.id for suite in suites)
@@ -170,7 +147,8 @@ def calibrate(
     from evalsvc.store.tables import Checkpoint
 
     with reachable():
-        read, (suite, *others), database, context, _ = open_gate(policy, plugin, device, batch_size)
+        opened = open_gate(policy, plugin, device, batch_size)
+        read, (suite, *others), database, context = opened.policy, opened.suites, opened.database, opened.context
         assert context is not None
         if others:
             raise InputError("calibration is of one suite: give a policy without 'also'")
@@ -213,24 +191,12 @@ def history(
     backend(context).gates(model or of_model, limit).show(as_json=as_json)
 
 
-def open_gate(
-    path: Path, plugin: list[Path] | None, device: str | None, batch_size: int
-) -> tuple[Policy, tuple[Suite, ...], Database, EvaluationContext | None, Plugins]:
-    """The policy, checked against its suites; a workbench only where something may be computed; all plug-ins."""
-    from evalsvc.evaluation.context import EvaluationContext
-    from evalsvc.evaluation.service import resolve_suite
-    from evalsvc.gates.policy import load_policy
-    from evalsvc.gates.resolution import labels_of
+def open_gate(path: Path, plugin: Sequence[Path] | None, device: str | None, batch_size: int) -> OpenGate:
+    """The policy, opened and checked; it computes only where a device is given."""
+    from evalsvc.gates import opening
     from evalsvc.plugins.registry import Plugins
 
-    read, plugins = load_policy(path), Plugins(tuple(plugin or ()))
-    context = None if device is None else EvaluationContext(Settings(), plugins, device, batch_size)
-    database = context.database if context else Database(Settings().database)
-    read.check_waivers(database_time(database).date())
-    suites = tuple(resolve_suite(part.suite, database, plugins, folder=path.parent) for part in read.parts)
-    for part, suite in zip(read.parts, suites, strict=True):
-        labels_of(part, suite)
-    return read, suites, database, context, plugins
+    return opening.open_gate(path, Plugins(tuple(plugin or ())), device, batch_size)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def require_content(context: EvaluationContext, spec: EvaluationSpec) -> None:
     Raises:
         CheckpointError: they have changed; shards that may contain other samples are removed.
     """
-    if not Path(spec.path).exists() or not _reads_samples(context, spec.generator):
+    if not Path(spec.path).exists() or not _holds_samples(context, spec.generator):
         return  # weights are read once, when the generator is built
     try:
         context.content.require(opening.checkpoint_of(spec), context.plugins.checkpoint_files(spec.generator))
@@ -58,7 +58,7 @@ def require_content(context: EvaluationContext, spec: EvaluationSpec) -> None:
         raise
 
 
-def _reads_samples(context: EvaluationContext, generator: str) -> bool:
+def _holds_samples(context: EvaluationContext, generator: str) -> bool:
     try:
         factory = context.plugins.get(PluginKind.GENERATOR, generator).load()
     except InputError:  # a plug-in that is not installed here, of which only shards exist

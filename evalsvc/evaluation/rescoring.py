@@ -9,7 +9,8 @@ from evalsvc.core.errors import EvalsvcError
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.first_samples import took_first
-from evalsvc.evaluation.runner import describe, evaluate
+from evalsvc.evaluation.recording import describe
+from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.scoring import reduce
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.suites import Suite

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,35 +52,14 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         device: str = "auto",
     ) -> GateResult:
         # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
-        from evalsvc.core.settings import Settings
-        from evalsvc.evaluation.context import EvaluationContext
-        from evalsvc.evaluation.service import resolve_suite
         from evalsvc.gates.candidate import Asked
-        from evalsvc.gates.policy import load_policy
-        from evalsvc.gates.several import run_policy
+        from evalsvc.gates.opening import open_gate
         from evalsvc.inputs.checkpoint_names import Naming
         from evalsvc.plugins.registry import Plugins
-        from evalsvc.store.session import Database
 
-        path = request.config.rootpath / policy
-        read, plugins = load_policy(path), Plugins()
-        context = None if stored else EvaluationContext(Settings(), plugins, device)
-        database = context.database if context else Database(Settings().database)
-        suites = [resolve_suite(part.suite, database, plugins, folder=path.parent) for part in read.parts]
-        asked = None
-        if candidate is not None:
-            asked = partial(Asked(candidate, Naming()).find, suites[0], database, plugins, context)
-        done = run_policy(
-            read,
-            database,
-            suites,
-            context,
-            candidate=asked,
-            seed=seed,
-            timeout=timeout,
-            plugins=plugins,
-            open_bench=lambda: EvaluationContext(Settings(), plugins, device),
-        )
+        opened = open_gate(request.config.rootpath / policy, Plugins(), None if stored else device)
+        asked = Asked(candidate, Naming()) if candidate is not None else None
+        done = opened.decide(asked, seed=seed, timeout=timeout)
         return GateResult(done.document)
 
     return gate

@@ -269,9 +269,10 @@ class Local:
         from evalsvc.gates.promote import protect
 
         with reachable():
-            read, suites, database, *_ = open_gate(policy, list(plugins), None, 1)
-            with database.write() as session:
-                pinned = protect(session, name, read, suites, audit.current().name)
+            opened = open_gate(policy, plugins, None, 1)
+            read = opened.policy
+            with opened.database.write() as session:
+                pinned = protect(session, name, read, opened.suites, audit.current().name)
         warning = ""
         if read.baseline is not None and str(read.baseline) != f"alias {name}":
             warning = (

@@ -1,0 +1,152 @@
+"""The result of an evaluation in the database: scores, artifacts, cost and provenance, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+
+from evalsvc.core.cost import SPEED, Cost
+from evalsvc.core.digests import digest_path
+from evalsvc.core.errors import WithdrawnError
+from evalsvc.core.provenance import environment
+from evalsvc.evaluation import attempts, opening, quotas
+from evalsvc.evaluation.attempts import Attempt
+from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.scoring import LabelledScore, Reduction
+from evalsvc.evaluation.shards import stage_of
+from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.metrics.score import Score
+from evalsvc.plugins.interfaces import Skips
+from evalsvc.store import outbox, tables
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.store.session import clock
+from evalsvc.store.tables import Status
+
+SHOWN = 20
+"""Maximum number of files listed in the provenance of an evaluation that skipped some."""
+
+
+def record(
+    spec: EvaluationSpec,
+    context: EvaluationContext,
+    attempt: Attempt,
+    reduction: Reduction,
+    artifacts: Sequence[tables.Artifact],
+    cost: Cost,
+) -> None:
+    """Store the scores of an attempt with their artifacts, cost and provenance; earlier evaluations are superseded.
+
+    Raises:
+        WithdrawnError: the attempt is no longer wanted, and the stored scores differ.
+    """
+    with context.database.write() as session:
+        try:
+            row = attempts.lock_attempt(session, attempt)
+        except WithdrawnError:
+            # Another process was faster, or this worker was given up and returned: the stored scores must equal these.
+            if _same(session.get_one(tables.Evaluation, attempt.evaluation), reduction.scores):
+                return
+            raise
+        session.execute(
+            update(tables.Evaluation)
+            .where(
+                tables.Evaluation.checkpoint_id == row.checkpoint_id,
+                tables.Evaluation.fingerprint == row.fingerprint,
+                tables.Evaluation.status == Status.SUCCEEDED,
+            )
+            .values(status=Status.SUPERSEDED)
+        )
+        # In a fixed order, so that two transactions that add the same protocols cannot deadlock.
+        for labelled in sorted(reduction.scores, key=lambda each: each.protocol):
+            with suppress(IntegrityError), session.begin_nested():
+                session.merge(tables.Protocol(id=labelled.protocol, facts=dict(labelled.facts)))
+        row.scores.extend(_row(labelled, position) for position, labelled in enumerate(reduction.scores))
+        row.artifacts.extend(artifacts)
+        row.charge(cost)
+        quotas.charge(session, row.token, cost.seconds)
+        row.provenance = _provenance(spec, context, reduction, cost.seconds, row.shards)
+        row.status, row.finished_at = Status.SUCCEEDED, clock(session)
+        outbox.evaluation_ended(session, row)
+    attempts.log_change(row)
+
+
+_FOUND = {each.name for each in fields(Score)} & set(tables.Score.__table__.columns.keys())
+"""Columns of a score's row that come from its metric."""
+
+
+def _row(labelled: LabelledScore, position: int) -> tables.Score:
+    score = labelled.score
+    found = {name: getattr(score, name) for name in _FOUND}
+    units = {"independent": labelled.independent, "independent_unit": labelled.units.unit}
+    return tables.Score(
+        **found | {"details": {**score.details, **units}},
+        position=position,
+        label=labelled.label,
+        quantity=score.name,
+        protocol_id=labelled.protocol,
+    )
+
+
+def describe(files: Mapping[str, str], artifacts: Artifacts) -> list[tables.Artifact]:
+    """Rows of files, given their keys by kind."""
+    found = []
+    for kind, key in files.items():
+        path = artifacts.checked(key)
+        found.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=path.stat().st_size))
+    return found
+
+
+def _same(row: tables.Evaluation, scores: tuple[LabelledScore, ...]) -> bool:
+    """Whether an evaluation has succeeded with exactly these scores."""
+    there = [(score.label, score.value, score.protocol_id) for score in row.scores]
+    brought = [(each.label, each.score.value, each.protocol) for each in scores]
+    return row.status == Status.SUCCEEDED and there == brought
+
+
+def _provenance(
+    spec: EvaluationSpec,
+    context: EvaluationContext,
+    reduction: Reduction,
+    metrics_seconds: float,
+    shards: list[tables.Shard],
+) -> dict[str, Any]:
+    """Provenance of an evaluation. Durations are those of the computation of the shards, in any run."""
+    timed = [(stage_of(shard.kind), shard.stop - shard.start, shard.seconds) for shard in shards if shard.seconds]
+    seconds = {stage: sum(s for of, _, s in timed if of == stage) for stage in ("samples", "likelihood")}
+    drawn = sum(count for stage, count, _ in timed if stage == "samples")
+    return environment(context.device) | {
+        "seed": spec.seed,
+        "weights": spec.weights,
+        "samples": _taken(spec),
+        "batch_size": context.batches.size,
+        "seconds": seconds | {"metrics": metrics_seconds},
+        SPEED.name: drawn / seconds["samples"] if drawn else None,
+        "backends": {
+            label: opening.extractor(context, use).info.backend for label, use in spec.suite.extractors.items()
+        },
+        "not_applicable": dict(reduction.not_applicable),
+        "skipped": _skipped(spec, context),
+    }
+
+
+def _taken(spec: EvaluationSpec) -> dict[str, int]:
+    """Number of samples, and for a source the number of its items and their order."""
+    if spec.order is None:
+        return {"taken": spec.suite.samples}
+    return {"taken": spec.suite.samples, "of": spec.order.of, "order": spec.order.version}
+
+
+def _skipped(spec: EvaluationSpec, context: EvaluationContext) -> dict[str, Any]:
+    """Number of skipped unreadable files in the samples and in each split, and the first names."""
+    skipped: dict[str, Sequence[str]] = {"samples": spec.options.get("skip", ())}
+    if spec.suite.reference:
+        reference = opening.reference(context, spec.suite.reference)
+        for split in spec.reference:
+            samples = reference.split(split)
+            skipped[f"reference {split}"] = samples.skipped if isinstance(samples, Skips) else ()
+    return {place: {"count": len(names), "first": list(names[:SHOWN])} for place, names in skipped.items() if names}
