@@ -45,6 +45,6 @@ def test_a_gate_is_a_test_that_passes_or_says_why_not(project):
             evalsvc_gate("evalsvc-gate.yaml", candidate="nobody@1", stored=True).assert_passed()
         """
     )
-    result = project.runpytest_inprocess("-p", "evalsvc.integrations.pytest_plugin", "-p", "no:cacheprovider")
+    result = project.runpytest_inprocess("-p", "evalsvc.pytest_plugin", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(["*gate 2 is FAIL*", "*frechet_distance: FAIL: surely beyond*", "*is MISSING*"])
