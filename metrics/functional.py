@@ -9,11 +9,14 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from evalsvc.metrics.authenticity import authenticity as authenticity
+from evalsvc.metrics.authenticity import training_spacing as training_spacing
 from evalsvc.metrics.bootstrap import bootstrap as bootstrap
 from evalsvc.metrics.bradley_terry import bradley_terry as bradley_terry
 from evalsvc.metrics.clip_score import clip_score as clip_score
 from evalsvc.metrics.copying import copied_share as copied_share
 from evalsvc.metrics.copying import near_duplicate_share as near_duplicate_share
+from evalsvc.metrics.ct_score import ct_score as ct_score
 from evalsvc.metrics.frechet import frechet_distance as frechet_distance
 from evalsvc.metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
 from evalsvc.metrics.inception_score import inception_score as inception_score
@@ -25,10 +28,9 @@ from evalsvc.metrics.likelihood import perplexity as perplexity
 from evalsvc.metrics.likelihood import word_perplexity as word_perplexity
 from evalsvc.metrics.mauve import mauve as mauve
 from evalsvc.metrics.mauve import mauve_star as mauve_star
-from evalsvc.metrics.memorization import authenticity as authenticity
-from evalsvc.metrics.memorization import ct_score as ct_score
-from evalsvc.metrics.memorization import memorization_informed_frechet as memorization_informed_frechet
-from evalsvc.metrics.memorization import training_spacing as training_spacing
+from evalsvc.metrics.memorization_informed_frechet import (
+    memorization_informed_frechet as memorization_informed_frechet,
+)
 from evalsvc.metrics.mind import mind as mind
 from evalsvc.metrics.moments import Moments as Moments
 from evalsvc.metrics.neighbors import nearest_neighbors as nearest_neighbors

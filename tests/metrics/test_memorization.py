@@ -5,7 +5,7 @@ from torchmetrics.image.mifid import _compute_cosine_distance
 
 from evalsvc.metrics.cells import cells_of, kmeans
 from evalsvc.metrics.frechet import frechet_distance
-from evalsvc.metrics.memorization import authenticity, ct_score, memorization_informed_frechet, training_spacing
+from evalsvc.metrics.functional import authenticity, ct_score, memorization_informed_frechet, training_spacing
 from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_precision_recall as naive
 
