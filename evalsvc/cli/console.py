@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from evalsvc.core.errors import StorageError, one_line, printable
+from evalsvc.core.number_format import number as number
+from evalsvc.core.number_format import with_error as with_error
 
 _COMMAND = re.compile(r"(?<!\S)[:#](?=:\w|#\w*\[)")
 """Where a command of GitHub, GitLab or Azure begins that stands in a job's log, were it the first of a wrapped line."""
@@ -122,13 +124,6 @@ def print_json(document: Any) -> None:
     sys.stdout.flush()
 
 
-def number(value: float | None) -> str:
-    """Four significant digits, no exponent where it reads well without."""
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e6 or value == 0 else f"{value:.3e}"
-
-
 def duration(seconds: float) -> str:
     """Seconds in the unit that reads well."""
     for unit, size in (("h", 3600), ("min", 60)):
@@ -142,16 +137,6 @@ def energy(joules: float | None) -> str:
     if joules is None:
         return ""
     return f"{joules / 3.6e6:.3g} kWh" if joules >= 3.6e5 else f"{joules / 1e3:.3g} kJ"
-
-
-def with_error(value: float, stderr: float | None) -> str:
-    """``12.34 ± 0.25``: the standard error to two digits, the value to the same place."""
-    if stderr is None or stderr == 0:
-        return number(value)
-    if not 1e-4 <= stderr < 1e6:
-        return f"{number(value)} ± {stderr:.1e}"
-    places = max(0, 1 - len(f"{stderr:.0f}") + 1) if stderr >= 1 else -int(f"{stderr:e}".partition("e")[2]) + 1
-    return f"{value:.{places}f} ± {stderr:.{places}f}"
 
 
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:

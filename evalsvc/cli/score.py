@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints
 from evalsvc.cli.console import err, print_json, visible
@@ -26,6 +15,8 @@ from evalsvc.cli.documents import evaluation_document
 from evalsvc.cli.options import parse_options
 from evalsvc.cli.score_tables import print_scores, show_trends
 from evalsvc.core.errors import printable
+from evalsvc.core.observability.progress_bars import Bars
+from evalsvc.core.observability.progress_bars import progress_bars as bars_on
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store import queries
@@ -33,7 +24,7 @@ from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
-    from evalsvc.evaluation.context import Advance, EvaluationContext
+    from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.spec import EvaluationSpec
 
 GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
@@ -135,40 +126,9 @@ def demo(
     )
 
 
-class Bars:
-    """Progress on stderr: a bar for the checkpoints, one for each stage of the present one."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def stage(self, name: str, total: int) -> Advance:
-        """A bar for this stage; the same name again starts it anew."""
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(visible(name), total=total)
-        task = self._tasks[name]
-        self._progress.reset(task, total=total)
-        return lambda done: self._progress.advance(task, done)
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "")
-
-
-@contextmanager
-def progress_bars() -> Iterator[Bars]:
-    """Bars that are gone at the end."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=err, transient=True) as progress:
-        yield Bars(progress)
+def progress_bars() -> AbstractContextManager[Bars]:
+    """Bars on stderr that are gone at the end."""
+    return bars_on(err, visible)
 
 
 def _run(context: EvaluationContext, specs: list[EvaluationSpec], show: Bars, *, rerun: bool) -> list[int]:

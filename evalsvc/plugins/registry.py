@@ -83,12 +83,13 @@ class Plugins:
             for point in importlib.metadata.entry_points(group=f"evalsvc.{kind}"):
                 name = point.dist.name if point.dist else "unknown"
                 version = point.dist.version if point.dist else "unknown"
-                self._add(Plugin(kind, point.name, name, version, point.load))
+                self.add(Plugin(kind, point.name, name, version, point.load))
         for file in files:
             for plugin in _plugins_of_file(file):
-                self._add(plugin)
+                self.add(plugin)
 
-    def _add(self, plugin: Plugin) -> None:
+    def add(self, plugin: Plugin) -> None:
+        """Make one more plug-in available."""
         self._by_name.setdefault((plugin.kind, plugin.name), []).append(plugin)
 
     def __iter__(self) -> Iterator[Plugin]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +13,25 @@ from evalsvc.inputs.checkpoints import Checkpoint, load_into
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import Images, SampleRequest
+
+
+class LatentImages:
+    """Images of a module that maps latents to them; ``latent`` and ``output`` as of :class:`TorchModule`."""
+
+    def __init__(self, network: torch.nn.Module, latent: Sequence[int] | int, output: str) -> None:
+        self._latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        if output not in ("signed", "unit"):
+            raise InputError(f"option output={output!r} of generator 'torch-module' is neither 'signed' nor 'unit'")
+        self._network, self._to_images = network, Images.from_signed if output == "signed" else Images.from_unit
+
+    @torch.inference_mode()
+    def sample(self, request: SampleRequest) -> Images:
+        """One image a latent."""
+        images = self._network(request.normal(*self._latent))
+        if not isinstance(images, torch.Tensor) or images.ndim != 4:
+            got = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
+            raise ModelError(f"the module returned {got}; a tensor (n, c, h, w) is expected")
+        return self._to_images(images)
 
 
 @versioned("0.1.0")
@@ -35,24 +55,16 @@ class TorchModule:
         arguments: dict[str, object] | None = None,
         state: str = "",
     ) -> None:
-        self._latent = (latent,) if isinstance(latent, int) else tuple(latent)
-        if output not in ("signed", "unit"):
-            raise InputError(f"option output={output!r} of generator 'torch-module' is neither 'signed' nor 'unit'")
-        self._to_images = Images.from_signed if output == "signed" else Images.from_unit
-        self._network = _import_module(module)(**(arguments or {}))
-        weights = load_into(self._network, checkpoint, state)
-        self._network.to(device).eval()
+        network = _import_module(module)(**(arguments or {}))
+        self._latents = LatentImages(network, latent, output)
+        weights = load_into(network, checkpoint, state)
+        network.to(device).eval()
         probe = self.sample(SampleRequest.of(0, 0, 2, device))
         self.info = GeneratorInfo(module.rpartition(":")[2].lower(), "image", tuple(probe.pixels.shape[1:]), weights)
 
-    @torch.inference_mode()
     def sample(self, request: SampleRequest) -> Images:
         """One image a latent."""
-        images = self._network(request.normal(*self._latent))
-        if not isinstance(images, torch.Tensor) or images.ndim != 4:
-            got = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
-            raise ModelError(f"the module returned {got}; a tensor (n, c, h, w) is expected")
-        return self._to_images(images)
+        return self._latents.sample(request)
 
 
 def _import_module(target: str) -> type[torch.nn.Module]:

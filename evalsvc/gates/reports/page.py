@@ -34,7 +34,7 @@ def page(document: Mapping[str, Any], grids: Mapping[str, np.ndarray] | None = N
     said = "".join(f"<p><strong>{_text(notice)}</strong></p>" for notice in notices(document))
     rows = "".join(_rows(document, metric) for metric in verdict["metrics"])
     figures = "".join(
-        f'<figure><img alt="samples" src="data:image/png;base64,{_grid(pixels)}">'
+        f'<figure><img alt="samples" src="data:image/png;base64,{image_sheet(pixels)}">'
         f"<figcaption>{_text(name)}</figcaption></figure>"
         for name, pixels in (grids or {}).items()
     )
@@ -92,7 +92,7 @@ def _plot(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def _grid(pixels: np.ndarray, columns: int = 8) -> str:
+def image_sheet(pixels: np.ndarray, columns: int = 8) -> str:
     """A sheet of images as base64 PNG."""
     count, channels, height, width = pixels.shape
     rows: Sequence[int] = range(-(-count // columns))
