@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path as File
 from typing import Annotated, Any
 
 import yaml
 from fastapi import Path
 from sqlalchemy import select
 
-import evalsvc
 from evalsvc.api import schemas
 from evalsvc.api.server.auth import needs
 from evalsvc.api.server.auth import router as guarded
 from evalsvc.api.server.pagination import PageParams, page
 from evalsvc.api.server.problems import not_found, responses
 from evalsvc.api.server.state import ServerDep
+from evalsvc.inputs.suites import SHIPPED
 from evalsvc.store.tables import Reference, Scope, Suite
 
 router = guarded("suites")
@@ -53,8 +52,7 @@ def references(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Ref
 @cache
 def _shipped() -> dict[str, dict[str, Any]]:
     # Read as plain data: the suite's own class would bring torch into the server.
-    folder = File(evalsvc.__file__ or "").parent / "inputs" / "suite_files"
-    return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))}
+    return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(SHIPPED.glob("*.yaml"))}
 
 
 def _suite(name: str, body: dict[str, Any], digest: str | None) -> schemas.Suite:
