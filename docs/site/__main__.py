@@ -13,6 +13,7 @@ from docs.site.design import design_page
 from docs.site.files import policies_page, settings_page, suites_page
 from docs.site.http_api import http_page
 from docs.site.metric_table import metrics_page
+from docs.site.notebook import notebook_page
 from docs.site.python_api import python_page
 from docs.site.sources import ROOT, copy_sources
 
@@ -25,6 +26,7 @@ GENERATED = {
     "reference/python.md": python_page,
     "reference/metrics.md": metrics_page,
     "reference/settings.md": settings_page,
+    "tutorials/notebook.md": notebook_page,
 }
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 

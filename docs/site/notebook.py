@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,9 @@ def executed(notebook: Cell) -> Cell:
     from IPython.core.displayhook import CapturingDisplayHook
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
+    from traitlets.config import Config
 
-    shell = InteractiveShell.instance()
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
     cells = []
     for number, cell in enumerate(notebook["cells"], 1):
         if cell["cell_type"] == "code":
@@ -79,8 +82,10 @@ def _output(output: Cell) -> str:
 
 
 def main(out: Path) -> None:
-    """Execute the notebook and write it, with its outputs, to ``out``."""
-    done = executed(json.loads(NOTEBOOK.read_text()))
+    """Execute the notebook on an empty store and write it, with its outputs, to ``out``."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"EVALSVC_HOME": home, "IPYTHONDIR": f"{home}/ipython"}
+        done = executed(json.loads(NOTEBOOK.read_text()))
     out.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -49,7 +49,7 @@ def rewrite_links(text: str, source: str) -> str:
     here = posixpath.dirname(site_path(source))
 
     def moved(link: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(folder, link[1]))
+        target = posixpath.normpath(posixpath.join(folder, link[1])).replace(".ipynb", ".md")
         if (ROOT / target).is_dir():
             target += "/README.md"
         return posixpath.relpath(site_path(target), here or ".")
