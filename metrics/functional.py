@@ -14,6 +14,7 @@ from evalsvc.metrics.authenticity import training_spacing as training_spacing
 from evalsvc.metrics.bootstrap import bootstrap as bootstrap
 from evalsvc.metrics.bradley_terry import bradley_terry as bradley_terry
 from evalsvc.metrics.clip_score import clip_score as clip_score
+from evalsvc.metrics.compression_ratio import compression_ratio as compression_ratio
 from evalsvc.metrics.copying import copied_share as copied_share
 from evalsvc.metrics.copying import near_duplicate_share as near_duplicate_share
 from evalsvc.metrics.ct_score import ct_score as ct_score
@@ -34,15 +35,14 @@ from evalsvc.metrics.memorization_informed_frechet import (
 from evalsvc.metrics.mind import mind as mind
 from evalsvc.metrics.moments import Moments as Moments
 from evalsvc.metrics.neighbors import nearest_neighbors as nearest_neighbors
-from evalsvc.metrics.ngrams import compression_ratio as compression_ratio
 from evalsvc.metrics.ngrams import distinct_n as distinct_n
 from evalsvc.metrics.ngrams import repetition as repetition
-from evalsvc.metrics.ngrams import self_bleu as self_bleu
 from evalsvc.metrics.precision_recall import density_coverage as density_coverage
 from evalsvc.metrics.precision_recall import neighbor_radii as neighbor_radii
 from evalsvc.metrics.precision_recall import prdc as prdc
 from evalsvc.metrics.precision_recall import precision_recall as precision_recall
 from evalsvc.metrics.realism import realism as realism
+from evalsvc.metrics.self_bleu import self_bleu as self_bleu
 from evalsvc.metrics.vendi import vendi_score as vendi_score
 
 _RENAMED = {"nearest_neighbours": "nearest_neighbors", "neighbour_radii": "neighbor_radii"}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from evalsvc.metrics.ngrams import compression_ratio, distinct_n, repetition, self_bleu
+from evalsvc.metrics.functional import compression_ratio, distinct_n, repetition, self_bleu
 from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_ngrams as naive
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from evalsvc.metrics.functional import compression_ratio, distinct_n, repetition, self_bleu
 from evalsvc.metrics.likelihood import bits_per_byte, bits_per_dim, paired_difference, perplexity
-from evalsvc.metrics.ngrams import compression_ratio, distinct_n, repetition, self_bleu
 from tests.metrics.honesty import DRAWS, assert_scores_honest, repeated
 
 
