@@ -207,7 +207,7 @@ def drift(networks: int = 5) -> Contenders:
     """The value is the centred relative error of pool3 beside a forward pass in float64, the mean over networks."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from evalsvc.builtin.extractors.backends import centred_error
+    from evalsvc.builtin.extractors.backends import centered_error
     from evalsvc.builtin.extractors.inception import InceptionV3
     from evalsvc.builtin.extractors.inception_network import Inception
     from evalsvc.builtin.extractors.preprocess import INCEPTION
@@ -226,7 +226,7 @@ def drift(networks: int = 5) -> Contenders:
 
     @torch.inference_mode()
     def error(extractors: list[Callable[[torch.Tensor], torch.Tensor]]) -> float:
-        return fmean(centred_error(extract(x), truth) for extract, truth in zip(extractors, truths, strict=True))
+        return fmean(centered_error(extract(x), truth) for extract, truth in zip(extractors, truths, strict=True))
 
     def ours(path: Path, backend: str) -> Callable[[torch.Tensor], torch.Tensor]:
         extractor = InceptionV3(path, outputs=("pool3",), backend=backend)

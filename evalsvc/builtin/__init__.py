@@ -1,1 +1,1 @@
-"""The plug-ins that evalsvc ships."""
+"""Built-in plug-ins."""

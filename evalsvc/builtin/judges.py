@@ -1,4 +1,4 @@
-"""Judges that come with the package: a served language model, and recorded preferences of people."""
+"""Built-in judges: a served language model, and recorded human preferences."""
 
 from __future__ import annotations
 
@@ -33,39 +33,39 @@ _MEANING: dict[str, Answer] = {"A": "first", "B": "second", "TIE": "tie"}
 
 
 class ServedJudge:
-    """The plug-in ``llm-judge``: a chat model behind ``endpoint``, the JSON file of an openai-compatible generator
-    or ``endpoint:NAME`` of the server file.
+    """The plug-in ``llm-judge``: a chat model behind ``endpoint``.
 
-    It is asked greedily. ``template`` is a text with ``{prompt}``, ``{first}`` and ``{second}``; of the verdicts in an
-    answer the last counts.
+    ``endpoint`` is the JSON file of an openai-compatible generator or ``endpoint:NAME`` of the server file. Decoding is
+    greedy. ``template`` is a text with ``{prompt}``, ``{first}`` and ``{second}``; the last verdict in an answer
+    counts.
     """
 
     def __init__(self, device: torch.device, *, endpoint: str, template: str = TEMPLATE, max_tokens: int = 512) -> None:
         for field in ("{prompt}", "{first}", "{second}"):
             if field not in template:
-                raise InputError(f"option template of judge 'llm-judge' has no {field}")
+                raise InputError(f"option template of judge 'llm-judge' lacks {field}: add it")
         self._endpoint, self._template = open_endpoint(endpoint), template
         self._decoding = Decoding(chat=True, temperature=0, max_tokens=max_tokens)
         facts = [self._endpoint.url, self._endpoint.model, template, max_tokens]
-        if self._endpoint.dialect != "vllm":  # judgements from before dialects counted keep their protocol
+        if self._endpoint.dialect != "vllm":  # judgments from before dialects counted keep their protocol
             facts.append(self._endpoint.dialect)
         self.info = JudgeInfo(
             f"llm-judge {self._endpoint.model}", digest_json(facts), frozenset({self._endpoint.model})
         )
 
     def compare(self, prompt: str, first: str, second: str) -> Answer:
-        """One question to the server."""
+        """Send one question to the server."""
         fields = {"{prompt}": prompt, "{first}": first, "{second}": second}
-        # One pass, so that an answer which holds "{second}" stays an answer.
+        # In one pass, so that an answer which contains "{second}" is not changed.
         asked = re.sub("|".join(map(re.escape, fields)), lambda found: fields[found[0]], self._template)
         verdicts = _VERDICT.findall(self._endpoint.write(asked, self._decoding, 0))
         return _MEANING[verdicts[-1].upper()] if verdicts else "unparsed"
 
 
 class Preferences:
-    """The plug-in ``preferences``: what people said, from a JSONL of objects ``prompt, a, b, winner`` (a, b or tie).
+    """The plug-in ``preferences``: human preferences from a JSONL of objects ``prompt, a, b, winner`` (a, b or tie).
 
-    A pair that several people judged goes to the majority, a split to a tie; one that nobody judged is unparsed.
+    A pair with several judgments gets the majority, or a tie if they are split; a pair without judgments is unparsed.
     """
 
     def __init__(self, device: torch.device, *, path: str) -> None:
@@ -75,7 +75,7 @@ class Preferences:
             with open_regular(file) as opened:
                 lines = opened.read().decode("utf-8-sig").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file} cannot be read as preferences ({error})") from None
+            raise InputError(f"cannot read preferences {file} ({error})") from None
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
@@ -90,6 +90,6 @@ class Preferences:
         self.info = JudgeInfo("preferences", digest_path(file))
 
     def compare(self, prompt: str, first: str, second: str) -> Answer:
-        """The majority of those who saw these two answers, in either order."""
+        """The majority of the judgments of these two answers, in either order."""
         votes = self._votes.get((prompt, first, second))
         return "unparsed" if votes is None else "first" if votes > 0 else "second" if votes < 0 else "tie"

@@ -1,4 +1,4 @@
-"""Models in the format of ``transformers``: from a folder, or from a hub by id, with a digest of what was loaded."""
+"""Pretrained models of ``transformers``: from a folder, or from the hub by id, with a digest of their weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalsvc.inputs.weight_sets import weight_set
 from evalsvc.metrics.lazy_torch import torch
 
 NO_CODE = {"trust_remote_code": False}
-"""Unset, ``transformers`` asks whoever sits at the terminal whether to run the code of the folder."""
+"""Disables the question of ``transformers`` whether to run code of the folder."""
 
 _OFFLINE = RLock()
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -25,15 +25,15 @@ FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any) -> tuple[Any, str, Path]:
     """A model of the ``transformers`` class ``kind``, its digest, and its folder.
 
-    Weights are read from safetensors alone, configurations decide nothing but shapes, and no code is taken from the
-    folder or the hub. What is missing is an error that says where to put it, and who (``extractor 'clip'``) wants it.
+    Weights are read from safetensors only, configurations only determine shapes, and no code of the folder or the hub
+    is executed. Errors about missing files name their place and the plug-in that needs them (``extractor 'clip'``).
     """
     try:
         import transformers
     except ImportError:
         raise InputError(f"{who} needs its extra: pip install 'evalsvc[{extra}]'") from None
-    transformers.utils.logging.disable_progress_bar()  # ours is shown
-    options.setdefault("dtype", torch.float32)  # else that of the file, in half precision under float32's name
+    transformers.utils.logging.disable_progress_bar()  # our own progress is shown
+    options.setdefault("dtype", torch.float32)  # else the dtype of the file: half precision labeled as float32
     folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
     measure_folder(folder)
     weights = weight_set(folder, who)
@@ -45,28 +45,30 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
             )
     except InputError:
         raise
-    except Exception as error:  # a hostile configuration meets transformers unprepared: TypeError, AttributeError, ...
+    except (
+        Exception
+    ) as error:  # transformers raises errors of many types for hostile configurations: TypeError, AttributeError, ...
         reason = " ".join(str(error).split())
-        raise InputError(f"{folder} could not be loaded as {kind} for {who} ({reason[:200]})") from None
-    # What a file lacks, transformers fills with random numbers and says so in a log line.
+        raise InputError(f"cannot load {folder} as {kind} for {who} ({reason[:200]})") from None
+    # transformers initializes missing weights randomly and only logs it.
     if missing := sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}):
-        raise InputError(f"{folder} lacks weights that {who} needs, {missing[0]} the first of {len(missing)}")
-    files = sorted(folder.glob("*.safetensors"))  # all of them, so that protocols stay what they were
+        raise InputError(f"{folder} lacks weights that {who} needs: {missing[0]}, the first of {len(missing)}")
+    files = sorted(folder.glob("*.safetensors"))  # all files, so that protocols do not change
     digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *files]])
     return model.eval().requires_grad_(False), digest, folder
 
 
 def open_tokenizer(folder: Path, who: str) -> Any:
-    """The tokenizer beside a model; one that cannot be read, or is not there, is an error."""
+    """The tokenizer of a model; a missing or unreadable tokenizer raises an error."""
     from transformers import AutoTokenizer
 
     try:
         with offline():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
-    except Exception as error:  # of the tokenizers library, which raises no narrower kind
+    except Exception as error:  # the tokenizers library raises plain Exception
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{folder} has no tokenizer that loads for {who} ({reason})") from None
-    # Where its files are missing, transformers makes up one to which all words are the same.
+    # If its files are missing, transformers creates a default that maps all words to one token.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise InputError(
             f"{folder} has no tokenizer for {who}: put its tokenizer.json (or its vocabulary) beside the weights"
@@ -76,7 +78,7 @@ def open_tokenizer(folder: Path, who: str) -> Any:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Within, a folder is all there is: nothing that its files name is asked of the hub, by whatever library."""
+    """Disable the hub inside the block, for all libraries: names in the files of a folder are not looked up."""
     from huggingface_hub import constants
 
     with _OFFLINE:
@@ -88,15 +90,15 @@ def offline() -> Iterator[None]:
 
 
 def _refuse_kernels(folder: Path, who: str) -> None:
-    """A configuration may name a repository of the hub, or a path, whose code computes its attention: it is not run."""
+    """Refuse a configuration that names a hub repository or path with code for its attention."""
     try:
         found = list(_implementations(json.loads((folder / "config.json").read_bytes())))
-    except (OSError, ValueError, RecursionError):  # whoever loads it says what is wrong
+    except (OSError, ValueError, RecursionError):  # loading reports the error
         return
     for name in found:
         if "/" in name or "\\" in name:
             raise CheckpointError(
-                f"{folder / 'config.json'} names code to compute with ({name!r}), which is not run for {who}: remove it"
+                f"{folder / 'config.json'} names code to execute ({name!r}), which {who} does not run: remove it"
             )
 
 
@@ -109,7 +111,7 @@ def _implementations(config: Any) -> Iterator[str]:
 
 
 def from_hub(where: str, who: str) -> Path:
-    """The folder of a hub id, downloaded or from the cache; without pickles and without code."""
+    """The folder of a hub id, downloaded or cached, without pickles and code."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -117,6 +119,6 @@ def from_hub(where: str, who: str) -> Path:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{who}: {where!r} is no folder here and could not be fetched from the hub ({reason[:160]}); "
-            "download it elsewhere and give the folder"
+            f"{who}: {where!r} is not a folder and could not be downloaded from the hub ({reason[:160]}): "
+            "download it elsewhere and pass the folder"
         ) from None

@@ -1,4 +1,4 @@
-"""A demo that tells the truth: five families of generative models on 8 x 8 digits, shipped as they trained."""
+"""The demo: five families of generative models on 8 x 8 digits, with checkpoints from their training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WEIGHTS = Path(__file__).with_name("weights")
 
 
 class Shipped(NamedTuple):
-    """A checkpoint that comes with the package."""
+    """A checkpoint that is part of the package."""
 
     family: str
     step: int
@@ -19,6 +19,6 @@ class Shipped(NamedTuple):
 
 
 def shipped() -> list[Shipped]:
-    """Every shipped checkpoint, by family and then by step."""
+    """All checkpoints of the package, by family and step."""
     files = WEIGHTS.glob("*/step_*.safetensors")
     return sorted(Shipped(path.parent.name, step_from_name(path) or 0, path) for path in files)

@@ -1,4 +1,4 @@
-"""Autoregressive model: NADE (Larochelle and Murray, 2011), each pixel given all before it, in reading order."""
+"""Autoregressive model: NADE (Larochelle and Murray, 2011), each pixel conditioned on all previous ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evalsvc.builtin.demo.digits import LEVELS, PIXELS, SIDE, grey, levels_of
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, SIDE, gray, levels_of
 from evalsvc.builtin.demo.networks import loaded
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
@@ -18,10 +18,10 @@ HIDDEN, RANK = 96, 4
 
 
 class NADE(nn.Module):
-    """Hidden units sum up what the pixels so far say; each pixel reads its 17 probabilities from them.
+    """Hidden units accumulate the previous pixels; each pixel's 17 probabilities are computed from them.
 
-    Levels are vectors of 4 numbers on the way in and on the way out, shared by all pixels: 898 digits cannot teach
-    every pixel 17 levels apart.
+    Levels are embedded as vectors of 4 numbers on input and output, shared by all pixels, since 898 digits are too few
+    to learn 17 levels per pixel.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class NADE(nn.Module):
         self.bias = nn.Parameter(torch.zeros(PIXELS, LEVELS))
 
     def forward(self, levels: Int64[Tensor, "n 64"]) -> Float[Tensor, "n 64 17"]:
-        """Log-probabilities of every level of each pixel, given the pixels before it."""
+        """Log-probabilities of every level of each pixel, given the previous pixels."""
         told = torch.einsum("npr,prh->nph", self.said[levels], self.write)
         before = told.cumsum(1) - told
         hidden = F.dropout(F.silu(self.start + before), 0.5, self.training)
@@ -47,7 +47,7 @@ class NADE(nn.Module):
         return -log_prob.gather(-1, levels[..., None]).sum((1, 2))
 
     def levels(self, u: Float[Tensor, "n 64"]) -> Int64[Tensor, "n 64"]:
-        """Images of uniforms: each pixel inverts its cumulative distribution, one after the other."""
+        """Images from uniforms: the cumulative distribution of each pixel is inverted in turn."""
         sums, chosen = self.start.expand(len(u), HIDDEN), []
         for pixel in range(PIXELS):
             logits = F.silu(sums) @ self.read[pixel] @ self.choice + self.bias[pixel]
@@ -60,7 +60,7 @@ class NADE(nn.Module):
 @versioned("0.1.0")
 @open_to_clients()
 class Autoregressive:
-    """The plug-in ``autoregressive``. In float64: a rounding that depends on the batch must not choose a level."""
+    """The plug-in ``autoregressive``. Uses float64, so that batch-dependent rounding does not change a level."""
 
     info = GeneratorInfo("autoregressive", "image", (1, SIDE, SIDE))
 
@@ -68,10 +68,10 @@ class Autoregressive:
         self.model = loaded(NADE(), checkpoint, device).double()
 
     def sample(self, request: SampleRequest) -> Images:
-        """Pixel after pixel, each drawn from its probabilities."""
-        return Images(grey(self.model.levels(request.uniform(PIXELS).double())))
+        """Sample pixel by pixel from the conditional probabilities."""
+        return Images(gray(self.model.levels(request.uniform(PIXELS).double())))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Exact negative log-likelihood of grey 8 x 8 images; nothing about it is random."""
+        """Exact negative log-likelihood of gray 8 x 8 images; deterministic."""
         nats = self.model.nats(levels_of(items).to(request.device))
         return NegativeLogLikelihood(nats, PIXELS, "exact")

@@ -1,4 +1,4 @@
-"""Denoising diffusion (Ho et al., 2020): 50 steps on a cosine schedule, undone by a small residual MLP."""
+"""Denoising diffusion (Ho et al., 2020): 50 steps on a cosine schedule, with a small residual MLP as the denoiser."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ STEPS, HIDDEN, BLOCKS, FREQUENCIES = 50, 160, 2, 8
 
 
 class DDPMModel(nn.Module):
-    """Noisy images ``x_t = alpha_t x + sigma_t noise`` for t from 0 (clean) to 50 (noise), and a way back.
+    """Noisy images ``x_t = alpha_t x + sigma_t noise`` for t from 0 (clean) to 50 (noise), and their denoising.
 
-    The network only corrects the best linear guess of each pixel, in units of that guess's own error, so that what
-    it sees and what it says are of size 1 at every step (the preconditioning of Karras et al., 2022, pixel by pixel).
+    The network corrects the best linear estimate of each pixel, in units of that estimate's error, so that its inputs
+    and outputs have unit scale at every step (the preconditioning of Karras et al., 2022, per pixel).
     """
 
     def __init__(self) -> None:
@@ -46,18 +46,18 @@ class DDPMModel(nn.Module):
         self.log_scale = nn.Parameter(torch.full((PIXELS,), math.log(0.05)))
 
     def schedule(self, t: Int64[Tensor, " n"]) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:
-        """Size of the image and of the noise at step t."""
+        """Scale of the image and of the noise at step t."""
         alpha = self.alpha[t][:, None]
         return alpha, (1 - alpha.square()).sqrt()
 
     def measure(self, levels: Int64[Tensor, "n 64"]) -> None:
-        """Take each pixel's mean and deviation from the data."""
+        """Compute the mean and standard deviation of each pixel from the data."""
         x = signed(levels)
         self.center.copy_(x.mean(0))
         self.spread.copy_(x.std(0).clamp(min=0.05))
 
     def linear(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy images standardised, the best linear guess of each clean pixel, and how far off that guess is."""
+        """Standardized noisy images, the best linear estimate of each clean pixel, and the error of that estimate."""
         alpha, sigma = self.schedule(t)
         total = ((alpha * self.spread).square() + sigma.square()).sqrt()
         standard = (x - alpha * self.center) / total
@@ -65,7 +65,7 @@ class DDPMModel(nn.Module):
         return standard, guess, self.spread * sigma / total
 
     def forward(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " n"]) -> Float[Tensor, "n 64"]:
-        """What the network makes of standardised noisy images of step t: the linear guess's error, standardised."""
+        """Network output for standardized noisy images of step t: standardized error of the linear estimate."""
         octaves = 2.0 ** torch.arange(FREQUENCIES, device=x.device) * (math.pi / 2)
         phase = t[:, None] / STEPS * octaves
         h = self.enter(torch.cat([x, phase.sin(), phase.cos()], dim=1))
@@ -75,13 +75,13 @@ class DDPMModel(nn.Module):
         return error
 
     def clean(self, x: Float[Tensor, "n 64"], t: Int64[Tensor, " n"]) -> Float[Tensor, "n 64"]:
-        """The image that the network sees behind noisy images of step t."""
+        """The network's estimate of the clean image for noisy images of step t."""
         standard, guess, error = self.linear(x, t)
         corrected: Tensor = guess + error * self(standard, t)
         return corrected.clamp(-1, 1)
 
     def sample(self, noise: Callable[[int], Float[Tensor, "n 64"]]) -> Float[Tensor, "n 64"]:
-        """Images from -1 to 1; ``noise(t)`` gives the normals of step t, and ``noise(0)`` where it starts."""
+        """Images in [-1, 1]; ``noise(t)`` returns the normals of step t, ``noise(0)`` the starting point."""
         x = noise(0)
         for step in range(STEPS, 1, -1):
             t = torch.full((len(x),), step, device=x.device)
@@ -95,7 +95,7 @@ class DDPMModel(nn.Module):
     def bound(
         self, levels: Int64[Tensor, "n 64"], noise: Callable[[int], Float[Tensor, "n 64"]]
     ) -> Float[Tensor, " n"]:
-        """Variational upper bound, in nats, of each image's negative log-likelihood: all steps, one draw at each."""
+        """Variational upper bound, in nats, of each image's negative log-likelihood: all steps, one draw per step."""
         x = signed(levels)
         last = torch.full((len(x),), STEPS, device=x.device)
         alpha, sigma = self.schedule(last)
@@ -108,7 +108,7 @@ class DDPMModel(nn.Module):
             if step == 1:
                 total -= log_prob_of_levels(levels, guess, self.log_scale).sum(1)
             else:
-                # Between normals of equal variance the divergence is the loss of signal-to-noise times the error.
+                # The divergence between normals of equal variance is the signal-to-noise loss times the squared error.
                 alpha_next, sigma_next = self.schedule(t - 1)
                 lost = (alpha_next / sigma_next).square() - (alpha / sigma).square()
                 total += 0.5 * (lost * (x - guess).square()).sum(1)
@@ -118,7 +118,7 @@ class DDPMModel(nn.Module):
 @versioned("0.1.0")
 @open_to_clients()
 class DDPM:
-    """The plug-in ``ddpm``. Samples end at the mean of the last step; the likelihood is that of the whole model."""
+    """The plug-in ``ddpm``. Samples are the mean of the last step; the likelihood is that of the whole model."""
 
     info = GeneratorInfo("ddpm", "image", (1, SIDE, SIDE))
 
@@ -126,12 +126,12 @@ class DDPM:
         self.model = loaded(DDPMModel(), checkpoint, device)
 
     def sample(self, request: SampleRequest) -> Images:
-        """Fifty steps from noise to image."""
+        """Denoise in fifty steps."""
         x = self.model.sample(lambda t: request.normal(PIXELS, stream=t))
         return Images.from_signed(x.view(-1, 1, SIDE, SIDE))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Variational bound of grey 8 x 8 images, by one draw of noise a step: an upper bound in expectation."""
+        """Variational bound of gray 8 x 8 images with one draw of noise per step: an upper bound in expectation."""
         levels = levels_of(items).to(request.device)
         nats = self.model.bound(levels, lambda t: request.normal(PIXELS, stream=t))
         return NegativeLogLikelihood(nats, PIXELS, "upper_bound")

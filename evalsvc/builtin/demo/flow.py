@@ -1,8 +1,8 @@
-"""Normalising flow: RealNVP couplings (Dinh et al., 2017) over pixels that are made Gaussian one by one.
+"""Normalizing flow: RealNVP couplings (Dinh et al., 2017) over pixels that are individually mapped to Gaussians.
 
-A level becomes a real number by uniform dequantisation, ``level + u``. The density there is exact, but its mean
-logarithm over ``u`` only bounds the log-probability of the level from below (Theis et al., "A note on the
-evaluation of generative models", 2016), so the likelihood is an ``upper_bound``.
+A level becomes a real number by uniform dequantization, ``level + u``. The density there is exact, but its mean
+logarithm over ``u`` only bounds the log-probability of the level from below (Theis et al., "A note on the evaluation of
+generative models", 2016), so the likelihood is an ``upper_bound``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from evalsvc.builtin.demo.digits import LEVELS, PIXELS, SIDE, grey, levels_of
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, SIDE, gray, levels_of
 from evalsvc.builtin.demo.networks import loaded, mlp
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
@@ -26,41 +26,41 @@ _TAIL = 1e-6
 
 
 class Marginals(nn.Module):
-    """A cumulative distribution for each pixel, linear within each level, and the normal quantile after it."""
+    """A cumulative distribution per pixel, linear within each level, followed by the normal quantile function."""
 
     def __init__(self) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(PIXELS, LEVELS))
 
     def _bins(self) -> tuple[Float[Tensor, "64 17"], Float[Tensor, "64 17"]]:
-        # Each level keeps a thousandth of an even share, so that none is ever impossible.
+        # Each level keeps a thousandth of a uniform share, so that no level has probability zero.
         mass = 0.999 * self.logits.softmax(1) + 0.001 / LEVELS
         return mass, mass.cumsum(1) - mass
 
     def forward(
         self, levels: Int64[Tensor, "n 64"], u: Float[Tensor, "n 64"]
     ) -> tuple[Float[Tensor, "n 64"], Float[Tensor, " n"]]:
-        """Normal scores of ``level + u``, and the logarithm of the Jacobian."""
+        """Normal scores of ``level + u``, and the log-determinant of the Jacobian."""
         pixel = torch.arange(PIXELS, device=levels.device)
         mass, start = (table[pixel, levels] for table in self._bins())
         z = torch.special.ndtri((start + u * mass).clamp(_TAIL, 1 - _TAIL))
         return z, (mass.log() + 0.5 * z.square() + 0.5 * math.log(2 * math.pi)).sum(1)
 
     def inverse(self, z: Float[Tensor, "n 64"]) -> Int64[Tensor, "n 64"]:
-        """Levels of normal scores."""
+        """Levels from normal scores."""
         _, start = self._bins()
         above = torch.searchsorted(start, torch.special.ndtr(z).T.contiguous(), right=True)
         return (above.T - 1).clamp(min=0)
 
     @torch.no_grad()
     def count(self, levels: Int64[Tensor, "n 64"]) -> None:
-        """Start from how often each level occurs at each pixel, once more than counted."""
+        """Initialize with the frequency of each level at each pixel, plus one."""
         counts = nn.functional.one_hot(levels, LEVELS).sum(0) + 1
         self.logits.copy_(counts.log())
 
 
 class Coupling(nn.Module):
-    """Half of the pixels stay as they are and say how each of the others is scaled and shifted."""
+    """Affine coupling: half of the pixels determine the scale and shift of the others."""
 
     def __init__(self, stays: Bool[Tensor, " 64"]) -> None:
         super().__init__()
@@ -77,18 +77,18 @@ class Coupling(nn.Module):
         return torch.tanh(log_scale), shift
 
     def forward(self, z: Float[Tensor, "n 64"]) -> tuple[Float[Tensor, "n 64"], Float[Tensor, " n"]]:
-        """One step from the pixels to the base law, and the logarithm of its Jacobian."""
+        """Map pixels one step toward the base distribution; also return the log-determinant of the Jacobian."""
         log_scale, shift = self._affine(z)
         return z.index_copy(1, self.moves, z[:, self.moves] * log_scale.exp() + shift), log_scale.sum(1)
 
     def inverse(self, z: Float[Tensor, "n 64"]) -> Float[Tensor, "n 64"]:
-        """The same step back."""
+        """Inverse of :meth:`forward`."""
         log_scale, shift = self._affine(z)
         return z.index_copy(1, self.moves, (z[:, self.moves] - shift) * torch.exp(-log_scale))
 
 
 class FlowModel(nn.Module):
-    """Marginals, then four checkerboards and stripes, each with its complement."""
+    """Marginals, followed by four checkerboard and stripe couplings, each with its complement."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class FlowModel(nn.Module):
         self.couplings = nn.ModuleList(Coupling(pattern == bit) for pattern in patterns for bit in (0, 1))
 
     def nats(self, levels: Int64[Tensor, "n 64"], u: Float[Tensor, "n 64"]) -> Float[Tensor, " n"]:
-        """Negative log-density, in nats, of each dequantised image ``level + u``."""
+        """Negative log-density, in nats, of each dequantized image ``level + u``."""
         z, log_jacobian = self.marginals(levels, u)
         for coupling in self.couplings:
             z, log_scale = coupling(z)
@@ -107,7 +107,7 @@ class FlowModel(nn.Module):
         return nats
 
     def levels(self, z: Float[Tensor, "n 64"]) -> Int64[Tensor, "n 64"]:
-        """Images, in levels, of standard normals."""
+        """Images, as levels, from standard normals."""
         for coupling in reversed(cast(list[Coupling], list(self.couplings))):
             z = coupling.inverse(z)
         levels: Tensor = self.marginals.inverse(z)
@@ -117,7 +117,7 @@ class FlowModel(nn.Module):
 @versioned("0.1.0")
 @open_to_clients()
 class Flow:
-    """The plug-in ``flow``. In float64: rounding next to the edge of a level must not depend on the batch."""
+    """The plug-in ``flow``. Uses float64, so that batch-dependent rounding does not change a level."""
 
     info = GeneratorInfo("flow", "image", (1, SIDE, SIDE))
 
@@ -125,10 +125,10 @@ class Flow:
         self.model = loaded(FlowModel(), checkpoint, device).double()
 
     def sample(self, request: SampleRequest) -> Images:
-        """Standard normals through the inverse flow."""
-        return Images(grey(self.model.levels(request.normal(PIXELS).double())))
+        """Map standard normals through the inverse flow."""
+        return Images(gray(self.model.levels(request.normal(PIXELS).double())))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Negative log-density of grey 8 x 8 images, dequantised once each: an upper bound in expectation."""
+        """Negative log-density of gray 8 x 8 images, dequantized once: an upper bound in expectation."""
         nats = self.model.nats(levels_of(items).to(request.device), request.uniform(PIXELS).double())
         return NegativeLogLikelihood(nats, PIXELS, "upper_bound")

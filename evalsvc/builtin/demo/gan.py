@@ -1,4 +1,4 @@
-"""GAN (Goodfellow et al., 2014): a generator that learns to pass for real before a discriminator. No likelihood."""
+"""GAN (Goodfellow et al., 2014): a generator trained against a discriminator. No likelihood."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ def _leaky() -> nn.Module:
 
 
 class GeneratorNet(nn.Module):
-    """Latents to pixels from -1 to 1."""
+    """Maps latents to pixels in [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = mlp(LATENT, 256, 512, PIXELS, activation=_leaky)
 
     def forward(self, z: Float[Tensor, "n 100"]) -> Float[Tensor, "n 64"]:
-        """Images of the given latents."""
+        """Images for the given latents."""
         return torch.tanh(self.layers(z))
 
 
 class Discriminator(nn.Module):
-    """Pixels to one logit: above zero for what looks real. Only training needs it."""
+    """Maps pixels to one logit, positive for real images. Used in training only."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = mlp(PIXELS, 256, 128, 1, activation=_leaky)
 
     def forward(self, x: Float[Tensor, "n 64"]) -> Float[Tensor, "n 1"]:
-        """Logits of being real."""
+        """Logits for the class "real"."""
         logits: Tensor = self.layers(x)
         return logits
 
@@ -56,5 +56,5 @@ class GAN:
         self.generator = loaded(GeneratorNet(), checkpoint, device)
 
     def sample(self, request: SampleRequest) -> Images:
-        """One pass through the generator."""
+        """One forward pass of the generator."""
         return Images.from_signed(self.generator(request.normal(LATENT)).view(-1, 1, SIDE, SIDE))

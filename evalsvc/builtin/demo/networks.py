@@ -1,4 +1,4 @@
-"""What the families share: a plain MLP, a likelihood over the levels of grey, and how weights are loaded."""
+"""Shared parts of the families: an MLP, a likelihood over gray levels, and the loading of weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.SiLU, dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers from size to size, with activation and dropout between them."""
+    """Linear layers of these sizes, with activation and dropout between them."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation(), *([nn.Dropout(dropout)] if dropout else [])]
@@ -26,7 +26,7 @@ def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.SiLU, dropout: flo
 
 
 def loaded(model: M, checkpoint: Checkpoint, device: torch.device) -> M:
-    """The model with the checkpoint's weights, on the device, ready to be used and not to be trained."""
+    """The model with the checkpoint's weights, on the device and in evaluation mode."""
     load_into(model, checkpoint)
     return model.to(device).eval().requires_grad_(False)
 
@@ -34,15 +34,15 @@ def loaded(model: M, checkpoint: Checkpoint, device: torch.device) -> M:
 def log_prob_of_levels(
     levels: Int64[Tensor, "n 64"], mean: Float[Tensor, "n 64"], log_scale: Float[Tensor, " 64"]
 ) -> Float[Tensor, "n 64"]:
-    """Log-probability of each pixel's level under a logistic law around ``mean``, cut into the 17 levels.
+    """Log-probability of each pixel's level under a logistic distribution around ``mean``, discretized to 17 levels.
 
-    A level owns the interval that is nearest to it, and the first and last level all that lies beyond them
-    (Salimans et al., "PixelCNN++", 2017), so that the 17 probabilities sum to 1.
+    A level covers the interval nearest to it; the first and last level also cover the tails (Salimans et al.,
+    "PixelCNN++", 2017), so that the 17 probabilities sum to 1.
     """
     split = 1 / (LEVELS - 1)
     centred, rate = signed(levels) - mean, torch.exp(-log_scale)
     above, below = (centred + split) * rate, (centred - split) * rate
-    # log(sigmoid(above) - sigmoid(below)), without the cancellation of two numbers near to 1.
+    # log(sigmoid(above) - sigmoid(below)), without the cancellation of two numbers close to 1.
     inner = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-2 * split * rate))
     edges = torch.where(levels == 0, F.logsigmoid(above), F.logsigmoid(-below))
     return torch.where((levels == 0) | (levels == LEVELS - 1), edges, inner)

@@ -14,12 +14,12 @@ EVERY = 3
 
 
 def prose_reference() -> Reference:
-    """The plug-in ``prose``: 323 documents to train on, 69 held out."""
+    """The plug-in ``prose``: 323 training documents and 69 held-out documents."""
     return Reference("prose", open_samples(PROSE / "train.txt"), open_samples(PROSE / "heldout.txt"))
 
 
 def prose_tiny_reference() -> Reference:
-    """The plug-in ``prose-tiny``: the same to train on, every third of the held-out documents."""
+    """The plug-in ``prose-tiny``: the same training documents, every third of the held-out documents."""
     prose = prose_reference()
     assert prose.heldout is not None
     return Reference("prose-tiny", prose.train, _EveryThird(prose.heldout))
@@ -39,7 +39,7 @@ class _EveryThird:
         return len(self._items)
 
     def digest(self) -> str:
-        """sha256 of the whole and of what is taken from it."""
+        """sha256 of the whole set and of the selection."""
         return digest_json([self._whole.digest(), EVERY])
 
     def read(self, start: int, stop: int) -> Samples:

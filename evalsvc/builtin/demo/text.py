@@ -1,4 +1,4 @@
-"""The text demo: five checkpoints of a small character transformer, the scorer of what it writes, and SmolLM2."""
+"""The text demo: five checkpoints of a small character transformer, the scorer of its texts, and SmolLM2."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OPENINGS = (
     "The old house stood at the end of the lane,",
     "In the morning they walked to the sea, where",
 )
-"""What SmolLM2 goes on from: out of nothing it often writes code, of which a reader of prose is no judge."""
+"""Prompts for SmolLM2, which otherwise often generates code, whereas the scorer is trained on prose."""
 
 
 class TextRun(NamedTuple):
-    """A checkpoint for the generator ``causal-lm``, and how it is made to write."""
+    """A checkpoint for the generator ``causal-lm``, with its decoding options."""
 
     model: str
     step: int
@@ -36,7 +36,7 @@ class TextRun(NamedTuple):
 
 
 def shipped_texts() -> list[TextRun]:
-    """The character transformer at each step of its training, and its last step once more, greedy."""
+    """The character transformer at each training step, and its last step a second time with greedy decoding."""
     folders = (TEXT_WEIGHTS / "char-transformer").glob("step_*")
     found = sorted((step_from_name(path) or 0, path) for path in folders)
     runs = [TextRun("char-transformer", step, path, {}) for step, path in found]
@@ -44,16 +44,16 @@ def shipped_texts() -> list[TextRun]:
 
 
 def smollm2_at_three_heats() -> list[TextRun]:
-    """SmolLM2-135M-Instruct, where it is installed."""
+    """SmolLM2-135M-Instruct at three temperatures, if it is installed."""
     path = published_weights.find(published_weights.get("smollm2"))
     if path is None or importlib.util.find_spec("gguf") is None:
         return []
-    # A token of SmolLM2 is some four characters: with 50 of them its texts are as long as the others.
+    # A token of SmolLM2 is about four characters: with 50 tokens its texts are as long as the others.
     options = {"max_tokens": 50, "prefix": "<|endoftext|>", "prompts": list(OPENINGS)}
     return [TextRun(f"smollm2-t{heat}", 0, path, options | {"temperature": heat}) for heat in HEATS]
 
 
 @open_to_clients()
 def char_scorer(device: torch.device) -> Likelihoods:
-    """The plug-in ``char-scorer``: likelihoods under a character model trained on the same prose with another seed."""
+    """The plug-in ``char-scorer``: likelihoods of a character model trained on the same prose with another seed."""
     return Likelihoods(device, model=str(SCORER))

@@ -1,7 +1,6 @@
-"""Trains the demo's models and writes the shipped weights: ``python -m evalsvc.builtin.demo.train [--out DIR] [name
-...]``.
+"""Train the demo's models and write their weights: ``python -m evalsvc.builtin.demo.train [--out DIR] [name ...]``.
 
-Everything is seeded and runs on one thread, so the same machine writes the same bytes again.
+Training is seeded and single-threaded, so that the same machine writes the same bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ STEPS: dict[str, tuple[int, ...]] = {
 
 
 def train(name: str, out: Path, steps: Sequence[int]) -> list[Path]:
-    """Train one model and write its weights after each of the given steps; the files written."""
+    """Train one model and write its weights after each of the given steps; return the files."""
     threads, written = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
@@ -63,24 +62,24 @@ def _save(model: nn.Module, name: str, step: int, out: Path) -> Path:
     if name == "classifier":
         path, dtype = out / "digits_cnn.safetensors", torch.float32
     else:
-        # Half precision halves what the wheel carries; loading widens it again.
+        # Half precision halves the size in the wheel; loading converts back.
         path, dtype = out / name / f"step_{step}.safetensors", torch.float16
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()}
-    # One key only: safetensors writes several in an order that differs from run to run.
+    # Only one key, because safetensors writes several in an order that differs between runs.
     save_file(state, path, metadata={"checkpoint": f"{name}@{step}"})
     return path
 
 
 class Average:
-    """An exponential moving average of a model's weights: what is shipped, steadier than any single step."""
+    """Exponential moving average of a model's weights, which are the shipped weights."""
 
     def __init__(self, model: nn.Module, decay: float = 0.995) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self._source, self._decay, self._count = model, decay, 0
 
     def update(self) -> nn.Module:
-        """Take in the weights as they are now."""
+        """Update the average with the current weights."""
         self._count += 1
         decay = min(self._decay, self._count / (self._count + 9))
         with torch.no_grad():
@@ -89,7 +88,7 @@ class Average:
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step downhill."""
+    """One optimization step."""
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -103,11 +102,11 @@ def _batch(rows: Tensor, size: int = BATCH) -> Tensor:
     return rows[torch.randint(len(rows), (size,))]
 
 
-# --- recipes: each yields the model as it is before the first step, and after each one ---
+# --- recipes: each yields the model before the first step, and after each step ---
 
 
 def classifier(data: DigitSet) -> Iterator[nn.Module]:
-    """Cross-entropy on digits moved by up to one pixel, with noise."""
+    """Cross-entropy on noisy digits, shifted by up to one pixel."""
     model = Classifier()
     average = Average(model)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.05, fused=True)
@@ -123,7 +122,7 @@ def classifier(data: DigitSet) -> Iterator[nn.Module]:
 
 
 def gan(data: DigitSet) -> Iterator[nn.Module]:
-    """The non-saturating game. Noise on what the discriminator sees keeps it from winning outright."""
+    """Non-saturating GAN loss. Noise on its inputs keeps the discriminator from dominating."""
     noise = 0.25
     generator, discriminator = GeneratorNet(), Discriminator()
     average = Average(generator)
@@ -145,7 +144,7 @@ def gan(data: DigitSet) -> Iterator[nn.Module]:
 
 
 def vae(data: DigitSet) -> Iterator[nn.Module]:
-    """The negative ELBO."""
+    """Negative ELBO."""
     model = VAEModel()
     average = Average(model)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.05, fused=True)
@@ -157,13 +156,13 @@ def vae(data: DigitSet) -> Iterator[nn.Module]:
 
 
 def flow(data: DigitSet) -> Iterator[nn.Module]:
-    """Density of digits that are dequantised afresh each time."""
+    """Density of digits, with new dequantization noise in each step."""
     levels = _levels(data)
     model = FlowModel()
     model.marginals.count(levels)
     average = Average(model)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-4, weight_decay=0.05, fused=True)
-    # At a steady rate most is learned within the first hundreds of steps; a rising one spreads it over all of them.
+    # With a constant rate most is learned within the first hundreds of steps; a warm-up spreads it over all steps.
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, total_iters=STEPS["flow"][-1])
     while True:
         yield average.model
@@ -173,7 +172,7 @@ def flow(data: DigitSet) -> Iterator[nn.Module]:
 
 
 def ddpm(data: DigitSet) -> Iterator[nn.Module]:
-    """Squared error at every step of the noise alike, and the width of the last step's law by its likelihood."""
+    """Squared error at every noise step with equal weights, and the variance of the last step by its likelihood."""
     batch, rate = 128, 3e-3
     rows = _levels(data)
     model = DDPMModel()
@@ -227,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in RECIPES:
-            parser.error(f"there is no model {name!r}; there are {', '.join(RECIPES)}")
+            parser.error(f"there is no model {name!r}; available are {', '.join(RECIPES)}")
     for name in options.names or RECIPES:
         for path in train(name, options.out, STEPS.get(name, (CLASSIFIER_STEPS,))):
             print(path, file=sys.stderr)  # noqa: T201

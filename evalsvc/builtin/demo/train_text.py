@@ -1,8 +1,7 @@
-"""Trains the text demo's character transformer and writes its checkpoints: ``python -m
-evalsvc.builtin.demo.train_text``.
+"""Train the text demo's character transformer and write its checkpoints: ``python -m evalsvc.builtin.demo.train_text``.
 
-A Llama of 230,000 parameters over bytes, trained on the train half of the reference ``prose``; and, under another seed,
-the scorer that its samples are read by. Seeded and on one thread; some ten minutes for both.
+A Llama of 230,000 parameters over bytes, trained on the training split of the reference ``prose``; and, with another
+seed, the scorer of its samples. Training is seeded and single-threaded; about ten minutes for both.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SEEDS = {"char-transformer": 0, "char-scorer": 1}
 
 
 def byte_tokenizer() -> Any:
-    """One token a byte, so that any text has tokens, after a beginning and before an end of text."""
+    """One token per byte, so that any text can be encoded, with tokens for the beginning and the end of a text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -42,7 +41,7 @@ def byte_tokenizer() -> Any:
 
 
 def transformer(vocabulary: int) -> Any:
-    """Three layers of 80, as ``transformers`` has them."""
+    """Three layers of width 80, as a ``transformers`` model."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -62,7 +61,7 @@ def transformer(vocabulary: int) -> Any:
 
 
 def train(name: str, out: Path) -> None:
-    """Train one of the two and write it after each of its steps."""
+    """Train one of the two models and write it after each of its steps."""
     torch.set_num_threads(1)
     torch.manual_seed(SEEDS[name])
     tokenizer, last = byte_tokenizer(), max(STEPS[name])
@@ -84,7 +83,7 @@ def train(name: str, out: Path) -> None:
 
 
 def _stream(tokenizer: Any) -> Tensor:
-    """All training documents in one run, each between a beginning and an end."""
+    """All training documents as one sequence, each between a beginning and an end token."""
     split = prose_reference().train
     texts = split.read(0, len(split))
     assert isinstance(texts, Texts)
@@ -93,7 +92,7 @@ def _stream(tokenizer: Any) -> Tensor:
 
 
 def _save(network: Any, tokenizer: Any, folder: Path) -> None:
-    """In half precision, which loading widens again."""
+    """Save in half precision; loading converts back."""
     import copy
 
     copy.deepcopy(network).split().save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Variational autoencoder (Kingma and Welling, 2014) with 12 latents and a decoder over the 17 levels of grey."""
+"""Variational autoencoder (Kingma and Welling, 2014) with 12 latents and a decoder over the 17 gray levels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATENT = 12
 
 
 class VAEModel(nn.Module):
-    """Encoder, decoder, and the width of the decoder's law at each pixel."""
+    """Encoder, decoder, and the variance of the decoder's distribution at each pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class VAEModel(nn.Module):
         self.log_scale = nn.Parameter(torch.full((PIXELS,), math.log(0.15)))
 
     def decode(self, z: Float[Tensor, "n 12"]) -> Float[Tensor, "n 64"]:
-        """Mean image, from -1 to 1, of each latent."""
+        """Mean image in [-1, 1] for each latent."""
         return torch.tanh(self.decoder(z))
 
     def bound(self, levels: Int64[Tensor, "n 64"], noise: Float[Tensor, "n 12"]) -> Float[Tensor, " n"]:
-        """Upper bound (negative ELBO, nats) of each image's negative log-likelihood, by one draw from the encoder."""
+        """Upper bound (negative ELBO, nats) of each image's negative log-likelihood, with one draw from the encoder."""
         mean, log_variance = self.encoder(signed(levels)).chunk(2, dim=1)
         z = mean + noise * torch.exp(log_variance / 2)
         divergence: Tensor = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
@@ -55,6 +55,6 @@ class VAE:
         return Images.from_signed(self.model.decode(request.normal(LATENT)).view(-1, 1, SIDE, SIDE))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Negative ELBO of grey 8 x 8 images, by one draw of the latents each: an upper bound in expectation."""
+        """Negative ELBO of gray 8 x 8 images, with one draw of the latents each: an upper bound in expectation."""
         nats = self.model.bound(levels_of(items).to(request.device), request.normal(LATENT))
         return NegativeLogLikelihood(nats.double(), PIXELS, "upper_bound")

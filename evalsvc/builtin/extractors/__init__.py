@@ -1,1 +1,1 @@
-"""Extractors that come with the package."""
+"""Built-in extractors."""

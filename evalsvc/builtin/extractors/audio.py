@@ -1,4 +1,4 @@
-"""What speech and music extractors share: sounds at the rate a network was trained on, and mel bands."""
+"""Shared parts of audio extractors: resampling, and mel spectrograms."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from evalsvc.plugins.samples import Audio, Samples
 
 
 def waves_at(samples: Samples, rate: int, who: str) -> list[Float[Tensor, " t"]]:
-    """The waves of sounds, resampled to ``rate`` by soxr at high quality where they have another."""
+    """Waves at ``rate``, resampled by soxr at high quality if necessary."""
     if not isinstance(samples, Audio):
-        raise InputError(f"extractor {who!r} reads sounds")
+        raise InputError(f"extractor {who!r} requires audio samples")
     if samples.rate == rate:
         return list(samples.waves)
     try:
         import soxr
     except ImportError:
         raise InputError(
-            f"extractor {who!r} needs sounds at {rate} Hz, and these have {samples.rate}: pip install 'evalsvc[audio]' "
-            "to resample them"
+            f"extractor {who!r} needs audio at {rate} Hz (got {samples.rate} Hz): install the resampler with "
+            "pip install 'evalsvc[audio]'"
         ) from None
     return [torch.from_numpy(soxr.resample(wave.cpu().numpy(), samples.rate, rate, "HQ")) for wave in samples.waves]
 
 
 def mel_spectrogram(wave: Float[Tensor, " t"], rate: int, window: int, step: int, bands: int) -> Float[Tensor, "f b"]:
-    """Power in Slaney's mel bands of centred Hann frames, as librosa's defaults have it; not a logarithm."""
+    """Power in Slaney's mel bands of centered Hann frames, with librosa's defaults; not logarithmic."""
     frames = torch.stft(
         wave, window, step, window=torch.hann_window(window), center=True, pad_mode="constant", return_complex=True
     )
@@ -38,7 +38,7 @@ def mel_spectrogram(wave: Float[Tensor, " t"], rate: int, window: int, step: int
 
 @lru_cache(maxsize=8)
 def _mel_bands(rate: int, window: int, bands: int) -> Float[Tensor, "b k"]:
-    """Triangles of equal area, their corners equally far apart on Slaney's scale: linear to 1 kHz, then logarithmic."""
+    """Triangular filters of equal area, equidistant on Slaney's scale: linear to 1 kHz, then logarithmic."""
     linear, start, ratio = 200 / 3, 1000.0, torch.log(torch.tensor(6.4, dtype=torch.float64)) / 27
     top = start / linear + torch.log(torch.tensor(rate / 2 / start, dtype=torch.float64)) / ratio
     mels = torch.linspace(0, float(top), bands + 2, dtype=torch.float64)

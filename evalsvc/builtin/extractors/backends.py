@@ -1,7 +1,7 @@
-"""The engines that can run a network's forward pass, and the choice of the fastest one that computes the same.
+"""Inference backends for networks, and the choice of the fastest one with equal results.
 
-A float32 backend never changes a protocol: each must agree with plain float32 PyTorch on this machine before ``auto``
-takes it. Reduced precision is asked for by name, and the extractor writes it into its protocol.
+A float32 backend does not change a protocol: ``auto`` uses a backend only if it agrees with float32 PyTorch on this
+machine. Reduced precision must be requested by name, and is part of the extractor's protocol.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 ENGINES: tuple[Engine, ...] = ("torch", "openvino", "onnxruntime")
 TOLERANCE = 1e-4
-"""Largest centred relative error against float32 PyTorch with which ``auto`` takes a backend."""
+"""Maximum centered relative error against float32 PyTorch for backends of ``auto``."""
 PARTS = 4
-"""Into which OpenVINO's batches are cut: what a quarter of 16 images leaves between layers stays in the cache."""
+"""Size of the parts of OpenVINO's batches: the activations of four images fit into the cache."""
 log = logging.getLogger(__name__)
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network to run, in evaluation mode and with a tuple of arrays out.
+    """A network in evaluation mode that returns a tuple of arrays.
 
-    ``digest`` names all that it computes, ``probe`` is an input to try it on, and ``prepare`` may rewrite a copy of
-    the module so that it computes the same faster.
+    ``digest`` identifies its computation, ``probe`` is an input for trials, and ``prepare`` may rewrite a copy of the
+    module into an equivalent faster one.
     """
 
     module: nn.Module
@@ -57,54 +57,54 @@ class Network:
 
 @dataclass(frozen=True)
 class Backend:
-    """An engine with the network loaded: float arrays in, float32 arrays out, on the device they came from."""
+    """An engine with the network loaded: float arrays in, float32 arrays out, on the input's device."""
 
     name: str
     run: Run
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The network's outputs for a batch."""
+        """Outputs of the network for a batch."""
         return self.run(x)
 
 
 class Trial(BaseModel):
-    """What ``auto`` found about one backend on this machine."""
+    """Result of the trial of one backend on this machine."""
 
     error: float
     samples_per_second: float
 
 
 class Choice(BaseModel):
-    """What ``auto`` took, and why."""
+    """The backend selected by ``auto``, with its trials."""
 
     backend: Engine
     trials: Mapping[str, Trial]
 
 
 def open_backend(name: str, network: Network, device: torch.device, precision: Precision = "float32") -> Backend:
-    """Load a network into a backend; one that is not installed or does not fit is an error that says what does."""
+    """Load a network into a backend; an unavailable or unsuitable backend raises, with the alternatives."""
     if precision not in get_args(Precision):
-        raise InputError(f"there is no precision {precision!r}; there are {', '.join(get_args(Precision))}")
+        raise InputError(f"there is no precision {precision!r}; available are {', '.join(get_args(Precision))}")
     if name == "auto":
         name = choose(network, device) if precision == "float32" and device.type == "cpu" else "torch"
     if name in ("openvino", "onnxruntime"):
         if device.type != "cpu":
-            raise InputError(f"backend {name!r} runs on the CPU; on {device} take 'torch' or 'compile'")
+            raise InputError(f"backend {name!r} requires the CPU: use 'torch' or 'compile' on {device}")
         if not installed(name):
             raise InputError(f"backend {name!r} needs its extra: pip install 'evalsvc[{name}]'")
     if name == "openvino":
         return Backend(name, _openvino(network, precision))
     if name == "onnxruntime":
         if precision != "float32":
-            raise InputError("backend 'onnxruntime' computes in float32; for reduced precision take 'torch'")
+            raise InputError("backend 'onnxruntime' supports float32 only: use 'torch' for reduced precision")
         return Backend(name, _onnxruntime(network))
     if name in ("torch", "compile"):
         return Backend(name, _torch(network, device, precision, compiled=name == "compile"))
-    raise InputError(f"there is no backend {name!r}; there are auto, torch, compile, openvino and onnxruntime")
+    raise InputError(f"there is no backend {name!r}; available are auto, torch, compile, openvino and onnxruntime")
 
 
 def installed(name: str) -> bool:
-    """Whether this machine has the packages of a backend."""
+    """Whether the packages of a backend are installed."""
     needed = {"openvino": ("openvino", "onnx"), "onnxruntime": ("onnxruntime", "onnx")}.get(name, ())
     return all(importlib.util.find_spec(package) is not None for package in needed)
 
@@ -113,7 +113,7 @@ def installed(name: str) -> bool:
 
 
 def choose(network: Network, device: torch.device) -> Engine:
-    """The fastest backend that agrees with plain PyTorch, tried once on this machine and then remembered."""
+    """The fastest backend that agrees with PyTorch, determined once on this machine and cached."""
     memory = _artifacts()
     key = f"backends/{digest_json([network.digest, _machine()])[:32]}.json"
     if memory.is_sound(key):
@@ -126,7 +126,7 @@ def choose(network: Network, device: torch.device) -> Engine:
         except Exception as error:
             if name == "torch":
                 raise
-            log.warning("backend %s does not run here and is left out (%s: %s)", name, type(error).__name__, error)
+            log.warning("backend %s does not work here and is skipped (%s: %s)", name, type(error).__name__, error)
             broken = True
     exact = {name: trial.samples_per_second for name, trial in trials.items() if trial.error < TOLERANCE}
     choice = Choice.model_validate({"backend": max(exact, key=exact.__getitem__, default="torch"), "trials": trials})
@@ -135,16 +135,16 @@ def choose(network: Network, device: torch.device) -> Engine:
     return choice.backend
 
 
-def centred_error(found: Tensor, truth: Tensor) -> float:
-    """``|found - truth| / |truth - its mean row|`` in Frobenius norms: the error beside what tells samples apart."""
+def centered_error(output: Tensor, truth: Tensor) -> float:
+    """``|output - truth| / |truth - its mean row|`` in Frobenius norms: error relative to sample differences."""
     spread = (truth.double() - truth.double().mean(0)).norm()
-    return float((found.double() - truth.double()).norm() / spread) if spread > 0 else float(not found.equal(truth))
+    return float((output.double() - truth.double()).norm() / spread) if spread > 0 else float(not output.equal(truth))
 
 
 def _try(backend: Backend, probe: Tensor, truth: tuple[Tensor, ...]) -> Trial:
     found = backend(probe)
     seconds = min(timeit.repeat(lambda: backend(probe), number=1, repeat=3))
-    error = max(centred_error(a, b) for a, b in zip(found, truth, strict=True))
+    error = max(centered_error(a, b) for a, b in zip(found, truth, strict=True))
     return Trial(error=error, samples_per_second=len(probe) / seconds)
 
 
@@ -155,7 +155,7 @@ def _plain(network: Network) -> tuple[Tensor, ...]:
 
 
 def _machine() -> list[Any]:
-    """Whatever may change which backend is fastest, or what it computes."""
+    """Facts about this machine that may change the fastest backend or its results."""
     return [
         platform.processor(),  # often empty on Linux
         platform.machine(),
@@ -166,7 +166,7 @@ def _machine() -> list[Any]:
 
 
 def _version(package: str) -> str:
-    """The package may come under another name, such as ``onnxruntime-gpu``."""
+    """The version of a package, which may have another name, such as ``onnxruntime-gpu``."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -190,7 +190,7 @@ def _torch(network: Network, device: torch.device, precision: Precision, *, comp
     @torch.inference_mode()
     def run(x: Tensor) -> tuple[Tensor, ...]:
         x = x.to(device, dtype).contiguous(memory_format=layout)
-        if compiled:  # for batches of any size; with sizes of images left open too, Inception does not compile
+        if compiled:  # for batches of any size; Inception does not compile with dynamic image sizes
             torch._dynamo.maybe_mark_dynamic(x, 0)
         outputs = forward(x)
         return tuple(output.float() for output in outputs)
@@ -202,11 +202,11 @@ def _openvino(network: Network, precision: Precision) -> Run:
     import openvino
 
     core = openvino.Core()
-    # Left to itself OpenVINO takes bfloat16 where the processor has it, which moves a FID by units.
+    # By default OpenVINO uses bfloat16 on processors that support it, which changes a FID by units.
     config = {
         "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
         "EXECUTION_MODE_HINT": "ACCURACY" if precision == "float32" else "PERFORMANCE",
-        # Parts of a batch on cores of their own wait for one another once, not after every layer.
+        # Parts of a batch on separate cores synchronize once, and not after every layer.
         "PERFORMANCE_HINT": "THROUGHPUT",
         "NUM_STREAMS": min(PARTS, torch.get_num_threads()),
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -240,7 +240,7 @@ def _onnxruntime(network: Network) -> Run:
 
 
 def _onnx(network: Network) -> bytes:
-    """The network as ONNX with a free batch size, exported once and kept."""
+    """The network as ONNX with a dynamic batch size, exported once and cached."""
     memory = _artifacts()
     key = f"backends/{network.digest[:32]}.onnx"
     if not memory.is_sound(key):

@@ -1,4 +1,4 @@
-"""A batch in pieces that fit: what every network extractor shares."""
+"""Batched inference with automatic batch sizes, shared by all network extractors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Prepare = Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 s s"]]
 
 
 class Batch(Protocol):
-    """A tensor, or what can be cut like one."""
+    """A tensor, or an object that can be sliced like one."""
 
     def __len__(self) -> int: ...
 
@@ -26,16 +26,16 @@ class Batch(Protocol):
 
 
 class PreparedImages:
-    """Images as a network takes them, prepared slice by slice on its device, those of several sizes one by one.
+    """Images as network inputs, prepared slice by slice on its device; images of several sizes one by one.
 
-    ``samples`` are images or a bare uint8 tensor (n, 1 or 3, h, w); grey is repeated to RGB.
+    ``samples`` are images or a uint8 tensor (n, 1 or 3, h, w); gray images are repeated to RGB.
     """
 
     def __init__(self, samples: Samples | Tensor, who: str, device: torch.device, prepare: Prepare) -> None:
         if isinstance(samples, Images):
             samples = samples.pixels
         if not isinstance(samples, Tensor | MixedImages):
-            raise InputError(f"extractor {who!r} reads images")
+            raise InputError(f"extractor {who!r} requires image samples")
         for pixels in samples.items if isinstance(samples, MixedImages) else (samples,):
             if pixels.dtype != torch.uint8 or pixels.ndim + isinstance(samples, MixedImages) != 4:
                 raise _not_images(who, pixels)
@@ -56,18 +56,18 @@ class PreparedImages:
 
 
 class Pieces:
-    """Runs a function over a batch in pieces. Out of memory, it halves the pieces and goes on where it was."""
+    """Runs a function over a batch in pieces. On out-of-memory errors, it halves the pieces and continues."""
 
     def __init__(self, size: int, who: str) -> None:
         self._batches, self._who = Batches(size), who
 
     @property
     def size(self) -> int:
-        """Samples in a piece."""
+        """Number of samples per piece."""
         return self._batches.size
 
     def run(self, function: Forward, batch: Batch) -> tuple[Float[Tensor, "n d"], ...]:
-        """The function's outputs over all of ``batch``, in order. On CUDA float32 means float32, not TF32."""
+        """Outputs of the function for the whole ``batch``, in order. On CUDA, float32 is computed without TF32."""
         try:
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 parts = list(self._batches.over(0, len(batch), lambda start, stop: function(batch[start:stop])))
@@ -75,11 +75,11 @@ class Pieces:
             if not out_of_memory(error):
                 raise
             raise ModelError(
-                f"extractor {self._who!r} runs out of memory with a single sample: free some, or take another --device"
+                f"extractor {self._who!r} runs out of memory with a single sample: free memory, or use another --device"
             ) from error
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
 
 
 def _not_images(who: str, pixels: Tensor) -> InputError:
     shape = f"{pixels.dtype} {tuple(pixels.shape)}"
-    return InputError(f"extractor {who!r} reads uint8 images (n, 1 or 3, h, w) and was given {shape}")
+    return InputError(f"extractor {who!r} requires uint8 images (n, 1 or 3, h, w), got {shape}")

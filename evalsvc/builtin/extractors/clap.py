@@ -1,4 +1,4 @@
-"""CLAP audio embeddings, for a Frechet audio distance on music and sound."""
+"""CLAP audio embeddings, for a Frechet audio distance on music and sound effects."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from evalsvc.plugins.samples import Samples
 
 @open_to_clients()
 class Clap:
-    """The plug-in ``clap``: output ``embedding``, projected and of length 1. ``model`` is a folder or a hub id.
+    """The plug-in ``clap``: output ``embedding``, projected and normalized. ``model`` is a folder or a hub id.
 
-    Mel bands are those of the model's own feature extractor. Of a longer sound the first ten seconds count: its own
-    random cut would make a score depend on chance.
+    Mel spectrograms are computed by the model's own feature extractor. Longer clips are cut to the first ten seconds:
+    its default, a random crop, would make scores random.
     """
 
     def __init__(self, device: torch.device, *, model: str = "laion/clap-htsat-unfused") -> None:
@@ -46,7 +46,7 @@ class Clap:
         self._pieces = Pieces(16, "clap")
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """One embedding a sound of any length."""
+        """One embedding per clip of any length."""
         waves = [wave[: self._longest].cpu().numpy() for wave in waves_at(samples, self._rate, "clap")]
         mels = self._features(
             waves, sampling_rate=self._rate, truncation="rand_trunc", padding="repeatpad", return_tensors="pt"

@@ -1,4 +1,4 @@
-"""CLIP image embeddings: for CMMD (ViT-L/14 at 336), and the likeness of an image to its prompt."""
+"""CLIP image embeddings: for CMMD (ViT-L/14 at 336), and for the similarity of an image and its prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
-from evalsvc.builtin.extractors.preprocess import CLIP, centre_crop_resize, normalise, square_resize
+from evalsvc.builtin.extractors.preprocess import CLIP, center_crop_resize, normalize, square_resize
 from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.interfaces import ExtractorInfo
@@ -26,10 +26,10 @@ _WAYS = {
 
 @open_to_clients("preprocess")
 class Clip:
-    """The plug-in ``clip``: output ``embedding``, projected and of length 1.
+    """The plug-in ``clip``: output ``embedding``, projected and normalized.
 
-    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (the centre cut out, then resized, as CMMD has it) or
-    ``clip`` (the short side resized, then the centre cut out, as CLIP itself has it): the same for square images.
+    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (center crop, then resize, as in CMMD) or ``clip``
+    (resize the short side, then center crop, as in CLIP); they are equal for square images.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Clip:
         preprocess: Literal["cmmd", "clip"] = "cmmd",
     ) -> None:
         if preprocess not in _WAYS:
-            raise InputError(f"clip has the preprocessings {', '.join(_WAYS)}, not {preprocess!r}")
+            raise InputError(f"extractor 'clip' has no preprocessing {preprocess!r}; available are {', '.join(_WAYS)}")
         loaded, digest, folder = open_pretrained("CLIPModel", model, "extractor 'clip'", "clip")
         self._model, self._folder = loaded.to(device), folder
         self._device, self._way = device, preprocess
@@ -65,7 +65,7 @@ class Clip:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Embeddings of prompts, of length 1; longer ones are cut at the model's limit, as the CLIP score does."""
+        """Normalized embeddings of prompts; longer ones are truncated at the model's limit, as for the CLIP score."""
         tokenizer = open_tokenizer(self._folder, "the prompts of extractor 'clip'")
         limit = int(self._model.config.text_config.max_position_embeddings)
         tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
@@ -74,8 +74,8 @@ class Clip:
 
     def _prepare(self, pixels: Tensor) -> Tensor:
         if self._way == "cmmd":
-            return normalise(square_resize(pixels, self._side), CLIP)
-        return normalise(centre_crop_resize(pixels, self._side), CLIP)
+            return normalize(square_resize(pixels, self._side), CLIP)
+        return normalize(center_crop_resize(pixels, self._side), CLIP)
 
     @torch.inference_mode()
     def _embed(self, x: Tensor) -> tuple[Tensor, ...]:

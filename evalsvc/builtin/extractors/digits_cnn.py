@@ -1,6 +1,6 @@
-"""Features and class logits of 8 x 8 digits, by a small convolutional classifier that comes with the package.
+"""Features and class logits of 8 x 8 digits, from a small convolutional classifier that is part of the package.
 
-``python -m evalsvc.builtin.demo.train classifier`` trains it, on the training half of the digits only.
+``python -m evalsvc.builtin.demo.train classifier`` trains it on the training split of the digits only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class Classifier(nn.Module):
-    """Two convolutions, 64 features, 10 logits. No layer mixes the images of a batch."""
+    """Two convolutions, 64 features, 10 logits. Layers do not mix the images of a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class Classifier(nn.Module):
         self.head = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, x: Float[Tensor, "n 1 8 8"]) -> tuple[Float[Tensor, "n 64"], Float[Tensor, "n 10"]]:
-        """Features and logits of grey images from -1 to 1."""
+        """Features and logits of gray images in [-1, 1]."""
         features = self.features(x)
         return features, self.head(features)
 
 
 @open_to_clients()
 class DigitsCNN:
-    """The plug-in ``digits-cnn``: outputs ``features`` (64, not negative) and ``logits`` (10 classes)."""
+    """The plug-in ``digits-cnn``: outputs ``features`` (64, non-negative) and ``logits`` (10 classes)."""
 
     def __init__(self, device: torch.device) -> None:
         weights = Checkpoint.open(WEIGHTS, "digits-cnn", 0)
@@ -65,13 +65,13 @@ class DigitsCNN:
         self.model.to(device).eval().requires_grad_(False)
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """Features (n, 64) and logits (n, 10) of grey or RGB images of 8 x 8 pixels; others are an InputError."""
+        """Features (n, 64) and logits (n, 10) of gray or RGB images of 8 x 8 pixels; other sizes raise InputError."""
         if not isinstance(samples, Images):
-            raise InputError("the extractor 'digits-cnn' takes images, not texts")
+            raise InputError("extractor 'digits-cnn' requires image samples")
         channels, height, width = samples.pixels.shape[1:]
         if channels not in (1, 3) or (height, width) != (SIDE, SIDE):
             raise InputError(
-                f"the extractor 'digits-cnn' takes grey or RGB images of 8x8 pixels, not of {channels}x{height}x{width}"
+                f"extractor 'digits-cnn' requires gray or RGB images of 8x8 pixels, got {channels}x{height}x{width}"
             )
         pixels = samples.pixels.to(self.device).float()
         if channels == 3:

@@ -1,4 +1,4 @@
-"""DINOv2 class tokens, for the Frechet distance that agrees better with people than Inception's (Stein et al. 2023)."""
+"""DINOv2 class tokens, for a Frechet distance that agrees better with people than Inception's (Stein et al., 2023)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
-from evalsvc.builtin.extractors.preprocess import IMAGENET, bicubic_resize, normalise
+from evalsvc.builtin.extractors.preprocess import IMAGENET, bicubic_resize, normalize
 from evalsvc.builtin.pretrained import open_pretrained
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
@@ -18,14 +18,15 @@ from evalsvc.plugins.samples import Samples
 
 SIDE = 224
 OFFSET = 0.1
-"""By how much of a patch the published network stretches its position embeddings; ``transformers`` does not."""
+"""Offset, in patches, with which the published network interpolates position embeddings; ``transformers`` omits it."""
 
 
 @open_to_clients()
 class DinoV2:
-    """The plug-in ``dinov2``: output ``features``, the normalised class token (1024-d for ViT-L/14).
+    """The plug-in ``dinov2``: output ``features``, the normalized class token (1024-d for ViT-L/14).
 
-    ``model`` is a folder or a hub id. Images are squeezed to 224 x 224 by Pillow's antialiased bicubic in whole levels.
+    ``model`` is a folder or a hub id. Images are resized to 224 x 224 by Pillow's antialiased bicubic filter in 8 bits,
+    without cropping.
     """
 
     def __init__(self, device: torch.device, *, model: str = "facebook/dinov2-large") -> None:
@@ -52,7 +53,7 @@ class DinoV2:
 
     @staticmethod
     def _prepare(pixels: Tensor) -> Tensor:
-        return normalise(bicubic_resize(pixels, SIDE, SIDE, eight_bit=True), IMAGENET)
+        return normalize(bicubic_resize(pixels, SIDE, SIDE, eight_bit=True), IMAGENET)
 
     @torch.inference_mode()
     def _features(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -60,7 +61,7 @@ class DinoV2:
 
 
 def _positions(trained: Float[Tensor, "1 n d"], patches: int) -> Float[Tensor, "1 m d"]:
-    """The embeddings of the class token and of ``patches`` x ``patches`` places, from those of the training size."""
+    """Position embeddings of the class token and of ``patches`` x ``patches`` patches, interpolated."""
     side = math.isqrt(trained.shape[1] - 1)
     if side == patches:
         return trained

@@ -20,7 +20,8 @@ from evalsvc.plugins.samples import Images, Samples
 class EfficientNetLite0:
     """Outputs ``features`` (1280, global average of the last convolution) and ``logits`` (1000 ImageNet classes).
 
-    Images are resized to ``size`` (bicubic, antialiased), grey ones repeated to RGB, and scaled to (x - 127) / 128.
+    Images are resized to ``size`` (bicubic, antialiased), gray images are repeated to RGB, and scaled to (x - 127) /
+    128.
     """
 
     def __init__(self, device: torch.device, *, size: int = 224) -> None:
@@ -49,7 +50,7 @@ class EfficientNetLite0:
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
         """Both outputs of one forward pass."""
         if not isinstance(samples, Images):
-            raise InputError("extractor 'efficientnet-lite0' reads images")
+            raise InputError("extractor 'efficientnet-lite0' requires image samples")
         pixels = samples.pixels.to(self._device).float().expand(-1, 3, -1, -1)
         if pixels.shape[-2:] != (self._size, self._size):
             pixels = F.interpolate(pixels, (self._size, self._size), mode="bicubic", antialias=True).clamp(0, 255)

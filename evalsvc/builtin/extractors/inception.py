@@ -1,4 +1,4 @@
-"""Inception v3 for FID, sFID, KID, IS and precision: the features of the literature, in its four preprocessings."""
+"""Inception v3 for FID, sFID, KID, IS and precision, with the four preprocessings of the literature."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evalsvc.plugins.samples import Samples
 PIECE = {"cpu": 16, "cuda": 128, "mps": 32}
 PROBES = 4
 GRAPH = "pools last, halves"
-"""Names the order in which the network computes: a new name has every backend exported and tried again."""
+"""Identifies the order of the network's operations: after a change, backends are exported and tried again."""
 
 
 class InceptionV3:
@@ -34,10 +34,10 @@ class InceptionV3:
     ``preprocess`` is ``tf1`` (TTUR, ADM, torch-fidelity, StyleGAN), ``pytorch-fid``, ``clean`` (clean-fid) or
     ``torchmetrics`` (1.8 and later): four protocols whose scores are not comparable. ``outputs`` are any of ``64``,
     ``192``, ``sfid`` (2023, the first seven maps of Mixed_6d), ``768``, ``pool3`` (2048) and ``logits`` (1008, without
-    the bias, as the inception score has them); nothing behind the last of them is computed.
+    the bias, as in the inception score); layers after the last of them are not computed.
 
-    ``backend`` is ``torch``, ``compile``, ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that computes the
-    same on this machine. A ``precision`` below float32 is another protocol.
+    ``backend`` is ``torch``, ``compile``, ``openvino``, ``onnxruntime``, or ``auto`` for the fastest with equal results
+    on this machine. A ``precision`` below float32 is another protocol.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class InceptionV3:
         precision: Precision = "float32",
     ) -> None:
         if preprocess not in INCEPTION:
-            raise InputError(f"there is no preprocessing {preprocess!r}; there are {', '.join(INCEPTION)}")
+            raise InputError(f"there is no preprocessing {preprocess!r}; available are {', '.join(INCEPTION)}")
         unknown = [output for output in outputs if output not in WIDTHS]
         if unknown or not outputs:
             asked = repr(unknown[0]) if unknown else "nothing"
-            raise InputError(f"inception-v3 has the outputs {', '.join(WIDTHS)}; it was asked for {asked}")
+            raise InputError(f"extractor 'inception-v3' has no such outputs {asked}; available are {', '.join(WIDTHS)}")
         checkpoint = Checkpoint.open(Path(weights), "inception-v3", 0)
-        with torch.device("meta"):  # every tensor comes from the file: drawing random ones first takes seconds
+        with torch.device("meta"):  # all tensors come from the file, and random initialization takes seconds
             network = Inception(outputs)
         network = network.to_empty(device="cpu").eval().requires_grad_(False)
         load_into(network, checkpoint, trusted=True)
@@ -78,7 +78,7 @@ class InceptionV3:
         )
 
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
-        """One float32 array an output, for uint8 images of any sizes (grey is repeated to RGB)."""
+        """One float32 array per output, for uint8 images of any sizes (gray images are repeated to RGB)."""
         images = PreparedImages(samples, "inception-v3", self._device, self._preprocess.apply)
         arrays = self._pieces.run(self.backend, images)
         return dict(zip(self.info.outputs, arrays, strict=True))
@@ -94,12 +94,12 @@ def inception_v3(
     backend: str = "auto",
     precision: Precision = "float32",
 ) -> InceptionV3:
-    """The plug-in ``inception-v3``: the published weights, looked for and fetched once, unless a path is given."""
+    """The plug-in ``inception-v3``: the published weights, downloaded once, unless a path is given."""
     path = Path(weights) if weights else published.locate(published.get("inception-2015"))
     return InceptionV3(path, preprocess, outputs, device=device, backend=backend, precision=precision)
 
 
 def _probe() -> UInt8[Tensor, "n 3 64 64"]:
-    """Smooth noise of a fixed seed: something that photographs are nearer to than to white noise."""
+    """Smooth noise with a fixed seed, which is closer to photographs than white noise."""
     coarse = torch.rand(PROBES, 3, 8, 8, generator=torch.Generator().manual_seed(2015))
     return torch.nn.functional.interpolate(coarse * 255, (64, 64), mode="bilinear").to(torch.uint8)

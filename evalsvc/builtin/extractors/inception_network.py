@@ -1,7 +1,7 @@
-"""The 2015 Inception v3 that FID is defined on, under the tensor names of its PyTorch port.
+"""The 2015 Inception v3 on which FID is defined, with the tensor names of its PyTorch port.
 
-It differs from torchvision's network: average pools do not count their padding, the last block pools by maximum, batch
-norm has an epsilon of 1e-3, there are 1008 classes and no auxiliary head.
+It differs from torchvision's network: average pools exclude their padding, the last block uses max pooling, batch norm
+has an epsilon of 1e-3, and there are 1008 classes and no auxiliary head.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 WIDTHS = {"64": 64, "192": 192, "sfid": 2023, "768": 768, "pool3": 2048, "logits": 1008}
-"""Outputs and their dimensions, in the order in which the network reaches them."""
+"""Outputs and their dimensions, in the order of the network."""
 
 _1x1, _3x3, _5x5, _1x3, _3x1, _1x7, _7x1 = (1, 1), (3, 3), (5, 5), (1, 3), (3, 1), (1, 7), (7, 1)
 
 
 class HalvedConv2d(nn.Conv2d):
-    """Sums each half of its input channels alone, because shorter sums of float32 err less: for the last blocks."""
+    """Sums each half of its input channels separately: shorter float32 sums are more accurate in the last blocks."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """What a whole convolution gives."""
+        """The result of a full convolution."""
         (x1, x2), (w1, w2) = x.chunk(2, 1), self.weight.chunk(2, 1)
         whole: Tensor = self._conv_forward(x1, w1, self.bias) + self._conv_forward(x2, w2, None)
         return whole
@@ -48,14 +48,14 @@ class Conv(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(to, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The three, one after the other."""
+        """Convolution, batch norm, ReLU."""
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
 class PooledConv(Conv):
-    """A 1x1 convolution of 3 x 3 averages. Both are linear, so that it convolves first and averages fewer channels.
+    """A 1x1 convolution of 3 x 3 averages. Both are linear, so the convolution comes first, to average fewer channels.
 
-    What batch norm adds passes through unchanged, because no average counts padding.
+    The shift of batch norm is unaffected, because averages exclude padding.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Gives the outputs it was asked for as a tuple, and computes nothing behind the last of them."""
+    """Returns the requested outputs as a tuple, and computes no layers after the last of them."""
 
     def __init__(self, outputs: Sequence[str]) -> None:
         super().__init__()
@@ -208,21 +208,21 @@ class Inception(nn.Module):
         self.Mixed_6b = BlockC(128)
         self.Mixed_6c = BlockC(160)
         self.Mixed_6d = BlockC(160)
-        # Late sums are the longest, and pool3 averages their errors over 64 places only.
+        # Late sums are the longest, and pool3 averages their errors over 64 positions only.
         self.Mixed_6e = BlockC(192, HalvedConv2d)
         self.Mixed_7a = BlockD()
         self.Mixed_7b = BlockE(1280, PooledConv)
-        # The 2015 graph pools its last block by maximum: a slip that every published FID contains.
+        # The 2015 graph uses max pooling in its last block: an error that is part of every published FID.
         self.Mixed_7c = BlockE(2048, MaximumConv)
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, x: Float[Tensor, "n 3 299 299"]) -> tuple[Float[Tensor, "n d"], ...]:
-        """The asked outputs of preprocessed images, in the order in which they were asked for."""
+        """The requested outputs of preprocessed images, in the order of the request."""
         found = self._reach(x, max(list(WIDTHS).index(output) for output in self.outputs))
         return tuple(found[output] for output in self.outputs)
 
     def _reach(self, x: Tensor, last: int) -> dict[str, Tensor]:
-        """Everything on the way to output number ``last``."""
+        """All outputs up to number ``last``."""
         found = {}
         x = _halve(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))
         found["64"] = _pool(x)
@@ -235,7 +235,7 @@ class Inception(nn.Module):
         x = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x))))
         x = self.Mixed_6c(self.Mixed_6b(x))
         if "sfid" in self.outputs:
-            # sFID reads seven channels of the next block's first branch, in TensorFlow's order of axes.
+            # sFID uses seven channels of the next block's first branch, in TensorFlow's order of axes.
             found["sfid"] = self.Mixed_6d.branch1x1(x)[:, :7].permute(0, 2, 3, 1).flatten(1)
         if last == 2:
             return found
@@ -245,13 +245,13 @@ class Inception(nn.Module):
             return found
         found["pool3"] = _pool(self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))))
         if "logits" in self.outputs:
-            # The inception score of the literature leaves the bias out.
+            # The inception score of the literature omits the bias.
             found["logits"] = F.linear(found["pool3"], self.fc.weight)
         return found
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """Merge every batch norm into the convolution before it, in double precision; changes ``network``."""
+    """Merge every batch norm into its convolution, in double precision; modifies ``network``."""
     for module in network.modules():
         if isinstance(module, Conv) and isinstance(bn := module.bn, nn.BatchNorm2d):
             assert bn.running_mean is not None

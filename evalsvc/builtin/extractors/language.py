@@ -1,4 +1,4 @@
-"""How likely a fixed language model holds texts: perplexity of documents, fluency of samples."""
+"""Likelihoods of texts under a fixed language model: perplexity of documents, fluency of samples."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ OUTPUTS = ("nll", "tokens", "words", "bytes")
 class LikelihoodExtractor:
     """Negative log-likelihoods of documents under the language model in ``model_dir`` (a folder, hub id or .gguf).
 
-    ``window`` is the most tokens the model sees at once (``None``: all that it can), ``context`` the fewest it keeps in
-    every window after the first: windows move by ``window - context + 1``. ``prefix`` (``bos``, ``eos``, ``none``, or a
-    token) stands before each document, seen and not scored. Raises :class:`InputError` where the model or its tokenizer
-    cannot do what is asked.
+    ``window`` is the maximum number of tokens that the model sees at once (``None``: its context length), ``context``
+    the minimum that it keeps in every window after the first: windows move by ``window - context + 1``. ``prefix``
+    (``bos``, ``eos``, ``none``, or a token) precedes each document; it is seen, but not scored.
+
+    Raises:
+        InputError: the model or its tokenizer does not support the options.
     """
 
     def __init__(
@@ -53,22 +55,22 @@ class LikelihoodExtractor:
         )
 
     def extract(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """One number a document, (n,): ``nll`` in nats (float64), scored ``tokens``, ``words``, ``bytes`` (int64)."""
+        """One value per document, (n,): ``nll`` in nats (float64), scored ``tokens``, ``words``, ``bytes`` (int64)."""
         found = self._scorer.score(texts)
         return {"nll": found.nats, "tokens": found.tokens, "words": count_words(texts), "bytes": count_bytes(texts)}
 
 
 class Likelihoods:
-    """The plug-in ``likelihood``: the same as one column a number, for samples of an evaluation."""
+    """The plug-in ``likelihood``: the same as one column per value, for samples of an evaluation."""
 
     def __init__(self, device: torch.device, *, model: str, **options: Any) -> None:
         self._extractor = LikelihoodExtractor(model, **options, device=device)
         self.info = self._extractor.info
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n 1"]]:
-        """Four columns, in the precision of a sum of nats: float32."""
+        """Four columns; float32 is sufficient for sums of nats."""
         if not isinstance(samples, Texts):
-            raise InputError(f"{WHO} reads texts")
+            raise InputError(f"{WHO} requires text samples")
         return {
             name: torch.from_numpy(a).float()[:, None] for name, a in self._extractor.extract(samples.items).items()
         }

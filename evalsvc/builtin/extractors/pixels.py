@@ -1,4 +1,4 @@
-"""Raw pixels as features: what nearest neighbours and diversity mean to the eye, at small sizes."""
+"""Raw pixels as features, for nearest neighbors and diversity of small images."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ class Pixels:
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
         """Output ``pixels``: (n, c * h * w)."""
         if not isinstance(samples, Images):
-            raise InputError("extractor 'pixels' reads images")
+            raise InputError("extractor 'pixels' requires image samples")
         return {"pixels": samples.pixels.to(self._device).flatten(1).float() / 255}

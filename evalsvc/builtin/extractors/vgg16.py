@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evalsvc.builtin.extractors.backends import Network, open_backend
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
-from evalsvc.builtin.extractors.preprocess import IMAGENET, normalise, tf1_resize
+from evalsvc.builtin.extractors.preprocess import IMAGENET, normalize, tf1_resize
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.inputs import published_weights as published
@@ -26,7 +26,7 @@ _MAPS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 5
 
 
 class VGG16Network(nn.Module):
-    """Thirteen convolutions and three fully connected layers, under torchvision's names; ends at the second."""
+    """Thirteen convolutions and two fully connected layers, with torchvision's names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,16 +47,16 @@ class VGG16Network(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "n 3 224 224"]) -> tuple[Float[Tensor, "n 4096"]]:
-        """The second layer before its ReLU."""
+        """Output of the second fully connected layer before its ReLU."""
         return (self.classifier[:4](self.features(x).flatten(1)),)
 
 
 @open_to_clients("outputs")
 class VGG16:
-    """The plug-in ``vgg16``: outputs ``fc2`` and ``fc2_relu``, 4096 each.
+    """The plug-in ``vgg16``: outputs ``fc2`` and ``fc2_relu``, 4096-d each.
 
-    ``weights`` is torchvision's file, looked for and fetched once where no path is given. Images are resized to 224 as
-    TensorFlow 1 did (torch-fidelity's protocol).
+    ``weights`` is torchvision's file, downloaded once unless a path is given. Images are resized to 224 as in
+    TensorFlow 1 (torch-fidelity's protocol).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class VGG16:
             raise InputError(f"vgg16 has the outputs {', '.join(OUTPUTS)}, not {', '.join(sorted(unknown)) or 'none'}")
         path = Path(weights) if weights else published.locate(published.get("vgg16"))
         checkpoint = Checkpoint.open(path, "vgg16", 0)
-        with torch.device("meta"):  # every tensor comes from the file: drawing random ones first takes seconds
+        with torch.device("meta"):  # all tensors come from the file, and random initialization takes seconds
             network = VGG16Network()
         network = network.to_empty(device="cpu").eval().requires_grad_(False)
         load_into(network, checkpoint, trusted=True)
@@ -92,11 +92,11 @@ class VGG16:
         self._pieces = Pieces(16, "vgg16")
 
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
-        """The asked outputs for uint8 images of any sizes."""
+        """The requested outputs for uint8 images of any sizes."""
         (fc2,) = self._pieces.run(self._backend, PreparedImages(samples, "vgg16", self._device, self._prepare))
         found = {"fc2": fc2, "fc2_relu": fc2.relu()}
         return {output: found[output] for output in self.info.outputs}
 
     @staticmethod
     def _prepare(pixels: Tensor) -> Tensor:
-        return normalise(tf1_resize(pixels, SIDE), IMAGENET)
+        return normalize(tf1_resize(pixels, SIDE), IMAGENET)

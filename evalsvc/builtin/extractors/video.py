@@ -1,4 +1,4 @@
-"""Videos by any image extractor: every frame's features, pooled over time."""
+"""Video features from any image extractor: the features of every frame, pooled over time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from evalsvc.plugins.samples import Images, Samples, Videos
 
 
 class FrameWise:
-    """The plug-in ``frame-wise``: outputs of the image extractor ``frames``, as mean and spread over time.
+    """The plug-in ``frame-wise``: outputs of the image extractor ``frames``, as mean and standard deviation over time.
 
-    Each output of d numbers becomes one of 2 d: the mean over frames, then the standard deviation (ddof 0), so that a
-    video that stands still differs from one that moves about the same place.
+    Each output of d dimensions becomes one of 2 d: the mean over frames, then the standard deviation (ddof 0), so that
+    a static video differs from a moving one with the same mean.
     """
 
     def __init__(
@@ -38,7 +38,9 @@ class FrameWise:
         self._frames: Extractor = factory(device, **dict(options or {}))
         inner = self._frames.info
         if "image" not in inner.takes:
-            raise InputError(f"frame-wise pools an image extractor, and {frames!r} reads {inner.modality}")
+            raise InputError(
+                f"extractor 'frame-wise' requires an image extractor, but {frames!r} takes {inner.modality} samples"
+            )
         self.info = ExtractorInfo(
             "frame-wise",
             "video",
@@ -49,9 +51,9 @@ class FrameWise:
         )
 
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """One row a clip (n, t, c, h, w) of uint8 frames."""
+        """One row per clip (n, t, c, h, w) of uint8 frames."""
         if not isinstance(samples, Videos):
-            raise InputError("extractor 'frame-wise' reads videos")
+            raise InputError("extractor 'frame-wise' requires video samples")
         n, t = samples.pixels.shape[:2]
         arrays = self._frames.extract(Images(samples.pixels.flatten(0, 1)))
         pooled = {}
@@ -62,11 +64,12 @@ class FrameWise:
 
 
 class ScriptedVideo:
-    """The plug-in ``video-network``: a TorchScript file such as the I3D that FVD is defined on, given by path.
+    """The plug-in ``video-network``: a TorchScript file, such as the I3D network on which FVD is defined, given by
+    path.
 
-    It is called with float clips (n, c, t, h, w) from -1 to 1, resized to ``side`` (bilinear, half-pixel), and with
-    ``arguments`` by name (that I3D gives class probabilities unless it is asked for ``return_features``); it gives one
-    row a clip. TorchScript is code: give only a file that you trust.
+    Its inputs are float clips (n, c, t, h, w) in [-1, 1], resized to ``side`` (bilinear, half-pixel), and ``arguments``
+    by name (that I3D returns class probabilities unless called with ``return_features``); its output has one row per
+    clip. TorchScript executes code: pass only files that you trust.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class ScriptedVideo:
         arguments: Mapping[str, bool | int | float | str] | None = None,
     ) -> None:
         if not Path(path).is_file():
-            raise InputError(f"video-network: there is no file {path}")
+            raise InputError(f"extractor 'video-network': file {path} does not exist")
         try:
             self._network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            raise InputError(f"video-network: {path} is no TorchScript file ({first_line(error)})") from None
+            raise InputError(
+                f"extractor 'video-network': {path} is not a TorchScript file ({first_line(error)})"
+            ) from None
         self._device, self._side, self._arguments = device, side, dict(arguments or {})
         given = f", called with {json.dumps(self._arguments, sort_keys=True)}" if arguments else ""
         self.info = ExtractorInfo(
@@ -98,9 +103,9 @@ class ScriptedVideo:
 
     @torch.inference_mode()
     def extract(self, samples: Samples) -> dict[str, Float[Tensor, "n d"]]:
-        """Output ``features``: one row a clip."""
+        """Output ``features``: one row per clip."""
         if not isinstance(samples, Videos):
-            raise InputError("extractor 'video-network' reads videos")
+            raise InputError("extractor 'video-network' requires video samples")
         (features,) = self._pieces.run(self._forward, samples.pixels)
         return {"features": features}
 

@@ -1,1 +1,1 @@
-"""Generators that serve many models: stored samples, and any importable torch module."""
+"""Generators for many models: stored samples, torch modules, language models."""

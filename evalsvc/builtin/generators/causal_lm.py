@@ -21,16 +21,16 @@ from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 WHO = "generator 'causal-lm'"
 TEMPLATES = "additional_chat_templates"
-"""The one folder in a folder that ``transformers`` reads."""
+"""Subfolder that ``transformers`` reads."""
 NEVER_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".py", ".md")
 
 
 @versioned("0.1.0")
 @open_to_clients(*OPTIONS, "window", "context", "prefix", "dtype")
 class CausalLM:
-    """The plug-in ``causal-lm``. ``window``, ``context`` and ``prefix`` are those of the likelihood's windows.
+    """The plug-in ``causal-lm``. ``window``, ``context`` and ``prefix`` configure the windows of the likelihood.
 
-    Another batch may round a logit differently in its last digit, which moves a token once in some ten million draws.
+    Another batch may change the rounding of logits, which changes a token about once in ten million draws.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CausalLM:
 
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
-        """Configuration, safetensors and tokenizer, which lie at the top; other formats and code are never read."""
+        """Configuration, safetensors and tokenizer at the top level; other formats and code are never read."""
         refuse_adapter(folder, WHO)
         for name in LEFT_OUT.files(folder):
             where, _, own = name.rpartition("/")
@@ -59,13 +59,13 @@ class CausalLM:
                 yield name
 
     def sample(self, request: SampleRequest) -> Texts:
-        """What the model writes after its prompts, the prompts left out."""
+        """Texts that the model generates for its prompts, without the prompts."""
         return Texts(tuple(self._writer.write(request)))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Exact, over the tokens of each document."""
+        """Exact negative log-likelihoods over the tokens of each document."""
         if not isinstance(items, Texts):
-            raise InputError(f"{WHO} knows the likelihood of texts")
+            raise InputError(f"{WHO} computes likelihoods of texts only")
         found = self._scorer.score(items.items)
         nats, tokens = torch.from_numpy(found.nats), torch.from_numpy(found.tokens)
         return NegativeLogLikelihood(nats, tokens, "exact", self._scorer.facts)

@@ -1,6 +1,6 @@
 """A language model behind an HTTP endpoint: ``endpoint:NAME`` of the server file, or a JSON file with url and model.
 
-What the server runs is known by that name alone, and its weights are nowhere verified; give another model another name.
+The model is identified by its name only, because its weights cannot be verified: give another model another name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 
 class Served:
-    """Writes through an endpoint. Each sample's own seed is sent; that it is kept is up to the server."""
+    """Generates texts with an endpoint. Each sample's seed is sent, but the server may ignore it."""
 
     info = GeneratorInfo("openai-compatible", "text", weights="unverifiable: served by name")
 
@@ -26,7 +26,7 @@ class Served:
         self._endpoint, self._decoding = endpoint, decoding
 
     def sample(self, request: SampleRequest) -> Texts:
-        """One text a seed."""
+        """One text per seed."""
         prompts = request.prompts or tuple(self._decoding.prompt_of(int(i)) for i in request.indices)
         pairs = zip(prompts, request.seeds.tolist(), strict=True)
         texts = self._endpoint.each(lambda pair: self._endpoint.write(pair[0], self._decoding, pair[1]), pairs)
@@ -37,9 +37,9 @@ class ServedWithLikelihood(Served):
     """A server that also returns the log-probabilities of prompts."""
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Exact, over the tokens that the server scores: all but the first, where it adds no beginning of text."""
+        """Exact over the tokens that the server scores: all but the first, if it adds no beginning-of-text token."""
         if not isinstance(items, Texts):
-            raise InputError("generator 'openai-compatible' knows the likelihood of texts")
+            raise InputError("generator 'openai-compatible' computes likelihoods of texts only")
         found = self._endpoint.each(lambda text: self._endpoint.log_likelihood(text) if text else (0.0, 0), items.items)
         nats = torch.tensor([-value for value, _ in found], dtype=torch.float64)
         tokens = torch.tensor([count for _, count in found])
@@ -50,7 +50,7 @@ class ServedWithLikelihood(Served):
 @versioned("0.1.0")
 @open_to_clients(*OPTIONS, network=True)
 def openai_compatible(checkpoint: Checkpoint, device: torch.device, *, decoding: Decoding | None = None) -> Served:
-    """The plug-in ``openai-compatible``; with likelihoods if the server, asked once, returns them."""
+    """The plug-in ``openai-compatible``; with likelihoods if a test request returns them."""
     endpoint = open_endpoint(checkpoint.path)
     try:
         endpoint.log_likelihood("one two three")

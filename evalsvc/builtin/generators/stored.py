@@ -1,4 +1,4 @@
-"""Samples that someone already made: the checkpoint is the folder, zip, array file or JSONL itself."""
+"""Stored samples: the checkpoint is a folder, zip, array file or JSONL of samples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from evalsvc.plugins.samples import SampleRequest, Samples
 @versioned("0.1.0")
 @open_to_clients("skip")
 class StoredSamples:
-    """Sample i is number ``indices[i]`` of those stored, whatever its seed. ``skip`` names files to leave out."""
+    """Sample i is stored sample number ``indices[i]``, for any seed. ``skip`` names files to exclude."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, *, skip: Sequence[str] = ()) -> None:
         self._stored = open_samples(checkpoint.path, skip)
@@ -34,21 +34,21 @@ class StoredSamples:
 
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
-        """All but hidden and system files: any other may be a sample."""
+        """All files except hidden and system files, since any may be a sample."""
         return walk(folder, exclude_files=is_system_file)
 
     @property
     def note(self) -> str:
-        """How the stored file was read, where a complaint about the number of samples should say so."""
+        """How the stored file was read, for errors about the number of samples."""
         return self._stored.note if isinstance(self._stored, TextList) else ""
 
     @property
     def held(self) -> int:
-        """How many samples are stored."""
+        """Number of stored samples."""
         return len(self._stored)
 
     def expect(self, indices: Int64[np.ndarray, " n"]) -> None:
-        """These are asked for next, in this order: images are decoded ahead along it."""
+        """Announce the next indices, in order, so that images are decoded ahead."""
         if isinstance(self._stored, ImageFiles):
             self._stored.expect(indices)
 
@@ -57,7 +57,7 @@ class StoredSamples:
         last = int(request.indices.max())
         if last >= len(self._stored):
             raise InputError(
-                f"{self._path} holds {len(self._stored)} samples and sample {last + 1} is needed{self.note}: "
-                "add samples, or use a suite that asks for fewer"
+                f"{self._path} contains {len(self._stored)} samples, but sample {last + 1} is needed{self.note}: "
+                "add samples, or use a smaller suite"
             )
         return read_at(self._stored, request.indices.tolist())

@@ -1,4 +1,4 @@
-"""Any importable ``nn.Module`` that maps a latent vector to images, with a file of weights."""
+"""Any importable ``nn.Module`` that maps latent vectors to images, with a file of weights."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from evalsvc.plugins.samples import Images, SampleRequest
 
 
 class LatentImages:
-    """Images of a module that maps latents to them; ``latent`` and ``output`` as of :class:`TorchModule`."""
+    """Sampling from a module that maps latents to images; options as in :class:`TorchModule`."""
 
     def __init__(self, network: torch.nn.Module, latent: Sequence[int] | int, output: str) -> None:
         self._latent = (latent,) if isinstance(latent, int) else tuple(latent)
         if output not in ("signed", "unit"):
-            raise InputError(f"option output={output!r} of generator 'torch-module' is neither 'signed' nor 'unit'")
+            raise InputError(f"invalid option output={output!r} of generator 'torch-module': use 'signed' or 'unit'")
         self._network, self._to_images = network, Images.from_signed if output == "signed" else Images.from_unit
 
     @torch.inference_mode()
     def sample(self, request: SampleRequest) -> Images:
-        """One image a latent."""
+        """One image per latent."""
         images = self._network(request.normal(*self._latent))
         if not isinstance(images, torch.Tensor) or images.ndim != 4:
             got = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
-            raise ModelError(f"the module returned {got}; a tensor (n, c, h, w) is expected")
+            raise ModelError(f"the module returned {got}, expected a tensor (n, c, h, w)")
         return self._to_images(images)
 
 
 @versioned("0.1.0")
 @open_to_clients("module", "latent", "output", "arguments", "state")
 class TorchModule:
-    """``module="my_package.models:Generator"`` is built with ``arguments``, filled from the checkpoint and fed latents.
+    """``module="my_package.models:Generator"`` is built with ``arguments`` and loaded from the checkpoint.
 
-    ``latent`` is the shape of one latent (``100``, ``[128, 1, 1]``), drawn standard normal. ``output`` is the range
-    of the images the module returns: ``signed`` for [-1, 1], ``unit`` for [0, 1]. Of a checkpoint that holds several
-    state dicts, ``state`` names the one to load by its dotted path (``ema``, ``state_dict.generator``).
+    ``latent`` is the shape of one latent (``100``, ``[128, 1, 1]``), drawn standard normal. ``output`` is the range of
+    the returned images: ``signed`` for [-1, 1], ``unit`` for [0, 1]. If the checkpoint contains several state dicts,
+    ``state`` selects one by its dotted path (``ema``, ``state_dict.generator``).
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TorchModule:
         self.info = GeneratorInfo(module.rpartition(":")[2].lower(), "image", tuple(probe.pixels.shape[1:]), weights)
 
     def sample(self, request: SampleRequest) -> Images:
-        """One image a latent."""
+        """One image per latent."""
         return self._latents.sample(request)
 
 
@@ -73,9 +73,9 @@ def _import_module(target: str) -> type[torch.nn.Module]:
         found = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"option module={target!r} cannot be imported as package.module:Class ({error}): install the package, or "
-            "set PYTHONPATH to the folder that has it"
+            f"option module={target!r} cannot be imported as package.module:Class ({error}): install the "
+            "package, or add its folder to PYTHONPATH"
         ) from None
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
-        raise InputError(f"option module={target!r} is no torch.nn.Module class")
+        raise InputError(f"option module={target!r} is not a torch.nn.Module class")
     return found

@@ -1,1 +1,1 @@
-"""Causal language models: opened, asked how likely documents are, and made to write."""
+"""Causal language models: loading, scoring and generation."""

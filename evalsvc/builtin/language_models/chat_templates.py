@@ -1,4 +1,4 @@
-"""Chat templates, programs of a checkpoint's author: rendered in a process of little time, memory and reach."""
+"""Rendering of chat templates, which are programs of a checkpoint's author, in a sandboxed process."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from evalsvc.core.sandbox import restrictions
 
 PROCESSOR_SECONDS, SECONDS = 20, 120
 MEMORY, LARGEST = 2**30, 2**24
-"""Bytes: of memory beyond what Python and the library need, and of all that is rendered."""
+"""Bytes of memory in addition to Python and the library, and of all rendered text."""
 
 
 def render(template: str, chats: Sequence[Sequence[Mapping[str, str]]], tokens: Mapping[str, object]) -> list[str]:
-    """Each chat as the template writes it, ready for an answer; ``tokens`` are the special tokens that it may name.
+    """Render each chat with the template, ready for an answer; ``tokens`` are the special tokens that it may use.
 
     Raises:
-        CheckpointError: the template is not one, refuses a chat, or takes more than a template needs.
+        CheckpointError: the template is invalid, rejects a chat, or exceeds a limit.
     """
     asked = json.dumps({"template": template, "chats": chats, "tokens": tokens}, default=str).encode()
     process = subprocess.Popen(
@@ -45,8 +45,8 @@ def render(template: str, chats: Sequence[Sequence[Mapping[str, str]]], tokens: 
     if "rendered" in answer:
         rendered: list[str] = answer["rendered"]
         return rendered
-    reason = str(answer.get("reason", "takes more time or memory than a template needs"))[:200]
-    raise CheckpointError(f"the chat template of this checkpoint {reason}: mend it, or leave chat out")
+    reason = str(answer.get("reason", "exceeds the limits of time or memory for templates"))[:200]
+    raise CheckpointError(f"the chat template of this checkpoint {reason}: repair it, or omit 'chat'")
 
 
 def _main() -> None:
@@ -54,7 +54,7 @@ def _main() -> None:
 
     asked = json.load(sys.stdin)
     for first in ("{{ messages | tojson }}{{ strftime_now('%c') }}", "{{ raise_exception('') }}", "{% if %}"):
-        with suppress(Exception):  # what it imports late, for errors too, cannot be imported below
+        with suppress(Exception):  # lazy imports, including those for errors, are impossible below
             render_jinja_template([[{"role": "user", "content": ""}]], chat_template=first)
     restrictions.limit(MEMORY, PROCESSOR_SECONDS, LARGEST)
     restrictions.confine()
@@ -63,7 +63,7 @@ def _main() -> None:
             asked["chats"], chat_template=asked["template"], add_generation_prompt=True, **asked["tokens"]
         )
         if sum(map(len, rendered)) > LARGEST:
-            raise ValueError(f"it writes more than {LARGEST} characters")
+            raise ValueError(f"it renders more than {LARGEST} characters")
         answer = {"rendered": rendered}
     except MemoryError:
         answer = {}

@@ -1,7 +1,7 @@
-"""GGUF files as plain ``transformers`` folders: read and dequantised once, then kept as safetensors.
+"""GGUF files as ``transformers`` folders: dequantized once, then cached as safetensors.
 
-``transformers`` can read GGUF itself, in some 30 seconds of processor for a model of 135 M parameters and each time
-anew. Files of the Llama family, which is most of them, are mapped here in a fraction of that; others take its route.
+``transformers`` can read GGUF itself, which takes about 30 CPU seconds for 135 M parameters each time. Files of the
+Llama family, the most common, are converted here in a fraction of that; others use ``transformers``.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 SLOWNESS = 4
-"""Times its processor seconds that a conversion may take on a busy machine."""
+"""Wall time of a conversion on a busy machine, as a multiple of its CPU time."""
 MOST_TOLD = 1000
-"""Characters of a reason."""
+"""Maximum length of a reason in characters."""
 
 
 def converted(path: Path) -> Path:
-    """The folder with the same model in float32; a second process waits for the first to write it."""
+    """The folder with the same model in float32; concurrent processes wait for the first one to write it."""
     digest = digest_path(path)
     folder = weights_folder().parent / "gguf" / digest[:32]
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -62,9 +62,9 @@ def converted(path: Path) -> Path:
 
 
 def _convert_apart(path: Path, folder: Path) -> None:
-    """Convert in a process of its own: a file that makes its reader ask for all memory gets no more than it may.
+    """Convert in a separate process with limited memory, since a hostile file may request any amount.
 
-    The process has a session and no terminal, and nothing that it started survives it.
+    The process has its own session and no terminal, and its descendants are killed with it.
     """
     command = [
         sys.executable,
@@ -86,42 +86,42 @@ def _convert_apart(path: Path, folder: Path) -> None:
     try:
         told, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise CheckpointError(f"{path} was not converted within {seconds} s, and is given up") from None
+        raise CheckpointError(f"{path} was not converted within {seconds} s and was given up") from None
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.returncode:
         reason = told.decode(errors="replace").strip()[:MOST_TOLD]
-        raise CheckpointError(reason or f"reading {path} ended the process that read it: it is damaged, or hostile")
+        raise CheckpointError(reason or f"reading {path} crashed the process that read it: it is damaged or malicious")
 
 
 def _seconds(size: int) -> int:
-    """Of a processor, for a file of so many bytes."""
+    """CPU seconds for a file of this size."""
     return 120 + size // 1_000_000
 
 
 def _main(path: Path, folder: Path) -> None:
-    os.environ["HF_HUB_OFFLINE"] = "1"  # before its first import: nothing that the file names is asked of the hub
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import: names in the file must not be looked up on the hub
     size = path.stat().st_size
-    # Weights of two bits become 32; the model, its weights and what is written of them are there at once.
+    # Weights of two bits become 32; the model, its weights and the output are in memory at once.
     restrictions.limit(48 * size + 2**30, _seconds(size), 16 * size + 2**29)
     try:
         _convert(path, folder)
     except (EvalsvcError, MemoryError) as error:
-        told = str(error) if isinstance(error, EvalsvcError) else f"{path} needs far more memory than its size may take"
+        told = str(error) if isinstance(error, EvalsvcError) else f"{path} needs far more memory than its size allows"
         sys.stdout.write(told)
         sys.exit(1)
 
 
 def _open(path: Path) -> Any:
-    """The reader of the format, which by itself takes nothing for what lies beyond the end, 2^40 times if need be."""
+    """Open the format's reader with a check of lengths, since by default it reads beyond the end of the file."""
     from gguf import GGUFReader
 
     class WholeReader(GGUFReader):
         def _get(self, offset: int, dtype: Any, count: int = 1, *order: Any, **more: Any) -> Any:
             if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
-                raise ValueError(f"it tells of {int(count)} values beyond its end")
+                raise ValueError(f"it declares {int(count)} values beyond its end")
             return super()._get(offset, dtype, count, *order, **more)
 
     return WholeReader(path)
@@ -137,10 +137,10 @@ def _convert(path: Path, folder: Path) -> None:
         reader = _open(path)
         known = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
     except (ValueError, IndexError, KeyError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or no GGUF file ({str(error)[:160]})") from None
+        raise CheckpointError(f"{path} is truncated or not a GGUF file ({str(error)[:160]})") from None
     if known.get("general.type") == "adapter":
         raise InputError(
-            f"{path} holds an adapter, which is not supported: merge it into its base first (llama-export-lora)"
+            f"{path} is an adapter, which is not supported: merge it into its base first (llama-export-lora)"
         )
     if int(known.get("split.count", 1)) > 1:
         raise InputError(
@@ -164,7 +164,7 @@ def _by_transformers(path: Path) -> Any:
         )
     except (ValueError, ImportError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} could not be read as GGUF by transformers ({reason})") from None
+        raise InputError(f"transformers cannot read {path} as GGUF ({reason})") from None
 
 
 def _llama(reader: Any, known: dict[str, Any]) -> Any:
@@ -190,12 +190,12 @@ def _llama(reader: Any, known: dict[str, Any]) -> Any:
     model = LlamaForCausalLM(config)
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:
-        raise CheckpointError(f"the GGUF file is no plain Llama: {[*missing, *unexpected][:3]} do not fit")
+        raise CheckpointError(f"the GGUF file is not a plain Llama: {[*missing, *unexpected][:3]} do not fit")
     return model
 
 
 def _tensors(reader: Any, heads: int, key_heads: int) -> Any:
-    """Name and float32 weights of every tensor, under the names of ``transformers``."""
+    """Name and float32 weights of every tensor, with the names of ``transformers``."""
     from gguf.quants import dequantize
 
     for tensor in reader.tensors:
@@ -212,7 +212,7 @@ def _tensors(reader: Any, heads: int, key_heads: int) -> Any:
 
 
 def _halves_for_pairs(weights: Tensor, heads: int) -> Tensor:
-    """GGUF rotates neighbouring rows of a head, ``transformers`` the first half against the second."""
+    """Reorder rows: GGUF rotates neighboring rows of a head, ``transformers`` the first half against the second."""
     rows, columns = weights.shape
     return weights.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 

@@ -1,4 +1,4 @@
-"""Opening a causal language model: a folder of ``transformers``, a hub id, or a GGUF file."""
+"""Loading of causal language models: a folder of ``transformers``, a hub id, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A network with its tokenizer. ``context`` is the most tokens it can see at once, where it says so.
+    """A network with its tokenizer. ``context`` is its maximum number of tokens, if known.
 
-    ``weights`` names what was loaded: a file, or an index with the number of its shards.
+    ``weights`` names the loaded weights: a file, or an index with its number of shards.
     """
 
     name: str
@@ -52,17 +52,17 @@ class LanguageModel:
 
     @classmethod
     def open(cls, where: str, device: torch.device, dtype: Dtype, who: str, *, judged: bool = False) -> LanguageModel:
-        """Load weights (safetensors or GGUF alone; no code of the checkpoint runs) and tokenizer, and digest both.
+        """Load weights (only safetensors or GGUF, without executing code) and tokenizer, and digest both.
 
         ``where`` is a path, a hub id, or the name of published weights (``smollm2``); ``who`` is named in errors:
-        ``generator 'causal-lm'``. A model that is ``judged`` may lie beside no other weights at all.
+        ``generator 'causal-lm'``. The folder of a ``judged`` model must not contain other weights.
         """
         if dtype not in DTYPES:
-            raise InputError(f"option dtype={dtype!r} of {who} is none of {', '.join(DTYPES)}")
+            raise InputError(f"invalid option dtype={dtype!r} of {who}: use {' or '.join(DTYPES)}")
         path = published.locate(published.get(where)) if where in published.WEIGHTS else Path(where)
         if path.is_file():
             if path.suffix != ".gguf":
-                raise InputError(f"{path} is no folder of transformers and no .gguf file")
+                raise InputError(f"{path} is neither a folder of transformers nor a .gguf file")
             weights, folder = path.name, converted(path)
         else:
             folder = path if path.is_dir() else from_hub(where, who)
@@ -83,21 +83,19 @@ class LanguageModel:
         )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of each text, without any special token around them."""
+        """Tokens of each text, without special tokens."""
         for number, text in enumerate(texts):
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise InputError(
-                    f"document {number} holds half a character (a lone surrogate), which is no text"
-                ) from None
+                raise InputError(f"document {number} contains a lone surrogate, which is not valid text") from None
         if not texts:
             return []
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
     def prefix(self, name: str, who: str) -> list[int]:
-        """The tokens put before every document: ``bos``, ``eos``, ``none``, or a token as it is written."""
+        """Tokens before every document: ``bos``, ``eos``, ``none``, or a token by its text."""
         if name == "none":
             return []
         special = {"bos": self.tokenizer.bos_token_id, "eos": self.tokenizer.eos_token_id}

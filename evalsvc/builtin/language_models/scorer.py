@@ -1,9 +1,9 @@
-"""How likely a causal language model holds documents, every token scored exactly once.
+"""Likelihoods of documents under a causal language model, with every token scored exactly once.
 
-Documents are cut into windows, the windows sorted by length and batched by a budget of tokens, so that almost nothing
-is padded. What is padded stands to the right, where a causal model cannot see it from a scored position: no mask is
-needed, and no result depends on batch, order or padding. The output head, whose logits would be the largest array by
-far, runs on scored positions alone and in chunks that stay in the cache.
+Documents are cut into windows, which are sorted by length and batched by a budget of tokens to minimize padding.
+Padding is on the right, where a causal model cannot see it from a scored position: no mask is needed, and results do
+not depend on batch, order or padding. The output head, whose logits would be the largest array by far, is applied to
+scored positions only, in chunks that fit into the cache.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from evalsvc.core.errors import InputError, ModelError
 
 BUDGET = {"cpu": 2048}
 BUDGET_ON_GPU = 16_384
-"""Tokens in a batch, padding included."""
+"""Maximum number of tokens in a batch, including padding."""
 CHUNK = {"cpu": 128}
 CHUNK_ON_GPU = 1024
-"""Rows of logits at once: 128 of 49,152 fill 25 MB; on a CPU more leave its cache."""
+"""Rows of logits at once: 128 rows of 49,152 take 25 MB; more would not fit into a CPU's cache."""
 PROBE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class DocumentLikelihoods:
-    """Negative log-likelihood of each document in nats, and over how many tokens."""
+    """Negative log-likelihood of each document in nats, and its number of scored tokens."""
 
     nats: Float64[np.ndarray, " documents"]
     tokens: Int64[np.ndarray, " documents"]
@@ -40,7 +40,7 @@ class DocumentLikelihoods:
 
 @dataclass(frozen=True)
 class _Window:
-    """Tokens ``start`` to ``stop`` of a document are seen, those after ``first`` scored."""
+    """Tokens ``start`` to ``stop`` of a document are seen, those after ``first`` are scored."""
 
     document: int
     start: int
@@ -55,9 +55,9 @@ class _Window:
 class TokenScorer:
     """Scores documents under a language model.
 
-    ``window`` is the most tokens the model sees at once (by default as many as it can), ``context`` the fewest it keeps
-    from before in every window but the first. The last window is extended to the left. ``prefix`` names the token put
-    before each document, which is seen and never scored.
+    ``window`` is the maximum number of tokens that the model sees at once (by default its context length), ``context``
+    the minimum of previous tokens in every window but the first. The last window is extended to the left. ``prefix`` is
+    the token before each document, which is seen and never scored.
     """
 
     def __init__(
@@ -71,11 +71,13 @@ class TokenScorer:
         limit = model.context
         self.window = window or limit or 0
         if not self.window:
-            raise InputError(f"{model.name} does not say how many tokens it can see: give a window to {who}")
+            raise InputError(f"{model.name} does not state its context length: set option window of {who}")
         if limit and self.window > limit:
-            raise InputError(f"window={self.window} of {who} is over the {limit} tokens that {model.name} can see")
+            raise InputError(
+                f"window={self.window} of {who} exceeds the context length of {model.name}, {limit} tokens"
+            )
         if not 1 <= context <= self.window:
-            raise InputError(f"context={context} of {who} is not within 1 to the window, {self.window}")
+            raise InputError(f"invalid context={context} of {who}: use 1 to the window, {self.window}")
         self.context, self._model, self._who = context, model, who
         self._prefix = model.prefix(prefix, who)
         self._budget = BUDGET.get(model.device.type, BUDGET_ON_GPU)
@@ -91,7 +93,7 @@ class TokenScorer:
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str]) -> DocumentLikelihoods:
-        """Likelihood of each text; an empty one has 0 nats over 0 tokens."""
+        """Likelihood of each text; an empty text has 0 nats over 0 tokens."""
         documents = [self._prefix + tokens for tokens in self._model.encode(texts)]
         windows = [
             w for i, tokens in enumerate(documents) for w in _windows(i, len(tokens) - 1, self.window, self.context)
@@ -110,19 +112,19 @@ class TokenScorer:
         bad = np.flatnonzero(~np.isfinite(nats))
         if len(bad):
             raise ModelError(
-                f"{self._model.name} gives document {bad[0]} the likelihood {nats[bad[0]]} in {self._model.dtype}: try "
-                "another dtype, or look whether the checkpoint is damaged"
+                f"{self._model.name} gives document {bad[0]} the likelihood {nats[bad[0]]} in "
+                f"{self._model.dtype}: use another dtype, or check whether the checkpoint is damaged"
             )
         return DocumentLikelihoods(nats, np.array([max(0, len(tokens) - 1) for tokens in documents], dtype=np.int64))
 
     def _shrink(self, error: BaseException, rows: int) -> None:
-        """Half the budget where memory ran out; whatever else went wrong goes on up."""
+        """Halve the budget after an out-of-memory error; raise other errors."""
         if not out_of_memory(error):
             raise error
         if rows == 1:
             raise ModelError(
-                f"{self._who} runs out of memory with a single window of {self.window} tokens: give a smaller window, "
-                "or another device"
+                f"{self._who} runs out of memory with a single window of {self.window} tokens: use a smaller "
+                "window, or another device"
             ) from error
         self._budget //= 2
         if self._model.device.type == "cuda":
@@ -144,7 +146,7 @@ class TokenScorer:
     def _losses(
         self, tokens: Int64[Tensor, "rows length"], scored: Tensor, targets: Int64[Tensor, " scored"]
     ) -> Float[Tensor, " scored"]:
-        """Cross-entropy of every target, in float32 from the logits (float64 from a float64 model)."""
+        """Cross-entropy of every target, in float32 from the logits (float64 for a float64 model)."""
         network = self._model.network
         head: Callable[[Tensor], Tensor]
         if self._split:
@@ -162,7 +164,7 @@ class TokenScorer:
 
 
 def _windows(document: int, last: int, window: int, context: int) -> Iterator[_Window]:
-    """Windows that score the tokens 1 to ``last`` of a document once each; token 0 is only seen."""
+    """Windows that score each of the tokens 1 to ``last`` of a document once; token 0 is not scored."""
     stop = min(window, last)
     if last > 0:
         yield _Window(document, 0, 0, stop)
@@ -172,7 +174,7 @@ def _windows(document: int, last: int, window: int, context: int) -> Iterator[_W
 
 
 def _head_can_be_split(model: LanguageModel) -> bool:
-    """Whether the logits are the output embeddings of the last hidden state, and nothing caps or scales them."""
+    """Whether the logits are a linear function of the last hidden state, without capping or scaling."""
     network: Any = model.network
     probe = torch.arange(1, 5, device=model.device)[None]
     try:

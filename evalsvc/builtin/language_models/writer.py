@@ -1,7 +1,7 @@
-"""Making a causal language model write: sample i depends on its prompt and its own random numbers alone.
+"""Text generation with causal language models: sample i depends only on its prompt and its random numbers.
 
-Rows of one batch start together at the length of their shortest prompt; a row whose prompt is longer is fed its own
-tokens until they are used up. So nothing is ever padded and no mask is needed, whatever the architecture.
+Rows of a batch start together at the length of their shortest prompt; rows with longer prompts are first fed their own
+tokens. Hence neither padding nor a mask is needed for any architecture.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from evalsvc.plugins.samples import SampleRequest
 
 
 class Writer:
-    """Writes answers to the prompts of a decoding. Prompts that leave no room in the context are an error at once."""
+    """Generates answers to the prompts of a decoding. Prompts that exceed the context length raise an error at once."""
 
     def __init__(self, model: LanguageModel, decoding: Decoding, prefix: str, who: str) -> None:
         self._model, self._decoding, self._who = model, decoding, who
         self._prefix = prefix
         self._prompts = self._encode(decoding.prompts)
         self._ends = _end_tokens(model)
-        # Of a long prompt only the last position's logits are wanted; most architectures can be told so.
+        # Only the logits of the last position are needed; most architectures support this.
         parameters = inspect.signature(model.network.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
     def write(self, request: SampleRequest) -> list[str]:
-        """One text a seed, without its prompt: the request's own, else those of the decoding in turn."""
+        """One text per seed, without its prompt: for the request's prompts, else for those of the decoding in turn."""
         first = request.uniform(self._decoding.max_tokens, stream=0).double()
         second = request.uniform(self._decoding.max_tokens, stream=1).double()
-        # Two draws of 23 bits make one of 46: rare tokens of a large vocabulary are finer than 2^-23.
+        # Two draws of 23 bits make one of 46, since rare tokens of a large vocabulary need a finer resolution than
+        # 2^-23.
         uniforms = first + (second - 0.5) * 2.0**-23
         if request.prompts:
             prompts = self._encode(request.prompts)
@@ -52,7 +53,7 @@ class Writer:
 
     @torch.inference_mode()
     def _continue(self, prompts: Sequence[Sequence[int]], uniforms: Float64[Tensor, "n t"]) -> list[list[int]]:
-        """Tokens written after each prompt; prompts ascend in length."""
+        """Generated tokens for each prompt; prompts must be sorted by length."""
         decoding, network, device = self._decoding, self._model.network, self._model.device
         position = len(prompts[0])
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
@@ -69,7 +70,7 @@ class Writer:
             if decoding.repetition_penalty != 1:
                 seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
                 seen.scatter_(1, tokens, torch.ones_like(tokens, dtype=torch.bool))
-                logits = _penalise(logits, seen, decoding.repetition_penalty)
+                logits = _penalize(logits, seen, decoding.repetition_penalty)
             number = (position - lengths).clamp(0, decoding.max_tokens - 1)
             chosen = choose(logits, uniforms.gather(1, number[:, None]).squeeze(1), decoding)
             reading = position < lengths
@@ -88,7 +89,7 @@ class Writer:
             position += 1
 
     def _stopped(self, tokens: Sequence[int]) -> bool:
-        """Whether the latest tokens complete a stop string. Each holds at least a byte of it."""
+        """Whether the latest tokens complete a stop string. Each token contributes at least one byte."""
         if not self._decoding.stop:
             return False
         reach = max(len(stop.encode()) for stop in self._decoding.stop) + 1
@@ -96,30 +97,31 @@ class Writer:
         return any(stop in tail for stop in self._decoding.stop)
 
     def _encode(self, asked: Sequence[str]) -> list[list[int]]:
-        """Tokens of prompts; one that leaves no room in the context is an error that names it."""
+        """Tokens of prompts; a prompt that exceeds the context length raises an error that names it."""
         decoding, model, tokenizer = self._decoding, self._model, self._model.tokenizer
         if not decoding.chat:
             start = model.prefix(self._prefix, self._who)
             prompts = [start + tokens for tokens in model.encode(asked)]
         else:
             if not getattr(tokenizer, "chat_template", None):
-                raise InputError(f"{model.name} has no chat template: leave chat out, or give a chat model")
+                raise InputError(f"{model.name} has no chat template: omit 'chat', or use a chat model")
             system = [{"role": "system", "content": decoding.system}] if decoding.system else []
             chats = [[*system, {"role": "user", "content": prompt}] for prompt in asked]
             prompts = model.encode(render(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map))
         if not all(prompts):
-            raise InputError(f"a prompt of {self._who} is empty and prefix is 'none': there is nothing to start from")
+            raise InputError(f"a prompt of {self._who} is empty and prefix is 'none': set a prompt or a prefix")
         longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
         if model.context and len(prompts[longest]) + decoding.max_tokens > model.context:
             raise InputError(
-                f"prompt {longest} has {len(prompts[longest])} tokens, and with {decoding.max_tokens} more to "
-                f"write that is over the {model.context} that {model.name} can see: shorten it, or lower max_tokens"
+                f"prompt {longest} has {len(prompts[longest])} tokens, which with {decoding.max_tokens} new "
+                f"tokens exceeds the context length of {model.name}, {model.context}: shorten it, or lower "
+                "max_tokens"
             )
         return prompts
 
 
 def choose(logits: Float[Tensor, "n v"], uniforms: Float64[Tensor, " n"], decoding: Decoding) -> Int64[Tensor, " n"]:
-    """One token a row: the most likely at temperature 0, else by inversion of the distribution at the row's uniform."""
+    """One token per row: the most likely at temperature 0, else by inversion of the cumulative distribution."""
     if decoding.temperature == 0:
         return logits.argmax(1)
     logits = logits / decoding.temperature
@@ -136,13 +138,13 @@ def choose(logits: Float[Tensor, "n v"], uniforms: Float64[Tensor, " n"], decodi
     return found.clamp(max=logits.shape[1] - 1)
 
 
-def _penalise(logits: Float[Tensor, "n v"], seen: Tensor, penalty: float) -> Float[Tensor, "n v"]:
-    """Keskar et al., 2019: what was there already becomes less likely, whichever sign its logit has."""
+def _penalize(logits: Float[Tensor, "n v"], seen: Tensor, penalty: float) -> Float[Tensor, "n v"]:
+    """Repetition penalty (Keskar et al., 2019): tokens that occurred become less likely, for logits of either sign."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def _end_tokens(model: LanguageModel) -> set[int]:
-    """Tokens that end a text: the tokenizer's, and those that the checkpoint's own configuration lists."""
+    """Tokens that end a text: those of the tokenizer and of the checkpoint's generation configuration."""
     found: set[int] = set()
     configured: Any = getattr(model.network.generation_config, "eos_token_id", None)
     for value in (configured, model.tokenizer.eos_token_id):

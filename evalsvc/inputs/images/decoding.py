@@ -82,7 +82,7 @@ def _plain_png(data: bytes) -> Pixels:
     width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
     _refuse_bomb(width, height)
     if cv2 is not None and depth == 8 and kind in (0, 2, 6) and not any(mark in data for mark in _PILLOWS):
-        found = _by_opencv(data, grey=kind == 0)
+        found = _by_opencv(data, gray=kind == 0)
         if found is not None:
             return found
     return _by_pillow(data)
@@ -93,7 +93,7 @@ def _by_pillow(data: bytes) -> Pixels:
         _refuse_bomb(*image.size)
         turned = image.getexif().get(0x0112, 1) != 1
         if cv2 is not None and image.format == "JPEG" and image.mode in ("L", "RGB") and not turned:
-            found = _by_opencv(data, grey=image.mode == "L")
+            found = _by_opencv(data, gray=image.mode == "L")
             if found is not None:
                 return found
         upright = ImageOps.exif_transpose(image)
@@ -104,9 +104,9 @@ def _by_pillow(data: bytes) -> Pixels:
         return np.array(upright.convert("L" if upright.mode in _GREY else "RGB"))
 
 
-def _by_opencv(data: bytes, *, grey: bool) -> Pixels | None:
+def _by_opencv(data: bytes, *, gray: bool) -> Pixels | None:
     """``None`` if OpenCV reports damage: Pillow then names it or decodes the image."""
-    flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB
     found = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if found is None else np.asarray(found)
 

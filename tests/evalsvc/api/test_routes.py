@@ -369,6 +369,8 @@ def test_a_quota_that_is_used_up_is_429_and_says_when_it_ends(client, filled, se
     refused = client("submit").post(f"/api/v1/evaluations/{filled.evaluation}/retry")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
     assert refused.json()["type"] == "urn:evalsvc:problem:quota-exceeded"
-    assert "quota queued of token 'test' is used up (0 evaluations wait): it ends when" in refused.json()["detail"]
+    assert (
+        "quota queued of token 'test' is used up (0 evaluations are waiting): it ends when" in refused.json()["detail"]
+    )
     monkeypatch.delenv("EVALSVC_SERVER_FILE")
     assert client("submit").post(f"/api/v1/evaluations/{filled.evaluation}/retry").status_code == 202

@@ -95,9 +95,9 @@ def test_a_speaker_checkpoint_with_code_or_other_tensors_is_refused(tmp_path):
     torch.save({"weights": nn.Linear(2, 2)}, tmp_path / "code.pt")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
     for name in ("code.pt", "other.pt"):
-        with pytest.raises(CheckpointError, match=f"{name} is no Resemblyzer checkpoint"):
+        with pytest.raises(CheckpointError, match=f"{name} is not a Resemblyzer checkpoint"):
             Resemblyzer(CPU, weights=str(tmp_path / name))
-    with pytest.raises(InputError, match="reads sounds"):
+    with pytest.raises(InputError, match="requires audio samples"):
         waves_at(Images(torch.zeros(1, 3, 2, 2, dtype=torch.uint8)), 16_000, "resemblyzer")
 
 
@@ -222,7 +222,7 @@ def test_frames_are_pooled_by_mean_and_spread_over_time():
     assert torch.allclose(found, torch.cat([frames.mean(1), frames.std(1, correction=0)], 1), atol=1e-6)
     still = extractor.extract(Videos(pixels[:, :1].expand(-1, 5, -1, -1, -1)))["pixels"]
     assert still[:, 16:].abs().max() < 1e-6
-    with pytest.raises(InputError, match="reads videos"):
+    with pytest.raises(InputError, match="requires video samples"):
         extractor.extract(Images(pixels[:, 0]))
 
 
@@ -278,5 +278,5 @@ def test_a_scripted_video_network_is_given_clips_as_fvd_has_them(tmp_path):
     expected = (pixels.float() / 127.5 - 1).mean((3, 4)).transpose(1, 2).flatten(1)
     assert torch.allclose(extractor.extract(Videos(pixels))["features"], expected, atol=1e-5)
     (tmp_path / "bad.pt").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="is no TorchScript file"):
+    with pytest.raises(InputError, match="is not a TorchScript file"):
         ScriptedVideo(CPU, path=str(tmp_path / "bad.pt"), width=1)

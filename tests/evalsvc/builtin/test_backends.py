@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from evalsvc.builtin.extractors import backends
-from evalsvc.builtin.extractors.backends import Network, Trial, centred_error, open_backend
+from evalsvc.builtin.extractors.backends import Network, Trial, centered_error, open_backend
 from evalsvc.builtin.extractors.batches import Pieces
 from evalsvc.builtin.extractors.inception_network import Conv, fold
 from evalsvc.core.errors import InputError, ModelError
@@ -146,7 +146,7 @@ def test_auto_goes_on_without_an_engine_that_does_not_run_and_tries_it_again(net
     with monkeypatch.context() as patch:
         patch.setattr(backends, "_openvino", broken)
         assert open_backend("auto", network, CPU).name in ("torch", "onnxruntime")
-    assert "backend openvino does not run here and is left out (ImportError: libopenvino.so" in caplog.text
+    assert "backend openvino does not work here and is skipped (ImportError: libopenvino.so" in caplog.text
     tried = []
     monkeypatch.setattr(
         backends, "_try", lambda backend, *_: tried.append(backend.name) or Trial(error=0.0, samples_per_second=1.0)
@@ -179,7 +179,7 @@ def test_reduced_precision_is_coarse_and_still_float32_on_the_way_out(network):
     plain, coarse = (open_backend("torch", network, CPU, p)(network.probe) for p in ("float32", "bfloat16"))
     for a, b in zip(coarse, plain, strict=True):
         assert a.dtype == torch.float32
-        assert centred_error(a, b) > 1e-4
+        assert centered_error(a, b) > 1e-4
         assert torch.allclose(a, b, rtol=0.05, atol=0.05)
 
 
@@ -190,14 +190,14 @@ def test_a_backend_that_is_not_there_says_which_extra_brings_it(network, monkeyp
     assert open_backend("auto", network, CPU).name == "torch"
     with pytest.raises(InputError, match="there is no backend 'tensorrt'"):
         open_backend("tensorrt", network, CPU)
-    with pytest.raises(InputError, match="runs on the CPU"):
+    with pytest.raises(InputError, match="requires the CPU"):
         open_backend("openvino", network, torch.device("meta"))
 
 
 def test_the_centred_error_ignores_a_common_offset():
     truth = torch.tensor([[1000.0, 0.0], [1001.0, 1.0]])
-    assert centred_error(truth, truth) == 0
-    assert centred_error(truth + torch.tensor([[0.0, 0.0], [0.0, 0.1]]), truth) == pytest.approx(0.1, rel=1e-4)
+    assert centered_error(truth, truth) == 0
+    assert centered_error(truth + torch.tensor([[0.0, 0.0], [0.0, 0.1]]), truth) == pytest.approx(0.1, rel=1e-4)
 
 
 # --- pieces ---

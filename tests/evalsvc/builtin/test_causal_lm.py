@@ -108,8 +108,12 @@ def test_chat_goes_through_the_template_and_takes_no_prefix_before_it(llama):
 @pytest.mark.parametrize(
     ("template", "seconds", "complaint"),
     [
-        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", 5, "more time or memory"),
-        ("{{ 'x' * 10 ** 10 }}", 120, "more time or memory"),
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            5,
+            "limits of time or memory",
+        ),
+        ("{{ 'x' * 10 ** 10 }}", 120, "limits of time or memory"),
         ("{{ raise_exception('no system role') }}", 120, "cannot be rendered .*no system role"),
     ],
 )
@@ -130,14 +134,14 @@ def test_likelihoods_of_a_checkpoint_are_exact_and_over_its_tokens(llama):
     assert np.allclose(found.nats, expected["nll"])
     assert found.units.tolist() == expected["tokens"].tolist()
     assert found.facts["window"] == "8"
-    with pytest.raises(InputError, match="knows the likelihood of texts"):
+    with pytest.raises(InputError, match="computes likelihoods of texts only"):
         CausalLM(llama, CPU, decoding=few).nll(
             Images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8)), SampleRequest.of(0, 0, 1)
         )
 
 
 def test_what_cannot_be_written_is_a_named_error(llama, checkpoint, tmp_path):
-    with pytest.raises(InputError, match=r"prompt 1 has \d+ tokens, and with 12 more to write .* over the 64"):
+    with pytest.raises(InputError, match=r"prompt 1 has \d+ tokens, which with 12 new tokens exceeds .*, 64"):
         write(llama, prompts=["short", "a b " * 40])
     with pytest.raises(InputError, match="has no BOS token .* set prefix to eos or none"):
         write(opened(save(tmp_path / "nobos", "llama", bos=False)))
@@ -181,7 +185,7 @@ def test_a_configuration_names_no_code_of_the_hub(tmp_path, key):
     config = json.loads((folder / "config.json").read_text())
     for value in ("evil/kernels", {"": "paged|evil/kernels@main"}, "/tmp/kernel"):
         (folder / "config.json").write_text(json.dumps(config | {"text_config": {key: value}}))
-        with pytest.raises(CheckpointError, match="names code to compute with"):
+        with pytest.raises(CheckpointError, match="names code to execute"):
             LanguageModel.open(str(folder), CPU, "float32", "generator 'causal-lm'")
 
 

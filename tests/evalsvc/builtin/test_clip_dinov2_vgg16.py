@@ -9,7 +9,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, Dinov2Config, Din
 from evalsvc.builtin.extractors import vgg16
 from evalsvc.builtin.extractors.clip import Clip
 from evalsvc.builtin.extractors.dinov2 import DinoV2
-from evalsvc.builtin.extractors.preprocess import CLIP, IMAGENET, centre_crop_resize, normalise, square_resize
+from evalsvc.builtin.extractors.preprocess import CLIP, IMAGENET, center_crop_resize, normalize, square_resize
 from evalsvc.builtin.extractors.vgg16 import VGG16, VGG16Network
 from evalsvc.core.errors import InputError
 from evalsvc.inputs import published_weights
@@ -83,13 +83,13 @@ def test_dinov2_places_its_patches_as_the_published_network_does(tmp_path):
     model.save_pretrained(tmp_path)
     x = images(2, 224, 224)
     with torch.inference_mode():
-        theirs = model(normalise(x.float(), IMAGENET)).pooler_output
+        theirs = model(normalize(x.float(), IMAGENET)).pooler_output
         positions = model.embeddings.position_embeddings
         grid = positions[:, 1:].reshape(1, 37, 37, 16).permute(0, 3, 1, 2)
         places = torch.nn.functional.interpolate(grid, scale_factor=(16.1 / 37, 16.1 / 37), mode="bicubic")
         published = torch.cat([positions[:, :1], places.permute(0, 2, 3, 1).reshape(1, 256, 16)], 1)
         model.embeddings.interpolate_pos_encoding = lambda *_: published
-        expected = model(normalise(x.float(), IMAGENET)).pooler_output
+        expected = model(normalize(x.float(), IMAGENET)).pooler_output
     found = DinoV2(CPU, model=str(tmp_path)).extract(x)["features"]
     assert torch.allclose(found, expected, atol=1e-5)
     assert (found - theirs).abs().max() > 1e-4, "else the scale makes no difference here"
@@ -104,7 +104,7 @@ def test_cmmd_sees_the_centre_of_a_picture_as_its_own_code_cuts_it(clip_folder):
             picture = Image.fromarray(image.permute(1, 2, 0).numpy()).crop((left, top, left + short, top + short))
             made.append((np.asarray(picture.resize((28, 28), Image.Resampling.BICUBIC)) / 255 - mean) / std)
         expected = torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float()
-        found = normalise(square_resize(x, 28), CLIP)
+        found = normalize(square_resize(x, 28), CLIP)
         # One level at the most, where Pillow's fixed point rounds a tie the other way.
         assert (found - expected).abs().max() < 1.01 / 255 / min(CLIP[1])
         assert (found - expected).abs().mean() < 1e-3
@@ -112,7 +112,7 @@ def test_cmmd_sees_the_centre_of_a_picture_as_its_own_code_cuts_it(clip_folder):
 
 def test_clips_own_preprocessing_is_pillows(clip_folder):
     x = images(2, 60, 100)
-    found, expected = normalise(centre_crop_resize(x, 28), CLIP), as_published(x, (46, 28), CLIP, crop=28)
+    found, expected = normalize(center_crop_resize(x, 28), CLIP), as_published(x, (46, 28), CLIP, crop=28)
     assert found.shape == expected.shape
     # One level in the resized pixels at the most, where Pillow's fixed point rounds a tie the other way.
     assert (found - expected).abs().max() < 1.01 / 255 / min(CLIP[1])
@@ -124,7 +124,7 @@ def test_clip_embeddings_are_the_projection_of_length_one(clip_folder):
     extractor = Clip(CPU, model=str(clip_folder))
     model = CLIPModel.from_pretrained(clip_folder).eval()
     with torch.inference_mode():
-        output = model.get_image_features(pixel_values=normalise(x.float(), CLIP))
+        output = model.get_image_features(pixel_values=normalize(x.float(), CLIP))
     expected = torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
     found = extractor.extract(x)["embedding"]
     assert found.shape == (3, 12)
@@ -175,7 +175,7 @@ def test_clip_scores_are_the_models_own_logits(clip_folder):
         prompts, padding=True, truncation=True, max_length=8, return_tensors="pt"
     )
     with torch.inference_mode():
-        logits = model(pixel_values=normalise(x.float(), CLIP), **tokens).logits_per_image
+        logits = model(pixel_values=normalize(x.float(), CLIP), **tokens).logits_per_image
     cosines = logits.diagonal().clone() / float(model.logit_scale.exp())
     assert found.value == pytest.approx(100 * float(cosines.clamp(min=0).mean()), abs=1e-3)
     assert found.details["cosine"] == pytest.approx(float(cosines.mean()), abs=1e-5)
@@ -185,7 +185,7 @@ def test_a_folder_without_a_model_and_a_hub_without_a_network_say_what_is_wanted
     with pytest.raises(InputError, match=r"config.json and \*.safetensors"):
         DinoV2(CPU, model=str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="is no folder here and could not be fetched"):
+    with pytest.raises(InputError, match="is not a folder and could not be downloaded"):
         DinoV2(CPU, model="nobody/nothing")
     with pytest.raises(InputError, match="preprocessings cmmd, clip"):
         Clip(CPU, model=str(tmp_path), preprocess="squash")

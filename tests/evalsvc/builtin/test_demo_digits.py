@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from evalsvc.builtin.demo.digits import LEVELS, digits_reference, grey, levels_of, splits
+from evalsvc.builtin.demo.digits import LEVELS, digits_reference, gray, levels_of, splits
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.samples import Images, Texts
 
@@ -15,7 +15,7 @@ def rows(*sets):
 
 def test_the_digits_are_those_of_scikit_learn():
     theirs = load_digits()
-    pixels = grey(torch.from_numpy(theirs.data).long())
+    pixels = gray(torch.from_numpy(theirs.data).long())
     labels = torch.from_numpy(theirs.target)
     assert rows(*splits()) == sorted(
         (*image.flatten().tolist(), int(label)) for image, label in zip(pixels, labels, strict=True)
@@ -35,7 +35,7 @@ def test_every_class_is_in_both_halves():
 
 def test_grey_is_the_rounded_share_of_white_and_loses_no_level():
     levels = torch.arange(LEVELS).repeat(64, 1).T
-    greys = grey(levels)
+    greys = gray(levels)
     assert greys[:, 0, 0, 0].tolist() == [round(level * 255 / 16) for level in range(LEVELS)]
     assert levels_of(Images(greys)).equal(levels)
 

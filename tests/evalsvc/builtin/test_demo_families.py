@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evalsvc.builtin.demo import shipped
-from evalsvc.builtin.demo.digits import LEVELS, PIXELS, grey, splits
+from evalsvc.builtin.demo.digits import LEVELS, PIXELS, gray, splits
 from evalsvc.builtin.extractors.digits_cnn import DigitsCNN
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -124,7 +124,7 @@ def test_digits_are_likelier_than_their_pixels_shuffled(family):
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_noise_costs_no_less_than_its_entropy(family, step):
     levels = torch.randint(LEVELS, (300, PIXELS), generator=torch.Generator().manual_seed(0))
-    found = nats(family, grey(levels), STEPS[family][step])
+    found = nats(family, gray(levels), STEPS[family][step])
     stderr = found.std() / math.sqrt(len(found))
     assert found.mean() > PIXELS * math.log(LEVELS) - 4 * stderr - 1e-6
 

@@ -47,8 +47,8 @@ def test_no_row_depends_on_the_others(cnn):
 
 def test_colour_becomes_grey_by_its_luma(cnn):
     pixels = splits()[1].pixels[:9]
-    grey = cnn.extract(Images(pixels))["features"]
-    torch.testing.assert_close(cnn.extract(Images(pixels.repeat(1, 3, 1, 1)))["features"], grey, rtol=1e-4, atol=1e-4)
+    gray = cnn.extract(Images(pixels))["features"]
+    torch.testing.assert_close(cnn.extract(Images(pixels.repeat(1, 3, 1, 1)))["features"], gray, rtol=1e-4, atol=1e-4)
     green = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     green[:, 1] = 200
     luma = torch.full((1, 1, 8, 8), round(0.587 * 200), dtype=torch.uint8)
@@ -58,12 +58,12 @@ def test_colour_becomes_grey_by_its_luma(cnn):
 
 @pytest.mark.parametrize(("shape", "found"), [((1, 9, 9), "1x9x9"), ((2, 8, 8), "2x8x8")])
 def test_other_images_are_refused_by_their_size(cnn, shape, found):
-    with pytest.raises(InputError, match=f"8x8 pixels, not of {found}"):
+    with pytest.raises(InputError, match=f"8x8 pixels, got {found}"):
         cnn.extract(Images(torch.zeros(2, *shape, dtype=torch.uint8)))
 
 
 def test_texts_are_refused(cnn):
-    with pytest.raises(InputError, match="takes images"):
+    with pytest.raises(InputError, match="requires image samples"):
         cnn.extract(Texts(("a",)))
 
 

@@ -148,8 +148,8 @@ def test_images_and_bare_pixels_are_the_same_and_grey_is_repeated(path):
     first = InceptionV3(path, outputs=("64",))
     x = images(2, 32, 32)
     assert torch.equal(first.extract(Images(x))["64"], first.extract(x)["64"])
-    grey = x[:, :1]
-    assert torch.equal(first.extract(grey)["64"], first.extract(grey.expand(-1, 3, -1, -1))["64"])
+    gray = x[:, :1]
+    assert torch.equal(first.extract(gray)["64"], first.extract(gray.expand(-1, 3, -1, -1))["64"])
 
 
 def test_images_of_several_sizes_are_resized_one_by_one_and_share_batches(path):
@@ -201,13 +201,13 @@ def test_the_plug_in_without_weights_says_which_file_goes_where(tmp_path, monkey
 
 def test_bad_input_is_named(path, tmp_path):
     first = InceptionV3(path, outputs=("64",))
-    with pytest.raises(InputError, match="reads images"):
+    with pytest.raises(InputError, match="requires image samples"):
         first.extract(Texts(("hello",)))
     with pytest.raises(InputError, match=r"uint8 images .* given torch.float32"):
         first.extract(torch.zeros(1, 3, 8, 8))
     with pytest.raises(InputError, match="no preprocessing 'tf2'; there are tf1"):
         InceptionV3(path, "tf2")
-    with pytest.raises(InputError, match="asked for 'pool4'"):
+    with pytest.raises(InputError, match="no such outputs 'pool4'"):
         InceptionV3(path, outputs=("pool4",))
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "small.pth")
     with pytest.raises(CheckpointError, match="does not fit the model"):

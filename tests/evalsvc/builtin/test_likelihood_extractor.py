@@ -156,20 +156,20 @@ def test_the_plugin_gives_the_same_as_columns(folder):
     found = Likelihoods(CPU, model=str(folder)).extract(Texts(tuple(TEXTS)))
     expected = LikelihoodExtractor(folder).extract(TEXTS)
     assert all(np.allclose(found[name][:, 0], expected[name]) for name in expected)
-    with pytest.raises(InputError, match="'likelihood' reads texts"):
+    with pytest.raises(InputError, match="'likelihood' requires text samples"):
         Likelihoods(CPU, model=str(folder)).extract(Images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8)))
 
 
 def test_what_a_model_cannot_do_is_a_named_error(folder, tmp_path):
     for options, reason in (
-        ({"window": 65}, "window=65 .* is over the 64 tokens"),
-        ({"window": 8, "context": 9}, "context=9 .* is not within 1 to the window, 8"),
-        ({"dtype": "int8"}, "dtype='int8' .* is none of float32"),
+        ({"window": 65}, "window=65 .* exceeds .* 64 tokens"),
+        ({"window": 8, "context": 9}, "invalid context=9 .* use 1 to the window, 8"),
+        ({"dtype": "int8"}, "dtype='int8' .*: use float32"),
         ({"prefix": "<pad>"}, "has no '<pad>' token .* set prefix to bos or eos or none"),
     ):
         with pytest.raises(InputError, match=reason):
             LikelihoodExtractor(folder, **options)
-    with pytest.raises(InputError, match="document 1 holds half a character"):
+    with pytest.raises(InputError, match="document 1 contains a lone surrogate"):
         LikelihoodExtractor(folder).extract(["fine", "\ud800"])
     save(tmp_path / "nobos", "llama", bos=False)
     with pytest.raises(InputError, match="nobos has no BOS token .* set prefix to eos or none"):
@@ -196,5 +196,5 @@ def test_damaged_or_missing_weights_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="has no tokenizer that loads"):
         LikelihoodExtractor(broken)
     (tmp_path / "model.bin").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"is no folder of transformers and no .gguf file"):
+    with pytest.raises(InputError, match=r"is neither a folder of transformers nor a .gguf file"):
         LikelihoodExtractor(tmp_path / "model.bin")

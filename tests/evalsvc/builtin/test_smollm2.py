@@ -96,6 +96,6 @@ def test_a_gguf_file_is_converted_once_and_a_damaged_one_is_named(gguf, tmp_path
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(gguf.read_bytes()[:100_000])
-    with pytest.raises(CheckpointError, match=r"broken.gguf is truncated or no GGUF file"):
+    with pytest.raises(CheckpointError, match=r"broken.gguf is truncated or not a GGUF file"):
         converted(broken)
     assert not list(Path(folder.parent).glob(".tmp-*"))

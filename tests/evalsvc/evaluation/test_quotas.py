@@ -36,7 +36,9 @@ def submit(database, number, actor=CI, **options):
 def test_so_many_evaluations_of_a_token_wait(database, limits):
     limits("{default: {queued: 2}}")
     first, _ = submit(database, 1), submit(database, 2)
-    with pytest.raises(QuotaError, match=r"quota queued of token 'ci' is used up \(2 evaluations wait\): it ends when"):
+    with pytest.raises(
+        QuotaError, match=r"quota queued of token 'ci' is used up \(2 evaluations are waiting\): it ends when"
+    ):
         submit(database, 3)
     assert not submit(database, 1).created  # what is there already takes no place
     submit(database, 3, Actor(ActorKind.TOKEN, "other", 2))

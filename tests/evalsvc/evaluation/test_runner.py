@@ -345,7 +345,7 @@ def test_a_metric_that_does_not_apply_says_why(context, checkpoint):
 
 
 def test_neighbours_of_an_output_that_there_is_not_are_refused_before_any_sample_is_drawn(context, checkpoint):
-    with pytest.raises(InputError, match="neighbours asks for 'pixels/nope'; extractor 'pixels' gives pixels"):
+    with pytest.raises(InputError, match="neighbours needs 'pixels/nope', but extractor 'pixels' returns pixels"):
         plan(context, checkpoint, "blobs", {}, suite(neighbours="pixels/nope"))
 
 
@@ -432,7 +432,7 @@ def test_two_processes_with_one_fingerprint_make_one_evaluation(either_bench, ch
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (lambda r: Images(torch.zeros(len(r) - 1, 1, 8, 8, dtype=torch.uint8)), "made 39 samples where 40"),
+        (lambda r: Images(torch.zeros(len(r) - 1, 1, 8, 8, dtype=torch.uint8)), "returned 39 samples, expected 40"),
         (lambda r: Images.from_unit(torch.full((len(r), 1, 8, 8), torch.nan)), "NaN"),
         (lambda r: Images(torch.zeros(len(r), 1, 9, 8, dtype=torch.uint8)), r"\(40, 1, 9, 8\)"),
     ],

@@ -117,7 +117,7 @@ def test_two_seeds_of_a_checkpoint_differ_within_their_errors(context, suite, mo
 def test_a_suite_that_asks_for_what_there_is_not_says_so(context, suite, models):
     body = suite.model_dump()
     for change, reason in (
-        ({"metrics": [{"metric": "perplexity", "features": "other"}]}, "no extractor 'other'"),
+        ({"metrics": [{"metric": "perplexity", "features": "other"}]}, "has no 'other'"),
         ({"modality": "image"}, "'decoding' applies to texts, but the suite scores image samples"),
         ({"decoding": {"temperature": -1}}, "greater than or equal to 0"),
         (
@@ -183,6 +183,6 @@ def test_a_hub_id_is_found_in_the_cache_and_an_unknown_one_is_named(tmp_path, mo
     assert (found.model, found.step) == ("Tiny-LM", 0)
     assert found.digest == Checkpoint.open(models["one_1"], "x", 0).digest
     with pytest.raises(
-        InputError, match="checkpoint hub:org/none: 'org/none' is no folder here and could not be fetched"
+        InputError, match="checkpoint hub:org/none: 'org/none' is not a folder and could not be downloaded"
     ):
         find_checkpoints(["hub:org/none"], Naming())

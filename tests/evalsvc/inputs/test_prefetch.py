@@ -199,15 +199,15 @@ def test_images_of_one_size_come_stacked_and_others_one_by_one(tmp_path):
     assert [tuple(item.shape) for item in three.items] == [(3, 8, 8), (3, 8, 8), (3, 5, 9)]
 
 
-@pytest.mark.parametrize("grey", [(0,), (1,), (2,), (0, 1), (1, 2)])
-def test_a_grey_image_among_coloured_ones_is_rgb_wherever_it_stands(tmp_path, grey):
+@pytest.mark.parametrize("gray", [(0,), (1,), (2,), (0, 1), (1, 2)])
+def test_a_grey_image_among_coloured_ones_is_rgb_wherever_it_stands(tmp_path, gray):
     folder = fill(tmp_path / "mostly", 3)
-    for i in grey:
+    for i in gray:
         Image.fromarray(np.full((8, 8), 7, np.uint8)).save(folder / f"000{i}.png")
-    for start in (0, *grey):
+    for start in (0, *gray):
         pixels = ImageFiles(folder).read(start, 3).pixels
         assert pixels.shape == (3 - start, 3, 8, 8)
-        assert all(set(pixels[i - start].flatten().tolist()) == {7} for i in grey if i >= start)
+        assert all(set(pixels[i - start].flatten().tolist()) == {7} for i in gray if i >= start)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
@@ -217,8 +217,8 @@ def test_the_header_tells_of_colour_what_decoding_gives(tmp_path, mode, name):
     if mode == "CMYK" and name.endswith("png"):
         return
     Image.fromarray(picture).convert(mode).save(tmp_path / name)
-    for grey in ("1", "L", "LA"):
-        Image.fromarray(picture).convert(grey).save(tmp_path / "a.png")
+    for gray in ("1", "L", "LA"):
+        Image.fromarray(picture).convert(gray).save(tmp_path / "a.png")
         (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
         assert ImageFiles(tmp_path).read(0, 3).pixels.shape == (3, 3, 8, 8)
         assert ImageFiles(tmp_path, skip=[name]).read(0, 2).pixels.shape == (2, 1, 8, 8)
@@ -239,7 +239,7 @@ def test_skipped_files_are_left_out_by_name(tmp_path):
     samples = ImageFiles(folder, skip=["0002.png"])
     assert len(samples.read(0, 5)) == len(samples) == 5
     assert samples.digest() != whole.digest()
-    with pytest.raises(InputError, match=r"holds no image '9.png'"):
+    with pytest.raises(InputError, match=r"contains no image '9.png'"):
         ImageFiles(folder, skip=["9.png"])
 
 

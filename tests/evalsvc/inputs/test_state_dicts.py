@@ -159,7 +159,9 @@ class Malice:
 @pytest.mark.parametrize("call", [(eval, "1"), (subprocess.check_call, ["true"]), (getattr, "a", "b")])
 def test_a_file_that_means_to_run_code_is_refused_though_it_holds_weights(tmp_path, call):
     torch.save({"model": weights(), "args": Malice(*call)}, tmp_path / "evil_1.pt")
-    with pytest.raises(CheckpointError, match=r"unpickling runs code: save it as safetensors .*\(it asks for \w+\.\w+"):
+    with pytest.raises(
+        CheckpointError, match=r"unpickling can execute code: save it as safetensors .*\(it refers to \w+\.\w+"
+    ):
         load_into(nn.Linear(2, 2), Checkpoint.open(tmp_path / "evil_1.pt", "m", 1))
 
 
@@ -189,7 +191,7 @@ def test_nothing_that_a_file_names_is_called_or_imported(tmp_path):
 def test_a_whole_pickled_module_is_refused_in_words_of_its_own(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "module_1.pt")
     with pytest.raises(
-        CheckpointError, match="it holds Linear.*: save it as safetensors or as a plain state_dict"
+        CheckpointError, match="it contains Linear.*: save it as safetensors or as a plain state_dict"
     ) as told:
         Checkpoint.open(tmp_path / "module_1.pt", "m", 1).tensors()
     assert "\x1b" not in str(told.value)

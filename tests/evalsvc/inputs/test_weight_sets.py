@@ -96,7 +96,7 @@ def test_a_shard_that_is_missing_truncated_twice_there_or_a_pointer_is_named(sha
     for content, told in (
         (whole[:-100], "is not a complete safetensors file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
-        ((sharded / SHARDS[0]).read_bytes(), f"and {SHARDS[0]} both hold a"),
+        ((sharded / SHARDS[0]).read_bytes(), f"and {SHARDS[0]} both contain a"),
         (b"", "is not a complete safetensors file"),
     ):
         path.write_bytes(content)

@@ -108,7 +108,7 @@ def test_a_matrix_has_rows_of_one_kind(artifacts):
 
 
 def test_a_matrix_with_too_few_rows_never_appears(artifacts, elsewhere):
-    with pytest.raises(StorageError, match="3 rows where 12 are due"), artifacts.matrix_writer("m.npy", 12) as writer:
+    with pytest.raises(StorageError, match="3 rows, expected 12"), artifacts.matrix_writer("m.npy", 12) as writer:
         writer.append(np.zeros((3, 2)))
     assert files(artifacts) == []
     assert not elsewhere.exists("m.npy")
