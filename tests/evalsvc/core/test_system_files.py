@@ -179,7 +179,7 @@ def test_a_reference_of_a_single_sample_is_refused(context, tmp_path, name):
     else:
         (tmp_path / name).write_text('"a long text\\n of several lines"\n')
     said = r" \(a \.txt is one document, or several separated by form feeds" if name == "one.txt" else ""
-    with pytest.raises(InputError, match=f"{name} holds a single (text|image){said}.*two or more"):
+    with pytest.raises(InputError, match=f"{name} contains a single (text|image){said}.*two or more"):
         add_reference(context.database, Plugins(), "one", tmp_path / name, None)
 
 

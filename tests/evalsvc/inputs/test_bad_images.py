@@ -174,4 +174,4 @@ def test_a_queued_evaluation_carries_the_names_that_every_worker_skips(evalsvc, 
 def test_only_stored_images_can_be_skipped(evalsvc, images):
     torch.save({}, images / "w_1.pt")
     refused = evalsvc("score", "w_1.pt", "--generator", "gan", "--suite", "small.yaml", "--skip-bad", code=2)
-    assert "requires --generator samples .got 'gan'" in refused.err
+    assert "requires --generator samples (got 'gan')" in refused.err

@@ -301,7 +301,7 @@ def test_commands_list_what_they_read_and_take_patterns(tmp_path, home, command)
         np.savez(tmp_path / "gan" / f"ck{number}.npz", images + number)
     arguments = [command, str(tmp_path / "gan" / "*.npz"), "--generator", "samples", "--step-pattern", r"ck(\d+)"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
-    assert "holds 4 samples" in str(done.exception)
+    assert "contains 4 samples" in str(done.exception)
     rows = [[cell.strip() for cell in line.split("│")] for line in done.stderr.splitlines()]
     # A path that is longer than the terminal is wide goes on in lines of its own.
     assert [row[3] for row in rows if row[2:3] == ["gan"]] == ["5", "6"]

@@ -9,7 +9,7 @@ from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
 from evalsvc.core.errors import CheckpointError, InputError
 from tests.evalsvc.language_models import save
 
-MORE = "describes a model with far more parameters than its weights hold"
+MORE = "describes a model with far more parameters than its weights contain"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_every_file_of_a_model_is_measured_before_transformers_reads_it(changed,
     (folder / name).write_bytes(b'{"a":' * 200 + b"1" + b"}" * 200)
     if name == "merges.txt":
         monkeypatch.setattr("evalsvc.inputs.model_size.LARGEST", 1000)
-    with pytest.raises(CheckpointError, match=rf"{name} cannot be read \((more than|nested more than)"):
+    with pytest.raises(CheckpointError, match=rf"cannot read .*{name} \((more than|nested more than)"):
         opened(folder)
     (folder / name).unlink()
     os.mkfifo(folder / name)

@@ -111,7 +111,7 @@ def test_what_cannot_be_compared_is_refused(published, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"mu": np.zeros(2048)}, "holds mu"),
+        ({"mu": np.zeros(2048)}, "contains mu"),
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, "expected width 2048"),
         ({"mu": np.full(2048, np.nan), "sigma": np.eye(2048)}, "NaN"),
         ({"mu": np.zeros(2048), "sigma": np.triu(np.ones((2048, 2048)))}, "not symmetric"),

@@ -88,7 +88,7 @@ def test_pickled_arrays_are_never_unpickled(tmp_path):
 def test_an_array_that_unpacks_to_more_than_memory_holds_is_refused_unread(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "zeros.npz", np.zeros((100, 64, 64), np.uint8))
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100}[name])
-    with pytest.raises(InputError, match=r"'arr_0' is 409,728 bytes when unpacked.*np.savez"):
+    with pytest.raises(InputError, match=r"'arr_0' has 409,728 bytes when unpacked.*np.savez"):
         open_samples(tmp_path / "zeros.npz")
 
 

@@ -31,7 +31,7 @@ def opened():
 def test_without_the_variable_nothing_is_listed(monkeypatch):
     monkeypatch.delenv("EVALSVC_SERVER_FILE", raising=False)
     assert server_file() == ServerFile()
-    with pytest.raises(InputError, match=r"there is no endpoint 'llama' here .known: none.: list it under 'endpoints'"):
+    with pytest.raises(InputError, match=r"there is no endpoint 'llama' .available: none.: list it under 'endpoints'"):
         opened()
 
 

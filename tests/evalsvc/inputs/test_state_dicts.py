@@ -87,7 +87,7 @@ def test_a_file_from_before_there_were_counters_of_batches_still_loads():
     ],
 )
 def test_where_two_fit_the_user_chooses_and_gets_what_was_chosen(entries):
-    with pytest.raises(InputError, match=r"holds 2 state dicts that fit .*: choose one with --option state=.*ema"):
+    with pytest.raises(InputError, match=r"contains 2 state dicts that fit .*: choose one with --option state=.*ema"):
         filled(entries)
     assert same(filled(entries, "ema")[1], weights(2))
     other = "nets.model" if "nets" in entries else "model"

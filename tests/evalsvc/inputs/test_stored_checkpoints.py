@@ -39,7 +39,9 @@ def test_a_path_is_found_by_its_content_wherever_it_lies(session, tmp_path):
 def test_a_path_whose_content_has_changed_is_never_taken_for_what_was_scored(session, tmp_path):
     add(session, tmp_path / "work" / "step_1.pt")
     (tmp_path / "work" / "step_1.pt").write_text("others")
-    with pytest.raises(InputError, match=r"step_1.pt has no scores, its content has changed since .* m@1 \(.*\): 'ev"):
+    with pytest.raises(
+        InputError, match=r"step_1.pt has no scores, its content has changed since .* m@1 \(.*\): score it with 'ev"
+    ):
         stored_checkpoints.find(session, "step_1.pt")
 
 

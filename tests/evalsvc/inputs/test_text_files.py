@@ -80,7 +80,7 @@ def test_what_is_damaged_is_named(tmp_path, name, content, reason):
 def test_columns_that_hold_no_text_are_named(tmp_path):
     for column, reason in (
         ({"body": ["a"]}, r"no column 'text' \(it has body\)"),
-        ({"text": [1]}, "has a column 'text' that holds int64 and not strings"),
+        ({"text": [1]}, "has a column 'text' of int64: convert it to strings"),
         ({"text": ["a", None]}, r"has 1 empty cells \(null\)"),
         ({"text": pa.array([], pa.string())}, "contains no documents"),
     ):

@@ -151,7 +151,7 @@ def test_a_language_model_says_which_weights_it_was_made_of(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value", "told"),
-    [("general.type", "adapter", "contains an adapter"), ("split.count", 3, "is part 1 of 3: merge the parts first")],
+    [("general.type", "adapter", "is an adapter"), ("split.count", 3, "is part 1 of 3: merge the parts first")],
 )
 def test_a_gguf_file_that_is_an_adapter_or_a_part_is_refused(tmp_path, field, value, told):
     gguf = pytest.importorskip("gguf")
