@@ -1,4 +1,4 @@
-"""Whether a plug-in of any kind keeps its contract, tried as evaluations would use it."""
+"""Conformance check of a plug-in of any kind, built as in evaluations."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from evalsvc.plugins.registry import PluginKind, Plugins
 
 
 def kind_of(plugins: Plugins, name: str, kind: str = "") -> PluginKind:
-    """The kind of the plug-in of this name; ``kind`` says which, where several kinds have it.
+    """The kind of the plug-in with this name; ``kind`` selects one if several kinds have it.
 
     Raises:
-        InputError: there is no such kind or plug-in, or several kinds have the name and none is given.
+        InputError: there is no such kind or plug-in, or several kinds have the name and ``kind`` is empty.
     """
     every = [each.removesuffix("s") for each in PluginKind]
     if kind and kind not in every:
@@ -42,19 +42,19 @@ def check_plugin(
     options: Mapping[str, Any],
     checkpoint: Path | None = None,
 ) -> list[Finding]:
-    """Build a plug-in and try its contract. Only a generator needs a ``checkpoint``.
+    """Build a plug-in and check its conformance. Only a generator needs a ``checkpoint``.
 
     Raises:
-        InputError: it cannot be built from these options, or a checkpoint is missing or not read.
+        InputError: it cannot be built from these options, or a checkpoint is missing or superfluous.
     """
     if (checkpoint is None) == (kind is PluginKind.GENERATOR):
         raise InputError(
             f"generator {name!r} needs a checkpoint that it can load: pass --checkpoint"
             if checkpoint is None
-            else f"{kind.removesuffix('s')} {name!r} reads no checkpoint: leave --checkpoint out"
+            else f"{kind.removesuffix('s')} {name!r} does not use a checkpoint: omit --checkpoint"
         )
     if options and kind in (PluginKind.REFERENCE, PluginKind.METRIC):
-        raise InputError(f"{kind.removesuffix('s')} {name!r} takes no options here: leave --option out")
+        raise InputError(f"{kind.removesuffix('s')} {name!r} has no options here: omit --option")
     if checkpoint is not None:
         opened = Checkpoint.open(checkpoint, name, 0, context.plugins.checkpoint_files(name))
         decoding = opening.decoding(context, name, None, options)

@@ -18,7 +18,7 @@ TYPES: dict[Modality, tuple[type[Samples], ...]] = {
     "audio": (Audio,),
     "video": (Videos,),
 }
-"""What the samples of a modality are, the usual type first."""
+"""Types of the samples of each modality, the usual type first."""
 
 
 def sample(generator: Generator, request: SampleRequest) -> Samples:

@@ -1,4 +1,4 @@
-"""Checks of plug-ins before they are trusted with work: what each kind promises, tried on a few samples."""
+"""Conformance checks: each kind of plug-in is tested on a few samples before it is used."""
 
 from evalsvc.plugins.conformance.extractors import check_extractor as check_extractor
 from evalsvc.plugins.conformance.findings import Finding as Finding

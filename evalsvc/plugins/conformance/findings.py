@@ -1,4 +1,4 @@
-"""One clause of a plug-in's contract, and how it came out."""
+"""Result of one conformance check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """A clause, whether the plug-in keeps it, and what was seen."""
+    """One check of a plug-in, its result, and the observation."""
 
     check: str
     ok: bool
@@ -15,6 +15,6 @@ class Finding:
 
 
 def stated(what: str, **texts: str) -> Finding:
-    """Whether all of these texts say something; ``what`` is whose they are."""
+    """Check that none of these texts is empty; ``what`` names their owner."""
     missing = [name for name, text in texts.items() if not text.strip()]
     return Finding(f"{what}: {', '.join(texts)}", not missing, f"empty: {', '.join(missing)}" if missing else "stated")

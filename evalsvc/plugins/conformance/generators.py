@@ -1,4 +1,4 @@
-"""What a generator promises: samples as declared, the same each time, sample i from seed i alone."""
+"""Conformance of generators: samples as declared, deterministic, sample i dependent only on seed i."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a metric promises: finite scores of its quantities, within their ranges, the same each time."""
+"""Conformance of metrics: finite scores of the declared quantities, within their ranges, deterministic."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from evalsvc.plugins.conformance.findings import Finding
 from evalsvc.plugins.conformance.trial_samples import TEXTS
 
 ROWS = {Source.SAMPLES: 96, Source.REFERENCE: 120}
-"""Rows of trial inputs: samples and reference differ in number, as they do in evaluations."""
+"""Numbers of rows of trial inputs; samples and reference differ, as in evaluations."""
 COLUMNS = 6
 
 
 def check_metric(spec: MetricSpec) -> list[Finding]:
-    """Call a metric, under its default options, with arrays that cannot be written, as evaluations give them."""
+    """Call a metric with default options and read-only arrays, as evaluations do."""
     lacking = sorted(name for name, each in spec.inputs.items() if each.source is Source.CALLER)
-    told = f"no evaluation supplies {', '.join(lacking)}" if lacking else ", ".join(spec.inputs)
-    findings = [Finding("inputs: supplied by evaluations", not lacking, told)]
+    told = f"evaluations do not provide {', '.join(lacking)}" if lacking else ", ".join(spec.inputs)
+    findings = [Finding("inputs: provided by evaluations", not lacking, told)]
     if lacking:
         return findings
     try:
@@ -34,7 +34,7 @@ def check_metric(spec: MetricSpec) -> list[Finding]:
     quantities = {each.name: each for each in spec.quantities}
     findings += [_score(score, quantities[name]) for name, score in first.items() if name in quantities]
     equal = {name: score.value for name, score in first.items()} == {name: s.value for name, s in again.items()}
-    findings.append(Finding("determinism: the same arrays again", equal, "identical" if equal else "scores differ"))
+    findings.append(Finding("determinism: same arrays, second run", equal, "identical" if equal else "scores differ"))
     return findings
 
 
@@ -62,7 +62,7 @@ def _scores(result: Score | Mapping[str, Score]) -> dict[str, Score]:
 
 def _returned(spec: MetricSpec, scores: Mapping[str, Score]) -> Finding:
     due = {each.name for each in spec.returned({})}
-    told = ", ".join(sorted(scores)) if scores.keys() == due else f"gives {sorted(scores)} and declares {sorted(due)}"
+    told = ", ".join(sorted(scores)) if scores.keys() == due else f"returned {sorted(scores)}, declared {sorted(due)}"
     return Finding("quantities: as declared", scores.keys() == due, told)
 
 
@@ -70,4 +70,6 @@ def _score(score: Score, quantity: Quantity) -> Finding:
     inside = math.isfinite(score.value) and quantity.low <= score.value <= quantity.high
     sure = score.stderr is None or (math.isfinite(score.stderr) and score.stderr >= 0)
     told = f"{score.value:.6g}, in [{quantity.low:g}, {quantity.high:g}], error {score.stderr}, of {score.n}"
-    return Finding(f"{score.name}: value in its range, error not negative", inside and sure and score.n > 0, told)
+    return Finding(
+        f"{score.name}: value in its range, standard error not negative", inside and sure and score.n > 0, told
+    )

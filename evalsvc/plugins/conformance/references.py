@@ -1,4 +1,4 @@
-"""What a reference promises: samples of one modality that read the same in any ranges, and a digest of them."""
+"""Conformance of references: samples of one modality, consistent reads, a digest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evalsvc.plugins.interfaces import ReadsAt, Reference, SampleSet
 from evalsvc.plugins.validation import TYPES
 
 READ = 8
-"""Samples that are read of each split."""
+"""Number of samples that are read from each split."""
 
 
 def check_reference(reference: Reference, name: str) -> list[Finding]:
@@ -28,31 +28,29 @@ def check_reference(reference: Reference, name: str) -> list[Finding]:
 
 
 def _split(split: str, samples: SampleSet) -> list[Finding]:
-    """A breach that stops the checks is itself the last finding."""
+    """Findings for one split. A breach that stops the checks is reported as the last finding."""
     findings: list[Finding] = []
     try:
         count = len(samples)
         findings.append(Finding(f"{split}: two or more samples", count >= 2, f"{count} {samples.modality} samples"))
         digest = samples.digest()
         stable = bool(re.fullmatch("[0-9a-f]{64}", digest)) and digest == samples.digest()
-        findings.append(Finding(f"{split}: a sha256 of the content, the same again", stable, digest[:12]))
+        findings.append(Finding(f"{split}: a sha256 of the content, stable", stable, digest[:12]))
         stop = min(count, READ)
         whole = samples.read(0, stop)
         fits = isinstance(whole, TYPES[samples.modality]) and len(whole) == stop
         findings.append(Finding(f"{split}: type and count", fits, f"{len(whole)} in {type(whole).__name__}"))
-        findings.append(_agree(f"{split}: the same samples again", same(whole, samples.read(0, stop))))
+        findings.append(_agree(f"{split}: same samples, second read", same(whole, samples.read(0, stop))))
         middle = stop // 2
         part = same(rows(whole, range(middle, stop)), samples.read(middle, stop))
-        findings.append(_agree(f"{split}: the same samples in another range", part))
+        findings.append(_agree(f"{split}: same samples in another range", part))
         if isinstance(samples, ReadsAt):
             back = list(range(stop))[::-1]
-            findings.append(
-                _agree(f"{split}: the same samples by index", same(rows(whole, back), samples.read_at(back)))
-            )
+            findings.append(_agree(f"{split}: same samples by index", same(rows(whole, back), samples.read_at(back))))
     except EvalsvcError as error:
-        findings.append(Finding(f"{split}: can be read", False, str(error)))
+        findings.append(Finding(f"{split}: readable", False, str(error)))
     except Exception as error:
-        findings.append(Finding(f"{split}: can be read", False, f"{type(error).__name__}: {error}"))
+        findings.append(Finding(f"{split}: readable", False, f"{type(error).__name__}: {error}"))
     return findings
 
 

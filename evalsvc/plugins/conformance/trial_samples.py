@@ -1,4 +1,4 @@
-"""A few samples of each modality, of sizes that extractors ask for, and rows chosen from them."""
+"""Trial samples of each modality in common sizes, and selection of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Audio, Images, MixedImages, Samples, Texts, Videos
 
 COUNT = 12
-"""Samples in a trial."""
+"""Number of samples in a trial."""
 TEXTS = (
     "A cat sleeps here.",
     "The old engineer writes a letter to the city.",
@@ -28,7 +28,7 @@ TEXTS = (
 
 
 def trial_samples(modality: Modality) -> Iterator[Samples]:
-    """Batches of :data:`COUNT` samples, each of another size or channels: an extractor may take one of them alone."""
+    """Batches of :data:`COUNT` samples of different sizes and channels: an extractor may accept only one of them."""
     noise = torch.Generator().manual_seed(7)
 
     def pixels(*shape: int) -> torch.Tensor:
@@ -47,7 +47,7 @@ def trial_samples(modality: Modality) -> Iterator[Samples]:
 
 
 def rows(samples: Samples, chosen: Sequence[int]) -> Samples:
-    """The chosen samples, in the order in which they are chosen."""
+    """The chosen samples, in the given order."""
     if isinstance(samples, Images | Videos):
         return type(samples)(samples.pixels[list(chosen)])
     if isinstance(samples, Audio):
@@ -58,7 +58,7 @@ def rows(samples: Samples, chosen: Sequence[int]) -> Samples:
 
 
 def same(a: Samples, b: Samples) -> bool:
-    """Whether two batches hold the same samples."""
+    """Whether two batches are equal."""
     if isinstance(a, Texts) or isinstance(b, Texts):
         return a == b
     rates = [each.rate for each in (a, b) if isinstance(each, Audio)]

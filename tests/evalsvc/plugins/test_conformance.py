@@ -55,15 +55,15 @@ def by_place(pixels):
 @pytest.mark.parametrize(
     ("extractor", "clauses"),
     [
-        (Means(random), {"image: determinism, the same samples again"}),
+        (Means(random), {"image: determinism, same samples, second run"}),
         (Means(centered), {"image: batches of 1, 5 and 6 samples"}),
-        (Means(by_place), {"image: the same samples in reverse"}),
+        (Means(by_place), {"image: same samples in reverse order"}),
         (Means(lambda pixels: pixels.float().flatten(1)), {"image: shapes, finite values"}),
         (Means(lambda pixels: pixels.float().mean((1, 2, 3))[:, None] / 0), {"image: shapes, finite values"}),
         (Means(outputs={"a/b": 1}), {"outputs: names and dimensions"}),
         (Means(preprocessing=" "), {"facts: name, weights, preprocessing"}),
         (Means(also_takes=frozenset({"text"})), {"text: shapes, finite values"}),
-        (Means(mixed_sizes=True), {"image: the same shapes and finite values in other batches"}),
+        (Means(mixed_sizes=True), {"image: same shapes and finite values in other batches"}),
     ],
 )
 def test_each_breach_of_an_extractor_is_found_by_its_clause(extractor, clauses):
@@ -102,10 +102,10 @@ def by_range(start, stop):
     [
         (Reference("other", Words("a", "b")), "name"),
         (Reference("r", Words("a")), "train: two or more samples"),
-        (Reference("r", Words("a", "b", digest="none")), "train: a sha256 of the content, the same again"),
+        (Reference("r", Words("a", "b", digest="none")), "train: a sha256 of the content, stable"),
         (Reference("r", Words("a", "b", read=lambda i, j: Texts(("a",)))), "train: type and count"),
-        (Reference("r", Words("a", "b", read=by_range)), "train: the same samples in another range"),
-        (Reference("r", Words("a", "b", read=lambda i, j: 1 / 0)), "train: can be read"),
+        (Reference("r", Words("a", "b", read=by_range)), "train: same samples in another range"),
+        (Reference("r", Words("a", "b", read=lambda i, j: 1 / 0)), "train: readable"),
         (Reference("r", Words("a", "b"), Words("a", "b")), "splits: different samples"),
     ],
 )
@@ -128,8 +128,8 @@ def metric_of(value, name="height", low=0.0):
 @pytest.mark.parametrize(
     ("metric", "clause"),
     [
-        (metric_of(lambda x: -1.0), "height: value in its range, error not negative"),
-        (metric_of(lambda x: np.random.rand()), "determinism: the same arrays again"),
+        (metric_of(lambda x: -1.0), "height: value in its range, standard error not negative"),
+        (metric_of(lambda x: np.random.rand()), "determinism: same arrays, second run"),
         (metric_of(lambda x: 1.0, name="depth"), "quantities: as declared"),
         (metric_of(lambda x: x.__setitem__(0, 0)), "scores of trial arrays"),
     ],
@@ -152,5 +152,5 @@ def test_a_judge_gives_one_of_four_answers_and_the_same_again():
     assert broken(check_judge(Asked(lambda *_: "tie"))) == []
     assert broken(check_judge(Asked(lambda *_: "A"))) == ["answers"]
     assert broken(check_judge(Asked(lambda *_: ("first", "second")[next(counts) // 4 % 2]))) == [
-        "determinism: the same questions again"
+        "determinism: same questions, second run"
     ]
