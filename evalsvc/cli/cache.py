@@ -29,7 +29,8 @@ def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
     settings = Settings()
     found = entries(open_artifacts(settings), Database(settings.database), Plugins())
     if as_json:
-        print_json([asdict(entry) for entry in found])
+        documents = (asdict(entry).items() for entry in found)
+        print_json([{"half" if key == "split" else key: value for key, value in facts} for facts in documents])
         return
     size = decimal(sum(entry.bytes for entry in found))
     made = table(f"{size} of arrays of references", *HEADINGS, right=HEADINGS[3:])
