@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import evalsvc
+from evalsvc.integrations.python.results import Comparison, Leaderboard, Run, Scores
+from evalsvc.metrics.score import Score
 
 INTRODUCTION = """# Python
 
@@ -16,12 +19,15 @@ may change without notice: [versions and promises](../versioning.md). Metrics ar
 
 def python_page() -> str:
     """Markdown whose ``:::`` blocks mkdocstrings turns into the documentation of each public name."""
-    public = {name: getattr(evalsvc, name) for name in sorted(evalsvc.__all__) if not name.startswith("_")}
-    functions = [name for name, each in public.items() if inspect.isfunction(each)]
-    classes = [name for name, each in public.items() if inspect.isclass(each)]
-    return "\n".join([INTRODUCTION, "## Functions\n", *map(_entry, functions), "## Classes\n", *map(_entry, classes)])
+    public = [getattr(evalsvc, name) for name in sorted(evalsvc.__all__)]
+    groups = {
+        "Functions": [each for each in public if inspect.isfunction(each)],
+        "Results": [Run, Comparison, Leaderboard, Scores, Score],
+        "Classes": [each for each in public if inspect.isclass(each)],
+    }
+    parts = [[f"## {heading}\n", *map(_entry, group)] for heading, group in groups.items()]
+    return "\n".join([INTRODUCTION, *(line for part in parts for line in part)])
 
 
-def _entry(name: str) -> str:
-    home = getattr(evalsvc, name)
-    return f"::: {home.__module__}.{home.__qualname__}\n"
+def _entry(each: Any) -> str:
+    return f"::: {each.__module__}.{each.__qualname__}\n"
