@@ -49,6 +49,7 @@ def test_release(evalsvc_gate):
 PROGRAM = """
 from typing import assert_type
 
+import evalsvc
 from evalsvc import Checkpoint, Client, GeneratorInfo, Images, SampleRequest, Suite
 from evalsvc import load_suite, open_to_clients, register, versioned
 
@@ -69,6 +70,15 @@ class Mine:
         return Images.from_signed(request.normal(3, 8, 8))
 
 assert_type(Mine.info.family, str)
+
+run = evalsvc.evaluate("samples.npz", suite="digits@1", model="mine", step=1000)
+assert_type(run.name, str)
+assert_type(run.scores["frechet_distance"].value, float)
+assert_type([each.label for each in evalsvc.compare(run, "mine@500")], list[str])
+assert_type([len(board.entries) for board in evalsvc.leaderboard("digits@1")], list[int])
+assert_type([row.value for row in evalsvc.scores(model="mine")], list[float])
+assert_type(evalsvc.__version__, str)
+evalsvc.submit("runs/step_1.pt", suite="digits@1", generator="mine")
 """
 
 
