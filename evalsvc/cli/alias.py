@@ -11,9 +11,8 @@ import typer
 from evalsvc.api.schemas import PromoteOptions
 from evalsvc.cli.backends import Answer, backend
 from evalsvc.cli.console import err, table
-from evalsvc.cli.gate import AsJson, Stored, open_gate, reachable, show_decision
-from evalsvc.cli.options import takes
-from evalsvc.cli.score import Device, PluginFiles
+from evalsvc.cli.gate import Stored, open_gate, reachable, show_decision
+from evalsvc.cli.options import AsJson, Device, PluginFiles, takes
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store import audit
@@ -50,7 +49,7 @@ def alias_set(
     number = asked.gate
     if require_gate is None:
         now_at = backend(context).promote(name, checkpoint, asked)
-    elif context.obj is not None:
+    elif not backend(context).here:
         raise InputError("--require-gate runs a gate on this machine: use 'gate run', and give its number with --gate")
     else:
         number, now_at = _set_by_gate(name, checkpoint, asked.reason, require_gate, stored, device, plugin)

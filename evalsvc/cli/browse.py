@@ -9,6 +9,7 @@ import typer
 from evalsvc.cli.backends import backend
 from evalsvc.cli.console import out, print_json
 from evalsvc.cli.documents import score_document
+from evalsvc.cli.options import AsJson
 from evalsvc.cli.score_tables import print_provenance, print_scores
 from evalsvc.core.settings import Settings
 from evalsvc.inputs import stored_checkpoints
@@ -16,7 +17,6 @@ from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 
 SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the one used last.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 OfModel = Annotated[str | None, typer.Option("--model", help="The same as the argument.")]
 
 

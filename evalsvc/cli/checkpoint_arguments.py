@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evalsvc.api.schemas import EvaluationOptions
 from evalsvc.cli.console import err, table
-from evalsvc.core.errors import printable
+from evalsvc.core.errors import InputError, printable
+from evalsvc.core.names import SERVED
+from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.inputs.checkpoint_names import Naming
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
+    from evalsvc.evaluation.context import EvaluationContext
+    from evalsvc.evaluation.spec import EvaluationSpec
     from evalsvc.inputs.checkpoints import Checkpoint
     from evalsvc.plugins.interfaces import CheckpointFiles
 
 Checkpoints = Annotated[
     list[str], typer.Argument(help="Checkpoint files or folders, globs in quotes, hub:org/name, or endpoint:NAME.")
-]
-ModelName = Annotated[str, typer.Option("--model", help="Model name; by default the name of the checkpoint's folder.")]
-Step = Annotated[
-    int | None,
-    typer.Option("--step", min=0, max=2**63 - 1, help="Training step; by default read from the name."),
 ]
 ModelPattern = Annotated[
     str, typer.Option("--model-pattern", help="Regular expression that finds the model in a path: runs/(.+?)/.")
@@ -45,6 +45,35 @@ def find_checkpoints(patterns: list[str], naming: Naming, files: CheckpointFiles
         show_names([(given, opened.model, opened.step, opened.digest[:8]) for given, opened in every])
     given_checkpoints.require_distinct(found)
     return [each.checkpoint for each in found]
+
+
+def generator_of(named: str | None, checkpoints: Sequence[str]) -> str:
+    """The generator that was named; endpoints need no name.
+
+    Raises:
+        InputError: none was named, and not all checkpoints are endpoints.
+    """
+    if named is None and not all(map(endpoint_name, checkpoints)):
+        raise InputError("--generator is missing: name a plug-in that 'evalsvc plugins list' shows")
+    return named or SERVED
+
+
+def plan(
+    context: EvaluationContext, checkpoints: Iterable[Checkpoint], generator: str, asked: EvaluationOptions
+) -> Iterator[EvaluationSpec]:
+    """A specification for each checkpoint, by the options of the command; says which files are left out."""
+    from evalsvc.evaluation import service
+
+    suite = service.resolve_suite(str(asked.suite), context.database, context.plugins, reference=asked.reference or "")
+    skipped = say_skipped if asked.skip_bad else None
+    return service.plan_checkpoints(context, checkpoints, generator, asked.options, suite, asked.seed, skipped=skipped)
+
+
+def say_skipped(names: Sequence[str]) -> None:
+    """How many files were left out, and the first of them."""
+    if names:
+        more = "" if len(names) == 1 else f" and {len(names) - 1} more"
+        err.print(f"skipped {printable(names[0])}{more}: unreadable", soft_wrap=True)
 
 
 def show_names(rows: Iterable[tuple[str, str, int | str, str]]) -> None:

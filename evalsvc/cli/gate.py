@@ -17,8 +17,7 @@ from evalsvc.api.schemas import GateOptions
 from evalsvc.cli.backends import backend
 from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern
 from evalsvc.cli.console import err, lines, number, out, print_commands, print_json, styled, table
-from evalsvc.cli.options import parse_options, takes
-from evalsvc.cli.score import Device, PluginFiles
+from evalsvc.cli.options import AsJson, Device, PluginFiles, parse_options, takes
 from evalsvc.core.deadline import Deadline, TimeLimit
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.gates.reports.text import candidate as candidate_of
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Whether a release may ship, and how sure that is.", no_args_is_help=True)
 
 PolicyFile = Annotated[Path, typer.Argument(help="Policy file, such as evalsvc-gate.yaml.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Judge what is stored; compute nothing.")]
 UNAVAILABLE = 6
 ALL = 10_000

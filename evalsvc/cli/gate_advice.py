@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from evalsvc.cli.console import err, out, print_json, styled, table
-from evalsvc.cli.gate import AsJson, reachable
-from evalsvc.cli.score import PluginFiles
+from evalsvc.cli.gate import reachable
+from evalsvc.cli.options import AsJson, PluginFiles
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.store.session import Database

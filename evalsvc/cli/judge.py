@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalsvc.cli.browse import AsJson, SuiteName
+from evalsvc.cli.browse import SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
-from evalsvc.cli.options import parse_options
-from evalsvc.cli.score import Device, PluginFiles, progress_bars
+from evalsvc.cli.options import AsJson, Device, PluginFiles, parse_options
+from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.inputs import stored_checkpoints

@@ -30,6 +30,7 @@ from evalsvc.cli import (
     watch,
     weights,
 )
+from evalsvc.cli.backends.local import Local
 from evalsvc.cli.console import Checked, err
 from evalsvc.core.errors import EvalsvcError, detail_of
 from evalsvc.core.observability import logs
@@ -98,6 +99,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     server: Annotated[
         str | None, typer.Option(help="Ask this server instead; the commands that can: evalsvc --server URL --help.")
     ] = None,
@@ -106,6 +108,7 @@ def main(
     ] = False,
 ) -> None:
     """Score checkpoints of generative models, compare them over time, and keep every number's uncertainty."""
+    context.obj = Local()
 
 
 def run() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
+from evalsvc.cli.checkpoint_arguments import say_skipped
 from evalsvc.cli.console import err, out, print_json, styled, table
-from evalsvc.cli.options import parse_options
-from evalsvc.cli.score import Device, PluginFiles, SkipBad, say_skipped
+from evalsvc.cli.options import AsJson, Device, PluginFiles, SkipBad, parse_options
 from evalsvc.core.errors import EvalsvcError, ModelError, printable
 from evalsvc.core.settings import Settings
 from evalsvc.store.session import HEAD, Database
@@ -26,8 +26,6 @@ plugins = typer.Typer(
     help="Generators, extractors, references and metrics from installed packages.", no_args_is_help=True
 )
 db = typer.Typer(help="The database.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 @reference.command("add")

@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import typer
@@ -18,6 +19,15 @@ from evalsvc.core.errors import InputError
 Command = TypeVar("Command", bound=Callable[..., Any])
 KINDS: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": list[str]}
 """What an option holds, by the JSON type of its field."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples generated at once.")]
+PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers plug-ins.")]
+Device = Annotated[str, typer.Option(help="torch device; 'auto' takes a GPU where there is one.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images and sounds that cannot be read, and count them.")
+]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, and supersede what is stored.")]
 
 
 def takes(request: type[BaseModel], *, without: tuple[str, ...] = ()) -> Callable[[Command], Command]:

@@ -19,14 +19,13 @@ from sqlalchemy.exc import OperationalError
 
 from evalsvc.cli.backends import backend
 from evalsvc.cli.console import err, print_json, table
-from evalsvc.cli.score import BatchSize, PluginFiles
+from evalsvc.cli.options import AsJson, BatchSize, PluginFiles
 from evalsvc.core.errors import InputError
 from evalsvc.core.observability import telemetry
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.progress import Progress
 from evalsvc.store.tables import Failure, Status, Worker
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 LARGEST = 2**31 - 1
 Ids = Annotated[list[int], typer.Argument(max=LARGEST, help="Evaluation ids, as 'submit' prints them.")]
 Seconds = float | None

@@ -7,8 +7,8 @@ import typer
 from evalsvc.api.schemas import GateOptions
 from evalsvc.cli.backends.server import Server, local_digest
 from evalsvc.cli.console import print_json
-from evalsvc.cli.gate import AsJson, PolicyFile, reachable, say_notices, show_decision
-from evalsvc.cli.options import takes
+from evalsvc.cli.gate import PolicyFile, reachable, say_notices, show_decision
+from evalsvc.cli.options import AsJson, takes
 from evalsvc.core.errors import InputError
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelName, ModelPattern, Step, StepPattern, find_checkpoints
-from evalsvc.cli.console import err, print_json, visible
+from evalsvc.api.schemas import EvaluationOptions
+from evalsvc.cli.checkpoint_arguments import (
+    Checkpoints,
+    ModelPattern,
+    StepPattern,
+    find_checkpoints,
+    generator_of,
+    plan,
+)
+from evalsvc.cli.console import err, print_json
 from evalsvc.cli.documents import evaluation_document
-from evalsvc.cli.options import parse_options
+from evalsvc.cli.options import AsJson, BatchSize, Device, PluginFiles, Rerun, takes
+from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.cli.score_tables import print_scores, show_trends
-from evalsvc.core.errors import printable
 from evalsvc.core.observability.progress_bars import Bars
-from evalsvc.core.observability.progress_bars import progress_bars as bars_on
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store import queries
@@ -27,57 +33,30 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.spec import EvaluationSpec
 
-GeneratorName = Annotated[str, typer.Option("--generator", help="Plug-in that loads them ('evalsvc plugins list').")]
-SuiteFile = Annotated[str, typer.Option("--suite", help="Suite name, name@version, or a .yaml file.")]
-ReferenceName = Annotated[
-    str, typer.Option("--reference", help="Reference, for a suite that leaves it open (fid50k, ...).")
-]
-GeneratorOptions = Annotated[
-    list[str] | None, typer.Option("--option", help="Generator option as key=value; JSON values work.")
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Sampling seed; by default the suite's.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples generated at once.")]
-PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers plug-ins.")]
-Device = Annotated[str, typer.Option(help="torch device; 'auto' takes a GPU where there is one.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out images and sounds that cannot be read, and count them.")
-]
-Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, and supersede what is stored.")]
 
-
+@takes(EvaluationOptions, without=("priority", "deadlines"))
 def score(
     checkpoints: Checkpoints,
-    generator: GeneratorName,
-    suite: SuiteFile = "digits",
-    reference: ReferenceName = "",
-    model: ModelName = "",
-    step: Step = None,
+    asked: EvaluationOptions,
     model_pattern: ModelPattern = "",
     step_pattern: StepPattern = "",
-    option: GeneratorOptions = None,
-    seed: Seed = None,
     device: Device = "auto",
     batch_size: BatchSize = 250,
     plugin: PluginFiles = None,
-    rerun: Rerun = False,
-    skip_bad: SkipBad = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
-    from evalsvc.evaluation import service
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.plugins.registry import Plugins
 
-    options = parse_options(option or [])
+    generator = generator_of(asked.generator, checkpoints)
     plugins = Plugins(tuple(plugin or ()))
-    naming = Naming(model, step, model_pattern, step_pattern)
+    naming = Naming(asked.model or "", asked.step, model_pattern, step_pattern)
     found = find_checkpoints(checkpoints, naming, plugins.checkpoint_files(generator))
     with progress_bars() as show:
         context = EvaluationContext(Settings(), plugins, device, batch_size, show.stage)
-        chosen = service.resolve_suite(suite, context.database, plugins, reference=reference)
-        skipped = say_skipped if skip_bad else None
-        specs = list(service.plan_checkpoints(context, found, generator, options, chosen, seed, skipped=skipped))
-        ids = _run(context, specs, show, rerun=rerun)
+        specs = list(plan(context, found, generator, asked))
+        ids = _run(context, specs, show, rerun=asked.rerun)
     _report(context.database, ids, as_json=as_json)
 
 
@@ -126,11 +105,6 @@ def demo(
     )
 
 
-def progress_bars() -> AbstractContextManager[Bars]:
-    """Bars on stderr that are gone at the end."""
-    return bars_on(err, visible)
-
-
 def _run(context: EvaluationContext, specs: list[EvaluationSpec], show: Bars, *, rerun: bool) -> list[int]:
     from evalsvc.evaluation import service
 
@@ -139,13 +113,6 @@ def _run(context: EvaluationContext, specs: list[EvaluationSpec], show: Bars, *,
     except KeyboardInterrupt:
         err.print("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
-
-
-def say_skipped(names: Sequence[str]) -> None:
-    """How many files were left out, and the first of them."""
-    if names:
-        more = "" if len(names) == 1 else f" and {len(names) - 1} more"
-        err.print(f"skipped {printable(names[0])}{more}: unreadable", soft_wrap=True)
 
 
 def _report(database: Database, ids: list[int], *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from evalsvc.api.server import token_store
 from evalsvc.cli.console import err, out, print_json, table
-from evalsvc.cli.score import PluginFiles
+from evalsvc.cli.options import AsJson, PluginFiles
 from evalsvc.core.errors import InputError
 from evalsvc.core.observability import telemetry
 from evalsvc.core.settings import Settings
@@ -80,7 +80,7 @@ def token_create(
 
 
 @token.command("list")
-def token_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+def token_list(as_json: AsJson = False) -> None:
     """The tokens, what they allow, and when they were used last."""
     from sqlalchemy import select
 

@@ -10,8 +10,7 @@ from evalsvc.api.schemas import EvaluationOptions
 from evalsvc.cli.backends import backend
 from evalsvc.cli.checkpoint_arguments import Checkpoints, ModelPattern, StepPattern
 from evalsvc.cli.console import err, print_json
-from evalsvc.cli.options import takes
-from evalsvc.cli.score import PluginFiles
+from evalsvc.cli.options import AsJson, PluginFiles, takes
 from evalsvc.inputs.checkpoint_names import Naming
 
 
@@ -26,7 +25,7 @@ def submit(
     upload: Annotated[
         bool, typer.Option("--upload", help="With --server: send the files, where you and it share no disk.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice.
 

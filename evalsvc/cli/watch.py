@@ -11,17 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from evalsvc.cli.checkpoint_arguments import ModelName, ModelPattern, StepPattern
+from evalsvc.api.schemas import EvaluationOptions
+from evalsvc.cli.checkpoint_arguments import ModelPattern, StepPattern, generator_of
 from evalsvc.cli.console import out
-from evalsvc.cli.options import parse_options
-from evalsvc.cli.score import (
-    GeneratorName,
-    GeneratorOptions,
-    PluginFiles,
-    ReferenceName,
-    Seed,
-    SuiteFile,
-)
+from evalsvc.cli.options import PluginFiles, takes
 from evalsvc.core.errors import EvalsvcError, InputError, StorageError, first_line, printable
 from evalsvc.core.observability import logs, telemetry
 from evalsvc.core.settings import Settings
@@ -34,17 +27,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@takes(EvaluationOptions, without=("step", "priority", "deadlines", "rerun", "skip_bad"))
 def watch(
     folder: Annotated[Path, typer.Argument(help="Folder that training writes checkpoints into.")],
-    generator: GeneratorName,
     pattern: Annotated[str, typer.Option(help="Glob of checkpoints in the folder; '**/' looks into folders.")],
-    suite: SuiteFile = "digits",
-    reference: ReferenceName = "",
-    model: ModelName = "",
+    asked: EvaluationOptions,
     model_pattern: ModelPattern = "",
     step_pattern: StepPattern = "",
-    option: GeneratorOptions = None,
-    seed: Seed = None,
     ready: Annotated[
         str, typer.Option(help="Marker of a whole checkpoint: a file in its folder, or its own name with this added.")
     ] = "",
@@ -67,11 +56,12 @@ def watch(
 
     settings = Settings()
     telemetry.begin(settings)
-    naming, labels = Naming(model, None, model_pattern, step_pattern), Labels()
-    options, plugins = parse_options(option or []), Plugins(tuple(plugin or ()))
+    generator, options, seed = generator_of(asked.generator, [str(folder)]), asked.options, asked.seed
+    naming, labels = Naming(asked.model or "", None, model_pattern, step_pattern), Labels()
+    plugins = Plugins(tuple(plugin or ()))
     # To see that it loads; the GPU belongs to training.
     context = EvaluationContext(settings, plugins, "cpu")
-    chosen = service.resolve_suite(suite, context.database, plugins, reference=reference)
+    chosen = service.resolve_suite(str(asked.suite), context.database, plugins, reference=asked.reference or "")
 
     def step(path: Path) -> int | None:
         with suppress(InputError):
@@ -89,8 +79,8 @@ def watch(
                 if same.configuration != configuration:
                     continue
                 for run in queries.evaluations(session, same.id):
-                    asked = run.suite.digest, run.spec["seed"]
-                    if asked == (chosen.digest, chosen.seed if seed is None else seed):
+                    same_as = run.suite.digest, run.spec["seed"]
+                    if same_as == (chosen.digest, chosen.seed if seed is None else seed):
                         return f"evaluation {run.id} of it is {run.status}"
         return ""
 

@@ -81,7 +81,9 @@ class EvaluationOptions(Request):
     ``Client.submit``; a test compares them.
     """
 
-    generator: Text | None = Field(default=None, description="Generator plug-in that loads the checkpoint.")
+    generator: Text | None = Field(
+        default=None, description="Generator plug-in that loads the checkpoint; an endpoint needs none."
+    )
     suite: Annotated[
         str | Document, CliOption(help="Suite name, name@version, or a .yaml file of this machine.", default="digits")
     ] = Field(description="Name or name@version of a suite. A whole suite in its place takes scope admin.")

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from evalsvc.api.server import token_store
-from evalsvc.api.server.connections import address_key
+from evalsvc.api.server.client_addresses import address_key
 from evalsvc.api.server.problems import ProblemError, responses
 from evalsvc.api.server.token_store import Bearer
 from evalsvc.core.errors import EvalsvcError, InputError, StorageError

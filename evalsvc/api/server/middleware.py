@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evalsvc.api.server.access_log import AccessLog
 from evalsvc.api.server.auth import LARGEST_BODY
-from evalsvc.api.server.connections import address_key
+from evalsvc.api.server.client_addresses import address_key
 from evalsvc.api.server.monitoring import Monitor
 from evalsvc.api.server.problems import answer
 from evalsvc.core.observability import logs

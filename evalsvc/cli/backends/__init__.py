@@ -60,6 +60,9 @@ class Backend(Protocol):
         InputError: something is not there, or only the other one can do it.
     """
 
+    here: bool
+    """Whether it computes on this machine."""
+
     def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
         """Ranks, one board a protocol."""
 
@@ -112,10 +115,6 @@ class Backend(Protocol):
 
 
 def backend(context: typer.Context) -> Backend:
-    """The server that was named, or this machine."""
-    if context.obj is not None:
-        server: Backend = context.obj
-        return server
-    from evalsvc.cli.backends.local import Local
-
-    return Local()
+    """What the callback of the command line has chosen."""
+    chosen: Backend = context.obj
+    return chosen

@@ -13,21 +13,19 @@ from evalsvc.analysis.runs import runs_beside
 from evalsvc.api.schemas import EvaluationOptions, PromoteOptions
 from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.backends import Answer, Pinned, Submitted
-from evalsvc.cli.checkpoint_arguments import find_checkpoints
+from evalsvc.cli.checkpoint_arguments import find_checkpoints, generator_of, plan
 from evalsvc.cli.console import duration, energy, table
 from evalsvc.cli.gate import open_gate, reachable
+from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.cli.queue import document, evaluations_table, line, worker_document
-from evalsvc.cli.score import progress_bars, say_skipped
 from evalsvc.cli.score_tables import boards_answer, comparison_answer
 from evalsvc.core.columns import Progress
 from evalsvc.core.errors import InputError, printable
-from evalsvc.core.names import SERVED
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.evaluation.progress import failure_details, progress, workers
 from evalsvc.gates.reports.text import stored, title
 from evalsvc.inputs import stored_checkpoints
-from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.queue.pending import pending_evaluations
 from evalsvc.store import audit, names, queries
@@ -39,6 +37,8 @@ from evalsvc.store.tables import IN_PROGRESS, Status
 
 class Local:
     """The database of :class:`~evalsvc.core.settings.Settings`."""
+
+    here = True
 
     @cached_property
     def database(self) -> Database:
@@ -104,18 +104,12 @@ class Local:
 
         if upload:
             raise InputError("--upload sends files to a server: name it with 'evalsvc --server URL submit'")
-        generator = asked.generator or (SERVED if all(map(endpoint_name, checkpoints)) else None)
-        if generator is None:
-            raise InputError("--generator is missing: name the plug-in that loads the checkpoints")
+        generator = generator_of(asked.generator, checkpoints)
         loaded = Plugins(tuple(plugins))
         found = find_checkpoints(checkpoints, naming, loaded.checkpoint_files(generator))
         with progress_bars() as show:
             context = EvaluationContext(Settings(), loaded, "cpu")
-            suite = service.resolve_suite(str(asked.suite), context.database, loaded, reference=asked.reference or "")
-            skipped = say_skipped if asked.skip_bad else None
-            specs = service.plan_checkpoints(
-                context, found, generator, asked.options, suite, asked.seed, skipped=skipped
-            )
+            specs = plan(context, found, generator, asked)
             submissions = service.submit(
                 context,
                 specs,

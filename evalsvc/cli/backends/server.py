@@ -31,6 +31,8 @@ ENDED = ("succeeded", "failed", "cancelled", "superseded")
 class Server:
     """Whatever a client of the API may ask."""
 
+    here = False
+
     def __init__(self, client: Client) -> None:
         self.client = client
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -20,10 +20,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from evalsvc.core.cost import Cost
 from evalsvc.store.tables.base import DatabaseTime, Table
 from evalsvc.store.tables.models import Checkpoint
+from evalsvc.store.tables.scores import Artifact, Score
 from evalsvc.store.tables.suites import Suite
-
-if TYPE_CHECKING:
-    from evalsvc.store.tables.scores import Artifact, Score
 
 
 class Status(StrEnum):
@@ -124,7 +122,7 @@ class Evaluation(Table):
 
     checkpoint: Mapped[Checkpoint] = relationship(lazy="joined")
     suite: Mapped[Suite] = relationship(lazy="joined")
-    scores: Mapped[list[Score]] = relationship(back_populates="evaluation", order_by="Score.position")
+    scores: Mapped[list[Score]] = relationship(order_by="Score.position")
     artifacts: Mapped[list[Artifact]] = relationship(order_by="Artifact.kind")
     shards: Mapped[list[Shard]] = relationship(order_by="Shard.kind, Shard.start")
 

@@ -16,7 +16,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from evalsvc.store.tables.base import Table
-from evalsvc.store.tables.evaluations import Evaluation
 
 
 class Protocol(Table):
@@ -57,7 +56,6 @@ class Score(Table):
     details: Mapped[dict[str, Any]]
     protocol_id: Mapped[str] = mapped_column(ForeignKey("protocols.id"))
 
-    evaluation: Mapped[Evaluation] = relationship(back_populates="scores")
     protocol: Mapped[Protocol] = relationship(lazy="joined")
 
     @classmethod

@@ -11,7 +11,8 @@ import uvicorn
 from fastapi import Response
 from typer.testing import CliRunner
 
-from evalsvc.api.server.connections import ConnectionLimits, TrustedProxies, address_key, open_files
+from evalsvc.api.server.client_addresses import TrustedProxies, address_key
+from evalsvc.api.server.connections import ConnectionLimits, open_files
 from evalsvc.api.server.task_process import TaskProcesses
 from evalsvc.cli.main import app as cli
 from evalsvc.core.errors import InputError

@@ -7,7 +7,7 @@ from rich.text import Text
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from evalsvc.cli import console, score
+from evalsvc.cli import console, progress_bars
 from evalsvc.cli.browse import print_scores
 from evalsvc.cli.main import app
 from evalsvc.evaluation import lifecycle
@@ -58,7 +58,7 @@ def test_a_bar_shows_a_name_as_it_is(screen, monkeypatch):
     monkeypatch.setattr(console.out, "_force_terminal", True)
     monkeypatch.setattr(console.out, "is_interactive", True)
     monkeypatch.setenv("TERM", "xterm")
-    with score.progress_bars() as bars:
+    with progress_bars.progress_bars() as bars:
         for text in HOSTILE:
             bars.stage(text, 1)(1)
         bars._progress.refresh()
