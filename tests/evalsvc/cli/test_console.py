@@ -54,7 +54,7 @@ def test_a_string_is_printed_as_it_is_and_as_one_line_wherever_it_stands(text, s
 
 
 def test_a_bar_shows_a_name_as_it_is(screen, monkeypatch):
-    monkeypatch.setattr(score, "err", console.out)
+    monkeypatch.setattr(progress_bars, "err", console.out)
     monkeypatch.setattr(console.out, "_force_terminal", True)
     monkeypatch.setattr(console.out, "is_interactive", True)
     monkeypatch.setenv("TERM", "xterm")
