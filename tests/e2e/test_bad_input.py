@@ -80,7 +80,7 @@ def few(folder):
         (truncated, "vae", "not a complete safetensors file"),
         (executable, "vae", "save it as safetensors"),
         (misshapen, "vae", "does not fit the model"),
-        (few, "samples", "holds 20 samples"),
+        (few, "samples", "contains 20 samples"),
     ],
 )
 def test_a_bad_checkpoint_is_refused(refuses, tmp_path, make, generator, complaint):
