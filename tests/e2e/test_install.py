@@ -113,7 +113,7 @@ def test_exact_and_bounded_likelihoods_never_share_a_board(run, demo):
 
 
 def test_the_example_plugin_is_found_checked_and_scored(run, demo, installed):
-    plugins = {plugin["name"]: plugin for plugin in json.loads(run("evalsvc", "plugins", "list", "--json"))}
+    plugins = {plugin["name"]: plugin for plugin in json.loads(run("evalsvc", "plugins", "list", "--check", "--json"))}
     assert plugins["eigendigits"] | {"status": "ok", "distribution": "eigendigits"} == plugins["eigendigits"]
     run("python", "-m", "eigendigits.fit", "runs")
     run("evalsvc", "plugins", "check", "eigendigits", "--checkpoint", "runs/pca_8.safetensors")
