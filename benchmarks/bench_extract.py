@@ -162,8 +162,8 @@ def after_the_forward(n: int = 3_000) -> Contenders:
     from torch_fidelity.metric_prc import prc_features_to_metric
 
     from evalsvc.metrics import Moments, pairs
+    from evalsvc.metrics.balls import neighbor_radii
     from evalsvc.metrics.functional import frechet_distance, inception_score, kernel_distance, precision_recall
-    from evalsvc.metrics.precision_recall import neighbor_radii
 
     x, y = (torch.from_numpy(features(n, seed)) for seed in (0, 1))
     logits = 3 * torch.randn(n, 1_008, generator=torch.Generator().manual_seed(2))

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
+from evalsvc.metrics.balls import neighbor_radii
 from evalsvc.metrics.distances import Block, Points
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Nearest, knn
 from evalsvc.metrics.pairs import Plan, Visitor, measure, over_pairs
-from evalsvc.metrics.precision_recall import neighbor_radii
 from evalsvc.metrics.precomputed import Precomputed, Values
 from evalsvc.metrics.proportions import binomial_variance, mean_of_flags
 from evalsvc.metrics.registry import Quantity, metric

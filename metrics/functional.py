@@ -11,6 +11,7 @@ from typing import Any
 
 from evalsvc.metrics.authenticity import authenticity as authenticity
 from evalsvc.metrics.authenticity import training_spacing as training_spacing
+from evalsvc.metrics.balls import neighbor_radii as neighbor_radii
 from evalsvc.metrics.bootstrap import bootstrap as bootstrap
 from evalsvc.metrics.bradley_terry import bradley_terry as bradley_terry
 from evalsvc.metrics.clip_score import clip_score as clip_score
@@ -38,7 +39,6 @@ from evalsvc.metrics.neighbors import nearest_neighbors as nearest_neighbors
 from evalsvc.metrics.ngrams import distinct_n as distinct_n
 from evalsvc.metrics.ngrams import repetition as repetition
 from evalsvc.metrics.precision_recall import density_coverage as density_coverage
-from evalsvc.metrics.precision_recall import neighbor_radii as neighbor_radii
 from evalsvc.metrics.precision_recall import prdc as prdc
 from evalsvc.metrics.precision_recall import precision_recall as precision_recall
 from evalsvc.metrics.realism import realism as realism

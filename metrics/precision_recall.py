@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Num
 
 from evalsvc.metrics import registry, split_half
-from evalsvc.metrics.arrays import as_matrix, same_width
-from evalsvc.metrics.distances import Block, Points, common_frame, exact
+from evalsvc.metrics.arrays import same_width
+from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, listed
+from evalsvc.metrics.distances import Block, Points, exact
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.metrics.neighbors import Shortlist, squared_radii, symmetric_shortlist
+from evalsvc.metrics.neighbors import Shortlist
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
-from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
 from evalsvc.metrics.proportions import mean_of_flags, proportion_score
 from evalsvc.metrics.registry import Quantity, metric
-from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.score import Direction, Score
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -55,57 +54,6 @@ DENSITY = Quantity(
     beside=("coverage",),
 )
 COVERAGE = Quantity("coverage", Direction.HIGHER, "share", 0.0, 1.0, title="Coverage", title_zh="覆盖率")
-
-
-@dataclass(frozen=True)
-class Radii:
-    """The balls of a set, to be computed once and used against many others.
-
-    ``squared`` holds the exact squared distance of each point to its k-th nearest other point; ``neighbors`` and
-    ``distances`` list somewhat more neighbors than k (squared distances to float32), which standard errors need.
-    """
-
-    k: int
-    squared: Float64[np.ndarray, " n"]
-    neighbors: Int64[np.ndarray, "n listed"]
-    distances: Float64[np.ndarray, "n listed"]
-
-
-def neighbor_radii(x: Num[Array, "n d"], k: int = 5) -> Radii:
-    """The k-nearest-neighbor balls of ``x`` (n, d), for the ``reference_radii`` of the metrics below.
-
-    Raises :class:`MetricError` unless n > k.
-
-    >>> neighbor_radii(np.array([[0.0], [1.0], [3.0]]), k=1).squared.tolist()
-    [1.0, 1.0, 4.0]
-    """
-    (points,) = common_frame(checked_sample(x, "reference", k))
-    balls, unit = balls_of(points, k), points.scale**2
-    return Radii(
-        k,
-        (balls.squared / unit).cpu().numpy(),
-        balls.neighbors.cpu().numpy(),
-        (balls.distances.double() / unit).cpu().numpy(),
-    )
-
-
-def _find_radii(inputs: Values, options: Values) -> dict[str, np.ndarray]:
-    radii = neighbor_radii(inputs["reference"], options["k"])
-    # Stored arrays keep the name that they have had.
-    return {"squared": radii.squared, "neighbours": radii.neighbors, "distances": radii.distances}
-
-
-def _restore_radii(arrays: Arrays, inputs: Values, options: Values) -> Radii:
-    return Radii(options["k"], arrays["squared"], arrays["neighbours"], arrays["distances"])
-
-
-REFERENCE_RADII = Precomputed(
-    argument="reference_radii",
-    of=("reference",),
-    key=lambda options: f"balls-{options['k']}",
-    find=_find_radii,
-    restore=_restore_radii,
-)
 
 
 @metric(PRECISION, RECALL, version=1, precomputed=(REFERENCE_RADII,))
@@ -177,53 +125,6 @@ def prdc(
     return _plan(generated, reference, k, reference_radii, groups, closed=False, wanted=wanted)
 
 
-@dataclass(frozen=True)
-class Balls:
-    """:class:`Radii` in scaled units, on the device of their points."""
-
-    squared: Float64[Tensor, " n"]
-    neighbors: Int64[Tensor, "n listed"]
-    distances: Float[Tensor, "n listed"]
-
-    @functools.cached_property
-    def reach(self) -> Float[Tensor, " n"]:
-        """How far from each point others may matter: to the rim of its ball, or to its last listed neighbor."""
-        return torch.maximum(self.distances[:, -1].double(), self.squared).mul(1 + 1e-6).to(self.distances.dtype)
-
-    @classmethod
-    def found(cls, nearest: Shortlist, points: Points, k: int) -> Balls:
-        """From the shortlist of every point among the others."""
-        return cls(squared_radii(nearest, points, k), nearest.indices, nearest.keys)
-
-    @classmethod
-    def known(cls, radii: Radii, points: Points, k: int) -> Balls:
-        """From radii that were found before. Raises :class:`MetricError` where they are of another set or k."""
-        if radii.k != k or len(radii.squared) != len(points):
-            raise MetricError(
-                f"reference_radii is of {len(radii.squared)} points with k = {radii.k}; the reference has "
-                f"{len(points)} and k = {k}: compute them again with neighbor_radii(reference, k={k})"
-            )
-        squared, neighbors, distances = (
-            torch.as_tensor(array, device=points.raw.device)
-            for array in (radii.squared, radii.neighbors, radii.distances)
-        )
-        unit = points.scale**2
-        return cls(squared * unit, neighbors, (distances * unit).to(points.low.dtype))
-
-
-def balls_of(points: Points, k: int, radii: Radii | None = None) -> Balls:
-    """The k-nearest-neighbor balls of the points, found or, where ``radii`` are given, taken from there."""
-    if radii is not None:
-        return Balls.known(radii, points, k)
-    return Balls.found(symmetric_shortlist(points, _listed(k)), points, k)
-
-
-def _listed(k: int) -> int:
-    if k < 1:
-        raise MetricError(f"k = {k} is too small for a neighborhood ball; pass k >= 1")
-    return split_half.listed_neighbors(k)
-
-
 class _Manifolds(Visitor[dict[str, Score]]):
     """The balls of both sets, and who lies in whose.
 
@@ -246,7 +147,7 @@ class _Manifolds(Visitor[dict[str, Score]]):
         self.points: dict[Side, Points] = {"reference": x, "generated": y}
         self.balls: dict[Side, Balls] = {"reference": Balls.known(radii, x, k)} if radii else {}
         self.nearest = {
-            side: Shortlist.of_others(points, _listed(k))
+            side: Shortlist.of_others(points, listed(k))
             for side, points in self.points.items()
             if side not in self.balls
         }
@@ -352,16 +253,6 @@ def _rank(
         rank += step * (fits & (ascending[row, (probe - 1).clamp(max=listed - 1)] < value))
         step >>= 1
     return rank
-
-
-def checked_sample(x: Array, name: str, k: int) -> Tensor:
-    """``x`` as a matrix of more than ``k`` rows."""
-    matrix = as_matrix(x, name)
-    if len(matrix) <= k:
-        raise MetricError(
-            f"{name} has n = {len(matrix)} samples, of which none has k = {k} others; give at least {k + 1}"
-        )
-    return matrix
 
 
 def _plan(

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from evalsvc.metrics.arrays import same_width
+from evalsvc.metrics.balls import Radii, balls_of, checked_sample
 from evalsvc.metrics.distances import Points, common_frame, exact, sweep
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist
-from evalsvc.metrics.precision_recall import Radii, balls_of, checked_sample
 
 if TYPE_CHECKING:
     from torch import Tensor

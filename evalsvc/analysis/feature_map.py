@@ -15,7 +15,7 @@ from evalsvc.evaluation.gallery import THUMBNAILS, taken_of
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import key_beside
 from evalsvc.inputs.sample_order import order
-from evalsvc.metrics.precision_recall import REFERENCE_RADII, neighbor_radii
+from evalsvc.metrics.balls import REFERENCE_RADII, neighbor_radii
 from evalsvc.store.artifacts import Artifacts
 
 Method = Literal["pca", "tsne"]

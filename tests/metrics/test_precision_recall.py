@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from prdc import compute_prdc
 
 from evalsvc.metrics import distances
-from evalsvc.metrics.precision_recall import Radii, density_coverage, neighbor_radii, prdc, precision_recall
+from evalsvc.metrics.balls import Radii, neighbor_radii
+from evalsvc.metrics.precision_recall import density_coverage, prdc, precision_recall
 from evalsvc.metrics.realism import realism
 from evalsvc.metrics.score import MetricError
 from tests.metrics import naive_precision_recall as naive

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from evalsvc.metrics.balls import neighbor_radii
 from evalsvc.metrics.functional import authenticity, ct_score, memorization_informed_frechet
-from evalsvc.metrics.precision_recall import neighbor_radii, prdc, precision_recall
+from evalsvc.metrics.precision_recall import prdc, precision_recall
 from tests.metrics.honesty import assert_honest, assert_scores_honest, repeated
 
 LAWS = {

@@ -284,7 +284,7 @@ def test_every_score_has_an_error_a_protocol_and_provenance(context, checkpoint)
 def test_the_balls_of_the_reference_are_found_once_and_change_no_score(context, checkpoint, monkeypatch):
     spec = plan(context, checkpoint, "blobs", {}, suite())
     first = scores(context, evaluate(spec, context))
-    monkeypatch.setattr("evalsvc.metrics.precision_recall.neighbor_radii", lambda *_: pytest.fail("found before"))
+    monkeypatch.setattr("evalsvc.metrics.balls.neighbor_radii", lambda *_: pytest.fail("found before"))
     assert scores(context, evaluate(spec, context, rerun=True)) == first
 
 
