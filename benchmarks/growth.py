@@ -27,7 +27,7 @@ from evalsvc.inputs.suites import load_suite
 from evalsvc.queue.pending import overdue, pending
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter
-from evalsvc.store.session import Database, ensured
+from evalsvc.store.session import Database, get_or_insert
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Scope, Score, Status, Suite, now
 
 MODELS, SCORES, REPEATS = 50, 20, 5
@@ -59,7 +59,7 @@ def fill(database: Database, checkpoints: int, queued: int = 0) -> None:
     provenance = {"packages": {f"package-{place}": "1.2.3" for place in range(20)}, "samples_per_second": 100.0}
     labels = [*SUITE.labels, *(f"extra_{place}" for place in range(SCORES))][:SCORES]
     with database.write() as session:
-        suite = ensured(
+        suite = get_or_insert(
             session,
             select(Suite).where(Suite.name == SUITE.name, Suite.version == SUITE.version),
             Suite(name=SUITE.name, version=SUITE.version, digest=SUITE.digest, body=body),

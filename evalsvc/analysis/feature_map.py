@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from evalsvc.core.errors import MissingError, StorageError
-from evalsvc.evaluation.gallery import THUMBNAILS, taken_of
+from evalsvc.evaluation.gallery import THUMBNAILS, gallery_indices
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import key_beside
 from evalsvc.inputs.sample_order import order
@@ -70,7 +70,7 @@ def feature_map(
         reference = artifacts.read_matrix(array)
     except MissingError:
         raise StorageError(f"the arrays of {features} are no longer kept: score the checkpoint again") from None
-    shown = taken_of(len(reference))
+    shown = gallery_indices(len(reference))
     generated, real = (np.asarray(x, np.float64) for x in (sample[:THUMBNAILS], reference[shown]))
     options = {"k": K}
     key = key_beside(array, REFERENCE_RADII.key(options))

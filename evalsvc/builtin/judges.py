@@ -57,7 +57,7 @@ class ServedJudge:
         """Send one question to the server."""
         fields = {"{prompt}": prompt, "{first}": first, "{second}": second}
         # In one pass, so that an answer which contains "{second}" is not changed.
-        asked = re.sub("|".join(map(re.escape, fields)), lambda found: fields[found[0]], self._template)
+        asked = re.sub("|".join(map(re.escape, fields)), lambda match: fields[match[0]], self._template)
         verdicts = _VERDICT.findall(self._endpoint.write(asked, self._decoding, 0))
         return _MEANING[verdicts[-1].upper()] if verdicts else "unparsed"
 

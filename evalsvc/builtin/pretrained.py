@@ -92,10 +92,10 @@ def offline() -> Iterator[None]:
 def _refuse_kernels(folder: Path, who: str) -> None:
     """Refuse a configuration that names a hub repository or path with code for its attention."""
     try:
-        found = list(_implementations(json.loads((folder / "config.json").read_bytes())))
+        implementations = list(_implementations(json.loads((folder / "config.json").read_bytes())))
     except (OSError, ValueError, RecursionError):  # loading reports the error
         return
-    for name in found:
+    for name in implementations:
         if "/" in name or "\\" in name:
             raise CheckpointError(
                 f"{folder / 'config.json'} names code to execute ({name!r}), which {who} does not run: remove it"

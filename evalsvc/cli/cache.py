@@ -77,7 +77,7 @@ def cache_sweep(
     from datetime import timedelta
 
     from evalsvc.core.files.atomic_files import file_time
-    from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, vain_uploads
+    from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, unused_uploads
     from evalsvc.store.artifacts import open_artifacts
     from evalsvc.store.session import database_time
 
@@ -87,7 +87,7 @@ def cache_sweep(
     before = database_time(database) - age
     for leftovers in (
         orphaned_shards(database, artifacts, before, remove=remove),
-        vain_uploads(database, settings.uploads, before, remove=remove),
+        unused_uploads(database, settings.uploads, before, remove=remove),
         partial_files(artifacts, file_time(artifacts.root) - age, remove=remove),
     ):
         for leftover in leftovers:

@@ -144,19 +144,19 @@ def addresses_of(target: Target, private_hosts: Collection[str] = ()) -> list[st
         OutboundError: the host does not resolve at present.
     """
     try:
-        found = resolve(target.host, target.port)
+        addresses = resolve(target.host, target.port)
     except (OSError, UnicodeError):
         raise OutboundError(f"cannot resolve host {target.host!r}: check the name") from None
     if not target.is_one_of(private_hosts):
-        for text in found:
+        for text in addresses:
             if not is_public(text):
                 raise InputError(f"host {target.host!r} is not public (its address is {text})")
-    return found
+    return addresses
 
 
 def resolve(host: str, port: int) -> list[str]:
     """All addresses of a host, from the system resolver."""
-    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+    return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
 # IANA's special-purpose registries, and public addresses at which clouds serve metadata to their own machines. The

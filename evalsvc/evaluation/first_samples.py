@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from evalsvc.core.errors import EvalsvcError
-from evalsvc.inputs.prompts import kept_prompts
+from evalsvc.inputs.prompts import load_prompts
 from evalsvc.inputs.sample_order import order_of
 from evalsvc.store.artifacts import Artifacts
 
 
-def took_first(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:
+def used_first_samples(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:
     """Whether a stored evaluation used only the first of several samples or prompts, instead of a random part or all.
 
     If their number cannot be determined because a file is missing, it counts as such an evaluation.
@@ -32,7 +32,7 @@ def took_first(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:
 def _count_prompts(suite: Mapping[str, Any], artifacts: Artifacts) -> int | None:
     if not suite.get("prompts"):
         return None
-    return len(kept_prompts(artifacts, suite["prompts"]["sha256"]))
+    return len(load_prompts(artifacts, suite["prompts"]["sha256"]))
 
 
 def _count_stored(spec: Mapping[str, Any]) -> int:

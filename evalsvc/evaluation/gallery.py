@@ -56,16 +56,16 @@ class GalleryCollector:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays for the shard; texts are among its arrays already."""
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         if self._images:
-            found["gallery"] = as_gallery(self._images)
+            arrays["gallery"] = as_gallery(self._images)
         if self._thumbnails:
-            found["thumbnails"] = as_gallery(self._thumbnails, EDGE)
+            arrays["thumbnails"] = as_gallery(self._thumbnails, EDGE)
         if self._waves:
-            found["waves"] = np.concatenate(self._waves)
-            found["lengths"] = np.array([len(wave) for wave in self._waves])
-            found["rate"] = np.array([self._rate])
-        return found
+            arrays["waves"] = np.concatenate(self._waves)
+            arrays["lengths"] = np.array([len(wave) for wave in self._waves])
+            arrays["rate"] = np.array([self._rate])
+        return arrays
 
     def _room(self, most: int) -> int:
         return max(0, most - self._start - self._seen)
@@ -96,8 +96,8 @@ def _indices(shards: Sequence[Arrays], kept: str) -> dict[str, np.ndarray]:
 
 
 def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarray]]:
-    """The same for real samples, selected by :func:`taken_of`."""
-    indices = taken_of(len(samples))
+    """The same for real samples, selected by :func:`gallery_indices`."""
+    indices = gallery_indices(len(samples))
     shown, texts = GalleryCollector(0, whole), list[str]()
     for piece in _pieces(samples, indices):
         shown.add(piece)
@@ -106,7 +106,7 @@ def of_reference(samples: SampleSet, whole: int) -> dict[str, dict[str, np.ndarr
     return joined([shown.arrays() | written | {"indices": indices}], whole)
 
 
-def taken_of(total: int) -> Int64[np.ndarray, " n"]:
+def gallery_indices(total: int) -> Int64[np.ndarray, " n"]:
     """The real samples for the gallery: a random subset, the same for every suite."""
     return order(0, total)[:THUMBNAILS]
 
@@ -116,12 +116,12 @@ def pictures_of(samples: SampleSet, indices: Int64[np.ndarray, "n k"]) -> UInt8[
     if not indices.size or samples.modality not in ("image", "video"):
         return None
     wanted, places = np.unique(indices, return_inverse=True)
-    found: list[np.ndarray] = []
+    pictures: list[np.ndarray] = []
     for piece in _pieces(samples, wanted):
         shown = GalleryCollector(0, PIECE)
         shown.add(piece)
-        found += list(shown.arrays()["thumbnails"])
-    return as_gallery([found[place] for place in places.ravel()], EDGE)
+        pictures += list(shown.arrays()["thumbnails"])
+    return as_gallery([pictures[place] for place in places.ravel()], EDGE)
 
 
 def _pieces(samples: SampleSet, indices: Int64[np.ndarray, " n"]) -> Iterator[Samples]:

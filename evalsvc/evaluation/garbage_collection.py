@@ -34,16 +34,16 @@ def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, 
 
     A later retry computes the shards again.
     """
-    ended = _in_vain(before)
+    ended = _is_unused(before)
     with database.read() as session:
         named = select(Shard.path, Shard.evaluation_id, ended).join(Evaluation)
-        found: dict[str, dict[int, bool]] = {}
+        folders: dict[str, dict[int, bool]] = {}
         for path, evaluation, vain in session.execute(named):
-            found.setdefault(path.rpartition("/")[0], {})[evaluation] = vain
+            folders.setdefault(path.rpartition("/")[0], {})[evaluation] = vain
         active = select(Evaluation.spec).where(Evaluation.status.in_(IN_PROGRESS))
         specs = [EvaluationSpec.model_validate(each) for each in session.scalars(active)]
     wanted = {spec.shard_key(shard).rpartition("/")[0] for spec in specs for shard in spec.shards if shard.start == 0}
-    for folder, evaluations in sorted(found.items()):
+    for folder, evaluations in sorted(folders.items()):
         if folder in wanted or not all(evaluations.values()):
             continue
         leftover = Leftover(folder, sum(artifacts.sizes(folder).values()))
@@ -58,13 +58,13 @@ def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, 
         yield leftover
 
 
-def vain_uploads(database: Database, uploads: Path, before: datetime, *, remove: bool) -> Iterator[Leftover]:
+def unused_uploads(database: Database, uploads: Path, before: datetime, *, remove: bool) -> Iterator[Leftover]:
     """Uploads from ``before`` without scores, and without evaluations in progress or ended since then."""
-    in_use = exists().where(Evaluation.checkpoint_id == Checkpoint.id, ~_in_vain(before))
+    in_use = exists().where(Evaluation.checkpoint_id == Checkpoint.id, ~_is_unused(before))
     with database.read() as session:
         known = session.scalars(select(Checkpoint.path).where(in_use)).all()
         # A checkpoint that was found under another path may still be evaluated from an upload.
-        read = session.scalars(select(Evaluation.spec["path"].as_string()).where(~_in_vain(before))).all()
+        read = session.scalars(select(Evaluation.spec["path"].as_string()).where(~_is_unused(before))).all()
     kept = {Path(path) for path in (*known, *read) if path}
     written_before = before + (file_time(uploads) - database_time(database))
     for folder in sorted(uploads.resolve().glob("*")):
@@ -91,5 +91,5 @@ def partial_files(artifacts: Artifacts, before: datetime, *, remove: bool) -> It
                     file.unlink()
 
 
-def _in_vain(before: datetime) -> ColumnElement[bool]:
+def _is_unused(before: datetime) -> ColumnElement[bool]:
     return and_(Evaluation.status.in_(_VAIN), Evaluation.finished_at < before)

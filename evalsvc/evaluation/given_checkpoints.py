@@ -51,14 +51,14 @@ def find_checkpoints(
     ]
 
 
-def require_distinct(found: Iterable[GivenCheckpoint]) -> None:
+def require_distinct(checkpoints: Iterable[GivenCheckpoint]) -> None:
     """Raise if two contents have the same label.
 
     Raises:
         InputError: two contents have the same label.
     """
     labels = Labels()
-    for each in found:
+    for each in checkpoints:
         name = CheckpointName(each.checkpoint.model, each.checkpoint.step)
         labels.claim(name, each.checkpoint.digest, each.given)
 

@@ -25,11 +25,11 @@ class UnitInfluence:
     units: str = ""
 
 
-def write_influences(artifacts: Artifacts, key: str, found: Mapping[str, UnitInfluence]) -> None:
+def write_influences(artifacts: Artifacts, key: str, influences: Mapping[str, UnitInfluence]) -> None:
     """Write the influences of all labels to one file."""
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, dict[str, Any]] = {}
-    for label, each in found.items():
+    for label, each in influences.items():
         influence = each.influence
         if isinstance(influence, str):
             facts[label] = {"reason": influence}

@@ -45,14 +45,14 @@ class Deadlines(BaseModel):
 class Submission:
     """The evaluation of a spec; ``created`` unless it already existed, in progress or done.
 
-    A ``fresh`` one recomputes shards that already exist.
+    On a ``rerun`` shards that already exist are computed again.
     """
 
     id: int
     created: bool
     status: Status
     attempt: int = 1
-    fresh: bool = False
+    rerun: bool = False
 
 
 def submit(
@@ -83,18 +83,18 @@ def submit(
                 .order_by(tables.Evaluation.id.desc())
                 .with_for_update(of=tables.Evaluation, key_share=True)
             )
-            found = {Status(row.status): row for row in reversed(session.scalars(same).all())}
+            by_status = {Status(row.status): row for row in reversed(session.scalars(same).all())}
             for status in IN_PROGRESS:
-                if row := found.get(status):
+                if row := by_status.get(status):
                     row.on_queue |= on_queue
                     _record(session, Action.EVALUATION_SUBMIT, row, Outcome.UNCHANGED)
                     return Submission(row.id, False, status, row.attempt, row.fresh)
-            if (row := found.get(Status.SUCCEEDED)) and not rerun:
+            if (row := by_status.get(Status.SUCCEEDED)) and not rerun:
                 if on_queue:  # a score from stored results opens nothing
                     _record(session, Action.EVALUATION_SUBMIT, row, Outcome.UNCHANGED)
                 return Submission(row.id, False, Status.SUCCEEDED, row.attempt)
             token = quotas.admit(session)
-            row = None if rerun else found.get(Status.FAILED) or found.get(Status.CANCELLED)
+            row = None if rerun else by_status.get(Status.FAILED) or by_status.get(Status.CANCELLED)
             if row is None:
                 row = tables.Evaluation(
                     checkpoint_id=checkpoint,

@@ -69,14 +69,14 @@ class MetricInputs:
         if "tokenizer" in metric.options:
             facts["tokenizer"] = use.tokenizer
         options = {**metric.options, **use.options}
-        found = {
+        values = {
             each.argument: self._precomputed(use, each, inputs, options)
             for each in metric.precomputed
             if each.is_worthwhile(inputs)
         }
         units = documents(spec, use.against) if use.of_documents else self.units
         groups = {GROUPS: units.groups} if metric.counts_groups and not use.of_documents else {}
-        return Call({**inputs, **found, **groups, **use.arguments}, facts, units)
+        return Call({**inputs, **values, **groups, **use.arguments}, facts, units)
 
     @functools.cached_property
     def _given(self) -> Mapping[tuple[Source, Form], Callable[[MetricUse, Input], tuple[Any, dict[str, Any]]]]:
@@ -142,9 +142,9 @@ class MetricInputs:
         artifacts = self.context.artifacts
         key = key_beside(array_key(self.spec.reference[split], *self._feature(features)), name)
         if not artifacts.is_sound(key):
-            found = find()
+            arrays = find()
             self.require_unchanged()
-            artifacts.write_arrays(key, found)
+            artifacts.write_arrays(key, arrays)
         return artifacts.read_arrays(key)
 
     def require_unchanged(self) -> None:
@@ -223,11 +223,11 @@ class MetricInputs:
 
     def _reference_texts(self, split: Split) -> list[str]:
         documents = self.split(split)
-        found = documents.read(0, len(documents))
+        texts = documents.read(0, len(documents))
         self._opened.require_unchanged(split)
-        if not isinstance(found, Texts):
+        if not isinstance(texts, Texts):
             raise InputError(
                 f"reference {self.spec.suite.reference!r} contains no texts, but the metric compares texts: use a "
                 "reference of texts"
             )
-        return list(found.items)
+        return list(texts.items)

@@ -112,10 +112,10 @@ def _done(session: Session, evaluations: list[int]) -> Counter[tuple[int, str]]:
     at_work = select(Worker.evaluation_id, Worker.stage, Worker.done).where(
         Worker.evaluation_id.in_(evaluations), Worker.status.in_(WORKING)
     )
-    found: Counter[tuple[int, str]] = Counter()
+    counts: Counter[tuple[int, str]] = Counter()
     for evaluation, kind, count in [*session.execute(finished), *session.execute(at_work)]:
-        found[int(evaluation or 0), stage_of(str(kind))] += int(count)
-    return found
+        counts[int(evaluation or 0), stage_of(str(kind))] += int(count)
+    return counts
 
 
 def workers(session: Session, statuses: Collection[WorkerStatus] = WORKING) -> list[Worker]:

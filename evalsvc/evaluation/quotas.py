@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from evalsvc.core.errors import QuotaError
 from evalsvc.inputs.server_file import Quota
 from evalsvc.store import audit
-from evalsvc.store.session import clock, ensured
+from evalsvc.store.session import clock, get_or_insert
 from evalsvc.store.tables import ActorKind, Evaluation, QuotaUse, Status, UploadUse
 
 ABANDONED = timedelta(days=1)
@@ -119,7 +119,7 @@ def _used(session: Session, token: str) -> QuotaUse:
     """Usage of a token today, locked until the end of the transaction."""
     day = clock(session).date().isoformat()
     today = select(QuotaUse).where(QuotaUse.token == token, QuotaUse.day == day)
-    ensured(session, today, QuotaUse(token=token, day=day, device_seconds=0.0, upload_bytes=0))
+    get_or_insert(session, today, QuotaUse(token=token, day=day, device_seconds=0.0, upload_bytes=0))
     return session.scalars(today.with_for_update().execution_options(populate_existing=True)).one()
 
 

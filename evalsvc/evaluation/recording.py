@@ -81,10 +81,10 @@ _FOUND = {each.name for each in fields(Score)} & set(tables.Score.__table__.colu
 
 def _row(labelled: LabelledScore, position: int) -> tables.Score:
     score = labelled.score
-    found = {name: getattr(score, name) for name in _FOUND}
+    columns = {name: getattr(score, name) for name in _FOUND}
     units = {"independent": labelled.independent, "independent_unit": labelled.units.unit}
     return tables.Score(
-        **found | {"details": {**score.details, **units}},
+        **columns | {"details": {**score.details, **units}},
         position=position,
         label=labelled.label,
         quantity=score.name,
@@ -94,11 +94,11 @@ def _row(labelled: LabelledScore, position: int) -> tables.Score:
 
 def describe(files: Mapping[str, str], artifacts: Artifacts) -> list[tables.Artifact]:
     """Rows of files, given their keys by kind."""
-    found = []
+    rows = []
     for kind, key in files.items():
         path = artifacts.checked(key)
-        found.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=path.stat().st_size))
-    return found
+        rows.append(tables.Artifact(kind=kind, path=key, digest=digest_path(path), bytes=path.stat().st_size))
+    return rows
 
 
 def _same(row: tables.Evaluation, scores: tuple[LabelledScore, ...]) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.store import tables
-from evalsvc.store.session import ensured
+from evalsvc.store.session import get_or_insert
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must not wait for it
     from evalsvc.evaluation.spec import EvaluationSpec
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
 def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
     """Id of the spec's checkpoint in its configuration; adds it and its model if they are new."""
     by_name = select(tables.Model).where(tables.Model.name == spec.model)
-    model = ensured(session, by_name, tables.Model(name=spec.model, family=spec.family))
+    model = get_or_insert(session, by_name, tables.Model(name=spec.model, family=spec.family))
     content = select(tables.Checkpoint).where(
         tables.Checkpoint.model_id == model.id,
         tables.Checkpoint.step == spec.step,
@@ -40,7 +40,7 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
     same = content.where(tables.Checkpoint.configuration == spec.configuration)
     if session.scalar(same) is None:
         _adopt(session, content, spec)
-    row = ensured(session, same, new)
+    row = get_or_insert(session, same, new)
     if not Path(row.path).exists():
         row.path = spec.path  # it was moved
     return row.id

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from evalsvc.core.errors import EvalsvcError
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
-from evalsvc.evaluation.first_samples import took_first
+from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.evaluation.recording import describe
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.scoring import reduce
@@ -24,7 +24,7 @@ def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) ->
     Returns False if a shard is missing or damaged, the suite differs, or the shards are the first samples of a larger
     set.
     """
-    if took_first(run.spec, context.artifacts):
+    if used_first_samples(run.spec, context.artifacts):
         return False
     try:
         old = EvaluationSpec.model_validate(run.spec)

@@ -33,26 +33,26 @@ def evaluate(spec: EvaluationSpec, context: EvaluationContext, *, rerun: bool = 
     second process that requests the same evaluation waits for the first.
     """
     with context.artifacts.lock(f"locks/{spec.fingerprint}"):
-        found = lifecycle.submit(context.database, spec, on_queue=False, rerun=rerun)
-        if found.status == Status.SUCCEEDED:
-            return found.id
-        attempt = Attempt(found.id, found.attempt)
+        submission = lifecycle.submit(context.database, spec, on_queue=False, rerun=rerun)
+        if submission.status == Status.SUCCEEDED:
+            return submission.id
+        attempt = Attempt(submission.id, submission.attempt)
         attempts.start(context.database, attempt)
         try:
-            with tracing.span("evaluation", evaluation=found.id, attempt=found.attempt):
-                _run_shards(spec, context, attempt, fresh=found.fresh)
-                measure(spec, context, attempt, fresh=found.fresh)
+            with tracing.span("evaluation", evaluation=submission.id, attempt=submission.attempt):
+                _run_shards(spec, context, attempt, rerun=submission.rerun)
+                measure(spec, context, attempt, rerun=submission.rerun)
         except WithdrawnError:
             # A worker with the same evaluation on its queue may have been faster.
             with context.database.read() as session:
-                if session.get_one(tables.Evaluation, found.id).status != Status.SUCCEEDED:
+                if session.get_one(tables.Evaluation, submission.id).status != Status.SUCCEEDED:
                     raise
         except (EvalsvcError, MetricError) as error:
             # The disk that refused a shard may refuse this row too; the reason is raised in both cases.
             with suppress(OperationalError, StorageError):
                 attempts.fail(context.database, attempt, failures.failure_of(error), str(error), detail_of(error))
             raise
-        return found.id
+        return submission.id
 
 
 def record_shard(
@@ -67,14 +67,14 @@ def record_shard(
     attempts.record_shard(context.database, attempt, path=path, cost=cost, **shard.model_dump())
 
 
-def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, fresh: bool) -> None:
-    """Reduce the shards, which are all on disk, and record the scores; a ``fresh`` evaluation joins them again.
+def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, rerun: bool) -> None:
+    """Reduce the shards, which are all on disk, and record the scores; on a ``rerun`` they are joined again.
 
     Raises:
         WithdrawnError: the attempt was superseded and its scores differ from the stored ones.
     """
     meter = Meter(context.device)
-    if fresh:
+    if rerun:
         context.artifacts.remove(spec.features_key)
 
     def reduced() -> tuple[Reduction, list[tables.Artifact]]:
@@ -85,9 +85,9 @@ def measure(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, 
     record(spec, context, attempt, reduction, artifacts, meter.cost())
 
 
-def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, fresh: bool) -> None:
-    """Compute missing shards, or if ``fresh`` those that this evaluation has not computed yet, and record each."""
-    anew = frozenset(missing_shards(context.database, attempt) if fresh else ())
+def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attempt, *, rerun: bool) -> None:
+    """Compute missing shards, or on a ``rerun`` those that this evaluation has not computed yet, and record each."""
+    missing = frozenset(missing_shards(context.database, attempt) if rerun else ())
     totals: Counter[str] = Counter()
     for kind, total in spec.work.items():
         totals[stage_of(kind)] += total
@@ -108,7 +108,7 @@ def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attem
     with ThreadPoolExecutor(1, "shards") as disk:  # writing a shard overlaps with computing the next one
         kept: Future[None] | None = None
         for shard in spec.shards:
-            content = shard_content(spec, shard, context, watched(advances[shard.stage]), anew=shard in anew)
+            content = shard_content(spec, shard, context, watched(advances[shard.stage]), rerun=shard in missing)
             if kept:
                 kept.result()
             kept = disk.submit(keep, shard, content)

@@ -104,11 +104,11 @@ def _measure(
     search = _search(inputs)
     results = pairs.measure([*plans.values(), *([search] if search else [])])
     advance(len(calls))
-    found = dict(zip(plans, results, strict=False))
+    by_plan = dict(zip(plans, results, strict=False))
     scores = []
     for place, use in enumerate(uses):
         if place in calls:
-            call, result = calls[place], found[place]
+            call, result = calls[place], by_plan[place]
         else:
             call = inputs.call(use)
             result = use.spec.function(**call.arguments)
@@ -154,8 +154,8 @@ def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[L
     for kind, key in files.items():
         artifacts.write_arrays(key, kept[kind])
     files[INFLUENCES] = f"{folder}/{INFLUENCES}.safetensors"
-    found = {each.label: UnitInfluence(each.score.influence, each.units.name) for each in scores}
-    write_influences(artifacts, files[INFLUENCES], found)
+    influences = {each.label: UnitInfluence(each.score.influence, each.units.name) for each in scores}
+    write_influences(artifacts, files[INFLUENCES], influences)
     return files
 
 

@@ -33,18 +33,18 @@ class ShardContent:
 
 
 def compute_shard(
-    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, anew: bool = False
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, rerun: bool = False
 ) -> Cost | None:
     """Compute one shard and write it atomically; return its cost, or ``None`` if its file exists."""
-    content = shard_content(spec, shard, context, advance, anew=anew)
+    content = shard_content(spec, shard, context, advance, rerun=rerun)
     return None if content is None else write_shard(spec, shard, context, content)
 
 
 def shard_content(
-    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, anew: bool
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, rerun: bool
 ) -> ShardContent | None:
-    """Compute one shard; ``None`` if its file exists, unless it is damaged or ``anew`` requests a new one."""
-    if not anew and context.artifacts.is_sound(spec.shard_key(shard)):
+    """Compute one shard; ``None`` if its file exists, unless it is damaged or ``rerun`` requests a new one."""
+    if not rerun and context.artifacts.is_sound(spec.shard_key(shard)):
         advance(shard.stop - shard.start)
         return None
     meter = Meter(context.device)

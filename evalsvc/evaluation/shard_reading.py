@@ -43,7 +43,7 @@ def read_shard(
     try:
         require_compatible(context, spec)
         advance = context.progress(shard.stage, shard.stop - shard.start)
-        compute_shard(spec, shard, context, advance, anew=True)
+        compute_shard(spec, shard, context, advance, rerun=True)
     except (InputError, IncompatibleWorkerError) as error:
         kind = IncompatibleWorkerError if isinstance(error, IncompatibleWorkerError) else InputError
         raise kind(f"artifact {key} is damaged or missing and cannot be recomputed: {error}") from error

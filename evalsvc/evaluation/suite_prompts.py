@@ -7,7 +7,7 @@ from pathlib import Path
 from evalsvc.core.errors import DamagedError, InputError
 from evalsvc.core.files.verification import report
 from evalsvc.evaluation.context import EvaluationContext
-from evalsvc.inputs.prompts import digest_prompts, keep_prompts, kept_prompts, read_prompts
+from evalsvc.inputs.prompts import digest_prompts, load_prompts, read_prompts, store_prompts
 from evalsvc.inputs.suites import Suite
 
 
@@ -22,20 +22,20 @@ def prompts_of(context: EvaluationContext, suite: Suite) -> tuple[str, ...]:
     digest = suite.prompts.sha256
     if digest not in context.prompts:
         try:
-            found = kept_prompts(context.artifacts, digest)
+            prompts = load_prompts(context.artifacts, digest)
         except DamagedError as error:
             report(error)
             try:
-                found = read_prompts(Path(suite.prompts.path))
+                prompts = read_prompts(Path(suite.prompts.path))
             except InputError as unreadable:
                 raise InputError(f"artifact {error.key} ({error.reason}) cannot be restored: {unreadable}") from None
-            if digest_prompts(found) != digest:
+            if digest_prompts(prompts) != digest:
                 raise InputError(
                     f"{suite.prompts.path} has changed since suite {suite.id} was read: restore it, or raise the "
                     "suite's version"
                 ) from None
-            keep_prompts(context.artifacts, found)
-        context.prompts[digest] = found
+            store_prompts(context.artifacts, prompts)
+        context.prompts[digest] = prompts
     return context.prompts[digest]
 
 
@@ -44,7 +44,7 @@ def holds_prompts(context: EvaluationContext, suite: Suite) -> bool:
     if suite.prompts is None:
         return False
     try:
-        kept_prompts(context.artifacts, suite.prompts.sha256)
+        load_prompts(context.artifacts, suite.prompts.sha256)
     except DamagedError:
         return False
     return True

@@ -17,7 +17,7 @@ from evalsvc.gates.policy import Policy
 from evalsvc.inputs.suites import Suite
 from evalsvc.store import audit, names
 from evalsvc.store.audit import Action
-from evalsvc.store.session import Database, clock, ensured
+from evalsvc.store.session import Database, clock, get_or_insert
 from evalsvc.store.tables import Alias, Checkpoint, Gate, Promotion, PromotionKind, Protection
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -82,7 +82,7 @@ def point(session: Session, alias: str, checkpoint: Checkpoint, authority: Autho
         kind = PromotionKind.ROLLBACK
     if row is None:
         new = Alias(name=alias, checkpoint_id=checkpoint.id)
-        row = ensured(session, select(Alias).where(Alias.name == alias), new)
+        row = get_or_insert(session, select(Alias).where(Alias.name == alias), new)
         if row.checkpoint_id != checkpoint.id:
             raise PromotionError(f"alias {alias!r} was set by someone else at the same moment: try again")
         kind = PromotionKind.FIRST

@@ -11,7 +11,7 @@ from evalsvc.analysis.differences import Run
 from evalsvc.analysis.runs import DAMAGED, stored_runs
 from evalsvc.analysis.runs import Runs as Runs
 from evalsvc.core.errors import InputError, StorageError
-from evalsvc.evaluation.first_samples import took_first
+from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.resolution import unbiased_in_n
@@ -148,7 +148,7 @@ class Stored:
         if evaluation not in self.firsts:
             with self.database.read() as session:
                 spec = session.get_one(tables.Evaluation, evaluation).spec
-            self.firsts[evaluation] = took_first(spec, self.artifacts)
+            self.firsts[evaluation] = used_first_samples(spec, self.artifacts)
         return self.firsts[evaluation]
 
     @cached_property

@@ -20,7 +20,7 @@ from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Audio
 
 _FULL_SCALE = {"int16": 2**15, "int32": 2**31, "float32": 1, "float64": 1}
-_UNTOLD = 0x7FFFF000
+_UNKNOWN_SIZE = 0x7FFFF000
 """A size from this on means that the writer did not know it: sox and ffmpeg write such headers into pipes."""
 
 
@@ -69,10 +69,10 @@ class SoundFolder:
         return self._read(self._names[0])[0]
 
     def _read(self, name: str) -> tuple[int, torch.Tensor]:
-        found = _decode(self._path / name)
-        if isinstance(found, str):
-            raise InputError(f"{found}: repair or remove it, or leave it out with --skip-bad")
-        return found
+        decoded = _decode(self._path / name)
+        if isinstance(decoded, str):
+            raise InputError(f"{decoded}: repair or remove it, or leave it out with --skip-bad")
+        return decoded
 
 
 def _decode(file: Path) -> tuple[int, torch.Tensor] | str:
@@ -108,6 +108,6 @@ def _missing(file: Path) -> int:
         while len(header := opened.read(8)) == 8:
             kind, size = struct.unpack(f"{order}4sI", header)
             if kind == b"data":
-                return 0 if size >= _UNTOLD else max(0, opened.tell() + size - file.stat().st_size)
+                return 0 if size >= _UNKNOWN_SIZE else max(0, opened.tell() + size - file.stat().st_size)
             opened.seek(size + size % 2, 1)
     return 0

@@ -68,9 +68,9 @@ class Checkpoint:
         Raises:
             CheckpointError: the file is damaged, has no tensors or no such entry, or ``state`` is required.
         """
-        found = self._state_dicts(trusted)
+        state_dicts = self._state_dicts(trusted)
         try:
-            return dict((found.at(state) if state else found).only())
+            return dict((state_dicts.at(state) if state else state_dicts).only())
         except InputError as error:
             raise CheckpointError(f"checkpoint {self.path} {error}") from None
 
@@ -122,9 +122,9 @@ def load_into(module: torch.nn.Module, checkpoint: Checkpoint, state: str = "", 
         CheckpointError: no state dict matches (the message lists the first missing or unexpected names or shapes),
             several match, or the file cannot be read.
     """
-    found = checkpoint._state_dicts(trusted)
+    state_dicts = checkpoint._state_dicts(trusted)
     try:
-        taken = (found.at(state) if state else found).fill(module)
+        taken = (state_dicts.at(state) if state else state_dicts).fill(module)
     except InputError as error:
         raise CheckpointError(f"checkpoint {checkpoint.path} {error}") from None
     return f"{state}.{taken}".strip(".") if state else taken

@@ -48,8 +48,8 @@ class Decoding(BaseModel):
 
     def cut(self, text: str) -> str:
         """The text up to the first stop string in it."""
-        found = [at for stop in self.stop if (at := text.find(stop)) >= 0]
-        return text[: min(found)] if found else text
+        positions = [at for stop in self.stop if (at := text.find(stop)) >= 0]
+        return text[: min(positions)] if positions else text
 
 
 OPTIONS = frozenset(Decoding.model_fields)

@@ -102,8 +102,8 @@ class Endpoint(BaseModel):
     def log_likelihood(self, text: str) -> tuple[float, int]:
         """Log-likelihood of a text in nats, and its number of tokens without the first, which has no probability."""
         asked = {"model": self.model, "prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0.0}
-        found = self._choice("completions", asked).get("logprobs") or {}
-        values, offsets = found.get("token_logprobs"), found.get("text_offset")
+        logprobs = self._choice("completions", asked).get("logprobs") or {}
+        values, offsets = logprobs.get("token_logprobs"), logprobs.get("text_offset")
         if not values or not offsets or len(values) != len(offsets) or offsets[0] != 0:
             raise RefusedError(
                 f"{self.called} does not return log-probabilities of prompts: use a server that supports echo "

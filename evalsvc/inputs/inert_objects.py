@@ -63,14 +63,14 @@ def stand_ins(source: BinaryIO) -> dict[str, type]:
     Raises:
         UnpicklingError: the file refers to a name that is only useful for running code.
     """
-    found: dict[str, type] = {}
+    types: dict[str, type] = {}
     for module, name in _names(source):
         if module.partition(".")[0] in HOSTILE or (module == "builtins" and name in HOSTILE_BUILTINS):
             raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         kind = InertSequence if name == "deque" else InertMapping if name.lower().endswith("dict") else Inert
         # A separate type for each, as torch requires.
-        found[f"{module}.{name}"] = type(name, (kind,), {})
-    return found
+        types[f"{module}.{name}"] = type(name, (kind,), {})
+    return types
 
 
 def _names(source: BinaryIO) -> Iterator[tuple[str, str]]:

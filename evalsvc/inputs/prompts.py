@@ -41,13 +41,13 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return prompts
 
 
-def keep_prompts(artifacts: Artifacts, prompts: tuple[str, ...]) -> None:
+def store_prompts(artifacts: Artifacts, prompts: tuple[str, ...]) -> None:
     """Store prompts with the results, so that workers on other machines can read them."""
     artifacts.write_bytes(_key(digest_prompts(prompts)), json.dumps(prompts).encode())
 
 
-def kept_prompts(artifacts: Artifacts, digest: str) -> tuple[str, ...]:
-    """The prompts with this digest, as stored by :func:`keep_prompts`.
+def load_prompts(artifacts: Artifacts, digest: str) -> tuple[str, ...]:
+    """The prompts with this digest, as stored by :func:`store_prompts`.
 
     Raises:
         DamagedError: the file has other content or is missing.

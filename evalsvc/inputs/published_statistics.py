@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError, first_line
-from evalsvc.core.files.atomic_files import put, written_whole
+from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.inputs import published_weights
 from evalsvc.inputs.sample_sets import IMAGES
 from evalsvc.inputs.suites import Split, Suite
@@ -177,7 +177,7 @@ def convert(
             arrays |= {mean: mu, covariance: sigma * (count / (count - 1) if ddof == 0 else 1.0)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    with written_whole(target.resolve(), ours=False) as temporary:
+    with atomic_write(target.resolve(), ours=False) as temporary:
         temporary.write_bytes(buffer.getvalue())
         put(temporary, target.resolve())
     return facts

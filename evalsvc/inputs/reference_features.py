@@ -36,12 +36,12 @@ def entries(artifacts: Artifacts, database: Database, plugins: Plugins) -> list[
     folders: dict[str, list[int]] = {}
     for key, size in artifacts.sizes(FOLDER).items():
         folders.setdefault("/".join(key.split("/")[:3]), []).append(size)
-    found = []
+    listed = []
     for folder, sizes in folders.items():
         _, digest, extractor = folder.split("/", 2)
         reference, split = owners.get(digest, ("", ""))
-        found.append(Entry(folder, digest, extractor, reference, split, len(sizes), sum(sizes)))
-    return sorted(found, key=lambda entry: (entry.reference, entry.split, entry.digest, entry.extractor))
+        listed.append(Entry(folder, digest, extractor, reference, split, len(sizes), sum(sizes)))
+    return sorted(listed, key=lambda entry: (entry.reference, entry.split, entry.digest, entry.extractor))
 
 
 def prune(artifacts: Artifacts, doomed: Iterable[Entry]) -> int:

@@ -35,9 +35,9 @@ def order(seed: int, total: int) -> Int64[np.ndarray, " total"]:
         True
     """
     low, high = hashed(seed, torch.arange(total), _DOMAIN)
-    found = np.lexsort((low.numpy(), high.numpy()))
-    found.flags.writeable = False
-    return found
+    permutation = np.lexsort((low.numpy(), high.numpy()))
+    permutation.flags.writeable = False
+    return permutation
 
 
 class SampleOrder(BaseModel):

@@ -12,11 +12,11 @@ from evalsvc.core.files.system_files import is_system_file
 def exclude_files(path: Path, names: Iterable[str], skip: Collection[str], what: str) -> list[str]:
     """The names except those in ``skip``; an absent or the last name raises an error. ``what`` is ``images``."""
     # System files, which older versions listed here, are not among the names.
-    found, left_out = list(names), {name for name in skip if not is_system_file(name)}
-    if absent := left_out.difference(found):
+    kept, left_out = list(names), {name for name in skip if not is_system_file(name)}
+    if absent := left_out.difference(kept):
         raise InputError(f"{path} contains no {what.removesuffix('s')} {min(absent)!r}, which is to be skipped")
     if left_out:
-        found = [name for name in found if name not in left_out]
-        if not found:
+        kept = [name for name in kept if name not in left_out]
+        if not kept:
             raise InputError(f"{path} contains no readable {what}")
-    return found
+    return kept

@@ -49,19 +49,19 @@ class StateDicts:
         Raises:
             InputError: there is no such entry.
         """
-        found: dict[str, Mapping[str, Tensor]] = {}
+        entries: dict[str, Mapping[str, Tensor]] = {}
         for entry, tensors in self.entries.items():
             if entry == ("" if state == ROOT else state):
-                found[""] = tensors
+                entries[""] = tensors
             elif entry.startswith(f"{state}."):
-                found[entry[len(state) + 1 :]] = tensors
+                entries[entry[len(state) + 1 :]] = tensors
             elif (not entry or state.startswith(f"{entry}.")) and (
                 part := _below(tensors, state.removeprefix(f"{entry}.") + ".")
             ):
-                found[""] = part
-        if not found:
+                entries[""] = part
+        if not entries:
             raise InputError(f"has no entry {state!r}: {self}")
-        return StateDicts(found, self.others)
+        return StateDicts(entries, self.others)
 
     def only(self) -> Mapping[str, Tensor]:
         """The tensors of a file that is a single state dict.
@@ -120,8 +120,8 @@ def _fitting(entry: str, tensors: Mapping[str, Tensor], needed: Mapping[str, Siz
         if len(names) < len(tensors):
             continue  # two names would collide
         ends = {name[: -len(first)] for first in list(needed)[:1] for name in names if f".{name}".endswith(f".{first}")}
-        if found := [prefix for prefix in sorted(ends) if _fits(names, prefix, needed)]:
-            return [Choice(f"{entry}.{prefix}".strip("."), _below(names, prefix)) for prefix in found]
+        if prefixes := [prefix for prefix in sorted(ends) if _fits(names, prefix, needed)]:
+            return [Choice(f"{entry}.{prefix}".strip("."), _below(names, prefix)) for prefix in prefixes]
     return []
 
 

@@ -41,14 +41,14 @@ def find(session: Session, given: str, plugins: Plugins | None = None) -> Checkp
         raise InputError(
             f"{given!r} is both a path and a name: write ./{given} for the path, or choose one of {listed}"
         )
-    found = scored(session, Path(given), plugins)
-    if not found:
+    matches = scored(session, Path(given), plugins)
+    if not matches:
         before = session.scalars(select(Checkpoint).where(Checkpoint.path == str(Path(given).resolve()))).all()
         changed = f", its content has changed since it was scored as {names.dated(session, before)}" if before else ""
         raise InputError(
             f"{given} has no scores{changed}: score it with 'evalsvc score {given} --generator GENERATOR --suite SUITE'"
         )
-    return names.only(session, given, found)
+    return names.only(session, given, matches)
 
 
 def reopen(row: Checkpoint, plugins: Plugins) -> checkpoints.Checkpoint:
@@ -73,8 +73,8 @@ def scored(session: Session, path: Path, plugins: Plugins | None = None) -> Sequ
     """All checkpoints with the content of a path, under every label and in every configuration."""
     for digest in _digests(session, path, plugins):
         query = select(Checkpoint).where(Checkpoint.digest == digest).order_by(Checkpoint.id)
-        if found := session.scalars(query).all():
-            return found
+        if rows := session.scalars(query).all():
+            return rows
     return ()
 
 

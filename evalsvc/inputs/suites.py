@@ -100,8 +100,8 @@ class MetricUse(_Strict):
     def reference_facts(self) -> dict[str, Split]:
         """The splits whose digests are facts of a score, by the name of the fact; that of a control may be absent."""
         every = {**self.spec.inputs, **self.spec.controls}
-        found = {name: self.half_of(each) for name, each in every.items() if each.source is Source.REFERENCE}
-        return found | ({"reference": self.against} if self.of_documents else {})
+        splits = {name: self.half_of(each) for name, each in every.items() if each.source is Source.REFERENCE}
+        return splits | ({"reference": self.against} if self.of_documents else {})
 
     @property
     def arrays(self) -> set[str]:

@@ -40,8 +40,8 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
     }
     for suffix, reader in readers.items():
         # ``datasets`` stores the results of ``map`` beside the data, as cache-*.arrow.
-        if found := [f for f in files if f.suffix.lower() == suffix and not f.name.startswith("cache-")]:
-            return reader(path, found)
+        if matching := [f for f in files if f.suffix.lower() == suffix and not f.name.startswith("cache-")]:
+            return reader(path, matching)
     return None
 
 

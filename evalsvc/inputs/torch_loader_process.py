@@ -98,9 +98,9 @@ def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]], above
 
 def convert(source: BinaryIO, target: BinaryIO) -> None:
     """Read a weights-only torch file; write its tensors as safetensors, named by the JSON of entry and name."""
-    found = read_state(source)
+    state = read_state(source)
     whole, seen = {}, set()
-    for entry, tensors in found.entries.items():
+    for entry, tensors in state.entries.items():
         for name, tensor in tensors.items():
             key = json.dumps([entry, name])
             whole[key] = tensor.detach().contiguous()
@@ -109,7 +109,7 @@ def convert(source: BinaryIO, target: BinaryIO) -> None:
                 whole[key] = whole[key].clone()
             seen.add(memory)
     try:
-        target.write(safetensors.torch.save(whole, {"others": json.dumps(found.others)}))
+        target.write(safetensors.torch.save(whole, {"others": json.dumps(state.others)}))
     except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise RefusedError(f"contains a tensor of an unsupported type ({first_line(error, 160)})") from None
     target.flush()
@@ -128,7 +128,7 @@ def main(descriptor: str) -> None:
             if not message:
                 return
             try:
-                answer = _in_a_child(json.loads(message), descriptors, channel)
+                answer = _run_in_child(json.loads(message), descriptors, channel)
             finally:
                 for each in descriptors:
                     os.close(each)
@@ -154,7 +154,7 @@ def _converter(format_: str) -> Callable[[BinaryIO, BinaryIO], None]:
     return convert
 
 
-def _in_a_child(request: dict[str, Any], descriptors: list[int], channel: socket.socket) -> str:
+def _run_in_child(request: dict[str, Any], descriptors: list[int], channel: socket.socket) -> str:
     """Convert a file in a child; return its fault, or empty text. All descendants of the child are killed."""
     _converter(request.get("format", TORCH))  # before the fork, since a child cannot import it
     reading, writing = os.pipe()

@@ -105,15 +105,15 @@ def _named_by_config(folder: Path) -> str:
 
 def _shards(index: Path) -> set[str]:
     try:
-        found = set(read_json(index)["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not a complete index of weights ({first_line(error, 160)})") from None
-    for name in sorted(found):
+    for name in sorted(names):
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(f"{index} names {name!r}, which is not a file beside it")
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index.parent / name} is missing, but {index.name} names it: copy it again")
-    return found
+    return names
 
 
 def _check_whole(weights: WeightSet) -> None:

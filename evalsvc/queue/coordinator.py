@@ -23,7 +23,7 @@ from evalsvc.queue import dbos_engine, worker_registry
 from evalsvc.queue.heartbeat import Heartbeat
 from evalsvc.queue.pending import PendingEvaluation, overdue, pending, pending_evaluations
 from evalsvc.queue.worker_metrics import WorkerMetrics
-from evalsvc.store.session import Database, database_time, patiently
+from evalsvc.store.session import Database, database_time, retry_until_available
 from evalsvc.store.tables import Failure, Status
 
 LOOK = 1.0
@@ -48,11 +48,11 @@ class Coordinator:
 
     def missing_shards(self, attempt: Attempt) -> list[Shard]:
         """Shards that are still to be computed."""
-        return patiently(missing_shards, self._database, attempt)
+        return retry_until_available(missing_shards, self._database, attempt)
 
     def refused(self, attempt: Attempt, refusals: Sequence[dbos_engine.Refusal]) -> bool:
         """Fail an evaluation that every living slot has refused, and say so; without any, one that comes may do it."""
-        slots = patiently(worker_registry.slots, self._database)
+        slots = retry_until_available(worker_registry.slots, self._database)
         hopeless = bool(slots) and slots <= {refusal["worker"] for refusal in refusals}
         if hopeless:
             self._fail(attempt, Failure.INFRASTRUCTURE, f"no worker can compute it: {refusals[-1]['reason']}")
@@ -68,7 +68,7 @@ class Coordinator:
                     self.reap()
                     reaped = time.monotonic() + self._settings.heartbeat / 2
                 if time.monotonic() >= pruned:
-                    dbos_engine.prune(patiently(database_time, self._database) - KEPT)
+                    dbos_engine.prune(retry_until_available(database_time, self._database) - KEPT)
                     pruned = time.monotonic() + 600
             except (SQLAlchemyError, StorageError) as error:
                 log.warning("looking again in a moment: %s", first_line(error))
@@ -77,9 +77,11 @@ class Coordinator:
     def reconcile(self) -> None:
         """Hand over what is asked for, take back what no longer is, and record what the engine gave up."""
         late = self._fail_overdue()
-        active, slots = dbos_engine.active(), len(patiently(worker_registry.slots, self._database))
+        active, slots = dbos_engine.active(), len(retry_until_available(worker_registry.slots, self._database))
         ahead = AHEAD * max(1, slots)
-        near = patiently(pending, self._database, set(map(dbos_engine.evaluation_of, active)), ahead + len(active))
+        near = retry_until_available(
+            pending, self._database, set(map(dbos_engine.evaluation_of, active)), ahead + len(active)
+        )
         asked = {
             dbos_engine.workflow_id(pending_evaluation): pending_evaluation
             for pending_evaluation in near
@@ -105,7 +107,7 @@ class Coordinator:
 
     def _fail_overdue(self) -> set[Attempt]:
         """Fail what no worker began in time, whether it was handed over or not."""
-        late = patiently(overdue, self._database)
+        late = retry_until_available(overdue, self._database)
         for attempt, limit in late:
             self._fail(attempt, Failure.TIMEOUT, f"no worker began it within {limit:g} s")
         return {attempt for attempt, _ in late}
@@ -114,7 +116,7 @@ class Coordinator:
         """Fail what is still asked for and has a job that the engine gave up."""
         if not letters:
             return
-        for pending_evaluation in patiently(
+        for pending_evaluation in retry_until_available(
             pending_evaluations, self._database, set(map(dbos_engine.evaluation_of, letters))
         ):
             if job := letters.get(dbos_engine.workflow_id(pending_evaluation)):
@@ -124,22 +126,22 @@ class Coordinator:
 
     def _fail(self, attempt: Attempt, failure: Failure, reason: str) -> None:
         log.error("evaluation %d fails: %s", attempt.evaluation, reason)
-        patiently(attempts.fail, self._database, attempt, failure, reason)
+        retry_until_available(attempts.fail, self._database, attempt, failure, reason)
 
     def _repair(self, pending_evaluation: PendingEvaluation, outcome: str) -> None:
         """The engine has ended what the rows say is in progress: they may have lost their last words in a power cut."""
         if outcome == "SUCCESS":
-            patiently(attempts.restart_attempt, self._database, pending_evaluation.attempt)
+            retry_until_available(attempts.restart_attempt, self._database, pending_evaluation.attempt)
         else:
             self._fail(pending_evaluation.attempt, Failure.INFRASTRUCTURE, f"the queue gave it up ({outcome.lower()})")
 
     def reap(self) -> None:
         """Declare the silent lost, and hand on what the lost and stopped had claimed."""
         holders = dbos_engine.holders()  # before the living: who claims between the two is alive
-        for worker in patiently(self._judge):
+        for worker in retry_until_available(self._judge):
             log.warning("worker %s was not heard of for %g s and is given up", worker, self._settings.dead_after)
             self._metrics.happened("worker_lost")
-        dead = holders - patiently(worker_registry.living, self._database)
+        dead = holders - retry_until_available(worker_registry.living, self._database)
         if dead:
             log.warning("work of %s goes to others", ", ".join(sorted(dead)))
             dbos_engine.requeue(dead)

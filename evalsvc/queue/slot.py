@@ -32,7 +32,7 @@ from evalsvc.queue.dbos_engine import Refusal
 from evalsvc.queue.heartbeat import GIVEN_UP, Heartbeat, Task
 from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store import tables
-from evalsvc.store.session import patiently
+from evalsvc.store.session import retry_until_available
 from evalsvc.store.tables import Failure
 
 PAUSES = (5, 10, 20, 40, 80)
@@ -47,7 +47,7 @@ _OTHER_VERSION = (
 )
 
 _Work = Callable[[Attempt, EvaluationSpec, bool], None]
-"""A job's part of an evaluation, which may be a fresh one."""
+"""A job's part of an evaluation, which may be a rerun."""
 
 log = logging.getLogger(__name__)
 
@@ -66,20 +66,20 @@ class Slot:
     def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
         """Compute one shard and record it; whether the evaluation may go on, or what this worker lacks for it."""
 
-        def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
-            cost = compute_shard(spec, shard, self._context, self._advance, anew=fresh)
+        def work(attempt: Attempt, spec: EvaluationSpec, rerun: bool) -> None:
+            cost = compute_shard(spec, shard, self._context, self._advance, rerun=rerun)
             if cost is not None:  # an earlier run left it otherwise
                 self._metrics.computed(shard.stage, cost.seconds)
-            patiently(record_shard, spec, self._context, attempt, shard, cost)
+            retry_until_available(record_shard, spec, self._context, attempt, shard, cost)
 
         return self._do(attempt, shard.stage, work)
 
     def measure(self, attempt: Attempt) -> bool | Refusal:
         """Reduce all shards and record the scores."""
 
-        def work(attempt: Attempt, spec: EvaluationSpec, fresh: bool) -> None:
+        def work(attempt: Attempt, spec: EvaluationSpec, rerun: bool) -> None:
             begun = time.monotonic()
-            measure(spec, self._context, attempt, fresh=fresh)
+            measure(spec, self._context, attempt, rerun=rerun)
             self._metrics.computed("metrics", time.monotonic() - begun)
 
         return self._do(attempt, "metrics", work)
@@ -93,7 +93,7 @@ class Slot:
     def _try(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
         for pause in (*PAUSES, None):
             try:
-                spec, row = patiently(self._begin, attempt)
+                spec, row = retry_until_available(self._begin, attempt)
                 family = f"{spec.fingerprint} {attempt.evaluation} {attempt.number}"
                 span = tracing.span(stage, family, evaluation=attempt.evaluation, attempt=attempt.number)
                 with span, self._task(attempt, stage, row):
@@ -126,7 +126,7 @@ class Slot:
                     time.sleep(pause)
                     continue
                 self._metrics.failed(stage, failure)
-                patiently(attempts.fail, self._context.database, attempt, failure, reason, detail)
+                retry_until_available(attempts.fail, self._context.database, attempt, failure, reason, detail)
                 if failure is Failure.OUT_OF_MEMORY:
                     self._end("it was out of memory, and begins anew with all of it")
                 return False

@@ -24,7 +24,7 @@ from evalsvc.core.settings import Settings
 from evalsvc.queue import worker_registry
 from evalsvc.queue.worker_metrics import WorkerMetrics, count_in
 from evalsvc.store import audit
-from evalsvc.store.session import Database, patiently
+from evalsvc.store.session import Database, retry_until_available
 from evalsvc.store.tables import ActorKind, WorkerStatus
 
 LOOK = 0.2
@@ -179,9 +179,9 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]
     _in_background(_end_if_forgetful, settings, name)
     log.info("slot %s on %s takes work", name, context.device)
     asked.get()
-    patiently(worker_registry.end, context.database, name, WorkerStatus.DRAINING)
+    retry_until_available(worker_registry.end, context.database, name, WorkerStatus.DRAINING)
     dbos_engine.drain()
-    patiently(worker_registry.end, context.database, name, WorkerStatus.STOPPED)
+    retry_until_available(worker_registry.end, context.database, name, WorkerStatus.STOPPED)
     tracing.flush()
     os._exit(0)
 

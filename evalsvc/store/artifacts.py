@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from evalsvc.core.errors import DamagedError, StorageError
 from evalsvc.core.files import verification
-from evalsvc.core.files.atomic_files import put, written_whole
+from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.core.files.checksums import sign
 from evalsvc.core.files.file_modes import make_folder, modes
 from evalsvc.core.files.matrices import BLANK, DIGEST, MatrixWriter, map_matrix, read_header
@@ -62,7 +62,7 @@ class Artifacts:
     def placing(self, key: str) -> Iterator[Path]:
         """Yield a path to write; at the end, sign the file and place it under its key, atomically and durably."""
         target = self.root / key
-        with written_whole(target) as temporary:
+        with atomic_write(target) as temporary:
             yield temporary
             self._signed_since  # noqa: B018  (from here on)
             if not sign(temporary, key):
@@ -193,7 +193,7 @@ class Artifacts:
         with suppress(OSError, ValueError):
             return int(path.read_text())
         since = time.time_ns()
-        with suppress(StorageError), written_whole(path) as temporary:  # the folder may be read-only
+        with suppress(StorageError), atomic_write(path) as temporary:  # the folder may be read-only
             temporary.touch()
             since = temporary.stat().st_mtime_ns
             temporary.write_text(str(since))

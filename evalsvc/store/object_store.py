@@ -11,7 +11,7 @@ import fsspec
 
 from evalsvc.core.errors import InputError, MissingError, StorageError, first_line
 from evalsvc.core.files import verification
-from evalsvc.core.files.atomic_files import written_whole
+from evalsvc.core.files.atomic_files import atomic_write
 from evalsvc.core.files.checksums import sign
 from evalsvc.store.artifacts import Artifacts
 
@@ -51,7 +51,7 @@ class ObjectStore(Artifacts):
             raise MissingError(key)
         path = self.root / key / version
         if not path.is_file():
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 with self._reached(key):
                     self._objects.get_file(self._path(key), str(temporary))
                 _keep(temporary, path)
@@ -60,7 +60,7 @@ class ObjectStore(Artifacts):
     @contextmanager
     def placing(self, key: str) -> Iterator[Path]:
         """Yield a path to write, which is uploaded at the end and kept as this machine's copy."""
-        with written_whole(self.root / key / "new") as temporary:
+        with atomic_write(self.root / key / "new") as temporary:
             yield temporary
             sign(temporary, key)
             with self._reached(key):

@@ -182,7 +182,7 @@ class Database:
             raise
 
 
-def ensured(session: Session, query: Select[T], new: T) -> T:
+def get_or_insert(session: Session, query: Select[T], new: T) -> T:
     """The only row of a query, or ``new`` if there is none; concurrent callers all get the same row."""
     row = session.scalar(query)
     if row is None:
@@ -192,7 +192,7 @@ def ensured(session: Session, query: Select[T], new: T) -> T:
     return row
 
 
-def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def retry_until_available(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call until the database responds: it may restart, or its disk may be full, before a result is stored."""
     pause = 0.5
     while True:

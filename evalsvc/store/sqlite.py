@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from evalsvc.core.errors import StorageError, first_line
-from evalsvc.core.files.atomic_files import TEMPORARY, put, written_whole
+from evalsvc.core.files.atomic_files import TEMPORARY, atomic_write, put
 from evalsvc.core.files.file_modes import make_file, make_folder
 from evalsvc.store.faults import parse_json
 
@@ -114,7 +114,7 @@ def set_aside_damage(path: Path) -> bool:
         if not any(ends[:-1]):  # a killed process leaves its last frame incomplete
             return False
     if not damage_of(path).exists():
-        with written_whole(damage_of(path)) as temporary:
+        with atomic_write(damage_of(path)) as temporary:
             temporary.write_bytes(log)
             put(temporary, damage_of(path))
     return True

@@ -17,7 +17,7 @@ from evalsvc.cli.audit import moment
 from evalsvc.core.files.atomic_files import file_time
 from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.evaluation.attempts import Attempt
-from evalsvc.evaluation.garbage_collection import partial_files, vain_uploads
+from evalsvc.evaluation.garbage_collection import partial_files, unused_uploads
 from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.queue.pending import overdue
 from evalsvc.store import dashboard_queries, outbox, tables
@@ -124,7 +124,7 @@ def test_a_sweep_leaves_what_was_written_just_now(database, shifted, tmp_path, m
     split.parent.mkdir()
     split.touch()
     before = database_time(database) - timedelta(minutes=30)
-    assert [Path(each.name).name for each in vain_uploads(database, uploads, before, remove=True)] == ["old"]
+    assert [Path(each.name).name for each in unused_uploads(database, uploads, before, remove=True)] == ["old"]
     assert list(partial_files(artifacts, file_time(artifacts.root) - timedelta(minutes=30), remove=True)) == []
     assert split.exists()
 

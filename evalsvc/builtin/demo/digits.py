@@ -86,6 +86,6 @@ def levels_of(items: Samples) -> Int64[Tensor, "n 64"]:
         InputError: the items are not gray images of 8 x 8 pixels.
     """
     if not isinstance(items, Images) or items.pixels.shape[1:] != (1, SIDE, SIDE):
-        found = "x".join(map(str, items.pixels.shape[1:])) if isinstance(items, Images) else "texts"
-        raise InputError(f"the digits models compute likelihoods of gray 1x8x8 images, not of {found}")
+        shape = "x".join(map(str, items.pixels.shape[1:])) if isinstance(items, Images) else "texts"
+        raise InputError(f"the digits models compute likelihoods of gray 1x8x8 images, not of {shape}")
     return (items.pixels.flatten(1).double() * ((LEVELS - 1) / 255)).round().long()

@@ -38,8 +38,8 @@ class TextRun(NamedTuple):
 def shipped_texts() -> list[TextRun]:
     """The character transformer at each training step, and its last step a second time with greedy decoding."""
     folders = (TEXT_WEIGHTS / "char-transformer").glob("step_*")
-    found = sorted((step_from_name(path) or 0, path) for path in folders)
-    runs = [TextRun("char-transformer", step, path, {}) for step, path in found]
+    checkpoints = sorted((step_from_name(path) or 0, path) for path in folders)
+    runs = [TextRun("char-transformer", step, path, {}) for step, path in checkpoints]
     return [*runs, runs[-1]._replace(model="char-transformer-greedy", options={"temperature": 0})]
 
 

@@ -142,9 +142,9 @@ def centered_error(output: Tensor, truth: Tensor) -> float:
 
 
 def _try(backend: Backend, probe: Tensor, truth: tuple[Tensor, ...]) -> Trial:
-    found = backend(probe)
+    outputs = backend(probe)
     seconds = min(timeit.repeat(lambda: backend(probe), number=1, repeat=3))
-    error = max(centered_error(a, b) for a, b in zip(found, truth, strict=True))
+    error = max(centered_error(a, b) for a, b in zip(outputs, truth, strict=True))
     return Trial(error=error, samples_per_second=len(probe) / seconds)
 
 
@@ -220,8 +220,8 @@ def _openvino(network: Network, precision: Precision) -> Run:
             request.start_async(part.numpy(), share_inputs=True)
         for request in requests:
             request.wait()
-        found = [[torch.from_numpy(tensor.data) for tensor in request.output_tensors] for request in requests]
-        return tuple(torch.cat(output) for output in zip(*found, strict=True))
+        outputs = [[torch.from_numpy(tensor.data) for tensor in request.output_tensors] for request in requests]
+        return tuple(torch.cat(output) for output in zip(*outputs, strict=True))
 
     return run
 
@@ -234,7 +234,7 @@ def _onnxruntime(network: Network) -> Run:
     session = onnxruntime.InferenceSession(_onnx(network), options, providers=["CPUExecutionProvider"])
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(found) for found in session.run(None, {"x": x.float().contiguous().numpy()}))
+        return tuple(torch.from_numpy(array) for array in session.run(None, {"x": x.float().contiguous().numpy()}))
 
     return run
 

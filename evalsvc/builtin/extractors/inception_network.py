@@ -218,36 +218,36 @@ class Inception(nn.Module):
 
     def forward(self, x: Float[Tensor, "n 3 299 299"]) -> tuple[Float[Tensor, "n d"], ...]:
         """The requested outputs of preprocessed images, in the order of the request."""
-        found = self._reach(x, max(list(WIDTHS).index(output) for output in self.outputs))
-        return tuple(found[output] for output in self.outputs)
+        outputs = self._reach(x, max(list(WIDTHS).index(output) for output in self.outputs))
+        return tuple(outputs[output] for output in self.outputs)
 
     def _reach(self, x: Tensor, last: int) -> dict[str, Tensor]:
         """All outputs up to number ``last``."""
-        found = {}
+        outputs = {}
         x = _halve(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))
-        found["64"] = _pool(x)
+        outputs["64"] = _pool(x)
         if last == 0:
-            return found
+            return outputs
         x = _halve(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
-        found["192"] = _pool(x)
+        outputs["192"] = _pool(x)
         if last == 1:
-            return found
+            return outputs
         x = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x))))
         x = self.Mixed_6c(self.Mixed_6b(x))
         if "sfid" in self.outputs:
             # sFID uses seven channels of the next block's first branch, in TensorFlow's order of axes.
-            found["sfid"] = self.Mixed_6d.branch1x1(x)[:, :7].permute(0, 2, 3, 1).flatten(1)
+            outputs["sfid"] = self.Mixed_6d.branch1x1(x)[:, :7].permute(0, 2, 3, 1).flatten(1)
         if last == 2:
-            return found
+            return outputs
         x = self.Mixed_6e(self.Mixed_6d(x))
-        found["768"] = _pool(x)
+        outputs["768"] = _pool(x)
         if last == 3:
-            return found
-        found["pool3"] = _pool(self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))))
+            return outputs
+        outputs["pool3"] = _pool(self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))))
         if "logits" in self.outputs:
             # The inception score of the literature omits the bias.
-            found["logits"] = F.linear(found["pool3"], self.fc.weight)
-        return found
+            outputs["logits"] = F.linear(outputs["pool3"], self.fc.weight)
+        return outputs
 
 
 def fold(network: nn.Module) -> nn.Module:

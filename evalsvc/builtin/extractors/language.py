@@ -56,8 +56,8 @@ class LikelihoodExtractor:
 
     def extract(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """One value per document, (n,): ``nll`` in nats (float64), scored ``tokens``, ``words``, ``bytes`` (int64)."""
-        found = self._scorer.score(texts)
-        return {"nll": found.nats, "tokens": found.tokens, "words": count_words(texts), "bytes": count_bytes(texts)}
+        scored = self._scorer.score(texts)
+        return {"nll": scored.nats, "tokens": scored.tokens, "words": count_words(texts), "bytes": count_bytes(texts)}
 
 
 class Likelihoods:

@@ -94,8 +94,8 @@ class VGG16:
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
         """The requested outputs for uint8 images of any sizes."""
         (fc2,) = self._pieces.run(self._backend, PreparedImages(samples, "vgg16", self._device, self._prepare))
-        found = {"fc2": fc2, "fc2_relu": fc2.relu()}
-        return {output: found[output] for output in self.info.outputs}
+        outputs = {"fc2": fc2, "fc2_relu": fc2.relu()}
+        return {output: outputs[output] for output in self.info.outputs}
 
     @staticmethod
     def _prepare(pixels: Tensor) -> Tensor:

@@ -66,6 +66,6 @@ class CausalLM:
         """Exact negative log-likelihoods over the tokens of each document."""
         if not isinstance(items, Texts):
             raise InputError(f"{WHO} computes likelihoods of texts only")
-        found = self._scorer.score(items.items)
-        nats, tokens = torch.from_numpy(found.nats), torch.from_numpy(found.tokens)
+        scored = self._scorer.score(items.items)
+        nats, tokens = torch.from_numpy(scored.nats), torch.from_numpy(scored.tokens)
         return NegativeLogLikelihood(nats, tokens, "exact", self._scorer.facts)

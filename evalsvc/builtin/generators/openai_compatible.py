@@ -40,9 +40,11 @@ class ServedWithLikelihood(Served):
         """Exact over the tokens that the server scores: all but the first, if it adds no beginning-of-text token."""
         if not isinstance(items, Texts):
             raise InputError("generator 'openai-compatible' computes likelihoods of texts only")
-        found = self._endpoint.each(lambda text: self._endpoint.log_likelihood(text) if text else (0.0, 0), items.items)
-        nats = torch.tensor([-value for value, _ in found], dtype=torch.float64)
-        tokens = torch.tensor([count for _, count in found])
+        scored = self._endpoint.each(
+            lambda text: self._endpoint.log_likelihood(text) if text else (0.0, 0), items.items
+        )
+        nats = torch.tensor([-value for value, _ in scored], dtype=torch.float64)
+        tokens = torch.tensor([count for _, count in scored])
         facts = {"window": "the server's", "prefix": "the server's", "tokenizer": self._endpoint.model}
         return NegativeLogLikelihood(nats, tokens, "exact", facts)
 

@@ -70,12 +70,12 @@ class TorchModule:
 def _import_module(target: str) -> type[torch.nn.Module]:
     package, _, name = target.partition(":")
     try:
-        found = getattr(importlib.import_module(package), name)
+        loaded = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"option module={target!r} cannot be imported as package.module:Class ({error}): install the "
             "package, or add its folder to PYTHONPATH"
         ) from None
-    if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+    if not (isinstance(loaded, type) and issubclass(loaded, torch.nn.Module)):
         raise InputError(f"option module={target!r} is not a torch.nn.Module class")
-    return found
+    return loaded

@@ -41,7 +41,7 @@ _LAYER = {
 }
 SLOWNESS = 4
 """Wall time of a conversion on a busy machine, as a multiple of its CPU time."""
-MOST_TOLD = 1000
+LONGEST_REASON = 1000
 """Maximum length of a reason in characters."""
 
 
@@ -92,7 +92,7 @@ def _convert_apart(path: Path, folder: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.returncode:
-        reason = told.decode(errors="replace").strip()[:MOST_TOLD]
+        reason = told.decode(errors="replace").strip()[:LONGEST_REASON]
         raise CheckpointError(reason or f"reading {path} crashed the process that read it: it is damaged or malicious")
 
 

@@ -91,8 +91,8 @@ class LanguageModel:
                 raise InputError(f"document {number} contains a lone surrogate, which is not valid text") from None
         if not texts:
             return []
-        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        tokens: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return tokens
 
     def prefix(self, name: str, who: str) -> list[int]:
         """Tokens before every document: ``bos``, ``eos``, ``none``, or a token by its text."""
@@ -100,14 +100,14 @@ class LanguageModel:
             return []
         special = {"bos": self.tokenizer.bos_token_id, "eos": self.tokenizer.eos_token_id}
         if name in special:
-            found = special[name]
+            token = special[name]
         else:
-            found = self.tokenizer.get_vocab().get(name)
-        if found is None:
+            token = self.tokenizer.get_vocab().get(name)
+        if token is None:
             others = [other for other, number in special.items() if number is not None]
             asked = name.upper() if name in special else repr(name)
             raise InputError(
                 f"the tokenizer of {self.name} has no {asked} token for {who}: "
                 f"set prefix to {' or '.join([*others, 'none'])} (with none, a document's first token is not scored)"
             )
-        return [int(found)]
+        return [int(token)]

@@ -134,8 +134,8 @@ def choose(logits: Float[Tensor, "n v"], uniforms: Float64[Tensor, " n"], decodi
         beyond = chances.cumsum(1) - chances >= decoding.top_p
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
     total = logits.double().softmax(1).cumsum(1)
-    found = torch.searchsorted(total, (uniforms * total[:, -1])[:, None], right=True).squeeze(1)
-    return found.clamp(max=logits.shape[1] - 1)
+    chosen = torch.searchsorted(total, (uniforms * total[:, -1])[:, None], right=True).squeeze(1)
+    return chosen.clamp(max=logits.shape[1] - 1)
 
 
 def _penalize(logits: Float[Tensor, "n v"], seen: Tensor, penalty: float) -> Float[Tensor, "n v"]:
@@ -145,8 +145,8 @@ def _penalize(logits: Float[Tensor, "n v"], seen: Tensor, penalty: float) -> Flo
 
 def _end_tokens(model: LanguageModel) -> set[int]:
     """Tokens that end a text: those of the tokenizer and of the checkpoint's generation configuration."""
-    found: set[int] = set()
+    tokens: set[int] = set()
     configured: Any = getattr(model.network.generation_config, "eos_token_id", None)
     for value in (configured, model.tokenizer.eos_token_id):
-        found |= set(value) if isinstance(value, list) else {value} - {None}
-    return found
+        tokens |= set(value) if isinstance(value, list) else {value} - {None}
+    return tokens

@@ -18,7 +18,7 @@ TEMPORARY = ".tmp-"
 
 
 @contextmanager
-def written_whole(target: Path, *, ours: bool = True) -> Iterator[Path]:
+def atomic_write(target: Path, *, ours: bool = True) -> Iterator[Path]:
     """Yield a temporary path on the target's file system and rename it to the target at the end; on errors remove it.
 
     Files that are not ``ours`` but the user's have the mode of the umask.

@@ -137,5 +137,5 @@ def _find_place(file: BufferedIOBase, key: str) -> int | None:
     else:
         return None
     file.seek(start)
-    found = file.read(length).find(_PLACE)
-    return None if found < 0 else start + found + len(_PLACE)
+    position = file.read(length).find(_PLACE)
+    return None if position < 0 else start + position + len(_PLACE)

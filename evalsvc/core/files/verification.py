@@ -21,7 +21,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from evalsvc.core.errors import DamagedError, MissingError, StorageError, first_line
-from evalsvc.core.files.atomic_files import put, written_whole
+from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.core.files.checksums import Stamp, digest_of, implausible, own_digest
 from evalsvc.core.files.matrices import DIGEST
 
@@ -160,6 +160,6 @@ def _adopt(file: BufferedIOBase, path: Path, key: str, signed_since: int, known:
 
 def _write_digest(file: BufferedIOBase, key: str, target: Path, **facts: str) -> None:
     beside = digest_beside(target)
-    with written_whole(beside) as temporary:
+    with atomic_write(beside) as temporary:
         temporary.write_text(json.dumps({DIGEST: digest_of(file, key), **facts}))
         put(temporary, beside)

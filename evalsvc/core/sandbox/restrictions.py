@@ -85,19 +85,19 @@ def confine() -> None:
     :func:`evalsvc.core.sandbox.reachability.probe` reports the remaining access.
     """
     libc, linux = ctypes.CDLL(None, use_errno=True), sys.platform == "linux"
-    apart = linux and _set_apart(libc, _NEW_NETWORK | _NEW_IPC)
+    apart = linux and _enter_namespaces(libc, _NEW_NETWORK | _NEW_IPC)
     _drop_root()
     if linux:
-        _set_apart(libc, _NEW_USER if apart else _NEW_USER | _NEW_NETWORK | _NEW_IPC)
+        _enter_namespaces(libc, _NEW_USER if apart else _NEW_USER | _NEW_NETWORK | _NEW_IPC)
         libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # after the change of user, which clears the setting
         libc.prctl(_DUMPABLE, 0, 0, 0, 0)
         libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         _landlock(libc)
-    _begin_nothing()
+    _forbid_processes()
     seccomp.install()
 
 
-def _set_apart(libc: ctypes.CDLL, namespaces: int) -> bool:
+def _enter_namespaces(libc: ctypes.CDLL, namespaces: int) -> bool:
     """Enter new namespaces and an empty root folder; return whether the system allows the former."""
     apart = bool(libc.unshare(namespaces) == 0)
     with suppress(OSError):
@@ -114,7 +114,7 @@ def _drop_root() -> None:
             os.setuid(_NOBODY)
 
 
-def _begin_nothing() -> None:
+def _forbid_processes() -> None:
     """Forbid further processes and threads, and further descriptors."""
     for what in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         resource.setrlimit(what, (0, 0))

@@ -82,9 +82,9 @@ def _plain_png(data: bytes) -> Pixels:
     width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
     _refuse_bomb(width, height)
     if cv2 is not None and depth == 8 and kind in (0, 2, 6) and not any(mark in data for mark in _PILLOWS):
-        found = _by_opencv(data, gray=kind == 0)
-        if found is not None:
-            return found
+        pixels = _by_opencv(data, gray=kind == 0)
+        if pixels is not None:
+            return pixels
     return _by_pillow(data)
 
 
@@ -93,9 +93,9 @@ def _by_pillow(data: bytes) -> Pixels:
         _refuse_bomb(*image.size)
         turned = image.getexif().get(0x0112, 1) != 1
         if cv2 is not None and image.format == "JPEG" and image.mode in ("L", "RGB") and not turned:
-            found = _by_opencv(data, gray=image.mode == "L")
-            if found is not None:
-                return found
+            pixels = _by_opencv(data, gray=image.mode == "L")
+            if pixels is not None:
+                return pixels
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):
             return _upper_eight_bits(np.asarray(upright))
@@ -107,8 +107,8 @@ def _by_pillow(data: bytes) -> Pixels:
 def _by_opencv(data: bytes, *, gray: bool) -> Pixels | None:
     """``None`` if OpenCV reports damage: Pillow then names it or decodes the image."""
     flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    return None if found is None else np.asarray(found)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    return None if pixels is None else np.asarray(pixels)
 
 
 def _refuse_bomb(width: int, height: int) -> None:

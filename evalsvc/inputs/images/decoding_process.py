@@ -29,30 +29,30 @@ def fill(slot: mmap.mmap, source: Source, names: Sequence[str]) -> Answer:
     answer: Answer = []
     offset = 0
     for name in names:
-        found = decode_from(source, name)
-        if isinstance(found, str):
-            answer.append(found)
-        elif offset + found.size > len(slot):
+        pixels = decode_from(source, name)
+        if isinstance(pixels, str):
+            answer.append(pixels)
+        elif offset + pixels.size > len(slot):
             answer.append(None)
         else:
-            np.frombuffer(slot, np.uint8, found.size, offset)[:] = found.reshape(-1)
-            offset += found.size
-            answer.append(list(found.shape))
+            np.frombuffer(slot, np.uint8, pixels.size, offset)[:] = pixels.reshape(-1)
+            offset += pixels.size
+            answer.append(list(pixels.shape))
     return answer
 
 
 def empty(slot: mmap.mmap, answer: Answer) -> list[np.ndarray | str | None]:
     """Copy the result of :func:`fill` out of a slot."""
-    found: list[np.ndarray | str | None] = []
+    images: list[np.ndarray | str | None] = []
     offset = 0
     for entry in answer:
         if isinstance(entry, list):
             size = math.prod(entry)
-            found.append(np.frombuffer(slot, np.uint8, size, offset).reshape(entry).copy())
+            images.append(np.frombuffer(slot, np.uint8, size, offset).reshape(entry).copy())
             offset += size
         else:
-            found.append(entry)
-    return found
+            images.append(entry)
+    return images
 
 
 def main(path: str, size: str, *descriptors: str) -> None:

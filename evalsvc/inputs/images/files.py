@@ -56,10 +56,10 @@ class ImageFiles:
 
     def _batch(self, decoded: list[Found]) -> Images | MixedImages:
         tensors = []
-        for found in decoded:
-            if isinstance(found, str):
-                raise InputError(f"{found}: repair or remove it, or leave it out with --skip-bad")
-            pixels = torch.from_numpy(found)
+        for image in decoded:
+            if isinstance(image, str):
+                raise InputError(f"{image}: repair or remove it, or leave it out with --skip-bad")
+            pixels = torch.from_numpy(image)
             tensors.append(pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(self._channels, -1, -1))
         if len({tensor.shape for tensor in tensors}) == 1:
             return Images(torch.stack(tensors).contiguous())
@@ -69,8 +69,8 @@ class ImageFiles:
         """Names of all images that cannot be read. Decodes every image."""
         names = []
         for start in range(0, len(self), BLOCK):
-            found = self._feed.read(start, start + BLOCK)
-            names += [self._names[start + i] for i, each in enumerate(found) if isinstance(each, str)]
+            images = self._feed.read(start, start + BLOCK)
+            names += [self._names[start + i] for i, each in enumerate(images) if isinstance(each, str)]
         return tuple(names)
 
     @cached_property

@@ -67,18 +67,18 @@ class ImagePrefetcher:
         crew, self._crew = self._crew if expected else None, None
         if crew is None and expected and self._pays(len(self._expected)):
             crew = _WorkerPool(self._source, self._names, self._expected)
-        found = crew.take(len(wanted)) if crew else self._here(wanted)
+        images = crew.take(len(wanted)) if crew else self._here(wanted)
         # Not after a failure; and at the end, no reads follow, while the set may be kept for long.
         self._expected = self._expected[len(wanted) :] if expected else after
         self._crew = crew if len(self._expected) else None
-        return found
+        return images
 
     def _here(self, positions: Positions) -> list[Found]:
         before = time.perf_counter()
-        found = [decode_from(self._source, self._names[i]) for i in positions]
+        images = [decode_from(self._source, self._names[i]) for i in positions]
         self._seconds += time.perf_counter() - before
-        self._decoded += len(found)
-        return found
+        self._decoded += len(images)
+        return images
 
     def _pays(self, count: int) -> bool:
         return self._decoded > 0 and self._seconds / self._decoded * count > self._worth
@@ -105,14 +105,14 @@ class _WorkerPool:
 
     def take(self, n: int) -> list[Found]:
         """The next ``n`` images; about as many more are requested before it returns."""
-        found: list[Found] = []
-        while len(found) < n:
+        images: list[Found] = []
+        while len(images) < n:
             if not self._ready:
                 self._ask(2 * n)
                 self._collect()
-            found.append(self._ready.popleft())
+            images.append(self._ready.popleft())
         self._ask(n)
-        return found
+        return images
 
     def _ask(self, ahead: int) -> None:
         """Send chunks until ``ahead`` images are requested, or every slot is full."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
-from evalsvc.core.files.atomic_files import put, written_whole
+from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.core.files.file_modes import make_folder
 from evalsvc.inputs.checkpoints import WEIGHTS_FILES
 from evalsvc.inputs.sample_sets import ImageArray
@@ -128,7 +128,7 @@ def _save_array(file: Path, array: np.ndarray) -> None:
 
 def _kept(uploads: Path, name: str, write: Callable[[Path], Any]) -> Path:
     """Write a file to the folder of its digest, once. Sweeping removes it with other uploads that nothing uses."""
-    with written_whole(uploads / name) as temporary:
+    with atomic_write(uploads / name) as temporary:
         write(temporary)
         target = uploads / digest_path(temporary) / name
         if not target.is_file():

@@ -56,8 +56,8 @@ def _argument(given: Input, noise: np.random.Generator) -> Any:
 
 
 def _scores(result: Score | Mapping[str, Score]) -> dict[str, Score]:
-    found = [result] if isinstance(result, Score) else list(result.values())
-    return {score.name: score for score in found}
+    scores = [result] if isinstance(result, Score) else list(result.values())
+    return {score.name: score for score in scores}
 
 
 def _returned(spec: MetricSpec, scores: Mapping[str, Score]) -> Finding:

@@ -13,7 +13,7 @@ from evalsvc.cli.cache import app
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.evaluation.attempts import Attempt
-from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, vain_uploads
+from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, unused_uploads
 from evalsvc.evaluation.missing_shards import missing_shards
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
@@ -84,8 +84,8 @@ def test_uploads_go_of_which_nothing_was_scored(database, tmp_path):
     lifecycle.cancel(database, ids["a"])
     with database.write() as session:
         session.get_one(Evaluation, ids["b"]).status = Status.SUCCEEDED
-    assert not list(vain_uploads(database, uploads, now() - LATER, remove=True)), "they are younger"
-    gone = [each.name for each in vain_uploads(database, uploads, now() + LATER, remove=True)]
+    assert not list(unused_uploads(database, uploads, now() - LATER, remove=True)), "they are younger"
+    gone = [each.name for each in unused_uploads(database, uploads, now() + LATER, remove=True)]
     assert gone == [str(uploads / name) for name in (".tmp-broken-off", "a" * 64, "d" * 64)]
     assert sorted(folder.name for folder in uploads.iterdir()) == ["b" * 64, "c" * 64]
 
@@ -113,7 +113,7 @@ def test_an_upload_stays_that_an_evaluation_reads_though_its_checkpoint_was_foun
     elsewhere.write_bytes(b"weights")
     lifecycle.submit(database, spec(path=str(elsewhere)))
     lifecycle.submit(database, spec(path=str(upload), seed=2))
-    assert not list(vain_uploads(database, tmp_path / "uploads", now() + LATER, remove=True))
+    assert not list(unused_uploads(database, tmp_path / "uploads", now() + LATER, remove=True))
     assert upload.exists()
 
 

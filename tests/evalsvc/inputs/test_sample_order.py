@@ -13,7 +13,7 @@ from evalsvc.analysis.human_ratings import draw
 from evalsvc.builtin.demo.digits import splits
 from evalsvc.cli.browse import taken_samples
 from evalsvc.core.errors import InputError
-from evalsvc.evaluation.first_samples import took_first
+from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.evaluation.gallery import GalleryCollector, joined, pictures_of
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.rescoring import rescore
@@ -335,7 +335,7 @@ def before(context, by_class):
 @pytest.mark.parametrize(("samples", "first"), [(100, True), (240, False)])
 def test_scores_of_the_first_samples_are_kept_and_count_for_no_gate(context, before, samples, first):
     old, evaluation = before(samples)
-    assert took_first(old.model_dump(), context.artifacts) == first
+    assert used_first_samples(old.model_dump(), context.artifacts) == first
     labels = frozenset({"frechet_distance"})
     stored = Stored(context.database, old.suite, context.artifacts, labels, context.plugins)
     with context.database.read() as session:
@@ -353,10 +353,10 @@ def test_scores_of_the_first_samples_are_kept_and_count_for_no_gate(context, bef
 def test_where_the_source_is_gone_nobody_can_tell_and_the_score_counts_for_no_gate(context, before, by_class):
     old, _ = before(240)
     by_class.path.unlink()
-    assert took_first(old.model_dump(), context.artifacts)
+    assert used_first_samples(old.model_dump(), context.artifacts)
 
 
 @pytest.mark.parametrize(("own", "samples", "first"), [(1, 7, False), (3, 6, False), (3, 7, True), (9, 6, True)])
 def test_prompts_in_turn_were_the_first_where_some_were_asked_more_often(context, own, samples, first):
     spec = {"suite": {"samples": samples}, "generator": "causal-lm", "decoding": {"prompts": ["?"] * own}}
-    assert took_first(spec, context.artifacts) == first
+    assert used_first_samples(spec, context.artifacts) == first

@@ -25,10 +25,10 @@ from evalsvc.inputs import torch_loader_process as reader
 convert, be_child = reader.convert, reader._be_child
 LAYERS = {
     "a session of its own": (restrictions, "keep_only", lambda *descriptors: list(descriptors)),
-    "namespaces": (restrictions, "_set_apart", lambda *_: False),
+    "namespaces": (restrictions, "_enter_namespaces", lambda *_: False),
     "another user": (restrictions, "_drop_root", lambda: None),
     "Landlock": (restrictions, "_landlock", lambda _: None),
-    "limits": (restrictions, "_begin_nothing", lambda: None),
+    "limits": (restrictions, "_forbid_processes", lambda: None),
     "the filter": (seccomp, "install", lambda: False),
 }
 
