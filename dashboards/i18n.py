@@ -34,7 +34,7 @@ def say(key: str, **values: object) -> str:
 
 @cache
 def quantities() -> Mapping[str, Quantity]:
-    """All that is known of quantities, by name."""
+    """The quantities of all metrics, by name."""
     return metric_adapter.quantities(Plugins())
 
 
