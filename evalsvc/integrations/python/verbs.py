@@ -212,7 +212,7 @@ class _Asked:
         prepared = prepare(self.given, self.generator, suite.modality, settings.uploads)
         if prepared.plugin:
             plugins.add(prepared.plugin)
-        if prepared.device and device not in ("auto", prepared.device):
+        if prepared.device and device not in ("auto", prepared.device, prepared.device.partition(":")[0]):
             raise InputError(f"the module is on {prepared.device}, not on {device}: move it, or leave 'device' out")
         naming = Naming(self.model or prepared.model, prepared.step if self.step is None else self.step)
         context = EvaluationContext(settings, plugins, prepared.device or device, batch_size, progress or silent)

@@ -51,7 +51,6 @@ def references(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Ref
 
 @cache
 def _shipped() -> dict[str, dict[str, Any]]:
-    # Read as plain data: the suite's own class would bring torch into the server.
     return {file.stem: yaml.safe_load(file.read_text()) for file in sorted(SHIPPED.glob("*.yaml"))}
 
 
