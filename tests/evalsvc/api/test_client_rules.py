@@ -101,7 +101,7 @@ class Inherits(Open):
 def desk(home):
     made = TaskHandlers(())
     for name, generator in (("quiet", Quiet), ("open", Open), ("inherits", Inherits)):
-        made.plugins._add(Plugin(PluginKind.GENERATOR, name, "tests", "1", lambda found=generator: found))
+        made.plugins.add(Plugin(PluginKind.GENERATOR, name, "tests", "1", lambda found=generator: found))
     return made
 
 

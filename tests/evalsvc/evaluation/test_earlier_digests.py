@@ -55,7 +55,7 @@ class Folder:
 def evaluation_context(home, database_url=""):
     Folder.made = 0
     plugins = Plugins()
-    plugins._add(Plugin(PluginKind.GENERATOR, "folder", "tests", "1", lambda: Folder))
+    plugins.add(Plugin(PluginKind.GENERATOR, "folder", "tests", "1", lambda: Folder))
     return EvaluationContext(Settings(home=home, database_url=database_url), plugins, "cpu", batch_size=40)
 
 

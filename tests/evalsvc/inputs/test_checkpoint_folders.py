@@ -123,7 +123,7 @@ class Narrow:
 
 def test_a_plug_in_narrows_what_counts(model):
     plugins = Plugins()
-    plugins._add(Plugin(PluginKind.GENERATOR, "narrow", "tests", "1", lambda: Narrow))
+    plugins.add(Plugin(PluginKind.GENERATOR, "narrow", "tests", "1", lambda: Narrow))
     files = plugins.checkpoint_files("narrow")
     before = digest_checkpoint(model, files)
     (model / "tokenizer.json").write_text("another")

@@ -47,7 +47,7 @@ class Level:
 @pytest.fixture
 def levels(context, monkeypatch):
     monkeypatch.setattr(Level, "while_loading", staticmethod(lambda: None))
-    context.plugins._add(Plugin(PluginKind.GENERATOR, "level", "tests", "1", lambda: Level))
+    context.plugins.add(Plugin(PluginKind.GENERATOR, "level", "tests", "1", lambda: Level))
     return context
 
 

@@ -50,7 +50,7 @@ class Blobs:
 def context(home, database_url, monkeypatch):
     monkeypatch.setattr(Blobs, "calls", 0)
     plugins = Plugins()
-    plugins._add(Plugin(PluginKind.GENERATOR, "blobs", "tests", "1", lambda: Blobs))
+    plugins.add(Plugin(PluginKind.GENERATOR, "blobs", "tests", "1", lambda: Blobs))
     return EvaluationContext(Settings(home=home, database_url=database_url), plugins, "cpu", batch_size=20)
 
 
