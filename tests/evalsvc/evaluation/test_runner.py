@@ -57,7 +57,7 @@ def fresh_counters():
 def plugins(**generators):
     found = Plugins()
     for name, kind in generators.items():
-        found._add(Plugin(PluginKind.GENERATOR, name, "tests", "1", lambda kind=kind: kind))
+        found.add(Plugin(PluginKind.GENERATOR, name, "tests", "1", lambda kind=kind: kind))
     return found
 
 
