@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from evalsvc.api import schemas
+from evalsvc.api.server.task_handlers import TaskHandlers
 from evalsvc.cli import main
 from evalsvc.core.settings import Settings
 from evalsvc.store import tables
@@ -169,6 +171,17 @@ def test_a_queued_evaluation_carries_the_names_that_every_worker_skips(evalsvc, 
     with Database(Settings(home=home).database).read() as session:
         (row,) = session.query(tables.Evaluation)
         assert row.spec["options"] == {"skip": ["00notes.png"]}
+
+
+def test_a_server_skips_for_its_clients_what_the_command_line_skips(evalsvc, images, home):
+    evalsvc("reference", "add", "real", "real")
+    evalsvc(*SCORE)
+    make, _ = BAD["00notes.png"]
+    make(images / "made_1" / "00notes.png")
+    asked = schemas.EvaluationCreate(path="made_1", generator="samples", suite="small@1", skip_bad=True)
+    id = TaskHandlers((images / "colour.py",)).submit(asked, images / "made_1").id
+    with Database(Settings(home=home).database).read() as session:
+        assert session.get_one(tables.Evaluation, id).spec["options"] == {"skip": ["00notes.png"]}
 
 
 def test_only_stored_images_can_be_skipped(evalsvc, images):
