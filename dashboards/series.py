@@ -9,7 +9,8 @@ from typing import Any
 from evalsvc.dashboards.formatting import interval, number
 from evalsvc.gates.reports.text import limit as limit_words
 from evalsvc.metrics.registry import METRICS, Quantity
-from evalsvc.store.dashboard_queries import Failed, Measured, Point
+from evalsvc.store.dashboard_queries import Measured, Point
+from evalsvc.store.status_queries import Failed
 from evalsvc.store.tables import Gate
 
 

@@ -13,7 +13,7 @@ from evalsvc.dashboards.formatting import grid, heading, html, safe
 from evalsvc.dashboards.i18n import say
 from evalsvc.evaluation import lifecycle, progress
 from evalsvc.evaluation.progress import Progress
-from evalsvc.store import dashboard_queries
+from evalsvc.store import status_queries
 from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import IN_PROGRESS, WORKING, Scope, Status, WorkerStatus
 
@@ -33,11 +33,11 @@ def live() -> None:
     """Everything that moves; looked at anew every second."""
     with context.reading() as session:
         now = clock(session)
-        counts = dashboard_queries.counts(session)
+        counts = status_queries.counts(session)
         running = progress.progress(session, statuses=list(IN_PROGRESS), limit=BARS)
         finished = progress.progress(session, statuses=[Status.SUCCEEDED], limit=5)
         workers = progress.workers(session, list(WorkerStatus))
-        waiting = dashboard_queries.oldest_waiting(session)
+        waiting = status_queries.oldest_waiting(session)
     alive = [w for w in workers if w.status in WORKING]
     columns = st.columns(5)
     columns[0].metric(say("operations.queued"), counts.get(Status.QUEUED, 0), border=True)
@@ -105,7 +105,7 @@ def _bar(run: Progress, now: datetime) -> None:
 def failures() -> None:
     """What failed, by class, and the way to try it again."""
     with context.reading() as session:
-        classes = dashboard_queries.failure_classes(session)
+        classes = status_queries.failure_classes(session)
         failed = progress.progress(session, statuses=[Status.FAILED, Status.CANCELLED], limit=FAILURES)
     st.header(say("operations.failures"), anchor=False)
     if not failed:

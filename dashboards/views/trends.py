@@ -9,7 +9,7 @@ from evalsvc.dashboards.formatting import grid, heading, interval
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.series import best_so_far, gate_lines, line_names, lines
 from evalsvc.dashboards.url_state import choose, choose_many, switch
-from evalsvc.store import dashboard_queries, queries
+from evalsvc.store import dashboard_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
 MODELS = 8
@@ -34,7 +34,7 @@ def page() -> None:
     metric = measured[title]
     with context.reading() as session:
         points = dashboard_queries.points(session, Filter(suite, models=tuple(chosen)), metric.label, metric.protocol)
-        failures = dashboard_queries.failed(session, suite, chosen)
+        failures = status_queries.failed(session, suite, chosen)
         decided = [gate for name in chosen for gate in queries.gates(session, name, suite)]
     if not points:
         st.info(say("trends.nothing"), icon=":material/timeline:")

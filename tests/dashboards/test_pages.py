@@ -10,7 +10,7 @@ from evalsvc.analysis import leaderboard
 from evalsvc.dashboards import charts, i18n, url_state
 from evalsvc.dashboards.formatting import cut, distinct, html, safe
 from evalsvc.dashboards.series import best_so_far, lines, on_scale, pairs, pareto
-from evalsvc.store import dashboard_queries, queries
+from evalsvc.store import dashboard_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.tables import Evaluation, Status
 
@@ -160,7 +160,7 @@ def test_a_failed_evaluation_leaves_a_gap_in_the_trend(use_home, tmp_path):
     add_failure(database, 1, 2500, "out of luck")
     with database.read() as session:
         points = dashboard_queries.points(session, Filter("digits@1"), "frechet_distance", "p")
-        failures = dashboard_queries.failed(session, "digits@1", ["gan"])
+        failures = status_queries.failed(session, "digits@1", ["gan"])
     runs = [row["run"] for row in lines(points, failures, log=False)]
     assert runs == ["gan/0"] * 3 + ["gan/1"] * 2
 

@@ -12,7 +12,7 @@ from evalsvc.api.server import leaderboard_stream
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation.progress import progress
 from evalsvc.queue.pending import overdue, pending
-from evalsvc.store import dashboard_queries, names, paged_queries, queries
+from evalsvc.store import dashboard_queries, names, paged_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint, Evaluation, Model, Protocol, Score, Status
@@ -136,7 +136,7 @@ WHOLE = {
     "one score of all": reading(lambda session: dashboard_queries.points(session, Filter(SUITE), "recall", "p")),
     "the models": reading(queries.models),
     "leaderboard": reading(lambda session: queries.last_scores(session, SUITE, "recall")),
-    "counts": reading(dashboard_queries.counts),
+    "counts": reading(status_queries.counts),
 }
 PART = {
     "a page of scores": lambda s: queries.chosen_scores(
