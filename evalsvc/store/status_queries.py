@@ -21,7 +21,7 @@ from evalsvc.store.tables import (
 
 @dataclass(frozen=True)
 class Failed:
-    """A failed evaluation without scores, and its error; ``name`` and ``line`` are as in ``dashboard_queries.Point``."""
+    """A failed evaluation without scores, and its error; ``name`` and ``line`` are those of a point of a plot."""
 
     name: str
     line: str
