@@ -11,7 +11,7 @@ from evalsvc.api import schemas
 from evalsvc.api.server import serializers
 from evalsvc.cli import documents, queue
 from evalsvc.core.columns import Progress, ScoreColumns, Stage
-from evalsvc.evaluation.runner import _row
+from evalsvc.evaluation.recording import _row
 from evalsvc.evaluation.sampling_units import SamplingUnits
 from evalsvc.evaluation.scoring import LabelledScore
 from evalsvc.metrics import score as metric_score
