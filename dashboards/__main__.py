@@ -1,6 +1,7 @@
-"""The server: ready before it answers, so that whoever opens the first page waits for no import.
+"""Start the server, with all imports done before it accepts requests.
 
-``evalsvc dashboard`` starts it: ``python -m evalsvc.dashboards HOST PORT NAME...``, the names those that it answers to.
+``evalsvc dashboard`` runs ``python -m evalsvc.dashboards HOST PORT NAME...``; the names are the host names that it
+accepts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NEEDED = (
 
 
 def warm() -> None:
-    """Import what the first page needs, and what pandas and SQLAlchemy put off until they are used."""
+    """Import the modules of the first page, and those that pandas and SQLAlchemy import lazily."""
     for name in NEEDED:
         import_module(name)
     pd.DataFrame({"x": [1.0]}).style.format(str).to_html()
@@ -37,7 +38,7 @@ def warm() -> None:
 
 
 def log_as_one() -> None:
-    """Take their handlers from Streamlit and from uvicorn, which write errors as they come."""
+    """Remove the log handlers of Streamlit and uvicorn, so that their errors are logged in our format."""
 
     def without_handlers(logger: logging.Logger) -> None:
         logger.handlers, logger.propagate = [], True

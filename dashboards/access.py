@@ -1,4 +1,4 @@
-"""Who looks, and what they may do. On this machine alone everybody may all; to others a token or a login opens."""
+"""Authentication and scopes of a session. Local users have all scopes; remote users need a token or a login."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ NOBODY = Bearer(0, "nobody", frozenset())
 
 
 def needs_token() -> bool:
-    """Whether others than the people at this machine may reach the server."""
+    """Whether clients on other machines can reach the server."""
     return needs_token_at(st.get_option("server.address"))
 
 
 def needs_token_at(address: str | None) -> bool:
-    """Whether others reach a server at this address, as far as that shows in it, or may through a proxy."""
+    """Whether clients on other machines can reach a server at this address, directly or through a proxy."""
     return variable("EVALSVC_DASHBOARD_TOKENS") == "required" or not address or not is_loopback(address)
 
 
 def bearer(database: Database) -> Bearer:
-    """Who this session is; asked anew for everything it does, so that a token that was revoked ends at once."""
+    """The current user of this session, checked for every action, so that a revoked token ends its sessions at once."""
     if not needs_token():
         return LOCAL
     secret = st.session_state.get("token", "")
-    found = (token_store.recognize(database, secret) if secret else None) or visitor(st.user, st.secrets)
+    found = (token_store.recognize(database, secret) if secret else None) or logged_in_user(st.user, st.secrets)
     if Scope.READ in found.scopes:
-        VISITS.let_in(st.context.cookies.get(COOKIE, ""))
+        VISITS.admit(st.context.cookies.get(COOKIE, ""))
     return found
 
 
-def visitor(user: Mapping[str, Any], secrets: Mapping[str, Any]) -> Bearer:
-    """Who logged in at the provider, with what ``[scopes]`` of the secrets grants; whom it does not name is nobody.
+def logged_in_user(user: Mapping[str, Any], secrets: Mapping[str, Any]) -> Bearer:
+    """The user who logged in at the identity provider, with the scopes that ``[scopes]`` in the secrets grants.
 
-    An entry is the provider's ``sub`` of a person, an address, or ``@`` and a domain. An address that the provider has
-    not verified counts for nothing, since anybody may claim it.
+    An entry is the provider's ``sub`` of a person, an e-mail address, or ``@`` followed by a domain. Unverified
+    addresses are ignored, because anybody can claim them.
     """
     if not user.get("is_logged_in"):
         return NOBODY
@@ -60,8 +60,8 @@ def visitor(user: Mapping[str, Any], secrets: Mapping[str, Any]) -> Bearer:
 
 
 def require_login(database: Database) -> None:
-    """Ask who it is where that matters, and show nothing before it is known."""
-    logged_in = st.user.get("is_logged_in")  # None where no provider is configured
+    """Require authentication if needed, and show nothing before it succeeds."""
+    logged_in = st.user.get("is_logged_in")  # None if no provider is configured
     if Scope.READ in bearer(database).scopes:
         if needs_token() and st.sidebar.button(say("common.sign_out"), icon=":material/logout:"):
             _sign_out()

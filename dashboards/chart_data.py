@@ -1,7 +1,7 @@
-"""Names from outside as the data of charts: values behind a mark.
+"""Encode untrusted names for chart data by a prefix.
 
-Vega keeps values as keys of plain JavaScript objects, in which a name such as ``constructor`` or ``__proto__`` is there
-already, and a chart that has one among its names is empty. Behind a mark no name is.
+Vega stores values as keys of plain JavaScript objects, which already have entries for names such as ``constructor`` or
+``__proto__``; a chart with such a name stays empty. A prefixed name cannot collide.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any
 
 import pandas as pd
 
-from evalsvc.dashboards.formatting import cut, distinct
+from evalsvc.dashboards.formatting import cut, unique_labels
 
 Rows = Sequence[Mapping[str, Any]]
 MARK = "·"
-UNMARKED = "slice(datum.label, 1)"
-"""How axes and legends show a name that is coded."""
+DECODE_NAME = "slice(datum.label, 1)"
+"""Vega expression that removes the prefix in axes and legends."""
 
 
-def coded(names: Iterable[str]) -> dict[str, str]:
-    """What stands in a chart's data for each of these names."""
-    labels = distinct({name: cut(name) for name in names})
+def encode_names(names: Iterable[str]) -> dict[str, str]:
+    """The encoded forms of these names."""
+    labels = unique_labels({name: cut(name) for name in names})
     return {name: MARK + label for name, label in labels.items()}
 
 
 def table(rows: Rows, codes: Mapping[str, str] | None = None, *columns: str) -> pd.DataFrame:
-    """Rows as the chart's data, the names in ``columns`` coded; ``label`` is the first of them for tooltips."""
+    """Rows as chart data with the names in ``columns`` encoded; ``label`` is the first of them, for tooltips."""
     made = [{key: cut(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
     if codes and columns:
         for row, shown in zip(rows, made, strict=True):

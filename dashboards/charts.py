@@ -1,6 +1,6 @@
-"""Every plot, by one library (Vega-Altair) and one theme. Rows in, a chart out.
+"""All charts, with one library (Vega-Altair) and one theme. Functions take rows and return a chart.
 
-Columns have fixed names, so that no name from outside is ever read as a field, a format or a link.
+Columns have fixed names, so that an untrusted name is never interpreted as a field, a format or a link.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import altair as alt
 import streamlit as st
 
 from evalsvc.core.spreadsheets import as_csv
-from evalsvc.dashboards.chart_data import MARK, UNMARKED, Rows, coded, table
+from evalsvc.dashboards.chart_data import DECODE_NAME, MARK, Rows, encode_names, table
 from evalsvc.dashboards.formatting import TEXT, cut
 from evalsvc.dashboards.i18n import say
 
@@ -40,12 +40,12 @@ alt.data_transformers.disable_max_rows()
 
 
 def dark() -> bool:
-    """Whether the session shows its dark theme."""
+    """Whether the session uses its dark theme."""
     return bool(st.context.theme.type == "dark")
 
 
-def ink() -> str:
-    """The colour of lines that belong to nobody."""
+def neutral_color() -> str:
+    """The color of neutral lines."""
     return "#C9CDD6" if dark() else "#3A3F4B"
 
 
@@ -55,31 +55,33 @@ def axis_title(metric: str, unit: str, direction: str) -> str:
     return words if direction == "neutral" else f"{words} · {say(f'common.{direction}')}"
 
 
-def hues(names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
-    """Colours and shapes by name, always the same for the same list; shapes tell apart what colours cannot."""
+def palette(names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
+    """Colors and shapes by name, the same for the same list; shapes distinguish names beyond the number of colors."""
     palette = DARK if dark() else LIGHT
-    colours = [palette[i % len(palette)] for i in range(len(names))]
+    colors = [palette[i % len(palette)] for i in range(len(names))]
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(names))]
-    return alt.Scale(domain=list(names), range=colours), alt.Scale(domain=list(names), range=shapes)
+    return alt.Scale(domain=list(names), range=colors), alt.Scale(domain=list(names), range=shapes)
 
 
 def legend() -> alt.Legend:
     """The names of lines, above a chart."""
     return alt.Legend(
-        orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240, labelExpr=UNMARKED
+        orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelLimit=240, labelExpr=DECODE_NAME
     )
 
 
-def forest(rows: Rows, title: str, *, zero: bool = False, colours: Mapping[str, str] | None = None) -> Chart:
-    """Estimates with intervals, a line a row: ``name, value, low, high`` and a ``group`` that gives the colour."""
+def forest(rows: Rows, title: str, *, zero: bool = False, colors: Mapping[str, str] | None = None) -> Chart:
+    """Estimates with intervals, one row per line: ``name, value, low, high`` and a ``group`` that
+    determines the color.
+    """
     groups = list(dict.fromkeys(str(row["group"]) for row in rows))
-    codes = coded(dict.fromkeys([*groups, *(row["name"] for row in rows), *(colours or ())]))
-    scales = [codes[group] for group in colours or groups]
-    colour = alt.Scale(domain=scales, range=list(colours.values())) if colours else hues(scales)[0]
-    axis = alt.Axis(labelLimit=220, labelExpr=UNMARKED, ticks=False, domain=False)
+    codes = encode_names(dict.fromkeys([*groups, *(row["name"] for row in rows), *(colors or ())]))
+    scales = [codes[group] for group in colors or groups]
+    color = alt.Scale(domain=scales, range=list(colors.values())) if colors else palette(scales)[0]
+    axis = alt.Axis(labelLimit=220, labelExpr=DECODE_NAME, ticks=False, domain=False)
     y = alt.Y("name:N", sort=None, title=None, axis=axis)
     data = table(rows, codes, "name", "group")
-    base = alt.Chart(data).encode(y=y, color=alt.Color("group:N", scale=colour, legend=None))
+    base = alt.Chart(data).encode(y=y, color=alt.Color("group:N", scale=color, legend=None))
     tips = [
         alt.Tooltip("label:N", title=" "),
         alt.Tooltip("value:Q", format=".4g"),
@@ -92,7 +94,9 @@ def forest(rows: Rows, title: str, *, zero: bool = False, colours: Mapping[str, 
     dots = base.mark_point(filled=True, size=95, opacity=1).encode(x="value:Q", tooltip=tips)
     layers = [bars, dots]
     if zero:
-        layers.insert(0, alt.Chart(table([{"at": 0}])).mark_rule(strokeDash=[4, 4], color=ink()).encode(x="at:Q"))
+        layers.insert(
+            0, alt.Chart(table([{"at": 0}])).mark_rule(strokeDash=[4, 4], color=neutral_color()).encode(x="at:Q")
+        )
     return alt.layer(*layers).properties(height=max(120, 30 * len(rows) + 40))
 
 
@@ -107,19 +111,20 @@ def trend(
     log: bool = False,
     log_steps: bool = False,
 ) -> Chart:
-    """A score over training steps, a line a model with its interval as a band.
+    """A score over training steps, one line per model with its interval as a band.
 
-    ``rows`` are ``model, step, value, low, high, run``: a line is drawn within a ``run``, so that a failed evaluation
-    leaves a gap. ``limits`` are ``step, limit, status, words`` as gates decided; ``failures`` are ``model, step, why``.
+    ``rows`` are ``model, step, value, low, high, run``: a line connects points of one ``run``, so that a failed
+    evaluation leaves a gap. ``limits`` are ``step, limit, status, words`` of gate decisions; ``failures`` are ``model,
+    step, why``.
     """
-    codes = coded(dict.fromkeys([*names, *(row["model"] for row in [*rows, *failures])]))
-    colour, shape = hues([codes[name] for name in names])
+    codes = encode_names(dict.fromkeys([*names, *(row["model"] for row in [*rows, *failures])]))
+    color, shape = palette([codes[name] for name in names])
     x_scale = alt.Scale(type="symlog" if log_steps else "linear", nice=False)
     x = alt.X("step:Q", title=say("trends.step"), scale=x_scale, axis=alt.Axis(format="~s", grid=False, tickCount=8))
     y_scale = alt.Scale(type="log" if log else "linear", zero=False, nice=not log)
     y = alt.Y("value:Q", title=title, scale=y_scale, axis=alt.Axis(tickCount=6, titleLimit=360))
     data = table([{**row, "run": MARK + row["run"]} for row in rows], codes, "model")
-    base = alt.Chart(data).encode(x=x, color=alt.Color("model:N", scale=colour, title=None, legend=legend()))
+    base = alt.Chart(data).encode(x=x, color=alt.Color("model:N", scale=color, title=None, legend=legend()))
     band = base.mark_area(opacity=0.16).encode(
         y=alt.Y("low:Q", title=title, scale=y_scale), y2="high:Q", detail="run:N"
     )
@@ -135,7 +140,7 @@ def trend(
     )
     layers: list[Any] = [alt.layer(band, line, points)]
     if baseline:
-        rule = alt.Chart(table(baseline)).mark_rule(strokeDash=[6, 4], strokeWidth=1.6, color=ink())
+        rule = alt.Chart(table(baseline)).mark_rule(strokeDash=[6, 4], strokeWidth=1.6, color=neutral_color())
         layers.append(rule.encode(y=y, tooltip=[alt.Tooltip("words:N", title=say("trends.baseline"))]))
     if limits:
         known = alt.Scale(domain=list(STATUS), range=list(STATUS.values()))
@@ -156,15 +161,15 @@ def trend(
 
 
 def parallel(rows: Rows, names: Sequence[str], title: str) -> Chart:
-    """Parallel coordinates: ``metric, name, share, value``, a line a name."""
-    codes = coded(dict.fromkeys([*names, *(row["metric"] for row in rows)]))
-    colour, shape = hues([codes[name] for name in names])
-    axis = alt.Axis(labelAngle=-35, labelLimit=150, labelExpr=UNMARKED, grid=True, ticks=False)
+    """Parallel coordinates: ``metric, name, share, value``, one line per name."""
+    codes = encode_names(dict.fromkeys([*names, *(row["metric"] for row in rows)]))
+    color, shape = palette([codes[name] for name in names])
+    axis = alt.Axis(labelAngle=-35, labelLimit=150, labelExpr=DECODE_NAME, grid=True, ticks=False)
     data = table([{**row, "said": f"{row['metric']}: {row['value']}"} for row in rows], codes, "name", "metric")
     base = alt.Chart(data).encode(
         x=alt.X("metric:N", sort=None, title=None, axis=axis),
         y=alt.Y("share:Q", title=title, axis=alt.Axis(format="%", tickCount=3, grid=False)),
-        color=alt.Color("name:N", scale=colour, title=None, legend=legend()),
+        color=alt.Color("name:N", scale=color, title=None, legend=legend()),
         detail="name:N",
     )
     tips = [alt.Tooltip("label:N", title=say("common.checkpoint")), alt.Tooltip("said:N", title=say("common.value"))]
@@ -175,14 +180,14 @@ def parallel(rows: Rows, names: Sequence[str], title: str) -> Chart:
 
 
 def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: bool) -> Chart:
-    """Two scores against each other: ``model, step, name, x, y``, their ends ``x_low, ...``, and ``front``."""
-    codes = coded(dict.fromkeys([*names, *(row[key] for row in rows for key in ("name", "model"))]))
-    colour, shape = hues([codes[name] for name in names])
+    """Two scores against each other: ``model, step, name, x, y``, interval ends ``x_low, ...``, and ``front``."""
+    codes = encode_names(dict.fromkeys([*names, *(row[key] for row in rows for key in ("name", "model"))]))
+    color, shape = palette([codes[name] for name in names])
     wide = alt.Scale(zero=False, padding=18)
     x = alt.X("x:Q", title=titles[0], scale=wide, axis=alt.Axis(tickCount=7))
     y = alt.Y("y:Q", title=titles[1], scale=wide, axis=alt.Axis(tickCount=6))
     data = table(rows, codes, "name", "model")
-    base = alt.Chart(data).encode(color=alt.Color("model:N", scale=colour, title=None, legend=legend()))
+    base = alt.Chart(data).encode(color=alt.Color("model:N", scale=color, title=None, legend=legend()))
     bars = [
         base.mark_rule(opacity=0.35).encode(x=alt.X("x_low:Q", title=titles[0], scale=wide), x2="x_high:Q", y=y),
         base.mark_rule(opacity=0.35).encode(y=alt.Y("y_low:Q", title=titles[1], scale=wide), y2="y_high:Q", x=x),
@@ -197,7 +202,7 @@ def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: b
         tooltip=tips,
     )
     front = alt.Chart(table(sorted((row for row in rows if row["front"]), key=lambda row: float(row["x"]))))
-    edge = front.mark_line(strokeDash=[5, 4], strokeWidth=1.8, color=ink()).encode(x=x, y=y, order="x:Q")
+    edge = front.mark_line(strokeDash=[5, 4], strokeWidth=1.8, color=neutral_color()).encode(x=x, y=y, order="x:Q")
     layers = [*bars, edge, points]
     if paths:
         layers.insert(0, base.mark_line(opacity=0.45, strokeWidth=1.5).encode(x=x, y=y, order="step:Q"))
@@ -205,24 +210,24 @@ def scatter(rows: Rows, titles: Sequence[str], names: Sequence[str], *, paths: b
 
 
 def timeline(rows: Rows) -> Chart:
-    """Decisions over time, a line a model: ``at, model, status, words, reason``."""
+    """Decisions over time, one row per model: ``at, model, status, words, reason``."""
     statuses = [status for status in STATUS if any(row["status"] == status for row in rows)]
-    colour = alt.Scale(domain=statuses, range=[STATUS[status] for status in statuses])
+    color = alt.Scale(domain=statuses, range=[STATUS[status] for status in statuses])
     shape = alt.Scale(
         domain=statuses,
         range=["circle" if s == "PASS" else "cross" if s in ("FAIL", "ERROR") else "diamond" for s in statuses],
     )
     outcomes = alt.Legend(orient="top", title=None, symbolSize=130)
     tips = [alt.Tooltip("words:N", title=say("gates.choose")), alt.Tooltip("reason:N", title=say("gates.reason"))]
-    data = table(rows, coded(dict.fromkeys(row["model"] for row in rows)), "model")
-    axis = alt.Axis(labelLimit=200, labelExpr=UNMARKED, grid=True, ticks=False)
+    data = table(rows, encode_names(dict.fromkeys(row["model"] for row in rows)), "model")
+    axis = alt.Axis(labelLimit=200, labelExpr=DECODE_NAME, grid=True, ticks=False)
     return (
         alt.Chart(data)
         .mark_point(filled=True, size=190, opacity=0.9)
         .encode(
             x=alt.X("at:T", title=None, axis=alt.Axis(tickCount=6, grid=False)),
             y=alt.Y("model:N", title=None, axis=axis),
-            color=alt.Color("status:N", scale=colour, legend=outcomes),
+            color=alt.Color("status:N", scale=color, legend=outcomes),
             shape=alt.Shape("status:N", scale=shape, legend=outcomes),
             tooltip=tips,
         )
@@ -231,21 +236,21 @@ def timeline(rows: Rows) -> Chart:
 
 
 def histogram(rows: Rows, title: str, names: Sequence[str]) -> Chart:
-    """Shares of several sets over the same bins: ``name, low, high, share``."""
-    codes = coded(dict.fromkeys(names))
+    """Proportions of several sets over the same bins: ``name, low, high, share``."""
+    codes = encode_names(dict.fromkeys(names))
     shown = [codes[name] for name in names]
-    sets = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300, labelExpr=UNMARKED)
+    sets = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300, labelExpr=DECODE_NAME)
     return (
         alt.Chart(table(rows, codes, "name"))
         .mark_bar(opacity=0.5, binSpacing=0)
         .encode(
             x=alt.X("low:Q", title=title, bin="binned", axis=alt.Axis(tickCount=8, grid=False)),
             x2="high:Q",
-            y=alt.Y("share:Q", title=say("memorisation.share"), stack=None, axis=alt.Axis(format="%", tickCount=5)),
-            color=alt.Color("name:N", scale=hues(shown)[0], legend=sets, sort=shown),
+            y=alt.Y("share:Q", title=say("memorization.share"), stack=None, axis=alt.Axis(format="%", tickCount=5)),
+            color=alt.Color("name:N", scale=palette(shown)[0], legend=sets, sort=shown),
             tooltip=[
                 alt.Tooltip("label:N", title=" "),
-                alt.Tooltip("share:Q", format=".1%", title=say("memorisation.share")),
+                alt.Tooltip("share:Q", format=".1%", title=say("memorization.share")),
             ],
         )
         .properties(height=300)
@@ -253,8 +258,8 @@ def histogram(rows: Rows, title: str, names: Sequence[str]) -> Chart:
 
 
 def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Chart:
-    """Points in the plane that can be picked: ``x, y, kind, index``."""
-    colour, shape = hues(names)
+    """Selectable points in the plane: ``x, y, kind, index``."""
+    color, shape = palette(names)
     pick = alt.selection_point(name="pick", fields=["kind", "index"], on="click")
     kinds = alt.Legend(orient="top", title=None, symbolSize=130, labelLimit=300)
     return (
@@ -263,7 +268,7 @@ def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Char
         .encode(
             x=alt.X("x:Q", title=titles[0], axis=alt.Axis(grid=False, tickCount=5)),
             y=alt.Y("y:Q", title=titles[1], axis=alt.Axis(grid=False, tickCount=5)),
-            color=alt.Color("kind:N", scale=colour, legend=kinds),
+            color=alt.Color("kind:N", scale=color, legend=kinds),
             shape=alt.Shape("kind:N", scale=shape, legend=kinds),
             opacity=alt.condition(pick, alt.value(0.75), alt.value(0.12)),
             tooltip=[alt.Tooltip("kind:N", title=" "), alt.Tooltip("index:Q", title=say("samples.index"))],
@@ -274,13 +279,13 @@ def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Char
 
 
 def show(chart: Chart, rows: Rows, name: str, alternative: str, **options: Any) -> Any:
-    """A chart with what it says in words, and its numbers and pictures to take away."""
-    quiet = TEXT[dark()]["quiet"]  # Streamlit's own words are too pale to read
+    """Show a chart with a text description, and offer its data and picture for download."""
+    quiet = TEXT[dark()]["quiet"]  # the default caption color has too little contrast
     words: dict[str, Any] = {"labelColor": quiet, "titleColor": quiet}
-    drawn = chart.configure_axis(**words).configure_legend(labelColor=quiet)
+    styled = chart.configure_axis(**words).configure_legend(labelColor=quiet)
     ground, grid = ("#10141C", "#2E3644") if dark() else ("white", "#D9DEE7")
-    alone = drawn.configure_axis(**words, gridColor=grid).properties(background=ground)
-    found = st.altair_chart(drawn, theme="streamlit", alt=alternative, **options)
+    alone = styled.configure_axis(**words, gridColor=grid).properties(background=ground)
+    found = st.altair_chart(styled, theme="streamlit", alt=alternative, **options)
     with st.popover(say("common.download"), icon=":material/download:", type="tertiary"):
         for suffix, mime in (("csv", "text/csv"), ("svg", "image/svg+xml"), ("png", "image/png")):
             st.download_button(

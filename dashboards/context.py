@@ -1,4 +1,4 @@
-"""The store, opened once a server; and what every page asks first."""
+"""The store, opened once per server, and the data that every page needs."""
 
 from __future__ import annotations
 
@@ -26,58 +26,60 @@ def _database(url: str) -> Database:
     return Database(url)
 
 
-def gate() -> None:
-    """Let in who may read, and nobody else."""
+def require_access() -> None:
+    """Admit users who may read; stop the page for all others."""
     access.require_login(_database(Settings().database))
 
 
-def may(scope: Scope) -> bool:
+def has_scope(scope: Scope) -> bool:
     """Whether this session has a scope."""
-    return scope in who().scopes
+    return scope in current_user().scopes
 
 
-def who() -> Bearer:
-    """Whose session this is."""
+def current_user() -> Bearer:
+    """The user of this session."""
     return access.bearer(_database(Settings().database))
 
 
 def store() -> Database:
-    """The database, for what reads it by itself."""
+    """The database, for functions that open their own transactions."""
     return _for(Scope.READ)
 
 
-def changing() -> Database:
-    """The database, for those who may change something; what they change is recorded with their name.
+def writable_store() -> Database:
+    """The database for users who may change something; changes are recorded with their name.
 
     Raises:
-        InputError: this session may not.
+        InputError: this session lacks the scope.
     """
-    found, session, address = _for(Scope.SUBMIT), who(), st.context.ip_address
-    told = address if isinstance(address, str) else ""  # there is none on this machine itself
+    found, session, address = _for(Scope.SUBMIT), current_user(), st.context.ip_address
+    told = address if isinstance(address, str) else ""  # local sessions have no client address
     audit.act_as(Actor(ActorKind.PAGE, session.name, session.id or None, told))
     return found
 
 
 def _for(scope: Scope) -> Database:
-    if not may(scope):
+    if not has_scope(scope):
         raise InputError(say("common.needs_scope", scope=scope))
     return _database(Settings().database)
 
 
 def artifacts() -> Artifacts:
-    """The files in force. Keys come from rows, never from an address."""
+    """The configured artifact store. Keys come from database rows, never from a URL."""
     return open_artifacts(Settings())
 
 
 @contextmanager
-def reading() -> Iterator[Session]:
-    """One consistent view: it neither waits for workers nor holds them up, and never sees half an evaluation."""
+def read_transaction() -> Iterator[Session]:
+    """A consistent read transaction. It neither waits for workers nor blocks them, and never sees a
+    partial evaluation.
+    """
     with _for(Scope.READ).read() as session:
         yield session
 
 
 def suite() -> str:
-    """The suite that the sidebar has in hand; where nothing was ever scored, the page says how to begin and ends."""
+    """The suite selected in the sidebar. Without any scores, the page explains how to start and stops."""
     chosen: str | None = st.session_state.get("suite")
     if chosen is None:
         st.info(say("common.empty"), icon=":material/rocket_launch:")
@@ -92,7 +94,7 @@ def suite() -> str:
 
 
 def metrics(session: Session, of: str) -> dict[str, Measured]:
-    """What a suite has measured, by a name that tells protocols of one label apart; never empty."""
+    """The metrics that a suite has measured, by names that distinguish protocols of one label; never empty."""
     from evalsvc.analysis.leaderboard import columns_of
 
     found = dashboard_queries.measured(session, of)
@@ -101,6 +103,6 @@ def metrics(session: Session, of: str) -> dict[str, Measured]:
 
 
 def suites() -> list[str]:
-    """Every suite with scores, the one used last first."""
-    with reading() as session:
+    """Every suite with scores, the most recently used first."""
+    with read_transaction() as session:
         return queries.suites(session)

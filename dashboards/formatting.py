@@ -1,4 +1,4 @@
-"""How things look: foreign text made harmless, numbers, cards, and what style the theme has no word for."""
+"""Formatting: sanitizing of untrusted text, numbers, cards, and styles that the theme does not cover."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import streamlit as st
 from evalsvc.gates.reports.text import plain
 
 ALL = 1_000_000
-"""Longer than any text, for what is cut in the middle."""
+"""Longer than any text, for texts that are truncated in the middle."""
 ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
 MARKS = {
     "PASS": "✓",
@@ -29,7 +29,7 @@ TEXT = {
     False: {"ink": "#1A1F2B", "quiet": "#525B6B", "good": "#0B6B4F", "bad": "#A8261B"},
     True: {"ink": "#E8ECF3", "quiet": "#B4BCCA", "good": "#63D6AC", "bad": "#FF9A8B"},
 }
-"""Colours of text, by whether the theme is dark; each has a contrast of 4.5 on every ground of its theme."""
+"""Text colors of the light and the dark theme; each has a contrast of at least 4.5 on every background of its theme."""
 STYLE = """
 <style>
 [data-testid="stMainBlockContainer"]{padding-top:2.6rem;padding-bottom:3rem;max-width:1500px}
@@ -64,23 +64,23 @@ STYLE = """
 
 
 def style(dark: bool) -> str:
-    """The lines of style, with the text colours of a theme."""
-    root = ";".join(f"--ev-{name}:{colour}" for name, colour in TEXT[dark].items())
+    """The style sheet, with the text colors of a theme."""
+    root = ";".join(f"--ev-{name}:{color}" for name, color in TEXT[dark].items())
     return f"{STYLE}<style>:root{{{root}}}</style>"
 
 
 def cut(text: object, longest: int = 300) -> str:
-    """A text from outside as one line of what is seen; of one that is too long both ends."""
+    """Untrusted text as one line of printable characters; a long text keeps both ends."""
     whole = plain(text, ALL)
     head, tail = longest // 2, (longest - 1) // 2
     return whole if len(whole) <= longest else f"{whole[:head]}…{whole[len(whole) - tail :]}"
 
 
 def safe(text: object, longest: int = 300) -> str:
-    """A text from outside as it may stand in Markdown: as code, which looks like its surroundings (:data:`STYLE`).
+    """Untrusted text for use in Markdown: as code, which is styled like its surroundings (:data:`STYLE`).
 
-    Escaping each character is not enough: addresses, e-mail addresses, icons, colours, emoji and arrows are looked for
-    in what is left of it, and in code nothing is.
+    Escaping each character is not enough: Streamlit still replaces URLs, e-mail addresses, icons, colors, emoji and
+    arrows in escaped text, but not in code.
     """
     shown = cut(text, longest)
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
@@ -89,15 +89,15 @@ def safe(text: object, longest: int = 300) -> str:
 
 
 def html(text: object, longest: int = 300) -> str:
-    """A text from outside as it may stand in HTML."""
+    """Untrusted text, escaped for HTML."""
     return escape(cut(text, longest))
 
 
-def distinct(labels: Mapping[str, str], taken: Collection[str] = ()) -> dict[str, str]:
-    """Labels by what they stand for, of which no two are the same, nor one of those that are ``taken``.
+def unique_labels(labels: Mapping[str, str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Unique labels for values, which also differ from all labels in ``taken``.
 
-    Streamlit's lists send back a label, and a table and a chart know a column and a line by it: of two that look the
-    same, each gets a digest of what it stands for.
+    Streamlit's lists return the label, and tables and charts identify columns and lines by it, so equal labels get a
+    digest of their values.
     """
     counts, used, found = Counter(labels.values()), set(taken), {}
     for key, label in labels.items():
@@ -112,27 +112,27 @@ def distinct(labels: Mapping[str, str], taken: Collection[str] = ()) -> dict[str
 
 
 def grid(rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
-    """A table of rows; headings and cells may come from outside."""
+    """A table of rows; headings and cells may be untrusted."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    headings = distinct({name: cut(name) for name in names})
+    headings = unique_labels({name: cut(name) for name in names})
     shown = [{headings[name]: cut(v, 2000) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
     return st.dataframe(shown, hide_index=True, **options)
 
 
 def file_name(text: str, suffix: str) -> str:
-    """A name from outside as that of a file to download."""
+    """An untrusted name as the name of a downloaded file."""
     return re.sub(r"[^\w.-]+", "-", cut(text, 100).replace("@", "-")).strip(".-") + suffix
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Four significant digits, no exponent where it reads well without."""
+    """Four significant digits, without an exponent if the number is readable without one."""
     if value is None:
         return "–"
     return f"{value:.{digits}g}" if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
 def with_error(value: float, stderr: float | None) -> str:
-    """``12.34 ± 0.25``: the standard error to two digits, the value to the same place."""
+    """``12.34 ± 0.25``: the standard error to two significant digits, the value to the same decimal place."""
     if not stderr:
         return number(value)
     if not 1e-4 <= stderr < 1e6:
@@ -147,7 +147,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def card(kicker: str, big: str, value: str = "", note: str = "") -> None:
-    """A statement. All four are HTML already: pass what comes from outside through :func:`html`."""
+    """A highlighted statement. All four arguments are HTML: pass untrusted text through :func:`html`."""
     lines = f'<p class="ev-kicker">{kicker}</p><p class="ev-big">{big}</p>'
     lines += f'<p class="ev-number">{value}</p>' if value else ""
     lines += f'<p class="ev-note">{note}</p>' if note else ""
@@ -155,12 +155,12 @@ def card(kicker: str, big: str, value: str = "", note: str = "") -> None:
 
 
 def facts(rows: dict[str, object]) -> None:
-    """Names and values, one a line; both may come from outside."""
+    """Names and values, one per line; both may be untrusted."""
     body = "".join(f"<tr><th scope=row>{html(name)}</th><td>{html(value)}</td></tr>" for name, value in rows.items())
     st.html(f'<table class="ev-facts"><tbody>{body}</tbody></table>')
 
 
 def heading(title: str, note: str) -> None:
-    """The top of a page."""
+    """The title and introduction of a page."""
     st.title(title, anchor=False)
     st.caption(note)

@@ -1,4 +1,6 @@
-"""The interface in English and Chinese: a page says ``say("trends.title")``. What is foreign never passes here."""
+"""Translations of the interface into English and Chinese, as in ``say("trends.title")``. Untrusted text is never
+translated.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 import streamlit as st
 import yaml
 
-from evalsvc.dashboards.formatting import distinct
+from evalsvc.dashboards.formatting import unique_labels
 from evalsvc.metrics.registry import Quantity
 from evalsvc.plugins import metric_adapter
 from evalsvc.plugins.registry import Plugins
@@ -28,18 +30,18 @@ def phrases(language: str) -> dict[str, str]:
 
 
 def say(key: str, **values: object) -> str:
-    """A phrase in the language of this session, its placeholders filled."""
+    """A phrase in the language of this session, with its placeholders filled."""
     return phrases(st.session_state.get("language", "en"))[key].format(**values)
 
 
 @cache
 def quantities() -> Mapping[str, Quantity]:
-    """The quantities of all metrics, by name."""
+    """The registered quantities by name."""
     return metric_adapter.quantities(Plugins())
 
 
 def metric_name(label: str) -> str:
-    """What a score is called: as the quantity that its label names, else by its label."""
+    """The display name of a score: that of its quantity, or its label if the quantity is unknown."""
     language = st.session_state.get("language", "en")
     plain = label.removesuffix("_heldout")
     known = quantities().get(plain)
@@ -48,11 +50,11 @@ def metric_name(label: str) -> str:
 
 
 def metric_names(labels: Iterable[str]) -> dict[str, str]:
-    """What scores are called beside each other: no two the same."""
-    return distinct({label: metric_name(label) for label in labels})
+    """Unique display names of scores that are shown together."""
+    return unique_labels({label: metric_name(label) for label in labels})
 
 
-def preferred() -> str:
-    """The browser's language where the interface has it."""
+def preferred_language() -> str:
+    """The browser's language if the interface supports it, otherwise English."""
     locale = (st.context.locale or "en").partition("-")[0]
     return locale if locale in LANGUAGES else "en"

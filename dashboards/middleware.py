@@ -1,4 +1,4 @@
-"""What holds for every request of the pages, before Streamlit sees it: names, origins, headers, who may fetch files."""
+"""Middleware for every request before Streamlit handles it: host names, origins, headers, and access to files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalsvc.dashboards.visits import COOKIE, Visits
 
 log = logging.getLogger(__name__)
 
-SOURCES = {
+CONTENT_SECURITY_POLICY = {
     "default-src": "'self'",
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
@@ -28,7 +28,7 @@ SOURCES = {
     "form-action": "'self'",
     "frame-ancestors": "'none'",
 }
-"""Everything is fetched from this server, and no page of another shows ours in a frame."""
+"""Content security policy: load resources from this server only, and forbid embedding in frames of other sites."""
 HEADERS = {
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
@@ -36,41 +36,41 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-UNKNOWN_HOST = "Unknown host name: use localhost, or with tokens a name that EVALSVC_ALLOWED_HOSTS lists.\n"
+UNKNOWN_HOST = "Unknown host name: use localhost, or with tokens a name listed in EVALSVC_ALLOWED_HOSTS.\n"
 READING = ("GET", "HEAD")
-ABSENT = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/_stcore/script-health-check")
-"""Parts of Streamlit's server that no page needs."""
+BLOCKED_PATHS = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/_stcore/script-health-check")
+"""Endpoints of Streamlit's server that no page needs."""
 FRONT = "/leaderboard"
-"""The page at ``/``, which Streamlit does not know by its own name."""
-TOLD = 50
-"""How many refusals are logged."""
+"""The page at ``/``, which Streamlit does not serve under its own name."""
+MAX_LOGGED_REFUSALS = 50
+"""Maximum number of logged refusals."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
-    """Answers to the server's own names alone, and opens its socket to its own pages alone.
+    """Accept requests for the server's own host names only, and socket connections from its own pages only.
 
-    A browser says with every socket which page asks for it. A page of another port of this machine is another origin,
-    and so is a page whose name was made to point here.
+    Browsers send the origin of the page with every socket connection. A page on another port of this machine has
+    another origin, and so has a page whose host name was made to resolve to this machine (DNS rebinding).
     """
 
     def __init__(
         self, app: ASGIApp, *, hosts: Collection[str], scripts: Collection[str] = (), visits: Visits | None = None
     ) -> None:
-        """``scripts`` are digests of inline scripts; ``visits`` are given where files are for those who signed in."""
+        """``scripts`` are digests of inline scripts; ``visits`` are set if files require a session."""
         self._app, self._hosts, self._visits = app, frozenset(hosts), visits
         self._told: set[tuple[str, str]] = set()
         own = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in scripts)])
-        policy = "; ".join(f"{name} {value}" for name, value in {**SOURCES, "script-src": own}.items())
+        policy = "; ".join(f"{name} {value}" for name, value in {**CONTENT_SECURITY_POLICY, "script-src": own}.items())
         self._headers = HEADERS | {"content-security-policy": policy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or one socket."""
+        """Handle one request or one socket."""
         headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
         if scope["type"] == "websocket":
             host, origins = headers.get("host", ""), headers.getlist("origin")
             if not self._own(host) or not same_origin(origins, host):
-                self._tell(host, ", ".join(origins))
+                self._log_refusal(host, ", ".join(origins))
                 await send({"type": "websocket.close", "code": 1008})
                 return
             await self._app(scope, receive, send)
@@ -81,12 +81,12 @@ class Guard:
         else:
             await self._app(scope, receive, send)
 
-    def _tell(self, host: str, origin: str) -> None:
-        """Log each refusal of a kind once, and not without end: strangers may make up any number of them."""
-        if (host, origin) not in self._told and len(self._told) < TOLD:
+    def _log_refusal(self, host: str, origin: str) -> None:
+        """Log each kind of refusal once and up to a limit, because clients can invent any number of them."""
+        if (host, origin) not in self._told and len(self._told) < MAX_LOGGED_REFUSALS:
             self._told.add((host, origin))
             log.warning(
-                "refused a page of %r to open the socket of %r: behind a proxy, let it pass on the Host header and "
+                "refused a socket connection from a page of %r to %r: behind a proxy, forward the Host header and "
                 "add its name to EVALSVC_ALLOWED_HOSTS",
                 origin[:200],
                 host[:200],
@@ -105,10 +105,10 @@ class Guard:
             return PlainTextResponse(UNKNOWN_HOST, 421)
         if scope["method"] not in READING:
             return PlainTextResponse("Method not allowed.\n", 405, {"allow": ", ".join(READING)})
-        if any(path == part or path.startswith(f"{part}/") for part in ABSENT):
+        if any(path == part or path.startswith(f"{part}/") for part in BLOCKED_PATHS):
             return PlainTextResponse("Not found.\n", 404)
-        if path.startswith("/media") and self._visits is not None and not self._visits.known(visit):
-            return PlainTextResponse("Sign in on the dashboards to fetch this file.\n", 403)
+        if path.startswith("/media") and self._visits is not None and not self._visits.is_admitted(visit):
+            return PlainTextResponse("Sign in to the dashboards to download this file.\n", 403)
         if path == FRONT:
             query = scope["query_string"].decode("latin-1")
             return RedirectResponse(("../" if scope["path"].endswith("/") else "./") + (query and f"?{query}"))
@@ -130,7 +130,7 @@ class Guard:
 
 
 def same_origin(origins: list[str], host: str) -> bool:
-    """Whether the one origin that a request names is the server that it asks, its port included."""
+    """Whether the only origin of a request is the requested server, including its port."""
     if len(origins) != 1:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Samples as people see and hear them. Files are found by the keys of rows, never by an address."""
+"""Display samples of all modalities. Files are located by the keys of rows, never by a URL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from evalsvc.dashboards.formatting import html, safe
 
 @dataclass(frozen=True)
 class Gallery:
-    """Some samples of an evaluation, of one modality (the others are empty), and their ``indices`` in their source."""
+    """Some samples of an evaluation, of one modality (the other fields are empty), and their
+    ``indices`` in the source.
+    """
 
     pixels: np.ndarray | None = None
     texts: list[str] = field(default_factory=list)
@@ -29,11 +31,11 @@ class Gallery:
 
     @property
     def places(self) -> dict[int, int]:
-        """Where in the gallery the sample of each index is."""
+        """Position in the gallery of the sample with each index."""
         return {index: place for place, index in enumerate(self.indices)}
 
     def only(self, indices: Sequence[int]) -> Gallery:
-        """The samples of these indices, in this order."""
+        """The samples with these indices, in this order."""
         of = self.places
         places = [of[index] for index in indices]
         pixels = None if self.pixels is None else self.pixels[places]
@@ -46,7 +48,7 @@ class Gallery:
 
 
 def gallery(key: str | None) -> Gallery:
-    """The gallery under a key; empty where there is none, or its file is gone. One that is damaged is told of."""
+    """The gallery under a key; empty if the key or its file is missing. A damaged file is reported on the page."""
     arrays = read(key)
     if not arrays:
         return Gallery()
@@ -54,13 +56,13 @@ def gallery(key: str | None) -> Gallery:
     waves = np.split(arrays["waves"], np.cumsum(arrays["lengths"])[:-1]) if "waves" in arrays else []
     rate = int(arrays["rate"][0]) if "waves" in arrays else 0
     found = Gallery(arrays.get("pixels"), texts, waves, rate)
-    # Galleries of older versions held the first samples and did not say so.
+    # Galleries of older versions contained the first samples and did not record their indices.
     indices = arrays["indices"].tolist() if "indices" in arrays else range(len(found))
     return replace(found, indices=indices)
 
 
 def read(key: str | None) -> dict[str, np.ndarray]:
-    """The arrays of a file that an evaluation left; none where it is gone, or damaged, which the page then says."""
+    """The arrays of an artifact; empty if the file is missing or damaged, which the page reports."""
     try:
         return context.artifacts().read_arrays(key) if key else {}
     except MissingError:
@@ -71,7 +73,9 @@ def read(key: str | None) -> dict[str, np.ndarray]:
 
 
 def aligned(galleries: Mapping[str, Gallery]) -> dict[str, Gallery]:
-    """What all galleries that hold anything have in common, index by index; all of each where that is nothing."""
+    """The indices that all non-empty galleries share, aligned; all indices of each gallery if there
+    are no common ones.
+    """
     held = [gallery for gallery in galleries.values() if len(gallery)]
     shared = set.intersection(*(set(gallery.indices) for gallery in held)) if held else set()
     common = [index for index in held[0].indices if index in shared] if held else []
@@ -81,7 +85,7 @@ def aligned(galleries: Mapping[str, Gallery]) -> dict[str, Gallery]:
 
 
 def strip(pixels: np.ndarray, columns: int, tile: int = 96) -> bytes:
-    """Images (n, c, h, w) side by side as one PNG, small ones enlarged by whole factors."""
+    """Images (n, c, h, w) side by side as one PNG, with small images enlarged by an integer factor."""
     count, channels, height, width = pixels.shape
     factor = max(1, tile // max(height, width))
     gap = max(2, tile // 24)
@@ -98,14 +102,14 @@ def strip(pixels: np.ndarray, columns: int, tile: int = 96) -> bytes:
 
 
 def picture(pixels: np.ndarray, least: int = 480) -> bytes:
-    """One image (c, h, w) as PNG, enlarged by a whole factor to at least so many pixels, unless it is larger."""
+    """One image (c, h, w) as PNG, enlarged by an integer factor to a minimum size in pixels if it is smaller."""
     factor = max(1, least // max(pixels.shape[1:]))
     large = pixels.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
     return png(Image.fromarray(large[:, :, 0] if large.shape[2] == 1 else large))
 
 
 def animation(frames: np.ndarray, least: int = 240) -> bytes:
-    """One clip (t, c, h, w) as an animated PNG at 8 frames a second."""
+    """One clip (t, c, h, w) as an animated PNG at 8 frames per second."""
     images = [Image.open(io.BytesIO(picture(frame, least))) for frame in frames]
     content = io.BytesIO()
     images[0].save(content, "PNG", save_all=True, append_images=images[1:], duration=125, loop=0)
@@ -120,7 +124,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def show_row(found: Gallery, start: int, count: int, words: str) -> None:
-    """Samples ``start`` to ``start + count`` in a row, whatever they are."""
+    """Show samples ``start`` to ``start + count`` in a row, for any modality."""
     if found.pixels is not None and found.pixels.ndim == 4:
         st.image(strip(found.pixels[start : start + count], count), width="stretch", alt=words)
     elif found.pixels is not None:
@@ -138,7 +142,7 @@ def show_row(found: Gallery, start: int, count: int, words: str) -> None:
 
 
 def show_one(found: Gallery, index: int, words: str, width: int | Literal["stretch"] = "stretch") -> None:
-    """One sample, large."""
+    """Show one sample, enlarged."""
     if found.pixels is not None:
         one = found.pixels[index]
         st.image(picture(one) if one.ndim == 3 else animation(one, 480), width=width, alt=words)

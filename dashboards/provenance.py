@@ -1,4 +1,4 @@
-"""How an evaluation came about, in lines that people read."""
+"""The provenance of an evaluation as readable lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalsvc.store.tables import Evaluation
 
 
 def provenance(run: Evaluation) -> dict[str, Any]:
-    """How an evaluation came about, in readable lines."""
+    """Describe the provenance of an evaluation in readable lines."""
     found = run.provenance
     seconds = found.get("seconds", {})
     taken = found.get("samples", {})

@@ -1,4 +1,4 @@
-"""A checkpoint on one page: HTML with everything in it, to print or to mail. No script, nothing fetched."""
+"""A self-contained HTML report of a checkpoint for printing and e-mail. No scripts and no external resources."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report(
     facts: Mapping[str, object],
     gallery: pictures.Gallery,
 ) -> str:
-    """The page. ``verdicts`` are gates: number, status and reason."""
+    """Render the report. ``verdicts`` are gates: number, status and reason."""
     parts = [f"<h1>{html(name)}</h1><p class=muted>{html(suite)} · {html(facts.get('date', ''))}</p>"]
     if index is not None:
         ends = interval(*index.interval) if index.interval else "–"

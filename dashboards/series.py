@@ -1,4 +1,4 @@
-"""What plots are made of, computed: lines with gaps, the best so far, limits as they were, the Pareto front."""
+"""Data series of charts: lines with gaps, best values so far, past limits, the Pareto front."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from evalsvc.store.tables import Gate
 
 
 def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[str, Any]]:
-    """Rows of the plot; the line of a model in a configuration begins anew after each step whose evaluation failed."""
+    """Rows of the chart; the line of a model in a configuration is interrupted after each step whose
+    evaluation failed.
+    """
     gaps = {
         name: sorted(failed.step for failed in failures if failed.line == name) for name in {p.line for p in points}
     }
@@ -38,13 +40,13 @@ def lines(points: list[Point], failures: list[Failed], log: bool) -> list[dict[s
 
 
 def line_names(points: Sequence[Point], models: Sequence[str]) -> list[str]:
-    """The lines of some models, in the order of these; of a model without points its name."""
+    """The lines of some models, in the order of the models; the model's name if it has no points."""
     lines = {model: list(dict.fromkeys(point.line for point in points if point.model == model)) for model in models}
     return [name for model, names in lines.items() for name in names or [model]]
 
 
 def best_so_far(points: list[Point], direction: str) -> list[Point]:
-    """At each step the best score that the model had by then."""
+    """The best score of the model up to each step."""
     found: dict[str, Point] = {}
     made = []
     for point in points:
@@ -57,9 +59,10 @@ def best_so_far(points: list[Point], direction: str) -> list[Point]:
 
 
 def gate_lines(gates: list[Gate], metric: Measured) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The limits that gates held this metric to, each at its candidate's step, and the baselines' values then.
+    """The limits that gates applied to this metric, each at its candidate's step, and the baselines' values at that
+    time.
 
-    A limit on worsening lies as far from the baseline as it was allowed, on the metric's own scale.
+    A limit on worsening is placed at the permitted distance from the baseline, on the scale of the metric.
     """
     limits, baselines = [], {}
     for gate in gates:
@@ -81,7 +84,7 @@ def gate_lines(gates: list[Gate], metric: Measured) -> tuple[list[dict[str, Any]
 
 
 def on_scale(kind: str, limit: float, baseline: float | None, direction: str) -> float | None:
-    """A limit as a value of the metric itself; ``None`` where it hangs on a baseline that is not there."""
+    """A limit as a value of the metric itself; ``None`` if it depends on a missing baseline."""
     if kind in ("max", "min"):
         return limit
     if baseline is None:
@@ -91,7 +94,7 @@ def on_scale(kind: str, limit: float, baseline: float | None, direction: str) ->
 
 
 def pareto(points: Sequence[tuple[float, float]], directions: Sequence[str]) -> list[bool]:
-    """For each point whether no other is at least as good in both and better in one."""
+    """For each point, whether it is Pareto optimal: no other point is at least as good in both and better in one."""
     signed = [tuple(-v if d == "higher" else v for v, d in zip(point, directions, strict=True)) for point in points]
     found = [False] * len(points)
     best, last = float("inf"), None
@@ -102,7 +105,7 @@ def pareto(points: Sequence[tuple[float, float]], directions: Sequence[str]) -> 
 
 
 def pairs(quantities: Mapping[str, Quantity], axes: Collection[str]) -> list[tuple[str, str]]:
-    """The pairs among ``axes`` that quantities name; those that one metric returns come first."""
+    """The pairs among ``axes`` that quantities declare; pairs of one metric come first."""
     found = [(x, y) for x, quantity in quantities.items() for y in quantity.beside if {x, y} <= set(axes)]
     together = [{each.name for each in spec.quantities} for spec in METRICS.values()]
     return sorted(found, key=lambda pair: not any(set(pair) <= names for names in together))

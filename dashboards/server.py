@@ -1,4 +1,4 @@
-"""The server of the pages: Streamlit's, every setting of which is decided here."""
+"""Run Streamlit's server with every setting defined here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ APP = Path(__file__).parent / "app.py"
 
 
 def settings(host: str, port: int, hosts: Sequence[str]) -> dict[str, Any]:
-    """Streamlit's settings, those that keep others out among them."""
+    """Streamlit's settings, including those that restrict access."""
     return {
         "server.address": host,
         "server.port": port,
@@ -36,7 +36,7 @@ def settings(host: str, port: int, hosts: Sequence[str]) -> dict[str, Any]:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": False,
         "client.allowedOrigins": [],
-        "client.disableDataExport": True,  # Streamlit's own CSV of a table guards no formula; ours do
+        "client.disableDataExport": True,  # Streamlit's CSV export does not escape formulas; our downloads do
         "client.showErrorDetails": "none",
         "client.showErrorLinks": False,
         "client.toolbarMode": "minimal",
@@ -47,10 +47,11 @@ def settings(host: str, port: int, hosts: Sequence[str]) -> dict[str, Any]:
 
 
 def ignore_files() -> None:
-    """Keep Streamlit from reading ``.streamlit/config.toml``, of the working directory, of the home, of this package.
+    """Keep Streamlit from reading ``.streamlit/config.toml`` of the working directory, the home directory or this
+    package.
 
-    Such a file would decide what is not decided above (a font from elsewhere), and Streamlit reads it again whenever it
-    changes. ``secrets.toml`` is the operator's and stays.
+    Such a file could override settings that are not set above (such as a remote font), and Streamlit reloads it on
+    every change. ``secrets.toml`` belongs to the operator and is still read.
     """
     every = config.get_config_files
 
@@ -61,14 +62,14 @@ def ignore_files() -> None:
 
 
 def inline_scripts() -> list[str]:
-    """Digests of the scripts that Streamlit writes into its page, as a content security policy names them."""
+    """Digests of the inline scripts of Streamlit's page, in the format of a content security policy."""
     page = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
     scripts = re.findall("<script>(.*?)</script>", page, re.DOTALL)
     return [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
 
 
 def serve(host: str, port: int, hosts: Sequence[str]) -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal ends the process."""
     ignore_files()
     visits = VISITS if needs_token_at(host) else None
     guard = Middleware(Guard, hosts=hosts, scripts=inline_scripts(), visits=visits)

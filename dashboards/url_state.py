@@ -1,7 +1,7 @@
-"""Choices that live in the page's address, so that a link restores what was seen.
+"""Widgets whose state is stored in the page's URL, so that a link restores the view.
 
-An address may be typed, or come from another database: a value that is not among the options is said to be not found,
-and the page stops there. Nothing else is shown in its place.
+A URL may be edited by hand or refer to another database. A value that is not among the options is reported as not found
+and stops the page; nothing else is shown instead.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import streamlit as st
 
-from evalsvc.dashboards.formatting import cut, distinct, safe
+from evalsvc.dashboards.formatting import cut, safe, unique_labels
 from evalsvc.dashboards.i18n import say
 
 Style = Literal["list", "segments"]
 Name = TypeVar("Name", bound=str)
 DAYS = date(2000, 1, 1), date(2100, 1, 1)
-LINGER = 3.0
-"""Seconds for which an address that was left may still come in with a choice made since."""
+GRACE_SECONDS = 3.0
+"""Seconds for which an outdated URL may still arrive after a choice was made."""
 
 
 def choose(
@@ -34,12 +34,12 @@ def choose(
     style: Style = "list",
     where: Any = st,
 ) -> Name:
-    """One of the options."""
+    """Select one of the options."""
     slot = f"{key}.choice"
     _start(key, slot, label, options, lambda: options[0] if default is None else default)
-    shown = distinct({option: cut(words(option)) for option in options})
+    shown = unique_labels({option: cut(words(option)) for option in options})
     if style == "segments":
-        # These labels are Markdown, those of lists are not.
+        # These labels are Markdown, unlike those of lists.
         shown = {option: safe(text) for option, text in shown.items()}
         picked: Name = where.segmented_control(label, options, key=slot, format_func=shown.__getitem__, required=True)
     else:
@@ -58,22 +58,22 @@ def choose_many(
     most: int | None = None,
     where: Any = st,
 ) -> list[str]:
-    """Some of the options, in the order in which they were chosen."""
+    """Select several options, kept in the order of selection."""
     slot = f"{key}.choices"
-    asked = _asked(key, slot)
+    asked = _from_url(key, slot)
     if asked:
         _known(label, asked, options)
         st.session_state[slot] = asked[:most]
     elif slot not in st.session_state or not set(st.session_state[slot]) <= set(options):
         st.session_state[slot] = list(default)
-    shown = distinct({option: cut(words(option)) for option in options})
+    shown = unique_labels({option: cut(words(option)) for option in options})
     picked: list[str] = where.multiselect(label, options, key=slot, format_func=shown.__getitem__, max_selections=most)
     _write(key, picked)
     return picked
 
 
 def slide(key: str, label: str, options: Sequence[str], *, words: Callable[[str], str] = str) -> str:
-    """One of ordered options, at first the last."""
+    """Select one of ordered options; the default is the last."""
     slot = f"{key}.slider"
     _start(key, slot, label, options, lambda: options[-1])
     picked: str = st.select_slider(label, options, key=slot, format_func=words)
@@ -82,9 +82,9 @@ def slide(key: str, label: str, options: Sequence[str], *, words: Callable[[str]
 
 
 def switch(key: str, label: str, default: bool = False, *, where: Any = st) -> bool:
-    """On or off."""
+    """Switch an option on or off."""
     slot = f"{key}.switch.{default}"
-    asked = _asked(key, slot)
+    asked = _from_url(key, slot)
     if asked:
         _known(label, asked[:1], ("0", "1"))
         st.session_state[slot] = asked[0] == "1"
@@ -96,9 +96,9 @@ def switch(key: str, label: str, default: bool = False, *, where: Any = st) -> b
 
 
 def day(key: str, label: str) -> date | None:
-    """A day, at first none."""
+    """Select an optional day."""
     slot = f"{key}.day"
-    for asked in _asked(key, slot)[:1]:
+    for asked in _from_url(key, slot)[:1]:
         found = None
         with suppress(ValueError):
             found = date.fromisoformat(asked)
@@ -111,9 +111,9 @@ def day(key: str, label: str) -> date | None:
 
 
 def number(key: str, label: str, largest: int, default: int) -> int:
-    """A whole number from 0; a new ``default`` takes the place of what was chosen under another."""
+    """Enter an integer from 0; a new ``default`` replaces a value that was entered under another default."""
     slot = f"{key}.number.{default}"
-    asked = _asked(key, slot)
+    asked = _from_url(key, slot)
     if asked:
         _known(label, asked[:1], [str(n) for n in range(largest + 1)])
         st.session_state[slot] = int(asked[0])
@@ -125,7 +125,7 @@ def number(key: str, label: str, largest: int, default: int) -> int:
 
 
 def page_number(key: str, pages: int) -> int:
-    """Which page of a long list, from 0."""
+    """Select the page of a long list, from 0."""
     if pages <= 1:
         return 0
     numbers = [str(number + 1) for number in range(pages)]
@@ -134,8 +134,8 @@ def page_number(key: str, pages: int) -> int:
 
 
 def _start(key: str, slot: str, label: str, options: Sequence[str], default: Callable[[], str]) -> None:
-    """Set a control to the option that the address asks for, else leave it, else to the default."""
-    asked = _asked(key, slot)
+    """Initialize a widget: to the option in the URL, else to its previous value, else to the default."""
+    asked = _from_url(key, slot)
     if asked:
         _known(label, asked[:1], options)
         st.session_state[slot] = asked[0]
@@ -143,18 +143,18 @@ def _start(key: str, slot: str, label: str, options: Sequence[str], default: Cal
         st.session_state[slot] = default()
 
 
-def _asked(key: str, slot: str) -> list[str]:
-    """What the address says, where it was not this page that wrote it there."""
+def _from_url(key: str, slot: str) -> list[str]:
+    """The value in the URL, unless this page wrote it there."""
     now = st.query_params.get_all(key)
     written = st.session_state.get("written", {}).get(key)
-    known = slot in st.session_state and (now == written or _lingers(key, now))
+    known = slot in st.session_state and (now == written or _is_outdated(key, now))
     return now if now and not known else []
 
 
-def _lingers(key: str, now: list[str]) -> bool:
-    """Whether a browser that had not heard of the last choice sends an address from before it."""
+def _is_outdated(key: str, now: list[str]) -> bool:
+    """Whether a browser sent a URL from before the last choice."""
     left = st.session_state.get("left", [])
-    return any((key, now) == (name, values) and monotonic() - at < LINGER for name, values, at in left)
+    return any((key, now) == (name, values) and monotonic() - at < GRACE_SECONDS for name, values, at in left)
 
 
 def _known(label: str, asked: Sequence[str], options: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Choosing checkpoints: the same words, keys and errors on every page."""
+"""Widgets to select checkpoints, with the same labels, keys and errors on every page."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from evalsvc.store.tables import Checkpoint
 
 
 def checkpoints(suite: str, models: tuple[str, ...] = ()) -> dict[str, Point]:
-    """Every checkpoint with scores under a suite, by its name; which score the points carry does not matter."""
-    with context.reading() as session:
+    """Every checkpoint with scores under a suite, by name; it does not matter which score the points carry."""
+    with context.read_transaction() as session:
         return {point.name: point for point in dashboard_queries.scored(session, Filter(suite, models))}
 
 
 def named(asked: str) -> Checkpoint:
-    """What a link names; where it names nothing, or several, the page says so and ends."""
+    """The checkpoint that a link names; if it is missing or ambiguous, the page reports that and stops."""
     try:
-        with context.reading() as session:
+        with context.read_transaction() as session:
             return names.find(session, asked)
     except InputError as error:
         st.error(say("common.no_checkpoint"), icon=":material/search_off:")
@@ -32,13 +32,13 @@ def named(asked: str) -> Checkpoint:
 
 
 def one_checkpoint(suite: str) -> Point:
-    """A checkpoint by model and step; a link may name it whole, as ``checkpoint=model@step``."""
-    with context.reading() as session:
+    """Select a checkpoint by model and step; a link may contain the full name, as in ``checkpoint=model@step``."""
+    with context.read_transaction() as session:
         models = [name for name, _ in dashboard_queries.models(session, suite)]
     asked = st.query_params.get("checkpoint")
     if asked and asked != st.session_state.get("checkpoint.written"):
         row = named(asked)
-        with context.reading() as session:
+        with context.read_transaction() as session:
             title = names.title_of(session, row)
         st.query_params["model"], st.query_params["step"] = row.model.name, title.removeprefix(f"{row.model.name}@")
     bar = st.container(horizontal=True, vertical_alignment="bottom")
@@ -50,20 +50,22 @@ def one_checkpoint(suite: str) -> Point:
 
 
 def many_checkpoints(suite: str, label: str, most: int) -> list[Point]:
-    """Some checkpoints in the order in which they were chosen; at first the last ones of the first models."""
+    """Select several checkpoints, kept in the order of selection; the default is the last of each of
+    the first models.
+    """
     found = checkpoints(suite)
     asked = st.query_params.get_all("checkpoint")
-    if not set(asked) <= set(found):  # an alias, or a name from before something else had the same label
-        st.query_params["checkpoint"] = [name if name in found else _now(name) for name in asked]
+    if not set(asked) <= set(found):  # an alias, or a name from before another checkpoint got the same label
+        st.query_params["checkpoint"] = [name if name in found else _current_name(name) for name in asked]
     last = {point.model: name for name, point in found.items()}
     chosen = choose_many("checkpoint", label, list(found), list(last.values())[:3], most=most)
     return [found[name] for name in chosen]
 
 
-def _now(asked: str) -> str:
-    """The present name of what a link names; a name that nothing has stays as it is."""
+def _current_name(asked: str) -> str:
+    """The current name of a checkpoint in a link; an unknown name is returned unchanged."""
     try:
-        with context.reading() as session:
+        with context.read_transaction() as session:
             return names.title_of(session, names.find(session, asked))
     except AmbiguousError:
         named(asked)

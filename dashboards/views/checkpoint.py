@@ -1,4 +1,4 @@
-"""One checkpoint whole: what it scored, how that came about, what it makes."""
+"""Page "Checkpoint": its scores, their provenance, and samples."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from evalsvc.store.tables import Checkpoint, Evaluation
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("checkpoint.title"), say("checkpoint.note"))
     suite = context.suite()
     found = _checkpoint(suite)
-    with context.reading() as session:
+    with context.read_transaction() as session:
         runs = queries.evaluations(session, found.id)
         aliases = dashboard_queries.tags(session).get(found.id, [])
         gates = queries.gates(session, checkpoint=found.id)
@@ -30,7 +30,7 @@ def page() -> None:
     chips = "".join(f'<span class="ev-chip">{html(name)}</span>' for name in aliases)
     st.html(f'<p class="ev-big">{html(name)}</p><p class="ev-note">{chips}</p>')
     links = st.container(horizontal=True)
-    for view, icon in (("scorecard", "assignment"), ("compare", "compare_arrows"), ("memorisation", "content_copy")):
+    for view, icon in (("scorecard", "assignment"), ("compare", "compare_arrows"), ("memorization", "content_copy")):
         _link(links, view, icon, {"checkpoint": name})
     _link(links, "trends", "trending_up", {"model": found.model.name})
     current = next(
@@ -76,10 +76,10 @@ def _link(where: DeltaGenerator, view: str, icon: str, query: dict[str, str]) ->
 def _checkpoint(suite: str) -> Checkpoint:
     asked = st.query_params.get("checkpoint") or st.session_state.get("checkpoint")
     if asked is None:
-        with context.reading() as session:
+        with context.read_transaction() as session:
             models = [name for name, _ in dashboard_queries.models(session, suite)]
         model = choose("model", say("common.model"), models)
-        with context.reading() as session:
+        with context.read_transaction() as session:
             entries = dashboard_queries.entries(session, suite, model)
         steps = {name.removeprefix(f"{model}@"): name for name in entries}
         asked = steps[choose("step", say("common.step"), list(steps), list(steps)[-1])]
@@ -89,7 +89,7 @@ def _checkpoint(suite: str) -> Checkpoint:
 
 
 def _scores(run: Evaluation) -> None:
-    with context.reading() as session:
+    with context.read_transaction() as session:
         rows = queries.scores(session, evaluation=run.id)
     table = [
         {
@@ -108,7 +108,7 @@ def _scores(run: Evaluation) -> None:
 
 
 def _samples(run: Evaluation) -> None:
-    with context.reading() as session:
+    with context.read_transaction() as session:
         gallery = pictures.gallery(dashboard_queries.artifacts(session, [run.id], "gallery").get(run.id))
     if len(gallery):
         st.header(say("samples.title"), anchor=False)

@@ -1,4 +1,4 @@
-"""Which is better, and why? Checkpoints against the leftmost, with intervals, and what else differs."""
+"""Page "Compare": checkpoints against a baseline, with intervals, and the facts that differ."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ MARKS = {"better": "▲", "worse": "▼", "unsure": "≈", "differs": "≠"}
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("compare.title"), say("compare.note"))
     suite = context.suite()
     chosen = widgets.many_checkpoints(suite, say("compare.choose"), MOST)
     if len(chosen) < 2:
         st.info(say("compare.two"), icon=":material/touch_app:")
         return
-    with context.reading() as session:
+    with context.read_transaction() as session:
         scores = {point.name: queries.scores(session, evaluation=point.evaluation_id) for point in chosen}
         runs = {point.name: session.get_one(Evaluation, point.evaluation_id) for point in chosen}
         artifacts = context.artifacts()
@@ -54,10 +54,10 @@ def page() -> None:
         names = ", ".join(metric_name(label) for label in labels)
         st.caption(say("compare.unpaired", labels=safe(names, 500), reason=safe(reason, 500)))
     if found:
-        drawn = next(iter(found))
+        selected = next(iter(found))
         if len(found) > 1:
-            drawn = choose("against", say("compare.drawn"), list(found), style="segments")
-        _drawn(found[drawn], baseline.name, drawn)
+            selected = choose("against", say("compare.drawn"), list(found), style="segments")
+        _show_chart(found[selected], baseline.name, selected)
     _parallel(chosen, scores)
     _provenance(runs)
 
@@ -82,7 +82,7 @@ def _table(scores: dict[str, list[ScoreRow]], baseline: Point, found: dict[str, 
 
 
 def cell(difference: Difference | None) -> str:
-    """A difference in a cell: its mark, itself and its interval, or why there is none."""
+    """A difference as the text of a cell: a symbol, the value and its interval, or the reason why it is missing."""
     if difference is None:
         return "–"
     if difference.value is None or difference.b is None:
@@ -94,7 +94,7 @@ def cell(difference: Difference | None) -> str:
 
 
 def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """Differences as percent of the baseline, positive where better; without those that have no such number."""
+    """Differences in percent of the baseline, positive if better; differences without such a number are omitted."""
     rows = []
     titles = metric_names(each.label for each in differences)
     for each in differences:
@@ -120,16 +120,16 @@ def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
     return rows
 
 
-def _drawn(differences: Sequence[Difference], baseline: str, other: str) -> None:
+def _show_chart(differences: Sequence[Difference], baseline: str, other: str) -> None:
     rows = improvements(differences)
     if rows:
         st.header(say("compare.improvement", baseline=safe(baseline), other=safe(other)), anchor=False)
-        chart = charts.forest(rows, say("compare.percent"), zero=True, colours=charts.VERDICT)
+        chart = charts.forest(rows, say("compare.percent"), zero=True, colors=charts.VERDICT)
         charts.show(chart, rows, "compare", say("compare.improvement", baseline=baseline, other=other))
 
 
 def _parallel(chosen: Sequence[Point], scores: dict[str, list[ScoreRow]]) -> None:
-    """Each score from the worst (0) to the best (1) among the chosen."""
+    """Each score scaled from the worst (0) to the best (1) of the selected checkpoints."""
     shared = [row for row in scores[chosen[0].name] if row.direction != "neutral"]
     values = {name: {(r.label, r.protocol): r.value for r in rows} for name, rows in scores.items()}
     rows = []

@@ -1,4 +1,4 @@
-"""Where do samples lie among the real ones? A map of features; click a point to see the sample."""
+"""Page "Features": a map of generated and real samples; select a point to see the sample."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from evalsvc.store.tables import Evaluation
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("features.title"), say("features.note"))
     suite = context.suite()
     point = widgets.one_checkpoint(suite)
-    with context.reading() as session:
+    with context.read_transaction() as session:
         run = session.get_one(Evaluation, point.evaluation_id)
         small = dashboard_queries.artifacts(session, [run.id], "thumbnails").get(run.id)
     names = feature_names(run.spec) if run.spec.get("suite") else []
@@ -77,8 +77,8 @@ def page() -> None:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _map(store: str, evaluation: int, features: str, method: Method, backend: str) -> FeatureMap:
-    """A map, kept by evaluation; what an evaluation left behind never changes."""
-    with context.reading() as session:
+    """Compute a map, cached by evaluation, because the artifacts of an evaluation never change."""
+    with context.read_transaction() as session:
         spec = session.get_one(Evaluation, evaluation).spec
     return feature_map(spec, backend, context.artifacts(), features, method)
 

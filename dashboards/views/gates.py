@@ -1,4 +1,4 @@
-"""What did the gate say, and why? Decisions over time, each with its evidence, its limits, waivers and policy."""
+"""Page "Gates": decisions over time, each with its evidence, limits, waivers and policy."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SHOWN = 200
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("gates.title"), say("gates.note"))
     context.suite()
-    with context.reading() as session:
+    with context.read_transaction() as session:
         gates = queries.gates(session, limit=SHOWN)
         promotions = queries.promotions(session)
         titles = names.titles_of_gates(session, gates)
@@ -81,13 +81,13 @@ def _line(gate: Gate, name: str) -> str:
 
 
 def _verdict(gate: Gate, name: str) -> None:
-    colour = charts.STATUS[gate.status]
+    color = charts.STATUS[gate.status]
     document = stored(gate)
     said = qualifiers(document)
     words = {"no baseline": "no_baseline"}
     chips = "".join(f' <span class="ev-chip">{say(f"gates.{words.get(each, each)}")}</span>' for each in said)
     st.html(
-        f'<div class="ev-card" style="border-left:6px solid {colour}">'
+        f'<div class="ev-card" style="border-left:6px solid {color}">'
         f'<p class="ev-kicker">{html(gate.suite)} · #{gate.id}</p>'
         f'<p class="ev-big">{MARKS[gate.status]} {gate.status.replace("_", " ")}{chips}</p>'
         f'<p class="ev-number">{html(name)} {say("gates.against")} {html(gate.baseline or "–")}</p>'
@@ -99,7 +99,7 @@ def _verdict(gate: Gate, name: str) -> None:
 
 def _limits(gate: Gate) -> None:
     document = {"evidence": gate.evidence, "verdict": gate.verdict}
-    table, drawn = [], []
+    table, chart_rows = [], []
     for metric in gate.verdict["metrics"]:
         mine, theirs = values(document, metric["metric"])
         seen = gate.evidence["metrics"].get(metric["metric"], {})
@@ -120,13 +120,13 @@ def _limits(gate: Gate) -> None:
                     say("gates.reason"): each["reason"],
                 }
             )
-            drawn += _drawn(metric_name(metric["metric"]), words, each["status"], compared.get(each["kind"]))
+            chart_rows += _chart_rows(metric_name(metric["metric"]), words, each["status"], compared.get(each["kind"]))
     grid(table, alt=say("gates.evidence"))
-    if drawn:
+    if chart_rows:
         st.header(say("gates.evidence"), anchor=False)
         charts.show(
-            charts.forest(drawn, say("gates.scaled"), zero=True, colours=charts.STATUS),
-            drawn,
+            charts.forest(chart_rows, say("gates.scaled"), zero=True, colors=charts.STATUS),
+            chart_rows,
             "evidence",
             say("gates.evidence"),
         )
@@ -135,8 +135,10 @@ def _limits(gate: Gate) -> None:
     st.caption(say("gates.looks", samples=f"{gate.evidence['samples']:,}", looks=len(looks)))
 
 
-def _drawn(name: str, words: str, status: str, compared: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The interval on a scale where 0 is the limit and 1 is as far as the interval is wide, worse to the right."""
+def _chart_rows(name: str, words: str, status: str, compared: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The interval on a scale where 0 is the limit and 1 is the width of the interval, with worse
+    values to the right.
+    """
     if compared is None or any(
         isinstance(compared[key], str) or compared[key] is None for key in ("low", "high", "estimate", "limit")
     ):
@@ -181,7 +183,7 @@ def _policy(gate: Gate, before: list[Gate]) -> None:
 
 
 def _calibration(gate: Gate, name: str) -> None:
-    """How the policy treats noise, from the runs with several seeds that are stored."""
+    """Calibration of the policy against noise, from stored runs with several seeds."""
     from evalsvc.analysis.runs import stored_runs
     from evalsvc.core.errors import InputError
     from evalsvc.gates.calibrate import calibrate
@@ -191,9 +193,9 @@ def _calibration(gate: Gate, name: str) -> None:
 
     st.header(say("gates.calibration"), anchor=False)
     try:
-        with context.reading() as session:
+        with context.read_transaction() as session:
             if gate.checkpoint_id is None:
-                raise InputError(f"gate {gate.id} judged no checkpoint")
+                raise InputError(f"gate {gate.id} has no checkpoint")
             checkpoint = session.get_one(Checkpoint, gate.checkpoint_id)
             suite = Suite.model_validate(queries.suite_body(session, gate.suite))
             runs = stored_runs(session, context.artifacts(), checkpoint, suite.id)

@@ -1,4 +1,4 @@
-"""Who leads, and is it sure? One protocol a table, the database's order, fifty checkpoints a page."""
+"""Page "Leaderboard": one table per protocol, sorted by the database, fifty checkpoints per page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import streamlit as st
 from evalsvc.analysis.leaderboard import ranks
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, context
-from evalsvc.dashboards.formatting import ARROWS, card, cut, distinct, heading, html, interval, safe, with_error
+from evalsvc.dashboards.formatting import ARROWS, card, cut, heading, html, interval, safe, unique_labels, with_error
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.url_state import choose, choose_many, day, page_number
 from evalsvc.store import dashboard_queries
@@ -24,10 +24,10 @@ SPARK = 40
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("leaderboard.title"), say("leaderboard.note"))
     suite = context.suite()
-    with context.reading() as session:
+    with context.read_transaction() as session:
         measured = context.metrics(session, suite)
         families = sorted({family for _, family in dashboard_queries.models(session, suite) if family})
         aliases = sorted({name for names in dashboard_queries.tags(session).values() for name in names})
@@ -48,7 +48,7 @@ def page() -> None:
         others = [other for other in measured if other != title]
         shown = choose_many("columns", say("leaderboard.columns"), others, others[:8], words=metric_name)
     metric = measured[title]
-    with context.reading() as session:
+    with context.read_transaction() as session:
         points = dashboard_queries.points(
             session, wanted, metric.label, metric.protocol, "latest" if which == "latest" else "all"
         )
@@ -112,7 +112,7 @@ def _table(
     suite: str, points: list[Point], places: list[int], measured: dict[str, Measured], title: str, shown: list[str]
 ) -> None:
     metric = measured[title]
-    with context.reading() as session:
+    with context.read_transaction() as session:
         cells = dashboard_queries.cells(
             session, [p.evaluation_id for p in points], {measured[name].label for name in shown}
         )
@@ -123,7 +123,7 @@ def _table(
         )
     ours = ("rank", "spark", "seeds", "scored"), ("model", "step", "told_apart", "interval", "family", "alias")
     taken = ["n", *(say(f"leaderboard.{key}") for key in ours[0]), *(say(f"common.{key}") for key in ours[1])]
-    headings = distinct(
+    headings = unique_labels(
         {name: cut(f"{metric_name(name)} {ARROWS[measured[name].direction]}").strip() for name in (title, *shown)},
         taken,
     )
@@ -186,7 +186,7 @@ def _table(
 
 
 def _formatter(values: list[float | None], stderrs: list[float | None]) -> Callable[[Any], str]:
-    """Numbers stay numbers, so that they sort; what is seen is the number with its error."""
+    """Format numbers with their errors while keeping them numeric, so that columns sort correctly."""
     errors = dict(zip(values, stderrs, strict=True))
     return lambda value: "–" if pd.isna(value) else with_error(value, errors[value])
 

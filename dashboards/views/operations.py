@@ -1,4 +1,4 @@
-"""Is the queue alive? What waits, who works, how far each evaluation is, what failed; seen as it happens."""
+"""Page "Operations": queue, workers, progress and failures, updated continuously."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAILURES = 50
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("operations.title"), say("operations.note"))
     live()
     failures()
@@ -30,8 +30,8 @@ def page() -> None:
 
 @st.fragment(run_every=1)
 def live() -> None:
-    """Everything that moves; looked at anew every second."""
-    with context.reading() as session:
+    """Render everything that changes; refreshed every second."""
+    with context.read_transaction() as session:
         now = clock(session)
         counts = status_queries.counts(session)
         running = progress.progress(session, statuses=list(IN_PROGRESS), limit=BARS)
@@ -96,22 +96,22 @@ def _bar(run: Progress, now: datetime) -> None:
     if right.button(
         say("operations.cancel"),
         key=f"cancel.{run.id}",
-        disabled=not context.may(Scope.SUBMIT),
+        disabled=not context.has_scope(Scope.SUBMIT),
         icon=":material/cancel:",
     ):
         act(lifecycle.cancel, run.id)
 
 
 def failures() -> None:
-    """What failed, by class, and the way to try it again."""
-    with context.reading() as session:
+    """Failed evaluations by failure class, with a retry button."""
+    with context.read_transaction() as session:
         classes = status_queries.failure_classes(session)
         failed = progress.progress(session, statuses=[Status.FAILED, Status.CANCELLED], limit=FAILURES)
     st.header(say("operations.failures"), anchor=False)
     if not failed:
         st.caption(say("operations.no_failures"))
         return
-    if classes:  # of what was cancelled there is no class, and Streamlit takes no empty HTML
+    if classes:  # cancelled evaluations have no class, and Streamlit rejects empty HTML
         st.html(
             "".join(
                 f'<span class="ev-chip">{html(say(f"operations.class_{name}"))} · {count}</span>'
@@ -126,7 +126,7 @@ def failures() -> None:
         if right.button(
             say("operations.retry"),
             key=f"retry.{run.id}",
-            disabled=not context.may(Scope.SUBMIT),
+            disabled=not context.has_scope(Scope.SUBMIT),
             icon=":material/replay:",
         ):
             act(lifecycle.retry, run.id)
@@ -137,9 +137,9 @@ def _name(run: Progress) -> str:
 
 
 def act(change: Callable[[Database, int], object], evaluation: int) -> None:
-    """Make a change, and show the page anew."""
+    """Apply a change and rerun the page."""
     try:
-        change(context.changing(), evaluation)
+        change(context.writable_store(), evaluation)
     except InputError as error:
         st.error(safe(error, 500))
         return
@@ -147,7 +147,7 @@ def act(change: Callable[[Database, int], object], evaluation: int) -> None:
 
 
 def ago(now: datetime, then: datetime | None) -> str:
-    """``12 s``, ``3 min``, ``5 h``, ``2 d``."""
+    """Elapsed time, as ``12 s``, ``3 min``, ``5 h`` or ``2 d``."""
     if then is None:
         return "–"
     seconds = max(0, int((now.astimezone(UTC) - then).total_seconds()))

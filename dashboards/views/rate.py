@@ -1,4 +1,4 @@
-"""What do people prefer? Two samples, blind and in random order; ratings, and which metrics agree."""
+"""Page "Rate": blind comparison of two samples in random order, ratings, and the agreement of metrics with them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MOST = 12
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("rate.title"), say("rate.note"))
     suite = context.suite()
     chosen = {point.evaluation_id: point for point in widgets.many_checkpoints(suite, say("rate.choose"), MOST)}
-    with context.reading() as session:
+    with context.read_transaction() as session:
         keys = dashboard_queries.artifacts(session, list(chosen), "gallery")
     galleries = {evaluation: pictures.gallery(keys.get(evaluation)) for evaluation in chosen}
     _pair(suite, galleries)
@@ -38,7 +38,7 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
     pair: Pair | None = st.session_state.get("pair.shown")
     if pair is None or not {pair.left, pair.right} <= set(galleries):
         try:
-            with context.reading() as session:
+            with context.read_transaction() as session:
                 held = {evaluation: gallery.indices for evaluation, gallery in galleries.items()}
                 pair = human_ratings.draw(session, suite, held, random.Random())
         except InputError as error:
@@ -51,7 +51,7 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
             gallery = galleries[evaluation]
             pictures.show_one(gallery, gallery.places[pair.sample], f"{say('samples.index')} {place}", 320)
     buttons = st.columns(3)
-    allowed = context.may(Scope.SUBMIT)
+    allowed = context.has_scope(Scope.SUBMIT)
     for column, outcome, key in zip(buttons, ("left", "tie", "right"), ("1", "0", "2"), strict=True):
         column.button(
             say(f"rate.{outcome}"),
@@ -60,23 +60,23 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
             width="stretch",
             disabled=not allowed,
             type="primary" if outcome != "tie" else "secondary",
-            on_click=_rated,
+            on_click=_record_rating,
             args=(suite, pair, outcome),
         )
     st.caption(say("rate.keys") if allowed else say("common.needs_scope", scope=Scope.SUBMIT))
 
 
-def _rated(suite: str, pair: Pair, outcome: human_ratings.Outcome) -> None:
-    """Kept once, however fast a key is pressed: a key for the pair before is not heard."""
-    if st.session_state.get("pair.shown") == pair and context.may(Scope.SUBMIT):
+def _record_rating(suite: str, pair: Pair, outcome: human_ratings.Outcome) -> None:
+    """Record a rating once, even if a key is pressed repeatedly; keys for the previous pair are ignored."""
+    if st.session_state.get("pair.shown") == pair and context.has_scope(Scope.SUBMIT):
         del st.session_state["pair.shown"]
-        human_ratings.rate(context.changing(), suite, pair, outcome, context.who().name)
+        human_ratings.rate(context.writable_store(), suite, pair, outcome, context.current_user().name)
 
 
 def _table(suite: str, chosen: Mapping[int, Point]) -> None:
     st.header(say("rate.table"), anchor=False)
     names = {point.checkpoint_id: point.name for point in chosen.values()}
-    with context.reading() as session:
+    with context.read_transaction() as session:
         runs = dashboard_queries.runs_of(session, suite, list(names))
         found = human_ratings.standings(session, suite, runs)
     if not found:
@@ -113,7 +113,7 @@ def _table(suite: str, chosen: Mapping[int, Point]) -> None:
 
 
 def _agreement(suite: str, found: list[Standing]) -> None:
-    with context.reading() as session:
+    with context.read_transaction() as session:
         measured = {
             title: each for title, each in context.metrics(session, suite).items() if each.direction != "neutral"
         }

@@ -1,4 +1,4 @@
-"""What do the samples look like? The same seeds side by side, across models and over training."""
+"""Page "Samples": samples of the same seeds side by side, across models or training steps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PER_ROW = 8
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("samples.title"), say("samples.note"))
     suite = context.suite()
-    with context.reading() as session:
+    with context.read_transaction() as session:
         names = [name for name, _ in dashboard_queries.models(session, suite)]
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     view = choose(
@@ -43,7 +43,7 @@ def page() -> None:
     if not rows:
         st.info(say("samples.choose"), icon=":material/touch_app:")
         return
-    with context.reading() as session:
+    with context.read_transaction() as session:
         keys = dashboard_queries.artifacts(session, [point.evaluation_id for point in rows.values()], "gallery")
         real = dashboard_queries.reference_of(session, [point.evaluation_id for point in rows.values()])
     found = pictures.aligned({n: pictures.gallery(keys.get(point.evaluation_id)) for n, point in rows.items()})
@@ -59,7 +59,7 @@ def page() -> None:
 
 
 def _at_step(suite: str, models: list[str]) -> dict[str, Point]:
-    """Each model's last checkpoint up to the step that the slider stands at."""
+    """Each model's last checkpoint up to the step of the slider."""
     points = widgets.checkpoints(suite, tuple(models)) if models else {}
     steps = sorted({str(point.step) for point in points.values()}, key=int)
     if len(steps) < 2:

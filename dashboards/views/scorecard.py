@@ -1,4 +1,4 @@
-"""How good is it all in all? The suite's index beside its parts, and the whole checkpoint on one page to print."""
+"""Page "Scorecard": the composite index with its parts, and a one-page report for printing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DRAWN = 12
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("scorecard.title"), say("scorecard.note"))
     suite = context.suite()
     point = widgets.one_checkpoint(suite)
-    with context.reading() as session:
+    with context.read_transaction() as session:
         scores = queries.scores(session, evaluation=point.evaluation_id)
         body = queries.suite_body(session, suite) or {}
         run = session.get_one(Evaluation, point.evaluation_id)
@@ -53,7 +53,7 @@ def page() -> None:
             )
         with right:
             _parts(index, {row.label: (row.value, row.stderr) for row in scores}, defined)
-        _others(suite, defined)
+        _other_models(suite, defined)
     verdicts = [(gate.id, title(stored(gate)), gate.verdict["reason"]) for gate in gates[:3]]
     made = report(
         point.name,
@@ -99,9 +99,9 @@ def _parts(
     st.caption(say("scorecard.how"))
 
 
-def _others(suite: str, defined: Mapping[str, IndexPart]) -> None:
+def _other_models(suite: str, defined: Mapping[str, IndexPart]) -> None:
     """The index of every model's last checkpoint, with intervals."""
-    with context.reading() as session:
+    with context.read_transaction() as session:
         protocols = {each.label: each.protocol for each in dashboard_queries.measured(session, suite)}
         first = next(iter(defined))
         latest = dashboard_queries.points(session, Filter(suite), first, protocols[first], "latest")
@@ -110,14 +110,14 @@ def _others(suite: str, defined: Mapping[str, IndexPart]) -> None:
         (point, overall(defined, {label: cell for (label, _), cell in cells[point.evaluation_id].items()}))
         for point in latest
     ]
-    rows = drawn(found)
+    rows = chart_rows(found)
     if len(rows) > 1:
         st.header(say("scorecard.models"), anchor=False)
         charts.show(charts.forest(rows, say("scorecard.axis")), rows, "index", say("scorecard.models"))
 
 
-def drawn(found: Sequence[tuple[Point, CompositeScore | None]]) -> list[dict[str, object]]:
-    """Rows of the plot, the best first."""
+def chart_rows(found: Sequence[tuple[Point, CompositeScore | None]]) -> list[dict[str, object]]:
+    """Rows of the chart, best first."""
     there = sorted(((point, index) for point, index in found if index is not None), key=lambda pair: -pair[1].value)
     return [
         {

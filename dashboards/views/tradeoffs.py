@@ -1,4 +1,4 @@
-"""What is given up for what? Two scores against each other, the Pareto front, and the way that training took."""
+"""Page "Trade-offs": two scores against each other, the Pareto front, and training paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import streamlit as st
 
 from evalsvc.core.cost import SPEED
 from evalsvc.dashboards import charts, context
-from evalsvc.dashboards.formatting import ARROWS, distinct, grid, heading
+from evalsvc.dashboards.formatting import ARROWS, grid, heading, unique_labels
 from evalsvc.dashboards.i18n import metric_name, quantities, say
 from evalsvc.dashboards.series import pairs, pareto
 from evalsvc.dashboards.url_state import choose, choose_many, switch
@@ -19,10 +19,10 @@ MODELS = 8
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("tradeoffs.title"), say("tradeoffs.note"))
     suite = context.suite()
-    with context.reading() as session:
+    with context.read_transaction() as session:
         measured = {
             title: each for title, each in context.metrics(session, suite).items() if each.direction != "neutral"
         }
@@ -67,7 +67,7 @@ def page() -> None:
     charts.show(charts.scatter(rows, titles, names_, paths=paths), rows, "tradeoff", say("tradeoffs.title"))
     st.caption(say("tradeoffs.front_mark"))
     named = {axis: f"{metric_name(axis)} {ARROWS[d]}" for axis, d in zip((x, y), directions, strict=True)}
-    headings = [distinct(named, [say("common.checkpoint")])[axis] for axis in (x, y)]
+    headings = [unique_labels(named, [say("common.checkpoint")])[axis] for axis in (x, y)]
     grid(
         [
             {say("common.checkpoint"): row["name"], headings[0]: row["x"], headings[1]: row["y"]}
@@ -80,7 +80,7 @@ def page() -> None:
 
 def _rows(suite: str, measured: dict[str, Measured], x: str, y: str, models: list[str]) -> list[dict[str, Any]]:
     found: list[dict[int, Point]] = []
-    with context.reading() as session:
+    with context.read_transaction() as session:
         for axis in (x, y):
             metric = measured.get(axis)
             if metric is not None:

@@ -1,4 +1,4 @@
-"""When did it get better or worse? A score over training, beside what gates asked of it then."""
+"""Page "Trends": a score over training steps, with the gate limits of that time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from evalsvc.store import dashboard_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
 MODELS = 8
-# From this ratio of largest to smallest value on, a logarithmic scale shows more.
+# From this ratio of the largest to the smallest value on, the default is a logarithmic scale.
 WIDE = 20
 
 
 def page() -> None:
-    """The whole page."""
+    """Render the page."""
     heading(say("trends.title"), say("trends.note"))
     suite = context.suite()
-    with context.reading() as session:
+    with context.read_transaction() as session:
         measured = context.metrics(session, suite)
         names = [name for name, _ in dashboard_queries.models(session, suite)]
     bar = st.container(horizontal=True, vertical_alignment="bottom")
@@ -32,7 +32,7 @@ def page() -> None:
         st.info(say("trends.choose"), icon=":material/touch_app:")
         return
     metric = measured[title]
-    with context.reading() as session:
+    with context.read_transaction() as session:
         points = dashboard_queries.points(session, Filter(suite, models=tuple(chosen)), metric.label, metric.protocol)
         failures = status_queries.failed(session, suite, chosen)
         decided = [gate for name in chosen for gate in queries.gates(session, name, suite)]
@@ -48,20 +48,20 @@ def page() -> None:
     if best:
         points = best_so_far(points, metric.direction)
     rows = lines(points, failures, log)
-    drawn = [{"model": f.line, "step": f.step, "words": f"{f.name}: {f.error}"[:200]} for f in failures]
+    failed_rows = [{"model": f.line, "step": f.step, "words": f"{f.name}: {f.error}"[:200]} for f in failures]
     limits, baselines = gate_lines(decided if gated else [], metric)
     chart = charts.trend(
         rows,
         charts.axis_title(metric_name(title), metric.unit, metric.direction),
         line_names(points, chosen),
         limits=limits,
-        failures=drawn,
+        failures=failed_rows,
         baseline=baselines,
         log=log,
         log_steps=log_steps,
     )
     charts.show(chart, rows, "trend", say("trends.drawn", metric=metric_name(title), count=len(points)))
-    _legend(bool(limits), bool(baselines), bool(drawn))
+    _legend(bool(limits), bool(baselines), bool(failed_rows))
     _table(points, metric)
 
 

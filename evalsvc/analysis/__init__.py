@@ -1,1 +1,1 @@
-"""Reads scores: differences, leaderboards, ratings, feature maps."""
+"""Analysis of stored scores: differences, leaderboards, ratings, feature maps."""

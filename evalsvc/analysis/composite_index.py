@@ -1,4 +1,6 @@
-"""One number for a checkpoint, where its suite says how: a weighted mean of scores from 0 (worst) to 100 (best)."""
+"""A composite index of a checkpoint, if its suite defines one: a weighted mean of scores from 0
+(worst) to 100 (best).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from evalsvc.metrics.score import Z95
 
 
 class Scored(Protocol):
-    """A value with the error that it may have."""
+    """A value with an optional standard error."""
 
     @property
     def value(self) -> float:
@@ -19,12 +21,12 @@ class Scored(Protocol):
 
     @property
     def stderr(self) -> float | None:
-        """Its standard error, where it has one."""
+        """Its standard error; ``None`` if it is unknown."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a score adds: ``points`` from 0 to 100, clipped there; ``share`` of all weights."""
+    """The contribution of one score: ``points`` from 0 to 100, clipped to that range; ``share`` of the total weight."""
 
     label: str
     points: float
@@ -33,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class CompositeScore:
-    """The overall index with its interval and its parts; no interval where a score has no error."""
+    """The composite index with its interval and its parts; without an interval if any score has no error."""
 
     value: float
     stderr: float | None
@@ -41,17 +43,17 @@ class CompositeScore:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of at least 95 %."""
+        """The interval, with a coverage of at least 95 %."""
         if self.stderr is None:
             return None
         return max(0.0, self.value - Z95 * self.stderr), min(100.0, self.value + Z95 * self.stderr)
 
 
 def overall(index: Mapping[str, IndexPart], scores: Mapping[str, Scored]) -> CompositeScore | None:
-    """The index of a checkpoint; ``None`` where the suite defines none, or a score that it counts is missing.
+    """Compute the index of a checkpoint; ``None`` if the suite defines none or one of its scores is missing.
 
-    The scores come from the same samples, so their errors go together in ways that nobody measured. The error is the
-    weighted sum of theirs, which no correlation can exceed.
+    The scores come from the same samples, so their errors are correlated in an unknown way. The error of the index is
+    the weighted sum of theirs, an upper bound for every correlation.
     """
     if not index or not all(label in scores for label in index):
         return None

@@ -1,8 +1,8 @@
-"""One difference for everybody: two sides, each one run or several, and how sure the gap between them is.
+"""The difference between two sides, each with one or several runs, and its uncertainty; used by every comparison.
 
-Units that both sides share (documents, prompts, the noise of a seed) are paired: their part of the variance is that of
-the difference of influences. Units of one side alone are independent of all others. Runs without influences are
-independent too, which is the wider claim for sides that share anything.
+Units that both sides share (documents, prompts, the noise of a seed) are paired: their contribution to the variance is
+that of the difference of their influences. Units of only one side are independent of all others. Runs without
+influences are treated as independent, which is conservative if the sides share units.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from evalsvc.metrics.score import UNPAIRED, Z95, MetricError, Score
 
 @dataclass(frozen=True)
 class Run:
-    """One score as one run found it, with its influence (or why there is none) and the name of its units.
+    """One score of one run, with its influence (or the reason for its absence) and the name of its units.
 
-    ``outdated`` says how its protocol differs from that of today.
+    ``outdated`` describes how its protocol differs from the current one.
     """
 
     value: float
@@ -50,12 +50,12 @@ class Run:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of the standard error: few where it comes from groups of samples."""
+        """Degrees of freedom of the standard error: few if it comes from groups of samples."""
         return self.influence.n - 1 if isinstance(self.influence, Influence) and self.influence.student else math.inf
 
     @property
     def sides(self) -> tuple[float, float] | None:
-        """Standard errors towards lower and higher values: an interval that is wider on one side keeps that side."""
+        """Standard errors toward lower and higher values: an asymmetric interval stays asymmetric."""
         if self.stderr is None or self.ci_low is None or self.ci_high is None:
             return None
         z = quantile(Z95, self.freedom)
@@ -64,11 +64,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Errors:
-    """Standard errors of an estimate towards lower (``below``) and higher values (``above``).
+    """Standard errors of an estimate toward lower (``below``) and higher values (``above``).
 
-    They have ``freedom`` degrees of freedom. ``spread`` is what several runs show the error to be, with
-    ``runs_freedom``; 0 where there is one run. Runs that ``share`` their units differ by their seeds alone, which then
-    comes on top.
+    They have ``freedom`` degrees of freedom. ``spread`` is the error estimated from several runs, with
+    ``runs_freedom``; 0 for a single run. Runs that ``share`` their units differ only by their seeds, and then the
+    spread is added to the error.
     """
 
     below: float
@@ -80,15 +80,15 @@ class Errors:
 
     @property
     def turned(self) -> Errors:
-        """Those of the estimate with the opposite sign."""
+        """The errors of the estimate with the opposite sign."""
         return replace(self, below=self.above, above=self.below)
 
     def widths(self, z: float) -> tuple[float, float]:
-        """How far the estimate is uncertain, downwards and upwards, at the level of ``z`` normal standard errors.
+        """Half-widths of the interval, downwards and upwards, at the level of ``z`` normal standard errors.
 
-        Few groups, and the spread between few runs, are themselves uncertain: Student's factor at that level. Where the
-        spread contains the samples' own error, the larger of the two counts, which keeps the level whatever the true
-        spread is.
+        Errors from a few groups, and the spread between a few runs, are uncertain themselves, so Student's factor is
+        used. If the spread contains the samples' own error, the larger of the two is used, which keeps the level for
+        any true spread.
         """
         own = quantile(z, self.freedom)
         if not self.spread:
@@ -102,8 +102,8 @@ class Errors:
 class Difference:
     """``b - times * a`` of one score.
 
-    ``errors`` is ``None`` where a side has none. ``paired`` says whether units of both were paired, ``unpaired`` why
-    not; ``units`` counts the independent units of a side, over all of its runs.
+    ``errors`` is ``None`` if a side has none. ``paired`` says whether units of both sides were paired, ``unpaired`` why
+    not; ``units`` counts the independent units of a side over all of its runs.
     """
 
     value: float
@@ -114,7 +114,7 @@ class Difference:
 
     @property
     def stderr(self) -> float | None:
-        """The larger of the two errors, with the spread between runs."""
+        """The larger of the two errors, including the spread between runs."""
         if self.errors is None:
             return None
         return max(self.errors.widths(1.0)) if self.errors.spread else max(self.errors.below, self.errors.above)
@@ -128,16 +128,16 @@ class Difference:
 
 
 def under_fixed_prompts(run: Run) -> Run:
-    """The run where its prompts are fixed: all that its error is of are the draws of each prompt.
+    """The run with its prompts regarded as fixed: its error covers only the draws of each prompt.
 
-    There is no error where a prompt has a single draw: other seeds alone can show it.
+    The error is missing if a prompt has a single draw, because then only other seeds can reveal it.
     """
     kind, _, prompts = run.units.partition("/")
     if kind != "prompts":
         return run
     draws = run.influence.of_draws if isinstance(run.influence, Influence) else None
     if draws is None:
-        reason = "none: prompts are fixed, and how much single draws of a prompt differ is unknown"
+        reason = "none: prompts are fixed, and single draws do not show how draws of a prompt differ"
         return replace(run, stderr=None, ci_low=None, ci_high=None, method=reason, influence=reason, units="")
     stderr = max(math.sqrt(draws.variance), draws.least)
     return replace(
@@ -161,10 +161,10 @@ def quantile(z: float, freedom: float) -> float:
 
 
 def difference(a: Sequence[Run], b: Sequence[Run], times: float = 1.0) -> Difference:
-    """How much the mean of the runs ``b`` exceeds ``times`` that of the runs ``a``.
+    """How much the mean of the runs ``b`` exceeds ``times`` the mean of the runs ``a``.
 
-    All are of one score under one protocol, those of a side with different seeds. A run differs from itself by nothing.
-    Without ``a`` the difference is the mean of ``b`` itself.
+    All runs have one score and protocol, and the runs of a side have different seeds. The difference of a run from
+    itself is exactly 0. If ``a`` is empty, the difference is the mean of ``b``.
     """
     value = _mean(b) - times * _mean(a)
     units = min(_units(side) for side in (a, b) if side)
@@ -200,7 +200,7 @@ class _Part:
 
     @property
     def pairs(self) -> bool:
-        """Whether it tells how each unit moves it."""
+        """Whether the run has influences, which pairing needs."""
         return isinstance(self.run.influence, Influence)
 
 
@@ -212,23 +212,24 @@ class _Variances:
 
 
 def _variances(cluster: Sequence[_Part]) -> _Variances:
-    """Variances, downwards and upwards, that the runs over the same units bring into the difference."""
+    """Variances, downwards and upwards, that the runs over the same units contribute to the difference."""
     plus, minus = (_Side.of([part for part in cluster if (part.weight > 0) is sign]) for sign in (True, False))
     apart = _Variances(plus.down**2 + minus.up**2, plus.up**2 + minus.down**2)
     if not (plus.known and minus.known):
         return apart
-    if not (plus.variance and minus.variance):  # as of a share of 0, whose error is Wilson's
+    if not (plus.variance and minus.variance):  # as for a proportion of 0, whose error is Wilson's
         return replace(apart, paired=True)
     try:
         together = _combined(cluster).variance
-    except MetricError:  # found in other ways, as where one lacks what its metric could not find
+    except MetricError:  # computed in different ways, such as when one lacks a value that its metric could not compute
         return apart
     influence = cluster[0].run.influence
     assert isinstance(influence, Influence)
     least = (influence.least * min(abs(part.weight) for part in cluster)) ** 2
     if influence.logarithmic:
         return _Variances(max(together, least), max(together, least), paired=True)
-    # Square and add (Newcombe, 1998): a bound takes the errors of both ends that it comes from, less what they share.
+    # Square and add (Newcombe, 1998): a bound combines the errors of both ends that it depends on, minus their
+    # covariance.
     shared = (plus.variance + minus.variance - together) / math.sqrt(plus.variance * minus.variance)
     (down, up), (minus_down, minus_up) = plus.by_influence, minus.by_influence
     below = down**2 + minus_up**2 - shared * down * minus_up
@@ -263,13 +264,13 @@ class _Side:
                 side = replace(side, variance=_combined(parts).variance, known=True)
         if len(parts) == 1 or not side.variance:
             return side
-        # Of a single run the error is its own; of several over the same units only the influences tell.
+        # The error of a single run is its own; the error of several runs over the same units requires influences.
         down, up = side.by_influence
         return replace(side, down=down, up=up, stderr=math.sqrt(side.variance))
 
     @property
     def by_influence(self) -> tuple[float, float]:
-        """The errors scaled to the variance by influences, which those of a difference are found from."""
+        """The errors scaled to the variance by influences, from which the errors of a difference are computed."""
         scale = math.sqrt(self.variance) / self.stderr if self.variance and self.stderr else 1.0
         return self.down * scale, self.up * scale
 
@@ -280,10 +281,11 @@ def _combined(parts: Sequence[_Part]) -> Influence:
 
 
 def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, float]:
-    """The error that seeds show the difference to have, and its degrees of freedom; 0 of single runs.
+    """The error of the difference estimated from seeds, and its degrees of freedom; 0 for single runs.
 
-    Where both sides ran the same seeds, their differences are the runs. Else the degrees of freedom are Welch's, which
-    keep the level for equal numbers of runs; of unequal ones those of the fewer runs are taken.
+    If both sides used the same seeds, the differences per seed are the observations. Otherwise the degrees of freedom
+    are Welch's, which keep the level for equal numbers of runs; for unequal numbers, those of the side with fewer runs
+    are used.
     """
     by_seed = [{run.seed: run.value for run in side} for side in (a, b)]
     if len(a) == len(b) == len(by_seed[0]) > 1 and by_seed[0].keys() == by_seed[1].keys():
@@ -306,9 +308,9 @@ def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, fl
 
 
 def _share_units(side: Sequence[Run]) -> bool:
-    """Whether several runs are over the same documents, which differ by their seeds alone.
+    """Whether several runs cover the same documents and differ only by their seeds.
 
-    What a seed adds to all documents at once is in no influence, and comes on top.
+    The effect of a seed on all documents at once is not part of any influence, so it is added.
     """
     named = [run.units for run in side if run.units.startswith("documents/")]
     return len(named) > len(set(named))

@@ -1,4 +1,4 @@
-"""Features in the plane: where samples lie among real ones, and which are outside of all of them."""
+"""Two-dimensional maps of features: where samples lie among real samples, and which are outside the real manifold."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from evalsvc.store.artifacts import Artifacts
 
 Method = Literal["pca", "tsne"]
 K = 3
-"""Neighbours that a ball of the manifold reaches to, as in improved precision and recall."""
+"""Number of neighbors that define the radius of a ball of the manifold, as in improved precision and recall."""
 MANIFOLD = 5000
-"""Real samples whose balls are computed here, where no evaluation left them behind."""
+"""Number of real samples whose balls are computed here if the evaluation did not store them."""
 BLOCK = 2000
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Positions of samples and of real samples; ``inside`` says which samples lie in a ball of a real one.
+    """Positions of generated and real samples; ``inside`` marks the samples that lie in a ball of a real one.
 
-    ``real_indices`` are the places of the real samples in the reference.
-    ``explained`` is the share of the variance of both that two principal components keep; ``None`` of other maps.
+    ``real_indices`` are the indices of the real samples in the reference. ``explained`` is the fraction of the joint
+    variance that two principal components explain; ``None`` for other maps.
     """
 
     generated: Float[np.ndarray, "n 2"]
@@ -42,12 +42,12 @@ class FeatureMap:
 
 
 def methods() -> list[Method]:
-    """The maps that this installation can draw."""
+    """The maps that this installation can compute."""
     return ["pca", "tsne"] if find_spec("sklearn") else ["pca"]
 
 
 def feature_names(spec: Mapping[str, Any]) -> list[str]:
-    """Outputs of extractors that a metric of the evaluation reads as features and of which the reference has arrays."""
+    """Features that a metric of the evaluation uses and that are stored for the reference."""
     if not spec.get("reference"):
         return []
     found = [use["features"] for use in spec["suite"]["metrics"] if "/" in use.get("features", "")]
@@ -57,10 +57,10 @@ def feature_names(spec: Mapping[str, Any]) -> list[str]:
 def feature_map(
     spec: Mapping[str, Any], backend: str, artifacts: Artifacts, features: str, method: Method
 ) -> FeatureMap:
-    """The map of an evaluation as its row tells it; ``backend`` is of the extractor that made the features.
+    """Compute the map of an evaluation from its row; ``backend`` is that of the extractor that computed the features.
 
     Raises:
-        StorageError: its arrays are gone or damaged.
+        StorageError: its arrays are missing or damaged.
     """
     whole = EvaluationSpec.model_validate(spec)
     label, _, output = features.partition("/")
@@ -69,7 +69,7 @@ def feature_map(
         sample = artifacts.read_matrix(f"{whole.samples_key}/features-{whole.suite.samples}/{label}.{output}.npy")
         reference = artifacts.read_matrix(array)
     except MissingError:
-        raise StorageError(f"the arrays of {features} are no longer kept: score the checkpoint again") from None
+        raise StorageError(f"the arrays of {features} are no longer stored: score the checkpoint again") from None
     shown = gallery_indices(len(reference))
     generated, real = (np.asarray(x, np.float64) for x in (sample[:THUMBNAILS], reference[shown]))
     options = {"k": K}
@@ -88,7 +88,7 @@ def feature_map(
 def _inside(
     sample: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], squared: Float[np.ndarray, " m"]
 ) -> Bool[np.ndarray, " n"]:
-    """To rounding, which a picture may be off by; the metrics decide it exactly."""
+    """Membership up to rounding errors, which do not matter in a picture; the metrics compute it exactly."""
     found = np.zeros(len(sample), bool)
     for start in range(0, len(squared), BLOCK):
         block = np.asarray(reference[start : start + BLOCK], np.float64)
@@ -98,8 +98,8 @@ def _inside(
 
 
 def _components(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], float]:
-    centred = x - x.mean(0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = x - x.mean(0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     left, singular = left[:, :2], singular**2
     return left * np.sqrt(singular[:2]), float(singular[:2].sum() / (singular.sum() or 1.0))
 

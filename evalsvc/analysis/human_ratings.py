@@ -1,4 +1,4 @@
-"""What people prefer: pairs of samples rated blind, and the ratings of checkpoints that follow."""
+"""Human preferences: pairs of samples rated blindly, and the resulting ratings of checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Outcome = Literal["left", "right", "tie"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two evaluations' samples of one index in their source, in the order in which they are shown."""
+    """The samples of two evaluations with the same index in their source, in the order in which they are shown."""
 
     left: int
     right: int
@@ -32,7 +32,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Standing:
-    """A checkpoint's rating by people; no numbers where none exist yet, and ``standing`` says why."""
+    """A checkpoint's rating by people; without numbers if none exist yet, and ``standing`` gives the reason."""
 
     checkpoint: int
     rating: float | None
@@ -44,17 +44,19 @@ class Standing:
 
 
 def draw(session: Session, suite: str, samples: Mapping[int, Collection[int]], chance: random.Random) -> Pair:
-    """A pair that was rated least so far, of a random sample that both hold, in random order.
+    """Draw a least-rated pair, at a random index that both evaluations have, in random order.
 
-    ``samples`` are the indices of the samples that each evaluation has to show.
+    ``samples`` are the indices of the samples that each evaluation has stored.
 
     Raises:
-        InputError: no two evaluations have a sample of one index.
+        InputError: no two evaluations have a sample with the same index.
     """
     shown = sorted(evaluation for evaluation, indices in samples.items() if indices)
     shared = {(a, b): set(samples[a]) & set(samples[b]) for i, a in enumerate(shown) for b in shown[i + 1 :]}
     if not any(shared.values()):
-        raise InputError("a pair takes two checkpoints that kept samples of the same numbers")
+        raise InputError(
+            "rating needs two checkpoints with stored samples of the same indices: choose other checkpoints"
+        )
     query = select(Rating.left_id, Rating.right_id, func.count()).where(Rating.suite == suite)
     games: Counter[frozenset[int]] = Counter()
     for left, right, count in session.execute(query.group_by(Rating.left_id, Rating.right_id)):
@@ -69,7 +71,7 @@ def draw(session: Session, suite: str, samples: Mapping[int, Collection[int]], c
 
 
 def rate(database: Database, suite: str, pair: Pair, outcome: Outcome, rater: str) -> None:
-    """Keep what somebody preferred."""
+    """Record a preference."""
     with database.write() as session:
         row = Rating(
             suite=suite,
@@ -86,11 +88,13 @@ def rate(database: Database, suite: str, pair: Pair, outcome: Outcome, rater: st
 
 
 def standings(session: Session, suite: str, checkpoint_of: Mapping[int, int]) -> list[Standing]:
-    """Bradley-Terry ratings of the checkpoints that were rated, the best first.
+    """Bradley-Terry ratings of the rated checkpoints, best first.
 
-    ``checkpoint_of`` names the checkpoint of each evaluation that counts, so that its seeds are one player.
+    ``checkpoint_of`` maps each current evaluation to its checkpoint, so that all its seeds are one player.
     """
-    from evalsvc.metrics.bradley_terry import bradley_terry  # torch takes seconds, and there may be nothing to rate
+    from evalsvc.metrics.bradley_terry import (
+        bradley_terry,
+    )  # importing torch takes seconds, and there may be nothing to rate
 
     query = select(Rating.left_id, Rating.right_id, Rating.outcome, func.count()).where(Rating.suite == suite)
     rows = [
@@ -128,7 +132,9 @@ def standings(session: Session, suite: str, checkpoint_of: Mapping[int, int]) ->
 
 
 def agreement(table: Sequence[Standing], values: Mapping[int, float], direction: str) -> float | None:
-    """Spearman's rank correlation of ratings with a metric, 1 where both order checkpoints alike; from 3 on."""
+    """Spearman's rank correlation of ratings with a metric, 1 if both order checkpoints alike; ``None`` for fewer than
+    3.
+    """
     both = [(each.rating, values[each.checkpoint]) for each in table if each.rating and each.checkpoint in values]
     if len(both) < 3 or len({value for _, value in both}) < 2:
         return None

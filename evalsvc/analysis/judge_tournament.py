@@ -1,6 +1,6 @@
-"""Which of two answers is better, asked of a judge: a language model, people's recorded preferences, any plug-in.
+"""Let a judge compare pairs of answers: a language model, recorded human preferences, or any plug-in.
 
-The host, not the judge, swaps the order, counts what could not be read, and sees when a judge is asked about itself.
+The host, not the judge, swaps the order, counts unparsed answers, and detects a judge that compares its own answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from evalsvc.store.artifacts import Artifacts
 
 @dataclass(frozen=True)
 class Player:
-    """A checkpoint with its answers, one a prompt, and the names under which a judge could be the same model."""
+    """A checkpoint with its answers, one per prompt, and the names by which a judge may be the same model."""
 
     name: str
     answers: tuple[str, ...]
@@ -30,10 +30,11 @@ class Player:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How two players fared: each prompt judged in both orders, and won by whom both orders prefer.
+    """The result of two players: each prompt is judged in both orders, and a player wins it if both orders prefer that
+    player.
 
-    ``contradictions`` preferred the same place in both orders, whoever stood there; they count as ties. A comparison
-    with an unparsed answer counts for nobody.
+    ``contradictions`` counts prompts where both orders preferred the same position; they count as ties. Comparisons
+    with an unparsed answer are not counted.
     """
 
     first: str
@@ -47,7 +48,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Tournament:
-    """All pairs judged. Of the decided answers ``first_place`` preferred what was shown first: 1/2 is fair."""
+    """The results of all pairs. ``first_place`` is the fraction of decided answers that preferred the first answer: 1/2
+    is fair.
+    """
 
     judge: JudgeInfo
     outcomes: tuple[Outcome, ...]
@@ -66,23 +69,25 @@ def run_tournament(
     itself: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Tournament:
-    """Let the judge compare all pairs of players on all prompts, twice each. Pairs judged before are not asked again.
+    """Let the judge compare all pairs of players on all prompts, twice each. Pairs judged before are read from the
+    cache.
 
     Raises:
-        InputError: fewer than two players, other numbers of answers than prompts, or the judge is one of the players
-            and ``itself`` does not allow it.
-        ModelError: the judge fails, or answers what is no answer.
+        InputError: there are fewer than two players, the number of answers differs from that of the prompts, or the
+            judge
+            is one of the players and ``itself`` is False.
+        ModelError: the judge fails or returns an invalid answer.
     """
     if len(players) < 2 or len({player.name for player in players}) < len(players):
-        raise InputError("a judge compares two or more different players")
+        raise InputError("a judge needs at least two different players")
     for player in players:
         if len(player.answers) != len(prompts):
             raise InputError(f"{player.name} has {len(player.answers)} answers to {len(prompts)} prompts")
     same = tuple(player.name for player in players if player.models & judge.info.models)
     if same and not itself:
         raise InputError(
-            f"judge {judge.info.name!r} is {same[0]} itself, and models prefer their own words: take another judge, or "
-            "allow it with --itself"
+            f"judge {judge.info.name!r} is the same model as {same[0]}, and models prefer their own answers: use "
+            "another judge, or allow it with --itself"
         )
     wins = np.zeros((len(players), len(players)))
     outcomes, places = [], {"first": 0, "second": 0}
@@ -110,7 +115,9 @@ def run_tournament(
 def _judged(
     judge: Judge, a: Player, b: Player, prompts: Sequence[str], artifacts: Artifacts
 ) -> list[tuple[Answer, Answer]]:
-    """Answers on each prompt with a shown first, and with b shown first; kept, since judges are slow and dear."""
+    """Answers for each prompt with a shown first, and with b shown first; cached, because judges are slow and
+    expensive.
+    """
     key = f"judgements/{digest_json([judge.info.name, judge.info.protocol, prompts, a.answers, b.answers])[:32]}.json"
     if artifacts.is_sound(key):
         return [(first, second) for first, second in json.loads(artifacts.read_bytes(key))]
@@ -130,7 +137,9 @@ def _ask(judge: Judge, prompt: str, first: str, second: str) -> Answer:
     except Exception as error:
         raise ModelError(f"judge {judge.info.name!r} failed: {type(error).__name__}: {error}") from error
     if answer not in ANSWERS:
-        raise ModelError(f"judge {judge.info.name!r} answered {answer!r}, which is none of {', '.join(ANSWERS)}")
+        raise ModelError(
+            f"judge {judge.info.name!r} returned {answer!r}: a judge must return one of {', '.join(ANSWERS)}"
+        )
     return answer
 
 

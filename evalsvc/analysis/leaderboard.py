@@ -1,4 +1,4 @@
-"""Ranks with intervals, and differences with intervals. Scores of different protocols never meet."""
+"""Ranks and differences with intervals. Scores of different protocols are never mixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Which = Literal["latest", "all"]
 
 @dataclass(frozen=True)
 class Column:
-    """One label under one protocol; ``title`` tells protocols of one label apart."""
+    """One label under one protocol; ``title`` distinguishes protocols of one label."""
 
     label: str
     protocol: str
@@ -29,7 +29,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint in a configuration on the board. ``rank`` is 1 + the number of entries that are surely better."""
+    """A checkpoint in a configuration on the board. ``rank`` is 1 + the number of entries that are significantly
+    better.
+    """
 
     rank: int
     model: str
@@ -43,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """Entries that share the protocol of the ranking column, which comes first; the best value on top."""
+    """Entries that share the protocol of the ranking column, which comes first; ordered from the best value."""
 
     suite: str
     ranked_by: Column
@@ -52,9 +54,9 @@ class Board:
 
 
 def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "latest") -> list[Board]:
-    """Boards of one suite's scores: one for each protocol that the ranking metric has there.
+    """Boards of one suite's scores, one for each protocol of the ranking metric.
 
-    ``metric`` defaults to the suite's first; ``which`` takes all of each model's last step, or all of its checkpoints.
+    ``metric`` defaults to the suite's first; ``which`` selects the last step of each model, or all checkpoints.
     """
     if not rows:
         return []
@@ -77,7 +79,7 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
     found = []
     for ranked_by in (column for column in columns if column.label == metric):
         if ranked_by.direction == "neutral":
-            raise InputError(f"{metric} has no better or worse, so it cannot rank; choose another --metric")
+            raise InputError(f"{metric} has no better direction, so it cannot rank: choose another --metric")
         own = sorted(ranked[ranked_by.protocol], key=lambda row: row.value, reverse=ranked_by.direction == "higher")
         entries = [
             Entry(
@@ -99,20 +101,20 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
 
 
 def ranking_label(labels: Collection[str], wanted: str | None, suite: str) -> str:
-    """The score that ranks, of the labels of a suite in its order: the first, unless one is wanted.
+    """The score to rank by: ``wanted``, or the first label of the suite.
 
     Raises:
-        InputError: the wanted one is not among them.
+        InputError: the suite has no such label.
     """
     if wanted is not None and wanted not in labels:
-        raise InputError(f"there is no score {wanted!r} under {suite}; there are {', '.join(labels)}")
+        raise InputError(f"suite {suite} has no score {wanted!r}: use one of {', '.join(labels)}")
     return wanted if wanted is not None else next(iter(labels))
 
 
 def ranks(rows: Sequence[ScoreRow | Point]) -> list[int]:
-    """1 + the number of rows whose whole interval lies on the better side of the row's own, for each row.
+    """For each row, 1 + the number of rows whose whole interval lies on the better side of the row's interval.
 
-    Without an interval nothing is sure. The rows share a direction.
+    Rows without an interval are never significantly better or worse. All rows have the same direction.
     """
     lower = not rows or rows[0].direction == "lower"
     sign = 1.0 if lower else -1.0
@@ -123,15 +125,16 @@ def ranks(rows: Sequence[ScoreRow | Point]) -> list[int]:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: its current scores, and the runs (one a seed) that each label has."""
+    """One side of a comparison: its current scores, and the runs (one per seed) of each label."""
 
     rows: Sequence[ScoreRow]
     runs: Runs
 
     def of(self, label: str, protocol: str | None) -> tuple[ScoreRow, Sequence[Run]] | None:
-        """A label's score over all runs under one protocol: the one asked for if there are any, else the newest.
+        """A label's score over all runs under one protocol: the requested protocol if there are runs, otherwise the
+        newest.
 
-        A row of several runs has their mean and its error.
+        The row of several runs has their mean and its error.
         """
         newest = next((row for row in self.rows if row.label == label), None)
         if newest is None:
@@ -159,7 +162,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """``b - a`` of one label. Where ``reason`` is set the two are not comparable, and there is no number.
+    """``b - a`` of one label. If ``reason`` is set, the two are not comparable and there are no numbers.
 
     ``interval`` is the 95 % interval of the difference. ``paired`` says whether units of both sides were paired, and
     ``unpaired`` why not; ``independent`` counts the independent units of the smaller side.
@@ -178,7 +181,7 @@ class Difference:
 
     @property
     def verdict(self) -> Literal["better", "worse", "unsure", "differs", "not comparable"]:
-        """How surely b differs from a, in the direction of the metric."""
+        """Whether b is significantly better or worse than a, in the direction of the metric."""
         if self.value is None or self.a is None:
             return "not comparable"
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
@@ -189,10 +192,10 @@ class Difference:
 
 
 def compare(a: Side, b: Side) -> list[Difference]:
-    """Differences of two sides, label by label, as :func:`evalsvc.analysis.differences.difference` gives them to
-    everybody.
+    """Differences between two sides, label by label, by :func:`evalsvc.analysis.differences.difference`.
 
-    Raises :class:`InputError` that names what differs where not one score is comparable.
+    Raises:
+        InputError: no score is comparable; the message names the differences.
     """
     labels = dict.fromkeys(row.label for row in (*a.rows, *b.rows))
     differences = [_difference(label, a, b) for label in labels]
@@ -203,7 +206,7 @@ def compare(a: Side, b: Side) -> list[Difference]:
 
 
 def unpaired(differences: Iterable[Difference]) -> dict[str, list[str]]:
-    """The labels that were compared as independent, by the reason why."""
+    """The labels that were compared as independent, by the reason."""
     found: dict[str, dict[str, None]] = {}
     for each in differences:
         if each.unpaired:
@@ -235,7 +238,7 @@ def _difference(label: str, a: Side, b: Side) -> Difference:
 
 
 def differing_facts(a: Mapping[str, object], b: Mapping[str, object]) -> str:
-    """What two protocols differ in, such as ``samples 2000 / 1000``."""
+    """The facts in which two protocols differ, such as ``samples 2000 / 1000``."""
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
     return ", ".join(f"{key} {_short(a.get(key))} / {_short(b.get(key))}" for key in keys)
 

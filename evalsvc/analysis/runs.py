@@ -1,4 +1,4 @@
-"""The runs of a checkpoint under a suite, one a seed, with the influences that pair them with others."""
+"""The runs of a checkpoint under a suite, one per seed, with the influences that pair them with other runs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from evalsvc.store.queries import ScoreRow
 from evalsvc.store.tables import Artifact, Checkpoint
 
 Runs = Mapping[str, Sequence[Run]]
-"""The runs of each score, by its label."""
+"""The runs of each score, by label."""
 ROUNDING = 1e-9
-"""Relative. Other orders of summation move a score by 1e-12, other samples by far more than this."""
-BEFORE = UnitInfluence("scored before influences were kept")
-ELSEWHERE = UnitInfluence("its influences are not among the artifacts here")
+"""Relative tolerance. Another order of summation changes a score by 1e-12, other samples by far more than this."""
+BEFORE = UnitInfluence("scored before influences were stored")
+ELSEWHERE = UnitInfluence("its influences are missing from the artifacts of this machine")
 DAMAGED = UnitInfluence("its influences are damaged: score it again with --rerun")
 
 
 def stored_runs(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, suite: str) -> dict[str, list[Run]]:
-    """Scores of every seed that was run, by label: leaving out those that were seen would choose among them.
+    """Scores of every evaluated seed, by label; excluding seeds that were already seen would be a selection.
 
-    Seeds whose scores agree to rounding are one run: what was scored (files, greedy decoding) heeds no seed, and
-    looking at it again makes nothing surer.
+    Seeds whose scores agree up to rounding are one run: the scored samples (files, greedy decoding) do not depend on
+    the seed, and repeating them adds no information.
     """
     differing: dict[int, list[ScoreRow]] = {}
     for seed, rows in queries.replicates(session, checkpoint, suite).items():
@@ -46,7 +46,7 @@ def stored_runs(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, 
 
 
 def runs_beside(session: Session, artifacts: Artifacts, rows: Sequence[ScoreRow]) -> dict[str, list[Run]]:
-    """All runs of the checkpoint whose current scores under a suite these are, at least one."""
+    """All runs of the checkpoint whose current scores under a suite are given, at least one."""
     checkpoint = session.get_one(Checkpoint, rows[0].checkpoint_id)
     return stored_runs(session, artifacts, checkpoint, rows[0].suite)
 
@@ -65,14 +65,14 @@ def run_of(row: ScoreRow, seed: int, of: UnitInfluence) -> Run:
 
 
 def _documents(facts: Mapping[str, object]) -> str:
-    """The units of a likelihood, which its protocol tells too: seeds share them, with influences or without."""
+    """The units of a likelihood, which its protocol also determines: seeds share them, with influences or without."""
     return f"documents/{facts['reference']}"[:26] if "kind" in facts and "reference" in facts else ""
 
 
 def _influences(
     session: Session, artifacts: Artifacts, evaluation: int
 ) -> tuple[dict[str, UnitInfluence], UnitInfluence]:
-    """The influences of an evaluation, and what is said of those that it has not."""
+    """The influences of an evaluation, and the reason for those that are missing."""
     path = session.scalar(select(Artifact.path).where(Artifact.evaluation_id == evaluation, Artifact.kind == KIND))
     if path is None:
         return {}, BEFORE
@@ -87,7 +87,7 @@ def _influences(
 
 
 def _agree(rows: Sequence[ScoreRow], others: Sequence[ScoreRow]) -> bool:
-    """Whether two runs gave the same scores, to the rounding of another order of summation."""
+    """Whether two runs have the same scores, up to the rounding of another order of summation."""
     return [row.label for row in rows] == [row.label for row in others] and all(
         math.isclose(a.value, b.value, rel_tol=ROUNDING, abs_tol=ROUNDING * (a.stderr or 0.0))
         for a, b in zip(rows, others, strict=True)

@@ -1,4 +1,4 @@
-"""A typed client of the HTTP API. It needs nothing of the service but the documents that travel.
+"""A typed client of the HTTP API. It depends only on the API schemas.
 
 >>> client = Client("https://evals.example.com", token="evs_...")           # doctest: +SKIP
 >>> run = client.submit(path="/checkpoints/flow/step_4000.safetensors", generator="flow", suite="digits@1")
@@ -22,18 +22,19 @@ from evalsvc.core.environment import variable
 
 Answer = TypeVar("Answer", bound=BaseModel)
 LONG = 180.0
-"""Seconds for what makes the server open a checkpoint, which it gives up after 120."""
+"""Timeout in seconds of requests that make the server load a checkpoint, which itself stops after 120 seconds."""
 _BOARDS = TypeAdapter(list[schemas.Board])
 ATTEMPTS = 4
-"""Of a request that may safely be sent again, when the server is away or busy."""
+"""Number of tries of an idempotent request if the server is unavailable or busy."""
 LONGEST_PAUSE = 30.0
-"""Seconds; a server that asks for more patience, as for a quota, is asked no more."""
+"""Maximum seconds of a Retry-After that the client waits; a longer one, such as for a quota, fails at once."""
 
 
 class ClientError(Exception):
-    """The server refused, or was not reached; the message is one sentence. ``status`` is 0 where it was not reached.
+    """The server refused a request or could not be reached; the message is one sentence.
 
-    Where a name is ambiguous it is 409, and ``problem.choices`` are names of one checkpoint each.
+    ``status`` is the HTTP status, 0 if the server could not be reached. For an ambiguous name it is 409, and
+    ``problem.choices`` are unambiguous names.
     """
 
     def __init__(self, detail: str, status: int = 0, problem: schemas.Problem | None = None) -> None:
@@ -42,7 +43,7 @@ class ClientError(Exception):
 
 
 class Client:
-    """Asks one server. ``server`` and ``token`` default to ``EVALSVC_SERVER`` and ``EVALSVC_TOKEN``."""
+    """A client of one server. ``server`` and ``token`` default to ``EVALSVC_SERVER`` and ``EVALSVC_TOKEN``."""
 
     def __init__(
         self,
@@ -54,16 +55,16 @@ class Client:
     ) -> None:
         address = server or variable("EVALSVC_SERVER") or ""
         if not address.startswith(("http://", "https://")):
-            raise ClientError(f"{address!r} is no server: give its URL, or set EVALSVC_SERVER")
+            raise ClientError(f"invalid server {address!r}: pass a URL, or set EVALSVC_SERVER")
         secret = token or variable("EVALSVC_TOKEN") or ""
         if not secret:
-            raise ClientError("there is no token: give one, or set EVALSVC_TOKEN ('evalsvc token create' makes one)")
+            raise ClientError("no token: pass one, or set EVALSVC_TOKEN (create one with 'evalsvc token create')")
         self.server = address.rstrip("/")
         self._http = httpx.Client(
             base_url=f"{self.server}/api/v1",
             headers={"authorization": f"Bearer {secret}", "user-agent": "evalsvc-client"},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
-            follow_redirects=False,  # a token goes to the server that it was given for
+            follow_redirects=False,  # the token must not be sent to another server
             transport=transport,
         )
 
@@ -76,11 +77,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._http.close()
 
     def about(self) -> schemas.About:
-        """The server's version, and what this token allows."""
+        """The server's version, and the permissions of this token."""
         return self._ask(schemas.About, "GET", f"{self.server}/api/v1")
 
     def models(self) -> Iterator[schemas.Model]:
@@ -88,15 +89,15 @@ class Client:
         return self._pages(schemas.Model, "/models")
 
     def checkpoints(self, model: str | None = None) -> Iterator[schemas.Checkpoint]:
-        """Checkpoints, the newest first."""
+        """Checkpoints, newest first."""
         return self._pages(schemas.Checkpoint, "/checkpoints", model=model)
 
     def checkpoint(self, name: str) -> schemas.Checkpoint:
-        """The checkpoint that a model@step, model, alias or digest names."""
+        """The checkpoint that a model@step, model, alias or digest refers to."""
         return next(self._pages(schemas.Checkpoint, "/checkpoints", name=name))
 
     def suites(self) -> Iterator[schemas.Suite]:
-        """Suites that can be named."""
+        """Suites available by name."""
         return self._pages(schemas.Suite, "/suites")
 
     def references(self) -> Iterator[schemas.Reference]:
@@ -104,11 +105,11 @@ class Client:
         return self._pages(schemas.Reference, "/references")
 
     def workers(self) -> Iterator[schemas.Worker]:
-        """Worker processes that are there."""
+        """Running worker processes."""
         return self._pages(schemas.Worker, "/workers")
 
     def upload(self, file: Path) -> schemas.Upload:
-        """Send a checkpoint file; evaluations name it by its digest."""
+        """Upload a checkpoint file; evaluations refer to it by its digest."""
         with file.open("rb") as body:
             answer = self._send("POST", "/uploads", once=True, params={"name": file.name}, content=body, timeout=LONG)
         return _read(schemas.Upload, answer)
@@ -132,7 +133,9 @@ class Client:
         rerun: bool = False,
         skip_bad: bool = False,
     ) -> schemas.Evaluation:
-        """Ask for an evaluation; the same again is the same evaluation. Options: ``schemas.EvaluationCreate``."""
+        """Submit an evaluation. Submitting the same evaluation again returns the existing one. Options:
+        ``schemas.EvaluationCreate``.
+        """
         try:
             asked = schemas.EvaluationCreate(
                 path=None if path is None else str(path),
@@ -155,13 +158,13 @@ class Client:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise ClientError(f"{where}: {first['msg']}".lstrip(": ").replace("Value error, ", ""), 422) from None
-        # Sent again it is the same evaluation, unless it is to be computed once more.
+        # Idempotent, unless the evaluation is to be computed again.
         return self._ask(
             schemas.Evaluation, "POST", "/evaluations", once=rerun, json=asked.model_dump(mode="json"), timeout=LONG
         )
 
     def evaluations(self, *statuses: str) -> Iterator[schemas.Evaluation]:
-        """Evaluations, the newest first; only these statuses, where some are given."""
+        """Evaluations, newest first; ``status`` filters them."""
         return self._pages(schemas.Evaluation, "/evaluations", status=statuses or None)
 
     def evaluation(self, id: int) -> schemas.EvaluationDetail:
@@ -169,15 +172,15 @@ class Client:
         return self._ask(schemas.EvaluationDetail, "GET", f"/evaluations/{id}")
 
     def cancel(self, id: int) -> schemas.Evaluation:
-        """Stop an evaluation."""
+        """Cancel an evaluation."""
         return self._ask(schemas.Evaluation, "POST", f"/evaluations/{id}/cancel")
 
     def retry(self, id: int) -> schemas.Evaluation:
-        """Try a failed or cancelled evaluation again."""
+        """Retry a failed or canceled evaluation."""
         return self._ask(schemas.Evaluation, "POST", f"/evaluations/{id}/retry", once=True)
 
     def events(self, id: int) -> Iterator[schemas.Evaluation]:
-        """The evaluation each time something has moved, until it has ended; a broken stream is taken up again."""
+        """Yield the evaluation after each change until it has ended; an interrupted stream is resumed."""
         attempt = 0
         while True:
             try:
@@ -192,7 +195,7 @@ class Client:
                             if now.ended:
                                 return
                             attempt = 0
-                broken = httpx.TransportError("the stream of events ended before the evaluation")
+                broken = httpx.TransportError("the event stream ended before the evaluation")
             except httpx.TransportError as error:
                 broken = error
             attempt += 1
@@ -201,10 +204,10 @@ class Client:
             time.sleep(_pause(attempt - 1, None))
 
     def wait(self, id: int, timeout: float | None = None) -> schemas.EvaluationDetail:
-        """The evaluation when it has ended, however it did.
+        """Wait until the evaluation has ended, with any status, and return it.
 
         Raises:
-            ClientError: it has not, after ``timeout`` seconds.
+            ClientError: it has not ended after ``timeout`` seconds.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -225,14 +228,14 @@ class Client:
         digest: str | None = None,
         configuration: str | None = None,
     ) -> Iterator[schemas.Score]:
-        """Current scores, the newest first; of digests the first 8 digits or more."""
+        """Current scores, newest first; digests may be shortened to 8 or more digits."""
         which = {"digest": digest, "configuration": configuration}
         return self._pages(schemas.Score, "/scores", suite=suite, model=model, step=step, label=label, **which)
 
     def leaderboard(
         self, suite: str | None = None, metric: str | None = None, which: str = "latest"
     ) -> list[schemas.Board]:
-        """Models by one score, one board a protocol."""
+        """Models ranked by one score, one board per protocol."""
         answer = self._send("GET", "/leaderboard", params=_given(suite=suite, metric=metric, which=which))
         try:
             return _BOARDS.validate_json(answer.content)
@@ -240,11 +243,11 @@ class Client:
             raise _unexpected(answer) from None
 
     def compare(self, a: str, b: str, suite: str | None = None) -> schemas.Comparison:
-        """Differences of two checkpoints, b minus a."""
+        """Differences between two checkpoints, b minus a."""
         return self._ask(schemas.Comparison, "GET", "/comparison", params=_given(a=a, b=b, suite=suite))
 
     def artifact(self, id: int) -> bytes:
-        """The file of an artifact."""
+        """Download the file of an artifact."""
         return self._send("GET", f"/artifacts/{id}").content
 
     def gate(
@@ -256,13 +259,15 @@ class Client:
         shadow: bool = False,
         warn_only: bool = False,
     ) -> schemas.GateDetail:
-        """Judge what is stored under a policy: a file, its text, or its mapping. Not sent twice: each is recorded."""
+        """Judge stored scores under a policy: a file, its text, or its mapping. Never retried, because each decision is
+        recorded.
+        """
         body = policy.read_text() if isinstance(policy, Path) else policy
         asked = _given(policy=body, candidate=candidate, seed=seed, shadow=shadow, warn_only=warn_only)
         return self._ask(schemas.GateDetail, "POST", "/gates", once=True, json=asked, timeout=LONG)
 
     def gates(self, model: str | None = None, suite: str | None = None) -> Iterator[schemas.Gate]:
-        """Decisions, the newest first."""
+        """Gate decisions, newest first."""
         return self._pages(schemas.Gate, "/gates", model=model, suite=suite)
 
     def aliases(self) -> Iterator[schemas.Alias]:
@@ -272,12 +277,14 @@ class Client:
     def promote(
         self, alias: str, checkpoint: str, gate: int | None = None, *, reason: str | None = None
     ) -> schemas.Alias:
-        """Point an alias at a checkpoint: by a gate that it passed; as admin, with a reason where it is protected."""
+        """Point an alias to a checkpoint: by a gate that it passed, or as admin, with a reason if the alias is
+        protected.
+        """
         asked = _given(checkpoint=checkpoint, gate=gate, reason=reason)
         return self._ask(schemas.Alias, "PUT", _alias(alias), json=asked)
 
     def promotions(self, alias: str) -> Iterator[schemas.Promotion]:
-        """Where an alias pointed, the newest first."""
+        """The moves of an alias, newest first."""
         return self._pages(schemas.Promotion, f"{_alias(alias)}/history")
 
     def protect(self, alias: str, policy: str | Path | dict[str, Any]) -> schemas.Protection:
@@ -288,7 +295,7 @@ class Client:
         )
 
     def protection(self, alias: str) -> schemas.Protection:
-        """The policy by whose decisions alone an alias moves."""
+        """The policy whose decisions alone may move an alias."""
         return self._ask(schemas.Protection, "GET", f"{_alias(alias)}/protection")
 
     def unprotect(self, alias: str) -> None:
@@ -308,7 +315,7 @@ class Client:
         return _read(kind, self._send(method, path, once=once, **request))
 
     def _send(self, method: str, path: str, *, once: bool = False, **request: Any) -> httpx.Response:
-        """Send; what may safely be sent again is, while the server is away or busy."""
+        """Send a request; retry an idempotent one while the server is unavailable or busy."""
         attempts = 1 if once else ATTEMPTS
         for attempt in range(attempts):
             last = attempt == attempts - 1
@@ -328,7 +335,7 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
     def _unreached(self, error: Exception) -> ClientError:
-        return ClientError(f"{self.server} was not reached ({error or type(error).__name__})")
+        return ClientError(f"cannot reach {self.server} ({error or type(error).__name__})")
 
 
 def _read(kind: type[Answer], answer: httpx.Response) -> Answer:
@@ -340,7 +347,7 @@ def _read(kind: type[Answer], answer: httpx.Response) -> Answer:
 
 def _unexpected(answer: httpx.Response) -> ClientError:
     return ClientError(
-        f"unexpected response of {answer.url}: client and server versions may differ", answer.status_code
+        f"unexpected response from {answer.url}: client and server versions may differ", answer.status_code
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line. stdout is data, stderr is talk; errors a user can act on exit with 2."""
+"""The command line. Data goes to stdout, messages to stderr; errors that the user can fix exit with 2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def run() -> None:
-    """Entry point. Ctrl-C ends it without a word from the first moment, while modules are being imported."""
+    """Entry point. Ctrl-C exits without a traceback at any time, even while modules are being imported."""
     try:
         from evalsvc.cli import main
 

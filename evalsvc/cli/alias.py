@@ -1,4 +1,4 @@
-"""``alias``: names that point at checkpoints, and the gate that lets one be moved."""
+"""``alias``: names that point to checkpoints, and the gates that permit their moves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from evalsvc.store import audit
 if TYPE_CHECKING:
     pass
 
-app = typer.Typer(help="Names that point at checkpoints.", no_args_is_help=True)
+app = typer.Typer(help="Manage names that point to checkpoints.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Alias, such as production.")]
 
@@ -31,7 +31,7 @@ def alias_set(
     context: typer.Context,
     name: Name,
     checkpoint: Annotated[
-        str, typer.Argument(help="model@step, model, alias, digest, or the path of what was scored.")
+        str, typer.Argument(help="model@step, model, alias, digest, or the path of a scored checkpoint.")
     ],
     asked: PromoteOptions,
     require_gate: Annotated[Path | None, typer.Option(help="Policy that the checkpoint must pass first.")] = None,
@@ -39,18 +39,20 @@ def alias_set(
     device: Device = "auto",
     plugin: PluginFiles = None,
 ) -> None:
-    """Point an alias at a checkpoint; with --require-gate only if it passes now. The decision is always recorded.
+    """Point an alias to a checkpoint; with --require-gate only if it passes now. The decision is always recorded.
 
-    A protected alias moves by a gate under the pinned policy (--require-gate or --gate), for the first time, or back
-    to an earlier checkpoint with a --reason. With --server, an alias that is not protected takes scope admin.
+    A protected alias moves by a gate under the pinned policy (--require-gate or --gate), to its first checkpoint, or
+    back to an earlier checkpoint with a --reason. With --server, an unprotected alias requires scope admin.
     """
     if require_gate is not None and asked.gate is not None:
-        raise InputError("give --require-gate, which runs a gate, or --gate, which names one that was run")
+        raise InputError("pass either --require-gate, which runs a gate, or --gate, which uses an existing one")
     number = asked.gate
     if require_gate is None:
         now_at = backend(context).promote(name, checkpoint, asked)
     elif not backend(context).here:
-        raise InputError("--require-gate runs a gate on this machine: use 'gate run', and give its number with --gate")
+        raise InputError(
+            "--require-gate runs a gate on this machine: with --server use 'gate run', and pass its number with --gate"
+        )
     else:
         number, now_at = _set_by_gate(name, checkpoint, asked.reason, require_gate, stored, device, plugin)
     err.print(f"{name} is now {now_at}" + (f", by gate {number}" if number else ""))
@@ -59,7 +61,7 @@ def alias_set(
 def _set_by_gate(
     name: str, checkpoint: str, reason: str, policy: Path, stored: bool, device: str, plugin: list[Path] | None
 ) -> tuple[int, str]:
-    """Run a gate, and point the alias at what passed it; the number of the gate, and the name of what passed."""
+    """Run a gate and move the alias if it passed; return the number of the gate and the checkpoint's name."""
     from evalsvc.gates.candidate import Asked
     from evalsvc.gates.promote import check_policy, promote, protection
     from evalsvc.store.tables import Checkpoint
@@ -71,7 +73,7 @@ def _set_by_gate(
         gate = opened.decide(Asked(checkpoint, Naming()))
         show_decision(gate.id, gate.document)
         if gate.document["verdict"]["status"] != "PASS":
-            err.print(f"{name} stays as it is", style="red")
+            err.print(f"{name} is unchanged", style="red")
             raise typer.Exit(gate.exit_code or 4)
         judged = gate.decision.sides.candidate
         assert isinstance(judged, Checkpoint)
@@ -82,10 +84,10 @@ def _set_by_gate(
 def alias_protect(
     context: typer.Context,
     name: Name,
-    policy: Annotated[Path, typer.Option(help="Policy by whose decisions alone the alias moves from now on.")],
+    policy: Annotated[Path, typer.Option(help="Policy whose decisions alone may move the alias from now on.")],
     plugin: PluginFiles = None,
 ) -> None:
-    """Pin a policy and its suite: the alias then moves only by a gate under exactly this policy."""
+    """Pin a policy and its suite: only gates under exactly this policy can then move the alias."""
     pinned = backend(context).protect(name, policy, plugin or ())
     if pinned.warning:
         err.print(pinned.warning, style="yellow", soft_wrap=True)
@@ -94,14 +96,14 @@ def alias_protect(
 
 @app.command("unprotect")
 def alias_unprotect(context: typer.Context, name: Name) -> None:
-    """End the protection of an alias; that it was protected stays in its history."""
+    """End the protection of an alias; the protection stays in its history."""
     backend(context).unprotect(name)
     err.print(f"{name} is no longer protected")
 
 
 @app.command("list")
 def alias_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """Every alias, what it points at, and the policy that protects it."""
+    """List every alias with its checkpoint and the policy that protects it."""
     backend(context).aliases().show(as_json=as_json)
 
 
@@ -109,15 +111,15 @@ def alias_list(context: typer.Context, as_json: AsJson = False) -> None:
 def alias_history(
     context: typer.Context,
     name: Name,
-    limit: Annotated[int, typer.Option(min=1, help="How many moves.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of moves.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Where an alias pointed, the newest first: who moved it, how, and by which decision; and what protected it."""
+    """List the moves of an alias, newest first: user, kind, decision or reason, and protections."""
     backend(context).alias_history(name, limit).show(as_json=as_json)
 
 
 def show_aliases(rows: Sequence[tuple[str, str, str | None]]) -> Answer:
-    """What ``alias list`` prints: name, checkpoint and digest of the pinned policy of each alias."""
+    """Print name, checkpoint and digest of the pinned policy of each alias, for ``alias list``."""
     pinned = {name: {"protected_by": digest} if digest else {} for name, _, digest in rows}
     made = table("aliases", "alias", "checkpoint", "protected by policy")
     for name, target, digest in rows:

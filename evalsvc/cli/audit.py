@@ -1,4 +1,4 @@
-"""``audit``: who did what."""
+"""``audit``: the log of changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evalsvc.store import audit
 from evalsvc.store.session import Database, database_time
 from evalsvc.store.tables import AuditEntry
 
-app = typer.Typer(help="Who did what: every change, with its actor.", invoke_without_command=True)
+app = typer.Typer(help="Show and prune the log of changes with their users.", invoke_without_command=True)
 
 COLUMNS = ("at", "actor", "action", "subject", "outcome", "detail", "address", "request")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -25,15 +25,19 @@ AGO = re.compile(r"([0-9]{1,6})([mhdw])")
 @app.callback()
 def listed(
     context: typer.Context,
-    since: Annotated[str, typer.Option(help="Only from this moment on: 2026-11-28T15:00, or 24h, 7d ago.")] = "",
-    until: Annotated[str, typer.Option(help="Only before this moment.")] = "",
+    since: Annotated[str, typer.Option(help="Only entries from this time on: 2026-11-28T15:00, or 24h, 7d ago.")] = "",
+    until: Annotated[str, typer.Option(help="Only entries before this time.")] = "",
     actor: Annotated[str | None, typer.Option(help="Name of a token or a user.")] = None,
-    action: Annotated[str | None, typer.Option(help="Such as alias.move, or alias for all about aliases.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Such as 'evaluation 7', or evaluation for all of them.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    action: Annotated[
+        str | None, typer.Option(help="Action, such as alias.move, or alias for all actions on aliases.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Subject, such as 'evaluation 7', or evaluation for all evaluations.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")] = False,
 ) -> None:
-    """Changes, the newest first: when, who, what, to what, how it ended."""
+    """List changes, newest first: time, user, action, subject, outcome."""
     if context.invoked_subcommand is not None:
         return
     if action is not None and not any(each == action or each.startswith(f"{action}.") for each in audit.Action):
@@ -53,27 +57,27 @@ def listed(
         facts = "  ".join(f"{key} {value}" for key, value in row.detail.items() if value not in (None, ""))
         at = f"{row.at:%Y-%m-%d %H:%M:%S}"
         made.add_row(at, who, row.action, row.subject, row.outcome, facts, row.address, row.request)
-    out.print(made if rows else "nothing was recorded")
+    out.print(made if rows else "no entries")
 
 
 @app.command("prune")
 def prune(
-    before: Annotated[str, typer.Option(help="Delete what is older: 2026-01-01, or 365d ago.")],
+    before: Annotated[str, typer.Option(help="Delete older entries: 2026-01-01, or 365d ago.")],
 ) -> None:
-    """Delete old rows; that it was done is a row itself."""
+    """Delete old entries; the deletion itself is recorded."""
     database = Database(Settings().database)
     until = moment(before, database_time(database))
     if until is None:
-        raise InputError("--before needs a moment: give 2026-01-01, or 365d")
+        raise InputError("--before requires a time: use 2026-01-01, or 365d")
     count = audit.prune(database, until)
-    err.print(f"deleted {count} rows from before {until:%Y-%m-%d %H:%M:%S} UTC")
+    err.print(f"deleted {count} entries from before {until:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def moment(text: str, now: datetime) -> datetime | None:
-    """A moment as a date, a time (UTC unless it says otherwise), or how long before ``now``; ``None`` for no text.
+    """Parse a time: a date, a date with time (UTC by default), or a duration before ``now``; ``None`` for empty text.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the text has another format.
     """
     if not text:
         return None
@@ -83,4 +87,4 @@ def moment(text: str, now: datetime) -> datetime | None:
         found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise InputError(f"{text!r} is not a moment: give 2026-11-28, 2026-11-28T15:00, or 7d for a week ago") from None
+        raise InputError(f"invalid time {text!r}: use 2026-11-28, 2026-11-28T15:00, or 7d for a week ago") from None

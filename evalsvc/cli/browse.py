@@ -16,37 +16,43 @@ from evalsvc.inputs import stored_checkpoints
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 
-SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the one used last.")]
-OfModel = Annotated[str | None, typer.Option("--model", help="The same as the argument.")]
+SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the most recently used one.")]
+OfModel = Annotated[str | None, typer.Option("--model", help="Alternative to the argument.")]
 
 
 def leaderboard(
     context: typer.Context,
     suite: SuiteName = None,
     metric: Annotated[str | None, typer.Option(help="Score to rank by; by default the suite's first.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every checkpoint, not only each model's last.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All checkpoints, not only each model's last.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rank models. Those whose intervals overlap share a rank: 1 + the number that is surely better."""
+    """Rank models by a score. Models with overlapping intervals share a rank: 1 + the number that are significantly
+    better.
+    """
     backend(context).leaderboard(suite, metric, "all" if every else "latest").show(as_json=as_json)
 
 
 def compare(
     context: typer.Context,
-    a: Annotated[str, typer.Argument(help="model, model@step, alias, digest or the path of what was scored.")],
-    b: Annotated[str, typer.Argument(help="The same; differences are b minus a.")],
+    a: Annotated[str, typer.Argument(help="model, model@step, alias, digest, or the path of a scored checkpoint.")],
+    b: Annotated[str, typer.Argument(help="The second checkpoint; differences are b minus a.")],
     suite: SuiteName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Differences of two checkpoints with 95 % intervals. Scores of different protocols are named, not compared."""
+    """Show differences between two checkpoints with 95 % intervals. Scores of different protocols are listed, not
+    compared.
+    """
     backend(context).compare(a, b, suite).show(as_json=as_json)
 
 
 def show(
-    checkpoint: Annotated[str, typer.Argument(help="model, model@step, alias, digest or the path of what was scored.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="model, model@step, alias, digest, or the path of a scored checkpoint.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """All scores of a checkpoint with their protocols, and how they came about."""
+    """Show all scores of a checkpoint with their protocols and provenance."""
     with Database(Settings().database).read() as session:
         found = stored_checkpoints.find(session, checkpoint)
         title = names.title_of(session, found)
@@ -98,15 +104,15 @@ def show(
 
 
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """The models, their checkpoints and evaluations, and what these have cost."""
+    """List the models with their checkpoints, evaluations and costs."""
     backend(context).models().show(as_json=as_json)
 
 
 def checkpoints(
     context: typer.Context,
-    model: Annotated[str | None, typer.Argument(help="Only this model's.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Only checkpoints of this model.")] = None,
     of_model: OfModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """The checkpoints, by model and step."""
+    """List the checkpoints by model and step."""
     backend(context).checkpoints(model or of_model).show(as_json=as_json)

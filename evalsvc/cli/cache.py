@@ -1,4 +1,4 @@
-"""``evalsvc cache``: arrays of references, extracted once and kept; what came to nothing, and may go."""
+"""``evalsvc cache``: cached arrays of references, and garbage collection of unused files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from evalsvc.store import audit
 from evalsvc.store.session import Database
 
 HEADINGS = ("reference", "half", "extractor and backend", "files", "size")
-app = typer.Typer(help="Arrays of references, and what came to nothing.", no_args_is_help=True)
+app = typer.Typer(help="List and prune cached arrays of references; delete unused files.", no_args_is_help=True)
 
 
 @app.command("list")
-def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
-    """What is kept: of which reference and half, by which extractor on which backend, and how large."""
+def cache_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")] = False,
+) -> None:
+    """List cached arrays: reference and split, extractor and backend, size."""
     from dataclasses import asdict
 
     from evalsvc.inputs.reference_features import entries
@@ -33,7 +35,7 @@ def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
         print_json([{"half" if key == "split" else key: value for key, value in facts} for facts in documents])
         return
     size = decimal(sum(entry.bytes for entry in found))
-    made = table(f"{size} of arrays of references", *HEADINGS, right=HEADINGS[3:])
+    made = table(f"{size} of cached reference arrays", *HEADINGS, right=HEADINGS[3:])
     for entry in found:
         reference = entry.reference or f"none ({entry.digest[:12]})"
         made.add_row(reference, entry.split, entry.extractor, str(entry.files), decimal(entry.bytes))
@@ -42,10 +44,10 @@ def cache_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON do
 
 @app.command("prune")
 def cache_prune(
-    reference: Annotated[list[str] | None, typer.Option(help="Remove what belongs to this reference.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all of it.")] = False,
+    reference: Annotated[list[str] | None, typer.Option(help="Remove the arrays of this reference.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all arrays.")] = False,
 ) -> None:
-    """Remove arrays that no reference has any more, or those that the options name; they can be extracted anew."""
+    """Remove arrays that no reference uses, or those that the options select; they can be extracted again."""
     from evalsvc.inputs.reference_features import entries, prune
     from evalsvc.plugins.registry import Plugins
     from evalsvc.store.artifacts import open_artifacts
@@ -55,10 +57,10 @@ def cache_prune(
     found = entries(artifacts, database, Plugins())
     unknown = set(reference or ()) - {entry.reference for entry in found}
     if unknown:
-        raise InputError(f"nothing is kept of a reference {min(unknown)!r}: see 'evalsvc cache list'")
+        raise InputError(f"there are no cached arrays of reference {min(unknown)!r}: see 'evalsvc cache list'")
     named = set(reference or ("",))
     doomed = [entry for entry in found if everything or entry.reference in named]
-    with database.write() as session:  # first: nothing is gone that no row tells of
+    with database.write() as session:  # first the files, so that every remaining file has a row
         for entry in doomed:
             audit.record(session, audit.Action.CACHE_PRUNE, f"cache {entry.key}", {"reference": entry.reference})
     err.print(f"removed {len(doomed)} of {len(found)} entries, {decimal(prune(artifacts, doomed))}")
@@ -66,13 +68,12 @@ def cache_prune(
 
 @app.command("sweep")
 def cache_sweep(
-    days: Annotated[float, typer.Option(min=0, max=36500, help="Spare what is younger.")] = 7,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    days: Annotated[float, typer.Option(min=0, max=36500, help="Keep files that are younger.")] = 7,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files that would be deleted.")] = False,
 ) -> None:
-    """Remove shards of evaluations that failed or were cancelled, uploads of which nothing was scored, and half-written
-    files that killed processes left.
+    """Delete shards of failed or canceled evaluations, uploads without scores, and partial files of killed processes.
 
-    A retry computes such shards again, and needs such an upload again.
+    A retry computes such shards again, and requires such an upload again.
     """
     from datetime import timedelta
 

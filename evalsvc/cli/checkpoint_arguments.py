@@ -1,4 +1,4 @@
-"""The checkpoints that a command is given: found, named and digested before any work."""
+"""The checkpoint arguments of a command: found, named and digested before any work."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading commands must no
     from evalsvc.plugins.interfaces import CheckpointFiles
 
 Checkpoints = Annotated[
-    list[str], typer.Argument(help="Checkpoint files or folders, globs in quotes, hub:org/name, or endpoint:NAME.")
+    list[str], typer.Argument(help="Checkpoint files or folders, quoted globs, hub:org/name, or endpoint:NAME.")
 ]
 ModelPattern = Annotated[
-    str, typer.Option("--model-pattern", help="Regular expression that finds the model in a path: runs/(.+?)/.")
+    str,
+    typer.Option(
+        "--model-pattern", help="Regular expression that extracts the model from a path, such as runs/(.+?)/."
+    ),
 ]
 StepPattern = Annotated[
-    str, typer.Option("--step-pattern", help=r"Regular expression that finds the step in a name: ck(\d+).")
+    str, typer.Option("--step-pattern", help=r"Regular expression that extracts the step from a name, such as ck(\d+).")
 ]
 
 
 def find_checkpoints(patterns: list[str], naming: Naming, files: CheckpointFiles | None = None) -> list[Checkpoint]:
-    """The checkpoints that the patterns name. More than one are listed on stderr, with what was read from their names.
+    """Find the checkpoints that the patterns match. If there are several, list them on stderr with the names inferred.
 
     Raises:
-        InputError: nothing matches, a name states no step for sure, or two contents have one label.
+        InputError: nothing matches, the step cannot be inferred from a name, or two contents have the same label.
     """
     from evalsvc.evaluation import given_checkpoints
 
@@ -70,16 +73,16 @@ def plan(
 
 
 def say_skipped(names: Sequence[str]) -> None:
-    """How many files were left out, and the first of them."""
+    """Print the number of skipped files and the name of the first."""
     if names:
         more = "" if len(names) == 1 else f" and {len(names) - 1} more"
         err.print(f"skipped {printable(names[0])}{more}: unreadable", soft_wrap=True)
 
 
 def show_names(rows: Iterable[tuple[str, str, int | str, str]]) -> None:
-    """What was read from each name, on stderr: path, model, step and the first digits of the digest."""
+    """Print the inferred names to stderr: path, model, step and the first digits of the digest."""
     made = table("", "checkpoint", "model", "step", "digest", right=("step", "digest"))
-    made.columns[0].overflow = "fold"  # the end of a path says most
+    made.columns[0].overflow = "fold"  # the end of a path is the most informative part
     for path, model, step, digest in rows:
         made.add_row(printable(path), model, str(step), digest)
     err.print(made)

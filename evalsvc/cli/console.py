@@ -1,4 +1,4 @@
-"""The two consoles, how numbers look on them, and how text from outside is made harmless for a terminal."""
+"""The two consoles, number formats, and the sanitizing of untrusted text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from evalsvc.core.number_format import number as number
 from evalsvc.core.number_format import with_error as with_error
 
 _COMMAND = re.compile(r"(?<!\S)[:#](?=:\w|#\w*\[)")
-"""Where a command of GitHub, GitLab or Azure begins that stands in a job's log, were it the first of a wrapped line."""
+"""Start of a command of GitHub, GitLab or Azure in a job log, at the beginning of a wrapped line."""
 
 
 def visible(text: str) -> str:
-    """Text as one line in which every character is seen: controls, terminal codes and bidi marks become escapes.
+    """Text as one line of visible characters: control characters, terminal codes and bidi marks are escaped.
 
-    So does what a job's log would take for a command.
+    So is text that a job log would interpret as a command.
     """
     return _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", one_line(text))
 
@@ -37,7 +37,7 @@ def _spelled(text: str) -> str:
 
 
 def styled(text: str, style: str) -> Text:
-    """Text from anywhere in a style; what is appended has its own."""
+    """Untrusted text in a style; appended text has a style of its own."""
     return Text().append(visible(text), style)
 
 
@@ -47,35 +47,35 @@ def lines(texts: Iterable[str]) -> Text:
 
 
 class _Console(Console):
-    """A console on which strings are data: no markup, no emoji codes, and every string is one visible line.
+    """A console that treats strings as data: no markup, no emoji codes, and every string is one visible line.
 
-    All that a command prints goes through here, so no caller escapes anything. Bold and colours are :func:`styled`.
+    All output of commands passes through here, so callers escape nothing. Use :func:`styled` for bold text and colors.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string that is printed, or stands in a table."""
+        """Convert a printed string or a table cell."""
         return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Whatever is printed, also what was a Text already, as the names of bars are."""
+        """Render any object, including existing Text objects such as the names of progress bars."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=_spelled(segment.text))
 
     def on_broken_pipe(self) -> None:
-        """Rich would end the process with 1; a gate has a code of its own for it."""
-        raise  # the BrokenPipeError that is being handled
+        """Rich would exit with 1; a gate has an exit code of its own for this."""
+        raise  # the BrokenPipeError being handled
 
 
-# A pipe or a file has no width of its own: it gets room for most tables, unless COLUMNS says otherwise.
+# Pipes and files have no width: use one that fits most tables, unless COLUMNS is set.
 out = _Console(width=None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else 200)
 err = _Console(stderr=True)
 
 
 def print_commands(commands: str) -> None:
-    """Commands to a job's log, on stderr, whose data is encoded as they ask."""
+    """Print commands for a job log to stderr, with their data encoded as required."""
     err.file.write(commands)
     err.file.flush()
 
@@ -84,7 +84,7 @@ ARROWS = {"lower": "↓", "higher": "↑", "neutral": ""}
 
 
 class Checked:
-    """Standard output of which a write that fails is a :class:`StorageError`, and a reader that left a broken pipe."""
+    """Standard output whose failed writes raise :class:`StorageError`, and broken pipes a BrokenPipeError."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -110,7 +110,7 @@ class Checked:
         return getattr(self._stream, name)
 
     def _failed(self, error: OSError) -> Exception:
-        # What the buffer still holds would fail once more at the end of the process, and change its exit code.
+        # Otherwise the buffered rest would fail again when the process exits, and change its exit code.
         with suppress(OSError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
         if error.errno == errno.EPIPE:
@@ -119,13 +119,13 @@ class Checked:
 
 
 def print_json(document: Any) -> None:
-    """One machine-readable document on stdout."""
+    """Print one machine-readable document to stdout."""
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
     sys.stdout.flush()
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that reads well."""
+    """Seconds in a readable unit."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -133,14 +133,14 @@ def duration(seconds: float) -> str:
 
 
 def energy(joules: float | None) -> str:
-    """Joules in the unit that reads well; nothing where they are not known."""
+    """Joules in a readable unit; empty if unknown."""
     if joules is None:
         return ""
     return f"{joules / 3.6e6:.3g} kWh" if joules >= 3.6e5 else f"{joules / 1e3:.3g} kJ"
 
 
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table with these headings; those in ``right`` are set flush right."""
+    """An empty table with these headings; those in ``right`` are right-aligned."""
     made = Table(title=title or None, title_justify="left", header_style="bold", title_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)

@@ -18,24 +18,23 @@ from evalsvc.store.session import Database
 
 
 def dashboard(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; beyond this machine only with tokens.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines need tokens.")] = "127.0.0.1",
     require_token: Annotated[
-        bool, typer.Option("--require-token", help="Ask for a token on this machine too, as behind a proxy.")
+        bool, typer.Option("--require-token", help="Require a token on this machine too, such as behind a proxy.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
 ) -> None:
-    """Serve the dashboards: leaderboard, trends, samples and the rest, in a browser."""
+    """Serve the dashboards in a browser: leaderboard, trends, samples and more."""
     package = find_spec("evalsvc.dashboards")
     if package is None or find_spec("streamlit") is None:
-        raise InputError("the dashboards need Streamlit: pip install 'evalsvc[dashboard]'")
-    # The API's setting, read here since its package takes another extra. Pages that ask nobody have no other names.
+        raise InputError("the dashboards require Streamlit: pip install 'evalsvc[dashboard]'")
+    # A setting of the API, read here because its package needs another extra. Pages without authentication allow no
+    # other names.
     named = separated(variable("EVALSVC_ALLOWED_HOSTS") or "")
     hosts = hosts_for(
         host, named if require_token or not is_loopback(host) else (), token_store.usable(Database(Settings().database))
     )
     if require_token:
         os.environ["EVALSVC_DASHBOARD_TOKENS"] = "required"
-    # -P: not a folder of that name where we stand
+    # -P: do not import a folder of that name in the working directory
     os.execv(sys.executable, [sys.executable, "-P", "-m", "evalsvc.dashboards", host, str(port), *hosts])

@@ -1,4 +1,4 @@
-"""What has to be right before work can be done, looked at one by one; each finding says what to do."""
+"""Checks of the installation; each finding has a way out."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from evalsvc.store.urls import parse_url, shown
 
 GIGABYTE = 2**30
 LITTLE, TIGHT = 1 * GIGABYTE, 10 * GIGABYTE
-"""Free bytes below which nothing, or not much more, can be kept."""
+"""Free bytes below which nothing, or not much more, can be stored."""
 LONG = 3600
-"""Seconds that an evaluation may wait for a worker before somebody should look."""
+"""Seconds of waiting for a worker that are unusual."""
 
 
 class Level(StrEnum):
-    """How well something is. There is no answer that stands for all that was not looked at."""
+    """The result of a check; skipped checks have none."""
 
     OK = "ok"
     WARNING = "warning"
@@ -42,7 +42,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing, how well it is, and a sentence about it."""
+    """One checked thing, its level, and a sentence about it."""
 
     thing: str
     level: Level
@@ -50,7 +50,7 @@ class Finding:
 
 
 def examine(settings: Settings, plugins: Plugins) -> Iterator[Finding]:
-    """Everything, the quick first; what cannot be looked at because something before is broken is left out."""
+    """Run all checks, quick ones first; checks that depend on a failed one are skipped."""
     yield from _store(settings)
     yield from _disk(settings)
     yield from _artifacts(settings)
@@ -76,17 +76,17 @@ def _store(settings: Settings) -> Iterator[Finding]:
     if damage:
         yield Finding("database", Level.BROKEN, f"{where} is damaged ({damage}): restore a backup")
     elif database.read_only:
-        yield Finding("database", Level.WARNING, f"{where} can only be read ({database.read_only})")
+        yield Finding("database", Level.WARNING, f"{where} is read-only ({database.read_only})")
     else:
-        yield Finding("database", Level.OK, f"{where} answers within {took:.0f} ms")
-    yield Finding("migrations", Level.OK, f"revision {HEAD}, the newest that this version knows")
+        yield Finding("database", Level.OK, f"{where} responds within {took:.0f} ms")
+    yield Finding("migrations", Level.OK, f"revision {HEAD}, the latest of this version")
     yield queue
     yield from webhooks
     yield from _readers(file_of(parse_url(settings.database)))
 
 
 def _damage(session: Session) -> str:
-    """What SQLite finds wrong with its file when it reads all of it."""
+    """The damage that SQLite finds when it reads its whole file."""
     if session.get_bind().dialect.name != "sqlite":
         return ""
     said = str(session.execute(text("PRAGMA quick_check(1)")).scalar_one())
@@ -98,11 +98,11 @@ def _queue(session: Session) -> Finding:
     count, oldest = session.execute(waiting.where(Evaluation.status == Status.QUEUED, Evaluation.on_queue)).one()
     slots = sum(worker.role == "slot" for worker in workers(session))
     age = max(0.0, (clock(session) - oldest).total_seconds()) if oldest else 0.0
-    detail = f"slots at work: {slots}; evaluations waiting: {count}, the oldest for {age:.0f} s"
+    detail = f"running slots: {slots}; waiting evaluations: {count}, the oldest for {age:.0f} s"
     if count and not slots:
         return Finding("queue", Level.BROKEN, f"{detail}: start 'evalsvc worker'")
     if age > LONG:
-        return Finding("queue", Level.WARNING, f"{detail}: add workers, or look at 'evalsvc status'")
+        return Finding("queue", Level.WARNING, f"{detail}: add workers, or check 'evalsvc status'")
     return Finding("queue", Level.OK, detail)
 
 
@@ -113,16 +113,14 @@ def _webhooks(session: Session, keys: SecretKeys) -> list[Finding]:
     older = [row.id for row in rows if row.salt is not None and row.key in keys.names[1:]]
     found = []
     if unsigned:
-        detail = f"EVALSVC_SECRET_KEY lacks the key of {_numbered(unsigned)}: their messages wait until it is added"
+        detail = f"EVALSVC_SECRET_KEY lacks the key of {_numbered(unsigned)}: add it to deliver their messages"
         found.append(Finding("webhooks without key", Level.BROKEN, detail))
     if stored:
         way_out = "create them again and delete these" if keys else "set EVALSVC_SECRET_KEY and create them again"
-        detail = f"the database holds the secrets of {_numbered(stored)}: {way_out}"
+        detail = f"the database contains the secrets of {_numbered(stored)}: {way_out}"
         found.append(Finding("webhook secrets", Level.WARNING, detail))
     if older:
-        detail = (
-            f"receivers of {_numbered(older)} may know older secrets: give them those of 'POST /webhooks/ID/secret'"
-        )
+        detail = f"receivers of {_numbered(older)} may still use older secrets: use 'POST /webhooks/ID/secret'"
         found.append(Finding("webhook keys", Level.WARNING, f"{detail}, then remove the older keys"))
     return found
 
@@ -132,10 +130,10 @@ def _numbered(ids: Sequence[int]) -> str:
 
 
 def _readers(database: Path | None) -> Iterator[Finding]:
-    """A warning where everybody on the machine may read a database file of before new ones were private."""
+    """Warn about a database file that other users of the machine can read, as older versions created it."""
     if database and database.stat().st_mode & 0o004 and database.parent.stat().st_mode & 0o001:
         yield Finding(
-            "file mode", Level.WARNING, f"everybody on this machine may read {database}: chmod 600 it and its -wal"
+            "file mode", Level.WARNING, f"all users of this machine can read {database}: chmod 600 it and its -wal"
         )
 
 
@@ -145,7 +143,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     level = Level.BROKEN if free < LITTLE else Level.WARNING if free < TIGHT else Level.OK
-    way_out = "" if level is Level.OK else ": make room, or set EVALSVC_HOME or EVALSVC_ARTIFACTS elsewhere"
+    way_out = "" if level is Level.OK else ": free some space, or set EVALSVC_HOME or EVALSVC_ARTIFACTS to another disk"
     yield Finding("disk", level, f"{free / GIGABYTE:.1f} GB free under {settings.home.resolve()}{way_out}")
 
 
@@ -159,7 +157,7 @@ def _artifacts(settings: Settings) -> Iterator[Finding]:
         yield Finding("artifacts", Level.BROKEN, str(error))
         return
     took = (time.perf_counter() - started) * 1e3
-    yield Finding("artifacts", Level.OK, f"{redacted(str(where))} can be written ({took:.0f} ms)")
+    yield Finding("artifacts", Level.OK, f"{redacted(str(where))} is writable ({took:.0f} ms)")
 
 
 def _loading() -> Iterator[Finding]:
@@ -169,12 +167,10 @@ def _loading() -> Iterator[Finding]:
         yield Finding("checkpoints", Level.BROKEN, str(error))
         return
     if reached:
-        detail = (
-            f"the process that reads one can reach {reached}: allow it seccomp filters, Landlock or user namespaces"
-        )
+        detail = f"the loader process can access {reached}: allow it seccomp filters, Landlock or user namespaces"
         yield Finding("checkpoints", Level.WARNING, detail)
     else:
-        yield Finding("checkpoints", Level.OK, "read by a process that reaches nothing but the file")
+        yield Finding("checkpoints", Level.OK, "loaded by a process that can access only the file")
 
 
 def _devices() -> Iterator[Finding]:
@@ -193,9 +189,11 @@ def _devices() -> Iterator[Finding]:
         if name.startswith("cuda"):
             free, total = torch.cuda.mem_get_info(name)
             detail = f"{torch.cuda.get_device_name(name)}, {free / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GB free"
-        yield Finding(name, Level.OK if correct else Level.BROKEN, detail if correct else "it computes wrong products")
+        yield Finding(
+            name, Level.OK if correct else Level.BROKEN, detail if correct else "it computes incorrect products"
+        )
     if not names:
-        yield Finding("gpu", Level.WARNING, "torch sees none here: evaluations run on the CPU")
+        yield Finding("gpu", Level.WARNING, "torch finds no GPU: evaluations run on the CPU")
 
 
 def _weights() -> Iterator[Finding]:
@@ -204,11 +202,13 @@ def _weights() -> Iterator[Finding]:
     absent = [name for name, status in found.items() if status is published_weights.Status.ABSENT]
     detail = f"{', '.join(here) or 'none'} here"
     if absent:
-        detail += f"; {', '.join(absent)} not, and fetched when first used ('evalsvc weights fetch' does it now)"
+        detail += (
+            f"; missing: {', '.join(absent)}, downloaded on first use ('evalsvc weights fetch' downloads them now)"
+        )
     yield Finding("weights", Level.OK, detail)
     for name in found.keys() - {*here, *absent}:
         path = published_weights.find(published_weights.get(name))
-        yield Finding(f"weights {name}", Level.BROKEN, f"{path} is not the published file: delete it")
+        yield Finding(f"weights {name}", Level.BROKEN, f"{path} differs from the published file: delete it")
 
 
 def _plugins(plugins: Plugins) -> Iterator[Finding]:

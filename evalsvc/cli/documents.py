@@ -1,4 +1,4 @@
-"""Scores, leaderboards and differences for machines, as ``--json`` prints them."""
+"""Scores, leaderboards and differences as JSON, as ``--json`` prints them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evalsvc.store import queries
 
 
 def evaluation_document(rows: Sequence[ScoreColumns]) -> dict[str, Any]:
-    """One evaluation's scores for machines."""
+    """One evaluation's scores as JSON."""
     first = rows[0]
     who = {"name": first.name, "model": first.model, "step": first.step, "mark": first.mark, "digest": first.digest}
     what = {"suite": first.suite, "evaluation": first.evaluation_id}
@@ -19,7 +19,7 @@ def evaluation_document(rows: Sequence[ScoreColumns]) -> dict[str, Any]:
 
 
 def board_document(board: Board) -> dict[str, Any]:
-    """A board for machines."""
+    """A board as JSON."""
     entries = [
         {
             "rank": entry.rank,
@@ -38,7 +38,7 @@ def board_document(board: Board) -> dict[str, Any]:
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
-    """A difference for machines."""
+    """A difference as JSON."""
     return {
         "score": difference.label,
         "a": difference.a.value if difference.a else None,
@@ -55,5 +55,5 @@ def difference_document(difference: Difference) -> dict[str, Any]:
 
 
 def score_document(row: ScoreColumns) -> dict[str, Any]:
-    """A score for machines."""
+    """A score as JSON."""
     return {key: getattr(row, key) for key in queries.SCORE_VALUES if key != "position"}

@@ -23,9 +23,9 @@ from evalsvc.store.tables import Checkpoint
 
 def export(
     path: Annotated[Path, typer.Argument(help="File to write: .csv, .parquet or .json.")],
-    suite: Annotated[str | None, typer.Option(help="Only this suite's scores.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Only scores of this suite.")] = None,
 ) -> None:
-    """Write all current scores to a file, one row a score."""
+    """Write all current scores to a file, one row per score."""
     import pandas as pd
 
     with Database(Settings().database).read() as session:
@@ -41,7 +41,7 @@ def export(
         ".json": lambda to: frame.to_json(to, orient="records", date_format="iso", indent=2),
     }
     if path.suffix not in writers:
-        raise InputError(f"cannot export to {path}: name a file that ends in {', '.join(writers)}")
+        raise InputError(f"cannot export to {path}: use a file name that ends in {', '.join(writers)}")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         writers[path.suffix](temporary)
@@ -49,11 +49,11 @@ def export(
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({error.strerror or first_line(error)})") from None
-    err.print(f"{len(frame)} scores written to {path}")
+    err.print(f"wrote {len(frame)} scores to {path}")
 
 
 def _exported(row: ScoreRow, checkpoint: Checkpoint) -> dict[str, Any]:
-    """A score as a row of a file, with the configuration that it belongs to; the options as JSON."""
+    """A score as a row of the file, with its configuration; options are JSON."""
     columns = {each.name: getattr(row, each.name) for each in fields(ScoreColumns)}
     options = json.dumps(checkpoint.options, sort_keys=True)
     generator = {"generator": checkpoint.generator, "generator_version": checkpoint.generator_version}

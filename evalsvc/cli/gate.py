@@ -1,4 +1,4 @@
-"""``gate``: whether a release may ship. The exit code says how a gate ended."""
+"""``gate``: release gates. The exit code tells the status."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from evalsvc.store.session import database_time
 if TYPE_CHECKING:
     from evalsvc.gates.opening import OpenGate
 
-app = typer.Typer(help="Whether a release may ship, and how sure that is.", no_args_is_help=True)
+app = typer.Typer(help="Decide whether a release may ship, with statistical confidence.", no_args_is_help=True)
 
 PolicyFile = Annotated[Path, typer.Argument(help="Policy file, such as evalsvc-gate.yaml.")]
-Stored = Annotated[bool, typer.Option("--stored", help="Judge what is stored; compute nothing.")]
+Stored = Annotated[bool, typer.Option("--stored", help="Judge stored scores; compute nothing.")]
 UNAVAILABLE = 6
 ALL = 10_000
-"""Letters of a reason on the screen: as good as all of them."""
+"""Maximum number of characters of a printed reason, enough for all of them."""
 STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNKNOWN": "dim"}
 
 
@@ -44,32 +44,35 @@ STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNKNOWN": "
 def run(
     policy: PolicyFile,
     asked: GateOptions,
-    generator: Annotated[str | None, typer.Option(help="Generator plug-in that loads a candidate's file.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Generator plug-in that loads the candidate's file.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Generator option as key=value.")] = None,
-    model: Annotated[str, typer.Option(help="Model of a candidate's file; by default the name of its folder.")] = "",
+    model: Annotated[str, typer.Option(help="Model of the candidate's file; by default the name of its folder.")] = "",
     step: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="Step of a candidate's file; by default in its name.")
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="Step of the candidate's file; by default inferred from its name."),
     ] = None,
     model_pattern: ModelPattern = "",
     step_pattern: StepPattern = "",
     stored: Stored = False,
-    timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which the gate ends with 6.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Time limit in seconds; exceeding it exits with 6.")
+    ] = None,
     report: Annotated[
         list[str] | None,
         typer.Option(
-            help="FORMAT=PATH, of json, junit, markdown, comment, annotations, github-output, gitlab-metrics, badge, "
-            "model-index, eval-results, html."
+            help="FORMAT=PATH; formats: json, junit, markdown, comment, annotations, github-output, gitlab-metrics, "
+            "badge, model-index, eval-results, html."
         ),
     ] = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 250,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide whether a release may ship.
 
-    Exit codes: 0 passed, 2 unusable policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
-    comparable. Samples are made as they are needed: what is clear costs a tenth, what is close gets more.
+    Exit codes: 0 passed, 2 invalid policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
+    comparable. Samples are generated as needed: clear decisions cost a tenth, close ones more.
     """
     from evalsvc.gates.candidate import Asked
     from evalsvc.gates.reports.write import requested, tell_github, write
@@ -82,13 +85,13 @@ def run(
             with limit.block():
                 opened = open_gate(policy, plugin, None if stored else device, batch_size)
         except Deadline:
-            if plugin:  # importing one may be what hangs
+            if plugin:  # importing a plug-in may hang
                 raise
             opened = open_gate(policy, plugin, None, batch_size)  # to record that it is late
         options = parse_options(option or [])
         naming = Naming(model, step, model_pattern, step_pattern)
         if (generator is not None or options or naming != Naming()) and asked.candidate is None:
-            raise InputError("--generator, --option, --model and --step are the candidate's: name it with --candidate")
+            raise InputError("--generator, --option, --model and --step require --candidate")
         candidate = Asked(asked.candidate, naming, generator, options) if asked.candidate is not None else None
         done = opened.decide(candidate, seed=asked.seed, timeout=limit, warn_only=asked.warn_only, shadow=asked.shadow)
         write(done.document, reports, sample_grids(done, opened.database) if "html" in reports else None)
@@ -103,7 +106,7 @@ def run(
 
 @app.command("check")
 def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
-    """Check a policy against its suite: keys, limits, directions, waivers. Exit 2 says what is wrong."""
+    """Check a policy against its suite: keys, limits, directions, waivers. Exits with 2 if it is invalid."""
     with reachable():
         opened = open_gate(policy, plugin, None, 1)
     read, suites = opened.policy, opened.suites
@@ -130,13 +133,15 @@ def calibrate(
     candidate: Annotated[
         str | None, typer.Option(help="Scored checkpoint to repeat, by name or path; by default the policy's.")
     ] = None,
-    runs: Annotated[int, typer.Option(min=2, help="How many seeds to score it with.")] = 5,
+    runs: Annotated[int, typer.Option(min=2, help="Number of seeds.")] = 5,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples generated at once.")] = 250,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 250,
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score one checkpoint under several seeds: how often the policy would fail it, and what it can detect."""
+    """Score one checkpoint with several seeds, to estimate how often the policy would fail it and what
+    it can detect.
+    """
     from evalsvc.gates.calibrate import calibrate as compare_runs
     from evalsvc.gates.resolution import find_candidate, labels_of
     from evalsvc.gates.sources import Computed
@@ -149,7 +154,7 @@ def calibrate(
         read, (suite, *others), database, context = opened.policy, opened.suites, opened.database, opened.context
         assert context is not None
         if others:
-            raise InputError("calibration is of one suite: give a policy without 'also'")
+            raise InputError("calibration supports one suite only: use a policy without 'also'")
         with database.read() as session:
             side = find_candidate(session, read, stored_checkpoints.find(session, candidate).id if candidate else None)
             if not isinstance(side, Checkpoint):
@@ -174,23 +179,25 @@ def calibrate(
         numbers = (each.mean, each.spread, each.claimed, each.detectable, each.margin, each.margin_rel)
         made.add_row(each.metric, *map(number, numbers))
     out.print(made)
-    out.print(f"of {found.pairs} pairs {found.failed:.1%} failed and {found.unsure:.1%} stayed open", highlight=False)
+    out.print(
+        f"of {found.pairs} pairs {found.failed:.1%} failed and {found.unsure:.1%} were undecided", highlight=False
+    )
 
 
 @app.command("history")
 def history(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Only gates of this model.")] = None,
-    of_model: Annotated[str | None, typer.Option("--model", help="The same as the argument.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    of_model: Annotated[str | None, typer.Option("--model", help="Alternative to the argument.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Decisions, the newest first, and what they promoted."""
+    """List decisions, newest first, with the aliases that they moved."""
     backend(context).gates(model or of_model, limit).show(as_json=as_json)
 
 
 def open_gate(path: Path, plugin: Sequence[Path] | None, device: str | None, batch_size: int) -> OpenGate:
-    """The policy, opened and checked; it computes only where a device is given."""
+    """The policy, opened and checked; without a device it computes nothing."""
     from evalsvc.gates import opening
     from evalsvc.plugins.registry import Plugins
 
@@ -199,24 +206,26 @@ def open_gate(path: Path, plugin: Sequence[Path] | None, device: str | None, bat
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """A store, a disk or an output that cannot be reached, or not in time, is no usage error: the gate ends with 6."""
+    """Convert failures to reach a store, a disk or an output, and timeouts, to exit code 6: they are
+    not usage errors.
+    """
     try:
         yield
     except (StorageError, OperationalError, OSError, Deadline) as error:
-        with suppress(OSError):  # it may be standard error that is full
+        with suppress(OSError):  # standard error itself may be full
             said = sentence(error) if isinstance(error, OperationalError) else str(error)
             err.print(f"error: {' '.join(said.split())}", style="red", soft_wrap=True)
         sys.exit(UNAVAILABLE)
 
 
 def say_notices(body: Mapping[str, Any]) -> None:
-    """What must not be missed about a decision, on stderr."""
+    """Print the notices of a decision to stderr."""
     for notice in notices(body):
         err.print(f"warning: {notice}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def show_decision(number: int, body: Mapping[str, Any]) -> None:
-    """The verdict as a table on stdout, warnings on stderr."""
+    """Print the verdict as a table to stdout, and warnings to stderr."""
     verdict, looks = body["verdict"], body["evidence"]["looks"]
     say_notices(body)
     against = f" against {body['baseline']['rule']}" if body["baseline"] else ""

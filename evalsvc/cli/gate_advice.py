@@ -1,4 +1,4 @@
-"""``gate init`` and ``gate explain``: a first policy, and why a decision came out as it did."""
+"""``gate init`` and ``gate explain``: write a first policy, and explain a decision."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from evalsvc.store.session import Database
 
 
 def init(
-    policy: Annotated[Path, typer.Argument(help="The file to write.")] = Path("evalsvc-gate.yaml"),
-    suite: Annotated[str | None, typer.Option(help="Suite; by default the one used last.")] = None,
+    policy: Annotated[Path, typer.Argument(help="File to write.")] = Path("evalsvc-gate.yaml"),
+    suite: Annotated[str | None, typer.Option(help="Suite; by default the most recently used one.")] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="What releases are compared with: an alias or model@step; by default the alias.")
+        str | None, typer.Option(help="Baseline of releases: an alias or model@step; by default the only alias.")
     ] = None,
     plugin: PluginFiles = None,
 ) -> None:
-    """Write a first policy from what is scored: limits and margins that noise alone seldom breaks."""
+    """Write a first policy from stored scores: limits and margins that noise alone rarely breaks."""
     from evalsvc.analysis.runs import stored_runs
     from evalsvc.evaluation.service import resolve_suite
     from evalsvc.gates.first_policy import first_limits, policy_text
@@ -38,7 +38,7 @@ def init(
     from evalsvc.store.tables import Alias
 
     if policy.exists():
-        raise InputError(f"{policy} exists: remove it, or give another file")
+        raise InputError(f"{policy} exists: remove it, or choose another file")
     with reachable():
         database = Database(Settings().database)
         with database.read() as session:
@@ -55,7 +55,7 @@ def init(
         count = max(len(each) for each in runs.values())
         told = f"From {count} run{'s' * (count > 1)} of {title} under {chosen.id}."
         if count == 1:
-            told += " More seeds would show how far they differ: 'evalsvc gate calibrate'."
+            told += " Scores of more seeds would show the spread between seeds: 'evalsvc gate calibrate'."
         which = f", digest: '{row.digest}'" + (f", options: {json.dumps(row.options)}" if row.options else "")
         which = which if title != f"{row.model.name}@{row.step}" else ""
         rule = f"{{alias: {wanted}}}" if alias else f"{{model: {row.model.name!r}, step: {row.step}{which}}}"
@@ -66,7 +66,7 @@ def init(
                 file.write(text)
         except OSError as error:
             raise StorageError(f"{policy} cannot be written ({error.strerror})") from None
-    told = f"{policy} is written: read it, then try it with 'evalsvc gate run {policy}'"
+    told = f"wrote {policy}: review it, then try it with 'evalsvc gate run {policy}'"
     err.print(told, soft_wrap=True)
 
 
@@ -74,7 +74,7 @@ def explain(
     gate: Annotated[int | None, typer.Argument(help="Number of the gate; by default the newest.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell which limit decided a gate, how many more samples would decide what is open, and what was spent before."""
+    """Explain which limits decided a gate, how many more samples would decide open ones, and what was spent before."""
     from evalsvc.gates.explanation import explain as explained
     from evalsvc.gates.reports.text import notices, stored, title
     from evalsvc.store import names, queries
@@ -84,7 +84,7 @@ def explain(
         newest = queries.gates(session, limit=1)
         row = newest[0] if gate is None and newest else session.get(Gate, gate or 0)
         if row is None:
-            raise InputError(f"there is no gate {gate}" if gate else "no gate has decided anything yet")
+            raise InputError(f"there is no gate {gate}" if gate else "there are no gate decisions yet")
         name = names.titles_of_gates(session, [row])[row.id]
     document = stored(row)
     limits = explained(document)
@@ -117,11 +117,11 @@ def explain(
 
 
 def _spent(spending: dict[str, Any]) -> list[str]:
-    """What this decision and earlier ones spent of the level."""
+    """The share of the level that this decision and earlier ones spent."""
     if not spending:
         return []
     lines = [
-        f"repeats gate {spending['repeats']} on the same evidence, and spent nothing"
+        f"repeats gate {spending['repeats']} on the same evidence; nothing was spent"
         if spending["repeats"]
         else f"spent {spending['spent']:.1%} of the level; {spending['spent_before']:.1%} was spent before"
     ]
@@ -138,5 +138,5 @@ def _only_alias(aliases: list[str]) -> str:
         return "production"
     if len(aliases) == 1:
         return aliases[0]
-    known = f"there are {', '.join(aliases)}" if aliases else "no alias is set"
-    raise InputError(f"name what releases are compared with by --baseline: {known}")
+    known = f"there are {', '.join(aliases)}" if aliases else "there are no aliases"
+    raise InputError(f"choose the baseline of releases with --baseline: {known}")

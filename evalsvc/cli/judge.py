@@ -1,4 +1,4 @@
-"""``judge``: whose answers are better, by a judge's comparisons of stored samples."""
+"""``judge``: rate checkpoints by a judge's comparisons of stored samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evalsvc.inputs import stored_checkpoints
 from evalsvc.store import audit, names, queries
 from evalsvc.store.tables import Status
 
-if TYPE_CHECKING:  # torch takes seconds to import
+if TYPE_CHECKING:  # importing torch takes seconds
     from evalsvc.analysis.judge_tournament import Player, Tournament
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.spec import EvaluationSpec
@@ -31,13 +31,13 @@ def judge(
     judge: Annotated[str, typer.Option(help="Judge plug-in: llm-judge, preferences, or your own.")],
     option: Annotated[list[str] | None, typer.Option(help="Judge option as key=value; JSON values work.")] = None,
     suite: SuiteName = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many stored samples of each are compared.")] = 100,
+    samples: Annotated[int, typer.Option(min=1, help="Number of stored samples per checkpoint to compare.")] = 100,
     itself: Annotated[bool, typer.Option("--itself", help="Let a model judge its own answers.")] = False,
     device: Device = "auto",
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rate what checkpoints wrote under a suite: every pair, both orders, Bradley-Terry ratings with intervals."""
+    """Rate the texts of checkpoints under a suite: every pair in both orders, Bradley-Terry ratings with intervals."""
     from evalsvc.analysis.judge_tournament import run_tournament
     from evalsvc.evaluation import opening
     from evalsvc.evaluation.context import EvaluationContext
@@ -63,7 +63,7 @@ def judge(
 def _players(
     context: EvaluationContext, asked_for: list[str], suite: str | None, samples: int
 ) -> tuple[list[str], list[Player]]:
-    """The prompts of a suite, and what each checkpoint answered to those that all were asked, sample by sample."""
+    """The prompts of a suite, and the answers of each checkpoint to those that all answered, sample by sample."""
     from evalsvc.analysis.judge_tournament import Player
     from evalsvc.evaluation.shard_reading import read_texts
     from evalsvc.evaluation.spec import EvaluationSpec
@@ -94,7 +94,9 @@ def _players(
     first, *others = specs
     indices = [index for index in written[first] if index in shared][:samples]
     if not indices:
-        raise InputError(f"{' and '.join(specs)} have no samples of the same numbers: score them under one suite again")
+        raise InputError(
+            f"{' and '.join(specs)} have no stored samples with the same indices: score them again under one suite"
+        )
     prompts = _prompts(context, specs[first], indices)
     for title in others:
         if _prompts(context, specs[title], indices) != prompts:
@@ -111,7 +113,7 @@ def _players(
 
 
 def _prompts(context: EvaluationContext, spec: EvaluationSpec, indices: list[int]) -> list[str]:
-    """What a generator was asked for the samples of these indices; nothing, where nobody knows."""
+    """The prompts of the samples with these indices; empty if they are unknown."""
     from evalsvc.evaluation.suite_prompts import prompts_of
 
     if spec.suite.prompts:
@@ -153,4 +155,4 @@ def _print(found: Tournament) -> None:
         pairs.add_row(*(str(value) for value in asdict(outcome).values()))
     out.print(pairs)
     if found.first_place is not None:
-        out.print(f"What was shown first was preferred in {found.first_place:.0%} of the decided answers.")
+        out.print(f"The first answer was preferred in {found.first_place:.0%} of the decided comparisons.")

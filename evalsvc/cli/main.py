@@ -1,4 +1,4 @@
-"""``evalsvc``: one command a question."""
+"""``evalsvc``: one command per question."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from evalsvc.metrics.score import MetricError
 from evalsvc.store.faults import sentence
 
 app = typer.Typer(
-    help="Score checkpoints of generative models, compare them over time, and keep every number's uncertainty.",
+    help="Score checkpoints of generative models and compare them over time, with the uncertainty of every number.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -78,7 +78,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "doctor": manage.doctor,
     },
 }
-"""The commands by what people do with them."""
+"""Commands grouped by task."""
 
 manage.reference.command("statistics")(statistics.convert)
 gate.app.command("init")(gate_advice.init)
@@ -101,7 +101,8 @@ def _version(asked: bool) -> None:
 def main(
     context: typer.Context,
     server: Annotated[
-        str | None, typer.Option(help="Ask this server instead; the commands that can: evalsvc --server URL --help.")
+        str | None,
+        typer.Option(help="Use this server; 'evalsvc --server URL --help' lists the commands that support it."),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
@@ -112,12 +113,12 @@ def main(
 
 
 def run() -> None:
-    """Entry point: errors on purpose are one sentence and exit 2."""
+    """Entry point: expected errors are one sentence and exit with 2."""
     sys.stdout = cast(TextIO, Checked(sys.stdout))
     logs.setup_command()
     try:
         if len(sys.argv) > 1 and sys.argv[1].partition("=")[0] == "--server":
-            from evalsvc.cli import remote  # it alone needs the client, whose import takes a while
+            from evalsvc.cli import remote  # only this branch needs the client, whose import is slow
 
             remote.run()
         app()
@@ -131,5 +132,5 @@ def run() -> None:
 
 def _say(error: object) -> None:
     detail = detail_of(error) if isinstance(error, BaseException) else ""
-    with suppress(OSError):  # it may be standard error that is full
+    with suppress(OSError):  # standard error itself may be full
         err.print(f"error: {error}{f' ({detail})' if detail else ''}", style="red", highlight=False, soft_wrap=True)

@@ -1,4 +1,6 @@
-"""``reference``, ``suite``, ``plugins``, ``db`` and ``doctor``: what evaluations are made of, and whether it works."""
+"""``reference``, ``suite``, ``plugins``, ``db`` and ``doctor``: manage the parts of evaluations, and check the
+installation.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +22,27 @@ if TYPE_CHECKING:
     from evalsvc.inputs.suites import Suite
     from evalsvc.plugins.registry import Plugin
 
-reference = typer.Typer(help="Sets of real samples.", no_args_is_help=True)
-suite = typer.Typer(help="What an evaluation does.", no_args_is_help=True)
+reference = typer.Typer(help="Manage sets of real samples.", no_args_is_help=True)
+suite = typer.Typer(help="Show and check suites, the definitions of evaluations.", no_args_is_help=True)
 plugins = typer.Typer(
-    help="Generators, extractors, references and metrics from installed packages.", no_args_is_help=True
+    help="List and check generators, extractors, references and metrics of installed packages.", no_args_is_help=True
 )
-db = typer.Typer(help="The database.", no_args_is_help=True)
+db = typer.Typer(help="Upgrade and back up the database.", no_args_is_help=True)
 
 
 @reference.command("add")
 def reference_add(
-    name: Annotated[str, typer.Argument(help="Name that suites will use.")],
+    name: Annotated[str, typer.Argument(help="Name for use in suites.")],
     path: Annotated[
         Path,
         typer.Argument(
-            help="Images: folder, .zip, .npz, .npy. Sounds: folder of .wav. Texts: .txt, .jsonl, .parquet, dataset."
+            help="Images: folder, .zip, .npz, .npy. Audio: folder of .wav. Texts: .txt, .jsonl, .parquet, dataset."
         ),
     ],
-    heldout: Annotated[Path | None, typer.Option(help="Real samples that no model was trained on.")] = None,
+    heldout: Annotated[Path | None, typer.Option(help="Real samples that were not used in training.")] = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Register real samples under a name. Every sample is read once, so that a bad file shows now."""
+    """Register real samples under a name. All samples are read once, so that damaged files are found now."""
     from evalsvc.inputs.published_statistics import beside_images
     from evalsvc.inputs.references import add_reference
     from evalsvc.plugins.registry import Plugins
@@ -50,8 +52,8 @@ def reference_add(
     say_skipped([*row.skipped, *row.heldout_skipped])
     if beside_images(path):
         err.print(
-            f"{path} holds a mean and a covariance too, which are not those of these {row.count} images: for distances "
-            f"to them run 'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz",
+            f"{path} also contains a mean and a covariance, which do not belong to these {row.count} images: to use "
+            f"them, run 'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz",
             soft_wrap=True,
         )
     err.print(f"reference {row.name}: {splits}, digest {row.digest[:12]}")
@@ -59,7 +61,7 @@ def reference_add(
 
 @reference.command("list")
 def reference_list(as_json: AsJson = False) -> None:
-    """The references in the database and those of plug-ins."""
+    """List the references of the database and of plug-ins."""
     from sqlalchemy import select
 
     from evalsvc.plugins.registry import PluginKind, Plugins
@@ -85,7 +87,7 @@ def reference_list(as_json: AsJson = False) -> None:
 
 @suite.command("list")
 def suite_list() -> None:
-    """The shipped suites."""
+    """List the shipped suites."""
     from evalsvc.inputs.suites import load_suite, shipped_suites
 
     for name in shipped_suites():
@@ -94,7 +96,7 @@ def suite_list() -> None:
 
 @suite.command("show")
 def suite_show(name: Annotated[str, typer.Argument(help="name, name@version or a .yaml file.")]) -> None:
-    """A suite with all of its defaults, as YAML."""
+    """Print a suite with all its defaults as YAML."""
     typer.echo(yaml.safe_dump(_suite(name).model_dump(mode="json"), sort_keys=False), nl=False)
 
 
@@ -108,7 +110,7 @@ def suite_validate(
 
 
 def _suite(name: str, plugin: list[Path] | None = None) -> Suite:
-    """The suite that a name means; no database is opened for a file or a shipped suite."""
+    """The suite with this name; no database is opened for a file or a shipped suite."""
     from evalsvc.evaluation.suite_resolution import needs_store, resolve_suite
     from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
@@ -120,10 +122,10 @@ def _suite(name: str, plugin: list[Path] | None = None) -> Suite:
 @plugins.command("list")
 def plugins_list(
     plugin: PluginFiles = None,
-    check: Annotated[bool, typer.Option("--check", help="Load each one, and say which cannot be loaded.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Load each plug-in, and report failures.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Every plug-in: name, kind, where it is from; with --check also whether it loads."""
+    """List all plug-ins: name, kind, origin; with --check also whether they load."""
     from evalsvc.plugins.registry import Plugins
 
     found = []
@@ -150,16 +152,16 @@ def _loads(plugin: Plugin) -> str:
 
 @plugins.command("check")
 def plugins_check(
-    name: Annotated[str, typer.Argument(help="Plug-in, as 'evalsvc plugins list' names it.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint that a generator can load.")] = None,
+    name: Annotated[str, typer.Argument(help="Plug-in, by its name in 'evalsvc plugins list'.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint that the generator can load.")] = None,
     kind: Annotated[
-        str, typer.Option(help="generator, extractor, reference, metric or judge, where several have the name.")
+        str, typer.Option(help="generator, extractor, reference, metric or judge, if several plug-ins share the name.")
     ] = "",
     option: Annotated[list[str] | None, typer.Option(help="Option of the plug-in as key=value.")] = None,
     plugin: PluginFiles = None,
     device: Device = "auto",
 ) -> None:
-    """Try the contract of a plug-in: types, shapes and ranges, determinism, independence of batch and order."""
+    """Check the contract of a plug-in: types, shapes and ranges, determinism, independence of batch and order."""
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.evaluation.plugin_check import check_plugin, kind_of
     from evalsvc.plugins.registry import Plugins
@@ -173,12 +175,12 @@ def plugins_check(
         made.add_row(finding.check, styled("ok", "green") if finding.ok else styled("broken", "red"), finding.detail)
     out.print(made)
     if not all(finding.ok for finding in findings):
-        raise ModelError(f"{what} {name!r} breaks its contract: see the table")
+        raise ModelError(f"{what} {name!r} violates its contract: see the table")
 
 
 @db.command("upgrade")
 def db_upgrade() -> None:
-    """Bring the database to this version's tables."""
+    """Upgrade the database to the tables of this version."""
     database = Database(Settings().database, upgrade=True)
     err.print(f"{shown(database.engine.url)} is at revision {HEAD}")
 
@@ -187,7 +189,7 @@ def db_upgrade() -> None:
 def db_backup(
     target: Annotated[Path, typer.Argument(help="New file to write. Copy the artifacts after it, not before.")],
 ) -> None:
-    """Copy an embedded (SQLite) database while it is in use; docs/guides/operations.md says how to restore it."""
+    """Copy an embedded (SQLite) database while it is in use. For restoring see docs/guides/operations.md."""
     from evalsvc.store.backup import back_up
 
     back_up(Database(Settings().database), target)
@@ -195,7 +197,7 @@ def db_backup(
 
 
 def doctor(plugin: PluginFiles = None, as_json: AsJson = False) -> None:
-    """Look at database, queue, disk, devices, weights and plug-ins; exit code 1 if something is broken."""
+    """Check database, queue, disk, devices, weights and plug-ins; exits with 1 if something is broken."""
     from dataclasses import asdict
 
     from evalsvc.cli.doctor_checks import Level, examine

@@ -1,4 +1,6 @@
-"""Options of commands, made from the requests of the API: one list of fields for command line, client and server."""
+"""Command-line options generated from the requests of the API: one list of fields for command line,
+client and server.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,21 @@ from evalsvc.core.errors import InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 KINDS: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": list[str]}
-"""What an option holds, by the JSON type of its field."""
+"""The type of an option, by the JSON type of its field."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples generated at once.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples per batch.")]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers plug-ins.")]
-Device = Annotated[str, typer.Option(help="torch device; 'auto' takes a GPU where there is one.")]
+Device = Annotated[str, typer.Option(help="torch device; 'auto' uses a GPU if there is one.")]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out images and sounds that cannot be read, and count them.")
+    bool, typer.Option("--skip-bad", help="Skip images and audio files that cannot be read, and count them.")
 ]
-Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, and supersede what is stored.")]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Compute again, superseding stored scores.")]
 
 
 def takes(request: type[BaseModel], *, without: tuple[str, ...] = ()) -> Callable[[Command], Command]:
-    """Replace the parameter ``asked`` of a command by one option for each field of a request, which it then is given.
+    """Replace the parameter ``asked`` of a command by one option per field of a request, and pass the request to the
+    command.
 
     Raises:
         InputError: when the command runs, a value does not fit its field.
@@ -57,7 +60,7 @@ def takes(request: type[BaseModel], *, without: tuple[str, ...] = ()) -> Callabl
 
 
 def options_of(request: type[BaseModel], without: tuple[str, ...] = ()) -> Iterator[inspect.Parameter]:
-    """A parameter of a command for each field of a request, those of a request within it included."""
+    """A command parameter for each field of a request, including those of nested requests."""
     properties = request.model_json_schema()["properties"]
     for name, field in request.model_fields.items():
         if name in without:
@@ -69,7 +72,9 @@ def options_of(request: type[BaseModel], without: tuple[str, ...] = ()) -> Itera
 
 
 def _parameter(name: str, field: FieldInfo, schema: dict[str, Any]) -> inspect.Parameter:
-    """An option by the JSON schema of its field; of several forms it takes the first. A mapping is key=value pairs."""
+    """The option for the JSON schema of a field; the first of several forms is used. A mapping is given as key=value
+    pairs.
+    """
     stated = _stated(field)
     form = _form(schema)
     kind = KINDS[form["type"]]
@@ -110,7 +115,7 @@ def _variable(name: str, field: FieldInfo) -> str:
 
 
 def _read(request: type[BaseModel], values: dict[str, Any]) -> BaseModel:
-    """The request that options state. What they leave open has its default, as has an empty text that cannot be one."""
+    """The request given by options. Omitted options, and empty texts that are invalid, have the default."""
     fields: dict[str, Any] = {}
     properties = request.model_json_schema()["properties"]
     for name, field in request.model_fields.items():
@@ -131,18 +136,18 @@ def _read(request: type[BaseModel], values: dict[str, Any]) -> BaseModel:
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``key=value`` pairs; a value that is JSON is read as such, any other is a string.
+    """Parse ``key=value`` pairs; a value that is valid JSON is parsed, any other is a string.
 
     Raises:
-        InputError: a pair has no key, a key is given twice, or a number is not finite.
+        InputError: a pair has no key, a key occurs twice, or a number is not finite.
     """
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InputError(f"option {pair!r} is not of the form key=value")
+            raise InputError(f"invalid option {pair!r}: use key=value")
         if key in options:
-            raise InputError(f"option {key!r} is given twice: choose one of its values")
+            raise InputError(f"option {key!r} is given twice: remove one of them")
         try:
             options[key] = json.loads(value)
         except ValueError:

@@ -27,25 +27,25 @@ from evalsvc.evaluation.progress import Progress
 from evalsvc.store.tables import Failure, Status, Worker
 
 LARGEST = 2**31 - 1
-Ids = Annotated[list[int], typer.Argument(max=LARGEST, help="Evaluation ids, as 'submit' prints them.")]
+Ids = Annotated[list[int], typer.Argument(max=LARGEST, help="Evaluation ids, as printed by 'submit'.")]
 Seconds = float | None
 
 TIMED_OUT, FAILED, UNAVAILABLE, CANCELLED = 4, 1, 6, 8
-"""How ``wait`` ends, in the order in which one outweighs another: as gates do, where they have a word for it."""
+"""Exit codes of ``wait``, in order of precedence, consistent with those of gates."""
 
 
 def wait(
     context: typer.Context,
     evaluations: Annotated[
-        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default all that are on the queue.")
+        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default all on the queue.")
     ] = None,
     timeout: Annotated[Seconds, typer.Option(help="Seconds after which to stop waiting (exit 4).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wait until evaluations have ended, and show how far they are.
+    """Wait until evaluations have ended, and show their progress.
 
-    Exit code: 0 all succeeded, 1 one failed by its model, by memory or a deadline, 6 by the infrastructure, 8 one was
-    cancelled, 4 the timeout came first.
+    Exit codes: 0 all succeeded, 1 one failed by its model, by memory or a time limit, 6 by the infrastructure, 8 one
+    was canceled, 4 the timeout expired first.
     """
     asked = backend(context)
     ids = evaluations or asked.pending()
@@ -55,7 +55,7 @@ def wait(
         while not all(each.ended for each in found) and (until is None or time.monotonic() < until):
             live.update(evaluations_table(found), refresh=True)
             time.sleep(1)
-            with suppress(OperationalError):  # a database that is restarted has not failed an evaluation
+            with suppress(OperationalError):  # a restarted database does not fail an evaluation
                 found = asked.progress(ids)
     if as_json:
         print_json([document(each) for each in found])
@@ -68,67 +68,69 @@ def wait(
 def status(
     context: typer.Context,
     evaluations: Annotated[
-        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default what is in progress or new.")
+        list[int] | None, typer.Argument(max=LARGEST, help="Ids; by default those in progress or recently finished.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many that have ended are shown.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of finished evaluations.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """What is queued, what runs and how far it is, what ended last, and who works."""
+    """Show queued, running and finished evaluations, and the workers."""
     backend(context).status(evaluations or (), limit).show(as_json=as_json)
 
 
 def cancel(context: typer.Context, evaluations: Ids) -> None:
-    """Stop evaluations: within a batch where they run. What was computed is kept for 'retry'."""
+    """Cancel evaluations; running ones stop within a batch. Computed shards are kept for 'retry'."""
     for evaluation in evaluations:
         backend(context).cancel(evaluation)
-        err.print(f"evaluation {evaluation} is cancelled")
+        err.print(f"evaluation {evaluation} is canceled")
 
 
 def retry(context: typer.Context, evaluations: Ids) -> None:
-    """Put failed or cancelled evaluations on the queue again; shards that are done stay done."""
+    """Put failed or canceled evaluations on the queue again; finished shards are kept."""
     for evaluation in evaluations:
         err.print(f"evaluation {evaluation} is queued, attempt {backend(context).retry(evaluation)}")
 
 
 def worker(
     devices: Annotated[
-        str, typer.Option(help="One slot for each: cuda:0,cuda:1 or cpu,cpu; auto takes every GPU.")
+        str, typer.Option(help="Devices, one slot each: cuda:0,cuda:1 or cpu,cpu; auto uses every GPU.")
     ] = "auto",
     batch_size: BatchSize = 250,
     plugin: PluginFiles = None,
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics of all processes at this port.")
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address that they are served at.")] = "127.0.0.1",
+    metrics_host: Annotated[str, typer.Option(help="Address to serve metrics at.")] = "127.0.0.1",
 ) -> None:
-    """Work for the queue until Ctrl-C or SIGTERM, which finish the shard in hand; a second one does not."""
+    """Run evaluations of the queue. Ctrl-C or SIGTERM finishes the current shards and exits; a second one exits at
+    once.
+    """
     from evalsvc.inputs.server_file import server_file
-    from evalsvc.queue.supervisor import Duty, supervise
-    from evalsvc.queue.worker_metrics import served
+    from evalsvc.queue.supervisor import ProcessRole, supervise
+    from evalsvc.queue.worker_metrics import serve_metrics
 
-    server_file()  # one that is wrong ends the command and not each evaluation
+    server_file()  # an invalid setting must end the command, not each evaluation
 
     names = _every_device() if devices == "auto" else [name.strip() for name in devices.split(",") if name.strip()]
     if not names:
-        raise InputError("--devices names no device: give cuda:0, cpu or auto")
+        raise InputError("--devices is empty: use cuda:0, cpu or auto")
     on_cpu = sum(name == "cpu" for name in names)
     threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else None
     files = tuple(file.resolve() for file in plugin or ())
-    duties = [Duty(role="coordinator", place="coordinator")]
+    duties = [ProcessRole(role="coordinator", place="coordinator")]
     duties += [
-        Duty(role="slot", place=f"slot-{i}", device=name, batch_size=batch_size, plugins=files, threads=threads)
+        ProcessRole(role="slot", place=f"slot-{i}", device=name, batch_size=batch_size, plugins=files, threads=threads)
         for i, name in enumerate(names)
     ]
     settings = Settings()
     telemetry.begin(settings)
     if metrics_port is None:
         raise typer.Exit(supervise(settings, duties))
-    with served(metrics_host, metrics_port) as folder:
+    with serve_metrics(metrics_host, metrics_port) as folder:
         raise typer.Exit(supervise(settings, [duty.model_copy(update={"metrics": folder}) for duty in duties]))
 
 
 def _every_device() -> list[str]:
-    """In a process of its own, because torch and a CUDA context would stay in the supervisor for nothing."""
+    """Count the GPUs in a process of its own, so that the supervisor does not keep torch and a CUDA context."""
     count = "import torch; print(torch.cuda.device_count())"
     found = int(subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True).stdout)
     return [f"cuda:{number}" for number in range(found)] or ["auto"]
@@ -148,7 +150,7 @@ def _code(each: Progress) -> int:
 
 
 def evaluations_table(found: Sequence[Progress]) -> Table:
-    """Evaluations and how far they are."""
+    """A table of evaluations and their progress."""
     made = table(
         "", "id", "checkpoint", "suite", "status", "done", "priority", "since", right=("id", "done", "priority")
     )
@@ -175,17 +177,17 @@ def _ago(then: datetime) -> str:
 
 
 def line(each: Progress) -> str:
-    """An evaluation and how it ended, in one line."""
+    """An evaluation and its outcome in one line."""
     reason = f" ({each.failure}): {each.error}" if each.failure else ""
     return f"evaluation {each.id}, {each.name} under {each.suite}: {each.status}{reason}"
 
 
 def document(each: Progress) -> dict[str, Any]:
-    """An evaluation for machines."""
+    """An evaluation as JSON."""
     return asdict(each)
 
 
 def worker_document(row: Worker, now: datetime) -> dict[str, Any]:
-    """A worker for machines."""
+    """A worker as JSON."""
     columns = ("id", "host", "pid", "role", "device", "status", "started_at", "evaluation_id", "stage")
     return {name: getattr(row, name) for name in columns} | {"seen_seconds_ago": (now - row.seen_at).total_seconds()}

@@ -1,4 +1,4 @@
-"""``evalsvc --server URL COMMAND``: the commands that a server can answer, asked of it instead of this machine."""
+"""``evalsvc --server URL COMMAND``: the commands that a server supports, run there instead of on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalsvc.cli.backends.server import Server
 from evalsvc.cli.console import err
 
 app = typer.Typer(
-    help="Ask a server. EVALSVC_TOKEN holds the token.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Commands on a server. EVALSVC_TOKEN contains the token.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 SHARED: tuple[Callable[..., None], ...] = (
     browse.leaderboard,
@@ -29,7 +29,7 @@ SHARED: tuple[Callable[..., None], ...] = (
 )
 for command in SHARED:
     app.command()(command)
-gates = typer.Typer(help="Whether a release may ship.", no_args_is_help=True)
+gates = typer.Typer(help="Decide whether a release may ship.", no_args_is_help=True)
 gates.command("run")(remote_gate.run)
 gates.command("history")(gate.history)
 app.add_typer(gates, name="gate")
@@ -38,12 +38,12 @@ app.add_typer(alias.app, name="alias")
 
 @app.callback()
 def connect(context: typer.Context, server: Annotated[str, typer.Option(help="URL of the server.")]) -> None:
-    """Open the client that every command uses."""
+    """Open the client that all commands use."""
     context.obj = Server(context.with_resource(Client(server)))
 
 
 def run() -> None:
-    """Entry point of ``--server``: what the server refuses exits 2, a server that is not reached 6, as for gates."""
+    """Entry point of ``--server``: refusals of the server exit with 2, an unreachable server with 6, as for gates."""
     try:
         app()
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""``evalsvc --server URL gate run``: a decision about what the server has stored."""
+"""``evalsvc --server URL gate run``: a decision on scores stored on the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalsvc.core.errors import InputError
 
 @takes(GateOptions)
 def run(context: typer.Context, policy: PolicyFile, asked: GateOptions, as_json: AsJson = False) -> None:
-    """Judge what the server has stored; exit codes as without --server."""
+    """Judge scores stored on the server; exit codes as without --server."""
     server = context.obj
     assert isinstance(server, Server)
     candidate = None if asked.candidate is None else local_digest(asked.candidate)

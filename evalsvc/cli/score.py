@@ -45,7 +45,7 @@ def score(
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score checkpoints under a suite. What was scored before answers from the database; a stopped run goes on."""
+    """Score checkpoints under a suite. Stored scores are reused, and an interrupted run continues."""
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.plugins.registry import Plugins
 
@@ -65,7 +65,7 @@ def demo(
     rerun: Rerun = False,
     text: Annotated[bool, typer.Option("--text", help="Language models instead of digits (extra 'text').")] = False,
 ) -> None:
-    """Score the five shipped families of digit generators over training, and show who leads."""
+    """Score the five shipped families of digit generators over training, and show the leaderboard."""
     import torch
 
     from evalsvc.builtin.demo import shipped
@@ -76,7 +76,7 @@ def demo(
     from evalsvc.inputs.suites import load_suite
     from evalsvc.plugins.registry import Plugins
 
-    # These networks are so small that a second thread only waits for the first, and on a busy machine for long.
+    # These networks are so small that further threads only wait, which takes long on a busy machine.
     torch.set_num_threads(1)
     with progress_bars() as show:
         context = EvaluationContext(Settings(), Plugins(), device, progress=show.stage)
@@ -111,7 +111,7 @@ def _run(context: EvaluationContext, specs: list[EvaluationSpec], show: Bars, *,
     try:
         return service.run(context, specs, rerun=rerun, advance=show.stage("checkpoints", len(specs)))
     except KeyboardInterrupt:
-        err.print("stopped; the same command goes on from here")
+        err.print("stopped; run the same command again to continue")
         raise typer.Exit(130) from None
 
 

@@ -1,4 +1,4 @@
-"""Scores, leaderboards and differences as tables for people."""
+"""Scores, leaderboards and differences as tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def board_tables(board: Board, width: int) -> list[Table]:
-    """One board, its columns dealt out over as many tables as the width needs; each says who stands where."""
+    """One board, with its columns split into as many tables as the width requires; each table repeats the names."""
     cells = {}
     for column in board.columns:
         found = [entry.scores.get((column.label, column.protocol)) for entry in board.entries]
@@ -54,7 +54,7 @@ def _width(heading: str, values: list[str]) -> int:
 
 
 def show_trends(database: Database, suite: str) -> None:
-    """The suite's first score over training steps, one row a model, on a logarithmic scale of heights."""
+    """The suite's first score over training steps, one row per model, with heights on a logarithmic scale."""
     from math import log
 
     with database.read() as session:
@@ -73,13 +73,13 @@ def show_trends(database: Database, suite: str) -> None:
 
 
 def boards_answer(boards: Sequence[Board]) -> Answer:
-    """What ``leaderboard`` prints."""
+    """Print the output of ``leaderboard``."""
     shown = [made for board in boards for made in board_tables(board, out.width)]
     return Answer([board_document(board) for board in boards], shown)
 
 
 def comparison_answer(suite: str, a: str, b: str, differences: Sequence[Difference]) -> Answer:
-    """What ``compare`` prints."""
+    """Print the output of ``compare``."""
     made = table(f"{suite}: {b} against {a}", "score", a, b, "difference", "95 %", "")
     for difference in differences:
         made.add_row(*_difference_cells(difference))
@@ -104,7 +104,7 @@ def _difference_cells(difference: Difference) -> list[str | Text]:
 
 
 def print_scores(rows: Sequence[ScoreColumns], provenance: Mapping[str, Any]) -> None:
-    """The scores of one evaluation as a table, and how many samples of how many they are of."""
+    """Print the scores of one evaluation as a table, and the number of samples used."""
     first = rows[0]
     made = table(
         f"{first.name} under {first.suite}",
@@ -128,24 +128,24 @@ def print_scores(rows: Sequence[ScoreColumns], provenance: Mapping[str, Any]) ->
 
 
 def taken_samples(provenance: Mapping[str, Any]) -> str:
-    """How many samples of how many an evaluation took; empty where there was nothing to choose from."""
+    """The number of samples that an evaluation used and of those available; empty if it used all."""
     samples = provenance.get("samples", {})
     if "of" not in samples:
         return ""
-    chosen = f", a random part (order {samples['order']})" if samples["taken"] < samples["of"] else ""
-    return f"{samples['taken']:,} samples, of {samples['of']:,} in the source{chosen}"
+    chosen = f", a random subset (order {samples['order']})" if samples["taken"] < samples["of"] else ""
+    return f"{samples['taken']:,} samples of {samples['of']:,} in the source{chosen}"
 
 
 def print_provenance(run: Evaluation, files: dict[str, str]) -> None:
-    """How an evaluation came about, and the files that belong to it."""
+    """The provenance of an evaluation, and its files."""
     provenance = run.provenance
-    memory = f"{run.peak_memory / 2**30:.2f} GB at most" if run.peak_memory else ""
-    cost = (f"{duration(run.device_seconds)} of the device", memory, energy(run.energy))
+    memory = f"{run.peak_memory / 2**30:.2f} GB peak" if run.peak_memory else ""
+    cost = (f"{duration(run.device_seconds)} device time", memory, energy(run.energy))
     seconds = "  ".join(f"{stage} {spent:.1f} s" for stage, spent in provenance["seconds"].items())
     versions = "  ".join(f"{name} {version}" for name, version in provenance["packages"].items())
     what = run.checkpoint
     lines = {
-        "asked for by": run.by,
+        "submitted by": run.by,
         "generator": f"{what.generator} ({what.generator_version})" if what.generator_version else what.generator,
         "options": json.dumps(what.options, ensure_ascii=False) if what.options else "",
         "took": seconds,
@@ -165,6 +165,6 @@ def print_provenance(run: Evaluation, files: dict[str, str]) -> None:
 
 
 def _count(row: ScoreColumns) -> str:
-    """The number of samples, and of independent units where these are fewer."""
+    """The number of samples, and of independent units if these are fewer."""
     fewer = row.independent is not None and row.independent != row.n
     return f"{row.n} of {row.independent} {row.independent_unit}" if fewer else str(row.n)

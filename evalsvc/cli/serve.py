@@ -1,4 +1,4 @@
-"""``serve`` and ``token``: the HTTP API, and who may use it."""
+"""``serve`` and ``token``: the HTTP API and its tokens."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from evalsvc.core.settings import Settings
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope
 
-token = typer.Typer(help="Who may use the HTTP API.", no_args_is_help=True)
+token = typer.Typer(help="Manage tokens of the HTTP API.", no_args_is_help=True)
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; other machines: docs/guides/api.md.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; for other machines see docs/guides/api.md.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8642,
     plugin: PluginFiles = None,
 ) -> None:
-    """Serve the HTTP API. Every request needs a token ('evalsvc token create')."""
+    """Serve the HTTP API. Every request requires a token ('evalsvc token create')."""
     try:
         import uvicorn
 
@@ -40,14 +42,14 @@ def serve(
     except ImportError as error:
         raise InputError(f"the server is not installed ({error}): pip install 'evalsvc[server]'") from None
     settings = ServerSettings()
-    server_file()  # one that is wrong ends the command and not each request
+    server_file()  # an invalid setting must end the command, not each request
     opened = Settings()
     telemetry.begin(opened)
     server = Server.open(opened, settings, tuple(Path(file).resolve() for file in plugin or ()))
     known = token_store.usable(server.database)
     hosts = hosts_for(host, settings.allowed_hosts, known)
     if not known:
-        err.print("there is no token yet, so every request is refused: 'evalsvc token create NAME' makes one")
+        err.print("there are no tokens, so every request will be refused: create one with 'evalsvc token create NAME'")
     logging.getLogger("uvicorn.error").addFilter(Repeats())
     server.backroom.warm()
     limits = ConnectionLimits(open_files(settings.connections), settings.connections_per_address)
@@ -57,9 +59,9 @@ def serve(
         port,
         limits,
         settings.trusted_proxies,
-        log_config=None,  # what it says goes where all goes; requests are told by the middleware
+        log_config=None,  # uvicorn's messages use our handlers; requests are logged by the middleware
         access_log=False,
-        timeout_graceful_shutdown=5,  # a stream of events lasts as long as its evaluation
+        timeout_graceful_shutdown=5,  # an event stream lasts as long as its evaluation
     )
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run()
@@ -67,21 +69,21 @@ def serve(
 
 @token.command("create")
 def token_create(
-    name: Annotated[str, typer.Argument(help="Who it is for: a person, a CI job.")],
-    scope: Annotated[list[Scope] | None, typer.Option(help="What it allows; may be given several times.")] = None,
-    days: Annotated[int, typer.Option(min=0, max=36500, help="Days until it ends; 0 for never.")] = 90,
+    name: Annotated[str, typer.Argument(help="Owner: a person or a CI job.")],
+    scope: Annotated[list[Scope] | None, typer.Option(help="Scope of the token; may be repeated.")] = None,
+    days: Annotated[int, typer.Option(min=0, max=36500, help="Days until it expires; 0 for never.")] = 90,
 ) -> None:
-    """Make a token and print it. It is stored nowhere and never shown again."""
+    """Create a token and print it. Its secret is not stored and cannot be shown again."""
     lifetime = timedelta(days=days) if days else None
     row, secret = token_store.create(Database(Settings().database), name, scope or [Scope.READ], lifetime)
-    until = f"until {row.expires_at:%Y-%m-%d}" if row.expires_at else "without end"
-    err.print(f"token {row.id} for {name}: {', '.join(row.scopes)}, {until}; it shows only now")
+    until = f"until {row.expires_at:%Y-%m-%d}" if row.expires_at else "no expiry"
+    err.print(f"token {row.id} for {name}: {', '.join(row.scopes)}, {until}; shown only once")
     out.print(secret, highlight=False, soft_wrap=True)
 
 
 @token.command("list")
 def token_list(as_json: AsJson = False) -> None:
-    """The tokens, what they allow, and when they were used last."""
+    """List tokens with their scopes and last use."""
     from sqlalchemy import select
 
     from evalsvc.store.tables import Token
@@ -101,6 +103,6 @@ def token_list(as_json: AsJson = False) -> None:
 
 @token.command("revoke")
 def token_revoke(number: Annotated[int, typer.Argument(help="Id from 'evalsvc token list'.")]) -> None:
-    """End a token at once."""
+    """Revoke a token at once."""
     token_store.revoke(Database(Settings().database), number)
     err.print(f"token {number} is revoked")

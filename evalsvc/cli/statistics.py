@@ -14,14 +14,17 @@ def convert(
     source: Annotated[
         Path, typer.Argument(help="Published .npz with mu and sigma (pytorch-fid, clean-fid, EDM, ADM).")
     ],
-    target: Annotated[Path, typer.Argument(help="The .npz to write; 'evalsvc reference add NAME' takes it.")],
+    target: Annotated[Path, typer.Argument(help="The .npz to write, for 'evalsvc reference add NAME'.")],
     count: Annotated[int, typer.Option(help="Number of images behind the statistics.")],
-    preprocess: Annotated[str, typer.Option(help="How they were resized: tf1, pytorch-fid, clean or torchmetrics.")],
+    preprocess: Annotated[str, typer.Option(help="Resizing of the images: tf1, pytorch-fid, clean or torchmetrics.")],
     ddof: Annotated[
-        int | None, typer.Option(min=0, max=1, help="Of the covariance: 1 by default, 0 for StyleGAN's and cd-fvd's.")
+        int | None,
+        typer.Option(min=0, max=1, help="ddof of the covariance: by default 1; 0 for StyleGAN's and cd-fvd's."),
     ] = None,
 ) -> None:
-    """Write published statistics with what they leave out: how many images, which resize, which covariance."""
+    """Write published statistics together with missing facts: the number of images, the resizing, the ddof of the
+    covariance.
+    """
     from evalsvc.inputs import published_statistics
 
     facts = published_statistics.convert(source, target, count=count, preprocess=preprocess, ddof=ddof)

@@ -1,4 +1,4 @@
-"""``submit``: evaluations put on a queue, of this machine or of a server."""
+"""``submit``: put evaluations on the queue of this machine or of a server."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def submit(
     step_pattern: StepPattern = "",
     plugin: PluginFiles = None,
     upload: Annotated[
-        bool, typer.Option("--upload", help="With --server: send the files, where you and it share no disk.")
+        bool, typer.Option("--upload", help="With --server: upload the files, if you and the server share no disk.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put evaluations on the queue, and print their ids. What is queued or scored already is not asked for twice.
+    """Put evaluations on the queue and print their ids. Queued and scored evaluations are not submitted twice.
 
-    With --server, checkpoints are paths that the server sees, or endpoint:NAME; with --upload, files of this machine.
+    With --server, checkpoints are paths on the server, or endpoint:NAME; with --upload, local files.
     """
     naming = Naming(asked.model or "", asked.step, model_pattern, step_pattern)
     made = backend(context).submit(checkpoints, asked, naming, plugin or (), upload=upload)

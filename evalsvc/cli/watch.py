@@ -29,22 +29,25 @@ log = logging.getLogger(__name__)
 
 @takes(EvaluationOptions, without=("step", "priority", "deadlines", "rerun", "skip_bad"))
 def watch(
-    folder: Annotated[Path, typer.Argument(help="Folder that training writes checkpoints into.")],
-    pattern: Annotated[str, typer.Option(help="Glob of checkpoints in the folder; '**/' looks into folders.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that training writes checkpoints to.")],
+    pattern: Annotated[str, typer.Option(help="Glob of checkpoints in the folder; '**/' searches subfolders.")],
     asked: EvaluationOptions,
     model_pattern: ModelPattern = "",
     step_pattern: StepPattern = "",
     ready: Annotated[
-        str, typer.Option(help="Marker of a whole checkpoint: a file in its folder, or its own name with this added.")
+        str,
+        typer.Option(help="Marker of a complete checkpoint: a file in its folder, or its own name with this suffix."),
     ] = "",
     settle: Annotated[float, typer.Option(min=0, help="Without a marker: seconds without a change.")] = 30,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 5,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between scans.")] = 5,
     plugin: PluginFiles = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be submitted now, and end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the checkpoints that would be submitted now, and exit.")
+    ] = False,
 ) -> None:
-    """Submit each new checkpoint as soon as it is whole, whatever the order of steps; prints evaluation ids.
+    """Submit each new checkpoint as soon as it is complete, in any order of steps; print evaluation ids.
 
-    What has an evaluation already, by content, is left alone: start it again at any time.
+    Checkpoints whose content already has an evaluation are skipped, so the command can be restarted at any time.
     """
     from evalsvc.core.digests import digest_configuration
     from evalsvc.evaluation import service
@@ -102,7 +105,7 @@ def watch(
         log.info("%s submitted as %s", shown, name, extra=logs.fields(evaluation=submitted.id))
         out.print(submitted.id)
 
-    log.info("watching %s for %s; Ctrl-C ends it", folder, pattern)
+    log.info("watching %s for %s; press Ctrl-C to stop", folder, pattern)
     try:
         while True:
             for path in watched.whole():
@@ -110,7 +113,7 @@ def watch(
                 try:
                     handle(path, shown)
                 except (StorageError, OperationalError, OSError) as error:
-                    # The database or the disk may be away for a while: it is tried again at the next look.
+                    # The database or the disk may be unavailable for a while: retry at the next scan.
                     log.warning("%s: %s", shown, first_line(error))
                     continue
                 except EvalsvcError as error:
@@ -120,5 +123,5 @@ def watch(
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        log.info("stopped; the same command goes on from here")
+        log.info("stopped; run the same command again to continue")
         raise typer.Exit(130) from None

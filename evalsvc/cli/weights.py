@@ -1,4 +1,4 @@
-"""``evalsvc weights``: the published files that extractors need."""
+"""``evalsvc weights``: the published weights of extractors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import typer
 from evalsvc.cli.console import err, out, print_json, table
 from evalsvc.core.errors import InputError
 
-app = typer.Typer(help="Published weights of extractors.", no_args_is_help=True)
+app = typer.Typer(help="List, download and verify published weights of extractors.", no_args_is_help=True)
 Names = Annotated[list[str] | None, typer.Argument(help="Names from 'evalsvc weights list'; all by default.")]
 
 
 @app.command("list")
-def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
-    """Every file: who uses it, whether it is here, its digest."""
+def weights_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")] = False,
+) -> None:
+    """List all weight files: extractor, presence, digest."""
     from evalsvc.inputs import published_weights
 
     rows = [
@@ -40,7 +42,7 @@ def weights_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
 
 @app.command("fetch")
 def weights_fetch(names: Names = None) -> None:
-    """Download what is not here yet, check it, and print where it is; one that cannot be had keeps back no other."""
+    """Download missing files, verify them, and print their paths; a failed download does not stop the others."""
     from evalsvc.inputs import published_weights
 
     reasons = []
@@ -55,7 +57,7 @@ def weights_fetch(names: Names = None) -> None:
 
 @app.command("verify")
 def weights_verify(names: Names = None) -> None:
-    """Read the files that are here and compare their digests; a damaged one, or a named one that is absent, exits 2."""
+    """Verify the digests of downloaded files; a damaged file, or a missing one that was named, exits with 2."""
     from evalsvc.inputs import published_weights
 
     bad = []
@@ -65,4 +67,4 @@ def weights_verify(names: Names = None) -> None:
         if found is published_weights.Status.DAMAGED or (names and found is published_weights.Status.ABSENT):
             bad.append(f"{file.name} ({found})")
     if bad:
-        raise InputError(f"weights are not as published: {', '.join(bad)}; see 'evalsvc weights list'")
+        raise InputError(f"weights differ from the published files: {', '.join(bad)}; see 'evalsvc weights list'")

@@ -1,1 +1,1 @@
-"""Release gates: a policy over scores, judged on intervals. Nothing passes by being absent."""
+"""Release gates: a policy of limits on scores, decided on confidence intervals. Missing evidence never passes."""

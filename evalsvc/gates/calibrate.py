@@ -1,4 +1,4 @@
-"""How a policy treats noise: one checkpoint scored again and again, each run gated against each other."""
+"""Calibrate a policy against noise: score one checkpoint repeatedly and gate each run against every other."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ from evalsvc.gates.verdict import Status, judge
 from evalsvc.inputs.suites import Suite
 
 POWER = 0.95
-"""What is called detectable is caught this often; a suggested margin lets equal checkpoints pass this often."""
+"""Probability with which a "detectable" worsening is caught, and with which a suggested margin passes equal
+checkpoints.
+"""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """One gated score over the runs: spread seen and error claimed, and what margins they allow.
+    """One gated score over the runs: the observed spread, the claimed error and the margins that they allow.
 
     ``detectable`` is the smallest true worsening that one full evaluation fails 95 % of the time under the policy's
-    margin (0 where it sets none); ``margin`` and ``margin_rel`` are the smallest that equal checkpoints pass, and those
-    that are worse by twice as much fail, 95 % of the time.
+    margin (0 if it sets none). ``margin`` and ``margin_rel`` are the smallest margins for which, 95 % of the time,
+    equal checkpoints pass and checkpoints worse by twice the margin fail.
     """
 
     metric: str
@@ -46,7 +48,9 @@ class Noise:
 
 @dataclass(frozen=True)
 class Calibration:
-    """``failed`` and ``unsure``: shares of the ordered pairs of runs that the policy failed, or could not decide."""
+    """Result of a calibration. ``failed`` and ``unsure`` are the fractions of ordered pairs of runs that the policy
+    failed or left undecided.
+    """
 
     runs: int
     pairs: int
@@ -56,10 +60,10 @@ class Calibration:
 
 
 def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibration:
-    """Judge every ordered pair of runs of one checkpoint as if one were the candidate and the other the baseline.
+    """Judge every ordered pair of runs of one checkpoint, one as the candidate and the other as the baseline.
 
     Raises:
-        InputError: fewer than two runs of a gated score that differ.
+        InputError: a gated score has fewer than two distinct runs.
     """
     labels, quantities = labels_of(policy, suite), quantities_of(suite)
     found: dict[str, list[Run]] = {name: list(runs.get(label, ())) for name, label in labels.items()}
@@ -67,7 +71,7 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
     if count < 2:
         few = min(found, key=lambda name: len(found[name]))
         raise InputError(
-            f"calibration compares runs that differ, and there is {count} of {few}: give --runs 2 or more, of a "
+            f"calibration needs at least {few} distinct runs, and only {count} exist: pass --runs 2 or more, and use a "
             "checkpoint whose samples depend on the seed"
         )
     look = Look(suite.samples, 1, SINGLE, FIRST_SHARE)
@@ -85,7 +89,7 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
 
 @dataclass(frozen=True)
 class Spread:
-    """How runs of one score differ, and the error that they claim; a single run has no spread."""
+    """Spread of one score between runs, and the error that the runs report; a single run has no spread."""
 
     mean: float
     spread: float
@@ -93,7 +97,7 @@ class Spread:
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Spread:
-        """That of these runs."""
+        """Compute the spread of these runs."""
         values = np.array([run.value for run in runs])
         errors = [run.stderr for run in runs if run.stderr is not None]
         claimed = math.sqrt(float(np.mean(np.square(errors)))) if errors else None
@@ -101,16 +105,18 @@ class Spread:
 
     @property
     def difference(self) -> float:
-        """Standard error of the difference of two runs."""
-        # Few runs may agree by chance: what each claims of itself is the least that counts.
+        """Standard error of the difference between two runs."""
+        # A few runs may agree by chance, so the reported error is a lower bound.
         return math.sqrt(2) * max(self.spread, self.claimed or 0.0)
 
 
 def passing_margin(difference: float, confidence: float, samples: int, limits: int = 1) -> float:
-    """The smallest margin that equal checkpoints pass, and those worse by twice as much fail, 95 % of the time.
+    """The smallest margin for which, 95 % of the time, equal checkpoints pass and checkpoints worse by twice the margin
+    fail.
 
-    ``difference`` is the standard error of a difference of two evaluations of ``samples`` samples, which a first
-    decision looks at last; it fails over so many ``limits`` together (Holm's first step, so that no other has to help).
+    ``difference`` is the standard error of the difference between two evaluations of ``samples`` samples each, as used
+    at the last look of a first decision. The margin must fail as one of ``limits`` tested together (the first step of
+    Holm's procedure, so that it needs no help from other limits).
     """
     deciding = plan(samples)[-1].z((1 - confidence) / 2 / limits)
     return (deciding + float(norm.isf(1 - POWER))) * difference

@@ -1,4 +1,4 @@
-"""The candidate of a gate as a user gives it, and the configuration to judge it in."""
+"""The candidate of a gate as the user specifies it, and the configuration to judge it in."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """A candidate as a user gives it: a path, or a name, and the configuration to judge it in.
+    """A candidate as the user specifies it: a path or a name, and the configuration to judge it in.
 
-    No ``generator`` means that of what was scored of it, no ``options`` too. With a generator a path's configuration is
-    what is given here and nothing else.
+    If ``generator`` is omitted, the generator of the stored scores is used, and likewise their options if ``options``
+    is omitted. If a generator is given, the configuration of a path is exactly what is given here.
     """
 
     given: str
@@ -44,24 +44,24 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def find(self, suite: Suite, database: Database, plugins: Plugins, context: EvaluationContext | None) -> Wanted:
-        """The id of its row, added with a ``bench`` where it is new; else a name that nothing has, or what is missing.
+        """Return the id of the candidate's row, which is added if it is new and a ``context`` is given; otherwise an
+        unmatched name or the reason why it is missing.
 
         Raises:
-            InputError: there is no such generator, it does not fit the suite, a path's name holds no step, or what is
-                given could mean several or is to be called otherwise.
+            InputError: the generator does not exist or does not fit the suite, the step cannot be inferred from a path,
+                or the
+                name is ambiguous or conflicts with an existing one.
         """
         if self.generator is not None:
             plugins.get(PluginKind.GENERATOR, self.generator)
         path = stored_checkpoints.is_path(self.given)
         if self.naming != Naming() and not (path and self.generator is not None):
-            raise InputError(
-                f"--model, --step and their patterns name what --generator loads, not {self.given!r}: leave them out"
-            )
+            raise InputError(f"--model, --step and their patterns require a path (got {self.given!r}): remove them")
         if path and self.generator is not None:
             opened = service.open_checkpoint(Path(self.given), self.naming, self.generator, plugins)
             return self._row(opened, self.generator, dict(self.options), suite, database, plugins, context)
         if path and self.options:
-            raise InputError(f"{self.given} is a path, and --option needs the generator that loads it: --generator")
+            raise InputError(f"--option requires --generator if the candidate is a path (got {self.given})")
         with database.read() as session:
             if path:
                 return stored_checkpoints.find(session, self.given, plugins).id
@@ -77,7 +77,9 @@ class Asked:
         return self._row(opened, self.generator or row.generator, options, suite, database, plugins, context)
 
     def _content(self, session: Session) -> tables.Checkpoint:
-        """What is named: by options and generator where the name alone could mean several configurations of it."""
+        """The stored checkpoints that are named; options and generator disambiguate a name with several
+        configurations.
+        """
         alias = session.get(tables.Alias, self.given)
         rows = [alias.checkpoint] if alias else names.matching(session, self.given)
         rows = [row for row in rows if row.generator == self.generator] or rows
@@ -114,6 +116,6 @@ class Asked:
         said = ", ".join([f"generator {generator}", *(f"{key}={json.dumps(value)}" for key, value in options.items())])
         reason = (
             f"{self.given} ({opened.model}@{opened.step}#{opened.digest[: names.SHORT]}) has no stored scores with "
-            f"{said}{there}: score it so, or leave --stored out"
+            f"{said}{there}: score it with this configuration, or remove --stored"
         )
         return Unscored("missing", reason, opened.model, opened.step, opened.digest)

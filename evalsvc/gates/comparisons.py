@@ -1,4 +1,4 @@
-"""A limit against an estimate: the value, its difference from a baseline, or its ratio to one."""
+"""Comparison of a limit with an estimate: the value, its difference from a baseline, or its ratio to a baseline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from evalsvc.gates.policy import LimitKind
 
 @dataclass(frozen=True)
 class Comparison:
-    """One limit set against one estimate: the value, the worsening, or the worsening as a share of the baseline.
+    """One limit compared with one estimate: the value, the worsening, or the worsening as a fraction of the baseline.
 
-    ``excess`` is how far the estimate lies beyond the limit on the bad side, in its own units. ``low`` and ``high``
-    bound the estimate. ``errors`` are those of the excess: ``below`` towards the good, ``above`` the bad.
-    ``allowance`` is what more samples may change the excess by.
+    ``excess`` is the distance of the estimate beyond the limit, in the limit's units; negative within it. ``low`` and
+    ``high`` bound the estimate. ``errors`` are the standard errors of the excess: ``below`` toward the better side,
+    ``above`` toward the worse. ``allowance`` is the largest change of the excess that more samples may cause.
     """
 
     label: str
@@ -30,16 +30,16 @@ class Comparison:
     allowance: float = 0.0
 
     def surely_beyond(self, z: float) -> bool:
-        """Beyond the limit, ``z`` standard errors and the allowance taken off."""
+        """Whether the estimate exceeds the limit by more than ``z`` standard errors plus the allowance."""
         return self.excess - self.allowance - self.errors.widths(z)[0] > 0
 
     def surely_within(self, z: float) -> bool:
-        """Within the limit, ``z`` standard errors and the allowance added."""
+        """Whether the estimate plus ``z`` standard errors and the allowance stays within the limit."""
         return self.excess + self.allowance + self.errors.widths(z)[1] <= 0
 
 
 def absolute(evidence: Evidence, seen: Observation, kind: LimitKind, limit: float, z: float) -> Comparison:
-    """The value itself against a limit."""
+    """Compare the value itself with a limit."""
     below, above = seen.below or 0.0, seen.above or 0.0
     inner, outer = (below, above) if kind == "max" else (above, below)
     errors = _errors(inner, outer, [(1.0, seen)])
@@ -50,7 +50,9 @@ def absolute(evidence: Evidence, seen: Observation, kind: LimitKind, limit: floa
 
 
 def worsening(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
-    """The difference towards the bad side, as :func:`evalsvc.analysis.differences.difference` gives it to everybody."""
+    """Compare the difference toward the worse side, by :func:`evalsvc.analysis.differences.difference`,
+    with a limit.
+    """
     value = (candidate.value - baseline.value) * _sign(evidence)
     errors = _gap(evidence, candidate, baseline, 1.0)
     good, bad = errors.widths(z)
@@ -60,9 +62,11 @@ def worsening(evidence: Evidence, candidate: Observation, baseline: Observation,
 
 
 def relative(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
-    """The ratio less 1 towards the bad side, with Fieller's interval; the baseline must surely be above zero.
+    """Compare the ratio minus 1 toward the worse side with a limit, by Fieller's interval. The baseline must be
+    significantly above zero.
 
-    A share of the baseline is another amount after all samples: its drift counts for the share that is allowed.
+    A fraction of the baseline is another amount after all samples, so the drift of the baseline counts in proportion to
+    the allowed fraction.
     """
     sign = _sign(evidence)
     c, b = candidate.value, baseline.value
@@ -92,7 +96,7 @@ def _own(errors: Errors) -> tuple[float, float]:
 
 
 def _gap(evidence: Evidence, candidate: Observation, baseline: Observation, times: float) -> Errors:
-    """The errors of the candidate less ``times`` the baseline, towards the good and the bad side."""
+    """The errors of the candidate minus ``times`` the baseline, toward the better and the worse side."""
     if evidence.same:
         return Errors(0.0, 0.0)
     gap = evidence.gap(times)
@@ -109,16 +113,16 @@ def _gap(evidence: Evidence, candidate: Observation, baseline: Observation, time
 
 
 def uncertainty(side: Observation, z: float) -> float:
-    """How far a side by itself is uncertain at ``z`` standard errors, on its wider side."""
+    """The half-width of a side's own interval at ``z`` standard errors, on its wider side."""
     return max(_errors(side.below or 0.0, side.above or 0.0, [(1.0, side)]).widths(z))
 
 
 def _errors(inner: float, outer: float, sides: list[tuple[float, Observation]]) -> Errors:
     """The errors of a weighted sum of sides.
 
-    Degrees of freedom are Welch's, which keep the level for equal numbers of runs (0.010 to 0.020 of 0.025 at 2 to 4);
-    for unequal ones they reach 0.034, and those of the fewer runs are taken. A side of one run has its own error as the
-    spread, which is not estimated from runs.
+    The degrees of freedom are Welch's, which keep the level for equal numbers of runs (0.010 to 0.020 of 0.025 at 2 to
+    4). For unequal numbers the error rate reaches 0.034, so the degrees of freedom of the side with fewer runs are
+    used. The spread of a side with one run is its own error, which is not estimated from runs.
     """
     total = lost = 0.0
     runs = {side.replicates for _, side in sides if side.replicates > 1}
@@ -135,7 +139,9 @@ def _errors(inner: float, outer: float, sides: list[tuple[float, Observation]]) 
 
 
 def _allowance(evidence: Evidence, weight: float) -> float:
-    """What more samples may change: the drift of the candidate, and of the baseline by the weight it has."""
+    """The change that more samples may cause: the drift of the candidate, plus that of the baseline times
+    its weight.
+    """
     allowance = 0.0
     for side, by in ((evidence.candidate, 1.0), (evidence.baseline, weight)):
         if evidence.partial and isinstance(side, Observation) and by:

@@ -1,4 +1,4 @@
-"""Whether a stored score is what it would be today: of the same metric version, against the same reference."""
+"""Check whether a stored score matches the current protocol: the same metric version against the same reference."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from evalsvc.store.session import Database
 
 @dataclass(frozen=True)
 class CurrentProtocol:
-    """What a suite measures today. ``digests`` finds the content of the halves of its reference, where it is known."""
+    """The protocol that a suite defines today. ``digests`` returns the content digests of the reference's splits, if
+    known.
+    """
 
     suite: Suite
     digests: Callable[[], Mapping[Split, str]]
 
     @classmethod
     def of(cls, suite: Suite, database: Database, plugins: Plugins) -> CurrentProtocol:
-        """Today's protocol. A reference whose files are elsewhere is what it was when it was added."""
+        """The current protocol. If the files of a reference are on another machine, its registered content is used."""
         return cls(suite, lambda: _digests(suite.reference, database, plugins))
 
     @cached_property
     def reference(self) -> Mapping[Split, str]:
-        """Digest of each half; opened only where a score has a reference."""
+        """Digest of each split of the reference; computed only if a score has a reference."""
         return self.digests()
 
     def difference(self, label: str, facts: Mapping[str, Any]) -> str:
-        """How the facts of a stored score differ from those of today; empty where they do not.
+        """Describe how the facts of a stored score differ from the current protocol; empty if they do not.
 
-        Facts that a score does not have, and features, whose extractor may not be installed here, are not compared.
+        Facts that the score does not record are not compared. Features are not compared either, because their extractor
+        may not be installed here.
         """
         use = next((use for use in self.suite.metrics if label in map(use.label_of, use.quantities)), None)
         if use is None:
-            return f"{self.suite.id} does not measure {label} any more"
+            return f"{self.suite.id} no longer measures {label}"
         today = self._fixed(use) | (self._content(use) if use.reference_facts.keys() & facts.keys() else {})
         said = (
             f"{key} {_short(facts[key])} then, {_short(today[key])} today"

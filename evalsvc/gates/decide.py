@@ -1,4 +1,4 @@
-"""From the database to a verdict: look by look, until the policy is sure."""
+"""Compute a verdict from stored scores, look by look, until every limit is decided."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evalsvc.store.tables import Checkpoint
 
 @dataclass(frozen=True)
 class Step:
-    """One look as it was taken."""
+    """One completed look."""
 
     samples: int
     replicates: int
@@ -31,9 +31,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Spending:
-    """What a decision saw, from which share of the level its last look judged, and what share the decision spent.
+    """The evidence that a decision saw, the share of the level that its last look used, and the share that the decision
+    spent.
 
-    One that ``repeats`` an earlier decision spent nothing.
+    A decision that ``repeats`` an earlier one spends nothing.
     """
 
     saw: str
@@ -45,7 +46,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict with what it was drawn from, and what it cost."""
+    """A verdict with its evidence and the share of the level that it spent."""
 
     policy: Policy
     suite: Suite
@@ -58,7 +59,7 @@ class Decision:
 
     @property
     def samples(self) -> int:
-        """Samples of the candidate that the last look used."""
+        """Number of samples of the candidate that the last look used."""
         return self.steps[-1].samples * self.steps[-1].replicates if self.steps else 0
 
 
@@ -72,15 +73,16 @@ def decide(
     history: History | None = None,
     taken: list[Look] | None = None,
 ) -> Decision:
-    """Look at more and more of the candidate until the verdict is sure, or all that the policy allows is spent.
+    """Take larger and larger looks at the candidate until the verdict is certain or the policy's sample budget is
+    exhausted.
 
-    A source that cannot compute is looked at once. What fails on the way (a generator, the disk) becomes evidence too:
-    it is an ERROR, never a pass. Evidence that an earlier decision saw under the same limits is judged as it was then;
-    other evidence spends a share of the level, and after a first decision half of what is left. Looks that spend are
-    added to ``taken``, for a caller that a time limit may leave without a decision.
+    A source that cannot compute is looked at once. A failure on the way (of a generator, of the disk) becomes evidence:
+    it is an ERROR, never a pass. Evidence that an earlier decision saw under the same limits is judged at the same
+    level; other evidence spends a share of the level, and after the first decision half of the remaining share. Looks
+    that spend are appended to ``taken``, for a caller whose time limit may expire before there is a decision.
 
     Raises:
-        InputError: the policy gates what the suite does not measure.
+        InputError: the policy gates a score that the suite does not measure.
     """
     history = history or History()
     gathering = Gathering(suite, sides, source, labels_of(policy, suite), seed, policy.prompts == "fixed")
@@ -98,7 +100,7 @@ def decide(
         if earlier:
             look = replace(look, share=earlier.share, fractions=earlier.fractions)
         elif look.samples < suite.samples and history.complete:
-            continue  # only the part that was judged before is judged again
+            continue  # only a partial look that an earlier decision took may be repeated
         elif history.complete:
             look = replace(look, share=(1 - history.spent - spent) / 2)
             spent += look.share
@@ -106,7 +108,7 @@ def decide(
             spent = look.share
         mine = _replicates(each.candidate for each in evidence.values())
         theirs = _replicates(each.baseline for each in evidence.values())
-        # Where another seed gives nothing new on either side, more of them do not.
+        # If another seed adds no run to either side, further seeds add none either.
         final = look.replicates >= looks[-1].replicates and look.samples == suite.samples
         final = final or max(mine, theirs) < look.replicates
         verdict = judge(policy, evidence, look, today, final=final)
@@ -119,7 +121,7 @@ def decide(
             said = (*verdict.warnings, *remarks(history, earlier, limits, look.share))
             verdict = replace(verdict, warnings=said)
             return Decision(policy, suite, sides, evidence, verdict, tuple(steps), history, spending)
-    raise AssertionError("the last look takes all samples, which are never too few to be tried")
+    raise AssertionError("the last look uses all samples, so it always yields a verdict")
 
 
 def undecided(
@@ -132,7 +134,7 @@ def undecided(
     history: History | None = None,
     taken: Sequence[Look] = (),
 ) -> Decision:
-    """The decision where nothing could be looked at, or where looks that were ``taken`` led to none."""
+    """The decision if no look was possible, or if the looks in ``taken`` led to no verdict."""
     evidence = Gathering(suite, sides, source, labels_of(policy, suite)).nothing(why)
     verdict = judge(policy, evidence, Look(suite.samples, 1, SINGLE), today)
     spending = Spending("", digest_json(limits_of(policy)), taken[-1], spent_by(taken), None) if taken else None
@@ -140,7 +142,7 @@ def undecided(
 
 
 def _replicates(side: Iterable[Observation | Absent | None]) -> int:
-    """Runs of a side that differ."""
+    """Number of distinct runs of a side."""
     return max((each.replicates for each in side if isinstance(each, Observation)), default=1)
 
 
@@ -156,7 +158,7 @@ def _looks(
         have = have if source.computes else max(have, 1)
     if not history.complete:
         several = isinstance(sides.baselines, tuple) and len(sides.baselines) > 1
-        # Parts of several baselines would cost more than they save.
+        # Partial looks at several baselines would cost more than they save.
         first = plan(suite.samples, more, max(have, 1) if several else have)
         return [replace(look, share=look.share * (1 - history.spent)) for look in first]
     parts = {each.samples: each for each in history.decisions if each.samples < suite.samples and not have}

@@ -1,4 +1,4 @@
-"""A decision as plain data: what is stored, and what every renderer reads. Evidence and verdict stay apart."""
+"""A decision as plain data, for storage and for all renderers. Evidence and verdict are separate documents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evalsvc.store.tables import Checkpoint
 
 
 def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dict[str, Any]:
-    """The whole decision; only JSON types, and no NaN."""
+    """The whole decision as JSON types, without NaN."""
     candidate, baseline = _names(decision.sides, decision)
     policy = decision.policy
     body = {
@@ -37,7 +37,7 @@ def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dic
 
 
 def evidence(decision: Decision) -> dict[str, Any]:
-    """Numbers, intervals, counts, protocols, comparisons and looks. No opinion."""
+    """Numbers, intervals, counts, protocols, comparisons and looks, without statuses."""
     baselines = decision.sides.baselines
     comparisons = {
         metric.label: [_finite(asdict(found.comparison)) for found in metric.findings if found.comparison]
@@ -65,8 +65,8 @@ def evidence(decision: Decision) -> dict[str, Any]:
 
 
 def spending(decision: Decision) -> dict[str, Any] | None:
-    """What the decision spent of the level and what it had seen, beside the decisions before it; ``None`` where nothing
-    was judged.
+    """The share of the level that the decision spent, the evidence that it saw and the decisions before it; ``None`` if
+    nothing was judged.
     """
     found, history = decision.spending, decision.history
     if found is None:
@@ -100,7 +100,9 @@ def spending(decision: Decision) -> dict[str, Any] | None:
 
 
 def _pairing(evidence: Evidence) -> dict[str, Any]:
-    """Whether units of both sides were paired, why not, and how many independent ones the smaller side has."""
+    """Whether the units of both sides were paired, the reason if not, and the number of independent units of the
+    smaller side.
+    """
     same_protocol = len({getattr(side, "protocol", None) for side in (evidence.candidate, evidence.baseline)}) == 1
     gap = evidence.gap() if same_protocol else None
     return {"paired": gap.paired, "unpaired": gap.unpaired, "independent": gap.units} if gap else {}
@@ -172,7 +174,7 @@ def _side(side: Observation | Absent | None) -> dict[str, Any] | None:
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity as the words for them: JSON has no numbers for these."""
+    """Return NaN and infinity as strings, because JSON has no numbers for them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,6 @@
-"""What a verdict is drawn from: numbers with their errors, or the reason why there are none. Plain data, no opinion."""
+"""The evidence for a verdict: numbers with their errors, or the reason why numbers are missing. Plain data
+without statuses.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from evalsvc.analysis.differences import Difference, Run, difference
 
 @dataclass(frozen=True)
 class Observation:
-    """One score of one checkpoint, the mean over ``replicates`` runs with different ``seeds``.
+    """One score of one checkpoint: the mean over ``replicates`` runs with different ``seeds``.
 
-    ``below`` and ``above`` are standard errors towards lower and higher values that the runs claim of themselves,
-    ``None`` where no honest one exists. ``spread`` is the standard error of the mean that the differences between runs
-    show, with ``replicates - 1`` degrees of freedom; in it the runs' own errors are seen again, but where they
-    ``share`` one (a likelihood over the same documents), which no repetition shows. ``drift`` bounds how far the value
-    may be from that of all samples of the suite, ``None`` where nothing bounds it. ``singles`` are the runs themselves,
-    which may be paired with those of the other side.
+    ``below`` and ``above`` are the standard errors toward lower and higher values as reported by the runs, ``None`` if
+    no valid error exists. ``spread`` is the standard error of the mean estimated from the differences between runs,
+    with ``replicates - 1`` degrees of freedom. It already contains the runs' own errors, except for an error that all
+    runs share (``shared``: a likelihood over the same documents), which repetition does not reveal. ``drift`` bounds
+    the distance from the value on all samples of the suite, ``None`` if there is no bound. ``singles`` are the runs
+    themselves, which may be paired with those of the other side.
     """
 
     value: float
@@ -41,7 +43,7 @@ class Observation:
 
     @property
     def stderr(self) -> float | None:
-        """The larger of the two errors, with the spread between runs."""
+        """The larger of the two errors, including the spread between runs."""
         if self.below is None or self.above is None:
             return None
         own = max(self.below, self.above)
@@ -49,20 +51,22 @@ class Observation:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of the runs' own errors: few where they come from groups of samples."""
+        """Degrees of freedom of the runs' own errors: few if the errors come from groups of samples."""
         return min((run.freedom for run in self.singles), default=math.inf)
 
     @property
     def finite(self) -> bool:
-        """Whether all numbers are numbers."""
+        """Whether all numbers are finite and there is at least one sample."""
         numbers = (self.value, self.below or 0.0, self.above or 0.0, self.spread, self.drift or 0.0)
         return self.n > 0 and all(math.isfinite(x) for x in numbers)
 
 
 @dataclass(frozen=True)
 class Absent:
-    """Why there is no observation. ``none``: there is no such checkpoint at all; ``unavailable``: it may come yet;
-    ``outdated``: it was scored under another protocol than that of today.
+    """The reason why there is no observation.
+
+    ``none``: the checkpoint does not exist. ``unavailable``: it may become available later. ``outdated``: it was scored
+    under another protocol than the current one.
     """
 
     kind: Literal["none", "missing", "error", "unavailable", "outdated"]
@@ -73,8 +77,8 @@ class Absent:
 class Evidence:
     """Both sides of one metric.
 
-    ``partial`` evidence uses a part of the suite's samples, of a quantity whose expectation moves with their number.
-    ``same`` evidence holds the same runs on both sides.
+    ``partial`` evidence uses some of the suite's samples, for a quantity whose expectation depends on their number.
+    ``same`` evidence has the same runs on both sides.
     """
 
     label: str
@@ -85,7 +89,7 @@ class Evidence:
     same: bool = False
 
     def gap(self, times: float = 1.0) -> Difference | None:
-        """The candidate less ``times`` the baseline; ``None`` where a side has no runs of its own."""
+        """The candidate minus ``times`` the baseline; ``None`` if a side has no runs of its own."""
         if not isinstance(self.candidate, Observation) or not isinstance(self.baseline, Observation):
             return None
         a, b = self.baseline.singles, self.candidate.singles
@@ -95,9 +99,9 @@ class Evidence:
 def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
     """The mean of runs under one protocol with different seeds.
 
-    ``shared`` runs are over the same documents (a likelihood): they have one error between them, which no repetition
-    makes smaller, and all that they differ by comes from their seeds. An interval that is wider than its standard error
-    on one side keeps that side. Runs without errors that agree by chance have none.
+    ``shared`` runs cover the same documents (a likelihood): they share one error, which repetition does not reduce, and
+    differ only by their seeds. An interval that is wider than the standard error on one side stays wider on that side.
+    Runs without errors that agree by chance have no error.
     """
     count = len(runs)
     first = runs[0]
@@ -133,11 +137,13 @@ def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
 
 
 def drift(whole: float, splits: Sequence[float], quarters: Sequence[float], growth: float) -> float:
-    """A bound on how far a value is from that of ``growth`` times as many samples, from its own parts.
+    """An upper bound on the distance between a value and its value on ``growth`` times as many samples, from
+    subsamples.
 
-    Means over the halves and quarters of a sample differ from the whole by bias alone: what single samples add is in
-    all three alike. Each doubling ahead is taken to move the value by as much as the last one did, or by more where
-    the last moved it by more than the one before (coverage of few samples: twice as much; a bias of b / n: half).
+    Means over the halves and quarters of a sample differ from the whole by bias alone, because the contribution of
+    single samples is the same in all three. Each further doubling is assumed to move the value by as much as the last
+    one did, or by more if the last doubling moved it by more than the one before (coverage of few samples: twice as
+    much; a bias of b / n: half).
 
     >>> drift(1.0, [1.1, 1.3], [1.6] * 4, growth=4)  # b / n with b / n = 0.2 is 0.15 away
     0.4

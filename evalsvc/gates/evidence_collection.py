@@ -1,4 +1,4 @@
-"""The evidence of one look: observations of both sides, label by label, or why there are none."""
+"""The evidence of one look: observations of both sides by label, or the reasons why they are missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gathering:
-    """What is needed to look: the sides, the labels by gated name, and where scores come from."""
+    """The inputs of a look: the sides, the labels by gated name, and the source of the scores."""
 
     suite: Suite
     sides: Sides
@@ -35,14 +35,14 @@ class Gathering:
     pieces: dict[tuple[int, int, int | None, int, int], Runs] = field(default_factory=dict)
 
     def look(self, look: Look) -> dict[str, Evidence] | None:
-        """The evidence at a look; ``None`` where a part of the samples is too few for some metric."""
+        """The evidence of a look; ``None`` if a partial sample is too small for some metric."""
         if isinstance(self.sides.candidate, Absent):
             return self.nothing(self.sides.candidate)
         partial = look.samples < self.suite.samples
         candidate = self._runs(self.sides.candidate, look, self.seed)
         baselines: list[Runs | Absent | None] = []
         if isinstance(self.sides.baselines, tuple):
-            # A given seed is the candidate's; the baseline keeps to the suite's own.
+            # A given seed applies to the candidate; the baseline keeps the suite's own seed.
             baselines = [self._runs(checkpoint, look, None) for checkpoint in self.sides.baselines]
         if candidate is None or None in baselines:
             return None
@@ -51,7 +51,7 @@ class Gathering:
         unbiased = unbiased_in_n(self.suite)
         for name, label in self.labels.items():
             shared = label in documents
-            mine = _observe(candidate, label, f"{self.suite.id} gave the candidate no {label}", None, shared)
+            mine = _observe(candidate, label, f"{self.suite.id} produced no {label} for the candidate", None, shared)
             protocol = mine.protocol if isinstance(mine, Observation) else None
             theirs: Observation | Absent | None
             if isinstance(self.sides.baselines, Absent) or self.sides.baselines is None:
@@ -80,7 +80,7 @@ class Gathering:
         return found
 
     def nothing(self, why: Absent) -> dict[str, Evidence]:
-        """Evidence that the candidate has no scores."""
+        """Evidence for a candidate without scores."""
         quantities = quantities_of(self.suite)
         baseline = self.sides.baselines if isinstance(self.sides.baselines, Absent) else None
         return {
@@ -102,13 +102,15 @@ class Gathering:
         return found or self.source.why_nothing(checkpoint)
 
     def _in_terms_of_prompts(self, found: Runs) -> Runs:
-        """The runs as the policy takes their prompts: drawn like others, or fixed."""
+        """The runs as the policy interprets their prompts: as a sample of prompts, or as fixed."""
         if not self.fixed_prompts:
             return found
         return {label: [under_fixed_prompts(run) for run in runs] for label, runs in found.items()}
 
     def _drifting(self, checkpoint: Checkpoint, side: T, label: str, look: Look, seed: int | None) -> T | Observation:
-        """A side that saw a part of the samples, with what all of them may change, from its own halves and quarters."""
+        """A side that used some of the samples, with the drift to all of them estimated from its own halves and
+        quarters.
+        """
         if not isinstance(side, Observation):
             return side
         values: dict[int, list[float]] = {}
@@ -122,7 +124,7 @@ class Gathering:
         return replace(side, drift=drift(side.value, values[2], values[4], self.suite.samples / look.samples))
 
     def _piece(self, checkpoint: Checkpoint, samples: int, seed: int | None, rows: slice) -> Runs:
-        """Scores of some rows of a part; none where they are too few for a metric."""
+        """Scores of some rows of a partial sample; empty if they are too few for a metric."""
         key = checkpoint.id, samples, seed, rows.start, rows.stop
         if key not in self.pieces:
             try:
@@ -145,7 +147,7 @@ class Gathering:
 def _observe(
     runs: Runs | Absent | None, label: str, otherwise: str, protocol: str | None, shared: bool
 ) -> Observation | Absent:
-    """The runs of a label under one protocol: the one asked for where there are any, else the newest."""
+    """The runs of a label under one protocol: the requested one if there are any, otherwise the newest."""
     if isinstance(runs, Absent):
         return runs
     singles: Sequence[Run] = runs.get(label, ()) if runs else ()
@@ -160,7 +162,9 @@ def _observe(
 
 
 def _median(seen: Sequence[Observation | Absent], protocol: str | None) -> Observation | Absent:
-    """The middle of several baselines, no surer than the least sure of them; one that does not fit stands for all."""
+    """The median of several baselines, with the error of the least certain one; if one is unusable, the result is its
+    reason.
+    """
     found = []
     for each in seen:
         if isinstance(each, Absent) or (protocol is not None and each.protocol != protocol):

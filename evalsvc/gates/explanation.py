@@ -1,4 +1,6 @@
-"""Why a stored decision came out as it did: which limits decided, what would decide the open ones, what was spent."""
+"""Explain a stored decision: which limits decided, what would decide the open ones, and what share of the level was
+spent.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,17 @@ from typing import Any, cast
 from evalsvc.gates.reports.text import limit, observed
 
 MOST_SEEDS = 64
-"""As many seeds as ``more_samples`` may ask for."""
+"""The largest number of seeds that ``more_samples`` allows."""
 
 
 @dataclass(frozen=True)
 class LimitExplanation:
     """One limit of a decision.
 
-    ``decides``: the outcome turned on it. ``room`` is the part of its uncertainty (towards the bad side) that fits
-    between the estimate and the limit: from 1 on the limit surely holds. ``samples`` is about how many would decide
-    it, were the estimate to stay; ``seeds`` as many in whole runs of the suite.
+    ``decides``: the outcome depended on it. ``room`` is the fraction of its uncertainty (toward the worse side) that
+    fits between the estimate and the limit; at 1 and above, the limit surely holds. ``samples`` is the approximate
+    number of samples that would decide it if the estimate stayed the same; ``seeds`` is that number in whole runs of
+    the suite.
     """
 
     metric: str
@@ -35,9 +38,9 @@ class LimitExplanation:
 
 
 def explain(document: Mapping[str, Any]) -> list[LimitExplanation]:
-    """Every limit of a decision, those that decided first.
+    """Every limit of a decision, the deciding ones first.
 
-    A gate that passed is decided by the limit with the least room, one that did not by all limits of its own status.
+    A passed gate is decided by the limit with the least room, any other gate by all limits with its own status.
     """
     found = [
         _limit(document, metric, each)
@@ -70,8 +73,8 @@ def _limit(document: Mapping[str, Any], metric: Mapping[str, Any], each: Mapping
         return made
     bad = -1 if each["kind"] == "min" else 1
     slack = bad * (compared["limit"] - compared["estimate"])
-    towards = compared["high" if (slack > 0) == (bad > 0) else "low"]
-    width = abs(towards - compared["estimate"])
+    toward = compared["high" if (slack > 0) == (bad > 0) else "low"]
+    width = abs(toward - compared["estimate"])
     made = replace(made, room=slack / width if width and slack >= 0 else None)
     if each["status"] not in ("INCONCLUSIVE", "MISSING"):
         return made
@@ -79,20 +82,20 @@ def _limit(document: Mapping[str, Any], metric: Mapping[str, Any], each: Mapping
 
 
 def _more(document: Mapping[str, Any], side: Mapping[str, Any], slack: float, width: float) -> dict[str, Any]:
-    """How many more samples would decide: an error falls with the root of their number."""
+    """How many more samples would decide: an error decreases with the square root of their number."""
     evidence, least = document["evidence"], document["policy"]["defaults"]["min_samples"]
     whole = evidence["suite_samples"]
     if side.get("shared"):
         few = f" and {least} of them (min_samples)" if side["n"] < least else ""
-        return {"advice": f"its error is that of the reference's documents: only more documents{few} decide"}
+        return {"advice": f"its error comes from the documents of the reference: only more documents{few} would decide"}
     if evidence["looks"] and evidence["looks"][-1]["samples"] < whole:
-        return {"samples": whole, "seeds": 1, "advice": "only a part of the suite's samples was looked at"}
+        return {"samples": whole, "seeds": 1, "advice": "only some of the suite's samples were used"}
     if side["n"] < least:
-        return {"samples": least, "seeds": math.ceil(least / whole), "advice": f"min_samples asks for {least}"}
+        return {"samples": least, "seeds": math.ceil(least / whole), "advice": f"min_samples requires {least}"}
     if abs(slack) * MOST_SEEDS**0.5 < width:
-        advice = f"no {MOST_SEEDS} runs decide, the most that more_samples allows: the estimate lies at the limit"
+        advice = f"{MOST_SEEDS} runs, the maximum of more_samples, would not decide: the estimate is at the limit"
         return {"advice": advice}
     samples = math.ceil(side["n"] * max(1.0, (width / slack) ** 2))
     seeds = math.ceil(samples / whole)
-    advice = f"on_inconclusive: {{more_samples: {seeds}}} would allow them, or a suite of more samples"
+    advice = f"on_inconclusive: {{more_samples: {seeds}}} would allow them, or use a suite with more samples"
     return {"samples": samples, "seeds": seeds, "advice": advice}

@@ -1,4 +1,4 @@
-"""A first policy from what is scored: limits and margins that noise alone seldom breaks."""
+"""Write a first policy from stored scores, with limits and margins that noise alone rarely breaks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from evalsvc.metrics.score import Direction
 
 @dataclass(frozen=True)
 class FirstLimits:
-    """Limits of one score of ``n`` samples; none where it has no honest error or no better side: it is reported."""
+    """Limits of one score of ``n`` samples; none if it has no valid error or no better direction, so that it is only
+    reported.
+    """
 
     label: str
     value: float
@@ -29,22 +31,23 @@ class FirstLimits:
 
 
 def first_limits(suite: Suite, runs: Runs) -> list[FirstLimits]:
-    """Limits of each score of a suite, from the runs of the checkpoint that releases are to be compared with.
+    """Limits of each score of a suite, from the runs of the checkpoint that releases will be compared with.
 
-    The margin is the smallest that equal checkpoints pass, and those that are worse by twice as much fail, 95 % of the
-    time. The limit on the score itself lies so far
-    out that a checkpoint which is worse by just the margin passes it as often; it is left out beyond the range of what
-    is measured.
+    The margin is the smallest for which, 95 % of the time, equal checkpoints pass and checkpoints worse by twice the
+    margin fail. The absolute limit is chosen so that a checkpoint worse by exactly the margin passes it equally often;
+    it is omitted if it would lie outside the range of the quantity.
 
     Raises:
-        InputError: no score has an error and a better side.
+        InputError: no score has both an error and a better direction.
     """
     measured = {label: quantity for label, quantity in quantities_of(suite).items() if runs.get(label)}
-    # Each limited score gets a limit on itself and a margin.
+    # Each limited score gets an absolute limit and a margin.
     count = 2 * sum(_is_limited(quantity, runs[label]) for label, quantity in measured.items())
     found = [_limits(label, quantity, runs[label], suite.samples, count) for label, quantity in measured.items()]
     if all(each.margin is None for each in found):
-        raise InputError(f"no score under {suite.id} has an error bar and a better side: there is nothing to limit")
+        raise InputError(
+            f"no score under {suite.id} has both an error bar and a better direction, so no limit can be set"
+        )
     return found
 
 
@@ -66,7 +69,7 @@ def _limits(label: str, quantity: Quantity, runs: Sequence[Run], samples: int, c
 
 
 def rounded(value: float, *, up: bool) -> float:
-    """To two significant digits, up or down."""
+    """Round to two significant digits, up or down."""
     if value == 0:
         return 0.0
     place = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
@@ -75,16 +78,16 @@ def rounded(value: float, *, up: bool) -> float:
 
 
 def policy_text(suite: Suite, baseline: str, limits: Sequence[FirstLimits], told: str) -> str:
-    """The policy as YAML; ``baseline`` as it is written there, ``told`` a line on where the numbers come from.
+    """The policy as YAML; ``baseline`` is inserted as YAML text, ``told`` is a comment on the source of the numbers.
 
-    The suite's first score with limits is critical. The others are supporting: of many that must all surely hold, noise
-    alone would too often keep one open.
+    The first score of the suite that has limits is critical. The others are supporting: if many limits must all surely
+    hold, noise alone would too often leave one undecided.
     """
     head = next(each.label for each in limits if each.margin is not None)
     lines = [
         f"# {told}",
-        "# Each margin is the smallest that equal checkpoints pass, and those worse by twice as much fail, 95 % of the",
-        "# time: raise it to what users notice.",
+        "# Each margin is the smallest for which, 95 % of the time, equal checkpoints pass and checkpoints worse by",
+        "# twice the margin fail: raise it to a difference that users notice.",
         "version: 1",
         f"suite: {suite.id}",
         f"baseline: {baseline}",

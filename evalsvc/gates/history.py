@@ -1,4 +1,4 @@
-"""Reading and writing what decisions about a candidate have spent of the level."""
+"""Read and record the share of the level that decisions about a candidate have spent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from evalsvc.store.tables import Gate, GateSpending
 
 
 def read_history(session: Session, accounts: Iterable[Account]) -> History:
-    """The decisions that were booked to any of these accounts, and the largest share that one of them has spent."""
+    """The decisions that were recorded in any of these accounts, and the largest share that one of the accounts has
+    spent.
+    """
     wanted = sorted(set(accounts))
     fresh = session.scalar(select(Gate.id).limit(1)) is None
     if not wanted:
@@ -29,8 +31,8 @@ def read_history(session: Session, accounts: Iterable[Account]) -> History:
 
 
 def book(session: Session, gate: int, accounts: Iterable[Account], share: float) -> bool:
-    """Book a decision; one that repeats another is booked with a share of 0. False where another decision was booked to
-    one of the accounts at the same moment.
+    """Record a decision in its accounts, with a share of 0 if it repeats another. Return False if another decision was
+    recorded in one of the accounts at the same moment.
     """
     for account in sorted(set(accounts)):
         number = select(func.count()).where(

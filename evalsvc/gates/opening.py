@@ -1,4 +1,4 @@
-"""A policy and all that judging by it needs, opened once: for commands, promotion and the pytest plug-in."""
+"""Open a policy with everything that its decision needs, for commands, promotion and the pytest plug-in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evalsvc.store.session import Database, database_time
 
 @dataclass(frozen=True)
 class OpenGate:
-    """A policy that fits its suites. The ``context`` is ``None`` where nothing is to be computed."""
+    """A policy that fits its suites. ``context`` is ``None`` if nothing is computed."""
 
     policy: Policy
     suites: tuple[Suite, ...]

@@ -1,4 +1,6 @@
-"""The gate policy: what ``evalsvc-gate.yaml`` may say. Directions are not among it: the metric registry knows them."""
+"""The schema of a gate policy, ``evalsvc-gate.yaml``. Directions are not part of it: the metric registry
+defines them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from evalsvc.core.files.yaml12 import PolicyLoader
 
 Tier = Literal["critical", "supporting", "advisory"]
 LimitKind = Literal["max", "min", "max_worsening", "max_worsening_rel"]
-# Strict: 'true' is no 1.0 and '"40"' no number.
+# Strict: 'true' must not become 1.0, nor '"40"' a number.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Margin = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
 Whole = Annotated[int, Field(strict=True, ge=1)]
@@ -38,12 +40,12 @@ Words = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
 
 
 def _iso_date(value: Any) -> Any:
-    """A calendar date, which ``20301231``, ``01/15/2027`` and a time of day are not."""
+    """Parse an ISO calendar date; reject ``20301231``, ``01/15/2027`` and values with a time of day."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         return date.fromisoformat(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
-    raise ValueError("write a date as in 2027-01-15")
+    raise ValueError("write dates as YYYY-MM-DD, such as 2027-01-15")
 
 
 class _Strict(BaseModel):
@@ -51,8 +53,8 @@ class _Strict(BaseModel):
 
 
 class CheckpointName(_Strict):
-    """A checkpoint by model and step; where these name several, ``digest`` (its first 8 digits or more) and ``options``
-    (some of its configuration's) choose.
+    """A checkpoint by model and step; if several match, ``digest`` (its first 8 or more digits) and ``options`` (some
+    of its configuration's options) disambiguate.
     """
 
     model: Text
@@ -62,7 +64,7 @@ class CheckpointName(_Strict):
 
     @property
     def name(self) -> str:
-        """``model@step``, with the digest where one is given."""
+        """``model@step``, followed by the digest if one is given."""
         return f"{self.model}@{self.step}" + (f"#{self.digest}" if self.digest else "")
 
     def __str__(self) -> str:
@@ -71,12 +73,12 @@ class CheckpointName(_Strict):
 
     @model_serializer(mode="wrap")
     def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Policies of before these keys keep their digests.
+        # Policies written before these keys existed keep their digests.
         return {key: value for key, value in dump(self).items() if value is not None}
 
 
 class AliasName(_Strict):
-    """The checkpoint that an alias points at."""
+    """The checkpoint that an alias points to."""
 
     alias: Text
 
@@ -97,14 +99,16 @@ Baseline = AliasName | CheckpointName | MedianOf | Literal["last-passing"]
 
 
 class OnInconclusive(_Strict):
-    """Up to ``more_samples`` times the suite's samples are spent before an open question counts as ``then`` says."""
+    """Spend up to ``more_samples`` times the suite's samples before an undecided limit is treated as ``then`` says."""
 
     more_samples: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     then: Literal["fail", "warn"] = "fail"
 
 
 class Defaults(_Strict):
-    """``confidence`` is two-sided; fewer than ``min_samples`` never pass; ``holm`` counts how much is tested."""
+    """Defaults of all limits. ``confidence`` is two-sided, fewer than ``min_samples`` samples never pass, and ``holm``
+    corrects for the number of limits.
+    """
 
     confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = 0.95
     min_samples: Whole = 1000
@@ -133,7 +137,9 @@ class MetricPolicy(_Strict):
 
 
 class Waiver(_Strict):
-    """Somebody's answer for a metric that does not hold its limits, until the end of a day (UTC)."""
+    """An exemption for a metric that does not meet its limits, granted by a named person until the end of
+    a day (UTC).
+    """
 
     metric: Text
     reason: Words
@@ -149,8 +155,8 @@ class AnotherSuite(_Strict):
 
 
 class PartOf(_Strict):
-    """Of which policy of several suites this is the part of one: its digest, the number of its suites and the place of
-    this one, and how many limits can fail it together.
+    """Identifies one part of a policy of several suites: the digest of the policy, the number of suites, the index of
+    this suite, and the number of limits that are tested together.
     """
 
     digest: str
@@ -160,16 +166,17 @@ class PartOf(_Strict):
 
 
 LATER_KEYS = ("allow_same", "max_waiver_days", "also", "part_of", "prompts")
-"""Keys that policies did not always have: at their defaults they leave the digest as it was."""
+"""Keys added to the format later; at their default values they leave the digest unchanged."""
 
 
 class Policy(_Strict):
-    """What a release must hold. ``allow_same`` lets a candidate be compared with itself, which shows nothing.
+    """The limits that a release must meet.
 
-    ``prompts`` says what a decision speaks of: other prompts like the suite's (``sampled``), or these very ones
-    (``fixed``), so that only the draws of each prompt differ. No waiver may end later than ``max_waiver_days`` from the
-    day on which it is used. ``also`` holds limits under further suites: each is a gate of its own, and all have one
-    verdict. ``part_of`` stands in such a part alone.
+    ``allow_same`` permits a candidate to be compared with itself, which shows nothing. ``prompts`` selects the
+    population that a decision generalizes to: prompts like those of the suite (``sampled``), or exactly these prompts
+    (``fixed``), so that only the draws of each prompt vary. No waiver may end more than ``max_waiver_days`` after the
+    day on which it is used. ``also`` sets limits under further suites: each is a gate of its own, and all share one
+    verdict. ``part_of`` is set only in such a part.
     """
 
     version: Literal[1]
@@ -189,7 +196,7 @@ class Policy(_Strict):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that the policy says."""
+        """sha256 of the policy's content."""
         body = self.model_dump(mode="json", by_alias=True)
         for key in LATER_KEYS:
             if getattr(self, key) == type(self).model_fields[key].default:
@@ -198,7 +205,7 @@ class Policy(_Strict):
 
     @cached_property
     def parts(self) -> tuple[Policy, ...]:
-        """One policy a suite, in order; the policy itself where it holds one."""
+        """One policy per suite, in order; the policy itself if it has one suite."""
         if not self.also:
             return (self,)
         shared = {key: getattr(self, key) for key in type(self).model_fields if key not in ("also", "part_of")}
@@ -214,7 +221,7 @@ class Policy(_Strict):
 
     @property
     def family(self) -> int:
-        """How many limits can fail the gate together, under all suites."""
+        """Number of limits that are tested together, over all suites."""
         if self.part_of:
             return self.part_of.limits
         limited = [metric for _, metrics in self._suites for metric in metrics.values() if metric.tier != "advisory"]
@@ -231,25 +238,25 @@ class Policy(_Strict):
         return [(self.suite, self.metrics), *((each.suite, each.metrics) for each in self.also)]
 
     def _names(self, place: int) -> dict[str, str]:
-        """What the scores of a suite are called in the whole policy, with their own names."""
+        """Names of a suite's scores within the whole policy, mapped to their own names."""
         suite, metrics = self._suites[place]
         return {name_in(suite, name, place): name for name in metrics}
 
     def valid_waivers(self, today: date) -> list[Waiver]:
-        """Waivers that have not expired, and end soon enough."""
+        """Waivers that have not expired and end within the allowed time."""
         return [waiver for waiver in self.waivers if today <= waiver.expires and not self._too_long(waiver, today)]
 
     def check_waivers(self, today: date) -> None:
-        """Refuse waivers that end later than the policy allows.
+        """Reject waivers that end later than the policy allows.
 
         Raises:
-            InputError: one that names the metric, its end and the way out.
+            InputError: a waiver ends too late; the message names the metric and the date.
         """
         for waiver in self.waivers:
             if self._too_long(waiver, today):
                 raise InputError(
                     f"the waiver for {waiver.metric} ends on {waiver.expires}, more than {self.max_waiver_days} days "
-                    "from today: choose an earlier end, or raise max_waiver_days"
+                    "from today: choose an earlier date, or raise max_waiver_days"
                 )
 
     def _too_long(self, waiver: Waiver, today: date) -> bool:
@@ -260,30 +267,28 @@ class Policy(_Strict):
         for suite, metrics in self._suites:
             if all(metric.tier != "critical" for metric in metrics.values()):
                 under = f" under {suite}" if self.also else ""
-                raise ValueError(
-                    f"no metric{under} is critical, so nothing would have to hold: leave 'tier' out of one"
-                )
+                raise ValueError(f"no metric{under} is critical: remove 'tier' from at least one")
         if len({suite for suite, _ in self._suites}) < len(self._suites):
-            raise ValueError("also: a suite is named twice: put all of its metrics under one")
+            raise ValueError("also: a suite is listed twice: put all its metrics under one entry")
         if self.also and self.baseline == "last-passing":
-            raise ValueError("also: last-passing is the baseline of one suite: name an alias or a checkpoint")
+            raise ValueError("also: last-passing supports only one suite: use an alias or a checkpoint as the baseline")
         for name, metric in [item for _, metrics in self._suites for item in metrics.items()]:
             if not metric.limits and metric.tier != "advisory":
-                raise ValueError(
-                    f"metrics.{name} sets no limit: give it min, max or max_worsening, or 'tier: advisory'"
-                )
+                raise ValueError(f"metrics.{name} sets no limit: set min, max or max_worsening, or 'tier: advisory'")
             if metric.min is not None and metric.max is not None and metric.min > metric.max:
-                raise ValueError(f"metrics.{name}: min {metric.min} lies above max {metric.max}")
+                raise ValueError(f"metrics.{name}: min {metric.min} is greater than max {metric.max}")
         if self.compares and self.baseline is None:
-            raise ValueError("a max_worsening needs something to compare with: name a 'baseline'")
+            raise ValueError("max_worsening requires a baseline: set 'baseline'")
         for waiver in self.waivers:
             if all(waiver.metric not in self._names(place) for place in range(len(self._suites))):
-                raise ValueError(f"a waiver is for {waiver.metric!r}, which the policy does not gate")
+                raise ValueError(
+                    f"a waiver names {waiver.metric!r}, which the policy does not gate: remove it, or correct the name"
+                )
         return self
 
 
 def name_in(suite: str, metric: str, place: int) -> str:
-    """What a score is called in a policy of several suites: the first suite's as it is, others after their suite."""
+    """Name of a score in a policy of several suites: unchanged for the first suite, ``SUITE/SCORE`` for the others."""
     return metric if place == 0 else f"{suite}/{metric}"
 
 
@@ -291,7 +296,7 @@ def load_policy(path: Path) -> Policy:
     """Read a policy file.
 
     Raises:
-        InputError: one sentence that names the file, the key and what is wrong with it.
+        InputError: the file is unreadable or invalid; the message names the file, the key and the fault.
     """
     try:
         text = path.read_text()
@@ -302,15 +307,15 @@ def load_policy(path: Path) -> Policy:
 
 
 def parse_policy(text: str, source: str = "policy") -> Policy:
-    """A policy from YAML; ``source`` names it in errors."""
+    """Parse a policy from YAML; ``source`` names it in error messages."""
     try:
         data = load_yaml(text, PolicyLoader)
-    except (yaml.YAMLError, ValueError) as error:  # the latter: too large, or 30 February
-        raise InputError(f"policy {source} is not readable YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: too large, or an impossible date such as 30 February
+        raise InputError(f"policy {source} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise InputError(f"policy {source} is no YAML mapping")
+        raise InputError(f"policy {source} is not a YAML mapping")
     if data.get("part_of") is not None:
-        raise InputError(f"policy {source}: part_of is not a key that a policy knows")
+        raise InputError(f"policy {source}: unknown key part_of")
     if isinstance(data.get("on_inconclusive"), str):
         data["on_inconclusive"] = {"then": data["on_inconclusive"]}
     try:
@@ -334,10 +339,10 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
     if place[:1] == ["baseline"]:
-        return "baseline is none of {alias: NAME}, {model: NAME, step: N}, last-passing, {median-of: N}"
+        return "baseline must be one of {alias: NAME}, {model: NAME, step: N}, last-passing, {median-of: N}"
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
-        return f"{where} is not a key that a policy knows"
+        return f"unknown key {where}"
     if first["type"] == "missing":
         return f"{where} is missing"
     if first["type"] == "string_pattern_mismatch" and not str(first["input"]).strip():

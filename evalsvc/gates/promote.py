@@ -1,4 +1,4 @@
-"""Pointing an alias at a checkpoint, and remembering who did, how, and by which decision."""
+"""Move aliases to checkpoints, and record who moved them, why and by which decision."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from evalsvc.store.session import Database, clock, get_or_insert
 from evalsvc.store.tables import Alias, Checkpoint, Gate, Promotion, PromotionKind, Protection
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""What an alias may be called: never like ``model@step``, which it would stand in for."""
+"""Valid alias names; ``@`` is excluded, because ``model@step`` names a checkpoint."""
 
 
 class PromotionError(InputError):
-    """An alias stays as it is, because nothing that was given allows to move it."""
+    """The alias was not moved, because neither a gate nor a reason permits it."""
 
 
 @dataclass(frozen=True)
 class Authority:
-    """Who moves an alias, and by what: the number of a gate, or a reason."""
+    """The person who moves an alias, and the grounds: the number of a gate, or a reason."""
 
     by: str = ""
     gate: int | None = None
@@ -40,13 +40,13 @@ class Authority:
 def promote(
     database: Database, alias: str, checkpoint: str | int, gate: int | None = None, *, by: str = "", reason: str = ""
 ) -> str:
-    """Set the alias and record it in one transaction; the name of what it points at now.
+    """Set the alias and record the move in one transaction; return the name of the checkpoint that it now points to.
 
-    A gate hands over the id of what it judged: its name may mean a newer checkpoint by now.
+    Pass the row id of the checkpoint that a gate judged, because its name may refer to a newer checkpoint by now.
 
     Raises:
-        InputError: there is no such checkpoint, or an alias cannot be called so.
-        PromotionError: the gate, or the alias's protection, does not allow it.
+        InputError: the checkpoint does not exist, or the alias name is invalid.
+        PromotionError: the gate, or the alias's protection, does not permit the move.
     """
     with database.write() as session:
         found = (
@@ -57,20 +57,20 @@ def promote(
 
 
 def point(session: Session, alias: str, checkpoint: Checkpoint, authority: Authority) -> Alias:
-    """The alias, set and recorded.
+    """Set the alias and record the move.
 
-    A gate allows it where it passed in earnest, judged exactly this checkpoint and configuration, is newer than the
-    alias's last move, and compared with what the alias points at now, if with any alias of this name. A protected
-    alias moves only by a gate under the pinned policy, for the first time, or back to what it pointed at before, with
-    a reason. The row of the alias is locked meanwhile, so that of two promotions one sees the other.
+    A gate permits it if it passed, is not a shadow gate, judged exactly this checkpoint and configuration, is newer
+    than the alias's last move, and compared with the checkpoint that the alias points to now, if it compared with this
+    alias. A protected alias moves only by a gate under the pinned policy, to its first checkpoint, or back to an
+    earlier checkpoint with a reason. The alias's row is locked, so that concurrent promotions are serialized.
 
     Raises:
-        InputError: a name that could also be that of a checkpoint, or that no address can hold.
-        PromotionError: nothing that was given allows it.
+        InputError: the alias name is invalid.
+        PromotionError: the move is not permitted.
     """
     check_name(alias)
     if len(authority.reason) > 500:
-        raise InputError("a reason has at most 500 characters")
+        raise InputError("the reason is too long: use at most 500 characters")
     pinned = protection(session, alias, lock=True)
     row = session.get(Alias, alias, with_for_update={"of": Alias}, populate_existing=True)
     kind = PromotionKind.SET
@@ -84,7 +84,7 @@ def point(session: Session, alias: str, checkpoint: Checkpoint, authority: Autho
         new = Alias(name=alias, checkpoint_id=checkpoint.id)
         row = get_or_insert(session, select(Alias).where(Alias.name == alias), new)
         if row.checkpoint_id != checkpoint.id:
-            raise PromotionError(f"alias {alias!r} was set by someone else at the same moment: try again")
+            raise PromotionError(f"alias {alias!r} was set by another process at the same time: try again")
         kind = PromotionKind.FIRST
     row.checkpoint_id, row.updated_at = checkpoint.id, clock(session)
     session.add(
@@ -107,16 +107,16 @@ def point(session: Session, alias: str, checkpoint: Checkpoint, authority: Autho
 
 
 def check_name(alias: str) -> None:
-    """Raise unless an alias may be called so."""
+    """Raise unless the alias name is valid."""
     if not re.fullmatch(NAME, alias):
-        raise InputError(f"invalid alias {alias!r}: use letters, digits, '.', '_' and '-', at most a hundred")
+        raise InputError(f"invalid alias name {alias!r}: use at most 100 letters, digits, '.', '_' and '-'")
 
 
 def protect(session: Session, alias: str, policy: Policy, suites: Sequence[Suite], by: str) -> Protection:
-    """Pin the policy by whose decisions alone the alias moves from now on; an earlier pin ends.
+    """Pin the policy whose decisions alone may move the alias from now on; an earlier pin ends.
 
     Raises:
-        InputError: an alias cannot be called so, or the same policy is pinned already.
+        InputError: the alias name is invalid, or the same policy is already pinned.
     """
     check_name(alias)
     earlier = protection(session, alias, lock=True)
@@ -143,7 +143,7 @@ def protect(session: Session, alias: str, policy: Policy, suites: Sequence[Suite
 
 
 def unprotect(session: Session, alias: str, by: str) -> Protection:
-    """End the alias's protection; it is kept as history.
+    """End the alias's protection; its record is kept as history.
 
     Raises:
         InputError: the alias is not protected.
@@ -158,16 +158,16 @@ def unprotect(session: Session, alias: str, by: str) -> Protection:
 
 
 def protection(session: Session, alias: str, *, lock: bool = False) -> Protection | None:
-    """The protection of an alias that is in force."""
+    """The current protection of an alias."""
     query = select(Protection).where(Protection.alias == alias, Protection.ended_at.is_(None))
     return session.scalar(query.with_for_update() if lock else query)
 
 
 def check_policy(alias: str, pinned: Protection | None, digest: str) -> None:
-    """Raise unless a decision under the policy of this digest could move the alias."""
+    """Raise unless a decision under the policy with this digest could move the alias."""
     if pinned and digest != pinned.policy_digest:
         raise PromotionError(
-            f"alias {alias!r} is protected by policy {pinned.policy_digest[:12]}, and this is {digest[:12]}: "
+            f"alias {alias!r} is protected by policy {pinned.policy_digest[:12]}, not by this one ({digest[:12]}): "
             f"use the pinned policy, or pin this one with 'evalsvc alias protect {alias} --policy FILE'"
         )
 
@@ -175,18 +175,20 @@ def check_policy(alias: str, pinned: Protection | None, digest: str) -> None:
 def _check_gate(
     session: Session, alias: str, row: Alias | None, checkpoint: Checkpoint, number: int, pinned: Protection | None
 ) -> None:
-    """Raise unless this decision, with those under the other suites of its policy, allows the alias to point at this
-    checkpoint now.
+    """Raise unless this decision, together with those under the other suites of its policy, permits the alias to point
+    to this checkpoint now.
     """
     gate = session.get(Gate, number)
     if gate is None:
-        raise InputError(f"there is no gate {number}: 'evalsvc gate history' lists them")
+        raise InputError(f"there is no gate {number}: 'evalsvc gate history' lists all gates")
     gates = _parts(session, gate)
     for each in gates:
         _check_decision(session, alias, row, checkpoint, each, pinned)
     part_of = gate.policy.get("part_of") or {}
     if len(gates) < part_of.get("suites", 1):
-        raise PromotionError(f"gate {number} is of one suite of several, and not all were judged: run the whole policy")
+        raise PromotionError(
+            f"gate {number} covers one of several suites, and the others were not judged: run the whole policy"
+        )
     failed = session.scalar(
         select(Gate.id).where(
             Gate.checkpoint_id == gate.checkpoint_id,
@@ -198,19 +200,19 @@ def _check_gate(
     )
     if failed:
         raise PromotionError(
-            f"gate {failed} failed the checkpoint that gate {number} passed, under the same policy: run it again"
+            f"gate {failed} failed the checkpoint that gate {number} passed under the same policy: run the gate again"
         )
     check_policy(alias, pinned, part_of.get("digest", gate.policy_digest))
     found = _named([each.suite for each in gates]), _digest([each.evidence.get("suite_digest") for each in gates])
     if pinned and found != (pinned.suite, pinned.suite_digest):
         raise PromotionError(
-            f"alias {alias!r} is protected under {pinned.suite} as it was pinned, and gate {number} used another "
-            "suite, another content of it, or an earlier evalsvc: run the gate again"
+            f"alias {alias!r} is protected under {pinned.suite} as pinned, and gate {number} used another suite, "
+            "another version of its content, or an earlier evalsvc: run the gate again"
         )
 
 
 def _parts(session: Session, gate: Gate) -> list[Gate]:
-    """The gate, or the newest of each suite where its policy holds several, in the order of the policy."""
+    """The gate, or the newest gate of each suite if its policy has several, in the order of the policy."""
     part_of = gate.policy.get("part_of")
     if not part_of:
         return [gate]
@@ -228,9 +230,9 @@ def _check_decision(
 ) -> None:
     number, who = gate.id, names.title_of(session, checkpoint)
     if gate.status != "PASS":
-        raise PromotionError(f"gate {number} is {gate.status}: only a passed gate moves an alias")
+        raise PromotionError(f"gate {number} is {gate.status}: only a passed gate can move an alias")
     if gate.shadow:
-        raise PromotionError(f"gate {number} is a shadow gate, which moves no alias: run it without --shadow")
+        raise PromotionError(f"gate {number} is a shadow gate, which cannot move an alias: run it without --shadow")
     if gate.checkpoint_id != checkpoint.id:
         raise PromotionError(f"gate {number} judged {names.titles_of_gates(session, [gate])[number]}, not {who}")
     moved = _last_move(session, alias, row)
@@ -243,29 +245,36 @@ def _check_decision(
 
 
 def _check_baseline(session: Session, alias: str, row: Alias | None, gate: Gate) -> None:
-    """Raise unless the decision compared with what the alias points at now; with nothing, where that is nothing."""
+    """Raise unless the decision compared with the checkpoint that the alias points to now, or with none if it points to
+    none.
+    """
     compared: Mapping[str, Any] = gate.evidence
     if "baseline_ids" not in compared:
-        raise PromotionError(f"gate {gate.id} was decided by an earlier evalsvc, which kept no baseline: run it again")
+        raise PromotionError(
+            f"gate {gate.id} was decided by an earlier evalsvc, which did not record its baseline: run the gate again"
+        )
     if list(compared["baseline_ids"]) == ([row.checkpoint_id] if row else []):
         return
     current = names.title_of(session, row.checkpoint) if row else "nothing"
     raise PromotionError(
-        f"gate {gate.id} compared with another baseline than what {alias!r} points at now ({current}): run it again"
+        f"gate {gate.id} used another baseline than the checkpoint that {alias!r} points to now ({current}): "
+        "run the gate again"
     )
 
 
 def _check_rollback(session: Session, alias: str, checkpoint: Checkpoint, reason: str, pinned: Protection) -> None:
-    """Raise unless a protected alias may go back to this checkpoint."""
+    """Raise unless a protected alias may move back to this checkpoint."""
     if not reason.strip():
         raise PromotionError(
-            f"alias {alias!r} is protected by policy {pinned.policy_digest[:12]} under {pinned.suite}: it moves by a "
+            f"alias {alias!r} is protected by policy {pinned.policy_digest[:12]} under {pinned.suite}: move it with a "
             "gate under that policy, or back to an earlier checkpoint with a reason"
         )
     before = select(Promotion.id).where(Promotion.alias == alias, Promotion.checkpoint_id == checkpoint.id)
     if session.scalar(before.limit(1)) is None:
         who = names.title_of(session, checkpoint)
-        raise PromotionError(f"alias {alias!r} never pointed at {who}: a rollback goes back to an earlier checkpoint")
+        raise PromotionError(
+            f"alias {alias!r} never pointed to {who}: a rollback requires an earlier checkpoint of the alias"
+        )
 
 
 def _named(suites: Sequence[str]) -> str:
@@ -273,7 +282,7 @@ def _named(suites: Sequence[str]) -> str:
 
 
 def _digest(suites: Sequence[str | None]) -> str | None:
-    """One digest for the contents of all suites: that of the suite where there is one."""
+    """One digest for the contents of all suites: the suite's own digest if there is only one."""
     return suites[0] if len(suites) == 1 else digest_json(list(suites))
 
 

@@ -1,4 +1,4 @@
-"""Who is judged against whom, by which scores."""
+"""Resolve the candidate, the baselines and the gated scores of a policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from evalsvc.store.tables import Alias, Checkpoint, Gate
 
 @dataclass(frozen=True)
 class Unscored(Absent):
-    """A candidate of which nothing is stored, by what it was called."""
+    """A named candidate without stored scores."""
 
     model: str = ""
     step: int | None = None
@@ -32,29 +32,31 @@ class Unscored(Absent):
 
 
 Wanted = str | int | Unscored
-"""A candidate by name, by the id of its row, or why there is none."""
+"""A candidate by name, by the id of its row, or the reason for its absence."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Who is judged against whom; several baselines stand for their median. ``titles`` are their names, by id."""
+    """The candidate and its baselines; several baselines are represented by their median. ``titles`` maps row ids to
+    names.
+    """
 
     candidate: Checkpoint | Absent
     baselines: tuple[Checkpoint, ...] | Absent | None
     titles: Mapping[int, str] = field(default_factory=dict)
 
     def title(self, row: Checkpoint) -> str:
-        """The name of a side as it was told apart from others when this was decided."""
+        """The unambiguous name of a side when the gate was decided."""
         return self.titles.get(row.id, f"{row.model.name}@{row.step}")
 
 
 def quantities_of(suite: Suite) -> dict[str, Quantity]:
-    """What each label of a suite measures."""
+    """The quantity that each label of a suite measures."""
     return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.returned(use.options)}
 
 
 def unbiased_in_n(suite: Suite) -> set[str]:
-    """Labels whose expectation is the same for every number of samples, under the options of their suite."""
+    """Labels whose expectation does not depend on the number of samples, under the options of their suite."""
     return {
         use.label_of(each.name)
         for use in suite.metrics
@@ -64,7 +66,7 @@ def unbiased_in_n(suite: Suite) -> set[str]:
 
 
 def over_documents(suite: Suite) -> set[str]:
-    """Labels whose samples are the reference's documents, the same for every checkpoint and seed."""
+    """Labels whose samples are the documents of the reference, the same for every checkpoint and seed."""
     return {
         use.label_of(each.name)
         for use in suite.metrics
@@ -74,13 +76,13 @@ def over_documents(suite: Suite) -> set[str]:
 
 
 def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
-    """The suite's label of every gated metric, and a check that its limits make sense there.
+    """Map every gated metric to a label of the suite, and check its limits.
 
-    A name is a label; ``_score`` at its end may be left out, as ``vendi`` for ``vendi_score``.
+    A name is a label; the suffix ``_score`` may be omitted, as in ``vendi`` for ``vendi_score``.
 
     Raises:
-        InputError: a name that the suite does not measure, or a limit that lies on the side that is better or outside
-            the range of the score.
+        InputError: the suite does not measure a name, or a limit is on the better side or outside the range of the
+            score.
     """
     quantities = quantities_of(suite)
     found: dict[str, str] = {}
@@ -89,9 +91,9 @@ def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
         if label is None:
             begins = [each for each in quantities if each.startswith(name)]
             near = begins or difflib.get_close_matches(name, quantities, n=3, cutoff=0.3) or sorted(quantities)
-            raise InputError(f"suite {suite.id} gives no score {name!r}; it gives {', '.join(near)}")
+            raise InputError(f"suite {suite.id} has no score {name!r}: use one of {', '.join(near)}")
         if label in found.values():
-            raise InputError(f"metrics.{name} gates {label}, which another name gates already: write all limits once")
+            raise InputError(f"metrics.{name} gates {label}, which another entry already gates: merge the two entries")
         found[name] = label
         _check_limits(name, limits, quantities[label])
     return found
@@ -101,26 +103,25 @@ def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
     wrong = {Direction.LOWER: ("min", "max"), Direction.HIGHER: ("max", "min")}.get(quantity.direction)
     if wrong and wrong[0] in limits.limits:
         raise InputError(
-            f"metrics.{name}: {quantity.direction} is better, so {wrong[0]} would refuse the good: use {wrong[1]}"
+            f"metrics.{name}: {quantity.direction} is better, so {wrong[0]} would reject good values: use {wrong[1]}"
         )
     if quantity.direction is Direction.NEUTRAL and any(kind.startswith("max_worsening") for kind in limits.limits):
-        raise InputError(f"metrics.{name} has no better or worse, so it cannot worsen: use min and max")
+        raise InputError(f"metrics.{name} has no better direction, so it cannot worsen: use min and max")
     if "max_worsening_rel" in limits.limits and quantity.low < 0:
-        raise InputError(f"metrics.{name} can be negative, so a share of it means nothing: use max_worsening")
+        raise InputError(f"metrics.{name} can be negative, so a relative worsening is undefined: use max_worsening")
     for kind, limit in limits.limits.items():
         low, high = (0.0, quantity.high - quantity.low) if kind.startswith("max_w") else (quantity.low, quantity.high)
         if not low <= limit <= high:
             share = ": write 60 % as 0.6" if quantity.high == 1 else ""
-            raise InputError(f"metrics.{name}: {kind} {limit:g} lies outside its range of {low:g} to {high:g}{share}")
+            raise InputError(f"metrics.{name}: {kind} {limit:g} is outside its range of {low:g} to {high:g}{share}")
 
 
 def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | int | Absent | None) -> Sides:
-    """The checkpoints that the policy, or ``candidate`` (a name, the id of its row, or why there is none) in its place,
-    names.
+    """Find the checkpoints that the policy names; ``candidate`` (a name, a row id, or the reason for its absence)
+    overrides the policy's candidate.
 
     Raises:
-        InputError: nothing names a candidate, a name could mean several, or the baseline is an alias that nobody ever
-            set.
+        InputError: there is no candidate, a name is ambiguous, or the baseline is an alias that was never set.
     """
     side = find_candidate(session, policy, candidate)
     found = None if policy.baseline is None else _baselines(session, policy, suite, side)
@@ -130,25 +131,27 @@ def find_sides(session: Session, policy: Policy, suite: Suite, candidate: str | 
         same = [row for row in found if (row.digest, row.configuration) == (side.digest, side.configuration)]
         if same:
             name = titles[same[0].id]
-            reason = f"the candidate is its own baseline ({policy.baseline} is {name}); allow_same: true permits it"
+            reason = (
+                f"the candidate is its own baseline ({policy.baseline} is {name}): set allow_same: true to permit it"
+            )
             return Sides(side, Absent("missing", reason), titles)
     return Sides(side, found, titles)
 
 
 def find_candidate(session: Session, policy: Policy, candidate: str | int | Absent | None) -> Checkpoint | Absent:
-    """The checkpoint that ``candidate``, or the policy where it is ``None``, names.
+    """Find the checkpoint that ``candidate`` names, or the policy's candidate if it is ``None``.
 
     Raises:
-        InputError: neither names one, or a name could mean several.
+        InputError: neither names a checkpoint, or the name is ambiguous.
     """
     if isinstance(candidate, Absent):
         return candidate
     if isinstance(candidate, int):
         return session.get_one(Checkpoint, candidate)
-    hint = "score it, or give its file and --generator"
+    hint = "score it, or pass its file and --generator"
     if candidate is None:
         if policy.candidate is None:
-            raise InputError("the policy names no candidate: give --candidate")
+            raise InputError("the policy does not name a candidate: pass --candidate")
         wanted = policy.candidate
         found = _of_policy(session, wanted, "missing", hint)
         return found if isinstance(found, Checkpoint) else Unscored(found.kind, found.reason, wanted.model, wanted.step)
@@ -160,11 +163,15 @@ def find_candidate(session: Session, policy: Policy, candidate: str | int | Abse
 def _of_policy(
     session: Session, wanted: CheckpointName, kind: Literal["missing", "none"], hint: str
 ) -> Checkpoint | Absent:
-    """What a policy's name means; one that could mean several is an error."""
+    """The checkpoint that a name in a policy refers to.
+
+    Raises:
+        InputError: the name is ambiguous.
+    """
     if found := names.matching(session, wanted.name, wanted.options):
         return names.only(session, repr(str(wanted)), found)
     others = names.matching(session, wanted.name) if wanted.options else ()
-    there = f"; there is {names.dated(session, others)}" if others else ""
+    there = f"; these exist: {names.dated(session, others)}" if others else ""
     return Absent(kind, f"there is no checkpoint {str(wanted)!r}{there}: {hint}")
 
 
@@ -180,16 +187,18 @@ def _baselines(
             return Absent("none", f"alias {wanted.alias!r} is protected and was never set")
         raise InputError(_never_set(session, wanted.alias))
     if isinstance(wanted, CheckpointName):
-        named = _of_policy(session, wanted, "none", "score it, or name another baseline")
+        named = _of_policy(session, wanted, "none", "score it, or choose another baseline")
         return named if isinstance(named, Absent) else (named,)
     if isinstance(candidate, Absent):
-        return Absent("none", "without a candidate there is no baseline to find")
+        return Absent("none", "the baseline depends on the candidate, which is missing")
     model = candidate.model.name
     if isinstance(wanted, MedianOf):
         before = queries.scored_before(session, candidate, suite.id)[: wanted.median_of]
         if len(before) < wanted.median_of:
             return Absent(
-                "none", f"{model} has {len(before)} of {wanted.median_of} scored checkpoints before the candidate"
+                "none",
+                f"the median needs {wanted.median_of} scored checkpoints of {model} before the candidate, and "
+                f"there are {len(before)}",
             )
         return tuple(before)
     for passed, gate in queries.passed_gates(session, candidate, suite.id):
@@ -197,14 +206,14 @@ def _baselines(
             return (passed,)
     return Absent(
         "none",
-        f"no other checkpoint of {model} has passed a gate under {suite.id} without waivers, "
-        "under limits at least as strict",
+        f"no other checkpoint of {model} has passed a gate under {suite.id} without waivers and "
+        "with limits at least as strict",
     )
 
 
 def _counts(gate: Gate, policy: Policy, suite: Suite) -> bool:
-    """Whether a passed gate shows what this policy asks: without a waiver, under limits at least as strict, and under
-    the suite as it is, of which decisions once kept no digest.
+    """Whether a passed gate satisfies this policy: without a waiver, under limits at least as strict, and under the
+    current content of the suite (old decisions recorded no suite digest).
     """
     if gate.evidence.get("suite_digest", suite.digest) != suite.digest:
         return False
@@ -213,7 +222,7 @@ def _counts(gate: Gate, policy: Policy, suite: Suite) -> bool:
     try:
         earlier = Policy.model_validate(gate.policy)
         return at_least_as_strict(earlier, policy, labels_of(earlier, suite), labels_of(policy, suite))
-    except (ValidationError, InputError):  # a policy of an earlier version, which today would be refused
+    except (ValidationError, InputError):  # a policy of an earlier version, which is invalid today
         return False
 
 

@@ -1,4 +1,4 @@
-"""One gate from policy to stored decision: what the command line, the pytest plug-in and promotion share."""
+"""Run one gate from policy to stored decision, for the command line, the pytest plug-in and promotion."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from evalsvc.store.session import Database, clock, database_time
 log = logging.getLogger(__name__)
 
 JUDGED = (Status.PASS, Status.FAIL, Status.INCONCLUSIVE)
-"""Statuses that evidence led to. Of others nothing is spent: what could not be judged kept the gate from passing."""
+"""Statuses that result from evidence. Other statuses spend no share of the level, because they cannot pass the gate."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A decision, its row and its exit code."""
+    """A decision with its row id and exit code."""
 
     id: int
     decision: Decision
@@ -48,7 +48,7 @@ class Recorded:
 
     @property
     def exit_code(self) -> int:
-        """As the command line ends; a shadow gate records and never fails."""
+        """Exit code of the command line: always 0 for a shadow gate."""
         return 0 if self.document["shadow"] else int(self.document["exit_code"])
 
 
@@ -67,18 +67,19 @@ def run_gate(
     plugins: Plugins | None = None,
     open_bench: Callable[[], EvaluationContext] | None = None,
 ) -> Recorded:
-    """Decide and store. Without a ``bench`` only what is stored is judged, and nothing sampled; with ``open_bench``
-    scores of another protocol than today's are found anew from their shards.
+    """Decide a gate and store the decision.
 
-    ``candidate`` is a name, the id of a row, why there is none, or a function that opens a path and gives these
-    (:meth:`evalsvc.gates.candidate.Asked.find`). Opening counts for the time limit: what is late ends as an ERROR.
+    Without a ``context`` only stored scores are judged and nothing is sampled. With ``open_bench``, scores of an
+    outdated protocol are recomputed from their shards. ``candidate`` is a name, a row id, the reason for its absence,
+    or a function that opens a path and returns one of these (:meth:`evalsvc.gates.candidate.Asked.find`). Opening the
+    candidate counts toward the time limit; exceeding it is an ERROR.
 
     Raises:
-        InputError: the policy does not fit the suite, names no candidate, the suite has changed since it was used, or
-            a seed is asked for that is not among the stored ones, and nothing may be computed.
+        InputError: the policy does not fit the suite or lacks a candidate, the suite has changed since it was used, or
+            the requested seed has no stored scores and nothing may be computed.
     """
     if policy.also:
-        raise InputError("this policy holds several suites: each of its parts is a gate of its own")
+        raise InputError("this policy has several suites: run each of its parts as a gate of its own")
     labels = labels_of(policy, suite)
     gated = frozenset(labels.values())
     source: Source = Stored(database, suite, open_artifacts(Settings()), gated, plugins or Plugins(), open_bench)
@@ -86,7 +87,7 @@ def run_gate(
         source = Computed(context, suite, gated)
     limit = timeout if isinstance(timeout, TimeLimit) else TimeLimit(timeout)
     late: Deadline | None = None
-    sides = Sides(Absent("unavailable", "the candidate was not opened in time"), None)
+    sides = Sides(Absent("unavailable", "the candidate could not be opened within the time limit"), None)
     try:
         with limit.block():
             named = candidate() if callable(candidate) else candidate
@@ -121,10 +122,12 @@ def run_gate(
 
 
 def _check_seed(candidate: tables.Checkpoint, source: Source, seed: int) -> None:
-    """Raise where others would be judged in place of the seed that was asked for."""
+    """Raise if the requested seed has no stored scores and none can be computed."""
     if source.stored(candidate, None) and not source.computes and not source.stored(candidate, seed):
         name = f"{candidate.model.name}@{candidate.step}"
-        raise InputError(f"{name} has no stored scores of seed {seed}: score it so, or leave --seed or --stored out")
+        raise InputError(
+            f"{name} has no stored scores of seed {seed}: score it with this seed, or remove --seed or --stored"
+        )
 
 
 def _record(
@@ -135,9 +138,9 @@ def _record(
     booked: set[Account],
     unfinished: bool,
 ) -> tuple[int, str] | None:
-    """The number and the time of the row; ``None`` where another gate judged the same candidate meanwhile.
+    """Store the decision; return its number and time, or ``None`` if another gate judged the same candidate meanwhile.
 
-    What could not be judged spends nothing, but looks that were cut off have been taken.
+    A decision without evidence spends no share of the level, but interrupted looks do.
     """
     candidate, spending = decision.sides.candidate, decision.spending
     with database.write() as session:
@@ -181,12 +184,12 @@ def _record(
         outbox.gate_decided(session, row)
     name, by = f"{row.model}@{row.step}", row.by
     facts = logs.fields(gate=row.id, candidate=name, suite=row.suite, status=row.status, shadow=row.shadow, by=by)
-    log.info("gate %d, %s under %s, is %s, for %r", row.id, name, row.suite, row.status, by, extra=facts)
+    log.info("gate %d: %s under %s is %s (by %r)", row.id, name, row.suite, row.status, by, extra=facts)
     return row.id, row.created_at.isoformat(timespec="seconds")
 
 
 def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:
-    """The first samples of candidate and baselines, where whole evaluations left galleries."""
+    """The first samples of candidate and baselines, if their evaluations stored galleries."""
     artifacts = open_artifacts(Settings())
     runs = {}
     for each in done.decision.evidence.values():

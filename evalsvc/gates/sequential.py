@@ -1,4 +1,4 @@
-"""Looking more than once at the level promised: alpha spending (Lan and DeMets, 1983) for independent increments."""
+"""Group-sequential testing: alpha spending (Lan and DeMets, 1983) for independent increments."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 FIRST = 10
-"""The first look takes this part of the suite's samples."""
+"""Fraction of the suite's samples that the first look uses."""
 FLOOR = 100
-"""Under this many samples no interval is trusted to be normal, and nothing is decided."""
+"""Minimum number of samples of a look; below it, intervals are not assumed to be normal."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """``replicates`` runs of ``samples`` samples each.
+    """One look: ``replicates`` runs of ``samples`` samples each.
 
-    ``share`` of the level is spent by this look and those of its plan before it, which used the earlier ``fractions``
-    of the plan's samples.
+    ``share`` is the part of the level that this look and the earlier looks of its plan spend together; the earlier
+    looks used the earlier ``fractions`` of the plan's samples.
     """
 
     samples: int
@@ -31,24 +31,24 @@ class Look:
     share: float = 1.0
 
     def z(self, alpha: float) -> float:
-        """How many standard errors decide at one-sided level ``alpha`` over all looks together."""
+        """Critical value in standard errors that keeps the one-sided level ``alpha`` over all looks together."""
         return boundaries(alpha * self.share, self.fractions)[-1]
 
     @property
     def spent(self) -> float:
-        """The share of the level that was spent when this look was taken."""
+        """The share of the level that is spent when this look has been taken."""
         return spent(self.share, self.fractions[-1])
 
 
 SINGLE = (1.0,)
-"""Fractions of a decision that is taken once."""
+"""Fractions of a plan with a single look."""
 FIRST_SHARE = 0.9
-"""The share of the level that the first plan spends; each look after it spends half of what is left."""
+"""The share of the level that the first plan spends; each later look spends half of the remaining share."""
 
 
 def plan(samples: int, more: int = 1, have: int = 0) -> list[Look]:
     """The looks of a first decision: a tenth and a half of the suite's samples, all of them, then further replicates up
-    to ``more``, doubling. ``have`` replicates are there already; looks that would use less are left out.
+    to ``more``, doubling. ``have`` replicates are stored already; looks that would use fewer are omitted.
     """
     prefixes = [n for n in (max(samples // FIRST, FLOOR), samples // 2) if not have and FLOOR <= n < samples]
     sizes = [(n, 1) for n in sorted(set(prefixes))] + [(samples, r) for r in _replicates(more, have)]
@@ -60,8 +60,8 @@ def plan(samples: int, more: int = 1, have: int = 0) -> list[Look]:
 def later_plan(samples: int, more: int, have: int, spent: float) -> list[Look]:
     """The looks after a first decision, which has spent a share of the level: all samples of all replicates.
 
-    Each spends half of what is left, so that the shares add up to no more than the level whatever made somebody look
-    again: new seeds, other limits, more samples (Bonferroni).
+    Each look spends half of the remaining share. The shares therefore sum to at most the level, regardless of the
+    reason for another look: new seeds, other limits, more samples (Bonferroni).
     """
     runs = _replicates(more, max(have, 1))
     return [Look(samples, r, SINGLE, (1 - spent) / 2**k) for k, r in enumerate(runs, 1)]
@@ -73,20 +73,20 @@ def _replicates(more: int, have: int) -> list[int]:
 
 
 def spent(alpha: float, fraction: float) -> float:
-    """How much of ``alpha`` may be used up at an information fraction: the spending function of Pocock type.
+    """The part of ``alpha`` that may be spent up to an information fraction: the Pocock-type spending function.
 
-    It keeps the critical values of all looks nearly equal, so that a full evaluation is not held to the five
-    standard errors that O'Brien and Fleming's type would ask of it while more samples could still come.
+    It keeps the critical values of all looks nearly equal. The O'Brien-Fleming type would require about five standard
+    errors of a full evaluation as long as more samples may follow.
     """
     return alpha * math.log1p((math.e - 1) * fraction)
 
 
 @lru_cache(maxsize=4096)
 def boundaries(alpha: float, fractions: Sequence[float]) -> tuple[float, ...]:
-    """One-sided critical values at increasing information fractions, the last of which need not be 1.
+    """One-sided critical values at increasing information fractions, the last of which may be below 1.
 
-    Under no effect a process of independent increments exceeds any of them with probability ``spent(alpha, last)``.
-    The density of the process that has not yet crossed is carried from look to look on Gauss-Legendre nodes
+    Under the null hypothesis a process of independent increments exceeds any of them with probability ``spent(alpha,
+    last)``. The density of the process that has not yet crossed is propagated from look to look on Gauss-Legendre nodes
     (Armitage, McPherson and Rowe, 1969).
 
     >>> [round(z, 3) for z in boundaries(0.025, (1.0,))]

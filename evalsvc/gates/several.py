@@ -1,4 +1,4 @@
-"""A policy of several suites: a gate for each, and one verdict over all of them."""
+"""Run a policy of several suites: one gate per suite, and one verdict over all of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from evalsvc.store.tables import Checkpoint
 def run_policy(
     policy: Policy, database: Database, suites: Sequence[Suite], context: EvaluationContext | None = None, **more: Any
 ) -> Recorded:
-    """Decide and store a gate a suite, as :func:`run_gate` does, and combine them.
+    """Decide and store one gate per suite, as :func:`run_gate` does, and combine them.
 
-    The result has the number of the last gate, the status that weighs most, and its exit code; scores of further suites
-    are called ``SUITE/SCORE``. Failing is corrected over the limits of all suites.
+    The result has the number of the last gate, the most severe status and its exit code. Scores of further suites are
+    named ``SUITE/SCORE``. The correction for multiple limits covers all suites.
     """
     more["timeout"] = limit if isinstance(limit := more.get("timeout"), TimeLimit) else TimeLimit(limit)
     judged: list[Recorded] = []

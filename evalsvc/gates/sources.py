@@ -1,4 +1,4 @@
-"""Where evidence comes from: what is stored, or a workbench that computes what is not."""
+"""Sources of evidence: stored scores, or an evaluation context that computes missing ones."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ class Source(Protocol):
 
     @property
     def computes(self) -> bool:
-        """Whether more samples can be had."""
+        """Whether the source can compute more samples."""
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """All samples of the suite under every seed that was ever run, ``seed`` among them and at least so many where
-        the source can compute.
+        """All samples of the suite, for every seed that was evaluated. A source that can compute adds ``seed`` and
+        evaluates at least ``replicates`` seeds.
         """
 
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
     ) -> Runs | None:
-        """The first samples of the suite, or some rows of them; ``None`` where they are too few for a metric."""
+        """The first samples of the suite, or some rows of them; ``None`` if they are too few for a metric."""
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
-        """How many full runs are there without computing."""
+        """Number of full runs that are available without computing."""
 
     def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
-        """Why a checkpoint has no scores."""
+        """The reason why a checkpoint has no scores."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Only what the database holds, and what shards that are still there give under today's protocol.
+    """Stored scores only, recomputed from stored shards if their protocol is outdated.
 
-    ``open_bench`` opens what scoring them anew takes; ``None`` where nothing is to be scored.
+    ``open_bench`` opens the evaluation context that recomputing needs; with ``None`` nothing is recomputed.
     """
 
     database: Database
@@ -70,14 +70,14 @@ class Stored:
     firsts: dict[int, bool] = field(default_factory=dict)
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Scores of every seed that was run. Those of another protocol than today's are marked."""
+        """Scores of every seed that was evaluated. Scores of an outdated protocol are marked."""
         self._refresh(checkpoint)
         found = self._runs(checkpoint)
         if damaged := self._damaged(found):
             self._restore(damaged)
             found = self._runs(checkpoint)
             if damaged := self._damaged(found):
-                # Unpaired the difference would be another one, and possibly surer than it is.
+                # An unpaired difference would be another estimate, possibly with too small an error.
                 raise StorageError(f"evaluation {min(damaged)}: {DAMAGED.influence}")
         return {
             label: [replace(run, outdated=self._outdated(label, run.facts, run.run)) for run in runs]
@@ -89,7 +89,7 @@ class Stored:
             return stored_runs(session, self.artifacts, checkpoint, self.suite.id)
 
     def _damaged(self, found: Runs) -> set[int]:
-        """Evaluations whose gated scores have lost what pairs them with others."""
+        """Evaluations whose gated scores have lost the data that pairs them with others."""
         gated = (run for label in self.labels for run in found.get(label, ()))
         return {run.run for run in gated if run.influence == DAMAGED.influence}
 
@@ -104,11 +104,13 @@ class Stored:
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
     ) -> Runs | None:
-        """Parts are never stored."""
+        """Partial samples are never stored."""
         return None
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
-        """How many seeds were run under today's protocol; of one given seed, whether it was."""
+        """Number of seeds that were evaluated under the current protocol; with ``seed``, 1 if it was one of them and 0
+        otherwise.
+        """
         self._refresh(checkpoint)
         with self.database.read() as session:
             runs = queries.replicates(session, checkpoint, self.suite.id)
@@ -116,7 +118,7 @@ class Stored:
         return len(current) if seed is None else int(seed in current)
 
     def _refresh(self, checkpoint: tables.Checkpoint) -> None:
-        """Score anew, once, what another protocol scored."""
+        """Recompute scores of an outdated protocol, once per checkpoint."""
         if self.open_bench is None or checkpoint.id in self.refreshed:
             return
         self.refreshed.add(checkpoint.id)
@@ -135,13 +137,13 @@ class Stored:
                 rescore(each, self.suite, context)
 
     def _is_outdated(self, rows: Sequence[ScoreRow]) -> bool:
-        """Whether a gated score is of another protocol than today's."""
+        """Whether a gated score has another protocol than the current one."""
         return any(row.label in self.labels and self._outdated(row.label, row.facts, row.evaluation_id) for row in rows)
 
     def _outdated(self, label: str, facts: Mapping[str, Any], evaluation: int) -> str:
-        """How the protocol of a stored score differs from today's; empty where it does not."""
+        """Describe how the protocol of a stored score differs from the current one; empty if it does not."""
         if "samples" in facts and self._took_first(evaluation):
-            return "the first samples then, a random part today"
+            return "it used the first samples, and the current protocol uses a random subset"
         return self._today.difference(label, facts)
 
     def _took_first(self, evaluation: int) -> bool:
@@ -156,7 +158,7 @@ class Stored:
         return CurrentProtocol.of(self.suite, self.database, self.plugins)
 
     def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
-        """Never scored, or failed."""
+        """The checkpoint was never scored, or its evaluation failed."""
         with self.database.read() as session:
             who = names.title_of(session, checkpoint)
             for run in queries.evaluations(session, checkpoint.id):
@@ -167,7 +169,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Computed:
-    """Evaluates what is missing. Parts reuse the shards of earlier ones, and leave theirs for what comes after."""
+    """Compute missing scores. Partial samples reuse existing shards, and leave theirs for later looks."""
 
     context: EvaluationContext
     suite: Suite
@@ -175,9 +177,10 @@ class Computed:
     computes: bool = True
 
     def full(self, checkpoint: tables.Checkpoint, replicates: int, seed: int | None) -> Runs:
-        """Evaluate ``seed`` and as many more as are asked for, counted from it or the suite's, then read.
+        """Evaluate ``seed`` and further seeds up to ``replicates``, counted from it or from the suite's seed; then read
+        all scores.
 
-        A checkpoint that cannot be opened here has the runs that are stored.
+        If the checkpoint cannot be opened here, only its stored runs are returned.
         """
         from evalsvc.evaluation import service
 
@@ -187,7 +190,7 @@ class Computed:
             try:
                 spec = self._spec(checkpoint, self.suite, wanted)
             except InputError:
-                # Its file is on another machine, or was written over: what is stored of it is as good as ever.
+                # Its file is on another machine or was overwritten; stored runs remain valid.
                 if seed is None and self.stored(checkpoint, None):
                     break
                 raise
@@ -198,10 +201,10 @@ class Computed:
     def part(
         self, checkpoint: tables.Checkpoint, samples: int, seed: int | None, rows: slice | None = None
     ) -> Runs | None:
-        """The gated metrics on the first ``samples``; nothing of it is recorded as an evaluation. ``None`` also where
+        """The gated metrics on the first ``samples`` samples; nothing is recorded as an evaluation. ``None`` also if
         the checkpoint cannot be opened here.
 
-        Of ``rows`` only those metrics are measured whose expectation their number moves.
+        With ``rows``, only metrics whose expectation depends on the number of samples are measured.
         """
         from evalsvc.evaluation.scoring import reduce, scores_of_rows
         from evalsvc.evaluation.shard_computation import compute_shard
@@ -216,7 +219,7 @@ class Computed:
         body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses, "index": {}}
         try:
             spec = self._spec(checkpoint, Suite.model_validate(body), self.suite.seed if seed is None else seed)
-        except InputError:  # the look at all samples says why, or finds what is stored
+        except InputError:  # the look at all samples reports the reason, or uses stored scores
             return None
         if rows is None:
             advance = self.context.progress("samples", samples)
@@ -227,7 +230,7 @@ class Computed:
         except MetricError:
             return None
         if spec.order and not spec.order.is_partial(self.suite.samples):
-            # A part of a set that is scored whole is comparable with whatever the whole is.
+            # The parts of a set that is scored as a whole are comparable with the whole.
             scores = tuple(each.without("order") for each in scores)
         return {
             each.label: [
@@ -249,18 +252,18 @@ class Computed:
         spec = service.plan_stored(self.context, checkpoint, suite, seed)
         if spec.configuration != checkpoint.configuration:
             raise InputError(
-                f"{checkpoint.model.name}@{checkpoint.step} was scored by {checkpoint.generator!r} of "
-                f"{checkpoint.generator_version}, and {spec.generator_version} is installed: install the former, or "
-                "score the checkpoint anew"
+                f"{checkpoint.model.name}@{checkpoint.step} was scored by {checkpoint.generator!r} "
+                f"{checkpoint.generator_version}, but {spec.generator_version} is installed: install the former, or "
+                "score the checkpoint again"
             )
         return spec
 
     def stored(self, checkpoint: tables.Checkpoint, seed: int | None) -> int:
-        """How many seeds were run; of one given seed, whether it was."""
+        """Number of seeds that were evaluated; with ``seed``, 1 if it was one of them and 0 otherwise."""
         return self._store.stored(checkpoint, seed)
 
     def why_nothing(self, checkpoint: tables.Checkpoint) -> Absent:
-        """Never scored, or failed."""
+        """The checkpoint was never scored, or its evaluation failed."""
         return self._store.why_nothing(checkpoint)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What decisions about one candidate have spent of the level, and what each of them had seen."""
+"""The share of the level that decisions about one candidate have spent, and the evidence that each of them saw."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from evalsvc.gates.sequential import Look
 from evalsvc.inputs.suites import Suite
 
 ABSOLUTE = ""
-"""The baseline of limits that need none."""
+"""The baseline of limits that compare with none."""
 
 
 class Account(NamedTuple):
-    """Where shares of the level are booked: a candidate's content in its configuration, the protocol of a score, and
-    the content of the baseline that it was compared with.
+    """An account of spent shares of the level: the candidate's content and configuration, the protocol of a score, and
+    the content of the baseline.
     """
 
     candidate: str
@@ -30,7 +30,9 @@ class Account(NamedTuple):
 
 @dataclass(frozen=True)
 class Earlier:
-    """A decision as recorded: what it ``saw`` under which ``limits``, and the look that its level came from."""
+    """A recorded decision: the digests of the evidence (``saw``) and of the limits, and the look that determined its
+    level.
+    """
 
     gate: int
     at: str
@@ -48,9 +50,9 @@ class Earlier:
 
 @dataclass(frozen=True)
 class History:
-    """Earlier decisions about a candidate, the oldest first, and the share of the level that they spent.
+    """Earlier decisions about a candidate, oldest first, and the share of the level that they spent.
 
-    ``fresh``: the database holds no decision about anything, so that nobody knows what was decided elsewhere.
+    ``fresh``: the database contains no decision at all, so that decisions in other databases are unknown.
     """
 
     decisions: tuple[Earlier, ...] = ()
@@ -59,21 +61,23 @@ class History:
 
     @property
     def complete(self) -> bool:
-        """Whether a plan of looks was ever carried to its end: a time limit may have cut off those that are there."""
+        """Whether a plan of looks was ever completed; a time limit may have interrupted the recorded ones."""
         return any(each.status != "ERROR" for each in self.decisions)
 
     def same(self, saw: str, limits: str) -> Earlier | None:
-        """The decision on this very evidence under these limits: it is repeated, and nothing is spent."""
+        """The earlier decision on the same evidence under the same limits, which is repeated without spending."""
         return next((each for each in self.decisions if (each.saw, each.limits) == (saw, limits)), None)
 
 
 def spent_by(taken: Sequence[Look]) -> float:
-    """What looks spent that led to no decision; of one plan the last look has spent most of the share of all."""
+    """The share that looks without a decision have spent; the last look of a plan accounts for all looks
+    of that plan.
+    """
     return sum(max(look.spent for look in taken if look.share == share) for share in {look.share for look in taken})
 
 
 def limits_of(policy: Policy) -> dict[str, Any]:
-    """All of a policy that statuses depend on, given the evidence; waivers answer for them and change none."""
+    """All fields of a policy that statuses depend on, given the evidence; waivers change no status."""
     defaults = policy.defaults.model_dump(mode="json")
     metrics = {name: metric.model_dump(mode="json") for name, metric in policy.metrics.items()}
     limits: dict[str, Any] = {
@@ -86,7 +90,7 @@ def limits_of(policy: Policy) -> dict[str, Any]:
 
 
 def saw(evidence: Mapping[str, Evidence], sides: Sides) -> str:
-    """Digest of the runs that were seen: seeds, counts and protocols, not values, which rounding may change."""
+    """Digest of the runs in the evidence: seeds, counts and protocols, but not values, which rounding may change."""
     seen = {name: [_seen(each.candidate), _seen(each.baseline)] for name, each in evidence.items()}
     return digest_json([seen, baseline_of(sides)])
 
@@ -96,23 +100,23 @@ def _seen(side: Observation | Absent | None) -> Any:
 
 
 def seeds_of(evidence: Mapping[str, Evidence]) -> list[int]:
-    """The seeds of the candidate's runs that were seen."""
+    """The seeds of the candidate's runs in the evidence."""
     sides = [each.candidate for each in evidence.values()]
     return sorted({seed for side in sides if isinstance(side, Observation) for seed in side.seeds})
 
 
 def baseline_of(sides: Sides) -> str:
-    """The content of the baseline, or of all of which it is the median; empty where there is none."""
+    """The content digest of the baseline, or of all baselines of a median; empty without a baseline."""
     if not isinstance(sides.baselines, tuple):
         return ABSOLUTE
     return digest_baseline((each.digest, each.configuration) for each in sides.baselines)
 
 
 def accounts(policy: Policy, suite: Suite, sides: Sides, labels: Mapping[str, str]) -> set[Account]:
-    """Where a decision's share is booked: the protocol of every score that can fail it.
+    """The accounts that a decision's share is recorded in: one per protocol of a score that can fail the gate.
 
-    By protocol, so that neither another name or version of a suite nor another choice of limits restores the level.
-    Limits that need no baseline have an account of their own, which another baseline does not restore.
+    Accounts are kept per protocol, so that neither renaming or versioning a suite nor choosing other limits restores
+    the level. Limits without a baseline have an account of their own, which changing the baseline does not restore.
     """
     if isinstance(sides.candidate, Absent):
         return set()
@@ -131,16 +135,16 @@ def accounts(policy: Policy, suite: Suite, sides: Sides, labels: Mapping[str, st
 
 
 def remarks(history: History, repeats: Earlier | None, limits: str, share: float) -> Iterable[str]:
-    """What a verdict says about the decisions before it."""
+    """Warnings of a verdict about the decisions before it."""
     if repeats:
-        yield f"the evidence and the limits are those of gate {repeats.gate}: its verdict is repeated at no cost"
+        yield f"the evidence and the limits equal those of gate {repeats.gate}: its verdict is repeated at no cost"
     elif history.decisions:
         numbers = ", ".join(str(each.gate) for each in history.decisions)
-        yield f"gate {numbers} judged this candidate before: this look has {share:.3g} of the level that is promised"
+        yield f"gate {numbers} judged this candidate before: this look uses {share:.3g} of the error level"
         if others := [str(each.gate) for each in history.decisions if each.limits != limits]:
-            yield f"gate {', '.join(others)} judged it under other limits"
+            yield f"gate {', '.join(others)} used other limits"
     elif history.fresh:
-        yield "this database holds no decisions: looks at this candidate that others recorded are not counted"
+        yield "this database has no decisions: looks at this candidate recorded elsewhere are not counted"
 
 
 def protocol_of(suite: Suite, label: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint that passed one policy has shown what another asks."""
+"""Check whether passing one policy implies passing another."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from evalsvc.gates.policy import AliasName, MetricPolicy, Policy
 def at_least_as_strict(
     earlier: Policy, policy: Policy, earlier_labels: Mapping[str, str], labels: Mapping[str, str]
 ) -> bool:
-    """Whether ``earlier`` limits every critical score of ``policy`` at least as much, on as sure grounds.
+    """Whether ``earlier`` limits every critical score of ``policy`` at least as strictly, with at least the same
+    confidence.
 
-    A worsening is limited as much only against a baseline that nobody chose for the occasion: that of ``policy``, or an
-    alias. ``labels`` are the scores that the metrics of each policy mean.
+    Limits on a worsening are equally strict only if the baseline was not chosen for the occasion: it must be that of
+    ``policy``, or an alias. The labels map the metrics of each policy to scores.
     """
     if earlier.defaults.confidence < policy.defaults.confidence:
         return False

@@ -1,4 +1,6 @@
-"""From evidence to a verdict: pure functions. A status starts as UNKNOWN, and only a sure interval makes it PASS."""
+"""Derive a verdict from evidence: pure functions. A status starts as UNKNOWN, and only a conclusive interval makes it
+PASS.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from evalsvc.gates.sequential import FLOOR, Look
 
 
 class Status(StrEnum):
-    """What is known about a metric, or about the gate."""
+    """Status of a metric or of the gate."""
 
     UNKNOWN = "UNKNOWN"
     PASS = "PASS"
@@ -26,7 +28,7 @@ class Status(StrEnum):
     ERROR = "ERROR"
 
 
-# What could not be judged outweighs what was: turning failures into warnings must not hide a hole.
+# Missing results outweigh judged ones, so that turning failures into warnings does not hide them.
 SEVERITY = (
     Status.ERROR,
     Status.NOT_COMPARABLE,
@@ -42,7 +44,7 @@ CRASH, UNAVAILABLE = 1, 6
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one limit; there is no comparison where the numbers allow none."""
+    """The result for one limit; ``comparison`` is ``None`` if the numbers do not permit one."""
 
     kind: LimitKind
     limit: float
@@ -53,7 +55,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class MetricVerdict:
-    """One metric: its worst finding."""
+    """The result for one metric: its most severe finding."""
 
     label: str
     tier: Tier
@@ -64,18 +66,18 @@ class MetricVerdict:
 
     @property
     def matters(self) -> bool:
-        """Whether the gate could ever turn on this."""
+        """Whether the metric can affect the gate."""
         return self.tier != "advisory" and self.waiver is None
 
     @property
     def blocks(self) -> bool:
-        """Whether this keeps the gate from passing."""
+        """Whether the metric prevents the gate from passing."""
         return self.matters and self.status in _blocking(self.tier)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's answer."""
+    """The result of a gate."""
 
     status: Status
     metrics: tuple[MetricVerdict, ...]
@@ -84,7 +86,7 @@ class Verdict:
     unavailable: bool = False
 
     def exit_code(self, policy: Policy, *, warn_only: bool = False) -> int:
-        """0 passed, 3 failed, 4 inconclusive, 5 missing, 7 not comparable; 6 unavailable, 1 any other error."""
+        """0 passed, 3 failed, 4 inconclusive, 5 missing, 7 not comparable, 6 unavailable, 1 any other error."""
         softened = {Status.FAIL, Status.INCONCLUSIVE} if warn_only else set()
         if policy.on_inconclusive.then == "warn":
             softened.add(Status.INCONCLUSIVE)
@@ -94,10 +96,10 @@ class Verdict:
 
 
 def judge(policy: Policy, evidence: Mapping[str, Evidence], look: Look, today: date, *, final: bool = True) -> Verdict:
-    """The verdict on evidence that was looked at as ``look`` says; ``final`` when no further look will come.
+    """Judge the evidence of a ``look``; ``final`` if no further look will follow.
 
-    Failing is judged over all limits that can fail the gate together (Holm), so that more limits are no more false
-    alarms. Passing needs every limit to hold surely, each at the full level: the gate passes only where all do.
+    Failures are corrected over all limits that can fail the gate together (Holm), so that more limits do not cause more
+    false alarms. Passing needs no correction: every limit must hold at the full level.
     """
     alpha = (1 - policy.defaults.confidence) / 2
     passing = look.z(alpha)
@@ -134,7 +136,7 @@ def _lone(use: MetricPolicy, finding: Finding, z: float) -> bool:
 
 
 def _surely_beyond(comparisons: Iterable[Comparison], count: int, alpha: float, look: Look) -> set[Comparison]:
-    """Holm's step-down over ``count`` limits: every rejection leaves more of the level for the rest."""
+    """Holm's step-down procedure over ``count`` limits: every rejection leaves more of the level for the rest."""
     beyond: set[Comparison] = set()
     left = set(comparisons)
     while True:
@@ -149,21 +151,21 @@ def _surely_beyond(comparisons: Iterable[Comparison], count: int, alpha: float, 
 def _draft(
     policy: Policy, use: MetricPolicy, kind: LimitKind, limit: float, evidence: Evidence | None, z: float
 ) -> Finding:
-    """The comparison of one limit, or why there can be none."""
+    """The comparison of one limit, or the reason for its absence."""
 
     def without(status: Status, reason: str) -> Finding:
         return Finding(kind, limit, status, reason)
 
     if evidence is None:
-        return without(Status.MISSING, "there is no score of this name")
+        return without(Status.MISSING, "no score has this name")
     candidate = evidence.candidate
     if isinstance(candidate, Absent):
         return without(_status(candidate), f"candidate: {candidate.reason}")
     if not candidate.finite:
-        return without(Status.ERROR, f"candidate: {candidate.value} is not a score")
+        return without(Status.ERROR, f"candidate: the value {candidate.value} is not finite")
     if not kind.startswith("max_worsening"):
         if candidate.below is None or candidate.above is None:
-            return without(Status.INCONCLUSIVE, f"no error bar ({candidate.method}), so nothing is sure")
+            return without(Status.INCONCLUSIVE, f"no error bar ({candidate.method}), so the limit cannot be decided")
         return Finding(kind, limit, Status.UNKNOWN, "", absolute(evidence, candidate, kind, limit, z))
     baseline = evidence.baseline
     if baseline is None or (isinstance(baseline, Absent) and baseline.kind == "none"):
@@ -175,18 +177,20 @@ def _draft(
     if isinstance(baseline, Absent):
         return without(_status(baseline), f"baseline: {baseline.reason}")
     if not baseline.finite:
-        return without(Status.ERROR, f"baseline: {baseline.value} is not a score")
+        return without(Status.ERROR, f"baseline: the value {baseline.value} is not finite")
     if baseline.protocol != candidate.protocol:
         return without(Status.NOT_COMPARABLE, differing_facts(candidate.facts, baseline.facts) or "other protocols")
     if evidence.direction == "neutral":
-        return without(Status.ERROR, "has no better or worse, so it cannot worsen")
+        return without(Status.ERROR, "it has no better direction, so it cannot worsen")
     if candidate.stderr is None or baseline.stderr is None:
         side = candidate if candidate.stderr is None else baseline
-        return without(Status.INCONCLUSIVE, f"no error bar ({side.method}), so nothing is sure")
+        return without(Status.INCONCLUSIVE, f"no error bar ({side.method}), so the limit cannot be decided")
     if kind == "max_worsening":
         return Finding(kind, limit, Status.UNKNOWN, "", worsening(evidence, candidate, baseline, limit, z))
     if baseline.value - uncertainty(baseline, z) <= 0:
-        return without(Status.INCONCLUSIVE, "the baseline is not surely above zero, so there is no share of it")
+        return without(
+            Status.INCONCLUSIVE, "the baseline is not significantly above zero, so a relative worsening is undefined"
+        )
     return Finding(kind, limit, Status.UNKNOWN, "", relative(evidence, candidate, baseline, limit, z))
 
 
@@ -200,15 +204,15 @@ def _settle(policy: Policy, draft: Finding, evidence: Evidence, z: float, final:
     if fewest < FLOOR or (fewest < policy.defaults.min_samples and not beyond):
         needed = max(FLOOR, policy.defaults.min_samples)
         status = Status.MISSING if final else Status.INCONCLUSIVE
-        return Finding(draft.kind, draft.limit, status, f"{fewest} samples where {needed} are needed", comparison)
+        return Finding(draft.kind, draft.limit, status, f"{fewest} samples, but {needed} are required", comparison)
     if beyond:
-        return Finding(draft.kind, draft.limit, Status.FAIL, f"surely beyond: {interval}", comparison)
+        return Finding(draft.kind, draft.limit, Status.FAIL, f"surely beyond the limit: {interval}", comparison)
     if evidence.partial:
-        reason = f"its expectation moves with the number of samples, so only all of them can pass: {interval}"
+        reason = f"its expectation depends on the number of samples, so only all samples can pass: {interval}"
         return Finding(draft.kind, draft.limit, Status.INCONCLUSIVE, reason, comparison)
     if comparison.surely_within(z):
-        return Finding(draft.kind, draft.limit, Status.PASS, f"surely within: {interval}", comparison)
-    return Finding(draft.kind, draft.limit, Status.INCONCLUSIVE, f"not sure: {interval}", comparison)
+        return Finding(draft.kind, draft.limit, Status.PASS, f"surely within the limit: {interval}", comparison)
+    return Finding(draft.kind, draft.limit, Status.INCONCLUSIVE, f"inconclusive: {interval}", comparison)
 
 
 def _metric(
@@ -238,7 +242,7 @@ def _gate(policy: Policy, metrics: list[MetricVerdict], evidence: Mapping[str, E
     if blocking:
         reason = "; ".join(f"{metric.label}: {metric.reason}" for metric in blocking if metric.status is status)
     elif any(metric.tier == "critical" and metric.status is Status.PASS for metric in metrics):
-        status, reason = Status.PASS, "every metric that must hold surely does"
+        status, reason = Status.PASS, "every required metric surely holds its limits"
     else:
         status, reason = Status.MISSING, "no critical metric was decided: all of them are waived"
     absent = [
@@ -261,14 +265,14 @@ def _warnings(
                 f"{metric.waiver.reason}"
             )
         elif metric.tier == "supporting" and metric.status is Status.INCONCLUSIVE:
-            yield f"{metric.label} is not sure, which a supporting metric may be ({metric.reason})"
+            yield f"{metric.label} is inconclusive, which a supporting metric may be ({metric.reason})"
         elif metric.tier == "advisory" and metric.status not in (Status.PASS, Status.UNKNOWN):
             yield f"{metric.label} is {metric.status} and only advisory ({metric.reason})"
     seen = [side for each in evidence.values() for side in (each.candidate, each.baseline)]
     if any(isinstance(side, Observation) and side.replicates == 1 for side in seen):
         yield (
-            "one seed: these intervals hold the spread between samples, and cannot show the spread between seeds "
-            "(on_inconclusive.more_samples or --seed adds seeds)"
+            "one seed: these intervals cover the spread between samples but not between seeds "
+            "(raise on_inconclusive.more_samples, or score further seeds with --seed)"
         )
 
 

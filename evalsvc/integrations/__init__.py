@@ -1,1 +1,1 @@
-"""Callbacks that submit checkpoints from inside training, without slowing it and without ever stopping it."""
+"""Callbacks that submit checkpoints during training, without delaying or interrupting it."""

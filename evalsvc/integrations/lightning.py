@@ -20,12 +20,12 @@ Weights = Callable[[LightningModule], Mapping[str, Tensor]]
 
 
 class EvaluateCheckpoints(Callback):  # type: ignore[misc]
-    """Every so many steps, writes the weights as safetensors and has them evaluated.
+    """Write the weights as safetensors every ``every_n_steps`` steps, and submit them for evaluation.
 
-    Training waits only for the copy of the weights to the host; writing and submitting happen beside it.
-    Lightning's own checkpoints hold more than tensors, and are not what is evaluated. ``weights`` says which tensors
-    are: by default the module's; of a GAN ``lambda module: module.generator.state_dict()``, of averaged weights those.
-    ``model`` names the model, by default the folder. ``submit`` are options of
+    Training waits only for the copy of the weights to the host; writing and submitting run in the background.
+    Lightning's own checkpoints contain more than tensors and are not used. ``weights`` selects the tensors: by default
+    those of the module; ``lambda module: module.generator.state_dict()`` for a GAN; the averaged weights if there are
+    any. ``model`` is the name of the model, by default the folder. ``submit`` are options of
     :class:`~evalsvc.integrations.submitter.Submitter`.
     """
 
@@ -46,25 +46,25 @@ class EvaluateCheckpoints(Callback):  # type: ignore[misc]
         self.submitter = Submitter(suite, generator, **submit)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Copy the weights when it is time."""
+        """Copy the weights at every ``every_n_steps``-th step."""
         step = trainer.global_step
-        # With several optimizers, or accumulated gradients, steps do not rise by one.
+        # With several optimizers or gradient accumulation, the step does not increase by one per batch.
         if step // self._every == self._last // self._every:
             return
         self._last = step
-        tensors = self._weights(pl_module)  # on every rank: sharded weights are gathered together
+        tensors = self._weights(pl_module)  # on every rank: gathering sharded weights is a collective operation
         if trainer.is_global_zero:
             copied = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
             self.submitter.put(lambda: self._write(copied, step), self._model, step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Submit what still waits."""
+        """Submit the remaining checkpoints."""
         self.submitter.close()
 
     def _write(self, tensors: dict[str, Tensor], step: int) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"step_{step}.safetensors"
         temporary = path.with_suffix(".tmp")
-        # Tensors that share memory are written apart.
+        # Tensors that share memory are written separately.
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
         return temporary.replace(path)

@@ -1,4 +1,6 @@
-"""A release gate as a test: ``def test_release(evalsvc_gate): evalsvc_gate("evalsvc-gate.yaml").assert_passed()``."""
+"""Run a release gate as a test: ``def test_release(evalsvc_gate):
+evalsvc_gate("evalsvc-gate.yaml").assert_passed()``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import pytest
 
 @dataclass(frozen=True)
 class GateResult:
-    """A decision that is stored: its number, status and whole document."""
+    """A stored decision: its number, status and document."""
 
     document: Mapping[str, Any]
 
@@ -23,7 +25,7 @@ class GateResult:
 
     def assert_passed(self) -> None:
         """Fail the test with the reasons unless the gate passed."""
-        from evalsvc.gates.reports.text import plain  # on use, as below
+        from evalsvc.gates.reports.text import plain  # imported on use, as below
 
         if self.status != "PASS":
             lines = [
@@ -36,9 +38,9 @@ class GateResult:
 
 @pytest.fixture
 def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
-    """Run a policy file, given from the root of the tests.
+    """Run a policy file, given relative to the root of the tests.
 
-    ``candidate`` replaces the policy's; ``stored=True`` judges what is stored and computes nothing; ``seed``,
+    ``candidate`` overrides the policy's candidate; ``stored=True`` judges stored scores and computes nothing; ``seed``,
     ``timeout`` and ``device`` are those of ``evalsvc gate run``.
     """
 

@@ -1,4 +1,6 @@
-"""What the callbacks share: a thread that submits, and keeps all trouble with the server away from training."""
+"""A background thread, shared by the callbacks, that submits checkpoints and keeps server failures
+away from training.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,18 @@ from evalsvc.api.client import Client
 
 log = logging.getLogger("evalsvc")
 WAITING = 8
-"""Checkpoints that wait behind a slow server; the oldest is let go first, since newer ones tell more."""
+"""Maximum number of checkpoints that wait for a slow server; the oldest is dropped first."""
 
 Job = tuple[Callable[[], Path], str | None, int]
-"""Writes the checkpoint (or only says where it is), its model, its step."""
+"""A function that writes the checkpoint or returns its path, the name of its model, and its step."""
 
 
 class Submitter:
-    """Submits checkpoints in the background. Whatever fails is a warning in the log, and nothing else.
+    """Submit checkpoints in the background. Failures are logged as warnings and never raised.
 
-    ``upload`` sends the file, where server and training share no disk; else the server sees the same path. ``fields``
-    are further ones of :meth:`evalsvc.Client.submit`. The thread opens the client, so that even a wrong address stops
-    nothing.
+    ``upload`` sends the file, if server and training share no disk; otherwise the server reads the same path.
+    ``fields`` are further arguments of :meth:`evalsvc.Client.submit`. The thread opens the client, so that even an
+    invalid address does not interrupt training.
     """
 
     def __init__(
@@ -41,10 +43,10 @@ class Submitter:
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._thread: threading.Thread | None = None
         self.submitted: list[int] = []
-        """Ids of the evaluations so far."""
+        """Ids of the evaluations submitted so far."""
 
     def put(self, write: Callable[[], Path], model: str | None, step: int) -> None:
-        """Have a checkpoint submitted; returns at once. ``write`` runs in the background and returns its path."""
+        """Queue a checkpoint and return at once. ``write`` runs in the background and returns its path."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="evalsvc-submitter", daemon=True)
             self._thread.start()
@@ -54,17 +56,17 @@ class Submitter:
             except queue.Empty:
                 break
             if dropped is not None:
-                log.warning("evalsvc: the server is too far behind, step %d is not evaluated", dropped[2])
+                log.warning("evalsvc: the server is too slow: step %d was not submitted", dropped[2])
         self._jobs.put((write, model, step))
 
     def close(self, seconds: float = 60.0) -> None:
-        """Give what waits this long to be submitted."""
+        """Wait up to this many seconds for queued checkpoints to be submitted."""
         if self._thread is None:
             return
         self._jobs.put(None)
         self._thread.join(seconds)
         if self._thread.is_alive():
-            log.warning("evalsvc: training has ended, and the server has not taken every checkpoint in %g s", seconds)
+            log.warning("evalsvc: training has ended, and not all checkpoints were submitted within %g s", seconds)
         self._thread = None
 
     def _work(self) -> None:
@@ -77,8 +79,8 @@ class Submitter:
                 where = {"upload": client.upload(path).digest} if self._upload else {"path": path.resolve()}
                 evaluation = client.submit(**where, model=model, step=step, **self._fields)
                 self.submitted.append(evaluation.id)
-                log.info("evalsvc: step %d is evaluation %d", step, evaluation.id)
-            except Exception as error:  # training goes on, whatever it is
-                log.warning("evalsvc: step %d is not evaluated: %s", step, error)
+                log.info("evalsvc: submitted step %d as evaluation %d", step, evaluation.id)
+            except Exception as error:  # training continues after any failure
+                log.warning("evalsvc: step %d was not submitted: %s", step, error)
         if client is not None:
             client.close()

@@ -1,1 +1,1 @@
-"""Evaluations on many machines: coordinators, slots, heartbeats."""
+"""Run evaluations on many machines: coordinators, slots, heartbeats."""

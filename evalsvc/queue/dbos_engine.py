@@ -1,8 +1,8 @@
-"""All that touches the durable engine, DBOS: what it runs, how it is launched, how the work of the dead is handed on.
+"""The durable engine, DBOS: what it runs, how it is launched, and how the work of lost workers is requeued.
 
-Division of labour. Ours are the rows and the shard files: what was asked for, what is done, who is alive. The engine's
-are the queue and its priorities, who has claimed what, how often a job was begun, and dead letters. Its state can be
-thrown away: coordinators hand everything over again, and finished shards are not computed again.
+Division of labor: our rows and shard files record what was requested, what is done and which workers are alive. The
+engine owns the queue with its priorities, the claims, the number of starts of each job, and dead letters. Its state may
+be discarded: coordinators enqueue pending evaluations again, and finished shards are not recomputed.
 
 One evaluation is one workflow, run by a coordinator. It enqueues a job for each shard and then one for the metrics,
 which slots run one at a time. A job has no steps: its checkpoint is the file that it writes.
@@ -33,60 +33,63 @@ except ImportError as error:
     raise InputError(f"workers need the extra 'worker' ({error}): pip install 'evalsvc[worker]'") from None
 
 VERSION = "2"
-"""Of the workflows below, not of evalsvc. Raise it with their names, arguments or order of calls: jobs of another
-version are left alone."""
+"""Version of the workflows below, not of evalsvc. Raise it when their names, arguments or order of calls change: jobs
+of another version are ignored.
+"""
 
-TRIES = 4
-"""How often a job is begun, each time after its process died in it, before it is given up."""
+MAX_STARTS = 4
+"""Number of times that a job may crash its process before it is given up."""
 
-POLL = 0.25
-"""Seconds between a slot's looks at its queue: it loses half of it, on average, between two shards."""
+SLOT_POLL_SECONDS = 0.25
+"""Polling interval of a slot in seconds; between two shards it loses half of it on average."""
 
-CALM = 0.5
-"""Seconds between looks of those for whom no device waits."""
+IDLE_POLL_SECONDS = 0.5
+"""Polling interval in seconds of processes for which no device waits."""
 
 ACTIVE = ("ENQUEUED", "PENDING")
-"""States of a workflow that has not ended."""
+"""Statuses of workflows that have not ended."""
 
 _QUEUES: dict[Role, str] = {"coordinator": "evaluations", "slot": "slots"}
 _OFFER = " offered after refusals: "
-"""Stands in the id of a job between its name and how many there were."""
+"""Separates the name of a job from the number of refusals in its id."""
 
 
 class Refusal(TypedDict):
-    """What a worker answers that lacks something which another may have."""
+    """The answer of a worker that cannot run a job which another worker may be able to run."""
 
     worker: str
     reason: str
 
 
-class Coordinator(Protocol):
-    """What the workflow asks of its process."""
+class CoordinatorProtocol(Protocol):
+    """Interface of a coordinator, as its workflow uses it."""
 
     def missing_shards(self, attempt: Attempt) -> list[Shard]:
-        """Shards that are still to be computed."""
+        """Shards that are not computed yet."""
 
     def refused(self, attempt: Attempt, refusals: Sequence[Refusal]) -> bool:
-        """Whether no worker is left that has not refused; the evaluation has then failed."""
+        """Return whether all workers have refused the evaluation, which has then failed."""
 
 
-class Slot(Protocol):
-    """What jobs ask of their process. Nothing is raised: what goes wrong is recorded in the rows, and the answer no."""
+class SlotProtocol(Protocol):
+    """Interface of a slot, as its jobs use it. Methods do not raise: faults are recorded in the rows, and the result is
+    False.
+    """
 
     def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
         """Compute one shard."""
 
     def measure(self, attempt: Attempt) -> bool | Refusal:
-        """Reduce all shards to scores."""
+        """Compute the scores from all shards."""
 
 
 _GIVEN_UP = (DBOSAwaitedWorkflowCancelledError, DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded)
 
 _running: set[str] = set()
-"""Workflows that are under way in this process."""
+"""Workflows that are running in this process."""
 
 _process: Any = None
-"""The coordinator or the slot that this process is: a workflow is a plain function, and finds it here."""
+"""The coordinator or slot of this process, for workflows, which are plain functions."""
 
 
 # --- workflows ---
@@ -94,27 +97,27 @@ _process: Any = None
 
 @DBOS.workflow(name="evaluation", max_recovery_attempts=1000)
 def _evaluation(evaluation: int, number: int, priority: int) -> None:
-    with _counted(), suppress(*_GIVEN_UP):  # what was given up, the coordinator sees and records
-        _conduct(evaluation, number, priority)
+    with _counted(), suppress(*_GIVEN_UP):  # the coordinator sees and records jobs that were given up
+        _run_stages(evaluation, number, priority)
 
 
-def _conduct(evaluation: int, number: int, priority: int) -> None:
+def _run_stages(evaluation: int, number: int, priority: int) -> None:
     shards = {f"{each['kind']} {each['start']}-{each['stop']}": (each,) for each in _missing(evaluation, number)}
-    if _all_done(_shard, evaluation, number, shards, 2 * priority + 1):
-        _all_done(_metrics, evaluation, number, {"metrics": ()}, 2 * priority)
+    if _run_jobs(_shard, evaluation, number, shards, 2 * priority + 1):
+        _run_jobs(_metrics, evaluation, number, {"metrics": ()}, 2 * priority)
 
 
-def _all_done(job: Any, evaluation: int, number: int, due: dict[str, tuple[Any, ...]], priority: int) -> bool:
-    """Have jobs done, by name; those that a worker refuses are offered again, as long as there are other workers."""
+def _run_jobs(job: Any, evaluation: int, number: int, due: dict[str, tuple[Any, ...]], priority: int) -> bool:
+    """Run jobs by name; offer a refused job again as long as other workers remain."""
     me, refusals, offer = DBOS.workflow_id, list[Refusal](), ""
     while due:
         under_way = {}
         for name, more in due.items():
-            with SetWorkflowID(f"{me}/{name}{offer}"), _urgency(priority):
+            with SetWorkflowID(f"{me}/{name}{offer}"), _priority_options(priority):
                 under_way[name] = DBOS.enqueue_workflow(_QUEUES["slot"], job, evaluation, number, *more)
         refused = {}
         for name, handle in under_way.items():
-            answer = handle.get_result(polling_interval_sec=CALM)
+            answer = handle.get_result(polling_interval_sec=IDLE_POLL_SECONDS)
             if not isinstance(answer, bool):
                 refused[name] = due[name]
                 refusals.append(answer)
@@ -135,14 +138,14 @@ def _refused(evaluation: int, number: int, refusals: list[Refusal]) -> bool:
     return bool(_process.refused(Attempt(evaluation, number), refusals))
 
 
-@DBOS.workflow(name="shard", max_recovery_attempts=TRIES - 1)
+@DBOS.workflow(name="shard", max_recovery_attempts=MAX_STARTS - 1)
 def _shard(evaluation: int, number: int, shard: dict[str, Any]) -> bool | Refusal:
     with _counted():
         answer: bool | Refusal = _process.compute(Attempt(evaluation, number), Shard.model_validate(shard))
         return answer
 
 
-@DBOS.workflow(name="metrics", max_recovery_attempts=TRIES - 1)
+@DBOS.workflow(name="metrics", max_recovery_attempts=MAX_STARTS - 1)
 def _metrics(evaluation: int, number: int) -> bool | Refusal:
     with _counted():
         answer: bool | Refusal = _process.measure(Attempt(evaluation, number))
@@ -159,15 +162,15 @@ def _counted() -> Iterator[None]:
         _running.discard(workflow)
 
 
-def _urgency(priority: int) -> SetEnqueueOptions:
+def _priority_options(priority: int) -> SetEnqueueOptions:
     return SetEnqueueOptions(priority=priority, app_version=VERSION)
 
 
 # --- the process ---
 
 
-def launch(database_url: str, worker: str, role: Role, process: Coordinator | Slot) -> None:
-    """Begin to take work from the role's queue, as ``worker``, which must be registered as living before."""
+def launch(database_url: str, worker: str, role: Role, process: CoordinatorProtocol | SlotProtocol) -> None:
+    """Start taking work from the role's queue as ``worker``, which must already be registered as living."""
     global _process
     _process = process
     DBOS(
@@ -175,9 +178,9 @@ def launch(database_url: str, worker: str, role: Role, process: Coordinator | Sl
             "name": "evalsvc",
             "system_database_url": _system_database(database_url),
             "executor_id": worker,
-            # Unset, it would be a digest of the code, and every new version would strand the jobs of the old one.
+            # The default is a digest of the code, so that every new version would strand the jobs of the old one.
             "application_version": VERSION,
-            # Pickle, the default, would let whoever can write a payload run code here.
+            # Pickle, the default, would let anyone who can write a payload run code here.
             "serializer": DBOSPortableJSONSerializer(),
             "sys_db_pool_size": 4,
             "log_level": "WARNING",
@@ -185,26 +188,31 @@ def launch(database_url: str, worker: str, role: Role, process: Coordinator | Sl
     )
     DBOS.listen_queues([_QUEUES[role]])
     DBOS.launch()
-    for queue, together, poll in ((_QUEUES["coordinator"], 64, CALM), (_QUEUES["slot"], 1, POLL)):
+    for queue, together, poll in (
+        (_QUEUES["coordinator"], 64, IDLE_POLL_SECONDS),
+        (_QUEUES["slot"], 1, SLOT_POLL_SECONDS),
+    ):
         DBOS.register_queue(queue, worker_concurrency=together, polling_interval_sec=poll, on_conflict="always_update")
 
 
-def forgotten(worker: str) -> set[str]:
-    """What a worker, this process, has claimed and does not do.
+def abandoned_claims(worker: str) -> set[str]:
+    """Work that this process has claimed but does not run.
 
-    Where a database is lost in a way that DBOS does not know (a socket that is not there), it lets a workflow's thread
-    die and leaves the claim; nobody would take it over, since its holder lives.
+    If a database connection fails in a way that DBOS does not handle (such as a missing socket), DBOS lets the
+    workflow's thread die and keeps the claim. No other worker would requeue it, because its holder is alive.
     """
     return {each.workflow_id for each in _list(status="PENDING", executor_id=worker)} - _running
 
 
 def drain() -> None:
-    """Take no more work, and return when the work in hand is done."""
+    """Stop taking work, and return when the current work is done."""
     DBOS.destroy(workflow_completion_timeout_sec=10**9)
 
 
 def _system_database(database_url: str) -> str:
-    """The same Postgres, in a schema of its own; beside an SQLite file another, which no migration of ours touches."""
+    """URL of the engine's database: the same Postgres in a schema of its own, or a separate file beside an SQLite
+    database.
+    """
     url = parse_url(database_url)
     if url.get_backend_name() != "sqlite":
         return url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -217,37 +225,37 @@ def _system_database(database_url: str) -> str:
         raise StorageError(f"the queue's file {path} cannot be opened ({first_line(error)}): check its disk") from None
     except sqlite3.DatabaseError as error:
         raise StorageError(
-            f"the queue's file {path} is damaged ({first_line(error)}): stop the workers and delete it; no evaluation "
-            "is lost, coordinators enqueue what is pending again"
+            f"the queue's file {path} is damaged ({first_line(error)}): stop the workers and delete it; "
+            "this is safe, because coordinators enqueue pending evaluations again"
         ) from None
     return url.set(database=str(path)).render_as_string()
 
 
-# --- what coordinators do with it; never called from a heartbeat, since it waits for a lost database without limit ---
+# --- used by coordinators; never by heartbeats, because these calls wait for a lost database without limit ---
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A job whose process died each time that it was begun."""
+    """A job whose process crashed on every start."""
 
     workflow: str
     job: str
 
 
 def workflow_id(pending_evaluation: PendingEvaluation) -> str:
-    """One attempt's workflow; another after an update that could not go on with the old one."""
+    """Id of an attempt's workflow; another id after an update that is incompatible with the old workflow."""
     stamp = int(pending_evaluation.requested_at.timestamp() * 1000)
     return f"{pending_evaluation.attempt.evaluation}-{pending_evaluation.attempt.number}-{stamp:x}-v{VERSION}"
 
 
 def evaluation_of(workflow: str) -> int:
-    """The evaluation whose attempt a workflow is."""
+    """The evaluation that a workflow belongs to."""
     return int(workflow.partition("-")[0])
 
 
 def enqueue(pending_evaluation: PendingEvaluation) -> None:
-    """Enqueue an evaluation; once, however often and by how many coordinators."""
-    with SetWorkflowID(workflow_id(pending_evaluation)), _urgency(pending_evaluation.priority):
+    """Enqueue an evaluation. Idempotent, also across coordinators."""
+    with SetWorkflowID(workflow_id(pending_evaluation)), _priority_options(pending_evaluation.priority):
         attempt = pending_evaluation.attempt
         DBOS.enqueue_workflow(
             _QUEUES["coordinator"], _evaluation, attempt.evaluation, attempt.number, pending_evaluation.priority
@@ -255,17 +263,17 @@ def enqueue(pending_evaluation: PendingEvaluation) -> None:
 
 
 def active() -> set[str]:
-    """Evaluations that are handed over and have not ended."""
+    """Evaluations that are enqueued and have not ended."""
     return {each.workflow_id for each in _list(name="evaluation", status=list(ACTIVE))}
 
 
 def outcome(workflow: str) -> str | None:
-    """The state of an evaluation's workflow; ``None`` where the engine knows none."""
+    """The status of an evaluation's workflow; ``None`` if the engine has none."""
     return next((str(each.status) for each in _list(workflow_ids=[workflow])), None)
 
 
 def cancel(workflows: Collection[str]) -> None:
-    """Take evaluations and their jobs from the queue."""
+    """Remove evaluations and their jobs from the queue."""
     if workflows:
         DBOS.cancel_workflows(sorted(workflows), cancel_children=True)
 
@@ -277,22 +285,22 @@ def dead_letters() -> Iterator[DeadLetter]:
         yield DeadLetter(workflow, job.partition(_OFFER)[0])
 
 
-def holders() -> set[str]:
-    """Workers that have claimed something and not brought it back, dead or alive."""
+def claim_holders() -> set[str]:
+    """Workers that hold unfinished claims, dead or alive."""
     return {each.executor_id for each in _list(status="PENDING") if each.executor_id}
 
 
 def requeue(workers: Collection[str]) -> None:
-    """Put what these workers had claimed back on the queue; they must be dead, or given up.
+    """Put the claims of these workers back on the queue; the workers must be dead or lost.
 
-    The one call for which DBOS has no public name (its commercial Conductor makes it); a test holds what it does.
+    DBOS has no public name for this call, which its commercial Conductor makes; a test checks its behavior.
     """
     if workers:
         DBOS._recover_pending_workflows(sorted(workers))
 
 
 def prune(before: datetime) -> None:
-    """Forget evaluations that ended before; the engine keeps them for ever by itself."""
+    """Delete evaluations that ended earlier; the engine would keep them forever."""
     ended = _list(name="evaluation", completed_before=before.isoformat(), limit=100)
     if ended:
         DBOS.delete_workflows([each.workflow_id for each in ended], delete_children=True)

@@ -1,4 +1,4 @@
-"""What keeps a worker process honest: it says that it lives, learns that it was given up, and never hangs for ever."""
+"""Heartbeats of a worker process: report that it is alive, exit if it was declared lost, and enforce time limits."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from evalsvc.queue import worker_registry
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.tables import Failure, WorkerStatus
 
-GIVEN_UP = 75
-"""Exit code of a process that ends itself because it was given up, hangs, or is past a deadline."""
+EXIT_GIVEN_UP = 75
+"""Exit code of a process that exits because it was declared lost, hangs, or exceeded a time limit."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Task:
-    """What a slot is at. ``stirred`` is when it last finished a batch, by this process's own clock."""
+    """The current work of a slot. ``last_progress_at`` is when it last finished a batch, by the clock
+    of this process.
+    """
 
     attempt: Attempt
     stage: str
@@ -37,15 +39,15 @@ class Task:
     last_progress_at: float = field(default_factory=time.monotonic)
 
     def advance(self, done: int) -> None:
-        """So many more samples or items are done."""
+        """Record that further samples or items are done."""
         self.done += done
         self.last_progress_at = time.monotonic()
 
 
 class Heartbeat:
-    """Beats in a thread of its own, over a connection of its own that gives up soon.
+    """Send heartbeats from a thread of its own, over a connection of its own with a short timeout.
 
-    Nothing here calls the queue's engine, which waits for a lost database without limit.
+    This module never calls the queue's engine, which waits for a lost database without limit.
     """
 
     def __init__(self, settings: Settings, worker: str, role: worker_registry.Role, device: str, parent: int) -> None:
@@ -53,19 +55,19 @@ class Heartbeat:
         self.task: Task | None = None
         self._settings = settings
         self._database = Database(settings.database, patience=min(5, settings.dead_after / 2))
-        self._parent = parent  # as it was when this process was started, since it may have died before now
-        # The last words of others may be from before an outage, so that whoever is new judges nobody at first.
+        self._parent = parent  # the parent at the start of this process, which may have died before now
+        # Heartbeats of other workers may date from before an outage, so a new process judges no worker at first.
         self._judges_from = time.monotonic() + settings.dead_after
         worker_registry.register(self._database, worker, role, device)
 
     def start(self) -> None:
-        """Beat until the process ends; which it does here, before it takes any work, if its supervisor is gone."""
+        """Send heartbeats until the process ends; exit before taking any work if the supervisor is gone."""
         self._watch()
         threading.Thread(target=self._run, name="heart", daemon=True).start()
 
     @property
-    def may_judge(self) -> bool:
-        """Whether this process saw the database for long enough to say who was silent."""
+    def may_declare_lost(self) -> bool:
+        """Whether this process has been connected long enough to declare others lost."""
         return time.monotonic() >= self._judges_from
 
     def _run(self) -> None:
@@ -79,8 +81,10 @@ class Heartbeat:
 
     def _beat(self) -> None:
         if (found := self._database.revision()) != HEAD:
-            # Before its next write: it would leave out what the new tables ask for, and read what it does not know.
-            self._exit(f"the database is at revision {found} and this evalsvc works at {HEAD}: run one version of both")
+            # Before the next write, which would omit columns that the new tables require.
+            self._exit(
+                f"the database is at revision {found} but this evalsvc needs {HEAD}: run the same version everywhere"
+            )
         task = self.task
         at = (task.attempt.evaluation, task.stage, task.done) if task else ()
         silent = worker_registry.beat(self._database, self.worker, *at)
@@ -92,20 +96,20 @@ class Heartbeat:
     def _watch(self) -> None:
         now, task = time.monotonic(), self.task
         if os.getppid() != self._parent:
-            # At once: whoever starts the supervisor again starts another process on this device.
+            # At once: a restarted supervisor starts another process on this device.
             with suppress(SQLAlchemyError, StorageError):
                 worker_registry.end(self._database, self.worker, WorkerStatus.STOPPED)
-            self._exit("its supervisor is gone")
+            self._exit("its supervisor exited")
         if task is None:
             return
         if task.limit is not None and now - task.begun > task.limit:
-            reason = f"{task.stage} took longer than the {task.limit:g} s that it was given"
+            reason = f"{task.stage} exceeded its limit of {task.limit:g} s"
             with suppress(SQLAlchemyError, StorageError):
                 attempts.fail(self._database, task.attempt, Failure.TIMEOUT, reason)
             self._exit(reason)
         if now - task.last_progress_at > self._settings.stall_after:
-            self._exit(f"{task.stage} of evaluation {task.attempt.evaluation} finished no batch for too long")
+            self._exit(f"{task.stage} of evaluation {task.attempt.evaluation} made no progress for too long")
 
     def _exit(self, reason: str) -> None:
-        log.error("worker %s ends itself: %s", self.worker, reason)
-        os._exit(GIVEN_UP)
+        log.error("worker %s exits: %s", self.worker, reason)
+        os._exit(EXIT_GIVEN_UP)

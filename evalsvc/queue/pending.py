@@ -1,4 +1,4 @@
-"""What is on the queue, as coordinators see it in the rows."""
+"""Pending evaluations, as coordinators read them from the rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _URGENCY = _ROW.priority, _ROW.requested_at, _ROW.id
 
 @dataclass(frozen=True)
 class PendingEvaluation:
-    """An attempt on the queue; ``requested_at`` tells it from one of the same number in another database."""
+    """An attempt on the queue; ``requested_at`` distinguishes it from an attempt with the same number in another
+    database.
+    """
 
     attempt: Attempt
     status: Status
@@ -28,15 +30,15 @@ class PendingEvaluation:
 
 
 def pending_evaluations(database: Database, evaluations: Collection[int] | None = None) -> list[PendingEvaluation]:
-    """Attempts on the queue that are in progress, the most urgent first; all, or those of some evaluations."""
+    """Unfinished attempts, most urgent first: all of them, or those of some evaluations."""
     mine = [] if evaluations is None else [_ROW.id.in_(evaluations)]
     return _read(database, _pending_evaluations(_ROW.status.in_(IN_PROGRESS), *mine))
 
 
 def pending(database: Database, active: Collection[int], ahead: int) -> list[PendingEvaluation]:
-    """The attempts that a coordinator decides about, the most urgent first, however many others wait.
+    """The attempts that a coordinator decides about, most urgent first, independent of how many others wait.
 
-    Those that run, those that are ``active`` in the engine, and the ``ahead`` most urgent of those that wait.
+    These are the running attempts, those ``active`` in the engine, and the ``ahead`` most urgent waiting ones.
     """
     return _read(
         database,
@@ -47,7 +49,7 @@ def pending(database: Database, active: Collection[int], ahead: int) -> list[Pen
 
 
 def overdue(database: Database) -> list[tuple[Attempt, float]]:
-    """Attempts that nobody began by their deadline, with the seconds that they could have waited."""
+    """Attempts that no worker started before their deadline, with their limits in seconds."""
     query = select(_ROW.id, _ROW.attempt, _ROW.deadlines).where(
         _ROW.begin_by < DatabaseTime(), _ROW.status == Status.QUEUED, _ROW.on_queue
     )

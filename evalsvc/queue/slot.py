@@ -1,4 +1,4 @@
-"""A slot: a process that computes, one job at a time, on one device."""
+"""A slot: a process that computes one job at a time on one device."""
 
 from __future__ import annotations
 
@@ -29,31 +29,33 @@ from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.metrics.errors import MetricError
 from evalsvc.queue.dbos_engine import Refusal
-from evalsvc.queue.heartbeat import GIVEN_UP, Heartbeat, Task
+from evalsvc.queue.heartbeat import EXIT_GIVEN_UP, Heartbeat, Task
 from evalsvc.queue.worker_metrics import WorkerMetrics
 from evalsvc.store import tables
 from evalsvc.store.session import retry_until_available
 from evalsvc.store.tables import Failure
 
-PAUSES = (5, 10, 20, 40, 80)
-"""Seconds between tries of a job that the infrastructure failed (a full disk, a store that is away)."""
+RETRY_DELAYS = (5, 10, 20, 40, 80)
+"""Seconds between tries of a job after an infrastructure failure (a full disk, an unavailable store)."""
 
-ASIDE = (1, 2, 4, 8, 16, 30)
-"""Seconds for which a slot keeps what it refuses, longer each time in a row: others must come by the rest of it."""
+REFUSAL_DELAYS = (1, 2, 4, 8, 16, 30)
+"""Seconds before a slot returns a refused job, longer for each refusal in a row, so that other slots can take the
+remaining jobs.
+"""
 
 _OTHER_VERSION = (
-    "another version of evalsvc asked for this evaluation and would compute it otherwise: upgrade this worker, or "
-    "submit the evaluation again where the upgrade is"
+    "another version of evalsvc submitted this evaluation and would compute it differently: upgrade this worker, "
+    "or submit the evaluation again with the version of the workers"
 )
 
 _Work = Callable[[Attempt, EvaluationSpec, bool], None]
-"""A job's part of an evaluation, which may be a rerun."""
+"""A job's part of an evaluation, which may use a new context."""
 
 log = logging.getLogger(__name__)
 
 
 class Slot:
-    """One device's part: what jobs of the queue call."""
+    """The slot of one device, called by the jobs of the queue."""
 
     def __init__(self, context: EvaluationContext, heartbeat: Heartbeat, metrics: WorkerMetrics) -> None:
         self._context, self._heartbeat, self._metrics = context, heartbeat, metrics
@@ -64,41 +66,43 @@ class Slot:
         context.progress = self._progress
 
     def compute(self, attempt: Attempt, shard: Shard) -> bool | Refusal:
-        """Compute one shard and record it; whether the evaluation may go on, or what this worker lacks for it."""
+        """Compute and record one shard; return whether the evaluation may continue, or the reason why this worker
+        refuses it.
+        """
 
         def work(attempt: Attempt, spec: EvaluationSpec, rerun: bool) -> None:
             cost = compute_shard(spec, shard, self._context, self._advance, rerun=rerun)
-            if cost is not None:  # an earlier run left it otherwise
+            if cost is not None:  # None if an earlier run left the shard
                 self._metrics.computed(shard.stage, cost.seconds)
             retry_until_available(record_shard, spec, self._context, attempt, shard, cost)
 
-        return self._do(attempt, shard.stage, work)
+        return self._run_job(attempt, shard.stage, work)
 
     def measure(self, attempt: Attempt) -> bool | Refusal:
-        """Reduce all shards and record the scores."""
+        """Compute the scores from all shards and record them."""
 
         def work(attempt: Attempt, spec: EvaluationSpec, rerun: bool) -> None:
             begun = time.monotonic()
             measure(spec, self._context, attempt, rerun=rerun)
             self._metrics.computed("metrics", time.monotonic() - begun)
 
-        return self._do(attempt, "metrics", work)
+        return self._run_job(attempt, "metrics", work)
 
-    def _do(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
+    def _run_job(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
         attempt = replace(attempt, worker=self._heartbeat.worker)
-        # A queue that is looked at again before its last job has shown up as running gives a second one.
+        # The queue may start a second job when it is polled before its last job is shown as running.
         with self._turn:
-            return self._try(attempt, stage, work)
+            return self._run_with_retries(attempt, stage, work)
 
-    def _try(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
-        for pause in (*PAUSES, None):
+    def _run_with_retries(self, attempt: Attempt, stage: str, work: _Work) -> bool | Refusal:
+        for pause in (*RETRY_DELAYS, None):
             try:
                 spec, row = retry_until_available(self._begin, attempt)
                 family = f"{spec.fingerprint} {attempt.evaluation} {attempt.number}"
                 span = tracing.span(stage, family, evaluation=attempt.evaluation, attempt=attempt.number)
                 with span, self._task(attempt, stage, row):
                     self._check_fit(spec)
-                    if row.restricted:  # after it: a plug-in that is not here is for others
+                    if row.restricted:  # after the check above: a missing plug-in is a refusal
                         self._rules.require_confined(spec.generator, Path(spec.path))
                     work(attempt, spec, row.fresh)
                 return True
@@ -106,20 +110,20 @@ class Slot:
                 log.info("%s", error)
                 return False
             except IncompatibleWorkerError as error:
-                log.warning("evaluation %d is for others: %s", attempt.evaluation, error)
-                time.sleep(ASIDE[min(self._refused, len(ASIDE) - 1)])
+                log.warning("evaluation %d: refused, other workers may run it: %s", attempt.evaluation, error)
+                time.sleep(REFUSAL_DELAYS[min(self._refused, len(REFUSAL_DELAYS) - 1)])
                 self._refused += 1
-                self._metrics.happened("refused")
+                self._metrics.count_event("refused")
                 return {"worker": self._heartbeat.worker, "reason": str(error)}
             except Exception as error:
                 failure, (reason, detail) = failures.failure_of(error), failures.reasons_of(error)
                 if failure is not Failure.OUT_OF_MEMORY:
                     self._end_if_device_is_lost(error)
                 again = failure is Failure.INFRASTRUCTURE and pause is not None
-                then = f"tried again in {pause} s" if again else "given up"
+                then = f"retrying in {pause} s" if again else "given up"
                 facts = logs.fields(evaluation=attempt.evaluation, stage=stage, failure=failure, again=again)
                 said = f"{reason} ({detail})" if detail else reason
-                log.warning("evaluation %d, %s is %s: %s", attempt.evaluation, stage, then, said, extra=facts)
+                log.warning("evaluation %d: %s failed, %s: %s", attempt.evaluation, stage, then, said, extra=facts)
                 if again:
                     assert pause is not None
                     self._metrics.retried(stage, failure)
@@ -128,7 +132,7 @@ class Slot:
                 self._metrics.failed(stage, failure)
                 retry_until_available(attempts.fail, self._context.database, attempt, failure, reason, detail)
                 if failure is Failure.OUT_OF_MEMORY:
-                    self._end("it was out of memory, and begins anew with all of it")
+                    self._end("out of memory; a new process starts with all memory free")
                 return False
         raise AssertionError("the last try returns")
 
@@ -146,7 +150,7 @@ class Slot:
         try:
             yield
         except Exception:
-            # As what succeeds does: else whoever cancels in time computes for nothing.
+            # Charged as on success: otherwise a client that cancels in time would compute for free.
             with suppress(OperationalError), self._context.database.write() as session:
                 quotas.charge(session, row.token, time.monotonic() - task.begun)
             raise
@@ -157,15 +161,17 @@ class Slot:
         return lambda _done: self._advance(0)
 
     def _advance(self, done: int) -> None:
-        """Between batches: tell the heart, and stop if nobody waits for this any more."""
+        """Between batches: record progress, and stop if the evaluation was withdrawn."""
         task = self._heartbeat.task
         assert task is not None
         task.advance(done)
-        with suppress(OperationalError):  # a database that is away says nothing about who waits
+        with suppress(OperationalError):  # an unavailable database does not tell whether the evaluation was withdrawn
             attempts.check(self._context.database, task.attempt)
 
     def _check_fit(self, spec: EvaluationSpec) -> None:
-        """Refuse work that would give other numbers here than where it was asked for; looked at once an evaluation."""
+        """Refuse work that would give other numbers here than on the submitting machine; checked once
+        per evaluation.
+        """
         if spec.fingerprint not in self._fit:
             try:
                 require_compatible(self._context, spec)
@@ -175,7 +181,7 @@ class Slot:
         self._refused = 0
 
     def _end_if_device_is_lost(self, error: BaseException) -> None:
-        """After an error of the device itself its whole context is void, and only another process can use it again."""
+        """After a device error the CUDA context is unusable, and only a new process can use the device again."""
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, torch.AcceleratorError):
@@ -183,15 +189,15 @@ class Slot:
             cause = cause.__cause__
 
     def _end(self, reason: str) -> None:
-        log.error("worker %s ends itself: %s", self._heartbeat.worker, reason)
-        os._exit(GIVEN_UP)
+        log.error("worker %s exits: %s", self._heartbeat.worker, reason)
+        os._exit(EXIT_GIVEN_UP)
 
 
 def _spec_of(row: tables.Evaluation) -> EvaluationSpec:
-    """What was asked for, if this version of evalsvc understands by it what the one did that asked.
+    """The specification of an evaluation, if this version of evalsvc interprets it as the submitting version did.
 
     Raises:
-        UnfitError: it would compute other numbers, or knows a part of it not at all.
+        IncompatibleWorkerError: this version would compute other numbers, or does not know a part of the specification.
     """
     try:
         spec = EvaluationSpec.model_validate(row.spec)

@@ -1,4 +1,4 @@
-"""``evalsvc worker``: a supervisor, and the processes it keeps alive: one a slot, and one coordinator."""
+"""``evalsvc worker``: a supervisor and the processes that it keeps alive, one per slot and one coordinator."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from evalsvc.store import audit
 from evalsvc.store.session import Database, retry_until_available
 from evalsvc.store.tables import ActorKind, WorkerStatus
 
-LOOK = 0.2
-"""Seconds between the supervisor's looks at its processes."""
+CHECK_SECONDS = 0.2
+"""Seconds between the supervisor's checks of its processes."""
 
-LONGEST_PAUSE = 60.0
-"""Seconds before a restart of a process that dies again and again."""
+MAX_RESTART_DELAY = 60.0
+"""Longest delay in seconds before a crashing process is restarted."""
 
-WELL = 15.0
-"""Seconds after which a process counts as having started well, and its next restart comes at once."""
+STABLE_SECONDS = 15.0
+"""A process that runs for this many seconds has started well, and its next restart has no delay."""
 
-WRONG_USE = 2
-"""Exit code of a process that no restart would help."""
+EXIT_USAGE = 2
+"""Exit code of a process that a restart would not help."""
 
 P = ParamSpec("P")
-log = logging.getLogger("evalsvc.queue.supervisor")  # which runs as __main__
+log = logging.getLogger("evalsvc.queue.supervisor")  # this module runs as __main__
 
 
-class Duty(BaseModel):
-    """What a process is to be. It travels on the command line. ``metrics`` is where it counts, in a file of its
-    ``place``.
+class ProcessRole(BaseModel):
+    """The role of a process, passed on the command line. ``metrics`` is the folder in which it counts, in a file named
+    after its ``place``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,7 +65,7 @@ class Duty(BaseModel):
 
 @dataclass
 class _Child:
-    duty: Duty
+    duty: ProcessRole
     name: str = ""
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
@@ -75,24 +75,25 @@ class _Child:
     def start(self) -> None:
         self.name, self.started = worker_registry.new_name(), time.monotonic()
         command = [sys.executable, "-m", "evalsvc.queue.supervisor", self.name, self.duty.model_dump_json()]
-        # A group of its own: Ctrl-C is for the supervisor, which lets its processes finish what they are at.
+        # A process group of its own: Ctrl-C goes to the supervisor, which lets its processes finish their work.
         self.process = subprocess.Popen(command, process_group=0)
 
     def ended(self) -> int | None:
-        """The exit code, once, when the process has ended; a restart is then due after a pause that grows."""
+        """The exit code, once, when the process has ended; a restart is then due after a growing delay."""
         code = self.process.poll() if self.process else None
         if code is not None:
             self.process = None
             lived = time.monotonic() - self.started
-            self.pause = 0.5 if lived > WELL else min(LONGEST_PAUSE, max(0.5, 2 * self.pause))
+            self.pause = 0.5 if lived > STABLE_SECONDS else min(MAX_RESTART_DELAY, max(0.5, 2 * self.pause))
             self.due = time.monotonic() + self.pause
         return code
 
 
-def supervise(settings: Settings, duties: Sequence[Duty]) -> int:
-    """Keep one process for each duty until SIGTERM or SIGINT; a second one does not wait for the work in hand.
+def supervise(settings: Settings, duties: Sequence[ProcessRole]) -> int:
+    """Keep one process for each duty alive until SIGTERM or SIGINT; a second signal stops without waiting for current
+    work.
 
-    Returns the exit code: 0, or 2 where a process said that its settings are wrong.
+    Returns the exit code: 0, or 2 if a process reported invalid settings.
     """
     database = Database(settings.database)
     children = [_Child(duty) for duty in duties]
@@ -113,24 +114,26 @@ def supervise(settings: Settings, duties: Sequence[Duty]) -> int:
             ended = child.ended()
             if ended is not None:
                 dead.add(child.name)
-                if ended == WRONG_USE:
-                    code, asked = WRONG_USE, max(asked, 1)
+                if ended == EXIT_USAGE:
+                    code, asked = EXIT_USAGE, max(asked, 1)
                 elif ended:
-                    log.warning("%s %s ended with %d", child.duty.role, child.name, ended)
+                    log.warning("%s %s exited with code %d", child.duty.role, child.name, ended)
         dead = _report_lost(database, dead)
         if asked > told:
             told = asked
-            log.info("finishing the work in hand" if asked == 1 else "stopping at once")
+            log.info("finishing the current work" if asked == 1 else "stopping immediately")
             for child in children:
                 if child.process:
                     child.process.send_signal(signal.SIGTERM if asked == 1 else signal.SIGKILL)
-        time.sleep(LOOK)
+        time.sleep(CHECK_SECONDS)
     _report_lost(database, dead)
     return code
 
 
 def _report_lost(database: Database, dead: set[str]) -> set[str]:
-    """Tell the others who is dead, so that nobody waits for a silence; those that could not be told of yet."""
+    """Record which processes are lost, so that others need not wait for their deadlines; return those that could not be
+    recorded yet.
+    """
     try:
         while dead:
             name = dead.pop()
@@ -143,9 +146,9 @@ def _report_lost(database: Database, dead: set[str]) -> set[str]:
 # --- one process ---
 
 
-def main(name: str, duty: Duty) -> None:
-    """Be a slot or the coordinator until SIGTERM."""
-    # No event: a second signal inside its set(), or one inside its wait(), would wait for the lock that it is under.
+def main(name: str, duty: ProcessRole) -> None:
+    """Run as a slot or as the coordinator until SIGTERM."""
+    # Not an Event: a second signal during its set() or wait() would deadlock on the lock that is already held.
     asked = SimpleQueue[None]()
     signal.signal(signal.SIGTERM, lambda *_: asked.put(None))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -156,12 +159,14 @@ def main(name: str, duty: Duty) -> None:
     metrics = WorkerMetrics()
     metrics.started(duty.role)
     if duty.role == "slot":
-        _be_slot(settings, name, duty, asked, metrics)
+        _run_slot(settings, name, duty, asked, metrics)
     else:
-        _be_coordinator(settings, name, duty, asked, metrics)
+        _run_coordinator(settings, name, duty, asked, metrics)
 
 
-def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None], metrics: WorkerMetrics) -> None:
+def _run_slot(
+    settings: Settings, name: str, duty: ProcessRole, asked: SimpleQueue[None], metrics: WorkerMetrics
+) -> None:
     import torch
 
     from evalsvc.evaluation.context import EvaluationContext
@@ -176,8 +181,8 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]
     heartbeat = Heartbeat(settings, name, "slot", str(context.device), duty.supervisor)
     heartbeat.start()
     dbos_engine.launch(settings.database, name, "slot", Slot(context, heartbeat, metrics))
-    _in_background(_end_if_forgetful, settings, name)
-    log.info("slot %s on %s takes work", name, context.device)
+    _run_daemon_thread(_exit_if_claims_abandoned, settings, name)
+    log.info("slot %s on %s is ready", name, context.device)
     asked.get()
     retry_until_available(worker_registry.end, context.database, name, WorkerStatus.DRAINING)
     dbos_engine.drain()
@@ -186,8 +191,8 @@ def _be_slot(settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None]
     os._exit(0)
 
 
-def _be_coordinator(
-    settings: Settings, name: str, duty: Duty, asked: SimpleQueue[None], metrics: WorkerMetrics
+def _run_coordinator(
+    settings: Settings, name: str, duty: ProcessRole, asked: SimpleQueue[None], metrics: WorkerMetrics
 ) -> None:
     from evalsvc.queue import dbos_engine
     from evalsvc.queue.coordinator import Coordinator
@@ -197,40 +202,40 @@ def _be_coordinator(
     heartbeat.start()
     coordinator = Coordinator(settings, heartbeat, metrics)
     dbos_engine.launch(settings.database, name, "coordinator", coordinator)
-    _in_background(coordinator.run)
-    _in_background(_end_if_forgetful, settings, name)
+    _run_daemon_thread(coordinator.run)
+    _run_daemon_thread(_exit_if_claims_abandoned, settings, name)
     asked.get()
-    # What it waits for, another coordinator can wait for: nothing has to be finished here.
+    # Another coordinator can wait for its workflows: nothing has to be finished here.
     worker_registry.end(Database(settings.database), name, WorkerStatus.STOPPED)
     os._exit(0)
 
 
-def _end_if_forgetful(settings: Settings, name: str) -> None:
-    """End the process when it has claimed work that it does not do, twice in a row: others then take it over."""
+def _exit_if_claims_abandoned(settings: Settings, name: str) -> None:
+    """Exit if this process has claimed work that it does not run, twice in a row; others then take it over."""
     from evalsvc.queue import dbos_engine
-    from evalsvc.queue.heartbeat import GIVEN_UP
+    from evalsvc.queue.heartbeat import EXIT_GIVEN_UP
 
     before: set[str] = set()
     while True:
         time.sleep(settings.dead_after / 2)
         try:
-            now = dbos_engine.forgotten(name)
+            now = dbos_engine.abandoned_claims(name)
         except SQLAlchemyError:
             continue
         if lost := now & before:
-            log.error("worker %s ends itself: it lost hold of %s", name, ", ".join(sorted(lost)))
-            os._exit(GIVEN_UP)
+            log.error("worker %s exits: it does not run the work that it claimed (%s)", name, ", ".join(sorted(lost)))
+            os._exit(EXIT_GIVEN_UP)
         before = now
 
 
-def _in_background(run: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    """A thread without which the process is worth nothing: its end, for whatever reason, is the end of both."""
+def _run_daemon_thread(run: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Run in a daemon thread; exit the process when it ends for any reason."""
 
     def guarded() -> None:
         try:
             run(*args, **kwargs)
         except BaseException:
-            log.exception("a thread has ended, and the process ends with it")
+            log.exception("a required thread ended; the process exits")
         os._exit(1)
 
     threading.Thread(target=guarded, daemon=True).start()
@@ -239,8 +244,8 @@ def _in_background(run: Callable[P, object], *args: P.args, **kwargs: P.kwargs) 
 if __name__ == "__main__":
     try:
         telemetry.begin(Settings())
-        main(sys.argv[1], Duty.model_validate_json(sys.argv[2]))
+        main(sys.argv[1], ProcessRole.model_validate_json(sys.argv[2]))
     except EvalsvcError as error:
         log.error("%s", error)
-        # A database that is away comes back, and the supervisor, which had it when it began, starts another process.
-        os._exit(1 if isinstance(error, StorageError) else WRONG_USE)
+        # A database that worked at the start will come back, and the supervisor restarts this process.
+        os._exit(1 if isinstance(error, StorageError) else EXIT_USAGE)

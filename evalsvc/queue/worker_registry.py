@@ -1,6 +1,6 @@
-"""Who works: each process's row, its heartbeat, and the verdict over those that were not heard of.
+"""Registered worker processes: their rows, their heartbeats, and the detection of lost ones.
 
-All times are by the database's clock, so that machines need not agree about theirs.
+All times are by the database's clock, so that the clocks of the machines need not agree.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from evalsvc.store.session import Database, clock
 from evalsvc.store.tables import WORKING, Worker, WorkerStatus
 
 Role = Literal["slot", "coordinator"]
-KEPT = timedelta(days=1)
-"""How long workers that have ended can still be seen."""
+RETENTION = timedelta(days=1)
+"""How long ended workers stay visible."""
 
 
 def new_name() -> str:
-    """A name that was never used and never will be again: one for each start of a process."""
+    """A unique name, for each start of a process."""
     return f"{socket.gethostname()}:{uuid.uuid4().hex[:12]}"
 
 
 def register(database: Database, name: str, role: Role, device: str) -> None:
-    """Add this process to the workers."""
+    """Register this process as a worker."""
     host, pid = socket.gethostname(), os.getpid()
     with database.write() as session:
         now = clock(session)
-        session.execute(delete(Worker).where(Worker.status.not_in(WORKING), Worker.seen_at < now - KEPT))
+        session.execute(delete(Worker).where(Worker.status.not_in(WORKING), Worker.seen_at < now - RETENTION))
         session.add(Worker(id=name, role=role, host=host, pid=pid, device=device, started_at=now, seen_at=now))
 
 
 def beat(
     database: Database, worker: str, evaluation: int | None = None, stage: str | None = None, done: int = 0
 ) -> float | None:
-    """Say that a worker lives and what it is at; seconds since it last did, ``None`` if it was given up meanwhile.
+    """Record a heartbeat and the current work of a worker; return the seconds since the previous one, or ``None`` if
+    the worker was declared lost meanwhile.
 
-    A clock that was set looks like a silence, whichever way it was set.
+    A clock change in either direction looks like a silence.
     """
     with database.write() as session:
         row = session.get(Worker, worker, with_for_update=True)
@@ -54,7 +55,7 @@ def beat(
 
 
 def end(database: Database, worker: str, status: WorkerStatus) -> None:
-    """Record that a worker drains, has stopped, or is known to be dead; what ended stays ended."""
+    """Record that a worker drains, has stopped, or is known to be dead; ended workers stay ended."""
     ended = {"evaluation_id": None, "stage": None, "done": 0} if status not in WORKING else {}
     with database.write() as session:
         session.execute(
@@ -62,11 +63,12 @@ def end(database: Database, worker: str, status: WorkerStatus) -> None:
         )
 
 
-def give_up_silent(database: Database, me: str, dead_after: float) -> list[str]:
-    """Declare lost all that were not heard of for ``dead_after`` seconds; nobody, if ``me`` was hardly heard of itself.
+def declare_silent_lost(database: Database, me: str, dead_after: float) -> list[str]:
+    """Declare all workers without a heartbeat for ``dead_after`` seconds lost; none if ``me`` has few heartbeats
+    itself.
 
-    After an outage of the database everybody's last word is old, and whoever is back first must not judge by it. Where
-    the clock was set back, the dead were heard of in the future.
+    After an outage of the database all heartbeats are old, so the first process that returns must not judge by them. If
+    the clock was set back, heartbeats of dead workers lie in the future.
     """
     with database.write() as session:
         now = clock(session)
@@ -82,13 +84,13 @@ def give_up_silent(database: Database, me: str, dead_after: float) -> list[str]:
 
 
 def living(database: Database) -> set[str]:
-    """Workers whose work is theirs."""
+    """Workers that may hold work."""
     with database.read() as session:
         return {row.id for row in workers(session)}
 
 
 def slots(database: Database) -> set[str]:
-    """Workers that compute and take more."""
+    """Workers that compute and accept more work."""
     query = select(Worker.id).where(Worker.role == "slot", Worker.status == WorkerStatus.ALIVE)
     with database.read() as session:
         return set(session.scalars(query))

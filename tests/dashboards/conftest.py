@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from evalsvc.builtin.demo import shipped
 from evalsvc.core.settings import Settings
@@ -125,6 +126,9 @@ def page() -> Open:
         at = AppTest.from_file(str(APP), default_timeout=120)
         for key, value in parameters.items():
             at.query_params[key] = value
-        return at.switch_page(f"views/{view}.py").run()
+        at.switch_page(f"views/{view}.py")
+        if view == "memorization":  # before its first run, Streamlit tells a page by its file, not by its URL
+            at._page_hash = calc_hash("memorisation")
+        return at.run()
 
     return open_page

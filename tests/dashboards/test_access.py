@@ -100,7 +100,7 @@ ANN = {"is_logged_in": True, "sub": "u|7", "email": "Ann@Example.com", "email_ve
     ],
 )
 def test_a_login_has_what_was_granted_and_nothing_otherwise(user, scopes, expected):
-    assert access.visitor(user, {"scopes": scopes}).scopes == expected
+    assert access.logged_in_user(user, {"scopes": scopes}).scopes == expected
 
 
 def log_in(at, user, scopes):

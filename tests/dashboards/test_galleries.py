@@ -8,7 +8,7 @@ import torch
 
 from evalsvc.core.settings import Settings
 from evalsvc.dashboards.pictures import Gallery, aligned
-from evalsvc.evaluation.gallery import Shown, joined
+from evalsvc.evaluation.gallery import GalleryCollector, joined
 from evalsvc.plugins.samples import Audio, Videos
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.tables import Artifact
@@ -31,7 +31,7 @@ def keep(use_home, tmp_path):
         if isinstance(samples, list):
             arrays = {"texts": np.frombuffer(json.dumps(samples).encode(), np.uint8)}
         else:
-            shown = Shown(0, 8)
+            shown = GalleryCollector(0, 8)
             shown.add(samples)
             arrays = shown.arrays()
         with database.write() as session:
@@ -56,14 +56,14 @@ def test_texts_are_read_as_written_and_never_as_markup(view, keep, page):
     assert "<img" not in shown
 
 
-@pytest.mark.parametrize("view", ["samples", "checkpoint", "rate", "memorisation"])
+@pytest.mark.parametrize("view", ["samples", "checkpoint", "rate", "memorization"])
 def test_a_damaged_gallery_is_a_sentence(view, keep, page, use_home, tmp_path):
     keep(TEXTS)
     with use_home(tmp_path).write() as session:
         session.add(Artifact(evaluation_id=1, kind="neighbours", path="gallery-1.safetensors", digest="0", bytes=1))
     path = open_artifacts(Settings()).local("gallery-1.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    at = page(view, checkpoint="one@0") if view in ("checkpoint", "memorisation") else page(view)
+    at = page(view, checkpoint="one@0") if view in ("checkpoint", "memorization") else page(view)
     assert not at.exception
     (warning, *_) = at.warning
     assert "artifact gallery-1.safetensors is damaged" in warning.value

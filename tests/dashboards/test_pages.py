@@ -8,7 +8,7 @@ import pytest
 
 from evalsvc.analysis import leaderboard
 from evalsvc.dashboards import charts, i18n, url_state
-from evalsvc.dashboards.formatting import cut, distinct, html, safe
+from evalsvc.dashboards.formatting import cut, html, safe, unique_labels
 from evalsvc.dashboards.series import best_so_far, lines, on_scale, pairs, pareto
 from evalsvc.store import dashboard_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter
@@ -55,10 +55,10 @@ def test_of_a_long_name_both_ends_are_seen():
 
 def test_no_two_labels_are_the_same_whatever_they_stand_for():
     names = {str(place): label for place, label in enumerate(["a", "b", "a", "Model", "a ~x"])}
-    found = distinct(names, ["Model"])
+    found = unique_labels(names, ["Model"])
     assert len(set(found.values()) | {"Model"}) == len(names) + 1
     assert found["1"] == "b"
-    forged = distinct(names | {"forged": found["0"], "again": found["2"]}, ["Model"])
+    forged = unique_labels(names | {"forged": found["0"], "again": found["2"]}, ["Model"])
     assert len(set(forged.values())) == len(forged)
 
 
@@ -92,7 +92,7 @@ def test_a_choice_outlives_an_address_that_was_sent_before_it(use_home, demo, pa
     at.query_params["metric"] = "recall"  # from a browser that has not heard of the choice
     at.run()
     assert at.selectbox("metric.choice").value == "frechet_distance"
-    monkeypatch.setattr(url_state, "LINGER", 0.0)
+    monkeypatch.setattr(url_state, "GRACE_SECONDS", 0.0)
     at.query_params["metric"] = "recall"  # by hand, later
     at.run()
     assert at.selectbox("metric.choice").value == "recall"
@@ -119,7 +119,7 @@ def test_a_link_restores_the_days_of_the_filter(use_home, demo, page):
         ("trends", {"model": "nobody"}),
         ("compare", {"checkpoint": "nobody@1"}),
         ("checkpoint", {"checkpoint": "flow@7"}),
-        ("memorisation", {"checkpoint": "flow@7"}),
+        ("memorization", {"checkpoint": "flow@7"}),
         ("gates", {"gate": "99"}),
         ("samples", {"models": "nobody"}),
         ("samples", {"step": "77"}),
@@ -150,7 +150,7 @@ def test_the_ranks_of_the_page_are_those_of_the_command_line(use_home, demo, pag
 def test_what_cannot_be_compared_says_why_and_gives_no_number(use_home, demo, page):
     use_home(demo)
     cells = page("compare").dataframe[0].value.to_string()
-    assert "not comparable because b has no bits_per_dim_heldout" in cells  # a GAN has no likelihood
+    assert "not comparable: b has no bits_per_dim_heldout" in cells  # a GAN has no likelihood
     assert "▲" in cells or "▼" in cells
 
 
@@ -206,7 +206,7 @@ def twins(use_home, tmp_path):
 
 def test_the_leaderboard_has_a_row_for_each_content_and_configuration_of_a_label(twins, page):
     shown = page("leaderboard").dataframe[0].value
-    found = [f"{row['Model']}@{row['Step']}{row['Told apart by']}" for _, row in shown.iterrows()]
+    found = [f"{row['Model']}@{row['Step']}{row['Distinguished by']}" for _, row in shown.iterrows()]
     assert sorted(found) == [*twins, "vae@2000"]
     assert all(re.fullmatch(r"gan@2000#[0-9a-f]{8}(\[noise=(|200|~[0-9a-f]{8})\])?", name) for name in twins)
 
@@ -217,7 +217,7 @@ def test_trends_draw_a_line_for_each_configuration_and_their_table_has_a_row(twi
     assert {"gan[noise=]", "gan[noise=200]"} < set(shown["Model"])
 
 
-@pytest.mark.parametrize("view", ["checkpoint", "scorecard", "memorisation"])
+@pytest.mark.parametrize("view", ["checkpoint", "scorecard", "memorization"])
 def test_a_link_names_one_of_several_and_one_that_could_mean_several_lists_them(twins, view, page):
     wanted = next(name for name in twins if "200]" in name)
     at = page(view, checkpoint=wanted)
@@ -253,11 +253,11 @@ def test_operations_stands_when_all_that_ended_badly_was_cancelled(use_home, tmp
 def test_a_downloaded_chart_has_every_name_as_it_is_and_no_two_alike(names, monkeypatch):
     monkeypatch.setattr(charts, "dark", lambda: False)
     rows = [{"name": n, "value": 1.0 + i, "low": 1.0, "high": 3.0, "group": n} for i, n in enumerate(names)]
-    drawn = charts._file(charts.forest(rows, "x"), rows, "svg").decode()
-    labels = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
-    shown = distinct({name: cut(name) for name in names})
+    chart_rows = charts._file(charts.forest(rows, "x"), rows, "svg").decode()
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", chart_rows)
+    shown = unique_labels({name: cut(name) for name in names})
     assert {html(label) for label in shown.values()} <= {label.replace("'", "&#x27;") for label in labels}
-    assert drawn.count('aria-roledescription="point"') == 2
+    assert chart_rows.count('aria-roledescription="point"') == 2
     assert not any(label.startswith("·") for label in labels)
 
 

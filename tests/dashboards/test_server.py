@@ -16,7 +16,7 @@ from evalsvc.api.server import token_store
 from evalsvc.api.server.bind_address import LOCAL
 from evalsvc.dashboards import access, middleware, server, visits
 from evalsvc.dashboards.middleware import Guard
-from evalsvc.dashboards.visits import COOKIE, LASTS, Visits
+from evalsvc.dashboards.visits import COOKIE, VALID_SECONDS, Visits
 from evalsvc.store.tables import Scope
 
 SITE = "http://127.0.0.1:8501"
@@ -120,7 +120,7 @@ def test_the_leaderboard_is_found_by_its_name_and_keeps_what_was_chosen():
         assert client().get(f"{path}?metric=recall&lang=zh").headers["location"] == f"{expected}?metric=recall&lang=zh"
 
 
-@pytest.mark.parametrize("path", middleware.ABSENT)
+@pytest.mark.parametrize("path", middleware.BLOCKED_PATHS)
 def test_parts_of_streamlit_that_no_page_needs_are_not_there(path):
     for there in (path, f"{path}/", f"{path}/interact", f"{path}/openapi.json"):
         assert client().get(there).status_code == 404
@@ -135,14 +135,14 @@ def test_files_are_for_browsers_whose_page_was_let_in_a_moment_ago(monkeypatch):
     assert len(cookie) > 40
     assert browser.get("/").headers.get("set-cookie") is None  # a browser keeps its own
     assert browser.get("/media/x.png").status_code == 403
-    seen.let_in(cookie)
+    seen.admit(cookie)
     assert browser.get("/media/x.png").status_code == 200
     stranger.get("/")
     assert stranger.get("/media/x.png").status_code == 403
-    later = visits.monotonic() + LASTS
+    later = visits.monotonic() + VALID_SECONDS
     monkeypatch.setattr(visits, "monotonic", lambda: later)
     assert browser.get("/media/x.png").status_code == 403
-    seen.let_in(cookie)
+    seen.admit(cookie)
     seen.end(cookie)
     assert browser.get("/media/x.png").status_code == 403
     assert client().get("/media/x.png").status_code == 200  # where everybody at this machine may do everything
@@ -154,12 +154,12 @@ def test_a_page_lets_its_browser_fetch_files_until_it_signs_out(use_home, tmp_pa
     database = use_home(tmp_path)
     _, secret = token_store.create(database, "ann", [Scope.READ])
     at = page("operations")
-    assert not access.VISITS.known("this browser")
+    assert not access.VISITS.is_admitted("this browser")
     at.text_input[0].set_value(secret)
     at = at.button[0].click().run()
-    assert access.VISITS.known("this browser")
+    assert access.VISITS.is_admitted("this browser")
     next(button for button in at.button if button.label == "Sign out").click().run()
-    assert not access.VISITS.known("this browser")
+    assert not access.VISITS.is_admitted("this browser")
 
 
 HOSTILE_SETTINGS = """
@@ -228,6 +228,6 @@ def test_a_refusal_is_logged_once_and_strangers_fill_no_log(caplog):
     for number in [*range(200), 0]:
         headers = [(b"host", b"127.0.0.1:8501"), (b"origin", f"http://evil{number}.test\x1b[31m".encode())]
         asyncio.run(guard({"type": "websocket", "headers": headers, "path": "/_stcore/stream"}, None, send))
-    assert len(caplog.messages) == middleware.TOLD
+    assert len(caplog.messages) == middleware.MAX_LOGGED_REFUSALS
     assert "http://evil0.test\\x1b[31m" in caplog.messages[0]
     assert "pass on the Host header" in caplog.messages[0]

@@ -161,7 +161,7 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_scores(evalsvc, start, command, 
             process.wait(10)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert "the same command goes on from here" in errors
+    assert "run the same command again to continue" in errors
     assert "nothing has been scored yet" in evalsvc("leaderboard", code=2).stderr
 
 

@@ -10,7 +10,7 @@ import pytest
 from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.inputs.suites import load_suite
-from evalsvc.queue.dbos_engine import TRIES
+from evalsvc.queue.dbos_engine import MAX_STARTS
 from evalsvc.store.tables import Failure, Status, WorkerStatus
 from tests.e2e.fleet import Fleet, kill, scores
 from tests.postgres import postgres_server
@@ -88,7 +88,7 @@ def test_workers_killed_frozen_and_cancelled_on_sqlite(on_sqlite):
     hung = fleet.submit(10, deadlines=Deadlines(shard=2), seconds=0.1, hangs=60)
     fleet.wait(lambda: next(each for each in fleet.progress() if each.id == hung).ended)
     found = next(each for each in fleet.progress() if each.id == hung)
-    assert (found.failure, found.error) == (Failure.TIMEOUT, "samples took longer than the 2 s that it was given")
+    assert (found.failure, found.error) == (Failure.TIMEOUT, "samples exceeded its limit of 2 s")
 
     # SIGTERM: nobody is left, and nobody has to be given up
     fleet.supervisors[0].terminate()
@@ -103,7 +103,7 @@ def test_two_machines_an_unfit_one_a_poisonous_shard_and_a_crashed_postgres(on_p
     fleet.wait(lambda: len(fleet.workers("slot")) == 3)
     ids = {number: fleet.submit(number, seconds=0.1) for number in range(3)}
     # What lacks the generator leaves the work to the others, which share what comes when both are idle.
-    fleet.wait(lambda: "is for others" in (fleet.folder / "worker.log").read_text())
+    fleet.wait(lambda: "other workers may run it" in (fleet.folder / "worker.log").read_text())
     unfit.terminate()
     fleet.wait(fleet.ended)
     ids[3] = fleet.submit(3, seconds=0.5)
@@ -117,7 +117,7 @@ def test_two_machines_an_unfit_one_a_poisonous_shard_and_a_crashed_postgres(on_p
     fleet.wait(fleet.ended, 240)
     found = {each.id: each for each in fleet.progress()}
     assert (found[poison].status, found[poison].failure) == (Status.FAILED, Failure.INFRASTRUCTURE)
-    assert found[poison].error == f"samples 40-80 ended its worker process {TRIES} times"
-    assert sum(call.checkpoint == fleet.name(7) and call.start == 60 for call in fleet.calls()) == TRIES
+    assert found[poison].error == f"samples 40-80 crashed its worker process {MAX_STARTS} times"
+    assert sum(call.checkpoint == fleet.name(7) and call.start == 60 for call in fleet.calls()) == MAX_STARTS
     assert {found[evaluation].status for evaluation in ids.values()} == {Status.SUCCEEDED}
     assert_as_undisturbed(fleet, ids)

@@ -1,6 +1,6 @@
-"""What travels between server and client, as typed documents, one file a noun.
+"""Schemas of the HTTP API, one file per noun, shared by server and client.
 
-Imports nothing of the service: both sides use it.
+They import nothing from the service.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Aliases: where they point, how they are moved, and what protects them."""
+"""Aliases: their checkpoints, their moves, and their protection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalsvc.api.schemas.models import Checkpoint
 
 
 class Alias(Response):
-    """A name that points at a checkpoint; ``protected_by`` is the digest of the policy by which alone it moves."""
+    """A name that points to a checkpoint; ``protected_by`` is the digest of the policy that protects it."""
 
     name: str
     checkpoint: Checkpoint
@@ -21,17 +21,19 @@ class Alias(Response):
 
 
 class PromoteOptions(Request):
-    """By what an alias is pointed at a checkpoint; options of ``evalsvc alias set``."""
+    """The grounds on which an alias is moved; options of ``evalsvc alias set``."""
 
-    gate: Id | None = Field(default=None, description="A gate that this checkpoint has passed.")
-    reason: Reason = Field(default="", description="Why; a protected alias goes back to an earlier checkpoint by it.")
+    gate: Id | None = Field(default=None, description="Gate that this checkpoint has passed.")
+    reason: Reason = Field(
+        default="", description="Reason; required to move a protected alias back to an earlier checkpoint."
+    )
 
 
 class Promote(PromoteOptions):
-    """Point an alias at a checkpoint.
+    """Point an alias to a checkpoint.
 
-    A protected alias moves by a gate that this checkpoint passed under the pinned policy; an admin may set it for the
-    first time, or take it back to an earlier checkpoint with a ``reason``. Any other alias is moved by admins alone.
+    A protected alias moves by a gate that this checkpoint passed under the pinned policy. An admin may set it for the
+    first time, or move it back to an earlier checkpoint with a ``reason``. Any other alias may be moved by admins only.
     """
 
     model_config = ConfigDict(
@@ -47,7 +49,7 @@ class Promote(PromoteOptions):
 
 
 class Promotion(Response):
-    """When an alias was set, by whom and how; ``gate`` is the decision that allowed it."""
+    """A move of an alias: its time, user and kind; ``gate`` is the decision that permitted it."""
 
     id: int
     alias: str
@@ -60,7 +62,7 @@ class Promotion(Response):
 
 
 class Protect(Request):
-    """Pin the policy by whose decisions alone an alias moves: the mapping of an ``evalsvc-gate.yaml``, or its text."""
+    """Pin the policy whose decisions alone may move an alias: the mapping of an ``evalsvc-gate.yaml``, or its text."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -81,7 +83,7 @@ class Protect(Request):
 
 
 class Protection(Response):
-    """The policy by whose decisions alone an alias moves, as it was when it was pinned."""
+    """The policy whose decisions alone may move an alias, as it was pinned."""
 
     alias: str
     suite: str

@@ -1,4 +1,4 @@
-"""The record of who did what."""
+"""The audit log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evalsvc.api.schemas.common import Response
 
 
 class AuditEntry(Response):
-    """Who did what to what; ``request`` is the `x-request-id` of an action over HTTP."""
+    """An action with its actor and subject; ``request`` is the `x-request-id` of an action over HTTP."""
 
     id: int
     at: datetime

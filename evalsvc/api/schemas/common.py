@@ -1,4 +1,4 @@
-"""Names, numbers and documents as all requests give them; pages, and errors."""
+"""Names, numbers and documents shared by all requests; pages and errors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 Item = TypeVar("Item")
 
-# Databases cannot store NUL, and nobody means a control character in a name.
+# Databases cannot store NUL, and control characters in names are mistakes.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""Of a checkpoint: with what tells it from others it is longer than the name of its model."""
+"""Name of a checkpoint, which may be longer than the name of its model."""
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Reason = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -27,15 +27,15 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _sound(value: Any, depth: int = 0) -> Any:
-    """Refuse what no database stores: NUL, half characters, numbers that are none, nesting without end."""
+    """Reject values that a database cannot store: NUL, lone surrogates, non-finite numbers, deep nesting."""
     if depth > 20:
         raise ValueError("is nested more than 20 levels deep")
     if isinstance(value, str) and _UNSTORABLE.search(value):
-        raise ValueError("holds a character that cannot be stored")
+        raise ValueError("contains a character that cannot be stored")
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise ValueError("holds a whole number of more than 64 bits")
+        raise ValueError("contains an integer of more than 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("holds a number that is not finite")
+        raise ValueError("contains a number that is not finite")
     if isinstance(value, dict):
         for key, each in value.items():
             _sound(key)
@@ -51,20 +51,20 @@ PolicyText = Document | Annotated[str, StringConstraints(max_length=65_536), Aft
 
 
 class Response(BaseModel):
-    """Clients accept fields that a newer server adds."""
+    """Base of responses: clients ignore fields that a newer server adds."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
 class Request(BaseModel):
-    """Servers refuse what they do not know: a misspelt field must not be lost."""
+    """Base of requests: servers reject unknown fields, so that a misspelled field is not ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
 class CliOption:
-    """Metadata of a field: its option of the command line, where that has a name, a help or a default of its own."""
+    """Metadata of a field: its command-line option, if its name, help or default differs."""
 
     name: str = ""
     help: str = ""
@@ -72,23 +72,23 @@ class CliOption:
 
 
 class Page(Response, Generic[Item]):
-    """Some of the items; ``next`` is the cursor of those that follow, and null on the last page."""
+    """One page of items; ``next`` is the cursor of the next page, and null on the last page."""
 
     items: list[Item]
     next: str | None = None
 
 
 class FieldError(Response):
-    """One field that is wrong; ``pointer`` is a JSON pointer into the request."""
+    """An invalid field; ``pointer`` is a JSON pointer into the request."""
 
     pointer: str
     detail: str
 
 
 class Problem(Response):
-    """An error as RFC 9457 writes it; ``detail`` is one sentence that says what to do.
+    """An error as defined by RFC 9457; ``detail`` is one sentence with a way out.
 
-    Where a name is ambiguous (``urn:evalsvc:problem:ambiguous-name``), each of ``choices`` names one checkpoint.
+    For an ambiguous name (``urn:evalsvc:problem:ambiguous-name``), each of ``choices`` names one checkpoint.
     """
 
     model_config = ConfigDict(

@@ -1,4 +1,4 @@
-"""Gates: how a decision is asked for, and what was decided."""
+"""Gates: requests for decisions, and decisions."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from evalsvc.api.schemas.common import Name, PolicyText, Request, Response, Whol
 
 
 class GateOptions(Request):
-    """Who is judged, and what the decision does; options of ``evalsvc gate run``."""
+    """The candidate and the effect of a decision; options of ``evalsvc gate run``."""
 
     candidate: str | None = Field(
         default=None, description="model@step, model, alias, digest, or a path, which is scored with --generator."
     )
-    seed: Whole | None = Field(default=None, description="The candidate's sampling seed; by default the suite's.")
-    shadow: bool = Field(default=False, description="Record the decision and end with 0.")
-    warn_only: bool = Field(default=False, description="Failed and inconclusive gates end with 0.")
+    seed: Whole | None = Field(default=None, description="Sampling seed of the candidate; by default the suite's.")
+    shadow: bool = Field(default=False, description="Record the decision and exit with 0.")
+    warn_only: bool = Field(default=False, description="Exit with 0 for failed and inconclusive gates.")
 
 
 class DecideGate(GateOptions):
-    """Judge what is stored under a policy: the mapping of an ``evalsvc-gate.yaml``, or its text."""
+    """Judge stored scores under a policy: the mapping of an ``evalsvc-gate.yaml``, or its text."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -47,7 +47,7 @@ class DecideGate(GateOptions):
 
 
 class Candidate(Response):
-    """Who was judged: the checkpoint ``checkpoint_id``, where there was one, which ``name`` tells from others."""
+    """The judged checkpoint: ``checkpoint_id`` if it exists, and its unambiguous ``name``."""
 
     model: str
     step: int | None
@@ -57,9 +57,9 @@ class Candidate(Response):
 
 
 class Gate(Response):
-    """A decision, asked for ``by`` a token or a user. It passes only where ``status`` is PASS.
+    """A decision, requested ``by`` a token or a user. It passed only if ``status`` is PASS.
 
-    ``outcome`` is the status with whatever it must not be taken without: ``PASS (waived)``, ``FAIL (shadow)``.
+    ``outcome`` is the status with its qualifiers, such as ``PASS (waived)`` or ``FAIL (shadow)``.
     """
 
     id: int
@@ -77,7 +77,7 @@ class Gate(Response):
 
 
 class GateDetail(Gate):
-    """A decision with the evidence as it was, and apart from it the verdict."""
+    """A decision with its evidence at that time, and separately the verdict."""
 
     policy: dict[str, Any]
     evidence: dict[str, Any]

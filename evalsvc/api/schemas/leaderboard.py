@@ -18,7 +18,7 @@ class Column(Response):
 
 
 class Entry(Response):
-    """A checkpoint on a board; its rank is 1 + the number of entries that are surely better."""
+    """A checkpoint on a board; its rank is 1 + the number of entries that are significantly better."""
 
     rank: int
     model: str
@@ -40,10 +40,10 @@ class Board(Response):
 
 
 class Difference(Response):
-    """``b - a`` of one score with its 95 % interval; no number where the two are not comparable.
+    """``b - a`` of one score with its 95 % interval; without a number if the two are not comparable.
 
-    Each side is the mean of all its runs (seeds). What both share (documents, prompts, the noise of a seed) is
-    ``paired``; ``unpaired`` says why not. ``independent`` counts the independent units of the smaller side.
+    Each side is the mean of all its runs (seeds). ``paired`` says whether shared units (documents, prompts, the noise
+    of a seed) were paired; ``unpaired`` says why not. ``independent`` counts the independent units of the smaller side.
     """
 
     label: str

@@ -24,7 +24,7 @@ class Model(Response):
 class Checkpoint(Response):
     """A model at one step, identified by the sha256 of its content, in one configuration of its generator.
 
-    ``mark`` follows ``model@step`` in its name where others share that.
+    ``mark`` follows ``model@step`` in its name if others share that label.
     """
 
     model_config = ConfigDict(
@@ -61,7 +61,7 @@ class Checkpoint(Response):
 
 
 class Upload(Response):
-    """A checkpoint file that the server took in."""
+    """A checkpoint file that was uploaded."""
 
     digest: str
     name: str

@@ -11,11 +11,11 @@ from evalsvc.core import columns
 
 
 class Score(Response, columns.ScoreColumns):
-    """One number with its uncertainty. Scores of different ``protocol`` are not comparable.
+    """One value with its uncertainty. Scores of different ``protocol`` are not comparable.
 
-    ``independent`` counts the independent units that the error is of, and ``independent_unit`` says which: samples,
-    prompts or documents; ``null`` of scores from before they were counted. ``mark`` follows ``model@step`` in the name
-    of what was scored, where another checkpoint or configuration shares it.
+    ``independent`` counts the independent units behind the error, and ``independent_unit`` names them: samples, prompts
+    or documents; ``null`` for old scores. ``mark`` follows ``model@step`` in the name if another checkpoint or
+    configuration shares it.
     """
 
     model_config = ConfigDict(
@@ -50,7 +50,7 @@ class Score(Response, columns.ScoreColumns):
         }
     )
 
-    # Of what servers of before do not send; the others are those of columns.ScoreColumns.
+    # Fields that older servers do not send; the others are those of columns.ScoreColumns.
     digest: str = ""
     configuration: str = ""
     direction: Literal["lower", "higher", "neutral"]

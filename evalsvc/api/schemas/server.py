@@ -9,13 +9,13 @@ from evalsvc.api.schemas.tokens import ScopeName
 
 
 class Health(Response):
-    """``ok``, or the server does not answer at all."""
+    """Liveness: ``ok``, or no response."""
 
     status: Literal["ok"] = "ok"
 
 
 class About(Response):
-    """The server, and what the bearer of this token may do."""
+    """The server, and the permissions of this token."""
 
     version: str
     token: str

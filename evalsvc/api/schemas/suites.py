@@ -9,7 +9,7 @@ from evalsvc.api.schemas.common import Response
 
 
 class Suite(Response):
-    """What an evaluation does. ``body`` is the whole suite."""
+    """The definition of an evaluation. ``body`` is the complete suite."""
 
     id: str
     description: str
@@ -20,7 +20,7 @@ class Suite(Response):
 
 
 class Reference(Response):
-    """A named, digested set of real samples."""
+    """A named and digested set of real samples."""
 
     name: str
     modality: str

@@ -13,7 +13,7 @@ ScopeName = Literal["read", "submit", "worker", "admin"]
 
 
 class Token(Response):
-    """What a bearer may do. The secret itself is stored nowhere."""
+    """A token and its permissions. The secret itself is not stored."""
 
     id: int
     name: str
@@ -24,13 +24,13 @@ class Token(Response):
 
 
 class TokenCreated(Token):
-    """A token as it is made: its secret shows this once."""
+    """A new token; the only response that contains its secret."""
 
     token: str
 
 
 class TokenCreate(Request):
-    """Ask for a token; ``days`` until it ends."""
+    """Create a token; ``days`` until it expires."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ci", "scopes": ["submit"], "days": 90}]})
 

@@ -1,4 +1,4 @@
-"""Webhooks and the events that they are told of."""
+"""Webhooks and their events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVENTS: tuple[EventName, ...] = ("evaluation.ended", "gate.decided")
 
 
 class Webhook(Response):
-    """An address that is told of events."""
+    """A URL that receives events."""
 
     id: int
     url: str
@@ -25,13 +25,13 @@ class Webhook(Response):
 
 
 class WebhookCreated(Webhook):
-    """A webhook as it is made: the secret that signs its messages shows this once."""
+    """A new webhook; the only response that contains the secret that signs its messages."""
 
     secret: str
 
 
 class WebhookCreate(Request):
-    """Ask for messages to an address."""
+    """Create a webhook."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"url": "https://ci.example.com/evalsvc", "events": ["gate.decided"]}]}

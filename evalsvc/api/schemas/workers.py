@@ -9,7 +9,7 @@ from evalsvc.api.schemas.common import Response
 
 
 class Worker(Response):
-    """A process that works for the queue, and what it is at."""
+    """A worker process of the queue and its current task."""
 
     id: str
     role: Literal["slot", "coordinator"]

@@ -1,4 +1,4 @@
-"""A line in the log for each request; of strangers who are refused, a few a minute."""
+"""The access log: one line per request, limited to a few per minute for unauthenticated clients."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from evalsvc.core.observability.rate_limit import RateLimit
 
 log = logging.getLogger("evalsvc.access")
 QUIET = ("/healthz", "/readyz", "/metrics")
-"""What machines ask every few seconds: told at level debug."""
+"""Endpoints that machines poll every few seconds, logged at level debug."""
 LONGEST = 300
-"""Characters of a path. Queries are left out: they may hold what nobody should read in a log."""
+"""Maximum characters of a logged path. Queries are omitted, because they may contain secrets."""
 
 
 class Repeats(logging.Filter):
-    """Of one warning twenty a minute: the server says one for each request that is none, whoever sends it."""
+    """Rate limit of a warning to twenty per minute: the server emits one for each malformed request of any client."""
 
     def __init__(self) -> None:
         super().__init__()
         self._limit = RateLimit(20, 60)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is told; with how many were not."""
+        """Whether to log a record; a logged record states how many were suppressed."""
         if record.levelno >= logging.ERROR:
             return True
         suppressed = self._limit.admit(record.msg)
@@ -36,17 +36,17 @@ class Repeats(logging.Filter):
 
 
 class AccessLog:
-    """One for each app."""
+    """The access log of one app."""
 
     def __init__(self) -> None:
         self._strangers = RateLimit(20, 60)
 
     def tell(self, scope: Scope, route: str, status: int, seconds: float) -> None:
-        """One request that was answered."""
+        """Log one completed request."""
         bearer: Bearer | None = scope.get("state", {}).get("bearer")
         address = (scope.get("client") or ("",))[0]
         level = logging.ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
-        who, suppressed = repr(bearer.name) if bearer else "a stranger", 0
+        who, suppressed = repr(bearer.name) if bearer else "an unauthenticated client", 0
         if bearer is None and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             admitted = self._strangers.admit(address)
             if admitted is None:

@@ -1,4 +1,4 @@
-"""The app: routes, guards, problems, and the sender of webhooks."""
+"""The application: routes, middleware, problems, and the sender of webhooks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, to
 
 
 def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
-    """The API over an open server, called by these host names."""
+    """Create the API for an open server that accepts these host names."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,7 +61,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
         summary="Scores of generative models with their uncertainty, leaderboards, release gates.",
         lifespan=lifespan,
         telemetry={"tracing": tracing.enabled(), "metrics": False, "logs": False, "operation_spans": False},
-        openapi_url=None,  # as a guarded route of ours, like all others
+        openapi_url=None,  # served by a guarded route of ours instead
     )
     app.state.server, app.state.monitor = server, Monitor(server.database)
     app.state.answers, app.state.bearers = (
@@ -70,9 +70,9 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
     )
     settings = server.settings
     app.state.feed = ProgressFeed(partial(evaluations.read, server))
-    app.state.streams = Shares("streams of events", settings.streams, settings.streams_per_token, 0)
-    app.state.pieces = Shares("pieces of leaderboards", leaderboard_stream.AT_ONCE, 1, 512)
-    # Together less than the threads that there are (40), so that no kind of work takes all of them.
+    app.state.streams = Shares("event streams", settings.streams, settings.streams_per_token, 0)
+    app.state.pieces = Shares("leaderboard parts", leaderboard_stream.AT_ONCE, 1, 512)
+    # Together less than the number of threads (40), so that no kind of work can occupy all of them.
     app.state.uploading = Shares("uploads", 16, 4, 16)
     app.state.turns, app.state.lookups = Shares("requests", 12, 2, 512), Shares("unknown tokens", 2, 1, 512)
     app.state.refusals = RateLimit(10, 60)

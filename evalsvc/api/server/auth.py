@@ -1,4 +1,4 @@
-"""Who may do what. A route without a scope cannot be built, so nothing is open by being forgotten."""
+"""Authorization. A route without a declared scope cannot be created, so no route is open by mistake."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from evalsvc.store.tables import ActorKind, Outcome, Scope
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 LARGEST_BODY = 2**20
 MOST_VALUES = 20_000
-"""In the JSON of one request."""
+"""Maximum number of values in the JSON of one request."""
 READING = {"GET", "HEAD"}
 SCHEME = {"token": {"type": "http", "scheme": "bearer", "description": "A token from `evalsvc token create`."}}
 
 
 def needs(scope: Scope | None, *, shared: bool = False, action: Action | None = None) -> Callable[[Endpoint], Endpoint]:
-    """Above a route's function: the scope that a token needs for it; ``None`` opens it to everybody.
+    """Declare the scope that a route requires; ``None`` opens it to everyone.
 
-    ``shared`` answers are the same whoever asks, and are given to all who ask within half a second. ``action`` is what
-    a route that writes records in the audit.
+    The responses of ``shared`` routes are the same for all clients and are reused for half a second. ``action`` is the
+    audit action of a route that writes.
     """
 
     def mark(endpoint: Endpoint) -> Endpoint:
@@ -49,16 +49,17 @@ def needs(scope: Scope | None, *, shared: bool = False, action: Action | None = 
 
 
 class BoundedRequest(Request):
-    """A request whose JSON is refused in one sentence where it is more than a parser can hold."""
+    """A request that rejects JSON which exceeds the limits of the parser."""
 
     async def json(self) -> Any:
-        """The body; what Python does not parse is 422, as what does not fit is.
+        """The parsed body; unparsable JSON is 422, like an invalid one.
 
-        It is parsed in the event loop, where many values take long and many bytes do not: they are counted first.
+        It is parsed in the event loop, where many values take long but many bytes do not, so the values are counted
+        first.
         """
         body = await self.body()
         if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
-            detail = f"the body holds more than {MOST_VALUES} values"
+            detail = f"the body has more than {MOST_VALUES} values"
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         try:
             return await super().json()
@@ -69,20 +70,22 @@ class BoundedRequest(Request):
         except UnicodeDecodeError:
             detail = "the body is not UTF-8 text"
         except ValueError:
-            detail = "the body holds a number of too many digits"
+            detail = "the body contains a number with too many digits"
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
 class GuardedRoute(APIRoute):
-    """A route that looks at the token before it reads anything else of the request."""
+    """A route that checks the token before it reads anything else of the request."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if not hasattr(endpoint, "evalsvc_scope"):
-            raise TypeError(f"{path} says no scope: put @needs(Scope...) above {endpoint.__name__}")
+            raise TypeError(f"{path} does not declare a scope: put @needs(Scope...) above {endpoint.__name__}")
         self.scope: Scope | None = endpoint.evalsvc_scope
         self.action: Action = getattr(endpoint, "evalsvc_action", None) or Action.READ
         if self.action is Action.READ and set(options.get("methods") or ()) - READING:
-            raise TypeError(f"{path} writes and says no action: add action= to @needs above {endpoint.__name__}")
+            raise TypeError(
+                f"{path} writes but does not declare an action: add action= to @needs above {endpoint.__name__}"
+            )
         if self.scope is not None:
             described = f"{(endpoint.__doc__ or '').strip()}\n\nScope: `{self.scope}`."
             options["openapi_extra"] = {"security": [{"token": []}], "description": described} | (
@@ -94,10 +97,12 @@ class GuardedRoute(APIRoute):
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, behind the guard."""
+        """The handler, wrapped by the authorization check."""
         handler, scope = super().get_route_handler(), self.scope
         shared, writes = getattr(self.endpoint, "evalsvc_shared", False), self.methods != {"GET"}
-        asynchronous = iscoroutinefunction(self.endpoint) or isasyncgenfunction(self.endpoint)  # holds no thread
+        asynchronous = iscoroutinefunction(self.endpoint) or isasyncgenfunction(
+            self.endpoint
+        )  # does not occupy a thread
         if scope is None:
             return _open_to_all(handler) if shared else handler
 
@@ -108,7 +113,7 @@ class GuardedRoute(APIRoute):
             if shared:
                 key = request.url.path, request.url.query, request.headers.get("if-none-match")
                 answer: Response
-                if state.answers.fresh(key):  # which takes no turn
+                if state.answers.fresh(key):  # does not take a turn
                     answer = await state.answers.get(key, lambda: handler(request))
                 else:
                     async with state.turns.turn(bearer.id):
@@ -118,7 +123,7 @@ class GuardedRoute(APIRoute):
                 with audit.acting(_actor(request)):
                     if asynchronous:
                         return await handler(request)
-                    await request.body()  # before the turn: a body that comes slowly holds none
+                    await request.body()  # before the turn: a slowly sent body must not occupy one
                     async with state.turns.turn(bearer.id):
                         return await handler(request)
             except (ProblemError, EvalsvcError) as error:
@@ -134,7 +139,9 @@ class GuardedRoute(APIRoute):
 
 
 def _open_to_all(handler: Callable[[Request], Coroutine[Any, Any, Response]]) -> Callable[..., Any]:
-    """A handler of whose answers there is one for everybody, so that strangers do not ask the database by turns."""
+    """A handler whose response is the same for everyone, cached so that unauthenticated clients cannot load the
+    database.
+    """
 
     async def answered(request: Request) -> Response:
         answer: Response = await request.app.state.answers.get(request.url.path, lambda: handler(request))
@@ -149,11 +156,11 @@ def router(noun: str) -> APIRouter:
 
 
 async def recognized(request: Request) -> Bearer | None:
-    """Whose token a request came with, as of now; ``None`` for one that is unknown, revoked or expired."""
+    """The owner of a request's token at this moment; ``None`` if the token is unknown, revoked or expired."""
     state, secret = request.app.state, request.headers.get("authorization", "").partition(" ")[2]
 
     async def look_up() -> Bearer | None:
-        # By address: whoever tries many tokens waits for themselves alone.
+        # By address: a client that tries many tokens delays only itself.
         async with state.lookups.turn(address_key(request.client.host if request.client else "")):
             return await run_in_threadpool(token_store.recognize, state.server.database, secret.strip())
 
@@ -168,7 +175,7 @@ def _actor(request: Request) -> Actor:
 
 
 async def refused(request: Request, action: Action, error: Exception) -> None:
-    """Record that a known token was refused an action; the same again is recorded a few times a minute."""
+    """Record that a known token was refused an action; repetitions are recorded at most a few times per minute."""
     actor, server = _actor(request), request.app.state.server
     suppressed = request.app.state.refusals.admit((actor.token, action))
     if suppressed is None:
@@ -178,7 +185,7 @@ async def refused(request: Request, action: Action, error: Exception) -> None:
 
     def write() -> None:
         facts: dict[str, audit.Fact] = {"suppressed": suppressed} if suppressed else {}
-        if not isinstance(error, InputError):  # which repeats what was given: the address of a webhook is a secret
+        if not isinstance(error, InputError):  # it repeats the request, and the URL of a webhook is a secret
             facts["reason"] = str(error)
         with suppress(OperationalError, StorageError), audit.acting(actor), server.database.write() as session:
             audit.record(session, action, subject, facts, outcome=Outcome.REFUSED)
@@ -192,13 +199,13 @@ async def _admit(request: Request, scope: Scope, action: Action) -> Bearer:
     if kind.lower() != "bearer" or not secret:
         raise ProblemError(
             HTTPStatus.UNAUTHORIZED,
-            "a token is needed: send 'Authorization: Bearer evs_...' ('evalsvc token create' makes one)",
+            "a token is required: send 'Authorization: Bearer evs_...' (create one with 'evalsvc token create')",
             challenge,
         )
     bearer = await recognized(request)
     if bearer is None:
         challenge["www-authenticate"] += ', error="invalid_token"'
-        raise ProblemError(HTTPStatus.UNAUTHORIZED, "this token is unknown, revoked or expired", challenge)
+        raise ProblemError(HTTPStatus.UNAUTHORIZED, "invalid token: it is unknown, revoked or expired", challenge)
     if scope not in bearer.scopes:
         request.state.bearer, error = bearer, forbidden(bearer, scope)
         await refused(request, action, error)
@@ -207,8 +214,10 @@ async def _admit(request: Request, scope: Scope, action: Action) -> Bearer:
 
 
 def forbidden(bearer: Bearer, scope: Scope, what: str = "this") -> ProblemError:
-    """403."""
-    return ProblemError(HTTPStatus.FORBIDDEN, f"{what} takes a token of scope {scope}, which {bearer.name!r} has not")
+    """403 Forbidden."""
+    return ProblemError(
+        HTTPStatus.FORBIDDEN, f"{what} requires scope {scope}, which token {bearer.name!r} does not have"
+    )
 
 
 async def _bearer(request: Request) -> Bearer:
@@ -217,4 +226,4 @@ async def _bearer(request: Request) -> Bearer:
 
 
 CurrentToken = Annotated[Bearer, Depends(_bearer)]
-"""Who asks, as a parameter of a route."""
+"""The token of the request, as a parameter of a route."""

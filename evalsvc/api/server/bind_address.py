@@ -1,4 +1,4 @@
-"""Where a server may listen: beyond this machine only with tokens, and only by names that are said."""
+"""The address that a server may listen on: other machines require tokens and a list of host names."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def hosts_for(address: str, allowed: Sequence[str], tokens: int) -> tuple[str, ...]:
-    """The host names that a server at this address answers to.
+    """The host names that a server at this address accepts.
 
     Raises:
-        InputError: the address is open to others, and there is no token, or no allowed name.
+        InputError: the address is reachable from other machines, and there is no token or no allowed host name.
     """
     if any("*" in name for name in allowed):
-        raise InputError("EVALSVC_ALLOWED_HOSTS holds '*', which allows every name: list the names clients call")
+        raise InputError(
+            "EVALSVC_ALLOWED_HOSTS contains '*', which would allow every name: list the names that clients use"
+        )
     names = tuple(name.lower() for name in allowed)
     if is_loopback(address):
         return tuple(dict.fromkeys((*LOCAL, address, *names)))
     if not names:
         raise InputError(
-            f"{address} is open to others: set EVALSVC_ALLOWED_HOSTS to the names by which clients call this server, "
-            "or listen on 127.0.0.1"
+            f"{address} is reachable from other machines: set EVALSVC_ALLOWED_HOSTS to the names that clients use, or "
+            "listen on 127.0.0.1"
         )
     if not tokens:
         raise InputError(
-            f"{address} is open to others and there is no token yet: 'evalsvc token create NAME' makes one"
+            f"{address} is reachable from other machines and there is no token: create one with "
+            "'evalsvc token create NAME'"
         )
     return (*LOCAL, *names)
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether the address is reachable from this machine only."""
     if address == "localhost":
         return True
     try:

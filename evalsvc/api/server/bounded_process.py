@@ -1,4 +1,4 @@
-"""A child process that does one task after the other, each within a number of seconds, and is replaced when it ends."""
+"""A child process that runs one task at a time with a time limit, and is replaced when it exits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pickle import UnpicklingError
 from typing import Any
 
 LARGEST = 4 * 2**30
-"""Bytes of memory with which a process that has done its task is not kept."""
+"""Bytes of memory above which a process is not reused after its task."""
 
 
 class BoundedProcess:
-    """``python -m MODULE SOCKET ARGUMENT...``, started with its first task. One thread's at a time."""
+    """``python -m MODULE SOCKET ARGUMENT...``, started with its first task. Not thread-safe."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._command = [sys.executable, "-m", module]
@@ -32,16 +32,16 @@ class BoundedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while one is there."""
+        """The id of the process, if it is running."""
         return self._process.pid if self._process else None
 
     def start(self) -> Connection:
-        """The way to the process, which is started where it is not there, or has ended between two tasks."""
+        """The connection to the process, which is started if it is not running."""
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
                 self._end()
             if self._pipe is None:
-                # Its own program: a fork would copy the locks of threads, and a spawn import the server's main module.
+                # A new program: a fork would copy locks of threads, and a spawn would import the server's main module.
                 self._socket, other = socket.socketpair()
                 self._pipe = Connection(os.dup(self._socket.fileno()))
                 with other:
@@ -54,11 +54,11 @@ class BoundedProcess:
             return self._pipe
 
     def ask(self, seconds: float, message: Any) -> Any:
-        """What the process answers.
+        """Run a task and return the answer of the process.
 
         Raises:
-            TimeoutError: it took longer, and was ended with all that it had started.
-            EOFError: the process ended.
+            TimeoutError: the task exceeded its time limit; the process and its children were killed.
+            EOFError: the process exited.
         """
         pipe, state, guard = self.start(), "asked", threading.Lock()
 
@@ -75,14 +75,14 @@ class BoundedProcess:
         try:
             pipe.send(message)
             answer = pipe.recv()
-            with guard:  # from here on nothing kills the process that the next task gets
+            with guard:  # from here on the timer cannot kill the process of the next task
                 if state == "asked":
                     state = "answered"
         except (EOFError, OSError, UnpicklingError):
             self.end()
             if state == "expired":
                 raise TimeoutError(f"this took more than {seconds:g} seconds") from None
-            raise EOFError("the process ended") from None
+            raise EOFError("the process exited") from None
         finally:
             timer.cancel()
         if state == "expired" or self._resident() > LARGEST:
@@ -90,7 +90,7 @@ class BoundedProcess:
         return answer
 
     def end(self) -> None:
-        """End the process and its process group."""
+        """Kill the process and its process group."""
         self._kill()
         with self._lock:
             self._end()
@@ -102,7 +102,7 @@ class BoundedProcess:
                 os.killpg(process.pid, signal.SIGKILL)
         if ours is not None:
             with suppress(OSError):
-                ours.shutdown(socket.SHUT_RDWR)  # wakes who waits, whoever else may hold the other end
+                ours.shutdown(socket.SHUT_RDWR)  # wakes the reader even if another process holds the other end
 
     def _end(self) -> None:
         if self._process is not None and self._pipe is not None and self._socket is not None:
@@ -114,6 +114,6 @@ class BoundedProcess:
     def _resident(self) -> int:
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError, ValueError):  # not Linux, or it has just ended
+        except (OSError, IndexError, ValueError):  # not Linux, or the process has just exited
             return 0
         return pages * os.sysconf("SC_PAGE_SIZE")

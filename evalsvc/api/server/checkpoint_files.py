@@ -1,4 +1,4 @@
-"""Which files of the server a client may have evaluated: those under the configured roots, and uploads."""
+"""The checkpoint files that a client may have evaluated: those under the configured roots, and uploads."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(safetensors|pt|pth|bin|ckp
 
 
 def under_roots(path: str, roots: Sequence[Path]) -> Path:
-    """The file or folder itself, every link followed, if all of it lies under a root.
+    """The file or folder with all links resolved, if all of it lies under a root.
 
     Raises:
-        InputError: it does not, it is not there, or there is no root. All of these say the same, so that nobody
-            learns which files exist elsewhere.
+        InputError: it lies elsewhere, does not exist, or there is no root. The message is the same in all cases, so
+            that it
+            does not reveal which other files exist.
     """
     refusal = InputError(
-        f"{path!r} is no checkpoint under EVALSVC_CHECKPOINT_ROOTS of this server: put it there, or upload it"
+        f"no checkpoint {path!r} under EVALSVC_CHECKPOINT_ROOTS of this server: put it there, or upload it"
     )
     given = Path(path)
     if not given.is_absolute() or ".." in given.parts:
@@ -42,7 +43,7 @@ def under_roots(path: str, roots: Sequence[Path]) -> Path:
 
     try:
         target = given.resolve(strict=True)
-        # Looked at only once it is known to be inside; a folder's files may link out of it.
+        # Inspected only once it is known to be inside; files of a folder may link out of it.
         names = walk(target) if inside(target) and target.is_dir() else ()
         if not inside(target) or not all(inside((target / name).resolve(strict=True)) for name in names):
             raise refusal
@@ -55,7 +56,7 @@ def uploaded(digest: str, uploads: Path) -> Path:
     """The file of an upload.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such upload.
     """
     found = [file for file in (uploads / digest).glob("*") if not file.name.startswith(".")]
     if not found:
@@ -64,15 +65,15 @@ def uploaded(digest: str, uploads: Path) -> Path:
 
 
 async def take_in(name: str, body: AsyncIterator[bytes], uploads: Path, limit: int) -> schemas.Upload:
-    """Keep what is sent under its digest. It appears whole, or after an error not at all.
+    """Store a request body under its digest, atomically.
 
     Raises:
-        ProblemError: larger than the limit.
-        StorageError: no room.
-        InputError: empty, or a name that no checkpoint has.
+        ProblemError: it exceeds the limit.
+        StorageError: there is not enough space.
+        InputError: it is empty, or its name is not that of a checkpoint.
     """
     if not NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name of a checkpoint file, such as step_4000.safetensors")
+        raise InputError(f"invalid checkpoint file name {name!r}: use a name such as step_4000.safetensors")
     temporary = uploads / f"{TEMPORARY}{uuid.uuid4().hex}"
     digest, size = hashlib.sha256(), 0
     try:
@@ -93,16 +94,18 @@ async def take_in(name: str, body: AsyncIterator[bytes], uploads: Path, limit: i
         make_folder(folder)
         known = [file for file in folder.iterdir() if not file.name.startswith(".")]
         if known:
-            os.utime(folder)  # as new as any other upload, and no left-over to be swept
+            os.utime(folder)  # as new as any other upload, so that garbage collection keeps it
         else:
             temporary.replace(folder / name)
         return schemas.Upload(digest=digest.hexdigest(), name=known[0].name if known else name, bytes=size)
     except OSError as error:
-        raise StorageError(f"the upload could not be kept ({error.strerror})") from error
+        raise StorageError(f"the upload could not be stored ({error.strerror})") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def too_large(limit: int) -> ProblemError:
-    """413."""
-    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"uploads end at {limit} bytes (EVALSVC_UPLOAD_LIMIT)")
+    """413 Content Too Large."""
+    return ProblemError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the upload exceeds the limit of {limit} bytes (EVALSVC_UPLOAD_LIMIT)"
+    )

@@ -9,7 +9,7 @@ from evalsvc.core.errors import InputError
 
 
 def address_key(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 that an IPv6 client chooses its addresses from."""
+    """The key of an address: an IPv4 address, or the /64 network of an IPv6 client."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -22,10 +22,10 @@ def address_key(host: str) -> str:
 
 
 class TrustedProxies:
-    """The addresses and networks whose ``X-Forwarded-For`` is believed.
+    """The addresses and networks whose ``X-Forwarded-For`` is trusted.
 
     Raises:
-        InputError: one is neither an address nor a network, or covers everything.
+        InputError: an entry is neither an address nor a network, or covers all addresses.
     """
 
     def __init__(self, listed: Iterable[str]) -> None:

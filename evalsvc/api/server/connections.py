@@ -1,4 +1,4 @@
-"""Connections: how many there may be, from whom, and how long each may take. uvicorn itself limits none of these."""
+"""Limits on the number and duration of connections, which uvicorn does not provide."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from evalsvc.core.observability.rate_limit import RateLimit
 
 log = logging.getLogger(__name__)
 RESERVED_FILES = 256
-"""Descriptors that are kept for the database, uploads and child processes."""
+"""File descriptors reserved for the database, uploads and child processes."""
 MOST_ENDED = 50
-"""Idle connections of one address that one sweep ends."""
+"""Maximum number of idle connections of one address that one sweep closes."""
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Counts of connections, seconds, and bytes.
+    """Limits on counts of connections, seconds, and bytes.
 
-    A request's head may take ``head`` seconds; its body ``body`` seconds and one more for each ``rate`` bytes that
-    came; a client that takes up nothing of its response for ``write`` seconds is cut off. The rest of a body whose
-    request is answered already is read for ``linger`` seconds. ``head_bytes`` bounds trailers and chunk extensions too.
+    The head of a request may take ``head`` seconds; its body ``body`` seconds plus one for each ``rate`` received
+    bytes. A client that does not read its response for ``write`` seconds is disconnected. The rest of a body whose
+    request was already answered is read for ``linger`` seconds. ``head_bytes`` also limits trailers and chunk
+    extensions.
     """
 
     total: int = 4000
@@ -46,10 +47,10 @@ class ConnectionLimits:
 
 
 class Connections:
-    """All open connections of one server, the oldest first. One event loop's.
+    """All open connections of one server, oldest first, in one event loop.
 
-    Where there are too many, the oldest without a request go: half-sent requests and idle connections never keep
-    anybody out. Only where all of them are at work, a new one is refused.
+    If there are too many, the oldest connections without a request are closed, so that half-sent requests and idle
+    connections never keep other clients out. A new connection is refused only if all connections are active.
     """
 
     def __init__(self, limits: ConnectionLimits, proxies: TrustedProxies) -> None:
@@ -63,13 +64,14 @@ class Connections:
         return len(self._all)
 
     def admit(self, new: Connection) -> bool:
-        """Count a connection; whether there is room for it."""
+        """Count a connection; return whether there is room for it."""
         peer, own, room = new.client[0] if new.client else "", None, True
         if peer not in self._proxies:
             new.key = address_key(peer)
             own = self._by_address.setdefault(new.key, {})
-            # Too many that do nothing are ended by the sweep and not here: those that have just come have not had the
-            # time to ask, and a client that opens each again at once would be given new ones as fast as it can.
+            # Excess idle connections are closed by the sweep and not here: new connections have not had the time to
+            # send
+            # a request, and a client that reconnects at once would be admitted as fast as it can connect.
             room = len(own) < self.limits.per_address or sum(each.busy for each in own) < self.limits.per_address
         if room and len(self._all) >= self.limits.total:
             most = max(self._by_address.values(), key=len, default=self._all)
@@ -82,7 +84,7 @@ class Connections:
         return room
 
     def leave(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a connection from the count."""
         self._all.pop(connection, None)
         if own := self._by_address.get(connection.key):
             own.pop(connection, None)
@@ -95,12 +97,14 @@ class Connections:
         for address, own in self._by_address.items():
             over = len(own) - self.limits.per_address
             if over > 0 and _end_idle(own, min(over, MOST_ENDED)) and self._said.admit(address) is not None:
-                log.warning("%s has %d connections open: those without a request are closed", address, len(own))
+                log.warning("%s has %d connections open: closing those without a request", address, len(own))
         self._sweeping = loop.call_later(self.limits.sweep, self._sweep, loop) if self._all else None
 
 
 def _end_idle(among: Iterable[Connection], count: int) -> bool:
-    """End the oldest connections without a request, first those that never had one; whether there were so many."""
+    """Close the oldest connections without a request, first those that never had one; return whether
+    there were enough.
+    """
     idle = [each for each in among if not each.busy and not each.ended] if count > 0 else []
     idle.sort(key=lambda each: each.cycle is not None)
     for victim in idle[:count]:
@@ -110,7 +114,7 @@ def _end_idle(among: Iterable[Connection], count: int) -> bool:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection, with the limits that uvicorn's own has not."""
+    """One connection, with limits that uvicorn does not provide."""
 
     transport: asyncio.Transport
 
@@ -119,20 +123,20 @@ class Connection(HttpToolsProtocol):
         self._register, self._limits = register, register.limits
         self.key = ""
         self.ended = False
-        """Whether it is being closed, and what comes is thrown away."""
+        """Whether the connection is being closed; further input is discarded."""
         self._since = self._checked = self.loop.time()
         self._body: int | None = None
-        """Bytes of a body that is not complete; ``None`` between bodies."""
+        """Received bytes of an incomplete body; ``None`` between bodies."""
         self._steps = self._silent = 0
         self._blocked_since: float | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a request has come whose response is not complete."""
+        """Whether a request was received whose response is not complete."""
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count it, or refuse it."""
+        """Count the connection, or refuse it."""
         super().connection_made(transport)
         if self._register.admit(self):
             return
@@ -143,17 +147,17 @@ class Connection(HttpToolsProtocol):
             self._end(b"503 Service Unavailable", b"this server has too many connections: try again")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Remove the connection from the count."""
         self._register.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless it is too much for one head."""
+        """Parse the input, unless it exceeds the limit for one head."""
         if self.ended:
             return
         before = self._steps
         super().data_received(data)
-        # What the parser keeps without a step forward is one unfinished head, trailer or chunk extension.
+        # Without progress, the parser buffers at most one unfinished head, trailer or chunk extension.
         self._silent = self._silent + len(data) if self._steps == before else 0
         if self._silent > self._limits.head_bytes:
             text = b"the head of a request ends at %d bytes" % self._limits.head_bytes
@@ -165,7 +169,7 @@ class Connection(HttpToolsProtocol):
         self._steps += 1
 
     def on_headers_complete(self) -> None:
-        """A body begins, and its time."""
+        """A body begins, and with it its time limit."""
         self._steps += 1
         self._body, self._since = 0, self.loop.time()
         if len(self.pipeline) >= self._limits.pipelined:
@@ -174,7 +178,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Part of the body was received."""
         self._steps += 1
         self._body = (self._body or 0) + len(body)
         super().on_body(body)
@@ -186,25 +190,25 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The time of the next head begins."""
+        """The time limit of the next head begins."""
         self._since = self.loop.time()
         super().on_response_complete()
 
     def resume_writing(self) -> None:
-        """What was full is nearly empty: the client takes up its response."""
+        """The write buffer has drained: the client reads its response."""
         self._blocked_since = None
         super().resume_writing()
 
     def check(self, now: float) -> None:
-        """End the connection if it takes too long; called every ``sweep`` seconds."""
+        """Close the connection if it takes too long; called every ``sweep`` seconds."""
         passed, self._checked = now - self._checked, now
-        self._since += max(0.0, passed - 2 * self._limits.sweep)  # it was the server that was held up
+        self._since += max(0.0, passed - 2 * self._limits.sweep)  # the server itself was delayed
         if not self.transport.get_write_buffer_size():
             self._blocked_since = None
         elif self._blocked_since is None:
             self._blocked_since = now
         if self._blocked_since is not None and now - self._blocked_since > self._limits.write:
-            # Reset it, or the kernel keeps what it has of the response for a client that never takes it.
+            # Reset it; otherwise the kernel keeps the rest of the response for a client that never reads it.
             if (own := self.transport.get_extra_info("socket")) is not None:
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
@@ -212,19 +216,19 @@ class Connection(HttpToolsProtocol):
             if now - self._since > 2 * self._limits.sweep:
                 self.transport.abort()
         elif self.flow.read_paused or (self.busy and self.cycle.waiting_for_100_continue):
-            self._since += passed  # it is the server that does not read
+            self._since += passed  # the server is not reading
         elif self._body is not None:
             allowed = self._limits.body + self._body / self._limits.rate if self.busy else self._limits.linger
             if now - self._since > allowed:
                 self._end(b"408 Request Timeout", b"the body of the request came too slowly")
         elif not self.busy and now - self._since > self._limits.head + (self._limits.keep_alive if self.cycle else 0):
             self.ended = True
-            self.transport.close()  # without a word: nothing was asked
+            self.transport.close()  # without a response: there was no request
 
     def _end(self, status: bytes, text: bytes) -> None:
-        """Say why, unless a response was begun, and close; what is still sent is thrown away for a moment.
+        """Send the reason, unless a response was started, and close; further input is discarded for a moment.
 
-        Closing at once would reset a connection of which something was not read, and lose the words.
+        Closing at once would reset a connection with unread input, and the client would not receive the reason.
         """
         self.ended, self._since = True, self.loop.time()
         if self.transport.is_closing():
@@ -233,7 +237,7 @@ class Connection(HttpToolsProtocol):
             head = b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nretry-after: 5\r\n"
             self.transport.write(head % (status, len(text)) + b"connection: close\r\n\r\n" + text)
         if self.busy:
-            self.transport.close()  # the application is told at once
+            self.transport.close()  # notify the application at once
         elif self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -241,7 +245,7 @@ class Connection(HttpToolsProtocol):
 def configured(
     app: Any, host: str, port: int, limits: ConnectionLimits, proxies: Sequence[str] = (), **options: Any
 ) -> Config:
-    """uvicorn's configuration of a server with these limits, ``proxies`` being those that are trusted."""
+    """uvicorn's configuration of a server with these limits; ``proxies`` are the trusted ones."""
     register = Connections(limits, TrustedProxies(proxies))
 
     class Limited(Connection):
@@ -265,10 +269,10 @@ def configured(
 
 
 def open_files(wanted: int) -> int:
-    """Raise the limit on open files as far as it goes; how many of ``wanted`` connections it leaves room for."""
+    """Raise the limit on open files as far as possible; return how many of the ``wanted`` connections fit."""
     try:
         import resource
-    except ImportError:  # Windows, which has no such limit
+    except ImportError:  # Windows has no such limit
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted + RESERVED_FILES

@@ -1,8 +1,8 @@
-"""Leaderboards as JSON in pieces, however many entries they have: nobody holds a whole one in memory.
+"""Stream leaderboards as JSON in parts, so that no whole board is held in memory.
 
-The entries are ranked by one score each, in one view of the store. All other scores are read a hundred entries at a
-time, each time in a short view of its own: a reader who is slow keeps no transaction open. What stood at the ranking
-never changes, so that pieces read later are of the same board.
+The entries are ranked by one score each, in one read transaction. All other scores are read for a hundred entries at a
+time, each in a short transaction of its own, so that a slow client keeps no transaction open. Rows of the ranking never
+change, so later parts belong to the same board.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from evalsvc.store import queries
 from evalsvc.store.session import Database
 
 ENTRIES = 100
-"""To a piece: some 1.3 MB and 25 ms of processor time at twenty scores each."""
+"""Entries per part: about 1.3 MB and 25 ms of processor time at twenty scores each."""
 AT_ONCE = 2
-"""Pieces that a server computes at once, so that all other requests have a share of the processor."""
+"""Number of parts that a server computes at once, so that other requests get processor time."""
 HEAD = tuple(name for name in schemas.Entry.model_fields if name != "scores")
 SHARED = tuple(name for name in schemas.Score.model_fields if name not in queries.SCORE_VALUES)
-"""By all scores of an entry."""
+"""Facts that all scores of an entry share."""
 
 
 def pieces(database: Database, boards: Sequence[Board], columns: Sequence[Column]) -> Iterator[bytes]:
-    """A list of :class:`evalsvc.api.schemas.Board`; the entries of ``boards`` need no more scores than the one that
-    ranks.
+    """A list of :class:`evalsvc.api.schemas.Board` in parts; the entries of ``boards`` need only the score that ranks
+    them.
 
-    ``columns`` are all that any board may have. Whoever stops in between has cost no more than what was read.
+    ``columns`` are all columns that any board may have. Consumers may stop early and pay only for the parts they read.
     """
     yield b"["
     for place, board in enumerate(boards):
@@ -58,9 +58,9 @@ def pieces(database: Database, boards: Sequence[Board], columns: Sequence[Column
 
 
 class Pieces(Response):
-    """An answer in pieces, made anew for each that it is given to; each piece is one of the ``turns`` of its token.
+    """A response in parts, generated again for each request; each part is one of the ``turns`` of its token.
 
-    ``entries`` counts those that it holds in memory.
+    ``entries`` is the number of entries that it holds in memory.
     """
 
     media_type = "application/json"
@@ -72,7 +72,7 @@ class Pieces(Response):
         self.entries, self._make, self._turns, self._also = entries, make, turns, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, piece by piece."""
+        """Send it part by part."""
         answer = StreamingResponse(
             self._threaded(scope["state"]["bearer"].id), headers=self._also, media_type=self.media_type
         )
@@ -89,7 +89,7 @@ class Pieces(Response):
 
 
 def weight(answer: Response) -> int:
-    """About how many bytes of memory an answer holds."""
+    """Approximate number of bytes that a response holds in memory."""
     return 2000 * answer.entries if isinstance(answer, Pieces) else len(getattr(answer, "body", b""))
 
 

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever its route: the host's name, headers, counting."""
+"""Middleware for every request of any route: host names, headers, counters."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from evalsvc.api.server.problems import answer
 from evalsvc.core.observability import logs
 
 UPLOADS = "/api/v1/uploads"
-"""Which has a limit of its own."""
+"""The upload route, which has a limit of its own."""
 REQUEST_ID = "x-request-id"
-"""Of a request and its answer: a client's own where it is well formed, so that one id leads through services."""
+"""Header of a request and its response: a well-formed id of the client is kept, so that one id spans services."""
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -33,9 +33,9 @@ HEADERS = {
 
 
 class Guards:
-    """Refuses names that are not the server's, so that no web page reaches it under a name of its own.
+    """Reject host names that are not the server's, so that no web page can reach it by DNS rebinding.
 
-    Of one address, which behind a trusted proxy only the request tells, ``per_address`` requests are open at most.
+    An address, which behind a trusted proxy is known only from the request, may have ``per_address`` open requests.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], monitor: Monitor, per_address: int) -> None:
@@ -44,7 +44,7 @@ class Guards:
         self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -71,18 +71,20 @@ class Guards:
             if self._open[client] > self._per_address:
                 refusal = answer(
                     HTTPStatus.TOO_MANY_REQUESTS,
-                    f"your address has {self._per_address} requests open: wait for one to end",
+                    f"your address has {self._per_address} open requests: wait for one to end",
                     {"retry-after": "5"},
                 )
                 await refusal(scope, receive, with_headers)
             elif host_name(headers.get("host", "")) not in self._hosts:
                 refusal = answer(
                     HTTPStatus.MISDIRECTED_REQUEST,
-                    "this server does not go by that name: call it by one of EVALSVC_ALLOWED_HOSTS",
+                    "unknown host name: use one of EVALSVC_ALLOWED_HOSTS",
                 )
                 await refusal(scope, receive, with_headers)
             elif announced.isdecimal() and int(announced) > LARGEST_BODY and scope["path"] != UPLOADS:
-                refusal = answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"requests end at {LARGEST_BODY} bytes")
+                refusal = answer(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request body exceeds the limit of {LARGEST_BODY} bytes"
+                )
                 await refusal(scope, receive, with_headers)
             else:
                 await self._app(scope, receive, with_headers)

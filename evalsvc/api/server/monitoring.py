@@ -1,4 +1,4 @@
-"""Prometheus metrics. Every label has few values: routes by their pattern, never paths, models or tokens."""
+"""Prometheus metrics. Labels have few values: routes by their pattern, never paths, models or tokens."""
 
 from __future__ import annotations
 
@@ -22,21 +22,25 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 5, 30)
 
 
 class Monitor:
-    """Counts requests, and asks the database how things stand whenever it is asked itself."""
+    """Count requests, and query the state of the database for each scrape."""
 
     def __init__(self, database: Database) -> None:
         self._registry = CollectorRegistry()
         labels = ("method", "route", "status")
-        self._requests = Counter("evalsvc_http_requests", "Requests answered.", labels, registry=self._registry)
+        self._requests = Counter("evalsvc_http_requests", "Completed requests.", labels, registry=self._registry)
         self._seconds = Histogram(
-            "evalsvc_http_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS, registry=self._registry
+            "evalsvc_http_request_seconds",
+            "Duration of requests.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=self._registry,
         )
         self._registry.register(_Stock(database))
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
         self._requests.labels(method if method in METHODS else "other", route, f"{status // 100}xx").inc()
-        if not route.endswith("/events"):  # a stream lasts as long as its evaluation
+        if not route.endswith("/events"):  # the duration of a stream is that of its evaluation
             self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
@@ -53,13 +57,13 @@ class _Stock(Collector):
 
     def collect(self) -> Iterable[Metric]:
         evaluations = GaugeMetricFamily("evalsvc_evaluations", "Evaluations by status.", labels=["status"])
-        failures = GaugeMetricFamily("evalsvc_failed_evaluations", "Failed ones by kind.", labels=["failure"])
-        gates = GaugeMetricFamily("evalsvc_gates", "Decisions by status.", labels=["status"])
+        failures = GaugeMetricFamily("evalsvc_failed_evaluations", "Failed evaluations by kind.", labels=["failure"])
+        gates = GaugeMetricFamily("evalsvc_gates", "Gate decisions by status.", labels=["status"])
         workers = GaugeMetricFamily("evalsvc_workers", "Worker processes.", labels=["role", "status"])
-        age = GaugeMetricFamily("evalsvc_queue_age_seconds", "How long the oldest queued evaluation has waited.")
-        backlog = GaugeMetricFamily("evalsvc_webhook_backlog", "Messages that webhooks are still owed.")
-        late = GaugeMetricFamily("evalsvc_webhook_backlog_age_seconds", "How long the oldest of them has waited.")
-        failing = GaugeMetricFamily("evalsvc_webhooks_failing", "Webhooks whose last message did not arrive.")
+        age = GaugeMetricFamily("evalsvc_queue_age_seconds", "Waiting time of the oldest queued evaluation.")
+        backlog = GaugeMetricFamily("evalsvc_webhook_backlog", "Undelivered webhook messages.")
+        late = GaugeMetricFamily("evalsvc_webhook_backlog_age_seconds", "Age of the oldest undelivered message.")
+        failing = GaugeMetricFamily("evalsvc_webhooks_failing", "Webhooks whose last message could not be delivered.")
         with self._database.read() as session:
             by_status = _counts(session, Evaluation.status)
             by_failure = _counts(session, Evaluation.failure, where=Evaluation.status == Status.FAILED)

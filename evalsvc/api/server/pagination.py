@@ -1,4 +1,4 @@
-"""Pages by cursor: the key of the last row, so that rows that come or go in between shift nothing."""
+"""Pagination by cursor: the key of the last row, so that inserted or deleted rows do not shift pages."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Item = TypeVar("Item")
 
 
 class Slice:
-    """Which page is asked for."""
+    """The requested page."""
 
     def __init__(
         self,
-        limit: Annotated[int, Query(ge=1, le=200, description="Items on a page.")] = 50,
+        limit: Annotated[int, Query(ge=1, le=200, description="Items per page.")] = 50,
         cursor: Annotated[
-            str | None, Query(max_length=400, pattern="^[A-Za-z0-9_-]*$", description="`next` of the page before.")
+            str | None, Query(max_length=400, pattern="^[A-Za-z0-9_-]*$", description="`next` of the previous page.")
         ] = None,
     ) -> None:
         self.limit, self.cursor = limit, cursor
 
     def after(self, kind: type) -> Any:
-        """The key after which the page begins; ``None`` for the first page."""
+        """The key after which the page starts; ``None`` for the first page."""
         if not self.cursor:
             return None
         try:
@@ -42,12 +42,12 @@ class Slice:
             value = None
         sound = value.isprintable() if isinstance(value, str) else type(value) is int and 0 <= value < 2**31
         if type(value) is not kind or not sound:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "this cursor is none that was given out: start without one")
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "invalid cursor: omit it to start over")
         return value
 
 
 PageParams = Annotated[Slice, Depends()]
-"""The page that is asked for, as a parameter of a route."""
+"""The requested page, as a parameter of a route."""
 
 
 def page(
@@ -59,7 +59,7 @@ def page(
     *,
     newest_first: bool = False,
 ) -> schemas.Page[Item]:
-    """One page in the order of ``key``, which tells rows apart; ``make`` turns the columns of a row into an item."""
+    """One page in the order of the unique ``key``; ``make`` converts the columns of a row to an item."""
 
     def each(rows: Sequence[Any]) -> list[Item]:
         return [make(*row) for row in rows]
@@ -76,7 +76,7 @@ def page_of(
     *,
     newest_first: bool = False,
 ) -> schemas.Page[Item]:
-    """The same, where ``make`` turns all rows of the page into items: what they need besides is asked for once."""
+    """Like :func:`page`, but ``make`` converts all rows of the page at once, so that related data needs one query."""
     after = asked.after(key.type.python_type)
     if after is not None:
         query = query.where(key < after if newest_first else key > after)
@@ -88,7 +88,7 @@ def page_of(
 def marked(
     session: Session, checkpoint: Callable[[Any], int | None], make: Callable[..., Item]
 ) -> Callable[[Sequence[Any]], list[Item]]:
-    """Items made with the ``marks`` that names on this page have, where ``checkpoint`` tells a row's checkpoint."""
+    """Items made with the ``marks`` of the names on this page; ``checkpoint`` returns a row's checkpoint."""
 
     def each(rows: Sequence[Any]) -> list[Item]:
         marks = names.marks(session, {checkpoint(row) or 0 for (row,) in rows})
@@ -98,7 +98,7 @@ def marked(
 
 
 def cut(rows: Sequence[Any], limit: int, key: Callable[[Any], int | str]) -> tuple[Sequence[Any], str | None]:
-    """The rows of a page, and the cursor of the next where one row more was found."""
+    """The rows of a page, and the cursor of the next page if one more row was read."""
     if len(rows) <= limit:
         return rows, None
     text = json.dumps(key(rows[limit - 1]))

@@ -34,7 +34,7 @@ log = logging.getLogger("evalsvc.api.server")
 
 
 class ProblemError(Exception):
-    """What a route raises to answer with a problem."""
+    """Raised by a route to respond with a problem."""
 
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -42,12 +42,12 @@ class ProblemError(Exception):
 
 
 def not_found(detail: object) -> ProblemError:
-    """404."""
+    """404 Not Found."""
     return ProblemError(HTTPStatus.NOT_FOUND, str(detail))
 
 
 def no_checkpoint(error: InputError) -> Exception:
-    """404 where a name names nothing, 409 with the choices where it names several."""
+    """404 for an unknown name, 409 with the choices for an ambiguous one."""
     return error if isinstance(error, AmbiguousError) else not_found(error)
 
 
@@ -60,7 +60,7 @@ def answer(
     title: str = "",
     choices: Sequence[str] = (),
 ) -> Response:
-    """A problem as a response; its type is its title, by default that of the status."""
+    """A problem as a response; its type is derived from its title, by default that of the status."""
     title = title or HTTPStatus(status).phrase
     problem = schemas.Problem(
         type=f"urn:evalsvc:problem:{title.lower().replace(' ', '-')}",
@@ -74,13 +74,13 @@ def answer(
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's word on the problems of a route."""
+    """OpenAPI descriptions of the problems of a route."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
-    """Turn every error of the app into a problem."""
+    """Convert every error of the app to a problem."""
 
     @app.exception_handler(ProblemError)
     async def problem(_: Request, error: ProblemError) -> Response:
@@ -89,16 +89,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         errors = [_field_error(each) for each in error.errors()]
-        first = f"{errors[0].pointer.lstrip('/')}: {errors[0].detail}" if errors else "the request is invalid"
+        first = f"{errors[0].pointer.lstrip('/')}: {errors[0].detail}" if errors else "invalid request"
         return answer(HTTPStatus.UNPROCESSABLE_ENTITY, first, errors=errors)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         detail = error.detail
         if error.status_code == HTTPStatus.NOT_FOUND:
-            detail = "there is nothing here: /api/v1/openapi.json lists what there is"
+            detail = "unknown path: see /api/v1/openapi.json"
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"{request.method} is not possible here"
+            detail = f"{request.method} is not allowed here"
         return answer(error.status_code, detail, error.headers)
 
     @app.exception_handler(EvalsvcError)
@@ -118,21 +118,21 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return answer(HTTPStatus.BAD_REQUEST, "the connection ended before the request did")
+        return answer(HTTPStatus.BAD_REQUEST, "the connection ended before the request was complete")
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
     async def database(_: Request, error: Exception) -> Response:
-        # Without the statement and its parameters, which hold what clients sent.
+        # Without the statement and its parameters, which contain data of clients.
         log.error("%s", sentence(error) if isinstance(error, OperationalError) else first_line(error))
-        return _unavailable("the database does not answer: try again")
+        return _unavailable("the database is unavailable: try again")
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:
         log.exception("unexpected", exc_info=error)
-        # This handler stands outside of the middleware that gives every other answer its id.
+        # This handler runs outside of the middleware that adds the request id to all other responses.
         headers = {"x-request-id": logs.request_id.get()}
-        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of the server: its log says more", headers)
+        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal server error: see the server's log", headers)
 
 
 def _unavailable(detail: str) -> Response:
@@ -140,6 +140,6 @@ def _unavailable(detail: str) -> Response:
 
 
 def _field_error(error: Mapping[str, Any]) -> schemas.FieldError:
-    reason = {"extra_forbidden": "is not a field that is known here", "missing": "is missing"}.get(error["type"])
+    reason = {"extra_forbidden": "unknown field", "missing": "this field is required"}.get(error["type"])
     pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error["loc"])
     return schemas.FieldError(pointer=pointer, detail=reason or str(error["msg"]).removeprefix("Value error, "))

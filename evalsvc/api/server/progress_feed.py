@@ -1,4 +1,4 @@
-"""News of the evaluations that somebody follows: one read of the database for all streams together."""
+"""Updates of followed evaluations: one database read for all streams together."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from evalsvc.api import schemas
 EVERY = 0.5
 """Seconds between two reads."""
 QUIET = 1.0
-"""Seconds without news after which a follower is told so."""
+"""Seconds without a change after which followers receive ``None``."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Update:
-    """An evaluation as it was read, and as it is sent."""
+    """An evaluation as read from the database, and its serialized form."""
 
     evaluation: schemas.Evaluation
     data: str
 
     @classmethod
     def of(cls, evaluation: schemas.Evaluation) -> Update:
-        """Serialized once for all streams."""
+        """Serialize once for all streams."""
         return cls(evaluation, evaluation.model_dump_json())
 
 
@@ -46,7 +46,7 @@ class _Followed:
 
 
 class ProgressFeed:
-    """Reads while somebody follows. One event loop's."""
+    """Poll the database while there are followers, in one event loop."""
 
     def __init__(self, load: Callable[[Collection[int]], list[schemas.Evaluation]]) -> None:
         self._load = load
@@ -54,7 +54,7 @@ class ProgressFeed:
         self._reading: asyncio.Task[None] | None = None
 
     async def follow(self, now: schemas.Evaluation) -> AsyncIterator[Update | None]:
-        """An evaluation that was just read, then each change of it; ``None`` after a second without one."""
+        """Yield an evaluation that was just read, then each change of it; ``None`` after a second without one."""
         followed = self._followed.setdefault(now.id, _Followed())
         followed.followers += 1
         followed.publish(now)
@@ -82,7 +82,7 @@ class ProgressFeed:
             try:
                 found = await run_in_threadpool(self._load, list(self._followed))
             except SQLAlchemyError as error:
-                log.warning("the database does not answer, and streams wait: %s", type(error).__name__)
+                log.warning("the database is unavailable, and event streams wait: %s", type(error).__name__)
                 continue
             for evaluation in found:
                 if followed := self._followed.get(evaluation.id):

@@ -1,4 +1,4 @@
-"""Requests that ask the same within half a second share one answer: a hundred watchers cost as much as one."""
+"""Request coalescing: equal requests within half a second share one response."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 LARGEST = 512
-"""Values that are kept at once."""
+"""Maximum number of cached values."""
 HEAVIEST = 32 * 2**20
-"""Bytes that they have together."""
+"""Maximum bytes of all cached values."""
 
 
 @dataclass
 class _Kept(Generic[Value]):
-    """``weight`` is known once the value is."""
+    """A cached value; ``weight`` is known once the value is."""
 
     made: float
     future: asyncio.Future[Value]
@@ -25,9 +25,9 @@ class _Kept(Generic[Value]):
 
 
 class Coalesced(Generic[Value]):
-    """Values by key, each as old as ``seconds`` at most; of those who ask together, one computes. One event loop's.
+    """Values by key, at most ``seconds`` old; concurrent requests for a key share one computation. For one event loop.
 
-    ``weigh`` says how many bytes a value holds; what is old, or together too heavy, is let go of.
+    ``weigh`` returns the bytes of a value; values that are old, or together too large, are dropped.
     """
 
     def __init__(self, seconds: float, weigh: Callable[[Value], int] = lambda _: 0) -> None:
@@ -36,7 +36,7 @@ class Coalesced(Generic[Value]):
         self._weight = 0
 
     async def get(self, key: Hashable, compute: Callable[[], Awaitable[Value]]) -> Value:
-        """The value of the key, computed unless a fresh one is here or under way. Errors are kept for nobody."""
+        """The value of the key, computed unless a fresh one is cached or in progress. Errors are not cached."""
         if self.fresh(key):
             kept = self._kept[key]
             try:
@@ -44,7 +44,7 @@ class Coalesced(Generic[Value]):
             except asyncio.CancelledError:
                 if not kept.future.cancelled():
                     raise
-                # Only the one who computed is gone: somebody else does.
+                # Only the computing request was cancelled: another one takes over.
                 return await compute()
         mine = _Kept[Value](time.monotonic(), asyncio.get_running_loop().create_future())
         while len(self._kept) >= LARGEST:
@@ -56,7 +56,7 @@ class Coalesced(Generic[Value]):
             self._drop(key, mine)
             if isinstance(error, Exception):
                 mine.future.set_exception(error)
-                mine.future.exception()  # that nobody else waited for it is no matter for the log
+                mine.future.exception()  # an error that no other request waits for need not be logged
             else:
                 mine.future.cancel()
             raise
@@ -68,12 +68,12 @@ class Coalesced(Generic[Value]):
         return value
 
     def fresh(self, key: Hashable) -> bool:
-        """Whether the value is here or under way, so that asking for it computes nothing."""
+        """Whether the value is cached or in progress, so that requesting it computes nothing."""
         self._drop_old()
         return key in self._kept
 
     def clear(self) -> None:
-        """Forget all: something was written. What is under way may be of before, and is given to nobody new."""
+        """Drop all values after a write. Values in progress may predate it and are not given to new requests."""
         self._kept.clear()
         self._weight = 0
 
@@ -81,7 +81,7 @@ class Coalesced(Generic[Value]):
         now = time.monotonic()
         for key, kept in list(self._kept.items()):
             if now - kept.made < self._seconds:
-                return  # those after it are younger
+                return  # all later ones are newer
             if kept.future.done():
                 self._drop(key, kept)
 

@@ -1,4 +1,4 @@
-"""The last answers, so that what was just computed for one reader is not computed again for the next."""
+"""A cache of responses, so that a response is not computed again for the next client."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from threading import Lock
 
 
 class Recent:
-    """Answers by key, of ``limit`` bytes together at most; the one that was not asked for the longest goes first."""
+    """Responses by key with at most ``limit`` bytes in total; the least recently used one is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._limit, self._bytes, self._lock = limit, 0, Lock()
 
     def get(self, key: str) -> bytes | None:
-        """The answer, if it is still here."""
+        """The cached response, if any."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep an answer, unless it alone is more than the limit."""
+        """Cache a response, unless it exceeds the limit by itself."""
         if len(value) > self._limit:
             return
         with self._lock:

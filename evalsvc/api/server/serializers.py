@@ -1,4 +1,4 @@
-"""Rows as documents."""
+"""Convert rows to API documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model(row: tables.Model, checkpoints: int, last_step: int | None, evaluation
 
 
 def checkpoint(row: tables.Checkpoint, marks: Mapping[int, str]) -> schemas.Checkpoint:
-    """A checkpoint, by the marks of those that share a label."""
+    """A checkpoint; ``marks`` distinguish checkpoints with the same label."""
     return schemas.Checkpoint(
         id=row.id,
         model=row.model.name,
@@ -42,7 +42,7 @@ def checkpoint(row: tables.Checkpoint, marks: Mapping[int, str]) -> schemas.Chec
 
 
 def alias(row: tables.Alias, marks: Mapping[int, str], pinned: Mapping[str, str]) -> schemas.Alias:
-    """An alias, by the digests of the policies that protect some."""
+    """An alias, with the digests of protecting policies."""
     return schemas.Alias(
         name=row.name,
         checkpoint=checkpoint(row.checkpoint, marks),
@@ -52,7 +52,7 @@ def alias(row: tables.Alias, marks: Mapping[int, str], pinned: Mapping[str, str]
 
 
 def promotion(row: tables.Promotion, marks: Mapping[int, str]) -> schemas.Promotion:
-    """When an alias was set."""
+    """A move of an alias."""
     return schemas.Promotion(
         id=row.id,
         alias=row.alias,
@@ -76,7 +76,7 @@ def evaluation(found: Progress) -> schemas.Evaluation:
 
 
 def evaluation_detail(found: Progress, row: tables.Evaluation, scores: list[ScoreRow]) -> schemas.EvaluationDetail:
-    """An evaluation with all that belongs to it."""
+    """An evaluation with all its details."""
     seed = row.spec.get("seed")
     return schemas.EvaluationDetail.model_validate(
         vars(found)
@@ -111,7 +111,7 @@ def difference(found: Difference) -> schemas.Difference:
 
 
 def gate(row: tables.Gate, marks: Mapping[int, str]) -> schemas.Gate:
-    """A decision, without what it was drawn from."""
+    """A decision without its evidence."""
     return schemas.Gate.model_validate(_gate(row, marks))
 
 

@@ -1,4 +1,4 @@
-"""Turns at something scarce, dealt out so that nobody who asks for much keeps others waiting."""
+"""Fair turns at a limited resource, so that a client with many requests does not delay others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from evalsvc.api.server.problems import ProblemError
 
 
 class Shares:
-    """``slots`` turns at once, of which one key has ``each`` at most, with ``waiting`` more in line.
+    """``slots`` concurrent turns, at most ``each`` for one key, with up to ``waiting`` more in its queue.
 
-    A free turn goes to the key that was served the longest ago, whoever asked first. One event loop's.
+    A free turn goes to the least recently served key. For one event loop.
     """
 
     def __init__(self, what: str, slots: int, each: int, waiting: int) -> None:
@@ -24,11 +24,12 @@ class Shares:
 
     @asynccontextmanager
     async def turn(self, key: Hashable, patience: float | None = None) -> AsyncIterator[None]:
-        """Wait for a turn, and have it until the end of the block.
+        """Wait for a turn, and hold it until the end of the block.
 
         Raises:
-            ProblemError: the line of the key is full (429), all turns are taken and none may wait, or none came within
-                ``patience`` seconds (503).
+            ProblemError: the queue of the key is full (429), all turns are taken and waiting is not possible, or there
+                was no
+                free turn within ``patience`` seconds (503).
         """
         if self._running[key] < self.each and self._running.total() < self.slots:
             self._running[key] += 1
@@ -45,9 +46,11 @@ class Shares:
             if self._running[key] >= self.each:
                 raise _later(
                     HTTPStatus.TOO_MANY_REQUESTS,
-                    f"you have {self._running[key] + len(line)} {self.what} at once: wait for one to end",
+                    f"you have {self._running[key] + len(line)} concurrent {self.what}: wait for one to end",
                 )
-            raise _later(HTTPStatus.SERVICE_UNAVAILABLE, f"this server has {self.slots} {self.what}: try again")
+            raise _later(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"this server is at its limit of {self.slots} {self.what}: try again"
+            )
         self._lines[key] = line
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(mine)
@@ -56,11 +59,11 @@ class Shares:
                 await mine
         except BaseException as error:
             if mine.done() and not mine.cancelled():
-                self._end(key)  # the turn came just as the wait was over
+                self._end(key)  # the turn arrived just when the wait ended
             else:
                 self._leave(key, mine)
             if isinstance(error, TimeoutError):
-                detail = f"no turn came within {patience:g} seconds, others have theirs: try again"
+                detail = f"the server is busy and could not start within {patience:g} seconds: try again"
                 raise _later(HTTPStatus.SERVICE_UNAVAILABLE, detail) from None
             raise
 
@@ -77,7 +80,7 @@ class Shares:
             self._lines.move_to_end(waiting)
             if not line:
                 del self._lines[waiting]
-            if not mine.done():  # else its task was cancelled, and has not run since
+            if not mine.done():  # otherwise its task was cancelled and has not run since
                 self._running[waiting] += 1
                 mine.set_result(None)
 

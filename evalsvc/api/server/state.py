@@ -1,4 +1,4 @@
-"""What every route works with, and what the operator of a server decides."""
+"""The state shared by all routes, and the settings of a server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOARD_BYTES = 32 * 2**20
 
 
 class ServerSettings(ClientSettings):
-    """Settings of the server, besides those of every process."""
+    """Settings of the server, in addition to those of every process."""
 
     model_config = SettingsConfigDict(env_prefix="EVALSVC_", frozen=True, use_attribute_docstrings=True)
 
@@ -77,7 +77,7 @@ class Server:
 
     @classmethod
     def open(cls, settings: Settings, server: ServerSettings, plugins: tuple[Path, ...] = ()) -> Server:
-        """Open the database; the back room starts with its first task."""
+        """Open the database; task processes start with their first task."""
         backroom = TaskProcesses(plugins, server.opening_processes, server.gate_processes, server.task_seconds)
         artifacts = open_artifacts(settings)
         return cls(

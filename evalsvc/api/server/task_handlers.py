@@ -1,4 +1,4 @@
-"""What is done in the back room. Only its process imports this file, and torch with it."""
+"""Handlers of tasks. Only task processes import this file, and torch with it."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from evalsvc.store import names
 
 
 def _left_out(files: Sequence[str]) -> None:
-    """They stand in the options of what is evaluated; nobody reads what a task says."""
+    """Report nothing: skipped files are recorded in the options, and the output of a task is discarded."""
 
 
 class TaskHandlers:
-    """A workbench on the CPU: enough to find out what an evaluation would be."""
+    """An evaluation context on the CPU, sufficient to plan an evaluation."""
 
     def __init__(self, plugins: tuple[Path, ...]) -> None:
         self.plugins = Plugins(plugins)
 
     @property
     def rules(self) -> ClientRules:
-        """What clients may have opened, as the operator has written it down by now."""
+        """The operator's current rules on which plug-ins and options clients may use."""
         return ClientRules(self.plugins, ClientSettings().torch_modules)
 
     @cached_property
     def context(self) -> EvaluationContext:
-        """Opened with the first task that needs it."""
+        """The evaluation context, opened with the first task that needs it."""
         return EvaluationContext(Settings(), self.plugins, "cpu")
 
     def submit(self, asked: schemas.EvaluationCreate, path: Path | None) -> lifecycle.Submission:
-        """Open all that the evaluation needs, and put it on the queue. What clients may not use is not opened.
+        """Open everything that the evaluation needs, and enqueue it. Plug-ins that clients may not use are not opened.
 
         Raises:
             ForbiddenError: a plug-in or an option is not open to clients.
@@ -72,7 +72,9 @@ class TaskHandlers:
             refuse_local_base(path)
             try:
                 opened = service.open_checkpoint(path, Naming(asked.model or "", asked.step), generator, self.plugins)
-            except UnknownStepError:  # it speaks of options of the command line, and of folders of this server
+            except (
+                UnknownStepError
+            ):  # the original message refers to command-line options and to folders of this server
                 raise InputError(f"cannot infer the step from {path.name}: give 'step'") from None
             skipped = _left_out if asked.skip_bad else None
             (spec,) = service.plan_checkpoints(
@@ -80,8 +82,8 @@ class TaskHandlers:
             )
         if path is None and row.generator_version not in ("", spec.generator_version):
             raise InputError(
-                f"{asked.checkpoint} was scored by {row.generator_version}, and {spec.generator_version} is installed: "
-                "give 'path', 'generator' and 'options' for an evaluation by the latter"
+                f"{asked.checkpoint} was scored by version {row.generator_version}, but {spec.generator_version} is "
+                "installed: pass 'path', 'generator' and 'options' to evaluate it with the installed version"
             )
         deadlines = lifecycle.Deadlines.model_validate(asked.deadlines.model_dump())
         (submission,) = service.submit(
@@ -90,7 +92,7 @@ class TaskHandlers:
         return submission
 
     def decide(self, asked: schemas.DecideGate) -> int:
-        """Judge what is stored, and store the decision; its id."""
+        """Judge stored scores, and store the decision; return its id."""
         policy, suite = self._policy(asked.policy)
         done = run_gate(
             policy,
@@ -114,13 +116,15 @@ class TaskHandlers:
     def _policy(self, given: str | dict[str, Any]) -> tuple[Policy, Suite]:
         policy = parse_policy(given if isinstance(given, str) else json.dumps(given), "in the request")
         if policy.also:
-            raise InputError("the policy holds several suites: send one for each, or run the gate where the policy is")
+            raise InputError(
+                "the policy has several suites: send one policy per suite, or run the gate where the policy is"
+            )
         if policy.suite.endswith((".yaml", ".yml")):
-            raise InputError(f"the policy names its suite by a file ({policy.suite}): give name@version")
+            raise InputError(f"the policy refers to its suite by a file ({policy.suite}): use name@version")
         return policy, service.resolve_suite(policy.suite, self.context.database, self.plugins)
 
     def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
-        """A shipped suite, one that was used before, or a whole one."""
+        """A shipped suite, a stored one, or a complete one."""
         if isinstance(named, dict):
             try:
                 suite = Suite.model_validate(named).on(reference)
@@ -133,11 +137,13 @@ class TaskHandlers:
             self.rules.check_suite(suite, holds_prompts(self.context, suite))
             return suite
         if named.endswith((".yaml", ".yml")):
-            raise InputError(f"suite {named!r} is a file's name: give name@version")
+            raise InputError(f"suite {named!r} is a file name: use name@version")
         return service.resolve_suite(named, self.context.database, self.plugins, reference=reference)
 
     def _known(self, suite: Suite) -> Suite | None:
-        """What the server has under that name, if it is the same: what it names was the operator's choice then."""
+        """The stored plug-in settings under that name, if they are the same: the operator approved
+        them at that time.
+        """
         try:
             known = service.resolve_suite(suite.id, self.context.database, self.plugins)
         except InputError:

@@ -1,8 +1,7 @@
-"""Child processes that open checkpoints and judge gates, so that the server itself loads neither weights nor torch.
+"""Child processes that load checkpoints and judge gates, so that the server itself loads neither weights nor torch.
 
-Each does one task at a time, and each kind of task has processes of its own: a checkpoint that opens slowly keeps no
-gate waiting, and no token has more than half of them. A task that takes too long, or takes its process with it, costs
-that process and no more.
+Each process runs one task at a time, and each kind of task has its own processes: a slow checkpoint does not delay
+gates, and no token occupies more than half of them. A task that takes too long or crashes affects only its process.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from evalsvc.evaluation.lifecycle import Submission
 from evalsvc.store import audit
 
 SECONDS = 120.0
-"""For one task, after a wait of half of it; digesting a large checkpoint takes most of it."""
+"""Time limit of one task, after a wait of half as long; most of it is for digesting large checkpoints."""
 WAITING = 16
-"""More tasks than this of one token are sent away to come again."""
+"""Maximum number of waiting tasks of one token."""
 
 
 class Crew:
@@ -40,17 +39,17 @@ class Crew:
         self.shares = Shares(what, processes, max(1, processes // 2), WAITING)
 
     async def ask(self, task: str, *arguments: Any) -> Any:
-        """The result of a task for the token that asks; what is wrong with its request is raised here."""
+        """Run a task for a token and return its result; faults of the request are raised here."""
         actor = audit.current()
         async with self.shares.turn(actor.token, self.seconds / 2):
-            process = self._idle.pop()  # the one that worked last, so that one nobody needs is never started
+            process = self._idle.pop()  # the most recently used process first, so that unneeded ones are never started
             try:
                 message = task, arguments, actor
                 error, result = await anyio.to_thread.run_sync(
                     process.ask, self.seconds, message, limiter=self._threads
                 )
             except TimeoutError as expired:
-                detail = f"{expired} and was ended"
+                detail = f"{expired} and was stopped"
                 raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"retry-after": "60"}) from None
             except EOFError:
                 raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, self._crash) from None
@@ -62,26 +61,27 @@ class Crew:
 
 
 class TaskProcesses:
-    """The processes and the way to them."""
+    """The task processes of a server."""
 
     def __init__(
         self, plugins: tuple[Path, ...] = (), opening: int = 2, deciding: int = 2, seconds: float = SECONDS
     ) -> None:
         crash = "loading this checkpoint crashed the loader process"
-        self.opening = Crew("checkpoints being opened", crash, plugins, opening, seconds)
-        crash = "deciding this gate crashed the process that decides"
-        self.deciding = Crew("gates being decided", crash, plugins, deciding, seconds)
+        self.opening = Crew("checkpoints being loaded", crash, plugins, opening, seconds)
+        crash = "judging this gate crashed its process"
+        self.deciding = Crew("gates being judged", crash, plugins, deciding, seconds)
 
     async def submit(self, asked: schemas.EvaluationCreate, path: Path | None) -> Submission:
-        """Open all that an evaluation needs, and put it on the queue; ``path`` is the checkpoint, if it is none known.
+        """Open everything that an evaluation needs, and enqueue it; ``path`` is the checkpoint unless it is a known
+        one.
 
-        What is wrong with the request is raised here.
+        Faults of the request are raised here.
         """
         found: Submission = await self.opening.ask("submit", asked, path)
         return found
 
     async def decide(self, asked: schemas.DecideGate) -> int:
-        """Judge what is stored and store the decision; the gate's id."""
+        """Judge stored scores and store the decision; return the gate's id."""
         found: int = await self.deciding.ask("decide", asked)
         return found
 
@@ -95,7 +95,7 @@ class TaskProcesses:
             crew.processes[0].start()
 
     def close(self) -> None:
-        """End all processes."""
+        """Stop all processes."""
         for crew in (self.opening, self.deciding):
             for process in crew.processes:
                 process.end()

@@ -1,6 +1,6 @@
-"""A process of the back room: ``python -m evalsvc.api.server.task_process_main PIPE PLUGIN...``.
+"""A task process: ``python -m evalsvc.api.server.task_process_main PIPE PLUGIN...``.
 
-Imports little: the server's own libraries are not needed there.
+Imports little: the libraries of the server are not needed here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
-    """Do one task after the other, until the server is gone."""
+    """Run one task after the other until the server exits."""
     import torch
 
     from evalsvc.api.server.task_handlers import TaskHandlers
@@ -46,17 +46,17 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
                 log.warning("%s (%s)", error, detail)
             answer = error, None
         except OperationalError as error:
-            log.error("the database does not answer: %s", error)
-            answer = StorageError("the database does not answer: try again"), None
-        except Exception as error:  # not ours: its text may hold anything, and is for the log
+            log.error("the database is unavailable: %s", error)
+            answer = StorageError("the database is unavailable: try again"), None
+        except Exception as error:  # an unexpected error: its text may contain anything and belongs into the log
             log.exception("task %s failed", task)
-            answer = EvalsvcError(f"{type(error).__name__}: the server's log says more"), None
+            answer = EvalsvcError(f"{type(error).__name__}: see the server's log"), None
         pipe.send(answer)
 
 
 if __name__ == "__main__":
     os.nice(5)
-    with suppress(OSError):  # where memory runs out, this process goes and not the server
+    with suppress(OSError):  # if memory runs out, the kernel kills this process and not the server
         Path("/proc/self/oom_score_adj").write_text("500")
     settings = Settings()
     telemetry.begin(settings)

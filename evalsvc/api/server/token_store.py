@@ -1,4 +1,4 @@
-"""Tokens of the HTTP API: made, recognized, revoked. What is stored cannot be turned back into a token."""
+"""Tokens of the HTTP API: create, recognize, revoke. The stored digest cannot be turned back into a token."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ IMPLIED: dict[str, set[Scope]] = {
     Scope.ADMIN: set(Scope),
 }
 SEEN_EVERY = timedelta(minutes=1)
-"""How exact ``last_used_at`` is: a write for every read would make readers queue behind each other."""
+"""Resolution of ``last_used_at``: a write for every read would serialize readers."""
 
 
 @dataclass(frozen=True)
 class Bearer:
-    """Who asks, and all that they may do."""
+    """The owner of a token and its permissions."""
 
     id: int
     name: str
@@ -41,15 +41,15 @@ class Bearer:
 def create(
     database: Database, name: str, scopes: Collection[Scope], lifetime: timedelta | None = None
 ) -> tuple[Token, str]:
-    """A new token and its secret, of 256 random bits, which cannot be shown again.
+    """Create a token and its secret of 256 random bits, which cannot be shown again.
 
     Raises:
-        InputError: no scope is given, or a name that is too long.
+        InputError: there is no scope, or the name is too long.
     """
     if len(name) > 200:
-        raise InputError("the name of a token has 200 letters at most")
+        raise InputError("the name of the token is too long: use at most 200 characters")
     if not scopes:
-        raise InputError(f"a token needs a scope: {', '.join(Scope)}")
+        raise InputError(f"the token needs at least one scope of {', '.join(Scope)}")
     secret = PREFIX + secrets.token_urlsafe(32)
     with database.write() as session:
         row = Token(
@@ -65,9 +65,9 @@ def create(
 
 
 def recognize(database: Database, secret: str) -> Bearer | None:
-    """Whose token this is; ``None`` for an unknown, revoked or expired one.
+    """The token with this secret; ``None`` if it is unknown, revoked or expired.
 
-    The look-up is by digest, so its time tells nothing about how near a guess was.
+    The lookup is by digest, so that its duration does not reveal how close a guess was.
     """
     if not secret.startswith(PREFIX):
         return None
@@ -83,19 +83,19 @@ def recognize(database: Database, secret: str) -> Bearer | None:
 
 
 def implied(scopes: Collection[str]) -> frozenset[Scope]:
-    """All that some scopes allow; a word that is no scope allows nothing."""
+    """All scopes that the given ones include; unknown words include nothing."""
     return frozenset[Scope]().union(*(IMPLIED.get(scope, set()) for scope in scopes))
 
 
 def usable(database: Database) -> int:
-    """How many tokens have not expired."""
+    """Number of tokens that have not expired."""
     with database.read() as session:
         alive = or_(Token.expires_at.is_(None), Token.expires_at > DatabaseTime())
         return session.scalar(select(func.count()).select_from(Token).where(alive)) or 0
 
 
 def revoke(database: Database, token: int) -> None:
-    """End a token at once.
+    """Revoke a token at once.
 
     Raises:
         InputError: there is no such token.
@@ -103,13 +103,13 @@ def revoke(database: Database, token: int) -> None:
     with database.write() as session:
         row = session.get(Token, token)
         if row is None:
-            raise InputError(f"there is no token {token}: 'evalsvc token list' shows them")
+            raise InputError(f"there is no token {token}: 'evalsvc token list' lists all tokens")
         audit.record(session, Action.TOKEN_REVOKE, f"token {token}", {"name": row.name})
         session.delete(row)
 
 
 def _note_use(database: Database, token: int, moment: datetime) -> None:
-    # That a reader was seen is worth no failure of what was asked.
+    # Failing to record the use of a token must not fail the request.
     with suppress(OperationalError, StorageError), database.write() as session:
         session.execute(update(Token).where(Token.id == token).values(last_used_at=moment))
 

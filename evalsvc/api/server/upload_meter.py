@@ -1,4 +1,4 @@
-"""Counts an upload for its token while it comes, so that a quota is not found out at the end alone."""
+"""Count an upload toward the quota of its token while it is received, not only at the end."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from evalsvc.store.audit import Action
 
 Result = TypeVar("Result")
 STEP = 2**26
-"""Bytes between two looks at the quota."""
+"""Bytes between two checks of the quota."""
 
 
 class UploadMeter:
-    """Of one upload."""
+    """The count of one upload."""
 
     def __init__(self, server: Server, token: str) -> None:
         self._server, self._token = server, token
         self._number, self._uncounted = 0, 0
 
     async def begin(self, announced: int) -> None:
-        """Refuse what is known to be too much before it comes."""
+        """Reject an upload whose declared size exceeds the quota."""
         uploads = self._server.uploads
         self._number = await self._write(lambda session: quotas.begin_upload(session, self._token, announced, uploads))
 
@@ -41,7 +41,7 @@ class UploadMeter:
         await self._count()
 
     async def end(self, kept: schemas.Upload | None) -> None:
-        """Count what was kept for as long as it is; of what came to nothing only the day remembers."""
+        """Count stored bytes as long as they are stored; a failed upload counts only toward the daily quota."""
 
         def write(session: Session) -> None:
             quotas.end_upload(session, self._number, kept.digest if kept else None)

@@ -1,8 +1,9 @@
-"""Webhooks: what :mod:`evalsvc.store.outbox` owes them is sent, signed, until it has arrived.
+"""Deliver the webhook messages of :mod:`evalsvc.store.outbox`, signed, until they have arrived.
 
-Messages are signed as the Standard Webhooks specification says: HMAC-SHA256 over id, time and body, in the header
-``webhook-signature``. A message may come twice (the id is the same), never unsigned, and never by a redirect. While
-EVALSVC_SECRET_KEY holds several keys there is a signature for each, so that receivers change secrets in their own time.
+Messages are signed according to the Standard Webhooks specification: HMAC-SHA256 over id, time and body, in the header
+``webhook-signature``. A message may be delivered twice (with the same id), but never unsigned and never by a redirect.
+If EVALSVC_SECRET_KEY contains several keys there is a signature for each, so that receivers can change secrets in their
+own time.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ log = logging.getLogger(__name__)
 
 SECRET_PREFIX = "whsec_"
 EVERY = 1.0
-"""Seconds between looks at what has fallen due."""
+"""Seconds between checks for pending messages."""
 TIMEOUT = 10.0
 LEASE = timedelta(seconds=60)
-"""A sender that died leaves its message to others after this long."""
+"""After this time a message of a crashed sender is available to others."""
 LONGEST_WAIT = timedelta(hours=1)
 GIVE_UP_AFTER = 20
-"""Attempts until a message is dropped: with waits that double up to an hour, about half a day."""
+"""Attempts until a message is dropped: about half a day, with delays that double up to an hour."""
 
 
 def add(
@@ -48,10 +49,10 @@ def add(
     private_hosts: Collection[str] = (),
     keys: SecretKeys = NO_KEYS,
 ) -> Webhook:
-    """Register an address. What signs its messages is stored only where there is no key.
+    """Register a URL. The signing secret is stored only if there is no key.
 
     Raises:
-        InputError: no web address, or one that may not be called.
+        InputError: the URL is invalid, or it may not be called.
     """
     target = _target(url, private_hosts)
     try:
@@ -68,17 +69,17 @@ def add(
             row.secret = _written(secrets.token_bytes(32))
         session.add(row)
         session.flush()
-        # The host alone: paths of such addresses often hold a secret.
+        # The host alone: paths of such URLs often contain a secret.
         facts = {"host": target.host, "events": " ".join(row.events)}
         audit.record(session, Action.WEBHOOK_CREATE, f"webhook {row.id}", facts)
         return row
 
 
 def renew(database: Database, webhook: int, keys: SecretKeys) -> Webhook:
-    """Move a webhook to the newest key; messages stay signed under older ones as long as these are there.
+    """Move a webhook to the newest key; messages remain signed with older keys as long as these exist.
 
     Raises:
-        InputError: there is no such webhook, or its secret is stored, or there is no key.
+        InputError: there is no such webhook, its secret is stored, or there is no key.
     """
     with database.write() as session:
         row = session.get(Webhook, webhook)
@@ -86,8 +87,8 @@ def renew(database: Database, webhook: int, keys: SecretKeys) -> Webhook:
             raise InputError(f"there is no webhook {webhook}")
         if row.salt is None or not keys:
             raise InputError(
-                f"the secret of webhook {webhook} is not computed from EVALSVC_SECRET_KEY: create another one for the "
-                "same address, and delete this one when its receiver knows the new secret"
+                f"the secret of webhook {webhook} is not derived from EVALSVC_SECRET_KEY: create another webhook for "
+                "the same URL, and delete this one when its receiver uses the new secret"
             )
         row.key = keys.names[0]
         audit.record(session, Action.WEBHOOK_SECRET, f"webhook {webhook}")
@@ -95,7 +96,7 @@ def renew(database: Database, webhook: int, keys: SecretKeys) -> Webhook:
 
 
 def remove(database: Database, webhook: int) -> None:
-    """Tell an address no more; what it was still owed is dropped.
+    """Delete a webhook; its undelivered messages are dropped.
 
     Raises:
         InputError: there is no such webhook.
@@ -110,14 +111,14 @@ def remove(database: Database, webhook: int) -> None:
 
 
 async def keep_delivering(database: Database, private_hosts: Collection[str] = (), keys: SecretKeys = NO_KEYS) -> None:
-    """Send what falls due until cancelled: a receiver that is slow holds up its own messages and nobody else's."""
+    """Deliver pending messages until canceled; a slow receiver delays only its own messages."""
     at_work: set[int] = set()
 
     async def work(webhook: int) -> None:
         try:
             await deliver(database, webhook, private_hosts, keys)
         except Exception:
-            log.exception("webhook %d is not sent to at present", webhook)
+            log.exception("webhook %d: delivery is suspended", webhook)
         finally:
             at_work.remove(webhook)
 
@@ -126,7 +127,7 @@ async def keep_delivering(database: Database, private_hosts: Collection[str] = (
             try:
                 found = await asyncio.to_thread(waiting, database)
             except Exception:
-                log.exception("webhooks are not sent to at present")
+                log.exception("webhook delivery is suspended")
                 found = set()
             for webhook in found - at_work:
                 at_work.add(webhook)
@@ -135,7 +136,7 @@ async def keep_delivering(database: Database, private_hosts: Collection[str] = (
 
 
 def waiting(database: Database) -> set[int]:
-    """Webhooks that something is due for."""
+    """Webhooks with pending messages."""
     with database.read() as session:
         return set(session.scalars(select(Delivery.webhook_id).where(Delivery.due_at <= DatabaseTime())))
 
@@ -143,9 +144,9 @@ def waiting(database: Database) -> set[int]:
 async def deliver(
     database: Database, webhook: int, private_hosts: Collection[str] = (), keys: SecretKeys = NO_KEYS
 ) -> int:
-    """Send a webhook what is due, the oldest first, until one does not arrive; how many were tried.
+    """Deliver the pending messages of a webhook, oldest first, until one fails; return the number of attempts.
 
-    Each message is sent once at a time, however many servers there are.
+    Each message is sent by one server at a time.
     """
     tried = 0
     while delivery := await asyncio.to_thread(_take, database, webhook):
@@ -158,15 +159,15 @@ async def deliver(
 
 
 async def send(delivery: Delivery, private_hosts: Collection[str] = (), keys: SecretKeys = NO_KEYS) -> str | None:
-    """Try once, for ``TIMEOUT`` seconds in all; ``None`` if it has arrived, else why not.
+    """Try once, within ``TIMEOUT`` seconds; return ``None`` on success, otherwise the reason.
 
-    The reason is in our words, as it is stored and shown; what the receiver said in place of HTTP is in the log.
+    The reason is in our own words, because it is stored and shown; the receiver's response is only logged.
     """
     body = json.dumps(
         {"type": delivery.event, "timestamp": delivery.created_at.isoformat(), "data": delivery.body},
         separators=(",", ":"),
     ).encode()
-    # Of when it was taken, by the database's clock: receivers refuse what a server with a wrong clock would stamp.
+    # The time of the lease, by the database's clock: receivers would reject timestamps of a server with a wrong clock.
     identity, stamp = f"evalsvc_{delivery.id}", str(int((delivery.due_at - LEASE).timestamp()))
     try:
         secrets_of = signing_secrets(delivery.webhook, keys)
@@ -187,7 +188,7 @@ async def send(delivery: Delivery, private_hosts: Collection[str] = (), keys: Se
 
 
 def sign(secret: str, identity: str, stamp: str, body: bytes) -> str:
-    """One signature of ``webhook-signature``, which holds several with spaces between them."""
+    """One signature of ``webhook-signature``, which contains several separated by spaces."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     mac = hmac.new(key, f"{identity}.{stamp}.".encode() + body, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(mac).decode()}"
@@ -197,12 +198,12 @@ def signing_secrets(webhook: Webhook, keys: SecretKeys) -> list[str]:
     """The secrets that sign a webhook's messages, that of the newest key first.
 
     Raises:
-        InputError: its receiver knows none of them.
+        InputError: the receiver has none of the secrets.
     """
     if webhook.salt is None:
         return [webhook.secret or ""]
     if webhook.key not in keys.names:
-        raise InputError(f"EVALSVC_SECRET_KEY lacks the key of webhook {webhook.id}: add it behind the newest one")
+        raise InputError(f"EVALSVC_SECRET_KEY lacks the key of webhook {webhook.id}: add it after the newest one")
     return [_written(secret) for secret in keys.secrets("webhook", webhook.salt)]
 
 
@@ -213,7 +214,7 @@ def _target(url: str, private_hosts: Collection[str]) -> http_client.Target:
         raise InputError(f"webhook: {error}") from None
     if target.url.scheme != "https" and not target.is_one_of(private_hosts):
         raise InputError(
-            f"webhook {url!r} is not https: plain http only goes to hosts in EVALSVC_WEBHOOK_PRIVATE_HOSTS"
+            f"webhook {url!r} must use https: plain http is allowed only for hosts in EVALSVC_WEBHOOK_PRIVATE_HOSTS"
         )
     return target
 
@@ -223,7 +224,7 @@ def _written(secret: bytes) -> str:
 
 
 def _take(database: Database, webhook: int) -> Delivery | None:
-    """The oldest message that is due, leased: no other sender takes it for a while."""
+    """Lease the oldest pending message, so that no other sender takes it for a while."""
     due = (
         select(Delivery).where(Delivery.webhook_id == webhook, Delivery.due_at <= DatabaseTime()).order_by(Delivery.id)
     )
@@ -246,7 +247,7 @@ def _settle(database: Database, delivery: Delivery, failure: str | None) -> None
             webhook.failing_since, webhook.last_error = webhook.failing_since or clock(session), failure
         if failure is None or row.attempts >= GIVE_UP_AFTER:
             if failure is not None:
-                log.error("webhook %d: message %d is given up: %s", webhook.id, row.id, failure)
+                log.error("webhook %d: message %d was dropped: %s", webhook.id, row.id, failure)
             session.delete(row)
         else:
             row.due_at = clock(session) + min(LONGEST_WAIT, timedelta(seconds=5 * 2 ** (row.attempts - 1)))

@@ -1,4 +1,6 @@
-"""Who answers commands: this machine's database, or with ``--server`` a server. A command has one function for both."""
+"""Back ends of commands: this machine's database, or a server with ``--server``. A command has one
+function for both.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ from evalsvc.inputs.checkpoint_names import Naming
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command prints: a document for machines, or tables and texts with remarks on stderr."""
+    """The output of a command: a JSON document, or tables and texts with remarks on stderr."""
 
     document: Any
     shown: Sequence[RenderableType]
     remarks: Sequence[str] = ()
 
     def show(self, *, as_json: bool) -> None:
-        """Print it."""
+        """Print the output."""
         if as_json:
             print_json(self.document)
             return
@@ -37,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Submitted:
-    """An evaluation that was asked for: its line for people, and its document for machines."""
+    """A submitted evaluation: its line of text, and its JSON document."""
 
     id: int
     line: str
@@ -46,7 +48,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Pinned:
-    """The policy that an alias was given, and what its owner should know."""
+    """The policy pinned to an alias, and warnings for its owner."""
 
     policy_digest: str
     suite: str
@@ -54,26 +56,26 @@ class Pinned:
 
 
 class Backend(Protocol):
-    """Answers commands.
+    """Interface of a back end.
 
     Raises:
-        InputError: something is not there, or only the other one can do it.
+        InputError: something does not exist, or only the other back end supports the operation.
     """
 
     here: bool
     """Whether it computes on this machine."""
 
     def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
-        """Ranks, one board a protocol."""
+        """Leaderboards, one per protocol."""
 
     def compare(self, a: str, b: str, suite: str | None) -> Answer:
-        """Differences of two checkpoints, b minus a."""
+        """Show differences between two checkpoints, b minus a."""
 
     def models(self) -> Answer:
         """The models."""
 
     def checkpoints(self, model: str | None) -> Answer:
-        """The checkpoints, of one model or all."""
+        """The checkpoints of one model, or all checkpoints."""
 
     def submit(
         self, checkpoints: list[str], asked: EvaluationOptions, naming: Naming, plugins: Sequence[Path], *, upload: bool
@@ -81,31 +83,31 @@ class Backend(Protocol):
         """Put evaluations on the queue."""
 
     def pending(self) -> list[int]:
-        """The evaluations that have not ended."""
+        """Evaluations in progress."""
 
     def progress(self, ids: Sequence[int]) -> Sequence[Progress]:
-        """These evaluations in this order."""
+        """These evaluations, in this order."""
 
     def status(self, ids: Sequence[int], limit: int) -> Answer:
-        """These evaluations; without any those in progress, ``limit`` that have ended, and the workers."""
+        """These evaluations; without ids, those in progress, ``limit`` finished ones, and the workers."""
 
     def cancel(self, id: int) -> None:
-        """Stop an evaluation."""
+        """Cancel an evaluation."""
 
     def retry(self, id: int) -> int:
-        """Put an evaluation on the queue again; the number of its attempt."""
+        """Put an evaluation on the queue again; return the number of its attempt."""
 
     def gates(self, model: str | None, limit: int) -> Answer:
-        """Decisions, the newest first."""
+        """List decisions, newest first."""
 
     def aliases(self) -> Answer:
-        """Every alias, what it points at, and the policy that protects it."""
+        """Every alias with its checkpoint and the policy that protects it."""
 
     def alias_history(self, name: str, limit: int) -> Answer:
-        """Where an alias pointed, the newest first."""
+        """The moves of an alias, newest first."""
 
     def promote(self, name: str, checkpoint: str, asked: PromoteOptions) -> str:
-        """Point an alias at a checkpoint; the name of the latter."""
+        """Point an alias to a checkpoint; return the checkpoint's name."""
 
     def protect(self, name: str, policy: Path, plugins: Sequence[Path]) -> Pinned:
         """Pin a policy to an alias."""
@@ -115,6 +117,6 @@ class Backend(Protocol):
 
 
 def backend(context: typer.Context) -> Backend:
-    """What the callback of the command line has chosen."""
+    """The back end that the command line has chosen."""
     chosen: Backend = context.obj
     return chosen

@@ -1,4 +1,4 @@
-"""Commands answered by this machine's database."""
+"""The back end of this machine's database."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Local:
 
     @cached_property
     def database(self) -> Database:
-        """Opened with the first question."""
+        """Opened on first use."""
         return Database(Settings().database)
 
     def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
-        """Ranks, one board a protocol."""
+        """Leaderboards, one per protocol."""
         with self.database.read() as session:
             rows = queries.scores(session, suite=queries.pick_suite(session, suite))
         return boards_answer(ranking.boards(rows, metric, which))
 
     def compare(self, a: str, b: str, suite: str | None) -> Answer:
-        """Differences of two checkpoints, b minus a; where shards are left, by their influences."""
+        """Differences between two checkpoints, b minus a; paired by influences if shards are available."""
         with self.database.read() as session:
             chosen = queries.pick_suite(session, suite)
             sides = [queries.side(session, stored_checkpoints.find(session, name), chosen) for name in (a, b)]
@@ -61,7 +61,7 @@ class Local:
         return comparison_answer(chosen, sides[0][0], sides[1][0], ranking.compare(*found))
 
     def models(self) -> Answer:
-        """The models and what their evaluations have cost."""
+        """The models and the costs of their evaluations."""
         with self.database.read() as session:
             found = queries.models(session)
             costs = queries.costs(session)
@@ -81,7 +81,7 @@ class Local:
         return Answer(documents, [made])
 
     def checkpoints(self, model: str | None) -> Answer:
-        """The checkpoints, by model and step."""
+        """List the checkpoints by model and step."""
         with self.database.read() as session:
             found = queries.checkpoints(session, model)
             marks = names.marks(session, {row.id for row in found})
@@ -97,13 +97,13 @@ class Local:
     def submit(
         self, checkpoints: list[str], asked: EvaluationOptions, naming: Naming, plugins: Sequence[Path], *, upload: bool
     ) -> list[Submitted]:
-        """Open the checkpoints here, and put their evaluations on the queue of this machine's database."""
+        """Open the checkpoints on this machine, and put their evaluations on the queue of its database."""
         from evalsvc.evaluation import service
         from evalsvc.evaluation.context import EvaluationContext
         from evalsvc.plugins.registry import Plugins
 
         if upload:
-            raise InputError("--upload sends files to a server: name it with 'evalsvc --server URL submit'")
+            raise InputError("--upload requires a server: use 'evalsvc --server URL submit'")
         generator = generator_of(asked.generator, checkpoints)
         loaded = Plugins(tuple(plugins))
         found = find_checkpoints(checkpoints, naming, loaded.checkpoint_files(generator))
@@ -125,19 +125,21 @@ class Local:
         ]
 
     def pending(self) -> list[int]:
-        """The evaluations that are on the queue."""
+        """Evaluations on the queue."""
         return [each.attempt.evaluation for each in pending_evaluations(self.database)]
 
     def progress(self, ids: Sequence[int]) -> list[Progress]:
-        """These evaluations in this order."""
+        """These evaluations, in this order."""
         with self.database.read() as session:
             found = {each.id: each for each in progress(session, ids)}
         for unknown in (evaluation for evaluation in ids if evaluation not in found):
-            raise InputError(f"there is no evaluation {unknown}: 'evalsvc status' lists them")
+            raise InputError(f"there is no evaluation {unknown}: 'evalsvc status' lists evaluations")
         return [found[evaluation] for evaluation in ids]
 
     def status(self, ids: Sequence[int], limit: int) -> Answer:
-        """These evaluations with why they failed; without any those in progress, some that ended, and the workers."""
+        """These evaluations with the reasons of failures; without ids, those in progress, some finished ones, and the
+        workers.
+        """
         found = self.progress(ids)
         with self.database.read() as session:
             now, at_work = clock(session), workers(session)
@@ -159,19 +161,19 @@ class Local:
         return Answer(whole, [evaluations, made if at_work else nobody])
 
     def cancel(self, id: int) -> None:
-        """Stop an evaluation."""
+        """Cancel an evaluation."""
         from evalsvc.evaluation import lifecycle
 
         lifecycle.cancel(self.database, id)
 
     def retry(self, id: int) -> int:
-        """Put an evaluation on the queue again; the number of its attempt."""
+        """Put an evaluation on the queue again; return the number of its attempt."""
         from evalsvc.evaluation import lifecycle
 
         return lifecycle.retry(self.database, id)
 
     def gates(self, model: str | None, limit: int) -> Answer:
-        """Decisions, the newest first, and what they promoted."""
+        """Decisions, newest first, with the aliases that they moved."""
         promoted: dict[int | None, list[str]] = {}
         with reachable(), self.database.read() as session:
             rows = queries.gates(session, model, limit=limit)
@@ -205,7 +207,7 @@ class Local:
         return Answer(documents, [made])
 
     def aliases(self) -> Answer:
-        """Every alias, those that are protected and not yet set included."""
+        """Every alias, including protected ones that were never set."""
         with self.database.read() as session:
             aliases = queries.aliases(session)
             titles = names.titles(session, [row.checkpoint for row in aliases])
@@ -214,13 +216,13 @@ class Local:
         return show_aliases([(name, targets[name], pinned.get(name)) for name in sorted(targets)])
 
     def alias_history(self, name: str, limit: int) -> Answer:
-        """Where an alias pointed, the newest first, and what protected it."""
+        """The moves of an alias, newest first, and its protections."""
         with self.database.read() as session:
             moves = queries.promotions(session, name, limit)
             titles = names.titles(session, [move.checkpoint for move in moves])
             pinned = queries.protections(session, name)
         if not moves and not pinned:
-            raise InputError(f"alias {name!r} was never set: 'evalsvc alias list' shows those that were")
+            raise InputError(f"alias {name!r} was never set: 'evalsvc alias list' lists all aliases")
         events: list[tuple[Any, dict[str, Any]]] = [
             (
                 move.created_at,
@@ -250,7 +252,7 @@ class Local:
         return Answer(documents, [made])
 
     def promote(self, name: str, checkpoint: str, asked: PromoteOptions) -> str:
-        """Point an alias at a checkpoint."""
+        """Point an alias to a checkpoint."""
         from evalsvc.gates.promote import promote
 
         with reachable():
@@ -270,13 +272,13 @@ class Local:
         warning = ""
         if read.baseline is not None and str(read.baseline) != f"alias {name}":
             warning = (
-                f"warning: the policy compares with {read.baseline}, and {name} moves only by gates that compared with "
-                f"what it points at: use 'baseline: {{alias: {name}}}'"
+                f"warning: the policy compares with {read.baseline}, but {name} moves only by gates that compared with "
+                f"its current checkpoint: use 'baseline: {{alias: {name}}}'"
             )
         return Pinned(read.digest, pinned.suite, warning)
 
     def unprotect(self, name: str) -> None:
-        """End the protection of an alias; that it was protected stays in its history."""
+        """End the protection of an alias; the protection stays in its history."""
         from evalsvc.gates.promote import unprotect
 
         with reachable(), self.database.write() as session:

@@ -1,4 +1,4 @@
-"""Commands answered by a server."""
+"""The back end of a server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDED = ("succeeded", "failed", "cancelled", "superseded")
 
 
 class Server:
-    """Whatever a client of the API may ask."""
+    """The operations that the API offers to clients."""
 
     here = False
 
@@ -37,11 +37,11 @@ class Server:
         self.client = client
 
     def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
-        """Ranks, one board a protocol."""
+        """Leaderboards, one per protocol."""
         return boards_answer(list(map(_board, self.client.leaderboard(suite, metric, which))))
 
     def compare(self, a: str, b: str, suite: str | None) -> Answer:
-        """Differences of two checkpoints, b minus a."""
+        """Differences between two checkpoints, b minus a."""
         found = self.client.compare(local_digest(a), local_digest(b), suite)
         return comparison_answer(found.suite, found.a, found.b, list(map(_difference, found.differences)))
 
@@ -51,17 +51,17 @@ class Server:
         return _listed("models", found, ("name", "family", "checkpoints", "last_step", "evaluations"))
 
     def checkpoints(self, model: str | None) -> Answer:
-        """The checkpoints, the newest first."""
+        """List the checkpoints, newest first."""
         found = [each.model_dump(mode="json") for each in self.client.checkpoints(model)]
         return _listed("checkpoints", found, ("model", "step", "mark", "generator", "digest", "path"))
 
     def submit(
         self, checkpoints: list[str], asked: EvaluationOptions, naming: Naming, plugins: Sequence[Path], *, upload: bool
     ) -> list[Submitted]:
-        """Put evaluations of files that the server sees, or is sent, on its queue."""
+        """Put evaluations of files on the server, or of uploaded files, on its queue."""
         _no_plugins(plugins)
         if str(asked.suite).endswith((".yaml", ".yml")):
-            raise InputError(f"--suite {asked.suite} is a file of this machine: give name@version")
+            raise InputError(f"--suite {asked.suite} is a local file: use name@version")
         made = []
         for path, name in _named(checkpoints, naming, upload=upload).items():
             endpoint = endpoint_name(path)
@@ -79,15 +79,15 @@ class Server:
         ]
 
     def pending(self) -> list[int]:
-        """The evaluations that have not ended."""
+        """Evaluations in progress."""
         return [each.id for each in self.client.evaluations("queued", "running")]
 
     def progress(self, ids: Sequence[int]) -> Sequence[Progress]:
-        """These evaluations in this order."""
+        """These evaluations, in this order."""
         return [self.client.evaluation(each) for each in ids]
 
     def status(self, ids: Sequence[int], limit: int) -> Answer:
-        """These evaluations; without any those in progress, some that ended, and the workers."""
+        """These evaluations; without ids, those in progress, some finished ones, and the workers."""
         workers = [each.model_dump(mode="json") for each in self.client.workers()]
         found = list(self.progress(ids))
         if not ids:
@@ -100,15 +100,15 @@ class Server:
         return Answer(whole, [evaluations, *_listed("workers", workers, columns).shown])
 
     def cancel(self, id: int) -> None:
-        """Stop an evaluation."""
+        """Cancel an evaluation."""
         self.client.cancel(id)
 
     def retry(self, id: int) -> int:
-        """Put an evaluation on the queue again; the number of its attempt."""
+        """Put an evaluation on the queue again; return the number of its attempt."""
         return self.client.retry(id).attempt
 
     def gates(self, model: str | None, limit: int) -> Answer:
-        """Decisions, the newest first."""
+        """Decisions, newest first."""
         found = [each.model_dump(mode="json") for each in islice(self.client.gates(model), limit)]
         named = [
             row | {"candidate": row["candidate"]["name"] or f"{row['candidate']['model']}@{row['candidate']['step']}"}
@@ -119,12 +119,12 @@ class Server:
         )
 
     def aliases(self) -> Answer:
-        """Every alias, what it points at, and the policy that protects it."""
+        """Every alias with its checkpoint and the policy that protects it."""
         found = list(self.client.aliases())
         return show_aliases([(each.name, _title(each.checkpoint), each.protected_by) for each in found])
 
     def alias_history(self, name: str, limit: int) -> Answer:
-        """Where an alias pointed, the newest first."""
+        """The moves of an alias, newest first."""
         found = [
             {
                 "at": each.created_at.isoformat(timespec="seconds"),
@@ -139,12 +139,12 @@ class Server:
         return _listed(f"alias {name}", found, ("at", "event", "checkpoint", "gate", "by", "reason"))
 
     def promote(self, name: str, checkpoint: str, asked: PromoteOptions) -> str:
-        """Point an alias at a checkpoint; what is not protected takes scope admin."""
+        """Point an alias to a checkpoint; an unprotected alias requires scope admin."""
         reason = asked.reason or None
         return _title(self.client.promote(name, local_digest(checkpoint), asked.gate, reason=reason).checkpoint)
 
     def protect(self, name: str, policy: Path, plugins: Sequence[Path]) -> Pinned:
-        """Pin a policy to an alias. Takes scope admin."""
+        """Pin a policy to an alias. Requires scope admin."""
         _no_plugins(plugins)
         try:
             found = self.client.protect(name, policy)
@@ -153,12 +153,12 @@ class Server:
         return Pinned(found.policy_digest, found.suite)
 
     def unprotect(self, name: str) -> None:
-        """End the protection of an alias. Takes scope admin."""
+        """End the protection of an alias. Requires scope admin."""
         self.client.unprotect(name)
 
 
 def local_digest(given: str) -> str:
-    """A name, or the digest of what lies at a path; a word without a separator is a folder's only as ./word."""
+    """A name, or the digest of the file at a path; a word without a separator is a folder only if written as ./word."""
     if os.path.isfile(given) or (os.path.basename(given) != given and is_path(given)):  # noqa: PTH113, PTH119
         return digest_checkpoint(Path(given))
     return given
@@ -166,16 +166,16 @@ def local_digest(given: str) -> str:
 
 def _no_plugins(files: Sequence[Path]) -> None:
     if files:
-        raise InputError("--plugin loads code on this machine: the operator installs the plug-ins of a server")
+        raise InputError("--plugin loads code on this machine: ask the operator to install plug-ins on the server")
 
 
 def _named(checkpoints: list[str], naming: Naming, *, upload: bool) -> dict[str, CheckpointName | None]:
-    """What the names say, listed where there are several; None where only the server, which sees the files, can say."""
+    """The inferred names, listed if there are several; None if only the server, which has the files, can infer them."""
     names: dict[str, CheckpointName | None] = {}
     digests: dict[str, str] = {}
     for given in checkpoints:
         if upload and not Path(given).is_file():
-            raise InputError(f"{given} is not a file: --upload sends files")
+            raise InputError(f"{given} is not a file: --upload sends files only")
         try:
             names[given] = naming.read(Path(given))
         except InputError:

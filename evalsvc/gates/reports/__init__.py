@@ -1,1 +1,1 @@
-"""Renderers: a decision's document in the words of whoever reads it. All of them take hostile names as mere text."""
+"""Renderers of a decision's document. All of them treat names as untrusted text."""

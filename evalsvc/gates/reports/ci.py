@@ -1,4 +1,4 @@
-"""For machines: JUnit XML, annotations, ``$GITHUB_OUTPUT``, GitLab's metrics report, a badge."""
+"""Machine-readable reports: JUnit XML, annotations, ``$GITHUB_OUTPUT``, GitLab metrics report, badge."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from evalsvc.gates.reports.text import (
 )
 
 ANNOTATIONS = 10
-"""GitHub shows ten errors and ten warnings of a step, and no more."""
-COLOURS = {"PASS": "brightgreen", "FAIL": "red", "INCONCLUSIVE": "yellow"}
+"""GitHub shows at most ten errors and ten warnings per step."""
+COLORS = {"PASS": "brightgreen", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 MAPPED = {"FAIL": "failure", "INCONCLUSIVE": "failure"}
 
 
 def junit(document: Mapping[str, Any]) -> str:
-    """A test case a limit. ``failure``: beyond the limit or not surely within; ``error``: missing, not comparable,
-    broken; ``skipped``: advisory or waived.
+    """One test case per limit.
 
-    Valid against both schemas in use: ``junit-10.xsd`` of Jenkins, and Ant's ``JUnit.xsd``, where times have no zone.
+    ``failure``: beyond the limit or not surely within it; ``error``: missing, not comparable or broken; ``skipped``:
+    advisory or waived. Valid against both schemas in use: ``junit-10.xsd`` of Jenkins, and Ant's ``JUnit.xsd``, where
+    timestamps have no time zone.
     """
     name = f"gate {plain(document['suite'], 100)}"
     when = datetime.fromisoformat(document["at"]).astimezone(UTC)
@@ -83,14 +84,14 @@ def junit(document: Mapping[str, Any]) -> str:
 def _kind(metric: Mapping[str, Any], status: str) -> str | None:
     if status == "INCONCLUSIVE" and metric["tier"] == "supporting":
         return "skipped"
-    # A limit that was left out has no say; its metric's own status tells whether that is a hole.
+    # An omitted limit does not decide; the status of its metric says whether evidence is missing.
     if status == "UNKNOWN":
         return "error" if metric["blocks"] else "skipped"
     return MAPPED.get(status, "error")
 
 
 def workflow_commands(document: Mapping[str, Any]) -> str:
-    """GitHub workflow commands, one line each: errors for what ends the job, warnings for the rest."""
+    """GitHub workflow commands, one per line: errors for blocking findings, warnings for the rest."""
     verdict = document["verdict"]
     blocking = [
         (f"{each['metric']} {each['status']}", each["reason"]) for each in verdict["metrics"] if each["blocks"]
@@ -115,7 +116,7 @@ def _property(text: str) -> str:
 
 
 def github_output(document: Mapping[str, Any]) -> str:
-    """Lines for ``$GITHUB_OUTPUT``: single-line values only, so that no name can add an output of its own."""
+    """Lines for ``$GITHUB_OUTPUT``: single-line values only, so that a name cannot inject another output."""
     said = notices(document)
     fields = ({"notice": "; ".join(said)} if said else {}) | {
         "status": document["verdict"]["status"],
@@ -153,15 +154,15 @@ def _label(text: str) -> str:
 
 
 def badge(document: Mapping[str, Any]) -> str:
-    """A shields.io endpoint; only a pass without reservations is green."""
+    """A shields.io endpoint document; only a pass without qualifiers is green."""
     status, said = document["verdict"]["status"], qualifiers(document)
-    colour = COLOURS.get(status, "lightgrey")
+    color = COLORS.get(status, "lightgrey")
     if said:
-        colour = "lightgrey" if document["shadow"] else "yellow" if status == "PASS" else "orange"
+        color = "lightgrey" if document["shadow"] else "yellow" if status == "PASS" else "orange"
     body = {
         "schemaVersion": 1,
         "label": "gate",
         "message": "waived" if said == ["waived"] else title(document).lower().replace("_", " "),
-        "color": colour,
+        "color": color,
     }
     return json.dumps(body) + "\n"

@@ -1,4 +1,4 @@
-"""Results for a model card on the Hugging Face Hub: ``model-index`` front matter, and ``.eval_results`` files."""
+"""Results for a model card on the Hugging Face Hub: ``model-index`` front matter and ``.eval_results`` files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model_index(document: Mapping[str, Any]) -> str:
 
 
 def eval_results(document: Mapping[str, Any]) -> str:
-    """The content of a ``.eval_results/*.yaml`` file: an entry a score."""
+    """The content of an ``.eval_results/*.yaml`` file: one entry per score."""
     suite = plain(document["suite"], 100)
     entries = [
         {"dataset": {"id": suite, "task_id": name}, "value": side["value"], "notes": f"standard error {side['stderr']}"}

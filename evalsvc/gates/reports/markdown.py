@@ -1,4 +1,4 @@
-"""Markdown for ``$GITHUB_STEP_SUMMARY`` and for a pull request's sticky comment."""
+"""Markdown for ``$GITHUB_STEP_SUMMARY`` and for a sticky comment on a pull request."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from evalsvc.gates.reports.text import MARKS, baseline, candidate, limit, mark, notices, plain, title, values
 
 MARKER = "<!-- evalsvc-gate -->"
-"""By this line a workflow finds its earlier comment, and edits it instead of adding another."""
+"""The line by which a workflow finds its earlier comment, to edit it instead of adding another."""
 LONGEST_COMMENT = 65_000
-"""GitHub takes 65,536 characters."""
+"""GitHub accepts 65,536 characters."""
 
 
 def summary(document: Mapping[str, Any]) -> str:
-    """The verdict, what must not be missed about it, a table of limits, the warnings."""
+    """The verdict, its qualifiers, a table of limits, and the warnings."""
     verdict, evidence = document["verdict"], document["evidence"]
     lines = [
         f"## {mark(document)} Gate {title(document)}",
         "",
         *(f"> {_code(notice)}\n" for notice in notices(document)),
         f"{_code(candidate(document))} against {_code(baseline(document))} under {_code(document['suite'])}, "
-        f"decided on {evidence['samples']} samples; looks: {len(evidence['looks'])}.",
+        f"decided on {evidence['samples']} samples in {len(evidence['looks'])} look(s).",
         "",
         "| score | candidate | baseline | limit | tier | status | why |",
         "|---|---|---|---|---|---|---|",
@@ -39,21 +39,23 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def comment(document: Mapping[str, Any]) -> str:
-    """The summary as a comment body that is never too long for GitHub."""
+    """The summary as a comment body, truncated to GitHub's limit."""
     lines = [MARKER, *summary(document).splitlines()]
     kept: list[str] = []
     length = 0
     for line in lines:
         length += len(line) + 1
         if length > LONGEST_COMMENT:
-            kept += ["", "More is in the job's summary."]
+            kept += ["", "Truncated: see the job summary for the rest."]
             break
         kept.append(line)
     return "\n".join(kept) + "\n"
 
 
 def _code(text: object) -> str:
-    """Text that no Markdown, mention or link comes out of: entities are never syntax, and code is never linked."""
+    """Escape text so that it cannot become Markdown, a mention or a link: entities are never syntax, and code is never
+    linked.
+    """
     shown = plain(text)
     coded = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in shown)
     return f"<code>{coded}</code>" if shown else "–"

@@ -1,4 +1,6 @@
-"""One HTML file with everything in it: verdict, intervals drawn to scale, sample grids. No script, nothing fetched."""
+"""A self-contained HTML report: verdict, intervals drawn to scale, sample grids. No scripts and no
+external resources.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ WIDTH, HEIGHT, EDGE = 256.0, 32.0, 8.0
 
 
 def page(document: Mapping[str, Any], grids: Mapping[str, np.ndarray] | None = None) -> str:
-    """The report; ``grids`` holds uint8 images (n, channels, height, width) by a caption."""
+    """Render the report; ``grids`` maps a caption to uint8 images of shape (n, channels, height, width)."""
     verdict, evidence = document["verdict"], document["evidence"]
     status, shown = verdict["status"], title(document)
     said = "".join(f"<p><strong>{_text(notice)}</strong></p>" for notice in notices(document))

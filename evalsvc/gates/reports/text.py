@@ -1,4 +1,4 @@
-"""What every renderer says, and how foreign text is made harmless before any of them says it."""
+"""Text shared by all renderers, and the sanitizing of untrusted names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = {"max": "at most", "min": "at least", "max_worsening": "worse by at most
 
 
 def plain(value: object, longest: int = LONGEST) -> str:
-    """One line without anything that is not seen: no control characters, no direction marks, no escapes."""
+    """One line of printable characters: without control characters, direction marks or escape sequences."""
     text = str(value)
     if not text.isprintable():
         text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
@@ -31,7 +31,7 @@ def plain(value: object, longest: int = LONGEST) -> str:
 
 
 def stored(row: Gate) -> dict[str, Any]:
-    """A stored decision as far as the functions below read one."""
+    """The fields of a stored decision that the functions below read."""
     return {
         "verdict": row.verdict,
         "evidence": row.evidence,
@@ -42,25 +42,25 @@ def stored(row: Gate) -> dict[str, Any]:
 
 
 def ended_with(document: Mapping[str, Any]) -> int:
-    """The code that the gate's process ended with: a shadow gate fails nothing."""
+    """The exit code of the gate's process: always 0 for a shadow gate."""
     return 0 if document["shadow"] else int(document["exit_code"])
 
 
 def title(document: Mapping[str, Any]) -> str:
-    """The status, and behind it whatever a reader must not take it without: ``PASS (no baseline, waived)``."""
+    """The status with its qualifiers, such as ``PASS (no baseline, waived)``."""
     said = qualifiers(document)
     status = str(document["verdict"]["status"])
     return f"{status} ({', '.join(said)})" if said else status
 
 
 def mark(document: Mapping[str, Any]) -> str:
-    """The sign before a title; the check mark is for a pass without reservations."""
+    """The symbol in front of a title; the check mark is reserved for a pass without qualifiers."""
     status = document["verdict"]["status"]
     return MARKS["ERROR"] if status == "PASS" and qualifiers(document) else MARKS[status]
 
 
 def qualifiers(document: Mapping[str, Any]) -> list[str]:
-    """``no baseline``, ``waived``, ``warned`` (it did not pass and ended with 0 all the same), ``shadow``."""
+    """Qualifiers of a status: ``no baseline``, ``waived``, ``warned`` (not passed, but exit code 0), ``shadow``."""
     verdict = document["verdict"]
     found = ["no baseline"] if absent_baseline(document) else []
     if verdict["status"] == "PASS" and any(
@@ -75,7 +75,7 @@ def qualifiers(document: Mapping[str, Any]) -> list[str]:
 
 
 def absent_baseline(document: Mapping[str, Any]) -> str:
-    """Why limits that compare were left out, where the policy lets the others decide; else nothing."""
+    """The reason why limits against a baseline were omitted, if the policy permits that; otherwise empty."""
     for metric in document["verdict"].get("metrics", ()):
         if any(each["kind"].startswith("max_worsening") and each["status"] == "UNKNOWN" for each in metric["limits"]):
             side = document["evidence"]["metrics"].get(metric["metric"], {}).get("baseline") or {}
@@ -84,27 +84,29 @@ def absent_baseline(document: Mapping[str, Any]) -> str:
 
 
 def notices(document: Mapping[str, Any]) -> list[str]:
-    """What every report says first."""
+    """Notices that every report shows first."""
     found = []
     if reason := absent_baseline(document):
-        found.append(f"no baseline ({reason}): only absolute limits were judged, and nothing was compared")
+        found.append(f"no baseline ({reason}): only absolute limits were judged")
     said = qualifiers(document)
     if "shadow" in said:
-        found.append("shadow gate: recorded, and without effect")
+        found.append("shadow gate: the result is recorded and has no effect")
     if "warned" in said:
         status = document["verdict"]["status"]
         policy = document["policy"].get("on_inconclusive", {}).get("then") == "warn" and status == "INCONCLUSIVE"
-        found.append(f"the gate is {status}; it ends with 0 by {'on_inconclusive.then' if policy else '--warn-only'}")
+        found.append(
+            f"the gate is {status} and exits with 0 because of {'on_inconclusive.then' if policy else '--warn-only'}"
+        )
     return found
 
 
 def candidate(document: Mapping[str, Any]) -> str:
-    """``model@step``, and what told it from others of that label when this was decided."""
+    """``model@step``, with the digits or options that disambiguated it when the gate was decided."""
     return plain(_name(document["candidate"]), 240)
 
 
 def baseline(document: Mapping[str, Any]) -> str:
-    """The rule, and the checkpoints that it named."""
+    """The baseline rule and the checkpoints that it selected."""
     side = document["baseline"]
     if side is None:
         return "none"
@@ -118,17 +120,19 @@ def _name(side: Mapping[str, Any]) -> str:
 
 def limit(kind: str, value: float) -> str:
     """A limit in words."""
-    return f"worse by at most {value:.3g} of it" if kind == "max_worsening_rel" else f"{WORDS[kind]} {value:g}"
+    return (
+        f"worse by at most {value:.3g} of the baseline" if kind == "max_worsening_rel" else f"{WORDS[kind]} {value:g}"
+    )
 
 
 def values(document: Mapping[str, Any], metric: str) -> tuple[str, str]:
-    """Candidate's and baseline's value with their errors."""
+    """The values of candidate and baseline with their errors."""
     sides = document["evidence"]["metrics"].get(metric, {})
     return _value(sides.get("candidate")), _value(sides.get("baseline"))
 
 
 def observed(document: Mapping[str, Any], metric: str, side: str = "candidate") -> Mapping[str, Any] | None:
-    """The numbers of a side, where it has any."""
+    """The numbers of a side, if it has any."""
     found = document["evidence"]["metrics"].get(metric, {}).get(side)
     if not found or "absent" in found or isinstance(found["value"], str):
         return None

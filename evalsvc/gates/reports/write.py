@@ -1,4 +1,4 @@
-"""Reports to where they are read: files that were asked for, and what GitHub names in the environment."""
+"""Write reports: the requested files, and the files that GitHub names in the environment."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ FORMATS: dict[str, Callable[[Document], str]] = {
 
 
 def requested(pairs: Sequence[str]) -> dict[str, list[Path]]:
-    """The paths of each format, from ``format=path`` pairs; checked before a gate runs, not after.
+    """Parse ``format=path`` pairs into the paths of each format, before a gate runs.
 
     Raises:
-        InputError: an unknown format, or a path that two reports would share.
+        InputError: a format is unknown, or two reports have the same path.
     """
     found: dict[str, list[Path]] = {}
     taken = set()
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals or not Path(path).name or name not in (*FORMATS, "html"):
-            raise InputError(f"report {pair!r} is not FORMAT=PATH with a format of {', '.join((*FORMATS, 'html'))}")
+            raise InputError(
+                f"invalid report {pair!r}: use FORMAT=PATH, where FORMAT is one of {', '.join((*FORMATS, 'html'))}"
+            )
         if Path(path).resolve() in taken:
-            raise InputError(f"report {path} is asked for twice: give each report a path of its own")
+            raise InputError(f"two reports have the path {path}: choose another path for one of them")
         taken.add(Path(path).resolve())
         found.setdefault(name, []).append(Path(path))
     return found
@@ -50,7 +52,7 @@ def requested(pairs: Sequence[str]) -> dict[str, list[Path]]:
 def write(
     document: Document, reports: Mapping[str, Sequence[Path]], grids: Mapping[str, np.ndarray] | None = None
 ) -> None:
-    """Write each report whole, beside its place first."""
+    """Write each report atomically."""
     for name, path in [(name, path) for name, paths in reports.items() for path in paths]:
         text = page(document, grids) if name == "html" else FORMATS[name](document)
         beside = path.with_name(f".{path.name}.tmp")
@@ -63,7 +65,7 @@ def write(
 
 
 def tell_github(document: Document, environment: Mapping[str, str]) -> str:
-    """Append to the files that GitHub Actions names; the workflow commands that the log should hold."""
+    """Append to the files that GitHub Actions names; return the workflow commands for the log."""
     for variable, render in (("GITHUB_STEP_SUMMARY", markdown.summary), ("GITHUB_OUTPUT", ci.github_output)):
         if path := environment.get(variable):
             try:

@@ -1,1 +1,1 @@
-"""Modules under the names that they had in 0.1: :mod:`evalsvc` looks here for what it does not have itself."""
+"""Modules under their names of version 0.1, which :mod:`evalsvc` looks up here."""

@@ -1,4 +1,4 @@
-"""``evalsvc.samples``, as plug-ins and scripts written for 0.1 import it: deprecated."""
+"""Deprecated: ``evalsvc.samples``, as plug-ins and scripts written for 0.1 import it."""
 
 from evalsvc.core.deprecation import moved
 

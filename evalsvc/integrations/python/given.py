@@ -1,4 +1,4 @@
-"""What is given to be scored, as a checkpoint: content becomes a file that is named by its digest."""
+"""Convert a given object to a checkpoint: content becomes a file named by its digest."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from evalsvc.plugins.interfaces import Generator, GeneratorInfo, Modality
 from evalsvc.plugins.registry import Plugin, PluginKind
 from evalsvc.plugins.samples import SampleRequest, Samples
 
-ANEW = "a callable, which has no content to recognize it by: scored anew each time"
+ANEW = "callables cannot be recognized by their content, so they are scored again each time"
 
 SampleFunction = Callable[[SampleRequest], Samples]
 
@@ -91,7 +91,7 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 
 def _code(module: torch.nn.Module) -> str:
-    """Digest of what the output depends on beside tensors: source of the classes, structure and plain attributes."""
+    """Digest of everything besides tensors that the output depends on: class sources, structure, plain attributes."""
     sources, attributes = {}, {}
     for name, part in module.named_modules():
         kind = type(part)

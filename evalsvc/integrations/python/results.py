@@ -1,4 +1,4 @@
-"""What the Python interface returns."""
+"""Results of the Python interface."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Run(Shown):
 
     ``scores`` has the scores by label, ``provenance`` tells how they came about. ``samples`` are some images, uint8
     (n, c, h, w), or ``None``. ``computed`` is false where the store had the scores already. A ``callable`` has no
-    content that could be recognized, so that it is scored anew each time.
+    content that could be recognized, so that it is scored again each time.
     """
 
     evaluation: int
@@ -47,7 +47,7 @@ class Run(Shown):
         return f"{self.model}@{self.step}"
 
     def _grids(self) -> Iterable[Grid]:
-        known = "scored anew, as every callable" if self.callable else "" if self.computed else "from the store"
+        known = "callables are always scored again" if self.callable else "" if self.computed else "from the store"
         title = f"{self.name} under {self.suite}, evaluation {self.evaluation}{known and f' ({known})'}"
         rows = [
             (f"{row.label} {ARROWS.get(row.direction, '')}".strip(), with_error(row.value, row.stderr), _interval(row))

@@ -49,29 +49,29 @@ def evaluate(
     rerun: bool = False,
     progress: bool | None = None,
 ) -> Run:
-    """Score something under a suite, in this process; what was scored before is answered by the store.
+    """Score an object under a suite in this process; stored scores are reused.
 
     Args:
         given: One of: the path of a checkpoint, which ``generator`` loads, or of samples; images as an array or tensor
             (n, h, w), (n, h, w, c) or (n, c, h, w), uint8 or floats in [0, 1]; a list of texts; a ``torch.nn.Module``
             with a method ``sample(request)``, or fed latents with ``options={"latent": SHAPE}`` as by generator
             ``torch-module``; a function of a :class:`evalsvc.SampleRequest` that returns samples. Arrays, texts and
-            modules are recognized by their content. A function is not: it is scored anew each time.
+            modules are recognized by their content. A function is not: it is scored again each time.
         suite: Name, ``name@version``, path of a YAML file, or a :class:`evalsvc.Suite`.
-        model: Name of the model; by default read from the path, else that of the class or function.
-        step: Training step; by default read from the path, else 0.
+        model: Name of the model; by default inferred from the path, otherwise the name of the class or function.
+        step: Training step; by default inferred from the path, otherwise 0.
         generator: Plug-in that loads the path.
         options: Options of the generator.
-        reference: Reference, for a suite that leaves it open.
+        reference: Reference, for suites that require one.
         seed: Sampling seed; by default the suite's.
-        device: torch device; ``auto`` takes a GPU where there is one. A module stays where it is.
-        batch_size: Samples generated at once.
+        device: torch device; ``auto`` uses a GPU if there is one. A module stays on its device.
+        batch_size: Samples per batch.
         plugins: Python files that register plug-ins.
-        rerun: Compute again, and supersede what is stored.
+        rerun: Compute again, superseding stored scores.
         progress: Whether to show progress; by default in notebooks and terminals.
 
     Raises:
-        InputError: something cannot be scored, or does not fit; the message names it and the way out.
+        InputError: an argument cannot be scored or does not fit the others; the message names it.
     """
     from evalsvc.evaluation import service
 
@@ -112,7 +112,7 @@ def submit(
     only. Lower priorities go first.
 
     Raises:
-        InputError: something cannot be scored, or does not fit; the message names it and the way out.
+        InputError: an argument cannot be scored or does not fit the others; the message names it.
     """
     from evalsvc.evaluation import service
     from evalsvc.evaluation.lifecycle import Deadlines
@@ -175,7 +175,7 @@ def scores(
 
 
 class _Asked:
-    """What is to be scored, and how."""
+    """An object to score, and the settings."""
 
     def __init__(
         self,

@@ -65,10 +65,10 @@ def test_units_of_other_names_are_independent():
 
 def test_runs_without_influences_are_independent_and_say_why():
     a, b = (metrics.bits_per_byte(nll, LENGTHS) for nll in likelihoods(np.random.default_rng(1)))
-    old = Run(b.value, b.stderr, b.ci_low, b.ci_high, b.n, "p", {}, "", 2, 0, "scored before influences were kept")
+    old = Run(b.value, b.stderr, b.ci_low, b.ci_high, b.n, "p", {}, "", 2, 0, "scored before influences were stored")
     found = difference([run(a, 1)], [old])
     assert found.stderr == pytest.approx(math.hypot(a.stderr, b.stderr))
-    assert found.unpaired == "scored before influences were kept"
+    assert found.unpaired == "scored before influences were stored"
 
 
 def test_a_run_differs_from_itself_by_nothing():

@@ -73,7 +73,7 @@ def test_answers_that_cannot_be_read_count_for_nobody_and_are_shown(artifacts):
 
 def test_no_model_judges_itself_unnoticed(artifacts):
     players = [*PLAYERS, player("me", 8, models=["sha", "gpt-x"])]
-    with pytest.raises(InputError, match="judge 'longer' is me itself, and models prefer their own words"):
+    with pytest.raises(InputError, match="judge 'longer' is the same model as me, and models prefer their own answers"):
         run_tournament(Longer(models=["gpt-x"]), players, PROMPTS, artifacts)
     assert run_tournament(Longer(models=["gpt-x"]), players, PROMPTS, artifacts, itself=True).judges_itself == ("me",)
 
@@ -99,9 +99,9 @@ def test_bad_judges_and_players_are_named(artifacts):
             raise RuntimeError("no")
 
     for judge, players, kind, reason in (
-        (Rude(), PLAYERS, ModelError, "answered 'A', which is none of first, second, tie, unparsed"),
+        (Rude(), PLAYERS, ModelError, "returned 'A': a judge must return one of first, second, tie, unparsed"),
         (Broken(), PLAYERS, ModelError, "judge 'longer' failed: RuntimeError: no"),
-        (Longer(), PLAYERS[:1], InputError, "two or more different players"),
+        (Longer(), PLAYERS[:1], InputError, "at least two different players"),
         (Longer(), [PLAYERS[0], Player("odd", ("x",))], InputError, "odd has 1 answers to 40 prompts"),
     ):
         with pytest.raises(kind, match=reason):

@@ -104,7 +104,7 @@ def test_the_latest_step_of_each_model_stands_unless_all_are_asked_for():
 
 
 def test_an_unknown_metric_names_the_known_ones():
-    with pytest.raises(InputError, match="there are fd"):
+    with pytest.raises(InputError, match="use one of fd"):
         boards([row("a", 1)], "fid")
 
 

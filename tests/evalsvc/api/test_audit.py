@@ -118,7 +118,7 @@ def test_what_a_token_was_refused_is_recorded_a_few_times(client, server, filled
     assert [row.action for row in refused] == ["alias.move"] * 10 + ["read", "evaluation.retry"]
     assert refused[0].subject == "alias best"
     assert refused[0].detail == {
-        "reason": "setting an alias without a gate takes a token of scope admin, which 'test' has not"
+        "reason": "setting an alias without a gate requires scope admin, which token 'test' does not have"
     }
     assert (refused[-2].subject, refused[-1].subject) == ("/api/v1/tokens", f"evaluation {filled.evaluation}")
 

@@ -53,13 +53,13 @@ def test_every_route_refuses_who_has_no_token_and_who_has_too_little(app, client
         if less[scope]:
             refused = client(*less[scope]).request(method, url(path))
             assert refused.status_code == 403, (method, path)
-            assert f"takes a token of scope {scope}" in refused.json()["detail"]
+            assert f"requires scope {scope}" in refused.json()["detail"]
         else:
             assert reader.request(method, url(path)).status_code not in (401, 403), (method, path)
 
 
 def test_a_route_that_says_no_scope_cannot_be_built():
-    with pytest.raises(TypeError, match="says no scope"):
+    with pytest.raises(TypeError, match="does not declare a scope"):
         APIRouter(route_class=GuardedRoute).get("/secrets")(lambda: "all of them")
 
 

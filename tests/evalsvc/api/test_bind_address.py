@@ -19,7 +19,7 @@ def test_beyond_it_names_and_tokens_are(address):
     assert not is_loopback(address)
     with pytest.raises(InputError, match="set EVALSVC_ALLOWED_HOSTS"):
         hosts_for(address, (), 1)
-    with pytest.raises(InputError, match="no token yet: 'evalsvc token create NAME'"):
+    with pytest.raises(InputError, match="there is no token: create one with 'evalsvc token create NAME'"):
         hosts_for(address, ("evals.example.com",), 0)
     assert "evals.example.com" in hosts_for(address, ("Evals.Example.com",), 1)
 

@@ -74,7 +74,7 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
     assert (gate.status, gate.exit_code, gate.candidate.model) == ("ERROR", 1, "vae")
     assert client.gate(policy, "nobody@1").status == "MISSING"
     assert [each.status for each in client.gates()] == ["MISSING", "ERROR"]
-    with pytest.raises(ClientError, match="not a key that a policy knows"):
+    with pytest.raises(ClientError, match="unknown key"):
         client.gate("version: 1\nsuite: digits@1\nmetrics: {recall: {min: 0.5}}\nx: 1")
     with pytest.raises(ClientError, match="by a file"):
         client.gate("version: 1\nsuite: /etc/x.yaml\nmetrics: {recall: {min: 0.5}}")
@@ -95,7 +95,7 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
         ({"path": VAE, "generator": "flow", "suite": "digits@1"}, 422, "does not fit the model"),
         ({"checkpoint": "nobody", "suite": "digits@1"}, 422, "there is no checkpoint 'nobody'"),
         ({"upload": "0" * 64, "model": "m", "generator": "vae", "suite": "digits@1"}, 422, "there is no upload"),
-        ({"path": VAE, "generator": "vae", "suite": {"name": "mine"}}, 403, "takes a token of scope admin"),
+        ({"path": VAE, "generator": "vae", "suite": {"name": "mine"}}, 403, "requires scope admin"),
         ({"path": VAE, "suite": "digits@1"}, 422, "generator is missing"),
         ({"suite": "digits@1"}, 422, "exactly one of path, upload, checkpoint and endpoint"),
         (
@@ -183,7 +183,7 @@ def test_what_may_be_sent_again_is(no_pause, trouble):
 
 def test_a_server_that_stays_away_is_one_clear_error(no_pause):
     client, seen = answering(*[httpx.ConnectError("connection refused")] * 9)
-    with pytest.raises(ClientError, match=r"evals.example.com was not reached \(connection ref") as caught:
+    with pytest.raises(ClientError, match=r"cannot reach https://evals.example.com \(connection ref") as caught:
         client.about()
     assert (caught.value.status, len(seen)) == (0, 4)
     client, _ = answering(*[AWAY] * 9)
@@ -208,7 +208,7 @@ def test_a_token_never_follows_a_redirect():
 
 def test_an_answer_that_is_no_evalsvcs_is_said_so():
     client, _ = answering(httpx.Response(200, html="<h1>welcome</h1>"))
-    with pytest.raises(ClientError, match="unexpected response of"):
+    with pytest.raises(ClientError, match="unexpected response from"):
         client.about()
 
 
@@ -253,7 +253,7 @@ def test_a_stream_that_breaks_off_is_taken_up_again_for_as_long_as_the_server_is
         assert [each.status for each in client.events(1)] == ["running"] * 9 + ["succeeded"]
     with (
         Client("http://x", "t", transport=Streams(runs, *[""] * 9)) as client,
-        pytest.raises(ClientError, match="the stream of events ended before the evaluation"),
+        pytest.raises(ClientError, match="the event stream ended before the evaluation"),
     ):
         list(client.events(1))
 

@@ -143,7 +143,7 @@ def test_of_one_address_only_so_many_requests_are_open(app, client):
     app.user_middleware[0].kwargs["per_address"] = 0
     refused = client().get("/healthz")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
-    assert "your address has 0 requests open" in refused.json()["detail"]
+    assert "your address has 0 open requests" in refused.json()["detail"]
 
 
 def test_an_ipv6_client_is_its_network():

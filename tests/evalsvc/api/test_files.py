@@ -67,7 +67,7 @@ def test_a_damaged_artifact_is_not_sent(client, filled, server):
         )
     path.unlink()
     answer = client("read").get(f"/api/v1/artifacts/{filled.artifact}")
-    assert (answer.status_code, answer.json()["detail"]) == (404, f"the file of artifact {filled.artifact} is gone")
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"the file of artifact {filled.artifact} is missing")
 
 
 def test_no_path_leads_to_a_file(client, filled, server):
@@ -159,7 +159,7 @@ def test_nothing_else_is_and_all_refusals_read_alike(tree, path):
     with pytest.raises(InputError) as caught:
         under_roots(given, [tree])
     assert str(caught.value) == (
-        f"{given!r} is no checkpoint under EVALSVC_CHECKPOINT_ROOTS of this server: put it there, or upload it"
+        f"no checkpoint {given!r} under EVALSVC_CHECKPOINT_ROOTS of this server: put it there, or upload it"
     )
 
 

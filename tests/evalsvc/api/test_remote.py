@@ -66,9 +66,9 @@ def test_a_server_that_is_away_is_6_and_no_server_is_2(ask, monkeypatch):
     monkeypatch.setattr("evalsvc.api.client.time.sleep", lambda _: None)
     code, seen = ask("models", server="http://127.0.0.1:1")
     assert code == 6
-    assert "http://127.0.0.1:1 was not reached" in " ".join(seen.err.split())
+    assert "cannot reach http://127.0.0.1:1" in " ".join(seen.err.split())
     code, seen = ask("models", server="nonsense")
-    assert "give its URL" in " ".join(seen.err.split())
+    assert "pass a URL" in " ".join(seen.err.split())
 
 
 def test_a_command_that_only_works_here_is_not_offered(ask):

@@ -51,7 +51,7 @@ def test_a_full_line_is_refused_to_its_own_key_alone():
         async with shares.turn("greedy"):
             second = asyncio.create_task(enter(shares, "greedy"))
             await asyncio.sleep(0)
-            with pytest.raises(ProblemError, match="you have 2 tasks at once") as caught:
+            with pytest.raises(ProblemError, match="you have 2 concurrent tasks") as caught:
                 await enter(shares, "greedy")
             assert (caught.value.status, caught.value.headers) == (429, {"retry-after": "5"})
             await enter(shares, "other")
@@ -73,7 +73,7 @@ def test_who_gives_up_loses_nobody_a_turn():
             waiting = [asyncio.create_task(enter(shares, key)) for key in "abc"]
             await asyncio.sleep(0)
             waiting[1].cancel()
-            with pytest.raises(ProblemError, match="no turn came within 0.01 seconds"):
+            with pytest.raises(ProblemError, match="the server is busy and could not start within 0.01 seconds"):
                 await enter(shares, "d", 0.01)
         await asyncio.gather(waiting[0], waiting[2])
         # Cancelled in the moment in which the turn was given: it goes on to the next.
@@ -152,7 +152,7 @@ def test_streams_share_one_read_and_leave_their_place_when_they_end(app, live, t
                 await asyncio.sleep(0.02)
             refused = await watcher.get(path)
             assert refused.status_code == 429
-            assert "you have 30 streams of events at once" in refused.json()["detail"]
+            assert "you have 30 concurrent event streams" in refused.json()["detail"]
             assert (await watcher.get("/api/v1/models")).status_code == 200
             end()
             return await asyncio.gather(*streams)

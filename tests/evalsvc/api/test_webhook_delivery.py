@@ -152,7 +152,7 @@ def test_a_message_whose_key_is_missing_waits_and_is_never_sent_unsigned(databas
     (waiting,), hook = state(database)
     assert (receiver.seen, waiting.attempts) == ([], 2)
     assert hook.last_error == f"EVALSVC_SECRET_KEY lacks the key of webhook {hook.id}: " + (
-        "add it behind the newest one"
+        "add it after the newest one"
     )
     assert deliver(database, LOCAL, SecretKeys.parse(f"{NEW},{OLD}")) == 1
     assert len(receiver.seen) == 1
@@ -165,7 +165,7 @@ def test_a_secret_of_before_goes_on_and_the_doctor_names_it(home, receiver, monk
     owe(database)
     deliver(database, LOCAL, keys)
     assert signed_by(receiver.seen[0], before.secret)
-    with pytest.raises(InputError, match="is not computed from EVALSVC_SECRET_KEY: create another one"):
+    with pytest.raises(InputError, match="is not derived from EVALSVC_SECRET_KEY: create another webhook"):
         webhook_delivery.renew(database, before.id, keys)
     webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse(OLD))
     webhook_delivery.add(database, receiver.url, ["gate.decided"], LOCAL, SecretKeys.parse("x" * 32))
@@ -176,14 +176,14 @@ def test_a_secret_of_before_goes_on_and_the_doctor_names_it(home, receiver, monk
         }
 
     assert found() == {
-        "webhooks without key": "EVALSVC_SECRET_KEY lacks the key of webhooks 2, 3: their messages wait until it is "
-        "added",
-        "webhook secrets": "the database holds the secrets of webhook 1: set EVALSVC_SECRET_KEY and create them again",
+        "webhooks without key": "EVALSVC_SECRET_KEY lacks the key of webhooks 2, 3: add it to deliver their messages",
+        "webhook secrets": "the database contains the secrets of webhook 1: set EVALSVC_SECRET_KEY "
+        "and create them again",
     }
     told = found(secret_key=SecretStr(f"{NEW},{OLD}"))
     assert "webhook 3" in told["webhooks without key"]
     assert told["webhook secrets"].endswith("webhook 1: create them again and delete these")
-    assert told["webhook keys"].startswith("receivers of webhook 2 may know older secrets")
+    assert told["webhook keys"].startswith("receivers of webhook 2 may still use older secrets")
 
 
 def test_the_secret_under_the_newest_key_is_shown_to_admins(home, roots, client, monkeypatch, app, server):

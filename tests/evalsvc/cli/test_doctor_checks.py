@@ -58,7 +58,7 @@ def test_work_without_a_worker_is_broken_and_with_one_is_not(context, home):
         session.add(Worker(id="w", role="slot", host="h", pid=1, device="cpu", status="alive", **times))
     queue = findings(home)["queue"]
     assert queue.level is Level.OK
-    assert "waiting: 1" in queue.detail
+    assert "waiting evaluations: 1" in queue.detail
 
 
 def test_a_store_that_cannot_be_written_is_broken(home, bucket):

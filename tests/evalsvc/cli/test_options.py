@@ -128,7 +128,7 @@ def test_a_command_is_given_the_request_that_its_options_state():
         (["--name", "x", "--level", "9"], "less than or equal to 8"),
         (["--name", "x", "--seconds", "0"], "--seconds: Input should be greater than 0"),
         (["--level", "3"], "--name: Field required"),
-        (["--name", "x", "--tags", "a"], "is not of the form key=value"),
+        (["--name", "x", "--tags", "a"], "use key=value"),
     ],
 )
 def test_an_option_that_does_not_fit_its_field_is_named(stated, said):

@@ -16,7 +16,7 @@ from evalsvc.cli.main import app
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.evaluation.attempts import Attempt
-from evalsvc.queue.supervisor import WRONG_USE, Duty
+from evalsvc.queue.supervisor import EXIT_USAGE, ProcessRole
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Failure, Status
 from tests.evalsvc.evaluation.test_lifecycle import spec
@@ -123,9 +123,9 @@ def test_a_process_of_a_worker_that_finds_no_database_is_started_again_and_one_t
         command = [sys.executable, "-m", "evalsvc.queue.supervisor", "name", duty]
         return subprocess.run(command, env=os.environ | environment, capture_output=True, check=False).returncode
 
-    coordinator = Duty(role="coordinator").model_dump_json()
-    assert code(coordinator, EVALSVC_DATABASE_URL="postgresql://127.0.0.1:1/x") not in (0, WRONG_USE)
-    assert code(coordinator, EVALSVC_DATABASE_URL="oracle://x") == WRONG_USE
+    coordinator = ProcessRole(role="coordinator").model_dump_json()
+    assert code(coordinator, EVALSVC_DATABASE_URL="postgresql://127.0.0.1:1/x") not in (0, EXIT_USAGE)
+    assert code(coordinator, EVALSVC_DATABASE_URL="oracle://x") == EXIT_USAGE
 
 
 def test_a_second_sigterm_inside_the_first_ones_handler_does_not_hang_a_worker(home):

@@ -36,7 +36,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_stands_for_too_much_is_refused_in_one_sentence(name, tmp_path):
     text, reason = HOSTILE[name]
-    with pytest.raises(InputError, match=f"policy in the request is not readable YAML: .*({reason})"):
+    with pytest.raises(InputError, match=f"policy in the request is not valid YAML: .*({reason})"):
         parse_policy(text, "in the request")
     (tmp_path / "suite.yaml").write_text(text)
     with pytest.raises(InputError, match=reason):

@@ -65,7 +65,7 @@ def test_the_spread_between_seeds_counts_and_a_score_without_an_error_or_a_side_
     assert spread.bound is None, "no share lies that low"
     reported = first_limits(DIGITS, {"recall": [run(0.8, 0.01)], "ct_score": [run(0.1)], "vendi_score": [run(9, None)]})
     assert {each.label for each in reported if each.margin is None} == {"ct_score", "vendi_score"}
-    with pytest.raises(InputError, match="there is nothing to limit"):
+    with pytest.raises(InputError, match="no limit can be set"):
         first_limits(DIGITS, {"ct_score": [run(0.1)]})
 
 
@@ -146,7 +146,10 @@ def test_as_many_samples_as_it_says_decide_what_was_open(distance):
 
 def test_at_the_limit_no_number_of_samples_decides_and_holes_ask_for_none():
     for value in (40, 39.999):
-        assert "no 64 runs decide" in limits(decided(a=seen(value)))["a at most 40"].advice
+        assert (
+            "64 runs, the maximum of more_samples, would not decide"
+            in limits(decided(a=seen(value)))["a at most 40"].advice
+        )
     hole = limits(decided(a=seen(float("nan"))))["a at most 40"]
     assert (hole.decides, hole.samples, hole.status) == (True, None, "ERROR")
 
@@ -161,7 +164,7 @@ def test_explain_tells_what_earlier_decisions_spent(store):
     assert told["limits"][0]["decides"]
     newest = invoke("explain").stdout
     assert "gate 2: flow@9 is INCONCLUSIVE (shadow)" in newest
-    assert "repeats gate 1 on the same evidence, and spent nothing" in newest
+    assert "repeats gate 1 on the same evidence; nothing was spent" in newest
     assert "a shadow gate" in newest
     assert "there is no gate 9" in str(invoke("explain", "9").exception)
     with store.read() as session:

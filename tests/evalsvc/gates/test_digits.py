@@ -146,7 +146,7 @@ def test_commands_say_what_is_wrong_with_their_exit_code(workspace, tmp_path):
     assert json.loads(invoke("gate", "schema").stdout)["title"] == "evalsvc gate policy"
     for command in ("check", "run"):
         refused = invoke("gate", command, tmp_path / "bad.yaml")
-        assert "maximum is not a key that a policy knows" in str(refused.exception)
+        assert "unknown key metrics.recall.maximum" in str(refused.exception)
     empty = invoke("gate", "run", workspace / "gate.yaml", "--candidate", "nobody@1", "--stored")
     assert empty.exit_code == 5
 

@@ -449,9 +449,9 @@ def test_an_empty_variable_ends_every_gate(store, tmp_path, monkeypatch, name):
     ("more", "complaint"),
     [
         (["--seed", "7"], "no stored scores of seed 7"),
-        (["--step", "10"], "--model, --step and their patterns name what --generator loads"),
-        (["--model", "other"], "leave them out"),
-        (["--step-pattern", "x"], "leave them out"),
+        (["--step", "10"], "--model, --step and their patterns require a path"),
+        (["--model", "other"], "remove them"),
+        (["--step-pattern", "x"], "remove them"),
         (["--option", "noise=200", "--option", "noise=0"], "option 'noise' is given twice"),
         (["--option", "noise=NaN"], "'noise=NaN' is not a finite number"),
     ],

@@ -95,7 +95,7 @@ def test_another_protocol_is_not_comparable_and_named(production):
     [
         ({"model": "flow", "step": 77}, "no checkpoint 'flow@77'"),
         ("last-passing", "no other checkpoint of flow has passed"),
-        ({"median-of": 3}, "flow has 1 of 3 scored checkpoints before"),
+        ({"median-of": 3}, "the median needs 3 scored checkpoints of flow before the candidate, and there are 1"),
     ],
 )
 def test_a_baseline_that_is_not_there_never_lets_a_candidate_pass(production, baseline, reason):
@@ -186,18 +186,18 @@ def test_promotion_is_remembered_with_its_gate(production):
 @pytest.mark.parametrize(
     ("metrics", "complaint"),
     [
-        ({"frechet": {"max": 1}}, "gives no score 'frechet'; it gives frechet_distance, frechet_distance_heldout"),
-        ({"recal": {"min": 1}}, "gives no score 'recal'"),
-        ({"frechet_distance": {"min": 1}}, "lower is better, so min would refuse the good: use max"),
-        ({"recall": {"max": 1}}, "higher is better, so max would refuse the good: use min"),
-        ({"ct_score": {"max_worsening": 1}}, "no better or worse"),
+        ({"frechet": {"max": 1}}, "has no score 'frechet': use one of frechet_distance, frechet_distance_heldout"),
+        ({"recal": {"min": 1}}, "has no score 'recal'"),
+        ({"frechet_distance": {"min": 1}}, "lower is better, so min would reject good values: use max"),
+        ({"recall": {"max": 1}}, "higher is better, so max would reject good values: use min"),
+        ({"ct_score": {"max_worsening": 1}}, "no better direction"),
         ({"kernel_distance": {"max_worsening_rel": 0.1}}, "can be negative"),
-        ({"recall": {"min": 60}}, r"recall: min 60 lies outside its range of 0 to 1: write 60 % as 0.6"),
-        ({"recall": {"min": -5}}, "min -5 lies outside its range"),
-        ({"recall": {"max_worsening": 5}}, "max_worsening 5 lies outside its range of 0 to 1"),
-        ({"frechet_distance": {"max": -1}}, "max -1 lies outside its range of 0 to inf"),
-        ({"vendi": {"min": 2}, "vendi_score": {"tier": "advisory"}}, "another name gates already"),
-        ({"bits_per_dim": {"max": 2}}, "gives no score 'bits_per_dim'; it gives bits_per_dim_heldout"),
+        ({"recall": {"min": 60}}, r"recall: min 60 is outside its range of 0 to 1: write 60 % as 0.6"),
+        ({"recall": {"min": -5}}, "min -5 is outside its range"),
+        ({"recall": {"max_worsening": 5}}, "max_worsening 5 is outside its range of 0 to 1"),
+        ({"frechet_distance": {"max": -1}}, "max -1 is outside its range of 0 to inf"),
+        ({"vendi": {"min": 2}, "vendi_score": {"tier": "advisory"}}, "another entry already gates"),
+        ({"bits_per_dim": {"max": 2}}, "has no score 'bits_per_dim': use one of bits_per_dim_heldout"),
     ],
 )
 def test_a_policy_that_does_not_fit_its_suite_is_refused(metrics, complaint):

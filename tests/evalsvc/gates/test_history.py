@@ -93,7 +93,7 @@ def test_other_limits_on_the_same_evidence_are_another_look_that_is_listed(score
     [earlier] = spending(document)["earlier"]
     assert (earlier["gate"], earlier["limits_changed"]) == (first["gate"], True)
     assert earlier["metrics"]["frechet_distance"]["max"] == 20.5
-    assert any("under other limits" in warning for warning in document["verdict"]["warnings"])
+    assert any("used other limits" in warning for warning in document["verdict"]["warnings"])
     assert spending(decided(scored))["repeats"] == first["gate"], "and back is no look at all"
 
 
@@ -167,7 +167,7 @@ def test_looks_that_a_time_limit_cut_off_have_spent_what_they_looked_with(scored
 
 def test_a_database_without_decisions_says_that_it_knows_of_none(scored):
     said = [decided(scored)["verdict"]["warnings"] for _ in range(2)]
-    assert ["this database holds no decisions" in " ".join(warnings) for warnings in said] == [True, False]
+    assert ["this database has no decisions" in " ".join(warnings) for warnings in said] == [True, False]
 
 
 def test_of_two_decisions_at_one_moment_the_second_judges_with_what_the_first_left(database, monkeypatch):

@@ -109,5 +109,5 @@ def test_several_reports_of_one_format_are_all_written(tmp_path):
     a, b, c = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "abc")
     assert a == b
     assert a != c
-    with pytest.raises(InputError, match="asked for twice"):
+    with pytest.raises(InputError, match="two reports have the path"):
         requested([f"json={tmp_path}/a.json", f"html={tmp_path}/x/../a.json"])

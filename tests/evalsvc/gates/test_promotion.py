@@ -85,9 +85,9 @@ def test_a_protected_alias_moves_by_a_gate_under_its_policy_and_keeps_who_and_by
         (lambda db: passed(db, "flow@6", shadow=True), "is a shadow gate"),
         (lambda db: passed(db, "flow@7"), "judged flow@7, not flow@6"),
         (lambda db: run_gate(PINNED, db, DIGITS, today=TODAY, candidate="flow@8").id, "is FAIL"),
-        (lambda db: pin(db, suite=OTHER) and passed(db, "flow@6"), "another content of it"),
+        (lambda db: pin(db, suite=OTHER) and passed(db, "flow@6"), "another version of its content"),
         (lambda db: 99, "there is no gate 99"),
-        (lambda db: None, "moves by a gate under that policy"),
+        (lambda db: None, "move it with a gate under that policy"),
     ],
     ids=["own policy", "shadow", "other checkpoint", "failed", "other suite", "no gate", "by hand"],
 )
@@ -141,7 +141,7 @@ def test_a_decision_that_was_drawn_before_a_move_and_written_after_it_is_refused
     promote(protected, "production", "flow@6", number)
     with protected.write() as session:
         session.get_one(Gate, late).created_at = clock(session)
-    with pytest.raises(PromotionError, match=r"compared with another baseline than .* \(flow@6\)"):
+    with pytest.raises(PromotionError, match=r"used another baseline than .* \(flow@6\)"):
         promote(protected, "production", "flow@7", late)
 
 
@@ -186,7 +186,7 @@ def test_an_alias_that_was_never_set_is_protected_and_first_promoted_by_its_poli
         promote(store, "release", "flow@7", number)
     promote(store, "release", "flow@6", number)
     assert moves(store) == [("first", 6, number, "", "")]
-    with pytest.raises(PromotionError, match="moves by a gate under that policy"):
+    with pytest.raises(PromotionError, match="move it with a gate under that policy"):
         promote(store, "release", "flow@7")
 
 
@@ -194,8 +194,8 @@ def test_a_protected_alias_goes_back_with_a_reason_and_only_to_where_it_was(prot
     promote(protected, "production", "flow@6", passed(protected, "flow@6"))
     promote(protected, "production", "flow@7", passed(protected, "flow@7"))
     for checkpoint, reason, complaint in (
-        ("flow@6", " ", "moves by a gate under that policy"),
-        ("flow@8", "because", "never pointed at flow@8"),
+        ("flow@6", " ", "move it with a gate under that policy"),
+        ("flow@8", "because", "never pointed to flow@8"),
         ("flow@6", "x" * 501, "at most 500 characters"),
     ):
         with pytest.raises(InputError, match=complaint):

@@ -152,7 +152,7 @@ def test_a_comment_is_found_again_and_never_too_long(hostile):
     hostile["verdict"]["warnings"] = ["| <b> " * 60] * 2000
     long = markdown.comment(hostile)
     assert len(long) < 65_536
-    assert long.rstrip().endswith("More is in the job's summary.")
+    assert long.rstrip().endswith("Truncated: see the job summary for the rest.")
 
 
 def test_annotations_are_lines_of_their_own_and_within_githubs_limits(hostile):
@@ -218,9 +218,9 @@ def test_reports_are_written_where_they_are_asked_for(harmless, tmp_path):
     wanted = requested([f"{name}={tmp_path / 'out' / name}" for name in (*FORMATS, "html")])
     write(harmless, wanted)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(wanted)
-    with pytest.raises(InputError, match="is not FORMAT=PATH"):
+    with pytest.raises(InputError, match="use FORMAT=PATH"):
         requested(["pdf=x"])
-    with pytest.raises(InputError, match="is not FORMAT=PATH"):
+    with pytest.raises(InputError, match="use FORMAT=PATH"):
         requested(["json=."])
 
 

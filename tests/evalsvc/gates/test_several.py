@@ -101,12 +101,12 @@ def test_a_waiver_names_the_suite_of_its_metric():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (BOTH.replace("faces@1", "digits@1"), "a suite is named twice"),
+        (BOTH.replace("faces@1", "digits@1"), "a suite is listed twice"),
         (BOTH.replace("{max: 40", "{tier: supporting, max: 40"), "no metric under faces@1 is critical"),
-        (BOTH.replace("{alias: production}", "last-passing"), "last-passing is the baseline of one suite"),
-        (BOTH.replace("max: 40", "maximum: 40"), "also.0.metrics.frechet_distance.maximum is not a key"),
-        (HEAD + "part_of: {digest: x, suites: 1, place: 0, limits: 99}\n", "part_of is not a key"),
-        (BOTH + "waivers: [{metric: recall, reason: r, by: b, expires: 2026-12-01}]\n", "a waiver is for 'recall'"),
+        (BOTH.replace("{alias: production}", "last-passing"), "last-passing supports only one suite"),
+        (BOTH.replace("max: 40", "maximum: 40"), "unknown key also.0.metrics.frechet_distance.maximum"),
+        (HEAD + "part_of: {digest: x, suites: 1, place: 0, limits: 99}\n", "unknown key part_of"),
+        (BOTH + "waivers: [{metric: recall, reason: r, by: b, expires: 2026-12-01}]\n", "a waiver names 'recall'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_several_suites_is_one_sentence(text, complaint):
@@ -119,7 +119,7 @@ def test_a_protected_alias_takes_a_pass_under_every_suite(store):
     with store.write() as session:
         assert protect(session, "production", policy, SUITES, "boss").suite == "digits@1, faces@1"
     first = run_gate(policy.parts[0], store, DIGITS, today=TODAY, candidate="flow@6")
-    with pytest.raises(PromotionError, match="not all were judged"):
+    with pytest.raises(PromotionError, match="the others were not judged"):
         promote(store, "production", "flow@6", first.id)
     bad = decided(store, "flow@7")
     for number in bad.document["gates"]:

@@ -180,7 +180,7 @@ def test_images_that_come_with_moments_of_others_are_said_to_be_a_reference_alon
         np.savez(tmp_path / "adm.npz", arr_0=pixels, **arrays)
     added = CliRunner().invoke(app, ["reference", "add", "adm", str(tmp_path / "adm.npz")])
     assert "reference adm: 6 samples" in added.output
-    assert "a mean and a covariance too, which are not those of these 6 images" in added.output
+    assert "a mean and a covariance, which do not belong to these 6 images" in added.output
 
 
 def test_raw_statistics_as_a_reference_say_how_to_convert_them(published):

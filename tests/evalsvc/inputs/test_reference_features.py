@@ -79,7 +79,7 @@ def test_the_first_samples_of_a_reference_are_listed_and_pruned_like_its_arrays(
 def test_prune_takes_what_nobody_owns_or_what_is_named(filled):
     CliRunner().invoke(app, ["prune"], catch_exceptions=False)
     assert listed() == [("birds", "heldout"), ("birds", "train"), ("trees", "train")]
-    with pytest.raises(InputError, match="nothing is kept of a reference 'bees'"):
+    with pytest.raises(InputError, match="there are no cached arrays of reference 'bees'"):
         CliRunner().invoke(app, ["prune", "--reference", "bees"], catch_exceptions=False)
     CliRunner().invoke(app, ["prune", "--reference", "birds"], catch_exceptions=False)
     assert listed() == [("trees", "train")]

@@ -301,13 +301,13 @@ def test_a_pair_to_rate_is_of_one_index(context):
     with context.database.read() as session:
         drawn = {draw(session, "s", held, random.Random(seed)) for seed in range(20)}
         assert {(frozenset((pair.left, pair.right)), pair.sample) for pair in drawn} == {(frozenset((1, 2)), 9)}
-        with pytest.raises(InputError, match="samples of the same numbers"):
+        with pytest.raises(InputError, match="samples of the same indices"):
             draw(session, "s", {1: [5], 3: [1]}, random.Random(0))
 
 
 @pytest.mark.parametrize(
     ("samples", "said"),
-    [(100, "100 samples, of 240 in the source, a random part (order 1)"), (240, "240 samples, of 240 in the source")],
+    [(100, "100 samples of 240 in the source, a random subset (order 1)"), (240, "240 samples, of 240 in the source")],
 )
 def test_how_many_of_how_many_were_taken_is_kept_and_said(context, by_class, samples, said):
     evaluation = evaluate(of(context, by_class, samples=samples), context)

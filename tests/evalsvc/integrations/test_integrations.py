@@ -124,7 +124,7 @@ def test_the_hugging_face_trainer_has_each_saved_folder_evaluated(tmp_path):
 
 
 def no_server():
-    raise ClientError("'nonsense' is no server")
+    raise ClientError("invalid server 'nonsense'")
 
 
 @pytest.mark.parametrize("client", [no_server, lambda: Server(refuse), lambda: None])
@@ -158,7 +158,7 @@ def test_the_end_of_training_waits_for_what_is_left_but_not_for_ever(caplog):
     closing.join(300)
     assert not closing.is_alive()  # and the server hangs still
     let_go.set()
-    assert "has not taken every checkpoint" in caplog.text
+    assert "not all checkpoints were submitted" in caplog.text
 
 
 def test_without_a_shared_disk_the_file_itself_is_sent(tmp_path):

@@ -18,7 +18,7 @@ from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.lifecycle import Deadlines
 from evalsvc.evaluation.shards import Shard
 from evalsvc.queue import dbos_engine, worker_registry
-from evalsvc.queue.coordinator import AHEAD, Coordinator
+from evalsvc.queue.coordinator import ENQUEUED_PER_SLOT, Coordinator
 from evalsvc.queue.heartbeat import Heartbeat
 from evalsvc.queue.pending import overdue, pending, pending_evaluations
 from evalsvc.queue.worker_metrics import WorkerMetrics
@@ -90,10 +90,10 @@ def test_work_of_the_dead_goes_back_on_the_queue_and_that_of_the_living_stays(da
     claim = "UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = :who WHERE workflow_uuid = :which"
     for who, which in zip(("dead", "alive"), ids, strict=True):
         in_engine(database_url, claim, who=who, which=which)
-    assert dbos_engine.holders() == {"dead", "alive"}
+    assert dbos_engine.claim_holders() == {"dead", "alive"}
     dbos_engine.requeue({"dead"})
     dbos_engine.requeue({"dead"})
-    assert dbos_engine.holders() == {"alive"}
+    assert dbos_engine.claim_holders() == {"alive"}
     assert dbos_engine.active() == set(ids)
     rows = in_engine(database_url, "SELECT workflow_uuid, status, queue_name FROM dbos.workflow_status")
     assert {(which, status) for which, status, _ in rows} == {(ids[0], "ENQUEUED"), (ids[1], "PENDING")}
@@ -134,10 +134,10 @@ def test_few_are_handed_over_and_the_urgent_pass_the_others(database, coordinato
         submit(database, number)
     coordinator.reconcile()
     coordinator.reconcile()
-    assert len(dbos_engine.active()) == AHEAD * 1
+    assert len(dbos_engine.active()) == ENQUEUED_PER_SLOT * 1
     urgent = submit(database, 9, priority=1)
     coordinator.reconcile()
-    assert len(dbos_engine.active()) == AHEAD + 1
+    assert len(dbos_engine.active()) == ENQUEUED_PER_SLOT + 1
     assert any(workflow.startswith(f"{urgent}-1-") for workflow in dbos_engine.active())
 
 
@@ -161,7 +161,7 @@ def test_however_many_are_more_urgent_few_are_handed_over(database, coordinator)
     for number in range(10, 22):
         submit(database, number, priority=1)
     coordinator.reconcile()
-    assert len(dbos_engine.active()) <= 3 * AHEAD
+    assert len(dbos_engine.active()) <= 3 * ENQUEUED_PER_SLOT
 
 
 @pytest.mark.parametrize("limit", [600, 1e300])
@@ -208,7 +208,7 @@ def test_an_engine_that_lost_everything_is_given_everything_again(database, data
     ("state", "status", "error"),
     [
         ("SUCCESS", Status.QUEUED, None),
-        ("ERROR", Status.FAILED, "the queue gave it up (error)"),
+        ("ERROR", Status.FAILED, "the queue gave up on it (error)"),
     ],
 )
 def test_what_the_engine_ended_and_the_rows_did_not_is_made_good(
@@ -242,7 +242,7 @@ def test_a_job_that_was_given_up_fails_its_evaluation_by_name(database, database
     found = row(database, evaluation)
     assert (found.failure, found.error) == (
         Failure.INFRASTRUCTURE,
-        f"samples 100-200 ended its worker process {dbos_engine.TRIES} times",
+        f"samples 100-200 crashed its worker process {dbos_engine.MAX_STARTS} times",
     )
 
 
@@ -273,7 +273,7 @@ def later(database):
     return later
 
 
-@pytest.mark.parametrize("others", [0, AHEAD], ids=["handed over", "waiting to be"])
+@pytest.mark.parametrize("others", [0, ENQUEUED_PER_SLOT], ids=["enqueued", "waiting to be"])
 def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinator, later, others):
     for number in range(others):
         submit(database, 10 + number)
@@ -284,7 +284,7 @@ def test_an_evaluation_that_no_worker_begins_in_time_says_so(database, coordinat
     later(601)
     coordinator.reconcile()
     found = row(database, evaluation)
-    assert (found.failure, found.error) == (Failure.TIMEOUT, "no worker began it within 600 s")
+    assert (found.failure, found.error) == (Failure.TIMEOUT, "no worker started it within 600 s")
     coordinator.reconcile()
     coordinator.reconcile()
     assert not any(workflow.startswith(f"{evaluation}-") for workflow in dbos_engine.active())
@@ -302,14 +302,14 @@ def test_who_waited_for_the_database_asks_anew_whether_it_may_judge(database, co
     worker_registry.register(database, "other", "slot", "cpu")
     with database.write() as session:
         session.get_one(Worker, "other").seen_at -= timedelta(hours=1)
-    answers, judge = iter([True, False]), worker_registry.give_up_silent
-    monkeypatch.setattr(Heartbeat, "may_judge", property(lambda _: next(answers)))
+    answers, judge = iter([True, False]), worker_registry.declare_silent_lost
+    monkeypatch.setattr(Heartbeat, "may_declare_lost", property(lambda _: next(answers)))
     monkeypatch.setattr(sessions.time, "sleep", lambda _: None)
 
     def away(*_):
-        monkeypatch.setattr(worker_registry, "give_up_silent", judge)
+        monkeypatch.setattr(worker_registry, "declare_silent_lost", judge)
         raise OperationalError("", {}, ConnectionError("it is restarted"))
 
-    monkeypatch.setattr(worker_registry, "give_up_silent", away)
+    monkeypatch.setattr(worker_registry, "declare_silent_lost", away)
     coordinator.reap()
     assert "other" in worker_registry.living(database)

@@ -62,8 +62,8 @@ def here(context, monkeypatch):
         raise SystemExit(code)
 
     monkeypatch.setattr(slot.os, "_exit", exit_)
-    monkeypatch.setattr(slot, "PAUSES", (0, 0))
-    monkeypatch.setattr(slot, "ASIDE", (0,))
+    monkeypatch.setattr(slot, "RETRY_DELAYS", (0, 0))
+    monkeypatch.setattr(slot, "REFUSAL_DELAYS", (0,))
     worker_registry.register(context.database, "here", "slot", "cpu")
     return Slot(context, SimpleNamespace(worker="here", task=None), WorkerMetrics())
 
@@ -286,7 +286,7 @@ def test_an_older_worker_leaves_the_work_of_a_newer_version_alone(context, here,
     with context.database.write() as session:
         change(session.get_one(Evaluation, asked.evaluation))
     refusal = here.compute(asked, spec.shards[0])
-    assert "another version of evalsvc asked for this evaluation" in refusal["reason"]
+    assert "another version of evalsvc submitted this evaluation" in refusal["reason"]
     assert (found(context, asked).status, Blobs.calls) == (Status.RUNNING, 0)
     assert not context.artifacts.exists(spec.shard_key(spec.shards[0]))
 
@@ -298,7 +298,7 @@ def test_a_worker_ends_itself_when_the_database_is_upgraded_beneath_it(home, dat
     alive._beat()
     with Database(settings.database).write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SystemExit, match=f"the database is at revision 9999 and this evalsvc works at {HEAD}"):
+    with pytest.raises(SystemExit, match=f"the database is at revision 9999 but this evalsvc needs {HEAD}"):
         alive._beat()
 
 

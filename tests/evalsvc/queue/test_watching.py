@@ -12,7 +12,7 @@ from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.evaluation.attempts import Attempt
 from evalsvc.queue import heartbeat as heartbeat_module
 from evalsvc.queue import worker_registry
-from evalsvc.queue.heartbeat import GIVEN_UP, Heartbeat, Task
+from evalsvc.queue.heartbeat import EXIT_GIVEN_UP, Heartbeat, Task
 from evalsvc.store.tables import Failure, Status, Worker, WorkerStatus
 from tests.evalsvc.evaluation.test_lifecycle import row, spec
 
@@ -30,9 +30,9 @@ def me(database):
 
 
 def test_the_silent_are_given_up_and_learn_of_it(database, me):
-    assert worker_registry.give_up_silent(database, me, 30) == []
+    assert worker_registry.declare_silent_lost(database, me, 30) == []
     silent_for(database, "other", 31)
-    assert worker_registry.give_up_silent(database, me, 30) == ["other"]
+    assert worker_registry.declare_silent_lost(database, me, 30) == ["other"]
     assert worker_registry.living(database) == {"me"}
     assert worker_registry.beat(database, "other") is None
     assert worker_registry.beat(database, me) is not None
@@ -41,18 +41,18 @@ def test_the_silent_are_given_up_and_learn_of_it(database, me):
 def test_who_was_blind_itself_judges_nobody(database, me):
     silent_for(database, "other", 100)
     silent_for(database, me, 20)
-    assert worker_registry.give_up_silent(database, me, 30) == []
+    assert worker_registry.declare_silent_lost(database, me, 30) == []
     assert worker_registry.beat(database, me) >= 20
-    assert worker_registry.give_up_silent(database, me, 30) == ["other"]
+    assert worker_registry.declare_silent_lost(database, me, 30) == ["other"]
 
 
 @pytest.mark.parametrize("hour", [3600, -3600])
 def test_a_clock_that_was_set_gives_up_the_dead_and_not_the_living(database, me, hour):
     silent_for(database, "other", hour)
     silent_for(database, me, hour)
-    assert worker_registry.give_up_silent(database, me, 30) == [], "its own last word is off as well"
+    assert worker_registry.declare_silent_lost(database, me, 30) == [], "its own last word is off as well"
     assert worker_registry.beat(database, me) > 30, "so it judges nobody for a while"
-    assert worker_registry.give_up_silent(database, me, 30) == ["other"], "who does not come back is dead"
+    assert worker_registry.declare_silent_lost(database, me, 30) == ["other"], "who does not come back is dead"
 
 
 def test_what_a_parent_says_of_a_dead_child_needs_no_silence(database, me):
@@ -73,13 +73,13 @@ def heartbeat(database, database_url, home, monkeypatch):
 
 
 def test_a_newcomer_and_who_was_blind_wait_before_they_judge(database, heartbeat, monkeypatch):
-    assert not heartbeat.may_judge
+    assert not heartbeat.may_declare_lost
     later = time.monotonic() + 5
     monkeypatch.setattr(heartbeat_module.time, "monotonic", lambda: later)
-    assert heartbeat.may_judge
+    assert heartbeat.may_declare_lost
     silent_for(database, "heart", 3)
     heartbeat._beat()
-    assert not heartbeat.may_judge
+    assert not heartbeat.may_declare_lost
 
 
 def test_a_process_that_was_given_up_ends_itself(database, heartbeat):
@@ -87,7 +87,7 @@ def test_a_process_that_was_given_up_ends_itself(database, heartbeat):
     worker_registry.end(database, "heart", WorkerStatus.LOST)
     with pytest.raises(SystemExit) as ended:
         heartbeat._beat()
-    assert ended.value.code == GIVEN_UP
+    assert ended.value.code == EXIT_GIVEN_UP
 
 
 def test_a_process_whose_supervisor_is_gone_ends_itself_also_when_it_went_before_the_first_look(
@@ -122,7 +122,7 @@ def test_a_task_past_its_deadline_fails_its_evaluation_and_ends_the_process(data
         heartbeat._watch()
     failed = row(database, evaluation)
     assert (failed.status, failed.failure) == (Status.FAILED, Failure.TIMEOUT)
-    assert failed.error == "samples took longer than the 10 s that it was given"
+    assert failed.error == "samples exceeded its limit of 10 s"
 
 
 def test_a_task_that_stirs_no_more_ends_the_process_and_fails_nothing(database, heartbeat, monkeypatch):
@@ -132,7 +132,7 @@ def test_a_task_that_stirs_no_more_ends_the_process_and_fails_nothing(database, 
     monkeypatch.setattr(heartbeat_module.time, "monotonic", lambda: later)
     with pytest.raises(SystemExit) as ended:
         heartbeat._watch()
-    assert ended.value.code == GIVEN_UP
+    assert ended.value.code == EXIT_GIVEN_UP
     assert row(database, evaluation).status == Status.QUEUED
 
 

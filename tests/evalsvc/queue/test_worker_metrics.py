@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from evalsvc.api.server.monitoring import Monitor
 from evalsvc.core.errors import InputError
-from evalsvc.queue.worker_metrics import WorkerMetrics, count_in, served
+from evalsvc.queue.worker_metrics import WorkerMetrics, count_in, serve_metrics
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Delivery, Gate, Webhook
 
@@ -47,7 +47,7 @@ def free_port():
 
 def test_counts_of_processes_are_summed_and_outlive_them():
     port = free_port()
-    with served("127.0.0.1", port) as folder:
+    with serve_metrics("127.0.0.1", port) as folder:
         for place in ("slot-0", "slot-0", "slot-1"):
             command = [sys.executable, "-c", COUNTING, str(folder), place]
             assert subprocess.run(command, timeout=60, check=False).returncode == 75
@@ -62,7 +62,7 @@ def test_counts_of_processes_are_summed_and_outlive_them():
         assert len(list(folder.iterdir())) == 4, "two places, and two kinds of metric in each"
         with (
             pytest.raises(InputError, match=f"metrics cannot be served at 127.0.0.1:{port}"),
-            served("127.0.0.1", port),
+            serve_metrics("127.0.0.1", port),
         ):
             pass
     assert not folder.exists()
@@ -72,8 +72,8 @@ def test_without_the_package_workers_count_nothing_and_say_so_if_asked_to_serve(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     metrics = WorkerMetrics()
     metrics.computed("samples", 1.0)
-    metrics.happened("refused")
-    with pytest.raises(InputError, match=re.escape("pip install 'evalsvc[worker]'")), served("127.0.0.1", 1):
+    metrics.count_event("refused")
+    with pytest.raises(InputError, match=re.escape("pip install 'evalsvc[worker]'")), serve_metrics("127.0.0.1", 1):
         pass
 
 
@@ -110,7 +110,7 @@ def test_alerts_ask_for_metrics_and_values_that_exist(home, tmp_path):
     metrics.computed("samples", 1.0)
     metrics.retried("samples", "model")
     for event in ("dead_letter", "worker_lost"):
-        metrics.happened(event)
+        metrics.count_event(event)
     text = monitor.text().decode() + generate_latest(evalsvc.metrics.registry).decode()
     known = names(text)
     [group] = yaml.safe_load(ALERTS.read_text())["groups"]
@@ -135,5 +135,5 @@ def test_where_a_process_counts_is_set_before_anything_is_counted(tmp_path, monk
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     count_in(tmp_path, "slot-7")
-    WorkerMetrics().happened("refused")
+    WorkerMetrics().count_event("refused")
     assert [file.name for file in tmp_path.glob("counter*")] == ["counter_slot-7.db"]

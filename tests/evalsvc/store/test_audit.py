@@ -124,16 +124,16 @@ def test_the_command_line_tells_who_did_what(home, monkeypatch):
     shown = evalsvc("audit", "--limit", "1").stdout
     assert "token.revoke" in shown
     assert "name ci[/x]\\u202e" in shown
-    assert "nothing was recorded" in evalsvc("audit", "--until", "2020-01-01").stdout
+    assert "no entries" in evalsvc("audit", "--until", "2020-01-01").stdout
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("audit", "--since", "yesterday"), "'yesterday' is not a moment"),
-        (("audit", "--until", "999999w"), "is not a moment"),
+        (("audit", "--since", "yesterday"), "invalid time 'yesterday'"),
+        (("audit", "--until", "999999w"), "invalid time '999999w'"),
         (("audit", "--action", "aliases"), "there is no action 'aliases': use one of read, evaluation.submit"),
-        (("audit", "prune", "--before", ""), "--before needs a moment"),
+        (("audit", "prune", "--before", ""), "--before requires a time"),
     ],
 )
 def test_what_is_no_filter_is_one_sentence(home, words, said):
@@ -144,8 +144,8 @@ def test_what_is_no_filter_is_one_sentence(home, words, said):
 
 def test_old_rows_are_pruned_on_demand(home):
     evalsvc("token", "create", "ci")
-    assert "deleted 0 rows" in evalsvc("audit", "prune", "--before", "365d").output
-    assert "deleted 2 rows" in evalsvc("audit", "prune", "--before", "0m").output
+    assert "deleted 0 entries" in evalsvc("audit", "prune", "--before", "365d").output
+    assert "deleted 2 entries" in evalsvc("audit", "prune", "--before", "0m").output
     assert len(json.loads(evalsvc("audit", "--json").stdout)) == 1
 
 

@@ -1,1 +1,1 @@
-"""One file a noun; each has a ``router``."""
+"""Routes, one file per noun; each has a ``router``."""

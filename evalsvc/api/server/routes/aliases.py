@@ -1,4 +1,4 @@
-"""Aliases, and the gates and policies that let one be moved."""
+"""Aliases, and the gates and policies that permit their moves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Name = Annotated[str, Path(pattern=f"^{promote.NAME}$")]
 @router.get("/aliases", responses=responses(400))
 @needs(Scope.READ, shared=True)
 def aliases(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Alias]:
-    """Every alias and what it points at, by name."""
+    """Every alias and its checkpoint, by name."""
     with server.database.read() as session:
         made = marked(session, _checkpoint, partial(serializers.alias, pinned=_pinned(session)))
         return page_of(session, select(Alias), Alias.name, asked, made)
@@ -51,7 +51,7 @@ def alias(server: ServerDep, name: Name) -> schemas.Alias:
 @router.get("/aliases/{name}/history", responses=responses(400))
 @needs(Scope.READ, shared=True)
 def history(server: ServerDep, asked: PageParams, name: Name) -> schemas.Page[schemas.Promotion]:
-    """Where an alias pointed, the newest first, and who moved it by what."""
+    """The moves of an alias, newest first, with the user and the gate or reason."""
     with server.database.read() as session:
         query = select(Promotion).where(Promotion.alias == name)
         made = marked(session, _checkpoint, serializers.promotion)
@@ -61,14 +61,14 @@ def history(server: ServerDep, asked: PageParams, name: Name) -> schemas.Page[sc
 @router.put("/aliases/{name}", responses=responses(404, 409))
 @needs(Scope.SUBMIT, action=Action.ALIAS_MOVE)
 def set_alias(server: ServerDep, bearer: CurrentToken, name: Name, wanted: schemas.Promote) -> schemas.Alias:
-    """Point an alias at a checkpoint: a protected one by a gate under its policy, any other with scope admin."""
-    # One transaction: what the gate judged is what the alias gets, even where two checkpoints share model and step.
+    """Point an alias to a checkpoint: a protected one by a gate under its policy, any other with scope admin."""
+    # One transaction: the alias gets the judged checkpoint, even if two checkpoints share model and step.
     with server.database.write() as session:
         if Scope.ADMIN not in bearer.scopes:
             if wanted.gate is None:
                 raise forbidden(bearer, Scope.ADMIN, "setting an alias without a gate")
             if promote.protection(session, name) is None:
-                raise forbidden(bearer, Scope.ADMIN, "setting an alias that no policy protects")
+                raise forbidden(bearer, Scope.ADMIN, "setting an unprotected alias")
         try:
             found = names.find(session, wanted.checkpoint)
         except InputError as error:
@@ -86,7 +86,7 @@ def set_alias(server: ServerDep, bearer: CurrentToken, name: Name, wanted: schem
 @router.get("/aliases/{name}/protection", responses=responses(404))
 @needs(Scope.READ, shared=True)
 def protection(server: ServerDep, name: Name) -> schemas.Protection:
-    """The policy by whose decisions alone an alias moves."""
+    """The policy whose decisions alone may move an alias."""
     with server.database.read() as session:
         row = promote.protection(session, name)
         if row is None:
@@ -97,7 +97,7 @@ def protection(server: ServerDep, name: Name) -> schemas.Protection:
 @router.put("/aliases/{name}/protection")
 @needs(Scope.ADMIN, action=Action.ALIAS_PROTECT)
 async def protect(server: ServerDep, bearer: CurrentToken, name: Name, wanted: schemas.Protect) -> schemas.Protection:
-    """Pin a policy and its suite to an alias, whether or not it was set before."""
+    """Pin a policy and its suite to an alias, which need not have been set before."""
     await server.backroom.protect(name, wanted, bearer.name)
     return await run_in_threadpool(protection, server, name)
 
@@ -118,5 +118,5 @@ def _checkpoint(row: Alias | Promotion) -> int:
 
 
 def _pinned(session: Session) -> dict[str, str]:
-    """The digest of the policy that protects an alias, by its name."""
+    """The digests of the policies that protect aliases, by name."""
     return {row.alias: row.policy_digest for row in queries.protections(session) if row.ended_at is None}

@@ -1,4 +1,4 @@
-"""The audit: who did what."""
+"""The audit log."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].+")
 
 
 def _written(value: object) -> object:
-    """Refuse numbers, which pydantic would take for seconds since 1970."""
+    """Reject numbers, which pydantic would interpret as seconds since 1970."""
     if isinstance(value, str) and not WRITTEN.fullmatch(value):
-        raise ValueError("is not a moment: give 2026-11-28T15:00:00Z")
+        raise ValueError("is not a timestamp: use a form such as 2026-11-28T15:00:00Z")
     return value
 
 
@@ -45,15 +45,17 @@ ActionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}(\.[a-z]{1,2
 def listed(
     server: ServerDep,
     asked: PageParams,
-    since: Annotated[Moment | None, Query(description="Only from this moment on.")] = None,
-    until: Annotated[Moment | None, Query(description="Only before this moment.")] = None,
+    since: Annotated[Moment | None, Query(description="Only entries from this time on.")] = None,
+    until: Annotated[Moment | None, Query(description="Only entries before this time.")] = None,
     actor: Annotated[schemas.Text | None, Query(description="Name of a token or a user.")] = None,
-    action: Annotated[ActionName | None, Query(description="`alias.move`, or `alias` for all about them.")] = None,
+    action: Annotated[
+        ActionName | None, Query(description="`alias.move`, or `alias` for all actions on aliases.")
+    ] = None,
     subject: Annotated[
-        schemas.Text | None, Query(description="`evaluation 7`, or `evaluation` for all of them.")
+        schemas.Text | None, Query(description="`evaluation 7`, or `evaluation` for all evaluations.")
     ] = None,
 ) -> schemas.Page[schemas.AuditEntry]:
-    """Who did what, the newest first."""
+    """Audit entries, newest first."""
     query = audit.entries(since, until, actor, action, subject)
     with server.database.read() as session:
         return page(session, query, AuditEntry.id, asked, schemas.AuditEntry.model_validate, newest_first=True)

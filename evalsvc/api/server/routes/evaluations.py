@@ -1,4 +1,4 @@
-"""Evaluations: asked for, watched, cancelled, tried again."""
+"""Evaluations: submit, follow, cancel, retry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from evalsvc.store.session import Database
 from evalsvc.store.tables import Scope, Status
 
 router = guarded("evaluations")
-LOCATION = {"description": "Where to follow it.", "schema": {"type": "string"}}
+LOCATION = {"description": "URL of the evaluation.", "schema": {"type": "string"}}
 
 
 @router.get("/evaluations", responses=responses(400))
@@ -37,7 +37,7 @@ LOCATION = {"description": "Where to follow it.", "schema": {"type": "string"}}
 def evaluations(
     server: ServerDep, asked: PageParams, status: Annotated[list[Status] | None, Query(max_length=6)] = None
 ) -> schemas.Page[schemas.Evaluation]:
-    """Evaluations, the newest first."""
+    """Evaluations, newest first."""
     with server.database.read() as session:
         found = progress(session, statuses=status, before=asked.after(int), limit=asked.limit + 1)
     rows, cursor = cut(found, asked.limit, lambda row: row.id)
@@ -49,17 +49,21 @@ def evaluations(
     status_code=202,
     responses=responses(404, 409)
     | {
-        200: {"model": schemas.Evaluation, "description": "It is known already.", "headers": {"Location": LOCATION}},
-        202: {"description": "It is on the queue.", "headers": {"Location": LOCATION}},
+        200: {
+            "model": schemas.Evaluation,
+            "description": "The evaluation exists already.",
+            "headers": {"Location": LOCATION},
+        },
+        202: {"description": "The evaluation was enqueued.", "headers": {"Location": LOCATION}},
     },
 )
 @needs(Scope.SUBMIT, action=Action.EVALUATION_SUBMIT)
 async def submit(
     server: ServerDep, bearer: CurrentToken, response: Response, asked: schemas.EvaluationCreate
 ) -> schemas.Evaluation:
-    """Ask for an evaluation. The same again is the same evaluation, however often it is asked for."""
+    """Submit an evaluation. Submitting the same evaluation again returns the existing one."""
     if isinstance(asked.suite, dict) and Scope.ADMIN not in bearer.scopes:
-        raise forbidden(bearer, Scope.ADMIN, "a suite that the server does not know")
+        raise forbidden(bearer, Scope.ADMIN, "a suite that is unknown to the server")
     path = None
     if asked.path is not None:
         path = await run_in_threadpool(under_roots, asked.path, server.settings.checkpoint_roots)
@@ -74,7 +78,7 @@ async def submit(
 @router.get("/evaluations/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
 def evaluation(server: ServerDep, id: schemas.Id) -> schemas.EvaluationDetail:
-    """One evaluation: how far it is, its scores, and how they came about."""
+    """One evaluation with its progress, scores and provenance."""
     with server.database.read() as session:
         found = progress(session, [id])
         if not found:
@@ -87,19 +91,19 @@ def evaluation(server: ServerDep, id: schemas.Id) -> schemas.EvaluationDetail:
 @router.post("/evaluations/{id}/cancel", responses=responses(404, 409))
 @needs(Scope.SUBMIT, action=Action.EVALUATION_CANCEL)
 def cancel(server: ServerDep, id: schemas.Id) -> schemas.Evaluation:
-    """Stop an evaluation; its workers stop within one batch, and what was computed is kept."""
+    """Cancel an evaluation; its workers stop within one batch, and finished shards are kept."""
     return _changed(server, id, lifecycle.cancel)
 
 
 @router.post("/evaluations/{id}/retry", status_code=202, responses=responses(404, 409))
 @needs(Scope.SUBMIT, action=Action.EVALUATION_RETRY)
 def retry(server: ServerDep, id: schemas.Id) -> schemas.Evaluation:
-    """Put a failed or cancelled evaluation on the queue again; finished shards stay finished."""
+    """Put a failed or canceled evaluation on the queue again; finished shards are kept."""
     return _changed(server, id, lifecycle.retry)
 
 
 def _changed(server: ServerDep, id: int, change: Callable[[Database, int], object]) -> schemas.Evaluation:
-    """The evaluation after a change, to which its present state may be opposed."""
+    """The evaluation after a change, or 409 if its current status does not permit the change."""
     _evaluation(server, id)
     try:
         change(server.database, id)
@@ -111,7 +115,7 @@ def _changed(server: ServerDep, id: int, change: Callable[[Database, int], objec
 async def _followed(
     request: Request, server: ServerDep, bearer: CurrentToken, id: schemas.Id
 ) -> AsyncIterator[schemas.Evaluation]:
-    """The evaluation, and a place among the streams until this one ends."""
+    """The evaluation, and a slot among the streams until this stream ends."""
     state = request.app.state
     async with state.streams.turn(bearer.id):
         async with state.turns.turn(bearer.id):
@@ -124,10 +128,10 @@ async def _followed(
 async def events(
     request: Request, now: Annotated[schemas.Evaluation, Depends(_followed)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events: ``progress`` with the evaluation whenever something has moved, ``ended`` as the last.
+    """Server-sent events: ``progress`` with the evaluation after each change, ``ended`` as the last.
 
-    The stream breaks off when its token is revoked or expires. A token may hold so many streams, and all together so
-    many, as the operator says; one more is 429 or 503.
+    The stream is closed when its token is revoked or expires. The operator limits the streams of one token and of all
+    tokens; exceeding a limit is 429 or 503.
     """
     async with aclosing(request.app.state.feed.follow(now)) as updates:
         async for update in updates:
@@ -141,7 +145,7 @@ async def events(
 
 
 def read(server: Server, ids: Collection[int]) -> list[schemas.Evaluation]:
-    """These evaluations as they are now; those that are unknown are left out."""
+    """The current state of these evaluations; unknown ones are omitted."""
     with server.database.read() as session:
         return [serializers.evaluation(row) for row in progress(session, ids)]
 

@@ -1,4 +1,4 @@
-"""Files in both directions: artifacts of evaluations out, checkpoints in. Neither is ever named by a path."""
+"""Files: download artifacts of evaluations, upload checkpoints. Clients never name a path."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
 @router.get("/artifacts/{id}", response_class=FileResponse, responses=responses(404) | {200: {"content": CONTENT}})
 @needs(Scope.READ)
 def artifact(server: ServerDep, id: schemas.Id) -> FileResponse:
-    """The file of an artifact, to be saved and never shown."""
+    """Download the file of an artifact, always as an attachment."""
     with server.database.read() as session:
         row = session.get(Artifact, id)
     if row is None:
         raise not_found(f"there is no artifact {id}")
     root = server.artifacts.root
     if not (root / row.path).resolve().is_relative_to(root):
-        raise not_found(f"artifact {id} lies outside of the artifacts and is not given out")
+        raise not_found(f"artifact {id} lies outside of the artifact store and cannot be downloaded")
     try:
         path = server.artifacts.checked(row.path)
     except MissingError:
-        raise not_found(f"the file of artifact {id} is gone") from None
+        raise not_found(f"the file of artifact {id} is missing") from None
     except DamagedError as error:
         report(error)
         raise not_found(f"the file of artifact {id} is damaged: score its checkpoint again with --rerun") from None
@@ -52,7 +52,7 @@ def artifact(server: ServerDep, id: schemas.Id) -> FileResponse:
     "/uploads",
     status_code=201,
     responses=responses(411, 413, 422),
-    max_body_size=2**62,  # its own limit is the operator's, and counted as it comes
+    max_body_size=2**62,  # limited by the operator's setting and counted while it is received
     openapi_extra={"requestBody": {"required": True, "content": CONTENT}},
 )
 @needs(Scope.SUBMIT, action=Action.UPLOAD_CREATE)
@@ -62,7 +62,7 @@ async def upload(
     request: Request,
     name: Annotated[str, Query(max_length=120, description="File name, such as step_4000.safetensors.")],
 ) -> schemas.Upload:
-    """Send a checkpoint file as the body of the request; evaluations name it by its digest."""
+    """Upload a checkpoint file as the body of the request; evaluations refer to it by its digest."""
     limit = server.settings.upload_limit
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:

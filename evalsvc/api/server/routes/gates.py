@@ -1,4 +1,4 @@
-"""Gates: decided on what is stored."""
+"""Gates, decided on stored scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ router = guarded("gates")
 def gates(
     server: ServerDep, asked: PageParams, model: schemas.Text | None = None, suite: schemas.SuiteName | None = None
 ) -> schemas.Page[schemas.Gate]:
-    """Decisions, the newest first."""
+    """Gate decisions, newest first."""
     query = select(Gate)
     if model is not None:
         query = query.where(Gate.model == model)
@@ -44,7 +44,7 @@ def gates(
 )
 @needs(Scope.SUBMIT, action=Action.GATE_DECIDE)
 async def decide(server: ServerDep, response: Response, asked: schemas.DecideGate) -> schemas.GateDetail:
-    """Judge a candidate under a policy by what is stored, and record the decision.
+    """Judge a candidate under a policy by stored scores, and record the decision.
 
     A candidate without scores is MISSING, never PASS: submit its evaluation first, and wait for it.
     """
@@ -56,7 +56,7 @@ async def decide(server: ServerDep, response: Response, asked: schemas.DecideGat
 @router.get("/gates/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
 def gate(server: ServerDep, id: schemas.Id) -> schemas.GateDetail:
-    """A decision: its policy, the evidence as it was, and the verdict."""
+    """A decision: its policy, the evidence at that time, and the verdict."""
     with server.database.read() as session:
         row = session.get(Gate, id)
         if row is None:

@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it can work, and how busy it is."""
+"""Liveness, readiness and load of the server."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ router = APIRouter(tags=["health"], route_class=GuardedRoute)
 @router.get("/healthz")
 @needs(None)
 async def healthz() -> schemas.Health:
-    """The process answers."""
+    """Liveness: the process responds."""
     return schemas.Health()
 
 
 @router.get("/readyz", responses=responses(503))
 @needs(None, shared=True)
 def readyz(server: ServerDep) -> schemas.Health:
-    """The database answers too, and has the tables of this version: a server that was left behind gets no requests."""
+    """Readiness: the database responds and has the tables of this version, so that an outdated server receives no
+    requests.
+    """
     if (found := server.database.revision()) != HEAD:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            f"the database is at revision {found} and this server works at {HEAD}: run one version of both",
+            f"the database is at revision {found} but this server needs {HEAD}: run the same version everywhere",
             {"retry-after": "60"},
         )
     return schemas.Health()
@@ -42,20 +44,20 @@ def readyz(server: ServerDep) -> schemas.Health:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 @needs(Scope.READ)
 def metrics(request: Request) -> Response:
-    """Prometheus metrics; a scraper sends its token as a bearer."""
+    """Prometheus metrics; a scraper sends its token as a bearer token."""
     return Response(request.app.state.monitor.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/api/v1")
 @needs(Scope.READ)
 async def about(bearer: CurrentToken) -> schemas.About:
-    """The server's version, and what this token allows."""
+    """The server's version, and the permissions of this token."""
     return schemas.About(version=importlib.metadata.version("evalsvc"), token=bearer.name, scopes=sorted(bearer.scopes))
 
 
 @router.get("/api/v1/openapi.json", include_in_schema=False)
 @needs(None)
 async def openapi(request: Request) -> dict[str, Any]:
-    """This API, as OpenAPI describes it."""
+    """The OpenAPI description of this API."""
     schema: dict[str, Any] = request.app.openapi()
     return schema

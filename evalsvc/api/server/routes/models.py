@@ -35,9 +35,11 @@ def checkpoints(
     server: ServerDep,
     asked: PageParams,
     model: schemas.Text | None = None,
-    name: Annotated[schemas.Name | None, Query(description="Only what this model@step, alias or digest names.")] = None,
+    name: Annotated[
+        schemas.Name | None, Query(description="Only the checkpoint of this model@step, alias or digest.")
+    ] = None,
 ) -> schemas.Page[schemas.Checkpoint]:
-    """Checkpoints, the newest first."""
+    """Checkpoints, newest first."""
     query = select(Checkpoint)
     if model is not None:
         query = query.join(Model).where(Model.name == model)

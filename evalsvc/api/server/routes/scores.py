@@ -1,4 +1,4 @@
-"""Scores, what makes them comparable, who leads, and what differs."""
+"""Scores, protocols, leaderboards and comparisons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def scores(
     digest: schemas.Digits | None = None,
     configuration: schemas.Digits | None = None,
 ) -> schemas.Page[schemas.Score]:
-    """Current scores, the newest first; replicates are apart."""
+    """Current scores, newest first; replicates are separate."""
     query = paged_queries.scores(suite, model, step, label, digest or "", configuration or "")
     with server.database.read() as session:
         return page_of(session, query, Score.id, asked, partial(_chosen, session), newest_first=True)
@@ -48,7 +48,7 @@ def scores(
 @router.get("/protocols/{id}", responses=responses(404))
 @needs(Scope.READ, shared=True)
 def protocol(server: ServerDep, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}$")]) -> schemas.Protocol:
-    """The facts behind a protocol's id."""
+    """The facts of a protocol."""
     with server.database.read() as session:
         row = session.get(Protocol, id)
         if row is None:
@@ -59,7 +59,7 @@ def protocol(server: ServerDep, id: Annotated[str, Path(pattern="^[0-9a-f]{1,16}
 @router.get(
     "/leaderboard",
     response_model=list[schemas.Board],
-    responses=responses(404) | {304: {"description": "Nothing has changed since If-None-Match."}},
+    responses=responses(404) | {304: {"description": "Not modified since If-None-Match."}},
 )
 @needs(Scope.READ, shared=True)
 def leaderboard(
@@ -70,9 +70,9 @@ def leaderboard(
     which: Literal["latest", "all"] = "latest",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Models by one score, one board a protocol. Those whose intervals overlap share a rank.
+    """Models ranked by one score, one board per protocol. Models with overlapping intervals share a rank.
 
-    A board of more than a hundred entries comes in pieces, as they are read.
+    A board of more than a hundred entries is streamed in parts.
     """
     with server.database.read() as session:
         stamp = paged_queries.stamp(session)
@@ -100,7 +100,7 @@ def leaderboard(
 def _ranked(
     session: Session, suite: str, metric: str | None, which: ranking.Which, columns: Sequence[ranking.Column]
 ) -> list[ranking.Board]:
-    """Boards whose entries hold the score that ranks them alone."""
+    """Boards whose entries have only the score that ranks them."""
     if not columns:
         return []
     label = ranking.ranking_label(dict.fromkeys(column.label for column in columns), metric, suite)
@@ -113,7 +113,7 @@ def _ranked(
 def comparison(
     server: ServerDep, a: schemas.Name, b: schemas.Name, suite: schemas.SuiteName | None = None
 ) -> schemas.Comparison:
-    """Differences of two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals."""
+    """Differences between two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals."""
     with server.database.read() as session:
         try:
             chosen = queries.pick_suite(session, suite)

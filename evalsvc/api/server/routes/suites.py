@@ -24,7 +24,7 @@ router = guarded("suites")
 @router.get("/suites")
 @needs(Scope.READ, shared=True)
 def suites(server: ServerDep) -> schemas.Page[schemas.Suite]:
-    """Every suite that can be named: the shipped ones and those that were used, by name and version."""
+    """Every suite available by name: shipped ones and used ones, by name and version."""
     with server.database.read() as session:
         used = {f"{row.name}@{row.version}": (row.body, row.digest) for row in session.scalars(select(Suite))}
     known = {name: (body, None) for name, body in _shipped().items()} | used
@@ -38,7 +38,7 @@ def suite(server: ServerDep, id: Annotated[schemas.SuiteName, Path()]) -> schema
     for found in suites(server).items:
         if found.id == id:
             return found
-    raise not_found(f"there is no suite {id!r}: suites are named name@version")
+    raise not_found(f"there is no suite {id!r}: use name@version")
 
 
 @router.get("/references", responses=responses(400))

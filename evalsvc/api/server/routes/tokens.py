@@ -1,4 +1,4 @@
-"""Tokens: made, listed, revoked, by admins alone."""
+"""Tokens: create, list and revoke, for admins only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = guarded("tokens")
 @router.get("/tokens", responses=responses(400))
 @needs(Scope.ADMIN)
 def listed(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Token]:
-    """The tokens, the newest first. No secret is among it."""
+    """The tokens, newest first, without secrets."""
     with server.database.read() as session:
         return page(session, select(Token), Token.id, asked, schemas.Token.model_validate, newest_first=True)
 
@@ -32,7 +32,7 @@ def listed(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Token]:
 @router.post("/tokens", status_code=201)
 @needs(Scope.ADMIN, action=Action.TOKEN_CREATE)
 def create(server: ServerDep, asked: schemas.TokenCreate) -> schemas.TokenCreated:
-    """A new token. Its secret is in this answer and nowhere else."""
+    """Create a token. Only this response contains its secret."""
     lifetime = None if asked.days is None else timedelta(days=asked.days)
     row, secret = token_store.create(server.database, asked.name, [Scope(scope) for scope in asked.scopes], lifetime)
     return schemas.TokenCreated(token=secret, **schemas.Token.model_validate(row).model_dump())
@@ -41,7 +41,7 @@ def create(server: ServerDep, asked: schemas.TokenCreate) -> schemas.TokenCreate
 @router.delete("/tokens/{id}", status_code=204, response_class=Response, responses=responses(404))
 @needs(Scope.ADMIN, action=Action.TOKEN_REVOKE)
 def revoke(server: ServerDep, id: schemas.Id) -> None:
-    """End a token at once."""
+    """Revoke a token at once."""
     try:
         token_store.revoke(server.database, id)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of events."""
+"""Webhooks: subscribe URLs to events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = guarded("webhooks")
 @router.get("/webhooks", responses=responses(400))
 @needs(Scope.ADMIN)
 def listed(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Webhook]:
-    """The webhooks, the newest first, and whether they fail."""
+    """The webhooks, newest first, and whether deliveries fail."""
     with server.database.read() as session:
         return page(session, select(Webhook), Webhook.id, asked, schemas.Webhook.model_validate, newest_first=True)
 
@@ -30,7 +30,7 @@ def listed(server: ServerDep, asked: PageParams) -> schemas.Page[schemas.Webhook
 @router.post("/webhooks", status_code=201)
 @needs(Scope.ADMIN, action=Action.WEBHOOK_CREATE)
 def create(server: ServerDep, asked: schemas.WebhookCreate) -> schemas.WebhookCreated:
-    """Tell an address of events. The secret that signs its messages is in this answer and nowhere else."""
+    """Create a webhook. Only this response contains the secret that signs its messages."""
     hosts = server.settings.webhook_private_hosts
     return _with_secret(server, webhook_delivery.add(server.database, asked.url, asked.events, hosts, server.keys))
 
@@ -38,9 +38,9 @@ def create(server: ServerDep, asked: schemas.WebhookCreate) -> schemas.WebhookCr
 @router.post("/webhooks/{id}/secret", responses=responses(404))
 @needs(Scope.ADMIN, action=Action.WEBHOOK_SECRET)
 def renew(server: ServerDep, id: schemas.Id) -> schemas.WebhookCreated:
-    """The secret under the newest key of EVALSVC_SECRET_KEY, for a receiver that is to change to it.
+    """The secret under the newest key of EVALSVC_SECRET_KEY, for a receiver that will switch to it.
 
-    Messages stay signed under the older keys as long as the setting holds them.
+    Messages remain signed with older keys as long as the setting contains them.
     """
     with server.database.read() as session:
         if session.get(Webhook, id) is None:
@@ -51,7 +51,7 @@ def renew(server: ServerDep, id: schemas.Id) -> schemas.WebhookCreated:
 @router.delete("/webhooks/{id}", status_code=204, response_class=Response, responses=responses(404))
 @needs(Scope.ADMIN, action=Action.WEBHOOK_REMOVE)
 def remove(server: ServerDep, id: schemas.Id) -> None:
-    """Tell it no more; what it was still owed is dropped."""
+    """Delete a webhook; its undelivered messages are dropped."""
     try:
         webhook_delivery.remove(server.database, id)
     except InputError as error:

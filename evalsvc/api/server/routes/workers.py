@@ -1,4 +1,4 @@
-"""Who works for the queue."""
+"""Workers of the queue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = guarded("workers")
 def workers(
     server: ServerDep, asked: PageParams, status: Annotated[list[WorkerStatus] | None, Query(max_length=4)] = None
 ) -> schemas.Page[schemas.Worker]:
-    """Worker processes and what they are at; by default those that are there."""
+    """Worker processes and their current tasks; by default the running ones."""
     query = select(Worker).where(Worker.status.in_(status or WORKING))
     with server.database.read() as session:
         return page(session, query, Worker.id, asked, schemas.Worker.model_validate)

@@ -1,4 +1,4 @@
-"""Is it copying? Distances to the training set beside those of held-out samples, and the neighbours."""
+"""Page "Memorization": distances to the training set compared with those of held-out samples, and nearest neighbors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PER_PAGE = 8
 
 
 def page() -> None:
-    """The whole page."""
-    heading(say("memorisation.title"), say("memorisation.note"))
+    """Render the page."""
+    heading(say("memorization.title"), say("memorization.note"))
     suite = context.suite()
     point = widgets.one_checkpoint(suite)
-    with context.reading() as session:
+    with context.read_transaction() as session:
         authenticity = dashboard_queries.score(session, point.evaluation_id, "authenticity")
         copying = dashboard_queries.score(session, point.evaluation_id, "ct_score")
         keys = {
@@ -38,23 +38,23 @@ def page() -> None:
         _copying(copying)
     found = pictures.read(keys["neighbours"])
     if not found:
-        st.info(say("memorisation.none"), icon=":material/search_off:")
+        st.info(say("memorization.none"), icon=":material/search_off:")
         return
     _distances(found, point)
-    _neighbours(found, pictures.gallery(keys["gallery"]))
+    _neighbors(found, pictures.gallery(keys["gallery"]))
 
 
 def _authenticity(score: Score | None) -> None:
     name = metric_name("authenticity")
     if score is None:
-        card(name, "–", note=say("memorisation.not_measured"))
+        card(name, "–", note=say("memorization.not_measured"))
         return
     control, stderr = score.details.get("heldout"), score.details.get("heldout_stderr")
-    note = say("memorisation.authenticity")
+    note = say("memorization.authenticity")
     if control is not None:
         gap, width = score.value - control, 1.96 * float(np.hypot(score.stderr or 0, stderr or 0))
         verdict = "sure_copy" if gap < -width else "no_copy"
-        note = f"{say('memorisation.control', value=with_error(control, stderr))} {say(f'memorisation.{verdict}')}"
+        note = f"{say('memorization.control', value=with_error(control, stderr))} {say(f'memorization.{verdict}')}"
     card(
         f"{name} (AuthPct)",
         with_error(score.value, score.stderr),
@@ -66,7 +66,7 @@ def _authenticity(score: Score | None) -> None:
 def _copying(score: Score | None) -> None:
     name = metric_name("ct_score")
     if score is None:
-        card(name, "–", note=say("memorisation.not_measured"))
+        card(name, "–", note=say("memorization.not_measured"))
         return
     sure = (
         "ct_copy"
@@ -79,27 +79,27 @@ def _copying(score: Score | None) -> None:
         name,
         with_error(score.value, score.stderr),
         f"{say('common.interval')} {interval(score.ci_low, score.ci_high)}",
-        say(f"memorisation.{sure}"),
+        say(f"memorization.{sure}"),
     )
 
 
 def _distances(found: dict[str, np.ndarray], point: Point) -> None:
     sets = {point.name: found["distances"][:, 0]}
     if "heldout" in found:
-        sets[say("memorisation.heldout")] = found["heldout"]
+        sets[say("memorization.heldout")] = found["heldout"]
     rows = histogram(sets)
-    st.header(say("memorisation.distances"), anchor=False)
+    st.header(say("memorization.distances"), anchor=False)
     charts.show(
-        charts.histogram(rows, say("memorisation.distance"), list(sets)),
+        charts.histogram(rows, say("memorization.distance"), list(sets)),
         rows,
         "distances",
-        say("memorisation.distances"),
+        say("memorization.distances"),
     )
-    st.caption(say("memorisation.distances_note") if "heldout" in found else say("memorisation.no_control"))
+    st.caption(say("memorization.distances_note") if "heldout" in found else say("memorization.no_control"))
 
 
 def histogram(sets: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Shares of each set in common bins that reach over all of them."""
+    """Proportions of each set in common bins that cover all sets."""
     every = np.concatenate(list(sets.values()))
     edges = np.linspace(0, float(every.max()) or 1.0, BINS + 1)
     rows = []
@@ -112,16 +112,16 @@ def histogram(sets: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     return rows
 
 
-def _neighbours(found: dict[str, np.ndarray], gallery: pictures.Gallery) -> None:
+def _neighbors(found: dict[str, np.ndarray], gallery: pictures.Gallery) -> None:
     kept = found.get("pictures")
     if kept is None or not len(gallery):
-        st.caption(say("memorisation.no_pictures"))
+        st.caption(say("memorization.no_pictures"))
         return
     near = found["distances"].shape[1]
     count = min(len(gallery), len(kept) // near)
     order = np.argsort(found["distances"][:count, 0])
-    st.header(say("memorisation.nearest"), anchor=False)
-    st.caption(say("memorisation.nearest_note"))
+    st.header(say("memorization.nearest"), anchor=False)
+    st.caption(say("memorization.nearest_note"))
     number_of = page_number("page", -(-count // PER_PAGE))
     for start in (number_of * PER_PAGE, number_of * PER_PAGE + PER_PAGE // 2):
         for column, index in zip(
@@ -134,7 +134,7 @@ def _neighbours(found: dict[str, np.ndarray], gallery: pictures.Gallery) -> None
                 two.image(
                     pictures.strip(kept[index * near : (index + 1) * near], near),
                     width="stretch",
-                    alt=say("memorisation.nearest"),
+                    alt=say("memorization.nearest"),
                 )
                 st.html(
                     f"<small>#{gallery.indices[index]} · {html(number(float(found['distances'][index, 0]), 3))}</small>"
