@@ -124,8 +124,14 @@ def _splits(suite: Suite, reference: OpenReference | None, extractors: Mapping[s
         wanted.add("heldout")
     splits = {split: len(reference.split(split)) for split in sorted(wanted)}
     for split in splits:
-        if isinstance(statistics := reference.split(split), StatisticsFile):
-            statistics.check(suite, split, extractors)
+        samples = reference.split(split)
+        if isinstance(samples, StatisticsFile):
+            samples.check(suite, split, extractors)
+        elif samples.modality != suite.modality:
+            raise InputError(
+                f"suite {suite.id} scores {suite.modality} samples, and reference {suite.reference!r} holds "
+                f"{samples.modality} samples"
+            )
     return splits
 
 

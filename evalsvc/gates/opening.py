@@ -43,7 +43,7 @@ class OpenGate:
             self.suites,
             self.context,
             plugins=self.plugins,
-            open_bench=lambda: EvaluationContext(Settings(), self.plugins, "cpu"),
+            open_context=lambda: EvaluationContext(Settings(), self.plugins, "cpu"),
             **more,
         )
 

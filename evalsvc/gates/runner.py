@@ -65,11 +65,11 @@ def run_gate(
     shadow: bool = False,
     today: date | None = None,
     plugins: Plugins | None = None,
-    open_bench: Callable[[], EvaluationContext] | None = None,
+    open_context: Callable[[], EvaluationContext] | None = None,
 ) -> Recorded:
     """Decide a gate and store the decision.
 
-    Without a ``context`` only stored scores are judged and nothing is sampled. With ``open_bench``, scores of an
+    Without a ``context`` only stored scores are judged and nothing is sampled. With ``open_context``, scores of an
     outdated protocol are recomputed from their shards. ``candidate`` is a name, a row id, the reason for its absence,
     or a function that opens a path and returns one of these (:meth:`evalsvc.gates.candidate.Asked.find`). Opening the
     candidate counts toward the time limit; exceeding it is an ERROR.
@@ -82,7 +82,7 @@ def run_gate(
         raise InputError("this policy has several suites: run each of its parts as a gate of its own")
     labels = labels_of(policy, suite)
     gated = frozenset(labels.values())
-    source: Source = Stored(database, suite, open_artifacts(Settings()), gated, plugins or Plugins(), open_bench)
+    source: Source = Stored(database, suite, open_artifacts(Settings()), gated, plugins or Plugins(), open_context)
     if context:
         source = Computed(context, suite, gated)
     limit = timeout if isinstance(timeout, TimeLimit) else TimeLimit(timeout)

@@ -56,7 +56,7 @@ class Source(Protocol):
 class Stored:
     """Stored scores only, recomputed from stored shards if their protocol is outdated.
 
-    ``open_bench`` opens the evaluation context that recomputing needs; with ``None`` nothing is recomputed.
+    ``open_context`` opens the evaluation context that recomputing needs; with ``None`` nothing is recomputed.
     """
 
     database: Database
@@ -64,7 +64,7 @@ class Stored:
     artifacts: Artifacts
     labels: frozenset[str]
     plugins: Plugins
-    open_bench: Callable[[], EvaluationContext] | None = None
+    open_context: Callable[[], EvaluationContext] | None = None
     computes: bool = False
     refreshed: set[int] = field(default_factory=set)
     firsts: dict[int, bool] = field(default_factory=dict)
@@ -94,10 +94,10 @@ class Stored:
         return {run.run for run in gated if run.influence == DAMAGED.influence}
 
     def _restore(self, evaluations: set[int]) -> None:
-        if self.open_bench is not None:
+        if self.open_context is not None:
             from evalsvc.evaluation.rescoring import restore
 
-            context = self.open_bench()
+            context = self.open_context()
             for each in evaluations:
                 restore(each, context, may_compute=self.computes)
 
@@ -119,7 +119,7 @@ class Stored:
 
     def _refresh(self, checkpoint: tables.Checkpoint) -> None:
         """Recompute scores of an outdated protocol, once per checkpoint."""
-        if self.open_bench is None or checkpoint.id in self.refreshed:
+        if self.open_context is None or checkpoint.id in self.refreshed:
             return
         self.refreshed.add(checkpoint.id)
         with self.database.read() as session:
@@ -132,7 +132,7 @@ class Stored:
         if old:
             from evalsvc.evaluation.rescoring import rescore
 
-            context = self.open_bench()
+            context = self.open_context()
             for each in old:
                 rescore(each, self.suite, context)
 

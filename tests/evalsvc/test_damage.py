@@ -249,7 +249,7 @@ def test_a_gate_never_passes_on_damaged_influences_and_restores_them_where_it_ca
         refused = judged(context)
         assert refused.exit_code == 6, damage
         assert "its influences are damaged: score it again with --rerun" in str(refused.decision)
-        again = judged(context, open_bench=lambda: context)
+        again = judged(context, open_context=lambda: context)
         assert again.exit_code == 0
         assert again.decision.evidence["frechet_distance"] == whole.decision.evidence["frechet_distance"]
         assert again.decision.evidence["frechet_distance"].gap() == whole.decision.evidence["frechet_distance"].gap()
@@ -264,7 +264,7 @@ def test_a_gate_whose_shards_are_damaged_too_is_an_error_unless_it_may_compute(h
     chance = random.Random(0)
     for path in [*influences(home), *(home / "artifacts" / "samples").rglob("*.safetensors")]:
         flip(path, chance)
-    assert judged(context, open_bench=lambda: context).exit_code == 6
+    assert judged(context, open_context=lambda: context).exit_code == 6
     assert judged(context, computes=True).exit_code == 0, "one that may compute computes them again"
 
 

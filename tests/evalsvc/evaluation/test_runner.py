@@ -72,7 +72,7 @@ def context(home):
 
 
 @pytest.fixture
-def either_bench(home, database_url):
+def either_context(home, database_url):
     """On SQLite, and again on Postgres."""
     return evaluation_context(home, database_url)
 
@@ -129,14 +129,14 @@ def test_the_same_fingerprint_answers_from_the_database(context, checkpoint):
     assert Blobs.made == made
 
 
-def test_rerun_computes_again_and_supersedes(either_bench, checkpoint):
-    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
-    first = evaluate(spec, either_bench)
+def test_rerun_computes_again_and_supersedes(either_context, checkpoint):
+    spec = plan(either_context, checkpoint, "blobs", {}, suite())
+    first = evaluate(spec, either_context)
     made = Blobs.made
-    second = evaluate(spec, either_bench, rerun=True)
+    second = evaluate(spec, either_context, rerun=True)
     assert second != first
     assert Blobs.made == 2 * made
-    with either_bench.database.read() as session:
+    with either_context.database.read() as session:
         assert session.get(Evaluation, first).status == Status.SUPERSEDED
         assert {row.evaluation_id for row in queries.scores(session)} == {second}
 
@@ -177,19 +177,19 @@ def test_a_rerun_joins_its_features_anew(context, checkpoint):
     assert scores(context, evaluate(spec, context, rerun=True)) == first
 
 
-def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_bench, checkpoint, tmp_path):
+def test_a_stopped_run_goes_on_and_gives_the_same_scores(either_context, checkpoint, tmp_path):
     undisturbed = evaluation_context(tmp_path / "other")
     expected = scores(undisturbed, evaluate(plan(undisturbed, checkpoint, "blobs", {}, suite()), undisturbed))
-    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
+    spec = plan(either_context, checkpoint, "blobs", {}, suite())
     Blobs.made, Blobs.stop_after = 0, 150
     with pytest.raises(KeyboardInterrupt):
-        evaluate(spec, either_bench)
-    assert count(either_bench, Score) == 0
-    assert count(either_bench, Shard) == 1
+        evaluate(spec, either_context)
+    assert count(either_context, Score) == 0
+    assert count(either_context, Shard) == 1
     Blobs.made, Blobs.stop_after = 0, None
-    assert scores(either_bench, evaluate(spec, either_bench)) == expected
+    assert scores(either_context, evaluate(spec, either_context)) == expected
     assert Blobs.made == 200, "the finished shard of 100 is not computed again"
-    assert count(either_bench, Evaluation) == 1
+    assert count(either_context, Evaluation) == 1
 
 
 def test_a_second_machine_goes_on_with_what_the_first_left_in_the_object_store(context, checkpoint, bucket, tmp_path):
@@ -416,10 +416,10 @@ def test_a_model_that_copies_its_training_set_looks_perfect_and_is_caught(contex
     assert found["train"]["ct_score"] < -5 < -3 < found["heldout"]["ct_score"]
 
 
-def test_two_processes_with_one_fingerprint_make_one_evaluation(either_bench, checkpoint):
-    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
+def test_two_processes_with_one_fingerprint_make_one_evaluation(either_context, checkpoint):
+    spec = plan(either_context, checkpoint, "blobs", {}, suite())
     found = []
-    threads = [threading.Thread(target=lambda: found.append(evaluate(spec, either_bench))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(evaluate(spec, either_context))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -449,13 +449,13 @@ def test_a_broken_generator_fails_by_name_and_leaves_no_scores(context, checkpoi
         assert "generator 'blobs'" in row.error or "generator returned" in row.error
 
 
-def test_a_failed_evaluation_can_be_tried_again(either_bench, checkpoint, monkeypatch):
-    spec = plan(either_bench, checkpoint, "blobs", {}, suite())
+def test_a_failed_evaluation_can_be_tried_again(either_context, checkpoint, monkeypatch):
+    spec = plan(either_context, checkpoint, "blobs", {}, suite())
     with monkeypatch.context() as patch:
         patch.setattr(Blobs, "sample", lambda self, request: 1 / 0)
         with pytest.raises(EvalsvcError, match="ZeroDivisionError"):
-            evaluate(spec, either_bench)
-    assert scores(either_bench, evaluate(spec, either_bench))
+            evaluate(spec, either_context)
+    assert scores(either_context, evaluate(spec, either_context))
 
 
 def test_a_full_disk_in_mid_run_keeps_what_is_done(context, checkpoint, monkeypatch):

@@ -62,6 +62,15 @@ def test_an_extractor_of_another_modality_is_refused_before_any_work(context, tm
         service.plan(context, checkpoint, "samples", {}, suite)
 
 
+def test_a_reference_of_another_modality_is_refused_before_any_work(context):
+    gan = next(run for run in shipped() if run.family == "gan")
+    checkpoint = service.open_checkpoint(gan.path, Naming("gan", 0), "gan", context.plugins)
+    uses = [{"metric": "frechet_distance", "features": "pixels/pixels"}]
+    suite = load_suite("digits@1").model_validate(SUITE | {"reference": "prose-tiny", "metrics": uses})
+    with pytest.raises(InputError, match="scores image samples, and reference 'prose-tiny' holds text samples"):
+        service.plan(context, checkpoint, "gan", {}, suite)
+
+
 def test_a_checkpoint_without_a_step_has_an_error_of_its_own(tmp_path):
     (tmp_path / "best.pt").write_bytes(b"x")
     with pytest.raises(UnknownStepError, match="pass --step-pattern REGEX, or --step"):

@@ -81,10 +81,10 @@ def test_what_another_version_scored_is_scored_anew_from_its_shards_and_never_ta
     monkeypatch.setitem(METRICS, "frechet_distance", replace(spec, version=spec.version + 1))
     assert judge().exit_code == 7, "nothing to score with"
     monkeypatch.setattr(opening, "generator", None)
-    assert judge(open_bench=lambda: context).exit_code == 0
+    assert judge(open_context=lambda: context).exit_code == 0
     with context.database.read() as session:
         facts = [row.facts["version"] for row in queries.scores(session, suite="few@1")]
     assert facts == [spec.version + 1]
     monkeypatch.setitem(METRICS, "frechet_distance", replace(spec, version=spec.version + 2))
     monkeypatch.setattr(type(context.artifacts), "exists", lambda *_: False)
-    assert judge(open_bench=lambda: context).exit_code == 7, "the shards are gone"
+    assert judge(open_context=lambda: context).exit_code == 7, "the shards are gone"

@@ -96,7 +96,7 @@ def test_a_touched_file_of_the_same_content_is_the_same_checkpoint(levels, tmp_p
     path = tmp_path / "last_1.safetensors"
     write(path, 0.2)
     spec = plan(levels, Checkpoint.open(path, "m", 1), "level", {}, SUITE)
-    levels._generator = None
+    levels.generator = None
     path.touch()
     assert evaluate(spec, levels)
 
@@ -131,3 +131,28 @@ def test_samples_that_are_changed_while_they_are_read_leave_neither_scores_nor_s
     pictures(tmp_path / "elsewhere_1.npz", 1)
     elsewhere = plan(context, Checkpoint.open(tmp_path / "elsewhere_1.npz", "made", 1), "samples", {}, SUITE)
     assert value(context, again) == value(context, evaluate(elsewhere, context, rerun=True))
+
+
+class Shelf(Level):
+    """A plug-in of somebody else that holds samples: one square a file's level, read when it is asked for."""
+
+    held = 60
+
+    def __init__(self, checkpoint, device):
+        self.checkpoint = checkpoint
+
+    def sample(self, request):
+        levels = self.checkpoint.tensors()["level"] * torch.ones(len(request), 1, 4, 4)
+        return Images.from_unit(levels + request.indices[:, None, None, None] / 100)
+
+
+def test_whatever_generator_holds_its_samples_is_watched_while_they_are_read(levels, tmp_path):
+    levels.plugins._add(Plugin(PluginKind.GENERATOR, "shelf", "tests", "1", lambda: Shelf))
+    path = tmp_path / "made_1.safetensors"
+    write(path, 0.2)
+    spec = plan(levels, Checkpoint.open(path, "made", 1), "shelf", {}, SUITE)
+    assert spec.order.of == 60
+    write(path, 0.3)
+    with pytest.raises(CheckpointError, match="overwritten"):
+        evaluate(spec, levels)
+    assert not list(levels.artifacts.sizes(spec.samples_key))
