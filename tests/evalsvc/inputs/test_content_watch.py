@@ -147,7 +147,7 @@ class Shelf(Level):
 
 
 def test_whatever_generator_holds_its_samples_is_watched_while_they_are_read(levels, tmp_path):
-    levels.plugins._add(Plugin(PluginKind.GENERATOR, "shelf", "tests", "1", lambda: Shelf))
+    levels.plugins.add(Plugin(PluginKind.GENERATOR, "shelf", "tests", "1", lambda: Shelf))
     path = tmp_path / "made_1.safetensors"
     write(path, 0.2)
     spec = plan(levels, Checkpoint.open(path, "made", 1), "shelf", {}, SUITE)
