@@ -501,7 +501,7 @@ def test_a_changed_suite_needs_a_new_version(context, checkpoint):
         (
             {"metrics": [{"metric": "vendi_score", "features": "pixels/logits"}]},
             "blobs",
-            "extractor 'pixels' gives pixels",
+            "extractor 'pixels' returns pixels",
         ),
         ({"reference": "digit"}, "blobs", "no reference 'digit'; the nearest are digits"),
         ({"modality": "text"}, "blobs", "scores text samples, but generator 'blobs' makes image samples"),

@@ -122,7 +122,7 @@ def test_a_suite_that_asks_for_what_there_is_not_says_so(context, suite, models)
         ({"decoding": {"temperature": -1}}, "greater than or equal to 0"),
         (
             {"metrics": [{"metric": "distinct_n", "options": {"tokenizer": "bpe"}}]},
-            "no tokenizer 'bpe'; there are white",
+            "no tokenizer 'bpe'; available are white",
         ),
         ({"decoding": {"top_kk": 1}}, "Extra inputs are not permitted"),
     ):
