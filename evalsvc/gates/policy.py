@@ -49,7 +49,7 @@ def _iso_date(value: Any) -> Any:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
 
 class CheckpointName(_Strict):
@@ -58,9 +58,13 @@ class CheckpointName(_Strict):
     """
 
     model: Text
+    """Model."""
     step: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+    """Step."""
     digest: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
+    """At least 8 digits of the digest, if the label has several contents."""
     options: Annotated[dict[str, JsonValue], Field(min_length=1)] | None = None
+    """Options that choose a configuration, if the checkpoint was scored in several."""
 
     @property
     def name(self) -> str:
@@ -81,6 +85,7 @@ class AliasName(_Strict):
     """The checkpoint that an alias points to."""
 
     alias: Text
+    """Name of the alias."""
 
     def __str__(self) -> str:
         return f"alias {self.alias}"
@@ -90,6 +95,7 @@ class MedianOf(_Strict):
     """The median, metric by metric, of the model's last checkpoints before the candidate."""
 
     median_of: Annotated[int, Field(strict=True, ge=1, le=99, alias="median-of")]
+    """Number of the model's last scored checkpoints before the candidate."""
 
     def __str__(self) -> str:
         return f"median of {self.median_of}"
@@ -102,7 +108,9 @@ class OnInconclusive(_Strict):
     """Spend up to ``more_samples`` times the suite's samples before an undecided limit is treated as ``then`` says."""
 
     more_samples: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """Largest multiple of the suite's samples that a gate may draw while in doubt."""
     then: Literal["fail", "warn"] = "fail"
+    """Whether an inconclusive gate then fails, or passes with a warning."""
 
 
 class Defaults(_Strict):
@@ -111,18 +119,26 @@ class Defaults(_Strict):
     """
 
     confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = 0.95
+    """Two-sided confidence of every decision."""
     min_samples: Whole = 1000
+    """Fewest samples with which a candidate can pass."""
     correction: Literal["holm", "none"] = "holm"
+    """Correction of failing for the number of limits."""
 
 
 class MetricPolicy(_Strict):
     """Limits of one score. ``max_worsening_rel: 0.05`` allows 5 % of the baseline's value."""
 
     max: Number | None = None
+    """Largest value."""
     min: Number | None = None
+    """Smallest value."""
     max_worsening: Margin | None = None
+    """Largest worsening against the baseline, in the score's unit."""
     max_worsening_rel: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
+    """Largest worsening as a share of the baseline's value."""
     tier: Tier = "critical"
+    """`critical` must surely hold, `supporting` must not surely fail, `advisory` is only reported."""
 
     @property
     def limits(self) -> dict[LimitKind, float]:
@@ -142,16 +158,22 @@ class Waiver(_Strict):
     """
 
     metric: Text
+    """Label of the score."""
     reason: Words
+    """Reason."""
     by: Words
+    """Person who answers for it."""
     expires: Annotated[date, BeforeValidator(_iso_date)]
+    """Last day (UTC) of the waiver."""
 
 
 class AnotherSuite(_Strict):
     """Limits under a further suite."""
 
     suite: Text
+    """Suite."""
     metrics: Annotated[dict[Text, MetricPolicy], Field(min_length=1)]
+    """Limits by label of the score."""
 
 
 class PartOf(_Strict):
@@ -160,9 +182,13 @@ class PartOf(_Strict):
     """
 
     digest: str
+    """Digest of the whole policy."""
     suites: int
+    """Number of its suites."""
     place: int
+    """Place of this suite."""
     limits: int
+    """Number of limits that can fail the whole."""
 
 
 LATER_KEYS = ("allow_same", "max_waiver_days", "also", "part_of", "prompts")
@@ -180,19 +206,33 @@ class Policy(_Strict):
     """
 
     version: Literal[1]
+    """Version of this format."""
     suite: Text
+    """Suite under which both sides are scored: its name, or a `.yaml` file beside the policy."""
     candidate: CheckpointName | None = None
+    """Checkpoint to judge; `--candidate` overrides it."""
     baseline: Baseline | None = None
+    """What the candidate is compared with: an alias, a checkpoint, `last-passing`, or a median."""
     allow_same: Annotated[bool, Field(strict=True)] = False
+    """Whether a candidate may be compared with itself."""
     on_missing_baseline: Literal["fail", "absolute-only", "inconclusive"] = "fail"
+    """Without a baseline: the gate is MISSING, only absolute limits decide, or it is inconclusive."""
     on_inconclusive: OnInconclusive = OnInconclusive()
+    """How far a gate goes while in doubt."""
     defaults: Defaults = Defaults()
+    """Confidence, fewest samples and correction of all limits."""
     metrics: Annotated[dict[Text, MetricPolicy], Field(min_length=1)]
+    """Limits by label of the score."""
     waivers: tuple[Waiver, ...] = ()
+    """Failures that do not block until a date."""
     max_waiver_days: Whole = 90
+    """How many days ahead a waiver may end."""
     also: tuple[AnotherSuite, ...] = ()
+    """Limits under further suites; all share one verdict."""
     part_of: PartOf | None = None
+    """Only in a part of a policy of several suites, filled in by the gate."""
     prompts: Literal["sampled", "fixed"] = "sampled"
+    """Whether the decision generalizes to other prompts (`sampled`), or is about these prompts (`fixed`)."""
 
     @cached_property
     def digest(self) -> str:

@@ -4,10 +4,19 @@ import pytest
 
 from evalsvc.api.server.state import ServerSettings
 from evalsvc.core.settings import Settings
+from evalsvc.gates import policy
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.suites import ExtractorUse, IndexPart, MetricUse, Prompts, Suite
 
-MODELS = (Settings, ServerSettings, Suite, MetricUse, ExtractorUse, IndexPart, Prompts, Decoding)
+POLICY = (
+    policy.Policy,
+    policy.MetricPolicy,
+    policy.Waiver,
+    policy.Defaults,
+    policy.OnInconclusive,
+    policy.CheckpointName,
+)
+MODELS = (Settings, ServerSettings, Suite, MetricUse, ExtractorUse, IndexPart, Prompts, Decoding, *POLICY)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)

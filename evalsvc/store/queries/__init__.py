@@ -1,4 +1,4 @@
-"""What the tables are asked: reading only, one file a noun."""
+"""Queries of the tables: reading only, one file a noun."""
 
 from __future__ import annotations
 
