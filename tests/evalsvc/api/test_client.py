@@ -117,7 +117,7 @@ def test_a_process_that_died_between_two_tasks_costs_nothing_and_one_that_takes_
     process._process.wait()
     assert client.gate(recall, "flow").status == "MISSING"
     server.backroom.deciding.seconds = 0.01
-    with pytest.raises(ClientError, match=r"took more than 0.01 seconds and was ended") as caught:
+    with pytest.raises(ClientError, match=r"took more than 0.01 seconds and was stopped") as caught:
         client.gate(recall, "flow")
     assert caught.value.status == 503
     assert process.pid is None

@@ -78,7 +78,7 @@ def test_errors_are_problem_documents(client, filled):
         (submitter.post(f"{API}/evaluations", content=b"[" * 100_000), 422, ""),
         (submitter.post(f"{API}/evaluations", content=b" " * 2**21), 413, "the request body exceeds the limit of"),
         (submitter.post(f"{API}/evaluations", content=(b" " * 2**19 for _ in range(4))), 413, ""),
-        (submitter.post(f"{API}/evaluations/{filled.evaluation}/cancel"), 409, "it has succeeded already"),
+        (submitter.post(f"{API}/evaluations/{filled.evaluation}/cancel"), 409, "its status is succeeded"),
         (submitter.post(f"{API}/evaluations/{filled.evaluation}/retry"), 409, "has succeeded"),
     ]:
         body = answer.json()
@@ -108,7 +108,7 @@ def test_a_database_that_is_away_is_503_and_the_process_still_lives(app, client,
     for path in ("/readyz", f"{API}/models"):
         answer = reader.get(path)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-    assert "the database does not answer (connection refused)" in caplog.text
+    assert "the database does not respond (connection refused)" in caplog.text
     assert "SELECT" not in caplog.text, "statements hold what clients sent"
 
 

@@ -113,7 +113,7 @@ def test_a_long_line_is_refused_and_a_gate_waits_for_no_checkpoint():
         assert not set(room.opening.processes) & set(room.deciding.processes)
         room.opening.shares.waiting = 0
         async with room.opening.shares.turn(1):
-            with pytest.raises(ProblemError, match="you have 1 checkpoints being opened at once"):
+            with pytest.raises(ProblemError, match="you have 1 concurrent checkpoints being loaded"):
                 await ask(room.opening, 1, "submit")
 
     asyncio.run(run())

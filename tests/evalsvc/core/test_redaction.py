@@ -66,7 +66,7 @@ def test_a_password_among_the_parameters_is_taken_as_the_password():
 
 def test_the_doctor_and_a_store_that_fails_hide_the_secrets_of_its_address(home):
     (found,) = doctor_checks._artifacts(Settings(home=home, artifacts="memory://me:hunter2@box"))
-    assert found.detail.startswith("memory://me:***@box can be written")
+    assert found.detail.startswith("memory://me:***@box is writable")
     with pytest.raises(InputError, match=r"ftp://me:\*\*\*@box"):
         ObjectStore("ftp://me:hunter2@box", home)
 
