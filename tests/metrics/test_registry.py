@@ -87,7 +87,7 @@ KNOWN_BY_NAME = {
     "evalsvc/api/schemas/gates.py": "an example",
     "evalsvc/api/schemas/scores.py": "an example",
     "evalsvc/cli/score.py": "what to type after the demo",
-    "dashboards/views/memorisation.py": "the page of these two",
+    "dashboards/views/memorization.py": "the page of these two",
 }
 
 
