@@ -484,7 +484,7 @@ def test_too_few_samples_for_a_metric_is_an_error_that_names_it(context, checkpo
 
 def test_too_few_stored_samples_say_what_to_do(context, tmp_path):
     np.savez(tmp_path / "few_1.npz", np.zeros((50, 8, 8), np.uint8))
-    with pytest.raises(InputError, match="holds 50 samples"):
+    with pytest.raises(InputError, match="contains 50 samples"):
         plan(context, Checkpoint.open(tmp_path / "few_1.npz", "few", 1), "samples", {}, suite())
 
 
