@@ -212,7 +212,7 @@ class Policy(_Strict):
     candidate: CheckpointName | None = None
     """Checkpoint to judge; `--candidate` overrides it."""
     baseline: Baseline | None = None
-    """What the candidate is compared with: an alias, a checkpoint, `last-passing`, or a median."""
+    """Baseline of comparisons: an alias, a checkpoint, `last-passing`, or a median."""
     allow_same: Annotated[bool, Field(strict=True)] = False
     """Whether a candidate may be compared with itself."""
     on_missing_baseline: Literal["fail", "absolute-only", "inconclusive"] = "fail"
