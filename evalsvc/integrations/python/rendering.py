@@ -33,8 +33,8 @@ class Grid:
     rows: Sequence[Sequence[str]]
 
     def rich(self) -> Table:
-        """The table for a terminal."""
-        made = Table(title=Text(one_line(self.title)), title_justify="left")
+        """The table for a terminal, without its title."""
+        made = Table()
         for heading in self.headings:
             made.add_column(Text(one_line(heading)))
         for row in self.rows:
@@ -71,6 +71,8 @@ class Shown(ABC):
         written = io.StringIO()
         console = Console(file=written, width=WIDTH, color_system=None)
         for grid in self._grids():
+            if grid.title:
+                console.print(Text(one_line(grid.title)), soft_wrap=True)
             console.print(grid.rich())
         return written.getvalue().rstrip()
 
