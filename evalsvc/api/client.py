@@ -158,10 +158,10 @@ class Client:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise ClientError(f"{where}: {first['msg']}".lstrip(": ").replace("Value error, ", ""), 422) from None
+        # Servers refuse fields that they do not know; an older server takes a request that leaves out new ones.
+        body = asked.model_dump(mode="json", exclude_defaults=True)
         # Idempotent, unless the evaluation is to be computed again.
-        return self._ask(
-            schemas.Evaluation, "POST", "/evaluations", once=rerun, json=asked.model_dump(mode="json"), timeout=LONG
-        )
+        return self._ask(schemas.Evaluation, "POST", "/evaluations", once=rerun, json=body, timeout=LONG)
 
     def evaluations(self, *statuses: str) -> Iterator[schemas.Evaluation]:
         """Evaluations, newest first; ``status`` filters them."""
