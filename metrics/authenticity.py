@@ -61,7 +61,7 @@ TRAINING = Precomputed(
     key=lambda options: "spacing",
     find=_find_training,
     restore=lambda arrays, inputs, options: Training(**arrays),
-    # All pairs of a far larger training set cost more than those of its few samples that are somebody's nearest.
+    # All pairs of a far larger training set cost more than those of its few samples that are nearest neighbors.
     is_worthwhile=lambda inputs: len(inputs["train"]) <= 2 * len(inputs["generated"]),
 )
 

@@ -125,7 +125,7 @@ def _fit(
         chance = expit(theta[:, None] - theta)
         weight = meetings * chance * (1 - chance)
         information = np.diag(weight.sum(axis=1)) - weight
-        # The ratings' common shift has no information; it is given some, and taken out again of what is inverted.
+        # The ratings' common shift has no information: some is added, and removed from the inverse.
         level = np.full_like(weight, np.trace(information) / len(games) ** 2)
         covariance = np.linalg.inv(information + level) - 1 / level.sum()
         step = covariance @ (won - (meetings * chance).sum(axis=1))

@@ -141,6 +141,6 @@ def _variance(values: Float32[np.ndarray, " n"]) -> float:
 
 
 def _mean_square(psi: Float32[np.ndarray, " n"] | Float64[np.ndarray, " n"]) -> float:
-    # Whoever made the influences has centered them, each half by itself.
+    # Influences are already centered, each half separately.
     wide = psi.astype(np.float64)
     return float(wide @ wide) / max(1, len(wide) - 1)

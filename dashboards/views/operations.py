@@ -111,7 +111,7 @@ def failures() -> None:
     if not failed:
         st.caption(say("operations.no_failures"))
         return
-    if classes:  # cancelled evaluations have no class, and Streamlit rejects empty HTML
+    if classes:  # canceled evaluations have no class, and Streamlit rejects empty HTML
         st.html(
             "".join(
                 f'<span class="ev-chip">{html(say(f"operations.class_{name}"))} · {count}</span>'

@@ -82,8 +82,8 @@ def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
             not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
         else:
             uses.append(use)
-    neighbours, scores = _measure(inputs, uses, context.progress("metrics", len(uses)))
-    return Reduction(scores, not_applicable, _keep(inputs, neighbours, scores))
+    neighbors, scores = _measure(inputs, uses, context.progress("metrics", len(uses)))
+    return Reduction(scores, not_applicable, _keep(inputs, neighbors, scores))
 
 
 def scores_of_rows(spec: EvaluationSpec, context: EvaluationContext, rows: slice) -> tuple[LabelledScore, ...]:
@@ -136,7 +136,7 @@ def _unsure(score: Score) -> Score:
     return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
 
 
-def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
+def _keep(inputs: MetricInputs, neighbors: Neighbors | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
     """Write the files for pages: first samples, nearest training neighbors, influences; return their keys by kind."""
     spec, artifacts = inputs.spec, inputs.context.artifacts
     folder, whole = f"evaluations/{spec.fingerprint[:32]}", spec.suite.gallery
@@ -148,8 +148,8 @@ def _keep(inputs: MetricInputs, neighbours: Neighbors | None, scores: Sequence[L
     kept = joined(arrays, whole)
     if inputs.has_samples("train"):
         _keep_real(inputs, whole)
-    if neighbours is not None:
-        kept["neighbours"] = _pictured(inputs, neighbours)
+    if neighbors is not None:
+        kept["neighbours"] = _pictured(inputs, neighbors)
     files = {kind: f"{folder}/{kind}.safetensors" for kind in kept}
     for kind, key in files.items():
         artifacts.write_arrays(key, kept[kind])
@@ -174,11 +174,11 @@ def _keep_real(inputs: MetricInputs, whole: int) -> None:
             artifacts.write_arrays(f"{folder}/{kind}.safetensors", arrays, noted)
 
 
-def _pictured(inputs: MetricInputs, neighbours: Neighbors) -> dict[str, np.ndarray]:
+def _pictured(inputs: MetricInputs, neighbors: Neighbors) -> dict[str, np.ndarray]:
     """Neighbors of the gallery's samples with pictures, and distances of held-out samples as the control."""
     spec, features = inputs.spec, inputs.spec.suite.neighbours
-    arrays = {"distances": neighbours.distances, "indices": neighbours.indices}
-    pictures = pictures_of(inputs.split("train"), neighbours.indices[: spec.suite.gallery])
+    arrays = {"distances": neighbors.distances, "indices": neighbors.indices}
+    pictures = pictures_of(inputs.split("train"), neighbors.indices[: spec.suite.gallery])
     if pictures is not None:
         arrays["pictures"] = pictures
     return arrays | inputs.heldout_distances(features)

@@ -150,8 +150,8 @@ class Endpoint(BaseModel):
         if key:
             headers["authorization"] = f"Bearer {key}"
 
-        def hidden(told: str) -> str:  # servers quote wrong keys
-            return f"{url}: {told.replace(key, HIDDEN) if key else told}"
+        def hidden(text: str) -> str:  # servers quote wrong keys
+            return f"{url}: {text.replace(key, HIDDEN) if key else text}"
 
         url, content = f"{self.url.rstrip('/')}/{path}", json.dumps(body).encode()
         reason = ""

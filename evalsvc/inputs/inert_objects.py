@@ -102,5 +102,5 @@ def _globals(pickled: Any) -> Iterator[tuple[str, str]]:
 
 def unpickling_reason(error: pickle.UnpicklingError) -> str:
     """The cause from torch's message, without its advice to trust the file."""
-    told = re.search(r"WeightsUnpickler error:\s*(.+?)(?:\. Please use|\n|$)", str(error))
-    return told[1][:160] if told else first_line(error, 160)
+    match = re.search(r"WeightsUnpickler error:\s*(.+?)(?:\. Please use|\n|$)", str(error))
+    return match[1][:160] if match else first_line(error, 160)

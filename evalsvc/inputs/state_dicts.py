@@ -153,8 +153,8 @@ def _misfit(model: nn.Module, choice: Choice, error: RuntimeError) -> str:
             if name in given and given[name].shape != wanted[name].shape
         ],
     }
-    told = ", ".join(f"{kind} {_first(names)}" for kind, names in kinds.items() if names) or first_line(error, 160)
-    return f"{told} in {choice.where}" if choice.where else told
+    faults = ", ".join(f"{kind} {_first(names)}" for kind, names in kinds.items() if names) or first_line(error, 160)
+    return f"{faults} in {choice.where}" if choice.where else faults
 
 
 def _scalar(tensor: Tensor) -> str:

@@ -78,8 +78,8 @@ def read_state(source: BinaryIO) -> StateDicts:
     held = {entry.partition(".")[0] for entry in entries} | entries.get("", {}).keys()
     others = [name for name in top if name not in held]
     if not entries:
-        told = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
-        raise RefusedError(f"is not a state_dict of tensors (it contains {told or 'no named entries'}): {PLAIN}")
+        listed = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
+        raise RefusedError(f"is not a state_dict of tensors (it contains {listed or 'no named entries'}): {PLAIN}")
     return StateDicts(entries, tuple(others))
 
 
@@ -189,9 +189,9 @@ def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> t
         if channel.fileno() in events:
             break
         if pipe in events:
-            told = os.read(pipe, ROOM)
-            answer = (answer + told)[:ROOM]
-            if not told:
+            part = os.read(pipe, ROOM)
+            answer = (answer + part)[:ROOM]
+            if not part:
                 poll.unregister(pipe)
             continue
         ended, status = os.waitpid(child, os.WNOHANG)

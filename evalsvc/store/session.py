@@ -157,8 +157,8 @@ class Database:
             self._open_for_writing()
         with self._explained_errors(), uninterrupted(), self._write.begin() as session:
             yield session
-        for tell in session.info.pop(AFTER_COMMIT, ()):
-            tell()
+        for callback in session.info.pop(AFTER_COMMIT, ()):
+            callback()
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -1,7 +1,9 @@
-"""Messages and docstrings are plain technical English with American spelling."""
+"""Messages, docstrings and comments are plain technical English with American spelling."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +15,6 @@ ROOMS = sorted(
     for folder in [*(REPOSITORY / "evalsvc").iterdir(), REPOSITORY / "metrics", REPOSITORY / "dashboards"]
     if folder.is_dir() and not folder.is_symlink() and folder.name != "__pycache__"
 )
-
-PENDING: set[str] = set()
-"""Rooms that are not rewritten yet."""
 
 DIALECT = {
     r"(?<!\bthere )\b(is|are|was|were|be) no (?!longer|more\b|less\b|later\b)": "negate the verb: 'is not a ...'",
@@ -62,7 +61,7 @@ EXCEPTIONS = dict.fromkeys(
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
-    """Line and text of each docstring and message of a module; placeholders of f-strings become ``{}``.
+    """Line and text of each docstring, message and comment of a module; placeholders of f-strings become ``{}``.
 
     A text without a space is a key or a name, which may be stored, and code in backticks is not language.
     """
@@ -76,7 +75,14 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
         else:
             continue
         if " " in text.strip():
-            yield node.lineno, re.sub(r"``.*?``|`[^`\s]+`|'[^'\s]+'", "{}", " ".join(text.split()))
+            yield node.lineno, _language(text)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], _language(token.string.lstrip("# "))
+
+
+def _language(text: str) -> str:
+    return re.sub(r"``.*?``|`[^`\s]+`|'[^'\s]+'", "{}", " ".join(text.split()))
 
 
 def faults(source: str) -> list[str]:
@@ -93,7 +99,7 @@ def faults(source: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room not in PENDING])
+@pytest.mark.parametrize("room", ROOMS)
 def test_room_speaks_plain_technical_english(room: str) -> None:
     broken = [
         f"{file.relative_to(REPOSITORY)} {fault}"

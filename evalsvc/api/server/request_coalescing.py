@@ -44,7 +44,7 @@ class Coalesced(Generic[Value]):
             except asyncio.CancelledError:
                 if not kept.future.cancelled():
                     raise
-                # Only the computing request was cancelled: another one takes over.
+                # Only the computing request was canceled: another one takes over.
                 return await compute()
         mine = _Kept[Value](time.monotonic(), asyncio.get_running_loop().create_future())
         while len(self._kept) >= LARGEST:

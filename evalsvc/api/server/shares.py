@@ -80,7 +80,7 @@ class Shares:
             self._lines.move_to_end(waiting)
             if not line:
                 del self._lines[waiting]
-            if not mine.done():  # otherwise its task was cancelled and has not run since
+            if not mine.done():  # otherwise its task was canceled and has not run since
                 self._running[waiting] += 1
                 mine.set_result(None)
 

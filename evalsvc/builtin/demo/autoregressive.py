@@ -35,8 +35,8 @@ class NADE(nn.Module):
 
     def forward(self, levels: Int64[Tensor, "n 64"]) -> Float[Tensor, "n 64 17"]:
         """Log-probabilities of every level of each pixel, given the previous pixels."""
-        told = torch.einsum("npr,prh->nph", self.said[levels], self.write)
-        before = told.cumsum(1) - told
+        written = torch.einsum("npr,prh->nph", self.said[levels], self.write)
+        before = written.cumsum(1) - written
         hidden = F.dropout(F.silu(self.start + before), 0.5, self.training)
         logits = torch.einsum("nph,phr->npr", hidden, self.read) @ self.choice + self.bias
         return logits.log_softmax(-1)

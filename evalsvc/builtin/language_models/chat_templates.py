@@ -34,8 +34,8 @@ def render(template: str, chats: Sequence[Sequence[Mapping[str, str]]], tokens: 
         start_new_session=True,
     )
     try:
-        told, _ = process.communicate(asked, timeout=SECONDS)
-        answer = json.loads(told) if told else {}
+        output, _ = process.communicate(asked, timeout=SECONDS)
+        answer = json.loads(output) if output else {}
     except (subprocess.TimeoutExpired, ValueError):
         answer = {}
     finally:

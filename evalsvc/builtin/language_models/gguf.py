@@ -84,7 +84,7 @@ def _convert_apart(path: Path, folder: Path) -> None:
         start_new_session=True,
     )
     try:
-        told, _ = process.communicate(timeout=seconds)
+        output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         raise CheckpointError(f"{path} was not converted within {seconds} s and was given up") from None
     finally:
@@ -92,7 +92,7 @@ def _convert_apart(path: Path, folder: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.returncode:
-        reason = told.decode(errors="replace").strip()[:LONGEST_REASON]
+        reason = output.decode(errors="replace").strip()[:LONGEST_REASON]
         raise CheckpointError(reason or f"reading {path} crashed the process that read it: it is damaged or malicious")
 
 
@@ -109,8 +109,10 @@ def _main(path: Path, folder: Path) -> None:
     try:
         _convert(path, folder)
     except (EvalsvcError, MemoryError) as error:
-        told = str(error) if isinstance(error, EvalsvcError) else f"{path} needs far more memory than its size allows"
-        sys.stdout.write(told)
+        message = (
+            str(error) if isinstance(error, EvalsvcError) else f"{path} needs far more memory than its size allows"
+        )
+        sys.stdout.write(message)
         sys.exit(1)
 
 

@@ -83,11 +83,11 @@ def _among_others(extractor: Extractor, samples: Images) -> Arrays:
 def _embedded(extractor: EmbedsTexts) -> Finding:
     check = "embeddings of texts: shape, finite values, determinism"
     try:
-        first, again = (extractor.embed_texts(TEXTS).float().cpu() for _ in range(2))
+        first, second = (extractor.embed_texts(TEXTS).float().cpu() for _ in range(2))
     except Exception as error:
         return Finding(check, False, f"{type(error).__name__}: {error}")
     fits = first.ndim == 2 and len(first) == len(TEXTS) and bool(torch.isfinite(first).all())
-    return Finding(check, fits and torch.equal(first, again), f"shape {tuple(first.shape)}")
+    return Finding(check, fits and torch.equal(first, second), f"shape {tuple(first.shape)}")
 
 
 def _distance(a: Arrays, b: Arrays) -> float:

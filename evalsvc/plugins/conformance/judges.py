@@ -19,7 +19,7 @@ def check_judge(judge: Judge) -> list[Finding]:
     """Ask a judge a few questions, twice and in both orders."""
     findings = [stated("facts", name=judge.info.name, protocol=judge.info.protocol)]
     try:
-        ahead, again = ([judge.compare(*question) for question in QUESTIONS] for _ in range(2))
+        ahead, repeated = ([judge.compare(*question) for question in QUESTIONS] for _ in range(2))
         back = [judge.compare(prompt, second, first) for prompt, first, second in QUESTIONS]
     except EvalsvcError as error:
         return [*findings, Finding("answers", False, str(error))]
@@ -28,5 +28,5 @@ def check_judge(judge: Judge) -> list[Finding]:
     wrong = sorted({repr(answer) for answer in (*ahead, *back) if answer not in ANSWERS})
     told = f"{', '.join(wrong)}: use {', '.join(ANSWERS)}" if wrong else ", ".join(ahead)
     findings.append(Finding("answers", not wrong, told))
-    findings.append(Finding("determinism: same questions, second run", ahead == again, ", ".join(again)))
+    findings.append(Finding("determinism: same questions, second run", ahead == repeated, ", ".join(repeated)))
     return findings

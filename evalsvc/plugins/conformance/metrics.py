@@ -27,13 +27,13 @@ def check_metric(spec: MetricSpec) -> list[Finding]:
     if lacking:
         return findings
     try:
-        first, again = (_scores(spec.function(**_arguments(spec))) for _ in range(2))
+        first, second = (_scores(spec.function(**_arguments(spec))) for _ in range(2))
     except Exception as error:
         return [*findings, Finding("scores of trial arrays", False, f"{type(error).__name__}: {error}")]
     findings.append(_returned(spec, first))
     quantities = {each.name: each for each in spec.quantities}
     findings += [_score(score, quantities[name]) for name, score in first.items() if name in quantities]
-    equal = {name: score.value for name, score in first.items()} == {name: s.value for name, s in again.items()}
+    equal = {name: score.value for name, score in first.items()} == {name: s.value for name, s in second.items()}
     findings.append(Finding("determinism: same arrays, second run", equal, "identical" if equal else "scores differ"))
     return findings
 

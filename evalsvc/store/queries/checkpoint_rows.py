@@ -1,4 +1,4 @@
-"""Models, what their evaluations cost, and checkpoints."""
+"""Models, the cost of their evaluations, and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores as rows that are compared and shown."""
+"""Scores as rows, for comparison and display."""
 
 from __future__ import annotations
 
