@@ -81,7 +81,7 @@ def stored_the_old_way(context, folder, options=(), **changes):
     """An evaluation as it was before there was a list, aliased and decided about."""
     old = opened(folder, earlier=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evalsvc.evaluation.context.move_earlier", lambda *_: None)
+        patch.setattr("evalsvc.evaluation.planning.move_earlier", lambda *_: None)
         spec = plan(context, old, "folder", dict(options), Suite.model_validate(SUITE | changes))
     number = evaluate(spec, context)
     with context.database.write() as session:

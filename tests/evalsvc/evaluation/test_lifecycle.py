@@ -164,8 +164,14 @@ def test_a_worker_that_was_given_up_writes_nothing(database):
     ("act", "complaint"),
     [
         (lambda database, done: lifecycle.cancel(database, done), "cannot be canceled: its status is succeeded"),
-        (lambda database, done: lifecycle.retry(database, done), "has succeeded: 'evalsvc score --rerun'"),
-        (lambda database, _: lifecycle.cancel(database, 99), "there is no evaluation 99: 'evalsvc status' lists them"),
+        (
+            lambda database, done: lifecycle.retry(database, done),
+            "has succeeded: recompute it with 'evalsvc score --rerun'",
+        ),
+        (
+            lambda database, _: lifecycle.cancel(database, 99),
+            "there is no evaluation 99: list them with 'evalsvc status'",
+        ),
         (lambda database, _: lifecycle.retry(database, 99), "there is no evaluation 99"),
     ],
 )
