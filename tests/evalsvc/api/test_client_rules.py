@@ -143,7 +143,7 @@ def test_a_client_names_what_the_operator_listed(desk, listed, upstream):
     assert stored.restricted
     assert {(path, key) for path, key, _ in upstream.asked} == {("/v1/completions", "Bearer sk-llama")}
     assert desk.submit(schemas.EvaluationCreate(checkpoint="llama", suite=WORDS), None).id == made.id
-    with pytest.raises(InputError, match="there is no endpoint 'other' here .known: llama."):
+    with pytest.raises(InputError, match="there is no endpoint 'other' .available: llama."):
         desk.submit(schemas.EvaluationCreate(endpoint="other", suite=WORDS), None)
     for more in ({"generator": "gan"}, {"checkpoint": "x"}, {}):
         with pytest.raises(ValueError, match="endpoint"):
