@@ -143,8 +143,8 @@ def be_asked_twice(settings, name, duty, asked, *_):
     os.kill(os.getpid(), signal.SIGTERM)
     asked.get()
 
-supervisor._be_coordinator = be_asked_twice
-supervisor.main("name", supervisor.Duty(role="coordinator"))
+supervisor._run_coordinator = be_asked_twice
+supervisor.main("name", supervisor.ProcessRole(role="coordinator"))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
