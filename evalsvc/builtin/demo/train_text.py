@@ -95,7 +95,7 @@ def _save(network: Any, tokenizer: Any, folder: Path) -> None:
     """Save in half precision; loading converts back."""
     import copy
 
-    copy.deepcopy(network).split().save_pretrained(folder)
+    copy.deepcopy(network).half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

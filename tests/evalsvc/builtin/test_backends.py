@@ -79,7 +79,7 @@ def test_only_the_size_of_a_batch_is_left_open_when_compiling_as_inception_needs
 
 
 def test_an_unknown_precision_lists_those_that_there_are(network):
-    with pytest.raises(InputError, match="no precision 'int8'; there are float32, bfloat16, float16"):
+    with pytest.raises(InputError, match="no precision 'int8'; available are float32, bfloat16, float16"):
         open_backend("auto", network, CPU, "int8")
 
 

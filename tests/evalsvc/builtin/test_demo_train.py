@@ -37,4 +37,4 @@ def test_a_checkpoint_says_what_it_is():
 def test_an_unknown_model_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         train.main(["wave"])
-    assert "no model 'wave'; there are classifier, gan" in capsys.readouterr().err
+    assert "no model 'wave'; available are classifier, gan" in capsys.readouterr().err

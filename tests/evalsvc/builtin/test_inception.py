@@ -205,7 +205,7 @@ def test_bad_input_is_named(path, tmp_path):
         first.extract(Texts(("hello",)))
     with pytest.raises(InputError, match=r"uint8 images .* given torch.float32"):
         first.extract(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(InputError, match="no preprocessing 'tf2'; there are tf1"):
+    with pytest.raises(InputError, match="no preprocessing 'tf2'; available are tf1"):
         InceptionV3(path, "tf2")
     with pytest.raises(InputError, match="no such outputs 'pool4'"):
         InceptionV3(path, outputs=("pool4",))

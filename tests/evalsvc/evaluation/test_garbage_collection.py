@@ -44,17 +44,17 @@ def swept(database, artifacts, before=None, remove=True):
 
 def test_shards_of_what_failed_or_was_cancelled_go_and_a_retry_computes_them_again(database, artifacts):
     failed, cancelled, active = (spec(letter * 64) for letter in "abc")
-    attempts = [half_done(database, artifacts, each) for each in (failed, cancelled, active)]
-    attempts.fail(database, attempts[0], Failure.MODEL, "NaN")
-    lifecycle.cancel(database, attempts[1].evaluation)
+    begun = [half_done(database, artifacts, each) for each in (failed, cancelled, active)]
+    attempts.fail(database, begun[0], Failure.MODEL, "NaN")
+    lifecycle.cancel(database, begun[1].evaluation)
     vain = {failed.samples_key, cancelled.samples_key}
     assert swept(database, artifacts, before=now() - LATER) == set(), "they are younger"
     assert swept(database, artifacts, remove=False) == vain
     assert swept(database, artifacts) == vain
     assert swept(database, artifacts) == set()
     assert [artifacts.exists(each.shard_key(each.shards[0])) for each in (failed, cancelled, active)] == [0, 0, 1]
-    lifecycle.retry(database, attempts[0].evaluation)
-    assert missing_shards(database, Attempt(attempts[0].evaluation, 2)) == list(failed.shards)
+    lifecycle.retry(database, begun[0].evaluation)
+    assert missing_shards(database, Attempt(begun[0].evaluation, 2)) == list(failed.shards)
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.QUEUED])
