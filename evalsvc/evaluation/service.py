@@ -2,9 +2,9 @@
 
 The command line, the HTTP API, gates and the Python interface use these functions:
 
-1. :func:`resolve_suite` and :func:`open_checkpoint` (or :func:`find_checkpoints`) resolve names;\n2. :func:`plan`,
-:func:`plan_checkpoints` or :func:`plan_stored` open the resources of an evaluation and freeze it;\n3. :func:`run`
-computes it in this process, :func:`submit` queues it for workers.
+1. :func:`resolve_suite` and :func:`open_checkpoint` (or :func:`find_checkpoints`) resolve names;
+2. :func:`plan`, :func:`plan_checkpoints` or :func:`plan_stored` open the resources of an evaluation and freeze it;
+3. :func:`run` computes it in this process, :func:`submit` queues it for workers.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def test_evaluations_tell_when_they_begin_and_how_they_end(database, caplog):
     attempts.fail(database, attempt, Failure.MODEL, "again")
     lifecycle.retry(database, run.id)
     lifecycle.cancel(database, run.id)
-    told = [record.evalsvc for record in caplog.records if record.name == "evalsvc.evaluation.lifecycle"]
+    told = [record.evalsvc for record in caplog.records if record.name == "evalsvc.evaluation.attempts"]
     assert [(each["evaluation"], each["status"], each["failure"]) for each in told] == [
         (run.id, "running", None),
         (run.id, "failed", "model"),

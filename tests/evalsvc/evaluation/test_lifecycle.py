@@ -6,6 +6,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select
 
+from evalsvc.core.columns import Stage
 from evalsvc.core.cost import Cost
 from evalsvc.core.digests import digest_configuration
 from evalsvc.core.errors import AmbiguousError, InputError, ModelError, StorageError, WithdrawnError
@@ -246,9 +247,9 @@ def test_progress_counts_finished_shards_and_what_workers_say_of_theirs(database
         assert [each.id for each in workers(session)] == ["alive"]
         assert [each.id for each in progress(session, statuses=[Status.RUNNING])] == [evaluation]
         assert [each.id for each in progress(session, before=other, limit=5)] == [evaluation]
-    assert (newest.id, newest.stages, newest.ended) == (other, {"samples": (0, 300)}, False)
+    assert (newest.id, newest.stages, newest.ended) == (other, {"samples": Stage(0, 300)}, False)
     assert (seen.model, seen.step, seen.suite, seen.status) == ("blobs", 10, "pixels@1", Status.RUNNING)
-    assert seen.stages == {"samples": (140, 300)}
+    assert seen.stages == {"samples": Stage(140, 300)}
     assert seen.fraction == pytest.approx(140 / 300)
 
 

@@ -90,7 +90,7 @@ def test_a_mistake_is_named_with_its_key(write, text, complaint):
 
 
 def test_the_example_of_the_documentation_is_a_server_file(write):
-    page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "api.md").read_text()
     write(page.partition("```yaml\nendpoints:")[2].partition("```")[0].join(["endpoints:", ""]))
     assert server_file().endpoint("llama").timeout == 300
     assert server_file().clients.generators == {"gan": None, "samples": None, "my-gan": {"noise"}}
