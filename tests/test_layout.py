@@ -55,3 +55,11 @@ def test_rooms_import_only_from_below_and_nothing_is_loose():
     assert figures["rooms"] == 14, "twelve in evalsvc/, and the two that are links"
     nothing = ("loose modules", "arrows up", "circles of rooms", "rooms without a declared layer")
     assert {name: figures[name] for name in nothing} == dict.fromkeys(nothing, 0)
+
+
+def test_what_is_long_is_listed_with_the_reason():
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## What is longer")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+    layout = Layout(ROOT)
+    long = {each.rpartition(":")[0] for each in layout.long_modules() + layout.long_functions()}
+    assert listed == {re.sub(r"^evalsvc/(?=metrics/|dashboards/)", "", name) for name in long}

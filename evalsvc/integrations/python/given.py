@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -41,7 +41,6 @@ class Prepared:
     step: int | None = None
     plugin: Plugin | None = None
     device: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare(given: Any, generator: str | None, modality: Modality, uploads: Path) -> Prepared:
