@@ -40,8 +40,13 @@ def shifted(request, monkeypatch):
             return datetime.fromtimestamp(real() + shift.total_seconds(), tz)
 
     monkeypatch.setattr(time, "time", lambda: real() + shift.total_seconds())
-    for module in (tables, "evalsvc.core.files.verification", "evalsvc.core.files.atomic_files", "evalsvc.cli.queue"):
-        monkeypatch.setattr(module if not isinstance(module, str) else _module(module), "datetime", Shifted)
+    for module in (
+        "evalsvc.store.tables.base",
+        "evalsvc.core.files.verification",
+        "evalsvc.core.files.atomic_files",
+        "evalsvc.cli.queue",
+    ):
+        monkeypatch.setattr(_module(f"evalsvc.{module}"), "datetime", Shifted)
     assert abs(tables.now() - datetime.now(UTC)) > HOUR - SLACK
     return shift
 
@@ -161,7 +166,7 @@ OWN_CLOCK = {
     "checksums.py": "when this process read a file, and compared with that alone",
     "gates.py": "the calendar day of a page that shows what a policy would do",
     "queue.py": "how long ago, on a terminal",
-    "tables.py": "the definition",
+    "base.py": "the definition",
     "verification.py": "a note for people",
 }
 """Why these files may ask this machine's clock."""

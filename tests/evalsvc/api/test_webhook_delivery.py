@@ -24,7 +24,7 @@ from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.gates.runner import run_gate
 from evalsvc.store import outbox
 from evalsvc.store.session import Database
-from evalsvc.store.tables import Delivery, Evaluation, Gate, Webhook, now
+from evalsvc.store.tables import Delivery, Evaluation, Failure, Gate, Webhook, now
 from tests.evalsvc.core.test_http_client import INSIDE, MALFORMED
 from tests.evalsvc.dripping_server import dripping_server
 from tests.evalsvc.evaluation.test_lifecycle import spec
@@ -365,7 +365,7 @@ def test_an_evaluation_that_ends_is_told_of(database, receiver):
         if end == "cancel":
             lifecycle.cancel(database, made.id)
         else:
-            attempts.fail(database, attempt, lifecycle.Failure.MODEL, "NaN")
+            attempts.fail(database, attempt, Failure.MODEL, "NaN")
     assert [deliver(database, LOCAL) for _ in range(2)] == [2, 0]
     told = [json.loads(body)["data"] for _, _, body in receiver.seen]
     assert [(each["status"], each["error"]) for each in told] == [("cancelled", None), ("failed", "NaN")]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from evalsvc.analysis.human_ratings import draw
 from evalsvc.builtin.demo.digits import splits
-from evalsvc.cli.browse import taken_samples
+from evalsvc.cli.score_tables import taken_samples
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.evaluation.gallery import GalleryCollector, joined, pictures_of
@@ -307,7 +307,7 @@ def test_a_pair_to_rate_is_of_one_index(context):
 
 @pytest.mark.parametrize(
     ("samples", "said"),
-    [(100, "100 samples of 240 in the source, a random subset (order 1)"), (240, "240 samples, of 240 in the source")],
+    [(100, "100 samples of 240 in the source, a random subset (order 1)"), (240, "240 samples of 240 in the source")],
 )
 def test_how_many_of_how_many_were_taken_is_kept_and_said(context, by_class, samples, said):
     evaluation = evaluate(of(context, by_class, samples=samples), context)

@@ -244,11 +244,11 @@ def another_content(context, file):
 
 def another_version(context, _file):
     other = Plugin(PluginKind.GENERATOR, "blobs", "tests", "2", lambda: Blobs)
-    context.plugins._found[PluginKind.GENERATOR, "blobs"] = [other]
+    context.plugins._by_name[PluginKind.GENERATOR, "blobs"] = [other]
 
 
 def no_plugin(context, _file):
-    del context.plugins._found[PluginKind.GENERATOR, "blobs"]
+    del context.plugins._by_name[PluginKind.GENERATOR, "blobs"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ metrics.started("slot")
 metrics.computed("samples", 2.0)
 metrics.retried("samples", "infrastructure")
 metrics.failed("metrics", "model")
-metrics.happened("handed_over")
+metrics.count_event("handed_over")
 os._exit(75)
 """
 ALERTS = Path(__file__).parents[3] / "examples" / "deploy" / "alerts.yaml"
@@ -111,7 +111,7 @@ def test_alerts_ask_for_metrics_and_values_that_exist(home, tmp_path):
     metrics.retried("samples", "model")
     for event in ("dead_letter", "worker_lost"):
         metrics.count_event(event)
-    text = monitor.text().decode() + generate_latest(evalsvc.metrics.registry).decode()
+    text = monitor.text().decode() + generate_latest(metrics.registry).decode()
     known = names(text)
     [group] = yaml.safe_load(ALERTS.read_text())["groups"]
     assert len(group["rules"]) >= 10

@@ -240,7 +240,7 @@ def test_a_database_that_lost_its_last_changes_to_a_damaged_log_says_so(crashed,
     wal = crashed.with_name("evalsvc.db-wal")
     flip(wal, wal.stat().st_size - 9000)
     assert names(Database(Settings().database)) == []
-    assert "lacks changes that evalsvc.db-wal.damaged beside it holds" in caplog.text
+    assert "lacks changes that are damaged in evalsvc.db-wal.damaged beside it" in caplog.text
 
 
 def test_damage_that_shows_late_is_named_by_reads_and_writes(filled):
@@ -415,7 +415,7 @@ def test_an_older_database_that_cannot_be_upgraded_says_where_it_can(closed, mon
             Database(Settings().database)
         return str(caught.value)
 
-    assert f"is at revision {HEAD} of 9999 and cannot be upgraded here ({closed.parent} cannot be written)" in (
+    assert f"is at revision {HEAD} of 9999 and cannot be upgraded here ({closed.parent} is not writable)" in (
         unprivileged(look)
     )
 
