@@ -46,7 +46,7 @@ def shifted(request, monkeypatch):
         "evalsvc.core.files.atomic_files",
         "evalsvc.cli.queue",
     ):
-        monkeypatch.setattr(_module(f"evalsvc.{module}"), "datetime", Shifted)
+        monkeypatch.setattr(_module(module), "datetime", Shifted)
     assert abs(tables.now() - datetime.now(UTC)) > HOUR - SLACK
     return shift
 
