@@ -71,7 +71,7 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
     if count < 2:
         few = min(found, key=lambda name: len(found[name]))
         raise InputError(
-            f"calibration needs at least {few} distinct runs, and only {count} exist: pass --runs 2 or more, and use a "
+            f"calibration needs at least 2 distinct runs, and {few} has only {count}: pass --runs 2 or more, and use a "
             "checkpoint whose samples depend on the seed"
         )
     look = Look(suite.samples, 1, SINGLE, FIRST_SHARE)

@@ -143,5 +143,5 @@ def test_a_served_judge_is_read_by_its_last_verdict(tmp_path, monkeypatch, said,
     assert "[Request]\nwhy {second}\n" in prompt
     assert "[Answer A]\nbecause {first}\n" in prompt
     assert (decoding.temperature, decoding.chat) == (0, True)
-    with pytest.raises(InputError, match="has no {second}"):
+    with pytest.raises(InputError, match="lacks {second}: add it"):
         ServedJudge(CPU, endpoint=str(tmp_path / "judge.json"), template="{prompt} {first}")

@@ -203,7 +203,7 @@ def test_bad_input_is_named(path, tmp_path):
     first = InceptionV3(path, outputs=("64",))
     with pytest.raises(InputError, match="requires image samples"):
         first.extract(Texts(("hello",)))
-    with pytest.raises(InputError, match=r"uint8 images .* given torch.float32"):
+    with pytest.raises(InputError, match=r"uint8 images .* got torch.float32"):
         first.extract(torch.zeros(1, 3, 8, 8))
     with pytest.raises(InputError, match="no preprocessing 'tf2'; available are tf1"):
         InceptionV3(path, "tf2")

@@ -184,7 +184,7 @@ def test_damaged_or_missing_weights_are_refused(folder, tmp_path):
     state = load_file(broken / "model.safetensors")
     first = next(name for name in state if name.endswith("q_proj.weight"))
     save_file({k: v for k, v in state.items() if k != first}, broken / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=f"lacks weights that extractor 'likelihood' needs, {first}"):
+    with pytest.raises(InputError, match=f"lacks weights that extractor 'likelihood' needs: {first}"):
         LikelihoodExtractor(broken)
     save_file(
         state | {"lm_head.weight": state["lm_head.weight"] * math.nan}, broken / "model.safetensors", {"format": "pt"}

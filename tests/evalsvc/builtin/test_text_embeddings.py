@@ -56,7 +56,7 @@ def test_any_encoder_by_path_with_its_pooling_in_the_protocol(tmp_path):
     one = made["last"].extract(Texts((TEXTS[0][:1],)))["embedding"]
     assert torch.allclose(made["cls"].extract(Texts((TEXTS[0],)))["embedding"], one, atol=1e-5)
     for options, reason in (
-        ({"pooling": "max"}, "pooling='max' of extractor 'text-encoder' use mean"),
+        ({"pooling": "max"}, "pooling='max' of extractor 'text-encoder': use mean"),
         ({"max_tokens": 999}, "max_tokens=999 .* use 1 to 64"),
         ({"model": str(tmp_path)}, "contains no model for extractor 'text-encoder'"),
     ):

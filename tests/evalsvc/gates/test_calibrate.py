@@ -54,5 +54,5 @@ def test_seeds_that_differ_by_more_than_they_claim_are_seen():
 
 
 def test_one_run_calibrates_nothing():
-    with pytest.raises(InputError, match="there is 1 of frechet_distance"):
+    with pytest.raises(InputError, match="at least 2 distinct runs, and frechet_distance has only 1:"):
         calibrated([20.0])

@@ -91,7 +91,7 @@ def test_a_policy_chooses_among_configurations_by_options(scored):
         policy = Policy.model_validate(body | {"candidate": {"model": "m", "step": 1, "options": options}})
         done = run_gate(policy, scored, DIGITS, today=TODAY)
         assert done.document["verdict"]["status"] == status
-    assert "there is m@1[warm=1]" in done.document["verdict"]["reason"]
+    assert "these exist: m@1[warm=1]" in done.document["verdict"]["reason"]
 
 
 def test_policies_keep_the_digest_that_they_had_before_options_could_be_given():

@@ -146,7 +146,7 @@ def test_commands_say_what_is_wrong_with_their_exit_code(workspace, tmp_path):
     assert json.loads(invoke("gate", "schema").stdout)["title"] == "evalsvc gate policy"
     for command in ("check", "run"):
         refused = invoke("gate", command, tmp_path / "bad.yaml")
-        assert "unknown key metrics.recall.maximum" in str(refused.exception)
+        assert "unknown key metrics.frechet_distance.maximum" in str(refused.exception)
     empty = invoke("gate", "run", workspace / "gate.yaml", "--candidate", "nobody@1", "--stored")
     assert empty.exit_code == 5
 
@@ -211,7 +211,7 @@ def test_more_seeds_of_stored_samples_are_no_more_samples(workspace):
     assert [look["replicates"] for look in seen["looks"]] == [1, 1], "after the second seed there is no third"
     assert seen["samples"] == 2000
     refused = invoke("gate", "calibrate", workspace / "noise.yaml", "--candidate", "noise@1", "--runs", 2)
-    assert "there is 1 of frechet_distance" in str(refused.exception)
+    assert "at least 2 distinct runs, and frechet_distance has only 1:" in str(refused.exception)
 
 
 def test_calibration_on_the_digits_raises_no_false_alarm(workspace):

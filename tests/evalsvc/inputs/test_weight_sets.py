@@ -116,16 +116,16 @@ def test_an_index_that_is_none_is_named(sharded, content):
 
 def test_a_folder_without_the_file_that_is_read_says_what_is_there(sharded, tmp_path):
     (sharded / INDEX).unlink()
-    with pytest.raises(InputError, match=f"holds 2 shards .* no {INDEX}: restore the index"):
+    with pytest.raises(InputError, match=f"contains 2 shards .* no {INDEX}: restore the index"):
         judged(sharded)
     for name in SHARDS:
         (sharded / name).unlink()
     save_file({"a": torch.zeros(1)}, sharded / "model.bf16.safetensors")
-    with pytest.raises(InputError, match=r"holds model\.bf16\.safetensors and no model\.safetensors"):
+    with pytest.raises(InputError, match=r"contains model\.bf16\.safetensors but no model\.safetensors"):
         judged(sharded)
     for name in ("m-q4.gguf", "m-q8.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
-    with pytest.raises(InputError, match=r"holds m-q4\.gguf and m-q8\.gguf: give the model one \.gguf file"):
+    with pytest.raises(InputError, match=r"contains m-q4\.gguf and m-q8\.gguf: pass one \.gguf file"):
         judged(tmp_path)
 
 
