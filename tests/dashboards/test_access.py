@@ -114,7 +114,7 @@ def test_who_logged_in_sees_what_was_granted_and_a_stranger_only_why_not(guarded
     assert at.dataframe
     at = log_in(page("trends"), ANN, {"bob@example.com": "read"})
     assert not at.exception
-    assert "has no access here" in at.error[0].value
+    assert "does not have access" in at.error[0].value
     assert not at.dataframe
 
 

@@ -32,7 +32,7 @@ PAGES = (
     "compare",
     "tradeoffs",
     "samples",
-    "memorisation",
+    "memorization",
     "features",
     "rate",
     "scorecard",
@@ -248,7 +248,7 @@ def test_a_bar_moves_and_a_row_appears_while_a_worker_scores(site, browser, envi
     subprocess.run(
         [*command, "submit", checkpoint, "--suite", "digits@1", "--generator", "ddpm"], env=environment, check=True
     )
-    expect(page.get_by_text("no worker is alive")).to_be_visible()
+    expect(page.get_by_text("no worker is running")).to_be_visible()
     worker = subprocess.Popen([*command, "worker", "--devices", "cpu", "--batch-size", "40"], env=environment)
     try:
         seen: set[str] = set()

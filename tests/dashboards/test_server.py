@@ -230,4 +230,4 @@ def test_a_refusal_is_logged_once_and_strangers_fill_no_log(caplog):
         asyncio.run(guard({"type": "websocket", "headers": headers, "path": "/_stcore/stream"}, None, send))
     assert len(caplog.messages) == middleware.MAX_LOGGED_REFUSALS
     assert "http://evil0.test\\x1b[31m" in caplog.messages[0]
-    assert "pass on the Host header" in caplog.messages[0]
+    assert "forward the Host header" in caplog.messages[0]

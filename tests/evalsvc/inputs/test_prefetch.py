@@ -160,10 +160,10 @@ def test_the_processes_end_with_the_reader_even_if_it_is_killed(tmp_path):
     code = f"""
 import time
 from pathlib import Path
-from evalsvc.inputs.images.prefetch import Feed
+from evalsvc.inputs.images.prefetch import ImagePrefetcher
 from evalsvc.inputs.images.decoding import FolderSource
 source = FolderSource(Path({str(folder)!r}))
-feed = Feed(source, source.names(), worth=0)
+feed = ImagePrefetcher(source, source.names(), worth=0)
 feed.read(0, 2)
 feed.read(2, 4)
 print(*(worker._process.pid for worker in feed._crew._workers), flush=True)
