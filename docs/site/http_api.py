@@ -36,7 +36,7 @@ def _openapi() -> dict[str, Any]:
         try:
             return create_app(server).openapi()
         finally:
-            server.backroom.close()
+            server.task_processes.close()
             server.database.engine.dispose()
 
 

@@ -11,7 +11,7 @@ import typer
 from evalsvc.api.schemas import PromoteOptions
 from evalsvc.cli.backends import Answer, backend
 from evalsvc.cli.console import err, table
-from evalsvc.cli.gate import Stored, open_gate, reachable, show_decision
+from evalsvc.cli.gate import Stored, open_gate, show_decision, unavailable_exits_6
 from evalsvc.cli.options import AsJson, Device, PluginFiles, takes
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoint_names import Naming
@@ -62,15 +62,15 @@ def _set_by_gate(
     name: str, checkpoint: str, reason: str, policy: Path, stored: bool, device: str, plugin: list[Path] | None
 ) -> tuple[int, str]:
     """Run a gate and move the alias if it passed; return the number of the gate and the checkpoint's name."""
-    from evalsvc.gates.candidate import Asked
+    from evalsvc.gates.candidate import RequestedCandidate
     from evalsvc.gates.promote import check_policy, promote, protection
     from evalsvc.store.tables import Checkpoint
 
-    with reachable():
+    with unavailable_exits_6():
         opened = open_gate(policy, plugin, None if stored else device, 250)
         with opened.database.read() as session:
             check_policy(name, protection(session, name), opened.policy.digest)
-        gate = opened.decide(Asked(checkpoint, Naming()))
+        gate = opened.decide(RequestedCandidate(checkpoint, Naming()))
         show_decision(gate.id, gate.document)
         if gate.document["verdict"]["status"] != "PASS":
             err.print(f"{name} is unchanged", style="red")

@@ -86,12 +86,12 @@ def cache_sweep(
     database, artifacts, size = Database(settings.database), open_artifacts(settings), 0
     age = timedelta(days=days)
     before = database_time(database) - age
-    for leftovers in (
+    for removable in (
         orphaned_shards(database, artifacts, before, remove=remove),
         unused_uploads(database, settings.uploads, before, remove=remove),
         partial_files(artifacts, file_time(artifacts.root) - age, remove=remove),
     ):
-        for leftover in leftovers:
-            size += leftover.bytes
-            out.print(leftover.name, highlight=False, soft_wrap=True)
+        for each in removable:
+            size += each.bytes
+            out.print(each.name, highlight=False, soft_wrap=True)
     err.print(f"{'would free' if dry_run else 'freed'} {decimal(size)}")

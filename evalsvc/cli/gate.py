@@ -74,13 +74,13 @@ def run(
     Exit codes: 0 passed, 2 invalid policy, 3 failed, 4 inconclusive, 5 missing, 6 timeout or unavailable, 7 not
     comparable. Samples are generated as needed: clear decisions cost a tenth, close ones more.
     """
-    from evalsvc.gates.candidate import Asked
+    from evalsvc.gates.candidate import RequestedCandidate
     from evalsvc.gates.reports.write import requested, tell_github, write
     from evalsvc.gates.runner import sample_grids
 
     reports = requested(report or [])
     limit = TimeLimit(timeout)
-    with reachable():
+    with unavailable_exits_6():
         try:
             with limit.block():
                 opened = open_gate(policy, plugin, None if stored else device, batch_size)
@@ -92,7 +92,9 @@ def run(
         naming = Naming(model, step, model_pattern, step_pattern)
         if (generator is not None or options or naming != Naming()) and asked.candidate is None:
             raise InputError("--generator, --option, --model and --step require --candidate")
-        candidate = Asked(asked.candidate, naming, generator, options) if asked.candidate is not None else None
+        candidate = (
+            RequestedCandidate(asked.candidate, naming, generator, options) if asked.candidate is not None else None
+        )
         done = opened.decide(candidate, seed=asked.seed, timeout=limit, warn_only=asked.warn_only, shadow=asked.shadow)
         write(done.document, reports, sample_grids(done, opened.database) if "html" in reports else None)
         print_commands(tell_github(done.document, os.environ))
@@ -107,7 +109,7 @@ def run(
 @app.command("check")
 def check(policy: PolicyFile, plugin: PluginFiles = None) -> None:
     """Check a policy against its suite: keys, limits, directions, waivers. Exits with 2 if it is invalid."""
-    with reachable():
+    with unavailable_exits_6():
         opened = open_gate(policy, plugin, None, 1)
     read, suites = opened.policy, opened.suites
     limits = sum(len(metric.limits) for part in read.parts for metric in part.metrics.values())
@@ -149,7 +151,7 @@ def calibrate(
     from evalsvc.store import names
     from evalsvc.store.tables import Checkpoint
 
-    with reachable():
+    with unavailable_exits_6():
         opened = open_gate(policy, plugin, device, batch_size)
         read, (suite, *others), database, context = opened.policy, opened.suites, opened.database, opened.context
         assert context is not None
@@ -205,7 +207,7 @@ def open_gate(path: Path, plugin: Sequence[Path] | None, device: str | None, bat
 
 
 @contextmanager
-def reachable() -> Iterator[None]:
+def unavailable_exits_6() -> Iterator[None]:
     """Convert failures to reach a store, a disk or an output, and timeouts, to exit code 6: they are
     not usage errors.
     """

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from evalsvc.cli.console import err, out, print_json, styled, table
-from evalsvc.cli.gate import reachable
+from evalsvc.cli.gate import unavailable_exits_6
 from evalsvc.cli.options import AsJson, PluginFiles
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
@@ -39,7 +39,7 @@ def init(
 
     if policy.exists():
         raise InputError(f"{policy} exists: remove it, or choose another file")
-    with reachable():
+    with unavailable_exits_6():
         database = Database(Settings().database)
         with database.read() as session:
             named = queries.pick_suite(session, suite)
@@ -80,7 +80,7 @@ def explain(
     from evalsvc.store import names, queries
     from evalsvc.store.tables import Gate
 
-    with reachable(), Database(Settings().database).read() as session:
+    with unavailable_exits_6(), Database(Settings().database).read() as session:
         newest = queries.gates(session, limit=1)
         row = newest[0] if gate is None and newest else session.get(Gate, gate or 0)
         if row is None:

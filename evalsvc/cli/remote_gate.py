@@ -7,7 +7,7 @@ import typer
 from evalsvc.api.schemas import GateOptions
 from evalsvc.cli.backends.server import Server, local_digest
 from evalsvc.cli.console import print_json
-from evalsvc.cli.gate import PolicyFile, reachable, say_notices, show_decision
+from evalsvc.cli.gate import PolicyFile, say_notices, show_decision, unavailable_exits_6
 from evalsvc.cli.options import AsJson, takes
 from evalsvc.core.errors import InputError
 
@@ -23,7 +23,7 @@ def run(context: typer.Context, policy: PolicyFile, asked: GateOptions, as_json:
     except OSError as error:
         raise InputError(f"policy {policy} cannot be read ({error.strerror})") from None
     body = found.model_dump(mode="json")
-    with reachable():
+    with unavailable_exits_6():
         if as_json:
             say_notices(body)
             print_json(body)

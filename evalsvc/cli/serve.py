@@ -51,7 +51,7 @@ def serve(
     if not known:
         err.print("there are no tokens, so every request will be refused: create one with 'evalsvc token create NAME'")
     logging.getLogger("uvicorn.error").addFilter(Repeats())
-    server.backroom.warm()
+    server.task_processes.warm()
     limits = ConnectionLimits(open_files(settings.connections), settings.connections_per_address)
     config = configured(
         create_app(server, hosts),

@@ -38,8 +38,8 @@ def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, 
     with database.read() as session:
         named = select(Shard.path, Shard.evaluation_id, ended).join(Evaluation)
         folders: dict[str, dict[int, bool]] = {}
-        for path, evaluation, vain in session.execute(named):
-            folders.setdefault(path.rpartition("/")[0], {})[evaluation] = vain
+        for path, evaluation, orphaned in session.execute(named):
+            folders.setdefault(path.rpartition("/")[0], {})[evaluation] = orphaned
         active = select(Evaluation.spec).where(Evaluation.status.in_(IN_PROGRESS))
         specs = [EvaluationSpec.model_validate(each) for each in session.scalars(active)]
     wanted = {spec.shard_key(shard).rpartition("/")[0] for spec in specs for shard in spec.shards if shard.start == 0}

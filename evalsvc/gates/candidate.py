@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedCandidate:
     """A candidate as the user specifies it: a path or a name, and the configuration to judge it in.
 
     If ``generator`` is omitted, the generator of the stored scores is used, and likewise their options if ``options``

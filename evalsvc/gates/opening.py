@@ -10,7 +10,7 @@ from typing import Any
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.suite_resolution import resolve_suite
-from evalsvc.gates.candidate import Asked
+from evalsvc.gates.candidate import RequestedCandidate
 from evalsvc.gates.policy import Policy, load_policy
 from evalsvc.gates.resolution import labels_of
 from evalsvc.gates.runner import Recorded
@@ -30,7 +30,7 @@ class OpenGate:
     plugins: Plugins
     context: EvaluationContext | None
 
-    def decide(self, candidate: Asked | None = None, **more: Any) -> Recorded:
+    def decide(self, candidate: RequestedCandidate | None = None, **more: Any) -> Recorded:
         """Decide and store a gate per suite; ``more`` are the keywords of :func:`evalsvc.gates.runner.run_gate`.
 
         Without a ``candidate`` the policy names it.

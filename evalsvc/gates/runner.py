@@ -71,8 +71,9 @@ def run_gate(
 
     Without a ``context`` only stored scores are judged and nothing is sampled. With ``open_context``, scores of an
     outdated protocol are recomputed from their shards. ``candidate`` is a name, a row id, the reason for its absence,
-    or a function that opens a path and returns one of these (:meth:`evalsvc.gates.candidate.Asked.find`). Opening the
-    candidate counts toward the time limit; exceeding it is an ERROR.
+    or a function that opens a path and returns one of these
+    (:meth:`evalsvc.gates.candidate.RequestedCandidate.find`). Opening the candidate counts toward the time limit;
+    exceeding it is an ERROR.
 
     Raises:
         InputError: the policy does not fit the suite or lacks a candidate, the suite has changed since it was used, or

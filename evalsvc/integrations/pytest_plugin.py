@@ -54,13 +54,13 @@ def evalsvc_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         device: str = "auto",
     ) -> GateResult:
         # Imported on use: every test run that has evalsvc installed loads this file, and few ask for the fixture.
-        from evalsvc.gates.candidate import Asked
+        from evalsvc.gates.candidate import RequestedCandidate
         from evalsvc.gates.opening import open_gate
         from evalsvc.inputs.checkpoint_names import Naming
         from evalsvc.plugins.registry import Plugins
 
         opened = open_gate(request.config.rootpath / policy, Plugins(), None if stored else device)
-        asked = Asked(candidate, Naming()) if candidate is not None else None
+        asked = RequestedCandidate(candidate, Naming()) if candidate is not None else None
         done = opened.decide(asked, seed=seed, timeout=timeout)
         return GateResult(done.document)
 

@@ -63,7 +63,7 @@ class Heartbeat:
     def start(self) -> None:
         """Send heartbeats until the process ends; exit before taking any work if the supervisor is gone."""
         self._watch()
-        threading.Thread(target=self._run, name="heart", daemon=True).start()
+        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     @property
     def may_declare_lost(self) -> bool:

@@ -53,7 +53,7 @@ def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:
         )
         yield
         sender.cancel()
-        server.backroom.close()
+        server.task_processes.close()
 
     app = FastAPI(
         title="evalsvc",

@@ -70,7 +70,7 @@ class Server:
     database: Database
     uploads: Path
     settings: ServerSettings
-    backroom: TaskProcesses
+    task_processes: TaskProcesses
     artifacts: Artifacts
     boards: Recent = field(default_factory=lambda: Recent(BOARD_BYTES))
     keys: SecretKeys = NO_KEYS
@@ -78,10 +78,10 @@ class Server:
     @classmethod
     def open(cls, settings: Settings, server: ServerSettings, plugins: tuple[Path, ...] = ()) -> Server:
         """Open the database; task processes start with their first task."""
-        backroom = TaskProcesses(plugins, server.opening_processes, server.gate_processes, server.task_seconds)
+        task_processes = TaskProcesses(plugins, server.opening_processes, server.gate_processes, server.task_seconds)
         artifacts = open_artifacts(settings)
         return cls(
-            Database(settings.database), settings.uploads, server, backroom, artifacts, keys=settings.secret_keys
+            Database(settings.database), settings.uploads, server, task_processes, artifacts, keys=settings.secret_keys
         )
 
 

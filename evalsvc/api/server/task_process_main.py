@@ -30,7 +30,7 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
     from evalsvc.api.server.task_handlers import TaskHandlers
 
     torch.set_num_threads(1)
-    desk = TaskHandlers(plugins)
+    handlers = TaskHandlers(plugins)
     while True:
         try:
             task, arguments, actor = pipe.recv()
@@ -40,7 +40,7 @@ def work(pipe: Connection, plugins: tuple[Path, ...]) -> None:
         answer: tuple[EvalsvcError | None, Any]
         try:
             with audit.acting(actor):
-                answer = None, getattr(desk, task)(*arguments)
+                answer = None, getattr(handlers, task)(*arguments)
         except EvalsvcError as error:
             if detail := detail_of(error):
                 log.warning("%s (%s)", error, detail)

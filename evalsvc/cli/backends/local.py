@@ -15,7 +15,7 @@ from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.backends import Answer, Pinned, Submitted
 from evalsvc.cli.checkpoint_arguments import find_checkpoints, generator_of, plan
 from evalsvc.cli.console import duration, energy, table
-from evalsvc.cli.gate import open_gate, reachable
+from evalsvc.cli.gate import open_gate, unavailable_exits_6
 from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.cli.queue import document, evaluations_table, line, worker_document
 from evalsvc.cli.score_tables import boards_answer, comparison_answer
@@ -175,7 +175,7 @@ class Local:
     def gates(self, model: str | None, limit: int) -> Answer:
         """Decisions, newest first, with the aliases that they moved."""
         promoted: dict[int | None, list[str]] = {}
-        with reachable(), self.database.read() as session:
+        with unavailable_exits_6(), self.database.read() as session:
             rows = queries.gates(session, model, limit=limit)
             titles = names.titles_of_gates(session, rows)
             for promotion in queries.promotions(session, limit=1000):
@@ -255,7 +255,7 @@ class Local:
         """Point an alias to a checkpoint."""
         from evalsvc.gates.promote import promote
 
-        with reachable():
+        with unavailable_exits_6():
             with self.database.read() as session:
                 target = stored_checkpoints.find(session, checkpoint).id
             return promote(self.database, name, target, asked.gate, by=audit.current().name, reason=asked.reason)
@@ -264,7 +264,7 @@ class Local:
         """Pin a policy and its suite."""
         from evalsvc.gates.promote import protect
 
-        with reachable():
+        with unavailable_exits_6():
             opened = open_gate(policy, plugins, None, 1)
             read = opened.policy
             with opened.database.write() as session:
@@ -281,5 +281,5 @@ class Local:
         """End the protection of an alias; the protection stays in its history."""
         from evalsvc.gates.promote import unprotect
 
-        with reachable(), self.database.write() as session:
+        with unavailable_exits_6(), self.database.write() as session:
             unprotect(session, name, audit.current().name)

@@ -52,7 +52,7 @@ class Grid:
         return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-class Shown(ABC):
+class Displayable(ABC):
     """A result that shows itself as tables, and as a data frame."""
 
     @abstractmethod

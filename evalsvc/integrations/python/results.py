@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evalsvc.analysis.leaderboard import Board, Difference
 from evalsvc.core.number_format import number, with_error
 from evalsvc.gates.reports.page import image_sheet
-from evalsvc.integrations.python.rendering import ARROWS, Grid, Shown, record
+from evalsvc.integrations.python.rendering import ARROWS, Displayable, Grid, record
 from evalsvc.store.queries import ScoreRow
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ COLUMNS = 4
 
 
 @dataclass(frozen=True, repr=False)
-class Run(Shown):
+class Run(Displayable):
     """One evaluation: a checkpoint under a suite.
 
     ``scores`` has the scores by label, ``provenance`` tells how they came about. ``samples`` are some images, uint8
@@ -66,7 +66,7 @@ class Run(Shown):
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison(Shown):
+class Comparison(Displayable):
     """Differences of two checkpoints under a suite, b minus a."""
 
     suite: str
@@ -99,7 +99,7 @@ class Comparison(Shown):
 
 
 @dataclass(frozen=True, repr=False)
-class Leaderboard(Shown):
+class Leaderboard(Displayable):
     """Models ranked under a suite: one board for each protocol of the ranking score."""
 
     boards: Sequence[Board]
@@ -130,7 +130,7 @@ class Leaderboard(Shown):
                     yield {"ranked_by": board.ranked_by.title, "rank": entry.rank, **record(score)}
 
 
-class Scores(Shown, Sequence[ScoreRow]):
+class Scores(Displayable, Sequence[ScoreRow]):
     """Current scores, by model and step."""
 
     def __init__(self, rows: Sequence[ScoreRow]) -> None:

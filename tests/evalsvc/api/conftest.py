@@ -37,7 +37,7 @@ def roots(tmp_path: Path) -> Path:
 def server(home: Path, roots: Path) -> Iterator[Server]:
     opened = Server.open(Settings(secret_key=SecretStr("k" * 32)), ServerSettings(checkpoint_roots=(roots,)))
     yield opened
-    opened.backroom.close()
+    opened.task_processes.close()
     opened.database.engine.dispose()
 
 

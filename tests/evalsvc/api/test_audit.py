@@ -57,7 +57,7 @@ def waiting(server, filled, monkeypatch):
             audit.record(session, audit.Action.EVALUATION_SUBMIT, f"evaluation {row.id}")
         return Submission(row.id, False, Status.QUEUED)
 
-    monkeypatch.setattr(server.backroom, "submit", submit)
+    monkeypatch.setattr(server.task_processes, "submit", submit)
     monkeypatch.setattr(http_client, "resolve", lambda host, port: ["1.1.1.1"])
     return row.id
 

@@ -111,12 +111,12 @@ def test_a_checkpoint_is_submitted_watched_cancelled_tried_again_and_judged(clie
 
 def test_a_process_that_died_between_two_tasks_costs_nothing_and_one_that_takes_too_long_its_task(client, server):
     recall = {"version": 1, "suite": "digits@1", "metrics": {"recall": {"min": 0.5}}}
-    process = server.backroom.deciding.processes[0]
+    process = server.task_processes.deciding.processes[0]
     process.start()
     process._process.kill()
     process._process.wait()
     assert client.gate(recall, "flow").status == "MISSING"
-    server.backroom.deciding.seconds = 0.01
+    server.task_processes.deciding.seconds = 0.01
     with pytest.raises(ClientError, match=r"took more than 0.01 seconds and was stopped") as caught:
         client.gate(recall, "flow")
     assert caught.value.status == 503

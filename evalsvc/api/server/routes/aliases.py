@@ -98,7 +98,7 @@ def protection(server: ServerDep, name: Name) -> schemas.Protection:
 @needs(Scope.ADMIN, action=Action.ALIAS_PROTECT)
 async def protect(server: ServerDep, bearer: CurrentToken, name: Name, wanted: schemas.Protect) -> schemas.Protection:
     """Pin a policy and its suite to an alias, which need not have been set before."""
-    await server.backroom.protect(name, wanted, bearer.name)
+    await server.task_processes.protect(name, wanted, bearer.name)
     return await run_in_threadpool(protection, server, name)
 
 

@@ -69,7 +69,7 @@ async def submit(
         path = await run_in_threadpool(under_roots, asked.path, server.settings.checkpoint_roots)
     elif asked.upload is not None:
         path = uploaded(asked.upload, server.uploads)
-    found = await server.backroom.submit(asked, path)
+    found = await server.task_processes.submit(asked, path)
     response.status_code = 202 if found.created else 200
     response.headers["location"] = f"/api/v1/evaluations/{found.id}"
     return await run_in_threadpool(_evaluation, server, found.id)

@@ -48,7 +48,7 @@ async def decide(server: ServerDep, response: Response, asked: schemas.DecideGat
 
     A candidate without scores is MISSING, never PASS: submit its evaluation first, and wait for it.
     """
-    number = await server.backroom.decide(asked)
+    number = await server.task_processes.decide(asked)
     response.headers["location"] = f"/api/v1/gates/{number}"
     return await run_in_threadpool(gate, server, number)
 
