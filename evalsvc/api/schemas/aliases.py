@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from evalsvc.api.schemas.common import Id, Name, PolicyText, Reason, Request, Response
+from evalsvc.api.schemas.common import EXAMPLE_POLICY, Id, Name, PolicyText, Reason, Request, Response
 from evalsvc.api.schemas.models import Checkpoint
 
 
@@ -64,20 +64,7 @@ class Promotion(Response):
 class Protect(Request):
     """Pin the policy whose decisions alone may move an alias: the mapping of an ``evalsvc-gate.yaml``, or its text."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "policy": {
-                        "version": 1,
-                        "suite": "digits@1",
-                        "baseline": {"alias": "production"},
-                        "metrics": {"frechet_distance": {"max_worsening": 2.0}},
-                    }
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"policy": EXAMPLE_POLICY}]})
 
     policy: PolicyText
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 Item = TypeVar("Item")
 
@@ -48,6 +48,12 @@ def _sound(value: Any, depth: int = 0) -> Any:
 
 Document = Annotated[dict[str, Any], AfterValidator(_sound)]
 PolicyText = Document | Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_sound)]
+EXAMPLE_POLICY: dict[str, JsonValue] = {
+    "version": 1,
+    "suite": "digits@1",
+    "baseline": {"alias": "production"},
+    "metrics": {"frechet_distance": {"max_worsening": 2.0}},
+}
 
 
 class Response(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from evalsvc.api.schemas.common import Name, PolicyText, Request, Response, Whole
+from evalsvc.api.schemas.common import EXAMPLE_POLICY, Name, PolicyText, Request, Response, Whole
 
 
 class GateOptions(Request):
@@ -28,12 +28,7 @@ class DecideGate(GateOptions):
         json_schema_extra={
             "examples": [
                 {
-                    "policy": {
-                        "version": 1,
-                        "suite": "digits@1",
-                        "baseline": {"alias": "production"},
-                        "metrics": {"frechet_distance": {"max_worsening": 2.0}},
-                    },
+                    "policy": EXAMPLE_POLICY,
                     "candidate": "flow@4000",
                 }
             ]
