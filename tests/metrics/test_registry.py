@@ -83,8 +83,7 @@ def test_a_metric_returns_the_quantity_of_the_order_asked_for_and_offers_what_is
 
 
 KNOWN_BY_NAME = {
-    "evalsvc/api/schemas/aliases.py": "an example",
-    "evalsvc/api/schemas/gates.py": "an example",
+    "evalsvc/api/schemas/common.py": "an example",
     "evalsvc/api/schemas/scores.py": "an example",
     "evalsvc/cli/score.py": "what to type after the demo",
     "dashboards/views/memorization.py": "the page of these two",
