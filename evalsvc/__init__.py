@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from evalsvc.plugins.interfaces import ExtractorInfo as ExtractorInfo
     from evalsvc.plugins.interfaces import Generator as Generator
     from evalsvc.plugins.interfaces import GeneratorInfo as GeneratorInfo
+    from evalsvc.plugins.interfaces import Scorer as Scorer
+    from evalsvc.plugins.interfaces import ScorerInfo as ScorerInfo
+    from evalsvc.plugins.items import Drawn as Drawn
+    from evalsvc.plugins.items import ItemBatch as ItemBatch
+    from evalsvc.plugins.items import Scored as Scored
     from evalsvc.plugins.registry import open_to_clients as open_to_clients
     from evalsvc.plugins.registry import register as register
     from evalsvc.plugins.registry import versioned as versioned
@@ -42,12 +47,17 @@ _HOMES = {
     "Audio": "evalsvc.plugins.samples",
     "Checkpoint": "evalsvc.inputs.checkpoints",
     "Client": "evalsvc.api.client",
+    "Drawn": "evalsvc.plugins.items",
     "Extractor": "evalsvc.plugins.interfaces",
     "ExtractorInfo": "evalsvc.plugins.interfaces",
     "Generator": "evalsvc.plugins.interfaces",
     "GeneratorInfo": "evalsvc.plugins.interfaces",
     "Images": "evalsvc.plugins.samples",
+    "ItemBatch": "evalsvc.plugins.items",
     "SampleRequest": "evalsvc.plugins.samples",
+    "Scored": "evalsvc.plugins.items",
+    "Scorer": "evalsvc.plugins.interfaces",
+    "ScorerInfo": "evalsvc.plugins.interfaces",
     "Suite": "evalsvc.inputs.suites",
     "Texts": "evalsvc.plugins.samples",
     "Videos": "evalsvc.plugins.samples",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from evalsvc.metrics.aggregates import failed_share as failed_share
+from evalsvc.metrics.aggregates import mean as mean
 from evalsvc.metrics.authenticity import authenticity as authenticity
 from evalsvc.metrics.authenticity import training_spacing as training_spacing
 from evalsvc.metrics.balls import neighbor_radii as neighbor_radii

@@ -22,6 +22,7 @@ class Source(StrEnum):
     REFERENCE = "reference"
     PROMPTS = "prompts"
     LIKELIHOOD = "likelihood"
+    SCORER = "scorer"
     CALLER = "caller"
 
 
@@ -52,6 +53,8 @@ INPUTS = {
         Input("train_texts", Form.TEXTS, Source.REFERENCE, "train"),
         Input("heldout_texts", Form.TEXTS, Source.REFERENCE, "heldout"),
         Input("prompts", Form.MATRIX, Source.PROMPTS),
+        Input("values", Form.NUMBERS, Source.SCORER),
+        Input("failures", Form.NUMBERS, Source.SCORER),
         Input("nll", Form.NUMBERS, Source.LIKELIHOOD),
         Input("tokens", Form.NUMBERS, Source.LIKELIHOOD),
         Input("words", Form.NUMBERS, Source.LIKELIHOOD),

@@ -31,6 +31,8 @@ from evalsvc.metrics.units import Units
 F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = "groups"
 """The parameter for labels of the independent units that rows belong to."""
+QUANTITY = "quantity"
+"""The parameter of an aggregate for the quantity that it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class MetricSpec:
     version: int
     precomputed: tuple[Precomputed, ...] = ()
     own_inputs: tuple[Input, ...] = ()
+    derive: Derivation | None = None
+    """Of an aggregate over items: the quantities that it returns for one of a scorer's quantities and its options."""
 
     @property
     def plan(self) -> Callable[..., Any] | None:
@@ -96,7 +100,7 @@ class MetricSpec:
     @property
     def inputs(self) -> Mapping[str, Input]:
         """The inputs the caller must supply, in order, by name."""
-        return {p.name: self._input(p.name) for p in self._parameters if p.default is p.empty}
+        return {p.name: self._input(p.name) for p in self._parameters if p.default is p.empty and p.name != QUANTITY}
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -116,7 +120,7 @@ class MetricSpec:
     @property
     def choices(self) -> Mapping[str, Any]:
         """Options that a suite can set, with their defaults; the others follow from the data."""
-        supplied = {GROUPS, *self.controls, *(each.argument for each in self.precomputed)}
+        supplied = {GROUPS, QUANTITY, *self.controls, *(each.argument for each in self.precomputed)}
         return {name: default for name, default in self.options.items() if name not in supplied}
 
     def reads(self, source: Source, *forms: Form) -> bool:
@@ -142,16 +146,22 @@ class MetricSpec:
         return own.get(name) or INPUTS.get(name) or Input(name, Form.NUMBERS)
 
 
+Derivation = Callable[[Quantity, Mapping[str, Any]], tuple[Quantity, ...]]
 METRICS: dict[str, MetricSpec] = {}
 QUANTITIES: dict[str, Quantity] = {}
 
 
 def metric(
-    *quantities: Quantity, version: int, precomputed: tuple[Precomputed, ...] = (), inputs: tuple[Input, ...] = ()
+    *quantities: Quantity,
+    version: int,
+    precomputed: tuple[Precomputed, ...] = (),
+    inputs: tuple[Input, ...] = (),
+    derive: Derivation | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function under its own name, returning the given quantities.
 
-    ``precomputed`` are arguments that depend on the reference alone, ``inputs`` those that no other metric has.
+    ``precomputed`` are arguments that depend on the reference alone, ``inputs`` those that no other metric has. An
+    aggregate of a scorer's values has no quantities of its own but ``derive``, and takes one as ``quantity``.
     """
 
     def register(function: F) -> F:
@@ -159,14 +169,14 @@ def metric(
             if QUANTITIES.setdefault(quantity.name, quantity) != quantity:
                 raise ValueError(f"quantity {quantity.name!r} is declared twice with different facts")
         name = function.__name__
-        METRICS[name] = MetricSpec(name, function, quantities, version, precomputed, inputs)
+        METRICS[name] = MetricSpec(name, function, quantities, version, precomputed, inputs, derive)
         return function
 
     return register
 
 
 def score(
-    name: str,
+    name: str | Quantity,
     value: float,
     stderr: float | None,
     *,
@@ -177,15 +187,15 @@ def score(
     influence: Influence | str = UNPAIRED,
     units: Units | None = None,
 ) -> Score:
-    """Build the :class:`Score` of a registered quantity.
+    """Build the :class:`Score` of a quantity, given itself or by its registered name.
 
     The interval is ``value +- 1.96 stderr`` unless one is given, cut to the quantity's range, never past the value.
     ``method`` names how ``stderr`` was found, or, where it is ``None``, the reason; a score without an error has no
     influence either. ``units`` that are groups widen the interval by Student's t, and too few of them leave no error.
     """
-    quantity = QUANTITIES[name]
+    quantity = name if isinstance(name, Quantity) else QUANTITIES[name]
     if not math.isfinite(value):
-        raise MetricError(f"{name}: the inputs give {value}, which is not a score")
+        raise MetricError(f"{quantity.name}: the inputs give {value}, which is not a score")
     low = high = None
     if units and units.clustered:
         method = units.too_few or units.described(method)
@@ -199,7 +209,7 @@ def score(
         # The value lies in its own interval, also where an interval's formula lost that to rounding.
         low, high = min(max(low, quantity.low), value), max(min(high, quantity.high), value)
     return Score(
-        name=name,
+        name=quantity.name,
         value=float(value),
         stderr=None if stderr is None else float(stderr),
         ci_low=None if low is None else float(low),

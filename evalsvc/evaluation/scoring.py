@@ -79,7 +79,7 @@ def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
     for use in spec.suite.metrics:
         if use.of_documents and not spec.likelihood:
             reason = f"generator {spec.generator!r} provides no likelihood"
-            not_applicable |= {use.label_of(quantity.name): reason for quantity in use.spec.quantities}
+            not_applicable |= {use.label_of(quantity.name): reason for quantity in spec.suite.quantities_of(use)}
         else:
             uses.append(use)
     neighbors, scores = _measure(inputs, uses, context.progress("metrics", len(uses)))

@@ -36,6 +36,7 @@ class EvaluationSpec(BaseModel):
     reference: dict[Split, str]
     reference_counts: dict[Split, int]
     extractors: dict[str, str]
+    scorers: dict[str, str] = {}
     likelihood: bool
     family: str = ""
     decoding: Decoding | None = None
@@ -47,6 +48,7 @@ class EvaluationSpec(BaseModel):
         """sha256 over everything that can change a score; names and paths are excluded."""
         left_out = {"model", "step", "path", "suite", "family", "weights"}
         left_out |= {name for name in ("decoding", "order") if getattr(self, name) is None}
+        left_out |= set() if self.scorers else {"scorers"}
         facts = self.model_dump(exclude=left_out)
         versions = {use.metric: use.spec.version for use in self.suite.metrics}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])

@@ -40,7 +40,7 @@ class CurrentProtocol:
         Facts that the score does not record are not compared. Features are not compared either, because their extractor
         may not be installed here.
         """
-        use = next((use for use in self.suite.metrics if label in map(use.label_of, use.quantities)), None)
+        use, _ = self.suite.measured.get(label, (None, None))
         if use is None:
             return f"{self.suite.id} no longer measures {label}"
         today = self._fixed(use) | (self._content(use) if use.reference_facts.keys() & facts.keys() else {})

@@ -52,27 +52,17 @@ class Sides:
 
 def quantities_of(suite: Suite) -> dict[str, Quantity]:
     """The quantity that each label of a suite measures."""
-    return {use.label_of(each.name): each for use in suite.metrics for each in use.spec.returned(use.options)}
+    return {label: quantity for label, (_, quantity) in suite.measured.items()}
 
 
 def unbiased_in_n(suite: Suite) -> set[str]:
     """Labels whose expectation does not depend on the number of samples, under the options of their suite."""
-    return {
-        use.label_of(each.name)
-        for use in suite.metrics
-        for each in use.spec.quantities
-        if use.spec.unbiased_in_n(each, use.options)
-    }
+    return {label for label, (use, each) in suite.measured.items() if use.spec.unbiased_in_n(each, use.options)}
 
 
 def over_documents(suite: Suite) -> set[str]:
     """Labels whose samples are the documents of the reference, the same for every checkpoint and seed."""
-    return {
-        use.label_of(each.name)
-        for use in suite.metrics
-        if use.spec.reads(Source.LIKELIHOOD)
-        for each in use.spec.quantities
-    }
+    return {label for label, (use, _) in suite.measured.items() if use.spec.reads(Source.LIKELIHOOD)}
 
 
 def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:

@@ -214,7 +214,7 @@ class Computed:
         uses = [
             use
             for use in self.suite.metrics
-            if any(use.label_of(quantity.name) in labels for quantity in use.spec.quantities)
+            if any(use.label_of(quantity.name) in labels for quantity in self.suite.quantities_of(use))
         ]
         body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses, "index": {}}
         try:

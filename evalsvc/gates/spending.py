@@ -149,10 +149,10 @@ def remarks(history: History, repeats: Earlier | None, limits: str, share: float
 
 def protocol_of(suite: Suite, label: str) -> str:
     """Digest of how a suite measures one score: its metric and version, features, reference and samples."""
-    use, quantity = next((use, name) for use in suite.metrics for name in use.quantities if use.label_of(name) == label)
+    use, quantity = suite.measured[label]
     extractor = suite.extractors.get(use.features.partition("/")[0])
     facts = {
-        "quantity": quantity,
+        "quantity": quantity.name,
         "metric": use.metric,
         "version": use.spec.version,
         "options": use.options,

@@ -17,6 +17,7 @@ from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.core.observability.redaction import HIDDEN
 from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.plugins.items import Prompt, messages_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -77,7 +78,7 @@ class Endpoint(BaseModel):
         """Name of the endpoint in messages; without its address, since clients read them."""
         return f"the server of model {self.model!r}"
 
-    def write(self, prompt: str, decoding: Decoding, seed: int) -> str:
+    def write(self, prompt: Prompt, decoding: Decoding, seed: int) -> str:
         """Generate one text for one prompt, cut before stop strings."""
         asked: dict[str, Any] = {
             "model": self.model,
@@ -89,9 +90,8 @@ class Endpoint(BaseModel):
         }
         if decoding.stop:
             asked["stop"] = list(decoding.stop)
-        if decoding.chat:
-            system = [{"role": "system", "content": decoding.system}] if decoding.system else []
-            asked["messages"] = [*system, {"role": "user", "content": prompt}]
+        if decoding.chat or not isinstance(prompt, str):
+            asked["messages"] = messages_of(prompt, decoding.system)
             text = self._choice("chat/completions", asked).get("message", {}).get("content")
         else:
             text = self._choice("completions", asked | {"prompt": prompt}).get("text")

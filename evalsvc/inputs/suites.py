@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -20,9 +21,11 @@ from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.items.schema import Items
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.metrics.inputs import Form, Input, Source
-from evalsvc.metrics.registry import METRICS, MetricSpec
+from evalsvc.metrics.registry import METRICS, MetricSpec, Quantity
+from evalsvc.metrics.score import Direction
 from evalsvc.metrics.tokenizers import TOKENIZERS
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.metric_adapter import register_metric
@@ -47,10 +50,56 @@ class ExtractorUse(_Strict):
 
     use: str
     """Name of an extractor plug-in (`evalsvc plugins list`)."""
-    """Name of an extractor plug-in (`evalsvc plugins list`)."""
     options: dict[str, Any] = {}
     """Options of the extractor."""
-    """Options of the extractor."""
+
+
+class ScorerQuantity(_Strict):
+    """What a scorer returns, as its plug-in declared it when the suite was read."""
+
+    name: str
+    """Name of the quantity."""
+    direction: Direction
+    """Which way is better."""
+    unit: str
+    """Its unit."""
+    low: float | None = None
+    """The least value, if there is one."""
+    high: float | None = None
+    """The largest value, if there is one."""
+    title: str = ""
+    """Name for people."""
+    title_zh: str = ""
+    """Name for people, in Chinese."""
+
+    @classmethod
+    def of(cls, quantity: Quantity) -> ScorerQuantity:
+        """The declaration of a plug-in; infinite bounds, which JSON lacks, are left out."""
+        bounds = {name: bound for name in ("low", "high") if math.isfinite(bound := getattr(quantity, name))}
+        same = {name: getattr(quantity, name) for name in ("name", "direction", "unit", "title", "title_zh")}
+        return cls(**same, **bounds)
+
+    @property
+    def quantity(self) -> Quantity:
+        """The same for metrics."""
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return Quantity(self.name, self.direction, self.unit, low, high, title=self.title, title_zh=self.title_zh)
+
+
+class ScorerUse(_Strict):
+    """A scorer plug-in and its options."""
+
+    use: str
+    """Name of a scorer plug-in (`evalsvc plugins list`)."""
+    options: dict[str, Any] = {}
+    """Options of the scorer."""
+    quantities: tuple[ScorerQuantity, ...] = ()
+    """What it returns; filled in when the suite is read."""
+
+    def failures(self, label: str) -> MetricUse:
+        """The share of samples that have no value because they failed; every scorer has it."""
+        return MetricUse(metric="failed_share", of=f"{label}/{self.quantities[0].name}", label=f"{label}_failed")
 
 
 class Prompts(_Strict):
@@ -69,6 +118,10 @@ class MetricUse(_Strict):
     """Name of a metric."""
     features: str = ""
     """`extractor/output`: an extractor of the suite and one of its outputs; empty for metrics without features."""
+    of: str = ""
+    """`scorer/quantity` of an aggregate over items; `scorer` alone if it returns one quantity."""
+    by: str = ""
+    """`label`, or a tag of the items, whose values slice the score."""
     against: Split = "train"
     """Split of the reference to compare with."""
     label: str = ""
@@ -130,11 +183,6 @@ class MetricUse(_Strict):
         name: str = self.options.get("tokenizer", "whitespace")
         return name
 
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        """Names of the quantities that the metric returns; for a metric with orders, that of the selected order."""
-        return tuple(quantity.name for quantity in self.spec.returned(self.options))
-
     def label_of(self, quantity: str) -> str:
         """Label under which this use stores a quantity: its name, with ``_heldout`` for the held-out split."""
         if self.label:
@@ -178,10 +226,14 @@ class Suite(_Strict):
     """`extractor/output` in which nearest training samples are searched for the pages; empty for none."""
     prompts: Prompts | None = None
     """File with one prompt a line, or `.jsonl`, relative to the suite's file."""
+    items: Items | None = None
+    """What the samples are for: a file with prompts, labels, sources, targets, or class labels."""
     decoding: Decoding | None = None
     """Decoding options of language models."""
     extractors: dict[Name, ExtractorUse] = {}
     """Extractors by a name of your choice."""
+    scorers: dict[Name, ScorerUse] = {}
+    """Scorers of single samples, by a name of your choice."""
     metrics: Annotated[tuple[MetricUse, ...], Field(min_length=1)]
     """Metrics to compute."""
     index: dict[str, IndexPart] = {}
@@ -215,20 +267,68 @@ class Suite(_Strict):
     @cached_property
     def digest(self) -> str:
         """sha256 of everything that can change a score; the index is excluded."""
-        body = self.model_dump(exclude={"index"})
-        # Suites from before prompts and decoding keep the digest that databases store.
+        body = self.model_dump(exclude={"index", "items", "scorers"})
+        # Suites from before these keys existed keep the digest that databases store.
         body = {key: value for key, value in body.items() if value is not None or key not in ("decoding", "prompts")}
+        body["metrics"] = [
+            {key: value for key, value in use.items() if value or key not in ("of", "by")} for use in body["metrics"]
+        ]
         if self.prompts:
             body["prompts"] = self.prompts.sha256  # independent of the file's location
+        if self.items:
+            body["items"] = self.items.facts
+        if self.scorers:
+            body["scorers"] = {label: [use.use, use.options] for label, use in self.scorers.items()}
         return digest_json(body)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of all scores that this suite can produce, in order."""
-        return tuple(use.label_of(quantity) for use in self.metrics for quantity in use.quantities)
+        """Labels of all scores that this suite can produce, in order, without those of slices."""
+        return tuple(label for label, _, _ in self._measured)
+
+    @cached_property
+    def measured(self) -> dict[str, tuple[MetricUse, Quantity]]:
+        """What each label measures, and by which metric, in order."""
+        return {label: (use, quantity) for label, use, quantity in self._measured}
+
+    @property
+    def _measured(self) -> list[tuple[str, MetricUse, Quantity]]:
+        return [(use.label_of(each.name), use, each) for use in self.uses for each in self.quantities_of(use)]
+
+    @property
+    def uses(self) -> tuple[MetricUse, ...]:
+        """The metrics of the suite, and for each scorer the share of samples that failed."""
+        return (*self.metrics, *(scorer.failures(label) for label, scorer in self.scorers.items()))
+
+    def quantities_of(self, use: MetricUse) -> tuple[Quantity, ...]:
+        """What a metric of the suite returns; for a metric with orders, that of the selected order."""
+        if use.spec.derive is None:
+            return use.spec.returned(use.options)
+        return use.spec.derive(self.scored(use.of), {**use.spec.options, **use.options})
+
+    def scored(self, of: str) -> Quantity:
+        """The quantity of a scorer that ``scorer/quantity`` names; `scorer` alone if it returns one.
+
+        Raises:
+            ValueError: there is no such scorer or quantity.
+        """
+        label, _, name = of.partition("/")
+        if label not in self.scorers:
+            known = ", ".join(self.scorers) or "none"
+            raise ValueError(f"'of: {of}' names no scorer of the suite: use one of 'scorers' ({known})")
+        quantities = {each.name: each.quantity for each in self.scorers[label].quantities}
+        if not name and len(quantities) == 1:
+            return next(iter(quantities.values()))
+        if name not in quantities:
+            known = ", ".join(f"{label}/{each}" for each in quantities)
+            raise ValueError(f"'of: {of}' names no quantity of the scorer: use one of {known}")
+        return quantities[name]
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
+        for label, scorer in self.scorers.items():
+            if not scorer.quantities:
+                raise ValueError(f"scorer {label!r} declares no quantities: read the suite with its plug-ins")
         for use in self.metrics:
             self._check(use)
         twice = [label for label, count in Counter(self.labels).items() if count > 1]
@@ -259,6 +359,11 @@ class Suite(_Strict):
                 _check_option(use, option, value)
         if use.tokenizer not in TOKENIZERS:
             raise ValueError(f"{use.metric} has no tokenizer {use.tokenizer!r}; available are {', '.join(TOKENIZERS)}")
+        if (use.spec.derive is None) is bool(use.of):
+            ways = "remove 'of'" if use.of else "add 'of: scorer/quantity'"
+            raise ValueError(f"{use.metric} {'does not aggregate' if use.of else 'aggregates'} a scorer: {ways}")
+        if use.of:
+            self.scored(use.of)
         missing = sorted(name for name, each in use.spec.inputs.items() if each.source is Source.CALLER)
         if missing:
             raise ValueError(f"{use.metric} needs {', '.join(missing)}, which evaluations do not provide")

@@ -1,4 +1,4 @@
-"""The plug-in interface: generators, extractors, references and judges.
+"""The plug-in interface: generators, extractors, scorers, references and judges.
 
 Plug-ins register through entry points and are listed without being imported. Loading a plug-in runs its code: install
 only distributions that you trust.
@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from evalsvc.core.digests import digest_json
+from evalsvc.metrics.registry import Quantity
+from evalsvc.plugins.items import Column, Condition, Drawn, ItemBatch, Scored
 from evalsvc.plugins.samples import SampleRequest, Samples
 
 if TYPE_CHECKING:
@@ -33,12 +35,17 @@ class GeneratorInfo:
 
     ``weights`` names the weights that were selected from a checkpoint with several sets: ``ema``,
     ``model.safetensors``.
+
+    ``takes`` are the conditions that its samples depend on, and ``needs`` those of them without which it cannot sample;
+    suites that lack a needed condition, or give one that is not taken, are rejected. ``None`` declares nothing.
     """
 
     family: str
     modality: Modality
     sample_shape: tuple[int, ...] = ()
     weights: str = ""
+    takes: frozenset[Condition] | None = None
+    needs: frozenset[Condition] = frozenset()
 
 
 class Generator(Protocol):
@@ -61,8 +68,8 @@ class Generator(Protocol):
         """Facts about this generator."""
         ...
 
-    def sample(self, request: SampleRequest) -> Samples:
-        """Return exactly ``len(request)`` samples; sample i must depend only on ``request.seeds[i]`` and its prompt."""
+    def sample(self, request: SampleRequest) -> Samples | Drawn:
+        """Return exactly ``len(request)`` samples; sample i must depend only on its seed and its conditions."""
         ...
 
 
@@ -107,7 +114,11 @@ class Likelihood(Protocol):
     """Optional interface of a generator that can compute the likelihood of given items."""
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Negative log-likelihood of each item; ``request`` has one seed per item for stochastic estimates."""
+        """Negative log-likelihood of each item, given its conditions in ``request`` if it has any.
+
+        ``request`` has one seed per item for stochastic estimates. With prompts, only the item itself counts: its
+        nats and tokens without those of its prompt.
+        """
         ...
 
 
@@ -169,6 +180,81 @@ class EmbedsTexts(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ScorerInfo:
+    """Facts about a scorer: everything that can change a value.
+
+    ``takes`` are the modalities of the samples that it scores. ``quantities`` are what it returns, with direction, unit
+    and range. ``reads`` are the columns of items that it needs. ``weights`` is a sha256, or "none"; ``facts`` are its
+    settings and versions (normalization, tokenizer, signature of the library).
+    """
+
+    name: str
+    takes: frozenset[Modality]
+    quantities: tuple[Quantity, ...]
+    reads: frozenset[Column] = frozenset()
+    weights: str = "none"
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> str:
+        """Digest of everything that can change a value: values with equal protocols are comparable."""
+        quantities = [[each.name, str(each.direction), each.unit] for each in self.quantities]
+        facts = [self.name, sorted(self.takes), quantities, sorted(self.reads), self.weights, dict(self.facts)]
+        return f"{self.name}-{digest_json(facts)[:12]}"
+
+
+class Scorer(Protocol):
+    """Scores single samples against their items. Registered under ``evalsvc.scorers`` as ``(device, **options)``.
+
+    The factory (usually the class) has an attribute ``quantities``: a tuple of
+    :class:`evalsvc.metrics.registry.Quantity`, or a static method from the options to one. It is read without building
+    the scorer, so that suites know names and directions without weights; heavy modules are imported when the scorer is
+    built. If the factory has a parameter ``plugins``, it receives the :class:`Plugins`.
+    """
+
+    @property
+    def info(self) -> ScorerInfo:
+        """Facts about this scorer."""
+        ...
+
+    def score(self, samples: Samples, items: ItemBatch) -> Mapping[str, Float[Tensor, " n"]] | Scored:
+        """Return one value per sample for each of ``info.quantities``.
+
+        Row i must depend only on sample i and item i; NaN is "not applicable".
+        """
+        ...
+
+
+@runtime_checkable
+class ScoresLikelihoods(Protocol):
+    """Optional interface of a scorer that judges the likelihoods of given texts instead of samples.
+
+    Such a scorer has no ``score``. It is called once for each item, however many draws the suite has.
+    """
+
+    @property
+    def info(self) -> ScorerInfo:
+        """Facts about this scorer."""
+        ...
+
+    def candidates(self, items: ItemBatch) -> tuple[tuple[str, ...], ...]:
+        """The texts of each item whose likelihood given the item's prompt is measured; none if not applicable."""
+        ...
+
+    def score_likelihoods(self, likelihoods: Sequence[CandidateLikelihoods], items: ItemBatch) -> Scored:
+        """Return one value per item for each of ``info.quantities``, from the likelihoods of its candidates."""
+        ...
+
+
+@dataclass(frozen=True)
+class CandidateLikelihoods:
+    """Likelihoods of the candidates of one item: ``nats`` and ``tokens`` of each, without those of the prompt."""
+
+    nats: Float64[np.ndarray, " candidates"]
+    tokens: Int64[np.ndarray, " candidates"]
+
+
 class SampleSet(Protocol):
     """Stored samples with random access by range; sequential reads are the cheapest."""
 
@@ -194,6 +280,16 @@ class ReadsAt(Protocol):
 
     def read_at(self, indices: Sequence[int]) -> Samples:
         """The samples at these indices, in this order; raises like ``read``."""
+        ...
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """Optional interface of a sample set whose samples have class labels."""
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """The label of each sample, 0 or more; -1 if it has none."""
         ...
 
 

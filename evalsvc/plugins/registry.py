@@ -31,6 +31,7 @@ class PluginKind(StrEnum):
     REFERENCE = "references"
     METRIC = "metrics"
     JUDGE = "judges"
+    SCORER = "scorers"
 
 
 @dataclass(frozen=True)

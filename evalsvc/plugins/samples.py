@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64, UInt8
 from evalsvc.core.errors import ModelError
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import rng
+from evalsvc.plugins.items import Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,17 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Request for samples: one for each seed, and for each prompt if the suite has prompts.
+    """Request for samples: one for each seed, with its conditions if the suite has prompts or items.
 
-    Sample i must depend only on ``seeds[i]`` and ``prompts[i]``, not on its neighbors in the batch. Drawing all random
-    numbers through :meth:`normal` and :meth:`uniform` guarantees this. ``indices`` are the positions of the samples in
-    their source (stored samples or prompts), in any order and possibly with gaps.
+    Sample i must depend only on ``seeds[i]`` and its conditions (prompt, label, source), not on its neighbors in the
+    batch. Drawing all random numbers through :meth:`normal` and :meth:`uniform` guarantees this. ``indices`` are the
+    positions of the samples in their source (stored samples, prompts or items), in any order and possibly with gaps.
+    ``labels`` are on the device, ``item_ids`` name the items, and ``draws`` number the samples of one item from 0.
     """
 
     seeds: Int64[Tensor, " n"]
     indices: Int64[Tensor, " n"]
     device: torch.device
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
+    labels: Int64[Tensor, " n"] | None = None
+    sources: Samples | None = None
+    item_ids: tuple[str, ...] = ()
+    draws: Int64[Tensor, " n"] | None = None
 
     @classmethod
     def of(

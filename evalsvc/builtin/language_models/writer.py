@@ -18,6 +18,7 @@ from evalsvc.builtin.language_models.chat_templates import render
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.plugins.items import Prompt, messages_of
 from evalsvc.plugins.samples import SampleRequest
 
 
@@ -96,17 +97,18 @@ class Writer:
         tail = self._model.tokenizer.decode(tokens[-reach:], skip_special_tokens=True)
         return any(stop in tail for stop in self._decoding.stop)
 
-    def _encode(self, asked: Sequence[str]) -> list[list[int]]:
+    def _encode(self, asked: Sequence[Prompt]) -> list[list[int]]:
         """Tokens of prompts; a prompt that exceeds the context length raises an error that names it."""
         decoding, model, tokenizer = self._decoding, self._model, self._model.tokenizer
         if not decoding.chat:
             start = model.prefix(self._prefix, self._who)
-            prompts = [start + tokens for tokens in model.encode(asked)]
+            if not all(isinstance(prompt, str) for prompt in asked):
+                raise InputError(f"a prompt of {self._who} is a chat: set 'chat' in the suite's decoding options")
+            prompts = [start + tokens for tokens in model.encode([str(prompt) for prompt in asked])]
         else:
             if not getattr(tokenizer, "chat_template", None):
                 raise InputError(f"{model.name} has no chat template: omit 'chat', or use a chat model")
-            system = [{"role": "system", "content": decoding.system}] if decoding.system else []
-            chats = [[*system, {"role": "user", "content": prompt}] for prompt in asked]
+            chats = [messages_of(prompt, decoding.system) for prompt in asked]
             prompts = model.encode(render(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map))
         if not all(prompts):
             raise InputError(f"a prompt of {self._who} is empty and prefix is 'none': set a prompt or a prefix")

@@ -1,0 +1,1 @@
+"""Item sets: what the samples of a suite are for."""

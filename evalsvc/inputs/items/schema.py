@@ -1,0 +1,75 @@
+"""The ``items:`` of a suite: where they are, which columns they have, and how many samples of each are drawn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_by_name=True, serialize_by_alias=True
+    )
+
+
+class LabelItems(_Strict):
+    """Items that are class labels, 0 to ``classes`` - 1."""
+
+    classes: Annotated[int, Field(ge=1)]
+    """Number of classes."""
+    frequencies: Annotated[Literal["balanced", "reference"], Field(alias="as")] = "balanced"
+    """`balanced`: as many samples of each class; `reference`: the class frequencies of the reference."""
+
+
+class Items(_Strict):
+    """Items of a suite: a file with a row each, or class labels; and what was read from it."""
+
+    file: str = ""
+    """A .jsonl, .csv, .tsv, .parquet or .txt or a folder of datasets, relative to the suite; or `hub:org/name`."""
+    split: str = ""
+    """Split of a dataset of the hub, or of a folder of datasets."""
+    revision: str = ""
+    """Revision of a dataset of the hub."""
+    labels: LabelItems | None = None
+    """Class labels instead of a file."""
+    id: str = ""
+    """Column with a unique name of each item; by default `id` if there is one, else the digest of what is given."""
+    prompt: str = ""
+    """Column with the prompt (a text, or the messages of a chat), or a template over columns: `Q: {question}`."""
+    label: str = ""
+    """Column with the class label, an integer of 0 or more."""
+    source: str = ""
+    """Column with the source: an image, sound or video, or the name of such a file beside the item file."""
+    target: str = ""
+    """Column with the right answer or answers, or a template over columns, or a file as for `source`."""
+    choices: str = ""
+    """Column with the choices of a multiple choice, a list of texts."""
+    answer: str = ""
+    """Column with the right choice: its index, letter or text."""
+    group: str = ""
+    """Column whose equal values mark items that are not independent (one document, one speaker)."""
+    tags: tuple[str, ...] = ()
+    """Columns by which scores can be sliced."""
+    draws: Annotated[int, Field(ge=1)] = 1
+    """Number of samples of each item."""
+    repeat: bool = False
+    """Draw further samples of the items if the suite asks for more than items x draws."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """A text ends before the first of these strings when it is scored."""
+    extract: str = ""
+    """Regular expression whose first group (or match) in a text is the answer that is scored; without a match, ""."""
+    count: int = 0
+    """Number of items; filled in when the suite is read."""
+    conditions: Sha256 | None = None
+    """Digest of what the generator is given, with the ids; filled in when the suite is read."""
+    sha256: Sha256 | None = None
+    """Digest of the whole content; filled in when the suite is read."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What identifies the items in a suite's digest, independent of the file's location and column names."""
+        kept: dict[str, Any] = {"sha256": self.sha256, "draws": self.draws, "stop": self.stop, "extract": self.extract}
+        return kept | ({"labels": self.labels.model_dump()} if self.labels else {})
