@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from evalsvc.plugins.interfaces import ExtractorInfo as ExtractorInfo
     from evalsvc.plugins.interfaces import Generator as Generator
     from evalsvc.plugins.interfaces import GeneratorInfo as GeneratorInfo
-    from evalsvc.plugins.interfaces import Scorer as Scorer
-    from evalsvc.plugins.interfaces import ScorerInfo as ScorerInfo
     from evalsvc.plugins.items import Drawn as Drawn
     from evalsvc.plugins.items import ItemBatch as ItemBatch
     from evalsvc.plugins.items import Scored as Scored
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
     from evalsvc.plugins.samples import SampleRequest as SampleRequest
     from evalsvc.plugins.samples import Texts as Texts
     from evalsvc.plugins.samples import Videos as Videos
+    from evalsvc.plugins.scorers import Scorer as Scorer
+    from evalsvc.plugins.scorers import ScorerInfo as ScorerInfo
 
     __version__: str
 
@@ -56,8 +56,8 @@ _HOMES = {
     "ItemBatch": "evalsvc.plugins.items",
     "SampleRequest": "evalsvc.plugins.samples",
     "Scored": "evalsvc.plugins.items",
-    "Scorer": "evalsvc.plugins.interfaces",
-    "ScorerInfo": "evalsvc.plugins.interfaces",
+    "Scorer": "evalsvc.plugins.scorers",
+    "ScorerInfo": "evalsvc.plugins.scorers",
     "Suite": "evalsvc.inputs.suites",
     "Texts": "evalsvc.plugins.samples",
     "Videos": "evalsvc.plugins.samples",

@@ -23,6 +23,7 @@ from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.items.schema import Items
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
+from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.registry import METRICS, MetricSpec, Quantity
 from evalsvc.metrics.score import Direction
@@ -55,7 +56,7 @@ class ExtractorUse(_Strict):
 
 
 class ScorerQuantity(_Strict):
-    """What a scorer returns, as its plug-in declared it when the suite was read."""
+    """Declaration of a quantity by a scorer plug-in, kept when the suite was read."""
 
     name: str
     """Name of the quantity."""
@@ -95,11 +96,11 @@ class ScorerUse(_Strict):
     options: dict[str, Any] = {}
     """Options of the scorer."""
     quantities: tuple[ScorerQuantity, ...] = ()
-    """What it returns; filled in when the suite is read."""
+    """Quantities that it returns; filled in when the suite is read."""
 
     def failures(self, label: str) -> MetricUse:
         """The share of samples that have no value because they failed; every scorer has it."""
-        return MetricUse(metric="failed_share", of=f"{label}/{self.quantities[0].name}", label=f"{label}_failed")
+        return MetricUse(metric=failed_share.__name__, of=f"{label}/{self.quantities[0].name}", label=f"{label}_failed")
 
 
 class Prompts(_Strict):
@@ -227,7 +228,7 @@ class Suite(_Strict):
     prompts: Prompts | None = None
     """File with one prompt a line, or `.jsonl`, relative to the suite's file."""
     items: Items | None = None
-    """What the samples are for: a file with prompts, labels, sources, targets, or class labels."""
+    """Items that the samples are for: a file with prompts, labels, sources, targets, or class labels."""
     decoding: Decoding | None = None
     """Decoding options of language models."""
     extractors: dict[Name, ExtractorUse] = {}
@@ -288,7 +289,7 @@ class Suite(_Strict):
 
     @cached_property
     def measured(self) -> dict[str, tuple[MetricUse, Quantity]]:
-        """What each label measures, and by which metric, in order."""
+        """The metric and the quantity of each label, in order."""
         return {label: (use, quantity) for label, use, quantity in self._measured}
 
     @property
@@ -301,7 +302,7 @@ class Suite(_Strict):
         return (*self.metrics, *(scorer.failures(label) for label, scorer in self.scorers.items()))
 
     def quantities_of(self, use: MetricUse) -> tuple[Quantity, ...]:
-        """What a metric of the suite returns; for a metric with orders, that of the selected order."""
+        """Quantities that a metric of the suite returns; for a metric with orders, that of the selected order."""
         if use.spec.derive is None:
             return use.spec.returned(use.options)
         return use.spec.derive(self.scored(use.of), {**use.spec.options, **use.options})
@@ -315,13 +316,13 @@ class Suite(_Strict):
         label, _, name = of.partition("/")
         if label not in self.scorers:
             known = ", ".join(self.scorers) or "none"
-            raise ValueError(f"'of: {of}' names no scorer of the suite: use one of 'scorers' ({known})")
+            raise ValueError(f"'of: {of}' does not name a scorer of the suite: use one of 'scorers' ({known})")
         quantities = {each.name: each.quantity for each in self.scorers[label].quantities}
         if not name and len(quantities) == 1:
             return next(iter(quantities.values()))
         if name not in quantities:
             known = ", ".join(f"{label}/{each}" for each in quantities)
-            raise ValueError(f"'of: {of}' names no quantity of the scorer: use one of {known}")
+            raise ValueError(f"'of: {of}' does not name a quantity of the scorer: use one of {known}")
         return quantities[name]
 
     @model_validator(mode="after")

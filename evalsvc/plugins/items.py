@@ -1,4 +1,4 @@
-"""Items: what a sample is for. What a generator is given, and what its answer is held against."""
+"""Items: conditions of the generator, and targets that its samples are held against."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from evalsvc.plugins.samples import Samples
 
 Condition = Literal["prompt", "label", "source"]
-"""What a generator can be given with each sample."""
+"""Inputs of a generator for each sample."""
 
 Column = Literal["prompt", "label", "source", "target", "choices", "answer", "tags", "usage"]
-"""What a scorer can read beside the samples."""
+"""Columns of items that scorers can read."""
 
 
 class Message(NamedTuple):
@@ -40,7 +40,7 @@ def messages_of(prompt: Prompt, system: str = "") -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Usage:
-    """What each sample took: ``seconds`` of wall time, generated ``tokens``, and its ``price`` in US dollars.
+    """Cost of each sample: ``seconds`` of wall time, generated ``tokens``, and its ``price`` in US dollars.
 
     Shape (n,) each; NaN is unknown. The seconds of a sample that was drawn in a batch are the batch's over its size.
     """
@@ -76,7 +76,7 @@ class ItemBatch:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples with what happened to each of them; a generator may return it instead of the samples alone.
+    """Samples with their failures and costs; a generator may return it instead of the samples alone.
 
     ``failures`` are the rows that could not be drawn, with a reason of one line: an upstream refusal, a crashed tool.
     Their samples are placeholders (an empty text, a black image) that no extractor's metric and no scorer judges.

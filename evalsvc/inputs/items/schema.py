@@ -36,7 +36,7 @@ class Items(_Strict):
     labels: LabelItems | None = None
     """Class labels instead of a file."""
     id: str = ""
-    """Column with a unique name of each item; by default `id` if there is one, else the digest of what is given."""
+    """Column with a unique name of each item; by default `id` if there is one, else the digest of its conditions."""
     prompt: str = ""
     """Column with the prompt (a text, or the messages of a chat), or a template over columns: `Q: {question}`."""
     label: str = ""
@@ -64,12 +64,12 @@ class Items(_Strict):
     count: int = 0
     """Number of items; filled in when the suite is read."""
     conditions: Sha256 | None = None
-    """Digest of what the generator is given, with the ids; filled in when the suite is read."""
+    """Digest of the ids and the conditions of the generator; filled in when the suite is read."""
     sha256: Sha256 | None = None
     """Digest of the whole content; filled in when the suite is read."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What identifies the items in a suite's digest, independent of the file's location and column names."""
+        """Identity of the items in a suite's digest, independent of the file's location and column names."""
         kept: dict[str, Any] = {"sha256": self.sha256, "draws": self.draws, "stop": self.stop, "extract": self.extract}
         return kept | ({"labels": self.labels.model_dump()} if self.labels else {})
