@@ -1,0 +1,114 @@
+"""Looking at items: what is worst, what changed, and the samples themselves."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from benchmarks.items import fill
+from evalsvc.analysis.item_differences import item_differences
+from evalsvc.analysis.items import Outcome, open_items
+from evalsvc.analysis.kept_samples import KeptSamples
+from evalsvc.core.errors import InputError
+from evalsvc.store.artifacts import Artifacts
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Evaluation
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    database, artifacts = Database(f"sqlite:///{home}/evalsvc.db"), Artifacts(home / "artifacts")
+    fill(database, artifacts, items=200, draws=2, scorers=3)
+    with database.read() as session:
+        runs = session.scalars(select(Evaluation).order_by(Evaluation.id)).all()
+        return [open_items(session, artifacts, run) for run in runs]
+
+
+@pytest.fixture
+def table(tables):
+    return tables[1]
+
+
+@pytest.mark.parametrize("name", ["wer", "asr", "asr/wer"])
+def test_a_label_a_scorer_and_its_quantity_name_the_same(table, name):
+    assert table.measure(name).key == "asr/wer"
+
+
+def test_an_unknown_name_lists_those_that_there_are(table):
+    with pytest.raises(InputError, match=r"'bleu': use one of asr/wer, .*asr, .*wer, .*asr_failed"):
+        table.measure("bleu")
+
+
+def test_the_worst_come_first_and_samples_without_a_value_last(table):
+    of = table.measure("wer")
+    values, outcomes = table.values(of), table.outcomes("asr")
+    ranked = table.ranked(of)
+    assert sorted(ranked) == list(range(len(table)))
+    scored = ranked[: int(np.isfinite(values).sum())]
+    assert (np.diff(values[scored]) <= 0).all()
+    assert outcomes[ranked[len(scored) :]].tolist() == [2] * 4 + [1] * 8
+    assert table.ranked(of, best=True)[0] == np.nanargmin(values)
+
+
+def test_of_a_quantity_where_higher_is_better_the_lowest_is_worst(table):
+    of = table.measure("exact")
+    assert table.ranked(of)[0] == np.nanargmin(table.values(of))
+
+
+def test_the_failed_samples_are_the_worst_of_their_own_measure(table):
+    of = table.measure("asr_failed")
+    (first,) = table.listed(table.ranked(of)[:1], of)
+    assert (first.value, first.outcome, first.reason) == (1.0, Outcome.FAILED, "the endpoint refused: status 400")
+
+
+def test_a_slice_lists_its_items_alone(table):
+    of = table.measure("wer[lang=de]")
+    shown = list(table.listed(table.ranked(of), of))
+    assert len(shown) == 100
+    assert {each.item.tags["lang"] for each in shown} == {"de"}
+    with pytest.raises(InputError, match="no items with lang='xx'"):
+        table.measure("wer[lang=xx]")
+
+
+def test_items_that_got_worse_come_first_with_the_draw_that_changed_most(tables):
+    found = item_differences(*tables, "wer")
+    assert (np.diff(found.differences) <= 0).all()
+    assert found.worse + found.better == len(found) == 196
+    worst = next(found.regressions(1))
+    assert worst.difference == pytest.approx(worst.value_b - worst.value_a)
+    assert worst.item.tags == {"lang": "de"}
+    assert worst.sample_a.draw == worst.sample_b.draw
+    draws = [each.values(found.of)[each.items == found.rows_a[0]] for each in tables]
+    assert worst.sample_b.value - worst.sample_a.value == np.nanmax(draws[1] - draws[0])
+    assert next(found.improvements(1)).difference == found.differences.min()
+    assert len(list(found.regressions(1000))) == found.worse
+
+
+def test_items_pair_by_name_where_the_sets_differ_and_a_corrected_target_is_left_out(tables):
+    a, b = tables
+    body = json.loads(a.artifacts.read_bytes(f"items/{a.facts['items']}/items.json"))
+    rows = [dict(row) for row in body["items"][::-1]]
+    rows[3]["target"] += " corrected"
+    rows[5]["id"] = "another"
+    a.artifacts.write_bytes("items/other/items.json", json.dumps({"items": rows}).encode())
+    there = b.arrays | {"item": len(rows) - 1 - b.arrays["item"]}
+    other = replace(b, arrays=there, facts=b.facts | {"items": "other"})
+    found, same = item_differences(a, other, "wer"), item_differences(a, b, "wer")
+    assert (len(found), found.changed, found.unpaired) == (194, 1, 2)
+    by_id = dict(zip([b.ids[row] for row in same.rows_b], same.differences, strict=True))
+    assert all(by_id[other.ids[row]] == change for row, change in zip(found.rows_b, found.differences, strict=True))
+
+
+def test_values_of_different_scorers_are_not_compared(tables):
+    a, b = tables
+    other = replace(b, spec=b.spec | {"scorers": {"asr": "x"}})
+    with pytest.raises(InputError, match="protocol asr-0 in reader@1 and x in reader@2"):
+        item_differences(a, other, "wer")
+
+
+def test_a_sample_is_read_or_the_reason_for_its_absence(table):
+    assert KeptSamples(table)[7].text == "sentence 3 said in way 2"
+    assert KeptSamples(replace(table, facts=table.facts | {"samples": "draws/none"}))[7].absent
