@@ -128,12 +128,13 @@ class Difference:
 
 
 def under_fixed_prompts(run: Run) -> Run:
-    """The run with its prompts regarded as fixed: its error covers only the draws of each prompt.
+    """The run with its prompts or items regarded as fixed: its error covers only the draws of each.
 
-    The error is missing if a prompt has a single draw, because then only other seeds can reveal it.
+    The error is missing if one has a single draw, because then only other seeds can reveal it. Items in groups keep
+    their error, which covers the choice of groups.
     """
     kind, _, prompts = run.units.partition("/")
-    if kind != "prompts":
+    if kind not in ("prompts", "items"):
         return run
     draws = run.influence.of_draws if isinstance(run.influence, Influence) else None
     if draws is None:

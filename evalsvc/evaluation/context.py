@@ -8,6 +8,7 @@ from evalsvc.core.batching import Batches
 from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.content_watch import ContentWatch
+from evalsvc.inputs.items.item_set import ItemSet
 from evalsvc.inputs.references import OpenReference
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Extractor, Generator
@@ -52,6 +53,8 @@ class EvaluationContext:
         """By name."""
         self.prompts: dict[str, tuple[str, ...]] = {}
         """By digest."""
+        self.items: dict[str, ItemSet] = {}
+        """By digest and order."""
         self.generator: tuple[str, Generator] | None = None
         """The last generator, with the digest of its inputs."""
 

@@ -14,10 +14,10 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.verification import Verified
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.items import items_of, places_of, units_of
 from evalsvc.evaluation.sampling_units import SamplingUnits, documents
 from evalsvc.evaluation.shard_reading import read_features, read_likelihoods, read_texts
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
 from evalsvc.inputs.suites import MetricUse, Split
@@ -27,6 +27,7 @@ from evalsvc.metrics.neighbors import nearest_neighbors
 from evalsvc.metrics.precomputed import Precomputed
 from evalsvc.metrics.registry import GROUPS
 from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
+from evalsvc.plugins.items import messages_of
 from evalsvc.plugins.samples import Texts
 
 
@@ -52,7 +53,7 @@ class MetricInputs:
         self.generated = {name: array[rows] for name, array in read_features(spec, context, self._maps).items()}
         self.reference = functools.cache(self._reference)
         self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, context))
-        self.units = SamplingUnits.of(spec, prompts_of(context, spec.suite)).part(rows)
+        self.units = units_of(context, spec).part(rows)
 
     def call(self, use: MetricUse) -> Call:
         """Arguments for a metric of the suite."""
@@ -64,6 +65,8 @@ class MetricInputs:
             inputs[name], said = self._given[each.source, each.form](use, each)
             facts |= said
         facts |= {name: spec.reference[split] for name, split in use.reference_facts.items() if split in spec.reference}
+        if "samples" in facts and spec.suite.items:
+            facts |= spec.suite.items.drawn
         if "samples" in facts and spec.order and spec.order.is_partial(spec.suite.samples):
             facts["order"] = spec.order.facts
         if "tokenizer" in metric.options:
@@ -105,8 +108,9 @@ class MetricInputs:
         return self._reference_texts(use.half_of(given)), {}
 
     def _prompts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        assert self.spec.suite.prompts
-        return self._embedded_prompts(use)[self.rows], {"prompts": self.spec.suite.prompts.sha256}
+        suite = self.spec.suite
+        known = suite.prompts.sha256 if suite.prompts else suite.items and suite.items.conditions
+        return self._embedded_prompts(use)[self.rows], {"prompts": known}
 
     def _likelihood(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         """A column of an extractor that scores samples, or of the generator's likelihoods of a split's documents."""
@@ -203,14 +207,15 @@ class MetricInputs:
     def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
         """Embeddings of prompts, one row per sample; computed once for each selection of prompts and each extractor."""
         suite, artifacts = self.spec.suite, self.context.artifacts
-        assert suite.prompts
         label, _, output = use.features.partition("/")
         extractor = opening.extractor(self.context, suite.extractors[label])
         assert isinstance(extractor, EmbedsTexts)
-        every, taken = prompts_of(self.context, suite), self.spec.indices(0, suite.samples)
-        prompts = [every[i] for i in taken]
+        items, (taken, _) = items_of(self.context, suite), places_of(self.context, self.spec, 0, suite.samples)
+        assert items
+        prompts = [" ".join(each["content"] for each in messages_of(items.prompts[i])) for i in taken]
         facts = f"{extractor.info.protocol}-{extractor.info.backend}"
-        key = f"prompts/{suite.prompts.sha256}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"
+        folder = f"prompts/{suite.prompts.sha256}" if suite.prompts else f"items/{items.sha256}"
+        key = f"{folder}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"
         if not artifacts.is_sound(key, len(prompts)):
             with artifacts.matrix_writer(key, len(prompts)) as writer:
 

@@ -9,6 +9,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.earlier_digests import move_earlier
+from evalsvc.evaluation.items import items_of, sources_of
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -50,12 +51,7 @@ def plan(
     _check_prompts(context, suite)
     reference = opening.reference(context, suite.reference) if suite.reference else None
     splits = _splits(suite, reference, extractors)
-    if isinstance(loaded, HoldsSamples) and loaded.held < suite.samples:
-        raise InputError(
-            f"{checkpoint.path} contains {loaded.held} samples, but suite {suite.id} scores "
-            f"{suite.samples}{getattr(loaded, 'note', '')}: add samples, or use a smaller suite"
-        )
-    return EvaluationSpec(
+    spec = EvaluationSpec(
         model=checkpoint.model,
         step=checkpoint.step,
         path=str(checkpoint.path),
@@ -74,6 +70,26 @@ def plan(
         weights=loaded.info.weights,
         order=_order(context, suite, loaded, decoding),
     )
+    if isinstance(loaded, HoldsSamples):
+        _check_held(context, spec, loaded)
+    return spec
+
+
+def _check_held(context: EvaluationContext, spec: EvaluationSpec, loaded: HoldsSamples) -> None:
+    """Raise unless the stored samples include all that the suite scores."""
+    suite = spec.suite
+    if suite.items and loaded.held >= suite.samples:
+        needed = int(sources_of(context, spec, 0, suite.samples).max()) + 1
+        if loaded.held < needed:
+            raise InputError(
+                f"{spec.path} contains {loaded.held} samples, but suite {suite.id} scores sample {needed}: draw d of "
+                f"item i is sample d x {suite.items.count} + i; add samples, or use fewer draws"
+            )
+    elif loaded.held < suite.samples:
+        raise InputError(
+            f"{spec.path} contains {loaded.held} samples, but suite {suite.id} scores "
+            f"{suite.samples}{getattr(loaded, 'note', '')}: add samples, or use a smaller suite"
+        )
 
 
 def _check_modalities(suite: Suite, extractors: Mapping[str, ExtractorInfo]) -> None:
@@ -105,6 +121,7 @@ def _check_prompts(context: EvaluationContext, suite: Suite) -> None:
             f"{suite.prompts.path} contains {len(prompts)} prompts, but suite {suite.id} draws "
             f"{suite.samples} samples: add prompts, or draw fewer samples"
         )
+    items_of(context, suite)  # reads and stores them, for workers elsewhere
     for use in suite.metrics:
         embedder = suite.extractors.get(use.features.partition("/")[0])
         if "prompts" not in use.spec.inputs or embedder is None:
@@ -118,7 +135,7 @@ def _splits(suite: Suite, reference: OpenReference | None, extractors: Mapping[s
     if reference is None:
         return {}
     wanted = {split for use in suite.metrics for split in use.splits}
-    if suite.neighbours:
+    if suite.neighbours or (suite.items and suite.items.follows_reference):
         wanted.add("train")
     if "heldout" in reference.splits and any(use.has_control for use in suite.metrics):
         wanted.add("heldout")
@@ -138,6 +155,8 @@ def _splits(suite: Suite, reference: OpenReference | None, extractors: Mapping[s
 def _order(
     context: EvaluationContext, suite: Suite, loaded: Generator, decoding: Decoding | None
 ) -> SampleOrder | None:
+    if suite.items:  # which have an order of their own
+        return None
     # Keyed by the suite's seed: an evaluation with another seed uses the same items with other noise.
     return order_of(
         suite.seed,

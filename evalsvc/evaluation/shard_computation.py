@@ -13,11 +13,10 @@ from evalsvc.core.cost import Cost, Meter
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import Advance, EvaluationContext
 from evalsvc.evaluation.gallery import GalleryCollector
+from evalsvc.evaluation.items import request_of, sources_of
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.text_counts import count_bytes, count_words
-from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import validation
 from evalsvc.plugins.interfaces import Likelihood, ReadsAhead
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
@@ -64,12 +63,10 @@ def _sample(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     generator = opening.generator_of(context, spec)
     if isinstance(generator, ReadsAhead):
-        generator.expect(spec.indices(shard.start, spec.suite.samples))
+        generator.expect(sources_of(context, spec, shard.start, spec.suite.samples))
 
     def draw(start: int, stop: int) -> tuple[Samples, dict[str, np.ndarray]]:
-        indices = torch.tensor(spec.indices(start, stop))
-        request = SampleRequest.at(spec.seed, indices, context.device, prompts_of(context, spec.suite))
-        samples = validation.sample(generator, request)
+        samples = validation.sample(generator, request_of(context, spec, start, stop))
         return samples, {
             f"{label}/{output}": array
             for label, use in spec.suite.extractors.items()

@@ -66,6 +66,10 @@ class EvaluationSpec(BaseModel):
             facts.append(self.decoding.model_dump())
         if self.suite.prompts:
             facts.append(self.suite.prompts.sha256)
+        if self.suite.items:
+            items = self.suite.items
+            counts = self.reference["train"] if items.follows_reference else None
+            facts.append({"items": items.conditions, "draws": items.draws, "seed": self.suite.seed, "counts": counts})
         if self.order:
             facts.append(self.order.model_dump())
         return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"

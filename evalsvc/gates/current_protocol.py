@@ -57,8 +57,9 @@ class CurrentProtocol:
     def _fixed(self, use: MetricUse) -> dict[str, Any]:
         tokens = {"tokenizer": use.tokenizer} if "tokenizer" in use.spec.options else {}
         prompts = {"prompts": self.suite.prompts.sha256} if self.suite.prompts else {}
+        items = self.suite.items.drawn if self.suite.items else {}
         facts = {"metric": use.metric, "version": use.spec.version, "options": use.options}
-        return {**facts, "samples": self.suite.samples, **tokens, **prompts}
+        return {**facts, "samples": self.suite.samples, **tokens, **prompts, **items}
 
 
 def _digests(name: str | None, database: Database, plugins: Plugins) -> Mapping[Split, str]:

@@ -163,4 +163,6 @@ def protocol_of(suite: Suite, label: str) -> str:
         "prompts": suite.prompts.sha256 if suite.prompts else None,
         "decoding": suite.decoding.model_dump(mode="json") if suite.decoding else None,
     }
+    if suite.items:
+        facts["items"] = suite.items.facts
     return digest_json(facts)[:32]

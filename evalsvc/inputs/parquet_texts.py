@@ -1,4 +1,4 @@
-"""Conversion of the text column of a Parquet file to an Arrow stream, in a sandboxed process."""
+"""Conversion of a Parquet file, or of its text column, to an Arrow stream, in a sandboxed process."""
 
 from __future__ import annotations
 
@@ -43,6 +43,29 @@ def convert_texts(source: BinaryIO, target: BinaryIO) -> None:
         raise RefusedError(f"is not a readable Parquet file ({first_line(error, 160)})") from None
     if nulls:
         raise RefusedError(f"has {nulls} empty cells (null) in column {COLUMN!r}: drop those rows")
+    target.flush()
+
+
+def convert_table(source: BinaryIO, target: BinaryIO) -> None:
+    """Read a Parquet file and write all of its columns.
+
+    Raises:
+        RefusedError: the file is damaged, or unpacks to far more than its size.
+    """
+    limit, total = most_unpacked(os.fstat(source.fileno()).st_size), 0
+    try:
+        file = pyarrow.parquet.ParquetFile(source, pre_buffer=False)
+        schema = file.schema_arrow.remove_metadata()
+        with pa.ipc.new_stream(target, schema) as stream:
+            for batch in file.iter_batches(ROWS, use_threads=False):
+                total += batch.nbytes
+                if total > limit:
+                    raise RefusedError(f"unpacks to more than {limit:,} bytes and looks like a decompression bomb")
+                stream.write_batch(batch.cast(schema))
+    except MemoryError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RefusedError(f"is not a readable Parquet file ({first_line(error, 160)})") from None
     target.flush()
 
 

@@ -22,8 +22,11 @@ STRUCTURED = {".json", ".csv", ".tsv", ".parquet", ".yaml", ".yml"}
 def read_prompts(path: Path) -> tuple[str, ...]:
     """Read the prompts of a file in order: strings or objects with ``prompt`` in a ``.jsonl``, lines in other files."""
     if path.suffix.lower() in STRUCTURED:
+        table = path.suffix.lower() in {".csv", ".tsv", ".parquet"}
+        way = f"replace 'prompts' by 'items: {{file: {path.name}, prompt: COLUMN}}', or " if table else ""
         raise InputError(
-            f"cannot read prompts from {path}: write them to a .txt, one per line, or to a .jsonl, one object per line"
+            f"cannot read prompts from {path}: {way}write them to a .txt, one per line, or to a .jsonl, one object per "
+            "line"
         )
     try:
         # Not ``splitlines``: a prompt may contain Unicode line separators, which would shift all later prompts.

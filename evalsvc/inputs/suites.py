@@ -18,10 +18,12 @@ from pydantic.errors import PydanticUserError
 
 import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError
+from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.items.reading import read_items
 from evalsvc.inputs.items.schema import Items
+from evalsvc.inputs.items.tables import TEXT
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Form, Input, Source
@@ -216,7 +218,7 @@ class Suite(_Strict):
     reference: str | None = None
     """Name of the real samples (`evalsvc reference list`); `*` leaves it to `--reference`."""
     samples: Annotated[int, Field(ge=1)]
-    """Number of samples of each evaluation."""
+    """Number of samples of each evaluation; by default all draws of all items."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 2026
     """Seed of all noise, and of the choice among stored samples."""
     shard: Annotated[int, Field(ge=1)] = 500
@@ -339,6 +341,8 @@ class Suite(_Strict):
             raise ValueError(f"the label {long[0][:20]}... has more than {LONGEST_LABEL} characters: shorten it")
         if self.neighbours:
             self._check_features("neighbours", self.neighbours)
+        if self.items:
+            self._check_items(self.items)
         if self.decoding and self.modality != "text":
             raise ValueError(f"'decoding' applies to texts, but the suite scores {self.modality} samples: remove it")
         for label, part in self.index.items():
@@ -347,6 +351,21 @@ class Suite(_Strict):
             if part.best == part.worst:
                 raise ValueError(f"the index of {label} has equal values for best and worst: set different values")
         return self
+
+    def _check_items(self, items: Items) -> None:
+        if self.prompts:
+            raise ValueError(
+                "'prompts' and 'items' exclude each other: name the file in 'items', with 'prompt: COLUMN'"
+            )
+        if not (items.count and items.conditions and items.sha256):
+            raise ValueError("the items have not been read: read the suite from its file")
+        if items.follows_reference and self.reference is None:
+            raise ValueError("labels 'as: reference' need a reference: name one in the suite")
+        if self.samples > (every := items.count * items.draws) and not (items.repeat or items.labels):
+            raise ValueError(
+                f"{self.samples} samples are more than {items.count} items x {items.draws} draws = {every}: leave "
+                f"'samples' out, set 'draws: {-(-self.samples // items.count)}', or 'repeat: true'"
+            )
 
     def _check(self, use: MetricUse) -> None:
         if use.metric not in METRICS:
@@ -368,8 +387,8 @@ class Suite(_Strict):
         missing = sorted(name for name, each in use.spec.inputs.items() if each.source is Source.CALLER)
         if missing:
             raise ValueError(f"{use.metric} needs {', '.join(missing)}, which evaluations do not provide")
-        if use.spec.reads(Source.PROMPTS) and self.prompts is None:
-            raise ValueError(f"{use.metric} needs 'prompts: FILE' in the suite")
+        if use.spec.reads(Source.PROMPTS) and not (self.prompts or (self.items and self.items.prompt)):
+            raise ValueError(f"{use.metric} needs prompts: add 'items:' with 'file: FILE' and 'prompt: COLUMN'")
         if use.splits and self.reference is None:
             raise ValueError(f"{use.metric} needs a reference: name one in the suite")
         if use.spec.reads(Source.SAMPLES, Form.MATRIX):
@@ -437,17 +456,19 @@ def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None)
         InputError: a key is unknown or a value is invalid.
     """
     _register_plugin_metrics(data, plugins)
+    data = _with_quantities(data, plugins)
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the suite"
-        reason = (
-            "is not a key of suites"
-            if first["type"] == "extra_forbidden"
-            else first["msg"].removeprefix("Value error, ")
-        )
-        raise InputError(f"{what}: {where}: {reason}") from None
+        raise _invalid(error, what) from None
+
+
+def _invalid(error: ValidationError, what: str, *above: str) -> InputError:
+    first = error.errors()[0]
+    where = ".".join(map(str, (*above, *first["loc"]))) or "the suite"
+    extra = first["type"] == "extra_forbidden"
+    reason = "is not a key of suites" if extra else first["msg"].removeprefix("Value error, ")
+    return InputError(f"{what}: {where}: {reason}")
 
 
 def _shipped_file(name: str) -> Path | None:
@@ -470,7 +491,47 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
     if isinstance(data.get("prompts"), str):
         file = (path.parent / data["prompts"]).resolve()
         data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
+    if isinstance(data.get("items"), dict):
+        data = _with_items(data, path)
     return parse_suite(data, f"suite {path}", plugins)
+
+
+def _with_items(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The keys of a suite with the number and the digests of its items, read from their file."""
+    try:
+        items = Items.model_validate(data["items"])
+    except ValidationError as error:
+        raise _invalid(error, f"suite {path}", "items") from None
+    if items.file and not items.of_hub:
+        items = items.model_copy(update={"file": str((path.parent / items.file).resolve())})
+    read = read_items(items)
+    items = items.model_copy(
+        update={"count": len(read), "conditions": read.conditions, "sha256": read.sha256}
+        | ({"prompt": items.prompt or TEXT} if read.prompts else {})
+    )
+    return {"samples": items.count * items.draws, **data, "items": items.model_dump()}
+
+
+def _with_quantities(data: dict[str, Any], plugins: Plugins | None) -> dict[str, Any]:
+    """The suite's keys with the quantities that its scorers declare; those of missing plug-ins stay as stored."""
+    uses = data.get("scorers")
+    if not plugins or not isinstance(uses, dict):
+        return data
+    return data | {"scorers": {label: _with_declared(use, plugins) for label, use in uses.items()}}
+
+
+def _with_declared(use: Any, plugins: Plugins) -> Any:
+    if not isinstance(use, dict) or not isinstance(name := use.get("use"), str):
+        return use
+    if use.get("quantities") and not any(each.kind is PluginKind.SCORER and each.name == name for each in plugins):
+        return use
+    options = use.get("options") or {}
+    declared = getattr(plugins.get(PluginKind.SCORER, name).load(), "quantities", ())
+    try:
+        quantities = declared(**options) if callable(declared) else declared
+        return use | {"quantities": [ScorerQuantity.of(each).model_dump() for each in quantities]}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"scorer {name!r} cannot be used with these options ({first_line(error)})") from None
 
 
 def _register_plugin_metrics(data: dict[str, Any], plugins: Plugins | None) -> None:

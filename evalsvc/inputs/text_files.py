@@ -33,7 +33,7 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
         splits = ", ".join(sorted(state.parent.name for state in path.glob("*/state.json")))
         raise InputError(f"{path} contains several splits ({splits}): pass the folder of one split")
     readers: dict[str, Callable[[Path, list[Path]], SampleSet]] = {
-        ".arrow": lambda path, files: TextTable(path, [_arrow(file) for file in files]),
+        ".arrow": lambda path, files: TextTable(path, [open_arrow(file) for file in files]),
         ".parquet": lambda path, files: TextTable(path, [read_texts(file) for file in files]),
         ".jsonl": lambda path, files: TextList(path, [text for file in files for text in _lines(file)]),
         ".txt": lambda path, files: TextList(path, [text for file in files for text in _documents(file)], PLAIN),
@@ -151,8 +151,8 @@ def _decode(file: Path) -> str:
         ) from None
 
 
-def _arrow(file: Path) -> pa.Table:
-    """``datasets`` writes streams; other tools write files."""
+def open_arrow(file: Path) -> pa.Table:
+    """The table of an Arrow file, memory-mapped; ``datasets`` writes streams, and other tools write files."""
     try:
         require_regular(file)
         source = pa.memory_map(str(file))

@@ -59,14 +59,27 @@ def read_texts(path: Path) -> pa.Table:
     Raises:
         InputError: it is not a regular file, has no such column without null, or exceeds a limit of memory or time.
     """
+    return _arrow(path, "parquet", "an invalid column of texts")
+
+
+def read_table(path: Path) -> pa.Table:
+    """Load all columns of a Parquet file, mapped from private memory.
+
+    Raises:
+        InputError: it is not a regular file, is damaged, or exceeds a limit of memory or time.
+    """
+    return _arrow(path, "table", "an invalid table")
+
+
+def _arrow(path: Path, format_: str, wrong: str) -> pa.Table:
     try:
-        with _converted(path, "parquet") as target:
+        with _converted(path, format_) as target:
             try:
                 table = pa.ipc.open_stream(pa.memory_map(f"/dev/fd/{target.fileno()}")).read_all()
                 table.validate(full=True)  # by a process that the file may have compromised
                 return table
             except (OSError, ValueError, pa.ArrowException) as error:
-                raise RefusedError(f"was converted to an invalid column of texts ({first_line(error, 160)})") from None
+                raise RefusedError(f"was converted to {wrong} ({first_line(error, 160)})") from None
     except RefusedError as error:
         raise InputError(f"{path} {error}") from None
 

@@ -38,7 +38,7 @@ from evalsvc.core.sandbox.reachability import probe
 from evalsvc.inputs.inert_objects import CODE, PLAIN, stand_ins, unpickling_reason
 from evalsvc.inputs.state_dicts import NAMED, StateDicts
 
-TORCH, PARQUET = "torch", "parquet"
+TORCH, PARQUET, TABLE = "torch", "parquet", "table"
 MARGIN = 2**29
 """Memory in bytes for reading, independent of the size of a file."""
 COPIES = 3
@@ -147,10 +147,10 @@ def _import_all() -> None:
 
 
 def _converter(format_: str) -> Callable[[BinaryIO, BinaryIO], None]:
-    if format_ == PARQUET:
-        from evalsvc.inputs.parquet_texts import convert_texts
+    if format_ in (PARQUET, TABLE):
+        from evalsvc.inputs.parquet_texts import convert_table, convert_texts
 
-        return convert_texts
+        return convert_table if format_ == TABLE else convert_texts
     return convert
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+_ITEMS = 0x6974656D
+"""Separates the seeds of items from those of indices."""
 
 
 def philox(
@@ -73,6 +75,14 @@ def sample_seeds(seed: int, start: int, stop: int) -> Int64[Tensor, " n"]:
 def seeds_at(seed: int, indices: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
     """Seeds of the samples at these indices in the run with this seed."""
     low, high = hashed(seed, indices)
+    return ((high << 32) | low) & 0x7FFFFFFFFFFFFFFF
+
+
+def item_seeds(seed: int, hashes: Int64[Tensor, " n"], draws: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """Seeds of draws of items, by a 63-bit hash of the item and the number of the draw (below 2^32)."""
+    zero = torch.zeros((), dtype=torch.int64)
+    key = (zero + (seed & _MASK), zero + ((seed >> 32) & _MASK))
+    low, high, _, _ = philox((hashes & _MASK, hashes >> 32, draws & _MASK, zero + _ITEMS), key)
     return ((high << 32) | low) & 0x7FFFFFFFFFFFFFFF
 
 

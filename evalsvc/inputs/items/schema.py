@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+HUB = "hub:"
+"""Prefix of the name of a dataset of the hub."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -13,6 +16,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_by_name=True, serialize_by_alias=True
     )
+
+
+_OF_FILES = ("split", "id", "prompt", "label", "source", "target", "choices", "answer", "group", "tags")
 
 
 class LabelItems(_Strict):
@@ -67,6 +73,38 @@ class Items(_Strict):
     """Digest of the ids and the conditions of the generator; filled in when the suite is read."""
     sha256: Sha256 | None = None
     """Digest of the whole content; filled in when the suite is read."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Items:
+        if bool(self.file) is bool(self.labels):
+            raise ValueError("name either a 'file' or 'labels: {classes: N}'")
+        given = (name for name in _OF_FILES if getattr(self, name) != type(self).model_fields[name].default)
+        if self.labels and (name := next(given, None)):
+            raise ValueError(f"{name!r} applies to a file of items, and these are class labels: remove it")
+        if self.revision and not self.of_hub:
+            raise ValueError("'revision' applies to datasets of the hub: remove it")
+        if self.answer and not (self.choices or self.target):
+            raise ValueError("'answer' names the right one of 'choices': add 'choices', or name the column in 'target'")
+        try:
+            re.compile(self.extract)
+        except re.error as error:
+            raise ValueError(f"'extract' is not a regular expression: {error}") from None
+        return self
+
+    @property
+    def of_hub(self) -> bool:
+        """Whether the file is a dataset of the hub."""
+        return self.file.startswith(HUB)
+
+    @property
+    def follows_reference(self) -> bool:
+        """Whether labels have the frequencies of the reference's training samples."""
+        return self.labels is not None and self.labels.frequencies == "reference"
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Identity of the conditions of the samples, as scores record it."""
+        return {"items": self.conditions, "draws": self.draws}
 
     @property
     def facts(self) -> dict[str, Any]:

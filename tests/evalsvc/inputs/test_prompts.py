@@ -95,8 +95,9 @@ def scored(context, spec):
 @pytest.mark.parametrize("name", ["captions.json", "captions.csv"])
 def test_a_file_whose_lines_are_no_prompts_is_not_read_as_lines(tmp_path, name):
     (tmp_path / name).write_text('["a red boat", "the sea"]')
+    way = "replace 'prompts' by 'items: {file: captions.csv, prompt: COLUMN}', or " if name == "captions.csv" else ""
     with pytest.raises(
-        InputError, match=f"cannot read prompts from .*{name}: write them to a .txt, one per line, or to a .jsonl"
+        InputError, match=f"cannot read prompts from .*{name}: {way}write them to a .txt, one per line, or to a .jsonl"
     ):
         read_prompts(tmp_path / name)
 
@@ -181,7 +182,7 @@ def test_what_is_missing_is_said_before_any_work(painting, tmp_path):
         plan(painting, checkpoint, "painter", {}, ready)
     text = SUITE.format(prompts="prompts.txt", samples=2, extractor="colours", output="embedding")
     (tmp_path / "none.yaml").write_text(text.replace("prompts: prompts.txt\n", ""))
-    with pytest.raises(InputError, match="clip_score needs 'prompts: FILE'"):
+    with pytest.raises(InputError, match="clip_score needs prompts: add 'items:'"):
         load_suite(str(tmp_path / "none.yaml"))
 
 
