@@ -1,4 +1,4 @@
-"""The demo: five families of generative models on 8 x 8 digits, with checkpoints from their training."""
+"""The demo: families of generative models on 8 x 8 digits, some of them class-conditional, with checkpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import NamedTuple
 from evalsvc.inputs.checkpoint_steps import step_from_name
 
 WEIGHTS = Path(__file__).with_name("weights")
+BY_CLASS = "by-class"
+"""Folder of ``WEIGHTS`` with the class-conditional models."""
+
+
+WITHOUT = "-without-3"
+"""End of the name of a model whose training data lacked every 3."""
 
 
 class Shipped(NamedTuple):
@@ -17,8 +23,22 @@ class Shipped(NamedTuple):
     step: int
     path: Path
 
+    @property
+    def generator(self) -> str:
+        """Name of its generator plug-in."""
+        return self.family.removesuffix(WITHOUT)
+
 
 def shipped() -> list[Shipped]:
-    """All checkpoints of the package, by family and step."""
-    files = WEIGHTS.glob("*/step_*.safetensors")
+    """All unconditional checkpoints of digits, by family and step."""
+    return _in(WEIGHTS)
+
+
+def shipped_by_class() -> list[Shipped]:
+    """All class-conditional checkpoints of digits, by family and step."""
+    return _in(WEIGHTS / BY_CLASS)
+
+
+def _in(folder: Path) -> list[Shipped]:
+    files = folder.glob("*/step_*.safetensors")
     return sorted(Shipped(path.parent.name, step_from_name(path) or 0, path) for path in files)

@@ -22,6 +22,7 @@ from evalsvc.plugins.samples import Images, Samples
 SIDE = 8
 PIXELS = SIDE * SIDE
 LEVELS = 17
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class DigitSet:
     """Digits in memory, with their labels 0 to 9: a :class:`evalsvc.plugins.interfaces.SampleSet`."""
 
     pixels: UInt8[Tensor, "n 1 8 8"]
-    labels: Int64[Tensor, " n"]
+    labels: Int64[np.ndarray, " n"]
     modality: Modality = "image"
 
     def __len__(self) -> int:
@@ -51,10 +52,10 @@ class DigitSet:
 def splits() -> tuple[DigitSet, DigitSet]:
     """The 898 digits of the training split, and the 899 of the held-out split."""
     with np.load(Path(__file__).with_name("digits.npz")) as file:
-        levels, labels = torch.from_numpy(file["levels"]), torch.from_numpy(file["labels"]).long()
+        levels, labels = torch.from_numpy(file["levels"]), file["labels"].astype(np.int64)
     pixels = gray(levels.flatten(1).long())
     # The stream of RandomState is frozen (NEP 19), so the splits never change.
-    order = torch.from_numpy(np.random.RandomState(0).permutation(len(pixels)))
+    order = np.random.RandomState(0).permutation(len(pixels))
     train, heldout = order[: len(order) // 2], order[len(order) // 2 :]
     return DigitSet(pixels[train], labels[train]), DigitSet(pixels[heldout], labels[heldout])
 

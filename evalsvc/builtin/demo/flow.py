@@ -60,56 +60,66 @@ class Marginals(nn.Module):
 
 
 class Coupling(nn.Module):
-    """Affine coupling: half of the pixels determine the scale and shift of the others."""
+    """Affine coupling: half of the pixels, and the class if there are any, determine scale and shift of the others."""
 
-    def __init__(self, stays: Bool[Tensor, " 64"]) -> None:
+    def __init__(self, stays: Bool[Tensor, " 64"], classes: int = 0) -> None:
         super().__init__()
         self.register_buffer("stays", stays.nonzero().squeeze(1), persistent=False)
         self.register_buffer("moves", (~stays).nonzero().squeeze(1), persistent=False)
         self.stays: Tensor
         self.moves: Tensor
-        self.net = mlp(PIXELS // 2, HIDDEN, PIXELS, dropout=0.1)
+        self.net = mlp(PIXELS // 2 + classes, HIDDEN, PIXELS, dropout=0.1)
         for parameter in self.net[-1].parameters():
             nn.init.zeros_(parameter)
 
-    def _affine(self, z: Float[Tensor, "n 64"]) -> tuple[Float[Tensor, "n 32"], Float[Tensor, "n 32"]]:
-        log_scale, shift = self.net(z[:, self.stays]).chunk(2, dim=1)
+    def _affine(
+        self, z: Float[Tensor, "n 64"], y: Float[Tensor, "n classes"] | None
+    ) -> tuple[Float[Tensor, "n 32"], Float[Tensor, "n 32"]]:
+        stays = z[:, self.stays]
+        log_scale, shift = self.net(stays if y is None else torch.cat([stays, y], 1)).chunk(2, dim=1)
         return torch.tanh(log_scale), shift
 
-    def forward(self, z: Float[Tensor, "n 64"]) -> tuple[Float[Tensor, "n 64"], Float[Tensor, " n"]]:
+    def forward(
+        self, z: Float[Tensor, "n 64"], y: Float[Tensor, "n classes"] | None = None
+    ) -> tuple[Float[Tensor, "n 64"], Float[Tensor, " n"]]:
         """Map pixels one step toward the base distribution; also return the log-determinant of the Jacobian."""
-        log_scale, shift = self._affine(z)
+        log_scale, shift = self._affine(z, y)
         return z.index_copy(1, self.moves, z[:, self.moves] * log_scale.exp() + shift), log_scale.sum(1)
 
-    def inverse(self, z: Float[Tensor, "n 64"]) -> Float[Tensor, "n 64"]:
+    def inverse(self, z: Float[Tensor, "n 64"], y: Float[Tensor, "n classes"] | None = None) -> Float[Tensor, "n 64"]:
         """Inverse of :meth:`forward`."""
-        log_scale, shift = self._affine(z)
+        log_scale, shift = self._affine(z, y)
         return z.index_copy(1, self.moves, (z[:, self.moves] - shift) * torch.exp(-log_scale))
 
 
 class FlowModel(nn.Module):
-    """Marginals, followed by four checkerboard and stripe couplings, each with its complement."""
+    """Marginals, followed by four checkerboard and stripe couplings, each with its complement.
 
-    def __init__(self) -> None:
+    A model of ``classes`` takes one-hot labels ``y``; couplings learn them, the marginals are those of all classes.
+    """
+
+    def __init__(self, classes: int = 0) -> None:
         super().__init__()
         row, column = torch.arange(PIXELS) // SIDE, torch.arange(PIXELS) % SIDE
         patterns = [(row + column) % 2, row % 2, column % 2, (row // 2 + column // 2) % 2]
         self.marginals = Marginals()
-        self.couplings = nn.ModuleList(Coupling(pattern == bit) for pattern in patterns for bit in (0, 1))
+        self.couplings = nn.ModuleList(Coupling(pattern == bit, classes) for pattern in patterns for bit in (0, 1))
 
-    def nats(self, levels: Int64[Tensor, "n 64"], u: Float[Tensor, "n 64"]) -> Float[Tensor, " n"]:
+    def nats(
+        self, levels: Int64[Tensor, "n 64"], u: Float[Tensor, "n 64"], y: Float[Tensor, "n classes"] | None = None
+    ) -> Float[Tensor, " n"]:
         """Negative log-density, in nats, of each dequantized image ``level + u``."""
         z, log_jacobian = self.marginals(levels, u)
         for coupling in self.couplings:
-            z, log_scale = coupling(z)
+            z, log_scale = coupling(z, y)
             log_jacobian = log_jacobian + log_scale
         nats: Tensor = 0.5 * z.square().sum(1) + 0.5 * PIXELS * math.log(2 * math.pi) - log_jacobian
         return nats
 
-    def levels(self, z: Float[Tensor, "n 64"]) -> Int64[Tensor, "n 64"]:
+    def levels(self, z: Float[Tensor, "n 64"], y: Float[Tensor, "n classes"] | None = None) -> Int64[Tensor, "n 64"]:
         """Images, as levels, from standard normals."""
         for coupling in reversed(cast(list[Coupling], list(self.couplings))):
-            z = coupling.inverse(z)
+            z = coupling.inverse(z, y)
         levels: Tensor = self.marginals.inverse(z)
         return levels
 

@@ -11,8 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evalsvc.builtin.demo.digits import LEVELS, signed
+from evalsvc.builtin.demo.digits import CLASSES, LEVELS, signed
+from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.plugins.samples import SampleRequest
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -29,6 +31,23 @@ def loaded(model: M, checkpoint: Checkpoint, device: torch.device) -> M:
     """The model with the checkpoint's weights, on the device and in evaluation mode."""
     load_into(model, checkpoint)
     return model.to(device).eval().requires_grad_(False)
+
+
+def one_hot_labels(request: SampleRequest) -> Float[Tensor, "n 10"]:
+    """The labels of a request as ones and zeros.
+
+    Raises:
+        InputError: the request has no labels, or one that is not 0 to 9.
+    """
+    if request.labels is None:
+        raise InputError(f"this model needs class labels: add 'items: {{labels: {{classes: {CLASSES}}}}}' to the suite")
+    known = (request.labels >= 0) & (request.labels < CLASSES)
+    if not bool(known.all()):
+        wrong = int(request.labels[~known][0])
+        raise InputError(
+            f"the digits models know the classes 0 to {CLASSES - 1}, not {wrong}: change the suite's items"
+        )
+    return F.one_hot(request.labels, CLASSES).float()
 
 
 def log_prob_of_levels(

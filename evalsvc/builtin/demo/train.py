@@ -16,11 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evalsvc.builtin.demo import WEIGHTS
+from evalsvc.builtin.demo import BY_CLASS, WEIGHTS
 from evalsvc.builtin.demo.autoregressive import NADE
+from evalsvc.builtin.demo.conditional_flow import conditional_flow_model
+from evalsvc.builtin.demo.conditional_gan import LATENT as CONDITIONAL_GAN_LATENT
+from evalsvc.builtin.demo.conditional_gan import ConditionalDiscriminator, ConditionalGeneratorNet
 from evalsvc.builtin.demo.ddpm import STEPS as NOISE_STEPS
 from evalsvc.builtin.demo.ddpm import DDPMModel
-from evalsvc.builtin.demo.digits import PIXELS, DigitSet, levels_of, signed, splits
+from evalsvc.builtin.demo.digits import CLASSES, PIXELS, DigitSet, levels_of, signed, splits
 from evalsvc.builtin.demo.flow import FlowModel
 from evalsvc.builtin.demo.gan import LATENT as GAN_LATENT
 from evalsvc.builtin.demo.gan import Discriminator, GeneratorNet
@@ -38,6 +41,9 @@ STEPS: dict[str, tuple[int, ...]] = {
     "flow": (0, 500, 1000, 1500, 2000, 4000),
     "ddpm": (0, 100, 500, 1000, 2000, 4000),
     "autoregressive": (0, 100, 250, 500, 1000, 2000),
+    "conditional-gan": (1000, 2000, 4000),
+    "conditional-flow": (500, 1000, 4000),
+    "conditional-gan-without-3": (4000,),
 }
 
 
@@ -63,7 +69,8 @@ def _save(model: nn.Module, name: str, step: int, out: Path) -> Path:
         path, dtype = out / "digits_cnn.safetensors", torch.float32
     else:
         # Half precision halves the size in the wheel; loading converts back.
-        path, dtype = out / name / f"step_{step}.safetensors", torch.float16
+        folder = out / BY_CLASS if name.startswith("conditional") else out
+        path, dtype = folder / name / f"step_{step}.safetensors", torch.float16
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()}
     # Only one key, because safetensors writes several in an order that differs between runs.
@@ -98,6 +105,10 @@ def _levels(data: DigitSet) -> Tensor:
     return levels_of(Images(data.pixels))
 
 
+def _one_hot(data: DigitSet) -> Tensor:
+    return F.one_hot(torch.from_numpy(data.labels), CLASSES).float()
+
+
 def _batch(rows: Tensor, size: int = BATCH) -> Tensor:
     return rows[torch.randint(len(rows), (size,))]
 
@@ -110,14 +121,14 @@ def classifier(data: DigitSet) -> Iterator[nn.Module]:
     model = Classifier()
     average = Average(model)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.05, fused=True)
-    images = signed(_levels(data)).view(-1, 1, 8, 8)
+    images, labels = signed(_levels(data)).view(-1, 1, 8, 8), torch.from_numpy(data.labels)
     while True:
         yield average.model
         rows = torch.randint(len(images), (BATCH,))
         across, down = torch.randint(3, (2,)).tolist()
         moved = F.pad(images[rows], (1, 1, 1, 1), value=-1.0)[:, :, down : down + 8, across : across + 8]
         _, logits = model(moved + 0.1 * torch.randn_like(moved))
-        descend(optimizer, F.cross_entropy(logits, data.labels[rows]))
+        descend(optimizer, F.cross_entropy(logits, labels[rows]))
         average.update()
 
 
@@ -208,6 +219,49 @@ def autoregressive(data: DigitSet) -> Iterator[nn.Module]:
         average.update()
 
 
+def conditional_gan(data: DigitSet) -> Iterator[nn.Module]:
+    """As :func:`gan`, with the label of a real image as that of its fake."""
+    noise = 0.25
+    generator, discriminator = ConditionalGeneratorNet(), ConditionalDiscriminator()
+    average = Average(generator)
+    down = torch.optim.Adam(generator.parameters(), 3e-4, betas=(0.5, 0.99), fused=True)
+    up = torch.optim.Adam(discriminator.parameters(), 6e-4, betas=(0.5, 0.99), fused=True)
+    pixels, labels = signed(_levels(data)), _one_hot(data)
+    while True:
+        yield average.model
+        rows = torch.randint(len(pixels), (BATCH,))
+        real, y = pixels[rows], labels[rows]
+        real = real + noise * torch.randn_like(real)
+        fake = generator(torch.randn(BATCH, CONDITIONAL_GAN_LATENT), y)
+        fake = fake + noise * torch.randn_like(fake)
+        of_real, of_fake = discriminator(torch.cat([real, fake.detach()]), torch.cat([y, y])).chunk(2)
+        descend(up, F.softplus(-of_real).mean() + F.softplus(of_fake).mean())
+        discriminator.requires_grad_(False)
+        descend(down, F.softplus(-discriminator(fake, y)).mean())
+        discriminator.requires_grad_(True)
+        average.update()
+
+
+def conditional_gan_without_threes(data: DigitSet) -> Iterator[nn.Module]:
+    """:func:`conditional_gan` on data that lost every 3, as if a loader had skipped the folder of a class."""
+    there = data.labels != 3
+    return conditional_gan(DigitSet(data.pixels[there], data.labels[there]))
+
+
+def conditional_flow(data: DigitSet) -> Iterator[nn.Module]:
+    """As :func:`flow`, given the label, at a constant rate."""
+    levels, labels = _levels(data), _one_hot(data)
+    model = conditional_flow_model()
+    model.marginals.count(levels)
+    average = Average(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05, fused=True)
+    while True:
+        yield average.model
+        rows = torch.randint(len(levels), (BATCH,))
+        descend(optimizer, model.nats(levels[rows], torch.rand(BATCH, PIXELS), labels[rows]).mean())
+        average.update()
+
+
 RECIPES: dict[str, Callable[[DigitSet], Iterator[nn.Module]]] = {
     "classifier": classifier,
     "gan": gan,
@@ -215,6 +269,9 @@ RECIPES: dict[str, Callable[[DigitSet], Iterator[nn.Module]]] = {
     "flow": flow,
     "ddpm": ddpm,
     "autoregressive": autoregressive,
+    "conditional-gan": conditional_gan,
+    "conditional-flow": conditional_flow,
+    "conditional-gan-without-3": conditional_gan_without_threes,
 }
 
 

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from evalsvc.builtin.demo.digits import LEVELS, digits_reference, gray, levels_of, splits
 from evalsvc.core.errors import InputError
+from evalsvc.plugins.interfaces import HasLabels
 from evalsvc.plugins.samples import Images, Texts
 
 
@@ -30,7 +32,13 @@ def test_the_halves_share_no_image():
 
 def test_every_class_is_in_both_halves():
     for split in splits():
-        assert split.labels.bincount(minlength=10).min() > 60
+        assert np.bincount(split.labels, minlength=10).min() > 60
+
+
+def test_the_labels_are_those_that_the_interface_asks_for():
+    for split in splits():
+        assert isinstance(split, HasLabels)
+        assert split.labels.dtype == np.int64
 
 
 def test_grey_is_the_rounded_share_of_white_and_loses_no_level():

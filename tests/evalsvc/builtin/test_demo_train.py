@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from evalsvc.builtin.demo import shipped, train
+from evalsvc.builtin.demo import shipped, shipped_by_class, train
 from evalsvc.inputs.checkpoints import Checkpoint
 
 
@@ -26,11 +26,12 @@ def test_training_leaves_the_caller_its_randomness_and_its_threads(tmp_path):
 
 
 def test_every_shipped_checkpoint_is_one_that_training_writes():
-    assert {(s.family, s.step) for s in shipped()} == {(name, n) for name, steps in train.STEPS.items() for n in steps}
+    every = shipped() + shipped_by_class()
+    assert {(s.family, s.step) for s in every} == {(name, n) for name, steps in train.STEPS.items() for n in steps}
 
 
 def test_a_checkpoint_says_what_it_is():
-    for family, step, path in shipped():
+    for family, step, path in shipped() + shipped_by_class():
         assert Checkpoint.open(path, family, step).metadata() == {"checkpoint": f"{family}@{step}"}
 
 
