@@ -1,0 +1,1 @@
+"""Scorers that ship with the package: one file each."""

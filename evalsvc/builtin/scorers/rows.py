@@ -1,0 +1,83 @@
+"""Rows of scorers of texts: each text is judged alone, against the right texts of its item."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from evalsvc.core.errors import InputError
+from evalsvc.plugins.items import ItemBatch, Scored
+from evalsvc.plugins.samples import Samples, Texts
+from evalsvc.plugins.scorers import ScorerInfo
+
+T = TypeVar("T")
+Judge = Callable[[str, tuple[str, ...]], Sequence[float]]
+"""From a text and the right texts of its item to one value for each quantity of the scorer, in order."""
+
+
+class NotApplicable(Exception):  # noqa: N818  (an outcome, not an error)
+    """The measure is not defined for a sample; the message says why."""
+
+
+class Failed(NotApplicable):
+    """A sample could not be scored; the message says why."""
+
+
+def score_texts(info: ScorerInfo, samples: Samples, items: ItemBatch, judge: Judge) -> Scored:
+    """Judge each text; rows without a value are NaN, with the reason.
+
+    Raises:
+        InputError: the samples or the targets are not texts.
+    """
+    if not isinstance(samples, Texts):
+        raise InputError(f"scorer {info.name!r} requires text samples")
+    compares = "target" in info.reads
+    if compares and not isinstance(items.targets, tuple):
+        raise InputError(f"scorer {info.name!r} compares texts: set 'target' of the items to a column of texts")
+    rows: list[Sequence[float]] = []
+    reasons: dict[int, str] = {}
+    failed: set[int] = set()
+    for row, text in enumerate(samples.items):
+        targets = items.targets[row] if isinstance(items.targets, tuple) and items.targets else ()
+        try:
+            if compares and not targets:
+                raise NotApplicable("the item has no target")
+            rows.append(judge(text, targets))
+        except NotApplicable as outcome:
+            rows.append([float("nan")] * len(info.quantities))
+            reasons[row] = str(outcome)
+            if isinstance(outcome, Failed):
+                failed.add(row)
+    table = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(info.quantities))
+    values = {quantity.name: table[:, column] for column, quantity in enumerate(info.quantities)}
+    return Scored(values, reasons, frozenset(failed))
+
+
+def checked(scorer: str, option: str, value: T, kind: Any) -> T:
+    """The value of an option, if it has the right type.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise InputError(f"invalid option {option}={value!r:.80} of scorer {scorer!r}: {reason}") from None
+    return value
+
+
+def needed(module: str, scorer: str) -> Any:
+    """A module of the extra ``scorers``.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"scorer {scorer!r} needs its extra: pip install 'evalsvc[scorers]'") from None
