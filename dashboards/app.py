@@ -23,6 +23,7 @@ PAGES = {
     },
     "common.look": {
         "samples": "photo_library",
+        "items": "quiz",
         "memorization": "content_copy",
         "features": "scatter_plot",
         "rate": "thumbs_up_down",

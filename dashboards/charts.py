@@ -257,6 +257,28 @@ def histogram(rows: Rows, title: str, names: Sequence[str]) -> Chart:
     )
 
 
+def heatmap(rows: Rows) -> Chart:
+    """Confusion of classes: ``label, predicted, count, share``, a row for each label."""
+    tips = [
+        alt.Tooltip("label:O", title=say("items.label")),
+        alt.Tooltip("predicted:O", title=say("items.predicted")),
+        alt.Tooltip("count:Q", format=","),
+        alt.Tooltip("share:Q", format=".1%"),
+    ]
+    scheme = alt.Scale(scheme="blues", domain=[0, 1], reverse=dark())
+    return (
+        alt.Chart(table(rows))
+        .mark_rect()
+        .encode(
+            x=alt.X("predicted:O", title=say("items.predicted"), axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("label:O", title=say("items.label")),
+            color=alt.Color("share:Q", title=None, scale=scheme, legend=alt.Legend(format="%")),
+            tooltip=tips,
+        )
+        .properties(height=min(640, 24 * len({row["label"] for row in rows}) + 60))
+    )
+
+
 def feature_map(rows: Rows, names: Sequence[str], titles: Sequence[str]) -> Chart:
     """Selectable points in the plane: ``x, y, kind, index``."""
     color, shape = palette(names)

@@ -58,6 +58,8 @@ STYLE = """
 .ev-text{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem;
   line-height:1.45;padding:.7rem .9rem;border-radius:10px;
   background:color-mix(in srgb,currentColor 5%,transparent);margin:0}
+.ev-text ins{color:var(--ev-good);text-decoration:underline}
+.ev-text del{color:var(--ev-bad);text-decoration:line-through}
 [data-testid="stImage"] img{image-rendering:pixelated;border-radius:6px}
 </style>
 """

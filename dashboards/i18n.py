@@ -31,7 +31,13 @@ def phrases(language: str) -> dict[str, str]:
 
 def say(key: str, **values: object) -> str:
     """A phrase in the language of this session, with its placeholders filled."""
-    return phrases(st.session_state.get("language", "en"))[key].format(**values)
+    return phrases(language())[key].format(**values)
+
+
+def language() -> str:
+    """The language of this session."""
+    chosen: str = st.session_state.get("language", "en")
+    return chosen
 
 
 @cache
@@ -42,10 +48,9 @@ def quantities() -> Mapping[str, Quantity]:
 
 def metric_name(label: str) -> str:
     """The display name of a score: that of its quantity, or its label if the quantity is unknown."""
-    language = st.session_state.get("language", "en")
     plain = label.removesuffix("_heldout")
     known = quantities().get(plain)
-    name = known.titled(language) if known else plain.replace("_", " ")
+    name = known.titled(language()) if known else plain.replace("_", " ")
     return name if plain == label else f"{name} ({say('common.heldout')})"
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from evalsvc.analysis.kept_samples import KeptSample
 from evalsvc.core.errors import MissingError, StorageError
 from evalsvc.dashboards import context
 from evalsvc.dashboards.formatting import html, safe
+from evalsvc.dashboards.text_diff import paragraph
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,15 @@ def show_one(found: Gallery, index: int, words: str, width: int | Literal["stret
         st.html(f'<p class="ev-text">{html(found.texts[index], 20_000)}</p>')
     elif found.waves:
         st.audio(found.waves[index], sample_rate=found.rate, alt=words)
+
+
+def show_kept(sample: KeptSample, words: str) -> None:
+    """Show one sample that an evaluation kept, or why it did not."""
+    if sample.text is not None:
+        st.html(paragraph(sample.text))
+    elif sample.pixels is not None:
+        show_one(Gallery(sample.pixels[None]), 0, words)
+    elif sample.wave is not None:
+        show_one(Gallery(waves=[sample.wave], rate=sample.rate), 0, words)
+    else:
+        st.caption(safe(sample.absent, 500))

@@ -103,7 +103,7 @@ def day(key: str, label: str) -> date | None:
         with suppress(ValueError):
             found = date.fromisoformat(asked)
         if found is None or not DAYS[0] <= found <= DAYS[1]:
-            _not_found(label, asked)
+            not_found(label, asked)
         st.session_state[slot] = found
     picked: date | None = st.date_input(label, None, *DAYS, key=slot)
     _write(key, [picked.isoformat()] if picked else [])
@@ -122,6 +122,29 @@ def number(key: str, label: str, largest: int, default: int) -> int:
     picked = int(st.number_input(label, 0, largest, key=slot))
     _write(key, [str(picked)] if picked != default else [])
     return picked
+
+
+def text(key: str, label: str, longest: int = 200) -> str:
+    """Enter a text of at most ``longest`` characters."""
+    slot = f"{key}.text"
+    for asked in _from_url(key, slot)[:1]:
+        st.session_state[slot] = asked[:longest]
+    picked: str = st.text_input(label, key=slot, max_chars=longest)
+    _write(key, [picked] if picked else [])
+    return picked
+
+
+def remember(key: str, picked: str | None) -> str | None:
+    """A choice without a widget, such as a row of a table: ``picked`` if there is one, else that of the URL, else the
+    previous one.
+    """
+    slot = f"{key}.remembered"
+    asked = _from_url(key, slot)
+    if picked is not None or asked:
+        st.session_state[slot] = picked or asked[0]
+    found: str | None = st.session_state.get(slot)
+    _write(key, [found] if found else [])
+    return found
 
 
 def page_number(key: str, pages: int) -> int:
@@ -160,10 +183,11 @@ def _is_outdated(key: str, now: list[str]) -> bool:
 def _known(label: str, asked: Sequence[str], options: Sequence[str]) -> None:
     unknown = [value for value in asked if value not in options]
     if unknown:
-        _not_found(label, unknown[0])
+        not_found(label, unknown[0])
 
 
-def _not_found(label: str, name: str) -> NoReturn:
+def not_found(label: str, name: str) -> NoReturn:
+    """Report that a link names something that does not exist, and stop the page."""
     st.error(say("common.not_found", what=label, name=safe(name)), icon=":material/search_off:")
     if st.button(say("common.start_over"), icon=":material/restart_alt:"):
         st.query_params.clear()

@@ -32,6 +32,7 @@ PAGES = (
     "compare",
     "tradeoffs",
     "samples",
+    "items",
     "memorization",
     "features",
     "rate",

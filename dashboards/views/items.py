@@ -1,0 +1,41 @@
+"""Page "Items": single samples with their prompts and targets, the worst first, and slices of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from evalsvc.analysis.item_measures import measures_of
+from evalsvc.dashboards import context, item_samples, widgets
+from evalsvc.dashboards.formatting import heading
+from evalsvc.dashboards.i18n import say
+from evalsvc.dashboards.url_state import choose
+from evalsvc.store import queries
+
+EXAMPLE = """items: {file: questions.jsonl, prompt: question, target: answer, tags: [topic]}
+scorers: {exact: {use: exact-match}}
+metrics:
+  - {metric: mean, of: exact, by: topic}"""
+NONE = "–"
+
+
+def page() -> None:
+    """Render the page."""
+    heading(say("items.title"), say("items.note"))
+    suite = context.suite()
+    with context.read_transaction() as session:
+        body: Mapping[str, Any] = queries.suite_body(session, suite) or {}
+    measures = measures_of(body) if body.get("scorers") else {}
+    if not measures:
+        st.info(say("items.no_scorers"), icon=":material/quiz:")
+        st.code(EXAMPLE, language="yaml", wrap_lines=True)
+        return
+    point = widgets.one_checkpoint(suite)
+    others = {name: other for name, other in widgets.checkpoints(suite).items() if name != point.name}
+    against = choose("against", say("items.against"), [NONE, *others]) if others else NONE
+    item_samples.show(measures, point, others.get(against))
+
+
+page()
