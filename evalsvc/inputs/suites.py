@@ -74,12 +74,17 @@ class ScorerQuantity(_Strict):
     """Name for people."""
     title_zh: str = ""
     """Name for people, in Chinese."""
+    corpus: str = ""
+    """Statistic of the whole corpus that it is also found as."""
+    sums: tuple[str, ...] = ()
+    """The scorer's quantities from whose sums that statistic is found."""
 
     @classmethod
     def of(cls, quantity: Quantity) -> ScorerQuantity:
         """The declaration of a plug-in; infinite bounds, which JSON lacks, are left out."""
         bounds = {name: bound for name in ("low", "high") if math.isfinite(bound := getattr(quantity, name))}
-        same = {name: getattr(quantity, name) for name in ("name", "direction", "unit", "title", "title_zh")}
+        named = ("name", "direction", "unit", "title", "title_zh", "corpus", "sums")
+        same = {name: getattr(quantity, name) for name in named}
         return cls(**same, **bounds)
 
     @property
@@ -87,7 +92,17 @@ class ScorerQuantity(_Strict):
         """The same for metrics."""
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        return Quantity(self.name, self.direction, self.unit, low, high, title=self.title, title_zh=self.title_zh)
+        return Quantity(
+            self.name,
+            self.direction,
+            self.unit,
+            low,
+            high,
+            title=self.title,
+            title_zh=self.title_zh,
+            corpus=self.corpus,
+            sums=self.sums,
+        )
 
 
 class ScorerUse(_Strict):
