@@ -21,9 +21,7 @@ from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.inputs.items.reading import read_items
-from evalsvc.inputs.items.schema import Items
-from evalsvc.inputs.items.tables import TEXT
+from evalsvc.inputs.items.schema import PROMPT, Items
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Form, Input, Source
@@ -513,16 +511,18 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
 
 def _with_items(data: dict[str, Any], path: Path) -> dict[str, Any]:
     """The keys of a suite with the number and the digests of its items, read from their file."""
+    from evalsvc.inputs.items.reading import read_items  # with readers of media, which other suites can spare
+
     try:
         items = Items.model_validate(data["items"])
     except ValidationError as error:
         raise _invalid(error, f"suite {path}", "items") from None
     if items.file and not items.of_hub:
         items = items.model_copy(update={"file": str((path.parent / items.file).resolve())})
-    read = read_items(items)
+    read = read_items(items).items
     items = items.model_copy(
         update={"count": len(read), "conditions": read.conditions, "sha256": read.sha256}
-        | ({"prompt": items.prompt or TEXT} if read.prompts else {})
+        | ({"prompt": items.prompt or PROMPT} if read.prompts else {})
     )
     return {"samples": items.count * items.draws, **data, "items": items.model_dump()}
 
