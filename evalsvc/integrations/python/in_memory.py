@@ -13,6 +13,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Generator, GeneratorInfo, Modality
+from evalsvc.plugins.items import Condition
 from evalsvc.plugins.registry import Plugin, PluginKind
 from evalsvc.plugins.samples import SampleRequest, Samples
 
@@ -22,8 +23,15 @@ SampleFunction = Callable[[SampleRequest], Samples]
 
 
 class _Sampler:
-    def __init__(self, family: str, modality: Modality, sample: SampleFunction, weights: str = "") -> None:
-        self.info = GeneratorInfo(family, modality, weights=weights)
+    def __init__(
+        self,
+        family: str,
+        modality: Modality,
+        sample: SampleFunction,
+        weights: str = "",
+        conditions: frozenset[Condition] | None = None,
+    ) -> None:
+        self.info = GeneratorInfo(family, modality, weights=weights, takes=conditions, needs=conditions or frozenset())
         self._sample = sample
 
     def sample(self, request: SampleRequest) -> Samples:
@@ -42,8 +50,8 @@ def callable_plugin(function: SampleFunction, family: str, modality: Modality) -
 def module_plugin(module: torch.nn.Module, family: str, modality: Modality) -> Plugin:
     """The generator ``module`` of this process.
 
-    A module with a method ``sample(request)`` samples itself. Any other is fed latents: options ``latent`` and
-    ``output``, as of generator ``torch-module``.
+    A module with a method ``sample(request)`` samples itself. Any other is fed latents, and labels if its ``forward``
+    requires a second argument: options ``latent``, ``output`` and ``classes``, as of generator ``torch-module``.
     """
     own = getattr(module, "sample", None)
 
@@ -51,14 +59,20 @@ def module_plugin(module: torch.nn.Module, family: str, modality: Modality) -> P
         return _Sampler(family, modality, _in_eval_mode(module, cast(SampleFunction, own)))
 
     def by_latents(
-        checkpoint: Checkpoint, device: torch.device, *, latent: Any = None, output: Any = "signed"
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        latent: Any = None,
+        output: Any = "signed",
+        classes: int | None = None,
     ) -> Generator:
         if latent is None:
             raise InputError(
                 f"cannot tell what to feed {type(module).__name__}: pass options={{'latent': SHAPE}}, or give it a "
                 "method sample(request)"
             )
-        return _Sampler(family, modality, _in_eval_mode(module, LatentImages(module, latent, output).sample))
+        images = LatentImages(module, latent, output, classes)
+        return _Sampler(family, modality, _in_eval_mode(module, images.sample), conditions=images.conditions)
 
     factory = itself if callable(own) else by_latents
     return Plugin(PluginKind.GENERATOR, "module", qualified(type(module)), _code(module), lambda: factory)
