@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from evalsvc.builtin.language_models.model import Dtype, LanguageModel
+from evalsvc.builtin.language_models.prompts import PromptTexts
 from evalsvc.builtin.language_models.scorer import TokenScorer
 from evalsvc.builtin.language_models.writer import Writer
 from evalsvc.core.errors import InputError
@@ -45,9 +46,12 @@ class CausalLM:
         dtype: Dtype = "float32",
     ) -> None:
         model = LanguageModel.open(str(checkpoint.path), device, dtype, WHO, judged=True)
-        self._writer = Writer(model, decoding or Decoding(), prefix, WHO)
+        decoding = decoding or Decoding()
+        self._texts = PromptTexts(model, decoding, WHO)
+        self._writer = Writer(model, decoding, self._texts, prefix, WHO)
         self._scorer = TokenScorer(model, window, context, prefix, WHO)
-        self.info = GeneratorInfo(model.network.config.model_type, "text", weights=model.weights)
+        family = model.network.config.model_type
+        self.info = GeneratorInfo(family, "text", weights=model.weights, takes=frozenset({"prompt"}))
 
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
@@ -63,9 +67,13 @@ class CausalLM:
         return Texts(tuple(self._writer.write(request)))
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Exact negative log-likelihoods over the tokens of each document."""
+        """Exact negative log-likelihoods over the tokens of each document, or of each text after its prompt."""
         if not isinstance(items, Texts):
             raise InputError(f"{WHO} computes likelihoods of texts only")
-        scored = self._scorer.score(items.items)
+        if request.prompts:
+            scored = self._scorer.score_after(self._texts.of(request.prompts), items.items)
+        else:
+            scored = self._scorer.score(items.items)
         nats, tokens = torch.from_numpy(scored.nats), torch.from_numpy(scored.tokens)
-        return NegativeLogLikelihood(nats, tokens, "exact", self._scorer.facts)
+        facts = self._scorer.facts_after if request.prompts else self._scorer.facts
+        return NegativeLogLikelihood(nats, tokens, "exact", facts)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from evalsvc.builtin.language_models.continuations import ContinuationEncoder
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import InputError, ModelError
@@ -80,6 +81,7 @@ class TokenScorer:
             raise InputError(f"invalid context={context} of {who}: use 1 to the window, {self.window}")
         self.context, self._model, self._who = context, model, who
         self._prefix = model.prefix(prefix, who)
+        self._continuations = ContinuationEncoder(model, self._prefix)
         self._budget = BUDGET.get(model.device.type, BUDGET_ON_GPU)
         self._chunk = CHUNK.get(model.device.type, CHUNK_ON_GPU)
         self._split = _head_can_be_split(model)
@@ -90,6 +92,8 @@ class TokenScorer:
             "dtype": model.dtype,
             "tokenizer": model.tokenizer_digest[:16],
         }
+        prompt = "whole, encoded with the text, cut on the left"
+        self.facts_after = {name: fact for name, fact in self.facts.items() if name != "context"} | {"prompt": prompt}
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str]) -> DocumentLikelihoods:
@@ -98,8 +102,36 @@ class TokenScorer:
         windows = [
             w for i, tokens in enumerate(documents) for w in _windows(i, len(tokens) - 1, self.window, self.context)
         ]
+        nats = self._nats(documents, windows)
+        return DocumentLikelihoods(nats, np.array([max(0, len(tokens) - 1) for tokens in documents], dtype=np.int64))
+
+    @torch.inference_mode()
+    def score_after(self, prompts: Sequence[str], texts: Sequence[str]) -> DocumentLikelihoods:
+        """Likelihood of each text given its prompt, over the tokens of the text alone (:mod:`.continuations`).
+
+        A prompt that does not fit into the window with its text loses its first tokens, as in lm-evaluation-harness.
+
+        Raises:
+            InputError: a text alone exceeds the window.
+        """
+        parts = self._continuations.encode(prompts, texts)
+        counts = np.array([len(part.text) for part in parts], dtype=np.int64)
+        if len(counts) and counts.max() > self.window:
+            raise InputError(
+                f"text {counts.argmax()} after its prompt has {counts.max()} tokens, more than the window of "
+                f"{self._who}, {self.window}: shorten it"
+            )
+        windows = []
+        for i, part in enumerate(parts):
+            last = len(part.tokens) - 1
+            if part.text:
+                windows.append(_Window(i, max(0, last - self.window), len(part.prompt) - 1, last))
+        return DocumentLikelihoods(self._nats([part.tokens for part in parts], windows), counts)
+
+    def _nats(self, documents: Sequence[Sequence[int]], windows: list[_Window]) -> Float64[np.ndarray, " documents"]:
+        """Nats of the scored tokens of each document."""
         windows.sort(key=lambda window: -window.length)
-        nats = np.zeros(len(texts))
+        nats = np.zeros(len(documents))
         done = 0
         while done < len(windows):
             size = max(1, self._budget // windows[done].length)
@@ -115,7 +147,7 @@ class TokenScorer:
                 f"{self._model.name} gives document {bad[0]} the likelihood {nats[bad[0]]} in "
                 f"{self._model.dtype}: use another dtype, or check whether the checkpoint is damaged"
             )
-        return DocumentLikelihoods(nats, np.array([max(0, len(tokens) - 1) for tokens in documents], dtype=np.int64))
+        return nats
 
     def _shrink(self, error: BaseException, rows: int) -> None:
         """Halve the budget after an out-of-memory error; raise other errors."""

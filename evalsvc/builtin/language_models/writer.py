@@ -14,20 +14,20 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from evalsvc.builtin.language_models.chat_templates import render
 from evalsvc.builtin.language_models.model import LanguageModel
+from evalsvc.builtin.language_models.prompts import PromptTexts
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.plugins.items import Prompt, messages_of
+from evalsvc.plugins.items import Prompt
 from evalsvc.plugins.samples import SampleRequest
 
 
 class Writer:
     """Generates answers to the prompts of a decoding. Prompts that exceed the context length raise an error at once."""
 
-    def __init__(self, model: LanguageModel, decoding: Decoding, prefix: str, who: str) -> None:
+    def __init__(self, model: LanguageModel, decoding: Decoding, texts: PromptTexts, prefix: str, who: str) -> None:
         self._model, self._decoding, self._who = model, decoding, who
-        self._prefix = prefix
+        self._texts, self._prefix = texts, prefix
         self._prompts = self._encode(decoding.prompts)
         self._ends = _end_tokens(model)
         # Only the logits of the last position are needed; most architectures support this.
@@ -99,17 +99,14 @@ class Writer:
 
     def _encode(self, asked: Sequence[Prompt]) -> list[list[int]]:
         """Tokens of prompts; a prompt that exceeds the context length raises an error that names it."""
-        decoding, model, tokenizer = self._decoding, self._model, self._model.tokenizer
-        if not decoding.chat:
+        decoding, model = self._decoding, self._model
+        prompts = model.encode(self._texts.of(asked))
+        if not all(map(self._texts.is_chat, asked)):  # a template has its own beginning
             start = model.prefix(self._prefix, self._who)
-            if not all(isinstance(prompt, str) for prompt in asked):
-                raise InputError(f"a prompt of {self._who} is a chat: set 'chat' in the suite's decoding options")
-            prompts = [start + tokens for tokens in model.encode([str(prompt) for prompt in asked])]
-        else:
-            if not getattr(tokenizer, "chat_template", None):
-                raise InputError(f"{model.name} has no chat template: omit 'chat', or use a chat model")
-            chats = [messages_of(prompt, decoding.system) for prompt in asked]
-            prompts = model.encode(render(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map))
+            prompts = [
+                tokens if self._texts.is_chat(each) else start + tokens
+                for each, tokens in zip(asked, prompts, strict=True)
+            ]
         if not all(prompts):
             raise InputError(f"a prompt of {self._who} is empty and prefix is 'none': set a prompt or a prefix")
         longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
