@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL
 
@@ -77,6 +77,8 @@ class Settings(FromEnvironment):
     """`postgresql://...`; by default SQLite under the home."""
     artifacts: str = ""
     """Path or URL of the artifact store; by default a folder of the home."""
+    kept_samples: ByteSize = ByteSize(2 * 2**30)
+    """Bytes of samples that each evaluation with scorers or items keeps, such as `2GiB`."""
     heartbeat: float = Field(5.0, gt=0)
     """Seconds between heartbeats of a worker."""
     dead_after: float = Field(30.0, gt=0)

@@ -45,11 +45,13 @@ class ClientRules:
         """Raise unless clients may submit this suite; ``prompts_kept`` says that its prompts are already stored.
 
         Raises:
-            ForbiddenError: an extractor, a metric or an option is not allowed, or the suite names a file of prompts.
+            ForbiddenError: a plug-in or an option of the suite is not allowed, or it names a file of prompts.
         """
         clients = server_file().clients
         for use in suite.extractors.values():
             self._check(PluginKind.EXTRACTOR, use.use, use.options, clients.extractors)
+        for scorer in suite.scorers.values():
+            self._check(PluginKind.SCORER, scorer.use, scorer.options, clients.scorers)
         for metric in suite.metrics:
             shipped = metric.spec.function.__module__.startswith("evalsvc.metrics.")
             if not shipped and metric.metric not in clients.metrics:

@@ -13,6 +13,7 @@ from evalsvc.inputs.references import OpenReference
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Extractor, Generator
 from evalsvc.plugins.registry import Plugins
+from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
 
@@ -42,12 +43,15 @@ class EvaluationContext:
     ) -> None:
         self.database = Database(settings.database)
         self.artifacts = open_artifacts(settings)
+        self.kept_bytes = int(settings.kept_samples)
         self.plugins = plugins
         self.device = pick_device(device)
         self.batches = Batches(batch_size)
         self.progress = progress
         self.content = ContentWatch()
         self.extractors: dict[str, Extractor] = {}
+        """By the digest of a suite's entry."""
+        self.scorers: dict[str, Scorer | ScoresLikelihoods] = {}
         """By the digest of a suite's entry."""
         self.references: dict[str, OpenReference] = {}
         """By name."""

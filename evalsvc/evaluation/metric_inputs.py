@@ -16,7 +16,7 @@ from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.items import items_of, places_of, units_of
 from evalsvc.evaluation.sampling_units import SamplingUnits, documents
-from evalsvc.evaluation.shard_reading import read_features, read_likelihoods, read_texts
+from evalsvc.evaluation.shard_reading import read_failures, read_features, read_likelihoods, read_scored, read_texts
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
@@ -25,10 +25,11 @@ from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.moments import Moments
 from evalsvc.metrics.neighbors import nearest_neighbors
 from evalsvc.metrics.precomputed import Precomputed
-from evalsvc.metrics.registry import GROUPS
+from evalsvc.metrics.registry import GROUPS, QUANTITY
 from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
 from evalsvc.plugins.items import messages_of
 from evalsvc.plugins.samples import Texts
+from evalsvc.plugins.scoring import FAILED
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,14 @@ class MetricInputs:
         self.spec, self.context, self.rows = spec, context, rows
         self._maps: list[Verified] = []
         self._extract_references()
+        self.failures = read_failures(spec, context)
+        self.there = np.array([row not in self.failures for row in range(spec.suite.samples)])[rows]
+        """Which of the samples could be drawn; metrics of sets leave the others out."""
         self.generated = {name: array[rows] for name, array in read_features(spec, context, self._maps).items()}
         self.reference = functools.cache(self._reference)
         self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, context))
+        self.scored = functools.cache(functools.partial(read_scored, spec, context))
+        self._drawn = functools.cache(lambda name: self._without_failures(self.generated[name]))
         self.units = units_of(context, spec).part(rows)
 
     def call(self, use: MetricUse) -> Call:
@@ -77,9 +83,10 @@ class MetricInputs:
             for each in metric.precomputed
             if each.is_worthwhile(inputs)
         }
-        units = documents(spec, use.against) if use.of_documents else self.units
+        units = self._units_of(use)
+        of = {QUANTITY: spec.suite.quantities_of(use)[0]} if metric.takes_quantity else {}
         groups = {GROUPS: units.groups} if metric.counts_groups and not use.of_documents else {}
-        return Call({**inputs, **values, **groups, **use.arguments}, facts, units)
+        return Call({**inputs, **values, **of, **groups, **use.arguments}, facts, units)
 
     @functools.cached_property
     def _given(self) -> Mapping[tuple[Source, Form], Callable[[MetricUse, Input], tuple[Any, dict[str, Any]]]]:
@@ -91,15 +98,39 @@ class MetricInputs:
             (Source.REFERENCE, Form.TEXTS): self._texts_of_reference,
             (Source.PROMPTS, Form.MATRIX): self._prompts,
             (Source.LIKELIHOOD, Form.NUMBERS): self._likelihood,
+            (Source.SCORER, Form.NUMBERS): self._of_scorer,
         }
+
+    def _units_of(self, use: MetricUse) -> SamplingUnits:
+        if use.of_documents:
+            return documents(self.spec, use.against)
+        return self.units if use.of else self.units.only(self.there)
+
+    def _without_failures(self, array: np.ndarray) -> np.ndarray:
+        return array if self.there.all() else array[self.there]
+
+    def _of_scorer(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        """A scorer's values, NaN where there is none, or which of its samples failed."""
+        suite, (label, _, _) = self.spec.suite, use.of.partition("/")
+        quantity, scored = suite.scored(use.of), self.scored(label)
+        facts: dict[str, Any] = {"scorer": self.spec.scorers[label], "samples": suite.samples}
+        if suite.items:
+            facts |= {"items": suite.items.facts}
+        elif suite.prompts:
+            facts |= {"prompts": suite.prompts.sha256}
+        if given.name == "failures":
+            return (scored.outcomes[self.rows] == FAILED).astype(np.float64), facts
+        return scored.values[quantity.name][self.rows], facts | {"of": quantity.name}
 
     def _features_of_samples(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         info, output = self._feature(use.features)
         facts = {"features": f"{info.protocol}/{output}", "samples": self.spec.suite.samples}
-        return self.generated[use.features], facts
+        return self._drawn(use.features), facts
 
     def _texts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        return read_texts(self.spec, self.context)[self.rows], {"samples": self.spec.suite.samples}
+        texts = read_texts(self.spec, self.context)[self.rows]
+        kept = [text for text, there in zip(texts, self.there, strict=True) if there]
+        return kept, {"samples": self.spec.suite.samples}
 
     def _features_of_reference(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         return self.reference(use.features, use.half_of(given)), {}
@@ -110,7 +141,7 @@ class MetricInputs:
     def _prompts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         suite = self.spec.suite
         known = suite.prompts.sha256 if suite.prompts else suite.items and suite.items.conditions
-        return self._embedded_prompts(use)[self.rows], {"prompts": known}
+        return self._without_failures(self._embedded_prompts(use)[self.rows]), {"prompts": known}
 
     def _likelihood(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         """A column of an extractor that scores samples, or of the generator's likelihoods of a split's documents."""
@@ -118,7 +149,7 @@ class MetricInputs:
         if use.features:
             protocol = opening.extractor(self.context, suite.extractors[use.features]).info.protocol
             facts = {"features": protocol, "samples": suite.samples, "kind": "exact"}
-            return self.generated[f"{use.features}/{given.name}"][:, 0], facts
+            return self._drawn(f"{use.features}/{given.name}")[:, 0], facts
         likelihoods = self._likelihoods(use.against)
         return likelihoods.column(given.name), likelihoods.facts_for(use.spec.inputs)
 

@@ -14,9 +14,10 @@ from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.references import OpenReference, open_reference
-from evalsvc.inputs.suites import ExtractorUse
+from evalsvc.inputs.suites import ExtractorUse, ScorerUse
 from evalsvc.plugins.interfaces import Extractor, Generator, Judge
 from evalsvc.plugins.registry import PluginKind
+from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
 
 
 def extractor(context: EvaluationContext, use: ExtractorUse) -> Extractor:
@@ -24,11 +25,17 @@ def extractor(context: EvaluationContext, use: ExtractorUse) -> Extractor:
     key = digest_json(use.model_dump())
     if key not in context.extractors:
         factory = context.plugins.get(PluginKind.EXTRACTOR, use.use).load()
-        options = use.options
-        if "plugins" in inspect.signature(factory).parameters:
-            options = options | {"plugins": context.plugins}
-        context.extractors[key] = _build(f"extractor {use.use!r}", factory, (context.device,), options)
+        context.extractors[key] = _built_with(context, f"extractor {use.use!r}", factory, use.options)
     return context.extractors[key]
+
+
+def scorer(context: EvaluationContext, use: ScorerUse) -> Scorer | ScoresLikelihoods:
+    """The scorer of a suite's entry."""
+    key = digest_json([use.use, use.options])
+    if key not in context.scorers:
+        factory = context.plugins.get(PluginKind.SCORER, use.use).load()
+        context.scorers[key] = _built_with(context, f"scorer {use.use!r}", factory, use.options)
+    return context.scorers[key]
 
 
 def judge(context: EvaluationContext, name: str, options: Mapping[str, Any]) -> Judge:
@@ -92,6 +99,11 @@ def generator_of(context: EvaluationContext, spec: EvaluationSpec) -> Generator:
 def checkpoint_of(spec: EvaluationSpec) -> Checkpoint:
     """The checkpoint of a spec, without reading it."""
     return Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
+
+
+def _built_with(context: EvaluationContext, what: str, factory: Any, options: Mapping[str, Any]) -> Any:
+    given = {"plugins": context.plugins} if "plugins" in inspect.signature(factory).parameters else {}
+    return _build(what, factory, (context.device,), {**options, **given})
 
 
 def _build(what: str, factory: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.earlier_digests import move_earlier
 from evalsvc.evaluation.items import items_of, sources_of
+from evalsvc.evaluation.scorer_checks import check_scorers, needs_samples
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -49,6 +50,8 @@ def plan(
     _check_modalities(suite, extractors)
     _check_arrays(suite, extractors)
     _check_prompts(context, suite)
+    scorers = {label: opening.scorer(context, use) for label, use in suite.scorers.items()}
+    check_scorers(suite, scorers, loaded)
     reference = opening.reference(context, suite.reference) if suite.reference else None
     splits = _splits(suite, reference, extractors)
     spec = EvaluationSpec(
@@ -64,6 +67,8 @@ def plan(
         reference={split: reference.digests[split] for split in splits} if reference else {},
         reference_counts=splits,
         extractors={label: info.protocol for label, info in extractors.items()},
+        scorers={label: scorer.info.protocol for label, scorer in scorers.items()},
+        draws=needs_samples(suite, scorers),
         likelihood=isinstance(loaded, Likelihood),
         family=loaded.info.family,
         decoding=decoding,

@@ -131,6 +131,7 @@ def _provenance(
         },
         "not_applicable": dict(reduction.not_applicable),
         "skipped": _skipped(spec, context),
+        **({"outcomes": dict(reduction.outcomes)} if reduction.outcomes else {}),
     }
 
 

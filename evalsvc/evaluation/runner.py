@@ -101,9 +101,7 @@ def _run_shards(spec: EvaluationSpec, context: EvaluationContext, attempt: Attem
         return step
 
     def keep(shard: Shard, content: ShardContent | None) -> None:
-        record_shard(
-            spec, context, attempt, shard, None if content is None else write_shard(spec, shard, context, content)
-        )
+        record_shard(spec, context, attempt, shard, None if content is None else write_shard(context, content))
 
     with ThreadPoolExecutor(1, "shards") as disk:  # writing a shard overlaps with computing the next one
         kept: Future[None] | None = None

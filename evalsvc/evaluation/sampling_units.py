@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from evalsvc.core.digests import digest_json
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -46,6 +46,13 @@ class SamplingUnits:
         return SamplingUnits(
             f"{self.name}/{rows.start}-{rows.stop}", None if self.groups is None else self.groups[rows]
         )
+
+    def only(self, there: Bool[np.ndarray, " n"]) -> SamplingUnits:
+        """The units of the samples that are there: units of other parts are others."""
+        if there.all():
+            return self
+        groups = None if self.groups is None else self.groups[there]
+        return SamplingUnits(f"{self.name}/{_digest(np.flatnonzero(there))}", groups)
 
     @classmethod
     def of_items(cls, spec: EvaluationSpec, items: ItemSet, places: Places) -> SamplingUnits:

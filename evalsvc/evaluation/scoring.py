@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from evalsvc.core.digests import digest_json
 from evalsvc.evaluation.compatibility import require_content
@@ -14,6 +15,8 @@ from evalsvc.evaluation.context import Advance, EvaluationContext, silent
 from evalsvc.evaluation.gallery import THUMBNAILS, joined, of_reference, pictures_of
 from evalsvc.evaluation.influences import KIND as INFLUENCES
 from evalsvc.evaluation.influences import UnitInfluence, write_influences
+from evalsvc.evaluation.item_values import KIND as ITEMS
+from evalsvc.evaluation.item_values import write_item_values
 from evalsvc.evaluation.metric_inputs import MetricInputs
 from evalsvc.evaluation.sampling_units import SamplingUnits
 from evalsvc.evaluation.shard_reading import read_shard, repaired
@@ -61,6 +64,8 @@ class Reduction:
     scores: tuple[LabelledScore, ...]
     not_applicable: Mapping[str, str]
     files: Mapping[str, str]
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Number of samples by scorer and outcome."""
 
 
 def reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
@@ -76,21 +81,22 @@ def _reduce(spec: EvaluationSpec, context: EvaluationContext) -> Reduction:
     inputs = MetricInputs(spec, context)
     uses: list[MetricUse] = []
     not_applicable: dict[str, str] = {}
-    for use in spec.suite.metrics:
+    for use in spec.suite.uses:
         if use.of_documents and not spec.likelihood:
             reason = f"generator {spec.generator!r} provides no likelihood"
             not_applicable |= {use.label_of(quantity.name): reason for quantity in spec.suite.quantities_of(use)}
         else:
             uses.append(use)
     neighbors, scores = _measure(inputs, uses, context.progress("metrics", len(uses)))
-    return Reduction(scores, not_applicable, _keep(inputs, neighbors, scores))
+    outcomes = {label: inputs.scored(label).counts for label in spec.suite.scorers}
+    return Reduction(scores, not_applicable, _keep(inputs, neighbors, scores), outcomes)
 
 
 def scores_of_rows(spec: EvaluationSpec, context: EvaluationContext, rows: slice) -> tuple[LabelledScore, ...]:
     """Scores of a subset of an evaluation's samples, whose shards are on disk; nothing is stored."""
 
     def measure() -> tuple[LabelledScore, ...]:
-        return _measure(MetricInputs(spec, context, rows), spec.suite.metrics, silent("metrics", 0))[1]
+        return _measure(MetricInputs(spec, context, rows), spec.suite.uses, silent("metrics", 0))[1]
 
     return repaired(measure)
 
@@ -117,6 +123,7 @@ def _measure(
             facts = {**call.facts, "quantity": score.name}
             if call.units.groups is not None and not use.spec.counts_groups:
                 score = _unsure(score)
+            score = _without_failed(score, use, inputs.there)
             scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units))
     inputs.require_unchanged()
     return results[-1] if search else None, tuple(scores)
@@ -136,6 +143,13 @@ def _unsure(score: Score) -> Score:
     return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
 
 
+def _without_failed(score: Score, use: MetricUse, there: Bool[np.ndarray, " n"]) -> Score:
+    """A score with the number of samples that it leaves out because they could not be drawn."""
+    if use.of or use.of_documents or there.all():
+        return score
+    return replace(score, details={**score.details, "failed": float((~there).sum())})
+
+
 def _keep(inputs: MetricInputs, neighbors: Neighbors | None, scores: Sequence[LabelledScore]) -> dict[str, str]:
     """Write the files for pages: first samples, nearest training neighbors, influences; return their keys by kind."""
     spec, artifacts = inputs.spec, inputs.context.artifacts
@@ -153,6 +167,9 @@ def _keep(inputs: MetricInputs, neighbors: Neighbors | None, scores: Sequence[La
     files = {kind: f"{folder}/{kind}.safetensors" for kind in kept}
     for kind, key in files.items():
         artifacts.write_arrays(key, kept[kind])
+    if spec.suite.scorers:
+        files[ITEMS] = f"{folder}/{ITEMS}.safetensors"
+        write_item_values(spec, inputs.context, files[ITEMS], {label: inputs.scored(label) for label in spec.scorers})
     files[INFLUENCES] = f"{folder}/{INFLUENCES}.safetensors"
     influences = {each.label: UnitInfluence(each.score.influence, each.units.name) for each in scores}
     write_influences(artifacts, files[INFLUENCES], influences)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,82 +12,56 @@ import numpy as np
 from evalsvc.core.cost import Cost, Meter
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import Advance, EvaluationContext
-from evalsvc.evaluation.gallery import GalleryCollector
-from evalsvc.evaluation.items import request_of, sources_of
+from evalsvc.evaluation.sample_shards import File, sample_files
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.text_counts import count_bytes, count_words
 from evalsvc.plugins import validation
-from evalsvc.plugins.interfaces import Likelihood, ReadsAhead
-from evalsvc.plugins.samples import SampleRequest, Samples, Texts
+from evalsvc.plugins.interfaces import Likelihood
+from evalsvc.plugins.samples import SampleRequest, Texts
 
 
 @dataclass(frozen=True)
 class ShardContent:
-    """A shard's arrays before they are written, and their cost."""
+    """Files of a shard before they are written, in this order, and their cost."""
 
-    arrays: Mapping[str, np.ndarray]
-    metadata: Mapping[str, str]
+    files: Sequence[File]
     cost: Cost
 
 
 def compute_shard(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, rerun: bool = False
 ) -> Cost | None:
-    """Compute one shard and write it atomically; return its cost, or ``None`` if its file exists."""
+    """Compute one shard and write its files atomically; return its cost, or ``None`` if they exist."""
     content = shard_content(spec, shard, context, advance, rerun=rerun)
-    return None if content is None else write_shard(spec, shard, context, content)
+    return None if content is None else write_shard(context, content)
 
 
 def shard_content(
     spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, rerun: bool
 ) -> ShardContent | None:
-    """Compute one shard; ``None`` if its file exists, unless it is damaged or ``rerun`` requests a new one."""
-    if not rerun and context.artifacts.is_sound(spec.shard_key(shard)):
-        advance(shard.stop - shard.start)
-        return None
+    """Compute what is missing of one shard, or damaged; all of it on a ``rerun``. ``None`` if nothing is."""
     meter = Meter(context.device)
-    arrays, metadata = (_sample if shard.kind == "samples" else _likelihood)(spec, shard, context, advance)
-    return ShardContent(arrays, metadata, meter.cost())
+    files = (sample_files if shard.kind == "samples" else _likelihood_files)(spec, shard, context, advance, rerun=rerun)
+    return ShardContent(files, meter.cost()) if files else None
 
 
-def write_shard(spec: EvaluationSpec, shard: Shard, context: EvaluationContext, content: ShardContent) -> Cost:
-    """Write a shard atomically; return its cost, including the time for writing it."""
+def write_shard(context: EvaluationContext, content: ShardContent) -> Cost:
+    """Write the files of a shard atomically; return its cost, including the time for writing."""
     started = time.perf_counter()
-    context.artifacts.write_arrays(spec.shard_key(shard), content.arrays, content.metadata)
+    for file in content.files:
+        context.artifacts.write_arrays(file.key, file.arrays, file.metadata)
     return replace(content.cost, seconds=content.cost.seconds + time.perf_counter() - started)
 
 
-def _sample(
-    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    generator = opening.generator_of(context, spec)
-    if isinstance(generator, ReadsAhead):
-        generator.expect(sources_of(context, spec, shard.start, spec.suite.samples))
-
-    def draw(start: int, stop: int) -> tuple[Samples, dict[str, np.ndarray]]:
-        samples = validation.sample(generator, request_of(context, spec, start, stop))
-        return samples, {
-            f"{label}/{output}": array
-            for label, use in spec.suite.extractors.items()
-            for output, array in validation.extract(opening.extractor(context, use), samples).items()
-        }
-
-    blocks: dict[str, list[np.ndarray]] = {}
-    texts: list[str] = []
-    shown = GalleryCollector(shard.start, spec.suite.gallery)
-    for samples, found in context.batches.over(shard.start, shard.stop, draw):
-        for name, array in found.items():
-            blocks.setdefault(name, []).append(array)
-        if isinstance(samples, Texts):
-            texts.extend(samples.items)
-        shown.add(samples)
-        advance(len(samples))
-    arrays = {name: validation.join(name, parts) for name, parts in blocks.items()}
-    arrays["indices"] = spec.indices(shard.start, shard.stop).astype(np.int64)
-    if texts:
-        arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
-    return arrays | shown.arrays(), {}
+def _likelihood_files(
+    spec: EvaluationSpec, shard: Shard, context: EvaluationContext, advance: Advance, *, rerun: bool
+) -> list[File]:
+    key = spec.shard_key(shard)
+    if not rerun and context.artifacts.is_sound(key):
+        advance(shard.stop - shard.start)
+        return []
+    return [File(key, *_likelihood(spec, shard, context, advance))]
 
 
 def _likelihood(

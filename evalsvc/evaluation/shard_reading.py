@@ -14,12 +14,15 @@ from evalsvc.core.errors import DamagedError, IncompatibleWorkerError, InputErro
 from evalsvc.core.files.verification import Verified, report
 from evalsvc.evaluation.compatibility import require_compatible
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.item_values import read_values, values_key
+from evalsvc.evaluation.sample_shards import identities, identity_of
 from evalsvc.evaluation.shard_computation import compute_shard
 from evalsvc.evaluation.shards import Shard, likelihood_kind
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.suites import Split
 from evalsvc.metrics.score import MetricError
 from evalsvc.plugins import validation
+from evalsvc.plugins.scoring import Values, concatenate
 
 T = TypeVar("T")
 REPAIRS = 2
@@ -40,14 +43,19 @@ def read_shard(
         return _read_fitting(spec, shard, context, needed)
     except DamagedError as error:
         report(error)
+    _recompute(spec, shard, context, key, rerun=context.artifacts.is_sound(key))
+    return _read_fitting(spec, shard, context, needed)
+
+
+def _recompute(spec: EvaluationSpec, shard: Shard, context: EvaluationContext, key: str, *, rerun: bool) -> None:
+    """Compute what is missing of a shard, or all of it, because of the file under ``key``."""
     try:
         require_compatible(context, spec)
         advance = context.progress(shard.stage, shard.stop - shard.start)
-        compute_shard(spec, shard, context, advance, rerun=True)
+        compute_shard(spec, shard, context, advance, rerun=rerun)
     except (InputError, IncompatibleWorkerError) as error:
         kind = IncompatibleWorkerError if isinstance(error, IncompatibleWorkerError) else InputError
         raise kind(f"artifact {key} is damaged or missing and cannot be recomputed: {error}") from error
-    return _read_fitting(spec, shard, context, needed)
 
 
 def _read_fitting(
@@ -121,6 +129,37 @@ def read_texts(spec: EvaluationSpec, context: EvaluationContext) -> list[str]:
     """All generated texts of an evaluation, in order."""
     shards = (read_shard(spec, shard, context, {"texts"}) for shard in spec.shards_of("samples"))
     return [text for arrays in shards for text in json.loads(arrays["texts"].tobytes())]
+
+
+def read_scored(spec: EvaluationSpec, context: EvaluationContext, label: str) -> Values:
+    """The values that a scorer gave all samples, in order. Missing ones, and those of other samples, are computed."""
+    return concatenate([_read_scored(spec, context, label, shard) for shard in spec.shards_of("samples")])
+
+
+def _read_scored(spec: EvaluationSpec, context: EvaluationContext, label: str, shard: Shard) -> Values:
+    key = values_key(spec, label, shard)
+    if there := identity_of(spec, shard, context):
+        try:
+            return read_values(context.artifacts, key, identities(context, spec, there)[label])
+        except DamagedError as error:
+            report(error)
+    _recompute(spec, shard, context, key, rerun=False)
+    there = identity_of(spec, shard, context)
+    if there is None:
+        raise DamagedError(spec.shard_key(shard), "it lacks the identity of its samples")
+    return read_values(context.artifacts, key, identities(context, spec, there)[label])
+
+
+def read_failures(spec: EvaluationSpec, context: EvaluationContext) -> dict[int, str]:
+    """The samples of an evaluation that could not be drawn, by their number, and why."""
+    failures: dict[int, str] = {}
+    for shard in spec.shards_of("samples"):
+        key = spec.shard_key(shard)
+        if not context.artifacts.is_sound(key):
+            read_shard(spec, shard, context)
+        found = json.loads(context.artifacts.read_metadata(key).get("failures", "{}"))
+        failures |= {shard.start + int(row): str(why) for row, why in found.items()}
+    return failures
 
 
 def read_likelihoods(spec: EvaluationSpec, context: EvaluationContext, split: Split) -> LikelihoodsOfSplit:

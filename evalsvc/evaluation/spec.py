@@ -37,6 +37,7 @@ class EvaluationSpec(BaseModel):
     reference_counts: dict[Split, int]
     extractors: dict[str, str]
     scorers: dict[str, str] = {}
+    draws: bool = True
     likelihood: bool
     family: str = ""
     decoding: Decoding | None = None
@@ -49,8 +50,9 @@ class EvaluationSpec(BaseModel):
         left_out = {"model", "step", "path", "suite", "family", "weights"}
         left_out |= {name for name in ("decoding", "order") if getattr(self, name) is None}
         left_out |= set() if self.scorers else {"scorers"}
+        left_out |= {"draws"} if self.draws else set()
         facts = self.model_dump(exclude=left_out)
-        versions = {use.metric: use.spec.version for use in self.suite.metrics}
+        versions = {use.metric: use.spec.version for use in self.suite.uses}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
 
     @property
@@ -61,18 +63,37 @@ class EvaluationSpec(BaseModel):
     @cached_property
     def samples_key(self) -> str:
         """Key of the sample shards; it depends on these facts, not on metrics or on the number of samples."""
-        facts = [*self._model_facts, self.extractors, self.suite.gallery]
-        if self.decoding:
-            facts.append(self.decoding.model_dump())
-        if self.suite.prompts:
-            facts.append(self.suite.prompts.sha256)
-        if self.suite.items:
-            items = self.suite.items
+        facts = [*self._model_facts, self.extractors, self.suite.gallery, *self._request_facts]
+        return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
+
+    @cached_property
+    def draws_key(self) -> str:
+        """Key of the samples that are kept; it depends neither on extractors nor on scorers."""
+        return f"draws/{digest_json([PIPELINE_VERSION, self._model_facts, self._request_facts])[:32]}"
+
+    def values_key(self, scorer: str) -> str:
+        """Key of the values of a scorer, by its label; it depends on the samples, on the items and on the scorer."""
+        facts = [self.draws_key, self.suite.items and self.suite.items.facts, self.scorers[scorer]]
+        return f"values/{digest_json([PIPELINE_VERSION, facts])[:32]}"
+
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether samples are kept for scorers and for people."""
+        return self.draws and bool(self.suite.scorers or self.suite.items)
+
+    @property
+    def _request_facts(self) -> list[Any]:
+        """Facts on which requests for samples depend, besides the model."""
+        suite = self.suite
+        facts: list[Any] = [self.decoding.model_dump()] if self.decoding else []
+        if suite.prompts:
+            facts.append(suite.prompts.sha256)
+        if items := suite.items:
             counts = self.reference["train"] if items.follows_reference else None
-            facts.append({"items": items.conditions, "draws": items.draws, "seed": self.suite.seed, "counts": counts})
+            facts.append({"items": items.conditions, "draws": items.draws, "seed": suite.seed, "counts": counts})
         if self.order:
             facts.append(self.order.model_dump())
-        return f"samples/{digest_json([PIPELINE_VERSION, facts])[:32]}"
+        return facts if self.draws else [*facts, "no samples"]
 
     def indices(self, start: int, stop: int) -> Int64[np.ndarray, " n"]:
         """Positions in the source of samples ``start`` to ``stop``; their own numbers without an order."""

@@ -77,8 +77,8 @@ class Limits(BaseModel):
 
 
 class Clients(BaseModel):
-    """Generators and extractors that clients may use, with the options of each; ``null`` means those it declares
-    itself.
+    """Generators, extractors and scorers that clients may use, with the options of each; ``null`` means those that
+    it declares itself.
 
     A given list replaces the default. Metrics are listed in addition to those of evalsvc.
     """
@@ -87,6 +87,7 @@ class Clients(BaseModel):
 
     generators: dict[str, Options] | None = None
     extractors: dict[str, Options] | None = None
+    scorers: dict[str, Options] | None = None
     metrics: frozenset[str] = frozenset()
 
 

@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,12 @@ from pydantic.errors import PydanticUserError
 
 import evalsvc.metrics.functional  # noqa: F401  (declares the metrics)
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError, first_line
+from evalsvc.core.errors import InputError
 from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.inputs.items.schema import PROMPT, Items
+from evalsvc.inputs.items.reading import read_items
+from evalsvc.inputs.items.schema import Items
+from evalsvc.inputs.items.tables import TEXT
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Form, Input, Source
@@ -31,6 +33,7 @@ from evalsvc.metrics.tokenizers import TOKENIZERS
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.metric_adapter import register_metric
 from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.plugins.scorers import declared_quantities
 
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
@@ -72,17 +75,12 @@ class ScorerQuantity(_Strict):
     """Name for people."""
     title_zh: str = ""
     """Name for people, in Chinese."""
-    corpus: str = ""
-    """Statistic of the whole corpus that it is also found as."""
-    sums: tuple[str, ...] = ()
-    """The scorer's quantities from whose sums that statistic is found."""
 
     @classmethod
     def of(cls, quantity: Quantity) -> ScorerQuantity:
         """The declaration of a plug-in; infinite bounds, which JSON lacks, are left out."""
         bounds = {name: bound for name in ("low", "high") if math.isfinite(bound := getattr(quantity, name))}
-        named = ("name", "direction", "unit", "title", "title_zh", "corpus", "sums")
-        same = {name: getattr(quantity, name) for name in named}
+        same = {name: getattr(quantity, name) for name in ("name", "direction", "unit", "title", "title_zh")}
         return cls(**same, **bounds)
 
     @property
@@ -90,17 +88,7 @@ class ScorerQuantity(_Strict):
         """The same for metrics."""
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        return Quantity(
-            self.name,
-            self.direction,
-            self.unit,
-            low,
-            high,
-            title=self.title,
-            title_zh=self.title_zh,
-            corpus=self.corpus,
-            sums=self.sums,
-        )
+        return Quantity(self.name, self.direction, self.unit, low, high, title=self.title, title_zh=self.title_zh)
 
 
 class ScorerUse(_Strict):
@@ -469,7 +457,7 @@ def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None)
         InputError: a key is unknown or a value is invalid.
     """
     _register_plugin_metrics(data, plugins)
-    data = _with_quantities(data, plugins)
+    data = _with_quantities(data, what, plugins)
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
@@ -506,47 +494,46 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
         data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
     if isinstance(data.get("items"), dict):
         data = _with_items(data, path)
+    for use in _scorers(data).values():
+        use.pop("quantities", None)  # the declaration of the plug-in counts
     return parse_suite(data, f"suite {path}", plugins)
 
 
 def _with_items(data: dict[str, Any], path: Path) -> dict[str, Any]:
     """The keys of a suite with the number and the digests of its items, read from their file."""
-    from evalsvc.inputs.items.reading import read_items  # with readers of media, which other suites can spare
-
     try:
         items = Items.model_validate(data["items"])
     except ValidationError as error:
         raise _invalid(error, f"suite {path}", "items") from None
     if items.file and not items.of_hub:
         items = items.model_copy(update={"file": str((path.parent / items.file).resolve())})
-    read = read_items(items).items
+    read = read_items(items)
     items = items.model_copy(
         update={"count": len(read), "conditions": read.conditions, "sha256": read.sha256}
-        | ({"prompt": items.prompt or PROMPT} if read.prompts else {})
+        | ({"prompt": items.prompt or TEXT} if read.prompts else {})
     )
     return {"samples": items.count * items.draws, **data, "items": items.model_dump()}
 
 
-def _with_quantities(data: dict[str, Any], plugins: Plugins | None) -> dict[str, Any]:
-    """The suite's keys with the quantities that its scorers declare; those of missing plug-ins stay as stored."""
+def _scorers(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     uses = data.get("scorers")
-    if not plugins or not isinstance(uses, dict):
+    return {label: use for label, use in uses.items() if isinstance(use, dict)} if isinstance(uses, dict) else {}
+
+
+def _with_quantities(data: dict[str, Any], what: str, plugins: Plugins | None) -> dict[str, Any]:
+    """The same with the quantities of each scorer, as its plug-in declares them; those that are there are kept."""
+    due = {label: use for label, use in _scorers(data).items() if not use.get("quantities")}
+    if not due:
         return data
-    return data | {"scorers": {label: _with_declared(use, plugins) for label, use in uses.items()}}
-
-
-def _with_declared(use: Any, plugins: Plugins) -> Any:
-    if not isinstance(use, dict) or not isinstance(name := use.get("use"), str):
-        return use
-    if use.get("quantities") and not any(each.kind is PluginKind.SCORER and each.name == name for each in plugins):
-        return use
-    options = use.get("options") or {}
-    declared = getattr(plugins.get(PluginKind.SCORER, name).load(), "quantities", ())
-    try:
-        quantities = declared(**options) if callable(declared) else declared
-        return use | {"quantities": [ScorerQuantity.of(each).model_dump() for each in quantities]}
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"scorer {name!r} cannot be used with these options ({first_line(error)})") from None
+    plugins, declared = plugins or Plugins(), {}
+    for label, use in due.items():
+        name, options = str(use.get("use", "")), use.get("options") or {}
+        try:
+            quantities = declared_quantities(plugins.get(PluginKind.SCORER, name), options)
+        except InputError as error:
+            raise InputError(f"{what}: scorers.{label}: {error}") from None
+        declared[label] = {**use, "quantities": [ScorerQuantity.of(each) for each in quantities]}
+    return {**data, "scorers": {**data["scorers"], **declared}}
 
 
 def _register_plugin_metrics(data: dict[str, Any], plugins: Plugins | None) -> None:

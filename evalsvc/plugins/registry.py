@@ -127,7 +127,7 @@ def register(kind: PluginKind | str, name: str) -> Callable[[T], T]:
 
 
 def open_to_clients(*options: str, network: bool = False) -> Callable[[T], T]:
-    """Mark a generator or extractor as usable by clients of the API, and name the options that they may set.
+    """Mark a generator, extractor or scorer as usable by clients of the API, and name the options that they may set.
 
     Leave out options whose value is a path, a module, an address, a program or a model: only the operator may set
     those. A generator that connects to the address in its checkpoint declares ``network``: clients then name an

@@ -156,6 +156,17 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
     return Texts(tuple(text for part in parts if isinstance(part, Texts) for text in part.items))
 
 
+def rows(samples: Samples, chosen: Sequence[int]) -> Samples:
+    """The chosen samples, in the given order."""
+    if isinstance(samples, Images | Videos):
+        return type(samples)(samples.pixels[list(chosen)])
+    if isinstance(samples, Audio):
+        return Audio(tuple(samples.waves[i] for i in chosen), samples.rate)
+    if isinstance(samples, Texts):
+        return Texts(tuple(samples.items[i] for i in chosen))
+    return MixedImages(tuple(samples.items[i] for i in chosen))
+
+
 def _finite(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise ModelError(f"the generator returned images of dtype {x.dtype}: return floats or uint8")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import EvalsvcError, InputError
 from evalsvc.metrics.registry import Quantity
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.items import Column, ItemBatch, Scored
+from evalsvc.plugins.registry import Plugin
 from evalsvc.plugins.samples import Samples
 
 if TYPE_CHECKING:
@@ -41,6 +43,27 @@ class ScorerInfo:
         quantities = [[each.name, str(each.direction), each.unit] for each in self.quantities]
         facts = [self.name, sorted(self.takes), quantities, sorted(self.reads), self.weights, dict(self.facts)]
         return f"{self.name}-{digest_json(facts)[:12]}"
+
+
+def declared_quantities(plugin: Plugin, options: Mapping[str, Any]) -> tuple[Quantity, ...]:
+    """The quantities that a scorer with these options declares, read without building it.
+
+    Raises:
+        InputError: it declares none, or does not take these options.
+    """
+    declared = getattr(plugin.load(), "quantities", None)
+    try:
+        found = declared(**options) if callable(declared) else declared
+    except EvalsvcError:
+        raise
+    except Exception as error:
+        raise InputError(f"scorer {plugin.name!r} does not take these options ({error})") from error
+    if not isinstance(found, tuple) or not found or not all(isinstance(each, Quantity) for each in found):
+        raise InputError(
+            f"scorer {plugin.name!r} declares no quantities: give its class 'quantities', a tuple of "
+            "evalsvc.metrics.registry.Quantity, or a static method from the options to one"
+        )
+    return found
 
 
 class Scorer(Protocol):

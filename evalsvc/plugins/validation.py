@@ -10,6 +10,7 @@ import numpy as np
 from evalsvc.core.errors import EvalsvcError, ModelError, first_line
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Extractor, Generator, Likelihood, Modality, NegativeLogLikelihood
+from evalsvc.plugins.items import Drawn
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos
 
 TYPES: dict[Modality, tuple[type[Samples], ...]] = {
@@ -21,15 +22,17 @@ TYPES: dict[Modality, tuple[type[Samples], ...]] = {
 """Types of the samples of each modality, the usual type first."""
 
 
-def sample(generator: Generator, request: SampleRequest) -> Samples:
-    """Return the generator's samples for a request.
+def sample(generator: Generator, request: SampleRequest) -> Drawn:
+    """Return the generator's samples for a request, with failures and costs if it reports them.
 
     Raises:
-        ModelError: the number, type, shape or dtype of the samples is wrong.
+        ModelError: the number, type, shape or dtype of the samples is wrong, or a failure is that of no sample.
     """
     who = f"generator {generator.info.family!r}"
     with _named(who), torch.inference_mode():
-        samples = generator.sample(request)
+        made = generator.sample(request)
+    drawn = made if isinstance(made, Drawn) else Drawn(made)
+    samples = drawn.samples
     expected = TYPES[generator.info.modality]
     if not isinstance(samples, expected):
         raise ModelError(
@@ -40,7 +43,11 @@ def sample(generator: Generator, request: SampleRequest) -> Samples:
         _check(generator, each, who)
     if len(samples) != len(request):
         raise ModelError(f"{who} returned {len(samples)} samples, expected {len(request)}")
-    return samples
+    if outside := sorted(set(drawn.failures) - set(range(len(request)))):
+        raise ModelError(f"{who} reported the failure of sample {outside[0]} of {len(request)}")
+    if drawn.usage and any(len(column) != len(request) for column in vars(drawn.usage).values()):
+        raise ModelError(f"{who} reported usage of another number of samples than {len(request)}")
+    return drawn
 
 
 def _check(generator: Generator, samples: Samples, who: str) -> None:

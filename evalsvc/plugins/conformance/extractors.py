@@ -10,9 +10,9 @@ import torch
 
 from evalsvc.core.errors import EvalsvcError, InputError, ModelError
 from evalsvc.plugins.conformance.findings import Finding, stated
-from evalsvc.plugins.conformance.trial_samples import COUNT, TEXTS, rows, trial_samples
+from evalsvc.plugins.conformance.trial_samples import COUNT, TEXTS, trial_samples
 from evalsvc.plugins.interfaces import EmbedsTexts, Extractor, ExtractorInfo, Modality
-from evalsvc.plugins.samples import Images, MixedImages, Samples
+from evalsvc.plugins.samples import Images, MixedImages, Samples, rows
 from evalsvc.plugins.validation import extract
 
 TOLERANCE = 1e-3

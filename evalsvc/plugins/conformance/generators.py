@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from evalsvc.core.errors import ModelError
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.plugins import validation
 from evalsvc.plugins.conformance.findings import Finding
 from evalsvc.plugins.interfaces import Generator, HoldsSamples
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Texts, Videos, concatenate
-from evalsvc.plugins.validation import sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +45,11 @@ def check_generator(generator: Generator, device: torch.device) -> list[Finding]
     except ModelError as error:
         findings.append(Finding("count, type and shape", False, str(error)))
     return findings
+
+
+def sample(generator: Generator, request: SampleRequest) -> Samples:
+    """The samples of a request, without failures and costs."""
+    return validation.sample(generator, request).samples
 
 
 def _looks(samples: Samples) -> str:

@@ -6,8 +6,9 @@ import re
 
 from evalsvc.core.errors import EvalsvcError
 from evalsvc.plugins.conformance.findings import Finding
-from evalsvc.plugins.conformance.trial_samples import rows, same
+from evalsvc.plugins.conformance.trial_samples import same
 from evalsvc.plugins.interfaces import ReadsAt, Reference, SampleSet
+from evalsvc.plugins.samples import rows
 from evalsvc.plugins.validation import TYPES
 
 READ = 8

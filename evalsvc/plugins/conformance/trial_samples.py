@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 
@@ -44,17 +44,6 @@ def trial_samples(modality: Modality) -> Iterator[Samples]:
             yield Audio(tuple(0.1 * torch.randn(length, generator=noise) for length in lengths), rate)
     else:
         yield Texts(TEXTS)
-
-
-def rows(samples: Samples, chosen: Sequence[int]) -> Samples:
-    """The chosen samples, in the given order."""
-    if isinstance(samples, Images | Videos):
-        return type(samples)(samples.pixels[list(chosen)])
-    if isinstance(samples, Audio):
-        return Audio(tuple(samples.waves[i] for i in chosen), samples.rate)
-    if isinstance(samples, Texts):
-        return Texts(tuple(samples.items[i] for i in chosen))
-    return MixedImages(tuple(samples.items[i] for i in chosen))
 
 
 def same(a: Samples, b: Samples) -> bool:

@@ -58,7 +58,7 @@ def test_five_families_are_shipped_at_six_steps_each():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_samples_are_grey_8x8_images_one_a_seed(family):
-    samples = validation.sample(generator(family), SampleRequest.of(0, 0, 9))
+    samples = validation.sample(generator(family), SampleRequest.of(0, 0, 9)).samples
     assert samples.pixels.shape == (9, 1, 8, 8)
     assert samples.pixels.dtype == torch.uint8
     assert len(samples.pixels.unique(dim=0)) == 9
