@@ -9,8 +9,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from evalsvc.metrics.aggregates import best_of as best_of
 from evalsvc.metrics.aggregates import failed_share as failed_share
 from evalsvc.metrics.aggregates import mean as mean
+from evalsvc.metrics.aggregates import pass_at as pass_at
 from evalsvc.metrics.authenticity import authenticity as authenticity
 from evalsvc.metrics.authenticity import training_spacing as training_spacing
 from evalsvc.metrics.balls import neighbor_radii as neighbor_radii
@@ -20,6 +22,7 @@ from evalsvc.metrics.clip_score import clip_score as clip_score
 from evalsvc.metrics.compression_ratio import compression_ratio as compression_ratio
 from evalsvc.metrics.copying import copied_share as copied_share
 from evalsvc.metrics.copying import near_duplicate_share as near_duplicate_share
+from evalsvc.metrics.corpus import corpus as corpus
 from evalsvc.metrics.ct_score import ct_score as ct_score
 from evalsvc.metrics.frechet import frechet_distance as frechet_distance
 from evalsvc.metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
@@ -43,6 +46,7 @@ from evalsvc.metrics.ngrams import repetition as repetition
 from evalsvc.metrics.precision_recall import density_coverage as density_coverage
 from evalsvc.metrics.precision_recall import prdc as prdc
 from evalsvc.metrics.precision_recall import precision_recall as precision_recall
+from evalsvc.metrics.quantile import quantile as quantile
 from evalsvc.metrics.realism import realism as realism
 from evalsvc.metrics.self_bleu import self_bleu as self_bleu
 from evalsvc.metrics.vendi import vendi_score as vendi_score

@@ -54,7 +54,8 @@ class Influence:
     random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
     that is also redrawn. ``within`` is how each row of a group moves the score beside the other rows of it: what
     is left where the groups themselves are fixed (:attr:`of_draws`). ``student`` units are few: differences are judged
-    by Student's t, ``n - 1`` degrees of freedom. A score on a ``logarithmic`` scale has an interval that is symmetric
+    by Student's t, with as many degrees of :attr:`freedom`. Only ``members`` of the units move a score that the others
+    do not apply to, by default all. A score on a ``logarithmic`` scale has an interval that is symmetric
     there; its influence is that on the value. ``least`` is what one unit could change a share by: a difference is never
     surer than that.
     """
@@ -70,6 +71,12 @@ class Influence:
     student: bool = False
     logarithmic: bool = False
     least: float = 0.0
+    members: int = 0
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the error; infinite unless ``student``."""
+        return (self.members or self.n) - 1 if self.student else math.inf
 
     @property
     def parts(self) -> dict[str, Float32[np.ndarray, " _"]]:

@@ -55,6 +55,8 @@ INPUTS = {
         Input("prompts", Form.MATRIX, Source.PROMPTS),
         Input("values", Form.NUMBERS, Source.SCORER),
         Input("failures", Form.NUMBERS, Source.SCORER),
+        Input("items", Form.NUMBERS, Source.SCORER),
+        Input("sums", Form.MATRIX, Source.SCORER),
         Input("nll", Form.NUMBERS, Source.LIKELIHOOD),
         Input("tokens", Form.NUMBERS, Source.LIKELIHOOD),
         Input("words", Form.NUMBERS, Source.LIKELIHOOD),

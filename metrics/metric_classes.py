@@ -243,6 +243,6 @@ def _class_of(spec: MetricSpec) -> type[Collected]:
 CLASSES: dict[str, type[_Shell]] = {
     _class_name(name): _class_of(spec)
     for name, spec in METRICS.items()
-    if spec.function is getattr(functional, name, None)
+    if spec.function is getattr(functional, name, None) and spec.derive is None
 } | {"FrechetDistance": FrechetDistance}
 globals().update(CLASSES)

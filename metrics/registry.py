@@ -31,6 +31,8 @@ from evalsvc.metrics.units import Units
 F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = "groups"
 """The parameter for labels of the independent units that rows belong to."""
+ITEMS = "items"
+"""The parameter of an aggregate for the item that each row is a draw of."""
 QUANTITY = "quantity"
 """The parameter of an aggregate for the quantity that it returns."""
 
@@ -54,6 +56,8 @@ class Quantity:
     ``target`` is the right value of a quantity of which neither direction is better. ``title`` and ``title_zh`` are
     its names for people, in English and Chinese; ``beside`` names the quantities that it is drawn against when two are
     weighed against each other. ``order`` is the option ``n`` of a metric that returns another quantity for each.
+    A scorer's quantity that also exists of a whole corpus names the statistic (:data:`evalsvc.metrics.corpus.CORPUS`)
+    as ``corpus``, and as ``sums`` those of the scorer's quantities whose sums over the samples it is found from.
 
     ``unbiased_in_n`` declares whether its expectation is the same for every number of generated samples, as that of a
     mean over samples or of a ratio of two such means is (whose bias of order 1 / n is far below its error); where that
@@ -72,6 +76,8 @@ class Quantity:
     beside: tuple[str, ...] = ()
     order: int | None = None
     ratio: Ratio | None = None
+    corpus: str = ""
+    sums: tuple[str, ...] = ()
 
     def titled(self, language: str) -> str:
         """The name for people in a language (``en``, ``zh``)."""
@@ -125,7 +131,7 @@ class MetricSpec:
     @property
     def choices(self) -> Mapping[str, Any]:
         """Options that a suite can set, with their defaults; the others follow from the data."""
-        supplied = {GROUPS, QUANTITY, *self.controls, *(each.argument for each in self.precomputed)}
+        supplied = {GROUPS, QUANTITY, ITEMS, *self.controls, *(each.argument for each in self.precomputed)}
         return {name: default for name, default in self.options.items() if name not in supplied}
 
     def reads(self, source: Source, *forms: Form) -> bool:

@@ -26,10 +26,13 @@ def metrics_page() -> str:
 
 
 def _row(spec: MetricSpec) -> tuple[str, ...]:
+    link = f"[{code(spec.name)}](#evalsvc.metrics.functional.{spec.name})"
+    reads = ", ".join(code(name) for name in spec.inputs)
+    if spec.derive:
+        return link, "those of a scorer", *["as the scorer's"] * 3, reads
     first = spec.quantities[0]
     names = [quantity.name for quantity in spec.quantities]
     shown = [names[0], "...", names[-1]] if len(names) > 5 else names
-    link = f"[{code(spec.name)}](#evalsvc.metrics.functional.{spec.name})"
     scores = ", ".join(name if name == "..." else code(name) for name in shown)
     span = f"{first.low:g} to {first.high:g}"
-    return link, scores, str(first.direction), first.unit, span, ", ".join(code(name) for name in spec.inputs)
+    return link, scores, str(first.direction), first.unit, span, reads

@@ -51,7 +51,7 @@ class Run:
     @property
     def freedom(self) -> float:
         """Degrees of freedom of the standard error: few if it comes from groups of samples."""
-        return self.influence.n - 1 if isinstance(self.influence, Influence) and self.influence.student else math.inf
+        return self.influence.freedom if isinstance(self.influence, Influence) else math.inf
 
     @property
     def sides(self) -> tuple[float, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -17,7 +17,7 @@ from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.items.item_set import ItemSet
 from evalsvc.inputs.items.reading import read_items
 from evalsvc.inputs.items.schedule import Places, by_frequency, by_item
-from evalsvc.inputs.items.storage import load_items, store_items
+from evalsvc.inputs.items.storage import load_items, load_media, store_items
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import HasLabels
@@ -57,15 +57,15 @@ def _loaded(context: EvaluationContext, suite: Suite, sha256: str) -> ItemSet:
         if not suite.items.labels:
             report(error)
         try:
-            items = read_items(suite.items)
+            read = read_items(suite.items)
         except InputError as unreadable:
             raise InputError(f"artifact {error.key} ({error.reason}) cannot be restored: {unreadable}") from None
-    if items.sha256 != sha256:
+    if read.items.sha256 != sha256:
         raise InputError(
             f"{suite.items.file} has changed since suite {suite.id} was read: restore it, or raise the suite's version"
         )
-    store_items(context.artifacts, items)
-    return items
+    store_items(context.artifacts, read.items, read.media)
+    return read.items
 
 
 def holds_items(context: EvaluationContext, suite: Suite) -> bool:
@@ -157,7 +157,7 @@ def request_of(context: EvaluationContext, spec: EvaluationSpec, start: int, sto
         device=device,
         prompts=items.prompts,
         labels=None if items.labels is None else torch.from_numpy(items.labels).to(device),
-        sources=_samples_of(items.sources),
+        sources=_sources_of(context, suite, items),
         item_ids=items.ids,
         draws=numbers.to(device),
     )
@@ -188,8 +188,8 @@ def item_batch(
         labels=torch.from_numpy(items.labels).to(context.device)
         if "label" in reads and items.labels is not None
         else None,
-        sources=_samples_of(items.sources) if "source" in reads else None,
-        targets=items.targets if "target" in reads else (),
+        sources=_sources_of(context, spec.suite, items) if "source" in reads else None,
+        targets=_targets_of(context, spec.suite, items) if "target" in reads else (),
         choices=items.choices if "choices" in reads else (),
         answers=items.answers if "answer" in reads else (),
         tags=items.tags if "tags" in reads else {},
@@ -197,5 +197,19 @@ def item_batch(
     )
 
 
-def _samples_of(texts: tuple[str, ...]) -> Samples | None:
-    return Texts(texts) if texts else None
+def _sources_of(context: EvaluationContext, suite: Suite, items: ItemSet) -> Samples | None:
+    if not items.sources:
+        return None
+    return _media(context, suite, items.sources) if "source" in items.media else Texts(items.sources)
+
+
+def _targets_of(context: EvaluationContext, suite: Suite, items: ItemSet) -> tuple[tuple[str, ...], ...] | Samples:
+    if "target" not in items.media:
+        return items.targets
+    return _media(context, suite, [name for (name,) in items.targets])
+
+
+def _media(context: EvaluationContext, suite: Suite, names: Sequence[str]) -> Samples:
+    assert suite.items
+    assert suite.items.sha256
+    return load_media(context.artifacts, suite.items.sha256, names)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from scipy.io import wavfile
@@ -78,36 +80,48 @@ class SoundFolder:
 def _decode(file: Path) -> tuple[int, torch.Tensor] | str:
     """Rate and samples of a file, or the error message."""
     try:
+        with open_regular(file) as opened:
+            return decode_sound(opened, str(file))
+    except (InputError, OSError) as error:
+        return f"{file} is not a readable WAV file ({error})"
+
+
+def decode_sound(file: BinaryIO, name: str) -> tuple[int, torch.Tensor] | str:
+    """Rate and samples (t,) of an open WAV file, or an error message that begins with its name."""
+    try:
         if missing := _missing(file):
-            return f"{file} is not a readable WAV file (it is truncated: {missing:,} bytes of its samples are missing)"
+            return f"{name} is not a readable WAV file (it is truncated: {missing:,} bytes of its samples are missing)"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # about chunks other than audio
-            with open_regular(file) as opened:
-                rate, wave = wavfile.read(opened)
+            rate, wave = wavfile.read(file)
     except UnboundLocalError:  # SciPy found no data chunk, or its header is incomplete
-        return f"{file} is not a readable WAV file (it has no data chunk)"
+        return f"{name} is not a readable WAV file (it has no data chunk)"
     except (
         Exception
     ) as error:  # SciPy raises errors of many types for damaged headers: struct.error, ZeroDivisionError, ...
-        return f"{file} is not a readable WAV file ({error})"
+        return f"{name} is not a readable WAV file ({error})"
     if wave.dtype == np.uint8:
         wave = (wave.astype(np.float32) - 128) / 128
     elif wave.dtype.name in _FULL_SCALE:
         wave = (wave / _FULL_SCALE[wave.dtype.name]).astype(np.float32)
     else:
-        return f"{file} has {wave.dtype} samples: convert it to 8, 16, 24 or 32 bits"
+        return f"{name} has {wave.dtype} samples: convert it to 8, 16, 24 or 32 bits"
     if not wave.size or not np.isfinite(wave).all():
-        return f"{file} is empty or contains NaN"
+        return f"{name} is empty or contains NaN"
     return int(rate), torch.from_numpy(wave.mean(1) if wave.ndim == 2 else wave)
 
 
-def _missing(file: Path) -> int:
+def _missing(file: BinaryIO) -> int:
     """Number of sample bytes that are missing according to the header; SciPy ignores a truncated file."""
-    with open_regular(file) as opened:
-        order = ">" if opened.read(12).startswith(b"RIFX") else "<"
-        while len(header := opened.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}4sI", header)
-            if kind == b"data":
-                return 0 if size >= _UNKNOWN_SIZE else max(0, opened.tell() + size - file.stat().st_size)
-            opened.seek(size + size % 2, 1)
-    return 0
+    size_of_file = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    order = ">" if file.read(12).startswith(b"RIFX") else "<"
+    missing = 0
+    while len(header := file.read(8)) == 8:
+        kind, size = struct.unpack(f"{order}4sI", header)
+        if kind == b"data":
+            missing = 0 if size >= _UNKNOWN_SIZE else max(0, file.tell() + size - size_of_file)
+            break
+        file.seek(size + size % 2, 1)
+    file.seek(0)
+    return missing

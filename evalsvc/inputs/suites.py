@@ -21,9 +21,7 @@ from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.inputs.items.reading import read_items
-from evalsvc.inputs.items.schema import Items
-from evalsvc.inputs.items.tables import TEXT
+from evalsvc.inputs.items.schema import PROMPT, Items
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Form, Input, Source
@@ -75,12 +73,17 @@ class ScorerQuantity(_Strict):
     """Name for people."""
     title_zh: str = ""
     """Name for people, in Chinese."""
+    corpus: str = ""
+    """Statistic of the whole corpus that it is also found as."""
+    sums: tuple[str, ...] = ()
+    """The scorer's quantities from whose sums that statistic is found."""
 
     @classmethod
     def of(cls, quantity: Quantity) -> ScorerQuantity:
         """The declaration of a plug-in; infinite bounds, which JSON lacks, are left out."""
         bounds = {name: bound for name in ("low", "high") if math.isfinite(bound := getattr(quantity, name))}
-        same = {name: getattr(quantity, name) for name in ("name", "direction", "unit", "title", "title_zh")}
+        named = ("name", "direction", "unit", "title", "title_zh", "corpus", "sums")
+        same = {name: getattr(quantity, name) for name in named}
         return cls(**same, **bounds)
 
     @property
@@ -88,7 +91,17 @@ class ScorerQuantity(_Strict):
         """The same for metrics."""
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        return Quantity(self.name, self.direction, self.unit, low, high, title=self.title, title_zh=self.title_zh)
+        return Quantity(
+            self.name,
+            self.direction,
+            self.unit,
+            low,
+            high,
+            title=self.title,
+            title_zh=self.title_zh,
+            corpus=self.corpus,
+            sums=self.sums,
+        )
 
 
 class ScorerUse(_Strict):
@@ -501,16 +514,18 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
 
 def _with_items(data: dict[str, Any], path: Path) -> dict[str, Any]:
     """The keys of a suite with the number and the digests of its items, read from their file."""
+    from evalsvc.inputs.items.reading import read_items  # with readers of media, which other suites can spare
+
     try:
         items = Items.model_validate(data["items"])
     except ValidationError as error:
         raise _invalid(error, f"suite {path}", "items") from None
     if items.file and not items.of_hub:
         items = items.model_copy(update={"file": str((path.parent / items.file).resolve())})
-    read = read_items(items)
+    read = read_items(items).items
     items = items.model_copy(
         update={"count": len(read), "conditions": read.conditions, "sha256": read.sha256}
-        | ({"prompt": items.prompt or TEXT} if read.prompts else {})
+        | ({"prompt": items.prompt or PROMPT} if read.prompts else {})
     )
     return {"samples": items.count * items.draws, **data, "items": items.model_dump()}
 

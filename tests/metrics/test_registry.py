@@ -91,7 +91,7 @@ KNOWN_BY_NAME = {
 
 
 def test_what_is_known_of_a_metric_stands_on_it_and_nobody_else_lists_them_by_name():
-    ours = {*METRICS, *shipped()} - {"precision", "mean"}  # which are common words too
+    ours = {*METRICS, *shipped()} - {"precision", "mean", "corpus"}  # which are common words too
     root = Path(__file__).parents[2]
     rooms = [room for room in (root / "evalsvc").iterdir() if room.is_dir() and not room.is_symlink()]
     texts = {file: file.read_text() for room in (*rooms, root / "dashboards") for file in room.rglob("*.py")}

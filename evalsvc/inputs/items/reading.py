@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,23 +14,34 @@ import numpy as np
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.items import cells, templates
 from evalsvc.inputs.items.item_set import ItemSet, ids_of
-from evalsvc.inputs.items.schema import Items
-from evalsvc.inputs.items.tables import TEXT, Table, read_rows
+from evalsvc.inputs.items.media import MediaFile, holds_media, media_file, modality_of
+from evalsvc.inputs.items.schema import PROMPT, Items
+from evalsvc.inputs.items.tables import Table, read_rows
+from evalsvc.plugins.interfaces import Modality
 
 T = TypeVar("T")
 LONGEST_ID = 200
 """Most characters of the id of an item."""
 
 
-def read_items(items: Items) -> ItemSet:
+@dataclass(frozen=True)
+class Loaded:
+    """Items as they were read, and their media files by name."""
+
+    items: ItemSet
+    media: Mapping[str, MediaFile]
+
+
+def read_items(items: Items) -> Loaded:
     """Read the items that a suite names; the file's path is absolute, or relative to the current folder.
 
     Raises:
         InputError: the file cannot be read, lacks a column, or a cell is malformed; the message names its row.
     """
     if items.labels:
-        return ItemSet.of_classes(items.labels.classes)
-    return _Columns(read_rows(Path(items.file), items.split), items).read()
+        return Loaded(ItemSet.of_classes(items.labels.classes), {})
+    columns = _Columns(read_rows(Path(items.file), items.split), items)
+    return Loaded(columns.read(), columns.media)
 
 
 class _Columns:
@@ -37,14 +49,17 @@ class _Columns:
 
     def __init__(self, table: Table, items: Items) -> None:
         self._table, self._items = table, items
+        self.media: dict[str, MediaFile] = {}
+        self._modalities: dict[str, Modality] = {}
 
     def read(self) -> ItemSet:
         items = self._items
-        if not items.prompt and self._table.columns == (TEXT,):
-            items = items.model_copy(update={"prompt": TEXT})
+        if not items.prompt and self._table.columns == (PROMPT,):
+            items = items.model_copy(update={"prompt": PROMPT})
         prompts = self._filled("prompt", items.prompt, cells.prompt)
         labels = self._cells("label", items.label, cells.label)
-        sources = self._cells("source", items.source, cells.text)
+        sources = self._media("source", items.source) or self._cells("source", items.source, cells.text)
+        shown = tuple((name,) for name in self._media("target", items.target))
         choices = self._cells("choices", items.choices, cells.choices)
         conditions = {"prompt": prompts, "label": labels, "source": sources}
         given = [name for name, column in conditions.items() if column]
@@ -55,12 +70,30 @@ class _Columns:
             prompts=prompts,
             labels=np.array(labels, np.int64) if items.label else None,
             sources=sources,
-            targets=self._filled("target", items.target, cells.targets),
+            targets=shown or self._filled("target", items.target, cells.targets),
             choices=choices,
             answers=self._answers(choices),
             groups=self._cells("group", items.group, cells.text),
             tags={name: self._cells("tags", name, cells.text) for name in items.tags},
+            media=self._modalities,
         )
+
+    def _media(self, key: str, name: str) -> tuple[str, ...]:
+        """Names of the media files of a column; empty for a column of texts."""
+        table = self._table
+        if name not in table.columns or not holds_media([row.get(name) for row in table.rows]):
+            return ()
+        folder = table.path if table.path.is_dir() else table.path.parent
+        files = []
+        for row, place in enumerate(table.places):
+            read = functools.partial(media_file, folder=folder, place=f"{place}: {name!r}")
+            files.append(self._checked(row, name, read))
+        kinds = {kind for file in files if (kind := modality_of(file.name))}
+        if len(kinds) > 1:
+            raise InputError(f"{table.path}: column {name!r} mixes {' and '.join(sorted(kinds))}: use one modality")
+        self._modalities[key] = kinds.pop()
+        self.media.update((file.name, file) for file in files)
+        return tuple(file.name for file in files)
 
     def _ids(self) -> tuple[str, ...]:
         name = self._items.id or ("id" if "id" in self._table.columns else "")

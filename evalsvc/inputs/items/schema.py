@@ -18,6 +18,8 @@ class _Strict(BaseModel):
     )
 
 
+PROMPT = "prompt"
+"""The column of a file whose lines are texts."""
 _OF_FILES = ("split", "id", "prompt", "label", "source", "target", "choices", "answer", "group", "tags")
 
 

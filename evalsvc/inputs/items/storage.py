@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
-from evalsvc.core.errors import DamagedError, MissingError, first_line
+from evalsvc.core.errors import DamagedError, InputError, MissingError, first_line
 from evalsvc.inputs.items.item_set import ItemSet
+from evalsvc.inputs.items.media import MediaFile, check_alike, decoded, modality_of, read_media
+from evalsvc.plugins.interfaces import Modality
+from evalsvc.plugins.samples import Samples
 from evalsvc.store.artifacts import Artifacts
 
 
@@ -19,9 +23,32 @@ def media_key(sha256: str, name: str) -> str:
     return f"items/{sha256}/media/{name}"
 
 
-def store_items(artifacts: Artifacts, items: ItemSet) -> None:
-    """Store an item set under its digest; its media files must be there before."""
+def store_items(artifacts: Artifacts, items: ItemSet, media: Mapping[str, MediaFile]) -> None:
+    """Store an item set under its digest, after its media files, which are decoded once to check them.
+
+    Raises:
+        InputError: a media file is damaged, or sounds or videos are not of one rate or shape.
+    """
+    first: dict[Modality | None, tuple[Samples, str]] = {}
+    for name, file in media.items():
+        content = file.read()
+        try:
+            sample = decoded(content, name)
+            other, place = first.setdefault(modality_of(name), (sample, file.place))
+            check_alike([other, sample], [place, file.place])
+        except InputError as error:
+            raise error if str(error).startswith(file.place) else InputError(f"{file.place} {error}") from None
+        artifacts.write_bytes(media_key(items.sha256, name), content)
     artifacts.write_bytes(items_key(items.sha256), items.json)
+
+
+def load_media(artifacts: Artifacts, sha256: str, names: Sequence[str]) -> Samples:
+    """The samples of these media files of an item set, in order.
+
+    Raises:
+        DamagedError: a file is missing or has other content.
+    """
+    return read_media(lambda name: artifacts.read_bytes(media_key(sha256, name)), names)
 
 
 def load_items(artifacts: Artifacts, sha256: str) -> ItemSet:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from evalsvc.core.errors import InputError, first_line, one_line
 from evalsvc.core.files.regular_files import open_regular
+from evalsvc.inputs.items.schema import PROMPT
 from evalsvc.inputs.text_files import open_arrow
 from evalsvc.inputs.torch_loader import read_table
 
@@ -24,8 +25,6 @@ LARGEST = 2**28
 """Largest size of a file of texts, in bytes."""
 LONGEST_CELL = 2**24
 """Most characters of a cell of a .csv or .tsv."""
-TEXT = "prompt"
-"""The column of a file whose lines are texts."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 def _lines(path: Path) -> Table:
     lines = _text(path).removesuffix("\n").split("\n")
-    return _table(path, (TEXT,), _numbered({TEXT: line.removesuffix("\r")} for line in lines))
+    return _table(path, (PROMPT,), _numbered({PROMPT: line.removesuffix("\r")} for line in lines))
 
 
 def _jsonl(path: Path) -> Table:
@@ -116,7 +115,7 @@ def _jsonl(path: Path) -> Table:
                 row = json.loads(line, parse_constant=_refuse)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}, line {number} is not valid JSON ({first_line(error, 160)})") from None
-            row = {TEXT: row} if isinstance(row, str) else row
+            row = {PROMPT: row} if isinstance(row, str) else row
             if not isinstance(row, dict):
                 raise InputError(f"{path}, line {number} is neither an object nor a string: write one object per line")
             columns.update(dict.fromkeys(row))

@@ -28,7 +28,7 @@ COLUMNS = {"prompt": "Prompt", "target": "ref", "group": "Category", "tags": ("l
 
 
 def read(path, **columns):
-    return read_items(Items(file=str(path), **columns))
+    return read_items(Items(file=str(path), **columns)).items
 
 
 def written(folder, name, rows=ROWS):
@@ -144,7 +144,7 @@ def test_items_are_stored_by_their_content(tmp_path):
     assert items.answers == (1, 0)
     assert items.targets == (("1", "2"), ("3",))
     artifacts = Artifacts(tmp_path / "artifacts")
-    store_items(artifacts, items.ordered(7))
+    store_items(artifacts, items.ordered(7), {})
     assert load_items(artifacts, items.sha256).body == items.body
 
 

@@ -1,0 +1,162 @@
+"""Media of items: images, sounds and videos in files beside the item file, or in its cells."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from evalsvc.core.digests import digest_path
+from evalsvc.core.errors import InputError
+from evalsvc.core.files.regular_files import open_regular
+from evalsvc.inputs.audio_files import decode_sound
+from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, MAX_BYTES, BadImageError, decode
+from evalsvc.inputs.items.cells import CellError, is_empty
+from evalsvc.metrics.lazy_torch import torch
+from evalsvc.plugins.interfaces import Modality
+from evalsvc.plugins.samples import Audio, Images, Samples, Videos, concatenate
+
+SUFFIXES: dict[str, Modality] = {**dict.fromkeys(sorted(IMAGE_SUFFIXES), "image"), ".wav": "audio", ".npy": "video"}
+"""Suffixes of media files; a ``.npy`` has the frames of a video, uint8 of shape (t, h, w, c)."""
+_MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"\x93NUMPY": ".npy", b"RIFF": ".wav"}
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """A file or a cell; ``place`` names its row in errors."""
+
+    name: str
+    place: str
+    source: Path | bytes
+
+    def read(self) -> bytes:
+        """Its content."""
+        if isinstance(self.source, bytes):
+            return self.source
+        with open_regular(self.source) as file:
+            return file.read()
+
+
+def modality_of(name: str) -> Modality | None:
+    """Modality of a media file by the suffix of its name."""
+    return SUFFIXES.get(PurePosixPath(name).suffix.lower())
+
+
+def holds_media(values: Sequence[Any]) -> bool:
+    """Whether the cells of a column hold media, or name files of media."""
+    there = [value for value in values if not is_empty(value)]
+    return bool(there) and all(
+        isinstance(value, bytes) or _is_feature(value) or (isinstance(value, str) and modality_of(value) is not None)
+        for value in there
+    )
+
+
+def media_file(value: Any, folder: Path, place: str) -> MediaFile:
+    """The media of one cell: bytes, an object with ``bytes`` and ``path``, or the name of a file below ``folder``.
+
+    Raises:
+        CellError: it is empty, of an unknown format or too large, or the file is missing or outside of the folder.
+    """
+    path = value
+    if _is_feature(value):
+        value, path = value["bytes"], value.get("path") or ""
+        value = path if value is None else value
+    if is_empty(value):
+        raise CellError("has no file: every item needs one")
+    if isinstance(value, bytes):
+        suffix = _suffix(value, path if isinstance(path, str) else "")
+        if len(value) > MAX_BYTES:
+            raise CellError(f"has more than {MAX_BYTES:,} bytes")
+        return MediaFile(f"{hashlib.sha256(value).hexdigest()}{suffix}", place, value)
+    file = _beside(folder, value)
+    return MediaFile(f"{digest_path(file)}{file.suffix.lower()}", place, file)
+
+
+def decoded(content: bytes, name: str) -> Samples:
+    """A batch of one sample from the content of a media file.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    modality = modality_of(name)
+    if modality == "image":
+        try:
+            pixels = torch.from_numpy(np.ascontiguousarray(decode(content)))
+        except BadImageError as error:
+            raise InputError(f"is not a readable image ({error})") from None
+        return Images(pixels[None, None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()[None])
+    if modality == "audio":
+        sound = decode_sound(io.BytesIO(content), "it")
+        if isinstance(sound, str):
+            raise InputError(f"cannot be used: {sound}")
+        return Audio((sound[1],), sound[0])
+    return Videos(_frames(content)[None])
+
+
+def read_media(read: Callable[[str], bytes], names: Sequence[str]) -> Samples:
+    """The samples of these media files, whose content ``read`` returns, in order; each file is read once."""
+    each = {name: decoded(read(name), name) for name in dict.fromkeys(names)}
+    parts = [each[name] for name in names]
+    if isinstance(parts[0], Images):
+        return concatenate(parts)
+    check_alike(parts, names)
+    return concatenate(parts)
+
+
+def check_alike(parts: Sequence[Samples], places: Sequence[str]) -> None:
+    """Raise unless sounds have one rate, and videos one shape, which batches of them need."""
+    shapes = [_shape(part) for part in parts]
+    if other := next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None):
+        raise InputError(f"{places[other]} has {shapes[other]}, and {places[0]} has {shapes[0]}: convert them to one")
+
+
+def _shape(part: Samples) -> str:
+    if isinstance(part, Audio):
+        return f"{part.rate} Hz"
+    return f"frames of shape {tuple(part.pixels.shape[1:])}" if isinstance(part, Videos) else ""
+
+
+def _frames(content: bytes) -> Any:
+    try:
+        frames = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError, TypeError, MemoryError, SyntaxError) as error:
+        raise InputError(f"is not a readable array file ({error})") from None
+    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or not frames.size:
+        raise InputError("is not a video: use a uint8 array of frames of shape (t, h, w, c)")
+    if frames.shape[3] not in (1, 3):
+        raise InputError(f"has {frames.shape[3]} channels: use 1 or 3, in the shape (t, h, w, c)")
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+
+
+def _is_feature(value: Any) -> bool:
+    return isinstance(value, Mapping) and "bytes" in value and set(value) <= {"bytes", "path"}
+
+
+def _suffix(content: bytes, path: str) -> str:
+    if content[8:12] == b"WEBP":
+        return ".webp"
+    known = next((suffix for magic, suffix in _MAGIC.items() if content.startswith(magic)), "")
+    suffix = known or PurePosixPath(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CellError(f"holds an unknown format: use one of {', '.join(SUFFIXES)}")
+    return suffix
+
+
+def _beside(folder: Path, name: str) -> Path:
+    root = folder.resolve()
+    try:
+        file = (root / name).resolve()
+    except (OSError, ValueError, RuntimeError):
+        raise CellError("is not the name of a file") from None
+    if not file.is_relative_to(root):
+        raise CellError(f"names a file outside of {folder}: move it there")
+    if not file.is_file():
+        raise CellError(f"names the file {name[:100]!r}, which is not in {folder}: add it")
+    if file.stat().st_size > MAX_BYTES:
+        raise CellError(f"names a file of more than {MAX_BYTES:,} bytes")
+    return file
