@@ -86,7 +86,7 @@ def write_item_values(spec: EvaluationSpec, context: EvaluationContext, key: str
     if items is None:
         items, rows = ItemSet(tuple(map(str, rows.tolist())), np.arange(len(rows))), np.arange(len(rows))
     if not context.artifacts.is_sound(items_key(items.sha256)):
-        store_items(context.artifacts, items)
+        store_items(context.artifacts, items, {})
     reasons = {label: {str(row): why for row, why in each.reasons.items()} for label, each in scored.items()}
     arrays = {f"{label}/{name}": column for label, each in scored.items() for name, column in each.values.items()}
     arrays |= {f"{label}.outcomes": each.outcomes for label, each in scored.items()}

@@ -84,7 +84,7 @@ class MetricInputs:
             if each.is_worthwhile(inputs)
         }
         units = self._units_of(use)
-        of = {QUANTITY: spec.suite.quantities_of(use)[0]} if metric.takes_quantity else {}
+        of = {QUANTITY: spec.suite.scored(use.of)} if metric.takes_quantity else {}
         groups = {GROUPS: units.groups} if metric.counts_groups and not use.of_documents else {}
         return Call({**inputs, **values, **of, **groups, **use.arguments}, facts, units)
 
@@ -99,6 +99,7 @@ class MetricInputs:
             (Source.PROMPTS, Form.MATRIX): self._prompts,
             (Source.LIKELIHOOD, Form.NUMBERS): self._likelihood,
             (Source.SCORER, Form.NUMBERS): self._of_scorer,
+            (Source.SCORER, Form.MATRIX): self._of_scorer,
         }
 
     def _units_of(self, use: MetricUse) -> SamplingUnits:
@@ -110,7 +111,7 @@ class MetricInputs:
         return array if self.there.all() else array[self.there]
 
     def _of_scorer(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        """A scorer's values, NaN where there is none, or which of its samples failed."""
+        """A scorer's values, NaN where there is none; their sums; which samples failed; or the item of each sample."""
         suite, (label, _, _) = self.spec.suite, use.of.partition("/")
         quantity, scored = suite.scored(use.of), self.scored(label)
         facts: dict[str, Any] = {"scorer": self.spec.scorers[label], "samples": suite.samples}
@@ -120,6 +121,10 @@ class MetricInputs:
             facts |= {"prompts": suite.prompts.sha256}
         if given.name == "failures":
             return (scored.outcomes[self.rows] == FAILED).astype(np.float64), facts
+        if given.name == "items":
+            return places_of(self.context, self.spec, 0, suite.samples)[0][self.rows], facts
+        if given.name == "sums":
+            return np.stack([scored.values[name] for name in quantity.sums], axis=1)[self.rows], facts
         return scored.values[quantity.name][self.rows], facts | {"of": quantity.name}
 
     def _features_of_samples(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
