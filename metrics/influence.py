@@ -76,7 +76,7 @@ class Influence:
     @property
     def freedom(self) -> float:
         """Degrees of freedom of the error; infinite unless ``student``."""
-        return (self.members or self.n) - 1 if self.student else math.inf
+        return (self.members or self.n) - 1.0 if self.student else math.inf
 
     @property
     def parts(self) -> dict[str, Float32[np.ndarray, " _"]]:

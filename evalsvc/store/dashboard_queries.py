@@ -99,7 +99,7 @@ def revision(session: Session) -> tuple[Any, ...]:
 
 
 def measured(session: Session, suite: str, *, last: bool = False) -> list[Measured]:
-    """Every label and protocol with current scores under a suite, in the suite's order.
+    """Every label and protocol with current scores under a suite, in the suite's order, without slices.
 
     ``last`` restricts them to the last step of each model.
     """
@@ -113,7 +113,7 @@ def measured(session: Session, suite: str, *, last: bool = False) -> list[Measur
             func.max(Score.position).label("position"),
             func.count().label("checkpoints"),
         )
-        .where(Score.evaluation_id.in_(which))
+        .where(Score.evaluation_id.in_(which), Score.slice_of.is_(None))
         .group_by(Score.label, Score.protocol_id)
         .subquery()
     )
@@ -190,10 +190,9 @@ def _named(session: Session, query: Select[*tuple[Any, ...]]) -> list[Point]:
 def cells(
     session: Session, evaluations: Collection[int], labels: Collection[str] = ()
 ) -> dict[int, dict[tuple[str, str], Point]]:
-    """All scores, or those of some labels, of several evaluations: by evaluation, then by label and protocol."""
+    """All scores but slices, or those of some labels, of evaluations: by evaluation, then by label and protocol."""
     query = _points(None).add_columns(Score.label, Score.protocol_id).where(Score.evaluation_id.in_(evaluations))
-    if labels:
-        query = query.where(Score.label.in_(labels))
+    query = query.where(Score.label.in_(labels) if labels else Score.slice_of.is_(None))
     rows = session.execute(query.order_by(Score.position)).all()
     marks = names.marks(session, {row.checkpoint_id for row in rows})
     cells: dict[int, dict[tuple[str, str], Point]] = {}

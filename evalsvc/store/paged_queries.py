@@ -37,13 +37,13 @@ def scores(
     configuration: str = "",
 ) -> Select[int]:
     """Ids of current scores, including replicates; a suite without a version matches all of its versions.
+    Slices are left out, but for one that ``label`` names.
 
     Digests may be abbreviated. Without a filter on evaluations, a page scans the scores until it is full; with a
     filter, it selects among the scores of the matching evaluations.
     """
     query = select(Score.id)
-    if label is not None:
-        query = query.where(Score.label == label)
+    query = query.where(Score.slice_of.is_(None) if label is None else Score.label == label)
     runs = select(Evaluation.id).where(Evaluation.status == Status.SUCCEEDED)
     mine = select(Checkpoint.id)
     if suite is not None:

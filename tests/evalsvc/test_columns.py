@@ -43,6 +43,7 @@ APART = {
     "evaluation_id": "of the evaluation, beside its scores",
     "position": "the order of the scores",
     "quantity": "a fact of the protocol",
+    "slice_of": "the label, label[tag=value], says it",
     "details": "numbers that a metric explains; 'independent' and its unit have columns of their own",
 }
 """What the table of scores has and a score's document has not, and where it is instead."""

@@ -24,6 +24,7 @@ from evalsvc.api.server.shares import Shares
 from evalsvc.core.columns import ScoreColumns
 from evalsvc.store import queries
 from evalsvc.store.session import Database
+from evalsvc.store.tables import Score
 
 ENTRIES = 100
 """Entries per part: about 1.3 MB and 25 ms of processor time at twenty scores each."""
@@ -47,7 +48,8 @@ def pieces(database: Database, boards: Sequence[Board], columns: Sequence[Column
         seen: set[tuple[str, str]] = set()
         for some in _batches(board.entries):
             with database.read() as session:
-                values = queries.score_values(session, [_ranking(entry).evaluation_id for entry in some])
+                ids = [_ranking(entry).evaluation_id for entry in some]
+                values = queries.score_values(session, ids, Score.slice_of.is_(None))
             entries = [_entry(entry, values[_ranking(entry).evaluation_id]) for entry in some]
             seen.update((score["label"], score["protocol"]) for entry in entries for score in entry["scores"])
             written = to_json(entries, inf_nan_mode="null")[1:-1]

@@ -16,6 +16,7 @@ from evalsvc.store.queries.score_rows import (
     score_values,
     scores,
     scores_of,
+    slices,
 )
 from evalsvc.store.queries.suite_bodies import pick_suite, suite_body, suite_versions, suites
 
@@ -45,6 +46,7 @@ __all__ = [
     "scores",
     "scores_of",
     "side",
+    "slices",
     "suite_body",
     "suite_versions",
     "suites",

@@ -41,7 +41,10 @@ def scores(
     checkpoint: int | None = None,
     label: str | None = None,
 ) -> list[ScoreRow]:
-    """Current scores, by model and step: of succeeded, not superseded evaluations, and of several seeds the newest."""
+    """Current scores, by model and step: of succeeded, not superseded evaluations, and of several seeds the newest.
+
+    Slices are left out, but for one that ``label`` names.
+    """
     which = standing(suite)
     if evaluation is not None:
         which = select(Evaluation.id).where(Evaluation.id == evaluation, Evaluation.status == Status.SUCCEEDED)
@@ -68,8 +71,13 @@ def chosen_scores(session: Session, ids: Sequence[int]) -> list[ScoreRow]:
     return [by_id[id_] for id_ in ids]
 
 
+def slices(session: Session, evaluation: int, label: str) -> list[ScoreRow]:
+    """The slices of one score of a succeeded evaluation, in the order of their values, the worst slice last."""
+    return scores_of(session, [evaluation], Score.slice_of == label).get(evaluation, [])
+
+
 def _labelled(label: str | None) -> list[ColumnElement[bool]]:
-    return [] if label is None else [Score.label == label]
+    return [Score.slice_of.is_(None) if label is None else Score.label == label]
 
 
 def scores_of(

@@ -28,7 +28,7 @@ class Protocol(Table):
 
 
 class Score(Table):
-    """One finite value with its uncertainty, under one protocol."""
+    """One finite value with its uncertainty, under one protocol; of a slice, with the label of the whole score."""
 
     __tablename__ = "scores"
     __table_args__ = (
@@ -55,6 +55,7 @@ class Score(Table):
     stderr_method: Mapped[str]
     details: Mapped[dict[str, Any]]
     protocol_id: Mapped[str] = mapped_column(ForeignKey("protocols.id"))
+    slice_of: Mapped[str | None] = mapped_column(String(100))
 
     protocol: Mapped[Protocol] = relationship(lazy="joined")
 

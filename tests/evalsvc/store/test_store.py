@@ -16,7 +16,7 @@ from evalsvc.api.server.state import ServerSettings
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.published_weights import weights_folder
-from evalsvc.store import queries
+from evalsvc.store import paged_queries, queries
 from evalsvc.store import session as store
 from evalsvc.store.names import find
 from evalsvc.store.session import HEAD, Database, known_revisions
@@ -121,6 +121,27 @@ def test_what_clients_left_in_an_older_queue_stays_theirs(database_url):
         assert [run.restricted for run in session.query(Evaluation).order_by(Evaluation.id)] == [
             restricted for *_, restricted in kinds
         ]
+
+
+def test_scores_of_an_older_database_are_whole_and_a_downgrade_keeps_only_these(database_url):
+    opened = Database(database_url)
+    with opened.write() as session:
+        run = evaluation(session, Status.SUCCEEDED)
+        session.add(Protocol(id="p", facts={}))
+        facts = {"evaluation_id": run, "quantity": "wer", "value": 1.0, "n": 9, "direction": "lower", "unit": "ratio"}
+        facts |= {"stderr_method": "none", "details": {}, "protocol_id": "p"}
+        session.add(Score(label="wer", position=0, **facts))
+        session.add(Score(label="wer[lang=de]", position=1, slice_of="wer", **facts))
+    with opened.read() as session:
+        assert [row.label for row in queries.scores(session)] == ["wer"]
+        assert [row.label for row in queries.slices(session, run, "wer")] == ["wer[lang=de]"]
+        assert [row.label for row in queries.scores(session, label="wer[lang=de]")] == ["wer[lang=de]"]
+        assert session.scalars(paged_queries.scores()).all() == [1]
+    with opened.engine.begin() as connection:
+        migrate_to(connection, "0016")
+    opened.engine.dispose()
+    with Database(database_url, upgrade=True).read() as session:
+        assert [(row.label, row.slice_of) for row in session.query(Score)] == [("wer", None)]
 
 
 def migrate_to(connection, revision):
