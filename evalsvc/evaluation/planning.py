@@ -7,6 +7,7 @@ from typing import Any
 
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation import opening
+from evalsvc.evaluation.conditions import check_conditions
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.earlier_digests import move_earlier
 from evalsvc.evaluation.items import items_of, sources_of
@@ -46,6 +47,7 @@ def plan(
             f"suite {suite.id} scores {suite.modality} samples, but generator {generator!r} makes "
             f"{loaded.info.modality} samples"
         )
+    check_conditions(suite, generator, loaded.info)
     extractors = {label: opening.extractor(context, use).info for label, use in suite.extractors.items()}
     _check_modalities(suite, extractors)
     _check_arrays(suite, extractors)

@@ -62,7 +62,7 @@ class NADE(nn.Module):
 class Autoregressive:
     """The plug-in ``autoregressive``. Uses float64, so that batch-dependent rounding does not change a level."""
 
-    info = GeneratorInfo("autoregressive", "image", (1, SIDE, SIDE))
+    info = GeneratorInfo("autoregressive", "image", (1, SIDE, SIDE), takes=frozenset())
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.model = loaded(NADE(), checkpoint, device).double()

@@ -120,7 +120,7 @@ class DDPMModel(nn.Module):
 class DDPM:
     """The plug-in ``ddpm``. Samples are the mean of the last step; the likelihood is that of the whole model."""
 
-    info = GeneratorInfo("ddpm", "image", (1, SIDE, SIDE))
+    info = GeneratorInfo("ddpm", "image", (1, SIDE, SIDE), takes=frozenset())
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.model = loaded(DDPMModel(), checkpoint, device)

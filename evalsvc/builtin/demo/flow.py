@@ -129,7 +129,7 @@ class FlowModel(nn.Module):
 class Flow:
     """The plug-in ``flow``. Uses float64, so that batch-dependent rounding does not change a level."""
 
-    info = GeneratorInfo("flow", "image", (1, SIDE, SIDE))
+    info = GeneratorInfo("flow", "image", (1, SIDE, SIDE), takes=frozenset())
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.model = loaded(FlowModel(), checkpoint, device).double()

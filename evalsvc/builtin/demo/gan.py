@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
 class GAN:
     """The plug-in ``gan``."""
 
-    info = GeneratorInfo("gan", "image", (1, SIDE, SIDE))
+    info = GeneratorInfo("gan", "image", (1, SIDE, SIDE), takes=frozenset())
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.generator = loaded(GeneratorNet(), checkpoint, device)

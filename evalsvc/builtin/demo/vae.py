@@ -45,7 +45,7 @@ class VAEModel(nn.Module):
 class VAE:
     """The plug-in ``vae``. Samples are the decoder's mean images; the likelihood is that of the whole model."""
 
-    info = GeneratorInfo("vae", "image", (1, SIDE, SIDE))
+    info = GeneratorInfo("vae", "image", (1, SIDE, SIDE), takes=frozenset())
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.model = loaded(VAEModel(), checkpoint, device)

@@ -20,7 +20,9 @@ from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 class Served:
     """Generates texts with an endpoint. Each sample's seed is sent, but the server may ignore it."""
 
-    info = GeneratorInfo("openai-compatible", "text", weights="unverifiable: served by name")
+    info = GeneratorInfo(
+        "openai-compatible", "text", weights="unverifiable: served by name", takes=frozenset({"prompt"})
+    )
 
     def __init__(self, endpoint: Endpoint, decoding: Decoding) -> None:
         self._endpoint, self._decoding = endpoint, decoding

@@ -30,7 +30,7 @@ class StoredSamples:
         self._stored = open_samples(checkpoint.path, skip)
         self._path = checkpoint.path
         self._stored.read(0, 1)
-        self.info = GeneratorInfo("samples", self._stored.modality)
+        self.info = GeneratorInfo("samples", self._stored.modality, takes=frozenset({"prompt", "label", "source"}))
 
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from evalsvc.core.errors import InputError
+from evalsvc.core.patterns import Pattern
 
 HUB = "hub:"
 """Prefix of the name of a dataset of the hub."""
@@ -68,7 +70,7 @@ class Items(_Strict):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """A text ends before the first of these strings when it is scored."""
     extract: str = ""
-    """Regular expression whose first group (or match) in a text is the answer that is scored; without a match, ""."""
+    """Pattern (RE2) whose first group, or first match, in a text is the answer that is scored; without a match, ""."""
     count: int = 0
     """Number of items; filled in when the suite is read."""
     conditions: Sha256 | None = None
@@ -87,10 +89,11 @@ class Items(_Strict):
             raise ValueError("'revision' applies to datasets of the hub: remove it")
         if self.answer and not (self.choices or self.target):
             raise ValueError("'answer' names the right one of 'choices': add 'choices', or name the column in 'target'")
-        try:
-            re.compile(self.extract)
-        except re.error as error:
-            raise ValueError(f"'extract' is not a regular expression: {error}") from None
+        if self.extract:
+            try:
+                Pattern(self.extract, "'extract'")
+            except InputError as error:
+                raise ValueError(str(error)) from None
         return self
 
     @property

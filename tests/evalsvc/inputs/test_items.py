@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.items.answers import answers_of
 from evalsvc.inputs.items.item_set import ItemSet
 from evalsvc.inputs.items.reading import read_items
 from evalsvc.inputs.items.schedule import by_frequency, by_item
@@ -17,6 +18,7 @@ from evalsvc.inputs.items.schema import Items
 from evalsvc.inputs.items.storage import load_items, store_items
 from evalsvc.plugins.items import Message
 from evalsvc.plugins.rng import item_seeds
+from evalsvc.plugins.samples import Texts
 from evalsvc.store.artifacts import Artifacts
 
 ROWS = [
@@ -188,3 +190,24 @@ def test_a_template_is_filled_with_the_cells_of_its_row(tmp_path):
     assert items.targets == (("2",), ())
     with pytest.raises(InputError, match="no column 'quest' for 'prompt'; the nearest are 'question'"):
         read(tmp_path / "q.jsonl", prompt="Q: {quest}")
+
+
+@pytest.mark.parametrize(
+    ("stop", "extract", "text", "answer"),
+    [
+        (("\n", "Q:"), "", "yes Q: no\n", "yes "),
+        ((), r"answer is (\w+)", "The answer is 42, the answer is 43", "42"),
+        (("\n",), r"\d+", "none\n42", ""),
+        ((), r"\d+", "x 42 7", "42"),
+        ((), r"(\d+)?x", "x", ""),
+    ],
+)
+def test_the_answer_is_what_stop_and_extract_leave(stop, extract, text, answer):
+    items = Items(file="x", stop=stop, extract=extract)
+    assert answers_of(items, Texts((text, ""))).items[0] == answer
+    assert answers_of(None, Texts((text,))).items == (text,)
+
+
+def test_a_pattern_that_cannot_be_compiled_is_an_error_of_the_suite():
+    with pytest.raises(ValueError, match="'extract' .* is not a pattern"):
+        Items(file="x", extract="(")
