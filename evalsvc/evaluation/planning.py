@@ -47,13 +47,13 @@ def plan(
             f"suite {suite.id} scores {suite.modality} samples, but generator {generator!r} makes "
             f"{loaded.info.modality} samples"
         )
-    check_conditions(suite, generator, loaded.info)
     extractors = {label: opening.extractor(context, use).info for label, use in suite.extractors.items()}
     _check_modalities(suite, extractors)
     _check_arrays(suite, extractors)
     _check_prompts(context, suite)
     scorers = {label: opening.scorer(context, use) for label, use in suite.scorers.items()}
     check_scorers(suite, scorers, loaded)
+    check_conditions(suite, generator, loaded.info, {column for each in scorers.values() for column in each.info.reads})
     reference = opening.reference(context, suite.reference) if suite.reference else None
     splits = _splits(suite, reference, extractors)
     spec = EvaluationSpec(

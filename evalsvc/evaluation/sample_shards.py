@@ -30,6 +30,7 @@ from evalsvc.evaluation.kept_samples import (
 from evalsvc.evaluation.likelihood_scoring import score_by_likelihood
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.inputs.items.answers import answers_of
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import scoring, validation
 from evalsvc.plugins.interfaces import ReadsAhead
@@ -208,13 +209,13 @@ def _scored(
     spec: EvaluationSpec, context: EvaluationContext, start: int, drawn: Drawn, labels: Sequence[str]
 ) -> dict[str, Values]:
     """Values of a batch by label, of the scorers of samples among ``labels``."""
-    values = {}
+    values, answers = {}, answers_of(spec.suite.items, drawn.samples)
     for label in labels:
         scorer = opening.scorer(context, spec.suite.scorers[label])
         if not isinstance(scorer, ScoresLikelihoods):
             stop = start + len(drawn.samples)
             items = item_batch(context, spec, start, stop, scorer.info.reads, drawn.usage)
-            values[label] = scoring.score(scorer, drawn.samples, items, drawn.failures)
+            values[label] = scoring.score(scorer, answers, items, drawn.failures)
     return values
 
 

@@ -29,7 +29,7 @@ from evalsvc import ExtractorInfo, GeneratorInfo, Images, Texts, register
 
 @register("generators", "teller")
 class Teller:
-    info = GeneratorInfo("teller", "text", takes=frozenset({"prompt", "label"}))
+    info = GeneratorInfo("teller", "text", takes=frozenset({"prompt", "label", "source"}))
 
     def __init__(self, checkpoint, device):
         pass
@@ -265,3 +265,15 @@ def test_a_batch_of_items_is_the_same_in_every_cut(context, checkpoint, tmp_path
     assert part.draws.tolist() == draws[7:11].tolist()
     assert np.array_equal(places_of(context, spec, 7, 11)[0], rows[7:11])
     assert whole.prompts == ()
+
+
+def test_scorers_see_the_answer_that_stop_and_extract_leave(context, checkpoint, tmp_path):
+    (tmp_path / "exact.yaml").write_text(
+        TEXTS.format(items="file: q.jsonl, prompt: q, target: a, draws: 2, stop: [' 0.'], extract: 'question (.*)'")
+        + "  - {metric: mean, of: exact/exact_match}\nscorers:\n  exact: {use: exact-match}\n"
+    )
+    asked = load_suite(str(tmp_path / "exact.yaml"), context.plugins)
+    with context.database.read() as session:
+        rows = queries.scores(session, evaluation=evaluate(plan(context, checkpoint, "teller", {}, asked), context))
+    found = {row.label: (row.value, row.independent, row.independent_unit) for row in rows}
+    assert found["exact_match"] == (1.0, 6, "items")
