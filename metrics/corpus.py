@@ -29,7 +29,7 @@ def ratio(sums: Sums) -> Batch:
 
 def percent(sums: Sums) -> Batch:
     """100 times the :func:`ratio`, as TER is given."""
-    return 100 * ratio(sums)
+    return np.asarray(100 * ratio(sums))
 
 
 def bleu(sums: Sums) -> Batch:

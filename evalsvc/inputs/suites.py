@@ -324,7 +324,7 @@ class Suite(_Strict):
         return use.spec.derive(self.scored(use.of), {**use.spec.options, **use.options})
 
     def scored(self, of: str) -> Quantity:
-        """The quantity of a scorer that ``scorer/quantity`` names; `scorer` alone if it returns one.
+        """The quantity of a scorer that ``scorer/quantity`` names; `scorer` alone if it returns one besides sums.
 
         Raises:
             ValueError: there is no such scorer or quantity.
@@ -334,10 +334,12 @@ class Suite(_Strict):
             known = ", ".join(self.scorers) or "none"
             raise ValueError(f"'of: {of}' does not name a scorer of the suite: use one of 'scorers' ({known})")
         quantities = {each.name: each.quantity for each in self.scorers[label].quantities}
-        if not name and len(quantities) == 1:
-            return next(iter(quantities.values()))
+        sums = {part for each in quantities.values() for part in each.sums}
+        shown = [each for each in quantities if each not in sums]
+        if not name and len(shown) == 1:
+            return quantities[shown[0]]
         if name not in quantities:
-            known = ", ".join(f"{label}/{each}" for each in quantities)
+            known = ", ".join(f"{label}/{each}" for each in shown)
             raise ValueError(f"'of: {of}' does not name a quantity of the scorer: use one of {known}")
         return quantities[name]
 

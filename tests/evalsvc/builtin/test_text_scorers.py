@@ -6,7 +6,7 @@ import math
 import jsonschema
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 from torchmetrics.functional.text import squad
@@ -38,7 +38,7 @@ HOSTILE = (
     "\u202e",
 )
 texts = st.text(st.sampled_from("ab the, .é漢\n1-\ud800"), max_size=30) | st.sampled_from(HOSTILE)
-quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+quick = settings(max_examples=50, phases=[Phase.generate], deadline=None, database=None, derandomize=True)
 
 
 def scored(scorer, samples, targets):
