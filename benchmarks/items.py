@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import tempfile
 import time
@@ -176,13 +177,13 @@ def _add_evaluation(database: Database, suite: Suite, step: int, key: str, array
         session.add(run)
 
 
-def measured(home: Path) -> dict[str, float]:
+def measured() -> dict[str, float]:
     """Seconds of each look, the least of three."""
     from evalsvc.cli.backends.local import Local
 
     here = Local()
     looks = {
-        "items --of wer --worst 20": lambda: here.items("reader@2", "wer", 20, None, best=False),
+        "items --of wer --worst 20": lambda: here.items("reader@2", "wer", 20, None, None),
         "compare --of wer": lambda: here.compare_items("reader@1", "reader@2", "wer", 10, None),
     }
     found = {}
@@ -203,14 +204,12 @@ def main() -> None:
     asked.add_argument("--home", type=Path, help="Fill this folder, and keep it.")
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        import os
-
         home = options.home or Path(temporary)
-        os.environ |= {"EVALSVC_HOME": str(home), "EVALSVC_DATABASE_URL": ""}
+        os.environ["EVALSVC_HOME"] = str(home)
         settings = Settings()
         fill(Database(settings.database), open_artifacts(settings), options.items)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for name, seconds in measured(home).items():
+        for name, seconds in measured().items():
             print(f"{name:30} {seconds:.2f} s")
         print(f"peak memory grew by {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f} MiB")
 

@@ -108,7 +108,7 @@ class ItemDifferences:
         return int(of_a[np.nanargmax(values_a[of_a])]), int(of_b[np.nanargmax(values_b[of_b])])
 
 
-def item_differences(a: ItemTable, b: ItemTable, name: str) -> ItemDifferences:
+def item_differences(a: ItemTable, b: ItemTable, name: str | None) -> ItemDifferences:
     """Pair the items of two evaluations by their names, also where the item sets differ, and sort by the change.
 
     Raises:
@@ -116,7 +116,10 @@ def item_differences(a: ItemTable, b: ItemTable, name: str) -> ItemDifferences:
     """
     of = b.measure(name)
     if a.measure(name) != of:
-        raise InputError(f"{name!r} means {a.measure(name).key} in {a.suite} and {of.key} in {b.suite}: use one suite")
+        other = a.measure(name).key
+        raise InputError(
+            f"{name or 'the first score'} is {other} in {a.suite} and {of.key} in {b.suite}: choose one suite"
+        )
     protocols = [table.spec.get("scorers", {}).get(of.scorer) for table in (a, b)]
     if protocols[0] != protocols[1]:
         raise InputError(
@@ -135,7 +138,7 @@ def item_differences(a: ItemTable, b: ItemTable, name: str) -> ItemDifferences:
         changed = len(pairs) - len(same)
         in_a, in_b = np.array(same, np.int64).reshape(-1, 2).T
     if not len(in_a):
-        raise InputError(f"{a.name} and {b.name} share no items with a value of {name}: compare others")
+        raise InputError(f"{a.name} and {b.name} share no items with a value of {of.key}: compare others")
     order = np.argsort(-of.sign * (means_b[in_b] - means_a[in_a]), kind="stable")
     in_a, in_b = in_a[order], in_b[order]
     unpaired = sum(scored) - 2 * (len(in_a) + changed)

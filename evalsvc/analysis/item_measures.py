@@ -65,19 +65,23 @@ def measures_of(suite: Mapping[str, Any]) -> dict[str, ItemMeasure]:
             derived = use.spec.derive(named[use.of].quantity, {**use.spec.options, **use.options})
             labels |= {use.label_of(each.name): named[use.of] for each in derived}
     failed = {f"{label}_failed": ItemMeasure(label, FAILED, failed=True) for label in scorers}
-    return named | labels | failed
+    return labels | named | failed
 
 
-def measure_of(suite: Mapping[str, Any], name: str, where: str) -> ItemMeasure:
-    """The measure that a name means; ``label[tag=value]`` restricts it to a slice. ``where`` names the suite.
+def measure_of(suite: Mapping[str, Any], name: str | None, where: str) -> ItemMeasure:
+    """The measure that a name means, by default the first; ``label[tag=value]`` restricts it to a slice.
+
+    ``where`` names the suite.
 
     Raises:
         InputError: there is no such measure.
     """
     known = measures_of(suite)
+    if name is None and known:
+        return next(iter(known.values()))
     if name in known:
         return known[name]
-    cut = _SLICE.fullmatch(name)
+    cut = _SLICE.fullmatch(name or "")
     if cut and cut["label"] in known:
         return replace(known[cut["label"]], tag=cut["tag"], value=cut["value"])
     if not known:

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from evalsvc.analysis.item_measures import ItemMeasure, measure_of
 from evalsvc.analysis.item_rows import ItemRow, read_item_rows
 from evalsvc.core.errors import InputError
-from evalsvc.store import names
+from evalsvc.store import names, queries
 from evalsvc.store.artifacts import Artifacts
-from evalsvc.store.tables import Artifact, Evaluation
+from evalsvc.store.tables import Artifact, Checkpoint, Evaluation
 
 KIND = "items"
 """Kind of the artifact that holds the values of an evaluation's samples."""
@@ -91,14 +91,14 @@ class ItemTable:
         """Names of the items, in the order of the item set."""
         return [row.id for row in self.rows]
 
-    def measure(self, name: str) -> ItemMeasure:
-        """The measure that a label of a score, ``scorer/quantity`` or a scorer names.
+    def measure(self, name: str | None) -> ItemMeasure:
+        """The measure that a label of a score, ``scorer/quantity`` or a scorer names; by default the suite's first.
 
         Raises:
             InputError: the suite has no such measure; the message lists those that it has.
         """
         found = measure_of(self.spec["suite"], name, self.suite)
-        if found.tag and not self._in_slice(found).any():
+        if found.tag and not self.in_slice(found).any():
             raise InputError(f"{self.suite} has no items with {found.tag}={found.value!r}: use another slice")
         return found
 
@@ -109,7 +109,7 @@ class ItemTable:
             found = (self.outcomes(of.scorer) == Outcome.FAILED).astype(np.float64)
         else:
             found = self.arrays[of.key]
-        return np.where(self._in_slice(of), found, np.nan) if of.tag else found
+        return np.where(self.in_slice(of), found, np.nan) if of.tag else found
 
     def outcomes(self, scorer: str) -> Int8[np.ndarray, " n"]:
         """An :class:`Outcome` of each sample for a scorer."""
@@ -130,7 +130,7 @@ class ItemTable:
         failed = self.outcomes(of.scorer) == Outcome.FAILED
         unscored = np.where(np.isfinite(signed), 0, np.where(failed, 1, 2))
         order = np.lexsort((np.nan_to_num(signed), unscored))
-        return order[self._in_slice(of)[order]] if of.tag else order
+        return order[self.in_slice(of)[order]] if of.tag else order
 
     def means(self, of: ItemMeasure) -> tuple[Int64[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
         """The items that have a value, ascending, and the mean over the draws of each."""
@@ -155,15 +155,27 @@ class ItemTable:
                 reasons.get(str(number), ""),
             )
 
-    def _in_slice(self, of: ItemMeasure) -> Bool[np.ndarray, " n"]:
+    def in_slice(self, of: ItemMeasure) -> Bool[np.ndarray, " n"]:
+        """Which samples the measure covers: all, unless it is that of a slice."""
         if not of.tag:
             return np.ones(len(self), bool)
-        if of.tag == "label":
-            own = [str(row.label) == of.value for row in self.rows]
-        else:
-            own = [row.tags.get(of.tag) == of.value for row in self.rows]
-        found: Bool[np.ndarray, " n"] = np.array(own)[self.items]
+        found: Bool[np.ndarray, " n"] = (self.tag(of.tag) == of.value)[self.items]
         return found
+
+    def tag(self, name: str) -> np.ndarray:
+        """The value of a tag of each item as text; of ``label``, its class label.
+
+        Raises:
+            InputError: the items have no such tag.
+        """
+        if name == "label":
+            return np.array(["" if row.label is None else str(row.label) for row in self.rows], object)
+        known = dict.fromkeys(tag for row in self.rows for tag in row.tags)
+        if name not in known:
+            raise InputError(
+                f"the items of {self.suite} have no tag {name!r}: use one of {', '.join((*known, 'label'))}"
+            )
+        return np.array([row.tags.get(name, "") for row in self.rows], object)
 
 
 def open_items(session: Session, artifacts: Artifacts, evaluation: Evaluation) -> ItemTable:
@@ -180,3 +192,13 @@ def open_items(session: Session, artifacts: Artifacts, evaluation: Evaluation) -
         raise InputError(f"{name} has no scores of items under {suite}: choose a suite that has scorers")
     arrays, facts = artifacts.read_arrays(key), artifacts.read_metadata(key)
     return ItemTable(evaluation.id, name, suite, evaluation.spec, arrays, facts, artifacts)
+
+
+def items_of_checkpoint(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, suite: str) -> ItemTable:
+    """The table of a checkpoint's current evaluation under a suite.
+
+    Raises:
+        InputError: it has no scores, or none of items.
+    """
+    _, rows = queries.side(session, checkpoint, suite)
+    return open_items(session, artifacts, session.get_one(Evaluation, rows[0].evaluation_id))

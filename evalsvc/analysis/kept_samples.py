@@ -27,6 +27,16 @@ class KeptSample:
     rate: int = 0
     absent: str = ""
 
+    @property
+    def described(self) -> str:
+        """The text itself, or the size of the media."""
+        if self.pixels is not None:
+            *frames, _, height, width = self.pixels.shape
+            return f"video of {frames[0]} frames, {width} x {height}" if frames else f"image, {width} x {height}"
+        if self.wave is not None:
+            return f"sound of {len(self.wave) / self.rate:.2f} s"
+        return self.text or ""
+
 
 BEYOND = KeptSample(absent="the sample is beyond the budget of kept samples")
 

@@ -246,6 +246,34 @@ class Client:
         """Differences between two checkpoints, b minus a."""
         return self._ask(schemas.Comparison, "GET", "/comparison", params=_given(a=a, b=b, suite=suite))
 
+    def items(
+        self,
+        checkpoint: str,
+        of: str | None = None,
+        limit: int = 50,
+        *,
+        suite: str | None = None,
+        sort: str = "worst",
+        by: str | None = None,
+        cursor: str | None = None,
+    ) -> schemas.ItemListing:
+        """Samples of a checkpoint from the worst value, or the ``best``; ``next`` of the answer is the next page's
+        ``cursor``.
+        """
+        asked = _given(checkpoint=checkpoint, of=of, limit=limit, suite=suite, sort=sort, by=by, cursor=cursor)
+        return self._ask(schemas.ItemListing, "GET", "/items", params=asked)
+
+    def compare_items(
+        self, a: str, b: str, of: str | None = None, limit: int = 10, *, suite: str | None = None
+    ) -> schemas.ItemComparison:
+        """Items that got worse and better between two checkpoints, b minus a."""
+        asked = _given(a=a, b=b, of=of, limit=limit, suite=suite)
+        return self._ask(schemas.ItemComparison, "GET", "/comparison/items", params=asked)
+
+    def sample(self, evaluation: int, sample: int) -> bytes:
+        """Download a kept sample: UTF-8 text, PNG or WAV."""
+        return self._send("GET", f"/evaluations/{evaluation}/samples/{sample}").content
+
     def artifact(self, id: int) -> bytes:
         """Download the file of an artifact."""
         return self._send("GET", f"/artifacts/{id}").content

@@ -9,6 +9,7 @@ import typer
 from evalsvc.cli.backends import backend
 from evalsvc.cli.console import out, print_json
 from evalsvc.cli.documents import score_document
+from evalsvc.cli.items import OF
 from evalsvc.cli.options import AsJson
 from evalsvc.cli.score_tables import print_provenance, print_scores
 from evalsvc.core.settings import Settings
@@ -38,11 +39,16 @@ def compare(
     a: Annotated[str, typer.Argument(help="model, model@step, alias, digest, or the path of a scored checkpoint.")],
     b: Annotated[str, typer.Argument(help="The second checkpoint; differences are b minus a.")],
     suite: SuiteName = None,
+    of: Annotated[str | None, typer.Option(help=f"{OF} Lists what got worse and better.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="With --of, number of items each.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Show differences between two checkpoints with 95 % intervals. Scores of different protocols are listed, not
-    compared.
+    compared. With ``--of``, list the items that changed most, with both samples.
     """
+    if of is not None:
+        backend(context).compare_items(a, b, of, limit, suite).show(as_json=as_json)
+        return
     backend(context).compare(a, b, suite).show(as_json=as_json)
 
 

@@ -20,6 +20,7 @@ from evalsvc.cli import (
     export,
     gate,
     gate_advice,
+    items,
     judge,
     manage,
     queue,
@@ -55,6 +56,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Read": {
         "leaderboard": browse.leaderboard,
         "compare": browse.compare,
+        "items": items.items,
         "show": browse.show,
         "models": browse.models,
         "checkpoints": browse.checkpoints,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evalsvc.api.client import Client, ClientError
-from evalsvc.cli import alias, browse, gate, queue, remote_gate, submit
+from evalsvc.cli import alias, browse, gate, items, queue, remote_gate, submit
 from evalsvc.cli.backends.server import Server
 from evalsvc.cli.console import err
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 SHARED: tuple[Callable[..., None], ...] = (
     browse.leaderboard,
     browse.compare,
+    items.items,
     browse.models,
     browse.checkpoints,
     submit.submit,

@@ -34,6 +34,15 @@ from evalsvc.api.schemas.evaluations import (
     Stage,
 )
 from evalsvc.api.schemas.gates import Candidate, DecideGate, Gate, GateDetail, GateOptions
+from evalsvc.api.schemas.items import (
+    ItemChange,
+    ItemComparison,
+    ItemFacts,
+    ItemListing,
+    ItemMeasure,
+    ItemSample,
+    ItemSlice,
+)
 from evalsvc.api.schemas.leaderboard import Board, Column, Comparison, Difference, Entry
 from evalsvc.api.schemas.models import Checkpoint, Model, Upload
 from evalsvc.api.schemas.scores import Artifact, Protocol, Score
@@ -74,6 +83,13 @@ __all__ = [
     "Health",
     "Id",
     "Item",
+    "ItemChange",
+    "ItemComparison",
+    "ItemFacts",
+    "ItemListing",
+    "ItemMeasure",
+    "ItemSample",
+    "ItemSlice",
     "LongText",
     "Model",
     "Name",

@@ -27,6 +27,7 @@ from evalsvc.api.server.routes import (
     files,
     gates,
     health,
+    items,
     models,
     scores,
     suites,
@@ -40,7 +41,7 @@ from evalsvc.api.server.token_store import Bearer
 from evalsvc.core.observability import tracing
 from evalsvc.core.observability.rate_limit import RateLimit
 
-NOUNS = (models, aliases, suites, evaluations, scores, gates, files, workers, tokens, hooks, audit, health)
+NOUNS = (models, aliases, suites, evaluations, scores, items, gates, files, workers, tokens, hooks, audit, health)
 
 
 def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:

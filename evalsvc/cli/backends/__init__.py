@@ -71,6 +71,12 @@ class Backend(Protocol):
     def compare(self, a: str, b: str, suite: str | None) -> Answer:
         """Show differences between two checkpoints, b minus a."""
 
+    def items(self, checkpoint: str, of: str | None, worst: int, by: str | None, suite: str | None) -> Answer:
+        """List the worst samples of a checkpoint."""
+
+    def compare_items(self, a: str, b: str, of: str, limit: int, suite: str | None) -> Answer:
+        """List the items that changed most between two checkpoints."""
+
     def models(self) -> Answer:
         """The models."""
 

@@ -16,6 +16,7 @@ from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.backends import Answer, Pinned, Submitted
 from evalsvc.cli.checkpoint_arguments import show_names
 from evalsvc.cli.console import table
+from evalsvc.cli.items import changes_answer, listing_answer
 from evalsvc.cli.queue import document, evaluations_table, line
 from evalsvc.cli.score_tables import boards_answer, comparison_answer
 from evalsvc.core.columns import Progress
@@ -44,6 +45,14 @@ class Server:
         """Differences between two checkpoints, b minus a."""
         found = self.client.compare(local_digest(a), local_digest(b), suite)
         return comparison_answer(found.suite, found.a, found.b, list(map(_difference, found.differences)))
+
+    def items(self, checkpoint: str, of: str | None, worst: int, by: str | None, suite: str | None) -> Answer:
+        """The worst samples of a checkpoint."""
+        return listing_answer(self.client.items(local_digest(checkpoint), of, worst, suite=suite, by=by))
+
+    def compare_items(self, a: str, b: str, of: str, limit: int, suite: str | None) -> Answer:
+        """Items that changed most between two checkpoints, paired by item."""
+        return changes_answer(self.client.compare_items(local_digest(a), local_digest(b), of, limit, suite=suite))
 
     def models(self) -> Answer:
         """The models, by name."""
