@@ -19,6 +19,8 @@ from sqlalchemy import select
 
 from evalsvc.core.digests import digest_configuration, digest_json
 from evalsvc.core.settings import Settings
+from evalsvc.inputs.items.item_set import ItemSet
+from evalsvc.inputs.items.storage import store_items
 from evalsvc.inputs.suites import Suite
 from evalsvc.store import tables
 from evalsvc.store.artifacts import Artifacts, open_artifacts
@@ -30,7 +32,7 @@ LANGUAGES = ("de", "en", "fr", "zh")
 SHARD = 500
 
 
-def suite_of(samples: int, scorers: int, draws: int = 4) -> Suite:
+def suite_of(items: ItemSet, scorers: int, draws: int) -> Suite:
     """A suite of texts with word error rates by language and further scorers."""
     named = SCORERS[:scorers]
     return Suite.model_validate(
@@ -38,9 +40,16 @@ def suite_of(samples: int, scorers: int, draws: int = 4) -> Suite:
             "name": "spoken",
             "version": 1,
             "modality": "text",
-            "samples": samples,
+            "samples": len(items) * draws,
             "shard": SHARD,
-            "items": {"file": "items.jsonl", "tags": ["lang"], "draws": draws, "count": samples // draws},
+            "items": {
+                "file": "items.jsonl",
+                "tags": ["lang"],
+                "draws": draws,
+                "count": len(items),
+                "conditions": items.conditions,
+                "sha256": items.sha256,
+            },
             "scorers": {
                 "asr" if name == "wer" else name: {
                     "use": name,
@@ -57,18 +66,19 @@ def suite_of(samples: int, scorers: int, draws: int = 4) -> Suite:
     )
 
 
-def items_of(count: int, hostile: str = "") -> list[dict[str, object]]:
-    """Rows of an item set; every hundredth prompt starts with ``hostile``."""
-    return [
-        {
-            "id": f"item-{place:05}",
-            "prompt": f"{hostile if place % 100 == 0 else ''}Read aloud: sentence {place} of {count}.",
-            "target": f"sentence {place} of {count}",
-            "group": f"speaker {place % 97}",
-            "tags": {"lang": LANGUAGES[place % 4]},
-        }
-        for place in range(count)
-    ]
+def items_of(count: int, hostile: str = "") -> ItemSet:
+    """An item set; every hundredth prompt starts with ``hostile``."""
+    places = range(count)
+    return ItemSet(
+        ids=tuple(f"item-{place:05}" for place in places),
+        positions=np.arange(count),
+        prompts=tuple(
+            f"{hostile if place % 100 == 0 else ''}Read aloud: sentence {place} of {count}." for place in places
+        ),
+        targets=tuple((f"sentence {place} of {count}",) for place in places),
+        groups=tuple(f"speaker {place % 97}" for place in places),
+        tags={"lang": tuple(LANGUAGES[place % 4] for place in places)},
+    )
 
 
 def fill(
@@ -78,9 +88,9 @@ def fill(
 
     Of each scorer, one sample of 50 is not applicable and one of 100 failed.
     """
-    suite, rows = suite_of(items * draws, scorers, draws), items_of(items, hostile)
-    sha256 = digest_json(rows)
-    artifacts.write_bytes(f"items/{sha256}/items.json", json.dumps({"items": rows}).encode())
+    rows = items_of(items, hostile)
+    suite = suite_of(rows, scorers, draws)
+    store_items(artifacts, rows)
     with database.write() as session:
         body = suite.model_dump(mode="json")
         session.add(tables.Suite(name=suite.name, version=suite.version, digest=suite.digest, body=body))
@@ -88,17 +98,22 @@ def fill(
         session.add(tables.Model(name="reader", family="reader"))
     for step in (1, 2):
         arrays = _values(suite, items, draws, step)
-        folder = f"draws/{digest_json([sha256, step])[:32]}"
+        folder = f"draws/{digest_json([rows.sha256, step])[:32]}"
         for start in range(0, items * draws, SHARD):
             stop = min(start + SHARD, items * draws)
             texts = [
                 f"{hostile if place % (100 * draws) == 0 else ''}sentence {place // draws} said in way {step}"
                 for place in range(start, stop)
             ]
-            held = np.frombuffer(json.dumps(texts).encode(), np.uint8)
-            artifacts.write_arrays(f"{folder}/{start}-{stop}.safetensors", {"texts": held})
+            contents = [text.encode() for text in texts]
+            held = {
+                "content": np.frombuffer(b"".join(contents), np.uint8),
+                "ends": np.cumsum([len(each) for each in contents]),
+                "shapes": np.empty((len(contents), 0), np.int64),
+            }
+            artifacts.write_arrays(f"{folder}/{start}-{stop}.safetensors", held, {"type": "texts"})
         key = f"evaluations/{step:032x}/items.safetensors"
-        artifacts.write_arrays(key, arrays, {"items": sha256, "samples": folder})
+        artifacts.write_arrays(key, arrays, {"items": rows.sha256, "samples": folder})
         _add_evaluation(database, suite, step, key, arrays)
     return suite
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from evalsvc.analysis.item_measures import ItemMeasure
-from evalsvc.analysis.item_rows import ItemRow
+from evalsvc.analysis.item_rows import ItemRow, target_of
 from evalsvc.analysis.items import ItemSample, ItemTable
 from evalsvc.core.errors import InputError
 
@@ -132,9 +132,10 @@ def item_differences(a: ItemTable, b: ItemTable, name: str | None) -> ItemDiffer
     if a.facts["items"] == b.facts["items"]:
         _, in_a, in_b = np.intersect1d(rows_a, rows_b, assume_unique=True, return_indices=True)
     else:
-        places = {a.ids[row]: place for place, row in enumerate(rows_a)}
-        pairs = [(places[b.ids[row]], place) for place, row in enumerate(rows_b) if b.ids[row] in places]
-        same = [(i, k) for i, k in pairs if a.rows[rows_a[i]].target == b.rows[rows_b[k]].target]
+        places = {a.item_set.ids[row]: place for place, row in enumerate(rows_a)}
+        names = [b.item_set.ids[row] for row in rows_b]
+        pairs = [(places[name], place) for place, name in enumerate(names) if name in places]
+        same = [(i, k) for i, k in pairs if target_of(a.item_set, rows_a[i]) == target_of(b.item_set, rows_b[k])]
         changed = len(pairs) - len(same)
         in_a, in_b = np.array(same, np.int64).reshape(-1, 2).T
     if not len(in_a):

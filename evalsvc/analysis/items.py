@@ -15,8 +15,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evalsvc.analysis.item_measures import ItemMeasure, measure_of
-from evalsvc.analysis.item_rows import ItemRow, read_item_rows
+from evalsvc.analysis.item_rows import ItemRow, item_row
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.items.item_set import ItemSet
+from evalsvc.inputs.items.storage import load_items
 from evalsvc.store import names, queries
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.tables import Artifact, Checkpoint, Evaluation
@@ -82,14 +84,13 @@ class ItemTable:
         return self.arrays["draw"]
 
     @cached_property
-    def rows(self) -> Sequence[ItemRow]:
-        """The items, in the order of the item set."""
-        return read_item_rows(self.artifacts, self.facts["items"])
+    def item_set(self) -> ItemSet:
+        """The items, in the order of their file."""
+        return load_items(self.artifacts, self.facts["items"])
 
-    @cached_property
-    def ids(self) -> Sequence[str]:
-        """Names of the items, in the order of the item set."""
-        return [row.id for row in self.rows]
+    def item(self, row: int) -> ItemRow:
+        """The item at a row of the item set."""
+        return item_row(self.item_set, row)
 
     def measure(self, name: str | None) -> ItemMeasure:
         """The measure that a label of a score, ``scorer/quantity`` or a scorer names; by default the suite's first.
@@ -148,7 +149,7 @@ class ItemTable:
             value = float(values[number])
             yield ItemSample(
                 number,
-                self.rows[self.items[number]],
+                self.item(int(self.items[number])),
                 int(self.draws[number]),
                 value if np.isfinite(value) else None,
                 Outcome(int(outcomes[number])),
@@ -168,14 +169,13 @@ class ItemTable:
         Raises:
             InputError: the items have no such tag.
         """
-        if name == "label":
-            return np.array(["" if row.label is None else str(row.label) for row in self.rows], object)
-        known = dict.fromkeys(tag for row in self.rows for tag in row.tags)
+        known = dict(self.item_set.tags)
+        if self.item_set.labels is not None:
+            known["label"] = tuple(map(str, self.item_set.labels.tolist()))
         if name not in known:
-            raise InputError(
-                f"the items of {self.suite} have no tag {name!r}: use one of {', '.join((*known, 'label'))}"
-            )
-        return np.array([row.tags.get(name, "") for row in self.rows], object)
+            way_out = f"use one of {', '.join(known)}" if known else "choose a suite whose items have tags"
+            raise InputError(f"the items of {self.suite} have no tag {name!r}: {way_out}")
+        return np.array(known[name], object)
 
 
 def open_items(session: Session, artifacts: Artifacts, evaluation: Evaluation) -> ItemTable:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -16,7 +15,7 @@ from evalsvc.core.files.verification import report
 
 @dataclass(frozen=True)
 class KeptSample:
-    """One sample: a ``text``, an image (c, h, w) or a clip (t, c, h, w) in ``pixels``, or a ``wave``.
+    """One sample: a ``text``, an image (c, h, w) or a clip (t, c, h, w) in ``pixels``, or a ``wave`` in [-1, 1].
 
     A sample that is not kept has none of them, and ``absent`` says why.
     """
@@ -38,7 +37,30 @@ class KeptSample:
         return self.text or ""
 
 
-BEYOND = KeptSample(absent="the sample is beyond the budget of kept samples")
+BEYOND = KeptSample(absent="beyond the budget of kept samples")
+MISSING = KeptSample(absent="samples are missing from the artifacts of this machine")
+DAMAGED = KeptSample(absent="samples are damaged: score again with --rerun")
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """The arrays of a file of kept samples: all contents as bytes, with the end and the shape of each."""
+
+    arrays: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str]
+    absent: KeptSample = BEYOND
+
+    def __getitem__(self, place: int) -> KeptSample:
+        ends = self.arrays.get("ends", ())
+        if place >= len(ends):
+            return self.absent
+        part = self.arrays["content"][ends[place - 1] if place else 0 : ends[place]]
+        kind = self.metadata["type"]
+        if kind == "texts":
+            return KeptSample(text=part.tobytes().decode("utf-8", "surrogatepass"))
+        if kind == "audio":
+            return KeptSample(wave=part.view(np.float32), rate=int(self.metadata["rate"]))
+        return KeptSample(pixels=part.reshape(self.arrays["shapes"][place]))
 
 
 class KeptSamples:
@@ -46,34 +68,26 @@ class KeptSamples:
 
     def __init__(self, table: ItemTable) -> None:
         self._table = table
-        self._shard: tuple[str, Mapping[str, np.ndarray]] = ("", {})
+        self._key, self._shard = "", _Shard({}, {})
 
     def __getitem__(self, number: int) -> KeptSample:
         """The sample with this number, or the reason why it is not kept."""
         size = int(self._table.spec["suite"]["shard"])
         start = number // size * size
-        stop = min(start + size, len(self._table))
-        key = f"{self._table.facts['samples']}/{start}-{stop}.safetensors"
-        if self._shard[0] != key:
-            self._shard = key, self._read(key)
-        return _sample(self._shard[1], number - start)
-
-    def _read(self, key: str) -> Mapping[str, np.ndarray]:
+        key = f"{self._table.facts['samples']}/{start}-{min(start + size, len(self._table))}.safetensors"
+        if self._key != key:
+            self._key, self._shard = key, self._read(key)
         try:
-            return self._table.artifacts.read_arrays(key)
+            return self._shard[number - start]
+        except (KeyError, ValueError, TypeError):  # of another version
+            return DAMAGED
+
+    def _read(self, key: str) -> _Shard:
+        artifacts, none = self._table.artifacts, _Shard({}, {})
+        try:
+            return _Shard(artifacts.read_arrays(key), artifacts.read_metadata(key))
         except MissingError:
-            return {}
+            return replace(none, absent=MISSING)
         except DamagedError as error:
             report(error)
-            return {}
-
-
-def _sample(arrays: Mapping[str, np.ndarray], place: int) -> KeptSample:
-    if "texts" in arrays:
-        texts = json.loads(arrays["texts"].tobytes())
-        return KeptSample(text=texts[place]) if place < len(texts) else BEYOND
-    if f"image/{place}" in arrays:
-        return KeptSample(pixels=arrays[f"image/{place}"])
-    if f"wave/{place}" in arrays:
-        return KeptSample(wave=arrays[f"wave/{place}"], rate=int(arrays["rate"][0]))
-    return BEYOND
+            return replace(none, absent=DAMAGED)

@@ -1,6 +1,5 @@
 """Looking at items: what is worst, what changed, and the samples themselves."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from evalsvc.analysis.item_differences import item_differences
 from evalsvc.analysis.items import Outcome, open_items
 from evalsvc.analysis.kept_samples import KeptSamples
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.items.storage import store_items
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
@@ -89,17 +89,16 @@ def test_items_that_got_worse_come_first_with_the_draw_that_changed_most(tables)
 
 def test_items_pair_by_name_where_the_sets_differ_and_a_corrected_target_is_left_out(tables):
     a, b = tables
-    body = json.loads(a.artifacts.read_bytes(f"items/{a.facts['items']}/items.json"))
-    rows = [dict(row) for row in body["items"][::-1]]
-    rows[3]["target"] += " corrected"
-    rows[5]["id"] = "another"
-    a.artifacts.write_bytes("items/other/items.json", json.dumps({"items": rows}).encode())
-    there = b.arrays | {"item": len(rows) - 1 - b.arrays["item"]}
-    other = replace(b, arrays=there, facts=b.facts | {"items": "other"})
+    rows = a.item_set.taken(np.arange(200)[::-1])
+    targets, ids = list(rows.targets), list(rows.ids)
+    targets[3], ids[5] = ("corrected",), "another"
+    rows = replace(rows, positions=np.arange(200), targets=tuple(targets), ids=tuple(ids))
+    store_items(a.artifacts, rows)
+    other = replace(b, arrays=b.arrays | {"item": 199 - b.arrays["item"]}, facts=b.facts | {"items": rows.sha256})
     found, same = item_differences(a, other, "wer"), item_differences(a, b, "wer")
     assert (len(found), found.changed, found.unpaired) == (194, 1, 2)
-    by_id = dict(zip([b.ids[row] for row in same.rows_b], same.differences, strict=True))
-    assert all(by_id[other.ids[row]] == change for row, change in zip(found.rows_b, found.differences, strict=True))
+    by_id = dict(zip([b.item_set.ids[row] for row in same.rows_b], same.differences, strict=True))
+    assert all(by_id[ids[row]] == change for row, change in zip(found.rows_b, found.differences, strict=True))
 
 
 def test_values_of_different_scorers_are_not_compared(tables):
