@@ -105,7 +105,7 @@ def fill(
                 f"{hostile if place % (100 * draws) == 0 else ''}sentence {place // draws} said in way {step}"
                 for place in range(start, stop)
             ]
-            contents = [text.encode() for text in texts]
+            contents = [text.encode("utf-8", "surrogatepass") for text in texts]
             held = {
                 "content": np.frombuffer(b"".join(contents), np.uint8),
                 "ends": np.cumsum([len(each) for each in contents]),

@@ -194,11 +194,14 @@ def open_items(session: Session, artifacts: Artifacts, evaluation: Evaluation) -
     return ItemTable(evaluation.id, name, suite, evaluation.spec, arrays, facts, artifacts)
 
 
-def items_of_checkpoint(session: Session, artifacts: Artifacts, checkpoint: Checkpoint, suite: str) -> ItemTable:
-    """The table of a checkpoint's current evaluation under a suite.
+def items_of_checkpoints(
+    session: Session, artifacts: Artifacts, checkpoints: Sequence[Checkpoint], suite: str | None
+) -> list[ItemTable]:
+    """The tables of the current evaluations of checkpoints under a suite, by default the most recently used one.
 
     Raises:
-        InputError: it has no scores, or none of items.
+        InputError: one has no scores, or none of items.
     """
-    _, rows = queries.side(session, checkpoint, suite)
-    return open_items(session, artifacts, session.get_one(Evaluation, rows[0].evaluation_id))
+    chosen = queries.pick_suite(session, suite)
+    runs = [queries.side(session, each, chosen)[1][0].evaluation_id for each in checkpoints]
+    return [open_items(session, artifacts, session.get_one(Evaluation, run)) for run in runs]

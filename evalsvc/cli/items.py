@@ -9,10 +9,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from evalsvc.analysis.item_listings import ItemComparison, ItemListing
+from evalsvc.analysis.items import ItemTable, items_of_checkpoints
 from evalsvc.api import schemas
 from evalsvc.cli.backends import Answer, backend
 from evalsvc.cli.console import ARROWS, number, styled, table
 from evalsvc.cli.options import AsJson
+from evalsvc.core.settings import Settings
+from evalsvc.inputs import stored_checkpoints
+from evalsvc.store.artifacts import open_artifacts
+from evalsvc.store.session import Database
 
 SHORT = 120
 """Maximum length of a text in a table, in characters."""
@@ -34,8 +40,16 @@ def items(
     backend(context).items(checkpoint, of, worst, by, suite).show(as_json=as_json)
 
 
-def listing_answer(found: schemas.ItemListing) -> Answer:
+def stored_tables(database: Database, suite: str | None, *checkpoints: str) -> list[ItemTable]:
+    """The item tables of checkpoints of this machine's database, by name or path."""
+    with database.read() as session:
+        found = [stored_checkpoints.find(session, each) for each in checkpoints]
+        return items_of_checkpoints(session, open_artifacts(Settings()), found, suite)
+
+
+def listing_answer(listing: ItemListing | schemas.ItemListing) -> Answer:
     """Print the output of ``items``."""
+    found = schemas.ItemListing.model_validate(listing)
     arrow = ARROWS[found.direction]
     shown: list[Table] = []
     if found.slices:
@@ -59,8 +73,9 @@ def listing_answer(found: schemas.ItemListing) -> Answer:
     return Answer(document, [*shown, made], [f"without a value: {said}"] if said else [])
 
 
-def changes_answer(found: schemas.ItemComparison) -> Answer:
+def changes_answer(comparison: ItemComparison | schemas.ItemComparison) -> Answer:
     """Print the output of ``compare --of``."""
+    found = schemas.ItemComparison.model_validate(comparison)
     shown = [
         _changes(found, f"got worse ({found.worse} of {found.paired} items)", found.regressions),
         _changes(found, f"got better ({found.better} of {found.paired} items)", found.improvements),

@@ -10,16 +10,14 @@ from typing import Any, Literal
 
 from evalsvc.analysis import leaderboard as ranking
 from evalsvc.analysis.item_listings import item_comparison, item_listing
-from evalsvc.analysis.items import ItemTable, items_of_checkpoint
 from evalsvc.analysis.runs import runs_beside
-from evalsvc.api import schemas
 from evalsvc.api.schemas import EvaluationOptions, PromoteOptions
 from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.backends import Answer, Pinned, Submitted
 from evalsvc.cli.checkpoint_arguments import find_checkpoints, generator_of, plan
 from evalsvc.cli.console import duration, energy, table
 from evalsvc.cli.gate import open_gate, unavailable_exits_6
-from evalsvc.cli.items import changes_answer, listing_answer
+from evalsvc.cli.items import changes_answer, listing_answer, stored_tables
 from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.cli.queue import document, evaluations_table, line, worker_document
 from evalsvc.cli.score_tables import boards_answer, comparison_answer
@@ -66,13 +64,13 @@ class Local:
 
     def items(self, checkpoint: str, of: str | None, worst: int, by: str | None, suite: str | None) -> Answer:
         """The worst samples of a checkpoint."""
-        (table,) = self._item_tables(suite, checkpoint)
-        return listing_answer(schemas.ItemListing.model_validate(item_listing(table, of, worst, by=by)))
+        (table,) = stored_tables(self.database, suite, checkpoint)
+        return listing_answer(item_listing(table, of, worst, by=by))
 
     def compare_items(self, a: str, b: str, of: str, limit: int, suite: str | None) -> Answer:
         """Items that changed most between two checkpoints, paired by item."""
-        of_a, of_b = self._item_tables(suite, a, b)
-        return changes_answer(schemas.ItemComparison.model_validate(item_comparison(of_a, of_b, of, limit)))
+        of_a, of_b = stored_tables(self.database, suite, a, b)
+        return changes_answer(item_comparison(of_a, of_b, of, limit))
 
     def models(self) -> Answer:
         """The models and the costs of their evaluations."""
@@ -297,9 +295,3 @@ class Local:
 
         with unavailable_exits_6(), self.database.write() as session:
             unprotect(session, name, audit.current().name)
-
-    def _item_tables(self, suite: str | None, *checkpoints: str) -> list[ItemTable]:
-        with self.database.read() as session:
-            chosen = queries.pick_suite(session, suite)
-            found = [stored_checkpoints.find(session, name) for name in checkpoints]
-            return [items_of_checkpoint(session, open_artifacts(Settings()), each, chosen) for each in found]

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from benchmarks.items import fill
 from evalsvc.analysis.item_differences import item_differences
+from evalsvc.analysis.item_listings import item_comparison, item_listing
 from evalsvc.analysis.items import Outcome, open_items
 from evalsvc.analysis.kept_samples import KeptSamples
 from evalsvc.core.errors import InputError
@@ -111,3 +112,27 @@ def test_values_of_different_scorers_are_not_compared(tables):
 def test_a_sample_is_read_or_the_reason_for_its_absence(table):
     assert KeptSamples(table)[7].text == "sentence 3 said in way 2"
     assert KeptSamples(replace(table, facts=table.facts | {"samples": "draws/none"}))[7].absent
+
+
+def test_a_listing_holds_prompt_target_and_answer(table):
+    found = item_listing(table, "wer", 5, by="lang")
+    assert len(found.items) == 5
+    assert (found.samples, found.scored, found.not_applicable, found.failed) == (400, 388, 8, 4)
+    first = found.items[0]
+    number = int(first.item.id.removeprefix("item-"))
+    assert first.item.target == f"sentence {number} of 200"
+    assert first.answer == f"sentence {number} said in way 2"
+    assert found.slices[0].value == "de", "German got worse"
+    assert sum(each.samples for each in found.slices) == 400
+    with pytest.raises(InputError, match="no tag 'speaker': use one of lang"):
+        item_listing(table, "wer", 5, by="speaker")
+
+
+def test_a_comparison_lists_what_got_worse_and_better_with_both_answers(tables):
+    found = item_comparison(*tables, "wer", 10)
+    assert found.worse + found.better == found.paired == 196
+    for changes, sign in ((found.regressions, 1), (found.improvements, -1)):
+        assert len(changes) == 10
+        for each in changes:
+            assert sign * each.difference > 0
+            assert (each.a.answer[-5:], each.b.answer[-5:]) == ("way 1", "way 2")

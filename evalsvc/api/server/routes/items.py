@@ -18,7 +18,7 @@ from evalsvc.api.server.problems import no_checkpoint, not_found, responses
 from evalsvc.api.server.state import ServerDep
 from evalsvc.core.errors import DamagedError, InputError
 from evalsvc.core.files.verification import report
-from evalsvc.store import names, queries
+from evalsvc.store import names
 from evalsvc.store.tables import Evaluation, Scope
 
 router = guarded("items")
@@ -120,11 +120,8 @@ def _tables(server: ServerDep, suite: str | None, *checkpoints: str) -> list[ite
     """
     with server.database.read() as session:
         try:
-            chosen = queries.pick_suite(session, suite)
-            return [
-                items.items_of_checkpoint(session, server.artifacts, names.find(session, name), chosen)
-                for name in checkpoints
-            ]
+            found = [names.find(session, name) for name in checkpoints]
+            return items.items_of_checkpoints(session, server.artifacts, found, suite)
         except InputError as error:
             raise no_checkpoint(error) from None
         except DamagedError as error:
