@@ -90,7 +90,7 @@ def fill(
     """
     rows = items_of(items, hostile)
     suite = suite_of(rows, scorers, draws)
-    store_items(artifacts, rows)
+    store_items(artifacts, rows, {})
     with database.write() as session:
         body = suite.model_dump(mode="json")
         session.add(tables.Suite(name=suite.name, version=suite.version, digest=suite.digest, body=body))

@@ -132,8 +132,8 @@ def item_differences(a: ItemTable, b: ItemTable, name: str | None) -> ItemDiffer
     if a.facts["items"] == b.facts["items"]:
         _, in_a, in_b = np.intersect1d(rows_a, rows_b, assume_unique=True, return_indices=True)
     else:
-        places = {a.item_set.ids[row]: place for place, row in enumerate(rows_a)}
-        names = [b.item_set.ids[row] for row in rows_b]
+        places = {a.ids[row]: place for place, row in enumerate(rows_a)}
+        names = [b.ids[row] for row in rows_b]
         pairs = [(places[name], place) for place, name in enumerate(names) if name in places]
         same = [(i, k) for i, k in pairs if target_of(a.item_set, rows_a[i]) == target_of(b.item_set, rows_b[k])]
         changed = len(pairs) - len(same)

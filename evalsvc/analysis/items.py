@@ -88,6 +88,16 @@ class ItemTable:
         """The items, in the order of their file."""
         return load_items(self.artifacts, self.facts["items"])
 
+    @property
+    def ids(self) -> Sequence[str]:
+        """Names of the items, in the order of the item set."""
+        return self.item_set.ids
+
+    @cached_property
+    def rows(self) -> Sequence[ItemRow]:
+        """All items, in the order of the item set."""
+        return [self.item(row) for row in range(len(self.item_set))]
+
     def item(self, row: int) -> ItemRow:
         """The item at a row of the item set."""
         return item_row(self.item_set, row)

@@ -94,7 +94,7 @@ def test_items_pair_by_name_where_the_sets_differ_and_a_corrected_target_is_left
     targets, ids = list(rows.targets), list(rows.ids)
     targets[3], ids[5] = ("corrected",), "another"
     rows = replace(rows, positions=np.arange(200), targets=tuple(targets), ids=tuple(ids))
-    store_items(a.artifacts, rows)
+    store_items(a.artifacts, rows, {})
     other = replace(b, arrays=b.arrays | {"item": 199 - b.arrays["item"]}, facts=b.facts | {"items": rows.sha256})
     found, same = item_differences(a, other, "wer"), item_differences(a, b, "wer")
     assert (len(found), found.changed, found.unpaired) == (194, 1, 2)
