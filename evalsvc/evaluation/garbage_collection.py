@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, and_, delete, exists, select
+from sqlalchemy.orm import Session
 
+from evalsvc.core.errors import EvalsvcError
 from evalsvc.core.files.atomic_files import TEMPORARY, file_time
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.metrics.errors import MetricError
 from evalsvc.store import audit
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database, database_time
@@ -30,23 +35,29 @@ class Leftover:
 
 
 def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, *, remove: bool) -> Iterator[Leftover]:
-    """Folders of shards that belong only to evaluations that failed or were canceled ``before``.
+    """Folders of shards, values and kept samples that only evaluations have that failed or were canceled ``before``.
 
     A later retry computes the shards again.
     """
     ended = _is_unused(before)
     with database.read() as session:
+        beside = _folders_beside(session, ended)
         named = select(Shard.path, Shard.evaluation_id, ended).join(Evaluation)
         folders: dict[str, dict[int, bool]] = {}
         for path, evaluation, orphaned in session.execute(named):
             folders.setdefault(path.rpartition("/")[0], {})[evaluation] = orphaned
         active = select(Evaluation.spec).where(Evaluation.status.in_(IN_PROGRESS))
         specs = [EvaluationSpec.model_validate(each) for each in session.scalars(active)]
-    wanted = {spec.shard_key(shard).rpartition("/")[0] for spec in specs for shard in spec.shards if shard.start == 0}
+    for folder, evaluations in beside.items():
+        folders.setdefault(folder, {}).update(evaluations)
+    wanted = {folder for spec in specs for folder in _beside(spec)}
+    wanted |= {spec.shard_key(shard).rpartition("/")[0] for spec in specs for shard in spec.shards if shard.start == 0}
     for folder, evaluations in sorted(folders.items()):
         if folder in wanted or not all(evaluations.values()):
             continue
         leftover = Leftover(folder, sum(artifacts.sizes(folder).values()))
+        if folder in beside and not leftover.bytes:
+            continue  # it was removed before
         if remove:
             with database.write() as session:
                 still = select(Evaluation.id).where(Evaluation.id.in_(evaluations), ended).with_for_update()
@@ -56,6 +67,38 @@ def orphaned_shards(database: Database, artifacts: Artifacts, before: datetime, 
                 session.execute(delete(Shard).where(Shard.path.startswith(f"{folder}/", autoescape=True)))
                 artifacts.remove(folder)
         yield leftover
+
+
+def _folders_beside(session: Session, ended: ColumnElement[bool]) -> dict[str, dict[int, bool]]:
+    """The folders of values and kept samples of unused evaluations, and whether each evaluation that shares one is."""
+    orphaned = select(Evaluation.id, Checkpoint.digest, Evaluation.spec).join(Checkpoint).where(ended)
+    found = [
+        (i, digest, spec)
+        for i, digest, spec in session.execute(orphaned)
+        if spec.get("scorers") or spec["suite"].get("items")
+    ]
+    folders: dict[str, dict[int, bool]] = {folder: {} for *_, spec in found for folder in _beside_of(spec)}
+    sharing = select(Evaluation.id, ended, Evaluation.spec).join(Checkpoint)
+    for evaluation, unused, spec in session.execute(
+        sharing.where(Checkpoint.digest.in_({digest for _, digest, _ in found}))
+    ):
+        for folder in folders.keys() & _beside_of(spec):
+            folders[folder][evaluation] = unused
+    return folders
+
+
+def _beside_of(body: Mapping[str, Any]) -> set[str]:
+    """The same from a stored specification; none if it is that of another version."""
+    try:
+        return _beside(EvaluationSpec.model_validate(body))
+    except (ValidationError, EvalsvcError, MetricError):
+        return set()
+
+
+def _beside(spec: EvaluationSpec) -> set[str]:
+    """The folders of the values of an evaluation, and of its kept samples."""
+    kept = {spec.draws_key} if spec.keeps_samples else set()
+    return kept | {spec.values_key(label) for label in spec.scorers}
 
 
 def unused_uploads(database: Database, uploads: Path, before: datetime, *, remove: bool) -> Iterator[Leftover]:

@@ -116,7 +116,7 @@ class MetricInputs:
         quantity, scored = suite.scored(use.of), self.scored(label)
         facts: dict[str, Any] = {"scorer": self.spec.scorers[label], "samples": suite.samples}
         if suite.items:
-            facts |= {"items": suite.items.facts}
+            facts |= {"scored": suite.items.scored}
         elif suite.prompts:
             facts |= {"prompts": suite.prompts.sha256}
         if given.name == "failures":

@@ -11,6 +11,7 @@ from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.evaluation.recording import describe
 from evalsvc.evaluation.runner import evaluate
+from evalsvc.evaluation.sample_shards import needs_generator
 from evalsvc.evaluation.scoring import reduce
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.suites import Suite
@@ -35,13 +36,14 @@ def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) ->
                 "extractors": {
                     label: opening.extractor(context, use).info.protocol for label, use in suite.extractors.items()
                 },
+                "scorers": {label: opening.scorer(context, use).info.protocol for label, use in suite.scorers.items()},
                 "reference": {split: reference.digests[split] for split in old.reference} if reference else {},
                 "reference_counts": {split: len(reference.split(split)) for split in old.reference}
                 if reference
                 else {},
             }
         )
-        if not all(context.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
+        if any(needs_generator(spec, shard, context) for shard in spec.shards):
             return False
         evaluate(spec, context)
     except (EvalsvcError, MetricError, ValidationError, KeyError):
@@ -57,7 +59,7 @@ def restore(evaluation: int, context: EvaluationContext, *, may_compute: bool) -
         spec = EvaluationSpec.model_validate(run.spec)
         if spec.fingerprint != run.fingerprint:
             return  # under other versions of its metrics, they would not match its scores
-        if not may_compute and not all(context.artifacts.is_sound(spec.shard_key(shard)) for shard in spec.shards):
+        if not may_compute and any(needs_generator(spec, shard, context) for shard in spec.shards):
             return
         with context.artifacts.lock(f"locks/{spec.fingerprint}"):
             files = describe(reduce(spec, context).files, context.artifacts)

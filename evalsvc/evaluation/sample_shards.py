@@ -97,6 +97,24 @@ def identity_of(spec: EvaluationSpec, shard: Shard, context: EvaluationContext) 
     return None
 
 
+def needs_generator(spec: EvaluationSpec, shard: Shard, context: EvaluationContext) -> bool:
+    """Whether a shard cannot be completed from its files and the samples that are kept."""
+    if shard.kind != "samples":
+        return not context.artifacts.is_sound(spec.shard_key(shard))
+    there = identity_of(spec, shard, context)
+    due = (
+        list(spec.suite.scorers)
+        if there is None
+        else missing_values(context, spec, shard, identities(context, spec, there))
+    )
+    if any(_is_by_likelihood(spec, context, label) for label in due):
+        return True
+    if there is not None and not due:
+        return False
+    kept = _kept_whole(spec, shard, context) if spec.keeps_samples else None
+    return kept is None or there not in (None, kept.identity)
+
+
 def identities(context: EvaluationContext, spec: EvaluationSpec, there: Identity) -> dict[str, str]:
     """The identity of the samples for each scorer, by label."""
     return {

@@ -58,6 +58,7 @@ class CurrentProtocol:
         tokens = {"tokenizer": use.tokenizer} if "tokenizer" in use.spec.options else {}
         prompts = {"prompts": self.suite.prompts.sha256} if self.suite.prompts else {}
         items = self.suite.items.drawn if self.suite.items else {}
+        items |= {"scored": self.suite.items.scored} if self.suite.items and use.of else {}
         facts = {"metric": use.metric, "version": use.spec.version, "options": use.options}
         return {**facts, "samples": self.suite.samples, **tokens, **prompts, **items}
 

@@ -215,7 +215,7 @@ class Computed:
             use
             for use in self.suite.metrics
             if any(use.label_of(quantity.name) in labels for quantity in self.suite.quantities_of(use))
-        ]
+        ] or list(self.suite.metrics[:1])  # where only shares of failures are gated, which scorers have by themselves
         body = self.suite.model_dump() | {"samples": samples, "neighbours": "", "metrics": uses, "index": {}}
         try:
             spec = self._spec(checkpoint, Suite.model_validate(body), self.suite.seed if seed is None else seed)

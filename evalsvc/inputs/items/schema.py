@@ -112,6 +112,11 @@ class Items(_Strict):
         return {"items": self.conditions, "draws": self.draws}
 
     @property
+    def scored(self) -> dict[str, Any]:
+        """Identity of the targets of samples, as scores of scorers record it."""
+        return {"sha256": self.sha256, "stop": list(self.stop), "extract": self.extract}
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Identity of the items in a suite's digest, independent of the file's location and column names."""
         kept: dict[str, Any] = {"sha256": self.sha256, "draws": self.draws, "stop": self.stop, "extract": self.extract}

@@ -15,6 +15,7 @@ from evalsvc.evaluation import attempts, lifecycle
 from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.garbage_collection import orphaned_shards, partial_files, unused_uploads
 from evalsvc.evaluation.missing_shards import missing_shards
+from evalsvc.inputs.suites import Suite
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Failure, Status, now
@@ -55,6 +56,23 @@ def test_shards_of_what_failed_or_was_cancelled_go_and_a_retry_computes_them_aga
     assert [artifacts.exists(each.shard_key(each.shards[0])) for each in (failed, cancelled, active)] == [0, 0, 1]
     lifecycle.retry(database, begun[0].evaluation)
     assert missing_shards(database, Attempt(begun[0].evaluation, 2)) == list(failed.shards)
+
+
+def test_values_and_kept_samples_go_with_the_last_evaluation_that_uses_them(database, artifacts):
+    use = {"use": "length", "quantities": [{"name": "length", "direction": "lower", "unit": "characters"}]}
+    scored = Suite.model_validate(spec().suite.model_dump() | {"name": "scored", "scorers": {"s": use}})
+    other = Suite.model_validate(scored.model_dump() | {"version": 2, "scorers": {"s": use, "t": use}})
+    failed = spec(suite=scored, scorers={"s": "length-1"})
+    active = spec(suite=other, scorers={"s": "length-1", "t": "length-2"}, extractors={"pixels": "q"})
+    begun = [half_done(database, artifacts, each) for each in (failed, active)]
+    for folder in {failed.draws_key, *(active.values_key(label) for label in "st")}:
+        artifacts.write_bytes(f"{folder}/0-100.safetensors", b"arrays")
+    attempts.fail(database, begun[0], Failure.MODEL, "NaN")
+    assert swept(database, artifacts) == {failed.samples_key}, "the other evaluation uses the rest"
+    lifecycle.cancel(database, begun[1].evaluation)
+    theirs = {active.samples_key, active.draws_key, active.values_key("s"), active.values_key("t")}
+    assert swept(database, artifacts) == theirs
+    assert swept(database, artifacts) == set()
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.QUEUED])
