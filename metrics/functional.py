@@ -24,6 +24,7 @@ from evalsvc.metrics.copying import copied_share as copied_share
 from evalsvc.metrics.copying import near_duplicate_share as near_duplicate_share
 from evalsvc.metrics.corpus import corpus as corpus
 from evalsvc.metrics.ct_score import ct_score as ct_score
+from evalsvc.metrics.diversity import diversity as diversity
 from evalsvc.metrics.frechet import frechet_distance as frechet_distance
 from evalsvc.metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
 from evalsvc.metrics.inception_score import inception_score as inception_score

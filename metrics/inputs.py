@@ -23,6 +23,7 @@ class Source(StrEnum):
     PROMPTS = "prompts"
     LIKELIHOOD = "likelihood"
     SCORER = "scorer"
+    ITEMS = "items"
     CALLER = "caller"
 
 
@@ -55,7 +56,7 @@ INPUTS = {
         Input("prompts", Form.MATRIX, Source.PROMPTS),
         Input("values", Form.NUMBERS, Source.SCORER),
         Input("failures", Form.NUMBERS, Source.SCORER),
-        Input("items", Form.NUMBERS, Source.SCORER),
+        Input("items", Form.NUMBERS, Source.ITEMS),
         Input("sums", Form.MATRIX, Source.SCORER),
         Input("nll", Form.NUMBERS, Source.LIKELIHOOD),
         Input("tokens", Form.NUMBERS, Source.LIKELIHOOD),

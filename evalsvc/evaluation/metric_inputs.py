@@ -100,6 +100,7 @@ class MetricInputs:
             (Source.LIKELIHOOD, Form.NUMBERS): self._likelihood,
             (Source.SCORER, Form.NUMBERS): self._of_scorer,
             (Source.SCORER, Form.MATRIX): self._of_scorer,
+            (Source.ITEMS, Form.NUMBERS): self._items,
         }
 
     def _units_of(self, use: MetricUse) -> SamplingUnits:
@@ -111,7 +112,7 @@ class MetricInputs:
         return array if self.there.all() else array[self.there]
 
     def _of_scorer(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        """A scorer's values, NaN where there is none; their sums; which samples failed; or the item of each sample."""
+        """A scorer's values, NaN where there is none; their sums; or which samples failed."""
         suite, (label, _, _) = self.spec.suite, use.of.partition("/")
         quantity, scored = suite.scored(use.of), self.scored(label)
         facts: dict[str, Any] = {"scorer": self.spec.scorers[label], "samples": suite.samples}
@@ -121,11 +122,14 @@ class MetricInputs:
             facts |= {"prompts": suite.prompts.sha256}
         if given.name == "failures":
             return (scored.outcomes[self.rows] == FAILED).astype(np.float64), facts
-        if given.name == "items":
-            return places_of(self.context, self.spec, 0, suite.samples)[0][self.rows], facts
         if given.name == "sums":
             return np.stack([scored.values[name] for name in quantity.sums], axis=1)[self.rows], facts
         return scored.values[quantity.name][self.rows], facts | {"of": quantity.name}
+
+    def _items(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
+        """The item of each sample that the metric is given."""
+        rows, _ = places_of(self.context, self.spec, 0, self.spec.suite.samples)
+        return rows[self.rows] if use.of else self._without_failures(rows[self.rows]), {}
 
     def _features_of_samples(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         info, output = self._feature(use.features)

@@ -405,6 +405,8 @@ class Suite(_Strict):
             raise ValueError(f"{use.metric} needs {', '.join(missing)}, which evaluations do not provide")
         if use.spec.reads(Source.PROMPTS) and not (self.prompts or (self.items and self.items.prompt)):
             raise ValueError(f"{use.metric} needs prompts: add 'items:' with 'file: FILE' and 'prompt: COLUMN'")
+        if use.spec.reads(Source.ITEMS) and not use.of and not self.items:
+            raise ValueError(f"{use.metric} needs several draws of each item: add 'items:' with 'draws: N'")
         if use.splits and self.reference is None:
             raise ValueError(f"{use.metric} needs a reference: name one in the suite")
         if use.spec.reads(Source.SAMPLES, Form.MATRIX):

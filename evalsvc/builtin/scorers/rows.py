@@ -1,4 +1,4 @@
-"""Rows of scorers of texts: each text is judged alone, against the right texts of its item."""
+"""Rows of scorers: each sample is judged alone, a text against the right texts of its item."""
 
 from __future__ import annotations
 
@@ -38,21 +38,30 @@ def score_texts(info: ScorerInfo, samples: Samples, items: ItemBatch, judge: Jud
     compares = "target" in info.reads
     if compares and not isinstance(items.targets, tuple):
         raise InputError(f"scorer {info.name!r} compares texts: set 'target' of the items to a column of texts")
+
+    def judged(row: int) -> Sequence[float]:
+        targets = items.targets[row] if isinstance(items.targets, tuple) and items.targets else ()
+        if compares and not targets:
+            raise NotApplicable("the item has no target")
+        return judge(samples.items[row], targets)
+
+    return score_rows(info, len(samples), judged)
+
+
+def score_rows(info: ScorerInfo, count: int, judge: Callable[[int], Sequence[float]]) -> Scored:
+    """Judge each row by its number; rows that raise :class:`NotApplicable` are NaN, with the reason."""
     rows: list[Sequence[float]] = []
     reasons: dict[int, str] = {}
     failed: set[int] = set()
-    for row, text in enumerate(samples.items):
-        targets = items.targets[row] if isinstance(items.targets, tuple) and items.targets else ()
+    for row in range(count):
         try:
-            if compares and not targets:
-                raise NotApplicable("the item has no target")
-            rows.append(judge(text, targets))
+            rows.append(judge(row))
         except NotApplicable as outcome:
             rows.append([float("nan")] * len(info.quantities))
             reasons[row] = str(outcome)
             if isinstance(outcome, Failed):
                 failed.add(row)
-    table = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(info.quantities))
+    table = torch.tensor(rows, dtype=torch.float64).reshape(count, len(info.quantities))
     values = {quantity.name: table[:, column] for column, quantity in enumerate(info.quantities)}
     return Scored(values, reasons, frozenset(failed))
 
