@@ -20,14 +20,18 @@ from evalsvc.cli.console import err, lines, number, out, print_commands, print_j
 from evalsvc.cli.options import AsJson, Device, PluginFiles, parse_options, takes
 from evalsvc.core.deadline import Deadline, TimeLimit
 from evalsvc.core.errors import InputError, StorageError
+from evalsvc.core.settings import Settings
 from evalsvc.gates.reports.text import candidate as candidate_of
 from evalsvc.gates.reports.text import notices, plain, title
 from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.faults import sentence
 from evalsvc.store.session import database_time
 
 if TYPE_CHECKING:
     from evalsvc.gates.opening import OpenGate
+    from evalsvc.gates.runner import Recorded
+    from evalsvc.store.session import Database
 
 app = typer.Typer(help="Decide whether a release may ship, with statistical confidence.", no_args_is_help=True)
 
@@ -75,8 +79,7 @@ def run(
     comparable. Samples are generated as needed: clear decisions cost a tenth, close ones more.
     """
     from evalsvc.gates.candidate import RequestedCandidate
-    from evalsvc.gates.reports.write import requested, tell_github, write
-    from evalsvc.gates.runner import sample_grids
+    from evalsvc.gates.reports.write import requested
 
     reports = requested(report or [])
     limit = TimeLimit(timeout)
@@ -96,14 +99,28 @@ def run(
             RequestedCandidate(asked.candidate, naming, generator, options) if asked.candidate is not None else None
         )
         done = opened.decide(candidate, seed=asked.seed, timeout=limit, warn_only=asked.warn_only, shadow=asked.shadow)
-        write(done.document, reports, sample_grids(done, opened.database) if "html" in reports else None)
-        print_commands(tell_github(done.document, os.environ))
+        _report(done, opened.database, reports)
         if as_json:
             say_notices(done.document)
             print_json(done.document)
         else:
             show_decision(done.id, done.document)
     raise typer.Exit(done.exit_code)
+
+
+def _report(done: Recorded, database: Database, reports: Mapping[str, Sequence[Path]]) -> None:
+    """Write the reports, and the summary and the commands of a GitHub job, with the items that got worse most."""
+    from evalsvc.gates.item_regressions import ItemRegressions, item_regressions
+    from evalsvc.gates.reports.write import tell_github, write
+    from evalsvc.gates.runner import sample_grids
+
+    items, document = ItemRegressions(), done.document
+    if reports or "GITHUB_STEP_SUMMARY" in os.environ:
+        items = item_regressions(document, database, open_artifacts(Settings()))
+    if items.tables:
+        document = {**document, "items": items.tables}
+    write(document, reports, {**sample_grids(done, database), **items.pictures} if "html" in reports else None)
+    print_commands(tell_github(document, os.environ))
 
 
 @app.command("check")

@@ -190,7 +190,7 @@ def _record(
 
 
 def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:
-    """The first samples of candidate and baselines, if their evaluations stored galleries."""
+    """The first samples of candidate and baselines, if their evaluations stored galleries of images."""
     artifacts = open_artifacts(Settings())
     runs = {}
     for each in done.decision.evidence.values():
@@ -202,5 +202,7 @@ def sample_grids(done: Recorded, database: Database) -> dict[str, np.ndarray]:
         for side, run in runs.items():
             for artifact in session.get_one(tables.Evaluation, run).artifacts:
                 if artifact.kind == "gallery" and artifacts.is_sound(artifact.path):
-                    grids[side] = artifacts.read_arrays(artifact.path)["pixels"]
+                    pixels = artifacts.read_arrays(artifact.path).get("pixels")
+                    if pixels is not None and pixels.ndim == 4:
+                        grids[side] = pixels
     return grids

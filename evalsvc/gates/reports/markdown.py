@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evalsvc.gates.reports.text import MARKS, baseline, candidate, limit, mark, notices, plain, title, values
+from evalsvc.gates.reports.text import (
+    LONGEST,
+    MARKS,
+    baseline,
+    candidate,
+    limit,
+    mark,
+    notices,
+    plain,
+    title,
+    values,
+)
 
 MARKER = "<!-- evalsvc-gate -->"
 """The line by which a workflow finds its earlier comment, to edit it instead of adding another."""
 LONGEST_COMMENT = 65_000
 """GitHub accepts 65,536 characters."""
+
+LONGEST_TEXT = 80
+"""Maximum length of a text of an item, in characters, of which each may take seven in Markdown."""
 
 
 def summary(document: Mapping[str, Any]) -> str:
@@ -35,6 +49,7 @@ def summary(document: Mapping[str, Any]) -> str:
             cells = (_code(metric["metric"]), mine, theirs, words, metric["tier"], shown, _code(each["reason"]))
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {_code(warning)}" for warning in verdict["warnings"])]
+    lines += [line for each in document.get("items", ()) for line in _regressions(each)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -52,10 +67,25 @@ def comment(document: Mapping[str, Any]) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _code(text: object) -> str:
+def _regressions(items: Mapping[str, Any]) -> list[str]:
+    """The items of one scorer that got worse most."""
+    lines = [
+        "",
+        f"### Items that got worse by {_code(items['of'])}: {items['worse']} of {items['paired']}",
+        "",
+        "| change | item | prompt | target | baseline | candidate |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in items["regressions"]:
+        texts = (each[name] for name in ("item", "prompt", "target", "baseline_answer", "candidate_answer"))
+        lines.append(f"| {each['difference']:+.4g} | {' | '.join(_code(text, LONGEST_TEXT) for text in texts)} |")
+    return lines
+
+
+def _code(text: object, longest: int = LONGEST) -> str:
     """Escape text so that it cannot become Markdown, a mention or a link: entities are never syntax, and code is never
     linked.
     """
-    shown = plain(text)
+    shown = plain(text, longest)
     coded = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in shown)
     return f"<code>{coded}</code>" if shown else "–"

@@ -40,6 +40,7 @@ def page(document: Mapping[str, Any], grids: Mapping[str, np.ndarray] | None = N
         f"<figcaption>{_text(name)}</figcaption></figure>"
         for name, pixels in (grids or {}).items()
     )
+    items = "".join(map(_regressions, document.get("items", ())))
     warnings = "".join(f"<li>{_text(warning)}</li>" for warning in verdict["warnings"])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -50,7 +51,7 @@ def page(document: Mapping[str, Any], grids: Mapping[str, np.ndarray] | None = N
         f"decided on {evidence['samples']} samples; looks: {len(evidence['looks'])}; "
         f"policy {_text(document['policy_digest'][:12])}.</p>"
         "<table><thead><tr><th>score<th>candidate<th>baseline<th>limit<th>interval<th>status</thead>"
-        f"<tbody>{rows}</tbody></table><ul>{warnings}</ul>{figures}</body></html>\n"
+        f"<tbody>{rows}</tbody></table><ul>{warnings}</ul>{items}{figures}</body></html>\n"
     )
 
 
@@ -72,6 +73,20 @@ def _rows(document: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
             f"<td>{plot}<td>{shown}</tr>"
         )
     return "".join(cells)
+
+
+def _regressions(items: Mapping[str, Any]) -> str:
+    """The items of one scorer that got worse most."""
+    names = ("item", "prompt", "target", "baseline_answer", "candidate_answer")
+    rows = "".join(
+        f"<tr><td>{each['difference']:+.4g}{''.join(f'<td>{_text(each[name])}' for name in names)}</tr>"
+        for each in items["regressions"]
+    )
+    return (
+        f"<h2>Items that got worse by {_text(items['of'])}: {items['worse']} of {items['paired']}</h2>"
+        "<table><thead><tr><th>change<th>item<th>prompt<th>target<th>baseline<th>candidate</thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
 
 
 def _plot(comparison: Mapping[str, Any]) -> str:

@@ -74,8 +74,11 @@ def decision(name="m", model="flow", reason="gone", alias="production"):
     return Decision(gate, DIGITS, Sides(rows[0], (rows[1],)), found, verdict, (Step(2000, 1, 1.96, verdict.status),))
 
 
-def rendered(*arguments, **names):
-    return {"gate": 1, "at": "2026-11-20T10:00:00+01:00", **document(decision(*arguments, **names), exit_code=1)}
+def rendered(name="m", **names):
+    texts = dict.fromkeys(("item", "prompt", "target", "baseline_answer", "candidate_answer"), f"text {name}")
+    items = {"of": f"scorer {name}", "worse": 3, "paired": 9, "regressions": [{"difference": 0.5, **texts}] * 5}
+    gate = {"gate": 1, "at": "2026-11-20T10:00:00+01:00", "items": [items]}
+    return {**gate, **document(decision(name, **names), exit_code=1)}
 
 
 @pytest.fixture(params=HOSTILE, ids=range(len(HOSTILE)))
