@@ -40,6 +40,7 @@ _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated ar
     ),
     version=1,
     precomputed=(REFERENCE_MOMENTS,),
+    full_rank=True,
 )
 def frechet_distance(
     generated: Num[Array, "n d"] | Moments,
@@ -89,6 +90,7 @@ def frechet_distance(
     ),
     version=1,
     precomputed=(REFERENCE_MOMENTS,),
+    full_rank=True,
 )
 def frechet_distance_infinity(
     generated: Num[Array, "n d"],

@@ -95,6 +95,8 @@ class MetricSpec:
     version: int
     precomputed: tuple[Precomputed, ...] = ()
     own_inputs: tuple[Input, ...] = ()
+    full_rank: bool = False
+    """Whether it needs more samples than dimensions where slices are compared."""
     derive: Derivation | None = None
     """Of an aggregate over items: the quantities that it returns for one of a scorer's quantities and its options."""
 
@@ -168,11 +170,13 @@ def metric(
     precomputed: tuple[Precomputed, ...] = (),
     inputs: tuple[Input, ...] = (),
     derive: Derivation | None = None,
+    full_rank: bool = False,
 ) -> Callable[[F], F]:
     """Register the decorated function under its own name, returning the given quantities.
 
-    ``precomputed`` are arguments that depend on the reference alone, ``inputs`` those that no other metric has. An
-    aggregate of a scorer's values has no quantities of its own but ``derive``, and takes one as ``quantity``.
+    ``precomputed`` are arguments that depend on the reference alone, ``inputs`` those that no other metric has.
+    ``full_rank`` metrics need more samples than dimensions in each slice. An aggregate of a scorer's values has no
+    quantities of its own but ``derive``, and takes one as ``quantity``.
     """
 
     def register(function: F) -> F:
@@ -180,7 +184,7 @@ def metric(
             if QUANTITIES.setdefault(quantity.name, quantity) != quantity:
                 raise ValueError(f"quantity {quantity.name!r} is declared twice with different facts")
         name = function.__name__
-        METRICS[name] = MetricSpec(name, function, quantities, version, precomputed, inputs, derive)
+        METRICS[name] = MetricSpec(name, function, quantities, version, precomputed, inputs, full_rank, derive)
         return function
 
     return register

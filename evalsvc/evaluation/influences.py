@@ -15,6 +15,8 @@ from evalsvc.metrics.influence import Influence
 from evalsvc.store.artifacts import Artifacts
 
 KIND = "influences"
+PLACES = ".at"
+"""Suffix of the array with the length of a sparse vector and the places of its values."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,15 @@ def write_influences(artifacts: Artifacts, key: str, influences: Mapping[str, Un
         if isinstance(influence, str):
             facts[label] = {"reason": influence}
             continue
-        arrays |= {f"{label}/{part}": vector for part, vector in influence.parts.items()}
+        for part, vector in influence.parts.items():
+            arrays |= _written(f"{label}/{part}", vector, sparse=bool(influence.members))
         facts[label] = {
             "units": each.units,
             "n": influence.n,
             "student": influence.student,
             "logarithmic": influence.logarithmic,
             "least": influence.least,
-        }
+        } | ({"members": influence.members} if influence.members else {})
     artifacts.write_arrays(key, arrays, {KIND: json.dumps(facts)})
 
 
@@ -55,16 +58,35 @@ def read_influences(artifacts: Artifacts, key: str, known: Known | None = None) 
     """
     try:
         arrays, facts = artifacts.read_arrays(key, known), json.loads(artifacts.read_metadata(key)[KIND])
-        return {label: _read(each, label, arrays) for label, each in facts.items()}
+        by_label: dict[str, dict[str, np.ndarray]] = {}
+        for name, vector in arrays.items():
+            label, _, part = name.rpartition("/")
+            by_label.setdefault(label, {})[part] = vector
+        return {label: _read(each, by_label.get(label, {})) for label, each in facts.items()}
     except (MissingError, KeyError, TypeError, ValueError, AttributeError):
         return {}
 
 
-def _read(facts: dict[str, Any], label: str, arrays: Mapping[str, np.ndarray]) -> UnitInfluence:
+def _written(name: str, vector: np.ndarray, *, sparse: bool) -> dict[str, np.ndarray]:
+    """The arrays of a vector: itself, or its few values other than 0 with their places, as of a slice."""
+    at = np.flatnonzero(vector)
+    if not sparse or 3 * len(at) >= len(vector):
+        return {name: vector}
+    return {name: vector[at], f"{name}{PLACES}": np.array([len(vector), *at], np.int32)}
+
+
+def _read(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> UnitInfluence:
     if "reason" in facts:
         return UnitInfluence(facts["reason"])
-    parts: dict[str, Any] = {
-        name.rpartition("/")[2]: vector for name, vector in arrays.items() if name.rpartition("/")[0] == label
-    }
+    parts: dict[str, Any] = {}
+    for name, vector in arrays.items():
+        if name.endswith(PLACES):
+            continue
+        places = arrays.get(f"{name}{PLACES}")
+        if places is None:
+            parts[name] = vector
+        else:
+            parts[name] = np.zeros(int(places[0]), vector.dtype)
+            parts[name][places[1:]] = vector
     units = facts.pop("units")
     return UnitInfluence(Influence(**facts, **parts), units)

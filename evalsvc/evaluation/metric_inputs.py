@@ -162,6 +162,10 @@ class MetricInputs:
         likelihoods = self._likelihoods(use.against)
         return likelihoods.column(given.name), likelihoods.facts_for(use.spec.inputs)
 
+    def raw(self, use: MetricUse, given: Input) -> Any:
+        """An input of the reference, without values precomputed from it."""
+        return self._given[given.source, given.form](use, given)[0]
+
     def array(self, features: str, split: Split) -> np.ndarray:
         """The features of a split that has samples."""
         reference = self.reference(features, split)

@@ -12,6 +12,7 @@ from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.earlier_digests import move_earlier
 from evalsvc.evaluation.items import items_of, sources_of
 from evalsvc.evaluation.scorer_checks import check_scorers, needs_samples
+from evalsvc.evaluation.slicing import require_sliceable
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.evaluation.suite_prompts import prompts_of
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -79,6 +80,7 @@ def plan(
     )
     if isinstance(loaded, HoldsSamples):
         _check_held(context, spec, loaded)
+    require_sliceable(context, spec, extractors, reference.split if reference else None)
     return spec
 
 

@@ -17,7 +17,8 @@ from evalsvc.core.provenance import environment
 from evalsvc.evaluation import attempts, opening, quotas
 from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.context import EvaluationContext
-from evalsvc.evaluation.scoring import LabelledScore, Reduction
+from evalsvc.evaluation.labelled_scores import LabelledScore
+from evalsvc.evaluation.scoring import Reduction
 from evalsvc.evaluation.shards import stage_of
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.metrics.score import Score
@@ -82,13 +83,14 @@ _FOUND = {each.name for each in fields(Score)} & set(tables.Score.__table__.colu
 def _row(labelled: LabelledScore, position: int) -> tables.Score:
     score = labelled.score
     columns = {name: getattr(score, name) for name in _FOUND}
-    units = {"independent": labelled.independent, "independent_unit": labelled.units.unit}
+    units = {"independent": labelled.independent, "independent_unit": labelled.units.unit, **labelled.notes}
     return tables.Score(
         **columns | {"details": {**score.details, **units}},
         position=position,
         label=labelled.label,
         quantity=score.name,
         protocol_id=labelled.protocol,
+        slice_of=labelled.slice_of,
     )
 
 

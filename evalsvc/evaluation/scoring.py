@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from evalsvc.core.digests import digest_json
 from evalsvc.evaluation.compatibility import require_content
 from evalsvc.evaluation.context import Advance, EvaluationContext, silent
 from evalsvc.evaluation.gallery import THUMBNAILS, joined, of_reference, pictures_of
@@ -17,9 +15,10 @@ from evalsvc.evaluation.influences import KIND as INFLUENCES
 from evalsvc.evaluation.influences import UnitInfluence, write_influences
 from evalsvc.evaluation.item_values import KIND as ITEMS
 from evalsvc.evaluation.item_values import write_item_values
-from evalsvc.evaluation.metric_inputs import MetricInputs
-from evalsvc.evaluation.sampling_units import SamplingUnits
+from evalsvc.evaluation.labelled_scores import LabelledScore as LabelledScore
+from evalsvc.evaluation.metric_inputs import Call, MetricInputs
 from evalsvc.evaluation.shard_reading import read_shard, repaired
+from evalsvc.evaluation.slicing import sliced
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
@@ -31,30 +30,6 @@ from evalsvc.metrics.score import Score
 
 NEIGHBOURS = 3
 """Number of training neighbors kept for each sample."""
-
-
-@dataclass(frozen=True)
-class LabelledScore:
-    """A score with its label in the suite, the facts that make it comparable, and its independent units."""
-
-    label: str
-    score: Score
-    facts: Mapping[str, Any]
-    units: SamplingUnits
-
-    @property
-    def protocol(self) -> str:
-        """Short digest of the facts."""
-        return digest_json(dict(self.facts))[:16]
-
-    @property
-    def independent(self) -> int:
-        """Number of independent units behind the standard error."""
-        return int(self.score.details.get("groups", self.score.n))
-
-    def without(self, fact: str) -> LabelledScore:
-        """The same score, comparable for any value of this fact."""
-        return replace(self, facts={key: value for key, value in self.facts.items() if key != fact})
 
 
 @dataclass(frozen=True)
@@ -119,12 +94,16 @@ def _measure(
             call = inputs.call(use)
             result = use.spec.function(**call.arguments)
             advance(1)
+
+        def finish(score: Score, use: MetricUse = use, call: Call = call) -> Score:
+            unsure = call.units.groups is not None and not use.spec.counts_groups
+            return _without_failed(_unsure(score) if unsure else score, use, inputs.there)
+
         for score in [result] if isinstance(result, Score) else result.values():
             facts = {**call.facts, "quantity": score.name}
-            if call.units.groups is not None and not use.spec.counts_groups:
-                score = _unsure(score)
-            score = _without_failed(score, use, inputs.there)
-            scores.append(LabelledScore(use.label_of(score.name), score, facts, call.units))
+            scores.append(LabelledScore(use.label_of(score.name), finish(score), facts, call.units))
+        if use.by:
+            scores += sliced(inputs, use, call, finish)
     inputs.require_unchanged()
     return results[-1] if search else None, tuple(scores)
 

@@ -23,9 +23,11 @@ from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.items.schema import PROMPT, Items
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
+from evalsvc.inputs.slice_labels import LONGEST as LONGEST_LABEL
+from evalsvc.inputs.slice_labels import fits
 from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Form, Input, Source
-from evalsvc.metrics.registry import METRICS, MetricSpec, Quantity
+from evalsvc.metrics.registry import ITEMS, METRICS, MetricSpec, Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.metrics.tokenizers import TOKENIZERS
 from evalsvc.plugins.interfaces import Modality
@@ -36,8 +38,8 @@ from evalsvc.plugins.scorers import declared_quantities
 SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 Split = Literal["train", "heldout"]
-LONGEST_LABEL = 100
-"""Maximum length of a score's label, in characters."""
+LABEL = "label"
+"""What ``by`` calls the class label of items."""
 
 GIVEN = "*"
 """Placeholder for the reference of a suite that does not fix one."""
@@ -400,6 +402,10 @@ class Suite(_Strict):
             raise ValueError(f"{use.metric} {'does not aggregate' if use.of else 'aggregates'} a scorer: {ways}")
         if use.of:
             self.scored(use.of)
+        if use.by:
+            self._check_slices(use)
+        if self.items and ITEMS in use.spec.inputs and use.options.get("k", 1) > self.items.draws:
+            raise ValueError(f"{use.metric} needs {use.options['k']} draws of each item: raise 'draws' of the items")
         missing = sorted(name for name, each in use.spec.inputs.items() if each.source is Source.CALLER)
         if missing:
             raise ValueError(f"{use.metric} needs {', '.join(missing)}, which evaluations do not provide")
@@ -416,6 +422,16 @@ class Suite(_Strict):
                 raise ValueError(f"{use.metric} needs nll, but 'extractors' has no {use.features!r}")
         elif use.features:
             raise ValueError(f"{use.metric} does not use features: remove 'features'")
+
+    def _check_slices(self, use: MetricUse) -> None:
+        items = self.items
+        known = [*([LABEL] if items and (items.labels or items.label) else ()), *(items.tags if items else ())]
+        if use.by not in known:
+            raise ValueError(f"{use.metric}: no items have {use.by!r}: use one of {', '.join(known) or 'none'} as 'by'")
+        if use.of_documents:
+            raise ValueError(f"{use.metric} measures documents of the reference, which are no items: remove 'by'")
+        if long := [label for each in self.quantities_of(use) if not fits(label := use.label_of(each.name), use.by)]:
+            raise ValueError(f"the label {long[0][:20]}... is too long to be sliced by {use.by[:20]!r}: shorten it")
 
     def _check_features(self, what: str, features: str) -> None:
         label, _, output = features.partition("/")
