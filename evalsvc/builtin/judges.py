@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from evalsvc.core.digests import digest_json, digest_path
-from evalsvc.core.errors import InputError
+from evalsvc.core.errors import InputError, ModelError
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.server_file import open_endpoint
@@ -58,7 +58,10 @@ class ServedJudge:
         fields = {"{prompt}": prompt, "{first}": first, "{second}": second}
         # In one pass, so that an answer which contains "{second}" is not changed.
         asked = re.sub("|".join(map(re.escape, fields)), lambda match: fields[match[0]], self._template)
-        verdicts = _VERDICT.findall(self._endpoint.write(asked, self._decoding, 0))
+        written = self._endpoint.write(asked, self._decoding, 0)
+        if written.failure:
+            raise ModelError(written.failure)
+        verdicts = _VERDICT.findall(written.text)
         return _MEANING[verdicts[-1].upper()] if verdicts else "unparsed"
 
 

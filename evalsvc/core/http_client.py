@@ -37,10 +37,11 @@ class OutboundError(EvalsvcError):
 
 @dataclass(frozen=True)
 class Answer:
-    """The response of a server."""
+    """The response of a server; ``retry_after`` is its header of this name."""
 
     status: int
     body: bytes = b""
+    retry_after: str = ""
 
     @property
     def is_success(self) -> bool:
@@ -231,7 +232,7 @@ async def _ask(client: httpx.AsyncClient, request: httpx.Request, most: int) -> 
                     body += chunk
                     if len(body) > most:
                         raise OutboundError(f"the response is longer than {most} bytes")
-            return Answer(response.status_code, bytes(body))
+            return Answer(response.status_code, bytes(body), response.headers.get("retry-after", ""))
         finally:
             await response.aclose()
     except httpx.ConnectError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,16 +17,17 @@ from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.text_counts import count_bytes, count_words
 from evalsvc.plugins import validation
-from evalsvc.plugins.interfaces import Likelihood
+from evalsvc.plugins.interfaces import Likelihood, PaysForSamples
 from evalsvc.plugins.samples import SampleRequest, Texts
 
 
 @dataclass(frozen=True)
 class ShardContent:
-    """Files of a shard before they are written, in this order, and their cost."""
+    """Files of a shard before they are written, in this order, and their cost; ``settle`` is called after writing."""
 
     files: Sequence[File]
     cost: Cost
+    settle: Callable[[], None]
 
 
 def compute_shard(
@@ -43,7 +44,12 @@ def shard_content(
     """Compute what is missing of one shard, or damaged; all of it on a ``rerun``. ``None`` if nothing is."""
     meter = Meter(context.device)
     files = (sample_files if shard.kind == "samples" else _likelihood_files)(spec, shard, context, advance, rerun=rerun)
-    return ShardContent(files, meter.cost()) if files else None
+    return ShardContent(files, meter.cost(), _receipt(context)) if files else None
+
+
+def _receipt(context: EvaluationContext) -> Callable[[], None]:
+    generator = context.generator[1] if context.generator else None
+    return generator.receipt() if isinstance(generator, PaysForSamples) else lambda: None
 
 
 def write_shard(context: EvaluationContext, content: ShardContent) -> Cost:
@@ -51,6 +57,7 @@ def write_shard(context: EvaluationContext, content: ShardContent) -> Cost:
     started = time.perf_counter()
     for file in content.files:
         context.artifacts.write_arrays(file.key, file.arrays, file.metadata)
+    content.settle()
     return replace(content.cost, seconds=content.cost.seconds + time.perf_counter() - started)
 
 

@@ -94,6 +94,15 @@ class ReadsAhead(Protocol):
         ...
 
 
+@runtime_checkable
+class PaysForSamples(Protocol):
+    """Optional interface of a generator that keeps what it paid for until it is stored, so that it is paid once."""
+
+    def receipt(self) -> Callable[[], None]:
+        """Return a function that is called once the samples drawn since the last receipt are stored."""
+        ...
+
+
 @dataclass(frozen=True)
 class NegativeLogLikelihood:
     """Negative log-likelihoods of a batch, in nats, each over ``units`` dimensions or over its own number of tokens.

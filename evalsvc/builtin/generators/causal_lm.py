@@ -17,6 +17,7 @@ from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.weight_sets import refuse_adapter
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.items import Drawn, Usage
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
@@ -62,9 +63,12 @@ class CausalLM:
             if where in ("", TEMPLATES) and not own.endswith(NEVER_READ):
                 yield name
 
-    def sample(self, request: SampleRequest) -> Texts:
-        """Texts that the model generates for its prompts, without the prompts."""
-        return Texts(tuple(self._writer.write(request)))
+    def sample(self, request: SampleRequest) -> Drawn:
+        """Texts that the model generates for its prompts, without the prompts; and their numbers of tokens."""
+        texts, counts = self._writer.write(request)
+        unknown = torch.full((len(texts),), torch.nan, dtype=torch.float64)
+        usage = Usage(unknown, torch.tensor(counts, dtype=torch.float64), unknown)
+        return Drawn(Texts(tuple(texts)), usage=usage)
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Exact negative log-likelihoods over the tokens of each document, or of each text after its prompt."""

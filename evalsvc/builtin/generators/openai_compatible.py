@@ -5,20 +5,36 @@ The model is identified by its name only, because its weights cannot be verified
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+
 import torch
 
+from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
+from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
-from evalsvc.inputs.endpoints import Endpoint, RefusedError
+from evalsvc.inputs.endpoints import Endpoint, RefusedError, Written
+from evalsvc.inputs.paid_answers import PaidAnswers
 from evalsvc.inputs.server_file import open_endpoint
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
+from evalsvc.plugins.items import Drawn, Prompt, Usage
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
+WHO = "generator 'openai-compatible'"
+log = logging.getLogger(__name__)
+
 
 class Served:
-    """Generates texts with an endpoint. Each sample's seed is sent, but the server may ignore it."""
+    """Generates texts with an endpoint. Each sample's seed is sent, but the server may ignore it.
+
+    A prompt that the server refuses, or answers without a text, is a failure of its sample. Everything else that goes
+    wrong (no response, a wrong key) is an error, after which no answer that was paid is asked for again.
+    """
 
     info = GeneratorInfo(
         "openai-compatible", "text", weights="unverifiable: served by name", takes=frozenset({"prompt"})
@@ -26,24 +42,71 @@ class Served:
 
     def __init__(self, endpoint: Endpoint, decoding: Decoding) -> None:
         self._endpoint, self._decoding = endpoint, decoding
+        self._paid = PaidAnswers(Settings().home.resolve() / "paid-answers" / endpoint.digest[:16])
+        self._answered = False
 
-    def sample(self, request: SampleRequest) -> Texts:
-        """One text per seed."""
+    def sample(self, request: SampleRequest) -> Drawn:
+        """One text per seed, with failures and costs.
+
+        Raises:
+            RefusedError: the server refused the first prompts, all of them.
+        """
         prompts = request.prompts or tuple(self._decoding.prompt_of(int(i)) for i in request.indices)
-        pairs = zip(prompts, request.seeds.tolist(), strict=True)
-        texts = self._endpoint.each(lambda pair: self._endpoint.write(pair[0], self._decoding, pair[1]), pairs)
-        return Texts(tuple(texts))
+        answers = self._endpoint.each(self._write, zip(prompts, request.seeds.tolist(), strict=True))
+        refusals = [answer for answer in answers if isinstance(answer, RefusedError)]
+        self._answered |= len(refusals) < len(answers)
+        if refusals and not self._answered:  # nothing says that it is about the prompts
+            raise refusals[0]
+        written = [Written("", failure=each.reason) if isinstance(each, RefusedError) else each for each in answers]
+        failures = {row: each.failure for row, each in enumerate(written) if each.failure}
+        columns = {
+            name: torch.tensor([getattr(each, name) for each in written], dtype=torch.float64)
+            for name in ("seconds", "tokens", "price")
+        }
+        return Drawn(Texts(tuple(each.text for each in written)), failures, Usage(**columns))
+
+    def receipt(self) -> Callable[[], None]:
+        """A function that deletes the paid answers that were kept since the last receipt."""
+        return self._paid.receipt()
+
+    def _write(self, asked: tuple[Prompt, int]) -> Written | RefusedError:
+        """The answer to a prompt, paid once; or its refusal, which goes to the log."""
+        prompt, seed = asked
+        decoding = self._decoding.model_dump(exclude={"prompts"})
+        request = digest_json([self._endpoint.digest, prompt, decoding, seed])
+        with suppress(TypeError):  # kept by another version
+            if kept := self._paid.get(request):
+                return Written(**kept)
+        try:
+            written = self._endpoint.write(prompt, self._decoding, seed)
+        except RefusedError as error:
+            if not error.of_one:
+                raise
+            log.warning("%s: %s", error.reason, error.detail)
+            return error
+        self._paid.add(request, asdict(written))
+        return written
 
 
 class ServedWithLikelihood(Served):
     """A server that also returns the log-probabilities of prompts."""
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
-        """Exact over the tokens that the server scores: all but the first, if it adds no beginning-of-text token."""
+        """Exact over the tokens that the server scores: all but the first, if it adds no beginning-of-text token.
+
+        After a prompt, those that begin in the text.
+        """
         if not isinstance(items, Texts):
-            raise InputError("generator 'openai-compatible' computes likelihoods of texts only")
+            raise InputError(f"{WHO} computes likelihoods of texts only")
+        prompts = request.prompts or ("",) * len(items)
+        if request.prompts and (self._decoding.chat or not all(isinstance(prompt, str) for prompt in prompts)):
+            raise InputError(
+                f"{WHO} computes no likelihoods after chats, since endpoints render them unseen: use texts as prompts, "
+                "or generator 'causal-lm'"
+            )
         scored = self._endpoint.each(
-            lambda text: self._endpoint.log_likelihood(text) if text else (0.0, 0), items.items
+            lambda pair: self._endpoint.log_likelihood(pair[0], str(pair[1])) if pair[0] else (0.0, 0),
+            zip(items.items, prompts, strict=True),
         )
         nats = torch.tensor([-value for value, _ in scored], dtype=torch.float64)
         tokens = torch.tensor([count for _, count in scored])

@@ -34,8 +34,11 @@ class Writer:
         parameters = inspect.signature(model.network.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
-    def write(self, request: SampleRequest) -> list[str]:
-        """One text per seed, without its prompt: for the request's prompts, else for those of the decoding in turn."""
+    def write(self, request: SampleRequest) -> tuple[list[str], list[int]]:
+        """One text per seed, without its prompt, and its number of tokens.
+
+        The prompts are those of the request, else those of the decoding in turn.
+        """
         first = request.uniform(self._decoding.max_tokens, stream=0).double()
         second = request.uniform(self._decoding.max_tokens, stream=1).double()
         # Two draws of 23 bits make one of 46, since rare tokens of a large vocabulary need a finer resolution than
@@ -47,10 +50,11 @@ class Writer:
             prompts = [self._prompts[int(i) % len(self._prompts)] for i in request.indices]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         written = self._continue([prompts[i] for i in order], uniforms[order])
-        texts = [""] * len(prompts)
+        texts, counts = [""] * len(prompts), [0] * len(prompts)
         for i, tokens in zip(order, written, strict=True):
             texts[i] = self._decoding.cut(self._model.tokenizer.decode(tokens, skip_special_tokens=True))
-        return texts
+            counts[i] = len(tokens)
+        return texts, counts
 
     @torch.inference_mode()
     def _continue(self, prompts: Sequence[Sequence[int]], uniforms: Float64[Tensor, "n t"]) -> list[list[int]]:

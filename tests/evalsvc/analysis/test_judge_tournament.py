@@ -6,7 +6,7 @@ import torch
 from evalsvc.analysis.judge_tournament import Player, run_tournament
 from evalsvc.builtin.judges import Preferences, ServedJudge
 from evalsvc.core.errors import InputError, ModelError
-from evalsvc.inputs.endpoints import Endpoint
+from evalsvc.inputs.endpoints import Endpoint, Written
 from evalsvc.plugins.interfaces import JudgeInfo
 from evalsvc.store.artifacts import Artifacts
 
@@ -135,7 +135,9 @@ def test_people_s_preferences_are_a_judge(tmp_path, artifacts):
 def test_a_served_judge_is_read_by_its_last_verdict(tmp_path, monkeypatch, said, answer):
     (tmp_path / "judge.json").write_text('{"url": "http://x/v1", "model": "gpt-x"}')
     asked = []
-    monkeypatch.setattr(Endpoint, "write", lambda _, prompt, decoding, seed: asked.append((prompt, decoding)) or said)
+    monkeypatch.setattr(
+        Endpoint, "write", lambda _, prompt, decoding, seed: asked.append((prompt, decoding)) or Written(said)
+    )
     judge = ServedJudge(CPU, endpoint=str(tmp_path / "judge.json"))
     assert judge.info.models == {"gpt-x"}
     assert judge.compare("why {second}", "because {first}", "so") == answer

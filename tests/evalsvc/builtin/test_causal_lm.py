@@ -42,7 +42,7 @@ def opened(folder):
 
 def write(checkpoint, count=8, seed=1, **decoding):
     asked = Decoding(**{"max_tokens": 12} | decoding)
-    return CausalLM(checkpoint, CPU, decoding=asked).sample(SampleRequest.of(seed, 0, count)).items
+    return CausalLM(checkpoint, CPU, decoding=asked).sample(SampleRequest.of(seed, 0, count)).samples.items
 
 
 def test_it_keeps_the_contract_of_a_generator(checkpoint):
@@ -55,7 +55,7 @@ def test_it_keeps_the_contract_of_a_generator(checkpoint):
 def test_a_sample_depends_on_its_seed_and_prompt_and_on_nothing_beside_it(checkpoint):
     together = write(checkpoint, prompts=PROMPTS)
     alone = CausalLM(checkpoint, CPU, decoding=Decoding(prompts=PROMPTS[2:], max_tokens=12))
-    assert alone.sample(SampleRequest.of(1, 5, 6)).items[0] == together[5]
+    assert alone.sample(SampleRequest.of(1, 5, 6)).samples.items[0] == together[5]
     assert len(set(together)) == len(together)
 
 
@@ -99,7 +99,11 @@ def test_a_text_ends_before_its_stop_string_and_after_max_tokens(llama):
 
 def test_chat_goes_through_the_template_and_takes_no_prefix_before_it(llama):
     by_hand = {"prompts": ("[system]be brief[user]hi[assistant]",), "temperature": 0, "max_tokens": 8}
-    expected = CausalLM(llama, CPU, prefix="none", decoding=Decoding(**by_hand)).sample(SampleRequest.of(1, 0, 1)).items
+    expected = (
+        CausalLM(llama, CPU, prefix="none", decoding=Decoding(**by_hand))
+        .sample(SampleRequest.of(1, 0, 1))
+        .samples.items
+    )
     asked = by_hand | {"prompts": ["hi"], "chat": True}
     assert write(llama, 1, system="be brief", **asked) == expected
     assert write(llama, 1, **asked) != expected
@@ -191,7 +195,7 @@ def test_a_configuration_names_no_code_of_the_hub(tmp_path, key):
 
 def test_prompts_of_a_suite_s_file_come_with_the_request(llama):
     generator = CausalLM(llama, CPU, decoding=Decoding(max_tokens=8))
-    asked = generator.sample(SampleRequest.of(5, 0, 3, prompts=PROMPTS)).items
+    asked = generator.sample(SampleRequest.of(5, 0, 3, prompts=PROMPTS)).samples.items
     assert asked == write(llama, 3, 5, prompts=PROMPTS, max_tokens=8)
     with pytest.raises(InputError, match=r"prompt 0 has \d+ tokens"):
         generator.sample(SampleRequest.of(5, 0, 1, prompts=["a b " * 40]))

@@ -107,8 +107,8 @@ def test_a_chat_is_rendered_by_the_template_for_likelihoods_and_for_samples(fold
     expected = CausalLM(checkpoint, CPU, prefix="none", decoding=greedy.but({"prompts": (rendered,)}))
     seeds = SampleRequest.of(1, 0, 2)
     both = SampleRequest(seeds.seeds, seeds.indices, CPU, (CHAT, PROMPT))
-    answers = CausalLM(checkpoint, CPU, decoding=greedy).sample(both)
-    assert answers.items[0] == expected.sample(SampleRequest.of(1, 0, 1)).items[0]
+    answers = CausalLM(checkpoint, CPU, decoding=greedy).sample(both).samples
+    assert answers.items[0] == expected.sample(SampleRequest.of(1, 0, 1)).samples.items[0]
     assert answers.items[1] == CausalLM(checkpoint, CPU, decoding=greedy.but({"prompts": (PROMPT,)})).sample(
         SampleRequest.of(1, 0, 1)
-    ).items[0]  # fmt: skip
+    ).samples.items[0]  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from evalsvc.builtin.extractors.language import LikelihoodExtractor
+from evalsvc.builtin.generators.causal_lm import CausalLM
 from evalsvc.builtin.generators.openai_compatible import Served, openai_compatible
 from evalsvc.core.errors import InputError, ModelError, detail_of
 from evalsvc.inputs import endpoints as module
@@ -38,7 +39,7 @@ def url(folder):
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch):
+def key(monkeypatch, home):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
 
 
@@ -65,17 +66,34 @@ def test_likelihoods_are_those_of_the_model_itself(url, folder, checkpoint):
     assert found.units.tolist() == expected["tokens"].tolist()
 
 
+def test_likelihoods_after_a_prompt_are_those_of_the_model_itself(url, folder, checkpoint):
+    prompts, texts = ("Anne had not wanted ", "Anne had", ""), ("this visit", "", " not wanted")
+    asked = SampleRequest.of(0, 0, 3, prompts=prompts)
+    found = openai_compatible(checkpoint(url), CPU).nll(Texts(texts), asked)
+    own = CausalLM(Checkpoint.open(folder, "tiny", 1), CPU, decoding=Decoding(max_tokens=4)).nll(Texts(texts), asked)
+    assert found.units.tolist() == own.units.tolist()
+    # The server puts a beginning before every prompt; the tokenizer alone, which the harness follows, does not.
+    assert found.nats[2].item() == pytest.approx(own.nats[2].item(), rel=1e-5)
+    whole, start = (
+        LikelihoodExtractor(folder).extract([text])["nll"][0]
+        for text in ("Anne had not wanted this visit", "Anne had not wanted")
+    )
+    assert found.nats[0].item() == pytest.approx(whole - start, rel=1e-4)
+
+
 def test_a_server_without_prompt_probabilities_still_writes(url, checkpoint):
     generator = openai_compatible(checkpoint(url.replace("/v1", "/plain/v1")), CPU, decoding=Decoding(max_tokens=4))
     assert isinstance(generator, Served)
     assert not isinstance(generator, Likelihood)
-    assert len(generator.sample(SampleRequest.of(1, 0, 2))) == 2
+    assert len(generator.sample(SampleRequest.of(1, 0, 2)).samples) == 2
 
 
 def test_a_busy_server_is_asked_again_and_a_dead_one_is_named(url, checkpoint, monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
     busy = checkpoint(url.replace("/v1", "/busy/v1"), parallel=1)
-    assert len(openai_compatible(busy, CPU, decoding=Decoding(max_tokens=4)).sample(SampleRequest.of(1, 0, 3))) == 3
+    drawn = openai_compatible(busy, CPU, decoding=Decoding(max_tokens=4)).sample(SampleRequest.of(1, 0, 3))
+    assert len(drawn.samples) == 3
+    assert not drawn.failures
     with pytest.raises(ModelError, match="did not respond in 5 attempts: check that it is running") as caught:
         openai_compatible(checkpoint("http://127.0.0.1:9/v1"), CPU)
     assert detail_of(caught.value).startswith("http://127.0.0.1:9/v1/completions: the connection failed")
@@ -83,11 +101,11 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_is_named(url, checkpoint, m
 
 def test_every_option_is_sent_so_that_no_default_of_the_server_decides(monkeypatch):
     sent = []
-    monkeypatch.setattr(module.Endpoint, "_post", lambda _, path, body: sent.append((path, body)) or ANSWER)
+    monkeypatch.setattr(module.Endpoint, "_post", lambda _, path, body: sent.append((path, body)) or (ANSWER, 0.5))
     asked = Decoding(temperature=0.7, top_p=0.9, max_tokens=5, stop=("\n",))
     for dialect in ("vllm", "llama.cpp"):
         endpoint = module.Endpoint(url="http://x/v1", model="m", dialect=dialect)
-        assert endpoint.write("hi", asked, 2**40 + 3) == "one"
+        assert endpoint.write("hi", asked, 2**40 + 3).text == "one"
     chat = Decoding(chat=True, system="brief")
     module.Endpoint(url="http://x/v1", model="m", dialect="openai").write("hi", chat, 1)
     plain = {"model": "m", "prompt": "hi", "temperature": 0.7, "top_p": 0.9, "max_tokens": 5, "seed": 3, "stop": ["\n"]}

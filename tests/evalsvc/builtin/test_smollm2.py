@@ -76,12 +76,14 @@ def test_float32_is_as_good_as_the_logits_in_float64(smollm2, prose):
 def test_it_answers_in_its_chat_template_and_heat_costs_fluency(smollm2, gguf):
     checkpoint = Checkpoint.open(gguf, "smollm2", 0)
     question = {"prompts": ("What is the capital of France?",), "chat": True, "temperature": 0, "max_tokens": 10}
-    answer = CausalLM(checkpoint, CPU, decoding=Decoding(**question)).sample(SampleRequest.of(1, 0, 1)).items[0]
+    answer = CausalLM(checkpoint, CPU, decoding=Decoding(**question)).sample(SampleRequest.of(1, 0, 1)).samples.items[0]
     assert "Paris" in answer
     spread, nats = {}, {}
     for heat in (0.3, 1.5):
         decoding = Decoding(temperature=heat, max_tokens=16)
-        written = CausalLM(checkpoint, CPU, decoding=decoding, prefix=WITHOUT_BOS).sample(SampleRequest.of(1, 0, 8))
+        written = (
+            CausalLM(checkpoint, CPU, decoding=decoding, prefix=WITHOUT_BOS).sample(SampleRequest.of(1, 0, 8)).samples
+        )
         found = smollm2.extract(written.items)
         nats[heat] = found["nll"].sum() / found["tokens"].sum()
         spread[heat] = distinct_n(written.items, 1).value
