@@ -41,11 +41,11 @@ class ClientRules:
         if name == "torch-module":
             self._check_module(str(options.get("module", "")), options.get("arguments"))
 
-    def check_suite(self, suite: Suite, prompts_kept: bool) -> None:
-        """Raise unless clients may submit this suite; ``prompts_kept`` says that its prompts are already stored.
+    def check_suite(self, suite: Suite, prompts_kept: bool, items_kept: bool) -> None:
+        """Raise unless clients may submit this suite; its prompts or items must be stored already.
 
         Raises:
-            ForbiddenError: a plug-in or an option of the suite is not allowed, or it names a file of prompts.
+            ForbiddenError: a plug-in or an option of the suite is not allowed, or it names a file of prompts or items.
         """
         clients = server_file().clients
         for use in suite.extractors.values():
@@ -58,9 +58,11 @@ class ClientRules:
             shipped = metric.spec.function.__module__.startswith("evalsvc.metrics.")
             if not shipped and metric.metric not in clients.metrics:
                 raise _closed(f"metric {metric.metric!r}", "metrics")
-        if suite.prompts and not prompts_kept:
+        item_file = suite.items and suite.items.file
+        if (suite.prompts and not prompts_kept) or (item_file and not items_kept):
+            kind = "an item" if item_file else "a prompt"
             raise ForbiddenError(
-                f"suite {suite.id} names a prompt file on this server: the operator must score with it once, then "
+                f"suite {suite.id} names {kind} file on this server: the operator must score with it once, then "
                 "clients can name the suite"
             )
 

@@ -44,7 +44,10 @@ def items_of(context: EvaluationContext, suite: Suite) -> ItemSet | None:
     assert suite.items.sha256
     key = f"items {suite.items.sha256} {suite.seed}"
     if key not in context.items:
-        context.items[key] = _loaded(context, suite, suite.items.sha256).ordered(suite.seed)
+        items = _loaded(context, suite, suite.items.sha256)
+        if (items.conditions, len(items)) != (suite.items.conditions, suite.items.count):
+            raise InputError(f"suite {suite.id} declares other items than those of its digest: read it from its file")
+        context.items[key] = items.ordered(suite.seed)
     return context.items[key]
 
 

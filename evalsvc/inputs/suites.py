@@ -490,6 +490,9 @@ def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None)
         InputError: a key is unknown or a value is invalid.
     """
     _register_plugin_metrics(data, plugins)
+    items = data.get("items")
+    if isinstance(items, dict) and items.get("labels") and not items.get("file"):
+        data = _with_items(data, what, Path())
     data = _with_quantities(data, what, plugins)
     try:
         return Suite.model_validate(data)
@@ -526,22 +529,21 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
         file = (path.parent / data["prompts"]).resolve()
         data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
     if isinstance(data.get("items"), dict):
-        data = _with_items(data, path)
+        data = _with_items(data, f"suite {path}", path.parent)
     for use in _scorers(data).values():
         use.pop("quantities", None)  # the declaration of the plug-in counts
     return parse_suite(data, f"suite {path}", plugins)
 
 
-def _with_items(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The keys of a suite with the number and the digests of its items, read from their file."""
+def _with_items(data: dict[str, Any], what: str, folder: Path) -> dict[str, Any]:
+    """The keys of a suite with the number and the digests of its items, read from their file in ``folder``."""
     from evalsvc.inputs.items.reading import read_items  # with readers of media, which other suites can spare
 
     try:
         items = Items.model_validate(data["items"])
     except ValidationError as error:
-        raise _invalid(error, f"suite {path}", "items") from None
-    if items.file and not items.of_hub:
-        items = items.model_copy(update={"file": str((path.parent / items.file).resolve())})
+        raise _invalid(error, what, "items") from None
+    items = items.found_in(folder)
     read = read_items(items).items
     items = items.model_copy(
         update={"count": len(read), "conditions": read.conditions, "sha256": read.sha256}

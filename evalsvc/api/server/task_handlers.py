@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from evalsvc.api import schemas
 from evalsvc.core.errors import InputError
 from evalsvc.core.names import SERVED
@@ -17,6 +15,7 @@ from evalsvc.core.settings import ClientSettings, Settings
 from evalsvc.evaluation import lifecycle, registration, service
 from evalsvc.evaluation.client_rules import ClientRules
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.items import holds_items
 from evalsvc.evaluation.suite_prompts import holds_prompts
 from evalsvc.gates import promote
 from evalsvc.gates.policy import Policy, parse_policy
@@ -24,7 +23,7 @@ from evalsvc.gates.resolution import labels_of
 from evalsvc.gates.runner import run_gate
 from evalsvc.inputs.checkpoint_folders import ENDPOINT, refuse_local_base
 from evalsvc.inputs.checkpoint_names import Naming, UnknownStepError
-from evalsvc.inputs.suites import Suite
+from evalsvc.inputs.suites import Suite, parse_suite
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import names
 
@@ -126,15 +125,13 @@ class TaskHandlers:
     def _suite(self, named: str | dict[str, Any], reference: str = "") -> Suite:
         """A shipped suite, a stored one, or a complete one."""
         if isinstance(named, dict):
-            try:
-                suite = Suite.model_validate(named).on(reference)
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, first["loc"])) or "the suite"
-                raise InputError(f"suite: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+            suite = parse_suite(named, "suite", self.plugins).on(reference)
             if known := self._known(suite):
-                return suite.model_copy(update={"prompts": known.prompts})
-            self.rules.check_suite(suite, holds_prompts(self.context, suite))
+                return suite.model_copy(update={"prompts": known.prompts, "items": known.items})
+            kept = holds_items(self.context, suite)
+            self.rules.check_suite(suite, holds_prompts(self.context, suite), kept)
+            if suite.items and suite.items.file:  # no file that a client names is read
+                suite = suite.model_copy(update={"items": suite.items.model_copy(update={"file": "stored"})})
             return suite
         if named.endswith((".yaml", ".yml")):
             raise InputError(f"suite {named!r} is a file name: use name@version")

@@ -13,10 +13,13 @@ import numpy as np
 
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.items import cells, templates
+from evalsvc.inputs.items.examples import with_examples
+from evalsvc.inputs.items.hub import download_split
 from evalsvc.inputs.items.item_set import ItemSet, ids_of
 from evalsvc.inputs.items.media import MediaFile, holds_media, media_file, modality_of
-from evalsvc.inputs.items.schema import PROMPT, Items
-from evalsvc.inputs.items.tables import Table, read_rows
+from evalsvc.inputs.items.schema import HUB, PROMPT, Items
+from evalsvc.inputs.items.tables import Table, of_arrow, read_rows
+from evalsvc.inputs.torch_loader import read_table
 from evalsvc.plugins.interfaces import Modality
 
 T = TypeVar("T")
@@ -40,8 +43,18 @@ def read_items(items: Items) -> Loaded:
     """
     if items.labels:
         return Loaded(ItemSet.of_classes(items.labels.classes), {})
-    columns = _Columns(read_rows(Path(items.file), items.split), items)
-    return Loaded(columns.read(), columns.media)
+    columns = _Columns(_rows(items.file, items.split, items.revision), items)
+    read = columns.read()
+    if use := items.examples:
+        pool = _Columns(_rows(use.file, use.split, ""), items).read() if use.file else read
+        read = with_examples(read, pool, use, use.file or items.file)
+    return Loaded(read, columns.media)
+
+
+def _rows(file: str, split: str, revision: str) -> Table:
+    if not file.startswith(HUB):
+        return read_rows(Path(file), split)
+    return of_arrow(Path(file), map(read_table, download_split(file, split, revision)))
 
 
 class _Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,16 +23,31 @@ class _Strict(BaseModel):
 
 PROMPT = "prompt"
 """The column of a file whose lines are texts."""
-_OF_FILES = ("split", "id", "prompt", "label", "source", "target", "choices", "answer", "group", "tags")
+_OF_FILES = ("split", "id", "prompt", "label", "source", "target", "choices", "answer", "group", "tags", "examples")
 
 
 class LabelItems(_Strict):
     """Items that are class labels, 0 to ``classes`` - 1."""
 
-    classes: Annotated[int, Field(ge=1)]
+    classes: Annotated[int, Field(ge=1, le=100_000)]
     """Number of classes."""
     frequencies: Annotated[Literal["balanced", "reference"], Field(alias="as")] = "balanced"
     """`balanced`: as many samples of each class; `reference`: the class frequencies of the reference."""
+
+
+class Examples(_Strict):
+    """Solved examples before the prompt of each item: the same for all items, except the item itself."""
+
+    count: Annotated[int, Field(ge=1, le=100)]
+    """Number of examples."""
+    file: str = ""
+    """File of the examples, with the same columns, relative to the suite; by default the items themselves."""
+    split: str = ""
+    """Split of the examples, as for items."""
+    separator: str = "\n\n"
+    """Text between examples."""
+    before_answer: str = " "
+    """Text between the prompt of an example and its answer."""
 
 
 class Items(_Strict):
@@ -63,6 +79,8 @@ class Items(_Strict):
     """Column whose equal values mark items that are not independent (one document, one speaker)."""
     tags: tuple[str, ...] = ()
     """Columns by which scores can be sliced."""
+    examples: Examples | None = None
+    """Solved examples before each prompt (few-shot): the first target, or the right choice, is the answer."""
     draws: Annotated[int, Field(ge=1)] = 1
     """Number of samples of each item."""
     repeat: bool = False
@@ -89,12 +107,19 @@ class Items(_Strict):
             raise ValueError("'revision' applies to datasets of the hub: remove it")
         if self.answer and not (self.choices or self.target):
             raise ValueError("'answer' names the right one of 'choices': add 'choices', or name the column in 'target'")
+        if self.examples and not (self.prompt and (self.target or self.answer)):
+            raise ValueError("'examples' need 'prompt' and 'target', or 'choices' and 'answer': add them")
         if self.extract:
             try:
                 Pattern(self.extract, "'extract'")
             except InputError as error:
                 raise ValueError(str(error)) from None
         return self
+
+    def found_in(self, folder: Path) -> Items:
+        """The items with absolute paths of files, which are relative to a folder; names on the hub stay."""
+        examples = self.examples and self.examples.model_copy(update={"file": _found(self.examples.file, folder)})
+        return self.model_copy(update={"file": _found(self.file, folder), "examples": examples})
 
     @property
     def of_hub(self) -> bool:
@@ -121,3 +146,7 @@ class Items(_Strict):
         """Identity of the items in a suite's digest, independent of the file's location and column names."""
         kept: dict[str, Any] = {"sha256": self.sha256, "draws": self.draws, "stop": self.stop, "extract": self.extract}
         return kept | ({"labels": self.labels.model_dump()} if self.labels else {})
+
+
+def _found(file: str, folder: Path) -> str:
+    return file if not file or file.startswith(HUB) else str((folder / file).resolve())

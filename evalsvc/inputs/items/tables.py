@@ -16,6 +16,7 @@ import pyarrow as pa
 from evalsvc.core.errors import InputError, first_line, one_line
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.inputs.items.schema import PROMPT
+from evalsvc.inputs.items.splits import files_of_split
 from evalsvc.inputs.text_files import open_arrow
 from evalsvc.inputs.torch_loader import read_table
 
@@ -75,27 +76,23 @@ def of_arrow(path: Path, tables: Iterable[pa.Table]) -> Table:
 
 
 def _of_folder(path: Path, split: str) -> Table:
-    splits = {state.parent.name: state.parent for state in sorted(path.glob("*/state.json"))}
-    if split and split not in splits and not (path / "state.json").is_file():
-        parts = {each.name.partition("-")[0] for each in path.rglob("*.parquet")} - {""}
-        if split in {each.removesuffix(".parquet") for each in parts}:
-            files = [f for f in _data_files(path) if f.name.removesuffix(".parquet").partition("-")[0] == split]
-            return of_arrow(path, map(read_table, files))
-        known = ", ".join(sorted([*splits, *(each.removesuffix(".parquet") for each in parts)])) or "none"
-        raise InputError(f"{path} has no split {split!r}: use one of {known}")
-    if splits and not split:
-        raise InputError(f"{path} contains several splits ({', '.join(splits)}): add 'split:' to the items")
-    files = _data_files(splits.get(split, path))
-    return of_arrow(path, (open_arrow(f) if f.suffix == ".arrow" else read_table(f) for f in files))
+    saved = {state.parent.name: state.parent for state in sorted(path.glob("*/state.json"))}
+    if saved:
+        name = files_of_split((f"{each}/0.parquet" for each in saved), split, str(path))[0].partition("/")[0]
+        return of_arrow(path, map(open_arrow, _arrow_files(saved[name])))
+    if arrow := _arrow_files(path):
+        if split:
+            raise InputError(f"{path} is one split of a dataset: remove 'split'")
+        return of_arrow(path, map(open_arrow, arrow))
+    names = [each.relative_to(path).as_posix() for each in path.rglob("*.parquet") if not each.name.startswith(".")]
+    if not names:
+        raise InputError(f"{path} contains neither .arrow nor .parquet files: name an item file")
+    return of_arrow(path, (read_table(path / name) for name in files_of_split(names, split, str(path))))
 
 
-def _data_files(folder: Path) -> list[Path]:
-    """The Arrow files of a folder, else its Parquet files; ``datasets`` keeps results of ``map`` as cache-*.arrow."""
-    arrow = sorted(each for each in folder.glob("*.arrow") if not each.name.startswith("cache-"))
-    files = arrow or sorted(folder.rglob("*.parquet"))
-    if not files:
-        raise InputError(f"{folder} contains no .arrow and no .parquet files: name an item file")
-    return files
+def _arrow_files(folder: Path) -> list[Path]:
+    """The files of a saved dataset; ``datasets`` keeps the results of ``map`` beside them, as cache-*.arrow."""
+    return sorted(each for each in folder.glob("*.arrow") if not each.name.startswith("cache-"))
 
 
 def _lines(path: Path) -> Table:

@@ -13,6 +13,7 @@ from evalsvc.core import http_client
 from evalsvc.core.errors import CheckpointError, ForbiddenError, InputError, ModelError
 from evalsvc.evaluation import lifecycle
 from evalsvc.evaluation.client_rules import ClientRules
+from evalsvc.evaluation.items import items_of
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -261,6 +262,33 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
     body = own.model_dump(mode="json")
     elsewhere = body | {"prompts": body["prompts"] | {"path": "/etc/passwd"}}
     assert desk._suite(elsewhere).prompts == own.prompts
+
+
+def test_a_suite_of_a_client_names_no_file_of_items_unless_they_are_stored(desk, tmp_path):
+    from evalsvc.inputs.suites import load_suite
+
+    (tmp_path / "q.jsonl").write_text('{"q": "one"}\n{"q": "two"}\n')
+    (tmp_path / "w.yaml").write_text(json.dumps(WORDS | {"samples": 2, "items": {"file": "q.jsonl", "prompt": "q"}}))
+    own = load_suite(str(tmp_path / "w.yaml"))
+    body = own.model_dump(mode="json") | {"name": "theirs"}
+    with pytest.raises(ForbiddenError, match="names an item file"):
+        desk._suite(body)
+    with pytest.raises(InputError, match="the items have not been read"):
+        desk._suite(WORDS | {"items": {"file": "/etc/passwd"}})
+    with pytest.raises(ForbiddenError, match="names an item file"):
+        desk._suite(body | {"items": body["items"] | {"file": "hub:org/name"}})
+    items_of(desk.context, own)
+    assert desk._suite(body | {"items": body["items"] | {"file": "/etc/passwd"}}).items.file == "stored"
+    forged = desk._suite(body | {"items": body["items"] | {"conditions": "0" * 64}})
+    desk.context.items.clear()
+    with pytest.raises(InputError, match="declares other items than those of its digest"):
+        items_of(desk.context, forged)
+
+
+def test_a_suite_of_a_client_may_have_class_labels(desk):
+    asked = desk._suite(WORDS | {"samples": 9, "items": {"labels": {"classes": 3}, "count": 99, "sha256": "0" * 64}})
+    assert asked.items.count == 3
+    assert items_of(desk.context, asked).labels.tolist() != [0, 0, 0]
 
 
 def test_a_checkpoint_that_the_operator_chose_is_scored_again_as_it_was(desk, listed, tmp_path):
