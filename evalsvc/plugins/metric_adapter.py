@@ -1,7 +1,9 @@
-"""Metrics from plug-ins: functions declared with ``@metric``, and any ``torchmetrics.Metric`` class.
+"""Metrics from plug-ins: functions declared with ``@metric``, and classes of ``torchmetrics.Metric`` over arrays.
 
-A class may have an attribute ``quantity`` (a :class:`evalsvc.metrics.registry.Quantity`) that describes its result;
-without it, the result has a direction, but no unit and no title.
+The ``update`` of a class takes rows of features: of the generated samples alone, with a flag ``real`` as FID does, or
+of both sets, as many of each, which are not pairs. An attribute ``quantity`` of the class (a
+:class:`evalsvc.metrics.registry.Quantity`) describes its result; without it, the result has a direction, but no unit
+and no title.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from evalsvc.metrics.score import Direction, Score
 from evalsvc.plugins.registry import Plugin, PluginKind
 
 BATCH = 1024
+OF_ARRAYS = frozenset({"aggregation", "regression"})
+"""Packages of torchmetrics whose classes read arrays of numbers."""
 
 
 def quantities(plugins: Iterable[Plugin]) -> Mapping[str, Quantity]:
@@ -38,11 +42,23 @@ def register_metric(plugin: Plugin) -> None:
     """Register the metric of a plug-in under the plug-in's name."""
     loaded = plugin.load()
     if inspect.isclass(loaded) and hasattr(loaded, "higher_is_better") and hasattr(loaded, "compute"):
+        _require_arrays(plugin, loaded)
         _register_class(plugin, loaded)
     elif plugin.name not in METRICS:
         raise InputError(
             f"plug-in {plugin.name!r} of {plugin.distribution} is neither a torchmetrics.Metric class nor a function "
             f"named {plugin.name} and declared with @evalsvc.metrics.registry.metric"
+        )
+
+
+def _require_arrays(plugin: Plugin, kind: Any) -> None:
+    """Refuse classes of torchmetrics itself whose inputs are texts, images, sounds or labels."""
+    package, _, domain = kind.__module__.partition(".")
+    domain = domain.partition(".")[0]
+    if package == "torchmetrics" and domain not in OF_ARRAYS:
+        raise InputError(
+            f"plug-in {plugin.name!r} of {plugin.distribution} is torchmetrics.{domain}.{kind.__name__}, but metrics "
+            "receive arrays of features, not samples: call it in a scorer, which receives each sample with its target"
         )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from evalsvc.builtin.scorers.normalization import Form, Normalization
 from evalsvc.builtin.scorers.rows import score_texts
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored

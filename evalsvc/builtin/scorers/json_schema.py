@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import torch
 from pydantic_core import from_json
 
 from evalsvc.builtin.scorers.rows import NotApplicable, checked, needed, score_texts
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored

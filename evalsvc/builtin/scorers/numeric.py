@@ -6,10 +6,9 @@ import re
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Literal
 
-import torch
-
 from evalsvc.builtin.scorers.rows import NotApplicable, checked, score_texts
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored

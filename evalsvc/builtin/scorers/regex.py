@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 from functools import lru_cache
 
-import torch
-
 from evalsvc.builtin.scorers.rows import NotApplicable, checked, score_texts
 from evalsvc.core.errors import InputError
 from evalsvc.core.patterns import Pattern
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 
-import torch
-
 from evalsvc.builtin.scorers.rows import Failed, NotApplicable, checked, needed, score_texts
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored

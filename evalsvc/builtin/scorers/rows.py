@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.items import ItemBatch, Scored
 from evalsvc.plugins.samples import Samples, Texts
 from evalsvc.plugins.scorers import ScorerInfo

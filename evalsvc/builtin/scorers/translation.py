@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
-
 from evalsvc.builtin.scorers.rows import Failed, checked, needed, score_texts
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored

@@ -1,7 +1,10 @@
+import importlib
+
 import numpy as np
 import pytest
 import torch
 import torchmetrics
+import torchmetrics.text
 
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.registry import METRICS, QUANTITIES, Quantity
@@ -53,6 +56,30 @@ def test_any_torchmetrics_class_is_a_metric_in_batches(registered, kind, inputs,
     assert score.direction == direction
     assert score.stderr is None
     assert score.stderr_method.startswith("none")
+
+
+@pytest.mark.parametrize("domain", ["text", "image", "audio", "classification"])
+def test_classes_of_torchmetrics_that_read_samples_are_refused_before_any_work(registered, domain):
+    package = importlib.import_module(f"torchmetrics.{domain}")
+    kinds = [each for each in map(package.__dict__.get, package.__all__) if isinstance(each, type)]
+    assert len(kinds) > 3
+    for kind in kinds:
+        with pytest.raises(
+            InputError, match=rf"'mine' of tests is torchmetrics\.{domain}\.{kind.__name__}, but .* a scorer"
+        ):
+            registered("mine", kind)
+
+
+class Spread(torchmetrics.text.EditDistance):
+    """Reads features."""
+
+    def update(self, x):
+        self.num_elements += len(x)
+
+
+def test_a_class_derived_from_one_of_torchmetrics_is_a_metric(registered):
+    registered("own", Spread)
+    assert tuple(METRICS["own"].inputs) == ("x",)
 
 
 class Told(MeanGap):
