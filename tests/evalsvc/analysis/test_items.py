@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import select
 
 from benchmarks.items import fill
 from evalsvc.analysis.item_differences import item_differences
+from evalsvc.analysis.item_export import export_items
 from evalsvc.analysis.item_listings import item_comparison, item_listing
 from evalsvc.analysis.items import Outcome, open_items
 from evalsvc.analysis.kept_samples import KeptSamples
@@ -136,3 +138,21 @@ def test_a_comparison_lists_what_got_worse_and_better_with_both_answers(tables):
         for each in changes:
             assert sign * each.difference > 0
             assert (each.a.answer[-5:], each.b.answer[-5:]) == ("way 1", "way 2")
+
+
+def test_an_export_has_a_row_for_each_sample(table, tmp_path):
+    assert export_items(table, tmp_path / "items.parquet") == 400
+    frame = pd.read_parquet(tmp_path / "items.parquet")
+    assert frame["sample"].tolist() == list(range(400))
+    np.testing.assert_array_equal(frame["asr/wer"], table.values(table.measure("wer")))
+    row = frame.iloc[98]
+    shown = ("item", "draw", "tag lang", "target", "asr outcome", "asr reason")
+    assert [row[name] for name in shown] == [
+        "item-00049",
+        0,
+        "en",
+        "sentence 49 of 200",
+        "failed",
+        "the endpoint refused: status 400",
+    ]
+    assert frame["answer"][7] == "sentence 3 said in way 2"
