@@ -155,7 +155,10 @@ def plugins_check(
     name: Annotated[str, typer.Argument(help="Plug-in, by its name in 'evalsvc plugins list'.")],
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint that the generator can load.")] = None,
     kind: Annotated[
-        str, typer.Option(help="generator, extractor, reference, metric or judge, if several plug-ins share the name.")
+        str,
+        typer.Option(
+            help="generator, extractor, scorer, reference, metric or judge, if several plug-ins share the name."
+        ),
     ] = "",
     option: Annotated[list[str] | None, typer.Option(help="Option of the plug-in as key=value.")] = None,
     plugin: PluginFiles = None,

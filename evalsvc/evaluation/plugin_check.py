@@ -10,12 +10,13 @@ from evalsvc.core.errors import InputError
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.inputs.suites import ExtractorUse
+from evalsvc.inputs.suites import ExtractorUse, ScorerUse
 from evalsvc.metrics.registry import METRICS
 from evalsvc.plugins import conformance
 from evalsvc.plugins.conformance import Finding
 from evalsvc.plugins.metric_adapter import register_metric
 from evalsvc.plugins.registry import PluginKind, Plugins
+from evalsvc.plugins.scorers import declared_quantities
 
 
 def kind_of(plugins: Plugins, name: str, kind: str = "") -> PluginKind:
@@ -64,6 +65,9 @@ def check_plugin(
     if kind is PluginKind.JUDGE:
         return conformance.check_judge(opening.judge(context, name, options))
     plugin = context.plugins.get(kind, name)
+    if kind is PluginKind.SCORER:
+        declared = declared_quantities(plugin, options)
+        return conformance.check_scorer(opening.scorer(context, ScorerUse(use=name, options=dict(options))), declared)
     if kind is PluginKind.REFERENCE:
         return conformance.check_reference(plugin.load()(), name)
     register_metric(plugin)

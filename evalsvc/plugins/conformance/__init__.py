@@ -6,3 +6,4 @@ from evalsvc.plugins.conformance.generators import check_generator as check_gene
 from evalsvc.plugins.conformance.judges import check_judge as check_judge
 from evalsvc.plugins.conformance.metrics import check_metric as check_metric
 from evalsvc.plugins.conformance.references import check_reference as check_reference
+from evalsvc.plugins.conformance.scorers import check_scorer as check_scorer
