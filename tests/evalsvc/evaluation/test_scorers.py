@@ -1,6 +1,9 @@
 """Scorers in evaluations: values by sample, kept samples, failures, resume."""
 
 import json
+import math
+import os
+import signal
 from typing import NamedTuple
 
 import numpy as np
@@ -8,21 +11,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evalsvc.core.errors import ModelError
+from evalsvc.core.errors import InputError, ModelError
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
+from evalsvc.evaluation.scorer_checks import check_scorers
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.inputs.suites import parse_suite
+from evalsvc.inputs.suites import load_suite, parse_suite
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
-from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
 from evalsvc.plugins.items import Drawn, Scored
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
 from evalsvc.plugins.samples import Texts
 from evalsvc.plugins.scorers import ScorerInfo
+from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.tables import Evaluation
 
 LENGTH = Quantity("length", Direction.LOWER, "characters", 0.0)
@@ -42,6 +47,35 @@ class Numbers:
         texts = [str(seed % 10**9 + self.salt) for seed in request.seeds.tolist()]
         rows = [row for row, i in enumerate(request.indices.tolist()) if i in self.refused]
         return Drawn(Texts(tuple("" if i in rows else t for i, t in enumerate(texts))), dict.fromkeys(rows, "refused"))
+
+
+class Likely(Numbers):
+    """The likelihood of a text is its length after the prompt's; what is measured is counted."""
+
+    measured = 0
+
+    def nll(self, items, request):
+        type(self).measured += len(items)
+        nats = [len(text) / 4 + len(prompt) for text, prompt in zip(items.items, request.prompts, strict=True)]
+        return NegativeLogLikelihood(
+            torch.tensor(nats, dtype=torch.float64), torch.tensor([len(t) for t in items.items]), "exact"
+        )
+
+
+class Surprise:
+    """Nats of two candidates; the first is as long as the prompt."""
+
+    quantities = (Quantity("surprise", Direction.LOWER, "nats", 0.0),)
+
+    def __init__(self, device):
+        self.info = ScorerInfo("surprise", frozenset({"text"}), self.quantities, frozenset({"prompt"}))
+
+    def candidates(self, items):
+        return tuple((prompt, "abcd") if prompt != "none" else () for prompt in items.prompts)
+
+    def score_likelihoods(self, likelihoods, items):
+        values = [each.nats[0] - each.nats[1] + 1 if len(each.nats) else math.nan for each in likelihoods]
+        return Scored({"surprise": torch.tensor(values, dtype=torch.float64)})
 
 
 class Length:
@@ -76,19 +110,26 @@ class Found(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def fresh():
+    Likely.measured = Likely.made = 0
     Numbers.made, Numbers.refused, Numbers.salt, Length.scored = 0, frozenset(), 0, 0
 
 
 def plugins():
     found = Plugins()
     found.add(Plugin(PluginKind.GENERATOR, "numbers", "tests", "1", lambda: Numbers))
+    found.add(Plugin(PluginKind.GENERATOR, "likely", "tests", "1", lambda: Likely))
     found.add(Plugin(PluginKind.SCORER, "length", "tests", "1", lambda: Length))
+    found.add(Plugin(PluginKind.SCORER, "surprise", "tests", "1", lambda: Surprise))
     return found
+
+
+def context_of(home):
+    return EvaluationContext(Settings(home=home), plugins(), "cpu", batch_size=7)
 
 
 @pytest.fixture
 def context(home):
-    return EvaluationContext(Settings(home=home), plugins(), "cpu", batch_size=7)
+    return context_of(home)
 
 
 @pytest.fixture
@@ -112,9 +153,9 @@ def suite(context, version=1, scorers=None, **changes):
     return parse_suite(body | changes, "suite", context.plugins)
 
 
-def scored(context, checkpoint, *arguments, rerun=False, **changes):
+def scored(context, checkpoint, *arguments, generator="numbers", rerun=False, **changes):
     """Scores by label, number of samples by outcome, values by sample, and the specification."""
-    spec = plan(context, checkpoint, "numbers", {}, suite(context, *arguments, **changes))
+    spec = plan(context, checkpoint, generator, {}, suite(context, *arguments, **changes))
     evaluation = evaluate(spec, context, rerun=rerun)
     with context.database.read() as session:
         run = session.get_one(Evaluation, evaluation)
@@ -200,3 +241,64 @@ def test_a_damaged_file_of_values_is_computed_again_from_the_kept_samples(contex
     assert second.scores["length"].value == first.scores["length"].value
     assert Numbers.made == 50
     assert Length.scored == 70
+
+
+def killed(work):
+    """Whether another process died by ``kill -9`` in this work."""
+    process = os.fork()
+    if not process:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+
+
+def test_values_after_two_kills_are_those_of_an_undisturbed_run(home, context, checkpoint, monkeypatch):
+    class Killing(Length):
+        def score(self, samples, items):
+            if type(self).scored >= 25:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().score(samples, items)
+
+    def write(self, key, *arguments, write=Artifacts.write_arrays):
+        if key.startswith("values/") and "/20-40." in key:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(self, key, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tests.evalsvc.evaluation.test_scorers.Length", Killing)
+        assert killed(lambda: scored(context_of(home), checkpoint))
+    with monkeypatch.context() as patched:
+        patched.setattr(Artifacts, "write_arrays", write)
+        assert killed(lambda: scored(context_of(home), checkpoint))
+    resumed = scored(context, checkpoint)
+    assert Numbers.made == 10, "the shard whose values are missing was kept"
+    undisturbed = scored(context, checkpoint, rerun=True)
+    assert Numbers.made == 60
+    assert {n: a.tobytes() for n, a in resumed.items.items()} == {n: a.tobytes() for n, a in undisturbed.items.items()}
+
+
+def test_a_suite_that_needs_likelihoods_alone_draws_nothing_and_measures_each_item_once(context, checkpoint, tmp_path):
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in ("a", "bbb", "none")))
+    (tmp_path / "s.yaml").write_text(
+        "{name: likely, version: 1, modality: text, items: {file: items.jsonl, prompt: prompt, draws: 4},"
+        " scorers: {s: {use: surprise}}, metrics: [{metric: mean, of: s}]}"
+    )
+    spec = plan(context, checkpoint, "likely", {}, load_suite(str(tmp_path / "s.yaml"), context.plugins))
+    evaluation = evaluate(spec, context)
+    assert Likely.made == 0
+    assert Likely.measured == 2 * 2
+    with context.database.read() as session:
+        run = session.get_one(Evaluation, evaluation)
+        assert {score.label: score.value for score in run.scores} == {"surprise": (0.25 + 0.75) / 2, "s_failed": 0}
+        assert {each.kind for each in run.artifacts} == {"items", "influences"}
+        assert run.provenance["outcomes"]["s"] == {"scored": 8, "not applicable": 4, "failed": 0}
+
+
+def test_a_scorer_that_cannot_score_the_suite_is_refused_before_any_work(context, checkpoint):
+    with pytest.raises(InputError, match="scorer 's' reads the prompt of each item, but the items have none"):
+        scored(context, checkpoint, 1, {"s": {"use": "surprise"}})
+    with pytest.raises(InputError, match="scores image samples, and scorer 'length' takes text"):
+        check_scorers(suite(context, modality="image"), {"s": Length("cpu")}, Numbers(None, None))
+    assert Numbers.made == 0
