@@ -1,4 +1,4 @@
-"""Scores of an evaluation with what is stored beside them."""
+"""Scores of an evaluation with the labels, facts and units that are stored beside them."""
 
 from __future__ import annotations
 

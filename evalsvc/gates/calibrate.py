@@ -16,7 +16,7 @@ from evalsvc.analysis.differences import Run
 from evalsvc.core.errors import InputError
 from evalsvc.gates.evidence import Evidence, pool
 from evalsvc.gates.policy import Policy
-from evalsvc.gates.resolution import labels_of, quantities_of
+from evalsvc.gates.resolution import labels_of, quantity_at
 from evalsvc.gates.sequential import FIRST_SHARE, SINGLE, Look, plan
 from evalsvc.gates.sources import Runs
 from evalsvc.gates.verdict import Status, judge
@@ -65,7 +65,8 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
     Raises:
         InputError: a gated score has fewer than two distinct runs.
     """
-    labels, quantities = labels_of(policy, suite), quantities_of(suite)
+    labels = labels_of(policy, suite)
+    quantities = {name: quantity_at(suite, label) for name, label in labels.items()}
     found: dict[str, list[Run]] = {name: list(runs.get(label, ())) for name, label in labels.items()}
     count = min(len(each) for each in found.values())
     if count < 2:
@@ -78,8 +79,8 @@ def calibrate(policy: Policy, suite: Suite, runs: Runs, today: date) -> Calibrat
     outcomes: Counter[Status] = Counter()
     for a, b in permutations(range(count), 2):
         evidence = {
-            name: Evidence(name, quantities[label].direction.value, pool([found[name][a]]), pool([found[name][b]]))
-            for name, label in labels.items()
+            name: Evidence(name, quantity.direction.value, pool([found[name][a]]), pool([found[name][b]]))
+            for name, quantity in quantities.items()
         }
         outcomes[judge(policy, evidence, look, today).status] += 1
     pairs = count * (count - 1)

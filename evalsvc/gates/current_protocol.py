@@ -10,6 +10,7 @@ from typing import Any
 from evalsvc.core.errors import EvalsvcError
 from evalsvc.inputs.references import open_reference
 from evalsvc.inputs.suites import MetricUse, Split, Suite
+from evalsvc.metrics.slices import MINIMUM
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import tables
 from evalsvc.store.session import Database
@@ -40,7 +41,7 @@ class CurrentProtocol:
         Facts that the score does not record are not compared. Features are not compared either, because their extractor
         may not be installed here.
         """
-        use, _ = self.suite.measured.get(label, (None, None))
+        use, _ = self.suite.measures(label) or (None, None)
         if use is None:
             return f"{self.suite.id} no longer measures {label}"
         today = self._fixed(use) | (self._content(use) if use.reference_facts.keys() & facts.keys() else {})
@@ -59,8 +60,9 @@ class CurrentProtocol:
         prompts = {"prompts": self.suite.prompts.sha256} if self.suite.prompts else {}
         items = self.suite.items.drawn if self.suite.items else {}
         items |= {"scored": self.suite.items.scored} if self.suite.items and use.of else {}
+        slices = {"by": use.by, "minimum": MINIMUM} if use.by else {}
         facts = {"metric": use.metric, "version": use.spec.version, "options": use.options}
-        return {**facts, "samples": self.suite.samples, **tokens, **prompts, **items}
+        return {**facts, "samples": self.suite.samples, **tokens, **prompts, **items, **slices}
 
 
 def _digests(name: str | None, database: Database, plugins: Plugins) -> Mapping[Split, str]:

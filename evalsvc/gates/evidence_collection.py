@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from evalsvc.analysis.differences import Run, under_fixed_prompts
 from evalsvc.core.errors import EvalsvcError, StorageError
 from evalsvc.gates.evidence import Absent, Evidence, Observation, drift, pool
-from evalsvc.gates.resolution import Sides, over_documents, quantities_of, unbiased_in_n
+from evalsvc.gates.resolution import Sides, over_documents, quantity_at, unbiased_in_n
 from evalsvc.gates.sequential import Look
 from evalsvc.gates.sources import Runs, Source
 from evalsvc.inputs.suites import Suite
@@ -47,8 +47,7 @@ class Gathering:
         if candidate is None or None in baselines:
             return None
         found = {}
-        quantities, documents = quantities_of(self.suite), over_documents(self.suite)
-        unbiased = unbiased_in_n(self.suite)
+        documents, unbiased = over_documents(self.suite), unbiased_in_n(self.suite, self.labels.values())
         for name, label in self.labels.items():
             shared = label in documents
             mine = _observe(candidate, label, f"{self.suite.id} produced no {label} for the candidate", None, shared)
@@ -71,7 +70,7 @@ class Gathering:
             same = self._same(mine, theirs, partial)
             found[name] = Evidence(
                 label=name,
-                direction=quantities[label].direction.value,
+                direction=quantity_at(self.suite, label).direction.value,
                 candidate=mine,
                 baseline=theirs,
                 partial=moves,
@@ -81,10 +80,9 @@ class Gathering:
 
     def nothing(self, why: Absent) -> dict[str, Evidence]:
         """Evidence for a candidate without scores."""
-        quantities = quantities_of(self.suite)
         baseline = self.sides.baselines if isinstance(self.sides.baselines, Absent) else None
         return {
-            name: Evidence(name, quantities[label].direction.value, why, baseline)
+            name: Evidence(name, quantity_at(self.suite, label).direction.value, why, baseline)
             for name, label in self.labels.items()
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +14,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.policy import AliasName, CheckpointName, MedianOf, MetricPolicy, Policy
 from evalsvc.gates.strictness import at_least_as_strict
+from evalsvc.inputs.slice_labels import is_worst, whole_of
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.inputs import Source
 from evalsvc.metrics.registry import Quantity
@@ -55,9 +56,24 @@ def quantities_of(suite: Suite) -> dict[str, Quantity]:
     return {label: quantity for label, (_, quantity) in suite.measured.items()}
 
 
-def unbiased_in_n(suite: Suite) -> set[str]:
-    """Labels whose expectation does not depend on the number of samples, under the options of their suite."""
-    return {label for label, (use, each) in suite.measured.items() if use.spec.unbiased_in_n(each, use.options)}
+def quantity_at(suite: Suite, label: str) -> Quantity:
+    """The quantity that a gated label of a suite measures, which may be a slice."""
+    found = suite.measures(label)
+    assert found
+    return found[1]
+
+
+def unbiased_in_n(suite: Suite, labels: Iterable[str]) -> set[str]:
+    """Those of the labels whose expectation does not depend on the number of samples.
+
+    The worst slice is the worse the fewer samples there are.
+    """
+    found = {label: suite.measures(label) for label in labels}
+    return {
+        label
+        for label, each in found.items()
+        if each and each[0].spec.unbiased_in_n(each[1], each[0].options) and not is_worst(label)
+    }
 
 
 def over_documents(suite: Suite) -> set[str]:
@@ -77,15 +93,19 @@ def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
     quantities = quantities_of(suite)
     found: dict[str, str] = {}
     for name, limits in policy.metrics.items():
-        label = next((each for each in (name, f"{name}_score") if each in quantities), None)
+        label = next((each for each in (name, f"{name}_score") if suite.measures(each)), None)
         if label is None:
             begins = [each for each in quantities if each.startswith(name)]
             near = begins or difflib.get_close_matches(name, quantities, n=3, cutoff=0.3) or sorted(quantities)
+            if whole_of(name) in quantities:
+                raise InputError(
+                    f"suite {suite.id} has no slices {name!r}: add 'by: TAG' to the metric, or correct the tag"
+                )
             raise InputError(f"suite {suite.id} has no score {name!r}: use one of {', '.join(near)}")
         if label in found.values():
             raise InputError(f"metrics.{name} gates {label}, which another entry already gates: merge the two entries")
         found[name] = label
-        _check_limits(name, limits, quantities[label])
+        _check_limits(name, limits, quantity_at(suite, label))
     return found
 
 

@@ -15,6 +15,7 @@ from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.gates.current_protocol import CurrentProtocol
 from evalsvc.gates.evidence import Absent
 from evalsvc.gates.resolution import unbiased_in_n
+from evalsvc.inputs.slice_labels import whole_of
 from evalsvc.metrics.score import MetricError
 from evalsvc.store import names, queries, tables
 from evalsvc.store.session import Database
@@ -210,7 +211,8 @@ class Computed:
         from evalsvc.evaluation.shard_computation import compute_shard
         from evalsvc.inputs.suites import Suite
 
-        labels = self.labels if rows is None else self.labels - unbiased_in_n(self.suite)
+        labels = self.labels if rows is None else self.labels - unbiased_in_n(self.suite, self.labels)
+        labels |= {whole_of(label) for label in labels}
         uses = [
             use
             for use in self.suite.metrics

@@ -40,14 +40,30 @@ def worst_label(whole: str) -> str:
 def parts(label: str) -> tuple[str, str, str] | None:
     """The whole score's label, the tag and the escaped value that a slice's label consists of; ``None`` of others.
 
+    The worst slice has no tag, and ``worst`` as its value.
+
     >>> parts("wer[lang=de]"), parts("wer[worst]"), parts("wer")
-    (('wer', 'lang', 'de'), ('wer', 'worst', ''), None)
+    (('wer', 'lang', 'de'), ('wer', '', 'worst'), None)
     """
     if not label.endswith("]") or "[" not in label:
         return None
     whole, _, rest = label[:-1].rpartition("[")
     by, equals, value = rest.partition("=")
-    return (whole, by, value) if equals or rest == WORST else None
+    if equals:
+        return whole, by, value
+    return (whole, "", WORST) if rest == WORST else None
+
+
+def is_worst(label: str) -> bool:
+    """Whether a label is that of the worst slice of a score."""
+    cut = parts(label)
+    return cut is not None and not cut[1]
+
+
+def whole_of(label: str) -> str:
+    """The label of the score that this one is a slice of; itself if it is none."""
+    cut = parts(label)
+    return cut[0] if cut else label
 
 
 def fits(whole: str, by: str) -> bool:

@@ -24,7 +24,7 @@ from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.items.schema import PROMPT, Items
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.inputs.slice_labels import LONGEST as LONGEST_LABEL
-from evalsvc.inputs.slice_labels import fits
+from evalsvc.inputs.slice_labels import escaped, fits, parts
 from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.registry import ITEMS, METRICS, MetricSpec, Quantity
@@ -39,7 +39,7 @@ SHIPPED = Path(__file__).parent / "suite_files"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 Split = Literal["train", "heldout"]
 LABEL = "label"
-"""What ``by`` calls the class label of items."""
+"""Value of ``by`` for the class label of items."""
 
 GIVEN = "*"
 """Placeholder for the reference of a suite that does not fix one."""
@@ -310,6 +310,15 @@ class Suite(_Strict):
         """The metric and the quantity of each label, in order."""
         return {label: (use, quantity) for label, use, quantity in self._measured}
 
+    def measures(self, label: str) -> tuple[MetricUse, Quantity] | None:
+        """The metric and the quantity of a label, or of the score that it is a slice of; ``None`` without one."""
+        cut = None if label in self.measured else parts(label)
+        if cut is None:
+            return self.measured.get(label)
+        whole, by, _ = cut
+        found = self.measured.get(whole)
+        return found if found and found[0].by and by in ("", escaped(found[0].by)) else None
+
     @property
     def _measured(self) -> list[tuple[str, MetricUse, Quantity]]:
         return [(use.label_of(each.name), use, each) for use in self.uses for each in self.quantities_of(use)]
@@ -429,7 +438,7 @@ class Suite(_Strict):
         if use.by not in known:
             raise ValueError(f"{use.metric}: no items have {use.by!r}: use one of {', '.join(known) or 'none'} as 'by'")
         if use.of_documents:
-            raise ValueError(f"{use.metric} measures documents of the reference, which are no items: remove 'by'")
+            raise ValueError(f"{use.metric} measures documents of the reference instead of items: remove 'by'")
         if long := [label for each in self.quantities_of(use) if not fits(label := use.label_of(each.name), use.by)]:
             raise ValueError(f"the label {long[0][:20]}... is too long to be sliced by {use.by[:20]!r}: shorten it")
 

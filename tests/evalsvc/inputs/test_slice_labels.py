@@ -2,7 +2,7 @@
 
 import pytest
 
-from evalsvc.inputs.slice_labels import LONGEST, fits, parts, slice_label, worst_label
+from evalsvc.inputs.slice_labels import LONGEST, fits, is_worst, parts, slice_label, worst_label
 
 HOSTILE = [
     "",
@@ -28,7 +28,8 @@ def test_any_tag_gives_a_label_that_prints_fits_and_is_taken_apart(value):
     assert len(label) <= LONGEST
     assert label.startswith("wer[lang=")
     assert parts(label)[:2] == ("wer", "lang")
-    assert label != worst_label("wer")
+    assert is_worst(worst_label("wer"))
+    assert not is_worst(label)
 
 
 def test_two_values_never_share_a_label():
