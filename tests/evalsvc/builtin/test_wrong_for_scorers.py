@@ -1,0 +1,174 @@
+"""A sample or an item that is wrong for a scorer is a named outcome, for each scorer that ships."""
+
+import importlib.metadata
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evalsvc.core.errors import InputError
+from evalsvc.plugins import scoring
+from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
+from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts
+from evalsvc.plugins.scorers import CandidateLikelihoods
+from tests.evalsvc.builtin.test_image_scorers import CPU, Logits, Space, batch
+
+SHIPPED = {
+    point.name: point
+    for point in importlib.metadata.entry_points(group="evalsvc.scorers")
+    if point.dist.name == "evalsvc"
+}
+TESTED_ELSEWHERE = {"timing"}
+"""It reads the cost of a sample alone."""
+PIXELS = torch.arange(4 * 200 * 200).reshape(4, 1, 200, 200).to(torch.uint8)
+SIZES = MixedImages((PIXELS[0], PIXELS[1, :, :1, :1], PIXELS[2, :, :100], PIXELS[3]))
+NO_TARGET = "the item has no target"
+
+
+@dataclass
+class Case:
+    """Samples with their items, and of each the value of a quantity, or the reason why there is none."""
+
+    outcomes: list[float | str]
+    samples: Any = field(default_factory=lambda: Texts(("7", "", "\ud800", "7")))
+    columns: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    quantity: str = ""
+    failed: frozenset[int] = frozenset()
+
+
+def texts(outcomes, *targets, **more):
+    """Texts with a target each, of which the last item has none."""
+    return Case(outcomes, columns={"targets": (*((each,) for each in targets), ())}, **more)
+
+
+def images(outcomes, samples=SIZES, **more):
+    """An image, one of a single pixel, one of half the height, and one like the first; targets of 200x200."""
+    return Case(outcomes, samples, {"targets": Images(PIXELS)}, **more)
+
+
+SIZE = "the image is {} pixels, but its target is 200x200 pixels"
+CASES = {
+    "exact-match": texts([1.0, 0.0, 0.0, NO_TARGET], "7", "7", "7"),
+    "contains": texts([1.0, 0.0, "the target is empty, and every text contains it", NO_TARGET], "7", "7", ""),
+    "regex": texts(
+        [1.0, "the target '(' is not a pattern of RE2 (missing ): (): see", 0.0, NO_TARGET], "^7$", "(", "7"
+    ),
+    "numeric": texts([1.0, 0.0, "the target 'NaN' has no number", NO_TARGET], "7", "7", "NaN"),
+    "json-schema": texts(
+        [1.0, 0.0, "the target is not a JSON schema (EOF while parsing", NO_TARGET],
+        "{}",
+        "{}",
+        "{",
+        quantity="schema_valid",
+    ),
+    "rouge": texts(
+        [1.0, 0.0, "the target has no words of a-z and 0-9", NO_TARGET], "7", "7", "東京", quantity="rougelsum"
+    ),
+    "bleu": texts([100.0, 0.0, 0.0, NO_TARGET], "7", "7", ""),
+    "chrf": texts([100.0, 0.0, 0.0, NO_TARGET], "7", "7", ""),
+    "ter": texts([0.0, 100.0, 100.0, NO_TARGET], "7", "7", ""),
+    "psnr": images([100.0, SIZE.format("1x1"), SIZE.format("100x200"), 100.0], failed=frozenset({1, 2})),
+    "ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),
+    "ms-ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),
+    "label-accuracy": Case(
+        [1.0, "the item has no label", "the label 3 is not one of the 3 classes", 0.0],
+        Images(PIXELS),
+        {"labels": torch.tensor([0, -1, 3, 1])},
+        {"extractor": "first-pixel"},
+        failed=frozenset({2}),
+    ),
+    "clip-score": Case(
+        [0.0, "the item has no prompt", "the item has no prompt", 99.99853911],
+        Images(PIXELS),
+        {"prompts": ("a", "", (), "a")},
+        {"extractor": "space"},
+    ),
+    "choice": Case(
+        [1.0, "the item has no choices", "the item has no answer", "the answer is number 3 of 2 choices"],
+        columns={
+            "prompts": ("?",) * 4,
+            "choices": (("a", "b"), (), ("a", "b"), ("a", "b")),
+            "answers": ("a", "a", "", 2),
+        },
+    ),
+    "target-nll": Case(
+        [1.0, NO_TARGET, NO_TARGET, 1.0], columns={"prompts": ("?",) * 4, "targets": (("a",), ("",), (), ("b", "c"))}
+    ),
+}
+
+
+def outcome(scorer, case, chosen):
+    """The values of some rows as evaluations find them."""
+    items = scoring.rows_of(batch(len(case.samples), **case.columns), chosen)
+    if hasattr(scorer, "score"):
+        return scoring.score(scorer, scoring.rows(case.samples, chosen), items, {})
+    likelihoods = [
+        CandidateLikelihoods(np.arange(1.0, len(each) + 1), np.ones(len(each), np.int64))
+        for each in scorer.candidates(items)
+    ]
+    return scoring.score_likelihoods(scorer, likelihoods, items)
+
+
+@pytest.fixture
+def built():
+    plugins = Plugins()
+    for name, kind in (("first-pixel", Logits), ("space", Space)):
+        plugins.add(Plugin(PluginKind.EXTRACTOR, name, "tests", "0", lambda kind=kind: kind))
+
+    def build(name):
+        given = {"plugins": plugins} if "extractor" in CASES[name].options else {}
+        return SHIPPED[name].load()(CPU, **CASES[name].options, **given)
+
+    return build
+
+
+def test_every_scorer_that_ships_has_a_case():
+    assert set(CASES) == set(SHIPPED) - TESTED_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_wrong_for_a_scorer_is_a_named_outcome(built, name):
+    case, scorer = CASES[name], built(name)
+    found = outcome(scorer, case, range(4))
+    column = found.values[case.quantity or scorer.info.quantities[0].name]
+    for row, expected in enumerate(case.outcomes):
+        if isinstance(expected, str):
+            assert np.isnan(column[row])
+            assert found.reasons[row].startswith(expected)
+            assert found.outcomes[row] == (scoring.FAILED if row in case.failed else scoring.NOT_APPLICABLE)
+        else:
+            assert column[row] == pytest.approx(expected)
+            assert (row in found.reasons, found.outcomes[row]) == (False, scoring.SCORED)
+    assert not found.crashed
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_value_depends_on_its_row_alone(built, name):
+    scorer, order = built(name), [2, 0, 3, 1]
+    whole, mixed = (outcome(scorer, CASES[name], rows) for rows in (range(4), order))
+    single = [outcome(scorer, CASES[name], [row]) for row in range(4)]
+    for quantity, column in whole.values.items():
+        np.testing.assert_array_equal(mixed.values[quantity], column[order])
+        np.testing.assert_array_equal([each.values[quantity][0] for each in single], column)
+    assert [mixed.reasons.get(place) for place in range(4)] == [whole.reasons.get(row) for row in order]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if "targets" in case.columns and name != "target-nll"]
+)
+def test_samples_and_targets_of_another_kind_are_refused_by_name(built, name):
+    case, scorer = CASES[name], built(name)
+    sounds = Audio((torch.zeros(8),) * 4, 16000)
+    with pytest.raises(InputError, match=f"scorer '{name}'"):
+        scorer.score(sounds, batch(4, **case.columns))
+    other = Images(PIXELS) if isinstance(case.samples, Texts) else (("7",),) * 4
+    with pytest.raises(InputError, match=f"scorer '{name}'"):
+        scorer.score(case.samples, batch(4, targets=other))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_clients_may_use_it_with_the_options_that_it_names(name):
+    assert isinstance(SHIPPED[name].load().client_options, frozenset)
