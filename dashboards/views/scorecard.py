@@ -13,7 +13,7 @@ from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.provenance import provenance
 from evalsvc.dashboards.report import report
 from evalsvc.gates.reports.text import stored, title
-from evalsvc.inputs.suites import IndexPart
+from evalsvc.inputs.suite_entries import IndexPart
 from evalsvc.store import dashboard_queries, queries
 from evalsvc.store.dashboard_queries import Filter, Point
 from evalsvc.store.tables import Evaluation

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from evalsvc.inputs.suites import IndexPart
+from evalsvc.inputs.suite_entries import IndexPart
 from evalsvc.metrics.score import Z95
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.suites import MetricUse, ScorerUse
+from evalsvc.inputs.suite_entries import MetricUse, ScorerUse
 from evalsvc.metrics.aggregates import FAILED
 from evalsvc.metrics.registry import METRICS, Quantity
 from evalsvc.metrics.score import Direction

@@ -20,7 +20,7 @@ from evalsvc.evaluation.shard_reading import read_failures, read_features, read_
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
-from evalsvc.inputs.suites import MetricUse, Split
+from evalsvc.inputs.suite_entries import MetricUse, Split
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.moments import Moments
 from evalsvc.metrics.neighbors import nearest_neighbors

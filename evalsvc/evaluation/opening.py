@@ -14,7 +14,7 @@ from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.references import OpenReference, open_reference
-from evalsvc.inputs.suites import ExtractorUse, ScorerUse
+from evalsvc.inputs.suite_entries import ExtractorUse, ScorerUse
 from evalsvc.plugins.interfaces import Extractor, Generator, Judge
 from evalsvc.plugins.registry import PluginKind
 from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods

@@ -20,7 +20,8 @@ from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.published_statistics import StatisticsFile
 from evalsvc.inputs.references import OpenReference
 from evalsvc.inputs.sample_order import SampleOrder, order_of
-from evalsvc.inputs.suites import Split, Suite
+from evalsvc.inputs.suite_entries import Split
+from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, Generator, HoldsSamples, Likelihood
 from evalsvc.plugins.registry import PluginKind
 

@@ -10,7 +10,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.inputs.suites import ExtractorUse, ScorerUse
+from evalsvc.inputs.suite_entries import ExtractorUse, ScorerUse
 from evalsvc.metrics.registry import METRICS
 from evalsvc.plugins import conformance
 from evalsvc.plugins.conformance import Finding

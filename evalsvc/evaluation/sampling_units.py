@@ -13,7 +13,7 @@ from evalsvc.core.digests import digest_json
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.items.item_set import ItemSet
 from evalsvc.inputs.items.schedule import Places
-from evalsvc.inputs.suites import Split
+from evalsvc.inputs.suite_entries import Split
 
 STORED = "samples"
 """The generator of stored samples, which do not depend on seeds."""

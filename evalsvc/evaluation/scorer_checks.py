@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.suites import ScorerQuantity, Suite
+from evalsvc.inputs.suite_entries import ScorerQuantity
+from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.inputs import Source
 from evalsvc.plugins.interfaces import Generator, Likelihood
 from evalsvc.plugins.items import Column

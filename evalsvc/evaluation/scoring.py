@@ -22,7 +22,7 @@ from evalsvc.evaluation.slicing import sliced
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.references import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
-from evalsvc.inputs.suites import MetricUse
+from evalsvc.inputs.suite_entries import MetricUse
 from evalsvc.metrics import pairs
 from evalsvc.metrics.neighbors import Neighbors, nearest_neighbors
 from evalsvc.metrics.pairs import Plan

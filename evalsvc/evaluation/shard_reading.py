@@ -19,7 +19,7 @@ from evalsvc.evaluation.sample_shards import identities, identity_of
 from evalsvc.evaluation.shard_computation import compute_shard
 from evalsvc.evaluation.shards import Shard, likelihood_kind
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs.suites import Split
+from evalsvc.inputs.suite_entries import Split
 from evalsvc.metrics.score import MetricError
 from evalsvc.plugins import validation
 from evalsvc.plugins.scoring import Values, concatenate

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from evalsvc.inputs.suites import Split
+    from evalsvc.inputs.suite_entries import Split
 
 ShardKind = Literal["samples", "likelihood-train", "likelihood-heldout"]
 

@@ -18,7 +18,8 @@ from evalsvc.evaluation.metric_inputs import Call, MetricInputs
 from evalsvc.evaluation.sampling_units import SamplingUnits
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.slice_labels import slice_label, worst_label
-from evalsvc.inputs.suites import LABEL, MetricUse, Split
+from evalsvc.inputs.suite_checks import LABEL
+from evalsvc.inputs.suite_entries import MetricUse, Split
 from evalsvc.metrics.inputs import Source
 from evalsvc.metrics.registry import GROUPS, Quantity
 from evalsvc.metrics.score import MetricError, Score

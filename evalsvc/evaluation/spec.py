@@ -13,7 +13,8 @@ from evalsvc.core.digests import digest_configuration, digest_json
 from evalsvc.evaluation.shards import Shard, ShardKind, cut, likelihood_kind
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.sample_order import SampleOrder
-from evalsvc.inputs.suites import Split, Suite
+from evalsvc.inputs.suite_entries import Split
+from evalsvc.inputs.suites import Suite
 
 PIPELINE_VERSION = 1
 """Raise it if a change of this code may give other values for the same spec."""

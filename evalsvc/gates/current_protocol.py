@@ -9,7 +9,8 @@ from typing import Any
 
 from evalsvc.core.errors import EvalsvcError
 from evalsvc.inputs.references import open_reference
-from evalsvc.inputs.suites import MetricUse, Split, Suite
+from evalsvc.inputs.suite_entries import MetricUse, Split
+from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.slices import MINIMUM
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store import tables

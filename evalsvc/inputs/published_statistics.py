@@ -22,7 +22,8 @@ from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.inputs import published_weights
 from evalsvc.inputs.sample_sets import IMAGES
-from evalsvc.inputs.suites import Split, Suite
+from evalsvc.inputs.suite_entries import Split
+from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import METRICS
 from evalsvc.metrics.score import MetricError

@@ -18,7 +18,7 @@ from evalsvc.core.files.system_files import is_system_file
 from evalsvc.core.files.verification import Verified
 from evalsvc.inputs.published_statistics import StatisticsFile, open_statistics
 from evalsvc.inputs.sample_sets import open_samples, unreadable
-from evalsvc.inputs.suites import Split
+from evalsvc.inputs.suite_entries import Split
 from evalsvc.inputs.text_files import TextList
 from evalsvc.plugins import validation
 from evalsvc.plugins.interfaces import Extractor, ExtractorInfo, Reference, SampleSet, Skips

@@ -6,7 +6,8 @@ from evalsvc.api.server.state import ServerSettings
 from evalsvc.core.settings import Settings
 from evalsvc.gates import policy
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.inputs.suites import ExtractorUse, IndexPart, MetricUse, Prompts, Suite
+from evalsvc.inputs.suite_entries import ExtractorUse, IndexPart, MetricUse, Prompts
+from evalsvc.inputs.suites import Suite
 
 POLICY = (
     policy.Policy,

@@ -17,7 +17,8 @@ from evalsvc.builtin.extractors.video import FrameWise, ScriptedVideo
 from evalsvc.core.errors import CheckpointError, InputError, ModelError
 from evalsvc.evaluation import opening
 from evalsvc.inputs.sample_sets import open_samples, unreadable
-from evalsvc.inputs.suites import ExtractorUse, load_suite
+from evalsvc.inputs.suite_entries import ExtractorUse
+from evalsvc.inputs.suites import load_suite
 from evalsvc.plugins import validation
 from evalsvc.plugins.conformance import check_generator
 from evalsvc.plugins.interfaces import GeneratorInfo

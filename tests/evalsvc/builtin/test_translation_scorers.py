@@ -9,7 +9,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from evalsvc.builtin.scorers.translation import Bleu, Chrf, Ter
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.suites import ScorerQuantity
+from evalsvc.inputs.suite_entries import ScorerQuantity
 from evalsvc.metrics.corpus import corpus
 from tests.evalsvc.builtin.test_text_scorers import CPU, HOSTILE, quick, scored
 
