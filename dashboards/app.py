@@ -6,9 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from evalsvc.core.settings import Settings
 from evalsvc.dashboards import context
 from evalsvc.dashboards.formatting import style
-from evalsvc.dashboards.i18n import LANGUAGES, preferred_language, say
+from evalsvc.dashboards.i18n import LANGUAGES, name_aggregates, preferred_language, say
 from evalsvc.dashboards.url_state import choose
 from evalsvc.store import dashboard_queries
 from evalsvc.store.tables import Scope
@@ -58,6 +59,8 @@ def frame() -> None:
             words=LANGUAGES.__getitem__,
             style="segments",
         )
+    if known:
+        name_aggregates(context.aggregates(Settings().database, context.suite()))
     watch_for_results()
     page.run()
 

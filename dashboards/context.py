@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from evalsvc.api.server.token_store import Bearer
@@ -13,6 +14,8 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.dashboards import access
 from evalsvc.dashboards.i18n import say
+from evalsvc.inputs.suites import Suite
+from evalsvc.metrics.registry import Quantity
 from evalsvc.store import audit, dashboard_queries, queries
 from evalsvc.store.artifacts import Artifacts, open_artifacts
 from evalsvc.store.audit import Actor
@@ -100,6 +103,20 @@ def metrics(session: Session, of: str) -> dict[str, Measured]:
     found = dashboard_queries.measured(session, of)
     titles = {(column.label, column.protocol): column.title for column in columns_of(found)}
     return {titles[each.label, each.protocol]: each for each in found}
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def aggregates(store: str, suite: str) -> dict[str, Quantity]:
+    """The quantities of the scores that aggregate scorers, by label, cached because a suite never changes."""
+    with read_transaction() as session:
+        body = queries.suite_body(session, suite) or {}
+    if not body.get("scorers"):
+        return {}
+    try:
+        measured = Suite.model_validate(body).measured
+    except ValidationError:  # a metric of a plug-in that is not installed here
+        return {}
+    return {label: quantity for label, (use, quantity) in measured.items() if use.of}
 
 
 def suites() -> list[str]:

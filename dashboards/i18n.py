@@ -47,11 +47,25 @@ def quantities() -> Mapping[str, Quantity]:
 
 
 def metric_name(label: str) -> str:
-    """The display name of a score: that of its quantity, or its label if the quantity is unknown."""
-    plain = label.removesuffix("_heldout")
-    known = quantities().get(plain)
-    name = known.titled(language()) if known else plain.replace("_", " ")
-    return name if plain == label else f"{name} ({say('common.heldout')})"
+    """The display name of a score: that of its quantity, or its label if the quantity is unknown.
+
+    Scorers declare the quantities of :func:`name_aggregates`; a slice keeps its tag and value, as in ``WER [lang=de]``.
+    """
+    whole, bracket, of_slice = label.partition("[")
+    plain = whole.removesuffix("_heldout")
+    known, aggregated = quantities().get(plain), st.session_state.get("aggregates", {}).get(whole)
+    if aggregated:
+        name = aggregated.titled(language())
+        name = name if whole == aggregated.name else f"{name} ({whole})"
+    else:
+        name = known.titled(language()) if known else plain.replace("_", " ")
+        name = name if plain == whole else f"{name} ({say('common.heldout')})"
+    return f"{name} [{of_slice}" if bracket else name
+
+
+def name_aggregates(quantities: Mapping[str, Quantity]) -> None:
+    """Set the quantities of the scores that aggregate scorers in the selected suite, by label."""
+    st.session_state["aggregates"] = quantities
 
 
 def metric_names(labels: Iterable[str]) -> dict[str, str]:

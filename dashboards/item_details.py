@@ -12,12 +12,16 @@ from evalsvc.analysis.item_measures import ItemMeasure
 from evalsvc.analysis.item_rows import ItemRow
 from evalsvc.analysis.items import ItemTable, Outcome
 from evalsvc.analysis.kept_samples import KeptSample, KeptSamples
+from evalsvc.core.errors import InputError, MissingError, StorageError
 from evalsvc.dashboards import pictures
 from evalsvc.dashboards.formatting import facts, grid, html, number, safe
 from evalsvc.dashboards.i18n import say
-from evalsvc.dashboards.item_listing import tags_of
+from evalsvc.dashboards.item_listing import tags_in_words
 from evalsvc.dashboards.text_diff import differing, paragraph
 from evalsvc.dashboards.url_state import choose
+from evalsvc.inputs.items.media import decoded
+from evalsvc.inputs.items.storage import media_key
+from evalsvc.plugins.samples import Audio, Images, Videos
 
 MOST_DRAWS = 8
 """Draws of one item that are shown beside those of a baseline."""
@@ -26,7 +30,7 @@ MOST_DRAWS = 8
 def show(tables: Mapping[str, ItemTable], of: ItemMeasure, sample: int) -> None:
     """Show the item of a sample of the first table; with a second table all draws of that item, of both."""
     table = next(iter(tables.values()))
-    item, draw = table.rows[table.items[sample]], int(table.draws[sample])
+    item, draw = table.item(int(table.items[sample])), int(table.draws[sample])
     st.header(say("items.opened", item=safe(item.id, 100)), anchor=False)
     left, right = st.columns([1, 1.6], gap="large")
     with left:
@@ -53,15 +57,39 @@ def _item(table: ItemTable, item: ItemRow) -> None:
         said = getattr(item, part)
         if said:
             st.caption(say(f"items.{part}"))
-            st.html(paragraph(said))
-    known: dict[str, object] = {say("items.item"): item.id, say("items.group"): item.group, **tags_of(item)}
+            if part in item.media:
+                pictures.show_kept(_media(table, said), say(f"items.{part}"))
+            else:
+                st.html(paragraph(said))
+    known: dict[str, object] = {
+        say("items.item"): item.id,
+        say("items.group"): item.group,
+        say("items.tags"): tags_in_words(item),
+    }
     facts({name: value for name, value in known.items() if value != ""})
+
+
+def _media(table: ItemTable, name: str) -> KeptSample:
+    """A file of the item set, or why it cannot be shown."""
+    try:
+        found = decoded(table.artifacts.read_bytes(media_key(table.facts["items"], name)), name)
+    except MissingError:
+        return KeptSample(absent=say("items.no_media"))
+    except (InputError, StorageError) as error:
+        return KeptSample(absent=str(error))
+    if isinstance(found, Audio):
+        return KeptSample(wave=found.waves[0].numpy(), rate=found.rate)
+    return KeptSample(pixels=found.pixels[0].numpy()) if isinstance(found, Images | Videos) else KeptSample()
 
 
 def _against(item: ItemRow, shown: Mapping[int, Mapping[str, KeptSample]]) -> str:
     """Select the text that samples are compared with word by word, if they are texts and there is one."""
     texts = [sum(each.text is not None for each in samples.values()) for samples in shown.values()]
-    options = [*(["target"] if item.target else []), *(["baseline"] if max(texts, default=0) > 1 else []), "nothing"]
+    options = [
+        *(["target"] if item.target and "target" not in item.media else []),
+        *(["baseline"] if max(texts, default=0) > 1 else []),
+        "nothing",
+    ]
     if not any(texts) or len(options) == 1:
         return "nothing"
     return choose("diff", say("items.diff"), options, words=lambda each: say(f"items.diff_{each}"), style="segments")
@@ -83,9 +111,9 @@ def _draw(draw: int, samples: Mapping[str, KeptSample], item: ItemRow, against: 
 
 def _numbers(table: ItemTable, item: str) -> dict[int, int]:
     """Number of the sample of each draw of an item; none if the table lacks it."""
-    if item not in table.ids:
+    if item not in table.item_set.ids:
         return {}
-    numbers = np.flatnonzero(table.items == table.ids.index(item))
+    numbers = np.flatnonzero(table.items == table.item_set.ids.index(item))
     return dict(zip(table.draws[numbers].tolist(), numbers.tolist(), strict=True))
 
 

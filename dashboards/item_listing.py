@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from evalsvc.analysis.item_rows import ItemRow
+from evalsvc.analysis.item_rows import ItemRow, item_row
+from evalsvc.inputs.items.item_set import ItemSet
 
 MOST_TAGS = 1000
 """Most values of tags that are offered as filters."""
@@ -19,29 +21,44 @@ LONGEST_CELL = 500
 """Longest text of a cell, in characters: 40,000 rows of any texts then fit into memory."""
 
 
-def tags_of(row: ItemRow) -> dict[str, str]:
-    """The tags of an item, its label among them."""
-    return {**({} if row.label is None else {"label": str(row.label)}), **row.tags}
+def tags_of(items: ItemSet) -> dict[str, tuple[str, ...]]:
+    """The value of each tag for every item, that of the label among them."""
+    labels = {} if items.labels is None else {"label": tuple(map(str, items.labels.tolist()))}
+    return {**labels, **items.tags}
 
 
-def tag_values(rows: Iterable[ItemRow]) -> dict[str, tuple[str, str]]:
-    """Tags and their values by ``tag=value``, the most frequent values of each tag first."""
-    counts = Counter(pair for row in rows for pair in tags_of(row).items())
-    ranked = sorted(counts, key=lambda pair: (pair[0], -counts[pair], pair[1]))
-    return {f"{tag}={value}": (tag, value) for tag, value in ranked[:MOST_TAGS]}
+def tags_in_words(item: ItemRow) -> str:
+    """The tags of an item and its label, as ``label=3, lang=de``."""
+    labels = [] if item.label is None else [f"label={item.label}"]
+    return ", ".join([*labels, *(f"{tag}={value}" for tag, value in item.tags.items())])
 
 
-def matching(rows: Sequence[ItemRow], wanted: Iterable[tuple[str, str]], text: str) -> Bool[np.ndarray, " m"]:
+def tag_values(items: ItemSet) -> dict[str, tuple[str, str]]:
+    """Tags and their values by ``tag=value`` as in links, the most frequent values of each tag first."""
+    pairs = [(tag, value) for tag, values in tags_of(items).items() for value, _ in Counter(values).most_common()]
+    return {linked(f"{tag}={value}"): (tag, value) for tag, value in pairs[:MOST_TAGS]}
+
+
+def linked(name: str) -> str:
+    """An untrusted name as part of a link: a digest if it is long or has characters that cannot be seen."""
+    if name.isprintable() and len(name) <= 100:
+        return name
+    return f"~{hashlib.sha256(name.encode(errors='backslashreplace')).hexdigest()[:16]}"
+
+
+def matching(items: ItemSet, wanted: Iterable[tuple[str, str]], text: str) -> Bool[np.ndarray, " m"]:
     """Items with one of the wanted values of each tag, and with a text in their id, prompt, source or target."""
-    values: dict[str, set[str]] = {}
+    chosen: dict[str, set[str]] = {}
     for tag, value in wanted:
-        values.setdefault(tag, set()).add(value)
-    found = np.ones(len(rows), bool)
-    if values:
-        found &= [all(tags_of(row).get(tag) in among for tag, among in values.items()) for row in rows]
+        chosen.setdefault(tag, set()).add(value)
+    found = np.ones(len(items), bool)
+    for tag, among in chosen.items():
+        found &= [value in among for value in tags_of(items)[tag]]
     if text:
         search = re.compile(re.escape(text), re.IGNORECASE).search
-        found &= [any(map(search, (row.id, row.prompt, row.source, row.target))) for row in rows]
+        for row in np.flatnonzero(found).tolist():
+            item = item_row(items, row)
+            found[row] = any(map(search, (item.id, item.prompt, item.source, item.target)))
     return found
 
 

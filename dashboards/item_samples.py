@@ -15,7 +15,7 @@ from evalsvc.analysis.item_differences import item_differences
 from evalsvc.analysis.item_measures import ItemMeasure
 from evalsvc.analysis.items import ItemTable, Outcome, open_items
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError, MissingError, StorageError
+from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, context, item_details
@@ -25,9 +25,10 @@ from evalsvc.dashboards.item_listing import (
     LONGEST_CELL,
     confusion,
     distribution,
+    linked,
     matching,
     tag_values,
-    tags_of,
+    tags_in_words,
 )
 from evalsvc.dashboards.url_state import choose, choose_many, not_found, page_number, remember, text
 from evalsvc.metrics.score import Direction
@@ -102,7 +103,7 @@ def _opened(point: Point) -> ItemTable | None:
         return _cached(Settings().database, point.evaluation_id)
     except InputError as error:
         st.info(safe(error, 500), icon=":material/hide_source:")
-    except (MissingError, StorageError) as error:
+    except StorageError as error:
         st.warning(safe(error, 500), icon=":material/warning:")
     return None
 
@@ -112,7 +113,7 @@ def _cached(store: str, evaluation: int) -> ItemTable:
     """A table, cached by evaluation, because the artifacts of an evaluation never change."""
     with context.read_transaction() as session:
         found = open_items(session, context.artifacts(), session.get_one(Evaluation, evaluation))
-    assert found.rows is not None  # read here, so that a missing or damaged file is reported
+    assert found.item_set is not None  # read here, so that a missing or damaged file is reported
     return found
 
 
@@ -120,7 +121,7 @@ def _listing(table: ItemTable, baseline: ItemTable | None, of: ItemMeasure) -> L
     if baseline is None:
         return Listing(table.items, np.arange(len(table)), table.values(of))
     found = item_differences(baseline, table, of.key)
-    first = np.full(len(table.rows), -1)
+    first = np.full(len(table.item_set), -1)
     first[table.items[::-1]] = np.arange(len(table))[::-1]
     if found.changed or found.unpaired:
         st.caption(say("items.unpaired", unpaired=found.unpaired, changed=found.changed))
@@ -159,11 +160,15 @@ def _filtered(table: ItemTable, listing: Listing, of: ItemMeasure) -> Listing:
     with bar.popover(say("leaderboard.filter"), icon=":material/filter_alt:"):
         if listing.others is None:
             outcome = choose("outcome", say("items.outcome"), OUTCOMES, words=lambda each: say(f"items.{each}"))
-        known = tag_values(table.rows)
-        tags = choose_many("tag", say("items.tags"), list(known)) if known else []
+        known = tag_values(table.item_set)
+        tags = (
+            choose_many("tag", say("items.tags"), list(known), words=lambda each: "=".join(known[each]))
+            if known
+            else []
+        )
         sought = text("text", say("items.text"))
     listing = listing.at(_places(table, listing, of, order))
-    kept = matching(table.rows, [known[tag] for tag in tags], sought)[listing.items]
+    kept = matching(table.item_set, [known[tag] for tag in tags], sought)[listing.items]
     if outcome != "any":
         kept &= (table.outcomes(of.scorer) == Outcome[outcome.upper()])[listing.samples]
     return listing.at(kept)
@@ -215,7 +220,7 @@ def rows_of(
     reasons, outcomes = table.reasons.get(of.scorer, {}), table.outcomes(of.scorer)
     found = []
     for place, (row, sample) in enumerate(zip(listing.items.tolist(), listing.samples.tolist(), strict=True)):
-        item = table.rows[row]
+        item = table.item(row)
         cells: dict[str, Any] = {say("items.item"): cut(item.id, longest)}
         if listing.others is None:
             cells[say("items.draw")] = int(table.draws[sample])
@@ -231,7 +236,7 @@ def rows_of(
         cells |= {
             say("items.prompt"): cut(item.prompt, longest),
             say("items.target"): cut(item.target, longest),
-            say("items.tags"): cut(", ".join(f"{tag}={of}" for tag, of in tags_of(item).items()), longest),
+            say("items.tags"): cut(tags_in_words(item), longest),
         }
         found.append(cells)
     return found
@@ -240,23 +245,26 @@ def rows_of(
 def _chosen(table: ItemTable, kept: Listing, start: int, picked: int | None) -> int:
     """Number of the sample to open: of the row that was picked now, else of the link, else of the first row."""
 
-    def name(sample: int) -> str:
-        return f"{table.draws[sample]}/{table.ids[table.items[sample]]}"
-
-    asked = remember("sample", None if picked is None else name(int(kept.samples[picked])))
+    ids, name = table.item_set.ids, None
+    if picked is not None:
+        sample = int(kept.samples[picked])
+        name = f"{table.draws[sample]}/{linked(ids[table.items[sample]])}"
+    asked = remember("sample", name)
     if asked is None:
         return int(kept.samples[start])
-    found = next((sample for sample in range(len(table)) if name(sample) == asked), None)
-    if found is None:
+    draw, _, item = asked.partition("/")
+    rows = [row for row, each in enumerate(ids) if linked(each) == item]
+    found = np.flatnonzero(np.isin(table.items, rows) & (table.draws.astype(str) == draw))
+    if not len(found):
         not_found(say("items.item"), asked)
-    return found
+    return int(found[0])
 
 
 def _confusion(table: ItemTable, of: ItemMeasure) -> None:
     """Which classes a classifier saw in the samples of each label."""
-    if of.quantity.name != "predicted" or any(row.label is None for row in table.rows):
+    if of.quantity.name != "predicted" or table.item_set.labels is None:
         return
-    labels = np.array([row.label for row in table.rows], float)[table.items]
+    labels = table.item_set.labels[table.items].astype(float)
     rows = confusion(labels, table.values(of))
     if rows:
         st.header(say("items.confusion"), anchor=False)

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from evalsvc.analysis.item_measures import measures_of
-from evalsvc.dashboards import context, item_samples, widgets
+from evalsvc.dashboards import context, item_samples, item_slices, widgets
 from evalsvc.dashboards.formatting import heading
 from evalsvc.dashboards.i18n import say
 from evalsvc.dashboards.url_state import choose
@@ -28,14 +28,20 @@ def page() -> None:
     with context.read_transaction() as session:
         body: Mapping[str, Any] = queries.suite_body(session, suite) or {}
     measures = measures_of(body) if body.get("scorers") else {}
-    if not measures:
+    sliced = any(use.get("by") for use in body.get("metrics", ()))
+    if not measures and not sliced:
         st.info(say("items.no_scorers"), icon=":material/quiz:")
         st.code(EXAMPLE, language="yaml", wrap_lines=True)
         return
     point = widgets.one_checkpoint(suite)
     others = {name: other for name, other in widgets.checkpoints(suite).items() if name != point.name}
     against = choose("against", say("items.against"), [NONE, *others]) if others else NONE
-    item_samples.show(measures, point, others.get(against))
+    views = [*(["samples"] if measures else []), *(["slices"] if sliced else [])]
+    view = choose("view", say("items.view"), views, words=lambda each: say(f"items.{each}"), style="segments")
+    if view == "slices":
+        item_slices.show(point, others.get(against))
+    else:
+        item_samples.show(measures, point, others.get(against))
 
 
 page()

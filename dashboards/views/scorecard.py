@@ -8,7 +8,7 @@ import streamlit as st
 
 from evalsvc.analysis.composite_index import CompositeScore, overall
 from evalsvc.dashboards import charts, context, pictures, widgets
-from evalsvc.dashboards.formatting import card, file_name, grid, heading, html, interval, number, with_error
+from evalsvc.dashboards.formatting import card, file_name, grid, heading, html, interval, number, safe, with_error
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.provenance import provenance
 from evalsvc.dashboards.report import report
@@ -30,6 +30,7 @@ def page() -> None:
         scores = queries.scores(session, evaluation=point.evaluation_id)
         body = queries.suite_body(session, suite) or {}
         run = session.get_one(Evaluation, point.evaluation_id)
+        sliced = dashboard_queries.sliced(session, point.evaluation_id)
         gates = queries.gates(session, suite=suite, checkpoint=point.checkpoint_id)
         gallery = pictures.gallery(dashboard_queries.artifacts(session, [run.id], "gallery").get(run.id))
     defined = {label: IndexPart.model_validate(part) for label, part in body.get("index", {}).items()}
@@ -54,6 +55,7 @@ def page() -> None:
         with right:
             _parts(index, {row.label: (row.value, row.stderr) for row in scores}, defined)
         _other_models(suite, defined)
+    _slices(point, sliced)
     verdicts = [(gate.id, title(stored(gate)), gate.verdict["reason"]) for gate in gates[:3]]
     made = report(
         point.name,
@@ -97,6 +99,18 @@ def _parts(
         },
     )
     st.caption(say("scorecard.how"))
+
+
+def _slices(point: Point, labels: Sequence[str]) -> None:
+    """Links to the slices of the scores that have some."""
+    links = st.container(horizontal=True)
+    for label in labels:
+        links.page_link(
+            "views/items.py",
+            label=say("scorecard.slices", metric=safe(metric_name(label))),
+            icon=":material/pie_chart:",
+            query_params={"checkpoint": point.name, "view": "slices", "score": label},
+        )
 
 
 def _other_models(suite: str, defined: Mapping[str, IndexPart]) -> None:

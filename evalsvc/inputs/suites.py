@@ -146,8 +146,13 @@ class Suite(BaseModel):
 
     @property
     def uses(self) -> tuple[MetricUse, ...]:
-        """The metrics of the suite, and for each scorer the share of samples that failed."""
-        return (*self.metrics, *(scorer.failures(label) for label, scorer in self.scorers.items()))
+        """The metrics of the suite, and after those of each scorer the share of samples that failed."""
+        last = {use.of.partition("/")[0]: place for place, use in enumerate(self.metrics)}
+        failures = [
+            (last.get(label, len(self.metrics)), scorer.failures(label)) for label, scorer in self.scorers.items()
+        ]
+        ranked = sorted([*enumerate(self.metrics), *failures], key=lambda each: each[0])  # a stable order
+        return tuple(use for _, use in ranked)
 
     def quantities_of(self, use: MetricUse) -> tuple[Quantity, ...]:
         """Quantities that a metric of the suite returns; for a metric with orders, that of the selected order."""

@@ -203,6 +203,14 @@ def cells(
     return cells
 
 
+def sliced(session: Session, evaluation: int) -> list[str]:
+    """The labels of the scores of an evaluation that have slices, in the suite's order."""
+    query = select(Score.slice_of).where(Score.evaluation_id == evaluation, Score.slice_of.is_not(None))
+    return [
+        label for label in session.scalars(query.group_by(Score.slice_of).order_by(func.min(Score.position))) if label
+    ]
+
+
 def current(session: Session, suite: str, checkpoints: Collection[int]) -> dict[int, int]:
     """The current evaluation of each checkpoint under a suite."""
     query = select(Evaluation.checkpoint_id, Evaluation.id)

@@ -122,7 +122,7 @@ def store(request: pytest.FixtureRequest, use_home: Callable[[Path], Database], 
 def page() -> Open:
     """Open a page by its name, as if its address held these parameters."""
 
-    def open_page(view: str, **parameters: str) -> AppTest:
+    def open_page(view: str, /, **parameters: str) -> AppTest:
         at = AppTest.from_file(str(APP), default_timeout=120)
         for key, value in parameters.items():
             at.query_params[key] = value

@@ -2,22 +2,26 @@
 
 import csv
 import io
+import shutil
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from benchmarks.items import fill
-from evalsvc.analysis.item_rows import ItemRow
 from evalsvc.analysis.items import open_items
 from evalsvc.core.settings import Settings
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import item_samples
 from evalsvc.dashboards.item_listing import confusion, distribution, matching, tag_values
 from evalsvc.dashboards.text_diff import differing, paragraph
+from evalsvc.inputs.items.item_set import ItemSet
+from evalsvc.inputs.slice_labels import slice_label, worst_label
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
-from evalsvc.store.tables import Evaluation
+from evalsvc.store.tables import Evaluation, Score, Suite
 
+from .stores import fill as fill_plain
 from .test_pages import CODE, MARKUP
 
 HOSTILE = "=1+1 <img src=x onerror=alert(1)> [l](javascript:x) $x^2$ :red[a] https://evil.test \u202egnp\x1b[31m "
@@ -114,7 +118,7 @@ def test_the_downloaded_rows_run_nothing_in_a_spreadsheet_and_keep_numbers(fille
 
 
 def test_items_match_by_any_value_of_each_tag_and_a_text_means_itself():
-    rows = [ItemRow("a", "x.y", label=3, tags={"lang": lang}) for lang in ("de", "fr", "zh")]
+    rows = ItemSet(("a", "b", "c"), np.arange(3), ("x.y",) * 3, labels=np.full(3, 3), tags={"lang": ("de", "fr", "zh")})
     assert matching(rows, [("lang", "de"), ("lang", "zh"), ("label", "3")], "").tolist() == [True, False, True]
     assert matching(rows, [("lang", "de"), ("label", "4")], "").tolist() == [False] * 3
     assert matching(rows, [], "X.Y").all()
@@ -147,3 +151,50 @@ def test_differences_of_texts_are_by_word_and_keep_lines():
     )
     assert differing("你好吗", "你好呀") == '<p class="ev-text">你好<del>吗</del><ins>呀</ins></p>'
     assert differing("<b>", "") == '<p class="ev-text"><del>&lt;b&gt;</del></p>'
+
+
+@pytest.fixture
+def sliced(filled, use_home, tmp_path):
+    """A copy of the store whose word error rate has slices, one of them with a hostile value."""
+    home = shutil.copytree(filled, tmp_path / "home")
+    database = use_home(home)
+    with database.write() as session:
+        suite = session.scalars(select(Suite)).one()
+        suite.body = suite.body | {"metrics": [{**suite.body["metrics"][0], "by": "lang"}, *suite.body["metrics"][1:]]}
+        whole = session.scalars(select(Score).where(Score.evaluation_id == 2, Score.label == "wer")).one()
+        copied = [c.name for c in Score.__table__.columns if c.name not in ("id", "label", "value", "slice_of")]
+        found = {slice_label("wer", "lang", lang): 0.1 + i for i, lang in enumerate(["fr", HOSTILE, "de"])}
+        for label, value in {**found, worst_label("wer"): 2.1}.items():
+            same = {name: getattr(whole, name) for name in copied}
+            session.add(Score(label=label, value=value, slice_of="wer", **same))
+    return home
+
+
+def test_the_worst_slice_comes_first_and_no_value_of_a_tag_does_anything(sliced, page):
+    at = page("items", checkpoint="reader@2", view="slices", against="reader@1")
+    assert not at.exception
+    shown = at.dataframe[0].value
+    assert shown["Slice"][0] == "lang=de"
+    assert shown["Value"].is_monotonic_decreasing
+    assert list(shown["reader@1"]) == ["–"] * 3
+    assert "WORST SLICE" in texts(at)
+    assert "lang=de" in texts(at)
+    assert "all slices at once" in texts(at)
+    assert "<img" not in texts(at)
+
+
+def test_slices_are_no_metrics_of_other_pages_and_the_scorecard_links_to_them(sliced, page):
+    for view in ("leaderboard", "trends", "compare", "tradeoffs", "checkpoint", "scorecard", "samples"):
+        at = page(view)
+        assert not at.exception
+        picked = [option for box in at.selectbox for option in box.options]
+        assert not [option for option in picked if "[" in option]
+    links = [link for link in page("scorecard", checkpoint="reader@2").get("page_link") if "items" in link.proto.page]
+    assert [link.proto.query_string for link in links] == ["checkpoint=reader%402&view=slices&score=wer"]
+
+
+def test_a_suite_without_scorers_says_how_to_name_them(use_home, tmp_path, page):
+    fill_plain(use_home(tmp_path), ["gan"], range(0, 1000, 1000))
+    at = page("items")
+    assert "scores no single samples" in at.info[0].value
+    assert "scorers:" in at.code[0].value
