@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from evalsvc.analysis.item_measures import ItemMeasure
+from evalsvc.analysis.item_measures import ItemMeasure, measures_of
 from evalsvc.analysis.item_rows import ItemRow, target_of
 from evalsvc.analysis.items import ItemSample, ItemTable
 from evalsvc.core.errors import InputError
@@ -115,11 +115,8 @@ def item_differences(a: ItemTable, b: ItemTable, name: str | None) -> ItemDiffer
         InputError: a suite has no such measure, the scorers differ, or no item has a value on both sides.
     """
     of = b.measure(name)
-    if a.measure(name) != of:
-        other = a.measure(name).key
-        raise InputError(
-            f"{name or 'the first score'} is {other} in {a.suite} and {of.key} in {b.suite}: choose one suite"
-        )
+    if replace(of, tag="", value="") not in measures_of(a.spec["suite"]).values():
+        raise InputError(f"{a.suite} does not score {of.key} as {b.suite} does: choose one suite")
     protocols = [table.spec.get("scorers", {}).get(of.scorer) for table in (a, b)]
     if protocols[0] != protocols[1]:
         raise InputError(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.slice_labels import parts
 from evalsvc.inputs.suite_entries import MetricUse, ScorerUse
 from evalsvc.metrics.aggregates import FAILED
 from evalsvc.metrics.registry import METRICS, Quantity
 from evalsvc.metrics.score import Direction
-
-_SLICE = re.compile(r"(?P<label>.+)\[(?P<tag>[^=\]]+)=(?P<value>.*)\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def measures_of(suite: Mapping[str, Any]) -> dict[str, ItemMeasure]:
 
 
 def measure_of(suite: Mapping[str, Any], name: str | None, where: str) -> ItemMeasure:
-    """The measure that a name means, by default the first; ``label[tag=value]`` restricts it to a slice.
+    """The measure that a name means, by default the first; of a slice, ``value`` is written as in the label.
 
     ``where`` names the suite.
 
@@ -81,9 +79,9 @@ def measure_of(suite: Mapping[str, Any], name: str | None, where: str) -> ItemMe
         return next(iter(known.values()))
     if name in known:
         return known[name]
-    cut = _SLICE.fullmatch(name or "")
-    if cut and cut["label"] in known:
-        return replace(known[cut["label"]], tag=cut["tag"], value=cut["value"])
+    cut = parts(name or "")
+    if cut and cut[0] in known:
+        return replace(known[cut[0]], tag=cut[1], value=cut[2])
     if not known:
         raise InputError(f"{where} scores no items: choose a suite that has scorers")
     raise InputError(f"{where} has no scores of items called {name!r}: use one of {', '.join(known)}")

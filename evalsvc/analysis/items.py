@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -19,9 +19,10 @@ from evalsvc.analysis.item_rows import ItemRow, item_row
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.items.item_set import ItemSet
 from evalsvc.inputs.items.storage import load_items
+from evalsvc.inputs.slice_labels import WORST, slice_label
 from evalsvc.store import names, queries
 from evalsvc.store.artifacts import Artifacts
-from evalsvc.store.tables import Artifact, Checkpoint, Evaluation
+from evalsvc.store.tables import Artifact, Checkpoint, Evaluation, Score
 
 KIND = "items"
 """Kind of the artifact that holds the values of an evaluation's samples."""
@@ -57,9 +58,9 @@ class ItemTable:
     """Values, outcomes and items of every sample of one evaluation.
 
     ``arrays`` hold, for each of the n samples in order: values ``scorer/quantity`` (float64, NaN if missing), outcomes
-    ``scorer.outcomes`` (int8), the row ``item`` of the item set (int32) and the ``draw`` (int32). ``suite`` and
-    ``spec`` are the bodies that the evaluation was asked for with. 40,000 samples with 5 scorers are 2 MB; items and
-    samples are read when they are asked for.
+    ``scorer.outcomes`` (int8), the row ``item`` of the item set (int32) and the ``draw`` (int32). ``spec`` is that of
+    the evaluation, and ``worst`` has the label of the worst slice of each score that has slices. 40,000 samples with 5
+    scorers are 2 MB; items and samples are read when they are asked for.
     """
 
     evaluation: int
@@ -69,6 +70,7 @@ class ItemTable:
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, str]
     artifacts: Artifacts = field(repr=False)
+    worst: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -109,9 +111,20 @@ class ItemTable:
             InputError: the suite has no such measure; the message lists those that it has.
         """
         found = measure_of(self.spec["suite"], name, self.suite)
-        if found.tag and not self.in_slice(found).any():
-            raise InputError(f"{self.suite} has no items with {found.tag}={found.value!r}: use another slice")
-        return found
+        if not found.tag:
+            return found
+        label = str(name)
+        if found.tag == WORST:
+            whole = label.removesuffix(f"[{WORST}]")
+            if whole not in self.worst:
+                raise InputError(f"{whole} has no slices in {self.suite}: use 'by' in a suite, or name a slice")
+            label = self.worst[whole]
+            found = measure_of(self.spec["suite"], label, self.suite)
+        whole = label[: label.rindex("[")]
+        for value in dict.fromkeys(self.tag(found.tag)):
+            if value == found.value or slice_label(whole, found.tag, value) == label:
+                return replace(found, value=value)
+        raise InputError(f"{self.suite} has no items with {found.tag}={found.value!r}: use another slice")
 
     def values(self, of: ItemMeasure) -> Float64[np.ndarray, " n"]:
         """Values of all samples, NaN where there is none or the sample is not in the slice."""
@@ -201,7 +214,11 @@ def open_items(session: Session, artifacts: Artifacts, evaluation: Evaluation) -
     if key is None:
         raise InputError(f"{name} has no scores of items under {suite}: choose a suite that has scorers")
     arrays, facts = artifacts.read_arrays(key), artifacts.read_metadata(key)
-    return ItemTable(evaluation.id, name, suite, evaluation.spec, arrays, facts, artifacts)
+    slices = select(Score.slice_of, Score.details["slice"].as_string()).where(
+        Score.evaluation_id == evaluation.id, Score.label == Score.slice_of + f"[{WORST}]"
+    )
+    worst = {str(whole): each for whole, each in session.execute(slices)}
+    return ItemTable(evaluation.id, name, suite, evaluation.spec, arrays, facts, artifacts, worst)
 
 
 def items_of_checkpoints(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ from evalsvc.cli.score_tables import print_provenance, print_scores
 from evalsvc.core.settings import Settings
 from evalsvc.inputs import stored_checkpoints
 from evalsvc.store import names, queries
+from evalsvc.store.queries import ScoreRow
 from evalsvc.store.session import Database
 
 SuiteName = Annotated[str | None, typer.Option(help="Suite; by default the most recently used one.")]
@@ -58,7 +60,7 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show all scores of a checkpoint with their protocols and provenance."""
+    """Show all scores of a checkpoint with their protocols, worst slices and provenance."""
     with Database(Settings().database).read() as session:
         found = stored_checkpoints.find(session, checkpoint)
         title = names.title_of(session, found)
@@ -66,6 +68,7 @@ def show(
         documents = []
         for run in runs:
             rows = queries.scores(session, evaluation=run.id)
+            slices = queries.slices_by_score(session, run.id)
             files = {artifact.kind: artifact.path for artifact in run.artifacts}
             suite = f"{run.suite.name}@{run.suite.version}"
             documents.append(
@@ -74,7 +77,7 @@ def show(
                     "status": run.status,
                     "error": run.error,
                     "by": run.by,
-                    "scores": [score_document(row) for row in rows],
+                    "scores": [_with_slices(row, slices) for row in rows],
                     "provenance": run.provenance,
                     "cost": {
                         "device_seconds": run.device_seconds,
@@ -86,7 +89,7 @@ def show(
                 }
             )
             if not as_json and rows:
-                print_scores(rows, run.provenance)
+                print_scores(rows, run.provenance, slices)
             elif not as_json:
                 out.print(f"{suite}: {run.status}" + (f": {run.error}" if run.error else ""))
             if not as_json and run.provenance:
@@ -107,6 +110,11 @@ def show(
                 "evaluations": documents,
             }
         )
+
+
+def _with_slices(row: ScoreRow, slices: Mapping[str, Sequence[ScoreRow]]) -> dict[str, Any]:
+    found = [score_document(each) for each in slices.get(row.label, ())]
+    return score_document(row) | ({"slices": found} if found else {})
 
 
 def models(context: typer.Context, as_json: AsJson = False) -> None:

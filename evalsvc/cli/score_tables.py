@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.table import Table
@@ -18,6 +19,8 @@ from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 
+SHOWN_SLICES = 10
+"""Maximum number of slices printed under a score."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -103,8 +106,12 @@ def _difference_cells(difference: Difference) -> list[str | Text]:
     return [f"{difference.label} {arrow}", *sides, f"{difference.value:+.4g}", bounds, verdict]
 
 
-def print_scores(rows: Sequence[ScoreColumns], provenance: Mapping[str, Any]) -> None:
-    """Print the scores of one evaluation as a table, and the number of samples used."""
+def print_scores(
+    rows: Sequence[ScoreColumns],
+    provenance: Mapping[str, Any],
+    slices: Mapping[str, Sequence[ScoreColumns]] = MappingProxyType({}),
+) -> None:
+    """Print the scores of one evaluation as a table, each with its worst slices, and the number of samples used."""
     first = rows[0]
     made = table(
         f"{first.name} under {first.suite}",
@@ -117,12 +124,15 @@ def print_scores(rows: Sequence[ScoreColumns], provenance: Mapping[str, Any]) ->
         "protocol",
         right=("value", "n"),
     )
-    for row in rows:
+    for row in [each for whole in rows for each in (whole, *slices.get(whole.label, ())[:SHOWN_SLICES])]:
         low_high = f"[{number(row.ci_low)}, {number(row.ci_high)}]" if row.ci_low is not None else "unknown"
         name = f"{row.label} {ARROWS[row.direction]}"
         values = with_error(row.value, row.stderr), low_high, row.unit, _count(row)
         made.add_row(name, *values, row.stderr_method, row.protocol)
     out.print(made)
+    for label, every in slices.items():
+        if len(every) > SHOWN_SLICES:
+            out.print(f"{label}: the worst {SHOWN_SLICES} of {len(every)} slices; --json lists all", highlight=False)
     if taken := taken_samples(provenance):
         out.print(taken, highlight=False)
 

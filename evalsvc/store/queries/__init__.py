@@ -17,6 +17,7 @@ from evalsvc.store.queries.score_rows import (
     scores,
     scores_of,
     slices,
+    slices_by_score,
 )
 from evalsvc.store.queries.suite_bodies import pick_suite, suite_body, suite_versions, suites
 
@@ -47,6 +48,7 @@ __all__ = [
     "scores_of",
     "side",
     "slices",
+    "slices_by_score",
     "suite_body",
     "suite_versions",
     "suites",

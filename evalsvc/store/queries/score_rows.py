@@ -76,6 +76,20 @@ def slices(session: Session, evaluation: int, label: str) -> list[ScoreRow]:
     return scores_of(session, [evaluation], Score.slice_of == label).get(evaluation, [])
 
 
+def slices_by_score(session: Session, evaluation: int) -> dict[str, list[ScoreRow]]:
+    """All slices of a succeeded evaluation by the label of their score, from the worst value.
+
+    The worst slice, whose interval covers the worst true value, comes first.
+    """
+    rows = scores_of(session, [evaluation], Score.slice_of.is_not(None)).get(evaluation, [])
+    signed = {"lower": -1.0, "higher": 1.0, "neutral": -1.0}
+    rows.sort(key=lambda row: (not row.label.endswith("[worst]"), signed[row.direction] * row.value))
+    found: dict[str, list[ScoreRow]] = {}
+    for row in rows:
+        found.setdefault(row.label[: row.label.rindex("[")], []).append(row)
+    return found
+
+
 def _labelled(label: str | None) -> list[ColumnElement[bool]]:
     return [Score.slice_of.is_(None) if label is None else Score.label == label]
 

@@ -74,6 +74,9 @@ def test_a_slice_lists_its_items_alone(table):
     assert {each.item.tags["lang"] for each in shown} == {"de"}
     with pytest.raises(InputError, match="no items with lang='xx'"):
         table.measure("wer[lang=xx]")
+    with pytest.raises(InputError, match="wer has no slices in spoken@1"):
+        table.measure("wer[worst]")
+    assert replace(table, worst={"wer": "wer[lang=de]"}).measure("wer[worst]") == of
 
 
 def test_items_that_got_worse_come_first_with_the_draw_that_changed_most(tables):
