@@ -105,13 +105,8 @@ def fill(
                 f"{hostile if place % (100 * draws) == 0 else ''}sentence {place // draws} said in way {step}"
                 for place in range(start, stop)
             ]
-            contents = [text.encode("utf-8", "surrogatepass") for text in texts]
-            held = {
-                "content": np.frombuffer(b"".join(contents), np.uint8),
-                "ends": np.cumsum([len(each) for each in contents]),
-                "shapes": np.empty((len(contents), 0), np.int64),
-            }
-            artifacts.write_arrays(f"{folder}/{start}-{stop}.safetensors", held, {"type": "texts"})
+            held = np.frombuffer(json.dumps(texts).encode(), np.uint8)
+            artifacts.write_arrays(f"{folder}/{start}-{stop}.safetensors", {"texts": held})
         key = f"evaluations/{step:032x}/items.safetensors"
         artifacts.write_arrays(key, arrays, {"items": rows.sha256, "samples": folder})
         _add_evaluation(database, suite, step, key, arrays)

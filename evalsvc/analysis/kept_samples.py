@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -42,52 +42,36 @@ MISSING = KeptSample(absent="samples are missing from the artifacts of this mach
 DAMAGED = KeptSample(absent="samples are damaged: score again with --rerun")
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """The arrays of a file of kept samples: all contents as bytes, with the end and the shape of each."""
-
-    arrays: Mapping[str, np.ndarray]
-    metadata: Mapping[str, str]
-    absent: KeptSample = BEYOND
-
-    def __getitem__(self, place: int) -> KeptSample:
-        ends = self.arrays.get("ends", ())
-        if place >= len(ends):
-            return self.absent
-        part = self.arrays["content"][ends[place - 1] if place else 0 : ends[place]]
-        kind = self.metadata["type"]
-        if kind == "texts":
-            return KeptSample(text=part.tobytes().decode("utf-8", "surrogatepass"))
-        if kind == "audio":
-            return KeptSample(wave=part.view(np.float32), rate=int(self.metadata["rate"]))
-        return KeptSample(pixels=part.reshape(self.arrays["shapes"][place]))
-
-
 class KeptSamples:
-    """Reader of the kept samples of one evaluation; the shard that was read last stays in memory."""
+    """Reader of the kept samples of one evaluation; the texts of the shard that was read last stay in memory.
+
+    Files are those of :mod:`evalsvc.evaluation.kept_samples`, read without torch.
+    """
 
     def __init__(self, table: ItemTable) -> None:
         self._table = table
-        self._key, self._shard = "", _Shard({}, {})
+        self._key, self._texts = "", list[str]()
 
     def __getitem__(self, number: int) -> KeptSample:
         """The sample with this number, or the reason why it is not kept."""
         size = int(self._table.spec["suite"]["shard"])
         start = number // size * size
         key = f"{self._table.facts['samples']}/{start}-{min(start + size, len(self._table))}.safetensors"
-        if self._key != key:
-            self._key, self._shard = key, self._read(key)
         try:
-            return self._shard[number - start]
-        except (KeyError, ValueError, TypeError):  # of another version
-            return DAMAGED
-
-    def _read(self, key: str) -> _Shard:
-        artifacts, none = self._table.artifacts, _Shard({}, {})
-        try:
-            return _Shard(artifacts.read_arrays(key), artifacts.read_metadata(key))
+            return self._read(key, number - start)
         except MissingError:
-            return replace(none, absent=MISSING)
+            return MISSING
         except DamagedError as error:
             report(error)
-            return replace(none, absent=DAMAGED)
+            return DAMAGED
+
+    def _read(self, key: str, place: int) -> KeptSample:
+        image, wave, texts = f"image/{place}", f"wave/{place}", "texts"
+        if key != self._key or not self._texts:
+            found = self._table.artifacts.read_some(key, (image, wave, "rate", texts))
+            self._key, self._texts = key, json.loads(found[texts].tobytes()) if texts in found else []
+            if image in found:
+                return KeptSample(pixels=found[image])
+            if wave in found:
+                return KeptSample(wave=found[wave], rate=int(found["rate"][0]))
+        return KeptSample(text=self._texts[place]) if place < len(self._texts) else BEYOND

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import BufferedIOBase
@@ -125,6 +125,11 @@ class Artifacts:
         """All arrays of a file from :meth:`write_arrays`; one without a digest must have a ``known`` sha256."""
         with self._tensors(key, known) as tensors:
             return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+
+    def read_some(self, key: str, names: Collection[str]) -> dict[str, np.ndarray]:
+        """Those of the named arrays that a file from :meth:`write_arrays` has; the others are not read."""
+        with self._tensors(key) as tensors:
+            return {name: tensors.get_tensor(name) for name in names if name in set(tensors.keys())}
 
     def read_metadata(self, key: str) -> dict[str, str]:
         """String metadata of a file written by :meth:`write_arrays`."""

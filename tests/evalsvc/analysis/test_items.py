@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sqlalchemy import select
 
 from benchmarks.items import fill
@@ -13,8 +14,11 @@ from evalsvc.analysis.item_export import export_items
 from evalsvc.analysis.item_listings import item_comparison, item_listing
 from evalsvc.analysis.items import Outcome, open_items
 from evalsvc.analysis.kept_samples import KeptSamples
+from evalsvc.analysis.sample_files import as_file
 from evalsvc.core.errors import InputError
+from evalsvc.evaluation.kept_samples import encode
 from evalsvc.inputs.items.storage import store_items
+from evalsvc.plugins.samples import Audio, Images, Texts, Videos
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
@@ -117,6 +121,24 @@ def test_values_of_different_scorers_are_not_compared(tables):
 def test_a_sample_is_read_or_the_reason_for_its_absence(table):
     assert KeptSamples(table)[7].text == "sentence 3 said in way 2"
     assert KeptSamples(replace(table, facts=table.facts | {"samples": "draws/none"}))[7].absent
+
+
+@pytest.mark.parametrize(
+    ("samples", "said", "suffix"),
+    [
+        (Images(torch.full((3, 1, 4, 6), 7, dtype=torch.uint8)), "image, 6 x 4", "png"),
+        (Videos(torch.zeros((3, 5, 3, 4, 6), dtype=torch.uint8)), "video of 5 frames, 6 x 4", "png"),
+        (Audio((torch.zeros(80),) * 3, 100), "sound of 0.80 s", "wav"),
+        (Texts(("", "<b>", "\ud800")), "<b>", "txt"),
+    ],
+)
+def test_media_are_read_as_they_are_kept_and_become_files(table, samples, said, suffix):
+    table.artifacts.write_arrays("draws/media/0-400.safetensors", encode(samples))
+    kept = KeptSamples(replace(table, facts=table.facts | {"samples": "draws/media"}))
+    assert kept[1].described == said
+    assert as_file(kept[1]).suffix == suffix
+    assert as_file(kept[2]).content
+    assert kept[3].absent == "beyond the budget of kept samples"
 
 
 def test_a_listing_holds_prompt_target_and_answer(table):
