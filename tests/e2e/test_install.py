@@ -70,6 +70,15 @@ def test_the_demo_prints_a_trend_for_each_family_and_a_leaderboard(demo):
     assert all(family in trends and family in board for family in FAMILIES)
 
 
+def test_the_checkpoint_that_lost_a_class_has_a_good_distance_and_a_worst_slice_that_says_which(demo, exported):
+    (line,) = [line for line in demo.splitlines() if "conditional-gan-without-3" in line]
+    assert line.count("label=3") == 2
+    distance = exported.query("suite == 'digits-by-class@1' and label == 'frechet_distance'").set_index("model")[
+        "value"
+    ]
+    assert distance["conditional-gan-without-3"] < distance["conditional-flow"].max()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_frechet_distance_falls_with_training(exported, family):
     rows = exported.query(f"model == '{family}' and label == 'frechet_distance'").sort_values("step")

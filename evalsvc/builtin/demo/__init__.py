@@ -12,8 +12,10 @@ BY_CLASS = "by-class"
 """Folder of ``WEIGHTS`` with the class-conditional models."""
 
 
-WITHOUT = "-without-3"
-"""End of the name of a model whose training data lacked every 3."""
+LOST = 3
+"""The class that the training data of one model lacked."""
+WITHOUT = f"-without-{LOST}"
+"""End of its name."""
 
 
 class Shipped(NamedTuple):

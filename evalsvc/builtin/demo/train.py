@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evalsvc.builtin.demo import BY_CLASS, WEIGHTS
+from evalsvc.builtin.demo import BY_CLASS, LOST, WEIGHTS, WITHOUT
 from evalsvc.builtin.demo.autoregressive import NADE
 from evalsvc.builtin.demo.conditional_flow import conditional_flow_model
 from evalsvc.builtin.demo.conditional_gan import LATENT as CONDITIONAL_GAN_LATENT
@@ -43,7 +43,7 @@ STEPS: dict[str, tuple[int, ...]] = {
     "autoregressive": (0, 100, 250, 500, 1000, 2000),
     "conditional-gan": (1000, 2000, 4000),
     "conditional-flow": (500, 1000, 4000),
-    "conditional-gan-without-3": (4000,),
+    f"conditional-gan{WITHOUT}": (4000,),
 }
 
 
@@ -242,9 +242,9 @@ def conditional_gan(data: DigitSet) -> Iterator[nn.Module]:
         average.update()
 
 
-def conditional_gan_without_threes(data: DigitSet) -> Iterator[nn.Module]:
-    """:func:`conditional_gan` on data that lost every 3, as if a loader had skipped the folder of a class."""
-    there = data.labels != 3
+def conditional_gan_without_a_class(data: DigitSet) -> Iterator[nn.Module]:
+    """:func:`conditional_gan` on data that lost :data:`LOST`, as if a loader had skipped the folder of a class."""
+    there = data.labels != LOST
     return conditional_gan(DigitSet(data.pixels[there], data.labels[there]))
 
 
@@ -271,7 +271,7 @@ RECIPES: dict[str, Callable[[DigitSet], Iterator[nn.Module]]] = {
     "autoregressive": autoregressive,
     "conditional-gan": conditional_gan,
     "conditional-flow": conditional_flow,
-    "conditional-gan-without-3": conditional_gan_without_threes,
+    f"conditional-gan{WITHOUT}": conditional_gan_without_a_class,
 }
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from evalsvc.builtin.scorers.inner_extractor import InnerExtractor
 from evalsvc.builtin.scorers.rows import NotApplicable, score_rows
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.clip_score import clip_score
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import QUANTITIES
 from evalsvc.metrics.score import MetricError
 from evalsvc.plugins.interfaces import EmbedsTexts

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import validation
 from evalsvc.plugins.interfaces import Extractor
 from evalsvc.plugins.registry import PluginKind, Plugins
