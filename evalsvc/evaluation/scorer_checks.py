@@ -55,7 +55,7 @@ def needs_samples(suite: Suite, scorers: Scorers) -> bool:
 def _columns(suite: Suite) -> frozenset[Column]:
     """The columns that the items of a suite have."""
     if suite.items is None:
-        return frozenset({"usage", "prompt"}) if suite.prompts or suite.modality == "text" else frozenset({"usage"})
+        return frozenset({"usage", "prompt"}) if suite.prompts else frozenset({"usage"})
     items = suite.items
     there: dict[Column, object] = {
         "prompt": items.prompt,
