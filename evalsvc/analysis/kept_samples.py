@@ -58,12 +58,19 @@ class KeptSamples:
         start = number // size * size
         key = f"{self._table.facts['samples']}/{start}-{min(start + size, len(self._table))}.safetensors"
         try:
-            return self._read(key, number - start)
+            found = self._read(key, number - start)
+            return self._among_worst(number) if found.absent else found
         except MissingError:
             return MISSING
         except DamagedError as error:
             report(error)
             return DAMAGED
+
+    def _among_worst(self, number: int) -> KeptSample:
+        """The sample with this number, if it is one of the worst, which are kept beyond the budget."""
+        key = self._table.facts.get("worst")
+        rows = self._table.artifacts.read_some(key, ("rows",))["rows"].tolist() if key else []
+        return self._read(key, rows.index(number)) if key and number in rows else BEYOND
 
     def _read(self, key: str, place: int) -> KeptSample:
         image, wave, texts = f"image/{place}", f"wave/{place}", "texts"

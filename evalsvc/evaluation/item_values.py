@@ -74,12 +74,19 @@ def missing_values(
     return missing
 
 
-def write_item_values(spec: EvaluationSpec, context: EvaluationContext, key: str, scored: Mapping[str, Values]) -> None:
+def write_item_values(
+    spec: EvaluationSpec,
+    context: EvaluationContext,
+    key: str,
+    scored: Mapping[str, Values],
+    more: Mapping[str, str],
+) -> None:
     """Write the values of all samples of an evaluation to one file.
 
     Its arrays are the values of each ``scorer/quantity`` (float64, NaN where there is none), the outcomes of each
     scorer, the ``item`` of each sample by its row in the stored item set, its ``draw``, and JSON ``reasons`` by scorer
-    and sample. Its metadata name the item set by its digest, and the folder of the samples that are kept.
+    and sample. Its metadata name the item set by its digest, and the folder of the samples that are kept;
+    ``more`` are the keys of further files beside it.
     """
     rows, draws = places_of(context, spec, 0, spec.suite.samples)
     items = items_of(context, spec.suite)
@@ -95,4 +102,4 @@ def write_item_values(spec: EvaluationSpec, context: EvaluationContext, key: str
         "draw": draws.astype(np.int32),
         REASONS: np.frombuffer(json.dumps(reasons).encode(), np.uint8),
     }
-    context.artifacts.write_arrays(key, arrays, {"items": items.sha256, "samples": spec.draws_key})
+    context.artifacts.write_arrays(key, arrays, {"items": items.sha256, "samples": spec.draws_key, **more})

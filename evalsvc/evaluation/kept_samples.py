@@ -99,7 +99,8 @@ class DrawnRows:
     def file(self) -> tuple[Arrays, dict[str, str]]:
         """Arrays and metadata of the file of kept samples."""
         kept = concatenate(self._kept) if self._kept else None
-        return (encode(kept) if kept is not None else {}) | self.arrays, self.metadata
+        count = {"kept": str(len(kept) if kept is not None else 0)}
+        return (encode(kept) if kept is not None else {}) | self.arrays, self.metadata | count
 
     def _fitting(self, samples: Samples) -> int:
         """How many of these samples still fit; after the first that does not, none does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 
@@ -40,7 +39,7 @@ def _score(spec: EvaluationSpec, shard: Shard, context: EvaluationContext, score
     places = [firsts.setdefault(each, row) for row, each in enumerate(items.ids)]
     chosen = list(firsts.values())
     batch = rows_of(items, chosen)
-    request = _part(request_of(context, spec, shard.start, shard.stop), chosen)
+    request = request_of(context, spec, shard.start, shard.stop).take(chosen)
     candidates = scorer.candidates(batch)
     if len(candidates) != len(batch):
         raise ModelError(f"scorer {scorer.info.name!r} returned candidates of {len(candidates)} of {len(batch)} items")
@@ -62,7 +61,7 @@ def _measure(
     def measure(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         who = f"generator {spec.generator!r}"
         part = rows(texts, range(start, stop))
-        found = validation.nll(generator, who, part, _part(request, owners[start:stop]))
+        found = validation.nll(generator, who, part, request.take(owners[start:stop]))
         counts = np.full(len(part), found.units) if isinstance(found.units, int) else found.units.cpu().numpy()
         return found.nats.cpu().double().numpy(), counts.astype(np.int64)
 
@@ -71,17 +70,3 @@ def _measure(
     ends = np.cumsum([len(each) for each in candidates])
     pairs = zip(np.split(nats, ends[:-1]), np.split(tokens.astype(np.int64), ends[:-1]), strict=True)
     return [CandidateLikelihoods(*pair) for pair in pairs]
-
-
-def _part(request: SampleRequest, chosen: list[int]) -> SampleRequest:
-    """The chosen rows of a request, in this order; rows may repeat."""
-    return replace(
-        request,
-        seeds=request.seeds[chosen],
-        indices=request.indices[chosen],
-        prompts=tuple(request.prompts[i] for i in chosen) if request.prompts else (),
-        labels=None if request.labels is None else request.labels[chosen],
-        sources=None if request.sources is None else rows(request.sources, chosen),
-        item_ids=tuple(request.item_ids[i] for i in chosen) if request.item_ids else (),
-        draws=None if request.draws is None else request.draws[chosen],
-    )

@@ -20,6 +20,8 @@ from evalsvc.evaluation.metric_inputs import Call, MetricInputs
 from evalsvc.evaluation.shard_reading import read_shard, repaired
 from evalsvc.evaluation.slicing import sliced
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.worst_samples import KIND as WORST
+from evalsvc.evaluation.worst_samples import keep_worst
 from evalsvc.inputs.references import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
 from evalsvc.inputs.suite_entries import MetricUse
@@ -147,12 +149,20 @@ def _keep(inputs: MetricInputs, neighbors: Neighbors | None, scores: Sequence[La
     for kind, key in files.items():
         artifacts.write_arrays(key, kept[kind])
     if spec.suite.scorers:
-        files[ITEMS] = f"{folder}/{ITEMS}.safetensors"
-        write_item_values(spec, inputs.context, files[ITEMS], {label: inputs.scored(label) for label in spec.scorers})
+        files |= _keep_items(inputs, folder)
     files[INFLUENCES] = f"{folder}/{INFLUENCES}.safetensors"
     influences = {each.label: UnitInfluence(each.score.influence, each.units.name) for each in scores}
     write_influences(artifacts, files[INFLUENCES], influences)
     return files
+
+
+def _keep_items(inputs: MetricInputs, folder: str) -> dict[str, str]:
+    """Write the values of all samples, and the worst samples that were not kept."""
+    scored = {label: inputs.scored(label) for label in inputs.spec.scorers}
+    items, worst = (f"{folder}/{kind}.safetensors" for kind in (ITEMS, WORST))
+    more = {WORST: worst} if keep_worst(inputs.spec, inputs.context, worst, scored) else {}
+    write_item_values(inputs.spec, inputs.context, items, scored, more)
+    return {ITEMS: items, **more}
 
 
 def _keep_real(inputs: MetricInputs, whole: int) -> None:

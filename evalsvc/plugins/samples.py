@@ -55,6 +55,20 @@ class SampleRequest:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    def take(self, chosen: Sequence[int]) -> SampleRequest:
+        """The chosen rows, in this order; rows may repeat."""
+        places = list(chosen)
+        return SampleRequest(
+            seeds=self.seeds[places],
+            indices=self.indices[places],
+            device=self.device,
+            prompts=tuple(self.prompts[i] for i in places) if self.prompts else (),
+            labels=None if self.labels is None else self.labels[places],
+            sources=None if self.sources is None else rows(self.sources, places),
+            item_ids=tuple(self.item_ids[i] for i in places) if self.item_ids else (),
+            draws=None if self.draws is None else self.draws[places],
+        )
+
     def normal(self, *shape: int, stream: int = 0) -> Float[Tensor, "n ..."]:
         """Standard normals (n, *shape), float32 on the device; each ``stream`` is independent of the others."""
         return rng.normal(self.seeds, *shape, stream=stream)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from evalsvc.analysis.items import open_items
+from evalsvc.analysis.kept_samples import KeptSamples
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.context import EvaluationContext
@@ -18,6 +20,7 @@ from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.scorer_checks import check_scorers
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.worst_samples import WORST
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import load_suite, parse_suite
 from evalsvc.metrics.registry import Quantity
@@ -185,9 +188,17 @@ def test_a_new_scorer_draws_nothing_again(context, checkpoint):
 
 def test_without_room_for_samples_they_are_drawn_again_by_seed(context, checkpoint):
     context.kept_bytes = 100
-    first = scored(context, checkpoint)
+    first = scored(context, checkpoint, metrics=[{"metric": "mean", "of": "s"}])
+    made = Numbers.made
+    assert 50 < made <= 50 + WORST, "and the worst of those that were not kept, to look at"
+    with context.database.read() as session:
+        kept = KeptSamples(open_items(session, context.artifacts, session.get_one(Evaluation, 1)))
+        lengths = [len(kept[number].text or "") for number in range(50)]
+    values = first.items["s/length"]
+    assert {n for n, length in enumerate(lengths) if length} >= set(np.argsort(-values, kind="stable")[:WORST].tolist())
+    assert [n for n, length in enumerate(lengths) if length not in (0, values[n])] == []
     twice = scored(context, checkpoint, 2, {"s": {"use": "length", "options": {"times": 2.0}}})
-    assert Numbers.made == 100
+    assert Numbers.made == 2 * made
     assert twice.scores["length"].value == 2 * first.scores["length"].value
     # A generator that draws other samples than before: all of a shard is drawn, extracted and scored again.
     shard = twice.spec.shard_key(twice.spec.shards[0])
