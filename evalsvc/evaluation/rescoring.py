@@ -11,9 +11,9 @@ from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.evaluation.recording import describe
 from evalsvc.evaluation.runner import evaluate
-from evalsvc.evaluation.sample_shards import needs_generator
 from evalsvc.evaluation.scoring import reduce
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.stored_shards import needs_generator
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.score import MetricError
 from evalsvc.store import tables

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evalsvc.core.errors import DamagedError
-from evalsvc.core.files.verification import report
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import Advance, EvaluationContext
 from evalsvc.evaluation.gallery import GalleryCollector
@@ -23,13 +21,13 @@ from evalsvc.evaluation.kept_samples import (
     Kept,
     digests_of,
     kept_key,
-    read_kept,
     share_of,
     usage_of,
 )
 from evalsvc.evaluation.likelihood_scoring import score_by_likelihood
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.stored_shards import NOTHING, identities, identity_of, is_by_likelihood, kept_whole
 from evalsvc.inputs.items.answers import answers_of
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins import scoring, validation
@@ -41,8 +39,6 @@ from evalsvc.plugins.scoring import Values
 
 Draw = Callable[[int, int], Drawn]
 """Draws samples from one to another of an evaluation, with known usage."""
-NOTHING = Identity("none", "none")
-"""Identity of the samples of a suite in which nothing needs any."""
 
 log = logging.getLogger(__name__)
 
@@ -78,53 +74,8 @@ def sample_files(
             return _score_again(spec, shard, context, advance, due, there)
         except OtherSamplesError:
             log.warning("shard %s: the generator draws other samples than before", spec.shard_key(shard))
-    kept = None if rerun or there is not None or not spec.keeps_samples else _kept_whole(spec, shard, context)
+    kept = None if rerun or there is not None or not spec.keeps_samples else kept_whole(spec, shard, context)
     return _compute(spec, shard, context, advance, kept)
-
-
-def identity_of(spec: EvaluationSpec, shard: Shard, context: EvaluationContext) -> Identity | None:
-    """The identity of a shard's samples; ``None`` if its file is missing or damaged, or of a version without it."""
-    key = spec.shard_key(shard)
-    if not context.artifacts.exists(key):
-        return None
-    try:
-        metadata = context.artifacts.read_metadata(key)
-        return Identity.of(metadata) if spec.suite.scorers else NOTHING
-    except DamagedError as error:
-        report(error)
-    except KeyError:  # from before its suite had scorers
-        pass
-    return None
-
-
-def needs_generator(spec: EvaluationSpec, shard: Shard, context: EvaluationContext) -> bool:
-    """Whether a shard cannot be completed from its files and the samples that are kept."""
-    if shard.kind != "samples":
-        return not context.artifacts.is_sound(spec.shard_key(shard))
-    there = identity_of(spec, shard, context)
-    due = (
-        list(spec.suite.scorers)
-        if there is None
-        else missing_values(context, spec, shard, identities(context, spec, there))
-    )
-    if any(_is_by_likelihood(spec, context, label) for label in due):
-        return True
-    if there is not None and not due:
-        return False
-    kept = _kept_whole(spec, shard, context) if spec.keeps_samples else None
-    return kept is None or there not in (None, kept.identity)
-
-
-def identities(context: EvaluationContext, spec: EvaluationSpec, there: Identity) -> dict[str, str]:
-    """The identity of the samples for each scorer, by label."""
-    return {
-        label: there.for_scorer(opening.scorer(context, use).info.reads) for label, use in spec.suite.scorers.items()
-    }
-
-
-def _kept_whole(spec: EvaluationSpec, shard: Shard, context: EvaluationContext) -> Kept | None:
-    kept = read_kept(context.artifacts, kept_key(spec, shard))
-    return kept if kept and kept.whole else None
 
 
 def _compute(
@@ -201,10 +152,10 @@ def _score_again(
     Raises:
         OtherSamplesError: they were not kept, and are not drawn again alike.
     """
-    by_likelihood = [label for label in due if _is_by_likelihood(spec, context, label)]
+    by_likelihood = [label for label in due if is_by_likelihood(spec, context, label)]
     values = score_by_likelihood(spec, shard, context, by_likelihood)
     if others := [label for label in due if label not in by_likelihood]:
-        kept = _kept_whole(spec, shard, context)
+        kept = kept_whole(spec, shard, context)
         if kept and kept.identity == there:
             draw = _from_kept(kept, shard)
         else:
@@ -280,10 +231,6 @@ def _drawn_again(spec: EvaluationSpec, shard: Shard, context: EvaluationContext)
         return replace(drawn, usage=usage_of(arrays["usage"][part]))
 
     return again
-
-
-def _is_by_likelihood(spec: EvaluationSpec, context: EvaluationContext, label: str) -> bool:
-    return isinstance(opening.scorer(context, spec.suite.scorers[label]), ScoresLikelihoods)
 
 
 def _joined(spec: EvaluationSpec, parts: Sequence[Mapping[str, Values]]) -> dict[str, Values]:

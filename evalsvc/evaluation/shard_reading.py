@@ -15,10 +15,10 @@ from evalsvc.core.files.verification import Verified, report
 from evalsvc.evaluation.compatibility import require_compatible
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.item_values import read_values, values_key
-from evalsvc.evaluation.sample_shards import identities, identity_of
 from evalsvc.evaluation.shard_computation import compute_shard
 from evalsvc.evaluation.shards import Shard, likelihood_kind
 from evalsvc.evaluation.spec import EvaluationSpec
+from evalsvc.evaluation.stored_shards import identities, identity_of
 from evalsvc.inputs.suite_entries import Split
 from evalsvc.metrics.score import MetricError
 from evalsvc.plugins import validation

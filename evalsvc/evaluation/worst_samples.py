@@ -14,7 +14,7 @@ from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.items import request_of
 from evalsvc.evaluation.kept_samples import digests_of, encode, kept_key
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs.suites import ScorerUse
+from evalsvc.inputs.suite_entries import ScorerUse
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins import validation
 from evalsvc.plugins.registry import PluginKind
