@@ -19,7 +19,7 @@ from evalsvc.analysis.item_rows import ItemRow, item_row
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.items.item_set import ItemSet
 from evalsvc.inputs.items.storage import load_items
-from evalsvc.inputs.slice_labels import WORST, slice_label
+from evalsvc.inputs.slice_labels import WORST, is_worst, slice_label, whole_of
 from evalsvc.store import names, queries
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.tables import Artifact, Checkpoint, Evaluation, Score
@@ -110,19 +110,16 @@ class ItemTable:
         Raises:
             InputError: the suite has no such measure; the message lists those that it has.
         """
+        if name and is_worst(name):
+            if (whole := whole_of(name)) not in self.worst:
+                raise InputError(f"{whole} has no slices in {self.suite}: use 'by' in a suite, or name a slice")
+            name = self.worst[whole]
         found = measure_of(self.spec["suite"], name, self.suite)
         if not found.tag:
             return found
         label = str(name)
-        if found.tag == WORST:
-            whole = label.removesuffix(f"[{WORST}]")
-            if whole not in self.worst:
-                raise InputError(f"{whole} has no slices in {self.suite}: use 'by' in a suite, or name a slice")
-            label = self.worst[whole]
-            found = measure_of(self.spec["suite"], label, self.suite)
-        whole = label[: label.rindex("[")]
         for value in dict.fromkeys(self.tag(found.tag)):
-            if value == found.value or slice_label(whole, found.tag, value) == label:
+            if value == found.value or slice_label(whole_of(label), found.tag, value) == label:
                 return replace(found, value=value)
         raise InputError(f"{self.suite} has no items with {found.tag}={found.value!r}: use another slice")
 
