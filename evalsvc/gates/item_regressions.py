@@ -36,7 +36,7 @@ class ItemRegressions:
 def item_regressions(document: Mapping[str, Any], database: Database, artifacts: Artifacts) -> ItemRegressions:
     """Compare the items of the first run of each side of a decision, for every gated score that aggregates a scorer.
 
-    Scores without stored items of both sides are left out.
+    Scores without stored items of both sides, or without an item that got worse, are left out.
     """
     found = ItemRegressions()
     with database.read() as session:
@@ -68,7 +68,9 @@ def _compared(document: Mapping[str, Any], session: Session, artifacts: Artifact
             if of.quantity.direction is Direction.NEUTRAL or (*runs, of) in seen:
                 continue
             seen.add((*runs, of))
-            yield a, b, item_comparison(a, b, name.removeprefix(f"{b.suite}/"), SHOWN)
+            found = item_comparison(a, b, name.removeprefix(f"{b.suite}/"), SHOWN)
+            if found.regressions:
+                yield a, b, found
         except DamagedError as error:
             report(error)
         except (InputError, StorageError):  # a metric of a set, or items that are not comparable

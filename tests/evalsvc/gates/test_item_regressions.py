@@ -41,7 +41,14 @@ def test_a_slice_shows_its_own_items(store):
 
 
 @pytest.mark.parametrize(
-    "document", [judged("wer", candidate=1), judged("wer", candidate=0), judged("recall"), judged("wer[lang=xx]")]
+    "document",
+    [
+        judged("wer", candidate=1),
+        judged("wer", candidate=0),
+        judged("recall"),
+        judged("wer[lang=xx]"),
+        judged("asr_failed"),
+    ],
 )
 def test_what_has_no_items_shows_none(store, document):
     assert item_regressions(document, *store).tables == []
