@@ -1,7 +1,9 @@
 """A sample or an item that is wrong for a scorer is a named outcome, for each scorer that ships."""
 
 import importlib.metadata
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ SHIPPED = {
     for point in importlib.metadata.entry_points(group="evalsvc.scorers")
     if point.dist.name == "evalsvc"
 }
+GUIDE = Path(__file__).parents[3] / "docs/guides/scorers.md"
 TESTED_ELSEWHERE = {"timing"}
 """It reads the cost of a sample alone."""
 PIXELS = torch.arange(4 * 200 * 200).reshape(4, 1, 200, 200).to(torch.uint8)
@@ -169,6 +172,27 @@ def test_samples_and_targets_of_another_kind_are_refused_by_name(built, name):
         scorer.score(case.samples, batch(4, targets=other))
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_guide_has_its_quantities(name):
+    declared = SHIPPED[name].load().quantities
+    declared = declared() if callable(declared) else declared
+    sums = {part for quantity in declared for part in quantity.sums}
+    (row,) = (line for line in GUIDE.read_text().splitlines() if line.startswith(f"| `{name}` |"))
+    for quantity in declared:
+        if quantity.name not in sums:
+            assert f"`{quantity.name}`" in row
+            assert quantity.direction == "neutral" or f" {quantity.direction}" in row
+            assert quantity.unit in row
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_clients_may_use_it_with_the_options_that_it_names(name):
     assert isinstance(SHIPPED[name].load().client_options, frozenset)
+
+
+@pytest.mark.parametrize("name", ["json-schema", "rouge", "bleu", "chrf", "ter"])
+def test_a_missing_library_is_an_error_that_says_how_to_install_it(name, monkeypatch):
+    for module in ("jsonschema_rs", "rouge_score.rouge_scorer", "sacrebleu.metrics"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"scorer '{name}' needs its extra: pip install 'evalsvc\[scorers\]'"):
+        SHIPPED[name].load()(CPU)
