@@ -11,6 +11,7 @@ from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import Policy
 from evalsvc.gates.resolution import Sides
 from evalsvc.gates.sequential import Look
+from evalsvc.inputs.slice_labels import parts
 from evalsvc.inputs.suites import Suite
 
 ABSOLUTE = ""
@@ -149,7 +150,9 @@ def remarks(history: History, repeats: Earlier | None, limits: str, share: float
 
 def protocol_of(suite: Suite, label: str) -> str:
     """Digest of how a suite measures one score: its metric and version, features, reference and samples."""
-    use, quantity = suite.measured[label]
+    measured = suite.measures(label)
+    assert measured
+    use, quantity = measured
     extractor = suite.extractors.get(use.features.partition("/")[0])
     facts = {
         "quantity": quantity.name,
@@ -165,4 +168,9 @@ def protocol_of(suite: Suite, label: str) -> str:
     }
     if suite.items:
         facts["items"] = suite.items.facts
+    if use.of:
+        scorer, _, name = use.of.partition("/")
+        facts["scorer"] = [suite.scorers[scorer].use, suite.scorers[scorer].options, name]
+    if (cut := parts(label)) and label not in suite.measured:
+        facts["slice"] = cut[1:]
     return digest_json(facts)[:32]

@@ -9,6 +9,7 @@ from evalsvc.gates.evidence import Absent
 from evalsvc.gates.evidence_collection import Gathering
 from evalsvc.gates.resolution import Sides, labels_of, quantity_at, unbiased_in_n
 from evalsvc.gates.sequential import SINGLE, Look
+from evalsvc.gates.spending import protocol_of
 from evalsvc.gates.verdict import judge
 from evalsvc.inputs.suites import load_suite
 from evalsvc.metrics.slices import MINIMUM
@@ -82,3 +83,8 @@ def test_slices_of_another_tag_or_minimum_are_outdated(suite):
     assert today.difference("recall[label=3]", facts) == ""
     assert "minimum 5 then" in today.difference("recall[worst]", facts | {"minimum": 5})
     assert "no longer measures" in today.difference("recall[lang=de]", facts)
+
+
+def test_the_level_of_each_slice_is_spent_on_its_own(suite):
+    labels = ("recall", "precision", "recall[label=3]", "recall[label=4]", "recall[worst]")
+    assert len({protocol_of(suite, label) for label in labels}) == len(labels)
