@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from evalsvc.core.cost import SPEED, Cost
 from evalsvc.core.digests import digest_path
@@ -25,6 +26,7 @@ from evalsvc.metrics.score import Score
 from evalsvc.plugins.interfaces import Skips
 from evalsvc.store import outbox, tables
 from evalsvc.store.artifacts import Artifacts
+from evalsvc.store.names import FEW
 from evalsvc.store.session import clock
 from evalsvc.store.tables import Status
 
@@ -62,10 +64,7 @@ def record(
             )
             .values(status=Status.SUPERSEDED)
         )
-        # In a fixed order, so that two transactions that add the same protocols cannot deadlock.
-        for labelled in sorted(reduction.scores, key=lambda each: each.protocol):
-            with suppress(IntegrityError), session.begin_nested():
-                session.merge(tables.Protocol(id=labelled.protocol, facts=dict(labelled.facts)))
+        _add_protocols(session, {each.protocol: dict(each.facts) for each in reduction.scores})
         row.scores.extend(_row(labelled, position) for position, labelled in enumerate(reduction.scores))
         row.artifacts.extend(artifacts)
         row.charge(cost)
@@ -74,6 +73,25 @@ def record(
         row.status, row.finished_at = Status.SUCCEEDED, clock(session)
         outbox.evaluation_ended(session, row)
     attempts.log_change(row)
+
+
+def _add_protocols(session: Session, facts: Mapping[str, dict[str, Any]]) -> None:
+    """Add the protocols that are missing; another transaction may add the same."""
+    ids = sorted(facts)  # in a fixed order, so that two such transactions cannot deadlock
+    known = set[str]()
+    for start in range(0, len(ids), FEW):
+        known |= set(
+            session.scalars(select(tables.Protocol.id).where(tables.Protocol.id.in_(ids[start : start + FEW])))
+        )
+    missing = [{"id": id_, "facts": facts[id_]} for id_ in ids if id_ not in known]
+    try:
+        with session.begin_nested():
+            if missing:
+                session.execute(insert(tables.Protocol), missing)
+    except IntegrityError:  # some were added in the meantime
+        for each in missing:
+            with suppress(IntegrityError), session.begin_nested():
+                session.merge(tables.Protocol(**each))
 
 
 _FOUND = {each.name for each in fields(Score)} & set(tables.Score.__table__.columns.keys())

@@ -61,7 +61,7 @@ def is_worst(label: str) -> bool:
 
 
 def whole_of(label: str) -> str:
-    """The label of the score that this one is a slice of; itself if it is none."""
+    """The label of the score that this one is a slice of; itself if it is not a slice."""
     cut = parts(label)
     return cut[0] if cut else label
 
