@@ -92,8 +92,8 @@ class Members:
             return score(quantity, value, None, n=len(self.rows), method=reason, details=details, units=self.units)
         stderr = float(np.sqrt((1 - 1 / members) * float(moves @ moves)))
         share = (quantity.low, quantity.high) == (0.0, 1.0)
-        least = 1.0 / members if share else 0.0
-        stderr = stderr or least
+        # A spread of 0 is not certainty: one unit could differ, and in a difference one row.
+        stderr, least = stderr or share / members, share / len(self.rows)
         return score(
             quantity,
             value,
