@@ -41,18 +41,21 @@ class ItemMeasure:
 def measures_of(suite: Mapping[str, Any]) -> dict[str, ItemMeasure]:
     """The measures of a suite's body by every name that has one meaning.
 
-    Names are the labels of scores, ``scorer/quantity``, and ``scorer`` if it returns one quantity.
+    Names are the labels of scores, ``scorer/quantity``, and ``scorer`` if it returns one quantity besides sums. Sums
+    have a name only if a score is made of them.
     """
     scorers = {label: ScorerUse.model_validate(each) for label, each in (suite.get("scorers") or {}).items()}
+    used = {body.get("of") for body in suite["metrics"]}
     every = {
         f"{label}/{each.name}": ItemMeasure(label, each.quantity)
         for label, scorer in scorers.items()
         for each in scorer.quantities
+        if each in scorer.reported or f"{label}/{each.name}" in used
     }
     alone = {
-        label: every[f"{label}/{scorer.quantities[0].name}"]
+        label: every[f"{label}/{scorer.reported[0].name}"]
         for label, scorer in scorers.items()
-        if len(scorer.quantities) == 1
+        if len(scorer.reported) == 1
     }
     named = every | alone
     labels: dict[str, ItemMeasure] = {}

@@ -89,6 +89,12 @@ class ScorerUse(_Strict):
     quantities: tuple[ScorerQuantity, ...] = ()
     """Quantities that it returns; filled in when the suite is read."""
 
+    @property
+    def reported(self) -> tuple[ScorerQuantity, ...]:
+        """The quantities that are not just sums for the statistics of a corpus."""
+        sums = {name for each in self.quantities for name in each.sums}
+        return tuple(each for each in self.quantities if each.name not in sums)
+
     def failures(self, label: str) -> MetricUse:
         """The share of samples that have no value because they failed; every scorer has it."""
         return MetricUse(metric=failed_share.__name__, of=f"{label}/{self.quantities[0].name}", label=f"{label}_failed")

@@ -171,12 +171,11 @@ class Suite(BaseModel):
             known = ", ".join(self.scorers) or "none"
             raise ValueError(f"'of: {of}' does not name a scorer of the suite: use one of 'scorers' ({known})")
         quantities = {each.name: each.quantity for each in self.scorers[label].quantities}
-        sums = {part for each in quantities.values() for part in each.sums}
-        shown = [each for each in quantities if each not in sums]
-        if not name and len(shown) == 1:
-            return quantities[shown[0]]
+        reported = [each.name for each in self.scorers[label].reported]
+        if not name and len(reported) == 1:
+            return quantities[reported[0]]
         if name not in quantities:
-            known = ", ".join(f"{label}/{each}" for each in shown)
+            known = ", ".join(f"{label}/{each}" for each in reported)
             raise ValueError(f"'of: {of}' does not name a quantity of the scorer: use one of {known}")
         return quantities[name]
 

@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF, TER
 
+from evalsvc.analysis.item_measures import measures_of
 from evalsvc.builtin.scorers.translation import Bleu, Chrf, Ter
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.suite_entries import ScorerQuantity
+from evalsvc.inputs.suites import parse_suite
 from evalsvc.metrics.corpus import corpus
+from evalsvc.plugins.registry import Plugins
 from tests.evalsvc.builtin.test_text_scorers import CPU, HOSTILE, quick, scored
 
 words = st.lists(st.sampled_from(["the", "cat", "sat.", "A", "été", "東京", ",", "\ud800"]), max_size=8).map(" ".join)
@@ -63,6 +66,17 @@ def test_texts_and_corpora_have_the_values_of_sacrebleu(kind, options, reference
         return  # 100 or 0 by definition, where a ratio does not exist
     whole = reference(**same).corpus_score(samples, [first, second]).score
     assert of_corpus(scorer, outcome) == pytest.approx(whole, rel=1e-9, abs=1e-9)
+
+
+def test_a_scorer_is_named_alone_where_its_other_quantities_are_sums():
+    metrics = [{"metric": "corpus", "of": "x"}, {"metric": "mean", "of": "x"}, {"metric": "mean", "of": "y/ter_edits"}]
+    scorers = {"x": {"use": "chrf", "options": {"word_order": 2}}, "y": {"use": "ter"}}
+    body = {"name": "t", "version": 1, "modality": "text", "samples": 2, "scorers": scorers, "metrics": metrics}
+    suite = parse_suite(body, "suite", Plugins())
+    assert suite.labels == ("chrf_corpus", "chrf", "x_failed", "ter_edits", "y_failed")
+    measures = measures_of(suite.model_dump(mode="json"))
+    assert {measures[name].key for name in ("x", "chrf", "chrf_corpus", "x/chrf")} == {"x/chrf"}
+    assert set(measures) - set(suite.labels) == {"x", "x/chrf", "y", "y/ter", "y/ter_edits"}
 
 
 def test_the_protocol_has_both_signatures():
