@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from evalsvc.analysis.item_rows import ItemRow, item_row
 from evalsvc.inputs.items.item_set import ItemSet
+from evalsvc.metrics.confusion import confusion_matrix
 
 MOST_TAGS = 1000
 """Most values of tags that are offered as filters."""
@@ -80,12 +81,15 @@ def distribution(sets: Mapping[str, Float64[np.ndarray, " n"]]) -> list[dict[str
     ]
 
 
-def confusion(labels: Float64[np.ndarray, " n"], predicted: Float64[np.ndarray, " n"]) -> list[dict[str, Any]]:
+def confusion(labels: Int64[np.ndarray, " n"], predicted: Float64[np.ndarray, " n"]) -> list[dict[str, Any]]:
     """Counts of predicted classes of the samples of each label, and their share of that label's samples."""
-    there = np.isfinite(labels) & np.isfinite(predicted)
-    pairs = Counter(zip(labels[there].astype(int).tolist(), predicted[there].astype(int).tolist(), strict=True))
-    totals = Counter(labels[there].astype(int).tolist())
+    there = np.isfinite(predicted)
+    if not there.any():
+        return []
+    classes = 1 + int(max(labels[there].max(), predicted[there].max()))
+    counts = confusion_matrix(labels, predicted, classes)
+    totals = counts.sum(1)
     return [
-        {"label": label, "predicted": guess, "count": count, "share": count / totals[label]}
-        for (label, guess), count in sorted(pairs.items())
+        {"label": i, "predicted": j, "count": int(counts[i, j]), "share": float(counts[i, j] / totals[i])}
+        for i, j in np.argwhere(counts).tolist()
     ]

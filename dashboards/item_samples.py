@@ -19,7 +19,7 @@ from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, context, item_details
-from evalsvc.dashboards.formatting import cut, safe, unique_labels
+from evalsvc.dashboards.formatting import cut, grid, safe, unique_labels
 from evalsvc.dashboards.i18n import language, say
 from evalsvc.dashboards.item_listing import (
     LONGEST_CELL,
@@ -38,6 +38,10 @@ from evalsvc.store.tables import Evaluation
 ROWS = 25
 ORDERS = ("worst", "best", "given")
 OUTCOMES = ("any", *(each.name.lower() for each in Outcome))
+MOST_CLASSES = 50
+"""Classes whose confusions are drawn; of more, the most frequent confusions are listed."""
+PREDICTED = "predicted_label"
+"""Quantity of a scorer: the class that a classifier finds in a sample."""
 COLUMNS = ("item", "draw", "prompt", "target", "tags", "outcome", "change")
 
 
@@ -262,10 +266,16 @@ def _chosen(table: ItemTable, kept: Listing, start: int, picked: int | None) -> 
 
 def _confusion(table: ItemTable, of: ItemMeasure) -> None:
     """Which classes a classifier saw in the samples of each label."""
-    if of.quantity.name != "predicted" or table.item_set.labels is None:
+    predicted = table.arrays.get(f"{of.scorer}/{PREDICTED}")
+    if predicted is None or table.item_set.labels is None:
         return
-    labels = table.item_set.labels[table.items].astype(float)
-    rows = confusion(labels, table.values(of))
-    if rows:
-        st.header(say("items.confusion"), anchor=False)
+    rows = confusion(table.item_set.labels[table.items], predicted)
+    if not rows:
+        return
+    st.header(say("items.confusion"), anchor=False)
+    if len({row["label"] for row in rows}) <= MOST_CLASSES:
         charts.show(charts.heatmap(rows), rows, "confusion", say("items.confusion"))
+        return
+    wrong = sorted((row for row in rows if row["label"] != row["predicted"]), key=lambda row: -row["count"])
+    titles = {name: say(f"items.{name}") for name in ("label", "predicted", "count", "share")}
+    grid([{titles[name]: row[name] for name in titles} for row in wrong[:MOST_CLASSES]], alt=say("items.confusion"))

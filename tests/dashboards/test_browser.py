@@ -19,8 +19,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from benchmarks.items import fill
 from evalsvc.builtin.demo import WEIGHTS
+from evalsvc.core.settings import Settings
 from evalsvc.dashboards.i18n import phrases
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Rating
 
@@ -57,8 +60,11 @@ expect.set_options(timeout=30_000)
 
 @pytest.fixture(scope="module")
 def home(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the demo that may be written to."""
-    return Path(shutil.copytree(demo, tmp_path_factory.mktemp("browser") / "home"))
+    """A copy of the demo that may be written to, and beside it a suite of items."""
+    made = Path(shutil.copytree(demo, tmp_path_factory.mktemp("browser") / "home"))
+    settings = Settings(home=made, database_url="", artifacts="")
+    fill(Database(settings.database), open_artifacts(settings), 40, 2, 2, "<b> $x$ :red[a] ")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +126,7 @@ def settled(page: Page) -> None:
 
 def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(site, browser, home):
     page = new_page(browser)
-    page.goto(site)
+    page.goto(f"{site}?suite=digits@1")
     settled(page)
     expect(page.get_by_text("Shares the first place with")).to_be_visible()
 
@@ -215,21 +221,44 @@ def test_no_page_has_a_serious_barrier_that_is_ours_or_fetches_anything_from_els
     page = new_page(browser, scheme)
     found, elsewhere = [], []
     page.on("request", lambda each: elsewhere.append(each.url) if not each.url.startswith((site, "data:")) else None)
-    page.goto(f"{site}/checkpoint")
+    page.goto(f"{site}/checkpoint?suite=digits@1")
     links = page.get_by_test_id("stSidebarNavLink")
     for number, view in enumerate(["checkpoint", *PAGES]):
         if number:
             links.nth(number - 1).click()
             expect(page.get_by_test_id("stHeading").first).to_have_text(phrases("en")[f"{view}.title"])
-        settled(page)
-        page.wait_for_timeout(700)
-        for violation in Axe().run(page, options=BARRIERS_ONLY).response["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                nodes = [node["html"][:200] for node in violation["nodes"] if not theirs(page, violation["id"], node)]
-                found += [(view, violation["id"], node) for node in nodes]
+        found += [(view, *each) for each in barriers(page)]
+    page.goto(f"{site}/items?suite=spoken@1&checkpoint=reader@2&against=reader@1")
+    expect(page.get_by_role("heading", name="Item item-")).to_be_visible()
+    found += [("an item", *each) for each in barriers(page)]
     page.close()
     assert not found
     assert not elsewhere
+
+
+def barriers(page: Page) -> list[tuple[str, str]]:
+    """Serious barriers of a page that are ours: the rule and the element."""
+    settled(page)
+    page.wait_for_timeout(700)
+    found = []
+    for violation in Axe().run(page, options=BARRIERS_ONLY).response["violations"]:
+        if violation["impact"] in ("serious", "critical"):
+            nodes = [node["html"][:200] for node in violation["nodes"] if not theirs(page, violation["id"], node)]
+            found += [(violation["id"], node) for node in nodes]
+    return found
+
+
+def test_a_row_of_the_table_opens_its_item_and_the_link_says_which(site, browser):
+    page = new_page(browser)
+    page.goto(f"{site}/items?suite=spoken@1&checkpoint=reader@2&of=cer")
+    settled(page)
+    item = column(page.get_by_test_id("stDataFrame").first, 1)
+    third = item.nth(2).text_content()
+    page.get_by_test_id("stDataFrame").first.click(position={"x": 20, "y": 36 + 2 * 35 + 18})
+    expect(page).to_have_url(re.compile(f"sample=./?.*{third}"))
+    expect(page.get_by_role("heading", name=f"Item {third}")).to_be_visible()
+    expect(page.locator(".ev-text ins").first).to_be_visible()
+    page.close()
 
 
 def theirs(page: Page, rule: str, node: dict) -> bool:
@@ -238,7 +267,7 @@ def theirs(page: Page, rule: str, node: dict) -> bool:
 
 def test_a_bar_moves_and_a_row_appears_while_a_worker_scores(site, browser, environment):
     page, board = new_page(browser), new_page(browser)
-    board.goto(site)
+    board.goto(f"{site}?suite=digits@1")
     settled(board)
     row = board.locator("td", has_text="ddpm")
     expect(row).to_have_count(0)

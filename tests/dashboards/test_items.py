@@ -134,7 +134,7 @@ def test_the_distribution_counts_values_only_and_a_yes_or_no_has_two_bars():
 
 
 def test_confusion_counts_predictions_of_each_label():
-    rows = confusion(np.array([0.0, 0, 1, 1]), np.array([0.0, 1, 1, np.nan]))
+    rows = confusion(np.array([0, 0, 1, 1]), np.array([0.0, 1, 1, np.nan]))
     assert [tuple(row.values()) for row in rows] == [(0, 0, 1, 0.5), (0, 1, 1, 0.5), (1, 1, 1, 1.0)]
 
 
