@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from evalsvc.dashboards.i18n import say
 from evalsvc.dashboards.item_listing import tags_in_words
 from evalsvc.dashboards.text_diff import differing, paragraph
 from evalsvc.dashboards.url_state import choose
+from evalsvc.evaluation.gallery import as_gallery
 from evalsvc.inputs.items.media import decoded
 from evalsvc.inputs.items.storage import media_key
 from evalsvc.plugins.samples import Audio, Images, Videos
@@ -35,20 +36,52 @@ def show(tables: Mapping[str, ItemTable], of: ItemMeasure, sample: int) -> None:
     left, right = st.columns([1, 1.6], gap="large")
     with left:
         _item(table, item)
-    draws = [draw] if len(tables) == 1 else sorted(set(table.draws[table.items == table.items[sample]].tolist()))
     found = {name: _numbers(each, item.id) for name, each in tables.items()}
+    draws = [draw] if len(tables) == 1 else _draws(tables, found, of)
+    kept = {name: KeptSamples(each) for name, each in tables.items()}
+    shown = {
+        each: {name: kept[name][numbers[each]] for name, numbers in found.items() if each in numbers}
+        for each in draws[:MOST_DRAWS]
+    }
     with right:
-        kept = {name: KeptSamples(each) for name, each in tables.items()}
-        shown = {
-            each: {name: kept[name][numbers[each]] for name, numbers in found.items() if each in numbers}
-            for each in draws[:MOST_DRAWS]
-        }
         against = _against(item, shown)
-        for each, samples in shown.items():
-            _draw(each, samples, item, against)
+        if len(shown) > 1 and all(_is_image(sample) for samples in shown.values() for sample in samples.values()):
+            _strips(list(tables)[::-1], shown)
+        else:
+            for each, samples in shown.items():
+                _draw(each, samples, _right(table, item), against)
         if len(draws) > MOST_DRAWS:
             st.caption(say("items.more_draws", count=len(draws) - MOST_DRAWS))
-    _values(tables, {name: [numbers[each] for each in draws if each in numbers] for name, numbers in found.items()})
+    _values(tables, {name: [numbers[each] for each in shown if each in numbers] for name, numbers in found.items()})
+
+
+def _draws(tables: Mapping[str, ItemTable], found: Mapping[str, Mapping[int, int]], of: ItemMeasure) -> list[int]:
+    """The draws of an item, from the one that got worst against the baseline; those without both values last."""
+    (new, own), (old, others) = ((tables[name].values(of), numbers) for name, numbers in found.items())
+    change = {draw: of.sign * (new[own[draw]] - old[others[draw]]) for draw in own if draw in others}
+    return sorted({**own, **others}, key=lambda draw: (not np.isfinite(change.get(draw, np.nan)), -change.get(draw, 0)))
+
+
+def _right(table: ItemTable, item: ItemRow) -> str:
+    """The text that samples are compared with: of several targets the first."""
+    if "target" in item.media:
+        return ""
+    targets = table.item_set.targets
+    return next(iter(targets[table.item_set.ids.index(item.id)] if targets else ()), item.target)
+
+
+def _is_image(sample: KeptSample) -> bool:
+    return sample.pixels is not None and sample.pixels.ndim == 3
+
+
+def _strips(names: Sequence[str], shown: Mapping[int, Mapping[str, KeptSample]]) -> None:
+    """Images of several draws as one row for each checkpoint."""
+    for name in names:
+        images = [samples[name].pixels for samples in shown.values() if name in samples]
+        st.html(f'<span class="ev-name">{html(name)}</span>')
+        whole = as_gallery([image for image in images if image is not None])
+        st.image(pictures.strip(whole, MOST_DRAWS), width="stretch", alt=say("samples.of", name=name))
+    st.caption(say("items.drawn", draws=", ".join(map(str, shown))))
 
 
 def _item(table: ItemTable, item: ItemRow) -> None:
@@ -95,14 +128,14 @@ def _against(item: ItemRow, shown: Mapping[int, Mapping[str, KeptSample]]) -> st
     return choose("diff", say("items.diff"), options, words=lambda each: say(f"items.diff_{each}"), style="segments")
 
 
-def _draw(draw: int, samples: Mapping[str, KeptSample], item: ItemRow, against: str) -> None:
+def _draw(draw: int, samples: Mapping[str, KeptSample], target: str, against: str) -> None:
     """The samples of one draw side by side, the baseline on the left."""
     columns = st.columns(max(1, len(samples)), gap="small")
     baseline = list(samples.values())[-1]
     for column, (name, sample) in zip(columns, reversed(list(samples.items())), strict=False):
         with column:
             st.html(f'<span class="ev-name">{html(name)}</span> · {say("items.draw")} {draw}')
-            other = {"target": item.target, "baseline": baseline.text}.get(against)
+            other = {"target": target, "baseline": baseline.text}.get(against)
             if sample.text is not None and other is not None and not (against == "baseline" and sample is baseline):
                 st.html(differing(other, sample.text))
             else:

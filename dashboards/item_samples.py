@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 from jaxtyping import Float64, Int64
+from streamlit.delta_generator import DeltaGenerator
 
 from evalsvc.analysis.item_differences import item_differences
 from evalsvc.analysis.item_measures import ItemMeasure
@@ -67,9 +68,9 @@ class Listing:
         return Listing(self.items[places], self.samples[places], self.values[places], others)
 
 
-def show(measures: Mapping[str, ItemMeasure], point: Point, other: Point | None) -> None:
-    """Render this part of the page; ``other`` is the checkpoint to compare with."""
-    of = _measure(measures)
+def show(measures: Mapping[str, ItemMeasure], point: Point, other: Point | None, bar: DeltaGenerator) -> None:
+    """Render this part of the page; ``other`` is the checkpoint to compare with, and widgets are added to ``bar``."""
+    of = _measure(measures, bar)
     table = _opened(point)
     baseline = None if other is None else _opened(other)
     if table is None or (other is not None and baseline is None):
@@ -92,14 +93,14 @@ def show(measures: Mapping[str, ItemMeasure], point: Point, other: Point | None)
     _confusion(table, of)
 
 
-def _measure(measures: Mapping[str, ItemMeasure]) -> ItemMeasure:
+def _measure(measures: Mapping[str, ItemMeasure], bar: DeltaGenerator) -> ItemMeasure:
     """Select a quantity of a scorer; a link may also name it by the label of a score."""
     every = {each.key: each for each in measures.values() if not each.failed}
     asked = st.query_params.get("of", "")
     if asked in measures and not measures[asked].failed:
         st.query_params["of"] = measures[asked].key
     titles = {key: f"{each.scorer} · {each.quantity.titled(language())}" for key, each in every.items()}
-    return every[choose("of", say("items.of"), list(every), words=titles.__getitem__)]
+    return every[choose("of", say("items.of"), list(every), words=titles.__getitem__, where=bar)]
 
 
 def _opened(point: Point) -> ItemTable | None:
@@ -151,7 +152,8 @@ def _distribution(names: Mapping[str, ItemTable], of: ItemMeasure) -> None:
     rows = distribution({name: table.values(of) for name, table in names.items()})
     if rows:
         words = charts.axis_title(of.quantity.titled(language()), of.quantity.unit, str(of.quantity.direction))
-        charts.show(charts.histogram(rows, words, list(names)), rows, "items", say("items.distribution"))
+        chart = charts.histogram(rows, words, list(names)).properties(height=200)
+        charts.show(chart, rows, "items", say("items.distribution"))
 
 
 def _filtered(table: ItemTable, listing: Listing, of: ItemMeasure) -> Listing:
@@ -237,11 +239,8 @@ def rows_of(
         else:
             said = reasons.get(str(sample), "") or Outcome(int(outcomes[sample])).name.lower()
             cells[say("items.outcome")] = cut(said, longest) if not math.isfinite(value) else ""
-        cells |= {
-            say("items.prompt"): cut(item.prompt, longest),
-            say("items.target"): cut(item.target, longest),
-            say("items.tags"): cut(tags_in_words(item), longest),
-        }
+        more = {"prompt": item.prompt, "target": item.target, "tags": tags_in_words(item)}
+        cells |= {say(f"items.{name}"): cut(said, longest) for name, said in more.items() if said}
         found.append(cells)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, context
@@ -19,14 +20,14 @@ from evalsvc.store.queries import ScoreRow
 DRAWN = 30
 
 
-def show(point: Point, other: Point | None) -> None:
-    """Render this part of the page; ``other`` is the checkpoint to compare with."""
+def show(point: Point, other: Point | None, bar: DeltaGenerator) -> None:
+    """Render this part of the page; ``other`` is the checkpoint to compare with, and widgets are added to ``bar``."""
     with context.read_transaction() as session:
         labels = dashboard_queries.sliced(session, point.evaluation_id)
     if not labels:
         st.info(say("items.no_slices"), icon=":material/pie_chart:")
         return
-    label = choose("score", say("common.metric"), labels, words=metric_name)
+    label = choose("score", say("common.metric"), labels, words=metric_name, where=bar)
     with context.read_transaction() as session:
         (whole,) = queries.scores(session, evaluation=point.evaluation_id, label=label)
         found = queries.slices(session, point.evaluation_id, label)

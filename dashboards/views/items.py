@@ -18,7 +18,7 @@ EXAMPLE = """items: {file: questions.jsonl, prompt: question, target: answer, ta
 scorers: {exact: {use: exact-match}}
 metrics:
   - {metric: mean, of: exact, by: topic}"""
-NONE = "–"
+NONE = "none"
 
 
 def page() -> None:
@@ -35,13 +35,18 @@ def page() -> None:
         return
     point = widgets.one_checkpoint(suite)
     others = {name: other for name, other in widgets.checkpoints(suite).items() if name != point.name}
-    against = choose("against", say("items.against"), [NONE, *others]) if others else NONE
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    names = [NONE, *others]
+    shown = {name: name for name in names} | {NONE: "–"}
+    against = choose("against", say("items.against"), names, words=shown.__getitem__, where=bar)
     views = [*(["samples"] if measures else []), *(["slices"] if sliced else [])]
-    view = choose("view", say("items.view"), views, words=lambda each: say(f"items.{each}"), style="segments")
+    view = views[0]
+    if len(views) > 1:
+        view = choose("view", say("items.view"), views, words=lambda v: say(f"items.{v}"), style="segments", where=bar)
     if view == "slices":
-        item_slices.show(point, others.get(against))
+        item_slices.show(point, others.get(against), bar)
     else:
-        item_samples.show(measures, point, others.get(against))
+        item_samples.show(measures, point, others.get(against), bar)
 
 
 page()
