@@ -12,8 +12,8 @@ class ScoreColumns:
     """One value with its uncertainty and its origin. Scores of different ``protocol`` are not comparable.
 
     ``independent`` is the number of independent units behind the standard error, ``independent_unit`` their kind:
-    samples, prompts or documents; ``None`` for scores of older versions. ``mark`` follows ``model@step`` in the name of
-    the checkpoint if another checkpoint or configuration shares the label.
+    samples, prompts, items, groups or documents; ``None`` for old scores. ``mark`` follows ``model@step`` in the name
+    of the checkpoint if another checkpoint or configuration shares the label.
     """
 
     model: str

@@ -10,7 +10,7 @@ from evalsvc.evaluation import opening
 from evalsvc.evaluation.conditions import check_conditions
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.earlier_digests import move_earlier
-from evalsvc.evaluation.items import items_of, sources_of
+from evalsvc.evaluation.items import items_of, places_of, sources_of
 from evalsvc.evaluation.scorer_checks import check_scorers, needs_samples
 from evalsvc.evaluation.slicing import require_sliceable
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -22,7 +22,7 @@ from evalsvc.inputs.references import OpenReference
 from evalsvc.inputs.sample_order import SampleOrder, order_of
 from evalsvc.inputs.suite_entries import Split
 from evalsvc.inputs.suites import Suite
-from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, Generator, HoldsSamples, Likelihood
+from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, FindsItems, Generator, HoldsSamples, Likelihood
 from evalsvc.plugins.registry import PluginKind
 
 
@@ -87,8 +87,12 @@ def plan(
 
 def _check_held(context: EvaluationContext, spec: EvaluationSpec, loaded: HoldsSamples) -> None:
     """Raise unless the stored samples include all that the suite scores."""
-    suite = spec.suite
-    if suite.items and loaded.held >= suite.samples:
+    suite, items = spec.suite, items_of(context, spec.suite)
+    if suite.items and items and isinstance(loaded, FindsItems) and loaded.finds_items:
+        rows, draws = places_of(context, spec, 0, suite.samples)
+        for row, draw in zip(rows.tolist(), draws.tolist(), strict=True):
+            loaded.find(items.ids[row], draw)
+    elif suite.items and loaded.held >= suite.samples:
         needed = int(sources_of(context, spec, 0, suite.samples).max()) + 1
         if loaded.held < needed:
             raise InputError(

@@ -41,6 +41,11 @@ class SoundFolder:
     def __len__(self) -> int:
         return len(self._names)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files without their suffixes."""
+        return tuple(name.rpartition(".")[0] for name in self._names)
+
     def digest(self) -> str:
         """sha256 of the current content."""
         return digest_files(self._path, self._names)

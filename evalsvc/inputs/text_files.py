@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,8 +36,8 @@ def open_texts(path: Path, files: list[Path]) -> SampleSet | None:
     readers: dict[str, Callable[[Path, list[Path]], SampleSet]] = {
         ".arrow": lambda path, files: TextTable(path, [open_arrow(file) for file in files]),
         ".parquet": lambda path, files: TextTable(path, [read_texts(file) for file in files]),
-        ".jsonl": lambda path, files: TextList(path, [text for file in files for text in _lines(file)]),
-        ".txt": lambda path, files: TextList(path, [text for file in files for text in _documents(file)], PLAIN),
+        ".jsonl": lambda path, files: _of_lines(path, [line for file in files for line in _lines(file)]),
+        ".txt": lambda path, files: TextList(path, [text for file in files for text in _documents(file)], note=PLAIN),
     }
     for suffix, reader in readers.items():
         # ``datasets`` stores the results of ``map`` beside the data, as cache-*.arrow.
@@ -51,14 +52,17 @@ def digest_set(path: Path) -> str:
 
 
 class TextList:
-    """Documents in memory. ``note`` explains how their file was read, where that may be surprising."""
+    """Documents in memory. ``note`` explains how their file was read, where that may be surprising.
+
+    ``names`` are those of the items that they belong to, ``id`` or ``id-draw``; "" where a line has none.
+    """
 
     modality: Modality = "text"
 
-    def __init__(self, path: Path, items: list[str], note: str = "") -> None:
+    def __init__(self, path: Path, items: Sequence[str], names: Sequence[str] = (), note: str = "") -> None:
         if not items:
             raise InputError(f"{path} contains no documents")
-        self._path, self._items, self.note = path, tuple(items), note
+        self._path, self._items, self.names, self.note = path, tuple(items), tuple(names), note
 
     def __len__(self) -> int:
         return len(self._items)
@@ -121,7 +125,12 @@ def _documents(file: Path) -> list[str]:
     return [part.strip("\r\n") for part in parts] if len(parts) > 1 else parts
 
 
-def _lines(file: Path) -> list[str]:
+def _of_lines(path: Path, lines: list[tuple[str, str]]) -> TextList:
+    return TextList(path, [text for text, _ in lines], [name for _, name in lines])
+
+
+def _lines(file: Path) -> list[tuple[str, str]]:
+    """The text of each line, and the name of the item that it belongs to."""
     items = []
     for number, line in enumerate(_decode(file).split("\n"), start=1):
         if not line.strip():
@@ -136,8 +145,13 @@ def _lines(file: Path) -> list[str]:
             raise InputError(f"{file}, line {number} is neither a string nor an object with a string {COLUMN!r}{keys}")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise InputError(f"{file}, line {number} contains a lone surrogate: repair or remove it")
-        items.append(text)
+        items.append((text, _name(record) if isinstance(record, dict) else ""))
     return items
+
+
+def _name(record: dict[str, Any]) -> str:
+    given = [str(record[key]) for key in ("id", "draw") if isinstance(record.get(key), str | int)]
+    return "-".join(given) if "id" in record else ""
 
 
 def _decode(file: Path) -> str:

@@ -86,6 +86,20 @@ class HoldsSamples(Protocol):
 
 
 @runtime_checkable
+class FindsItems(Protocol):
+    """Optional interface of a generator with stored samples that may belong to items by their ids."""
+
+    @property
+    def finds_items(self) -> bool:
+        """Whether they do, instead of by ``request.indices``."""
+        ...
+
+    def find(self, item: str, draw: int) -> int:
+        """Position of the sample of an item and draw; raises an :class:`InputError` if there is none."""
+        ...
+
+
+@runtime_checkable
 class ReadsAhead(Protocol):
     """Optional interface of a generator with stored samples that can read ahead."""
 

@@ -45,3 +45,14 @@ def test_the_metrics_of_the_readme_run(capsys):
     value, stderr, low, high = map(float, capsys.readouterr().out.split())
     assert low < value < high
     assert stderr < value
+
+
+def test_the_items_of_the_guide_are_scored_as_it_says(saved):
+    runpy.run_path("make_capitals.py")
+    for words in (
+        "suite validate capitals.yaml",
+        "score answers_step_100.jsonl --generator samples --suite capitals.yaml --model capitals-lm --device cpu",
+    ):
+        result = CliRunner().invoke(app, words.split())
+        assert result.exit_code == 0, result.output
+    assert "0.6667" in result.output

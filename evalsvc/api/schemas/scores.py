@@ -13,9 +13,9 @@ from evalsvc.core import columns
 class Score(Response, columns.ScoreColumns):
     """One value with its uncertainty. Scores of different ``protocol`` are not comparable.
 
-    ``independent`` counts the independent units behind the error, and ``independent_unit`` names them: samples, prompts
-    or documents; ``null`` for old scores. ``mark`` follows ``model@step`` in the name if another checkpoint or
-    configuration shares it.
+    ``independent`` counts the independent units behind the error, and ``independent_unit`` names them: samples,
+    prompts, items, groups or documents; ``null`` for old scores. ``mark`` follows ``model@step`` in the name if another
+    checkpoint or configuration shares it.
     """
 
     model_config = ConfigDict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -22,12 +23,27 @@ from evalsvc.plugins.samples import SampleRequest, Samples
 
 
 @versioned("0.1.0")
-@open_to_clients("skip")
+@open_to_clients("skip", "by")
 class StoredSamples:
-    """Sample i is stored sample number ``indices[i]``, for any seed. ``skip`` names files to exclude."""
+    """Sample i is stored sample number ``indices[i]``, for any seed. ``skip`` names files to exclude.
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, *, skip: Sequence[str] = ()) -> None:
+    With ``by="id"``, sample i is the one that is named after its item, ``ID`` or ``ID-DRAW``: by the name of its file,
+    or by ``id`` and ``draw`` in a ``.jsonl``.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        skip: Sequence[str] = (),
+        by: Literal["position", "id"] = "position",
+    ) -> None:
+        if by not in ("position", "id"):
+            raise InputError(f"option by={by!r} of generator 'samples' is unknown: use 'position' or 'id'")
         self._stored = open_samples(checkpoint.path, skip)
+        self.finds_items = by == "id"
+        self._places = {name: i for i, name in enumerate(getattr(self._stored, "names", ()))}
         self._path = checkpoint.path
         self._stored.read(0, 1)
         self.info = GeneratorInfo("samples", self._stored.modality, takes=frozenset({"prompt", "label", "source"}))
@@ -49,11 +65,25 @@ class StoredSamples:
 
     def expect(self, indices: Int64[np.ndarray, " n"]) -> None:
         """Announce the next indices, in order, so that images are decoded ahead."""
-        if isinstance(self._stored, ImageFiles):
+        if isinstance(self._stored, ImageFiles) and not self.finds_items:
             self._stored.expect(indices)
 
+    def find(self, item: str, draw: int) -> int:
+        """Position of the sample that is named after this item and draw."""
+        names = [f"{item}-{draw}", *([item] if draw == 0 else ())]
+        if (place := next((self._places[name] for name in names if name in self._places), None)) is None:
+            raise InputError(
+                f"{self._path} contains no sample named {' or '.join(map(repr, names))}: add it, or omit by=id"
+            )
+        return place
+
     def sample(self, request: SampleRequest) -> Samples:
-        """Stored samples at ``request.indices``."""
+        """Stored samples at ``request.indices``, or of the request's items."""
+        if self.finds_items:
+            if request.draws is None:
+                raise InputError("option by=id of generator 'samples' needs a suite with items: omit it")
+            pairs = zip(request.item_ids, request.draws.tolist(), strict=True)
+            return read_at(self._stored, [self.find(item, draw) for item, draw in pairs])
         last = int(request.indices.max())
         if last >= len(self._stored):
             raise InputError(

@@ -38,6 +38,11 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self._names)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files without their suffixes."""
+        return tuple(name.rpartition(".")[0] for name in self._names)
+
     def digest(self) -> str:
         """sha256 of the archive, or of the images of the folder, as they are now."""
         return self._source.digest(self._names)

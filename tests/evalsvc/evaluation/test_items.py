@@ -238,6 +238,22 @@ def test_stored_samples_belong_to_items_by_their_position_in_the_file(context, t
         plan(context, Checkpoint.open(tmp_path / "few_1.jsonl", "few", 1), "samples", {}, asked)
 
 
+def test_stored_samples_belong_to_items_by_id(context, tmp_path):
+    rows = [{"id": f"q{i}", "q": f"question {i}"} for i in range(4)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = [{"id": f"q{i}", "draw": draw, "text": f"{i} {draw}"} for draw in (1, 0) for i in (3, 1, 0, 2)]
+    (tmp_path / "made_1.jsonl").write_text("\n".join(map(json.dumps, made)))
+    asked = suite(tmp_path, "file: q.jsonl, prompt: q, draws: 2")
+    checkpoint = Checkpoint.open(tmp_path / "made_1.jsonl", "made", 1)
+    spec = plan(context, checkpoint, "samples", {"by": "id"}, asked)
+    texts = opening.generator_of(context, spec).sample(request_of(context, spec, 0, 8)).items
+    batch = item_batch(context, spec, 0, 8)
+    assert texts == tuple(f"{name[1:]} {draw}" for name, draw in zip(batch.ids, batch.draws.tolist(), strict=True))
+    (tmp_path / "few_1.jsonl").write_text("\n".join(map(json.dumps, made[1:])))
+    with pytest.raises(InputError, match="contains no sample named 'q3-1'"):
+        plan(context, Checkpoint.open(tmp_path / "few_1.jsonl", "few", 1), "samples", {"by": "id"}, asked)
+
+
 def test_sources_and_targets_are_media_beside_the_file(context, checkpoint, tmp_path):
     for i in range(3):
         Image.fromarray(np.full((2, 2), 80 * i, np.uint8)).save(tmp_path / f"{i}.png")
