@@ -182,8 +182,7 @@ def _scored(
     for label in labels:
         scorer = opening.scorer(context, spec.suite.scorers[label])
         if not isinstance(scorer, ScoresLikelihoods):
-            stop = start + len(drawn.samples)
-            items = item_batch(context, spec, start, stop, scorer.info.reads, drawn.usage)
+            items = item_batch(context, spec, start, start + len(answers), scorer.info.reads, drawn.usage)
             values[label] = scoring.score(scorer, answers, items, drawn.failures)
     return values
 

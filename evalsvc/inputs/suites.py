@@ -15,7 +15,7 @@ from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.inputs.items.schema import PROMPT, Items
+from evalsvc.inputs.items.schema import Items
 from evalsvc.inputs.prompts import digest_prompts, read_prompts
 from evalsvc.inputs.slice_labels import escaped, parts
 from evalsvc.inputs.suite_checks import check_suite
@@ -217,10 +217,7 @@ def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None)
         InputError: a key is unknown or a value is invalid.
     """
     _register_plugin_metrics(data, plugins)
-    items = data.get("items")
-    if isinstance(items, dict) and items.get("labels") and not items.get("file"):
-        data = _with_items(data, what, Path())
-    data = _with_quantities(data, what, plugins)
+    data = _with_quantities(_with_items(data, what, None), what, plugins)
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
@@ -255,27 +252,22 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
     if isinstance(data.get("prompts"), str):
         file = (path.parent / data["prompts"]).resolve()
         data["prompts"] = {"path": str(file), "sha256": digest_prompts(read_prompts(file))}
-    if isinstance(data.get("items"), dict):
-        data = _with_items(data, f"suite {path}", path.parent)
+    data = _with_items(data, f"suite {path}", path.parent)
     for use in _scorers(data).values():
         use.pop("quantities", None)  # the declaration of the plug-in counts
     return parse_suite(data, f"suite {path}", plugins)
 
 
-def _with_items(data: dict[str, Any], what: str, folder: Path) -> dict[str, Any]:
-    """The keys of a suite with the number and the digests of its items, read from their file in ``folder``."""
-    from evalsvc.inputs.items.reading import read_items  # with readers of media, which other suites can spare
+def _with_items(data: dict[str, Any], what: str, folder: Path | None) -> dict[str, Any]:
+    """The keys of a suite with the number and the digests of its items, read from a file in ``folder``, or of classes."""
+    if not isinstance(said := data.get("items"), dict) or (folder is None and not said.get("labels")):
+        return data
+    from evalsvc.inputs.items.reading import complete  # with readers of media, which other suites can spare
 
     try:
-        items = Items.model_validate(data["items"])
+        items = complete(Items.model_validate(said).found_in(folder or Path()))
     except ValidationError as error:
         raise _invalid(error, what, "items") from None
-    items = items.found_in(folder)
-    read = read_items(items).items
-    items = items.model_copy(
-        update={"count": len(read), "conditions": read.conditions, "sha256": read.sha256}
-        | ({"prompt": items.prompt or PROMPT} if read.prompts else {})
-    )
     return {"samples": items.count * items.draws, **data, "items": items.model_dump()}
 
 

@@ -51,6 +51,13 @@ def read_items(items: Items) -> Loaded:
     return Loaded(read, columns.media)
 
 
+def complete(items: Items) -> Items:
+    """The items of a suite with their number and digests, read from their file."""
+    read = read_items(items).items
+    found = {"count": len(read), "conditions": read.conditions, "sha256": read.sha256}
+    return items.model_copy(update=found | ({"prompt": items.prompt or PROMPT} if read.prompts else {}))
+
+
 def _rows(file: str, split: str, revision: str) -> Table:
     if not file.startswith(HUB):
         return read_rows(Path(file), split)
