@@ -259,7 +259,7 @@ def _read(path: Path, plugins: Plugins | None) -> Suite:
 
 
 def _with_items(data: dict[str, Any], what: str, folder: Path | None) -> dict[str, Any]:
-    """The keys of a suite with the number and the digests of its items, read from a file in ``folder``, or of classes."""
+    """The keys of a suite with the number and digests of its items, of classes or read from a file in ``folder``."""
     if not isinstance(said := data.get("items"), dict) or (folder is None and not said.get("labels")):
         return data
     from evalsvc.inputs.items.reading import complete  # with readers of media, which other suites can spare
@@ -278,14 +278,13 @@ def _scorers(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _with_quantities(data: dict[str, Any], what: str, plugins: Plugins | None) -> dict[str, Any]:
     """The same with the quantities of each scorer, as its plug-in declares them; those that are there are kept."""
-    due = {label: use for label, use in _scorers(data).items() if not use.get("quantities")}
-    if not due:
+    if not (due := {label: use for label, use in _scorers(data).items() if not use.get("quantities")}):
         return data
     plugins, declared = plugins or Plugins(), {}
     for label, use in due.items():
-        name, options = str(use.get("use", "")), use.get("options") or {}
         try:
-            quantities = declared_quantities(plugins.get(PluginKind.SCORER, name), options)
+            plugin = plugins.get(PluginKind.SCORER, str(use.get("use", "")))
+            quantities = declared_quantities(plugin, use.get("options") or {})
         except InputError as error:
             raise InputError(f"{what}: scorers.{label}: {error}") from None
         declared[label] = {**use, "quantities": [ScorerQuantity.of(each) for each in quantities]}
