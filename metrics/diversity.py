@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -69,7 +71,9 @@ def diversity(
     by_item = (_cosine if distance == "cosine" else _euclidean)(x, item, counts)[members.rows]
     value, moves = members.moves(np.stack([by_item, np.ones(len(by_item))], axis=1), lambda s: s[..., 0] / s[..., 1])
     details = {"items": float(usable.sum())} | ({"too_few_draws": float((~usable).sum())} if not usable.all() else {})
-    return members.score(QUANTITIES["diversity"], value, moves, details=details)
+    result = members.score(QUANTITIES["diversity"], value, moves, details=details)
+    grouped = MappingProxyType({**result.details, "groups": float(members.units.count)})
+    return replace(result, n=int(counts[usable].sum()), details=grouped)
 
 
 def _cosine(x: Tensor, item: np.ndarray, counts: np.ndarray) -> Float64[np.ndarray, " items"]:

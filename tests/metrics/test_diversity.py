@@ -45,7 +45,11 @@ def test_more_draws_of_an_item_estimate_the_same():
 
 def test_the_error_is_right_over_repeated_experiments():
     found = [diversity(*draws(50, 3, 0.5, seed)) for seed in range(300)]
-    assert np.mean([each.stderr for each in found]) == pytest.approx(np.std([each.value for each in found]), rel=0.12)
+    values = np.array([each.value for each in found])
+    assert np.mean([each.stderr for each in found]) == pytest.approx(values.std(), rel=0.12)
+    covered = [each.ci_low <= values.mean() <= each.ci_high for each in found]
+    assert 0.92 <= np.mean(covered) <= 0.98
+    assert (found[0].n, found[0].details["groups"]) == (150, 50)
 
 
 def test_items_of_a_single_draw_are_left_out_and_counted():

@@ -50,7 +50,7 @@ def _on(scorer: Scorer | ScoresLikelihoods, modality: Modality) -> list[Finding]
     """Findings for one modality. A breach that stops the checks is reported as the last finding."""
     check, findings = f"{modality}: shape, dtype, range", list[Finding]()
     try:
-        scored, whole = _accepted(scorer, modality)
+        samples, scored, whole = _accepted(scorer, modality)
         findings.append(Finding(check, True, _told(whole)))
         check = f"{modality}: same shape and range in other batches"
         findings.append(_same(f"{modality}: determinism, same samples, second run", whole, scored(range(COUNT)), 0.0))
@@ -59,13 +59,13 @@ def _on(scorer: Scorer | ScoresLikelihoods, modality: Modality) -> list[Finding]
         back = scored(range(COUNT)[::-1]).take(range(COUNT)[::-1])
         findings.append(_same(f"{modality}: same samples in reverse order", whole, back))
         if not isinstance(scorer, ScoresLikelihoods):
-            findings.append(_on_nothing(scorer, modality))
+            findings.append(_on_nothing(scorer, modality, _without_content(samples)))
     except EvalsvcError as error:
         findings.append(Finding(check, False, str(error)))
     return findings
 
 
-def _accepted(scorer: Scorer | ScoresLikelihoods, modality: Modality) -> tuple[Score, Values]:
+def _accepted(scorer: Scorer | ScoresLikelihoods, modality: Modality) -> tuple[Samples, Score, Values]:
     """A trial that the scorer accepts; it may reject samples or targets of another kind, size or rate."""
     reason = ""
     for samples in trial_samples(modality):
@@ -73,7 +73,7 @@ def _accepted(scorer: Scorer | ScoresLikelihoods, modality: Modality) -> tuple[S
             scored = _scoring(scorer, samples, items)
             whole = scored(range(COUNT))
             if not whole.crashed:
-                return scored, whole
+                return samples, scored, whole
             reason = whole.reasons[min(whole.crashed)]
     raise ModelError(f"no trial was scored without an exception: {reason}")
 
@@ -120,17 +120,16 @@ def _trial_items(info: ScorerInfo, samples: Samples) -> Iterator[ItemBatch]:
     yield replace(items, targets=tuple((text, text.lower()) for text in right))
 
 
-def _on_nothing(scorer: Scorer, modality: Modality) -> Finding:
+def _on_nothing(scorer: Scorer, modality: Modality, samples: Samples) -> Finding:
     """Samples without content are outcomes; they raise nothing."""
-    samples = _without_content(modality)
     kinds = list(_trial_items(scorer.info, samples))
     found = min((_scoring(scorer, samples, items)(range(COUNT)) for items in kinds), key=lambda each: len(each.crashed))
     told = found.reasons[min(found.crashed)] if found.crashed else _told(found)
     return Finding(f"{modality}: samples without content", not found.crashed, told)
 
 
-def _without_content(modality: Modality) -> Samples:
-    samples = next(iter(trial_samples(modality)))
+def _without_content(samples: Samples) -> Samples:
+    """Silent, black or empty samples of these sizes."""
     if isinstance(samples, Audio):
         return Audio(tuple(torch.zeros_like(wave) for wave in samples.waves), samples.rate)
     if isinstance(samples, Images | Videos):

@@ -19,7 +19,7 @@ from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs import endpoints
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.inputs.suites import Suite
+from evalsvc.inputs.suites import Suite, load_suite
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins, open_to_clients
 from evalsvc.store.tables import Evaluation
@@ -320,3 +320,17 @@ def test_every_shipped_plugin_says_what_clients_may_do_with_it():
             closed = {"frame-wise", "video-network", "likelihood", "text-encoder"}
             assert (declared is None) == (plugin.name in closed), plugin.name
             assert not {"weights", "model", "path", "backend", "prompts_file"} & (declared or set())
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"extractor": "frame-wise"}, "extractor 'frame-wise' is not open to clients"),
+        ({"extractor": "inception-v3", "options": {"weights": "/etc/passwd"}}, "option 'options' of scorer"),
+    ],
+)
+def test_a_scorer_of_a_client_reaches_no_extractor_that_is_closed(desk, options, complaint):
+    by_class = load_suite("digits-by-class").model_dump(mode="json")
+    assert desk._suite(by_class).scorers
+    with pytest.raises(ForbiddenError, match=complaint):
+        desk._suite(by_class | {"scorers": {"digit": {"use": "label-accuracy", "options": options}}})
