@@ -1,9 +1,9 @@
 """Write the values of lm-evaluation-harness for the shipped questions: log-likelihoods of the choices, acc, acc_norm.
 
-``python benchmarks/goldens_choices.py FOLDER QUESTIONS > tests/evalsvc/builtin/choices.json`` in an environment with
-lm_eval==0.4.13, torch and transformers. FOLDER is SmolLM2 as evalsvc converts it (``gguf.converted``), in float32.
-Three tasks: the shipped suite's; and of the first 12 questions, one whose prompts end with spaces, which the harness
-moves, and one of chats.
+``python benchmarks/goldens_choices.py FOLDER SUITE > tests/evalsvc/builtin/choices.json`` in an environment with
+lm_eval==0.4.13, accelerate, torch and transformers. FOLDER is SmolLM2 as evalsvc converts it (``gguf.converted``), in
+float32; SUITE is ``evalsvc/inputs/suite_files/questions@1.yaml``. Three tasks: the suite's; and of the first 12
+questions, one whose prompts end with spaces, which the harness moves, and one of chats.
 """
 
 from __future__ import annotations
@@ -17,25 +17,29 @@ from pathlib import Path
 
 import yaml
 
-PLAIN = {"doc_to_text": "Question: {{question}}\nAnswer:", "target_delimiter": " "}
-TASKS = {
-    "plain": PLAIN,
-    "spaces": {"doc_to_text": "Question: {{question}}\nAnswer:  ", "target_delimiter": ""},
-    "chat": PLAIN | {"doc_to_text": "{{question}}"},
-}
 FEW = 12
 
 
-def main(folder: str, questions: str) -> None:
+def tasks(prompt: str) -> dict[str, dict[str, str]]:
+    return {
+        "plain": {"doc_to_text": prompt.replace("{question}", "{{question}}"), "target_delimiter": " "},
+        "spaces": {"doc_to_text": "Question: {{question}}\nAnswer:  ", "target_delimiter": ""},
+        "chat": {"doc_to_text": "{{question}}", "target_delimiter": " "},
+    }
+
+
+def main(folder: str, suite: str) -> None:
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     logging.disable(logging.WARNING)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
+    items = yaml.safe_load(Path(suite).read_text())["items"]
+    questions = Path(suite).resolve().with_name(items["file"])
     common = {
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(Path(questions).resolve())}},
+        "dataset_kwargs": {"data_files": {"test": str(questions)}},
         "test_split": "test",
         "output_type": "multiple_choice",
         "doc_to_choice": "{{choices}}",
@@ -47,10 +51,10 @@ def main(folder: str, questions: str) -> None:
     model = HFLM(pretrained=folder, dtype="float32", device="cpu", batch_size=8)
     goldens: dict[str, object] = {"lm_eval": lm_eval.__version__}
     with tempfile.TemporaryDirectory() as place:
-        for name, more in TASKS.items():
+        for name, more in tasks(items["prompt"]).items():
             Path(place, f"{name}.yaml").write_text(yaml.safe_dump({"task": f"questions_{name}", **common, **more}))
         manager = TaskManager(include_path=place, include_defaults=False)
-        for name in TASKS:
+        for name in tasks(""):
             results = lm_eval.simple_evaluate(
                 model,
                 tasks=[f"questions_{name}"],

@@ -11,13 +11,14 @@ from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored
-from evalsvc.plugins.registry import open_to_clients
+from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.scorers import CandidateLikelihoods, ScorerInfo
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @open_to_clients("delimiter")
+@versioned("1")
 class Choice:
     """The plug-in ``choice``: ``acc`` and ``acc_norm`` of lm-evaluation-harness 0.4.13; ``nll`` of the right choice.
 

@@ -8,11 +8,12 @@ from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.plugins.items import ItemBatch, Scored
-from evalsvc.plugins.registry import open_to_clients
+from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.scorers import CandidateLikelihoods, ScorerInfo
 
 
 @open_to_clients("delimiter")
+@versioned("1")
 class TargetLikelihood:
     """The plug-in ``target-nll``: negative log-likelihood of the target given the prompt, in all, per token, per byte.
 
