@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,17 +122,81 @@ class TokenScorer:
                 f"text {counts.argmax()} after its prompt has {counts.max()} tokens, more than the window of "
                 f"{self._who}, {self.window}: shorten it"
             )
-        windows = []
+        shared, alone = dict[tuple[int, ...], list[int]](), list[int]()
         for i, part in enumerate(parts):
-            last = len(part.tokens) - 1
+            fits = len(part.tokens) <= self.window and len(part.prompt) > 1 and self._reads_prompts_once
             if part.text:
-                windows.append(_Window(i, max(0, last - self.window), len(part.prompt) - 1, last))
-        return DocumentLikelihoods(self._nats([part.tokens for part in parts], windows), counts)
+                (shared.setdefault(part.prompt, []) if fits else alone).append(i)
+        alone += [i for rows in shared.values() if len(rows) == 1 for i in rows]
+        groups = [rows for rows in shared.values() if len(rows) > 1]
+        documents, nats = [part.tokens for part in parts], np.zeros(len(parts))
+        self._add_groups(nats, documents, groups, [len(part.prompt) for part in parts])
+        ends = [(i, len(documents[i]) - 1) for i in alone]
+        windows = [_Window(i, max(0, last - self.window), len(parts[i].prompt) - 1, last) for i, last in ends]
+        return DocumentLikelihoods(self._nats(documents, windows, nats), counts)
 
-    def _nats(self, documents: Sequence[Sequence[int]], windows: list[_Window]) -> Float64[np.ndarray, " documents"]:
-        """Nats of the scored tokens of each document."""
+    def _add_groups(
+        self,
+        nats: Float64[np.ndarray, " documents"],
+        documents: Sequence[Sequence[int]],
+        groups: list[list[int]],
+        prompts: Sequence[int],
+    ) -> None:
+        """Add the nats of documents that begin with the same prompt, group by group; ``prompts`` are their lengths.
+
+        The prompts of a batch are read once, as far as the shortest one goes, and each document goes on from there; a
+        prompt that would be read again for longer than it is begins another batch.
+        """
+        groups.sort(key=lambda rows: (prompts[rows[0]], rows))
+        done = 0
+        while done < len(groups):
+            batch = [groups[done]]
+            longest = max(len(documents[i]) for i in groups[done])
+            for rows in groups[done + 1 :]:
+                longest = max(longest, *(len(documents[i]) for i in rows))
+                count = sum(map(len, batch)) + len(rows)
+                again = prompts[rows[0]] - prompts[batch[0][0]]
+                if longest * count > self._budget or again * count > prompts[rows[0]]:
+                    break
+                batch.append(rows)
+            start = prompts[batch[0][0]] - 1
+            windows = [_Window(i, start, prompts[i] - 1, len(documents[i]) - 1) for rows in batch for i in rows]
+            try:
+                past = self._read([documents[rows[0]][:start] for rows in batch], [len(rows) for rows in batch])
+                nats[[window.document for window in windows]] = self._batch(documents, windows, past).cpu().numpy()
+                done += len(batch)
+            except (RuntimeError, MemoryError) as error:
+                self._shrink(error, len(windows) if len(batch) > 1 else 1)
+
+    def _read(self, prompts: Sequence[Sequence[int]], counts: Sequence[int]) -> Any:
+        """What the network keeps of prompts of one length, each as often as its count says."""
+        tokens = torch.tensor([list(prompt) for prompt in prompts], device=self._model.device)
+        network = self._model.network.base_model if self._split else self._model.network
+        past = network(input_ids=tokens, use_cache=True).past_key_values
+        owners = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        past.batch_select_indices(owners.to(self._model.device))
+        return past
+
+    @cached_property
+    def _reads_prompts_once(self) -> bool:
+        """Whether documents that go on from a prompt that was read before have the likelihoods of whole documents."""
+        documents, nats = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6]], np.zeros(2)
+        try:
+            self._add_groups(nats, documents, [[0, 1]], [3, 3])
+        except (AttributeError, TypeError, ValueError, NotImplementedError):
+            return False
+        whole = self._nats(documents, [_Window(i, 0, 2, len(tokens) - 1) for i, tokens in enumerate(documents)])
+        return bool(np.abs(nats - whole).max() <= PROBE_TOLERANCE * np.abs(whole).max())
+
+    def _nats(
+        self,
+        documents: Sequence[Sequence[int]],
+        windows: list[_Window],
+        nats: Float64[np.ndarray, " documents"] | None = None,
+    ) -> Float64[np.ndarray, " documents"]:
+        """Nats of the scored tokens of each document, in addition to those that are known."""
         windows.sort(key=lambda window: -window.length)
-        nats = np.zeros(len(documents))
+        nats = np.zeros(len(documents)) if nats is None else nats
         done = 0
         while done < len(windows):
             size = max(1, self._budget // windows[done].length)
@@ -162,8 +227,11 @@ class TokenScorer:
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _batch(self, documents: Sequence[Sequence[int]], windows: Sequence[_Window]) -> Float64[Tensor, " windows"]:
-        longest = windows[0].length
+    def _batch(
+        self, documents: Sequence[Sequence[int]], windows: Sequence[_Window], past: Any = None
+    ) -> Float64[Tensor, " windows"]:
+        """Nats of the scored tokens of each window, which goes on from the row of ``past`` if there is one."""
+        longest = max(window.length for window in windows)
         tokens = torch.zeros(len(windows), longest + 1, dtype=torch.int64)
         scored = torch.zeros(len(windows), longest, dtype=torch.bool)
         for row, window in enumerate(windows):
@@ -172,20 +240,21 @@ class TokenScorer:
             scored[row, window.first - window.start : window.length] = True
         owners = scored.nonzero()[:, 0]
         tokens, scored = tokens.to(self._model.device), scored.to(self._model.device)
-        losses = self._losses(tokens[:, :-1], scored, tokens[:, 1:][scored])
+        losses = self._losses(tokens[:, :-1], scored, tokens[:, 1:][scored], past)
         return torch.zeros(len(windows), dtype=torch.float64).index_add_(0, owners, losses.cpu().double())
 
     def _losses(
-        self, tokens: Int64[Tensor, "rows length"], scored: Tensor, targets: Int64[Tensor, " scored"]
+        self, tokens: Int64[Tensor, "rows length"], scored: Tensor, targets: Int64[Tensor, " scored"], past: Any
     ) -> Float[Tensor, " scored"]:
         """Cross-entropy of every target, in float32 from the logits (float64 for a float64 model)."""
         network = self._model.network
+        cache = {"use_cache": False} if past is None else {"use_cache": True, "past_key_values": past}
         head: Callable[[Tensor], Tensor]
         if self._split:
-            hidden = network.base_model(input_ids=tokens, use_cache=False).last_hidden_state[scored]
+            hidden = network.base_model(input_ids=tokens, **cache).last_hidden_state[scored]
             head = network.get_output_embeddings()
         else:
-            hidden, head = network(input_ids=tokens, use_cache=False).logits[scored], lambda logits: logits
+            hidden, head = network(input_ids=tokens, **cache).logits[scored], lambda logits: logits
         losses = []
         for start in range(0, len(hidden), self._chunk):
             logits = head(hidden[start : start + self._chunk])

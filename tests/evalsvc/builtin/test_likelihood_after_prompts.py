@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generator(folder):
-    return CausalLM(Checkpoint.open(folder, "tiny", 1), CPU, decoding=Decoding(max_tokens=6))
+    return CausalLM(Checkpoint.open(folder, "tiny", 1), CPU, decoding=Decoding(temperature=0, max_tokens=6))
 
 
 def nll(generator, prompts, texts):
@@ -102,13 +102,28 @@ def test_special_tokens_are_those_of_the_tokenizer_unless_the_prompt_spells_them
 def test_a_chat_is_rendered_by_the_template_for_likelihoods_and_for_samples(folder, generator):
     rendered = "[system]brief[user]Where is Anne?[assistant]\n"
     assert np.array_equal(nll(generator, [CHAT], ["At home"])[0], nll(generator, [rendered], ["At home"])[0])
-    greedy = Decoding(temperature=0, max_tokens=6)
-    checkpoint = Checkpoint.open(folder, "tiny", 1)
-    expected = CausalLM(checkpoint, CPU, prefix="none", decoding=greedy.but({"prompts": (rendered,)}))
     seeds = SampleRequest.of(1, 0, 2)
-    both = SampleRequest(seeds.seeds, seeds.indices, CPU, (CHAT, PROMPT))
-    answers = CausalLM(checkpoint, CPU, decoding=greedy).sample(both).samples
-    assert answers.items[0] == expected.sample(SampleRequest.of(1, 0, 1)).samples.items[0]
-    assert answers.items[1] == CausalLM(checkpoint, CPU, decoding=greedy.but({"prompts": (PROMPT,)})).sample(
-        SampleRequest.of(1, 0, 1)
-    ).samples.items[0]  # fmt: skip
+    answers = generator.sample(SampleRequest(seeds.seeds, seeds.indices, CPU, (CHAT, PROMPT))).samples
+    by_hand = Decoding(temperature=0, max_tokens=6, prompts=(rendered,))
+    spelled = CausalLM(Checkpoint.open(folder, "tiny", 1), CPU, prefix="none", decoding=by_hand)
+    assert answers.items[0] == spelled.sample(SampleRequest.of(1, 0, 1)).samples.items[0]
+    assert answers.items[1] == generator.sample(SampleRequest.of(1, 0, 1, prompts=(PROMPT,))).samples.items[0]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_prompt_is_read_once_for_all_of_its_texts(tmp_path, kind):
+    generator = CausalLM(Checkpoint.open(save(tmp_path, kind), "tiny", 1), CPU, decoding=Decoding(max_tokens=4))
+    texts = [" visit", " to Uppercross", " x", " had not"]
+    prompts = [PROMPT * 2, PROMPT * 2, PROMPT, PROMPT]
+    alone = [nll(generator, [prompt], [text]) for prompt, text in zip(prompts, texts, strict=True)]
+    nll(generator, prompts, texts)
+    read = []
+    network = generator._scorer._model.network.base_model
+    hook = network.register_forward_pre_hook(
+        lambda _module, _args, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    found, tokens = nll(generator, prompts, texts)
+    hook.remove()
+    assert found == pytest.approx([nats[0] for nats, _ in alone], rel=1e-5)
+    lengths = [len(generator._scorer._model.encode([prompt])[0]) for prompt in (PROMPT, PROMPT * 2)]
+    assert sum(read) <= sum(lengths) + 4 * max(tokens)

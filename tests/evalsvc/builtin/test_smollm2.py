@@ -1,9 +1,11 @@
 """Real weights: SmolLM2-135M-Instruct, read from its GGUF file and converted once a session."""
 
+import json
 import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,12 +13,17 @@ from evalsvc.builtin.demo.prose import prose_reference
 from evalsvc.builtin.extractors.language import LikelihoodExtractor
 from evalsvc.builtin.generators.causal_lm import CausalLM
 from evalsvc.builtin.language_models.gguf import converted
+from evalsvc.builtin.scorers.choice import Choice
 from evalsvc.core.errors import CheckpointError
 from evalsvc.inputs import published_weights
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.suites import SHIPPED, load_suite
 from evalsvc.metrics.functional import distinct_n, paired_difference, perplexity
+from evalsvc.plugins.items import ItemBatch
+from evalsvc.plugins.registry import Plugins
 from evalsvc.plugins.samples import SampleRequest
+from evalsvc.plugins.scorers import CandidateLikelihoods
 
 CPU = torch.device("cpu")
 WITHOUT_BOS = "<|endoftext|>"
@@ -101,3 +108,31 @@ def test_a_gguf_file_is_converted_once_and_a_damaged_one_is_named(gguf, tmp_path
     with pytest.raises(CheckpointError, match=r"broken.gguf is truncated or not a GGUF file"):
         converted(broken)
     assert not list(Path(folder.parent).glob(".tmp-*"))
+
+
+def test_choices_have_the_likelihoods_and_accuracies_of_the_harness_item_by_item(smollm2):
+    """Values of lm-evaluation-harness 0.4.13, from ``benchmarks/goldens_choices.py``; there, all 64 items agree."""
+    goldens = json.loads((Path(__file__).parent / "choices.json").read_text())
+    template = load_suite("questions", Plugins()).items.prompt.replace("{question}", "{0}")
+    rows = {row["id"]: row for row in map(json.loads, (SHIPPED / "questions.jsonl").read_text().splitlines())}
+    for task, prompt_of, delimiter, names in (
+        ("plain", template.format, " ", ("knowledge-10", "arithmetic-10")),
+        ("spaces", "Question: {0}\nAnswer:  ".format, "", ("knowledge-02",)),
+    ):
+        items = ItemBatch(
+            names,
+            torch.zeros(len(names), dtype=torch.int64),
+            tuple(prompt_of(rows[name]["question"]) for name in names),
+            choices=tuple(tuple(rows[name]["choices"]) for name in names),
+            answers=tuple(rows[name]["answer"] for name in names),
+        )
+        scorer = Choice(CPU, delimiter=delimiter)
+        texts = [text for each in scorer.candidates(items) for text in each]
+        found = smollm2._scorer.score_after([prompt for prompt in items.prompts for _ in range(4)], texts)
+        nats, tokens = found.nats.reshape(-1, 4), found.tokens.reshape(-1, 4)
+        expected = [goldens[task][name] for name in names]
+        assert nats == pytest.approx(-np.array([each["loglikelihoods"] for each in expected]), abs=3e-4)
+        pairs = [CandidateLikelihoods(*pair) for pair in zip(nats, tokens, strict=True)]
+        scored = scorer.score_likelihoods(pairs, items)
+        for quantity in ("acc", "acc_norm"):
+            assert scored.values[quantity].tolist() == [each[quantity] for each in expected]
