@@ -134,17 +134,12 @@ def label_places(positions: Iterable[tuple[str, int]]) -> dict[str, tuple[int, s
 
 def models(session: Session, suite: str) -> list[tuple[str, str]]:
     """Name and family of every model with a current score under a suite."""
-    query = (
-        select(Model.name, Model.family)
-        .where(
-            Model.id.in_(
-                select(Checkpoint.model_id)
-                .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
-                .where(Evaluation.id.in_(standing(suite)))
-            )
-        )
-        .order_by(Model.name)
+    scored = (
+        select(Checkpoint.model_id)
+        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .where(Evaluation.id.in_(standing(suite)))
     )
+    query = select(Model.name, Model.family).where(Model.id.in_(scored)).order_by(Model.name)
     return [(name, family) for name, family in session.execute(query)]
 
 
