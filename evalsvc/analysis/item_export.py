@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from evalsvc.analysis.items import ItemTable, Outcome
 from evalsvc.analysis.kept_samples import KeptSamples
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 ROWS = 2_000
@@ -24,16 +26,31 @@ def export_items(table: ItemTable, path: Path) -> int:
     """
     from pyarrow import parquet
 
-    scorers = [name.removesuffix(".outcomes") for name in table.arrays if name.endswith(".outcomes")]
-    schema = _schema(table, scorers)
-    kept = KeptSamples(table)
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for start in range(0, len(table), ROWS):
-            writer.write_batch(_batch(table, kept, scorers, schema, range(start, min(start + ROWS, len(table)))))
+    with parquet.ParquetWriter(path, _schema(table), compression="zstd") as writer:
+        for batch in _batches(table):
+            writer.write_batch(batch)
     return len(table)
 
 
-def _schema(table: ItemTable, scorers: list[str]) -> pa.Schema:
+def items_frame(table: ItemTable) -> pd.DataFrame:
+    """The same rows as a data frame."""
+    import pyarrow as pa
+
+    frame: pd.DataFrame = pa.Table.from_batches(_batches(table), _schema(table)).to_pandas()
+    return frame
+
+
+def _batches(table: ItemTable) -> Iterator[pa.RecordBatch]:
+    schema, kept = _schema(table), KeptSamples(table)
+    for start in range(0, len(table), ROWS):
+        yield _batch(table, kept, schema, range(start, min(start + ROWS, len(table))))
+
+
+def _scorers(table: ItemTable) -> list[str]:
+    return [name.removesuffix(".outcomes") for name in table.arrays if name.endswith(".outcomes")]
+
+
+def _schema(table: ItemTable) -> pa.Schema:
     import pyarrow as pa
 
     columns = {
@@ -50,12 +67,12 @@ def _schema(table: ItemTable, scorers: list[str]) -> pa.Schema:
         "answer": pa.string(),
         **{name: pa.float64() for name in table.arrays if "/" in name},
     }
-    for scorer in scorers:
+    for scorer in _scorers(table):
         columns |= {f"{scorer} outcome": pa.string(), f"{scorer} reason": pa.string()}
     return pa.schema(list(columns.items()))
 
 
-def _batch(table: ItemTable, kept: KeptSamples, scorers: list[str], schema: pa.Schema, rows: range) -> pa.RecordBatch:
+def _batch(table: ItemTable, kept: KeptSamples, schema: pa.Schema, rows: range) -> pa.RecordBatch:
     import pyarrow as pa
 
     items = [table.item(int(row)) for row in table.items[rows.start : rows.stop]]
@@ -74,7 +91,7 @@ def _batch(table: ItemTable, kept: KeptSamples, scorers: list[str], schema: pa.S
     for name, values in table.arrays.items():
         if "/" in name:
             columns[name] = pa.array(values[rows.start : rows.stop], from_pandas=True)  # null for NaN
-    for scorer in scorers:
+    for scorer in _scorers(table):
         reasons = table.reasons.get(scorer, {})
         outcomes = table.outcomes(scorer)[rows.start : rows.stop]
         columns[f"{scorer} outcome"] = [Outcome(int(each)).words for each in outcomes]

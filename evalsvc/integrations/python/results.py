@@ -6,14 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from evalsvc.analysis.item_export import items_frame
+from evalsvc.analysis.items import open_items
 from evalsvc.analysis.leaderboard import Board, Difference
 from evalsvc.core.number_format import number, with_error
+from evalsvc.core.settings import Settings
 from evalsvc.gates.reports.page import image_sheet
 from evalsvc.integrations.python.rendering import ARROWS, Displayable, Grid, record
+from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.queries import ScoreRow
+from evalsvc.store.session import Database
+from evalsvc.store.tables import Evaluation
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 
 COLUMNS = 4
@@ -45,6 +52,16 @@ class Run(Displayable):
     def name(self) -> str:
         """``model@step``."""
         return f"{self.model}@{self.step}"
+
+    def items(self) -> pd.DataFrame:
+        """Every sample with its item, values and outcomes, one row each, as ``evalsvc export --items`` writes them.
+
+        Raises:
+            InputError: the suite has no scorers.
+        """
+        with Database(Settings().database).read() as session:
+            evaluation = session.get_one(Evaluation, self.evaluation)
+            return items_frame(open_items(session, open_artifacts(Settings()), evaluation))
 
     def _grids(self) -> Iterable[Grid]:
         known = "callables are always scored again" if self.callable else "" if self.computed else "from the store"

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from benchmarks.items import fill
 from evalsvc.analysis.item_differences import item_differences
-from evalsvc.analysis.item_export import export_items
+from evalsvc.analysis.item_export import export_items, items_frame
 from evalsvc.analysis.item_listings import item_comparison, item_listing
 from evalsvc.analysis.items import Outcome, open_items
 from evalsvc.analysis.kept_samples import KeptSamples
@@ -181,3 +181,4 @@ def test_an_export_has_a_row_for_each_sample(table, tmp_path):
         "the endpoint refused: status 400",
     ]
     assert frame["answer"][7] == "sentence 3 said in way 2"
+    pd.testing.assert_frame_equal(items_frame(table), frame)
