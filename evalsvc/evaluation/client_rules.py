@@ -52,6 +52,8 @@ class ClientRules:
             self._check(PluginKind.EXTRACTOR, use.use, use.options, clients.extractors)
         for scorer in suite.scorers.values():
             self._check(PluginKind.SCORER, scorer.use, scorer.options, clients.scorers)
+            if isinstance(extractor := scorer.options.get("extractor"), str):
+                self._check(PluginKind.EXTRACTOR, extractor, scorer.options.get("options") or {}, clients.extractors)
             if isinstance(inner := scorer.options.get("extractor"), str):
                 self._check(PluginKind.EXTRACTOR, inner, scorer.options.get("options", {}), clients.extractors)
         for metric in suite.metrics:

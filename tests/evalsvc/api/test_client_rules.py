@@ -246,6 +246,25 @@ def test_a_suite_of_a_client_names_no_file_and_no_model(desk, use, options):
         desk._suite(suite)
 
 
+def test_a_suite_of_a_client_has_scorers_that_are_open_to_clients(desk, tmp_path, monkeypatch):
+    share = {"name": "exact_match", "direction": "higher", "unit": "share"}
+
+    def asked(use, **options):
+        return desk._suite(WORDS | {"scorers": {"s": {"use": use, "options": options, "quantities": [share]}}})
+
+    assert asked("exact-match", normalize="quasi").scorers
+    for use, options, closed in (
+        ("exact-match", {"path": "/etc"}, "option 'path' of scorer 'exact-match'"),
+        ("label-accuracy", {"extractor": "video-network"}, "extractor 'video-network'"),
+    ):
+        with pytest.raises(ForbiddenError, match=f"{closed} is not open to clients"):
+            asked(use, **options)
+    (tmp_path / "server.yaml").write_text("clients: {scorers: {rouge: }}")
+    monkeypatch.setenv("EVALSVC_SERVER_FILE", str(tmp_path / "server.yaml"))
+    with pytest.raises(ForbiddenError, match="scorer 'exact-match' is not open to clients"):
+        asked("exact-match")
+
+
 def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators_own(desk, tmp_path):
     (tmp_path / "prompts.txt").write_text("secret one\nsecret two\nthree\nfour\n")
     theirs = WORDS | {"prompts": {"path": str(tmp_path / "prompts.txt"), "sha256": "0" * 64}}
