@@ -17,7 +17,7 @@ def used_first_samples(spec: Mapping[str, Any], artifacts: Artifacts) -> bool:
 
     If their number cannot be determined because a file is missing, it counts as such an evaluation.
     """
-    if spec.get("order") or "suite" not in spec:
+    if spec.get("order") or "suite" not in spec or spec["suite"].get("items"):  # items have an order of their own
         return False
     suite, decoding = spec["suite"], spec.get("decoding") or {}
     try:

@@ -11,6 +11,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.first_samples import used_first_samples
 from evalsvc.evaluation.items import item_batch, places_of, request_of, units_of
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
@@ -143,6 +144,13 @@ def test_fewer_samples_are_the_first_of_the_same_order(context, checkpoint, tmp_
     some = plan(context, checkpoint, "teller", {}, suite(tmp_path, "file: q.jsonl, prompt: q, draws: 2", samples=7))
     evaluate(some, context)
     assert list(read_texts(some, context)) == every[:7]
+
+
+def test_a_part_of_stored_samples_is_not_taken_for_the_first_ones(context, tmp_path):
+    (tmp_path / "made_1.jsonl").write_text("\n".join(json.dumps(f"text {i}") for i in range(6)))
+    asked = suite(tmp_path, samples=4)
+    spec = plan(context, Checkpoint.open(tmp_path / "made_1.jsonl", "made", 1), "samples", {}, asked)
+    assert not used_first_samples(spec.model_dump(mode="json"), context.artifacts)
 
 
 def test_more_samples_than_draws_need_repeat(context, checkpoint, tmp_path):
