@@ -114,11 +114,12 @@ def _players(
 
 def _prompts(context: EvaluationContext, spec: EvaluationSpec, indices: list[int]) -> list[str]:
     """The prompts of the samples with these indices; empty if they are unknown."""
-    from evalsvc.evaluation.suite_prompts import prompts_of
+    from evalsvc.evaluation.items import items_of, places_of
+    from evalsvc.plugins.items import text_of
 
-    if spec.suite.prompts:
-        prompts = prompts_of(context, spec.suite)
-        return [prompts[index] for index in indices]
+    if (items := items_of(context, spec.suite)) and items.prompts:
+        rows = places_of(context, spec, 0, spec.suite.samples)[0] if spec.suite.items else range(len(items))
+        return [text_of(items.prompts[rows[index]]) for index in indices]
     return [spec.decoding.prompt_of(index) if spec.decoding else "" for index in indices]
 
 

@@ -27,7 +27,7 @@ from evalsvc.metrics.neighbors import nearest_neighbors
 from evalsvc.metrics.precomputed import Precomputed
 from evalsvc.metrics.registry import GROUPS, QUANTITY
 from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
-from evalsvc.plugins.items import messages_of
+from evalsvc.plugins.items import text_of
 from evalsvc.plugins.samples import Texts
 from evalsvc.plugins.scoring import FAILED
 
@@ -256,7 +256,7 @@ class MetricInputs:
         assert isinstance(extractor, EmbedsTexts)
         items, (taken, _) = items_of(self.context, suite), places_of(self.context, self.spec, 0, suite.samples)
         assert items
-        prompts = [" ".join(each["content"] for each in messages_of(items.prompts[i])) for i in taken]
+        prompts = [text_of(items.prompts[i]) for i in taken]
         facts = f"{extractor.info.protocol}-{extractor.info.backend}"
         folder = f"prompts/{suite.prompts.sha256}" if suite.prompts else f"items/{items.sha256}"
         key = f"{folder}/{facts}/{output}-{digest_json(taken.tolist())[:16]}.npy"

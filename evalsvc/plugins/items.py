@@ -38,6 +38,11 @@ def messages_of(prompt: Prompt, system: str = "") -> list[dict[str, str]]:
     return [message._asdict() for message in (*first, *said)]
 
 
+def text_of(prompt: Prompt) -> str:
+    """A prompt as one text: of a chat, the contents of its messages, one after the other."""
+    return "\n".join(message["content"] for message in messages_of(prompt))
+
+
 @dataclass(frozen=True)
 class Usage:
     """Cost of each sample: ``seconds`` of wall time, generated ``tokens``, and its ``price`` in US dollars.

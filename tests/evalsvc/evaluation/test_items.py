@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from evalsvc.cli.judge import _prompts
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation import opening
@@ -240,6 +241,7 @@ def test_stored_samples_belong_to_items_by_their_position_in_the_file(context, t
     spec = plan(context, made, "samples", {}, asked)
     batch = item_batch(context, spec, 0, 12, {"prompt"})
     positions = [int(prompt.split()[1]) for prompt in batch.prompts]
+    assert _prompts(context, spec, [0, 5, 7]) == [batch.prompts[i] for i in (0, 5, 7)]
     assert texts == [f"text {draw * 6 + at}" for at, draw in zip(positions, batch.draws.tolist(), strict=True)]
     (tmp_path / "few_1.jsonl").write_text("\n".join(json.dumps(f"text {i}") for i in range(11)))
     with pytest.raises(InputError, match="contains 11 samples, but suite told@1 scores 12"):
