@@ -152,7 +152,7 @@ def _distribution(names: Mapping[str, ItemTable], of: ItemMeasure) -> None:
     rows = distribution({name: table.values(of) for name, table in names.items()})
     if rows:
         words = charts.axis_title(of.quantity.titled(language()), of.quantity.unit, str(of.quantity.direction))
-        chart = charts.histogram(rows, words, list(names)).properties(height=200)
+        chart = charts.histogram(rows, words, list(names)).properties(height=270)
         charts.show(chart, rows, "items", say("items.distribution"))
 
 

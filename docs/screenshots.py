@@ -11,18 +11,22 @@ import urllib.request
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
 )
+LOST = "conditional-gan-without-3%404000"
+"""A checkpoint that lost one class."""
 PAGES = {
     "leaderboard": ("", 860),
     "trends": ("trends", 900),
     "compare": ("compare", 1240),
     "tradeoffs": ("tradeoffs", 1000),
     "samples": ("samples", 1020),
+    "items": (f"items?suite=digits-by-class%401&checkpoint={LOST}&against=conditional-gan%404000", 2180),
+    "slices": (f"items?suite=digits-by-class%401&checkpoint={LOST}&view=slices&score=frechet_distance", 900),
     "memorisation": ("memorisation?checkpoint=flow%404000", 1180),
     "features": ("features?checkpoint=gan%404000", 900),
     "rate": ("rate", 900),
@@ -60,9 +64,11 @@ def look(site: str) -> None:
         for name, (path, height) in PAGES.items():
             scheme = "dark" if name in DARK else "light"
             page = browser.new_page(viewport={"width": 1360, "height": height}, color_scheme=scheme)
-            page.goto(f"{site}/{path}")
+            suite = "" if "suite=" in path else f"{'&' if '?' in path else '?'}suite=digits%401"
+            page.goto(f"{site}/{path}{suite}")
             page.get_by_test_id("stHeading").first.wait_for(timeout=60_000)
             page.wait_for_timeout(6000)
+            expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=60_000)
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             picture.save(IMAGES / f"page-{name}.png", optimize=True)
             page.close()
