@@ -10,15 +10,18 @@ from PIL import Image
 from rich.console import Console
 
 from evalsvc.analysis import leaderboard
+from evalsvc.analysis.items import items_of_checkpoints
+from evalsvc.builtin.demo import shipped, shipped_by_class
 from evalsvc.cli import console, score_tables
 from evalsvc.core.settings import Settings
+from evalsvc.inputs import stored_checkpoints
 from evalsvc.store import queries
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
 
 IMAGES = Path(__file__).parent / "images"
-SUITE = "digits@1"
+SUITE, BY_CLASS = "digits@1", "digits-by-class@1"
 SHOWN = ("frechet_distance", "precision", "recall", "coverage", "authenticity", "bits_per_dim_heldout")
 
 
@@ -55,9 +58,9 @@ def grid(database: Database) -> None:
     artifacts = open_artifacts(Settings())
     columns = []
     with database.read() as session:
-        for model, *_ in queries.models(session):
+        for family in dict.fromkeys(each.family for each in shipped()):
             strips = []
-            for checkpoint in queries.checkpoints(session, model.name):
+            for checkpoint in queries.checkpoints(session, family):
                 run = session.get_one(Evaluation, queries.evaluations(session, checkpoint.id)[0].id)
                 key = next(artifact.path for artifact in run.artifacts if artifact.kind == "gallery")
                 pixels = artifacts.read_arrays(key)["pixels"][:8, 0]
@@ -65,6 +68,24 @@ def grid(database: Database) -> None:
             columns.append(np.pad(np.concatenate(strips[-6:]), ((0, 0), (0, 6)), constant_values=255))
     sheet = Image.fromarray(np.concatenate(columns, axis=1)[:, :-6])
     sheet.resize((sheet.width * 3, sheet.height * 3), Image.Resampling.NEAREST).save(IMAGES / "samples.png")
+
+
+def by_class(database: Database) -> None:
+    """Two samples of each class, 0 to 9, of the last class-conditional checkpoints: one of them lost a class."""
+    artifacts, blocks = open_artifacts(Settings()), []
+    with database.read() as session:
+        for family in dict.fromkeys(each.family for each in shipped_by_class()):
+            checkpoint = stored_checkpoints.find(session, family)
+            (table,) = items_of_checkpoints(session, artifacts, [checkpoint], BY_CLASS)
+            run = session.get_one(Evaluation, table.evaluation)
+            key = next(artifact.path for artifact in run.artifacts if artifact.kind == "gallery")
+            pixels = artifacts.read_arrays(key)["pixels"][:, 0]
+            labels = table.item_set.labels[table.items[: len(pixels)]]
+            pairs = [pixels[labels == label][:2] for label in range(10)]
+            columns = [np.concatenate([np.pad(image, 1, constant_values=60) for image in pair]) for pair in pairs]
+            blocks.append(np.pad(np.concatenate(columns, axis=1), ((0, 4), (0, 0)), constant_values=255))
+    sheet = Image.fromarray(np.concatenate(blocks)[:-4])
+    sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(IMAGES / "by-class.png")
 
 
 if __name__ == "__main__":
@@ -75,3 +96,4 @@ if __name__ == "__main__":
     board(scores)
     trend(scores)
     grid(opened)
+    by_class(opened)
