@@ -9,6 +9,7 @@ from evalsvc.metrics.influence import paired
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.slices import of_all, rows_by_tag, worst
 from evalsvc.metrics.units import Units
+from tests.metrics.honesty import repeated
 
 PASSED = Quantity("passed", Direction.HIGHER, "share", 0.0, 1.0)
 WER = Quantity("wer", Direction.LOWER, "ratio", 0.0)
@@ -73,12 +74,13 @@ def test_the_interval_covers_the_worst_true_slice(kind, equal):
     rng = np.random.default_rng(3)
     truth = np.full(5, 0.9) if equal else np.linspace(0.6, 0.98, 5)
     quantity, true = (PASSED, truth.min()) if kind == "shares" else (WER, truth.max())
-    hits = []
-    for _ in range(40):
+
+    def covers(_):
         values = (
             (rng.random((5, 20)) < truth[:, None]) if kind == "shares" else rng.exponential(truth[:, None], (5, 40))
         )
         found = {str(i): mean(row.astype(float), quantity) for i, row in enumerate(values)}
         score = worst(found, quantity)[1]
-        hits.append(score.ci_low <= true <= score.ci_high)
-    assert np.mean(hits) >= 0.93
+        return score.ci_low <= true <= score.ci_high
+
+    assert np.mean(repeated(covers, 40)) >= 0.93
