@@ -1,14 +1,18 @@
 """One difference for everybody: what both sides share is paired, what they do not is not."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evalsvc.analysis.differences import Run, difference, under_fixed_prompts
+from evalsvc.builtin.scorers.choice import Choice
 from evalsvc.evaluation.influences import UnitInfluence, read_influences, write_influences
 from evalsvc.gates.evidence import pool
 from evalsvc.metrics import functional as metrics
+from evalsvc.metrics.aggregates import mean
 from evalsvc.metrics.proportions import mean_of_flags
 from evalsvc.metrics.score import Z95
 from evalsvc.metrics.units import Units
@@ -53,6 +57,17 @@ def test_likelihoods_of_the_same_documents_are_paired(of):
     assert found.value == pytest.approx(expected.value)
     assert found.stderr == pytest.approx(expected.stderr, rel=1e-4)
     assert found.interval() == pytest.approx((expected.ci_low, expected.ci_high), rel=1e-4)
+
+
+def test_a_language_model_and_its_copy_in_bfloat16_differ_by_far_less_than_either_is_uncertain():
+    """``choice/nll`` of SmolLM2 on the 40 shipped questions, computed by generator causal-lm in either dtype."""
+    kept = json.loads((Path(__file__).parent / "answer_nll.json").read_text())
+    scores = [mean(np.array(kept[dtype]), Choice.quantities[2]) for dtype in ("float32", "bfloat16")]
+    paired = difference(*([run(score, i, "items/1")] for i, score in enumerate(scores, start=1)))
+    unpaired = difference(*([run(score, i, f"items/{i}")] for i, score in enumerate(scores, start=1)))
+    assert (paired.paired, unpaired.paired) == (True, False)
+    (low, high), (least, most) = paired.interval(), unpaired.interval()
+    assert most - least > 3 * (high - low)  # 63 times
 
 
 def test_units_of_other_names_are_independent():
