@@ -115,7 +115,7 @@ def outcome(scorer, case, chosen):
     return scoring.score_likelihoods(scorer, likelihoods, items)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def built():
     plugins = Plugins()
     for name, kind in (("first-pixel", Logits), ("space", Space)):
