@@ -76,6 +76,12 @@ class _Columns:
         items = self._items
         if not items.prompt and self._table.columns == (PROMPT,):
             items = items.model_copy(update={"prompt": PROMPT})
+        if not (items.prompt or items.label or items.source or items.target or items.answer):
+            there = ", ".join(map(repr, self._table.columns[:20]))
+            raise InputError(
+                f"no column of {self._table.path} is used (it has {there}): add 'prompt: COLUMN', 'label', 'source' or "
+                "'target' to the items"
+            )
         prompts = self._filled("prompt", items.prompt, cells.prompt)
         labels = self._cells("label", items.label, cells.label)
         sources = self._media("source", items.source) or self._cells("source", items.source, cells.text)

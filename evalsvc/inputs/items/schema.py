@@ -12,6 +12,7 @@ from evalsvc.core.patterns import Pattern
 
 HUB = "hub:"
 """Prefix of the name of a dataset of the hub."""
+FileName = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=4096)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -40,7 +41,7 @@ class Examples(_Strict):
 
     count: Annotated[int, Field(ge=1, le=100)]
     """Number of examples."""
-    file: str = ""
+    file: FileName = ""
     """File of the examples, with the same columns, relative to the suite; by default the items themselves."""
     split: str = ""
     """Split of the examples, as for items."""
@@ -53,7 +54,7 @@ class Examples(_Strict):
 class Items(_Strict):
     """Items of a suite: a file with a row each, or class labels; and what was read from it."""
 
-    file: str = ""
+    file: FileName = ""
     """A .jsonl, .csv, .tsv, .parquet or .txt or a folder of datasets, relative to the suite; or `hub:org/name`."""
     split: str = ""
     """Split of a dataset of the hub, or of a folder of datasets."""
@@ -81,7 +82,7 @@ class Items(_Strict):
     """Columns by which scores can be sliced."""
     examples: Examples | None = None
     """Solved examples before each prompt (few-shot): the first target, or the right choice, is the answer."""
-    draws: Annotated[int, Field(ge=1)] = 1
+    draws: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Number of samples of each item."""
     repeat: bool = False
     """Draw further samples of the items if the suite asks for more than items x draws."""
@@ -149,4 +150,4 @@ class Items(_Strict):
 
 
 def _found(file: str, folder: Path) -> str:
-    return file if not file or file.startswith(HUB) else str((folder / file).resolve())
+    return file if not file or file.startswith(HUB) else str((folder / file).absolute())

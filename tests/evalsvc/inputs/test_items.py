@@ -1,6 +1,7 @@
 """Items: the rows of a task, in the order and with the seeds that no other item changes."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from evalsvc.inputs.items.reading import read_items
 from evalsvc.inputs.items.schedule import by_frequency, by_item
 from evalsvc.inputs.items.schema import Items
 from evalsvc.inputs.items.storage import load_items, store_items
+from evalsvc.inputs.suites import load_suite
 from evalsvc.plugins.items import Message
 from evalsvc.plugins.rng import item_seeds
 from evalsvc.plugins.samples import Texts
@@ -174,6 +176,30 @@ def test_a_bad_file_is_refused_with_its_row(name, tmp_path):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         read(tmp_path / name, prompt="p")
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ({"file": "q.jsonl"}, "no column of .* is used .it has 'q'.: add 'prompt: COLUMN'"),
+        ({"file": "a\0.jsonl", "prompt": "q"}, "items.file"),
+        ({"file": "q.jsonl", "promt": "q"}, "items.promt: is not a key of suites"),
+        ({"file": "pipe.jsonl", "prompt": "q"}, "named pipe"),
+        ({"file": "q.jsonl", "prompt": "q", "split": "x"}, "remove 'split'"),
+        ({"file": "q.jsonl", "prompt": "q", "draws": 10**12}, "items.draws"),
+        ({"labels": {"classes": 10**9}}, "items.labels.classes"),
+        ({"labels": {"classes": 3}, "prompt": "q"}, "'prompt' applies to a file of items"),
+        ({"labels": {"classes": 3}, "file": "q.jsonl"}, "name either a 'file' or 'labels"),
+        ({}, "name either a 'file' or 'labels"),
+    ],
+)
+def test_what_a_suite_says_of_its_items_is_checked(items, message, tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"q": "x"}')
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    body = {"name": "t", "version": 1, "modality": "text", "items": items, "metrics": [{"metric": "self_bleu"}]}
+    (tmp_path / "s.yaml").write_text(json.dumps(body))
+    with pytest.raises(InputError, match=message):
+        load_suite(str(tmp_path / "s.yaml"))
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "cat", "", "99999999999"])
