@@ -36,8 +36,10 @@ def tags_in_words(item: ItemRow) -> str:
 
 def tag_values(items: ItemSet) -> dict[str, tuple[str, str]]:
     """Tags and their values by ``tag=value`` as in links, the most frequent values of each tag first."""
-    pairs = [(tag, value) for tag, values in tags_of(items).items() for value, _ in Counter(values).most_common()]
-    return {linked(f"{tag}={value}"): (tag, value) for tag, value in pairs[:MOST_TAGS]}
+    tags = tags_of(items)
+    most = MOST_TAGS // max(1, len(tags))  # a tag of many values leaves room for the others
+    pairs = [(tag, value) for tag, values in tags.items() for value, _ in Counter(values).most_common(most)]
+    return {linked(f"{tag}={value}"): (tag, value) for tag, value in pairs}
 
 
 def linked(name: str) -> str:

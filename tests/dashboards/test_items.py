@@ -124,6 +124,8 @@ def test_items_match_by_any_value_of_each_tag_and_a_text_means_itself():
     assert matching(rows, [], "X.Y").all()
     assert not matching(rows, [], "x+y").any()
     assert list(tag_values(rows)) == ["label=3", "lang=de", "lang=fr", "lang=zh"]
+    many = ItemSet(tuple("ab"), np.arange(2), tags={"name": tuple(map(str, range(2000))), "lang": ("de", "fr")})
+    assert list(tag_values(many))[-2:] == ["lang=de", "lang=fr"]
 
 
 def test_the_distribution_counts_values_only_and_a_yes_or_no_has_two_bars():
