@@ -11,7 +11,7 @@ from evalsvc.analysis.item_differences import ItemChange, item_differences
 from evalsvc.analysis.item_measures import ItemMeasure
 from evalsvc.analysis.item_rows import ItemRow
 from evalsvc.analysis.items import ItemSample, ItemTable, Outcome
-from evalsvc.analysis.kept_samples import KeptSamples
+from evalsvc.analysis.kept_samples import KeptSample, KeptSamples
 
 LONGEST_TEXT = 1000
 """Maximum length of a text in a listing, in characters."""
@@ -44,7 +44,7 @@ class ListedSlice:
     samples: int
     mean: float | None
     failed: int
-    worst: ListedSample | None
+    worst: ListedSample
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,13 @@ def item_comparison(a: ItemTable, b: ItemTable, name: str | None, limit: int) ->
         InputError: the two are not comparable by this measure.
     """
     found = item_differences(a, b, name)
-    kept = KeptSamples(a), KeptSamples(b)
 
     def changes(of: Iterable[ItemChange]) -> list[ListedChange]:
+        every = list(of)
+        sides = listed(a, [each.sample_a for each in every]), listed(b, [each.sample_b for each in every])
         return [
-            ListedChange(
-                each.value_a,
-                each.value_b,
-                each.difference,
-                _listed(kept[0], each.sample_a),
-                _listed(kept[1], each.sample_b),
-            )
-            for each in of
+            ListedChange(each.value_a, each.value_b, each.difference, *samples)
+            for each, *samples in zip(every, *sides, strict=True)
         ]
 
     return ItemComparison(
@@ -164,8 +159,14 @@ def item_comparison(a: ItemTable, b: ItemTable, name: str | None, limit: int) ->
 
 def listed(table: ItemTable, samples: Iterable[ItemSample]) -> list[ListedSample]:
     """Samples with their answers, all texts shortened."""
-    kept = KeptSamples(table)
-    return [_listed(kept, each) for each in samples]
+    every, kept = list(samples), KeptSamples(table)
+    # In their order, so that each file is read once.
+    found = {number: _answer(kept[number]) for number in sorted({each.sample for each in every})}
+    return [_listed(each, *found[each.sample]) for each in every]
+
+
+def _answer(sample: KeptSample) -> tuple[str, str]:
+    return shortened(sample.described), sample.absent
 
 
 def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
@@ -185,8 +186,7 @@ def _facts(of: ItemMeasure) -> dict[str, str]:
     }
 
 
-def _listed(kept: KeptSamples, each: ItemSample) -> ListedSample:
-    found = kept[each.sample]
+def _listed(each: ItemSample, answer: str, absent: str) -> ListedSample:
     item = each.item
     short = replace(
         item,
@@ -203,8 +203,8 @@ def _listed(kept: KeptSamples, each: ItemSample) -> ListedSample:
         each.value,
         each.outcome.words,
         shortened(each.reason),
-        shortened(found.described),
-        found.absent,
+        answer,
+        absent,
         short,
     )
 
@@ -220,15 +220,14 @@ def _slices(table: ItemTable, of: ItemMeasure, tag: str) -> list[ListedSlice]:
         if not inside.any():
             continue
         there = values[inside][np.isfinite(values[inside])]
-        worst = listed(table, table.listed(ranked[inside[ranked]][:1], of))
-        found.append(
-            ListedSlice(
-                shortened(str(text)),
-                len(np.unique(table.items[inside])),
-                int(inside.sum()),
-                float(there.mean()) if len(there) else None,
-                int((outcomes[inside] == Outcome.FAILED).sum()),
-                worst[0],
-            )
+        facts = (
+            shortened(str(text)),
+            len(np.unique(table.items[inside])),
+            int(inside.sum()),
+            float(there.mean()) if len(there) else None,
+            int((outcomes[inside] == Outcome.FAILED).sum()),
         )
-    return sorted(found, key=lambda each: (each.mean is None, -of.sign * (each.mean or 0.0)))
+        found.append((facts, ranked[inside[ranked]][0]))
+    worst = listed(table, table.listed([first for _, first in found], of))
+    slices = [ListedSlice(*facts, each) for (facts, _), each in zip(found, worst, strict=True)]
+    return sorted(slices, key=lambda each: (each.mean is None, -of.sign * (each.mean or 0.0)))

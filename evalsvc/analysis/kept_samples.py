@@ -38,7 +38,7 @@ class KeptSample:
 
 
 BEYOND = KeptSample(absent="beyond the budget of kept samples")
-MISSING = KeptSample(absent="samples are missing from the artifacts of this machine")
+MISSING = KeptSample(absent="not kept: its scorers read likelihoods only, or its files were removed")
 DAMAGED = KeptSample(absent="samples are damaged: score again with --rerun")
 
 

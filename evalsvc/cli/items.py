@@ -60,8 +60,8 @@ def listing_answer(listing: ItemListing | schemas.ItemListing) -> Answer:
         )
         for each in found.slices:
             counts = str(each.items), str(each.samples), str(each.failed)
-            worst = (each.worst.item.id, each.worst.item.prompt) if each.worst else ("", "")
-            made.add_row(_short(each.value), number(each.mean), *counts, *map(_short, worst))
+            item, _, given = _item(each.worst)
+            made.add_row(_short(each.value), number(each.mean), *counts, item, given)
         shown.append(made)
     title = f"{found.name} under {found.suite}: {found.of}, the worst of {found.samples} samples"
     made = table(title, f"{found.quantity} {arrow}".strip(), "item", "draw", "prompt", "target", "answer")

@@ -44,7 +44,7 @@ class ItemSlice(Response):
     samples: int
     mean: float | None
     failed: int
-    worst: ItemSample | None
+    worst: ItemSample
 
 
 class ItemMeasure(Response):

@@ -135,6 +135,7 @@ def test_scores_of_an_older_database_are_whole_and_a_downgrade_keeps_only_these(
     with opened.read() as session:
         assert [row.label for row in queries.scores(session)] == ["wer"]
         assert [row.label for row in queries.slices(session, run, "wer")] == ["wer[lang=de]"]
+        assert [row.label for row in queries.slices_by_score(session, run)["wer"]] == ["wer[lang=de]"]
         assert [row.label for row in queries.scores(session, label="wer[lang=de]")] == ["wer[lang=de]"]
         assert session.scalars(paged_queries.scores()).all() == [1]
     with opened.engine.begin() as connection:
