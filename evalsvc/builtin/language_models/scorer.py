@@ -169,7 +169,7 @@ class TokenScorer:
                 self._shrink(error, len(windows) if len(batch) > 1 else 1)
 
     def _read(self, prompts: Sequence[Sequence[int]], counts: Sequence[int]) -> Any:
-        """What the network keeps of prompts of one length, each as often as its count says."""
+        """The network's cache after prompts of one length, with each prompt's row as often as its count says."""
         tokens = torch.tensor([list(prompt) for prompt in prompts], device=self._model.device)
         network = self._model.network.base_model if self._split else self._model.network
         past = network(input_ids=tokens, use_cache=True).past_key_values

@@ -42,7 +42,7 @@ class Timing:
         )
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
-        """What is known of each sample; NaN is unknown."""
+        """The known costs of each sample; NaN is unknown."""
         assert items.usage
         seconds, tokens, price = (
             each.double().cpu() for each in (items.usage.seconds, items.usage.tokens, items.usage.price)
