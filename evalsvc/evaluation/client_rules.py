@@ -54,8 +54,6 @@ class ClientRules:
             self._check(PluginKind.SCORER, scorer.use, scorer.options, clients.scorers)
             if isinstance(extractor := scorer.options.get("extractor"), str):
                 self._check(PluginKind.EXTRACTOR, extractor, scorer.options.get("options") or {}, clients.extractors)
-            if isinstance(inner := scorer.options.get("extractor"), str):
-                self._check(PluginKind.EXTRACTOR, inner, scorer.options.get("options", {}), clients.extractors)
         for metric in suite.metrics:
             shipped = metric.spec.function.__module__.startswith("evalsvc.metrics.")
             if not shipped and metric.metric not in clients.metrics:

@@ -272,7 +272,6 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
         desk._suite(theirs)
     used = tmp_path / "words.yaml"
     used.write_text(json.dumps(WORDS | {"prompts": "prompts.txt"}))
-    from evalsvc.inputs.suites import load_suite
 
     own = load_suite(str(used))
     (tmp_path / "x_1.jsonl").write_text("".join(f'{{"text": "{n}"}}\n' for n in range(4)))
@@ -284,7 +283,6 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
 
 
 def test_a_suite_of_a_client_names_no_file_of_items_unless_they_are_stored(desk, tmp_path):
-    from evalsvc.inputs.suites import load_suite
 
     (tmp_path / "q.jsonl").write_text('{"q": "one"}\n{"q": "two"}\n')
     (tmp_path / "w.yaml").write_text(json.dumps(WORDS | {"samples": 2, "items": {"file": "q.jsonl", "prompt": "q"}}))
@@ -339,17 +337,3 @@ def test_every_shipped_plugin_says_what_clients_may_do_with_it():
             closed = {"frame-wise", "video-network", "likelihood", "text-encoder"}
             assert (declared is None) == (plugin.name in closed), plugin.name
             assert not {"weights", "model", "path", "backend", "prompts_file"} & (declared or set())
-
-
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"extractor": "frame-wise"}, "extractor 'frame-wise' is not open to clients"),
-        ({"extractor": "inception-v3", "options": {"weights": "/etc/passwd"}}, "option 'options' of scorer"),
-    ],
-)
-def test_a_scorer_of_a_client_reaches_no_extractor_that_is_closed(desk, options, complaint):
-    by_class = load_suite("digits-by-class").model_dump(mode="json")
-    assert desk._suite(by_class).scorers
-    with pytest.raises(ForbiddenError, match=complaint):
-        desk._suite(by_class | {"scorers": {"digit": {"use": "label-accuracy", "options": options}}})
