@@ -145,7 +145,7 @@ def _provenance(
         "samples": _taken(spec),
         "batch_size": context.batches.size,
         "seconds": seconds | {"metrics": metrics_seconds},
-        SPEED.name: drawn / seconds["samples"] if drawn else None,
+        SPEED.name: drawn / seconds["samples"] if drawn and spec.draws else None,
         "backends": {
             label: opening.extractor(context, use).info.backend for label, use in spec.suite.extractors.items()
         },
