@@ -272,7 +272,6 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
         desk._suite(theirs)
     used = tmp_path / "words.yaml"
     used.write_text(json.dumps(WORDS | {"prompts": "prompts.txt"}))
-
     own = load_suite(str(used))
     (tmp_path / "x_1.jsonl").write_text("".join(f'{{"text": "{n}"}}\n' for n in range(4)))
     spec = plan(desk.context, Checkpoint.open(tmp_path / "x_1.jsonl", "x", 1), "samples", {}, own)
@@ -283,7 +282,6 @@ def test_a_suite_of_a_client_names_no_file_of_prompts_unless_it_is_the_operators
 
 
 def test_a_suite_of_a_client_names_no_file_of_items_unless_they_are_stored(desk, tmp_path):
-
     (tmp_path / "q.jsonl").write_text('{"q": "one"}\n{"q": "two"}\n')
     (tmp_path / "w.yaml").write_text(json.dumps(WORDS | {"samples": 2, "items": {"file": "q.jsonl", "prompt": "q"}}))
     own = load_suite(str(tmp_path / "w.yaml"))
