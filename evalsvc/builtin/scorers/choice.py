@@ -83,7 +83,7 @@ class Choice:
             lengths = np.array([len(choice) for choice in choices])
             values["acc"][row] = _share(-found.nats, right)
             values["acc_norm"][row] = _share(-found.nats / lengths, right)
-            values["nll"][row] = float(found.nats[right])
+            values["nll"][row] = max(0.0, float(found.nats[right]))  # rounding may leave -1e-6
         return Scored(values, reasons)
 
 

@@ -78,7 +78,7 @@ class TargetLikelihood:
                 reasons[row] = "the item has no target"
                 continue
             best = int(found.nats.argmin())
-            nats = float(found.nats[best])
+            nats = max(0.0, float(found.nats[best]))  # rounding may leave -1e-6
             values["nats"][row] = nats
             values["nats_per_byte"][row] = nats / len(targets[best].encode())
             if found.tokens[best]:

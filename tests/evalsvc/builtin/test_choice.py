@@ -71,6 +71,13 @@ def test_an_item_that_cannot_be_scored_has_a_reason_and_asks_for_no_likelihood()
     assert not found.failed
 
 
+def test_a_certain_answer_has_no_negative_nats():
+    certain = likelihoods(-2e-6, 30.0, 40.0)
+    assert Choice(CPU).score_likelihoods([certain], items([0])).values["nll"].item() == 0
+    found = TargetLikelihood(CPU).score_likelihoods([certain], items([""], targets=(("a", "b", "c"),)))
+    assert all(column.item() == 0 for column in found.values.values())
+
+
 def test_a_delimiter_stands_before_a_choice_but_not_in_a_chat():
     both = items([0, 0], prompts=("Is it?", (Message("user", "Is it?"),)))
     assert Choice(CPU, delimiter="\n").candidates(both) == (("\nno", "\nperhaps", "\nnever"), CHOICES)
