@@ -242,9 +242,10 @@ class Client:
         except ValidationError:
             raise _unexpected(answer) from None
 
-    def compare(self, a: str, b: str, suite: str | None = None) -> schemas.Comparison:
-        """Differences between two checkpoints, b minus a."""
-        return self._ask(schemas.Comparison, "GET", "/comparison", params=_given(a=a, b=b, suite=suite))
+    def compare(self, a: str, b: str, suite: str | None = None, *, label: str | None = None) -> schemas.Comparison:
+        """Differences between two checkpoints, b minus a, of all scores or of the one with a label, such as a slice."""
+        asked = _given(a=a, b=b, suite=suite, label=label)
+        return self._ask(schemas.Comparison, "GET", "/comparison", params=asked)
 
     def items(
         self,

@@ -41,6 +41,7 @@ def compare(
     a: Annotated[str, typer.Argument(help="model, model@step, alias, digest, or the path of a scored checkpoint.")],
     b: Annotated[str, typer.Argument(help="The second checkpoint; differences are b minus a.")],
     suite: SuiteName = None,
+    label: Annotated[str | None, typer.Option(help="One score alone, such as the slice 'wer[lang=de]'.")] = None,
     of: Annotated[str | None, typer.Option(help=f"{OF} Lists what got worse and better.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="With --of, number of items each.")] = 10,
     as_json: AsJson = False,
@@ -51,7 +52,7 @@ def compare(
     if of is not None:
         backend(context).compare_items(a, b, of, limit, suite).show(as_json=as_json)
         return
-    backend(context).compare(a, b, suite).show(as_json=as_json)
+    backend(context).compare(a, b, suite, label).show(as_json=as_json)
 
 
 def show(

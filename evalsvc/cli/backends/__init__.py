@@ -68,8 +68,8 @@ class Backend(Protocol):
     def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
         """Leaderboards, one per protocol."""
 
-    def compare(self, a: str, b: str, suite: str | None) -> Answer:
-        """Show differences between two checkpoints, b minus a."""
+    def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
+        """Show differences between two checkpoints, b minus a, of all scores or one."""
 
     def items(self, checkpoint: str, of: str | None, worst: int, by: str | None, suite: str | None) -> Answer:
         """List the worst samples of a checkpoint."""

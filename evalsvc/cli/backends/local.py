@@ -53,11 +53,11 @@ class Local:
             rows = queries.scores(session, suite=queries.pick_suite(session, suite))
         return boards_answer(ranking.boards(rows, metric, which))
 
-    def compare(self, a: str, b: str, suite: str | None) -> Answer:
+    def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
         """Differences between two checkpoints, b minus a; paired by influences if shards are available."""
         with self.database.read() as session:
             chosen = queries.pick_suite(session, suite)
-            sides = [queries.side(session, stored_checkpoints.find(session, name), chosen) for name in (a, b)]
+            sides = [queries.side(session, stored_checkpoints.find(session, name), chosen, label) for name in (a, b)]
             artifacts = open_artifacts(Settings())
             found = [ranking.Side(rows, runs_beside(session, artifacts, rows)) for _, rows in sides]
         return comparison_answer(chosen, sides[0][0], sides[1][0], ranking.compare(*found))

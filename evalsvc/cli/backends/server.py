@@ -41,9 +41,9 @@ class Server:
         """Leaderboards, one per protocol."""
         return boards_answer(list(map(_board, self.client.leaderboard(suite, metric, which))))
 
-    def compare(self, a: str, b: str, suite: str | None) -> Answer:
+    def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
         """Differences between two checkpoints, b minus a."""
-        found = self.client.compare(local_digest(a), local_digest(b), suite)
+        found = self.client.compare(local_digest(a), local_digest(b), suite, label=label)
         return comparison_answer(found.suite, found.a, found.b, list(map(_difference, found.differences)))
 
     def items(self, checkpoint: str, of: str | None, worst: int, by: str | None, suite: str | None) -> Answer:

@@ -16,12 +16,13 @@ from evalsvc.store.tables import (
 )
 
 
-def side(session: Session, checkpoint: Checkpoint, suite: str) -> tuple[str, list[ScoreRow]]:
-    """One side of a comparison: the name of a checkpoint, and its scores under the suite."""
+def side(session: Session, checkpoint: Checkpoint, suite: str, label: str | None = None) -> tuple[str, list[ScoreRow]]:
+    """One side of a comparison: the name of a checkpoint, and its scores under the suite, or the one with a label."""
     title = names.title_of(session, checkpoint)
-    rows = scores(session, suite=suite, checkpoint=checkpoint.id)
+    rows = scores(session, suite=suite, checkpoint=checkpoint.id, label=label)
     if not rows:
-        raise InputError(f"{title} has no scores under {suite}: score it first")
+        what = "scores" if label is None else f"score {label!r}"
+        raise InputError(f"{title} has no {what} under {suite}: score it first")
     return title, rows
 
 

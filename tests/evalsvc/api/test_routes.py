@@ -160,6 +160,11 @@ def test_two_checkpoints_are_compared(client, filled):
     assert (found["a"], found["b"]) == ("flow@1", "flow@9")
     assert found["differences"][0]["difference"] == pytest.approx(-4)
     assert found["differences"][0]["verdict"] == "better"
+    alone = {"a": "production", "b": "flow", "label": "frechet_distance"}
+    assert client("read").get(f"{API}/comparison", params=alone).json()["differences"] == [
+        each for each in found["differences"] if each["label"] == "frechet_distance"
+    ]
+    assert client("read").get(f"{API}/comparison", params=alone | {"label": "recall[worst]"}).status_code == 404
 
 
 def test_a_gate_under_the_pinned_policy_that_this_checkpoint_has_passed_promotes_it(client, filled, server):

@@ -94,6 +94,11 @@ def test_every_slice_has_its_score_and_the_worst_says_which_it_is(tmp_path, cont
         key = f"evaluations/{session.get(tables.Evaluation, number).fingerprint[:32]}/influences.safetensors"
         read = influences.read_influences(context.artifacts, key)
         runs = stored_runs(session, context.artifacts, session.query(tables.Checkpoint).one(), suite.id)
+        row = session.query(tables.Checkpoint).one()
+        [side] = queries.side(session, row, suite.id, "faults[lang=de]")[1]
+        with pytest.raises(InputError, match="has no score 'faults\\[lang=xx\\]' under sliced@1"):
+            queries.side(session, row, suite.id, "faults[lang=xx]")
+    assert side.label == "faults[lang=de]"
     assert set(whole) == {"faults", "faults_best_of", "s_failed"}
     assert set(rows) == {f"faults[lang={lang}]" for lang in ("de", "en", "\\u{3d}1+1")} | {"faults[worst]"}
     german, worst = rows["faults[lang=de]"], rows["faults[worst]"]

@@ -111,14 +111,21 @@ def _ranked(
 @router.get("/comparison", responses=responses(404, 409))
 @needs(Scope.READ, shared=True)
 def comparison(
-    server: ServerDep, a: schemas.Name, b: schemas.Name, suite: schemas.SuiteName | None = None
+    server: ServerDep,
+    a: schemas.Name,
+    b: schemas.Name,
+    suite: schemas.SuiteName | None = None,
+    label: schemas.Text | None = None,
 ) -> schemas.Comparison:
-    """Differences between two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals."""
+    """Differences between two checkpoints (each model@step, model, alias or digest), b minus a, with 95 % intervals.
+
+    `label` selects one score, such as that of a slice, which is left out otherwise.
+    """
     with server.database.read() as session:
         try:
             chosen = queries.pick_suite(session, suite)
             (name_a, rows_a), (name_b, rows_b) = (
-                queries.side(session, names.find(session, name), chosen) for name in (a, b)
+                queries.side(session, names.find(session, name), chosen, label) for name in (a, b)
             )
         except InputError as error:
             raise no_checkpoint(error) from None
