@@ -139,7 +139,8 @@ class Likelihood(Protocol):
         """Negative log-likelihood of each item, given its conditions in ``request`` if it has any.
 
         ``request`` has one seed per item for stochastic estimates. With prompts, only the item itself counts: its
-        nats and tokens without those of its prompt.
+        nats and tokens without those of its prompt. A causal model encodes both as one; an encoder-decoder encodes the
+        prompt, and decodes the item. Equal prompts follow each other, so that they can be read once.
         """
         ...
 
