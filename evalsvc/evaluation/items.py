@@ -107,7 +107,7 @@ def label_counts(context: EvaluationContext, suite: Suite, classes: int) -> Int6
     """
     assert suite.reference
     samples = opening.reference(context, suite.reference).split("train")
-    if not isinstance(samples, HasLabels):
+    if not isinstance(samples, HasLabels) or samples.labels.max(initial=-1) < 0:
         raise InputError(
             f"reference {suite.reference!r} has no class labels, but suite {suite.id} draws labels 'as: "
             "reference': use 'as: balanced', or a reference with labels"

@@ -206,7 +206,8 @@ def _labels(use: MetricUse, samples: SampleSet) -> dict[str, Rows]:
     """The rows of a split of the reference with each label, where slices are by label and it has any."""
     if use.by != LABEL or not isinstance(samples, HasLabels):
         return {}
-    return rows_by_tag([str(label) for label in samples.labels.tolist()])
+    rows = rows_by_tag([str(label) for label in samples.labels.tolist()])
+    return {label: each for label, each in rows.items() if label != "-1"}
 
 
 def _some(rows: Rows, count: int) -> Rows:

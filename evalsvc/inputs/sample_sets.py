@@ -38,6 +38,9 @@ INSTEAD = {
 IMAGES = ("images", "arr_0", "x")
 """Names of the image array in an ``.npz``, by priority; by default, its first array is used."""
 
+LABELS = ("labels", "label", "y", "arr_1")
+"""Names of the array of class labels in an ``.npz``, by priority."""
+
 
 def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
     """Open the sample set at ``path``: a folder, an archive, or a file of arrays or texts.
@@ -92,7 +95,7 @@ class ImageArray:
 
     modality: Modality = "image"
 
-    def __init__(self, path: Path, array: np.ndarray) -> None:
+    def __init__(self, path: Path, array: np.ndarray, labels: np.ndarray | None = None) -> None:
         if array.ndim == 3:
             array = array[:, None]
         elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
@@ -103,6 +106,7 @@ class ImageArray:
                 "(n, h, w, c)"
             )
         self._path, self._array = path, array
+        self.labels = np.full(len(array), -1) if labels is None else labels
 
     def __len__(self) -> int:
         return len(self._array)
@@ -128,7 +132,8 @@ def image_arrays(path: Path) -> ImageArray:
                 header = _array_header(file)
                 _refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
                 return ImageArray(path, _mapped(file, header, 0))
-            return ImageArray(path, _archived(path, file))
+            images = _archived(path, file)
+            return ImageArray(path, images, _labels(path, file, len(images)))
     except (ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable array file ({error})") from None
 
@@ -191,6 +196,22 @@ def _archived(path: Path, file: BinaryIO) -> np.ndarray:
     file.seek(info.header_offset + 26)
     lengths = np.frombuffer(file.read(4), "<u2")
     return _mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
+
+
+def _labels(path: Path, file: BinaryIO, count: int) -> np.ndarray | None:
+    """The class labels beside the images of an ``.npz``: an array of ``count`` integers, if there is one."""
+    with zipfile.ZipFile(file) as archive:
+        for name in LABELS:
+            if f"{name}.npy" not in archive.namelist():
+                continue
+            with archive.open(f"{name}.npy") as member:
+                header = _array_header(member)
+            if header.dtype.kind not in "iu" or header.shape != (count,):
+                continue
+            _refuse_liar(path, header, archive.getinfo(f"{name}.npy").file_size - header.bytes)
+            with archive.open(f"{name}.npy") as member:
+                return np.lib.format.read_array(member, allow_pickle=False).astype(np.int64)
+    return None
 
 
 def _refuse_bomb(path: Path, name: str, info: zipfile.ZipInfo) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int64
+
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
 from evalsvc.inputs.images.prefetch import Found, ImagePrefetcher, Positions
@@ -15,6 +18,8 @@ from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages
 
 BLOCK = 256
+MOST_DIGITS = 10
+"""Number of digits from which the name of a folder is not the number of a class."""
 
 
 class ImageFiles:
@@ -42,6 +47,21 @@ class ImageFiles:
     def names(self) -> tuple[str, ...]:
         """Names of the files without their suffixes."""
         return tuple(name.rpartition(".")[0] for name in self._names)
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class labels by folder: the number that names each image's top folder, or the folder's place among all.
+
+        -1 for all images if one lies in no folder, or if there is a single folder.
+        """
+        tops = [top for top, slash, _ in (name.partition("/") for name in self._names) if slash]
+        classes = sorted(set(tops))
+        if len(tops) < len(self._names) or len(classes) < 2:
+            return np.full(len(self._names), -1)
+        if all(top.isascii() and top.isdigit() and len(top) < MOST_DIGITS for top in classes):
+            return np.array([int(top) for top in tops])
+        place = {top: number for number, top in enumerate(classes)}
+        return np.array([place[top] for top in tops])
 
     def digest(self) -> str:
         """sha256 of the archive, or of the images of the folder, as they are now."""

@@ -174,3 +174,28 @@ def test_linked_folders_are_read_with_the_others_and_a_link_in_a_circle_is_named
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "set")
     with pytest.raises(InputError, match="dogs/back/? is a symbolic link to a folder that contains it"):
         open_samples(tmp_path / "set")
+
+
+def test_class_labels_are_the_numbers_of_the_folders_or_their_places_and_none_without_folders(tmp_path):
+    def labels(*names):
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (2, 2)).save(root / name)
+        return open_samples(root).labels.tolist()
+
+    assert labels("10/a.png", "2/a.png", "2/b.png") == [10, 2, 2]  # not by the alphabet, in which 10 precedes 2
+    assert labels("dog/a.png", "cat/x/a.png") == [0, 1]
+    assert labels("a.png", "cat/a.png") == labels("cat/a.png", "cat/b.png") == labels("a.png", "b.png") == [-1, -1]
+
+
+def test_class_labels_beside_an_array_are_read_where_they_fit(tmp_path):
+    pixels = np.zeros((3, 4, 4, 3), np.uint8)
+    for name, labels, kept in (
+        ("labels", [2, 0, 1], [2, 0, 1]),
+        ("arr_1", [2, 0, 1], [2, 0, 1]),
+        ("labels", [2, 0], [-1] * 3),
+        ("labels", [0.5, 0, 1], [-1] * 3),
+    ):
+        np.savez(tmp_path / "x.npz", images=pixels, **{name: labels})
+        assert open_samples(tmp_path / "x.npz").labels.tolist() == kept
