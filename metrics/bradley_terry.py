@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float64, Real
-from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from evalsvc.metrics.arrays import as_matrix
@@ -103,6 +102,8 @@ def _checked(wins: Array) -> Float64[np.ndarray, "players players"]:
 
 
 def _main_group(games: Float64[np.ndarray, "players players"]) -> Bool[np.ndarray, " players"]:
+    from scipy.sparse.csgraph import connected_components  # a third of the time that a command takes to start
+
     _, labels = connected_components(games > 0, connection="strong")
     size = np.bincount(labels)[labels]
     inside = np.where(labels[:, None] == labels, games, 0)

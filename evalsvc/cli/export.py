@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalsvc.analysis.item_export import export_items
-from evalsvc.analysis.items import ItemTable
 from evalsvc.cli.console import err
 from evalsvc.cli.items import stored_tables
 from evalsvc.core.columns import ScoreColumns
@@ -24,6 +22,9 @@ from evalsvc.store.queries import ScoreRow
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Checkpoint
 
+if TYPE_CHECKING:
+    from evalsvc.analysis.items import ItemTable
+
 
 def export(
     path: Annotated[Path, typer.Argument(help="File to write: .csv, .parquet or .json.")],
@@ -34,6 +35,8 @@ def export(
     ] = None,
 ) -> None:
     """Write all current scores to a file, one row per score; with ``--items``, the samples of a checkpoint."""
+    from evalsvc.analysis.item_export import export_items
+
     if items is not None:
         _write(path, {".parquet": lambda to: export_items(_table(items, suite), to)}, "samples")
         return

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from evalsvc.analysis.item_listings import ItemComparison, ItemListing
-from evalsvc.analysis.items import ItemTable, items_of_checkpoints
 from evalsvc.api import schemas
 from evalsvc.cli.backends import Answer, backend
 from evalsvc.cli.console import ARROWS, number, styled, table
@@ -19,6 +17,10 @@ from evalsvc.core.settings import Settings
 from evalsvc.inputs import stored_checkpoints
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
+
+if TYPE_CHECKING:
+    from evalsvc.analysis.item_listings import ItemComparison, ItemListing
+    from evalsvc.analysis.items import ItemTable
 
 SHORT = 120
 """Maximum length of a text in a table, in characters."""
@@ -42,6 +44,8 @@ def items(
 
 def stored_tables(database: Database, suite: str | None, *checkpoints: str) -> list[ItemTable]:
     """The item tables of checkpoints of this machine's database, by name or path."""
+    from evalsvc.analysis.items import items_of_checkpoints  # other commands do not wait for the metrics
+
     with database.read() as session:
         found = [stored_checkpoints.find(session, each) for each in checkpoints]
         return items_of_checkpoints(session, open_artifacts(Settings()), found, suite)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evalsvc.analysis import leaderboard as ranking
-from evalsvc.analysis.item_listings import item_comparison, item_listing
 from evalsvc.analysis.runs import runs_beside
 from evalsvc.api.schemas import EvaluationOptions, PromoteOptions
 from evalsvc.cli.alias import show_aliases
@@ -64,11 +63,15 @@ class Local:
 
     def items(self, checkpoint: str, of: str | None, worst: int, by: str | None, suite: str | None) -> Answer:
         """The worst samples of a checkpoint."""
+        from evalsvc.analysis.item_listings import item_listing
+
         (table,) = stored_tables(self.database, suite, checkpoint)
         return listing_answer(item_listing(table, of, worst, by=by))
 
     def compare_items(self, a: str, b: str, of: str, limit: int, suite: str | None) -> Answer:
         """Items that changed most between two checkpoints, paired by item."""
+        from evalsvc.analysis.item_listings import item_comparison
+
         of_a, of_b = stored_tables(self.database, suite, a, b)
         return changes_answer(item_comparison(of_a, of_b, of, limit))
 
