@@ -21,6 +21,12 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+def pytest_collection_finish():
+    """The handler of absl, which openvino imports, would close the stderr of the collection when logs are set up."""
+    if "absl.logging" in sys.modules:
+        sys.modules["absl.logging"].get_absl_handler().python_handler.setStream(sys.__stderr__)
+
+
 @pytest.fixture(autouse=True)
 def same_chance():
     """What draws from a generator of the process, ours or a peer, draws the same whatever ran before."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
+from typing import Any
 
 from evalsvc.builtin.scorers.rows import Failed, NotApplicable, checked, needed, score_texts
 from evalsvc.metrics.lazy_torch import torch
@@ -36,7 +38,7 @@ class Rouge:
 
     def __init__(self, device: torch.device, *, stemmer: bool = False) -> None:
         checked("rouge", "stemmer", stemmer, bool)
-        scorers = needed("rouge_score.rouge_scorer", "rouge")
+        scorers = rouge_score()
         self._tokenizer = needed("rouge_score.tokenizers", "rouge").DefaultTokenizer(stemmer)
         self._reference = scorers.RougeScorer(list(MEASURES), tokenizer=self._tokenizer)
         facts = {"rouge-score": importlib.metadata.version("rouge-score"), "stemmer": str(stemmer)}
@@ -57,3 +59,14 @@ class Rouge:
             raise Failed(f"the text of {words} words is too long for ROUGE with a target of {longest}")
         best = self._reference.score_multi(list(targets), text)
         return [float(best[measure].fmeasure) for measure in MEASURES]
+
+
+def rouge_score() -> Any:
+    """The module ``rouge_score.rouge_scorer``.
+
+    It logs by absl, whose handler closes the ``sys.stderr`` of its import when a server configures its logs, if that
+    was replaced since. It never closes that of the process.
+    """
+    scorers = needed("rouge_score.rouge_scorer", "rouge")
+    needed("absl.logging", "rouge").get_absl_handler().python_handler.setStream(sys.__stderr__)
+    return scorers

@@ -1,14 +1,15 @@
 """Scorers of texts against facts, and against the implementations whose values they give."""
 
+import io
 import json
 import math
+import sys
 
 import jsonschema
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from rouge_score import rouge_scorer
 from torchmetrics.functional.text import squad
 
 from evalsvc.builtin.scorers.contains import Contains
@@ -16,7 +17,7 @@ from evalsvc.builtin.scorers.exact_match import ExactMatch
 from evalsvc.builtin.scorers.json_schema import JsonSchema
 from evalsvc.builtin.scorers.numeric import Numeric
 from evalsvc.builtin.scorers.regex import Regex
-from evalsvc.builtin.scorers.rouge import Rouge
+from evalsvc.builtin.scorers.rouge import Rouge, rouge_score
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.items import ItemBatch
 from evalsvc.plugins.samples import Texts
@@ -232,12 +233,23 @@ def test_rouge_of_known_texts():
 def test_rouge_is_that_of_rouge_score(text, targets, stemmer):
     names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
     outcome = scored(Rouge(CPU, stemmer=stemmer), [text], [tuple(targets)])
-    expected = rouge_scorer.RougeScorer(names, use_stemmer=stemmer).score_multi(targets, text)
+    expected = rouge_score().RougeScorer(names, use_stemmer=stemmer).score_multi(targets, text)
     if not outcome.reasons:
         assert [outcome.values[name.lower()].item() for name in names] == [expected[name].fmeasure for name in names]
     assert bool(outcome.reasons) is all(
         not any(c in "abcdefghijklmnopqrstuvwxyz1" for c in each.lower()) for each in targets
     )
+
+
+def test_the_logs_of_rouge_score_never_close_a_stream_of_the_process(monkeypatch):
+    own = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", own)
+    Rouge(CPU)
+    monkeypatch.undo()
+    handlers = sys.modules["absl.logging"]  # imported at the top, it would hold the stderr of the collection
+    handlers.get_absl_handler().python_handler.close()  # as uvicorn does when it configures logging
+    assert not own.closed
+    assert not sys.__stderr__.closed
 
 
 def test_a_text_too_long_for_a_table_of_all_pairs_of_words_fails_by_name():
