@@ -140,8 +140,11 @@ def energy(joules: float | None) -> str:
 
 
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table with these headings; those in ``right`` are right-aligned."""
+    """An empty table with these headings; those in ``right`` are right-aligned. Long words are folded, not cut."""
     made = Table(title=title or None, title_justify="left", header_style="bold", title_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+        if column in right:
+            made.add_column(column, justify="right", no_wrap=True)
+        else:
+            made.add_column(column, overflow="fold")
     return made

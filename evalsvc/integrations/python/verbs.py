@@ -125,8 +125,10 @@ def submit(
         return service.submit(context, [spec], priority=priority, deadlines=deadlines, rerun=rerun)[0]
 
 
-def compare(a: str | Run, b: str | Run, suite: str | None = None) -> Comparison:
+def compare(a: str | Run, b: str | Run, suite: str | None = None, label: str | None = None) -> Comparison:
     """Differences of two checkpoints, b minus a, with 95 % intervals; each is a run, or a name as of ``model@step``.
+
+    ``label`` selects one score or slice, such as ``wer[lang=de]``.
 
     Raises:
         InputError: there is no such checkpoint, or the two have no comparable scores.
@@ -134,7 +136,7 @@ def compare(a: str | Run, b: str | Run, suite: str | None = None) -> Comparison:
     wanted = suite or next((side.suite for side in (a, b) if isinstance(side, Run)), None)
     with _store() as database, database.read() as session:
         chosen = queries.pick_suite(session, wanted)
-        sides = [queries.side(session, _checkpoint(session, side), chosen) for side in (a, b)]
+        sides = [queries.side(session, _checkpoint(session, side), chosen, label) for side in (a, b)]
         artifacts = open_artifacts(Settings())
         found = [ranking.Side(rows, runs_beside(session, artifacts, rows)) for _, rows in sides]
     return Comparison(chosen, sides[0][0], sides[1][0], ranking.compare(*found))

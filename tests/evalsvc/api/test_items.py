@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.items import fill
 from evalsvc.api.client import Client, ClientError
-from evalsvc.cli import main
+from evalsvc.cli import console, main
 
 HOSTILE = "\x1b[31m\u202e<img src=x onerror=alert(1)>\n::error::" + "x" * 3000 + "\ud800"
 
@@ -21,6 +21,7 @@ def spoken(server):
 def ask(live, token, spoken, monkeypatch, capsys):
     """Run the command line in this process, against the server or its database; exit code and what was printed."""
     monkeypatch.setenv("EVALSVC_TOKEN", token)
+    monkeypatch.setattr(console.out, "width", 300)
 
     def run(*arguments, server=live):
         monkeypatch.setattr(sys, "argv", ["evalsvc", *(["--server", server] if server else []), *arguments])

@@ -6,13 +6,15 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from benchmarks.items import fill
+from evalsvc.cli import console
 from evalsvc.cli.main import app
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation, Score
 
 
-def test_show_lists_the_worst_ten_slices_under_their_score(home):
+def test_show_lists_the_worst_ten_slices_under_their_score(home, monkeypatch):
+    monkeypatch.setattr(console.out, "width", 200)
     database = Database(f"sqlite:///{home.resolve()}/evalsvc.db")
     fill(database, Artifacts(home / "artifacts"), items=20, draws=1, scorers=2)
     with database.write() as session:
