@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,11 +80,11 @@ class Plugins:
 
     def __init__(self, files: tuple[Path, ...] = ()) -> None:
         self._by_name: dict[tuple[PluginKind, str], list[Plugin]] = {}
+        points = importlib.metadata.entry_points()
+        owner = lru_cache(_owner)  # which reads the whole description of a distribution
         for kind in PluginKind:
-            for point in importlib.metadata.entry_points(group=f"evalsvc.{kind}"):
-                name = point.dist.name if point.dist else "unknown"
-                version = point.dist.version if point.dist else "unknown"
-                self.add(Plugin(kind, point.name, name, version, point.load))
+            for point in points.select(group=f"evalsvc.{kind}"):
+                self.add(Plugin(kind, point.name, *owner(point.dist), point.load))
         for file in files:
             for plugin in _plugins_of_file(file):
                 self.add(plugin)
@@ -153,6 +153,14 @@ def _mark(**attributes: object) -> Callable[[T], T]:
         return target
 
     return mark
+
+
+def _owner(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version of a distribution."""
+    if distribution is None:
+        return "unknown", "unknown"
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _plugins_of_file(file: Path) -> list[Plugin]:
