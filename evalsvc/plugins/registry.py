@@ -159,8 +159,7 @@ def _owner(distribution: importlib.metadata.Distribution | None) -> tuple[str, s
     """Name and version of a distribution."""
     if distribution is None:
         return "unknown", "unknown"
-    metadata = distribution.metadata
-    return metadata["Name"], metadata["Version"]
+    return distribution.name, distribution.version
 
 
 def _plugins_of_file(file: Path) -> list[Plugin]:
