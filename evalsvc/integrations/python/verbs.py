@@ -126,9 +126,7 @@ def submit(
 
 
 def compare(a: str | Run, b: str | Run, suite: str | None = None, label: str | None = None) -> Comparison:
-    """Differences of two checkpoints, b minus a, with 95 % intervals; each is a run, or a name as of ``model@step``.
-
-    ``label`` selects one score or slice, such as ``wer[lang=de]``.
+    """Differences of two checkpoints (a run or a name each), b minus a, of all scores or of one ``label``.
 
     Raises:
         InputError: there is no such checkpoint, or the two have no comparable scores.
