@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from evalsvc.core.errors import MissingError, StorageError
 from evalsvc.evaluation.gallery import THUMBNAILS, gallery_indices
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs.references import key_beside
+from evalsvc.inputs.reference_arrays import key_beside
 from evalsvc.inputs.sample_order import order
 from evalsvc.metrics.balls import REFERENCE_RADII, neighbor_radii
 from evalsvc.store.artifacts import Artifacts

@@ -12,9 +12,10 @@ import yaml
 
 from evalsvc.cli.checkpoint_arguments import say_skipped
 from evalsvc.cli.console import err, out, print_json, styled, table
-from evalsvc.cli.options import AsJson, Device, PluginFiles, SkipBad, parse_options
+from evalsvc.cli.options import AsJson, Device, PluginFiles, SkipBad, parse_options, takes
 from evalsvc.core.errors import EvalsvcError, ModelError, printable
 from evalsvc.core.settings import Settings
+from evalsvc.inputs.reading_options import ReadingOptions
 from evalsvc.store.session import HEAD, Database
 from evalsvc.store.urls import shown
 
@@ -31,6 +32,7 @@ db = typer.Typer(help="Upgrade and back up the database.", no_args_is_help=True)
 
 
 @reference.command("add")
+@takes(ReadingOptions)
 def reference_add(
     name: Annotated[str, typer.Argument(help="Name for use in suites.")],
     path: Annotated[
@@ -39,7 +41,9 @@ def reference_add(
             help="Images: folder, .zip, .npz, .npy. Audio: folder of .wav. Texts: .txt, .jsonl, .parquet, dataset."
         ),
     ],
+    asked: ReadingOptions,
     heldout: Annotated[Path | None, typer.Option(help="Real samples that were not used in training.")] = None,
+    heldout_split: Annotated[str, typer.Option(help="Split of the held-out samples, if not that of --split.")] = "",
     skip_bad: SkipBad = False,
 ) -> None:
     """Register real samples under a name. All samples are read once, so that damaged files are found now."""
@@ -47,7 +51,19 @@ def reference_add(
     from evalsvc.inputs.references import add_reference
     from evalsvc.plugins.registry import Plugins
 
-    row = add_reference(Database(Settings().database), Plugins(), name, path, heldout, skip_bad=skip_bad)
+    held = asked.model_copy(update={"split": heldout_split}) if heldout_split else asked
+    if heldout_split and heldout is None:
+        heldout = path
+    row = add_reference(
+        Database(Settings().database),
+        Plugins(),
+        name,
+        path,
+        heldout,
+        skip_bad=skip_bad,
+        reading=asked,
+        heldout_reading=held,
+    )
     splits = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
     say_skipped([*row.skipped, *row.heldout_skipped])
     if beside_images(path):

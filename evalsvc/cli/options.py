@@ -19,7 +19,14 @@ from evalsvc.api.schemas import CliOption
 from evalsvc.core.errors import InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-KINDS: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": list[str]}
+KINDS: dict[str, Any] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "object": list[str],
+    "array": list[str],
+}
 """The type of an option, by the JSON type of its field."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
@@ -73,7 +80,7 @@ def options_of(request: type[BaseModel], without: tuple[str, ...] = ()) -> Itera
 
 def _parameter(name: str, field: FieldInfo, schema: dict[str, Any]) -> inspect.Parameter:
     """The option for the JSON schema of a field; the first of several forms is used. A mapping is given as key=value
-    pairs.
+    pairs, and a list by repeating the option.
     """
     stated = _stated(field)
     form = _form(schema)
@@ -124,7 +131,7 @@ def _read(request: type[BaseModel], values: dict[str, Any]) -> BaseModel:
             continue
         value = values.get(_variable(name, field))
         if isinstance(value, list):
-            fields[name] = parse_options(value)
+            fields[name] = parse_options(value) if _form(properties[name])["type"] == "object" else value
         elif value is not None and (value != "" or not _form(properties[name]).get("minLength")):
             fields[name] = value
     try:

@@ -36,6 +36,8 @@ def _count_prompts(suite: Mapping[str, Any], artifacts: Artifacts) -> int | None
 
 
 def _count_stored(spec: Mapping[str, Any]) -> int:
+    from evalsvc.inputs.reading_options import ReadingOptions
     from evalsvc.inputs.sample_sets import open_samples
 
-    return len(open_samples(Path(spec["path"]), spec["options"].get("skip", ())))
+    options = spec["options"]
+    return len(open_samples(Path(spec["path"]), options.get("skip", ()), ReadingOptions.among(options)))

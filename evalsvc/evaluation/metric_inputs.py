@@ -19,7 +19,8 @@ from evalsvc.evaluation.sampling_units import SamplingUnits, documents
 from evalsvc.evaluation.shard_reading import read_failures, read_features, read_likelihoods, read_scored, read_texts
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.published_statistics import StatisticsFile
-from evalsvc.inputs.references import OpenReference, array_key, extract_reference, key_beside, read_reference
+from evalsvc.inputs.reference_arrays import array_key, extract_reference, key_beside, read_reference
+from evalsvc.inputs.references import OpenReference
 from evalsvc.inputs.suite_entries import MetricUse, Split
 from evalsvc.metrics.inputs import Form, Input, Source
 from evalsvc.metrics.moments import Moments

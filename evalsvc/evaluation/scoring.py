@@ -22,7 +22,7 @@ from evalsvc.evaluation.slicing import sliced
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.evaluation.worst_samples import KIND as WORST
 from evalsvc.evaluation.worst_samples import keep_worst
-from evalsvc.inputs.references import FOLDER
+from evalsvc.inputs.reference_arrays import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
 from evalsvc.inputs.suite_entries import MetricUse
 from evalsvc.metrics import pairs

@@ -27,6 +27,7 @@ from evalsvc.evaluation.suite_resolution import resolve_suite as resolve_suite
 from evalsvc.inputs import stored_checkpoints
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.reading_options import ReadingOptions
 from evalsvc.inputs.sample_sets import open_samples, unreadable
 from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.registry import Plugins
@@ -67,7 +68,7 @@ def plan_checkpoints(
     for checkpoint in checkpoints:
         skip: list[str] = []
         if skipped is not None:
-            skip = list(unreadable(open_samples(checkpoint.path)))
+            skip = list(unreadable(open_samples(checkpoint.path, reading=ReadingOptions.among(options))))
             skipped(skip)
         yield plan(context, checkpoint, generator, {**options, **({"skip": skip} if skip else {})}, suite, seed)
 

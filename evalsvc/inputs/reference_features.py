@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from evalsvc.inputs.references import FOLDER, lock_of, open_reference
+from evalsvc.inputs.reference_arrays import FOLDER, lock_of
+from evalsvc.inputs.references import open_reference
 from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database

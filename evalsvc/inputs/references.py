@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
-import numpy as np
 from sqlalchemy import func, select
 
-from evalsvc.core.batching import Batches
 from evalsvc.core.digests import digest_path, stamp_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
-from evalsvc.core.files.verification import Verified
 from evalsvc.inputs.published_statistics import StatisticsFile, open_statistics
-from evalsvc.inputs.sample_sets import open_samples, unreadable
+from evalsvc.inputs.reading_options import ReadingOptions
+from evalsvc.inputs.sample_sets import AS_STORED, open_samples, unreadable
 from evalsvc.inputs.suite_entries import Split
 from evalsvc.inputs.text_files import TextList
-from evalsvc.plugins import validation
-from evalsvc.plugins.interfaces import Extractor, ExtractorInfo, Reference, SampleSet, Skips
+from evalsvc.plugins.interfaces import Reference, SampleSet, Skips
 from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store import audit
-from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Outcome
 from evalsvc.store.tables import Reference as Row
@@ -33,21 +29,22 @@ KINDS = {"image": "image", "text": "text", "audio": "sound", "video": "video"}
 LONGEST_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 """Pattern for new references; older databases may contain other names, which suites can use."""
-FOLDER = "reference"
-"""Folder of the arrays of references."""
+_StoredSplit: TypeAlias = tuple[Split, str | None, str | None, str | None, list[str], int | None, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class OpenReference:
     """A verified reference: one sample set and one digest per split.
 
-    ``sources`` are the files of a split, with their stamps at the time of the verification.
+    ``sources`` are the files of a split, with their stamps at the time of the verification; ``readings`` say how they
+    are read.
     """
 
     name: str
     splits: Mapping[Split, SampleSet]
     digests: Mapping[Split, str]
     sources: dict[Split, tuple[Path, str]] = field(default_factory=dict)
+    readings: Mapping[Split, ReadingOptions] = field(default_factory=dict)
 
     def split(self, split: Split) -> SampleSet:
         """The samples of one split; a missing held-out split raises an error that says how to add one."""
@@ -67,19 +64,69 @@ class OpenReference:
             return
         path, before = self.sources[split]
         stamp = stamp_path(path, is_system_file)
-        if stamp != before and self.digests[split] not in (self.splits[split].digest(), digest_path(path)):
-            raise _changed(self.name, path)
+        if stamp != before:
+            now = map(self.readings[split].digest_of, (self.splits[split].digest(), digest_path(path)))
+            if self.digests[split] not in now:
+                raise _changed(self.name, path)
         self.sources[split] = path, stamp
 
 
 def add_reference(
-    database: Database, plugins: Plugins, name: str, path: Path, heldout: Path | None, *, skip_bad: bool = False
+    database: Database,
+    plugins: Plugins,
+    name: str,
+    path: Path,
+    heldout: Path | None,
+    *,
+    skip_bad: bool = False,
+    reading: ReadingOptions = AS_STORED,
+    heldout_reading: ReadingOptions = AS_STORED,
 ) -> Row:
     """Read, digest and register a reference. Registering the same content twice is allowed; other content raises.
 
     Unreadable images or audio files raise an error, unless ``skip_bad`` excludes them. Suites are named after
     references in lower case, so the names of two references must not differ by case only.
     """
+    _check_name(database, plugins, name)
+    train = _inspect(path, reading, skip_bad)
+    test = _inspect(heldout, heldout_reading, skip_bad) if heldout else None
+    if test and test.modality != train.modality:
+        raise InputError(f"{path} contains {train.modality} samples, but {heldout} contains {test.modality} samples")
+    row = Row(
+        name=name,
+        modality=train.modality,
+        path=str(path.resolve()),
+        digest=reading.digest_of(train.digest()),
+        stamp=stamp_path(path, is_system_file),
+        count=len(train),
+        skipped=list(_skipped(train)),
+        reading=reading.stored,
+        heldout_path=str(heldout.resolve()) if heldout else None,
+        heldout_digest=heldout_reading.digest_of(test.digest()) if test else None,
+        heldout_stamp=stamp_path(heldout, is_system_file) if heldout else None,
+        heldout_count=len(test) if test else None,
+        heldout_skipped=list(_skipped(test)),
+        heldout_reading=heldout_reading.stored if test else {},
+    )
+    with database.write() as session:
+        known = session.get(Row, name)
+        # The same files may be read by newer rules: these then replace the stored digest.
+        same = (
+            known
+            and (known.reading, known.heldout_reading) == (row.reading, row.heldout_reading)
+            and _has_stamp(path, known.stamp)
+            and _has_stamp(heldout, known.heldout_stamp)
+        )
+        if known and not same and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
+            raise InputError(f"reference {name!r} exists with other content: choose another name")
+        session.merge(row)
+        facts: dict[str, audit.Fact] = {"path": row.path, "digest": row.digest[:12], "count": row.count}
+        outcome = Outcome.UNCHANGED if same else Outcome.DONE
+        audit.record(session, audit.Action.REFERENCE_ADD, f"reference {name}", facts, outcome=outcome)
+    return row
+
+
+def _check_name(database: Database, plugins: Plugins, name: str) -> None:
     with database.read() as session:
         is_new = session.get(Row, name) is None
         other = session.scalar(select(Row.name).where(func.lower(Row.name) == name.lower(), Row.name != name))
@@ -93,35 +140,6 @@ def add_reference(
     for plugin in plugins:
         if plugin.kind is PluginKind.REFERENCE and plugin.name.lower() == name.lower():
             raise InputError(f"reference {name!r} is a plug-in ({plugin.name}): choose another name")
-    train = _inspect(path, skip_bad)
-    test = _inspect(heldout, skip_bad) if heldout else None
-    if test and test.modality != train.modality:
-        raise InputError(f"{path} contains {train.modality} samples, but {heldout} contains {test.modality} samples")
-    row = Row(
-        name=name,
-        modality=train.modality,
-        path=str(path.resolve()),
-        digest=train.digest(),
-        stamp=stamp_path(path, is_system_file),
-        count=len(train),
-        skipped=list(_skipped(train)),
-        heldout_path=str(heldout.resolve()) if heldout else None,
-        heldout_digest=test.digest() if test else None,
-        heldout_stamp=stamp_path(heldout, is_system_file) if heldout else None,
-        heldout_count=len(test) if test else None,
-        heldout_skipped=list(_skipped(test)),
-    )
-    with database.write() as session:
-        known = session.get(Row, name)
-        # The same files may be read by newer rules: these then replace the stored digest.
-        same = known and _has_stamp(path, known.stamp) and _has_stamp(heldout, known.heldout_stamp)
-        if known and not same and (known.digest, known.heldout_digest) != (row.digest, row.heldout_digest):
-            raise InputError(f"reference {name!r} exists with other content: choose another name")
-        session.merge(row)
-        facts: dict[str, audit.Fact] = {"path": row.path, "digest": row.digest[:12], "count": row.count}
-        outcome = Outcome.UNCHANGED if same else Outcome.DONE
-        audit.record(session, audit.Action.REFERENCE_ADD, f"reference {name}", facts, outcome=outcome)
-    return row
 
 
 def open_reference(database: Database, plugins: Plugins, name: str) -> OpenReference:
@@ -138,86 +156,11 @@ def open_reference(database: Database, plugins: Plugins, name: str) -> OpenRefer
     return OpenReference(name, splits, {split: samples.digest() for split, samples in splits.items()})
 
 
-def array_key(digest: str, info: ExtractorInfo, output: str) -> str:
-    """Key of the array of one output for one split; engines with different rounding do not share it."""
-    return f"{_folder(digest, info)}/{output}.npy"
-
-
-def key_beside(array: str, name: str) -> str:
-    """Key of a value computed from the array at this key, which is removed with the array."""
-    return f"{array.removesuffix('.npy')}.{name}.safetensors"
-
-
-def lock_of(artifacts: Artifacts, digest: str) -> AbstractContextManager[None]:
-    """Lock for extracting or removing arrays of a split."""
-    return artifacts.lock(f"{FOLDER}/{digest}/.lock")
-
-
-def _folder(digest: str, info: ExtractorInfo) -> str:
-    return f"{FOLDER}/{digest}/{info.protocol}-{info.backend}"
-
-
-def extract_reference(
-    artifacts: Artifacts,
-    samples: SampleSet,
-    digest: str,
-    extractors: Iterable[Extractor],
-    batches: Batches,
-    progress: Callable[[int], None],
-    require_unchanged: Callable[[], None] = lambda: None,
-) -> None:
-    """Extract all missing or damaged arrays of these extractors for a split, in one pass over the samples.
-
-    A file lock lets a second process wait for the first and use its arrays. Published statistics need no extraction.
-    Arrays are discarded if the samples change meanwhile, in which case ``require_unchanged`` raises.
-    """
-    if isinstance(samples, StatisticsFile):
-        progress(len(samples))
-        return
-    with lock_of(artifacts, digest), ExitStack() as stack:
-        missing = {_folder(digest, e.info): e for e in extractors if not _complete(artifacts, samples, digest, e.info)}
-        if not missing:
-            progress(len(samples))
-            return
-        writers = {
-            key: stack.enter_context(artifacts.matrix_writer(key, len(samples)))
-            for extractor in missing.values()
-            for key in (array_key(digest, extractor.info, output) for output in extractor.info.outputs)
-        }
-
-        def extract(start: int, stop: int) -> dict[str, np.ndarray]:
-            batch = samples.read(start, stop)
-            return {
-                array_key(digest, extractor.info, output): array
-                for extractor in missing.values()
-                for output, array in validation.extract(extractor, batch).items()
-            }
-
-        widths: dict[str, int] = {}
-        for arrays in batches.over(0, len(samples), extract):
-            for key, array in arrays.items():
-                validation.same_width(key, widths.setdefault(key, array.shape[1]), array)
-                writers[key].append(array)
-            progress(len(array))
-        require_unchanged()
-
-
-def read_reference(
-    artifacts: Artifacts, digest: str, info: ExtractorInfo, output: str, maps: list[Verified] | None = None
-) -> np.ndarray:
-    """The memory-mapped array of one output for one split, as written by :func:`extract_reference`."""
-    return artifacts.read_matrix(array_key(digest, info, output), maps)
-
-
-def _complete(artifacts: Artifacts, samples: SampleSet, digest: str, info: ExtractorInfo) -> bool:
-    return all(artifacts.is_sound(array_key(digest, info, output), len(samples)) for output in info.outputs)
-
-
-def _inspect(path: Path, skip_bad: bool) -> SampleSet:
+def _inspect(path: Path, reading: ReadingOptions, skip_bad: bool) -> SampleSet:
     """Open a sample set and read it completely once, so that a bad file is reported before an evaluation starts."""
-    samples = _open(path)
+    samples = _open(path, reading)
     if skip_bad and (bad := unreadable(samples)):
-        return _open(path, bad)
+        return _open(path, reading, bad)
     for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), 256):
         samples.read(start, min(start + 256, len(samples)))
     if len(samples) == 1 and not isinstance(samples, StatisticsFile):
@@ -226,9 +169,9 @@ def _inspect(path: Path, skip_bad: bool) -> SampleSet:
     return samples
 
 
-def _open(path: Path, skip: Sequence[str] = ()) -> SampleSet:
-    statistics = open_statistics(path)
-    return open_samples(path, skip) if statistics is None else statistics
+def _open(path: Path, reading: ReadingOptions, skip: Sequence[str] = ()) -> SampleSet:
+    statistics = None if reading.stored else open_statistics(path)
+    return open_samples(path, skip, reading) if statistics is None else statistics
 
 
 def _has_stamp(path: Path | None, stamp: str | None) -> bool:
@@ -246,22 +189,32 @@ def _open_row(row: Row) -> OpenReference:
     splits: dict[Split, SampleSet] = {}
     digests: dict[Split, str] = {}
     sources: dict[Split, tuple[Path, str]] = {}
-    stored: tuple[tuple[Split, str | None, str | None, str | None, list[str], int | None], ...] = (
-        ("train", row.path, row.digest, row.stamp, row.skipped, row.count),
-        ("heldout", row.heldout_path, row.heldout_digest, row.heldout_stamp, row.heldout_skipped, row.heldout_count),
+    readings: dict[Split, ReadingOptions] = {}
+    stored: tuple[_StoredSplit, ...] = (
+        ("train", row.path, row.digest, row.stamp, row.skipped, row.count, row.reading),
+        (
+            "heldout",
+            row.heldout_path,
+            row.heldout_digest,
+            row.heldout_stamp,
+            row.heldout_skipped,
+            row.heldout_count,
+            row.heldout_reading,
+        ),
     )
-    for split, path, digest, stamp, skip, count in stored:
+    for split, path, digest, stamp, skip, count, options in stored:
         if path is None or digest is None:
             continue
-        samples = _open(Path(path), skip)
+        reading = ReadingOptions.of(options, f"reference {row.name!r}")
+        samples = _open(Path(path), reading, skip)
         sources[split] = Path(path), stamp_path(Path(path), is_system_file)  # before its content is compared
         if _has_stamp(Path(path), stamp):
             if len(samples) != count:  # hidden and system files were included when it was added
-                digest = samples.digest()
-        elif digest not in (samples.digest(), digest_path(Path(path))):
+                digest = reading.digest_of(samples.digest())
+        elif digest not in map(reading.digest_of, (samples.digest(), digest_path(Path(path)))):
             raise _changed(row.name, Path(path))
-        splits[split], digests[split] = samples, digest
-    return OpenReference(row.name, splits, digests, sources)
+        splits[split], digests[split], readings[split] = samples, digest, reading
+    return OpenReference(row.name, splits, digests, sources, readings)
 
 
 def _changed(name: str, path: Path) -> InputError:

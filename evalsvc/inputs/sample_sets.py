@@ -22,11 +22,13 @@ from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.audio_files import SoundFolder
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
+from evalsvc.inputs.reading_options import ReadingOptions
 from evalsvc.inputs.text_files import open_texts
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality, ReadsAt, SampleSet
 from evalsvc.plugins.samples import Images, Samples, concatenate
 
+AS_STORED = ReadingOptions()
 _UNPACK = "unpack it and pass its content"
 _AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} per line'
 INSTEAD = {
@@ -42,14 +44,15 @@ LABELS = ("labels", "label", "y", "arr_1")
 """Names of the array of class labels in an ``.npz``, by priority."""
 
 
-def open_samples(path: Path, skip: Collection[str] = ()) -> SampleSet:
-    """Open the sample set at ``path``: a folder, an archive, or a file of arrays or texts.
+def open_samples(path: Path, skip: Collection[str] = (), reading: ReadingOptions = AS_STORED) -> SampleSet:
+    """Open the sample set at ``path``: a folder, an archive, or a file of arrays or texts; ``reading`` says how.
 
     Hidden and system files are excluded, and so are the images or audio files named in ``skip``.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
     require_regular(path)
+    reading.require_only(path)
     if path.is_dir():
         all_names = walk(path, ordered=False, exclude_files=is_system_file)
         suffixes = {PurePosixPath(name).suffix.lower() for name in all_names}

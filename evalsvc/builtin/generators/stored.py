@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -14,6 +14,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.images.files import ImageFiles
+from evalsvc.inputs.reading_options import OPTIONS, ReadingOptions
 from evalsvc.inputs.sample_sets import open_samples, read_at
 from evalsvc.inputs.text_files import TextList
 from evalsvc.metrics.lazy_torch import torch
@@ -23,9 +24,10 @@ from evalsvc.plugins.samples import SampleRequest, Samples
 
 
 @versioned("0.1.0")
-@open_to_clients("skip", "by")
+@open_to_clients("skip", "by", *OPTIONS)
 class StoredSamples:
-    """Sample i is stored sample number ``indices[i]``, for any seed. ``skip`` names files to exclude.
+    """Sample i is stored sample number ``indices[i]``, for any seed. ``skip`` names files to exclude, and the fields of
+    :class:`~evalsvc.inputs.reading_options.ReadingOptions` say how the others are read.
 
     With ``by="id"``, sample i is the one that is named after its item, ``ID`` or ``ID-DRAW``: by the name of its file,
     or by ``id`` and ``draw`` in a ``.jsonl``.
@@ -38,10 +40,11 @@ class StoredSamples:
         *,
         skip: Sequence[str] = (),
         by: Literal["position", "id"] = "position",
+        **reading: Any,
     ) -> None:
         if by not in ("position", "id"):
             raise InputError(f"option by={by!r} of generator 'samples' is unknown: use 'position' or 'id'")
-        self._stored = open_samples(checkpoint.path, skip)
+        self._stored = open_samples(checkpoint.path, skip, ReadingOptions.of(reading, "generator 'samples'"))
         self.finds_items = by == "id"
         self._places = {name: i for i, name in enumerate(getattr(self._stored, "names", ()))}
         self._path = checkpoint.path

@@ -17,7 +17,8 @@ from evalsvc.store.tables.base import DatabaseTime, Table
 class Reference(Table):
     """A named set of real samples on disk; ``stamp`` detects modified files without reading them.
 
-    ``skipped`` are the unreadable files that were excluded on request.
+    ``skipped`` are the unreadable files that were excluded on request, ``reading`` the options by which the files are
+    read.
     """
 
     __tablename__ = "references"
@@ -29,11 +30,13 @@ class Reference(Table):
     stamp: Mapped[str] = mapped_column(String(64))
     count: Mapped[int]
     skipped: Mapped[list[str]] = mapped_column(default=list)
+    reading: Mapped[dict[str, Any]] = mapped_column(default=dict)
     heldout_path: Mapped[str | None]
     heldout_digest: Mapped[str | None] = mapped_column(String(64))
     heldout_stamp: Mapped[str | None] = mapped_column(String(64))
     heldout_count: Mapped[int | None]
     heldout_skipped: Mapped[list[str]] = mapped_column(default=list)
+    heldout_reading: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=DatabaseTime())
 
 

@@ -9,8 +9,9 @@ from evalsvc.builtin.extractors.pixels import Pixels
 from evalsvc.cli.cache import app
 from evalsvc.core.batching import Batches
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.reference_arrays import extract_reference, read_reference
 from evalsvc.inputs.reference_features import entries
-from evalsvc.inputs.references import add_reference, extract_reference, open_reference, read_reference
+from evalsvc.inputs.references import add_reference, open_reference
 from evalsvc.plugins.interfaces import ExtractorInfo
 
 

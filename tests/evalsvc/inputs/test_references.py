@@ -11,7 +11,8 @@ from sqlalchemy import update
 from evalsvc.builtin.extractors.pixels import Pixels
 from evalsvc.core.batching import Batches
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.references import add_reference, extract_reference, open_reference, read_reference
+from evalsvc.inputs.reference_arrays import extract_reference, read_reference
+from evalsvc.inputs.references import add_reference, open_reference
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import Plugins
 from evalsvc.store.tables import Reference as Row
