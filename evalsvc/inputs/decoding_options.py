@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from evalsvc.core.errors import InputError
+
+LARGEST_SCHEMA = 100_000
+"""Characters of a JSON schema."""
+
+
+def _schema_text(value: Any) -> Any:
+    """A schema as text, which keeps the order of properties that answers follow, wherever it is stored."""
+    if value in ("", None):
+        return ""
+    try:
+        schema = json.loads(value) if isinstance(value, str) else value
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError):
+        text = ""
+    if not text.startswith("{"):
+        raise ValueError('not a JSON object: use a JSON schema, such as {"type": "object"}')
+    return text
+
+
+def _is_default(value: Any) -> bool:
+    """Whether an option that is newer than stored digests is left out of them."""
+    return value == ""
 
 
 class Decoding(BaseModel):
@@ -32,7 +55,16 @@ class Decoding(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] = 128
     """Largest number of tokens written, without the prompt."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """The text ends before the first of these strings."""
+    """The text ends before the first of these strings, in the answer if there is reasoning before it."""
+    reasoning_end: Annotated[str, Field(max_length=100, exclude_if=_is_default)] = ""
+    """Text that ends the reasoning (`</think>`): the answer is what follows the last of them, without spaces before it.
+    A sample without it has no answer, and fails."""
+    json_schema: Annotated[
+        str,
+        BeforeValidator(_schema_text, json_schema_input_type=dict[str, Any] | str),
+        Field(max_length=LARGEST_SCHEMA, exclude_if=_is_default),
+    ] = ""
+    """JSON schema that the answer is made to match."""
 
     def but(self, changes: Mapping[str, Any]) -> Decoding:
         """A copy with some options changed."""
@@ -40,11 +72,26 @@ class Decoding(BaseModel):
             return Decoding.model_validate(self.model_dump() | dict(changes))
         except ValidationError as error:
             first = error.errors()[0]
-            raise InputError(f"option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            reason = first["msg"].removeprefix("Value error, ")
+            raise InputError(f"option {'.'.join(map(str, first['loc']))}: {reason}") from None
 
     def prompt_of(self, sample: int) -> str:
         """The prompt of a sample."""
         return self.prompts[sample % len(self.prompts)]
+
+    def answer(self, text: str) -> str | None:
+        """The answer in a text: after its reasoning, up to the first stop string; ``None`` if the reasoning never ends."""
+        if self.reasoning_end:
+            _, end, text = text.rpartition(self.reasoning_end)
+            if not end:
+                return None
+            text = text.lstrip()
+        return self.cut(text)
+
+    @property
+    def no_answer(self) -> str:
+        """The reason why a text has no answer."""
+        return f"no answer after the reasoning: {self.reasoning_end!r} does not occur within {self.max_tokens} tokens"
 
     def cut(self, text: str) -> str:
         """The text up to the first stop string in it."""
