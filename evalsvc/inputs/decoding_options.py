@@ -28,9 +28,9 @@ def _schema_text(value: Any) -> Any:
     return text
 
 
-def _is_default(value: Any) -> bool:
+def _is_empty(value: str) -> bool:
     """Whether an option that is newer than stored digests is left out of them."""
-    return value == ""
+    return not value
 
 
 class Decoding(BaseModel):
@@ -56,13 +56,13 @@ class Decoding(BaseModel):
     """Largest number of tokens written, without the prompt."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """The text ends before the first of these strings, in the answer if there is reasoning before it."""
-    reasoning_end: Annotated[str, Field(max_length=100, exclude_if=_is_default)] = ""
+    reasoning_end: Annotated[str, Field(max_length=100, exclude_if=_is_empty)] = ""
     """Text that ends the reasoning (`</think>`): the answer is what follows the last of them, without spaces before it.
     A sample without it has no answer, and fails."""
     json_schema: Annotated[
         str,
         BeforeValidator(_schema_text, json_schema_input_type=dict[str, Any] | str),
-        Field(max_length=LARGEST_SCHEMA, exclude_if=_is_default),
+        Field(max_length=LARGEST_SCHEMA, exclude_if=_is_empty),
     ] = ""
     """JSON schema that the answer is made to match."""
 
@@ -80,7 +80,7 @@ class Decoding(BaseModel):
         return self.prompts[sample % len(self.prompts)]
 
     def answer(self, text: str) -> str | None:
-        """The answer in a text: after its reasoning, up to the first stop string; ``None`` if the reasoning never ends."""
+        """The answer in a text, after its reasoning and up to the first stop string; ``None`` if it has none."""
         if self.reasoning_end:
             _, end, text = text.rpartition(self.reasoning_end)
             if not end:
