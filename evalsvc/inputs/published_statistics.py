@@ -21,7 +21,7 @@ from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError, first_line
 from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.inputs import published_weights
-from evalsvc.inputs.sample_sets import IMAGES
+from evalsvc.inputs.array_files import IMAGES
 from evalsvc.inputs.suite_entries import Split
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments

@@ -84,3 +84,6 @@ class ReadingOptions(BaseModel):
 
 OPTIONS = tuple(ReadingOptions.model_fields)
 """Names of the options."""
+
+AS_STORED = ReadingOptions()
+"""The default: as the file says."""

@@ -14,8 +14,8 @@ from evalsvc.core.digests import digest_path, stamp_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.published_statistics import StatisticsFile, open_statistics
-from evalsvc.inputs.reading_options import ReadingOptions
-from evalsvc.inputs.sample_sets import AS_STORED, open_samples, unreadable
+from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
+from evalsvc.inputs.sample_sets import open_samples, unreadable
 from evalsvc.inputs.suite_entries import Split
 from evalsvc.inputs.text_files import TextList
 from evalsvc.plugins.interfaces import Reference, SampleSet, Skips

@@ -1,34 +1,27 @@
-"""Sets of existing samples: a folder or zip of images, a folder of audio files, an array file, or texts."""
+"""Sets of existing samples: which reader opens a file or folder."""
 
 from __future__ import annotations
 
-import math
-import os
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, Literal
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-
-from evalsvc.core.digests import digest_path, walk
+from evalsvc.core.digests import walk
 from evalsvc.core.errors import InputError
-from evalsvc.core.files.regular_files import most_unpacked, open_regular, require_regular
+from evalsvc.core.files.regular_files import require_regular
 from evalsvc.core.files.system_files import is_system_file
+from evalsvc.inputs.array_files import image_arrays
 from evalsvc.inputs.audio_files import SoundFolder
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
-from evalsvc.inputs.reading_options import ReadingOptions
+from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
 from evalsvc.inputs.text_files import open_texts
-from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import Modality, ReadsAt, SampleSet
-from evalsvc.plugins.samples import Images, Samples, concatenate
+from evalsvc.plugins.interfaces import ReadsAt, SampleSet
+from evalsvc.plugins.samples import Samples, concatenate
 
-AS_STORED = ReadingOptions()
 _UNPACK = "unpack it and pass its content"
 _AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} per line'
 INSTEAD = {
@@ -37,11 +30,35 @@ INSTEAD = {
     **dict.fromkeys(IMAGE_SUFFIXES | {".wav"}, "pass its folder"),
 }
 """Files that cannot be read, by suffix, and the way out."""
-IMAGES = ("images", "arr_0", "x")
-"""Names of the image array in an ``.npz``, by priority; by default, its first array is used."""
 
-LABELS = ("labels", "label", "y", "arr_1")
-"""Names of the array of class labels in an ``.npz``, by priority."""
+
+@runtime_checkable
+class _Decodes(Protocol):
+    """A sample set of encoded files, some of which may be damaged."""
+
+    def unreadable(self) -> tuple[str, ...]:
+        """Names of all files that cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file or folder, how it is read, and the names to leave out."""
+
+    path: Path
+    skip: Collection[str]
+    reading: ReadingOptions
+
+    @cached_property
+    def suffixes(self) -> frozenset[str]:
+        """The suffix of the file, or those of all files of the folder, in lower case."""
+        names = walk(self.path, ordered=False, exclude_files=is_system_file) if self.path.is_dir() else [self.path.name]
+        return frozenset(PurePosixPath(name).suffix.lower() for name in names)
+
+    def named(self, *suffixes: str) -> list[str]:
+        """Sorted names of the files of the folder with one of these suffixes, without hidden and system files."""
+        names = walk(self.path, exclude_files=is_system_file)
+        return [name for name in names if PurePosixPath(name).suffix.lower() in suffixes]
 
 
 def open_samples(path: Path, skip: Collection[str] = (), reading: ReadingOptions = AS_STORED) -> SampleSet:
@@ -52,31 +69,11 @@ def open_samples(path: Path, skip: Collection[str] = (), reading: ReadingOptions
     if not path.exists():
         raise InputError(f"{path} does not exist")
     require_regular(path)
-    reading.require_only(path)
-    if path.is_dir():
-        all_names = walk(path, ordered=False, exclude_files=is_system_file)
-        suffixes = {PurePosixPath(name).suffix.lower() for name in all_names}
-        if ".wav" in suffixes:
-            names = walk(path, exclude_files=is_system_file)
-            return SoundFolder(path, (name for name in names if name.lower().endswith(".wav")), skip)
-        if not suffixes & IMAGE_SUFFIXES:
-            if texts := open_texts(path, [path / name for name in walk(path, exclude_files=is_system_file)]):
-                return texts
-            held = ", ".join(sorted(suffixes - {""})[:5])
-            raise InputError(
-                f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
-                + (f", but {held}" if held else "")
-            )
-    suffix = path.suffix.lower()
-    if path.is_dir() or suffix == ".zip":
-        return ImageFiles(path, skip)
-    if texts := open_texts(path, [path]):
-        return texts
-    if suffix in (".npz", ".npy"):
-        return image_arrays(path)
-    other = "use a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
-    way_out = INSTEAD.get(suffix, other)
-    raise InputError(f"{path}: cannot read {suffix or 'files without a suffix'} as samples: {way_out}")
+    given = Given(path, skip, reading)
+    for opener in _OPENERS:
+        if (samples := opener(given)) is not None:
+            return samples
+    raise _unknown(given)
 
 
 def read_at(samples: SampleSet, indices: Sequence[int]) -> Samples:
@@ -90,142 +87,50 @@ def read_at(samples: SampleSet, indices: Sequence[int]) -> Samples:
 
 def unreadable(samples: SampleSet) -> tuple[str, ...]:
     """Names of the image or audio files of a set that cannot be read; decodes every file."""
-    return samples.unreadable() if isinstance(samples, ImageFiles | SoundFolder) else ()
+    return samples.unreadable() if isinstance(samples, _Decodes) else ()
 
 
-class ImageArray:
-    """Images in one uint8 array (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels."""
-
-    modality: Modality = "image"
-
-    def __init__(self, path: Path, array: np.ndarray, labels: np.ndarray | None = None) -> None:
-        if array.ndim == 3:
-            array = array[:, None]
-        elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
-            array = array.transpose(0, 3, 1, 2)
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in (1, 3) or not array.size:
-            raise InputError(
-                f"{path} contains an array of dtype {array.dtype} and shape {array.shape}, expected uint8 images "
-                "(n, h, w, c)"
-            )
-        self._path, self._array = path, array
-        self.labels = np.full(len(array), -1) if labels is None else labels
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def digest(self) -> str:
-        """sha256 of the current content of the file."""
-        return digest_path(self._path)
-
-    def read(self, start: int, stop: int) -> Images:
-        """Images ``start`` to ``stop``, copied from the file."""
-        return Images(torch.from_numpy(np.array(self._array[start:stop])))
-
-    def read_at(self, indices: Sequence[int]) -> Images:
-        """The images at these indices, copied from the file."""
-        return Images(torch.from_numpy(np.ascontiguousarray(self._array[np.asarray(indices, np.int64)])))
+def _sounds(given: Given) -> SampleSet | None:
+    if not given.path.is_dir() or ".wav" not in given.suffixes:
+        return None
+    given.reading.require_only(given.path)
+    return SoundFolder(given.path, given.named(".wav"), given.skip)
 
 
-def image_arrays(path: Path) -> ImageArray:
-    """The image array of an ``.npz`` or ``.npy``; an uncompressed array is memory-mapped."""
-    try:
-        with open_regular(path) as file:
-            if path.suffix.lower() == ".npy":
-                header = _array_header(file)
-                _refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
-                return ImageArray(path, _mapped(file, header, 0))
-            images = _archived(path, file)
-            return ImageArray(path, images, _labels(path, file, len(images)))
-    except (ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is not a readable array file ({error})") from None
+def _images(given: Given) -> SampleSet | None:
+    if not (given.suffixes & IMAGE_SUFFIXES if given.path.is_dir() else ".zip" in given.suffixes):
+        return None
+    given.reading.require_only(given.path)
+    return ImageFiles(given.path, given.skip)
 
 
-@dataclass(frozen=True)
-class _Header:
-    """Header of a ``.npy``, with its length in ``bytes``."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype
-    bytes: int
+def _texts(given: Given) -> SampleSet | None:
+    path = given.path
+    files = [path / name for name in walk(path, exclude_files=is_system_file)] if path.is_dir() else [path]
+    if (texts := open_texts(path, files)) is not None:
+        given.reading.require_only(path)
+    return texts
 
 
-def _array_header(file: IO[bytes]) -> _Header:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    try:
-        shape, fortran, dtype = read(file)
-    except tokenize.TokenError as error:
-        raise ValueError(f"its header cannot be read: {error.args[0]}") from None
-    return _Header(tuple(shape), fortran, dtype, file.tell())
+def _arrays(given: Given) -> SampleSet | None:
+    if given.path.is_dir() or not given.suffixes & {".npz", ".npy"}:
+        return None
+    given.reading.require_only(given.path)
+    return image_arrays(given.path)
 
 
-def _refuse_liar(path: Path, header: _Header, held: int) -> None:
-    if header.dtype.hasobject:
-        raise InputError(
-            f"{path} contains an array of Python objects, which evalsvc never unpickles: save plain numbers"
+_OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (_sounds, _images, _texts, _arrays)
+"""One for each family of formats: the first that knows what is given opens it."""
+
+
+def _unknown(given: Given) -> InputError:
+    if given.path.is_dir():
+        held = ", ".join(sorted(given.suffixes - {""})[:5])
+        return InputError(
+            f"{given.path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
+            + (f", but {held}" if held else "")
         )
-    claimed = math.prod(header.shape) * header.dtype.itemsize
-    if claimed > held or min(header.shape, default=0) < 0:
-        raise InputError(
-            f"{path} is truncated: its header declares an array of shape {header.shape} and dtype "
-            f"{header.dtype}, but {held:,} bytes follow"
-        )
-
-
-def _mapped(file: BinaryIO, header: _Header, start: int) -> np.ndarray:
-    order: Literal["F", "C"] = "F" if header.fortran else "C"
-    return np.memmap(file, header.dtype, "r", start + header.bytes, header.shape, order)
-
-
-def _archived(path: Path, file: BinaryIO) -> np.ndarray:
-    """The image array of an ``.npz``."""
-    with zipfile.ZipFile(file) as archive:
-        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        named = {info.filename.removesuffix(".npy"): info for info in members}
-        name = next((key for key in IMAGES if key in named), next(iter(named), None))
-        if name is None:
-            raise InputError(f"{path} contains no array")
-        info = named[name]
-        with archive.open(info) as member:
-            header = _array_header(member)
-        _refuse_liar(path, header, info.file_size - header.bytes)
-        if info.compress_type != zipfile.ZIP_STORED:
-            _refuse_bomb(path, name, info)
-            with archive.open(info) as member:
-                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
-    # The bytes of a stored member follow its local header: 30 bytes, the name and the extra field.
-    file.seek(info.header_offset + 26)
-    lengths = np.frombuffer(file.read(4), "<u2")
-    return _mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
-
-
-def _labels(path: Path, file: BinaryIO, count: int) -> np.ndarray | None:
-    """The class labels beside the images of an ``.npz``: an array of ``count`` integers, if there is one."""
-    with zipfile.ZipFile(file) as archive:
-        for name in LABELS:
-            if f"{name}.npy" not in archive.namelist():
-                continue
-            with archive.open(f"{name}.npy") as member:
-                header = _array_header(member)
-            if header.dtype.kind not in "iu" or header.shape != (count,):
-                continue
-            _refuse_liar(path, header, archive.getinfo(f"{name}.npy").file_size - header.bytes)
-            with archive.open(f"{name}.npy") as member:
-                return np.lib.format.read_array(member, allow_pickle=False).astype(np.int64)
-    return None
-
-
-def _refuse_bomb(path: Path, name: str, info: zipfile.ZipInfo) -> None:
-    way_out = "save it uncompressed with np.savez, so that it can be memory-mapped"
-    if info.file_size > most_unpacked(info.compress_size):
-        raise InputError(
-            f"{path}: array {name!r} would unpack from {info.compress_size:,} to {info.file_size:,} bytes and looks "
-            f"like a decompression bomb: {way_out}"
-        )
-    if info.file_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
-        raise InputError(
-            f"{path}: array {name!r} has {info.file_size:,} bytes when unpacked, more than half of this "
-            f"machine's memory: {way_out}"
-        )
+    suffix = given.path.suffix.lower()
+    other = "use a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
+    way_out = INSTEAD.get(suffix, other)
+    return InputError(f"{given.path}: cannot read {suffix or 'files without a suffix'} as samples: {way_out}")

@@ -101,7 +101,7 @@ class FindsItems(Protocol):
 
 @runtime_checkable
 class ReadsAhead(Protocol):
-    """Optional interface of a generator with stored samples that can read ahead."""
+    """Optional interface of a sample set, or of a generator with stored samples, that can read ahead."""
 
     def expect(self, indices: Int64[np.ndarray, " n"]) -> None:
         """Announce the samples of the next requests, in order."""

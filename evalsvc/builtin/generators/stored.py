@@ -13,12 +13,11 @@ from evalsvc.core.digests import walk
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.reading_options import OPTIONS, ReadingOptions
 from evalsvc.inputs.sample_sets import open_samples, read_at
 from evalsvc.inputs.text_files import TextList
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.interfaces import GeneratorInfo, ReadsAhead
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest, Samples
 
@@ -68,7 +67,7 @@ class StoredSamples:
 
     def expect(self, indices: Int64[np.ndarray, " n"]) -> None:
         """Announce the next indices, in order, so that images are decoded ahead."""
-        if isinstance(self._stored, ImageFiles) and not self.finds_items:
+        if isinstance(self._stored, ReadsAhead) and not self.finds_items:
             self._stored.expect(indices)
 
     def find(self, item: str, draw: int) -> int:
