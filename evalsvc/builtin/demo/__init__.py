@@ -10,6 +10,8 @@ from evalsvc.inputs.checkpoint_steps import step_from_name
 WEIGHTS = Path(__file__).with_name("weights")
 BY_CLASS = "by-class"
 """Folder of ``WEIGHTS`` with the class-conditional models."""
+PIPELINES = WEIGHTS / "pipelines"
+"""Folder with the pipeline of diffusers, which the extra ``diffusers`` reads."""
 
 
 LOST = 3
