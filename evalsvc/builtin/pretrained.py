@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -11,9 +11,11 @@ from typing import Any
 
 from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.inputs.checkpoint_folders import digest_unchanged
 from evalsvc.inputs.model_size import measure_folder, no_larger_than
 from evalsvc.inputs.weight_sets import weight_set
 from evalsvc.metrics.lazy_torch import torch
+from evalsvc.plugins.registry import CONTENTS
 
 NO_CODE = {"trust_remote_code": False}
 """Disables the question of ``transformers`` whether to run code of the folder."""
@@ -111,14 +113,38 @@ def _implementations(config: Any) -> Iterator[str]:
 
 
 def from_hub(where: str, who: str) -> Path:
-    """The folder of a hub id, downloaded or cached, without pickles and code."""
+    """The folder of a hub id (``org/name`` or ``org/name@revision``), downloaded or cached, without pickles and code.
+
+    Its name is the commit of the revision, the default branch's if there is none.
+    """
     from huggingface_hub import snapshot_download
 
+    name, _, revision = where.partition("@")
     try:
-        return Path(snapshot_download(where, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{who}: {where!r} is not a folder and could not be downloaded from the hub ({reason[:160]}): "
             "download it elsewhere and pass the folder"
         ) from None
+
+
+def pin_models(options: Mapping[str, Any], names: Iterable[str], who: str) -> dict[str, Any]:
+    """Options of which those in ``names`` identify a model: by absolute path and digest, or by hub id and commit.
+
+    A generator whose options name models calls it in its method ``pin`` (see :class:`evalsvc.plugins.Generator`).
+
+    Raises:
+        InputError: an option names neither a file, a folder nor a model of the hub.
+    """
+    pinned, contents = dict(options), dict[str, str]()
+    for name in names:
+        if not (where := str(options.get(name) or "")):
+            continue
+        path = Path(where).resolve()
+        if path.exists():
+            pinned[name], contents[name] = str(path), digest_unchanged(path)
+        else:
+            pinned[name] = f"{where.partition('@')[0]}@{from_hub(where, who).name}"
+    return pinned | ({CONTENTS: contents} if contents else {})

@@ -71,9 +71,8 @@ def watch(
             return naming.read(path).step
         return None
 
-    configuration = digest_configuration(
-        generator, plugins.get(PluginKind.GENERATOR, generator).recorded_version, options
-    )
+    version = plugins.get(PluginKind.GENERATOR, generator).recorded_version
+    configuration = digest_configuration(generator, version, plugins.pinned(generator, options))
     watched = WatchedFolder(folder, pattern, settle, ready, step=step)
 
     def known(checkpoint: Checkpoint) -> str:

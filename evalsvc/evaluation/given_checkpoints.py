@@ -14,7 +14,7 @@ from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins.interfaces import CheckpointFiles
 
 HUB = "hub:"
-"""Prefix of an ``org/name`` on the Hugging Face hub, whose models have step 0 unless one is given."""
+"""Prefix of an ``org/name`` (or ``org/name@revision``) on the Hugging Face hub. Its models have step 0 by default."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ def find_checkpoints(
         )
     names = {given: naming.read(path) for given, path in folders.items()}
     for pattern in hub:
-        names[pattern] = CheckpointName(naming.model or re.split("[:/]", pattern)[-1], naming.step or 0)
+        names[pattern] = CheckpointName(
+            naming.model or re.split("[:/]", pattern.partition("@")[0])[-1], naming.step or 0
+        )
         folders[pattern] = from_hub(pattern.removeprefix(HUB), f"checkpoint {pattern}")
     return [
         GivenCheckpoint(given, Checkpoint.open(folders[given], *name, files))

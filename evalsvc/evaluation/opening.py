@@ -16,7 +16,7 @@ from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.references import OpenReference, open_reference
 from evalsvc.inputs.suite_entries import ExtractorUse, ScorerUse
 from evalsvc.plugins.interfaces import Extractor, Generator, Judge
-from evalsvc.plugins.registry import PluginKind
+from evalsvc.plugins.registry import CONTENTS, PluginKind
 from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
 
 
@@ -82,7 +82,11 @@ def generator(
     if context.generator is None or context.generator[0] != key:
         context.generator = None
         factory = context.plugins.get(PluginKind.GENERATOR, name).load()
-        given = {**options, "decoding": decoding} if decoding else options
+        given = context.plugins.pinned(name, options)
+        if hasattr(factory, "pin"):
+            given.pop(CONTENTS, None)
+        if decoding:
+            given["decoding"] = decoding
         files = context.plugins.checkpoint_files(name)
         context.content.require(checkpoint, files)
         built = _build(f"generator {name!r}", factory, (checkpoint, context.device), given)

@@ -41,6 +41,7 @@ def plan(
             other.
     """
     plugin = context.plugins.get(PluginKind.GENERATOR, generator)
+    options = context.plugins.pinned(generator, options)
     move_earlier(context.database, lambda: context.artifacts, checkpoint, generator)
     decoding = opening.decoding(context, generator, suite.decoding, options)
     loaded = opening.generator(context, generator, checkpoint, options, decoding)
@@ -65,7 +66,7 @@ def plan(
         checkpoint=checkpoint.digest,
         generator=generator,
         generator_version=plugin.recorded_version,
-        options=dict(options),
+        options=options,
         suite=suite,
         seed=suite.seed if seed is None else seed,
         reference={split: reference.digests[split] for split in splits} if reference else {},

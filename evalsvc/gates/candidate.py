@@ -105,7 +105,7 @@ class RequestedCandidate:
                 return register_checkpoint(session, spec)
         plugin = plugins.get(PluginKind.GENERATOR, generator)
         move_earlier(database, lambda: open_artifacts(Settings()), opened, generator)
-        configuration = digest_configuration(generator, plugin.recorded_version, options)
+        configuration = digest_configuration(generator, plugin.recorded_version, plugins.pinned(generator, options))
         with database.read() as session:
             same = queries.known_by_digest(session, opened.model, opened.digest)
             rows = [row for row in same if row.step == opened.step]

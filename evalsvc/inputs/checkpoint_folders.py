@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,16 @@ def digest_checkpoint(path: Path, files: CheckpointFiles | None = None) -> str:
 
         return server_file().endpoint(name).digest
     return digest_path(path) if path.is_file() else _digest(path, files or LEFT_OUT.files)
+
+
+def digest_unchanged(path: Path) -> str:
+    """The same digest, computed again only if the stamp of the content has changed."""
+    return _digest_of_stamp(path, stamp_checkpoint(path))
+
+
+@lru_cache(maxsize=64)
+def _digest_of_stamp(path: Path, stamp: str) -> str:
+    return digest_checkpoint(path)
 
 
 def earlier_digests(path: Path) -> Iterator[str]:

@@ -59,6 +59,11 @@ class Generator(Protocol):
     covers these files only. By default it covers all files except those that no loader reads
     (:data:`evalsvc.inputs.checkpoint_folders.LEFT_OUT`).
 
+    If options name files, whose content can change under the same name, the factory may have a static method ``pin``:
+    it takes the options and returns them with absolute paths and, under ``contents``, a digest by option. What it
+    returns identifies the results, and is compared again when a worker opens the generator. The factory itself does not
+    receive ``contents``.
+
     A factory may declare its own version (:func:`evalsvc.versioned`); the default is the version of its distribution.
     """
 

@@ -9,7 +9,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evalsvc.core.digests import digest_path
-from evalsvc.core.errors import InputError
+from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.plugins.interfaces import CheckpointFiles
 
 T = TypeVar("T")
+
+CONTENTS = "contents"
+"""Option with the digests of the files that other options name, by option."""
 
 
 class PluginKind(StrEnum):
@@ -119,6 +122,25 @@ class Plugins:
             self.get(PluginKind.GENERATOR, generator).load(), "checkpoint_files", None
         )
         return files
+
+    def pinned(self, generator: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the digests of the files that they name, if the generator has a method ``pin``.
+
+        Raises:
+            CheckpointError: pinned options name files that have changed since.
+            InputError: an option names a file that does not exist.
+        """
+        pin = getattr(self.get(PluginKind.GENERATOR, generator).load(), "pin", None)
+        if pin is None:
+            return dict(options)
+        pinned: dict[str, Any] = pin({name: value for name, value in options.items() if name != CONTENTS})
+        if options.get(CONTENTS) not in (None, pinned.get(CONTENTS)):
+            names = " or ".join(pinned.get(CONTENTS, ())) or CONTENTS
+            raise CheckpointError(
+                f"option {names} of generator {generator!r} names content that has changed since: restore it, or give "
+                f"the options without {CONTENTS!r} to score what is there now"
+            )
+        return pinned
 
 
 def register(kind: PluginKind | str, name: str) -> Callable[[T], T]:
