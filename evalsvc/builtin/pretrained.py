@@ -9,13 +9,12 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from evalsvc.core.digests import digest_json, digest_path
+from evalsvc.core.digests import CONTENTS, digest_json, digest_path
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.checkpoint_folders import digest_unchanged
 from evalsvc.inputs.model_size import measure_folder, no_larger_than
 from evalsvc.inputs.weight_sets import weight_set
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.registry import CONTENTS
 
 NO_CODE = {"trust_remote_code": False}
 """Disables the question of ``transformers`` whether to run code of the folder."""

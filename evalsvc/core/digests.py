@@ -13,6 +13,9 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import open_regular, require_regular
 from evalsvc.core.files.system_files import is_system_file
 
+CONTENTS = "contents"
+"""Option of a generator with the digests of the files that other options name, by option."""
+
 
 def digest_path(path: Path) -> str:
     """sha256 of a file's bytes; for a folder, the sha256 over its sorted relative names and file digests."""
@@ -107,7 +110,15 @@ def _files_of(
 
 def digest_configuration(generator: str, version: str, options: Mapping[str, Any]) -> str:
     """sha256 of the scoring configuration: the generator, its version and its options, including decoding."""
-    return digest_json([generator, version, dict(options)])
+    return digest_json([generator, version, by_content(options)])
+
+
+def by_content(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the digests of pinned files in place of their paths, which differ between machines."""
+    contents = options.get(CONTENTS)
+    if not isinstance(contents, Mapping) or not contents.keys() <= options.keys():
+        return dict(options)
+    return {name: contents.get(name, value) for name, value in options.items() if name != CONTENTS}
 
 
 def digest_baseline(contents: Iterable[tuple[str, str]]) -> str:

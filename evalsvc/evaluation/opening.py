@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evalsvc.core.digests import digest_json
+from evalsvc.core.digests import CONTENTS, digest_json
 from evalsvc.core.errors import EvalsvcError, InputError
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -16,7 +16,7 @@ from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.references import OpenReference, open_reference
 from evalsvc.inputs.suite_entries import ExtractorUse, ScorerUse
 from evalsvc.plugins.interfaces import Extractor, Generator, Judge
-from evalsvc.plugins.registry import CONTENTS, PluginKind
+from evalsvc.plugins.registry import PluginKind
 from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
-from evalsvc.core.digests import digest_json
+from evalsvc.core.digests import CONTENTS, digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.store import tables
 from evalsvc.store.session import get_or_insert
@@ -43,6 +43,8 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
     row = get_or_insert(session, same, new)
     if not Path(row.path).exists():
         row.path = spec.path  # it was moved
+    if any(not Path(row.options[name]).exists() for name in row.options.get(CONTENTS, ()) if name in row.options):
+        row.options = spec.options  # the files that its options name were moved
     return row.id
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict
 
-from evalsvc.core.digests import digest_configuration, digest_json
+from evalsvc.core.digests import by_content, digest_configuration, digest_json
 from evalsvc.evaluation.shards import Shard, ShardKind, cut, likelihood_kind
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.sample_order import SampleOrder
@@ -52,7 +52,7 @@ class EvaluationSpec(BaseModel):
         left_out |= {name for name in ("decoding", "order") if getattr(self, name) is None}
         left_out |= set() if self.scorers else {"scorers"}
         left_out |= {"draws"} if self.draws else set()
-        facts = self.model_dump(exclude=left_out)
+        facts = self.model_dump(exclude=left_out) | {"options": by_content(self.options)}
         versions = {use.metric: use.spec.version for use in self.suite.uses}
         return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
 
@@ -144,5 +144,5 @@ class EvaluationSpec(BaseModel):
 
     @property
     def model_options(self) -> dict[str, Any]:
-        """Options of the generator without decoding options."""
-        return {k: v for k, v in self.options.items() if not (self.decoding and k in OPTIONS)}
+        """Options of the generator without decoding options, by content."""
+        return {k: v for k, v in by_content(self.options).items() if not (self.decoding and k in OPTIONS)}

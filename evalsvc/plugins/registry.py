@@ -16,14 +16,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evalsvc.core.digests import digest_path
+from evalsvc.core.digests import CONTENTS, digest_path
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.plugins.interfaces import CheckpointFiles
 
 T = TypeVar("T")
-
-CONTENTS = "contents"
-"""Option with the digests of the files that other options name, by option."""
 
 
 class PluginKind(StrEnum):

@@ -6,10 +6,12 @@ from evalsvc.builtin.pretrained import from_hub, pin_models
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.planning import plan
+from evalsvc.evaluation.registration import register_checkpoint
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.registry import Plugin, PluginKind
+from evalsvc.store.tables import Checkpoint as Checkpoints
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = {
@@ -93,3 +95,16 @@ def test_a_model_of_the_hub_is_pinned_to_its_commit(hub):
     assert pinned == {"base": f"org/name@{COMMIT}", "steps": 3} == pin_models(pinned, ["base"], "tests")
     with pytest.raises(InputError, match="'org/name@v3' is not a folder and could not be downloaded"):
         from_hub("org/name@v3", "tests")
+
+
+def test_the_same_content_elsewhere_is_the_same_configuration(planned, tmp_path, context):
+    first = planned(base="base")
+    with context.database.write() as session:
+        row = register_checkpoint(session, first)
+    (tmp_path / "base").rename(tmp_path / "moved")
+    second = planned(base="moved")
+    for key in ("fingerprint", "configuration", "samples_key", "draws_key"):
+        assert getattr(first, key) == getattr(second, key)
+    with context.database.write() as session:
+        assert register_checkpoint(session, second) == row
+        assert session.get_one(Checkpoints, row).options["base"] == str(tmp_path / "moved")
