@@ -13,10 +13,10 @@ from evalsvc.core.digests import CONTENTS, digest_json, digest_path
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.checkpoint_folders import digest_unchanged
 from evalsvc.inputs.model_size import measure_folder, no_larger_than
-from evalsvc.inputs.weight_sets import weight_set
+from evalsvc.inputs.weight_sets import MODEL, weight_set
 from evalsvc.metrics.lazy_torch import torch
 
-NO_CODE = {"trust_remote_code": False}
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 """Disables the question of ``transformers`` whether to run code of the folder."""
 
 _OFFLINE = RLock()
@@ -36,13 +36,28 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
     transformers.utils.logging.disable_progress_bar()  # our own progress is shown
     options.setdefault("dtype", torch.float32)  # else the dtype of the file: half precision labeled as float32
     folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
+    model = load_pretrained(getattr(transformers, kind), folder, who, **NO_CODE, **options)
+    files = sorted(folder.glob("*.safetensors"))  # all files, so that protocols do not change
+    digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *files]])
+    return model, digest, folder
+
+
+def load_pretrained(factory: Any, folder: Path, who: str, *, stem: str = MODEL, **options: Any) -> Any:
+    """A model of a class of ``transformers`` or ``diffusers``: complete, from safetensors, without executing code.
+
+    ``stem`` begins the names of its weights, as in :func:`evalsvc.inputs.weight_sets.weight_set`.
+
+    Raises:
+        InputError: the folder has no weights, lacks some, or they do not fit its configuration.
+        CheckpointError: a file is damaged, or describes a model that is larger than its weights.
+    """
     measure_folder(folder)
-    weights = weight_set(folder, who)
+    weights = weight_set(folder, who, stem=stem)
     _refuse_kernels(folder, who)
     try:
         with offline(), no_larger_than(folder, weights):
-            model, report = getattr(transformers, kind).from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **NO_CODE, **options
+            model, report = factory.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
             )
     except InputError:
         raise
@@ -50,13 +65,11 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
         Exception
     ) as error:  # transformers raises errors of many types for hostile configurations: TypeError, AttributeError, ...
         reason = " ".join(str(error).split())
-        raise InputError(f"cannot load {folder} as {kind} for {who} ({reason[:200]})") from None
-    # transformers initializes missing weights randomly and only logs it.
+        raise InputError(f"cannot load {folder} as {factory.__name__} for {who} ({reason[:200]})") from None
+    # Missing weights are initialized randomly, which is only logged.
     if missing := sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}):
         raise InputError(f"{folder} lacks weights that {who} needs: {missing[0]}, the first of {len(missing)}")
-    files = sorted(folder.glob("*.safetensors"))  # all files, so that protocols do not change
-    digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *files]])
-    return model.eval().requires_grad_(False), digest, folder
+    return model.eval().requires_grad_(False)
 
 
 def open_tokenizer(folder: Path, who: str) -> Any:

@@ -13,10 +13,11 @@ from evalsvc.core.files.json_files import read_json
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.core.files.safetensors_files import open_safetensors
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _ANY = re.compile(r"model.*\.safetensors(\.index.*\.json)?|pytorch_model.*\.bin")
 """Names of weights of any variant and format that ``transformers`` writes."""
+MODEL, DIFFUSION_MODEL = "model", "diffusion_pytorch_model"
+"""First parts of the names of weights that ``transformers`` and ``diffusers`` read."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class WeightSet:
         return self.name if len(self.files) == 1 else f"{self.name} ({len(self.files)} shards)"
 
 
-def weight_set(folder: Path, who: str, *, judged: bool = False) -> WeightSet:
+def weight_set(folder: Path, who: str, *, judged: bool = False, stem: str = MODEL) -> WeightSet:
     """The only set of weights in a folder; ``who`` (``generator 'causal-lm'``) is named in errors.
 
     Other variants and formats beside it (``model.fp16.safetensors``, ``pytorch_model.bin``) are never read. In a
-    checkpoint that is ``judged`` they still count as a second set, unless the hub serves both as one revision.
+    checkpoint that is ``judged`` they still count as a second set, unless the hub serves both as one revision. ``stem``
+    begins the names of the weights, before ``.safetensors`` or ``.safetensors.index.json``.
 
     Raises:
         InputError: there is no set, more than one, or an adapter, which ``transformers`` applies only if ``peft`` is
@@ -44,9 +46,9 @@ def weight_set(folder: Path, who: str, *, judged: bool = False) -> WeightSet:
     refuse_adapter(folder, who)
     names = [path.name for path in sorted(folder.glob("*")) if path.is_file()]
     named = _named_by_config(folder)
-    sets = [name for name in names if name in (SINGLE, INDEX, named)]
+    sets = [name for name in names if name in (f"{stem}.safetensors", f"{stem}.safetensors.index.json", named)]
     if not sets or "config.json" not in names:
-        raise InputError(_nothing(folder, who, names))
+        raise InputError(_nothing(folder, who, names, f"{stem}.safetensors"))
     shards = {file for name in sets if name.endswith(".index.json") for file in _shards(folder / name)}
     if judged and folder.parent.name != "snapshots":
         sets += [name for name in names if _ANY.fullmatch(name) and name not in {*sets, *shards}]
@@ -80,12 +82,14 @@ def refuse_adapter(folder: Path, who: str) -> None:
             )
 
 
-def _nothing(folder: Path, who: str, names: list[str]) -> str:
+def _nothing(folder: Path, who: str, names: list[str], wanted: str) -> str:
     held = [name for name in names if name.endswith(".safetensors")]
     if "config.json" in names and len(held) > 1 and all("-of-" in name for name in held):
-        return f"{folder} contains {len(held)} shards ({held[0]}) for {who} but no {INDEX}: restore the index"
+        return (
+            f"{folder} contains {len(held)} shards ({held[0]}) for {who} but no {wanted}.index.json: restore the index"
+        )
     if "config.json" in names and held:
-        return f"{folder} contains {held[0]} but no {SINGLE}, which {who} reads: rename it"
+        return f"{folder} contains {held[0]} but no {wanted}, which {who} reads: rename it"
     if ggufs := [name for name in names if name.endswith(".gguf")]:
         return f"{folder} contains {' and '.join(ggufs[:2])}: pass one .gguf file to {who} instead of the folder"
     return (

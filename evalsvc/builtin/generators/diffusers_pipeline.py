@@ -1,0 +1,107 @@
+"""Any pipeline of ``diffusers``: a folder with a ``model_index.json``, or a part of one over a base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from evalsvc.builtin.diffusion.calls import OURS, Calls
+from evalsvc.builtin.diffusion.components import WHO
+from evalsvc.builtin.diffusion.pipelines import PipelineFolder, files_of, with_scheduler
+from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.interfaces import GeneratorInfo
+from evalsvc.plugins.items import Drawn
+from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.samples import SampleRequest
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@versioned("0.1.0")
+@open_to_clients("steps", "guidance", "size", "scheduler", "negative_prompt", "mask", "dtype")
+class DiffusersPipeline:
+    """The plug-in ``diffusers``.
+
+    ``steps``, ``guidance``, ``negative_prompt`` and ``size`` (of the sides in pixels: one number, or [height, width])
+    are arguments of the call, and ``arguments`` are further ones by their names; the defaults are those of the
+    pipeline. ``scheduler`` is a class of ``diffusers`` that takes the configuration of the pipeline's own. ``mask`` is
+    the part of a source that an inpainting pipeline paints over: [left, top, right, bottom], each in [0, 1].
+
+    A batch may change the rounding of a sample by one level of 255.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str | None = None,
+        size: int | list[int] | None = None,
+        scheduler: str | None = None,
+        mask: list[float] | None = None,
+        dtype: Dtype = "float32",
+        arguments: dict[str, object] | None = None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise InputError(f"invalid option dtype={dtype!r} of {WHO}: use {' or '.join(DTYPES)}")
+        pipeline = PipelineFolder.read(checkpoint.path).open(DTYPES[dtype])
+        if scheduler is not None:
+            pipeline.scheduler = with_scheduler(pipeline, scheduler)
+        fixed = {
+            "num_inference_steps": ("steps", steps),
+            "guidance_scale": ("guidance", guidance),
+            **{side: ("size", pixels) for side, pixels in zip(("height", "width"), _sides(size), strict=True)},
+        }
+        fixed = {name: (option, value) for name, (option, value) in fixed.items() if value is not None}
+        self._calls = Calls(pipeline.to(device), fixed | _further(arguments or {}), negative_prompt, _part(mask))
+        family, conditions = type(pipeline).__name__, self._calls.conditions
+        self.info = GeneratorInfo(family, self._calls.modality, takes=conditions, needs=conditions)
+
+    @staticmethod
+    def checkpoint_files(folder: Path) -> Iterator[str]:
+        """Configurations, safetensors and tokenizers of the pipeline's components; other formats are never read."""
+        return files_of(folder)
+
+    def sample(self, request: SampleRequest) -> Drawn:
+        """One sample for each seed; those that a safety checker blacked out are failures."""
+        return self._calls.draw(request)
+
+
+def _sides(size: int | list[int] | None) -> tuple[int | None, int | None]:
+    """Height and width."""
+    match size:
+        case None:
+            return None, None
+        case int(side) if side > 0:
+            return side, side
+        case [int(height), int(width)] if min(height, width) > 0:
+            return height, width
+    raise InputError(f"invalid option size={size!r} of {WHO}: use one number of pixels, or [height, width]")
+
+
+def _part(mask: list[float] | None) -> tuple[float, float, float, float] | None:
+    match mask:
+        case None:
+            return None
+        case [int() | float() as left, int() | float() as top, int() | float() as right, int() | float() as bottom]:
+            if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
+                return left, top, right, bottom
+    raise InputError(f"invalid option mask={mask!r} of {WHO}: use [left, top, right, bottom], each in [0, 1]")
+
+
+def _further(arguments: dict[str, Any]) -> dict[str, tuple[str, object]]:
+    """Further arguments of the call, with the option that gave them."""
+    if taken := sorted(OURS.intersection(arguments)):
+        raise InputError(f"option arguments of {WHO} names {taken[0]!r}, which comes from items or another option")
+    return {name: ("arguments", value) for name, value in arguments.items()}
