@@ -82,7 +82,7 @@ ENDPOINT = "endpoint:"
 """Prefix for the name of an endpoint of the server file, in place of a checkpoint's path."""
 
 ADAPTER_CONFIG = "adapter_config.json"
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def endpoint_name(where: str | os.PathLike[str]) -> str | None:
@@ -100,10 +100,11 @@ def digest_checkpoint(path: Path, files: CheckpointFiles | None = None) -> str:
     """sha256 of a checkpoint: a file, the included names and contents of a folder, or the URL and model of an endpoint.
 
     ``files`` selects the included files in place of :data:`LEFT_OUT`. The base of an adapter is included: the content
-    of a folder, or the name and revision of a hub model.
+    of a folder, or the name and revision of a hub model. Of a base that is not on this machine, the name counts: an
+    option may name another.
 
     Raises:
-        InputError: the checkpoint or the base of its adapter does not exist.
+        InputError: the checkpoint does not exist.
     """
     if (name := endpoint_name(path)) is not None:
         from evalsvc.inputs.server_file import (
@@ -135,8 +136,8 @@ def refuse_local_base(folder: Path) -> None:
     """Raise a :class:`CheckpointError` if an untrusted folder is an adapter whose base is a path on this machine."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return
-    base = _named_base(folder / ADAPTER_CONFIG)[0]
-    if base and (not _HUB_ID.fullmatch(base) or Path(base).exists()):
+    base = named_base(folder / ADAPTER_CONFIG)[0]
+    if base and (not HUB_ID.fullmatch(base) or Path(base).exists()):
         raise CheckpointError(
             f"{folder.name} is an adapter whose base is a path on this server: merge the adapter into its base"
         )
@@ -161,20 +162,16 @@ def _digest(folder: Path, files: CheckpointFiles, above: tuple[Path, ...] = ()) 
 def _base_of(folder: Path, above: tuple[Path, ...]) -> str:
     """Text that identifies the content of an adapter's base; empty if the folder is not an adapter."""
     config = folder / ADAPTER_CONFIG
-    base, revision = _named_base(config)
+    base, revision = named_base(config)
     path = Path(base)
     if base and path.is_dir():
         if path.resolve() in (*above, folder.resolve()):
             raise CheckpointError(f"{config} names an adapter as the base of itself: name the base model")
         return _digest(path, LEFT_OUT.files, (*above, folder.resolve()))
-    if base and not _HUB_ID.fullmatch(base):
-        raise CheckpointError(
-            f"{config} names the base {base}, which does not exist on this machine: copy it there, or merge the adapter"
-        )
     return f"{base}@{revision}" if base else ""
 
 
-def _named_base(config: Path) -> tuple[str, str]:
+def named_base(config: Path) -> tuple[str, str]:
     """The base of an adapter and its revision; empty if the file does not name one."""
     try:
         named = read_json(config)

@@ -46,7 +46,7 @@ def measure_folder(folder: Path) -> None:
 
 
 @contextmanager
-def no_larger_than(folder: Path, weights: WeightSet) -> Iterator[None]:
+def no_larger_than(folder: Path, weights: WeightSet, config: str = "config.json") -> Iterator[None]:
     """Raise a :class:`CheckpointError` if a model built inside has far more layers or parameters than its weights."""
     from torch.nn.modules import module as registration
 
@@ -55,14 +55,14 @@ def no_larger_than(folder: Path, weights: WeightSet) -> Iterator[None]:
         with open_safetensors(path) as file:
             tensors += len(file.keys())
     size = sum(path.stat().st_size for path in weights.files)
-    _refuse_lists(folder / "config.json", max(ANY_LAYERS, tensors))
+    _refuse_lists(folder / config, max(ANY_LAYERS, tensors))
     left = {"modules": ANY_MODULES + MODULES_A_TENSOR * tensors, "parameters": ANY_ELEMENTS + ELEMENTS_A_BYTE * size}
 
     def count(what: str, number: int) -> None:
         left[what] -= number
         if left[what] < 0:
             raise CheckpointError(
-                f"{folder / 'config.json'} describes a model with far more {what} than its weights contain "
+                f"{folder / config} describes a model with far more {what} than its weights contain "
                 f"({tensors:,} tensors in {size:,} bytes)"
             )
 

@@ -62,6 +62,33 @@ def weight_set(folder: Path, who: str, *, judged: bool = False, stem: str = MODE
     return chosen
 
 
+def adapter_weights(folder: Path, who: str) -> WeightSet:
+    """The weights of an adapter of ``peft``; ``who`` is named in errors.
+
+    Raises:
+        InputError: the folder also contains a model, or the weights are missing or a pickle.
+        CheckpointError: the file is incomplete.
+    """
+    if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")):
+        raise InputError(f"{folder} contains both a model and an adapter for {who}: move one of them away")
+    config, weights, pickled = (folder / name for name in ADAPTER)
+    for path in (config, weights):
+        if not path.is_file():
+            pickle = f" ({pickled.name} is a pickle, which is never read)" if pickled.is_file() else ""
+            raise InputError(
+                f"{folder} is an adapter without {path.name}{pickle}: save it again for {who} "
+                "(peft: model.save_pretrained(FOLDER))"
+            )
+    chosen = WeightSet(weights.name, (weights,))
+    _check_whole(chosen)
+    return chosen
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder contains a file of an adapter."""
+    return any((folder / name).is_file() for name in ADAPTER)
+
+
 def is_lfs_pointer(path: Path) -> bool:
     """Whether a file is the placeholder of a file that Git LFS has not fetched."""
     start = b"version https://git-lfs"

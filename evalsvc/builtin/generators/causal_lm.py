@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from evalsvc.builtin.language_models.model import Dtype, LanguageModel
+from evalsvc.builtin.language_models.model import DeviceMap, Dtype, LanguageModel, Quantization
 from evalsvc.builtin.language_models.prompts import PromptTexts
 from evalsvc.builtin.language_models.scorer import TokenScorer
 from evalsvc.builtin.language_models.writer import Writer
+from evalsvc.builtin.pretrained import pin_models
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoint_folders import LEFT_OUT
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
-from evalsvc.inputs.weight_sets import refuse_adapter
+from evalsvc.inputs.weight_sets import adapter_weights, is_adapter
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
 from evalsvc.plugins.items import Drawn, Usage
 from evalsvc.plugins.registry import open_to_clients, versioned
@@ -45,8 +47,14 @@ class CausalLM:
         context: int = 1,
         prefix: str = "bos",
         dtype: Dtype = "float32",
+        base: str = "",
+        quantization: Quantization | None = None,
+        device_map: DeviceMap | None = None,
     ) -> None:
-        model = LanguageModel.open(str(checkpoint.path), device, dtype, WHO, judged=True)
+        model = LanguageModel.open(
+            str(checkpoint.path), device, dtype, WHO,
+            judged=True, base=base, quantization=quantization, device_map=device_map,
+        )  # fmt: skip
         decoding = decoding or Decoding()
         self._texts = PromptTexts(model, decoding, WHO)
         self._writer = Writer(model, decoding, self._texts, prefix, WHO)
@@ -57,11 +65,17 @@ class CausalLM:
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
         """Configuration, safetensors and tokenizer at the top level; other formats and code are never read."""
-        refuse_adapter(folder, WHO)
+        if is_adapter(folder):
+            adapter_weights(folder, WHO)
         for name in LEFT_OUT.files(folder):
             where, _, own = name.rpartition("/")
             if where in ("", TEMPLATES) and not own.endswith(NEVER_READ):
                 yield name
+
+    @staticmethod
+    def pin(options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the content of the base."""
+        return pin_models(options, ["base"], WHO)
 
     def sample(self, request: SampleRequest) -> Drawn:
         """Texts that the model generates for its prompts, without the prompts; and their numbers of tokens."""

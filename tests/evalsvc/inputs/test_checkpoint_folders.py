@@ -103,11 +103,10 @@ def test_the_base_that_an_adapter_names_is_part_of_it(model, tmp_path, monkeypat
     assert adapter(folder, base_model_name_or_path="model") != adapter(folder, base_model_name_or_path="models")
 
 
-def test_a_base_that_is_missing_or_the_adapter_itself_is_an_error(tmp_path):
+def test_a_base_that_is_missing_counts_by_its_name_and_the_adapter_itself_is_an_error(tmp_path):
     folder = tmp_path / "lora"
-    for base in ("runs/llama/checkpoint-60", "/nowhere/base", "./base"):
-        with pytest.raises(CheckpointError, match=f"names the base {base}, which does not exist on this machine"):
-            adapter(folder, base_model_name_or_path=base)
+    missing = ("runs/llama/checkpoint-60", "/nowhere/base", "./base")
+    assert len({adapter(folder, base_model_name_or_path=base) for base in missing}) == 3
     with pytest.raises(CheckpointError, match="as the base of itself"):
         adapter(folder, base_model_name_or_path=str(folder))
     (folder / "adapter_config.json").write_text("[]")
@@ -148,7 +147,7 @@ def test_a_language_model_is_its_safetensors_configuration_and_tokenizer(model):
         written(model, [name])
         assert digest_checkpoint(model, files) != before
     written(model, ["adapter_config.json"])
-    with pytest.raises(InputError, match="merge it into its base first"):
+    with pytest.raises(InputError, match="contains both a model and an adapter"):
         digest_checkpoint(model, files)
 
 
