@@ -38,7 +38,7 @@ def reference_add(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Images: folder, .zip, .npz, .npy. Audio: folder of .wav. Texts: .txt, .jsonl, .parquet, dataset."
+            help="Images: folder, .zip, .npz, .npy. Audio: folder of sounds. Texts: .txt, .jsonl, .parquet, dataset."
         ),
     ],
     asked: ReadingOptions,

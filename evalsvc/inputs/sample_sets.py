@@ -14,10 +14,11 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import require_regular
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.array_files import image_arrays
-from evalsvc.inputs.audio_files import SoundFolder
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
+from evalsvc.inputs.sounds.decoding import SOUND_SUFFIXES
+from evalsvc.inputs.sounds.files import SoundFiles
 from evalsvc.inputs.text_files import open_texts
 from evalsvc.plugins.interfaces import ReadsAt, SampleSet
 from evalsvc.plugins.samples import Samples, concatenate
@@ -27,7 +28,7 @@ _AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} per line'
 INSTEAD = {
     **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
     **dict.fromkeys((".json", ".csv", ".tsv", ".yaml", ".yml", ".md"), _AS_JSONL),
-    **dict.fromkeys(IMAGE_SUFFIXES | {".wav"}, "pass its folder"),
+    **dict.fromkeys(IMAGE_SUFFIXES | SOUND_SUFFIXES, "pass its folder"),
 }
 """Files that cannot be read, by suffix, and the way out."""
 
@@ -91,10 +92,10 @@ def unreadable(samples: SampleSet) -> tuple[str, ...]:
 
 
 def _sounds(given: Given) -> SampleSet | None:
-    if not given.path.is_dir() or ".wav" not in given.suffixes:
+    beside_images = ".wav" not in given.suffixes and given.suffixes & IMAGE_SUFFIXES
+    if not given.path.is_dir() or not given.suffixes & SOUND_SUFFIXES or beside_images:
         return None
-    given.reading.require_only(given.path)
-    return SoundFolder(given.path, given.named(".wav"), given.skip)
+    return SoundFiles(given.path, given.named(*SOUND_SUFFIXES), given.skip, given.reading)
 
 
 def _images(given: Given) -> SampleSet | None:
@@ -127,10 +128,12 @@ def _unknown(given: Given) -> InputError:
     if given.path.is_dir():
         held = ", ".join(sorted(given.suffixes - {""})[:5])
         return InputError(
-            f"{given.path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no .wav and no texts"
+            f"{given.path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no sounds and no texts"
             + (f", but {held}" if held else "")
         )
     suffix = given.path.suffix.lower()
-    other = "use a folder, .zip, .npz or .npy of images, or a .txt, .jsonl, .parquet or .arrow of texts"
+    other = (
+        "use a folder, .zip, .npz or .npy of images, a folder of sounds, or a .txt, .jsonl, .parquet or .arrow of texts"
+    )
     way_out = INSTEAD.get(suffix, other)
     return InputError(f"{given.path}: cannot read {suffix or 'files without a suffix'} as samples: {way_out}")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.sounds.decoding import resample
 from evalsvc.plugins.samples import Audio, Samples
 
 
@@ -18,14 +19,8 @@ def waves_at(samples: Samples, rate: int, who: str) -> list[Float[Tensor, " t"]]
         raise InputError(f"extractor {who!r} requires audio samples")
     if samples.rate == rate:
         return list(samples.waves)
-    try:
-        import soxr
-    except ImportError:
-        raise InputError(
-            f"extractor {who!r} needs audio at {rate} Hz (got {samples.rate} Hz): install the resampler with "
-            "pip install 'evalsvc[audio]'"
-        ) from None
-    return [torch.from_numpy(soxr.resample(wave.cpu().numpy(), samples.rate, rate, "HQ")) for wave in samples.waves]
+    need = f"extractor {who!r} needs audio at {rate} Hz (got {samples.rate} Hz)"
+    return [torch.from_numpy(resample(wave.cpu().numpy(), samples.rate, rate, need)) for wave in samples.waves]
 
 
 def mel_spectrogram(wave: Float[Tensor, " t"], rate: int, window: int, step: int, bands: int) -> Float[Tensor, "f b"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.class_folders import folder_labels
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
 from evalsvc.inputs.images.prefetch import Found, ImagePrefetcher, Positions
 from evalsvc.inputs.skip_list import exclude_files
@@ -18,8 +19,6 @@ from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages
 
 BLOCK = 256
-MOST_DIGITS = 10
-"""Number of digits from which the name of a folder is not the number of a class."""
 
 
 class ImageFiles:
@@ -50,18 +49,8 @@ class ImageFiles:
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class labels by folder: the number that names each image's top folder, or the folder's place among all.
-
-        -1 for all images if one lies in no folder, or if there is a single folder.
-        """
-        tops = [top for top, slash, _ in (name.partition("/") for name in self._names) if slash]
-        classes = sorted(set(tops))
-        if len(tops) < len(self._names) or len(classes) < 2:
-            return np.full(len(self._names), -1)
-        if all(top.isascii() and top.isdigit() and len(top) < MOST_DIGITS for top in classes):
-            return np.array([int(top) for top in tops])
-        place = {top: number for number, top in enumerate(classes)}
-        return np.array([place[top] for top in tops])
+        """Class labels by folder; -1 for all images if they do not lie in class folders."""
+        return folder_labels(self._names)
 
     def digest(self) -> str:
         """sha256 of the archive, or of the images of the folder, as they are now."""

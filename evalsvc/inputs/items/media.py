@@ -14,16 +14,24 @@ import numpy as np
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import open_regular
-from evalsvc.inputs.audio_files import decode_sound
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, MAX_BYTES, BadImageError, decode
 from evalsvc.inputs.items.cells import CellError, is_empty
+from evalsvc.inputs.sounds.decoding import SOUND_SUFFIXES, BadSoundError
+from evalsvc.inputs.sounds.decoding import decode as decode_sound
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Audio, Images, Samples, Videos, concatenate
 
-SUFFIXES: dict[str, Modality] = {**dict.fromkeys(sorted(IMAGE_SUFFIXES), "image"), ".wav": "audio", ".npy": "video"}
+SUFFIXES: dict[str, Modality] = {
+    **dict.fromkeys(sorted(IMAGE_SUFFIXES), "image"),
+    **dict.fromkeys(sorted(SOUND_SUFFIXES), "audio"),
+    ".npy": "video",
+}
 """Suffixes of media files; a ``.npy`` has the frames of a video, uint8 of shape (t, h, w, c)."""
-_MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"\x93NUMPY": ".npy", b"RIFF": ".wav"}
+_MAGIC = {
+    **{b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"\x93NUMPY": ".npy", b"RIFF": ".wav"},
+    **{b"fLaC": ".flac", b"OggS": ".ogg", b"FORM": ".aiff", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"\xff\xf3": ".mp3"},
+}
 
 
 @dataclass(frozen=True)
@@ -91,10 +99,11 @@ def decoded(content: bytes, name: str) -> Samples:
             raise InputError(f"is not a readable image ({error})") from None
         return Images(pixels[None, None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()[None])
     if modality == "audio":
-        sound = decode_sound(io.BytesIO(content), "it")
-        if isinstance(sound, str):
-            raise InputError(f"cannot be used: {sound}")
-        return Audio((sound[1],), sound[0])
+        try:
+            rate, wave = decode_sound(io.BytesIO(content))
+        except BadSoundError as error:
+            raise InputError(str(error)) from None
+        return Audio((torch.from_numpy(wave),), rate)
     return Videos(_frames(content)[None])
 
 

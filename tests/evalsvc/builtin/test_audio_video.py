@@ -145,7 +145,7 @@ def test_a_folder_of_wavs_is_read_as_one_channel_from_minus_one_to_one(tmp_path)
     whole = (tmp_path / "a.wav").read_bytes()
     for damaged in (b"RIFF nothing", whole[:30], whole[:8], whole[:32] + bytes(2) + whole[34:]):
         (tmp_path / "a.wav").write_bytes(damaged)
-        with pytest.raises(InputError, match="a.wav is not a readable WAV"):
+        with pytest.raises(InputError, match="a.wav is not a readable sound file"):
             open_samples(tmp_path).read(0, 1)
 
 
@@ -162,7 +162,7 @@ def test_a_truncated_wav_is_named_and_left_out_when_asked(tmp_path, kind):
         assert open_samples(tmp_path).read(1, 2).waves[0].shape == (1000,)
     (tmp_path / "cut.wav").write_bytes(cut[:-801])
     with pytest.raises(
-        InputError, match=r"cut.wav is not a readable WAV file \(it is truncated: 801 bytes.* --skip-bad"
+        InputError, match=r"cut.wav is not a readable sound file \(it is truncated: 801 bytes.* --skip-bad"
     ):
         open_samples(tmp_path).read(0, 3)
     assert unreadable(samples := open_samples(tmp_path)) == ("cut.wav",)
@@ -171,13 +171,6 @@ def test_a_truncated_wav_is_named_and_left_out_when_asked(tmp_path, kind):
     assert len(kept.read(0, 2)) == 2
     with pytest.raises(InputError, match="contains no sound 'c.wav', which is to be skipped"):
         open_samples(tmp_path, ["c.wav"])
-
-
-def test_a_folder_of_sounds_of_another_kind_says_what_it_holds(tmp_path):
-    for name in ("a.flac", "b.mp3"):
-        (tmp_path / name).write_bytes(b"sound")
-    with pytest.raises(InputError, match=r"contains no images \(.*\), no .wav and no texts, but .flac, .mp3"):
-        open_samples(tmp_path)
 
 
 def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path):

@@ -217,7 +217,7 @@ def npy(array):
 DAMAGED = {
     "truncated.png": (png()[:40], "'s' is not a readable image"),
     "bomb.png": (bomb(), "looks like a decompression bomb"),
-    "half.wav": (wav()[:-40], "'s' cannot be used: it is not a readable WAV file"),
+    "half.wav": (wav()[:-40], "'s' is not a readable sound file"),
     "pickle.npy": (npy(np.array([None])), "not a readable array file"),
     "flat.npy": (npy(np.zeros(3, np.uint8)), "not a video"),
     "other.wav": (wav(16000), "has 16000 Hz, and .* has 8000 Hz"),
