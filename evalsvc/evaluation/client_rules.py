@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalsvc.builtin.generators.module_targets import targets_of, texts_of
 from evalsvc.core.errors import ForbiddenError
 from evalsvc.core.names import SERVED
 from evalsvc.inputs.checkpoint_folders import endpoint_name
@@ -39,7 +40,7 @@ class ClientRules:
             listed = {SERVED: None, **listed}
         self._check(PluginKind.GENERATOR, name, options, listed)
         if name == "torch-module":
-            self._check_module(str(options.get("module", "")), options.get("arguments"))
+            self._check_modules(options.get("module", ""), options.get("arguments"))
 
     def check_suite(self, suite: Suite, prompts_kept: bool, items_kept: bool) -> None:
         """Raise unless clients may submit this suite; its prompts or items must be stored already.
@@ -94,27 +95,21 @@ class ClientRules:
         if closed := sorted(set(options) - allowed):
             raise _closed(f"option {closed[0]!r} of {what}", f"{kind}.{name}")
 
-    def _check_module(self, module: str, arguments: Any) -> None:
+    def _check_modules(self, module: Any, arguments: Any) -> None:
         """Raise if a client selects code or files that the operator has not allowed."""
-        package = module.partition(":")[0]
-        if not any(package == allowed or package.startswith(f"{allowed}.") for allowed in self._torch_modules):
-            raise ForbiddenError(
-                f"this server does not build networks from {module!r} for clients: the operator lists packages in "
-                "EVALSVC_TORCH_MODULES"
-            )
-        if text := next((each for each in _texts(arguments) if not _WORD.fullmatch(each)), None):
+        for target in targets_of(module, arguments):
+            package = target.place
+            listed = any(package == allowed or package.startswith(f"{allowed}.") for allowed in self._torch_modules)
+            if target.is_file or not listed:
+                raise ForbiddenError(
+                    f"this server does not build networks from {str(target)!r} for clients: the operator lists "
+                    "packages in EVALSVC_TORCH_MODULES"
+                )
+        if text := next((each for each in texts_of(arguments) if not _WORD.fullmatch(each)), None):
             raise ForbiddenError(
                 f"option 'arguments' of generator 'torch-module' contains the text {text!r}, which could be a "
                 "path or an address: use numbers and plain words"
             )
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for each in value.values() for text in _texts(each)]
-    return [text for each in value for text in _texts(each)] if isinstance(value, list | tuple) else []
 
 
 def _closed(what: str, where: str) -> ForbiddenError:

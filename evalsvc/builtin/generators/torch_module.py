@@ -1,82 +1,68 @@
-"""Any importable ``nn.Module`` that maps latent vectors, and class labels, to images, with a file of weights."""
+"""Any ``nn.Module`` with a file of weights: of an installed package, or of a Python file."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Int64
 
-from evalsvc.core.errors import InputError, ModelError
+from evalsvc.builtin.generators.call_options import OPTIONS, CallOptions
+from evalsvc.builtin.generators.module_targets import Target, is_module, targets_of
+from evalsvc.builtin.generators.network_sampler import NetworkSampler
+from evalsvc.builtin.generators.parameters import Assignment, assign, parameters_of
+from evalsvc.builtin.generators.source_files import SourceTree
+from evalsvc.core.digests import digest_json
+from evalsvc.core.errors import EvalsvcError, InputError, first_line
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
-from evalsvc.plugins.interfaces import GeneratorInfo
-from evalsvc.plugins.items import Condition
 from evalsvc.plugins.registry import open_to_clients, versioned
-from evalsvc.plugins.samples import Images, SampleRequest
+from evalsvc.plugins.samples import SampleRequest, Samples
+
+WHO = "generator 'torch-module'"
+LATENTS = ("z_dim", "latent_dim", "nz", "latent_size", "latent_shape")
+"""Attributes of a module that are the shape of its latents, by priority."""
 
 
-class LatentImages:
-    """Sampling from a module that maps latents to images; options as in :class:`TorchModule`."""
+def module_sampler(network: torch.nn.Module, options: CallOptions, call: str = "") -> NetworkSampler:
+    """A sampler that calls ``forward`` of a module, or its method ``call``.
 
-    def __init__(
-        self, network: torch.nn.Module, latent: Sequence[int] | int, output: str, classes: int | None = None
-    ) -> None:
-        self._latent = (latent,) if isinstance(latent, int) else tuple(latent)
-        if output not in ("signed", "unit"):
-            raise InputError(f"invalid option output={output!r} of generator 'torch-module': use 'signed' or 'unit'")
-        self._network, self._to_images = network, Images.from_signed if output == "signed" else Images.from_unit
-        self._labeled, self._classes = _takes_labels(network), classes
-        if classes is not None and not self._labeled:
-            raise InputError(
-                f"option classes={classes} of generator 'torch-module' is for modules that take labels, but "
-                f"{type(network).__name__}.forward does not have a second required parameter: remove the option"
-            )
-
-    @property
-    def conditions(self) -> frozenset[Condition]:
-        """The conditions that the module takes, and needs, besides latents."""
-        return frozenset({"label"}) if self._labeled else frozenset()
-
-    @torch.inference_mode()
-    def sample(self, request: SampleRequest) -> Images:
-        """One image per latent, and label if the module takes labels."""
-        latents = request.normal(*self._latent)
-        images = self._network(latents, self._checked(request.labels)) if self._labeled else self._network(latents)
-        if not isinstance(images, torch.Tensor) or images.ndim != 4:
-            got = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
-            raise ModelError(f"the module returned {got}, expected a tensor (n, c, h, w)")
-        return self._to_images(images)
-
-    def _checked(self, labels: Int64[torch.Tensor, " n"] | None) -> Int64[torch.Tensor, " n"]:
-        """The labels, within the classes: an index out of range would end every later use of a GPU by the process."""
-        name = type(self._network).__name__
-        if labels is None:
-            raise InputError(f"{name}.forward takes labels: add 'items: {{labels: {{classes: N}}}}' to the suite")
-        if int(labels.min()) < 0:
-            raise InputError(f"{name}.forward takes labels, but some items do not have one: add the labels")
-        if self._classes is not None and int(labels.max()) >= self._classes:
-            raise InputError(
-                f"the label {int(labels.max())} is not a class of {name}, which has 0 to {self._classes - 1} "
-                f"(option classes={self._classes}): change the suite's items or the option"
-            )
-        return labels
+    Raises:
+        InputError: there is no such method, or its parameters receive nothing.
+    """
+    name = type(network).__name__
+    method: Any = getattr(network, call or "forward", None)
+    if not callable(method):
+        raise InputError(f"option call={call!r} is not a method of {name}: name one of its methods")
+    who = f"{name}.{call or 'forward'}"
+    if options.latent is None and (shape := _latent_of(network)) is not None:
+        options = options.model_copy(update={"latent": shape})
+    parameters = parameters_of(method)
+    if parameters is None:
+        assigned = Assignment({"z": "latent"}, frozenset({"latent"}), positional=True)
+    else:
+        assigned = assign(parameters, options.latent is not None, who, options.inputs)
+    if options.latent is None and "latent" in assigned.roles.values():
+        raise InputError(
+            f"{who} takes latents, whose shape {name} does not name ({', '.join(LATENTS)}): give it as option latent, "
+            "such as latent=100 or latent=[100,1,1]"
+        )
+    # StyleGAN's labels are one-hot vectors of c_dim numbers, of none if it takes no labels.
+    width = getattr(network, "c_dim", None)
+    one_hot = width if isinstance(width, int) and assigned.parameter.get("label") == "c" else None
+    return NetworkSampler(network if not call else method, assigned, options, who, one_hot=one_hot)
 
 
 @versioned("0.1.0")
-@open_to_clients("module", "latent", "output", "arguments", "state", "classes")
+@open_to_clients("module", "arguments", "state", *OPTIONS)
 class TorchModule:
-    """``module="my_package.models:Generator"`` is built with ``arguments`` and loaded from the checkpoint.
+    """A class, ``my_package.models:Generator`` or ``models.py:Generator``, built with ``arguments``.
 
-    ``latent`` is the shape of one latent (``100``, ``[128, 1, 1]``), drawn standard normal. ``output`` is the range of
-    the returned images: ``signed`` for [-1, 1], ``unit`` for [0, 1]. If the checkpoint contains several state dicts,
-    ``state`` selects one by its dotted path (``ema``, ``state_dict.generator``).
-
-    A module whose ``forward`` has a second required positional parameter, ``forward(z, y)``, is called with the labels
-    of the suite's items too, int64 of shape (n,) on the device. ``classes`` is their number: labels beyond are refused.
+    An argument ``{"module": ..., "arguments": {...}}`` is a module too. If the checkpoint contains several state dicts,
+    ``state`` selects one by its dotted path (``ema``, ``state_dict.generator``). ``call`` names a method in place of
+    ``forward``. ``code`` is the digest of the Python files of modules, which :meth:`pinned_options` adds. The other
+    options are those of :class:`~evalsvc.builtin.generators.call_options.CallOptions`.
     """
 
     def __init__(
@@ -85,53 +71,98 @@ class TorchModule:
         device: torch.device,
         *,
         module: str,
-        latent: list[int] | int,
-        output: Literal["signed", "unit"] = "signed",
         arguments: dict[str, object] | None = None,
         state: str = "",
-        classes: int | None = None,
+        call: str = "",
+        code: str = "",
+        **options: Any,
     ) -> None:
-        network = _import_module(module)(**(arguments or {}))
-        self._latents = LatentImages(network, latent, output, classes)
+        asked = CallOptions.of(options, WHO)
+        trees = _trees(module, arguments)
+        _require_same(trees, code)
+        network = _built(Target.of(module), arguments, trees)
+        self._sampler = module_sampler(network, asked, call)
         weights = load_into(network, checkpoint, state)
         network.to(device).eval()
-        # A module without labels ignores them.
-        first_class = torch.zeros(2, dtype=torch.int64, device=device)
-        probe = self.sample(replace(SampleRequest.of(0, 0, 2, device), labels=first_class))
-        family, conditions = module.rpartition(":")[2].lower(), self._latents.conditions
-        shape = tuple(probe.pixels.shape[1:])
-        self.info = GeneratorInfo(family, "image", shape, weights, conditions, conditions)
+        self.info = self._sampler.info(Target.of(module).name.lower(), weights, device)
 
-    def sample(self, request: SampleRequest) -> Images:
-        """One image per latent, and label if the module takes labels."""
-        return self._latents.sample(request)
+    @staticmethod
+    def pinned_options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the digest of the Python files that define the modules."""
+        trees = _trees(str(options.get("module", "")), options.get("arguments"))
+        _require_same(trees, str(options.get("code", "")))
+        return {**options, "code": _digest(trees)} if trees else dict(options)
+
+    def sample(self, request: SampleRequest) -> Samples:
+        """One sample per seed."""
+        return self._sampler.sample(request)
 
 
-def _takes_labels(network: torch.nn.Module) -> bool:
-    """Whether ``forward`` has two required positional parameters; more than two are refused."""
-    try:
-        parameters = inspect.signature(network.forward).parameters.values()
-    except (TypeError, ValueError):  # compiled from TorchScript
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [each.name for each in parameters if each.kind in positional and each.default is each.empty]
-    if len(required) > 2:
+def _latent_of(network: torch.nn.Module) -> tuple[int, ...] | None:
+    for name in LATENTS:
+        value = getattr(network, name, None)
+        shape = tuple(value) if isinstance(value, tuple | list) else (value,)
+        if shape and all(isinstance(each, int) and each > 0 for each in shape):
+            return shape
+    return None
+
+
+def _trees(module: str, arguments: Any) -> dict[Target, SourceTree]:
+    """The source files of the modules that are classes of files."""
+    files = (target for target in targets_of(module, arguments) if target.is_file)
+    return {target: SourceTree.read(Path(target.place)) for target in files}
+
+
+def _digest(trees: Mapping[Target, SourceTree]) -> str:
+    return digest_json({str(target): tree.digest for target, tree in trees.items()})
+
+
+def _require_same(trees: Mapping[Target, SourceTree], code: str) -> None:
+    """Raise if the files have another digest than ``code``, unless it is empty."""
+    if code and not trees:
+        raise InputError(f"option code of {WHO} is for modules from files: omit it")
+    if code and code != _digest(trees):
+        files = " or ".join(target.place for target in trees)
         raise InputError(
-            f"{type(network).__name__}.forward requires {', '.join(required)}, but generator 'torch-module' gives "
-            "latents and labels: give the others a default, or write a plug-in"
+            f"{files}, or a file that it imports, differs from the code of this configuration: restore it, or score "
+            "the checkpoint again"
         )
-    return len(required) == 2
 
 
-def _import_module(target: str) -> type[torch.nn.Module]:
-    package, _, name = target.partition(":")
+def _built(target: Target, arguments: Mapping[str, Any] | None, trees: Mapping[Target, SourceTree]) -> torch.nn.Module:
+    kind = _imported(target, trees.get(target))
+    given = {name: _resolved(value, trees) for name, value in (arguments or {}).items()}
     try:
-        loaded = getattr(importlib.import_module(package), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        return kind(**given)
+    except EvalsvcError:
+        raise
+    except Exception as error:
         raise InputError(
-            f"option module={target!r} cannot be imported as package.module:Class ({error}): install the "
-            "package, or add its folder to PYTHONPATH"
+            f"{target} cannot be built with these arguments ({type(error).__name__}: {first_line(error)}): correct "
+            "option arguments"
+        ) from error
+
+
+def _resolved(value: Any, trees: Mapping[Target, SourceTree]) -> Any:
+    if is_module(value):
+        return _built(Target.of(value["module"]), value.get("arguments"), trees)
+    if isinstance(value, Mapping):
+        return {key: _resolved(inner, trees) for key, inner in value.items()}
+    return [_resolved(inner, trees) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _imported(target: Target, tree: SourceTree | None) -> Callable[..., torch.nn.Module]:
+    form, way = "package.module:Class", "install the package, or add its folder to PYTHONPATH"
+    if tree:
+        form, way = "FILE.py:Class", "correct the file, or install what it imports"
+    try:
+        loaded = getattr(tree.load() if tree else importlib.import_module(target.place), target.name)
+    except EvalsvcError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"option module={str(target)!r} cannot be imported as {form} ({first_line(error)}): {way}"
         ) from None
     if not (isinstance(loaded, type) and issubclass(loaded, torch.nn.Module)):
-        raise InputError(f"option module={target!r} is not a torch.nn.Module class")
+        raise InputError(f"option module={str(target)!r} is not a torch.nn.Module class")
     return loaded

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
-from evalsvc.builtin.generators.torch_module import LatentImages
+from evalsvc.builtin.generators.call_options import CallOptions
+from evalsvc.builtin.generators.torch_module import module_sampler
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Generator, GeneratorInfo, Modality
@@ -29,9 +29,10 @@ class _Sampler:
         modality: Modality,
         sample: SampleFunction,
         weights: str = "",
-        conditions: frozenset[Condition] | None = None,
+        takes: frozenset[Condition] | None = None,
+        needs: frozenset[Condition] = frozenset(),
     ) -> None:
-        self.info = GeneratorInfo(family, modality, weights=weights, takes=conditions, needs=conditions or frozenset())
+        self.info = GeneratorInfo(family, modality, weights=weights, takes=takes, needs=needs)
         self._sample = sample
 
     def sample(self, request: SampleRequest) -> Samples:
@@ -50,31 +51,18 @@ def callable_plugin(function: SampleFunction, family: str, modality: Modality) -
 def module_plugin(module: torch.nn.Module, family: str, modality: Modality) -> Plugin:
     """The generator ``module`` of this process.
 
-    A module with a method ``sample(request)`` samples itself. Any other is fed latents, and labels if its ``forward``
-    requires a second argument: options ``latent``, ``output`` and ``classes``, as of generator ``torch-module``.
+    A module with a method ``sample(request)`` samples itself, unless options are given. Any other is called as by
+    generator ``torch-module``, with the same options.
     """
     own = getattr(module, "sample", None)
 
-    def itself(checkpoint: Checkpoint, device: torch.device) -> Generator:
-        return _Sampler(family, modality, _in_eval_mode(module, cast(SampleFunction, own)))
+    def factory(checkpoint: Checkpoint, device: torch.device, *, call: str = "", **options: Any) -> Generator:
+        if callable(own) and not call and not options:
+            return _Sampler(family, modality, _in_eval_mode(module, cast(SampleFunction, own)))
+        sampler = module_sampler(module, CallOptions.of({"modality": modality, **options}, "generator 'module'"), call)
+        sample = _in_eval_mode(module, sampler.sample)
+        return _Sampler(family, modality, sample, takes=sampler.takes, needs=sampler.needs)
 
-    def by_latents(
-        checkpoint: Checkpoint,
-        device: torch.device,
-        *,
-        latent: Any = None,
-        output: Any = "signed",
-        classes: int | None = None,
-    ) -> Generator:
-        if latent is None:
-            raise InputError(
-                f"cannot tell what to feed {type(module).__name__}: pass options={{'latent': SHAPE}}, or give it a "
-                "method sample(request)"
-            )
-        images = LatentImages(module, latent, output, classes)
-        return _Sampler(family, modality, _in_eval_mode(module, images.sample), conditions=images.conditions)
-
-    factory = itself if callable(own) else by_latents
     return Plugin(PluginKind.GENERATOR, "module", qualified(type(module)), _code(module), lambda: factory)
 
 

@@ -201,6 +201,16 @@ def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream
         ("torch-module", {"module": "torchx.nn:Linear", "latent": 1}, "EVALSVC_TORCH_MODULES"),
         ("torch-module", {"module": "torch.nn:Linear", "arguments": {"a": [{"b": "/etc/passwd"}]}}, "could be a path"),
         ("torch-module", {"module": "torch.nn:Linear", "arguments": {"a": "weights.pt"}}, "could be a path"),
+        ("torch-module", {"module": "torch.py:Linear", "latent": 1}, "EVALSVC_TORCH_MODULES"),
+        ("torch-module", {"module": "torch.nn:/tmp/x.py:Linear", "latent": 1}, "EVALSVC_TORCH_MODULES"),
+        ("torch-module", {"module": "torch.nn:Linear", "arguments": {"a": [{"module": "os:X"}]}}, "from 'os:X'"),
+        (
+            "torch-module",
+            {"module": "torch.nn:Linear", "arguments": {"a": {"module": "torch.nn:X", "arguments": {"b": "/etc"}}}},
+            "could be a path",
+        ),
+        ("torch-module", {"module": "torch.nn:Linear", "call": "to"}, "option 'call' of generator 'torch-module'"),
+        ("torch-module", {"module": "torch.nn:Linear", "code": "0"}, "option 'code' of generator 'torch-module'"),
     ],
 )
 def test_what_is_not_listed_is_closed(desk, listed, monkeypatch, tmp_path, generator, options, complaint):
@@ -210,6 +220,11 @@ def test_what_is_not_listed_is_closed(desk, listed, monkeypatch, tmp_path, gener
     monkeypatch.setattr(TorchModule, "__init__", None)
     with pytest.raises(ForbiddenError, match=complaint):
         desk.submit(schemas.EvaluationCreate(path=str(file), generator=generator, options=options, suite=WORDS), file)
+
+
+def test_modules_inside_of_arguments_are_of_listed_packages(desk):
+    nested = {"model": {"module": "torch.nn:Linear", "arguments": {"in_features": 3}}}
+    ClientRules(desk.plugins, ["torch"]).check_generator("torch-module", {"module": "torch.nn:X", "arguments": nested})
 
 
 def test_the_operator_opens_and_closes_what_clients_may_use(desk, listed):

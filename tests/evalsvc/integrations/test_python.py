@@ -164,7 +164,7 @@ def test_html_is_escaped_and_shows_errors_and_samples(suite, images):
         (3, {}, "cannot score int: pass a path, an array"),
         ("run/step_100.safetensors", {}, "pass generator=NAME"),
         (np.zeros((24, 8, 8), np.uint8), {"generator": "gan"}, "leave it out"),
-        (Blurry(), {}, r"cannot tell what to feed Blurry: pass options=.'latent'"),
+        (Blurry(), {}, "Blurry.forward takes latents, whose shape Blurry does not name .*: give it as option latent"),
         (Blurry(), {"options": {"latent": 6}, "device": "meta"}, "the module is on cpu, not on meta"),
         (lambda request: [1], {}, "returned list"),
         ([], {}, "no texts were given"),
