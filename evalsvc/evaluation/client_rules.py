@@ -40,7 +40,7 @@ class ClientRules:
             listed = {SERVED: None, **listed}
         self._check(PluginKind.GENERATOR, name, options, listed)
         if name == "torch-module":
-            self._check_modules(options.get("module", ""), options.get("arguments"))
+            self._check_modules({"module": str(options.get("module", "")), "arguments": options.get("arguments")})
 
     def check_suite(self, suite: Suite, prompts_kept: bool, items_kept: bool) -> None:
         """Raise unless clients may submit this suite; its prompts or items must be stored already.
@@ -95,9 +95,9 @@ class ClientRules:
         if closed := sorted(set(options) - allowed):
             raise _closed(f"option {closed[0]!r} of {what}", f"{kind}.{name}")
 
-    def _check_modules(self, module: Any, arguments: Any) -> None:
+    def _check_modules(self, module: Mapping[str, Any]) -> None:
         """Raise if a client selects code or files that the operator has not allowed."""
-        for target in targets_of(module, arguments):
+        for target in targets_of(module):
             package = target.place
             listed = any(package == allowed or package.startswith(f"{allowed}.") for allowed in self._torch_modules)
             if target.is_file or not listed:
@@ -105,7 +105,7 @@ class ClientRules:
                     f"this server does not build networks from {str(target)!r} for clients: the operator lists "
                     "packages in EVALSVC_TORCH_MODULES"
                 )
-        if text := next((each for each in texts_of(arguments) if not _WORD.fullmatch(each)), None):
+        if text := next((each for each in texts_of(module) if not _WORD.fullmatch(each)), None):
             raise ForbiddenError(
                 f"option 'arguments' of generator 'torch-module' contains the text {text!r}, which could be a "
                 "path or an address: use numbers and plain words"

@@ -17,6 +17,7 @@ def require_compatible(context: EvaluationContext, spec: EvaluationSpec) -> None
 
     Raises:
         IncompatibleWorkerError: something differs from the machine that submitted the evaluation.
+        InputError: a file that the options name is missing here, or differs.
     """
     plugin = context.plugins.get(PluginKind.GENERATOR, spec.generator)
     here = {f"generator {spec.generator!r}": plugin.recorded_version}
@@ -36,6 +37,7 @@ def require_compatible(context: EvaluationContext, spec: EvaluationSpec) -> None
                 f"{what} is {here[what]} here but was {wanted} where the evaluation was submitted: use the same "
                 "version on both"
             )
+    context.plugins.pinned(spec.generator, spec.options)
     try:
         context.content.require(opening.checkpoint_of(spec), context.plugins.checkpoint_files(spec.generator))
     except CheckpointError as error:

@@ -43,8 +43,8 @@ def register_checkpoint(session: Session, spec: EvaluationSpec) -> int:
     row = get_or_insert(session, same, new)
     if not Path(row.path).exists():
         row.path = spec.path  # it was moved
-    if any(not Path(row.options[name]).exists() for name in row.options.get(CONTENTS, ()) if name in row.options):
-        row.options = spec.options  # the files that its options name were moved
+    if CONTENTS in row.options:
+        row.options = spec.options  # the files that its options name may have moved
     return row.id
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -23,6 +24,10 @@ class Target(NamedTuple):
         """Whether the class is that of a Python file, and not of an installed package."""
         return self.place.endswith(".py")
 
+    def absolute(self) -> Target:
+        """The same class, of a file by its absolute path."""
+        return Target(str(Path(self.place).resolve()), self.name) if self.is_file else self
+
     def __str__(self) -> str:
         return f"{self.place}:{self.name}"
 
@@ -34,9 +39,8 @@ def is_module(value: Any) -> bool:
     )
 
 
-def targets_of(module: Any, arguments: Any) -> Iterator[Target]:
-    """The module and all that its arguments contain."""
-    yield Target.of(str(module))
+def targets_of(arguments: Any) -> Iterator[Target]:
+    """The modules that arguments contain."""
     for value in _values(arguments):
         if is_module(value):
             yield Target.of(value["module"])
@@ -45,6 +49,16 @@ def targets_of(module: Any, arguments: Any) -> Iterator[Target]:
 def texts_of(arguments: Any) -> Iterator[str]:
     """The texts in arguments, except names of modules."""
     yield from (value for value in _values(arguments) if isinstance(value, str))
+
+
+def replaced(arguments: Any, change: Callable[[Target], object]) -> Any:
+    """Arguments with another name of each module: the text of the result of ``change``."""
+    if isinstance(arguments, list | tuple):
+        return [replaced(value, change) for value in arguments]
+    if not isinstance(arguments, Mapping):
+        return arguments
+    changed = {name: replaced(value, change) for name, value in arguments.items()}
+    return changed | ({"module": str(change(Target.of(arguments["module"])))} if is_module(arguments) else {})
 
 
 def _values(value: Any) -> Iterator[Any]:

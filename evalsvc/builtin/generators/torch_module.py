@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from evalsvc.builtin.generators.call_options import OPTIONS, CallOptions
-from evalsvc.builtin.generators.module_targets import Target, is_module, targets_of
+from evalsvc.builtin.generators.module_targets import Target, is_module, replaced, targets_of
 from evalsvc.builtin.generators.network_sampler import NetworkSampler
 from evalsvc.builtin.generators.parameters import Assignment, assign, parameters_of
 from evalsvc.builtin.generators.source_files import SourceTree
-from evalsvc.core.digests import digest_json
+from evalsvc.core.digests import CONTENTS, digest_json
 from evalsvc.core.errors import EvalsvcError, InputError, first_line
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
 from evalsvc.plugins.registry import open_to_clients, versioned
@@ -61,8 +62,7 @@ class TorchModule:
 
     An argument ``{"module": ..., "arguments": {...}}`` is a module too. If the checkpoint contains several state dicts,
     ``state`` selects one by its dotted path (``ema``, ``state_dict.generator``). ``call`` names a method in place of
-    ``forward``. ``code`` is the digest of the Python files of modules, which :meth:`pinned_options` adds. The other
-    options are those of :class:`~evalsvc.builtin.generators.call_options.CallOptions`.
+    ``forward``. The other options are those of :class:`~evalsvc.builtin.generators.call_options.CallOptions`.
     """
 
     def __init__(
@@ -74,24 +74,26 @@ class TorchModule:
         arguments: dict[str, object] | None = None,
         state: str = "",
         call: str = "",
-        code: str = "",
         **options: Any,
     ) -> None:
         asked = CallOptions.of(options, WHO)
-        trees = _trees(module, arguments)
-        _require_same(trees, code)
-        network = _built(Target.of(module), arguments, trees)
+        network = _built(Target.of(module), arguments)
         self._sampler = module_sampler(network, asked, call)
         weights = load_into(network, checkpoint, state)
         network.to(device).eval()
         self.info = self._sampler.info(Target.of(module).name.lower(), weights, device)
 
     @staticmethod
-    def pinned_options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options with the digest of the Python files that define the modules."""
-        trees = _trees(str(options.get("module", "")), options.get("arguments"))
-        _require_same(trees, str(options.get("code", "")))
-        return {**options, "code": _digest(trees)} if trees else dict(options)
+    def pin(options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with absolute paths of Python files, and digests of these files and their imports."""
+        pinned, contents = dict(options), dict[str, str]()
+        for name in ("module", "arguments"):
+            given = {"module": options.get(name)} if name == "module" else options.get(name)
+            if any(target.is_file for target in targets_of(given)):
+                there = replaced(given, Target.absolute)
+                pinned[name] = there["module"] if name == "module" else there
+                contents[name] = digest_json(replaced(given, _content))
+        return pinned | ({CONTENTS: contents} if contents else {})
 
     def sample(self, request: SampleRequest) -> Samples:
         """One sample per seed."""
@@ -107,31 +109,14 @@ def _latent_of(network: torch.nn.Module) -> tuple[int, ...] | None:
     return None
 
 
-def _trees(module: str, arguments: Any) -> dict[Target, SourceTree]:
-    """The source files of the modules that are classes of files."""
-    files = (target for target in targets_of(module, arguments) if target.is_file)
-    return {target: SourceTree.read(Path(target.place)) for target in files}
+def _content(target: Target) -> str:
+    """Text that identifies a class: by the content of its files, or by its name in an installed package."""
+    return f"{SourceTree.read(Path(target.place)).digest}:{target.name}" if target.is_file else str(target)
 
 
-def _digest(trees: Mapping[Target, SourceTree]) -> str:
-    return digest_json({str(target): tree.digest for target, tree in trees.items()})
-
-
-def _require_same(trees: Mapping[Target, SourceTree], code: str) -> None:
-    """Raise if the files have another digest than ``code``, unless it is empty."""
-    if code and not trees:
-        raise InputError(f"option code of {WHO} is for modules from files: omit it")
-    if code and code != _digest(trees):
-        files = " or ".join(target.place for target in trees)
-        raise InputError(
-            f"{files}, or a file that it imports, differs from the code of this configuration: restore it, or score "
-            "the checkpoint again"
-        )
-
-
-def _built(target: Target, arguments: Mapping[str, Any] | None, trees: Mapping[Target, SourceTree]) -> torch.nn.Module:
-    kind = _imported(target, trees.get(target))
-    given = {name: _resolved(value, trees) for name, value in (arguments or {}).items()}
+def _built(target: Target, arguments: Mapping[str, Any] | None) -> torch.nn.Module:
+    kind = _imported(target)
+    given = {name: _resolved(value) for name, value in (arguments or {}).items()}
     try:
         return kind(**given)
     except EvalsvcError:
@@ -143,20 +128,24 @@ def _built(target: Target, arguments: Mapping[str, Any] | None, trees: Mapping[T
         ) from error
 
 
-def _resolved(value: Any, trees: Mapping[Target, SourceTree]) -> Any:
+def _resolved(value: Any) -> Any:
     if is_module(value):
-        return _built(Target.of(value["module"]), value.get("arguments"), trees)
+        return _built(Target.of(value["module"]), value.get("arguments"))
     if isinstance(value, Mapping):
-        return {key: _resolved(inner, trees) for key, inner in value.items()}
-    return [_resolved(inner, trees) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: _resolved(inner) for key, inner in value.items()}
+    return [_resolved(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _imported(target: Target, tree: SourceTree | None) -> Callable[..., torch.nn.Module]:
+def _module(target: Target) -> ModuleType:
+    return SourceTree.read(Path(target.place)).load() if target.is_file else importlib.import_module(target.place)
+
+
+def _imported(target: Target) -> Callable[..., torch.nn.Module]:
     form, way = "package.module:Class", "install the package, or add its folder to PYTHONPATH"
-    if tree:
+    if target.is_file:
         form, way = "FILE.py:Class", "correct the file, or install what it imports"
     try:
-        loaded = getattr(tree.load() if tree else importlib.import_module(target.place), target.name)
+        loaded = getattr(_module(target), target.name)
     except EvalsvcError:
         raise
     except Exception as error:

@@ -210,7 +210,11 @@ def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream
             "could be a path",
         ),
         ("torch-module", {"module": "torch.nn:Linear", "call": "to"}, "option 'call' of generator 'torch-module'"),
-        ("torch-module", {"module": "torch.nn:Linear", "code": "0"}, "option 'code' of generator 'torch-module'"),
+        (
+            "torch-module",
+            {"module": "torch.nn:Linear", "contents": {}},
+            "option 'contents' of generator 'torch-module'",
+        ),
     ],
 )
 def test_what_is_not_listed_is_closed(desk, listed, monkeypatch, tmp_path, generator, options, complaint):

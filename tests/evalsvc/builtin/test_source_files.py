@@ -30,6 +30,9 @@ class Generator(torch.nn.Module):
     def forward(self, z):
         from late import factor
         return (by(self.layer(z)) * factor).tanh().view(-1, 1, 8, 8) + 0 * layers.SIZE
+
+class Again(Generator):
+    pass
 """
 SUITE = {
     "name": "tiny",
@@ -62,7 +65,7 @@ def options(tmp_path, monkeypatch):
 
 
 def pinned(options):
-    return Plugins().pinned_options("torch-module", Path("step_1.safetensors"), options)
+    return Plugins().pinned("torch-module", options)
 
 
 def opened(options):
@@ -116,19 +119,29 @@ def test_an_installed_package_is_preferred_to_a_folder_without_init(tmp_path):
 
 def test_changed_code_is_another_configuration_of_the_same_checkpoint(context, options, tmp_path):
     first = spec_of(context, options)
-    assert first.options.keys() == {*options, "code"}
+    assert first.options["contents"].keys() == {"module"}
     (tmp_path / "train.py").write_text("pass\n")
     assert spec_of(context, options).fingerprint == first.fingerprint
+    assert spec_of(context, options | {"module": "models.py:Again"}).fingerprint != first.fingerprint
     (tmp_path / "late.py").write_text("factor = 2\n")
     second = spec_of(context, options)
     assert second.checkpoint == first.checkpoint
     assert second.configuration != first.configuration
     assert second.samples_key != first.samples_key
-    with pytest.raises(InputError, match=r"models.py, or a file that it imports, differs from the code of this config"):
-        spec_of(context, first.options)
-    with pytest.raises(InputError, match="models.py, or a file that it imports, differs"):
-        require_compatible(context, first)
+    for refused in (lambda: spec_of(context, first.options), lambda: require_compatible(context, first)):
+        with pytest.raises(
+            InputError, match="option module of generator 'torch-module' names content that has changed"
+        ):
+            refused()
     require_compatible(context, second)
+
+
+def test_the_same_code_elsewhere_is_the_same_configuration(context, options, tmp_path, monkeypatch):
+    first = spec_of(context, options)
+    written(tmp_path / "elsewhere", 8)
+    second = spec_of(context, options | {"module": "elsewhere/models.py:Generator"})
+    assert (second.fingerprint, second.configuration) == (first.fingerprint, first.configuration)
+    assert second.options["module"] == f"{tmp_path}/elsewhere/models.py:Generator"
 
 
 def test_a_module_of_a_file_conforms(options):
@@ -137,9 +150,10 @@ def test_a_module_of_a_file_conforms(options):
 
 def test_files_of_modules_inside_of_arguments_count_too(options, tmp_path):
     nested = {"module": "torch.nn:Sequential", "arguments": {"a": [{"module": "models.py:Generator"}]}}
-    before = pinned(nested)["code"]
+    before = pinned(nested)["contents"]
+    assert before.keys() == {"arguments"}
     (tmp_path / "late.py").write_text("factor = 2\n")
-    assert pinned(nested)["code"] != before
+    assert pinned(nested)["contents"] != before
 
 
 def test_options_without_files_keep_their_digest():
@@ -161,10 +175,6 @@ def test_options_without_files_keep_their_digest():
 def test_each_mistake_is_one_sentence(options, tmp_path, text, module, complaint):
     (tmp_path / "models.py").write_text(text)
     with pytest.raises(InputError, match=complaint) as caught:
-        opened(pinned(options | {"module": module}))
+        pinned(options | {"module": module})
+        opened(options | {"module": module})
     assert "\n" not in str(caught.value)
-
-
-def test_a_digest_of_code_is_for_files(options):
-    with pytest.raises(InputError, match="option code of generator 'torch-module' is for modules from files"):
-        pinned({"module": "torch.nn:Linear", "latent": 4, "code": "0"})
