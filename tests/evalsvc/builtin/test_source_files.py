@@ -175,6 +175,5 @@ def test_options_without_files_keep_their_digest():
 def test_each_mistake_is_one_sentence(options, tmp_path, text, module, complaint):
     (tmp_path / "models.py").write_text(text)
     with pytest.raises(InputError, match=complaint) as caught:
-        pinned(options | {"module": module})
         opened(options | {"module": module})
     assert "\n" not in str(caught.value)
