@@ -11,6 +11,7 @@ from evalsvc.builtin.pretrained import from_hub
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.weight_files import INDEXES
 from evalsvc.plugins.interfaces import CheckpointFiles
 
 HUB = "hub:"
@@ -67,6 +68,8 @@ def require_distinct(checkpoints: Iterable[GivenCheckpoint]) -> None:
 
 def _matches(pattern: str) -> list[Path]:
     path = Path(pattern)
+    if path.name.endswith(INDEXES) and path.is_file():
+        return [path.parent]  # whose digest covers the shards
     if path.exists() or not any(mark in pattern for mark in "*?["):
         return [path]
     anchor = Path(path.anchor) if path.is_absolute() else Path()

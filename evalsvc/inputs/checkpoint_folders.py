@@ -81,6 +81,10 @@ EARLIER: tuple[LeftOut, ...] = (_EVERYTHING,)
 ENDPOINT = "endpoint:"
 """Prefix for the name of an endpoint of the server file, in place of a checkpoint's path."""
 
+DCP_METADATA, DCP_SHARD = ".metadata", re.compile(r"__\d{1,6}_\d{1,6}\.distcp")
+"""Names of the files of a sharded folder of ``torch.distributed.checkpoint``; the first is written last."""
+EXPORT_DCP = "export it by 'python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE'"
+
 ADAPTER_CONFIG = "adapter_config.json"
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from evalsvc.core.errors import CheckpointError, InputError, RefusedError
-from evalsvc.core.files.regular_files import open_regular
+from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.core.files.safetensors_files import open_safetensors
 from evalsvc.inputs.checkpoint_folders import digest_checkpoint, earlier_digests, endpoint_name, stamp_checkpoint
 from evalsvc.inputs.checkpoint_steps import step_from_name as step_from_name
-from evalsvc.inputs.state_dicts import StateDicts
-from evalsvc.inputs.torch_loader import read_tensors
-from evalsvc.inputs.weight_sets import is_lfs_pointer
+from evalsvc.inputs.weight_files import read_weights
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import CheckpointFiles
 
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 200
 """Maximum length of a model's name, in characters."""
-WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -68,38 +64,11 @@ class Checkpoint:
         Raises:
             CheckpointError: the file is damaged, has no tensors or no such entry, or ``state`` is required.
         """
-        state_dicts = self._state_dicts(trusted)
+        state_dicts = read_weights(self.path, trusted=trusted)
         try:
             return dict((state_dicts.at(state) if state else state_dicts).only())
         except InputError as error:
             raise CheckpointError(f"checkpoint {self.path} {error}") from None
-
-    def _state_dicts(self, trusted: bool) -> StateDicts:
-        if self.path.is_dir():
-            held = [path.name for path in sorted(self.path.iterdir()) if path.suffix in WEIGHTS_FILES]
-            raise CheckpointError(
-                f"checkpoint {self.path} is a folder: pass one of its weight files"
-                + (f", such as {' or '.join(held[:3])}" if held else "")
-            )
-        if is_lfs_pointer(self.path):
-            raise CheckpointError(f"checkpoint {self.path} is a Git LFS pointer: run 'git lfs pull'")
-        if self.path.suffix == ".safetensors":
-            try:
-                with open_safetensors(self.path) as file:
-                    return StateDicts({"": {name: file.get_tensor(name) for name in file.keys()}})  # noqa: SIM118
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"checkpoint {self.path} is not a complete safetensors file ({error})") from None
-        try:
-            if not trusted:
-                return read_tensors(self.path)
-            from evalsvc.inputs.torch_loader_process import read_state  # as the process that reads: it imports torch
-
-            with open_regular(self.path) as file:
-                return read_state(file)
-        except RefusedError as error:
-            raise CheckpointError(f"checkpoint {self.path} {error}") from None
-        except OSError as error:
-            raise CheckpointError(f"checkpoint {self.path} is truncated or not a torch file ({error})") from None
 
     def metadata(self) -> dict[str, str]:
         """String metadata of a safetensors file; empty for other formats."""
@@ -113,18 +82,20 @@ class Checkpoint:
 
 
 def load_into(module: torch.nn.Module, checkpoint: Checkpoint, state: str = "", *, trusted: bool = False) -> str:
-    """Copy the checkpoint's tensors into ``module``; return the dotted path of their state dict, empty for the file.
+    """Copy the checkpoint's tensors into ``module``, and return what was taken, for :attr:`GeneratorInfo.weights`.
 
     A file may contain several state dicts, under any prefix. The only one whose names and shapes match is used, or the
-    only one at ``state`` (a dotted path; ``"."`` is the file's top level).
+    only one at ``state`` (a dotted path; ``"."`` is the file's top level). What is returned is its dotted path (empty
+    for the whole file), with the file of a folder before it, and in parentheses how it was read:
+    ``model.safetensors: ema (bfloat16)``.
 
     Raises:
         CheckpointError: no state dict matches (the message lists the first missing or unexpected names or shapes),
             several match, or the file cannot be read.
     """
-    state_dicts = checkpoint._state_dicts(trusted)
+    state_dicts = read_weights(checkpoint.path, trusted=trusted)
     try:
         taken = (state_dicts.at(state) if state else state_dicts).fill(module)
     except InputError as error:
         raise CheckpointError(f"checkpoint {checkpoint.path} {error}") from None
-    return f"{state}.{taken}".strip(".") if state else taken
+    return taken

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -22,6 +22,7 @@ from evalsvc.core.errors import CheckpointError, InputError, RefusedError, first
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.core.files.safetensors_files import open_descriptor
 from evalsvc.core.sandbox import restrictions
+from evalsvc.inputs.checkpoint_folders import DCP_METADATA, DCP_SHARD, EXPORT_DCP
 from evalsvc.inputs.state_dicts import StateDicts
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ SECONDS, BYTES_A_SECOND = 60, 20_000_000
 """Seconds for any file, including slow disks."""
 GRACE = 120
 """Additional seconds for the start of the process on a busy machine."""
+MOST_FILES = 240
+"""Maximum number of files read together: Linux sends at most 253 descriptors with a message."""
 LONGEST_OTHER = 200
 """Maximum length of the name of an entry without tensors, in characters."""
 
@@ -43,14 +46,34 @@ def read_tensors(path: Path) -> StateDicts:
         InputError: it is a pipe or a device.
     """
     try:
-        with _converted(path, "torch") as target:
-            try:
-                with open_descriptor(target) as file:
-                    return _state_dicts(file)
-            except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-                raise RefusedError(f"was converted to an invalid set of tensors ({first_line(error, 160)})") from None
+        return _read([path], {"format": "torch"})
     except RefusedError as error:
         raise CheckpointError(f"checkpoint {path} {error}") from None
+
+
+def read_shards(folder: Path) -> StateDicts:
+    """Load all tensors of a sharded folder of ``torch.distributed.checkpoint`` to the CPU.
+
+    Raises:
+        CheckpointError: a file is damaged or missing, refers to other objects, or exceeds a limit of memory or time.
+        InputError: a file is a pipe or a device.
+    """
+    names = [DCP_METADATA, *(path.name for path in sorted(folder.iterdir()) if DCP_SHARD.fullmatch(path.name))]
+    try:
+        if len(names) > MOST_FILES:
+            raise RefusedError(f"has more than {MOST_FILES - 1} shards: {EXPORT_DCP}")
+        return _read([folder / name for name in names], {"format": "shards", "names": names})
+    except RefusedError as error:
+        raise CheckpointError(f"checkpoint {folder} {error}") from None
+
+
+def _read(paths: Sequence[Path], request: Mapping[str, Any]) -> StateDicts:
+    with _converted(paths, request) as target:
+        try:
+            with open_descriptor(target) as file:
+                return _state_dicts(file)
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise RefusedError(f"was converted to an invalid set of tensors ({first_line(error, 160)})") from None
 
 
 def read_texts(path: Path) -> pa.Table:
@@ -73,7 +96,7 @@ def read_table(path: Path) -> pa.Table:
 
 def _arrow(path: Path, format_: str, wrong: str) -> pa.Table:
     try:
-        with _converted(path, format_) as target:
+        with _converted([path], {"format": format_}) as target:
             try:
                 table = pa.ipc.open_stream(pa.memory_map(f"/dev/fd/{target.fileno()}")).read_all()
                 table.validate(full=True)  # by a process that the file may have compromised
@@ -85,12 +108,12 @@ def _arrow(path: Path, format_: str, wrong: str) -> pa.Table:
 
 
 @contextmanager
-def _converted(path: Path, format_: str) -> Iterator[BinaryIO]:
-    """Convert a file in the sandboxed process; the result is sealed against changes."""
-    with open_regular(path) as source, _nameless() as target:
-        seconds = SECONDS + os.fstat(source.fileno()).st_size // BYTES_A_SECOND
-        request: dict[str, int | str] = {"seconds": seconds, "format": format_}
-        if wrong := _reader.ask(request, source.fileno(), target.fileno()):
+def _converted(paths: Sequence[Path], request: Mapping[str, Any]) -> Iterator[BinaryIO]:
+    """Convert files in the sandboxed process; the result is sealed against changes."""
+    with ExitStack() as opened, _nameless() as target:
+        sources = [opened.enter_context(open_regular(path)).fileno() for path in paths]
+        seconds = SECONDS + sum(os.fstat(source).st_size for source in sources) // BYTES_A_SECOND
+        if wrong := _reader.ask({"seconds": seconds, **request}, *sources, target.fileno()):
             raise RefusedError(wrong)
         try:
             _seal(target)
@@ -136,7 +159,7 @@ class _Reader:
         self._asker = 0
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: Mapping[str, int | str], *descriptors: int) -> str:
+    def ask(self, request: Mapping[str, Any], *descriptors: int) -> str:
         """Send a request; return the fault of the file, or empty text if its tensors were written."""
         with self._lock:
             if self._asker != os.getpid() or self._process is None or self._process.poll() is not None:

@@ -12,33 +12,32 @@ import codecs
 import io
 import json
 import os
-import pickle
 import select
 import signal
 import socket
 import sys
 import time
 import warnings
-import zipfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
-from torch.serialization import safe_globals
 
 from evalsvc.core.errors import RefusedError, first_line
 from evalsvc.core.files.regular_files import most_unpacked
 from evalsvc.core.sandbox import restrictions
 from evalsvc.core.sandbox.reachability import probe
-from evalsvc.inputs.inert_objects import CODE, PLAIN, stand_ins, unpickling_reason
-from evalsvc.inputs.state_dicts import NAMED, StateDicts
+from evalsvc.inputs.distributed_checkpoints import read_shards
+from evalsvc.inputs.state_dicts import StateDicts
+from evalsvc.inputs.torch_files import read_state
 
-TORCH, PARQUET, TABLE = "torch", "parquet", "table"
+TORCH, SHARDS, PARQUET, TABLE = "torch", "shards", "parquet", "table"
+MOST_DESCRIPTORS, LONGEST_REQUEST = 253, 2**14
+"""Of one request: Linux sends no more descriptors with a message; and bytes."""
 MARGIN = 2**29
 """Memory in bytes for reading, independent of the size of a file."""
 COPIES = 3
@@ -47,58 +46,14 @@ ROOM = 4000
 """Maximum size of a response in bytes."""
 STEP = 0.002
 """Seconds between two polls of a child."""
-DEEPEST = 8
-"""Maximum nesting depth of dictionaries."""
-FIRST_BYTES = (b"P", b"\x80")
-"""Magic bytes of a zip archive (torch since 1.6), and of a pickle (earlier versions)."""
-
-
-def read_state(source: BinaryIO) -> StateDicts:
-    """Load the tensors of a weights-only torch file to the CPU. Other objects are ignored and no code runs.
-
-    Raises:
-        RefusedError: the file has no tensors, would run code, or is not a torch file.
-    """
-    if source.read(1) not in FIRST_BYTES:
-        raise RefusedError("is not a torch file")
-    try:
-        with safe_globals([(stand_in, name) for name, stand_in in stand_ins(source).items()]):
-            state = torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
-    except ImportError as error:  # torch would import a module for a rare type, but no file can be opened here
-        raise RefusedError(f"contains an object of an unsupported type ({first_line(error, 160)}): {PLAIN}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
-        if "TorchScript" in str(error):
-            raise RefusedError(f"is a TorchScript program, which executes code: {PLAIN}") from None
-        raise RefusedError(f"is truncated or not a torch file ({first_line(error, 160)})") from None
-    entries: dict[str, dict[str, Tensor]] = {}
-    _collect(state, "", entries, ())
-    top = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else [type(state).__name__]
-    held = {entry.partition(".")[0] for entry in entries} | entries.get("", {}).keys()
-    others = [name for name in top if name not in held]
-    if not entries:
-        listed = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
-        raise RefusedError(f"is not a state_dict of tensors (it contains {listed or 'no named entries'}): {PLAIN}")
-    return StateDicts(entries, tuple(others))
-
-
-def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]], above: tuple[int, ...]) -> None:
-    """Collect all dictionaries of tensors at and below ``value``. Lists and non-text keys have no dotted path."""
-    if not isinstance(value, dict) or id(value) in above or len(above) > DEEPEST:
-        return
-    if tensors := {name: each for name, each in value.items() if isinstance(name, str) and isinstance(each, Tensor)}:
-        if path in entries:
-            raise RefusedError(f"contains two entries named {path!r}")
-        entries[path] = tensors
-    for name, each in value.items():
-        if isinstance(name, str):
-            _collect(each, f"{path}.{name}".removeprefix("."), entries, (*above, id(value)))
 
 
 def convert(source: BinaryIO, target: BinaryIO) -> None:
     """Read a weights-only torch file; write its tensors as safetensors, named by the JSON of entry and name."""
-    state = read_state(source)
+    _write(read_state(source), target)
+
+
+def _write(state: StateDicts, target: BinaryIO) -> None:
     whole, seen = {}, set()
     for entry, tensors in state.entries.items():
         for name, tensor in tensors.items():
@@ -124,7 +79,7 @@ def main(descriptor: str) -> None:
     _import_all()
     with socket.socket(fileno=int(descriptor)) as channel, suppress(BrokenPipeError, ConnectionResetError):
         while True:
-            message, descriptors, _, _ = socket.recv_fds(channel, 1024, 2)
+            message, descriptors, _, _ = socket.recv_fds(channel, LONGEST_REQUEST, MOST_DESCRIPTORS)
             if not message:
                 return
             try:
@@ -226,9 +181,13 @@ def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> 
         if "look" in request:
             answer = ", ".join(probe(request["look"], 1 + len(descriptors)))
         else:
-            source, target = descriptors
-            with open(source, "rb", closefd=False) as file, open(target, "wb", closefd=False) as out:
-                _converter(request["format"])(file, out)
+            *sources, target = descriptors
+            with ExitStack() as opened, open(target, "wb", closefd=False) as out:
+                files = [opened.enter_context(open(each, "rb", closefd=False)) for each in sources]
+                if request["format"] == SHARDS:
+                    _write(read_shards(dict(zip(request["names"], files, strict=True))), out)
+                else:
+                    _converter(request["format"])(files[0], out)
     except RefusedError as error:
         answer = str(error)
     except BaseException as error:

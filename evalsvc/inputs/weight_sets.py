@@ -49,7 +49,7 @@ def weight_set(folder: Path, who: str, *, judged: bool = False, stem: str = MODE
     sets = [name for name in names if name in (f"{stem}.safetensors", f"{stem}.safetensors.index.json", named)]
     if not sets or "config.json" not in names:
         raise InputError(_nothing(folder, who, names, f"{stem}.safetensors"))
-    shards = {file for name in sets if name.endswith(".index.json") for file in _shards(folder / name)}
+    shards = {file for name in sets if name.endswith(".index.json") for file in shards_of(folder / name)}
     if judged and folder.parent.name != "snapshots":
         sets += [name for name in names if _ANY.fullmatch(name) and name not in {*sets, *shards}]
     if len(sets) > 1:
@@ -134,7 +134,12 @@ def _named_by_config(folder: Path) -> str:
     return str(config.get("transformers_weights") or "") if isinstance(config, dict) else ""
 
 
-def _shards(index: Path) -> set[str]:
+def shards_of(index: Path) -> set[str]:
+    """The names of the files beside an index that it names.
+
+    Raises:
+        CheckpointError: the index is damaged, or names a file that is missing or elsewhere.
+    """
     try:
         names = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -327,3 +327,12 @@ def test_the_api_asks_for_the_step_in_its_own_words_and_shows_no_folder_of_the_s
     with pytest.raises(InputError) as refused:
         TaskHandlers(()).submit(asked, path)
     assert str(refused.value) == "cannot infer the step from best.pt: give 'step'"
+
+
+def test_an_index_of_shards_stands_for_its_folder(tmp_path):
+    folder = tmp_path / "llama" / "checkpoint-60"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors.index.json").write_text("{}")
+    (given,) = find_checkpoints([str(folder / "model.safetensors.index.json")], Naming())
+    (expected,) = find_checkpoints([str(folder)], Naming())
+    assert given == expected

@@ -28,8 +28,8 @@ def prefixed(prefix, state):
 
 def filled(entries, state=""):
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    found = StateDicts(entries)
-    where = (found.at(state) if state else found).fill(model)
+    file = StateDicts(entries)
+    where = (file.at(state) if state else file).fill(model)
     return where, {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
@@ -107,10 +107,8 @@ def test_what_does_not_fit_is_told_by_its_first_names_and_the_file_s_entries():
         (short, "missing 0.bias in weights"),
         (weights() | {"step": torch.tensor(5)}, r"unexpected step \(a scalar beside the weights: save"),
         (weights() | {"0.weight": torch.zeros(3, 3)}, r"another shape for 0.weight \(\(3, 3\), expected \(3, 2\)\)"),
-        (
-            prefixed("x.", short) | {"y": torch.zeros(1)},
-            "missing 0.weight and 6 more, unexpected x.0.weight and 6 more",
-        ),
+        (prefixed("x.", short) | {"y": torch.zeros(1)}, "missing 0.bias in weights.x"),
+        ({"y": torch.zeros(1)}, "missing 0.weight and 6 more, unexpected y in weights"),
     ):
         with pytest.raises(InputError, match=rf"does not fit the model: {told}.*; entries of the file: weights \("):
             filled({"weights": state, "opt": {"moments": torch.zeros(2)}})
@@ -207,9 +205,6 @@ def test_safetensors_have_entries_too(tmp_path):
 
 
 def test_what_is_no_file_of_weights_is_named_for_what_it_is(tmp_path):
-    folder = tmp_path / "checkpoint-1"
-    folder.mkdir()
-    save_file(weights(), folder / "model.safetensors")
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")
     torch.save({"model": weights()}, tmp_path / "four.pt", pickle_protocol=4)
     torch.save({"0.weight": np.zeros(3)}, tmp_path / "arrays.pt")
@@ -217,7 +212,6 @@ def test_what_is_no_file_of_weights_is_named_for_what_it_is(tmp_path):
     for name in ("pointer.pt", "pointer.safetensors"):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1")
     for name, told in (
-        ("checkpoint-1", "is a folder: pass one of its weight files, such as model.safetensors"),
         ("script.pt", "is a TorchScript program"),
         ("four.pt", r"\(Unsupported operand 149\)"),
         ("arrays.pt", "is not a state_dict of tensors .it contains 0.weight"),
@@ -239,3 +233,108 @@ def test_a_dictionary_that_holds_itself_is_looked_into_once(tmp_path):
     assert load_into(model, Checkpoint.open(tmp_path / "circle_1.pt", "m", 1)) == "model"
     with pytest.raises(CheckpointError, match=r"again\.model and model"):
         load_into(model, Checkpoint.open(tmp_path / "shared_1.pt", "m", 1))
+
+
+def shadow(model):
+    """Averages of parameters by position, as diffusers and torch_ema save them."""
+    return {"decay": 0.99, "shadow_params": [parameter.detach() + 1 for parameter in model.parameters()]}
+
+
+def network():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def loaded(path, state, model, choice=""):
+    torch.save(state, path)
+    told = load_into(model, Checkpoint.open(path, "m", 1), choice)
+    return told, dict(model.state_dict())
+
+
+def test_averages_without_names_fill_a_model_in_the_order_of_its_parameters(tmp_path):
+    source, path = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)), tmp_path / "ema_1.pt"
+    target = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    told, got = loaded(path, shadow(source), target)
+    assert told == "shadow_params (by position)"
+    assert same(got, {name: tensor + 1 for name, tensor in source.state_dict().items()})
+    trained = {"shadow_params": shadow(source)["shadow_params"][1:]}  # torch_ema averages only what is trained
+    target[0].weight.requires_grad_(False)
+    told, got = loaded(path, {"model": source.state_dict(), "ema": trained}, target, "ema")
+    assert told == "ema.shadow_params (by position, rest of model)"
+    assert torch.equal(got["0.weight"], source[0].weight)
+    assert torch.equal(got["1.bias"], source[1].bias + 1)
+    with pytest.raises(CheckpointError, match="does not fit the model: missing 0.weight"):
+        loaded(path, shadow(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2))), target)
+
+
+def test_buffers_beside_averages_are_those_of_the_only_state_dict_in_the_file(tmp_path):
+    source, target, path = network(), network(), tmp_path / "ema_1.pt"
+    source[1].running_mean += 5
+    both = {"model": source.state_dict(), "ema": shadow(source)}
+    with pytest.raises(CheckpointError, match=r"contains 2 .*--option state=model or state=ema\.shadow_params$"):
+        loaded(path, both, target)
+    told, got = loaded(path, both, target, "ema")
+    assert told == "ema.shadow_params (by position, rest of model)"
+    assert torch.equal(got["0.weight"], source[0].weight + 1)
+    assert torch.equal(got["1.running_mean"], source[1].running_mean)
+    with pytest.raises(
+        CheckpointError, match="has only parameters in shadow_params, but the model has also 1.running_"
+    ):
+        loaded(path, shadow(source), target)
+
+
+def test_averages_by_names_without_dots_are_those_of_latent_diffusion(tmp_path):
+    source, target, path = network(), network(), tmp_path / "last.ckpt"
+    averages = {
+        "model_ema.diffusion_model" + name.replace(".", ""): parameter.detach() + 1
+        for name, parameter in source.named_parameters()
+    }
+    file = {"state_dict": prefixed("model.diffusion_model.", source.state_dict()) | averages}
+    with pytest.raises(CheckpointError, match=r"state=state_dict.model.diffusion_model or state=state_dict.model_ema$"):
+        loaded(path, file, target)
+    told, got = loaded(path, file, target, "state_dict.model_ema")
+    assert told == "state_dict.model_ema (by names without dots, rest of state_dict.model.diffusion_model)"
+    assert torch.equal(got["0.bias"], source[0].bias + 1)
+
+
+def test_tied_parameters_are_averaged_once_and_filled_twice(tmp_path):
+    source = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    source[1].weight = source[0].weight
+    told, got = loaded(tmp_path / "ema_1.pt", shadow(source), source)
+    assert told == "shadow_params (by position)"
+    assert torch.equal(got["1.weight"], got["0.weight"])
+
+
+def test_averages_of_ema_pytorch_timm_and_swa_are_chosen_by_their_entry():
+    online = prefixed("online_model.", weights(1)) | prefixed("ema_model.", weights(2)) | {"step": torch.tensor(1)}
+    swa = {"model": weights(1), "swa": prefixed("module.", weights(2)) | {"n_averaged": torch.tensor(3)}}
+    for entries, state in (
+        ({"": online}, "ema_model"),
+        ({"state_dict": weights(1), "state_dict_ema": weights(2)}, "state_dict_ema"),
+        ({"model": weights(1), "model_ema": weights(2)}, "model_ema"),
+        (swa, "swa"),
+    ):
+        with pytest.raises(InputError, match=f"state={state}"):
+            filled(entries)
+        assert same(filled(entries, state)[1], weights(2))
+
+
+def test_a_wrapped_average_counts_beside_an_unwrapped_model():
+    entries = {"": prefixed("model.", weights(1)) | prefixed("ema._orig_mod.", weights(2))}
+    with pytest.raises(InputError, match="contains 2 state dicts that fit the model, ema._orig_mod and model:"):
+        filled(entries)
+    assert same(filled(entries, "ema")[1], weights(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_precisions_are_converted_and_named(dtype):
+    state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights().items()}
+    where, got = filled({"ema": state})
+    assert where == f"ema ({str(dtype).removeprefix('torch.')})"
+    assert same(got, {name: value.to(weights()[name].dtype) for name, value in state.items()})
+
+
+def test_integers_in_place_of_weights_are_refused():
+    quantized = {name: (value * 9).to(torch.int8) for name, value in weights().items()}
+    with pytest.raises(InputError, match=r"^has 0\.weight as int8, but the model has it as float32: save a state dict"):
+        filled({"": quantized})
