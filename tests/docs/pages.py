@@ -17,7 +17,7 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md"
 )
 EXAMPLES = sorted(
-    path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix not in (".md", ".pyc")
+    path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix not in (".md", ".png", ".pyc")
 )
 
 

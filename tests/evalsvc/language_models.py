@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from evalsvc.builtin.demo.prose import PROSE
 
@@ -30,12 +38,14 @@ def network(kind: str, seed: int = 0, spread: float = 0.2) -> torch.nn.Module:
     """Two layers; ``spread`` makes logits that differ."""
     torch.manual_seed(seed)
     sizes = {"vocab_size": VOCABULARY, "initializer_range": spread, "bos_token_id": 0, "eos_token_id": 1}
-    if kind == "llama":
-        config = LlamaConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=64, tie_word_embeddings=False, **sizes,
-        )  # fmt: skip
-        return LlamaForCausalLM(config).eval()
+    if kind in ("llama", "qwen"):
+        sizes |= {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "max_position_embeddings": 64, "tie_word_embeddings": False,
+        }  # fmt: skip
+        if kind == "llama":
+            return LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+        return Qwen3ForCausalLM(Qwen3Config(head_dim=8, **sizes)).eval()
     return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **sizes)).eval()
 
 
