@@ -1,8 +1,4 @@
-"""GGUF files as ``transformers`` folders: dequantized once, then cached as safetensors.
-
-``transformers`` can read GGUF itself, which takes about 30 CPU seconds for 135 M parameters each time. Files of the
-Llama family, the most common, are converted here in a fraction of that; others use ``transformers``.
-"""
+"""GGUF files as ``transformers`` folders: dequantized once by its own reader, then cached as safetensors."""
 
 from __future__ import annotations
 
@@ -13,32 +9,23 @@ import subprocess
 import sys
 import uuid
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
 
-from evalsvc.core.digests import digest_path
+from evalsvc.builtin.language_models.gguf_settings import complete
+from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import CheckpointError, EvalsvcError, InputError
 from evalsvc.core.sandbox import restrictions
 from evalsvc.inputs.published_weights import weights_folder
 
 _FILE_ALONE = {"local_files_only": True, "trust_remote_code": False}
-_OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_LAYER = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+CONVERTER = 2
+"""Raise it if the same file may be converted to another model."""
 SLOWNESS = 4
 """Wall time of a conversion on a busy machine, as a multiple of its CPU time."""
 LONGEST_REASON = 1000
@@ -47,8 +34,8 @@ LONGEST_REASON = 1000
 
 def converted(path: Path) -> Path:
     """The folder with the same model in float32; concurrent processes wait for the first one to write it."""
-    digest = digest_path(path)
-    folder = weights_folder().parent / "gguf" / digest[:32]
+    key = digest_json([digest_path(path), CONVERTER, version("transformers")])
+    folder = weights_folder().parent / "gguf" / key[:32]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
@@ -149,74 +136,41 @@ def _convert(path: Path, folder: Path) -> None:
             f"{path} is part {int(known['split.no']) + 1} of {known['split.count']}: merge the parts first "
             "(llama-gguf-split --merge)"
         )
-    if known["general.architecture"] == "llama" and "rope_freqs.weight" not in {t.name for t in reader.tensors}:
-        model = _llama(reader, known)
-    else:
-        model = _by_transformers(path)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **_FILE_ALONE).save_pretrained(folder)
-
-
-def _by_transformers(path: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, **_FILE_ALONE
-        )
-    except (ValueError, ImportError, OSError, KeyError) as error:
+        model = _model(path, {tensor.name: tensor for tensor in reader.tensors}, known)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **_FILE_ALONE)
+    except Exception as error:  # of many types, for files of many makers
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"transformers cannot read {path} as GGUF ({reason})") from None
+        raise InputError(
+            f"transformers cannot read {path} as GGUF ({reason}): use the folder that it was made of"
+        ) from None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
-def _llama(reader: Any, known: dict[str, Any]) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
+def _model(path: Path, tensors: dict[str, Any], known: dict[str, Any]) -> Any:
+    """The model in float32 as ``transformers`` reads it, with the settings of the file that its reader leaves out.
 
-    heads = int(known["llama.attention.head_count"])
-    key_heads = int(known.get("llama.attention.head_count_kv", heads))
-    state = dict(_tensors(reader, heads, key_heads))
-    special = {name: reader.fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
-    config = LlamaConfig(
-        vocab_size=len(state["model.embed_tokens.weight"]),
-        hidden_size=known["llama.embedding_length"],
-        intermediate_size=known["llama.feed_forward_length"],
-        num_hidden_layers=known["llama.block_count"],
-        num_attention_heads=heads,
-        num_key_value_heads=key_heads,
-        max_position_embeddings=known["llama.context_length"],
-        rms_norm_eps=known["llama.attention.layer_norm_rms_epsilon"],
-        rope_parameters={"rope_type": "default", "rope_theta": float(known.get("llama.rope.freq_base", 1e4))},
-        tie_word_embeddings="lm_head.weight" not in state,
-        **{f"{name}_token_id": None if field is None else int(field.contents()) for name, field in special.items()},
-    )
-    model = LlamaForCausalLM(config)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected or set(missing) - {"lm_head.weight"}:
-        raise CheckpointError(f"the GGUF file is not a plain Llama: {[*missing, *unexpected][:3]} do not fit")
+    Raises:
+        ValueError: the file has settings or tensors that the model does not follow.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+
+    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, **_FILE_ALONE)
+    config.pad_token_id = None  # the tokenizer's, as are the others
+    for name in ("_model_name_or_path", "unk_token_id"):
+        vars(config).pop(name, None)
+    used = complete(config, tensors, known)
+    model, report = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, config=config, dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True), output_loading_info=True, **_FILE_ALONE,
+    )  # fmt: skip
+    if missing := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
+        raise ValueError(f"it lacks {missing[0]}, the first of {len(missing)}")
+    stored = sum(int(tensor.n_elements) for name, tensor in tensors.items() if name not in used)
+    if stored != model.num_parameters():
+        raise ValueError(f"it has {stored:,} parameters, and the model that is made of it {model.num_parameters():,}")
     return model
-
-
-def _tensors(reader: Any, heads: int, key_heads: int) -> Any:
-    """Name and float32 weights of every tensor, with the names of ``transformers``."""
-    from gguf.quants import dequantize
-
-    for tensor in reader.tensors:
-        weights = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        outer, _, kind = tensor.name.rpartition(".")
-        if outer.startswith("blk."):
-            _, layer, part = outer.split(".")
-            if part in ("attn_q", "attn_k"):
-                weights = _halves_for_pairs(weights, heads if part == "attn_q" else key_heads)
-            name = f"model.layers.{layer}.{_LAYER.get(part, part)}"
-        else:
-            name = _OUTER.get(outer, outer)
-        yield f"{name}.{kind}", weights
-
-
-def _halves_for_pairs(weights: Tensor, heads: int) -> Tensor:
-    """Reorder rows: GGUF rotates neighboring rows of a head, ``transformers`` the first half against the second."""
-    rows, columns = weights.shape
-    return weights.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
 if __name__ == "__main__":
