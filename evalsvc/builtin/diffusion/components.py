@@ -30,6 +30,7 @@ def library() -> Any:
         raise InputError(f"{WHO} needs its extra: pip install 'evalsvc[diffusers]'") from None
     diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)
     diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return diffusers
 
@@ -95,14 +96,12 @@ def open_component(folder: Path, kind: type, dtype: torch.dtype) -> Any:
     code = NO_CODE if kind.__module__.startswith("transformers.") else {}
     try:
         with offline():
-            return kind.from_pretrained(folder, local_files_only=True, **code)  # type: ignore[attr-defined]
+            part = kind.from_pretrained(folder, local_files_only=True, **code)  # type: ignore[attr-defined]
     except Exception as error:  # errors of many types for damaged and hostile files
         raise InputError(f"cannot load {folder} as {kind.__name__} for {WHO} ({first_line(error, 200)})") from None
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model's folder; raises a :class:`CheckpointError` if it is not a JSON object."""
-    return read_object(folder / "config.json")
+    if isinstance(part, transformers.PreTrainedTokenizerBase):
+        part.verbose = False  # pipelines cut long prompts themselves
+    return part
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -118,5 +117,5 @@ def read_object(file: Path) -> dict[str, Any]:
 
 def refuse_quantized(folder: Path) -> None:
     """Raise for quantized weights: their configuration selects the code that reads them."""
-    if (folder / "config.json").is_file() and config_of(folder).get("quantization_config"):
+    if (folder / "config.json").is_file() and read_object(folder / "config.json").get("quantization_config"):
         raise CheckpointError(f"{folder} is quantized, which {WHO} does not read: save the weights in full precision")

@@ -18,8 +18,8 @@ INDEX = "model_index.json"
 READ = (".safetensors", ".json", ".txt", ".model", ".jinja")
 """Ends of the names of files that are read."""
 
-Replacements = Mapping[str, Callable[[], Any]]
-"""Components from elsewhere, by name."""
+Opener = Callable[[torch.dtype], Any]
+"""A function that opens a component from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,10 @@ class PipelineFolder:
             raise CheckpointError(f"{file} does not name {missing[0]!r}, which {kind.__name__} needs")
         return cls(folder, kind, components, arguments)
 
-    def open(self, dtype: torch.dtype, replaced: Replacements | None = None) -> Any:
+    def open(self, dtype: torch.dtype, openers: Mapping[str, Opener] = {}) -> Any:
         """The pipeline on the CPU, with some components from elsewhere; errors as of ``open_component``."""
-        sources = replaced or {}
         parts = {
-            name: sources[name]() if name in sources else open_component(self.folder / name, kind, dtype)
+            name: openers[name](dtype) if name in openers else open_component(self.folder / name, kind, dtype)
             for name, kind in self.components.items()
         }
         try:
@@ -95,17 +94,25 @@ def with_scheduler(pipeline: Any, name: str) -> Any:
     Raises:
         InputError: ``diffusers`` has no such scheduler, or it does not fit the pipeline.
     """
-    own = pipeline.scheduler
-    fitting = {each.__name__: each for each in (type(own), *own.compatibles)}
-    if name not in fitting:
-        raise InputError(
-            f"invalid option scheduler={name!r} of {WHO}: {type(pipeline).__name__} with {type(own).__name__} takes "
-            f"{', '.join(sorted(fitting))}"
-        )
+    own, kind = pipeline.scheduler, attribute(library(), name)
+    like = type(own).__name__
+    if not (isinstance(kind, type) and issubclass(kind, library().SchedulerMixin)):
+        raise InputError(f"invalid option scheduler={name!r} of {WHO}: use a scheduler of diffusers, such as {like}")
     try:
-        return fitting[name].from_config(own.config)
+        made = kind.from_config(own.config)  # type: ignore[attr-defined]
     except Exception as error:
         raise InputError(f"cannot build the scheduler {name} for {WHO} ({first_line(error, 160)})") from None
+    if _follows_flow(made) != _follows_flow(own):
+        raise InputError(
+            f"invalid option scheduler={name!r} of {WHO}: the network of {type(pipeline).__name__} predicts another "
+            f"quantity; use a scheduler like {like}"
+        )
+    return made
+
+
+def _follows_flow(scheduler: Any) -> bool:
+    """Whether a scheduler takes the velocity of a flow, and not a noise or an image."""
+    return type(scheduler).__name__.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
 
 
 def _pipeline_class(file: Path, name: object) -> type:

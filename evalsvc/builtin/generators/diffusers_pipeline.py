@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import torch
 
+from evalsvc.builtin.diffusion.bases import open_checkpoint
 from evalsvc.builtin.diffusion.calls import OURS, Calls
 from evalsvc.builtin.diffusion.components import WHO
-from evalsvc.builtin.diffusion.pipelines import PipelineFolder, files_of, with_scheduler
+from evalsvc.builtin.diffusion.pipelines import files_of, with_scheduler
+from evalsvc.builtin.pretrained import pin_models
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins.interfaces import GeneratorInfo
@@ -36,6 +38,9 @@ class DiffusersPipeline:
     pipeline. ``scheduler`` is a class of ``diffusers`` that takes the configuration of the pipeline's own. ``mask`` is
     the part of a source that an inpainting pipeline paints over: [left, top, right, bottom], each in [0, 1].
 
+    A checkpoint that is a part of a pipeline, its components or a LoRA adapter, needs its ``base``: the folder or hub
+    id of the pipeline. ``component`` names the part if it is unclear, ``state`` the state dict of a file of tensors.
+
     A batch may change the rounding of a sample by one level of 255.
     """
 
@@ -44,6 +49,9 @@ class DiffusersPipeline:
         checkpoint: Checkpoint,
         device: torch.device,
         *,
+        base: str = "",
+        component: str = "",
+        state: str = "",
         steps: int | None = None,
         guidance: float | None = None,
         negative_prompt: str | None = None,
@@ -55,7 +63,7 @@ class DiffusersPipeline:
     ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"invalid option dtype={dtype!r} of {WHO}: use {' or '.join(DTYPES)}")
-        pipeline = PipelineFolder.read(checkpoint.path).open(DTYPES[dtype])
+        pipeline, weights = open_checkpoint(checkpoint, base, component, state, DTYPES[dtype])
         if scheduler is not None:
             pipeline.scheduler = with_scheduler(pipeline, scheduler)
         fixed = {
@@ -66,12 +74,17 @@ class DiffusersPipeline:
         fixed = {name: (option, value) for name, (option, value) in fixed.items() if value is not None}
         self._calls = Calls(pipeline.to(device), fixed | _further(arguments or {}), negative_prompt, _part(mask))
         family, conditions = type(pipeline).__name__, self._calls.conditions
-        self.info = GeneratorInfo(family, self._calls.modality, takes=conditions, needs=conditions)
+        self.info = GeneratorInfo(family, self._calls.modality, (), weights, conditions, conditions)
 
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
         """Configurations, safetensors and tokenizers of the pipeline's components; other formats are never read."""
         return files_of(folder)
+
+    @staticmethod
+    def pin(options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the content, or the commit on the hub, of the base."""
+        return pin_models(options, ["base"], WHO)
 
     def sample(self, request: SampleRequest) -> Drawn:
         """One sample for each seed; those that a safety checker blacked out are failures."""
