@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,14 +12,37 @@ from jaxtyping import Int64
 
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.class_folders import folder_labels
-from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, has_colour, open_source
-from evalsvc.inputs.images.prefetch import Found, ImagePrefetcher, Positions
+from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, Source, decode_from, has_colour, open_source
+from evalsvc.inputs.prefetch import Found, Positions, Prefetcher
 from evalsvc.inputs.skip_list import exclude_files
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images, MixedImages
 
 BLOCK = 256
+
+
+@dataclass
+class ImageDecoder:
+    """Decodes the images of a source: in this process on demand, and ahead by processes, with the same pixels."""
+
+    source: Source
+    budget: int = 2**28
+    least: int = 0
+    what: str = "images"
+
+    @property
+    def path(self) -> Path:
+        """The folder or archive."""
+        return self.source.path
+
+    def decode(self, names: Sequence[str]) -> list[Found]:
+        """Each image, or the error message."""
+        return [decode_from(self.source, name) for name in names]
+
+    def command(self) -> list[str]:
+        """Of :mod:`evalsvc.inputs.images.decoding_process`."""
+        return ["evalsvc.inputs.images.decoding_process", str(self.path)]
 
 
 class ImageFiles:
@@ -37,7 +61,7 @@ class ImageFiles:
             raise InputError(f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
         if len(self._names) == 1:
             raise InputError(f"{path} contains a single image, {self._names[0]}: use a set of two or more")
-        self._feed = ImagePrefetcher(self._source, self._names)
+        self._feed = Prefetcher(ImageDecoder(self._source), self._names)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -49,7 +73,7 @@ class ImageFiles:
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class labels by folder; -1 for all images if they do not lie in class folders."""
+        """Class labels by folder (:func:`~evalsvc.inputs.class_folders.folder_labels`)."""
         return folder_labels(self._names)
 
     def digest(self) -> str:

@@ -17,10 +17,10 @@ from PIL import Image
 
 from evalsvc.core.digests import digest_path, stamp_path
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.images import prefetch
+from evalsvc.inputs import prefetch
 from evalsvc.inputs.images.decoding import FolderSource, ZipSource, decode_from
-from evalsvc.inputs.images.files import ImageFiles
-from evalsvc.inputs.images.prefetch import ImagePrefetcher
+from evalsvc.inputs.images.files import ImageDecoder, ImageFiles
+from evalsvc.inputs.prefetch import Prefetcher
 from evalsvc.plugins.samples import Images, MixedImages
 
 
@@ -52,14 +52,14 @@ def same(found, expected):
 def crew(monkeypatch):
     """Two processes whatever the machine; a list of all that were started."""
     started = []
-    start = prefetch._Worker.__init__
+    start = prefetch.DecodingProcess.__init__
 
     def record(self, *arguments):
         start(self, *arguments)
         started.append(self)
 
     monkeypatch.setattr(prefetch, "_cores", lambda: 2)
-    monkeypatch.setattr(prefetch._Worker, "__init__", record)
+    monkeypatch.setattr(prefetch.DecodingProcess, "__init__", record)
     return started
 
 
@@ -71,7 +71,7 @@ def test_processes_give_the_same_images_in_the_same_order_whatever_is_asked_at_o
             archive.write(file, f"inside/{file.name}")
     for source in (FolderSource(folder), ZipSource(tmp_path / "many.zip")):
         names = source.names()
-        feed, found = ImagePrefetcher(source, names, worth=0), []
+        feed, found = Prefetcher(ImageDecoder(source), names, worth=0), []
         for size in (1, 7, 30, 2, 50):
             found += feed.read(len(found), len(found) + size)
         same(found, here(source, names))
@@ -82,7 +82,7 @@ def test_processes_give_the_same_images_in_the_same_order_whatever_is_asked_at_o
 def test_reading_out_of_order_is_right_and_starts_no_process(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 20))
     names = source.names()
-    feed = ImagePrefetcher(source, names, worth=0)
+    feed = Prefetcher(ImageDecoder(source), names, worth=0)
     for start, stop in ((5, 9), (0, 2), (18, 20), (3, 4)):
         same(feed.read(start, stop), here(source, names[start:stop]))
     assert not crew
@@ -93,7 +93,7 @@ def test_reading_out_of_order_is_right_and_starts_no_process(tmp_path, crew):
 def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 30))
     names = source.names()
-    feed = ImagePrefetcher(source, names, worth=0)
+    feed = Prefetcher(ImageDecoder(source), names, worth=0)
     feed.read(0, 5)
     gc.collect()  # what other tests left open
     before = descriptors()
@@ -112,11 +112,11 @@ def test_too_few_descriptors_for_the_processes_is_one_sentence_and_leaks_none(tm
     same(feed.read(5, 30), here(source, names[5:]))
 
 
-def test_what_waits_is_bounded_by_bytes_and_what_does_not_fit_is_decoded_on_demand(tmp_path, crew, monkeypatch):
-    monkeypatch.setattr(prefetch, "BUDGET", 4 * 1000)  # two processes, two slots each: 1,000 bytes a slot
+def test_what_waits_is_bounded_by_bytes_and_what_does_not_fit_is_decoded_on_demand(tmp_path, crew):
+    budget = 4 * 1000  # two processes, two slots each: 1,000 bytes a slot
     source = FolderSource(fill(tmp_path / "big", 40, sizes=((8, 8), (40, 40), (8, 8), (17, 19))))
     names = source.names()
-    feed, found = ImagePrefetcher(source, names, worth=0), []
+    feed, found = Prefetcher(ImageDecoder(source, budget), names, worth=0), []
     for _ in range(8):
         found += feed.read(len(found), len(found) + 5)
     same(found, here(source, names))
@@ -132,7 +132,7 @@ def test_a_short_set_is_decoded_without_processes(tmp_path, crew):
 
 def test_the_processes_end_with_the_set_that_they_decoded_even_if_it_is_kept(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 40))
-    feed = ImagePrefetcher(source, source.names(), worth=0)
+    feed = Prefetcher(ImageDecoder(source), source.names(), worth=0)
     for start in range(0, 40, 10):
         feed.read(start, start + 10)
     processes = [worker._process for worker in crew]
@@ -144,7 +144,7 @@ def test_the_processes_end_with_the_set_that_they_decoded_even_if_it_is_kept(tmp
 def test_a_process_that_dies_is_named_and_the_next_reading_goes_on(tmp_path, crew):
     source = FolderSource(fill(tmp_path / "some", 60))
     names = source.names()
-    feed = ImagePrefetcher(source, names, worth=0)
+    feed = Prefetcher(ImageDecoder(source), names, worth=0)
     feed.read(0, 5)
     feed.read(5, 10)
     for worker in crew:
@@ -160,10 +160,11 @@ def test_the_processes_end_with_the_reader_even_if_it_is_killed(tmp_path):
     code = f"""
 import time
 from pathlib import Path
-from evalsvc.inputs.images.prefetch import ImagePrefetcher
+from evalsvc.inputs.prefetch import Prefetcher
+from evalsvc.inputs.images.files import ImageDecoder
 from evalsvc.inputs.images.decoding import FolderSource
 source = FolderSource(Path({str(folder)!r}))
-feed = ImagePrefetcher(source, source.names(), worth=0)
+feed = Prefetcher(ImageDecoder(source), source.names(), worth=0)
 feed.read(0, 2)
 feed.read(2, 4)
 print(*(worker._process.pid for worker in feed._crew._workers), flush=True)

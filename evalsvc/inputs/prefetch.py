@@ -1,4 +1,4 @@
-"""Image prefetching: worker processes decode images into shared memory of bounded size before they are read."""
+"""Prefetching: processes decode images or videos into shared memory of bounded size before they are read."""
 
 from __future__ import annotations
 
@@ -13,36 +13,56 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from evalsvc.core.errors import InputError
 from evalsvc.core.sandbox import restrictions
-from evalsvc.inputs.images.decoding import Pixels, Source, decode_from
 from evalsvc.inputs.images.decoding_process import Answer, empty
 
 Positions: TypeAlias = Sequence[int] | Int64[np.ndarray, " n"]
+Pixels = UInt8[np.ndarray, "..."]
 Found: TypeAlias = Pixels | str
 """Decoded pixels, or an error message that names the file."""
 
-BUDGET = 2**28
-"""Total bytes of decoded images that may wait."""
 WORTH = 1.0
 """Seconds of decoding from which on starting processes pays off."""
 CHUNK, SLOTS, MOST = 32, 2, 16
 
 
-class ImagePrefetcher:
-    """Decoded images by position; images that are expected next are decoded ahead.
+class Decoder(Protocol):
+    """How the files of one set are decoded: on demand, and by processes that decode ahead.
 
-    Expected are the positions passed to :meth:`expect`, else the following positions. Small sets and unexpected
-    positions are decoded in this process; the pixels are the same.
+    ``what`` names the files ("images"), ``budget`` is the number of bytes of decoded files that may wait, and ``least``
+    the size of a decoded file if all have the same, else 0.
     """
 
-    def __init__(self, source: Source, names: Sequence[str], *, worth: float = WORTH) -> None:
-        self._source, self._names, self._worth = source, names, worth
+    path: Path
+    what: str
+    budget: int
+    least: int
+
+    def decode(self, names: Sequence[str]) -> list[Found]:
+        """The pixels of these files, on demand."""
+        ...
+
+    def command(self) -> list[str]:
+        """Module and first arguments of a process that decodes them (:class:`DecodingProcess`)."""
+        ...
+
+
+class Prefetcher:
+    """Decoded files by position; those that are expected next are decoded ahead.
+
+    Expected are the positions passed to :meth:`expect`, else the following positions. Small sets and unexpected
+    positions are decoded on demand; the pixels are the same.
+    """
+
+    def __init__(self, decoder: Decoder, names: Sequence[str], *, worth: float = WORTH) -> None:
+        self._decoder, self._names, self._worth = decoder, names, worth
         self._expected: Positions = range(len(names))
         self._decoded, self._seconds = 0, 0.0
         self._crew: _WorkerPool | None = None
@@ -66,7 +86,7 @@ class ImagePrefetcher:
         expected = np.array_equal(wanted, self._expected[: len(wanted)])
         crew, self._crew = self._crew if expected else None, None
         if crew is None and expected and self._pays(len(self._expected)):
-            crew = _WorkerPool(self._source, self._names, self._expected)
+            crew = _WorkerPool(self._decoder, self._names, self._expected)
         images = crew.take(len(wanted)) if crew else self._here(wanted)
         # Not after a failure; and at the end, no reads follow, while the set may be kept for long.
         self._expected = self._expected[len(wanted) :] if expected else after
@@ -75,7 +95,7 @@ class ImagePrefetcher:
 
     def _here(self, positions: Positions) -> list[Found]:
         before = time.perf_counter()
-        images = [decode_from(self._source, self._names[i]) for i in positions]
+        images = self._decoder.decode([self._names[i] for i in positions])
         self._seconds += time.perf_counter() - before
         self._decoded += len(images)
         return images
@@ -87,19 +107,14 @@ class ImagePrefetcher:
 class _WorkerPool:
     """Processes that take chunks in turn, in order, two chunks each, so that none waits while a slot is copied."""
 
-    def __init__(self, source: Source, names: Sequence[str], positions: Positions) -> None:
-        self._source, self._names, self._positions = source, names, positions
+    def __init__(self, decoder: Decoder, names: Sequence[str], positions: Positions) -> None:
+        self._decoder, self._names, self._positions = decoder, names, positions
         self._asked = 0
-        count = min(MOST, _cores())
-        self._slot_bytes = BUDGET // SLOTS // count
-        try:
-            self._workers = [_Worker(source, self._slot_bytes) for _ in range(count)]
-        except OSError as error:
-            raise InputError(
-                f"{source.path}: cannot start {count} processes to decode its images ({error.strerror or error}): "
-                "raise the limits on open files and processes ('ulimit -n 4096 -u 4096')"
-            ) from None
-        self._waiting: deque[tuple[_Worker, list[str]]] = deque()
+        fitting = decoder.budget // SLOTS // decoder.least if decoder.least else MOST
+        count = max(1, min(MOST, _cores(), fitting))
+        self._slot_bytes = max(decoder.budget // SLOTS // count, decoder.least)
+        self._workers = start(decoder, count, self._slot_bytes)
+        self._waiting: deque[tuple[DecodingProcess, list[str]]] = deque()
         self._ready: deque[Found] = deque()
         self._turn, self._bytes, self._images = 0, 0, 0
 
@@ -132,29 +147,33 @@ class _WorkerPool:
         answer = worker.answer()
         if answer is None:
             raise InputError(
-                f"{self._source.path}: the process that decoded {names[0]} to {names[-1]} died ({worker.end()}): "
+                f"{self._decoder.path}: the process that decoded {names[0]} to {names[-1]} died ({worker.end()}): "
                 "one of them may be damaged, or memory ran out"
             )
         for name, entry in zip(names, answer, strict=True):
-            pixels = decode_from(self._source, name) if entry is None else entry
+            pixels = self._decoder.decode([name])[0] if entry is None else entry
             if not isinstance(pixels, str):
                 self._bytes += pixels.size
                 self._images += 1
             self._ready.append(pixels)
 
 
-class _Worker:
+def start(decoder: Decoder, count: int, slot_bytes: int) -> list[DecodingProcess]:
+    """Start processes that decode; too few descriptors or processes raise an error."""
+    try:
+        return [DecodingProcess(decoder, slot_bytes) for _ in range(count)]
+    except OSError as error:
+        raise InputError(
+            f"{decoder.path}: cannot start {count} processes to decode its {decoder.what} "
+            f"({error.strerror or error}): raise the limits on open files and processes ('ulimit -n 4096 -u 4096')"
+        ) from None
+
+
+class DecodingProcess:
     """A decoding process and its slots of anonymous shared memory, which its last user frees."""
 
-    def __init__(self, source: Source, slot_bytes: int) -> None:
-        arguments = [
-            sys.executable,
-            "-P",
-            "-m",
-            "evalsvc.inputs.images.decoding_process",
-            str(source.path),
-            str(slot_bytes),
-        ]
+    def __init__(self, decoder: Decoder, slot_bytes: int) -> None:
+        arguments = [sys.executable, "-P", "-m", *decoder.command(), str(slot_bytes)]
         with ExitStack() as stack:
             descriptors = [stack.enter_context(_memory(slot_bytes)) for _ in range(SLOTS)]
             self._slots = [mmap.mmap(descriptor, slot_bytes) for descriptor in descriptors]
