@@ -1,4 +1,4 @@
-"""Images in array files: ``.npy`` and ``.npz``."""
+"""Images and videos in array files: ``.npy`` and ``.npz``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import numpy as np
 from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import most_unpacked, open_regular
+from evalsvc.inputs.reading_options import ReadingOptions
+from evalsvc.inputs.videos.arrays import VideoArray
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Images
@@ -62,18 +64,28 @@ class ImageArray:
         return Images(torch.from_numpy(np.ascontiguousarray(self._array[np.asarray(indices, np.int64)])))
 
 
-def image_arrays(path: Path) -> ImageArray:
-    """The image array of an ``.npz`` or ``.npy``; an uncompressed array is memory-mapped."""
+def open_array(path: Path, reading: ReadingOptions) -> ImageArray | VideoArray:
+    """The images or videos of an ``.npz`` or ``.npy``, by its axes; an uncompressed array is memory-mapped."""
     try:
         with open_regular(path) as file:
             if path.suffix.lower() == ".npy":
                 header = _array_header(file)
                 _refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
-                return ImageArray(path, _mapped(file, header, 0))
-            images = _archived(path, file)
-            return ImageArray(path, images, _labels(path, file, len(images)))
+                return _samples(path, _mapped(file, header, 0), None, reading)
+            array = _archived(path, file)
+            return _samples(path, array, _labels(path, file, len(array)), reading)
     except (ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable array file ({error})") from None
+
+
+def _samples(
+    path: Path, array: np.ndarray, labels: np.ndarray | None, reading: ReadingOptions
+) -> ImageArray | VideoArray:
+    if array.ndim == 5:
+        reading.require_only(path, "frames")
+        return VideoArray(path, array, labels, reading.frames)
+    reading.require_only(path)
+    return ImageArray(path, array, labels)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,14 @@ class Decoder(Protocol):
     the size of a decoded file if all have the same, else 0.
     """
 
-    path: Path
     what: str
     budget: int
     least: int
+
+    @property
+    def path(self) -> Path:
+        """Where the files are, for errors."""
+        ...
 
     def decode(self, names: Sequence[str]) -> list[Found]:
         """The pixels of these files, on demand."""
@@ -113,7 +117,7 @@ class _WorkerPool:
         fitting = decoder.budget // SLOTS // decoder.least if decoder.least else MOST
         count = max(1, min(MOST, _cores(), fitting))
         self._slot_bytes = max(decoder.budget // SLOTS // count, decoder.least)
-        self._workers = start(decoder, count, self._slot_bytes)
+        self._workers = start_processes(decoder, count, self._slot_bytes)
         self._waiting: deque[tuple[DecodingProcess, list[str]]] = deque()
         self._ready: deque[Found] = deque()
         self._turn, self._bytes, self._images = 0, 0, 0
@@ -158,7 +162,7 @@ class _WorkerPool:
             self._ready.append(pixels)
 
 
-def start(decoder: Decoder, count: int, slot_bytes: int) -> list[DecodingProcess]:
+def start_processes(decoder: Decoder, count: int, slot_bytes: int) -> list[DecodingProcess]:
     """Start processes that decode; too few descriptors or processes raise an error."""
     try:
         return [DecodingProcess(decoder, slot_bytes) for _ in range(count)]

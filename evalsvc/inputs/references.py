@@ -161,8 +161,9 @@ def _inspect(path: Path, reading: ReadingOptions, skip_bad: bool) -> SampleSet:
     samples = _open(path, reading)
     if skip_bad and (bad := unreadable(samples)):
         return _open(path, reading, bad)
-    for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), 256):
-        samples.read(start, min(start + 256, len(samples)))
+    step = 16 if samples.modality == "video" else 256
+    for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), step):
+        samples.read(start, min(start + step, len(samples)))
     if len(samples) == 1 and not isinstance(samples, StatisticsFile):
         note = samples.note if isinstance(samples, TextList) else ""
         raise InputError(f"{path} contains a single {KINDS[samples.modality]}{note}: use a set of two or more")

@@ -13,13 +13,17 @@ from evalsvc.core.digests import walk
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import require_regular
 from evalsvc.core.files.system_files import is_system_file
-from evalsvc.inputs.array_files import image_arrays
+from evalsvc.inputs.array_files import open_array
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
 from evalsvc.inputs.sounds.decoding import SOUND_SUFFIXES
 from evalsvc.inputs.sounds.files import SoundFiles
 from evalsvc.inputs.text_files import open_texts
+from evalsvc.inputs.videos.arrays import ClipArrays
+from evalsvc.inputs.videos.clips import VIDEO_SUFFIXES, Clip
+from evalsvc.inputs.videos.files import VideoFiles
+from evalsvc.inputs.videos.frame_folders import FrameFolders
 from evalsvc.plugins.interfaces import ReadsAt, SampleSet
 from evalsvc.plugins.samples import Samples, concatenate
 
@@ -28,7 +32,7 @@ _AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} per line'
 INSTEAD = {
     **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
     **dict.fromkeys((".json", ".csv", ".tsv", ".yaml", ".yml", ".md"), _AS_JSONL),
-    **dict.fromkeys(IMAGE_SUFFIXES | SOUND_SUFFIXES, "pass its folder"),
+    **dict.fromkeys(IMAGE_SUFFIXES | SOUND_SUFFIXES | VIDEO_SUFFIXES, "pass its folder"),
 }
 """Files that cannot be read, by suffix, and the way out."""
 
@@ -105,6 +109,24 @@ def _images(given: Given) -> SampleSet | None:
     return ImageFiles(given.path, given.skip)
 
 
+def _videos(given: Given) -> SampleSet | None:
+    """Videos in a folder. Frames in folders are told from images, and videos among images, by the options alone."""
+    path, reading, suffixes = given.path, given.reading, given.suffixes
+    if not path.is_dir():
+        return None
+    asked = bool(reading.frames or reading.fps)
+    if suffixes & VIDEO_SUFFIXES and (asked or not suffixes & (IMAGE_SUFFIXES | {".wav"})):
+        reading.require_only(path, "frames", "fps")
+        return VideoFiles(path, given.named(*VIDEO_SUFFIXES), Clip(reading.frames, reading.fps), given.skip)
+    if reading.frames and suffixes & IMAGE_SUFFIXES:
+        reading.require_only(path, "frames")
+        return FrameFolders(path, given.named(*IMAGE_SUFFIXES), reading.frames, given.skip)
+    if ".npy" in suffixes and not suffixes & (IMAGE_SUFFIXES | {".wav"}):
+        reading.require_only(path, "frames")
+        return ClipArrays(path, given.named(".npy"), reading.frames, given.skip)
+    return None
+
+
 def _texts(given: Given) -> SampleSet | None:
     path = given.path
     files = [path / name for name in walk(path, exclude_files=is_system_file)] if path.is_dir() else [path]
@@ -116,11 +138,10 @@ def _texts(given: Given) -> SampleSet | None:
 def _arrays(given: Given) -> SampleSet | None:
     if given.path.is_dir() or not given.suffixes & {".npz", ".npy"}:
         return None
-    given.reading.require_only(given.path)
-    return image_arrays(given.path)
+    return open_array(given.path, given.reading)
 
 
-_OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (_sounds, _images, _texts, _arrays)
+_OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (_videos, _sounds, _images, _texts, _arrays)
 """One for each family of formats: the first that knows what is given opens it."""
 
 
@@ -128,8 +149,8 @@ def _unknown(given: Given) -> InputError:
     if given.path.is_dir():
         held = ", ".join(sorted(given.suffixes - {""})[:5])
         return InputError(
-            f"{given.path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no sounds and no texts"
-            + (f", but {held}" if held else "")
+            f"{given.path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}), no sounds, no videos "
+            "and no texts" + (f", but {held}" if held else "")
         )
     suffix = given.path.suffix.lower()
     other = (

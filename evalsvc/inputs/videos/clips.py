@@ -1,4 +1,4 @@
-"""What a clip is: which frames of a video are read, and how large a clip may be. Does not import PyAV or torch."""
+"""Clips: which frames of a video are read, and how large a clip may be. Does not import PyAV or torch."""
 
 from __future__ import annotations
 

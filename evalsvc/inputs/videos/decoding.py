@@ -27,7 +27,6 @@ _LEAST_TOLERANCE = Fraction(1, 10)
 _MOST_ROUNDING = Fraction(1, 1000)
 _TURNS = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 1, (-1, 0, 0, -1): 2, (0, 1, -1, 0): 3}
 """Turns to the left by the upper left part of a display matrix."""
-_ENCRYPTED = ("encv", "drmi")
 
 
 def frames_of(file: BinaryIO, clip: Clip) -> Iterator[Frame]:
@@ -45,7 +44,7 @@ def frames_of(file: BinaryIO, clip: Clip) -> Iterator[Frame]:
         with av.open(file, options=_ONLY_FILE) as container:
             decoded = _at_times(_decoded(container), clip.fps) if clip.fps else _each(_decoded(container))
             count = 0
-            for count, frame in enumerate(decoded, 1):  # noqa: B007 (counted for the error below)
+            for count, frame in enumerate(decoded, 1):
                 yield frame
                 if count == clip.frames:
                     return
@@ -58,7 +57,7 @@ def frames_of(file: BinaryIO, clip: Clip) -> Iterator[Frame]:
 
 
 def _reason(error: av.FFmpegError) -> str:
-    if isinstance(error, av.InvalidDataError) or "whitelist" in str(error):
+    if isinstance(error, av.InvalidDataError | av.EOFError | av.ArgumentError):  # the last if not on the list above
         return "it is damaged, or its content is not a known video format"
     return str(error.strerror or error)
 
@@ -71,8 +70,6 @@ def _decoded(container: Any) -> Iterator[Any]:
     context = stream.codec_context
     if context is None:
         raise BadVideoError("its codec is unknown")
-    if context.codec_tag in _ENCRYPTED:
-        raise BadVideoError("it is encrypted")
     _refuse_bomb(context.width, context.height)
     context.thread_count, context.options = 1, _CODEC
     size, end = None, Fraction(0)
@@ -81,6 +78,8 @@ def _decoded(container: Any) -> Iterator[Any]:
             end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
         if packet.stream.index != stream.index:
             continue
+        if packet.has_sidedata("encryption_info"):
+            raise BadVideoError("it is encrypted")
         if packet.is_corrupt:
             raise BadVideoError("it is damaged")
         for frame in packet.decode():
@@ -140,7 +139,7 @@ def _at_times(frames: Iterator[Any], fps: float) -> Iterator[Frame]:
 
 def _rounding(frame: Any) -> Fraction:
     """The largest error of a frame's time: containers round to ticks, of which some have 1,000 a second."""
-    return min(frame.time_base / 2, _MOST_ROUNDING)
+    return min(Fraction(frame.time_base) / 2, _MOST_ROUNDING)
 
 
 class _Converter:

@@ -15,8 +15,8 @@ from jaxtyping import Int64
 
 from evalsvc.core.digests import digest_files
 from evalsvc.core.errors import InputError
-from evalsvc.inputs.class_folders import labels_by_folder
-from evalsvc.inputs.prefetch import DecodingProcess, Found, Positions, Prefetcher, start
+from evalsvc.inputs.class_folders import folder_labels
+from evalsvc.inputs.prefetch import DecodingProcess, Found, Pixels, Positions, Prefetcher, start_processes
 from evalsvc.inputs.skip_list import exclude_files
 from evalsvc.inputs.videos.clips import MAX_BYTES, Clip
 from evalsvc.metrics.lazy_torch import torch
@@ -50,7 +50,7 @@ class VideoDecoder:
 
     def _decode(self, name: str) -> Found:
         if self._process is None or self._owner != os.getpid():  # a forked process must not use its pipes
-            (self._process,), self._owner = start(self, 1, MAX_BYTES), os.getpid()
+            (self._process,), self._owner = start_processes(self, 1, MAX_BYTES), os.getpid()
         self._process.ask([name])
         answer = self._process.answer()
         if answer is None:
@@ -89,8 +89,8 @@ class VideoFiles:
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class labels by folder (:func:`~evalsvc.inputs.class_folders.labels_by_folder`)."""
-        return labels_by_folder(self._names)
+        """Class labels by folder (:func:`~evalsvc.inputs.class_folders.folder_labels`)."""
+        return folder_labels(self._names)
 
     def digest(self) -> str:
         """sha256 of the current content of the files."""
@@ -118,19 +118,19 @@ class VideoFiles:
         return tuple(names)
 
     def _batch(self, indices: Sequence[int], clips: Sequence[Found]) -> Videos:
-        alike = []
-        for index, clip in zip(indices, clips, strict=True):
-            alike.append(_readable(clip))
+        alike = [readable(clip) for clip in clips]
+        for index, clip in zip(indices, alike, strict=True):
             require_shape(self._path, self._names[index], clip.shape, self._shape)
         # Channels stay last in memory, as they are in the files: a copy would cost a third of the decoding.
         return Videos(torch.from_numpy(np.stack(alike)).permute(0, 1, 4, 2, 3))
 
     @cached_property
     def _shape(self) -> tuple[int, ...]:
-        return _readable(self._decoder.decode(self._names[:1])[0]).shape
+        return readable(self._decoder.decode(self._names[:1])[0]).shape
 
 
-def _readable(clip: Found) -> np.ndarray:
+def readable(clip: Found) -> Pixels:
+    """The clip; an error message is raised, with the way out."""
     if isinstance(clip, str):
         raise InputError(f"{clip}: repair or remove it, or leave it out with --skip-bad")
     return clip

@@ -40,7 +40,7 @@ def serve(requests: int, answers: int, window: mmap.mmap, slots: Sequence[mmap.m
         requests, answers = restrictions.keep_only(requests, answers)
         restrictions.limit(MEMORY, _NO_LIMIT, 0)
         restrictions.confine()
-        with open(requests, "rb", buffering=0) as reading, open(answers, "wb", buffering=0) as writing:
+        with os.fdopen(requests, "rb", buffering=0) as reading, os.fdopen(answers, "wb", buffering=0) as writing:
 
             def ask(answer: Any) -> Any:
                 writing.write(json.dumps(answer).encode() + b"\n")

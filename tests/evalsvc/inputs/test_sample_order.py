@@ -129,7 +129,7 @@ def test_images_of_several_sizes_and_texts_are_read_anywhere(tmp_path, pictures)
 
 def test_only_what_is_taken_is_decoded_and_it_is_decoded_ahead(tmp_path, pictures, monkeypatch):
     """One of the images is damaged, and nobody who does not ask for it hears of it."""
-    from evalsvc.inputs.images import prefetch
+    from evalsvc.inputs import prefetch
 
     (tmp_path / "set").mkdir()
     for i, picture in enumerate(pictures):
