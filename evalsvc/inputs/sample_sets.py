@@ -121,9 +121,6 @@ def _videos(given: Given) -> SampleSet | None:
     if reading.frames and suffixes & IMAGE_SUFFIXES:
         reading.require_only(path, "frames")
         return FrameFolders(path, given.named(*IMAGE_SUFFIXES), reading.frames, given.skip)
-    if ".npy" in suffixes and not suffixes & (IMAGE_SUFFIXES | {".wav"}):
-        reading.require_only(path, "frames")
-        return ClipArrays(path, given.named(".npy"), reading.frames, given.skip)
     return None
 
 
@@ -136,9 +133,13 @@ def _texts(given: Given) -> SampleSet | None:
 
 
 def _arrays(given: Given) -> SampleSet | None:
-    if given.path.is_dir() or not given.suffixes & {".npz", ".npy"}:
+    path, reading = given.path, given.reading
+    if not path.is_dir():
+        return open_array(path, reading) if given.suffixes & {".npz", ".npy"} else None
+    if ".npy" not in given.suffixes:
         return None
-    return open_array(given.path, given.reading)
+    reading.require_only(path, "frames")
+    return ClipArrays(path, given.named(".npy"), reading.frames, given.skip)
 
 
 _OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (_videos, _sounds, _images, _texts, _arrays)

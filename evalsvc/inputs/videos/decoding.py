@@ -58,7 +58,7 @@ def frames_of(file: BinaryIO, clip: Clip) -> Iterator[Frame]:
 
 def _reason(error: av.FFmpegError) -> str:
     if isinstance(error, av.InvalidDataError | av.EOFError | av.ArgumentError):  # the last if not on the list above
-        return "it is damaged, or its content is not a known video format"
+        return "it is damaged or far too large, or its content is not a known video format"
     return str(error.strerror or error)
 
 

@@ -24,7 +24,7 @@ from evalsvc.inputs.videos.files import VideoDecoder
 
 from .video_files import numbers, write
 
-GIF = b"GIF89a" + struct.pack("<HH", 30_000, 30_000) + bytes.fromhex("800000ffffff0000002c000000000100010000020144003b")
+GIF = b"GIF89a%s" + bytes.fromhex("800000ffffff0000002c000000000100010000020144003b")
 
 
 def reading(**options):
@@ -97,7 +97,8 @@ def bad(tmp_path_factory):
     (folder / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
     (folder / "text.mp4").write_text("no video")
     (folder / "empty.webm").write_bytes(b"")
-    (folder / "huge.gif").write_bytes(GIF)
+    for name, side in (("huge.gif", 30_000), ("large.gif", 12_000)):
+        (folder / name).write_bytes(GIF % struct.pack("<HH", side, side))
     (folder / "hls.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n")
     (folder / "concat.avi").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
     Image.new("RGB", (8, 8)).save(folder / "picture.mp4", "PNG")
@@ -121,7 +122,8 @@ FAULTS = {
     "encrypted.mp4": "it is encrypted",
     "gone.mkv": "No such file or directory",
     "hls.mp4": "its content is not a known video format",
-    "huge.gif": "its frames of 30000 x 30000 have more than",
+    "huge.gif": "it is damaged or far too large",
+    "large.gif": "its frames of 12000 x 12000 have more than 67108864 pixels",
     "picture.mp4": "its content is not a known video format",
     "pipe.mkv": "is a named pipe",
     "short.mov": "it has 3 frames, fewer than the 4 of a clip",
