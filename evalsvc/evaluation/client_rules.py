@@ -68,13 +68,17 @@ class ClientRules:
             )
 
     def require_confined(self, generator: str, path: Path) -> None:
-        """Raise if this checkpoint selects a network destination. Workers call it for every evaluation of a client.
+        """Raise if this checkpoint selects a program or a network destination.
+
+        Workers call it for every evaluation of a client.
 
         Raises:
-            ForbiddenError: the generator connects to the network, and its checkpoint is not an endpoint of the server
-                file.
+            ForbiddenError: the generator is for operators only; or it connects to the network, and its checkpoint is
+                not an endpoint of the server file.
         """
         factory = self._plugins.get(PluginKind.GENERATOR, generator).load()
+        if getattr(factory, "operators_only", False):
+            raise ForbiddenError(f"generator {generator!r} is for operators only: score it on the command line")
         if getattr(factory, "opens_network", False) and endpoint_name(path) is None:
             raise ForbiddenError(
                 f"generator {generator!r} connects to the address in its checkpoint, which clients may not "

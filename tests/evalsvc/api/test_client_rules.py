@@ -351,6 +351,6 @@ def test_every_shipped_plugin_says_what_clients_may_do_with_it():
     for plugin in Plugins():
         if plugin.kind in (PluginKind.GENERATOR, PluginKind.EXTRACTOR) and plugin.distribution == "evalsvc":
             declared = vars(plugin.load()).get("client_options")
-            closed = {"frame-wise", "video-network", "likelihood", "text-encoder"}
+            closed = {"command", "onnx-module", "frame-wise", "video-network", "likelihood", "text-encoder"}
             assert (declared is None) == (plugin.name in closed), plugin.name
             assert not {"weights", "model", "path", "backend", "prompts_file"} & (declared or set())

@@ -28,6 +28,7 @@ def site(tmp_path, monkeypatch):
 def test_the_built_in_plugins_are_all_found_and_load():
     found = {(plugin.kind, plugin.name) for plugin in Plugins() if plugin.load()}
     generators = ("gan", "vae", "flow", "ddpm", "autoregressive", "conditional-gan", "samples", "torch-module")
+    generators += ("onnx-module", "command")
     assert {(PluginKind.GENERATOR, name) for name in generators} <= found
     assert {(PluginKind.EXTRACTOR, name) for name in ("pixels", "digits-cnn", "efficientnet-lite0")} <= found
     assert (PluginKind.REFERENCE, "digits") in found
