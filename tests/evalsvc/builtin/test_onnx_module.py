@@ -201,9 +201,9 @@ def test_nothing_but_standard_operators_without_chance_is_opened(make):
         (graph(node("Add", ["z", "no"], ["x"])), {}, "cannot be opened .*: export it again"),
         (graph(RESHAPE, z=("n", 2**27), weights=[SHAPE]), {}, "takes 134,217,728 values as z, more than 67,108,864"),
         (
-            graph(RESHAPE, extra=[helper.make_tensor_value_info(i, FLOAT, ["n"]) for i in ("i0", "i1")], weights=[SHAPE]),
+            graph(RESHAPE, extra=[helper.make_tensor_value_info(i, FLOAT, [2]) for i in ("a", "b")], weights=[SHAPE]),
             {},
-            "takes z, i0, i1, and generators cannot tell what i0 and i1 should receive",
+            "takes z, a, b, and generators cannot tell what a and b should receive",
         ),
     ],
 )  # fmt: skip
