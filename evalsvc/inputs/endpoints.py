@@ -1,50 +1,34 @@
-"""Client of HTTP endpoints with OpenAI's completions API: vLLM, the llama.cpp server, TGI, and OpenAI."""
+"""Client of HTTP endpoints with OpenAI's completions API: vLLM, llama.cpp, ``transformers serve``, TGI, and OpenAI."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from evalsvc.core import http_client
 from evalsvc.core.digests import digest_json
-from evalsvc.core.errors import InputError, ModelError
+from evalsvc.core.errors import InputError
 from evalsvc.core.observability.redaction import HIDDEN
 from evalsvc.inputs.decoding_options import Decoding
+from evalsvc.inputs.endpoint_requests import Pace, RefusedError, ask
+from evalsvc.inputs.token_prices import Price, count
 from evalsvc.plugins.items import Prompt, messages_of
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-TRIES = 5
-BUSY = {408, 429, 500, 502, 503, 504}
-LONGEST_WAIT = 120.0
-"""Seconds between two attempts that a server may ask for by ``Retry-After``; longer waits are an error."""
-OF_ONE_REQUEST = {400, 413, 422, 451}
-"""Statuses that refuse the content of a request; others are about the key, the address or the server."""
-MILLION = 1e6
 LARGEST = 64 * 2**20
 """Maximum size of a response in bytes."""
-
-
-class RefusedError(ModelError):
-    """The server responds, but refuses the request; ``reason`` is a line for clients.
-
-    ``of_one`` says that the content of the request was refused: others may be answered.
-    """
-
-    def __init__(self, message: str, *, detail: str = "", reason: str = "", of_one: bool = False) -> None:
-        super().__init__(message, detail=detail)
-        self.reason, self.of_one = reason, of_one
+LENGTH, ITS_OTHER_NAME = "max_tokens", "max_completion_tokens"
+"""Names of the limit of tokens: OpenAI's reasoning models refuse the first, and many servers do not know the second."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +43,6 @@ class Written:
     price: float = math.nan
     seconds: float = math.nan
     failure: str = ""
-
-
-class Price(BaseModel):
-    """Price of a million tokens, in US dollars."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    prompt: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    completion: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 def _plain(url: str) -> str:
@@ -89,11 +64,17 @@ class Endpoint(BaseModel):
 
     url: Annotated[str, Field(pattern="^https?://"), AfterValidator(_plain)]
     model: Annotated[str, Field(min_length=1)]
-    dialect: Literal["vllm", "llama.cpp", "openai"] = "vllm"
+    dialect: Literal["vllm", "llama.cpp", "transformers", "openai"] = "vllm"
     key_variable: str = "OPENAI_API_KEY"
     parallel: Annotated[int, Field(ge=1, le=256)] = 16
     timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
     price: Price | None = None
+    _pace: Pace = PrivateAttr()
+    _length: str = PrivateAttr(LENGTH)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Start at full speed."""
+        self._pace = Pace(self.parallel)
 
     @classmethod
     def read(cls, path: Path) -> Endpoint:
@@ -124,26 +105,23 @@ class Endpoint(BaseModel):
             RefusedError: the server refuses the request.
             ModelError: it did not respond.
         """
+        chat = decoding.chat or not isinstance(prompt, str)
         asked: dict[str, Any] = {
             "model": self.model,
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
-            "max_tokens": decoding.max_tokens,
             "seed": seed % 2**31,
             **self._beyond_openai(decoding),
+            **self._schema(decoding, chat),
+            **({"messages": messages_of(prompt, decoding.system)} if chat else {"prompt": prompt}),
         }
-        if decoding.stop:
+        if decoding.stop and not decoding.reasoning_end:  # reasoning may contain them
             asked["stop"] = list(decoding.stop)
-        chat = decoding.chat or not isinstance(prompt, str)
-        more = {"messages": messages_of(prompt, decoding.system)} if chat else {"prompt": prompt}
-        answer, seconds = self._post("chat/completions" if chat else "completions", asked | more)
-        choice = _choice(answer)
-        message = choice.get("message")
-        text = (message.get("content") if isinstance(message, dict) else None) if chat else choice.get("text")
-        tokens, price = self._cost(answer)
-        if not isinstance(text, str):
-            return Written("", tokens, price, seconds, f"{self.called} returned no text")
-        return Written(decoding.cut(text), tokens, price, seconds)
+        answer, seconds = self._within(decoding.max_tokens, "chat/completions" if chat else "completions", asked)
+        text, failure = self._text(_choice(answer), chat, decoding)
+        usage = answer.get("usage") if isinstance(answer, dict) else None
+        price = math.nan if self.price is None else self.price.of(usage)
+        return Written(text, count(usage, "completion_tokens"), price, seconds, failure)
 
     def log_likelihood(self, text: str, prompt: str = "") -> tuple[float, int]:
         """Log-likelihood of a text after a prompt in nats, and its number of tokens.
@@ -173,6 +151,31 @@ class Endpoint(BaseModel):
         with ThreadPoolExecutor(self.parallel) as pool:
             return list(pool.map(work, items))
 
+    def _within(self, tokens: int, path: str, asked: Mapping[str, Any]) -> tuple[Any, float]:
+        """The answer to a request whose limit of tokens has the name that the model accepts."""
+        name = self._length
+        try:
+            return self._post(path, {**asked, name: tokens})
+        except RefusedError as error:
+            if name == ITS_OTHER_NAME or ITS_OTHER_NAME not in error.detail:
+                raise
+        self._length = ITS_OTHER_NAME
+        return self._post(path, {**asked, ITS_OTHER_NAME: tokens})
+
+    def _text(self, choice: Mapping[str, Any], chat: bool, decoding: Decoding) -> tuple[str, str]:
+        """The text of an answer without its reasoning, or the reason why there is none."""
+        message = choice.get("message") if chat else {"content": choice.get("text")}
+        text = message.get("content") if isinstance(message, dict) else None
+        if choice.get("finish_reason") == "content_filter":
+            return "", f"{self.called} withheld the text by its content filter"
+        reasoned = isinstance(message, dict) and (message.get("reasoning_content") or message.get("reasoning"))
+        if reasoned and not text:
+            return "", f"no answer after the reasoning, within {decoding.max_tokens} tokens"
+        if not isinstance(text, str):
+            return "", f"{self.called} returned no text"
+        answer = decoding.cut(text.lstrip()) if reasoned else decoding.answer(text)
+        return ("", decoding.no_answer) if answer is None else (answer, "")
+
     def _beyond_openai(self, decoding: Decoding) -> dict[str, Any]:
         """Options for which a server would otherwise use the checkpoint's own defaults."""
         if self.dialect == "vllm":
@@ -183,6 +186,13 @@ class Endpoint(BaseModel):
             }
         if self.dialect == "llama.cpp":
             return {"top_k": decoding.top_k, "repeat_penalty": decoding.repetition_penalty, "min_p": 0.0}
+        if self.dialect == "transformers":  # it is greedy at every temperature unless it is told to sample
+            own = {
+                "do_sample": decoding.temperature > 0,
+                "top_k": decoding.top_k,
+                "repetition_penalty": decoding.repetition_penalty,
+            }
+            return {"generation_config": json.dumps(own)}
         if decoding.top_k or decoding.repetition_penalty != 1:
             raise InputError(
                 f"{self.called} uses the dialect 'openai', which supports neither top_k nor repetition_penalty: "
@@ -190,13 +200,20 @@ class Endpoint(BaseModel):
             )
         return {}
 
-    def _cost(self, answer: Any) -> tuple[float, float]:
-        """Generated tokens and price of an answer."""
-        usage = answer.get("usage") if isinstance(answer, dict) else None
-        counts = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
-        if self.price is None:
-            return counts[1], math.nan
-        return counts[1], (counts[0] * self.price.prompt + counts[1] * self.price.completion) / MILLION
+    def _schema(self, decoding: Decoding, chat: bool) -> dict[str, Any]:
+        """The option that makes an answer match a JSON schema."""
+        if not decoding.json_schema:
+            return {}
+        schema = json.loads(decoding.json_schema)
+        if self.dialect == "transformers" or (self.dialect == "openai" and not chat):
+            raise InputError(
+                f"{self.called} uses the dialect {self.dialect!r}, which supports no json_schema"
+                + (": omit it" if chat else " without chat: add chat: true")
+            )
+        if self.dialect == "llama.cpp" and not chat:
+            return {"json_schema": schema}
+        named = {"name": "answer", "schema": schema, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
 
     def _post(self, path: str, body: Mapping[str, Any]) -> tuple[Any, float]:
         """The JSON of the answer, and the seconds of the attempt that was answered."""
@@ -208,37 +225,7 @@ class Endpoint(BaseModel):
             return f"{url}: {text.replace(key, HIDDEN) if key else text}"
 
         url, content = f"{self.url.rstrip('/')}/{path}", json.dumps(body).encode()
-        reason, wait = "", 0.0
-        for attempt in range(TRIES):
-            if attempt:
-                time.sleep(wait or 0.25 * 2**attempt)
-            begun, wait = time.perf_counter(), 0.0
-            try:
-                answer = http_client.run(self._send(url, content, headers))
-                if answer.is_success:
-                    return json.loads(answer.body), time.perf_counter() - begun
-            except http_client.OutboundError as error:
-                reason = f"{error} {error.detail}".strip()
-            except (ValueError, RecursionError) as error:
-                reason = f"not JSON: {error}"
-            else:
-                reason = f"{answer.status}: {answer.body[:400].decode(errors='replace')}"
-                if answer.status not in BUSY:
-                    raise RefusedError(
-                        f"{self.called} refused the request",
-                        detail=hidden(reason),
-                        reason=f"{self.called} refused the prompt ({answer.status // 100}xx)",
-                        of_one=answer.status in OF_ONE_REQUEST,
-                    )
-                wait = _seconds(answer.retry_after)
-                if wait > LONGEST_WAIT:
-                    raise ModelError(
-                        f"{self.called} is busy for more than {LONGEST_WAIT:g} s: run the same command again later",
-                        detail=hidden(reason),
-                    )
-        raise ModelError(
-            f"{self.called} did not respond in {TRIES} attempts: check that it is running", detail=hidden(reason)
-        )
+        return ask(lambda: http_client.run(self._send(url, content, headers)), self.called, hidden, self._pace)
 
     async def _send(self, url: str, content: bytes, headers: Mapping[str, str]) -> http_client.Answer:
         """Send one request. The operator's files may name any host; proxies of the environment apply."""
@@ -250,21 +237,3 @@ def _choice(answer: Any) -> dict[str, Any]:
     choices = answer.get("choices") if isinstance(answer, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     return first if isinstance(first, dict) else {}
-
-
-def _count(usage: Any, name: str) -> float:
-    count = usage.get(name) if isinstance(usage, dict) else None
-    fits = isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**53
-    return float(count) if fits and count is not None else math.nan
-
-
-def _seconds(retry_after: str) -> float:
-    """Seconds that a header asks to wait, by number or by date; 0 if it asks for none, or cannot be read."""
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return max(0.0, seconds) if math.isfinite(seconds) else 0.0

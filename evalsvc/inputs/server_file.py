@@ -21,6 +21,7 @@ from evalsvc.core.files.yaml12 import PolicyLoader
 from evalsvc.core.settings import ClientSettings
 from evalsvc.inputs.checkpoint_folders import endpoint_name
 from evalsvc.inputs.endpoints import LARGEST, Endpoint
+from evalsvc.inputs.token_prices import Price
 
 VARIABLE = "EVALSVC_SERVER_FILE"
 EndpointName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -92,11 +93,12 @@ class Clients(BaseModel):
 
 
 class ServerFile(BaseModel):
-    """The whole file."""
+    """The whole file. ``prices`` by model are those of the endpoints that have no price of their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     endpoints: dict[EndpointName, NamedEndpoint] = {}
+    prices: dict[str, Price] = {}
     clients: Clients = Clients()
     limits: Limits = Limits()
 
@@ -138,8 +140,10 @@ def server_file() -> ServerFile:
 
 def open_endpoint(where: str | os.PathLike[str]) -> Endpoint:
     """The endpoint of a checkpoint or option: ``endpoint:NAME`` in the server file, or the path of a JSON file."""
-    name = endpoint_name(where)
-    return Endpoint.read(Path(where)) if name is None else server_file().endpoint(name)
+    name, file = endpoint_name(where), server_file()
+    endpoint = Endpoint.read(Path(where)) if name is None else file.endpoint(name)
+    price = file.prices.get(endpoint.model) if endpoint.price is None else None
+    return endpoint if price is None else endpoint.model_copy(update={"price": price})
 
 
 @lru_cache(maxsize=4)

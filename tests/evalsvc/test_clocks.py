@@ -164,7 +164,7 @@ OWN_CLOCK = {
     "artifacts.py": "where a folder cannot be written, no file of it is taken for a later one",
     "atomic_files.py": "where a folder cannot be written, nothing is swept either",
     "checksums.py": "when this process read a file, and compared with that alone",
-    "endpoints.py": "how long until the date that another server names",
+    "endpoint_requests.py": "how long until the date that another server names",
     "paid_answers.py": "the age of files, of which old ones are swept",
     "gates.py": "the calendar day of a page that shows what a policy would do",
     "queue.py": "how long ago, on a terminal",

@@ -17,7 +17,8 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
-from evalsvc.inputs.endpoints import Endpoint, RefusedError, Written
+from evalsvc.inputs.endpoint_requests import RefusedError
+from evalsvc.inputs.endpoints import Endpoint, Written
 from evalsvc.inputs.paid_answers import PaidAnswers
 from evalsvc.inputs.server_file import open_endpoint
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
@@ -33,7 +34,8 @@ class Served:
     """Generates texts with an endpoint. Each sample's seed is sent, but the server may ignore it.
 
     A prompt that the server refuses, or answers without a text, is a failure of its sample. Everything else that goes
-    wrong (no response, a wrong key) is an error, after which no answer that was paid is asked for again.
+    wrong (no response, a wrong key) is an error, after which no answer that was paid is asked for again. A forbidden
+    prompt (403) is refused if the server still answers a harmless one.
     """
 
     info = GeneratorInfo(
@@ -57,6 +59,8 @@ class Served:
         self._answered |= len(refusals) < len(answers)
         if refusals and not self._answered:  # nothing says that it is about the prompts
             raise refusals[0]
+        if any(refusal.forbidden for refusal in refusals):
+            self._check_key()
         written = [Written("", failure=each.reason) if isinstance(each, RefusedError) else each for each in answers]
         failures = {row: each.failure for row, each in enumerate(written) if each.failure}
         columns = {
@@ -64,6 +68,14 @@ class Served:
             for name in ("seconds", "tokens", "price")
         }
         return Drawn(Texts(tuple(each.text for each in written)), failures, Usage(**columns))
+
+    def _check_key(self) -> None:
+        """Raise if the server forbids a harmless prompt too: then 403 was not about the prompts."""
+        try:
+            self._endpoint.write("Hello", Decoding(chat=self._decoding.chat, max_tokens=16), 0)
+        except RefusedError as error:
+            if not error.of_one:
+                raise
 
     def receipt(self) -> Callable[[], None]:
         """A function that deletes the paid answers that were kept since the last receipt."""
@@ -80,7 +92,7 @@ class Served:
         try:
             written = self._endpoint.write(prompt, self._decoding, seed)
         except RefusedError as error:
-            if not error.of_one:
+            if not error.of_one and not error.forbidden:
                 raise
             log.warning("%s: %s", error.reason, error.detail)
             return error

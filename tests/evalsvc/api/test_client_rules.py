@@ -17,7 +17,7 @@ from evalsvc.evaluation.items import items_of
 from evalsvc.evaluation.planning import plan
 from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.spec import EvaluationSpec
-from evalsvc.inputs import endpoints
+from evalsvc.inputs import endpoint_requests
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite, load_suite
 from evalsvc.plugins.interfaces import GeneratorInfo
@@ -164,7 +164,7 @@ def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk,
     def unknown(*_):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(endpoints.time, "sleep", lambda _: None)
+    monkeypatch.setattr(endpoint_requests.time, "sleep", lambda _: None)
     monkeypatch.setattr(http_client, "resolve", unknown)
     listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
     with pytest.raises(ModelError, match="endpoint 'far' did not respond in 5 attempts") as caught:

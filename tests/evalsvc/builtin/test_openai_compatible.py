@@ -1,9 +1,6 @@
-"""Against a real server process."""
+"""Against a server that returns log-probabilities of prompts."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +9,14 @@ from evalsvc.builtin.extractors.language import LikelihoodExtractor
 from evalsvc.builtin.generators.causal_lm import CausalLM
 from evalsvc.builtin.generators.openai_compatible import Served, openai_compatible
 from evalsvc.core.errors import InputError, ModelError, detail_of
+from evalsvc.inputs import endpoint_requests
 from evalsvc.inputs import endpoints as module
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.plugins.conformance import check_generator
 from evalsvc.plugins.interfaces import Likelihood
 from evalsvc.plugins.samples import SampleRequest, Texts
+from tests.evalsvc.completions_server import completions_server
 from tests.evalsvc.language_models import save
 
 CPU = torch.device("cpu")
@@ -31,11 +30,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(folder):
-    command = [sys.executable, str(Path(__file__).parents[1] / "completions_server.py"), str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-    process.kill()
-    process.wait()
+    with completions_server(folder) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
@@ -89,12 +85,12 @@ def test_a_server_without_prompt_probabilities_still_writes(url, checkpoint):
 
 
 def test_a_busy_server_is_asked_again_and_a_dead_one_is_named(url, checkpoint, monkeypatch):
-    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(endpoint_requests.time, "sleep", lambda _: None)
     busy = checkpoint(url.replace("/v1", "/busy/v1"), parallel=1)
     drawn = openai_compatible(busy, CPU, decoding=Decoding(max_tokens=4)).sample(SampleRequest.of(1, 0, 3))
     assert len(drawn.samples) == 3
     assert not drawn.failures
-    with pytest.raises(ModelError, match="did not respond in 5 attempts: check that it is running") as caught:
+    with pytest.raises(ModelError, match=r"in 5 attempts \(the connection failed\): check that it") as caught:
         openai_compatible(checkpoint("http://127.0.0.1:9/v1"), CPU)
     assert detail_of(caught.value).startswith("http://127.0.0.1:9/v1/completions: the connection failed")
 
