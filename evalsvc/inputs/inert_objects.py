@@ -95,9 +95,9 @@ def _globals(pickled: Any) -> Iterator[tuple[str, str]]:
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
-            # Pickles of torch's protocol use the module names of Python 2.
-            module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
             yield module, name
+            # Pickles of torch's protocol use the module names of Python 2.
+            yield NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
 
 
 def unpickling_reason(error: pickle.UnpicklingError) -> str:

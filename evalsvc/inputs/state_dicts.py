@@ -105,7 +105,7 @@ class StateDicts:
         """
         fitting = self.fitting(model)
         if len(fitting) > 1:
-            names = [choice.where or ROOT for choice in fitting[:NAMED]]
+            names = [self._path(choice) or ROOT for choice in fitting[:NAMED]]
             raise InputError(
                 f"contains {len(fitting)} state dicts that fit the model, {' and '.join(names)}: choose one with "
                 f"--option state={' or state='.join(names)}"
@@ -116,9 +116,12 @@ class StateDicts:
             model.load_state_dict(dict(choice.tensors))
         except RuntimeError as error:
             raise InputError(f"does not fit the model: {_misfit(model, choice, error)}; {self}") from None
-        where = f"{self.state}.{choice.where}".strip(".") or self.state
         notes = f" ({', '.join(choice.notes)})" if choice.notes else ""
-        return (": ".join(filter(None, [self.file, where])) + notes).strip()
+        return (": ".join(filter(None, [self.file, self._path(choice)])) + notes).strip()
+
+    def _path(self, choice: Choice) -> str:
+        """The dotted path of a choice in the file."""
+        return f"{self.state}.{choice.where}".strip(".") or self.state
 
     def _averages(self, model: nn.Module, named: list[Choice]) -> Iterator[Choice]:
         """Averages of parameters; the rest (buffers) is of the only other state dict of the file that fits."""

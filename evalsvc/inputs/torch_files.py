@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from typing import Any, BinaryIO
 
@@ -19,6 +20,13 @@ DEEPEST = 8
 """Maximum nesting depth of dictionaries."""
 FIRST_BYTES = (b"P", b"\x80")
 """Magic bytes of a zip archive (torch since 1.6), and of a pickle (earlier versions)."""
+NEWER_PICKLE = "Unsupported operand 149"
+"""The reader's fault for a frame, with which pickles of protocol 4 and 5 begin."""
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    zipfile.BadZipFile,
+)
+"""Errors that torch and Python's archive reader raise for damaged files."""
 
 
 def read_state(source: BinaryIO) -> StateDicts:
@@ -51,13 +59,19 @@ def load_torch(source: BinaryIO) -> Any:
         with safe_globals([(stand_in, name) for name, stand_in in stand_ins(source).items()]):
             return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise RefusedError(f"{CODE} ({unpickling_reason(error)})") from None
+        reason = unpickling_reason(error)
+        if reason == NEWER_PICKLE:
+            raise RefusedError(f"is pickled by another protocol than that of torch.save: {PLAIN}") from None
+        if reason.startswith("Unsupported operand"):
+            raise RefusedError(f"is truncated or not a torch file ({reason})") from None
+        raise RefusedError(f"{CODE} ({reason})") from None
     except ImportError as error:  # torch would import a module for a rare type, but no file can be opened here
         raise RefusedError(f"contains an object of an unsupported type ({first_line(error, 160)}): {PLAIN}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         if "TorchScript" in str(error):
             raise RefusedError(f"is a TorchScript program, which executes code: {PLAIN}") from None
-        raise RefusedError(f"is truncated or not a torch file ({first_line(error, 160)})") from None
+        reason = re.sub(r"\[enforce fail at [^\]]*\][\s.]*", "", first_line(error, 200))
+        raise RefusedError(f"is truncated or not a torch file ({reason[:160]})") from None
 
 
 def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]], above: tuple[int, ...]) -> None:

@@ -58,6 +58,9 @@ def _write(state: StateDicts, target: BinaryIO) -> None:
     for entry, tensors in state.entries.items():
         for name, tensor in tensors.items():
             key = json.dumps([entry, name])
+            if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+                kind = "quantized" if tensor.is_quantized else "without data" if tensor.is_meta else "not dense"
+                raise RefusedError(f"contains {name} as a tensor that is {kind}: save dense tensors of numbers")
             whole[key] = tensor.detach().contiguous()
             memory = whole[key].untyped_storage().data_ptr()
             if memory in seen:  # shared with another tensor, which this format does not support

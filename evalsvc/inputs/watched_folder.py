@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evalsvc.core.digests import stamp_path
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoint_folders import DCP_METADATA
 from evalsvc.inputs.checkpoint_steps import step_from_name
 
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".lock")
@@ -83,4 +84,7 @@ class WatchedFolder:
     def _is_whole(self, path: Path) -> bool:
         if self._marker:
             return (path / self._marker if path.is_dir() else path.with_name(path.name + self._marker)).exists()
-        return self._clock() - self._sights[path].since >= self._settle
+        if self._clock() - self._sights[path].since < self._settle:
+            return False
+        # However slow the other ranks are, the metadata of a sharded folder is written last.
+        return all((shard.parent / DCP_METADATA).exists() for shard in path.rglob("*.distcp"))

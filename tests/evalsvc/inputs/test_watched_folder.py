@@ -108,3 +108,12 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
 def test_a_pattern_that_is_none_is_refused(tmp_path, pattern):
     with pytest.raises(InputError, match="invalid pattern"):
         WatchedFolder(tmp_path, pattern, settle=10)
+
+
+def test_a_sharded_folder_is_not_whole_before_its_metadata(watched, clock, tmp_path):
+    folder = tmp_path / "step_1" / "pytorch_model_fsdp_0"
+    folder.mkdir(parents=True)
+    (folder / "__0_0.distcp").write_bytes(b"x")
+    assert [look(watched, clock) for _ in range(3)] == [[], [], []]
+    (folder / ".metadata").write_bytes(b"x")
+    assert [look(watched, clock) for _ in range(2)] == [[], ["step_1"]]
