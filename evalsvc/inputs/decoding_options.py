@@ -57,8 +57,8 @@ class Decoding(BaseModel):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """The text ends before the first of these strings, in the answer if there is reasoning before it."""
     reasoning_end: Annotated[str, Field(max_length=100, exclude_if=_is_empty)] = ""
-    """Text that ends the reasoning (`</think>`): the answer is what follows the last of them, without spaces before it.
-    A sample without it has no answer, and fails."""
+    """Text that ends the reasoning (`</think>`): the answer is the text after it, without spaces before. A sample
+    without it has no answer, and fails."""
     json_schema: Annotated[
         str,
         BeforeValidator(_schema_text, json_schema_input_type=dict[str, Any] | str),
@@ -82,7 +82,7 @@ class Decoding(BaseModel):
     def answer(self, text: str) -> str | None:
         """The answer in a text, after its reasoning and up to the first stop string; ``None`` if it has none."""
         if self.reasoning_end:
-            _, end, text = text.rpartition(self.reasoning_end)
+            _, end, text = text.partition(self.reasoning_end)
             if not end:
                 return None
             text = text.lstrip()

@@ -19,7 +19,7 @@ from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.weight_sets import adapter_weights, is_adapter
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
-from evalsvc.plugins.items import Drawn, Usage
+from evalsvc.plugins.items import Drawn
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
@@ -79,10 +79,7 @@ class CausalLM:
 
     def sample(self, request: SampleRequest) -> Drawn:
         """Texts that the model generates for its prompts, without the prompts; and their numbers of tokens."""
-        texts, counts = self._writer.write(request)
-        unknown = torch.full((len(texts),), torch.nan, dtype=torch.float64)
-        usage = Usage(unknown, torch.tensor(counts, dtype=torch.float64), unknown)
-        return Drawn(Texts(tuple(texts)), usage=usage)
+        return self._writer.write(request)
 
     def nll(self, items: Samples, request: SampleRequest) -> NegativeLogLikelihood:
         """Exact negative log-likelihoods over the tokens of each document, or of each text after its prompt."""

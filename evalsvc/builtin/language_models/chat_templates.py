@@ -46,7 +46,9 @@ def render(template: str, chats: Sequence[Sequence[Mapping[str, str]]], tokens: 
         rendered: list[str] = answer["rendered"]
         return rendered
     reason = str(answer.get("reason", "exceeds the limits of time or memory for templates"))[:200]
-    raise CheckpointError(f"the chat template of this checkpoint {reason}: repair it, or omit 'chat'")
+    system = any(message["role"] == "system" for chat in chats for message in chat)
+    way_out = "omit the system message, or repair it" if system else "repair it, or omit 'chat'"
+    raise CheckpointError(f"the chat template of this checkpoint {reason}: {way_out}")
 
 
 def _main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evalsvc.builtin.language_models.chat_templates import render
 from evalsvc.builtin.language_models.model import LanguageModel
-from evalsvc.core.errors import InputError
+from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.plugins.items import Prompt, messages_of
 
@@ -30,7 +30,7 @@ class PromptTexts:
 
         Raises:
             InputError: a prompt is a chat, and the checkpoint has no template.
-            CheckpointError: its template fails.
+            CheckpointError: its template fails, or leaves out a system message.
         """
         chats = [each for each in dict.fromkeys(prompts) if self.is_chat(each) and each not in self._rendered]
         if chats:
@@ -42,5 +42,11 @@ class PromptTexts:
                 )
             messages = [messages_of(each, self._decoding.system) for each in chats]
             texts = render(tokenizer.get_chat_template(), messages, tokenizer.special_tokens_map)
+            for chat, text in zip(messages, texts, strict=True):
+                if any(each["role"] == "system" and each["content"].strip() not in text for each in chat):
+                    raise CheckpointError(
+                        f"the chat template of {self._model.name} leaves the system message out: omit it, or use "
+                        "another template"
+                    )
             self._rendered |= zip(chats, texts, strict=True)
         return [self._rendered[each] if self.is_chat(each) else str(each) for each in prompts]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,28 +17,57 @@ from torch import Tensor
 
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.builtin.language_models.prompts import PromptTexts
+from evalsvc.builtin.language_models.schema_guide import SchemaGuide
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.decoding_options import Decoding
-from evalsvc.plugins.items import Prompt
-from evalsvc.plugins.samples import SampleRequest
+from evalsvc.plugins.items import Drawn, Prompt, Usage
+from evalsvc.plugins.samples import SampleRequest, Texts
+
+CACHES = ("past_key_values", "cache_params", "state")
+"""Names by which networks take and return what they have read. Without one, each token is read again."""
+
+
+@dataclass
+class _Text:
+    """A text while it is written, after as many tokens as its ``prompt`` has.
+
+    Its answer begins at token ``start``, unknown while it reasons; ``guide`` is the state of its JSON schema, if any.
+    """
+
+    prompt: int
+    start: int | None
+    guide: Any
+    tokens: list[int] = field(default_factory=list)
+    done: bool = False
+
+    def is_answer(self, position: int) -> bool:
+        """Whether the token at this position belongs to its answer."""
+        return not self.done and self.start is not None and position >= self.prompt
 
 
 class Writer:
     """Generates answers to the prompts of a decoding. Prompts that exceed the context length raise an error at once."""
+
+    _input = "input_ids"
 
     def __init__(self, model: LanguageModel, decoding: Decoding, texts: PromptTexts, prefix: str, who: str) -> None:
         self._model, self._decoding, self._who = model, decoding, who
         self._texts, self._prefix = texts, prefix
         self._prompts = self._encode(decoding.prompts)
         self._ends = _end_tokens(model)
+        self._guide = SchemaGuide(model, decoding.json_schema, self._ends, who) if decoding.json_schema else None
+        # A marker that is a special token would be lost.
+        self._visible = {"skip_special_tokens": decoding.reasoning_end not in model.tokenizer.all_special_tokens}
         # Only the logits of the last position are needed; most architectures support this.
         parameters = inspect.signature(model.network.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._cache = next((name for name in CACHES if name in parameters), "")
 
-    def write(self, request: SampleRequest) -> tuple[list[str], list[int]]:
-        """One text per seed, without its prompt, and its number of tokens.
+    def write(self, request: SampleRequest) -> Drawn:
+        """One text per seed, without its prompt and reasoning, with its number of tokens.
 
-        The prompts are those of the request, else those of the decoding in turn.
+        The prompts are those of the request, else those of the decoding in turn. A text without an end of its reasoning
+        is a failure.
         """
         first = request.uniform(self._decoding.max_tokens, stream=0).double()
         second = request.uniform(self._decoding.max_tokens, stream=1).double()
@@ -50,56 +80,82 @@ class Writer:
             prompts = [self._prompts[int(i) % len(self._prompts)] for i in request.indices]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         written = self._continue([prompts[i] for i in order], uniforms[order])
-        texts, counts = [""] * len(prompts), [0] * len(prompts)
-        for i, tokens in zip(order, written, strict=True):
-            texts[i] = self._decoding.cut(self._model.tokenizer.decode(tokens, skip_special_tokens=True))
-            counts[i] = len(tokens)
-        return texts, counts
+        tokens = [text.tokens for _, text in sorted(zip(order, written, strict=True), key=lambda pair: pair[0])]
+        answers = [self._decoding.answer(self._decode(each)) for each in tokens]
+        failures = {row: self._decoding.no_answer for row, answer in enumerate(answers) if answer is None}
+        unknown = torch.full((len(tokens),), torch.nan, dtype=torch.float64)
+        usage = Usage(unknown, torch.tensor([len(each) for each in tokens], dtype=torch.float64), unknown)
+        return Drawn(Texts(tuple(answer or "" for answer in answers)), failures, usage)
+
+    def _begin(self, prompts: Sequence[Sequence[int]]) -> tuple[Sequence[Sequence[int]], dict[str, Any]]:
+        """The tokens before each text, sorted by length, and what the network is given besides them."""
+        return prompts, {}
 
     @torch.inference_mode()
-    def _continue(self, prompts: Sequence[Sequence[int]], uniforms: Float64[Tensor, "n t"]) -> list[list[int]]:
+    def _continue(self, prompts: Sequence[Sequence[int]], uniforms: Float64[Tensor, "n t"]) -> list[_Text]:
         """Generated tokens for each prompt; prompts must be sorted by length."""
-        decoding, network, device = self._decoding, self._model.network, self._model.device
-        position = len(prompts[0])
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        forced = torch.zeros(len(prompts), int(lengths[-1]), dtype=torch.int64, device=device)
-        for row, prompt in enumerate(prompts):
-            forced[row, : len(prompt)] = torch.tensor(prompt, device=device)
-        written: list[list[int]] = [[] for _ in prompts]
-        alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
+        decoding, device = self._decoding, self._model.device
+        before, given = self._begin(prompts)
+        start = None if decoding.reasoning_end else 0
+        texts = [_Text(len(tokens), start, self._guide and self._guide.start()) for tokens in before]
+        position = texts[0].prompt
+        lengths = torch.tensor([text.prompt for text in texts], device=device)
+        forced = torch.zeros(len(texts), texts[-1].prompt, dtype=torch.int64, device=device)
+        for row, each in enumerate(before):
+            forced[row, : len(each)] = torch.tensor(each, device=device)
         tokens, cache = forced[:, :position], None
         seen: Tensor | None = None
         while True:
-            output = network(input_ids=tokens, past_key_values=cache, use_cache=True, **self._last_only)
-            cache, logits = output.past_key_values, output.logits[:, -1].float()
+            cached = {self._cache: cache, "use_cache": True} if self._cache else {}
+            output = self._model.network(**{self._input: tokens}, **cached, **given, **self._last_only)
+            cache, logits = getattr(output, self._cache, None), output.logits[:, -1].float()
             if decoding.repetition_penalty != 1:
                 seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
                 seen.scatter_(1, tokens, torch.ones_like(tokens, dtype=torch.bool))
                 logits = _penalize(logits, seen, decoding.repetition_penalty)
+            if self._guide:
+                states = {row: text.guide for row, text in enumerate(texts) if text.is_answer(position)}
+                logits = self._guide.mask(logits, states)
             number = (position - lengths).clamp(0, decoding.max_tokens - 1)
             chosen = choose(logits, uniforms.gather(1, number[:, None]).squeeze(1), decoding)
-            reading = position < lengths
-            tokens = torch.where(reading, forced[:, min(position, forced.shape[1] - 1)], chosen)[:, None]
-            latest = tokens[:, 0].tolist()
-            for row in (alive & ~reading).nonzero().flatten().tolist():
-                token = latest[row]
-                if token in self._ends:
-                    alive[row] = False
-                    continue
-                written[row].append(token)
-                if len(written[row]) == decoding.max_tokens or self._stopped(written[row]):
-                    alive[row] = False
-            if not bool(alive.any()):
-                return written
+            latest = torch.where(position < lengths, forced[:, min(position, forced.shape[1] - 1)], chosen)
+            for text, token in zip(texts, latest.tolist(), strict=True):
+                if position >= text.prompt and not text.done:
+                    self._add(text, token)
+            if all(text.done for text in texts):
+                return texts
+            tokens = latest[:, None] if cache is not None else torch.cat([tokens, latest[:, None]], 1)
             position += 1
 
-    def _stopped(self, tokens: Sequence[int]) -> bool:
-        """Whether the latest tokens complete a stop string. Each token contributes at least one byte."""
-        if not self._decoding.stop:
+    def _add(self, text: _Text, token: int) -> None:
+        """Add a token to a text, which it may complete."""
+        if token in self._ends:
+            text.done = True
+            return
+        text.tokens.append(token)
+        text.done = len(text.tokens) == self._decoding.max_tokens
+        if text.start is None:
+            if self._has((self._decoding.reasoning_end,), text.tokens):
+                text.start = len(text.tokens)
+            return
+        if text.guide:
+            text.guide.consume_token(token)
+            text.done |= text.guide.is_stopped()
+        text.done |= self._has(self._decoding.stop, text.tokens[text.start :])
+
+    def _has(self, strings: Sequence[str], tokens: Sequence[int]) -> bool:
+        """Whether the latest tokens complete one of the strings. Each token contributes at least one byte."""
+        if not strings:
             return False
-        reach = max(len(stop.encode()) for stop in self._decoding.stop) + 1
-        tail = self._model.tokenizer.decode(tokens[-reach:], skip_special_tokens=True)
-        return any(stop in tail for stop in self._decoding.stop)
+        reach = max(len(each.encode()) for each in strings) + 1
+        tail = self._decode(tokens[-reach:])
+        if len(tokens) <= reach and self._decoding.reasoning_end and strings == self._decoding.stop:
+            tail = tail.lstrip()  # the answer begins after the spaces that follow its reasoning
+        return any(each in tail for each in strings)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._model.tokenizer.decode(tokens, **self._visible)
+        return text
 
     def _encode(self, asked: Sequence[Prompt]) -> list[list[int]]:
         """Tokens of prompts; a prompt that exceeds the context length raises an error that names it."""

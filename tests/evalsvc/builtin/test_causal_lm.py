@@ -118,13 +118,13 @@ def test_chat_goes_through_the_template_and_takes_no_prefix_before_it(llama):
             "limits of time or memory",
         ),
         ("{{ 'x' * 10 ** 10 }}", 120, "limits of time or memory"),
-        ("{{ raise_exception('no system role') }}", 120, "cannot be rendered .*no system role"),
+        ("{{ raise_exception('no system role') }}", 120, "cannot be rendered .*no system role.*: omit the system mess"),
     ],
 )
 def test_a_chat_template_of_a_checkpoint_has_little_time_memory_and_reach(monkeypatch, template, seconds, complaint):
     monkeypatch.setattr(chat_templates, "SECONDS", seconds)
     with pytest.raises(CheckpointError, match=complaint):
-        chat_templates.render(template, [[{"role": "user", "content": "hi"}]], {})
+        chat_templates.render(template, [[{"role": "system", "content": "be brief"}]], {})
 
 
 def test_likelihoods_of_a_checkpoint_are_exact_and_over_its_tokens(llama):

@@ -24,8 +24,8 @@ def test_options_that_are_newer_than_stored_results_change_none_of_their_digests
         assert digest_json(decoding.but(changed).model_dump()) != digest
 
 
-def test_the_answer_is_what_follows_the_last_end_of_reasoning():
-    assert REASONING.answer("one\n\ntwo</think> or</think>\n\n4\n\nmore") == "4"
+def test_the_answer_follows_the_end_of_reasoning():
+    assert REASONING.answer("one\n\ntwo</think>\n\n4 </think>\n\nmore") == "4 </think>"
     assert REASONING.answer("never done") is None
     assert Decoding(stop=("b",)).answer("</think>ab") == "</think>a"
 
