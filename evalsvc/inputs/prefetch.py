@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -55,6 +55,15 @@ class Decoder(Protocol):
 
     def command(self) -> list[str]:
         """Module and first arguments of a process that decodes them (:class:`DecodingProcess`)."""
+        ...
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """Optional interface of a decoder whose processes cannot open its files, but are given their content."""
+
+    def content(self, name: str) -> bytes:
+        """The encoded file; empty if it cannot be read."""
         ...
 
 
@@ -191,6 +200,7 @@ class DecodingProcess:
                 env=restrictions.environment() | restrictions.import_path(),
                 text=True,
             )
+        self._decoder = decoder
         self._busy: deque[int] = deque()
         self._turn = 0
         weakref.finalize(self, _stop, self._process)
@@ -200,9 +210,10 @@ class DecodingProcess:
         if len(self._busy) == SLOTS:
             return False
         slot, self._turn = self._turn % SLOTS, self._turn + 1
+        given = _put(self._slots[slot], self._decoder, names) if isinstance(self._decoder, HandsOver) else names
         assert self._process.stdin
         with suppress(BrokenPipeError):  # it died, which is reported when its response is read
-            self._process.stdin.write(json.dumps([slot, names]) + "\n")
+            self._process.stdin.write(json.dumps([slot, given]) + "\n")
             self._process.stdin.flush()
         self._busy.append(slot)
         return True
@@ -220,6 +231,17 @@ class DecodingProcess:
         """How the process ended."""
         code = self._process.wait()
         return f"signal {-code}" if code < 0 else f"exit {code}"
+
+
+def _put(slot: mmap.mmap, decoder: HandsOver, names: Sequence[str]) -> list[int]:
+    """Write encoded files into a slot, one after the other, and return their lengths; 0 for those that do not fit."""
+    lengths, end = [], 0
+    for content in map(decoder.content, names):
+        length = len(content) if end + len(content) <= len(slot) else 0
+        slot[end : end + length] = content[:length]
+        lengths.append(length)
+        end += length
+    return lengths
 
 
 def _cores() -> int:

@@ -19,6 +19,7 @@ from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
 from evalsvc.inputs.sounds.decoding import SOUND_SUFFIXES
 from evalsvc.inputs.sounds.files import SoundFiles
+from evalsvc.inputs.tables import opening as tables
 from evalsvc.inputs.text_files import open_texts
 from evalsvc.inputs.videos.arrays import ClipArrays
 from evalsvc.inputs.videos.clips import VIDEO_SUFFIXES, Clip
@@ -75,6 +76,8 @@ def open_samples(path: Path, skip: Collection[str] = (), reading: ReadingOptions
         raise InputError(f"{path} does not exist")
     require_regular(path)
     given = Given(path, skip, reading)
+    if reading.column and given.suffixes & tables.SUFFIXES:  # files beside a table are those that it names
+        return tables.open_table(path, skip, reading)
     for opener in _OPENERS:
         if (samples := opener(given)) is not None:
             return samples
@@ -124,6 +127,12 @@ def _videos(given: Given) -> SampleSet | None:
     return None
 
 
+def _tables(given: Given) -> SampleSet | None:
+    if not given.suffixes & tables.SUFFIXES:
+        return None
+    return tables.open_table(given.path, given.skip, given.reading)
+
+
 def _texts(given: Given) -> SampleSet | None:
     path = given.path
     files = [path / name for name in walk(path, exclude_files=is_system_file)] if path.is_dir() else [path]
@@ -142,7 +151,14 @@ def _arrays(given: Given) -> SampleSet | None:
     return ClipArrays(path, given.named(".npy"), reading.frames, given.skip)
 
 
-_OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (_videos, _sounds, _images, _texts, _arrays)
+_OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (
+    _videos,
+    _sounds,
+    _images,
+    _tables,
+    _texts,
+    _arrays,
+)
 """One for each family of formats: the first that knows what is given opens it."""
 
 
@@ -155,7 +171,7 @@ def _unknown(given: Given) -> InputError:
         )
     suffix = given.path.suffix.lower()
     other = (
-        "use a folder, .zip, .npz or .npy of images, a folder of sounds, or a .txt, .jsonl, .parquet or .arrow of texts"
+        "use a folder, .zip, .npz or .npy of images, a folder of sounds, or a .txt or .jsonl of texts, or a .parquet"
     )
     way_out = INSTEAD.get(suffix, other)
     return InputError(f"{given.path}: cannot read {suffix or 'files without a suffix'} as samples: {way_out}")

@@ -76,33 +76,38 @@ def _read(paths: Sequence[Path], request: Mapping[str, Any]) -> StateDicts:
             raise RefusedError(f"was converted to an invalid set of tensors ({first_line(error, 160)})") from None
 
 
-def read_texts(path: Path) -> pa.Table:
-    """Load the column ``text`` of a Parquet file, mapped from private memory.
-
-    Raises:
-        InputError: it is not a regular file, has no such column without null, or exceeds a limit of memory or time.
-    """
-    return _arrow(path, "parquet", "an invalid column of texts")
-
-
-def read_table(path: Path) -> pa.Table:
-    """Load all columns of a Parquet file, mapped from private memory.
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Load some columns of a Parquet file, or all, mapped from private memory.
 
     Raises:
         InputError: it is not a regular file, is damaged, or exceeds a limit of memory or time.
     """
-    return _arrow(path, "table", "an invalid table")
+    return _arrow(path, {"format": "table", "columns": columns})
 
 
-def _arrow(path: Path, format_: str, wrong: str) -> pa.Table:
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a Parquet file; the metadata has what :func:`convert_schema` says. Raises like `read_table`."""
+    return _arrow(path, {"format": "schema"}).schema
+
+
+def write_cells(path: Path, target: BinaryIO, column: str, groups: tuple[int, int], room: int, rows: int) -> None:
+    """Append contents of a column of a Parquet file to ``target``, as :func:`convert_cells` does."""
     try:
-        with _converted([path], {"format": format_}) as target:
+        cells = {"format": "cells", "column": column, "groups": groups, "room": room, "rows": rows}
+        _convert([path], target, cells)
+    except RefusedError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+def _arrow(path: Path, request: Mapping[str, Any]) -> pa.Table:
+    try:
+        with _converted([path], request) as target:
             try:
                 table = pa.ipc.open_stream(pa.memory_map(f"/dev/fd/{target.fileno()}")).read_all()
                 table.validate(full=True)  # by a process that the file may have compromised
                 return table
             except (OSError, ValueError, pa.ArrowException) as error:
-                raise RefusedError(f"was converted to {wrong} ({first_line(error, 160)})") from None
+                raise RefusedError(f"was converted to an invalid table ({first_line(error, 160)})") from None
     except RefusedError as error:
         raise InputError(f"{path} {error}") from None
 
@@ -110,16 +115,21 @@ def _arrow(path: Path, format_: str, wrong: str) -> pa.Table:
 @contextmanager
 def _converted(paths: Sequence[Path], request: Mapping[str, Any]) -> Iterator[BinaryIO]:
     """Convert files in the sandboxed process; the result is sealed against changes."""
-    with ExitStack() as opened, _nameless() as target:
-        sources = [opened.enter_context(open_regular(path)).fileno() for path in paths]
-        seconds = SECONDS + sum(os.fstat(source).st_size for source in sources) // BYTES_A_SECOND
-        if wrong := _reader.ask({"seconds": seconds, **request}, *sources, target.fileno()):
-            raise RefusedError(wrong)
+    with _nameless() as target:
+        _convert(paths, target, request)
         try:
             _seal(target)
         except OSError as error:
             raise RefusedError(f"was read by a process that still holds the result ({error})") from None
         yield target
+
+
+def _convert(paths: Sequence[Path], target: BinaryIO, request: Mapping[str, Any]) -> None:
+    with ExitStack() as opened:
+        sources = [opened.enter_context(open_regular(path)).fileno() for path in paths]
+        seconds = SECONDS + sum(os.fstat(source).st_size for source in sources) // BYTES_A_SECOND
+        if wrong := _reader.ask({"seconds": seconds, **request}, *sources, target.fileno()):
+            raise RefusedError(wrong)
 
 
 def _state_dicts(file: Any) -> StateDicts:

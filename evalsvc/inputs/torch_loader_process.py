@@ -18,8 +18,9 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +36,7 @@ from evalsvc.inputs.distributed_checkpoints import read_shards
 from evalsvc.inputs.state_dicts import StateDicts
 from evalsvc.inputs.torch_files import read_state
 
-TORCH, SHARDS, PARQUET, TABLE = "torch", "shards", "parquet", "table"
+TORCH, SHARDS = "torch", "shards"
 MOST_DESCRIPTORS, LONGEST_REQUEST = 253, 2**14
 """Of one request: Linux sends no more descriptors with a message; and bytes."""
 MARGIN = 2**29
@@ -104,17 +105,24 @@ def _import_all() -> None:
         convert(io.BytesIO(file.getvalue()), io.BytesIO())
 
 
-def _converter(format_: str) -> Callable[[BinaryIO, BinaryIO], None]:
-    if format_ in (PARQUET, TABLE):
-        from evalsvc.inputs.parquet_texts import convert_table, convert_texts
+def _converter(request: Mapping[str, Any]) -> Callable[[BinaryIO, BinaryIO], None]:
+    """The conversion of one file that is asked for; its module is imported."""
+    if request.get("format", TORCH) in (TORCH, SHARDS):
+        return convert
+    from evalsvc.inputs.tables import parquet_conversion as parquet
 
-        return convert_table if format_ == TABLE else convert_texts
-    return convert
+    converters: dict[str, Callable[..., None]] = {
+        "table": parquet.convert_table,
+        "schema": parquet.convert_schema,
+        "cells": parquet.convert_cells,
+    }
+    options = {name: value for name, value in request.items() if name not in ("format", "seconds")}
+    return partial(converters[request["format"]], **options)
 
 
 def _run_in_child(request: dict[str, Any], descriptors: list[int], channel: socket.socket) -> str:
     """Convert a file in a child; return its fault, or empty text. All descendants of the child are killed."""
-    _converter(request.get("format", TORCH))  # before the fork, since a child cannot import it
+    _converter(request)  # before the fork, since a child cannot import it
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -190,7 +198,7 @@ def _be_child(request: dict[str, Any], descriptors: list[int], writing: int) -> 
                 if request["format"] == SHARDS:
                     _write(read_shards(dict(zip(request["names"], files, strict=True))), out)
                 else:
-                    _converter(request["format"])(files[0], out)
+                    _converter(request)(files[0], out)
     except RefusedError as error:
         answer = str(error)
     except BaseException as error:

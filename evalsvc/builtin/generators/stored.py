@@ -45,7 +45,8 @@ class StoredSamples:
             raise InputError(f"option by={by!r} of generator 'samples' is unknown: use 'position' or 'id'")
         self._stored = open_samples(checkpoint.path, skip, ReadingOptions.of(reading, "generator 'samples'"))
         self.finds_items = by == "id"
-        self._places = {name: i for i, name in enumerate(getattr(self._stored, "names", ()))}
+        names = getattr(self._stored, "names", ()) if self.finds_items else ()
+        self._places = {name: i for i, name in enumerate(names)}
         self._path = checkpoint.path
         self._stored.read(0, 1)
         self.info = GeneratorInfo("samples", self._stored.modality, takes=frozenset({"prompt", "label", "source"}))

@@ -126,20 +126,12 @@ def _upper_eight_bits(levels: np.ndarray) -> Pixels:
 
 
 class Source(Protocol):
-    """A folder or an archive of encoded images."""
+    """Encoded images by name."""
 
     path: Path
 
-    def names(self) -> list[str]:
-        """Names of all images, sorted, without hidden and system files."""
-        ...
-
-    def digest(self, names: Sequence[str]) -> str:
-        """sha256 of the current content of these images."""
-        ...
-
     def read(self, name: str) -> bytes:
-        """The encoded image."""
+        """The encoded image; raises a :class:`BadImageError` if there is none."""
         ...
 
     def open(self, name: str) -> IO[bytes]:
@@ -154,7 +146,7 @@ class FolderSource:
         self.path = path
 
     def names(self) -> list[str]:
-        """Sorted by the parts of their paths."""
+        """Names without hidden and system files, sorted by the parts of their paths."""
         return [name for name in walk(self.path, exclude_files=is_system_file) if is_image(name)]
 
     def digest(self, names: Sequence[str]) -> str:
@@ -214,7 +206,7 @@ class ZipSource:
         return self._archive.open(name)
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> FolderSource | ZipSource:
     """The source at a folder or a ``.zip``."""
     return FolderSource(path) if path.is_dir() else ZipSource(path)
 

@@ -45,40 +45,21 @@ class ImageDecoder:
         return ["evalsvc.inputs.images.decoding_process", str(self.path)]
 
 
-class ImageFiles:
-    """All images of a folder or zip except those in ``skip``, in the order of their names.
+class EncodedImages:
+    """Encoded images of a source by name, of any sizes and modes.
 
-    Hidden and system files are excluded. If any image has color, grayscale images are repeated to RGB. The next images
-    are decoded ahead, in order or in the order passed to :meth:`expect`.
+    If any image has color, grayscale images are repeated to RGB. The next images are decoded ahead, in order or in the
+    order passed to :meth:`expect`.
     """
 
     modality: Modality = "image"
 
-    def __init__(self, path: Path, skip: Collection[str] = ()) -> None:
-        self._source, self.skipped = open_source(path), tuple(sorted(skip))
-        self._names = exclude_files(path, self._source.names(), skip, "images")
-        if not self._names:
-            raise InputError(f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-        if len(self._names) == 1:
-            raise InputError(f"{path} contains a single image, {self._names[0]}: use a set of two or more")
-        self._feed = Prefetcher(ImageDecoder(self._source), self._names)
+    def __init__(self, decoder: ImageDecoder, names: Sequence[str]) -> None:
+        self._encoded, self._names = decoder.source, names
+        self._feed = Prefetcher(decoder, names)
 
     def __len__(self) -> int:
         return len(self._names)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the files without their suffixes."""
-        return tuple(name.rpartition(".")[0] for name in self._names)
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class labels by folder (:func:`~evalsvc.inputs.class_folders.folder_labels`)."""
-        return folder_labels(self._names)
-
-    def digest(self) -> str:
-        """sha256 of the archive, or of the images of the folder, as they are now."""
-        return self._source.digest(self._names)
 
     def expect(self, indices: Positions) -> None:
         """Announce the order of the next reads, so that these images are decoded ahead."""
@@ -114,4 +95,34 @@ class ImageFiles:
     @cached_property
     def _channels(self) -> int:
         """Number of channels of every batch: three if any image of the set has color."""
-        return 3 if any(has_colour(self._source, name) for name in self._names) else 1
+        return 3 if any(has_colour(self._encoded, name) for name in self._names) else 1
+
+
+class ImageFiles(EncodedImages):
+    """All images of a folder or zip except those in ``skip``, in the order of their names.
+
+    Hidden and system files are excluded.
+    """
+
+    def __init__(self, path: Path, skip: Collection[str] = ()) -> None:
+        self._source, self.skipped = open_source(path), tuple(sorted(skip))
+        names = exclude_files(path, self._source.names(), skip, "images")
+        if not names:
+            raise InputError(f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+        if len(names) == 1:
+            raise InputError(f"{path} contains a single image, {names[0]}: use a set of two or more")
+        super().__init__(ImageDecoder(self._source), names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files without their suffixes."""
+        return tuple(name.rpartition(".")[0] for name in self._names)
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class labels by folder (:func:`~evalsvc.inputs.class_folders.folder_labels`)."""
+        return folder_labels(self._names)
+
+    def digest(self) -> str:
+        """sha256 of the archive, or of the images of the folder, as they are now."""
+        return self._source.digest(self._names)

@@ -81,7 +81,7 @@ def media_file(value: Any, folder: Path, place: str) -> MediaFile:
         if len(value) > MAX_BYTES:
             raise CellError(f"has more than {MAX_BYTES:,} bytes")
         return MediaFile(f"{hashlib.sha256(value).hexdigest()}{suffix}", place, value)
-    file = _beside(folder, value)
+    file = beside(folder, value)
     return MediaFile(f"{digest_path(file)}{file.suffix.lower()}", place, file)
 
 
@@ -156,7 +156,8 @@ def _suffix(content: bytes, path: str) -> str:
     return suffix
 
 
-def _beside(folder: Path, name: str) -> Path:
+def beside(folder: Path, name: str) -> Path:
+    """The file of this name below a folder; raises a :class:`CellError` if it is missing, outside or too large."""
     root = folder.resolve()
     try:
         file = (root / name).resolve()

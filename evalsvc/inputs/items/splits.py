@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 
 from evalsvc.core.errors import InputError
 
-_SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}(-[0-9a-f]+)?$")
+SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}(-[0-9a-f]+)?$")
+"""End of the name of one of several files of a split."""
 
 
 def files_of_split(names: Iterable[str], split: str, what: str) -> list[str]:
@@ -36,7 +37,7 @@ def files_of_split(names: Iterable[str], split: str, what: str) -> list[str]:
 
 def _split_of(name: str) -> str:
     path = PurePosixPath(name)
-    stem = _SHARD.sub("", path.stem)
+    stem = SHARD.sub("", path.stem)
     folders = [part for part in path.parent.parts if part != "data"]
     if stem.isdigit() and folders:
         return "/".join(folders)

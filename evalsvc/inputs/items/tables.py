@@ -17,7 +17,8 @@ from evalsvc.core.errors import InputError, first_line, one_line
 from evalsvc.core.files.regular_files import open_regular
 from evalsvc.inputs.items.schema import PROMPT
 from evalsvc.inputs.items.splits import files_of_split
-from evalsvc.inputs.text_files import open_arrow
+from evalsvc.inputs.tables.arrow import open_arrow
+from evalsvc.inputs.tables.folders import saved_files
 from evalsvc.inputs.torch_loader import read_table
 
 MOST_ITEMS = 1_000_000
@@ -76,23 +77,12 @@ def of_arrow(path: Path, tables: Iterable[pa.Table]) -> Table:
 
 
 def _of_folder(path: Path, split: str) -> Table:
-    saved = {state.parent.name: state.parent for state in sorted(path.glob("*/state.json"))}
-    if saved:
-        name = files_of_split((f"{each}/0.parquet" for each in saved), split, str(path))[0].partition("/")[0]
-        return of_arrow(path, map(open_arrow, _arrow_files(saved[name])))
-    if arrow := _arrow_files(path):
-        if split:
-            raise InputError(f"{path} is one split of a dataset: remove 'split'")
+    if arrow := saved_files(path, split):
         return of_arrow(path, map(open_arrow, arrow))
     names = [each.relative_to(path).as_posix() for each in path.rglob("*.parquet") if not each.name.startswith(".")]
     if not names:
         raise InputError(f"{path} contains neither .arrow nor .parquet files: name an item file")
     return of_arrow(path, (read_table(path / name) for name in files_of_split(names, split, str(path))))
-
-
-def _arrow_files(folder: Path) -> list[Path]:
-    """The files of a saved dataset; ``datasets`` keeps the results of ``map`` beside them, as cache-*.arrow."""
-    return sorted(each for each in folder.glob("*.arrow") if not each.name.startswith("cache-"))
 
 
 def _lines(path: Path) -> Table:

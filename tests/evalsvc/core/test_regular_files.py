@@ -19,9 +19,9 @@ from evalsvc.core.errors import CheckpointError, InputError, RefusedError
 from evalsvc.core.files import json_files, regular_files
 from evalsvc.core.files.json_files import read_json
 from evalsvc.inputs.checkpoints import Checkpoint
-from evalsvc.inputs.parquet_texts import convert_texts
 from evalsvc.inputs.prompts import read_prompts
 from evalsvc.inputs.sample_sets import open_samples
+from evalsvc.inputs.tables.parquet_conversion import convert_cells
 from evalsvc.inputs.weight_sets import weight_set
 
 WAIT = 60
@@ -183,11 +183,9 @@ def test_a_parquet_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_pa
     with (
         (tmp_path / "x.parquet").open("rb") as source,
         (tmp_path / "out").open("wb") as target,
-        pytest.raises(
-            RefusedError, match="unpacks to more than 4,194,304 bytes of text and looks like a decompression bomb"
-        ),
+        pytest.raises(RefusedError, match="unpacks to more than 4,194,304 bytes and looks like a decompression bomb"),
     ):
-        convert_texts(source, target)
+        convert_cells(source, target, "text", (0, 1), regular_files.most_unpacked(0), 3000)
     assert (tmp_path / "out").stat().st_size < 2 * 2**22
 
 

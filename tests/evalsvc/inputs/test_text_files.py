@@ -82,7 +82,7 @@ def test_columns_that_hold_no_text_are_named(tmp_path):
         ({"body": ["a"]}, r"no column 'text' \(it has body\)"),
         ({"text": [1]}, "has a column 'text' of int64: convert it to strings"),
         ({"text": ["a", None]}, r"has 1 empty cells \(null\)"),
-        ({"text": pa.array([], pa.string())}, "contains no documents"),
+        ({"text": pa.array([], pa.string())}, "contains no rows"),
     ):
         pyarrow.parquet.write_table(pa.table(column), tmp_path / "a.parquet")
         with pytest.raises(InputError, match=reason):
@@ -90,7 +90,7 @@ def test_columns_that_hold_no_text_are_named(tmp_path):
     dataset(tmp_path / "saved" / "train", ODD)
     dataset(tmp_path / "saved" / "test", ODD)
     (tmp_path / "saved" / "dataset_dict.json").write_text("{}")
-    with pytest.raises(InputError, match=r"contains several splits \(test, train\): pass the folder of one split"):
+    with pytest.raises(InputError, match=r"contains several splits \(test, train\): set 'split' to one of them"):
         open_samples(tmp_path / "saved")
 
 

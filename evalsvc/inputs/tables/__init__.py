@@ -1,0 +1,1 @@
+"""Samples in the rows of tables: Parquet, Arrow, and archives of members with common names."""
