@@ -162,6 +162,9 @@ def _listen(child: int, pipe: int, deadline: float, channel: socket.socket) -> t
             continue
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
+            os.set_blocking(pipe, False)
+            with suppress(BlockingIOError):  # it answered since the pipe was polled, or not at all
+                answer = (answer + os.read(pipe, ROOM))[:ROOM]
             return answer, status
     return answer, None
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.reading_options import ReadingOptions
+from evalsvc.inputs.sounds.decoding import SOUND_SUFFIXES
 from evalsvc.inputs.tables.cells import Cells
 from evalsvc.plugins.interfaces import Modality
 
 TEXT = "text"
 """Name of the column of texts, where no other is named."""
-SOUND_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"})
 MOST_LISTED = 20
 ID = "id"
 """Name of the column of the ids of rows."""
