@@ -27,12 +27,12 @@ def save_ddpm(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def dit() -> Any:
-    """A class-conditional transformer of latents of 4 x 4, for the 1,000 classes that its pipeline assumes."""
+def dit(classes: int = 1000) -> Any:
+    """A class-conditional transformer of latents of 4 x 4, of the 1,000 classes that its pipeline assumes."""
     torch.manual_seed(0)
     transformer = diffusers.DiTTransformer2DModel(
         sample_size=4, num_layers=1, patch_size=2, attention_head_dim=8, num_attention_heads=2, in_channels=4,
-        out_channels=8, attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=1000,
+        out_channels=8, attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=classes,
         norm_type="ada_norm_zero", norm_elementwise_affine=False,
     )  # fmt: skip
     return diffusers.DiTPipeline(transformer, vae(), diffusers.DDIMScheduler())

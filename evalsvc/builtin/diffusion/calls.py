@@ -36,6 +36,8 @@ OURS = frozenset(
     }
 )
 """Parameters that requests and options fill."""
+UNCONDITIONAL = 1000
+"""The label without a class that ``DiTPipeline`` assumes, whatever the number of classes."""
 SOURCES = ("image", "control_image", "video")
 
 
@@ -75,6 +77,15 @@ class Calls:
         if len(sources) > 1:
             raise InputError(f"{self._name} takes {' and '.join(sources)} for each sample, but an item has one source")
         self._source = sources[0] if sources else ""
+        if (
+            self._name == "DiTPipeline"
+            and self._classes() != UNCONDITIONAL
+            and self._fixed.get("guidance_scale", 4) > 1
+        ):
+            raise InputError(
+                f"{self._name} guides by label {UNCONDITIONAL}, but its network has the labels 0 to "
+                f"{self._classes() - 1}: pass option guidance=1"
+            )
         self.modality: Modality = modality_of(self._parameters)
         self._rate = rate_of(pipeline) if self.modality == "audio" else 0
         self._alone = type(pipeline).__module__.split(".")[2] not in BATCHED

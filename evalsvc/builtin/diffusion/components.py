@@ -17,6 +17,8 @@ from evalsvc.core.files.json_files import read_json
 from evalsvc.inputs.model_size import measure_folder
 from evalsvc.inputs.weight_sets import DIFFUSION_MODEL
 
+MOST_LEVELS = 100_000
+"""Maximum number of noise levels of a scheduler, each of which takes memory."""
 WHO = "generator 'diffusers'"
 
 
@@ -87,12 +89,14 @@ def open_component(folder: Path, kind: type, dtype: torch.dtype) -> Any:
     if not folder.is_dir():
         raise InputError(f"{folder} is missing, but model_index.json names it: copy the whole pipeline")
     if issubclass(kind, library().ModelMixin):
-        refuse_quantized(folder)
+        _refuse_quantized(folder)
         return load_pretrained(kind, folder, WHO, stem=DIFFUSION_MODEL, torch_dtype=dtype)
     if issubclass(kind, transformers.PreTrainedModel):
-        refuse_quantized(folder)
+        _refuse_quantized(folder)
         return load_pretrained(kind, folder, WHO, dtype=dtype, **NO_CODE)
     measure_folder(folder)
+    if issubclass(kind, library().SchedulerMixin):
+        _refuse_long_schedule(folder / "scheduler_config.json")
     code = NO_CODE if kind.__module__.startswith("transformers.") else {}
     try:
         with offline():
@@ -115,7 +119,14 @@ def read_object(file: Path) -> dict[str, Any]:
     return value
 
 
-def refuse_quantized(folder: Path) -> None:
+def _refuse_long_schedule(config: Path) -> None:
+    """Raise if a scheduler would hold more noise levels than any training has."""
+    levels = read_object(config).get("num_train_timesteps", 0)
+    if not isinstance(levels, int) or levels > MOST_LEVELS:
+        raise CheckpointError(f"{config} has num_train_timesteps = {str(levels)[:20]}: the maximum is {MOST_LEVELS}")
+
+
+def _refuse_quantized(folder: Path) -> None:
     """Raise for quantized weights: their configuration selects the code that reads them."""
     if (folder / "config.json").is_file() and read_object(folder / "config.json").get("quantization_config"):
         raise CheckpointError(f"{folder} is quantized, which {WHO} does not read: save the weights in full precision")

@@ -20,6 +20,8 @@ from evalsvc.plugins.items import Drawn
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest
 
+LARGEST_SIDE = 8192
+"""Maximum height and width of samples, in pixels."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -96,11 +98,17 @@ def _sides(size: int | list[int] | None) -> tuple[int | None, int | None]:
     match size:
         case None:
             return None, None
-        case int(side) if side > 0:
-            return side, side
-        case [int(height), int(width)] if min(height, width) > 0:
-            return height, width
-    raise InputError(f"invalid option size={size!r} of {WHO}: use one number of pixels, or [height, width]")
+        case int(side):
+            sides = side, side
+        case [int(height), int(width)]:
+            sides = height, width
+        case _:
+            sides = 0, 0
+    if not 0 < min(sides) <= max(sides) <= LARGEST_SIDE:
+        raise InputError(
+            f"invalid option size={size!r} of {WHO}: use one number of pixels up to {LARGEST_SIDE}, or [height, width]"
+        )
+    return sides
 
 
 def _part(mask: list[float] | None) -> tuple[float, float, float, float] | None:

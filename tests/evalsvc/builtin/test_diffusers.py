@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -177,6 +178,14 @@ def test_labels_beyond_the_classes_are_refused(folders):
             generator.sample(replace(request_for(generator), labels=labels))
 
 
+def test_a_transformer_of_other_classes_than_those_of_imagenet_is_not_guided(tmp_path):
+    tiny.dit(classes=10).save_pretrained(tmp_path / "step_1")
+    with pytest.raises(InputError, match="has the labels 0 to 9: pass option guidance=1$"):
+        opened(tmp_path / "step_1")
+    generator = opened(tmp_path / "step_1", steps=1, guidance=1)
+    assert len(sample(generator, request_for(generator)).samples) == 3
+
+
 def test_sources_of_another_modality_are_refused(folders):
     generator = opened(folders("image to image", KINDS["image to image"][0]), steps=2)
     with pytest.raises(InputError, match="takes images as sources"):
@@ -190,7 +199,8 @@ def test_sources_of_another_modality_are_refused(folders):
         ({"arguments": {"latents": 1}}, "names 'latents', which comes from items or another option"),
         ({"mask": [0, 0, 1, 1]}, r"does not take 'mask_image' \(option mask"),
         ({"mask": [0, 0, 2, 1]}, r"use \[left, top, right, bottom\], each in \[0, 1\]"),
-        ({"size": [8]}, r"use one number of pixels, or \[height, width\]"),
+        ({"size": [8]}, r"use one number of pixels up to 8192, or \[height, width\]"),
+        ({"size": 10**6}, "use one number of pixels up to 8192"),
         ({"dtype": "int8"}, "use float32 or bfloat16 or float16"),
         ({"scheduler": "os"}, "use a scheduler of diffusers, such as DDIMScheduler"),
         ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "predicts another quantity; use a scheduler like DDIM"),
@@ -334,6 +344,7 @@ def test_a_class_of_elsewhere_is_refused_and_not_imported(ddpm, tmp_path, monkey
         ("unet/config.json", {"block_out_channels": [8, 2**20]}, "far more parameters than its weights|cannot load"),
         ("unet/config.json", {"attn_implementation": "evil/kernel"}, "names code to execute"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "evil"}, "cannot load .* as DDPMScheduler"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "the maximum is 100000$"),
     ],
 )
 def test_a_hostile_configuration_is_one_sentence(ddpm, tmp_path, file, change, said):
@@ -359,6 +370,12 @@ def test_damaged_and_missing_files_are_one_sentence(ddpm, tmp_path):
     (folder / "model_index.json").write_text("[]")
     with pytest.raises(CheckpointError, match="is not a JSON object, but list$"):
         opened(folder)
+
+
+def test_a_missing_library_is_named_with_its_extra(ddpm, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(InputError, match=r"needs its extra: pip install 'evalsvc\[diffusers\]'$"):
+        opened(ddpm)
 
 
 def test_files_beside_a_pipeline_do_not_count(ddpm, tmp_path):
