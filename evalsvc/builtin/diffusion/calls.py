@@ -37,7 +37,7 @@ OURS = frozenset(
 )
 """Parameters that requests and options fill."""
 UNCONDITIONAL = 1000
-"""The label without a class that ``DiTPipeline`` assumes, whatever the number of classes."""
+"""The label without a class that ``DiTPipeline`` assumes for every network."""
 SOURCES = ("image", "control_image", "video")
 
 
@@ -77,15 +77,7 @@ class Calls:
         if len(sources) > 1:
             raise InputError(f"{self._name} takes {' and '.join(sources)} for each sample, but an item has one source")
         self._source = sources[0] if sources else ""
-        if (
-            self._name == "DiTPipeline"
-            and self._classes() != UNCONDITIONAL
-            and self._fixed.get("guidance_scale", 4) > 1
-        ):
-            raise InputError(
-                f"{self._name} guides by label {UNCONDITIONAL}, but its network has the labels 0 to "
-                f"{self._classes() - 1}: pass option guidance=1"
-            )
+        self._check_guidance()
         self.modality: Modality = modality_of(self._parameters)
         self._rate = rate_of(pipeline) if self.modality == "audio" else 0
         self._alone = type(pipeline).__module__.split(".")[2] not in BATCHED
@@ -177,6 +169,16 @@ class Calls:
                 "change the suite's items"
             )
         return values
+
+    def _check_guidance(self) -> None:
+        """Raise if a call would look up a label that the network does not have, which ends later uses of a GPU."""
+        scale = self._fixed.get("guidance_scale")
+        guided = not isinstance(scale, int | float) or scale > 1
+        if self._name == "DiTPipeline" and guided and self._classes() != UNCONDITIONAL:
+            raise InputError(
+                f"{self._name} guides by label {UNCONDITIONAL}, but its network has the labels 0 to "
+                f"{self._classes() - 1}: pass option guidance=1"
+            )
 
     def _require(self, name: str, option: str) -> None:
         """Raise unless the call takes a parameter that an option gives."""

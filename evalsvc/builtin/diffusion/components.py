@@ -104,6 +104,8 @@ def open_component(folder: Path, kind: type, dtype: torch.dtype) -> Any:
     except Exception as error:  # errors of many types for damaged and hostile files
         raise InputError(f"cannot load {folder} as {kind.__name__} for {WHO} ({first_line(error, 200)})") from None
     if isinstance(part, transformers.PreTrainedTokenizerBase):
+        if set(part.get_vocab()) <= set(part.all_special_tokens):
+            raise InputError(f"{folder} has no vocabulary for {WHO}: copy its vocab.json or tokenizer.json")
         part.verbose = False  # pipelines cut long prompts themselves
     return part
 

@@ -94,7 +94,7 @@ def with_scheduler(pipeline: Any, name: str) -> Any:
     Raises:
         InputError: ``diffusers`` has no such scheduler, or it does not fit the pipeline.
     """
-    own, kind = pipeline.scheduler, attribute(library(), name)
+    own, kind = pipeline.scheduler, attribute(library(), str(name))
     like = type(own).__name__
     if not (isinstance(kind, type) and issubclass(kind, library().SchedulerMixin)):
         raise InputError(f"invalid option scheduler={name!r} of {WHO}: use a scheduler of diffusers, such as {like}")
@@ -118,9 +118,10 @@ def _follows_flow(scheduler: Any) -> bool:
 def _pipeline_class(file: Path, name: object) -> type:
     diffusers = library()
     kind = attribute(diffusers, name) if isinstance(name, str) else None
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
-        raise CheckpointError(
-            f"{file} names {name!r}, which {WHO} does not import: use a pipeline class of diffusers "
-            f"(version {diffusers.__version__})"
-        )
-    return kind
+    general = diffusers.DiffusionPipeline
+    if isinstance(kind, type) and issubclass(kind, general) and kind is not general:
+        return kind
+    raise CheckpointError(
+        f"{file} names {name!r}, which {WHO} does not import: use a pipeline class of diffusers "
+        f"(version {diffusers.__version__})"
+    )

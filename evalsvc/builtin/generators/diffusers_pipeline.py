@@ -68,6 +68,8 @@ class DiffusersPipeline:
         pipeline, weights = open_checkpoint(checkpoint, base, component, state, DTYPES[dtype])
         if scheduler is not None:
             pipeline.scheduler = with_scheduler(pipeline, scheduler)
+        if steps is not None and not (isinstance(steps, int) and steps > 0):
+            raise InputError(f"invalid option steps={steps!r} of {WHO}: use a whole number from 1")
         fixed = {
             "num_inference_steps": ("steps", steps),
             "guidance_scale": ("guidance", guidance),
@@ -121,8 +123,10 @@ def _part(mask: list[float] | None) -> tuple[float, float, float, float] | None:
     raise InputError(f"invalid option mask={mask!r} of {WHO}: use [left, top, right, bottom], each in [0, 1]")
 
 
-def _further(arguments: dict[str, Any]) -> dict[str, tuple[str, object]]:
+def _further(arguments: object) -> dict[str, tuple[str, object]]:
     """Further arguments of the call, with the option that gave them."""
+    if not isinstance(arguments, dict):
+        raise InputError(f'invalid option arguments={arguments!r} of {WHO}: use an object, such as {{"strength": 0.6}}')
     if taken := sorted(OURS.intersection(arguments)):
         raise InputError(f"option arguments of {WHO} names {taken[0]!r}, which comes from items or another option")
     return {name: ("arguments", value) for name, value in arguments.items()}

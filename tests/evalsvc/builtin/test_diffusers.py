@@ -202,6 +202,8 @@ def test_sources_of_another_modality_are_refused(folders):
         ({"size": [8]}, r"use one number of pixels up to 8192, or \[height, width\]"),
         ({"size": 10**6}, "use one number of pixels up to 8192"),
         ({"dtype": "int8"}, "use float32 or bfloat16 or float16"),
+        ({"steps": 0}, "use a whole number from 1"),
+        ({"arguments": [1]}, "use an object, such as"),
         ({"scheduler": "os"}, "use a scheduler of diffusers, such as DDIMScheduler"),
         ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "predicts another quantity; use a scheduler like DDIM"),
         ({"base": "sd"}, "is a whole pipeline, which does not take option base"),
@@ -314,6 +316,7 @@ def test_other_content_of_a_base_is_another_configuration(sd, tmp_path):
     ("change", "said"),
     [
         ({"_class_name": "os.system"}, "names 'os.system', which generator 'diffusers' does not import"),
+        ({"_class_name": "DiffusionPipeline"}, "names 'DiffusionPipeline', which"),
         ({"_class_name": ["pipeline", "Evil"]}, r"names \['pipeline', 'Evil'\], which"),
         ({"unet": ["evil_module", "Evil"]}, r"names \['evil_module', 'Evil'\] for 'unet', which"),
         ({"unet": ["diffusers", "utils"]}, r"names \['diffusers', 'utils'\] for 'unet', which"),
