@@ -31,7 +31,7 @@ from evalsvc.plugins.samples import Samples, concatenate
 _UNPACK = "unpack it and pass its content"
 _AS_JSONL = 'write its texts to a .jsonl, one {"text": ...} per line'
 INSTEAD = {
-    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".tgz", ".7z", ".rar"), _UNPACK),
     **dict.fromkeys((".json", ".csv", ".tsv", ".yaml", ".yml", ".md"), _AS_JSONL),
     **dict.fromkeys(IMAGE_SUFFIXES | SOUND_SUFFIXES | VIDEO_SUFFIXES, "pass its folder"),
 }
@@ -73,7 +73,8 @@ def open_samples(path: Path, skip: Collection[str] = (), reading: ReadingOptions
     Hidden and system files are excluded, and so are the images or audio files named in ``skip``.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist")
+        shards = ": pass the folder of the shards, with the option split" if "{" in path.name else ""
+        raise InputError(f"{path} does not exist{shards}")
     require_regular(path)
     given = Given(path, skip, reading)
     if reading.column and given.suffixes & tables.SUFFIXES:  # files beside a table are those that it names
@@ -170,8 +171,6 @@ def _unknown(given: Given) -> InputError:
             "and no texts" + (f", but {held}" if held else "")
         )
     suffix = given.path.suffix.lower()
-    other = (
-        "use a folder, .zip, .npz or .npy of images, a folder of sounds, or a .txt or .jsonl of texts, or a .parquet"
-    )
+    other = "use a folder, .zip, .npz or .npy of images, a folder of sounds, .txt or .jsonl of texts, .parquet or .tar"
     way_out = INSTEAD.get(suffix, other)
     return InputError(f"{given.path}: cannot read {suffix or 'files without a suffix'} as samples: {way_out}")

@@ -13,8 +13,8 @@ SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}(-[0-9a-f]+)?$")
 """End of the name of one of several files of a split."""
 
 
-def files_of_split(names: Iterable[str], split: str, what: str) -> list[str]:
-    """The names of one split, sorted; ``split`` may be empty if there is only one.
+def files_of_split(names: Iterable[str], split: str, what: str, shard: re.Pattern[str] = SHARD) -> list[str]:
+    """The names of one split, sorted; ``split`` may be empty if there is only one. ``shard`` ends names of parts.
 
     ``data/test-00000-of-00002.parquet``, ``test.parquet`` and ``test/0000.parquet`` belong to the split ``test``. Where
     a dataset has several configurations, ``configuration/split`` names one.
@@ -24,7 +24,7 @@ def files_of_split(names: Iterable[str], split: str, what: str) -> list[str]:
     """
     splits: dict[str, list[str]] = {}
     for name in sorted(names):
-        splits.setdefault(_split_of(name), []).append(name)
+        splits.setdefault(_split_of(name, shard), []).append(name)
     matching = [each for each in splits if split in ("", each, each.rpartition("/")[2])]
     exact = [each for each in matching if each == split] or matching
     if len(exact) == 1:
@@ -35,10 +35,10 @@ def files_of_split(names: Iterable[str], split: str, what: str) -> list[str]:
     raise InputError(f"{what} has no split {split!r}: the nearest are {listed}")
 
 
-def _split_of(name: str) -> str:
+def _split_of(name: str, shard: re.Pattern[str]) -> str:
     path = PurePosixPath(name)
-    stem = SHARD.sub("", path.stem)
+    stem = shard.sub("", path.stem)
     folders = [part for part in path.parent.parts if part != "data"]
-    if stem.isdigit() and folders:
+    if not stem or (stem.isdigit() and folders):
         return "/".join(folders)
     return "/".join([*folders, stem])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from evalsvc.core.digests import walk
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.items.splits import SHARD, files_of_split
+
+_NUMBER = re.compile(r"[-_.]?[0-9]+$")
 
 
 def saved_files(path: Path, split: str) -> list[Path]:
@@ -28,9 +31,15 @@ def saved_files(path: Path, split: str) -> list[Path]:
 def parquet_files(path: Path, split: str) -> list[Path]:
     """The Parquet files of a split; without one, all files of a folder, unless they are named as shards of splits."""
     names = [name for name in walk(path, exclude_files=is_system_file) if name.lower().endswith(".parquet")]
-    if split or any(SHARD.search(Path(name).stem) for name in names):
+    if names and (split or any(SHARD.search(Path(name).stem) for name in names)):
         names = files_of_split(names, split, str(path))
     return [path / name for name in names]
+
+
+def tar_files(path: Path, split: str) -> list[Path]:
+    """The tar archives of a split: those of one name up to a number."""
+    names = [name for name in walk(path, exclude_files=is_system_file) if name.lower().endswith(".tar")]
+    return [path / name for name in files_of_split(names, split, str(path), _NUMBER)] if names else []
 
 
 def _arrow_files(folder: Path) -> list[Path]:

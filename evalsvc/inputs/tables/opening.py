@@ -9,36 +9,31 @@ from evalsvc.core.digests import digest_files, digest_path, walk
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.reading_options import ReadingOptions
+from evalsvc.inputs.tables.archives import TarTable
 from evalsvc.inputs.tables.arrow import ArrowTable
-from evalsvc.inputs.tables.columns import column_of_samples, is_text, may_name, modality_of_column
-from evalsvc.inputs.tables.folders import parquet_files, saved_files
+from evalsvc.inputs.tables.columns import Table, column_of_samples, is_text, may_name, modality_of_column
+from evalsvc.inputs.tables.folders import parquet_files, saved_files, tar_files
 from evalsvc.inputs.tables.labels import column_of_labels
 from evalsvc.inputs.tables.parquet import ParquetTable
 from evalsvc.inputs.tables.rows import TableRows
 from evalsvc.inputs.tables.samples import ImageRows, TextRows
 from evalsvc.plugins.interfaces import SampleSet
 
-SUFFIXES = frozenset({".parquet", ".arrow"})
+SUFFIXES = frozenset({".parquet", ".arrow", ".tar"})
 
 
 def open_table(path: Path, skip: Collection[str], reading: ReadingOptions) -> SampleSet:
-    """The samples of a column of a Parquet or Arrow file, or of a folder of them.
+    """The samples of a column of a Parquet, Arrow or tar file, or of a folder of them.
 
     Raises:
         InputError: a file is damaged, there is no such column, split or row, or the options are of another format.
     """
-    if path.is_dir():
-        files = saved_files(path, reading.split) or parquet_files(path, reading.split)
-    elif reading.split:
-        raise InputError(f"option split applies to folders of datasets, and {path} is a file: omit it")
-    else:
-        files = [path]
-    folder = path if path.is_dir() else None
-    table = (ArrowTable if files[0].suffix.lower() == ".arrow" else ParquetTable)(files, folder)
+    files, folder = _files(path, reading.split), path if path.is_dir() else None
+    table = _table(files, folder, reading)
     column = column_of_samples(path, table.schema, reading)
     column_of_labels(path, table, reading)
     modality = modality_of_column(path, table, column)
-    by_name = modality != "text" and is_text(table.schema.field(column).type)
+    by_name = not isinstance(table, TarTable) and modality != "text" and is_text(table.schema.field(column).type)
     if by_name and folder is None:
         raise InputError(f"{path} names files in column {column!r}: pass its folder, with the option column={column}")
     digest = _digest(path, [] if by_name or may_name(table, column) or not reading.split else files)
@@ -49,6 +44,26 @@ def open_table(path: Path, skip: Collection[str], reading: ReadingOptions) -> Sa
             raise InputError(f"{path} has {nulls} empty cells (null) in column {column!r}: drop those rows")
         return TextRows(rows)
     return ImageRows(rows)
+
+
+def _files(path: Path, split: str) -> Sequence[Path]:
+    if path.is_dir():
+        if files := saved_files(path, split) or parquet_files(path, split) or tar_files(path, split):
+            return files
+        raise InputError(f"{path} contains no rows: pass a folder with .arrow, .parquet or .tar files")
+    if split:
+        raise InputError(f"option split applies to folders of datasets, and {path} is a file: omit it")
+    return [path]
+
+
+def _table(files: Sequence[Path], folder: Path | None, reading: ReadingOptions) -> Table:
+    match files[0].suffix.lower():
+        case ".arrow":
+            return ArrowTable(files, folder)
+        case ".tar":
+            return TarTable(files, reading.column)
+        case _:
+            return ParquetTable(files, folder)
 
 
 def _digest(path: Path, files: Sequence[Path]) -> Callable[[], str]:
