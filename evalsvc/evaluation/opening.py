@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,8 @@ def _built_with(context: EvaluationContext, what: str, factory: Any, options: Ma
 
 def _build(what: str, factory: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     try:
-        return factory(*arguments, **options)
+        with redirect_stdout(sys.stderr):  # what a plug-in prints is talk
+            return factory(*arguments, **options)
     except EvalsvcError:
         raise
     except TypeError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
 
@@ -138,9 +139,10 @@ def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest)
 
 @contextmanager
 def _named(who: str) -> Iterator[None]:
-    """Raise exceptions of a plug-in as an error that names the plug-in."""
+    """Raise exceptions of a plug-in as an error that names the plug-in; what it prints goes to standard error."""
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except EvalsvcError:
         raise
     except Exception as error:

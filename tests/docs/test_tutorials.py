@@ -5,9 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from evalsvc.builtin.generators.command import CommandSamples
 from evalsvc.cli.main import app
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.plugins.samples import SampleRequest
 from tests.docs.pages import ROOT, blocks
 
 
@@ -29,6 +34,16 @@ def test_the_generator_of_the_tutorial_passes_its_check(saved):
     result = CliRunner().invoke(app, words.split())
     assert result.exit_code == 0, result.output
     assert result.output.count("identical") == 3
+
+
+def test_the_network_of_the_guide_passes_its_check_and_the_program_speaks(saved):
+    save_file(runpy.run_path("faces.py")["Generator"]().state_dict(), "step_1.safetensors")
+    words = "plugins check torch-module --checkpoint step_1.safetensors --option module=faces.py:Generator"
+    result = CliRunner().invoke(app, words.split())
+    assert result.exit_code == 0, result.output
+    spoken = CommandSamples(Checkpoint.open(Path("espeak.yaml"), "m", 1), torch.device("cpu"))
+    drawn = spoken.sample(SampleRequest.of(0, 0, 1, prompts=["hello"]))
+    assert len(drawn.samples.waves[0]) > drawn.samples.rate / 5
 
 
 def test_the_samples_of_the_tutorial_are_images_of_the_suite(saved):

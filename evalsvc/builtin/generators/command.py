@@ -171,7 +171,11 @@ class CommandSamples:
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise FailedError(f"{program} wrote more than {MAX_BYTES:,} bytes")
-            return Texts((content.decode(),)) if self._modality == "text" else decoded(content, output.name)
+            return (
+                Texts((content.decode().removesuffix("\n"),))
+                if self._modality == "text"
+                else decoded(content, output.name)
+            )
         except FileNotFoundError:
             raise FailedError(f"{program} wrote no {{output}}") from None
         except (InputError, OSError, UnicodeError) as error:

@@ -96,7 +96,7 @@ class NetworkSampler:
         except EvalsvcError:
             raise
         except Exception as error:
-            shapes = ", ".join(f"{name} {_shown(value)}" for name, value in given.items())
+            shapes = ", ".join(f"{self._assigned.roles[name]} {name} {_shown(value)}" for name, value in given.items())
             raise ModelError(f"{self._who} failed on {shapes}: {type(error).__name__}: {first_line(error)}") from error
         return samples_of(output, self._options, self._who)
 

@@ -12,7 +12,7 @@ from evalsvc.builtin.generators.call_options import CallOptions
 from evalsvc.builtin.generators.network_output import CHANNELS
 from evalsvc.builtin.generators.network_sampler import NetworkSampler
 from evalsvc.builtin.generators.onnx_graph import Graph, GraphInput, read_graph
-from evalsvc.builtin.generators.parameters import Parameter, assign
+from evalsvc.builtin.generators.parameters import Parameter, Role, assign
 from evalsvc.core.errors import CheckpointError, InputError, first_line
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins.registry import versioned
@@ -49,7 +49,8 @@ class OnnxModule:
 
 def _sampler(graph: Graph, run: Callable[..., Any], options: CallOptions, who: str) -> NetworkSampler:
     has_latent = options.latent is not None or any(_is_latent(each) for each in graph.inputs)
-    assigned = assign([Parameter(each.name) for each in graph.inputs], has_latent, who, options.inputs)
+    first: Role = "latent" if has_latent else "source"
+    assigned = assign([Parameter(each.name) for each in graph.inputs], first, has_latent, who, options.inputs)
     of_role = {assigned.roles[each.name]: each for each in graph.inputs if each.name in assigned.roles}
     if options.latent is None and "latent" in of_role:
         sizes = of_role["latent"].sizes[1:]

@@ -18,8 +18,9 @@ NAMES: dict[str, Role] = {
     **dict.fromkeys(("prompt", "prompts"), "prompt"),
     **dict.fromkeys(("n", "batch_size", "num_samples", "n_samples"), "count"),
 }
-"""Roles of parameters by their names; ``x`` and ``input`` are latents if their shape is known, else sources."""
+"""Roles of parameters by their names."""
 EITHER = ("x", "input")
+"""Names of latents or sources."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,18 @@ def parameters_of(function: Callable[..., Any]) -> list[Parameter] | None:
 
 
 def assign(
-    parameters: Sequence[Parameter], has_latent: bool, who: str, inputs: Mapping[str, Role] | None = None
+    parameters: Sequence[Parameter], first: Role, has_latent: bool, who: str, inputs: Mapping[str, Role] | None = None
 ) -> Assignment:
     """Decide what each parameter receives: by ``inputs`` if given, else by names.
 
-    Of required parameters without a known name, the first receives latents if their shape is known, and the second
-    labels. An optional parameter with a known name receives what the suite gives.
+    Parameters called ``x`` or ``input`` receive ``first``. Of required parameters without a known name, the first
+    receives latents if that is ``first``, and the second labels. An optional parameter with a known name receives what
+    the suite gives, or latents if their shape is known.
 
     Raises:
         InputError: a required parameter receives nothing, or two receive the same.
     """
-    roles = dict(inputs) if inputs is not None else _by_names(parameters, has_latent)
+    roles = dict(inputs) if inputs is not None else _by_names(parameters, first, has_latent)
     required = {each.name for each in parameters if each.required}
     listed = ", ".join(each.name for each in parameters) or "nothing"
     way = f"say what each receives with option inputs, such as inputs={{{_first(parameters)}: latent}}"
@@ -94,12 +96,12 @@ def assign(
     return Assignment(ordered, frozenset(role for name, role in ordered.items() if name in required))
 
 
-def _by_names(parameters: Iterable[Parameter], has_latent: bool) -> dict[str, Role]:
+def _by_names(parameters: Iterable[Parameter], first: Role, has_latent: bool) -> dict[str, Role]:
     required = [each for each in parameters if each.required]
-    either: Role = "latent" if has_latent and not _has(required, "latent") else "source"
+    either: Role = "source" if _has(required, "latent") else first
     roles = {each.name: either if each.name in EITHER else NAMES.get(each.name) for each in required}
     unnamed = [name for name, role in roles.items() if role is None]
-    if unnamed and unnamed[0] == required[0].name and has_latent and "latent" not in roles.values():
+    if unnamed and unnamed[0] == required[0].name and first == "latent" and "latent" not in roles.values():
         roles[unnamed.pop(0)] = "latent"
     if unnamed and len(required) == 2 and unnamed[0] == required[1].name and "latent" in roles.values():
         roles[unnamed[0]] = "label"

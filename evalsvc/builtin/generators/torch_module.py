@@ -12,8 +12,9 @@ import torch
 
 from evalsvc.builtin.generators.call_options import OPTIONS, CallOptions
 from evalsvc.builtin.generators.module_targets import Target, is_module, replaced, targets_of
+from evalsvc.builtin.generators.network_output import CHANNELS
 from evalsvc.builtin.generators.network_sampler import NetworkSampler
-from evalsvc.builtin.generators.parameters import Assignment, assign, parameters_of
+from evalsvc.builtin.generators.parameters import Assignment, Role, assign, parameters_of
 from evalsvc.builtin.generators.source_files import SourceTree
 from evalsvc.core.digests import CONTENTS, digest_json
 from evalsvc.core.errors import EvalsvcError, InputError, first_line
@@ -43,11 +44,13 @@ def module_sampler(network: torch.nn.Module, options: CallOptions, call: str = "
     if parameters is None:
         assigned = Assignment({"z": "latent"}, frozenset({"latent"}), positional=True)
     else:
-        assigned = assign(parameters, options.latent is not None, who, options.inputs)
-    if options.latent is None and "latent" in assigned.roles.values():
+        has_latent = options.latent is not None
+        first: Role = "latent" if has_latent or not _takes_images(network) else "source"
+        assigned = assign(parameters, first, has_latent, who, options.inputs)
+    if options.latent is None and (taken := assigned.parameter.get("latent")):
         raise InputError(
             f"{who} takes latents, whose shape {name} does not name ({', '.join(LATENTS)}): give it as option latent, "
-            "such as latent=100 or latent=[100,1,1]"
+            f"such as latent=100 or latent=[100,1,1], or say with option inputs what else {taken} is"
         )
     # StyleGAN's labels are one-hot vectors of c_dim numbers, of none if it takes no labels.
     width = getattr(network, "c_dim", None)
@@ -100,6 +103,13 @@ class TorchModule:
         return self._sampler.sample(request)
 
 
+def _takes_images(network: torch.nn.Module) -> bool:
+    """Whether the first layer with weights is a convolution of images."""
+    layers = (layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None)
+    first = next(layers, None)
+    return isinstance(first, torch.nn.Conv2d) and first.in_channels in CHANNELS
+
+
 def _latent_of(network: torch.nn.Module) -> tuple[int, ...] | None:
     for name in LATENTS:
         value = getattr(network, name, None)
@@ -143,7 +153,7 @@ def _module(target: Target) -> ModuleType:
 def _imported(target: Target) -> Callable[..., torch.nn.Module]:
     form, way = "package.module:Class", "install the package, or add its folder to PYTHONPATH"
     if target.is_file:
-        form, way = "FILE.py:Class", "correct the file, or install what it imports"
+        form, way = "FILE.py:Class", "correct the file, or add what it imports"
     try:
         loaded = getattr(_module(target), target.name)
     except EvalsvcError:

@@ -197,7 +197,7 @@ def test_nothing_but_standard_operators_without_chance_is_opened(make):
         (graph(RESHAPE, weights=[SHAPE]), {"name": "step_1.pt"}, "is not one ONNX graph: give a .onnx file"),
         (graph(RESHAPE, weights=[SHAPE]), {"threads": 0}, "invalid option threads=0 .*: use 1 to 256"),
         (graph(RESHAPE, weights=[SHAPE]), {"call": "f"}, "unknown option call of generator 'onnx-module'"),
-        (graph(RESHAPE, weights=[SHAPE]), {"latent": 5}, r"failed on z of shape \(2, 5\)"),
+        (graph(RESHAPE, weights=[SHAPE]), {"latent": 5}, r"failed on latent z of shape \(2, 5\)"),
         (graph(node("Add", ["z", "no"], ["x"])), {}, "cannot be opened .*: export it again"),
         (graph(RESHAPE, z=("n", 2**27), weights=[SHAPE]), {}, "takes 134,217,728 values as z, more than 67,108,864"),
         (

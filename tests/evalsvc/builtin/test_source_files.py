@@ -11,11 +11,14 @@ from evalsvc.builtin.generators.source_files import SourceTree
 from evalsvc.builtin.generators.torch_module import TorchModule
 from evalsvc.core.errors import InputError
 from evalsvc.evaluation.compatibility import require_compatible
+from evalsvc.evaluation.opening import generator_of
 from evalsvc.evaluation.planning import plan
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.suites import Suite
+from evalsvc.plugins import validation
 from evalsvc.plugins.conformance import check_generator
 from evalsvc.plugins.registry import Plugins
+from evalsvc.plugins.samples import SampleRequest
 
 MODELS = """
 import torch, layers
@@ -146,6 +149,16 @@ def test_the_same_code_elsewhere_is_the_same_configuration(context, options, tmp
 
 def test_a_module_of_a_file_conforms(options):
     assert [each for each in check_generator(opened(options), torch.device("cpu")) if not each.ok] == []
+
+
+def test_prints_of_a_module_do_not_mix_with_results(context, options, tmp_path, capsys):
+    text = (tmp_path / "models.py").read_text().replace("from late", "print('drawing'); from late")
+    (tmp_path / "models.py").write_text(f"print('importing')\n{text}")
+    generator = generator_of(context, spec_of(context, options))
+    capsys.readouterr()
+    validation.sample(generator, SampleRequest.of(0, 0, 2))
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "drawing\n")
 
 
 def test_files_of_modules_inside_of_arguments_count_too(options, tmp_path):

@@ -78,8 +78,13 @@ class Negative(torch.nn.Module):
         super().__init__()
         self.factor = torch.nn.Parameter(torch.tensor(-1.0))
 
+    def forward(self, image):
+        return self.factor * image
+
+
+class Perceptron(Plain):
     def forward(self, x):
-        return self.factor * x
+        return super().forward(x)
 
 
 class Diffusion(torch.nn.Module):
@@ -255,7 +260,8 @@ def test_inputs_say_what_a_parameter_receives(make):
     ("kind", "options", "complaint"),
     [
         (Demanding, {"latent": 100}, "Demanding.forward takes z, y, camera, and .* what camera should receive"),
-        (Reader, {}, r"takes texts, and .* should receive .*: say what .* inputs=\{texts: latent\}"),
+        (Reader, {}, "takes latents, whose shape .*, or say with option inputs what else texts is"),
+        (Perceptron, {}, "Perceptron.forward takes latents, whose shape Perceptron does not name"),
         (Plain, {}, "takes latents, whose shape Plain does not name .*: give it as option latent"),
         (Plain, {"latent": 100, "classes": 10}, "Plain.forward has no parameter for them: remove the option"),
         (Plain, {"latent": 100, "inputs": {"y": "label"}}, "option inputs names 'y', but .* takes z, truncation"),
@@ -269,7 +275,7 @@ def test_inputs_say_what_a_parameter_receives(make):
             "invalid option inputs=.* 'latent', 'label', 'source', 'prompt' or 'count'",
         ),
         (Plain, {"latents": 100}, "unknown option latents of generator 'torch-module': use latent, inputs"),
-        (Plain, {"latent": 99}, r"Plain.forward failed on z of shape \(2, 99\): RuntimeError"),
+        (Plain, {"latent": 99}, r"Plain.forward failed on latent z of shape \(2, 99\): RuntimeError"),
         (Plain, {"arguments": {"depth": 3}}, "cannot be built with these arguments .*: correct option arguments"),
     ],
 )
