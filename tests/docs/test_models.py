@@ -7,6 +7,7 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 from evalsvc.cli.main import app
 from tests.docs.pages import FENCE, ROOT, commands
-from tests.evalsvc import language_models, pipelines
+from tests.evalsvc import diffusion_pipelines as tiny
+from tests.evalsvc import language_models
 
 PAGE = (ROOT / "docs" / "models.md").read_text()
 EXAMPLES = {
@@ -25,7 +27,17 @@ EXAMPLES = {
 }
 """The shell block of each section of the page."""
 NETWORKS = {"gan": "GAN", "stylegan": "StyleGAN", "cyclegan": "CycleGAN", "vae": "VAE", "flow": "Flow"}
-PIPELINES = {"sd": "text-to-image", "controlnet": "controlnet", "pix2pix": "pix2pix"}
+PIPELINES = {
+    "wan": tiny.wan,
+    "stable-audio": tiny.stable_audio,
+    "sd": tiny.stable_diffusion,
+    "controlnet": lambda: tiny.stable_diffusion(
+        diffusers.StableDiffusionControlNetPipeline, controlnet=tiny.controlnet()
+    ),
+    "pix2pix": lambda: tiny.stable_diffusion(
+        diffusers.StableDiffusionInstructPix2PixPipeline, unet=tiny.unet(channels=8)
+    ),
+}
 
 
 def module(name):
@@ -53,14 +65,11 @@ def workplace(tmp_path_factory):
         save(getattr(networks, kind)(), folder / "runs" / name)
     for name in ("rnn", "wavenet"):
         save(module(name).Network(), folder / "runs" / name)
-    for name, kind in PIPELINES.items():
-        pipelines.save(folder / "runs" / name / "step_100", kind)
+    for name, make in PIPELINES.items():
+        make().save_pretrained(folder / "runs" / name / "step_100")
     for name, kind in {"gpt": "gpt2", "llama": "llama", "qwen": "qwen", "coder": "llama"}.items():
         language_models.save(folder / "runs" / name / "checkpoint-100", kind)
     adapt(folder / "runs" / "llama" / "checkpoint-100", folder / "runs" / "llama-lora" / "checkpoint-10")
-    for fence in FENCE.finditer(PAGE):
-        if fence[2]:
-            (folder / fence[2]).write_text(fence[3])
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/v1"
@@ -93,10 +102,13 @@ def adapt(base, folder):
 
 
 def test_every_row_of_the_table_has_an_example_of_at_most_three_lines():
-    rows = re.findall(r"^\| \[(.*?)\]\(#([\w-]+)\)", PAGE, re.MULTILINE)
-    assert {anchor for _, anchor in rows} == {title.lower().replace(" ", "-") for title in EXAMPLES}
-    assert [name for name, _ in rows] == sorted(EXAMPLES, key=[name for name, _ in rows].index)
-    assert all(len(text.strip().splitlines()) <= 3 for text in EXAMPLES.values())
+    rows = dict(re.findall(r"^\| \[.*?\]\(#([\w-]+)\)[^|]*\| (.*?) \|", PAGE, re.MULTILINE))
+    examples = {title.lower().replace(" ", "-"): text.strip() for title, text in EXAMPLES.items()}
+    assert rows.keys() == examples.keys()
+    for name, text in examples.items():
+        assert len(text.splitlines()) <= 3
+        (generator,) = re.findall(r"--generator ([\w-]+)", text)
+        assert f"`{generator}`" in rows[name] or ("plug-in" in rows[name] and "--plugin" in text)
 
 
 @pytest.mark.parametrize("title", EXAMPLES)

@@ -163,3 +163,45 @@ def save_lora(folder: Path, width: int = 8, **settings: Any) -> Path:
         unet_lora_adapter_metadata=network.peft_config["default"].to_dict() | settings,
     )
     return folder
+
+
+def t5() -> Any:
+    """An encoder of texts with 16 dimensions."""
+    config = {"vocab_size": 60, "d_model": 16, "d_ff": 16, "d_kv": 8, "num_heads": 2, "num_layers": 1}
+    return transformers.T5EncoderModel(transformers.T5Config(**config)).eval()
+
+
+def stable_audio() -> Any:
+    """Stereo sounds of 4,000 samples per second."""
+    torch.manual_seed(10)
+    transformer = diffusers.StableAudioDiTModel(
+        sample_size=8, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2, out_channels=4,
+        num_key_value_attention_heads=1, cross_attention_dim=16, time_proj_dim=8, global_states_input_dim=32,
+        cross_attention_input_dim=16,
+    )  # fmt: skip
+    oobleck = diffusers.AutoencoderOobleck(
+        encoder_hidden_size=6, downsampling_ratios=[1, 2], decoder_channels=3, decoder_input_channels=4,
+        audio_channels=2, channel_multiples=[2, 4], sampling_rate=4000,
+    )  # fmt: skip
+    projection = diffusers.pipelines.stable_audio.StableAudioProjectionModel(16, 16, 0, 32)
+    scheduler = diffusers.EDMDPMSolverMultistepScheduler(prediction_type="v_prediction", sigma_data=1.0)
+    return diffusers.StableAudioPipeline(
+        vae=oobleck, text_encoder=t5(), projection_model=projection, tokenizer=tokenizer(), transformer=transformer,
+        scheduler=scheduler,
+    )  # fmt: skip
+
+
+def wan() -> Any:
+    """Videos by a transformer."""
+    torch.manual_seed(11)
+    autoencoder = diffusers.AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    transformer = diffusers.WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=16, out_channels=16,
+        text_dim=16, freq_dim=32, ffn_dim=32, num_layers=1, rope_max_seq_len=32,
+    )  # fmt: skip
+    return diffusers.WanPipeline(
+        tokenizer=tokenizer(), text_encoder=t5(), transformer=transformer, vae=autoencoder,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )  # fmt: skip
