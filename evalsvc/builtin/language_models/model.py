@@ -91,6 +91,8 @@ class LanguageModel:
         if adapter:
             digest = digest_json([digest, apply_adapter(network, adapter, who)])
             weights = f"adapter_model.safetensors over {folder.name}/{weights}"
+        given = {"quantization": quantization, "device_map": device_map}
+        untested = [f"{name} {value} (untested)" for name, value in given.items() if value]
         tokenizer = open_tokenizer(folder, who)
         if adapter and any((adapter / name).is_file() for name in TOKENIZER_FILES):
             base_tokens, tokenizer, folder = tokenizer.get_vocab(), open_tokenizer(adapter, who), adapter
@@ -98,7 +100,7 @@ class LanguageModel:
         files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         return cls(
             name=path.name,
-            weights=", ".join([weights, *(f"{name} (untested)" for name in passed)]),
+            weights=", ".join([weights, *untested]),
             network=network if passed else network.to(device),
             tokenizer=tokenizer,
             digest=digest,
@@ -171,18 +173,17 @@ def _passed_through(
     quantization: Quantization | None, device_map: DeviceMap | None, device: torch.device, who: str
 ) -> dict[str, Any]:
     """Arguments of ``transformers`` for quantization, and for the devices of parts of the model."""
-    if quantization is None and device_map is None:
-        return {}
-    needed = {"accelerate": device_map or quantization, "bitsandbytes": quantization}
-    for package, option in needed.items():
-        if option and find_spec(package) is None:
-            name = "quantization" if quantization else "device_map"
-            raise InputError(f"option {name} of {who} needs the package {package}: pip install {package}")
-    placed: dict[str, Any] = {"device_map": device_map or {"": str(device)}}
+    if quantization not in (None, *get_args(Quantization)):
+        raise InputError(f"invalid option quantization={quantization!r} of {who}: use 8bit or 4bit")
+    if quantization and find_spec("bitsandbytes") is None:
+        raise InputError(f"option quantization of {who} needs the package bitsandbytes: pip install bitsandbytes")
+    if (quantization or device_map) and find_spec("accelerate") is None:
+        raise InputError(f"option device_map of {who} needs the package accelerate: pip install accelerate")
+    passed: dict[str, Any] = {}
+    if quantization or device_map:
+        passed["device_map"] = device_map or {"": str(device)}
     if quantization:
         from transformers import BitsAndBytesConfig
 
-        if quantization not in get_args(Quantization):
-            raise InputError(f"invalid option quantization={quantization!r} of {who}: use 8bit or 4bit")
-        placed["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{quantization}": True})
-    return placed
+        passed["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{quantization}": True})
+    return passed

@@ -25,6 +25,8 @@ from evalsvc.plugins.samples import SampleRequest, Texts
 
 CACHES = ("past_key_values", "cache_params", "state")
 """Names by which networks take and return what they have read. Without one, each token is read again."""
+CACHE_TOLERANCE = 0.05
+"""Relative error of a right cache in half precision; logits after a wrong one have nothing in common."""
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Writer:
         # Only the logits of the last position are needed; most architectures support this.
         parameters = inspect.signature(model.network.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        self._cache = next((name for name in CACHES if name in parameters), "")
+        self._cache = self._find_cache()
 
     def write(self, request: SampleRequest) -> Drawn:
         """One text per seed, without its prompt and reasoning, with its number of tokens.
@@ -87,6 +89,22 @@ class Writer:
         usage = Usage(unknown, torch.tensor([len(each) for each in tokens], dtype=torch.float64), unknown)
         return Drawn(Texts(tuple(answer or "" for answer in answers)), failures, usage)
 
+    @torch.inference_mode()
+    def _find_cache(self) -> str:
+        """The name of the network's cache, if tokens after it have the logits of a whole text, in a batch too."""
+        network: Any = self._model.network
+        parameters = inspect.signature(network.forward).parameters
+        tokens = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]], device=self._model.device)
+        name = next((name for name in CACHES if name in parameters), "")
+        try:
+            whole, cache = network(input_ids=tokens, use_cache=False).logits[:, -1].float(), None
+            for part in (tokens[:, :2], tokens[:, 2:3], tokens[:, 3:]):
+                output = network(**{"input_ids": part, name: cache, "use_cache": True})
+                cache, last = output[name], output.logits[:, -1].float()
+        except (LookupError, RuntimeError, TypeError, ValueError):
+            return ""
+        return name if (whole - last).abs().max() <= CACHE_TOLERANCE * whole.abs().max() else ""
+
     def _begin(self, prompts: Sequence[Sequence[int]]) -> tuple[Sequence[Sequence[int]], dict[str, Any]]:
         """The tokens before each text, sorted by length, and what the network is given besides them."""
         return prompts, {}
@@ -106,7 +124,7 @@ class Writer:
         tokens, cache = forced[:, :position], None
         seen: Tensor | None = None
         while True:
-            cached = {self._cache: cache, "use_cache": True} if self._cache else {}
+            cached = {self._cache: cache, "use_cache": True} if self._cache else {"use_cache": False}
             output = self._model.network(**{self._input: tokens}, **cached, **given, **self._last_only)
             cache, logits = getattr(output, self._cache, None), output.logits[:, -1].float()
             if decoding.repetition_penalty != 1:

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evalsvc.builtin.generators.causal_lm import CausalLM
 from evalsvc.builtin.language_models import chat_templates
+from evalsvc.builtin.language_models import model as model_module
 from evalsvc.builtin.language_models.model import LanguageModel
 from evalsvc.builtin.language_models.writer import choose
 from evalsvc.core.errors import CheckpointError, InputError
@@ -59,14 +60,23 @@ def test_a_sample_depends_on_its_seed_and_prompt_and_on_nothing_beside_it(checkp
     assert len(set(together)) == len(together)
 
 
-def test_greedy_decoding_is_that_of_transformers(checkpoint):
+@pytest.mark.parametrize("kind", ["llama", "qwen", "gpt2", "mamba", "rwkv"])
+def test_greedy_decoding_and_likelihoods_are_those_of_transformers(tmp_path, kind):
+    checkpoint = opened(save(tmp_path / kind, kind))
     coder = AutoTokenizer.from_pretrained(checkpoint.path)
     network = AutoModelForCausalLM.from_pretrained(checkpoint.path)
-    written = write(checkpoint, count=3, prompts=PROMPTS, temperature=0, repetition_penalty=1.3)
-    for prompt, text in zip(PROMPTS, written, strict=True):
+    asked = Decoding(prompts=PROMPTS, max_tokens=12, temperature=0, repetition_penalty=1.3)
+    generator = CausalLM(checkpoint, CPU, decoding=asked, window=64)
+    written = generator.sample(SampleRequest.of(1, 0, 3)).samples.items
+    nats = generator.nll(Texts(PROMPTS), SampleRequest.of(0, 0, 3)).nats
+    for prompt, text, found in zip(PROMPTS, written, nats, strict=True):
         tokens = torch.tensor([[coder.bos_token_id, *coder(prompt, add_special_tokens=False)["input_ids"]]]).long()
         made = network.generate(tokens, max_new_tokens=12, do_sample=False, repetition_penalty=1.3, pad_token_id=1)
         assert text == coder.decode(made[0, tokens.shape[1] :], skip_special_tokens=True)
+        if prompt:
+            with torch.no_grad():
+                loss = float(network(tokens, labels=tokens).loss) * (tokens.shape[1] - 1)
+            assert float(found) == pytest.approx(loss, rel=1e-6)
 
 
 def test_tokens_are_drawn_with_the_chances_that_the_options_leave():
@@ -156,6 +166,25 @@ def test_what_cannot_be_written_is_a_named_error(llama, checkpoint, tmp_path):
             write(checkpoint, chat=True)
     with pytest.raises(InputError, match="option temperature: Input should be greater"):
         Decoding().but({"temperature": -1})
+
+
+def test_a_device_map_and_quantization_are_passed_on_and_marked(llama, monkeypatch):
+    spread = CausalLM(llama, CPU, decoding=Decoding(max_tokens=4), device_map={"": "cpu"})
+    assert spread.info.weights == "model.safetensors, device_map {'': 'cpu'} (untested)"
+    asked = Texts(("one text",)), SampleRequest.of(0, 0, 1)
+    assert spread.nll(*asked).nats == CausalLM(llama, CPU, decoding=Decoding(max_tokens=4)).nll(*asked).nats
+    with pytest.raises(
+        InputError, match=r"^option quantization .* needs the package bitsandbytes: pip install bitsandb"
+    ):
+        CausalLM(llama, CPU, quantization="8bit")
+    monkeypatch.setattr(model_module, "find_spec", lambda package: None if package == "accelerate" else package)
+    with pytest.raises(
+        InputError, match=r"^option device_map .* needs the package accelerate: pip install accelerate$"
+    ):
+        CausalLM(llama, CPU, device_map="auto")
+    monkeypatch.setattr(model_module, "find_spec", lambda package: package)
+    with pytest.raises(InputError, match="invalid option quantization='2bit' .*: use 8bit or 4bit"):
+        CausalLM(llama, CPU, quantization="2bit")
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
