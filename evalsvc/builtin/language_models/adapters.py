@@ -34,7 +34,9 @@ def base_of(folder: Path, base: str, who: str) -> Path:
         return Path(base) if Path(base).exists() else from_hub(base, who)
     named, revision = named_base(folder / ADAPTER_CONFIG)
     if not named:
-        raise InputError(f"{folder / ADAPTER_CONFIG} names no base for {who}: set option base to a folder or hub id")
+        raise InputError(
+            f"{folder / ADAPTER_CONFIG} does not name a base for {who}: set option base to a folder or hub id"
+        )
     if Path(named).exists():
         return Path(named)
     try:

@@ -154,7 +154,7 @@ def changed(folder, **config):
         ({"target_modules": ["q_proj", "v_proj"]}, "also has .*down_proj.*, the first of 4 tensors"),
         ({"target_modules": ["q_proj", "k_proj", "v_proj", "down_proj"]}, "lacks .*k_proj.*, the first of 4 tensors"),
         ({"modules_to_save": ["lm_head"]}, "does not fit its base .*lm_head"),
-        ({"base_model_name_or_path": None}, "names no base .*: set option base to a folder or hub id"),
+        ({"base_model_name_or_path": None}, "does not name a base .*: set option base to a folder or hub id"),
         (
             {"base_model_name_or_path": "org/never-downloaded"},
             "names the base org/never-downloaded, which is not on this",
