@@ -56,7 +56,7 @@ class Checkpoint:
         return digest_checkpoint(self.path, files) == self.digest or self.digest in earlier_digests(self.path)
 
     def tensors(self, state: str = "", *, trusted: bool = False) -> dict[str, Tensor]:
-        """Load all tensors to the CPU from a safetensors or weights-only torch file, without executing pickled code.
+        """Load all tensors of a file, or of the only set of weights in a folder, to the CPU; pickled code never runs.
 
         ``state`` selects one of several state dicts of a file by its dotted path (``"."`` is the top level). An
         untrusted torch file is read by a sandboxed process.

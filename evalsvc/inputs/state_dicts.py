@@ -7,13 +7,13 @@ user must choose.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from evalsvc.core.errors import InputError, first_line
 from evalsvc.inputs.ema_shadows import shadows
+from evalsvc.inputs.state_dict_search import Choice, below, fitting_choices, nearest_choice, needed_by
 from evalsvc.inputs.weight_norms import convert_norms, plain
 from evalsvc.metrics.lazy_torch import torch
 
@@ -22,19 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = "."
 """Name of a file's top level in ``--option state=``."""
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""Name components that ``torch.compile`` and other wrappers insert anywhere; data parallelism adds ``module.``."""
 NAMED = 8
 """Maximum number of entries listed in an error."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One state dict of a file: ``where`` is its dotted path, empty for the whole file; ``notes``: how it was read."""
-
-    where: str
-    tensors: Mapping[str, Tensor]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ class StateDicts:
             elif entry.startswith(f"{state}."):
                 entries[entry[len(state) + 1 :]] = tensors
             elif (not entry or state.startswith(f"{entry}.")) and (
-                part := _below(tensors, state.removeprefix(f"{entry}.") + ".")
+                part := below(tensors, state.removeprefix(f"{entry}.") + ".")
             ):
                 entries[""] = part
         if not entries:
@@ -90,8 +79,7 @@ class StateDicts:
         Raises:
             InputError: averages of parameters fit, but buffers of the model are not in the file.
         """
-        needed = _needed(model)
-        named = _named(self.entries, needed)
+        named = fitting_choices(self.entries, needed_by(model))
         return [*named, *self._averages(model, named)]
 
     def fill(self, model: nn.Module) -> str:
@@ -110,7 +98,7 @@ class StateDicts:
                 f"contains {len(fitting)} state dicts that fit the model, {' and '.join(names)}: choose one with "
                 f"--option state={' or state='.join(names)}"
             )
-        choice = fitting[0] if fitting else self._nearest(model)
+        choice = fitting[0] if fitting else nearest_choice(self.entries, needed_by(model))
         try:
             choice = _converted(choice, model) if fitting else choice
             model.load_state_dict(dict(choice.tensors))
@@ -124,28 +112,25 @@ class StateDicts:
         return f"{self.state}.{choice.where}".strip(".") or self.state
 
     def _averages(self, model: nn.Module, named: list[Choice]) -> Iterator[Choice]:
-        """Averages of parameters; the rest (buffers) is of the only other state dict of the file that fits."""
-        needed = _needed(model)
+        """Averages of parameters alone; the rest (buffers) is of the only other state dict of the file that fits."""
+        needed = needed_by(model)
+        sources = named or fitting_choices(self.beside, needed)
+        buffers = dict(model.named_buffers())
+        parameters = {name: tensor for name, tensor in needed.items() if name not in buffers}
+        if len(sources) == 1 and len(parameters) < len(needed):
+            for choice in fitting_choices(self.entries, parameters):
+                if choice.where not in {each.where for each in named}:
+                    yield _completed(choice, sources[0], model)
         for shadow in shadows(self.entries, model):
-            missing = needed.keys() - shadow.tensors.keys()
-            if not missing:
-                yield Choice(shadow.where, shadow.tensors, (shadow.by,))
-                continue
-            sources = named or _named(self.beside, needed)
-            if len(sources) != 1:
-                raise InputError(
-                    f"has only parameters in {shadow.where or 'the chosen entry'}, but the model has also "
-                    f"{_first(sorted(missing))}: save the state dict of the model beside them, or of the averaged model"
-                )
-            where, rest = sources[0].where, {name: sources[0].tensors[name] for name in missing}
-            yield Choice(shadow.where, {**rest, **shadow.tensors}, (shadow.by, f"rest of {where or ROOT}"))
-
-    def _nearest(self, model: nn.Module) -> Choice:
-        """The state dict that shares most names with a model."""
-        places = _places(self.entries, _needed(model))
-        if nearest := max(places, key=lambda place: place.shared, default=None):
-            return nearest.choice()
-        return next((Choice(entry, tensors) for entry, tensors in self.entries.items()), Choice("", {}))
+            choice = Choice(shadow.where, shadow.tensors, (shadow.by,))
+            if missing := sorted(needed.keys() - plain(shadow.tensors).keys()):
+                if len(sources) != 1:
+                    raise InputError(
+                        f"has only parameters in {shadow.where or 'the chosen entry'}, but the model has also "
+                        f"{_first(missing)}: save the state dict of the model beside them, or of the averaged model"
+                    )
+                choice = _completed(choice, sources[0], model)
+            yield choice
 
     def __str__(self) -> str:
         held = [f"{entry or 'the top level'} ({len(tensors)} tensors)" for entry, tensors in self.entries.items()]
@@ -154,77 +139,10 @@ class StateDicts:
         return f"entries of the file: {', '.join(listed) or 'none'}" + (f" and {more} more" if more else "")
 
 
-def _needed(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model, under plain names, that a file must contain."""
-    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    # Files of old torch versions lack these counters, and load_state_dict sets them.
-    return {name: tensor for name, tensor in plain(wanted).items() if not name.endswith("num_batches_tracked")}
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A prefix in an entry, whose names may be without wrappers; ``shared`` names of the model are below it."""
-
-    entry: str
-    prefix: str
-    shared: int
-    tensors: Mapping[str, Tensor]
-    plain: Mapping[str, Tensor]
-    notes: tuple[str, ...]
-
-    def fits(self, needed: Mapping[str, Tensor]) -> bool:
-        given = (self.plain.get(self.prefix + name) for name in needed)
-        return self.shared == len(needed) and all(
-            tensor is not None and tensor.shape == wanted.shape
-            for tensor, wanted in zip(given, needed.values(), strict=True)
-        )
-
-    def choice(self) -> Choice:
-        return Choice(f"{self.entry}.{self.prefix}".strip("."), _below(self.tensors, self.prefix), self.notes)
-
-
-def _places(entries: Mapping[str, Mapping[str, Tensor]], needed: Mapping[str, Tensor]) -> Iterator[_Place]:
-    """All places with names of a model. Without wrappers, one state dict may be at several."""
-    for entry, tensors in entries.items():
-        for wrappers in ((), WRAPPERS, (*WRAPPERS, "module.")):
-            names = {_without(name, wrappers): tensor for name, tensor in tensors.items()}
-            if len(names) < len(tensors):
-                continue  # two names would collide
-            notes = ("without wrappers",) if names.keys() != tensors.keys() else ()
-            whole = plain(names)
-            prefixes = Counter(prefix for name in whole for prefix in _prefixes(name, needed))
-            for prefix, shared in sorted(prefixes.items()):
-                yield _Place(entry, prefix, shared, names, whole, notes)
-
-
-def _named(entries: Mapping[str, Mapping[str, Tensor]], needed: Mapping[str, Tensor]) -> list[Choice]:
-    """The state dicts with the names and shapes of a model."""
-    places: dict[frozenset[int], _Place] = {}
-    for place in _places(entries, needed):
-        if place.fits(needed):
-            places.setdefault(frozenset(id(place.plain[place.prefix + name]) for name in needed), place)
-    return [place.choice() for place in places.values()]
-
-
-def _prefixes(name: str, needed: Mapping[str, Tensor]) -> Iterator[str]:
-    """The beginnings of a name after which, at a dot, a needed name follows."""
-    place = 0
-    while True:
-        if name[place:] in needed:
-            yield name[:place]
-        place = name.find(".", place) + 1
-        if not place:
-            return
-
-
-def _without(name: str, wrappers: tuple[str, ...]) -> str:
-    for wrapper in wrappers:
-        name = f".{name}".replace(f".{wrapper}", ".").removeprefix(".")
-    return name
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _completed(choice: Choice, source: Choice, model: nn.Module) -> Choice:
+    """A choice with the tensors of a source that it lacks, both under the model's names."""
+    tensors = dict(convert_norms(source.tensors, model)[0]) | convert_norms(choice.tensors, model)[0]
+    return Choice(choice.where, tensors, (*choice.notes, f"rest of {source.where or ROOT}"))
 
 
 def _converted(choice: Choice, model: nn.Module) -> Choice:
@@ -235,7 +153,7 @@ def _converted(choice: Choice, model: nn.Module) -> Choice:
     """
     tensors, computed = convert_norms(choice.tensors, model)
     given, dtypes = plain(choice.tensors), set()
-    for name, wanted in _needed(model).items():
+    for name, wanted in needed_by(model).items():
         dtype = given[name].dtype
         if wanted.is_floating_point() and not dtype.is_floating_point:
             raise InputError(
@@ -254,7 +172,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def _misfit(model: nn.Module, choice: Choice, error: RuntimeError) -> str:
     """The first missing, unexpected or misshaped name, and the number of further ones."""
-    wanted, given = model.state_dict(), choice.tensors
+    wanted, given = plain(model.state_dict()), plain(choice.tensors)
     kinds = {
         "missing": [name for name in wanted if name not in given],
         "unexpected": [f"{name}{_scalar(given[name])}" for name in given if name not in wanted],

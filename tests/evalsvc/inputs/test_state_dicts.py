@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
@@ -284,6 +285,30 @@ def test_buffers_beside_averages_are_those_of_the_only_state_dict_in_the_file(tm
         CheckpointError, match="has only parameters in shadow_params, but the model has also 1.running_"
     ):
         loaded(path, shadow(source), target)
+
+
+def test_averages_of_parameters_by_name_are_completed_too(tmp_path):
+    source, target, path = network(), network(), tmp_path / "ema_1.pt"
+    source[1].running_mean += 5
+    averages = {f"module.{name}": parameter.detach() + 1 for name, parameter in source.named_parameters()}
+    file = {"net": source.state_dict(), "ema": {"shadow": averages}}
+    with pytest.raises(CheckpointError, match=r"contains 2 .*--option state=net or state=ema\.shadow\.module$"):
+        loaded(path, file, target)
+    told, got = loaded(path, file, target, "ema")
+    assert told == "ema.shadow.module (rest of net)"
+    assert torch.equal(got["0.weight"], source[0].weight + 1)
+    assert torch.equal(got["1.running_mean"], source[1].running_mean)
+    with pytest.raises(CheckpointError, match=r"does not fit the model: missing 1\.running_mean and 2 more in ema"):
+        loaded(path, {"ema": averages}, target)
+
+
+@pytest.mark.parametrize("norm", [weight_norm, parametrizations.weight_norm, spectral_norm])
+def test_averages_of_normalized_weights_are_completed_by_what_is_no_parameter(tmp_path, norm):
+    source, target = (nn.Sequential(norm(nn.Linear(2, 3)), nn.BatchNorm1d(3)) for _ in range(2))
+    told, got = loaded(tmp_path / "ema_1.pt", {"net": source.state_dict(), "ema": shadow(source)}, target, "ema")
+    assert told == "ema.shadow_params (by position, rest of net)"
+    averages = {name: parameter.detach() + 1 for name, parameter in source.named_parameters()}
+    assert same(got, source.state_dict() | averages)
 
 
 def test_averages_by_names_without_dots_are_those_of_latent_diffusion(tmp_path):
