@@ -17,6 +17,7 @@ from evalsvc.inputs.tables.labels import column_of_labels
 from evalsvc.inputs.tables.parquet import ParquetTable
 from evalsvc.inputs.tables.rows import TableRows
 from evalsvc.inputs.tables.samples import ImageRows, TextRows
+from evalsvc.inputs.tables.sounds import SoundRows
 from evalsvc.plugins.interfaces import SampleSet
 
 SUFFIXES = frozenset({".parquet", ".arrow", ".tar"})
@@ -38,12 +39,13 @@ def open_table(path: Path, skip: Collection[str], reading: ReadingOptions) -> Sa
         raise InputError(f"{path} names files in column {column!r}: pass its folder, with the option column={column}")
     digest = _digest(path, [] if by_name or may_name(table, column) or not reading.split else files)
     rows = TableRows(path, table, column, reading, skip, digest, folder if by_name else None)
-    reading.require_only(path, "column", "labels", "where", *(["split"] if folder else []))
+    others = [*(["split"] if folder else []), *(["rate"] if modality == "audio" else [])]
+    reading.require_only(path, "column", "labels", "where", *others)
     if modality == "text":
         if (nulls := table.nulls(column)) and not reading.where:
             raise InputError(f"{path} has {nulls} empty cells (null) in column {column!r}: drop those rows")
         return TextRows(rows)
-    return ImageRows(rows)
+    return SoundRows(rows, reading.rate) if modality == "audio" else ImageRows(rows)
 
 
 def _files(path: Path, split: str) -> Sequence[Path]:

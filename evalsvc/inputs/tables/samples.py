@@ -54,7 +54,7 @@ class Rows(Protocol):
         ...
 
 
-class _OfRows:
+class OfRows:
     """Parts that all sample sets of rows share."""
 
     def __init__(self, rows: Rows) -> None:
@@ -83,7 +83,7 @@ class _OfRows:
         return self._rows.names
 
 
-class TextRows(_OfRows):
+class TextRows(OfRows):
     """Texts in a column."""
 
     modality: Modality = "text"
@@ -106,11 +106,11 @@ class TextRows(_OfRows):
         raise InputError(f"{self._rows.path}: {self._rows.name(place)} has no text ({reason}): drop or repair it")
 
 
-class ImageRows(_OfRows, EncodedImages):
+class ImageRows(OfRows, EncodedImages):
     """Encoded images in a column, decoded ahead."""
 
     def __init__(self, rows: Rows) -> None:
-        _OfRows.__init__(self, rows)
+        OfRows.__init__(self, rows)
         EncodedImages.__init__(self, _Decoder(_Source(rows)), _Names(rows))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import scipy.io.wavfile
 import torch
 from PIL import Image
 
@@ -197,6 +198,28 @@ def test_texts_of_any_column_are_texts(tmp_path, images):
         opened(images, column="lang")
     with pytest.raises(InputError, match="has several columns of samples .a, b.: name one with the option column"):
         opened(write(tmp_path / "t.parquet", pa.table({"a": PNGS, "b": PNGS})))
+
+
+def wav(level, rate):
+    file = io.BytesIO()
+    scipy.io.wavfile.write(file, rate, np.full(rate // 10, level, np.int16))
+    return file.getvalue()
+
+
+def test_sounds_of_a_column_are_sounds_of_one_rate(tmp_path):
+    rows = pa.table({"audio": [{"bytes": wav(2**i, 8000), "path": None} for i in range(4)], "speaker": list("abab")})
+    samples = opened(write(tmp_path / "t.parquet", rows), labels="speaker")
+    assert (samples.modality, samples.labels.tolist()) == ("audio", [0, 1, 0, 1])
+    sounds = samples.read_at([3, 1])
+    assert (sounds.rate, [float(wave[0]) * 2**15 for wave in sounds.waves]) == (8000, [8, 2])
+    mixed = pa.table({"audio": [wav(1, 8000), wav(1, 16000), b"RIFF no sound", None]})
+    path = write(tmp_path / "t.parquet", mixed)
+    assert opened(path, rate=16000).read(0, 2).waves[0].shape == (1600,)
+    assert unreadable(opened(path)) == ("row 2", "row 3")
+    for places, reason in (([1], "row 1 has 16000 Hz and row 0 has 8000 Hz: resample them by option rate"),
+                           ([2], "row 2 is not a readable sound file"), ([3], "row 3 has no sound")):  # fmt: skip
+        with pytest.raises(InputError, match=reason):
+            opened(path).read_at(places)
 
 
 def test_a_folder_is_read_by_split_and_digested_by_the_files_of_the_split(tmp_path, database):
