@@ -7,85 +7,57 @@ import os
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO, Literal
 
 import numpy as np
 
-from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import most_unpacked, open_regular
+from evalsvc.inputs.image_arrays import ImageArray, labeled_images, labels_beside
 from evalsvc.inputs.reading_options import ReadingOptions
 from evalsvc.inputs.videos.arrays import VideoArray
-from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import Modality
-from evalsvc.plugins.samples import Images
 
 IMAGES = ("images", "arr_0", "x")
 """Names of the image array in an ``.npz``, by priority; by default, its first array is used."""
 
-LABELS = ("labels", "label", "y", "arr_1")
-"""Names of the array of class labels in an ``.npz``, by priority."""
-
-
-class ImageArray:
-    """Images in one uint8 array (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels."""
-
-    modality: Modality = "image"
-
-    def __init__(self, path: Path, array: np.ndarray, labels: np.ndarray | None = None) -> None:
-        if array.ndim == 3:
-            array = array[:, None]
-        elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
-            array = array.transpose(0, 3, 1, 2)
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in (1, 3) or not array.size:
-            raise InputError(
-                f"{path} contains an array of dtype {array.dtype} and shape {array.shape}, expected uint8 images "
-                "(n, h, w, c)"
-            )
-        self._path, self._array = path, array
-        self.labels = np.full(len(array), -1) if labels is None else labels
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def digest(self) -> str:
-        """sha256 of the current content of the file."""
-        return digest_path(self._path)
-
-    def read(self, start: int, stop: int) -> Images:
-        """Images ``start`` to ``stop``, copied from the file."""
-        return Images(torch.from_numpy(np.array(self._array[start:stop])))
-
-    def read_at(self, indices: Sequence[int]) -> Images:
-        """The images at these indices, copied from the file."""
-        return Images(torch.from_numpy(np.ascontiguousarray(self._array[np.asarray(indices, np.int64)])))
-
 
 def open_array(path: Path, reading: ReadingOptions) -> ImageArray | VideoArray:
     """The images or videos of an ``.npz`` or ``.npy``, by its axes; an uncompressed array is memory-mapped."""
+    columns: dict[str, Callable[[], np.ndarray]] = {}
+    known: list[str] = []
+    with _readable(path) as file:
+        if path.suffix.lower() == ".npy":
+            header = _array_header(file)
+            refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
+            array = mapped(file, header, 0)
+        else:
+            name, headers = _members(path, file, reading.column)
+            array, known = _member(path, file, name), ["column", "labels"]
+            columns = {
+                other: partial(_values, path, other)
+                for other, header in headers.items()
+                if header.shape == (len(array),) and header.dtype.kind in "biuU" and other != name
+            }
+    if array.ndim == 5:
+        reading.require_only(path, "frames", *known)
+        labels = labels_beside(path, columns, reading)
+        return VideoArray(path, array, labels.values if labels else None, reading.frames)
+    reading.require_only(path, *known, *(["where"] if known else []))
+    return labeled_images(path, array, columns, reading)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
     try:
         with open_regular(path) as file:
-            if path.suffix.lower() == ".npy":
-                header = _array_header(file)
-                _refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
-                return _samples(path, _mapped(file, header, 0), None, reading)
-            array = _archived(path, file)
-            return _samples(path, array, _labels(path, file, len(array)), reading)
+            yield file
     except (ValueError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable array file ({error})") from None
-
-
-def _samples(
-    path: Path, array: np.ndarray, labels: np.ndarray | None, reading: ReadingOptions
-) -> ImageArray | VideoArray:
-    if array.ndim == 5:
-        reading.require_only(path, "frames")
-        return VideoArray(path, array, labels, reading.frames)
-    reading.require_only(path)
-    return ImageArray(path, array, labels)
 
 
 @dataclass(frozen=True)
@@ -108,7 +80,8 @@ def _array_header(file: IO[bytes]) -> _Header:
     return _Header(tuple(shape), fortran, dtype, file.tell())
 
 
-def _refuse_liar(path: Path, header: _Header, held: int) -> None:
+def refuse_liar(path: Path, header: _Header, held: int) -> None:
+    """Raise if the array has objects, or more than the bytes that follow its header."""
     if header.dtype.hasobject:
         raise InputError(
             f"{path} contains an array of Python objects, which evalsvc never unpickles: save plain numbers"
@@ -121,23 +94,35 @@ def _refuse_liar(path: Path, header: _Header, held: int) -> None:
         )
 
 
-def _mapped(file: BinaryIO, header: _Header, start: int) -> np.ndarray:
+def mapped(file: BinaryIO, header: _Header, start: int) -> np.ndarray:
+    """The array after a header at this place, memory-mapped."""
     order: Literal["F", "C"] = "F" if header.fortran else "C"
     return np.memmap(file, header.dtype, "r", start + header.bytes, header.shape, order)
 
 
-def _archived(path: Path, file: BinaryIO) -> np.ndarray:
-    """The image array of an ``.npz``."""
+def _members(path: Path, file: BinaryIO, column: str) -> tuple[str, dict[str, _Header]]:
+    """The name of the array of samples of an ``.npz``, and the headers of all arrays."""
+    headers = {}
     with zipfile.ZipFile(file) as archive:
-        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        named = {info.filename.removesuffix(".npy"): info for info in members}
-        name = next((key for key in IMAGES if key in named), next(iter(named), None))
-        if name is None:
-            raise InputError(f"{path} contains no array")
-        info = named[name]
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                with archive.open(info) as member:
+                    headers[info.filename.removesuffix(".npy")] = _array_header(member)
+    if column and column not in headers:
+        raise InputError(f"{path} has no array {column!r} (it has {', '.join(headers) or 'none'})")
+    name = column or next((key for key in IMAGES if key in headers), next(iter(headers), None))
+    if name is None:
+        raise InputError(f"{path} contains no array")
+    return name, headers
+
+
+def _member(path: Path, file: BinaryIO, name: str) -> np.ndarray:
+    """An array of an ``.npz``."""
+    with zipfile.ZipFile(file) as archive:
+        info = archive.getinfo(f"{name}.npy")
         with archive.open(info) as member:
             header = _array_header(member)
-        _refuse_liar(path, header, info.file_size - header.bytes)
+        refuse_liar(path, header, info.file_size - header.bytes)
         if info.compress_type != zipfile.ZIP_STORED:
             _refuse_bomb(path, name, info)
             with archive.open(info) as member:
@@ -145,23 +130,12 @@ def _archived(path: Path, file: BinaryIO) -> np.ndarray:
     # The bytes of a stored member follow its local header: 30 bytes, the name and the extra field.
     file.seek(info.header_offset + 26)
     lengths = np.frombuffer(file.read(4), "<u2")
-    return _mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
+    return mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
 
 
-def _labels(path: Path, file: BinaryIO, count: int) -> np.ndarray | None:
-    """The class labels beside the images of an ``.npz``: an array of ``count`` integers, if there is one."""
-    with zipfile.ZipFile(file) as archive:
-        for name in LABELS:
-            if f"{name}.npy" not in archive.namelist():
-                continue
-            with archive.open(f"{name}.npy") as member:
-                header = _array_header(member)
-            if header.dtype.kind not in "iu" or header.shape != (count,):
-                continue
-            _refuse_liar(path, header, archive.getinfo(f"{name}.npy").file_size - header.bytes)
-            with archive.open(f"{name}.npy") as member:
-                return np.lib.format.read_array(member, allow_pickle=False).astype(np.int64)
-    return None
+def _values(path: Path, name: str) -> np.ndarray:
+    with _readable(path) as file:
+        return np.array(_member(path, file, name))
 
 
 def _refuse_bomb(path: Path, name: str, info: zipfile.ZipInfo) -> None:

@@ -14,6 +14,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import require_regular
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.array_files import open_array
+from evalsvc.inputs.binary_images import PICKLES, is_binary, open_binary
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
@@ -142,6 +143,13 @@ def _texts(given: Given) -> SampleSet | None:
     return texts
 
 
+def _binaries(given: Given) -> SampleSet | None:
+    path = given.path
+    every = walk(path, exclude_files=is_system_file) if path.is_dir() else [path.name]
+    names = [name for name in every if is_binary(path / name if path.is_dir() else path)]
+    return open_binary(path, names, given.reading) if names else None
+
+
 def _arrays(given: Given) -> SampleSet | None:
     path, reading = given.path, given.reading
     if not path.is_dir():
@@ -157,6 +165,7 @@ _OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (
     _sounds,
     _images,
     _tables,
+    _binaries,
     _texts,
     _arrays,
 )
@@ -164,6 +173,9 @@ _OPENERS: tuple[Callable[[Given], SampleSet | None], ...] = (
 
 
 def _unknown(given: Given) -> InputError:
+    names = walk(given.path, exclude_files=is_system_file) if given.path.is_dir() else [given.path.name]
+    if pickle := next((name for name in names if PICKLES.fullmatch(PurePosixPath(name).name)), None):
+        return InputError(f"{given.path}: {pickle} is a pickle, which may run code: use the binary version (.bin)")
     if given.path.is_dir():
         held = ", ".join(sorted(given.suffixes - {""})[:5])
         return InputError(

@@ -15,7 +15,7 @@ from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.core.files.file_modes import make_folder
-from evalsvc.inputs.array_files import ImageArray
+from evalsvc.inputs.image_arrays import ImageArray
 from evalsvc.inputs.weight_files import WEIGHTS_FILES
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality

@@ -55,7 +55,7 @@ def test_every_container_gives_the_same_pixels(tmp_path, pictures):
 
 def test_a_stored_array_is_mapped_and_not_loaded(tmp_path, pictures):
     np.savez(tmp_path / "stored.npz", pictures)
-    assert isinstance(open_samples(tmp_path / "stored.npz")._array.base, np.memmap)
+    assert isinstance(open_samples(tmp_path / "stored.npz")._array, np.memmap)
 
 
 def test_grey_images_keep_one_channel(tmp_path):
