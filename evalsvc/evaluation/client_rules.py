@@ -51,6 +51,8 @@ class ClientRules:
         clients = server_file().clients
         for use in suite.extractors.values():
             self._check(PluginKind.EXTRACTOR, use.use, use.options, clients.extractors)
+            if isinstance(frames := use.options.get("frames"), str):  # of frame-wise
+                self._check(PluginKind.EXTRACTOR, frames, use.options.get("options") or {}, clients.extractors)
         for scorer in suite.scorers.values():
             self._check(PluginKind.SCORER, scorer.use, scorer.options, clients.scorers)
             if isinstance(extractor := scorer.options.get("extractor"), str):

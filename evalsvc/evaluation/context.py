@@ -11,11 +11,14 @@ from evalsvc.inputs.content_watch import ContentWatch
 from evalsvc.inputs.items.item_set import ItemSet
 from evalsvc.inputs.references import OpenReference
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import Extractor, Generator
+from evalsvc.plugins.interfaces import Extractor, Generator, Modality
 from evalsvc.plugins.registry import Plugins
 from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
+
+CLIPS = 16
+"""Largest number of videos in a batch."""
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int], Advance]
@@ -47,6 +50,7 @@ class EvaluationContext:
         self.plugins = plugins
         self.device = pick_device(device)
         self.batches = Batches(batch_size)
+        self._clip_batches = Batches(min(batch_size, CLIPS))
         self.progress = progress
         self.content = ContentWatch()
         self.extractors: dict[str, Extractor] = {}
@@ -61,6 +65,10 @@ class EvaluationContext:
         """By digest and order."""
         self.generator: tuple[str, Generator] | None = None
         """The last generator, with the digest of its inputs."""
+
+    def batches_of(self, modality: Modality) -> Batches:
+        """Batches of samples of this modality: a video is as large as many images."""
+        return self._clip_batches if modality == "video" else self.batches
 
 
 def pick_device(name: str) -> torch.device:

@@ -224,7 +224,13 @@ class MetricInputs:
             advance = self.context.progress(f"reference {split}", len(samples))
             unchanged = functools.partial(self._opened.require_unchanged, split)
             extract_reference(
-                self.context.artifacts, samples, digest, extractors, self.context.batches, advance, unchanged
+                self.context.artifacts,
+                samples,
+                digest,
+                extractors,
+                self.context.batches_of(samples.modality),
+                advance,
+                unchanged,
             )
 
     def _reference(self, features: str, split: Split) -> np.ndarray | Moments:

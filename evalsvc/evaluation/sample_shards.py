@@ -124,7 +124,7 @@ def _pass(
     texts: list[str] = []
     values: list[dict[str, Values]] = []
     shown = GalleryCollector(shard.start, spec.suite.gallery)
-    for drawn, found, scored in context.batches.over(shard.start, shard.stop, work):
+    for drawn, found, scored in context.batches_of(spec.suite.modality).over(shard.start, shard.stop, work):
         for name, array in found.items():
             blocks.setdefault(name, []).append(array)
         if isinstance(drawn.samples, Texts):
@@ -165,7 +165,7 @@ def _score_again(
             return _scored(spec, context, start, draw(start, stop), others)
 
         parts = []
-        for part in context.batches.over(shard.start, shard.stop, work):
+        for part in context.batches_of(spec.suite.modality).over(shard.start, shard.stop, work):
             parts.append(part)
             advance(len(part[others[0]]))
         values |= _joined(spec, parts)

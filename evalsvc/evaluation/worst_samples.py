@@ -93,7 +93,7 @@ def _drawn(
         def work(start: int, stop: int, request: SampleRequest = request) -> Samples:
             return validation.sample(generator, request.take(range(start, stop))).samples
 
-        samples = concatenate(list(context.batches.over(0, len(mine), work)))
+        samples = concatenate(list(context.batches_of(spec.suite.modality).over(0, len(mine), work)))
         same = np.flatnonzero((digests_of(samples) == before).all(1))
         if len(same):
             yield mine[same], rows(samples, same.tolist())

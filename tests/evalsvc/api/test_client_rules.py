@@ -256,13 +256,27 @@ def test_the_operator_opens_and_closes_what_clients_may_use(desk, listed):
         ("likelihood", {"model": "evil/repo"}),
         ("text-encoder", {"model": "evil/repo"}),
         ("video-network", {"path": "/x.pt", "width": 1}),
-        ("frame-wise", {"frames": "inception-v3", "options": {"weights": "/x.pth"}}),
     ],
 )
 def test_a_suite_of_a_client_names_no_file_and_no_model(desk, use, options):
     suite = WORDS | {"extractors": {"x": {"use": use, "options": options}}}
     with pytest.raises(ForbiddenError, match=f"extractor '{use}' is not open to clients"):
         desk._suite(suite)
+
+
+def test_frames_of_a_client_are_looked_at_by_extractors_that_are_open(desk):
+    def asked(**options):
+        return desk._suite(
+            WORDS | {"modality": "video", "extractors": {"x": {"use": "frame-wise", "options": options}}}
+        )
+
+    assert asked(frames="efficientnet-lite0").extractors
+    for options, closed in (
+        ({"frames": "video-network"}, "extractor 'video-network'"),
+        ({"frames": "inception-v3", "options": {"weights": "/x.pth"}}, "option 'options' of extractor 'frame-wise'"),
+    ):
+        with pytest.raises(ForbiddenError, match=f"{closed} is not open to clients"):
+            asked(**options)
 
 
 def test_a_suite_of_a_client_has_scorers_that_are_open_to_clients(desk, tmp_path, monkeypatch):
@@ -351,6 +365,6 @@ def test_every_shipped_plugin_says_what_clients_may_do_with_it():
     for plugin in Plugins():
         if plugin.kind in (PluginKind.GENERATOR, PluginKind.EXTRACTOR) and plugin.distribution == "evalsvc":
             declared = vars(plugin.load()).get("client_options")
-            closed = {"command", "onnx-module", "frame-wise", "video-network", "likelihood", "text-encoder"}
+            closed = {"command", "onnx-module", "video-network", "likelihood", "text-encoder"}
             assert (declared is None) == (plugin.name in closed), plugin.name
             assert not {"weights", "model", "path", "backend", "prompts_file"} & (declared or set())

@@ -13,17 +13,13 @@ from evalsvc.builtin.extractors import resemblyzer
 from evalsvc.builtin.extractors.audio import _mel_bands, mel_spectrogram, waves_at
 from evalsvc.builtin.extractors.clap import Clap
 from evalsvc.builtin.extractors.resemblyzer import Resemblyzer, SpeakerEncoder
-from evalsvc.builtin.extractors.video import FrameWise, ScriptedVideo
 from evalsvc.core.errors import CheckpointError, InputError, ModelError
-from evalsvc.evaluation import opening
 from evalsvc.inputs.sample_sets import open_samples, unreadable
-from evalsvc.inputs.suite_entries import ExtractorUse
 from evalsvc.inputs.suites import load_suite
 from evalsvc.plugins import validation
 from evalsvc.plugins.conformance import check_generator
 from evalsvc.plugins.interfaces import GeneratorInfo
-from evalsvc.plugins.registry import Plugins
-from evalsvc.plugins.samples import Audio, Images, SampleRequest, Videos
+from evalsvc.plugins.samples import Audio, Images, SampleRequest
 
 CPU = torch.device("cpu")
 
@@ -202,75 +198,3 @@ def test_a_sound_generator_keeps_the_same_contract():
 def test_the_speech_suite_ships():
     suite = load_suite("speech-fad").on("my-voices")
     assert (suite.modality, suite.labels) == ("audio", ("frechet_distance", "frechet_distance_infinity"))
-
-
-# --- video ---
-
-
-def test_frames_are_pooled_by_mean_and_spread_over_time():
-    pixels = torch.randint(0, 256, (3, 5, 1, 4, 4), dtype=torch.uint8)
-    extractor = FrameWise(CPU, frames="pixels")
-    assert FrameWise(CPU, frames="digits-cnn").info.backend == "torch-cpu", "arrays of other devices are kept apart"
-    found = extractor.extract(Videos(pixels))["pixels"]
-    frames = pixels.float().flatten(2) / 255
-    assert torch.allclose(found, torch.cat([frames.mean(1), frames.std(1, correction=0)], 1), atol=1e-6)
-    still = extractor.extract(Videos(pixels[:, :1].expand(-1, 5, -1, -1, -1)))["pixels"]
-    assert still[:, 16:].abs().max() < 1e-6
-    with pytest.raises(InputError, match="requires video samples"):
-        extractor.extract(Images(pixels[:, 0]))
-
-
-def test_frames_may_be_looked_at_by_an_extractor_from_a_file(tmp_path, context):
-    (tmp_path / "mine.py").write_text(
-        "from evalsvc import ExtractorInfo, register\n"
-        "@register('extractors', 'peak')\n"
-        "class Peak:\n"
-        "    def __init__(self, device, by=1):\n"
-        "        self.by, self.info = by, ExtractorInfo('peak', 'image', {'peak': 1}, 'none', f'maximum by {by}')\n"
-        "    def extract(self, samples):\n"
-        "        return {'peak': samples.pixels.flatten(1).amax(1, keepdim=True).float() * self.by}\n"
-    )
-    context.plugins = Plugins((tmp_path / "mine.py",))
-    pixels = torch.randint(0, 256, (2, 3, 1, 4, 4), dtype=torch.uint8)
-    found = {
-        by: opening.extractor(
-            context, ExtractorUse(use="frame-wise", options={"frames": "peak", "options": {"by": by}})
-        )
-        for by in (1, 2)
-    }
-    assert found[1].info.protocol != found[2].info.protocol
-    expected = 2 * pixels.flatten(2).amax(2).float().mean(1)
-    assert torch.allclose(found[2].extract(Videos(pixels))["peak"][:, 0], expected)
-    with pytest.raises(InputError, match="there is no extractor 'peek'; the nearest are peak"):
-        opening.extractor(context, ExtractorUse(use="frame-wise", options={"frames": "peek"}))
-
-
-def test_a_scripted_network_is_called_with_arguments_as_fvds_i3d_wants_them(tmp_path):
-    class Scorer(nn.Module):
-        def forward(self, x, rescale: bool = False, return_features: bool = False):
-            found = x.mean((2, 3, 4))
-            return found if return_features else torch.softmax(found, 1)
-
-    torch.jit.script(Scorer()).save(str(tmp_path / "i3d.pt"))
-    named = {"path": str(tmp_path / "i3d.pt"), "width": 3, "side": 8}
-    plain, asked = ScriptedVideo(CPU, **named), ScriptedVideo(CPU, **named, arguments={"return_features": True})
-    pixels = torch.randint(0, 256, (11, 2, 3, 8, 8), dtype=torch.uint8)
-    features = (pixels.float() / 127.5 - 1).mean((1, 3, 4))
-    assert torch.allclose(asked.extract(Videos(pixels))["features"], features, atol=1e-5)
-    assert torch.allclose(plain.extract(Videos(pixels))["features"], features.softmax(1), atol=1e-5)
-    assert plain.info.protocol != asked.info.protocol
-
-
-def test_a_scripted_video_network_is_given_clips_as_fvd_has_them(tmp_path):
-    class Means(nn.Module):
-        def forward(self, x):
-            return x.mean((3, 4)).flatten(1)
-
-    torch.jit.trace(Means(), torch.zeros(1, 3, 5, 16, 16)).save(str(tmp_path / "net.pt"))
-    extractor = ScriptedVideo(CPU, path=str(tmp_path / "net.pt"), width=15, side=16)
-    pixels = torch.randint(0, 256, (2, 5, 3, 16, 16), dtype=torch.uint8)
-    expected = (pixels.float() / 127.5 - 1).mean((3, 4)).transpose(1, 2).flatten(1)
-    assert torch.allclose(extractor.extract(Videos(pixels))["features"], expected, atol=1e-5)
-    (tmp_path / "bad.pt").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="is not a TorchScript file"):
-        ScriptedVideo(CPU, path=str(tmp_path / "bad.pt"), width=1)
