@@ -1,7 +1,7 @@
 """Our FVD features beside cd-fvd's, on one I3D with random weights: docs/explanations/protocols.md.
 
-Run it where cd-fvd is installed (``pip install --no-deps cd-fvd``). The weights of the published I3D are not needed: both
-sides have the same random ones, ours as a TorchScript file.
+Run it where cd-fvd is installed (``pip install --no-deps cd-fvd``). The weights of the published I3D are not needed:
+both sides have the same random ones, ours as a TorchScript file.
 """
 
 from __future__ import annotations

@@ -266,9 +266,10 @@ def test_a_suite_of_a_client_names_no_file_and_no_model(desk, use, options):
 
 def test_frames_of_a_client_are_looked_at_by_extractors_that_are_open(desk):
     def asked(**options):
-        return desk._suite(
-            WORDS | {"modality": "video", "extractors": {"x": {"use": "frame-wise", "options": options}}}
-        )
+        use = {"use": "frame-wise", "options": options}
+        videos = {key: value for key, value in WORDS.items() if key != "decoding"} | {"modality": "video"}
+        metric = {"metric": "frechet_distance", "features": "x/features"}
+        return desk._suite(videos | {"reference": "clips", "extractors": {"x": use}, "metrics": [metric]})
 
     assert asked(frames="efficientnet-lite0").extractors
     for options, closed in (
