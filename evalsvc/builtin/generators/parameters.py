@@ -13,7 +13,7 @@ Role = Literal["latent", "label", "source", "prompt", "count"]
 
 NAMES: dict[str, Role] = {
     **dict.fromkeys(("z", "noise", "latent", "latents"), "latent"),
-    **dict.fromkeys(("y", "c", "label", "labels", "class_label", "class_labels"), "label"),
+    **dict.fromkeys(("y", "c", "label", "labels", "classes", "class_label", "class_labels"), "label"),
     **dict.fromkeys(("source", "image", "images", "img"), "source"),
     **dict.fromkeys(("prompt", "prompts"), "prompt"),
     **dict.fromkeys(("n", "batch_size", "num_samples", "n_samples"), "count"),
@@ -90,8 +90,8 @@ def assign(
     for role in get_args(Role):
         if len(same := [name for name, other in roles.items() if other == role]) > 1:
             raise InputError(f"{who} would receive {role}s as {' and '.join(same)}: {way}")
-    if not set(roles.values()) - {"label"}:
-        raise InputError(f"{who} takes {listed}, of which nothing makes samples differ: {way}")
+    if not roles:
+        raise InputError(f"{who} takes {listed}, and nothing of a sample: {way}")
     ordered = {each.name: roles[each.name] for each in parameters if each.name in roles}
     return Assignment(ordered, frozenset(role for name, role in ordered.items() if name in required))
 

@@ -27,7 +27,7 @@ LATENTS = ("z_dim", "latent_dim", "nz", "latent_size", "latent_shape")
 """Attributes of a module that are the shape of its latents, by priority."""
 
 
-def module_sampler(network: torch.nn.Module, options: CallOptions, call: str = "") -> NetworkSampler:
+def module_sampler(network: torch.nn.Module, asked: CallOptions, call: str = "") -> NetworkSampler:
     """A sampler that calls ``forward`` of a module, or its method ``call``.
 
     Raises:
@@ -38,19 +38,23 @@ def module_sampler(network: torch.nn.Module, options: CallOptions, call: str = "
     if not callable(method):
         raise InputError(f"option call={call!r} is not a method of {name}: name one of its methods")
     who = f"{name}.{call or 'forward'}"
-    if options.latent is None and (shape := _latent_of(network)) is not None:
-        options = options.model_copy(update={"latent": shape})
+    options = asked if asked.latent else asked.model_copy(update={"latent": _latent_of(network)})
     parameters = parameters_of(method)
     if parameters is None:
         assigned = Assignment({"z": "latent"}, frozenset({"latent"}), positional=True)
     else:
-        has_latent = options.latent is not None
-        first: Role = "latent" if has_latent or not _takes_images(network) else "source"
-        assigned = assign(parameters, first, has_latent, who, options.inputs)
+        of_images = asked.latent is None and not call and _takes_images(network)
+        first: Role = "source" if of_images else "latent"
+        assigned = assign(parameters, first, options.latent is not None, who, options.inputs)
     if options.latent is None and (taken := assigned.parameter.get("latent")):
         raise InputError(
             f"{who} takes latents, whose shape {name} does not name ({', '.join(LATENTS)}): give it as option latent, "
             f"such as latent=100 or latent=[100,1,1], or say with option inputs what else {taken} is"
+        )
+    if asked.latent is not None and "latent" not in assigned.roles.values():
+        raise InputError(
+            f"option latent is for networks that take latents, but {who} does not receive any: omit it, or say with "
+            "option inputs which parameter is latents"
         )
     # StyleGAN's labels are one-hot vectors of c_dim numbers, of none if it takes no labels.
     width = getattr(network, "c_dim", None)

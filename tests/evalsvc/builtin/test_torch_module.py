@@ -63,7 +63,9 @@ class StyleGAN(Plain):
 
 
 class Translator(torch.nn.Module):
-    """A CycleGAN's generator: an image in, an image out."""
+    """An image in, an image out, as for a CycleGAN; or an autoencoder, which names its latents."""
+
+    latent_dim = 8
 
     def __init__(self):
         super().__init__()
@@ -119,6 +121,13 @@ class Noisy(Plain):
 
     def forward(self, z):
         return super().forward(z) + 0.3 * torch.randn(1) + 0.1 * np.random.rand()
+
+
+class Guided(Conditional):
+    """The signature of samplers with guidance, whose labels say how many samples there are."""
+
+    def sample(self, classes, cond_scale=6.0):
+        return super().forward(torch.randn(len(classes), 100), classes)
 
 
 class Reader(Plain):
@@ -239,6 +248,14 @@ def test_a_module_with_noise_of_its_own_is_called_under_the_seed_of_each_sample(
     assert before[1] == np.random.get_state()[1].tolist()
 
 
+def test_a_sampler_of_labels_draws_its_own_noise(make):
+    generator, classes = make(Guided, call="sample"), torch.tensor([0, 1, 2, 0, 1, 2])
+    assert generator.info.needs == LABEL
+    drawn = pixels(generator, replace(ASKED, labels=classes))
+    assert torch.equal(drawn[2:4], pixels(generator, replace(ASKED, labels=classes).take([2, 3])))
+    assert not torch.equal(drawn[0], drawn[3])
+
+
 def test_a_method_takes_latents_of_the_size_that_the_module_names(make):
     generator = make(Autoencoder, call="decode")
     assert torch.equal(pixels(generator), pixels(make(Plain, generator._sampler._function.__self__, latent=100)))
@@ -265,7 +282,8 @@ def test_inputs_say_what_a_parameter_receives(make):
         (Plain, {}, "takes latents, whose shape Plain does not name .*: give it as option latent"),
         (Plain, {"latent": 100, "classes": 10}, "Plain.forward has no parameter for them: remove the option"),
         (Plain, {"latent": 100, "inputs": {"y": "label"}}, "option inputs names 'y', but .* takes z, truncation"),
-        (Plain, {"latent": 100, "inputs": {"z": "label"}}, "of which nothing makes samples differ"),
+        (Plain, {"latent": 100, "inputs": {"z": "label"}}, "but Plain.forward does not receive any: omit it, or say"),
+        (Plain, {"inputs": {}}, "option inputs"),
         (Conditional, {"latent": 100, "inputs": {"z": "latent", "y": "latent"}}, "would receive latents as z and y"),
         (Plain, {"latent": 0}, "invalid option latent=0 of generator 'torch-module': input should be greater than 0"),
         (Plain, {"output": "bytes"}, "invalid option output='bytes' .* 'signed' or 'unit'"),
