@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -124,16 +124,17 @@ def _implementations(config: Any) -> Iterator[str]:
         yield from _implementations(value)
 
 
-def from_hub(where: str, who: str) -> Path:
+def from_hub(where: str, who: str, files: Sequence[str] = FILES) -> Path:
     """The folder of a hub id (``org/name`` or ``org/name@revision``), downloaded or cached, without pickles and code.
 
-    Its name is the commit of the revision, the default branch's if there is none.
+    Its name is the commit of the revision, the default branch's if there is none. Only files whose names match
+    ``files`` are downloaded.
     """
     from huggingface_hub import snapshot_download
 
     name, _, revision = where.partition("@")
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(files)))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -142,7 +143,9 @@ def from_hub(where: str, who: str) -> Path:
         ) from None
 
 
-def pin_models(options: Mapping[str, Any], names: Iterable[str], who: str) -> dict[str, Any]:
+def pin_models(
+    options: Mapping[str, Any], names: Iterable[str], who: str, files: Sequence[str] = FILES
+) -> dict[str, Any]:
     """Options of which those in ``names`` identify a model: by absolute path and digest, or by hub id and commit.
 
     A generator whose options name models calls it in its method ``pin`` (see :class:`evalsvc.plugins.Generator`).
@@ -158,5 +161,5 @@ def pin_models(options: Mapping[str, Any], names: Iterable[str], who: str) -> di
         if path.exists():
             pinned[name], contents[name] = str(path), digest_unchanged(path)
         else:
-            pinned[name] = f"{where.partition('@')[0]}@{from_hub(where, who).name}"
+            pinned[name] = f"{where.partition('@')[0]}@{from_hub(where, who, files).name}"
     return pinned | ({CONTENTS: contents} if contents else {})

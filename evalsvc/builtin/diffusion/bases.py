@@ -9,7 +9,7 @@ import torch
 
 from evalsvc.builtin.diffusion.adapters import adapter_file, add_adapter
 from evalsvc.builtin.diffusion.components import WHO, open_component, read_object
-from evalsvc.builtin.diffusion.pipelines import INDEX, Opener, PipelineFolder
+from evalsvc.builtin.diffusion.pipelines import HUB_FILES, INDEX, Opener, PipelineFolder
 from evalsvc.builtin.pretrained import from_hub
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
@@ -39,7 +39,7 @@ def open_checkpoint(
             f"{path} is not a pipeline of diffusers (it has no {INDEX}): to score a component or an adapter, pass the "
             "pipeline that it belongs to as option base=FOLDER"
         )
-    whole = PipelineFolder.read(Path(base) if Path(base).is_dir() else from_hub(base, WHO))
+    whole = PipelineFolder.read(Path(base) if Path(base).is_dir() else from_hub(base, WHO, HUB_FILES))
     if adapter := adapter_file(path):
         if component or state:
             raise InputError(f"{path} is an adapter, which takes neither option component nor state: remove it")

@@ -129,20 +129,19 @@ class Calls:
         return Drawn(samples_of(output, self.modality, self._rate), censored(output)), shared
 
     def _conditions_of(self, request: SampleRequest) -> dict[str, object]:
-        """The arguments that a request gives."""
-        given: dict[str, object] = {}
+        """The arguments that a request gives; those of one sample alone are not lists, which some pipelines refuse."""
+        given: dict[str, list[Any]] = {}
         if "prompt" in self._parameters:
             given["prompt"] = [text_of(prompt) for prompt in request.prompts]
         if self._negative_prompt is not None:
             given["negative_prompt"] = [self._negative_prompt] * len(request)
-        if "label" in self.conditions:
-            given["class_labels"] = self._checked(request.labels)
         if self._source:
-            pictures = self._pictures(request.sources)
-            given[self._source] = pictures[0] if self._source == "video" else pictures
+            given[self._source] = self._pictures(request.sources)
             if self._mask:
-                given["mask_image"] = [_rectangle(picture.size, self._mask) for picture in pictures]
-        return given
+                given["mask_image"] = [_rectangle(picture.size, self._mask) for picture in given[self._source]]
+        conditions = {name: values if len(request) > 1 else values[0] for name, values in given.items()}
+        labels = {"class_labels": self._checked(request.labels)} if "label" in self.conditions else {}
+        return conditions | labels
 
     def _pictures(self, sources: Samples | None) -> list[Any]:
         """Sources as the pipeline takes them: images of PIL, or for each clip its frames."""

@@ -13,10 +13,16 @@ import torch
 from evalsvc.builtin.diffusion.components import WHO, attribute, component_class, library, open_component, read_object
 from evalsvc.core.errors import CheckpointError, InputError, first_line
 from evalsvc.inputs.checkpoint_folders import LEFT_OUT
+from evalsvc.inputs.weight_sets import DIFFUSION_MODEL, MODEL
 
 INDEX = "model_index.json"
 READ = (".safetensors", ".json", ".txt", ".model", ".jinja")
 """Ends of the names of files that are read."""
+HUB_FILES = (
+    *(INDEX, "*/*.json", "*/*.txt", "*/*.model", "*/*.jinja"),
+    *(f"*/{stem}{shard}.safetensors" for stem in (MODEL, DIFFUSION_MODEL) for shard in ("", "-*-of-*")),
+)
+"""Patterns of the files that are downloaded: no weights in half precision, nor those of the whole model in one file."""
 
 Opener = Callable[[torch.dtype], Any]
 """A function that opens a component from elsewhere."""

@@ -11,7 +11,7 @@ import torch
 from evalsvc.builtin.diffusion.bases import open_checkpoint
 from evalsvc.builtin.diffusion.calls import OURS, Calls
 from evalsvc.builtin.diffusion.components import WHO
-from evalsvc.builtin.diffusion.pipelines import files_of, with_scheduler
+from evalsvc.builtin.diffusion.pipelines import HUB_FILES, files_of, with_scheduler
 from evalsvc.builtin.pretrained import pin_models
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -43,7 +43,7 @@ class DiffusersPipeline:
     A checkpoint that is a part of a pipeline, its components or a LoRA adapter, needs its ``base``: the folder or hub
     id of the pipeline. ``component`` names the part if it is unclear, ``state`` the state dict of a file of tensors.
 
-    A batch may change the rounding of a sample by one level of 255.
+    Another batch may change the rounding of a sample: by one level of 255, or more if the network amplifies it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DiffusersPipeline:
     @staticmethod
     def pin(options: Mapping[str, Any]) -> dict[str, Any]:
         """The options with the content, or the commit on the hub, of the base."""
-        return pin_models(options, ["base"], WHO)
+        return pin_models(options, ["base"], WHO, HUB_FILES)
 
     def sample(self, request: SampleRequest) -> Drawn:
         """One sample for each seed; those that a safety checker blacked out are failures."""

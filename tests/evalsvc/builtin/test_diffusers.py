@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import diffusers
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -307,6 +308,24 @@ def test_other_content_of_a_base_is_another_configuration(sd, tmp_path):
     scheduler = copy / "scheduler" / "scheduler_config.json"
     scheduler.write_text(scheduler.read_text().replace('"steps_offset": 1', '"steps_offset": 0'))
     assert DiffusersPipeline.pin({"base": str(copy)})["contents"] != before
+
+
+def test_a_base_on_the_hub_is_pinned_to_its_commit_and_downloaded_without_variants(monkeypatch, tmp_path):
+    files = ["model_index.json", "v1-5-pruned.safetensors", "unet/config.json", "unet/diffusion_pytorch_model.bin"]
+    files += [f"unet/diffusion_pytorch_model{variant}.safetensors" for variant in ("", ".fp16", ".non_ema")]
+    files += [f"text_encoder/model{variant}.safetensors" for variant in ("", ".fp16", "-00001-of-00002")]
+    files += ["text_encoder/model.fp16-00001-of-00002.safetensors", "scheduler/code.py"]
+    asked = []
+
+    def download(name, revision, allow_patterns):
+        asked.append(
+            (name, revision, list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=allow_patterns)))
+        )
+        return tmp_path / "0123abc"
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert DiffusersPipeline.pin({"base": "org/sd@v1"}) == {"base": "org/sd@0123abc"}
+    assert asked == [("org/sd", "v1", [files[0], files[2], files[4], files[7], files[9]])]
 
 
 # --- folders from outside ---
