@@ -38,7 +38,8 @@ def reference_add(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Images: folder, .zip, .npz, .npy. Audio: folder of sounds. Texts: .txt, .jsonl, .parquet, dataset."
+            help="Images: folder, .zip, .npz, .npy. Audio: folder of sounds. Texts: .txt, .jsonl. Any: .parquet, .tar, "
+            "dataset, hub:org/name."
         ),
     ],
     asked: ReadingOptions,
@@ -66,7 +67,7 @@ def reference_add(
     )
     splits = f"{row.count} samples" + (f" and {row.heldout_count} held out" if row.heldout_count else "")
     say_skipped([*row.skipped, *row.heldout_skipped])
-    if beside_images(path):
+    if beside_images(Path(row.path)):
         err.print(
             f"{path} also contains a mean and a covariance, which do not belong to these {row.count} images: to use "
             f"them, run 'evalsvc reference statistics {path} OUT.npz --count N --preprocess tf1' and add OUT.npz",

@@ -13,12 +13,14 @@ from sqlalchemy import func, select
 from evalsvc.core.digests import digest_path, stamp_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.system_files import is_system_file
+from evalsvc.inputs.items.hub import download_snapshot
+from evalsvc.inputs.items.schema import HUB
 from evalsvc.inputs.published_statistics import StatisticsFile, open_statistics
 from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
 from evalsvc.inputs.sample_sets import open_samples, unreadable
 from evalsvc.inputs.suite_entries import Split
 from evalsvc.inputs.text_files import TextList
-from evalsvc.plugins.interfaces import Reference, SampleSet, Skips
+from evalsvc.plugins.interfaces import HasLabels, Reference, SampleSet, Skips
 from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.store import audit
 from evalsvc.store.session import Database
@@ -85,9 +87,13 @@ def add_reference(
     """Read, digest and register a reference. Registering the same content twice is allowed; other content raises.
 
     Unreadable images or audio files raise an error, unless ``skip_bad`` excludes them. Suites are named after
-    references in lower case, so the names of two references must not differ by case only.
+    references in lower case, so the names of two references must not differ by case only. Of ``hub:org/name``, the
+    downloaded copy is registered.
     """
     _check_name(database, plugins, name)
+    path, reading = _local(path, reading)
+    if heldout:
+        heldout, heldout_reading = _local(heldout, heldout_reading)
     train = _inspect(path, reading, skip_bad)
     test = _inspect(heldout, heldout_reading, skip_bad) if heldout else None
     if test and test.modality != train.modality:
@@ -156,6 +162,14 @@ def open_reference(database: Database, plugins: Plugins, name: str) -> OpenRefer
     return OpenReference(name, splits, {split: samples.digest() for split, samples in splits.items()})
 
 
+def _local(path: Path, reading: ReadingOptions) -> tuple[Path, ReadingOptions]:
+    """The path, or the folder to which a dataset of the hub is downloaded, with the split that is there."""
+    if not str(path).startswith(HUB):
+        return path, reading
+    folder, split = download_snapshot(str(path), reading.split)
+    return folder, reading.model_copy(update={"split": split})
+
+
 def _inspect(path: Path, reading: ReadingOptions, skip_bad: bool) -> SampleSet:
     """Open a sample set and read it completely once, so that a bad file is reported before an evaluation starts."""
     samples = _open(path, reading)
@@ -164,6 +178,8 @@ def _inspect(path: Path, reading: ReadingOptions, skip_bad: bool) -> SampleSet:
     step = 16 if samples.modality == "video" else 256
     for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), step):
         samples.read(start, min(start + step, len(samples)))
+    if isinstance(samples, HasLabels):
+        _ = samples.labels  # raises if they are none
     if len(samples) == 1 and not isinstance(samples, StatisticsFile):
         note = samples.note if isinstance(samples, TextList) else ""
         raise InputError(f"{path} contains a single {KINDS[samples.modality]}{note}: use a set of two or more")

@@ -24,7 +24,7 @@ def files_of_split(names: Iterable[str], split: str, what: str, shard: re.Patter
     """
     splits: dict[str, list[str]] = {}
     for name in sorted(names):
-        splits.setdefault(_split_of(name, shard), []).append(name)
+        splits.setdefault(split_of(name, shard), []).append(name)
     matching = [each for each in splits if split in ("", each, each.rpartition("/")[2])]
     exact = [each for each in matching if each == split] or matching
     if len(exact) == 1:
@@ -35,7 +35,8 @@ def files_of_split(names: Iterable[str], split: str, what: str, shard: re.Patter
     raise InputError(f"{what} has no split {split!r}: the nearest are {listed}")
 
 
-def _split_of(name: str, shard: re.Pattern[str]) -> str:
+def split_of(name: str, shard: re.Pattern[str] = SHARD) -> str:
+    """The split, with its configuration, to which a file belongs by its name."""
     path = PurePosixPath(name)
     stem = shard.sub("", path.stem)
     folders = [part for part in path.parent.parts if part != "data"]

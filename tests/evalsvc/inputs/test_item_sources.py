@@ -3,6 +3,7 @@
 import io
 import json
 import wave
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -18,7 +19,10 @@ from evalsvc.inputs.items.reading import read_items
 from evalsvc.inputs.items.schema import Items
 from evalsvc.inputs.items.splits import files_of_split
 from evalsvc.inputs.items.storage import load_media, store_items
+from evalsvc.inputs.reading_options import ReadingOptions
+from evalsvc.inputs.references import add_reference, open_reference
 from evalsvc.plugins.items import Message
+from evalsvc.plugins.registry import Plugins
 from evalsvc.plugins.samples import Audio, Videos
 from evalsvc.store.artifacts import Artifacts
 
@@ -120,6 +124,34 @@ def test_a_dataset_of_the_hub_is_read_by_split_and_revision(tmp_path, monkeypatc
         read("hub:org/name", revision="main", prompt="q")
     with pytest.raises(InputError, match=r"cannot read hub:org/gone from the hub .no network.: check the name"):
         read("hub:org/gone", prompt="q")
+
+
+def test_a_dataset_of_the_hub_is_a_reference_by_the_snapshot_of_a_commit(tmp_path, monkeypatch, database):
+    asked = []
+
+    def info(self, name, revision=None):
+        asked.append((name, revision))
+        return SimpleNamespace(sha="c0ffee", siblings=[SimpleNamespace(rfilename=f"a/{each}/0000.parquet") for each in
+                                                       ("train", "test")])  # fmt: skip
+
+    def download(name, *, repo_type, revision, allow_patterns):
+        asked.append((name, repo_type, revision, allow_patterns))
+        file = tmp_path / revision / allow_patterns[0]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pa.parquet.write_table(pa.table({"image": [png(1), png(2)], "label": [1, 0]}), file)
+        return str(tmp_path / revision)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    hub = Path("hub:org/name@v2")
+    row = add_reference(database, Plugins(), "mine", hub, hub, reading=ReadingOptions(split="train"),
+                        heldout_reading=ReadingOptions(split="a/test"))  # fmt: skip
+    assert asked[:2] == [("org/name", "v2"), ("org/name", "dataset", "c0ffee", ["a/train/0000.parquet"])]
+    assert (row.path, row.reading, row.heldout_reading) == (
+        str(tmp_path / "c0ffee"), {"split": "a/train"}, {"split": "a/test"})  # fmt: skip
+    assert open_reference(database, Plugins(), "mine").split("train").labels.tolist() == [1, 0]
+    with pytest.raises(InputError, match=r"contains several splits .a/test, a/train."):
+        add_reference(database, Plugins(), "other", hub, None)
 
 
 def test_examples_come_before_each_prompt_and_are_never_the_item_itself(tmp_path):
