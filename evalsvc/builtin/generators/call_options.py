@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from evalsvc.builtin.generators.parameters import Role
-from evalsvc.core.errors import InputError
 from evalsvc.plugins.interfaces import Modality
 
 Range = Literal["signed", "unit"]
@@ -40,25 +38,6 @@ class CallOptions(BaseModel):
     """Modality of the output, where its shape leaves it open."""
     rate: Annotated[int, Field(ge=1000, le=768_000)] | None = None
     """Sample rate of returned sounds in Hz."""
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any], what: str) -> CallOptions:
-        """The options from their plain form; ``what`` ("generator 'torch-module'") is named in errors.
-
-        Raises:
-            InputError: an option is unknown or invalid.
-        """
-        try:
-            return cls.model_validate(dict(given))
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(each) for each in first["loc"] if isinstance(each, str) and each in cls.model_fields)
-            if first["type"] == "extra_forbidden":
-                raise InputError(
-                    f"unknown option {first['loc'][0]} of {what}: use {', '.join(cls.model_fields)}"
-                ) from None
-            said = str(first["msg"])
-            raise InputError(f"invalid option {name}={given[name]!r} of {what}: {said[:1].lower()}{said[1:]}") from None
 
 
 OPTIONS = tuple(CallOptions.model_fields)

@@ -7,15 +7,16 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
 import yaml
 from PIL import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from scipy.io import wavfile
 
+from evalsvc.builtin.generators.options import options_of
 from evalsvc.builtin.generators.program import Command, FailedError, Runner, absolute
 from evalsvc.core.digests import CONTENTS
 from evalsvc.core.errors import InputError, ModelError, first_line
@@ -32,7 +33,6 @@ from evalsvc.plugins.samples import Audio, Images, SampleRequest, Samples, Texts
 WHO = "generator 'command'"
 MODALITIES: dict[str, Modality] = {**SUFFIXES, ".txt": "text"}
 """Modality of a sample by the suffix of its file."""
-CONDITIONS: tuple[Condition, ...] = ("prompt", "label", "source")
 SEEDS = 2**31
 """Programs receive a sample's seed modulo this number, which every integer type holds."""
 
@@ -44,30 +44,19 @@ class CommandOptions(BaseModel):
 
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     """Program and arguments, with placeholders."""
-    suffix: Annotated[str, BeforeValidator(str.lower)]
+    suffix: Annotated[str, StringConstraints(to_lower=True)]
     """Suffix of the file that the program writes: .wav, .png, .txt, ..."""
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60
     """Seconds of one run."""
     parallel: Annotated[int, Field(ge=1, le=256)] = 1
     """Number of simultaneous runs."""
 
+    @field_validator("suffix")
     @classmethod
-    def of(cls, given: Mapping[str, Any], what: str) -> CommandOptions:
-        """The options from their plain form; ``what`` is named in errors.
-
-        Raises:
-            InputError: an option is missing, unknown or invalid.
-        """
-        try:
-            options = cls.model_validate(dict(given))
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            way = f"use {', '.join(cls.model_fields)}" if first["type"] == "extra_forbidden" else "correct it"
-            raise InputError(f"option {name} of {what}: {str(first['msg']).lower()}: {way}") from None
-        if options.suffix not in MODALITIES:
-            raise InputError(f"option suffix={options.suffix!r} of {what}: use one of {', '.join(MODALITIES)}")
-        return options
+    def _known(cls, value: str) -> str:
+        if value not in MODALITIES:
+            raise ValueError(f"use one of {', '.join(MODALITIES)}")
+        return value
 
 
 @versioned("0.1.0")
@@ -83,7 +72,7 @@ class CommandSamples:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, **options: Any) -> None:
         of_file = "command" not in options
-        self._options = CommandOptions.of({**(_read(checkpoint.path) if of_file else {}), **options}, WHO)
+        self._options = options_of(CommandOptions, {**(_read(checkpoint.path) if of_file else {}), **options}, WHO)
         self._command = Command(self._options.command, WHO)
         if of_file and "checkpoint" in self._command.placeholders:
             raise InputError(
@@ -92,7 +81,7 @@ class CommandSamples:
             )
         self._checkpoint, self._modality = str(checkpoint.path), MODALITIES[self._options.suffix]
         self._blank: Samples | None = None
-        takes = frozenset(each for each in CONDITIONS if each in self._command.placeholders)
+        takes = frozenset(each for each in get_args(Condition) if each in self._command.placeholders)
         family, digest = Path(self._options.command[0]).name, self._command.digest
         self.info = GeneratorInfo(family, self._modality, weights=f"program {digest[:12]}", takes=takes, needs=takes)
 
@@ -101,7 +90,7 @@ class CommandSamples:
         """The options with absolute paths of files, and the digest of the program and of these files."""
         if "command" not in options:
             return dict(options)
-        asked = CommandOptions.of({"suffix": ".txt", **options}, WHO)
+        asked = options_of(CommandOptions, {"suffix": ".txt", **options}, WHO)
         words = [absolute(word) for word in asked.command]
         return {**options, "command": words, CONTENTS: {"command": Command(words, WHO).digest}}
 
@@ -111,18 +100,14 @@ class CommandSamples:
         Raises:
             ModelError: all runs failed, and none was successful before.
         """
-        runner = Runner(self._options.timeout)
-        with tempfile.TemporaryDirectory(prefix="evalsvc-command-") as folder:
-            pool = ThreadPoolExecutor(self._options.parallel)
-            try:
-                runs = list(
-                    pool.map(lambda i: self._run(runner, request, i, Path(folder) / str(i)), range(len(request)))
-                )
-            except BaseException:  # Ctrl-C, or a deadline
-                runner.stop()
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
+        runner, pool = Runner(self._options.timeout), ThreadPoolExecutor(self._options.parallel)
+        try:
+            runs = list(pool.map(lambda i: self._run(runner, request.take([i])), range(len(request))))
+        except BaseException:  # Ctrl-C, or a deadline
+            runner.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
         made, seconds = [each for each, _ in runs], [taken for _, taken in runs]
         failures = {row: each for row, each in enumerate(made) if isinstance(each, str)}
         samples = [each for each in made if not isinstance(each, str)]
@@ -135,15 +120,17 @@ class CommandSamples:
         unknown = torch.full((len(request),), torch.nan, dtype=torch.float64)
         return Drawn(concatenate(parts), failures, Usage(torch.tensor(seconds, dtype=torch.float64), unknown, unknown))
 
-    def _run(self, runner: Runner, request: SampleRequest, i: int, folder: Path) -> tuple[Samples | str, float]:
-        """The sample of one run, or the reason of its failure; and its seconds."""
-        folder.mkdir()
-        output, begun = folder / f"output{self._options.suffix}", time.perf_counter()
-        try:
-            runner.run(self._command.filled(self._values(request.take([i]), output)), folder)
-            return self._read(output), time.perf_counter() - begun
-        except FailedError as error:
-            return first_line(error), time.perf_counter() - begun
+    def _run(self, runner: Runner, request: SampleRequest) -> tuple[Samples | str, float]:
+        """The sample of a request of one, or the reason of its failure; and the seconds that it took."""
+        begun = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="evalsvc-command-", ignore_cleanup_errors=True) as folder:
+            output = Path(folder) / f"output{self._options.suffix}"
+            try:
+                runner.run(self._command.filled(self._values(request, output)), Path(folder))
+                made: Samples | str = self._read(output)
+            except FailedError as error:
+                made = first_line(error)
+        return made, time.perf_counter() - begun
 
     def _values(self, request: SampleRequest, output: Path) -> dict[str, str]:
         """Values of the placeholders for a request of one sample."""
@@ -171,11 +158,9 @@ class CommandSamples:
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise FailedError(f"{program} wrote more than {MAX_BYTES:,} bytes")
-            return (
-                Texts((content.decode().removesuffix("\n"),))
-                if self._modality == "text"
-                else decoded(content, output.name)
-            )
+            if self._modality == "text":
+                return Texts((content.decode().removesuffix("\n"),))
+            return decoded(content, output.name)
         except FileNotFoundError:
             raise FailedError(f"{program} wrote no {{output}}") from None
         except (InputError, OSError, UnicodeError) as error:

@@ -15,6 +15,8 @@ from evalsvc.plugins.samples import Audio, Images, Samples, Videos
 KEYS = ("sample", "samples", "images", "image")
 """Entries of a dictionary that are its samples, by priority."""
 CHANNELS = (1, 3)
+BY_AXES: dict[int, Modality] = {2: "audio", 3: "audio", 4: "image", 5: "video"}
+"""Modality of an output by its number of axes."""
 
 
 def tensor_of(output: Any, who: str) -> torch.Tensor:
@@ -44,7 +46,7 @@ def samples_of(output: Any, options: CallOptions, who: str) -> Samples:
         ModelError: the shape is that of no sample, or audio has no rate.
     """
     tensor = tensor_of(output, who).detach()
-    modality = options.modality or _modality(tensor, options)
+    modality = options.modality or BY_AXES.get(tensor.ndim)
     axes, shape = tensor.ndim, tuple(tensor.shape)
     if modality == "audio" and (axes == 2 or (axes == 3 and shape[1] == 1)):
         if options.rate is None:
@@ -64,11 +66,6 @@ def samples_of(output: Any, options: CallOptions, who: str) -> Samples:
         f"{who} returned shape {shape}, expected images (n, c, h, w), videos (n, t, c, h, w) or audio (n, t)"
         + (f" (option modality={options.modality})" if options.modality else "")
     )
-
-
-def _modality(tensor: torch.Tensor, options: CallOptions) -> Modality | None:
-    by_axes: dict[int, Modality] = {2: "audio", 3: "audio", 4: "image", 5: "video"}
-    return by_axes.get(tensor.ndim)
 
 
 def _pixels(tensor: torch.Tensor, options: CallOptions) -> torch.Tensor:

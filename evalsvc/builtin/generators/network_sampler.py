@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from evalsvc.core.errors import EvalsvcError, InputError, ModelError, first_line
 from evalsvc.plugins.interfaces import GeneratorInfo
 from evalsvc.plugins.items import Condition
 from evalsvc.plugins.samples import Audio, Images, MixedImages, SampleRequest, Samples, Videos, concatenate
-
-CONDITIONS: tuple[Condition, ...] = ("label", "prompt", "source")
+from evalsvc.plugins.validation import TYPES
 
 
 class NetworkSampler:
@@ -45,7 +44,7 @@ class NetworkSampler:
         roles = set(assigned.roles.values())
         self._singly = singly or not roles & {"latent", "source", "prompt"}
         unconditional: set[Role] = {"label"} if one_hot == 0 else set()
-        self.takes = frozenset(each for each in CONDITIONS if each in roles - unconditional)
+        self.takes = frozenset(each for each in get_args(Condition) if each in roles - unconditional)
         self.needs = frozenset(each for each in self.takes if each in assigned.needed)
         if options.classes is not None and "label" not in self.takes:
             raise InputError(
@@ -67,7 +66,7 @@ class NetworkSampler:
                 labels=torch.zeros(n, dtype=torch.int64, device=device),
             )
             probe = self.sample(first)
-            modality = "audio" if isinstance(probe, Audio) else "video" if isinstance(probe, Videos) else "image"
+            modality = next(each for each, types in TYPES.items() if isinstance(probe, types))
             shape = tuple(probe.pixels.shape[1:]) if isinstance(probe, Images | Videos) else ()
         return GeneratorInfo(family, modality, shape, weights, self.takes, self.needs)
 

@@ -12,6 +12,7 @@ from evalsvc.builtin.generators.call_options import CallOptions
 from evalsvc.builtin.generators.network_output import CHANNELS
 from evalsvc.builtin.generators.network_sampler import NetworkSampler
 from evalsvc.builtin.generators.onnx_graph import Graph, GraphInput, read_graph
+from evalsvc.builtin.generators.options import options_of
 from evalsvc.builtin.generators.parameters import Parameter, Role, assign
 from evalsvc.core.errors import CheckpointError, InputError, first_line
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -33,7 +34,7 @@ class OnnxModule:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, *, threads: int = 1, **options: Any) -> None:
         if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
             raise InputError(f"invalid option threads={threads!r} of {WHO}: use 1 to {MOST_THREADS}")
-        asked = CallOptions.of(options, WHO)
+        asked = options_of(CallOptions, options, WHO)
         try:
             graph = read_graph(checkpoint.path)
             run = _session(graph, threads, checkpoint)

@@ -25,11 +25,10 @@ EITHER = ("x", "input")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter that can be given; ``by_name`` if it has no place among the positional ones."""
+    """A parameter that can be given by name."""
 
     name: str
     required: bool = True
-    by_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,18 @@ class Assignment:
 
 
 def parameters_of(function: Callable[..., Any]) -> list[Parameter] | None:
-    """The parameters of a function, or ``None`` if it does not name them (``*args``, TorchScript).
-
-    Raises:
-        InputError: a parameter without a name for callers is required.
-    """
+    """The parameters of a function, or ``None`` if callers cannot name them (``*args``, TorchScript)."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # compiled from TorchScript
         return None
     named = [
-        Parameter(each.name, each.default is each.empty, each.kind is each.KEYWORD_ONLY)
+        Parameter(each.name, each.default is each.empty)
         for each in parameters
         if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     ]
-    return named if named or all(each.kind is not each.VAR_POSITIONAL for each in parameters) else None
+    unnamed = any(each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL) for each in parameters)
+    return None if unnamed and not named else named
 
 
 def assign(
@@ -79,7 +75,8 @@ def assign(
     roles = dict(inputs) if inputs is not None else _by_names(parameters, first, has_latent)
     required = {each.name for each in parameters if each.required}
     listed = ", ".join(each.name for each in parameters) or "nothing"
-    way = f"say what each receives with option inputs, such as inputs={{{_first(parameters)}: latent}}"
+    example = parameters[0].name if parameters else "z"
+    way = f"say what each receives with option inputs, such as inputs={{{example}: latent}}"
     if unknown := sorted(set(roles) - {each.name for each in parameters}):
         raise InputError(f"option inputs names {unknown[0]!r}, but {who} takes {listed}: correct the name")
     if open_ := [each.name for each in parameters if each.required and each.name not in roles]:
@@ -91,15 +88,19 @@ def assign(
         if len(same := [name for name, other in roles.items() if other == role]) > 1:
             raise InputError(f"{who} would receive {role}s as {' and '.join(same)}: {way}")
     if not roles:
-        raise InputError(f"{who} takes {listed}, and nothing of a sample: {way}")
+        raise InputError(
+            f"{who} takes {listed}, but no latents, labels, sources, prompts or number of samples: name a parameter with "
+            "option inputs, or write a plug-in"
+        )
     ordered = {each.name: roles[each.name] for each in parameters if each.name in roles}
     return Assignment(ordered, frozenset(role for name, role in ordered.items() if name in required))
 
 
 def _by_names(parameters: Iterable[Parameter], first: Role, has_latent: bool) -> dict[str, Role]:
     required = [each for each in parameters if each.required]
-    either: Role = "source" if _has(required, "latent") else first
-    roles = {each.name: either if each.name in EITHER else NAMES.get(each.name) for each in required}
+    roles = {each.name: NAMES.get(each.name) for each in required}
+    either = "source" if "latent" in roles.values() else first
+    roles |= {name: either for name in EITHER if name in roles}
     unnamed = [name for name, role in roles.items() if role is None]
     if unnamed and unnamed[0] == required[0].name and first == "latent" and "latent" not in roles.values():
         roles[unnamed.pop(0)] = "latent"
@@ -112,11 +113,3 @@ def _by_names(parameters: Iterable[Parameter], first: Role, has_latent: bool) ->
         if not each.required and useful and role not in roles.values():
             roles[each.name] = role
     return {name: role for name, role in roles.items() if role is not None}
-
-
-def _has(parameters: Iterable[Parameter], role: Role) -> bool:
-    return any(NAMES.get(each.name) == role for each in parameters)
-
-
-def _first(parameters: Sequence[Parameter]) -> str:
-    return parameters[0].name if parameters else "z"

@@ -14,6 +14,7 @@ from evalsvc.builtin.generators.call_options import OPTIONS, CallOptions
 from evalsvc.builtin.generators.module_targets import Target, is_module, replaced, targets_of
 from evalsvc.builtin.generators.network_output import CHANNELS
 from evalsvc.builtin.generators.network_sampler import NetworkSampler
+from evalsvc.builtin.generators.options import options_of
 from evalsvc.builtin.generators.parameters import Assignment, Role, assign, parameters_of
 from evalsvc.builtin.generators.source_files import SourceTree
 from evalsvc.core.digests import CONTENTS, digest_json
@@ -83,7 +84,7 @@ class TorchModule:
         call: str = "",
         **options: Any,
     ) -> None:
-        asked = CallOptions.of(options, WHO)
+        asked = options_of(CallOptions, options, WHO)
         network = _built(Target.of(module), arguments)
         self._sampler = module_sampler(network, asked, call)
         weights = load_into(network, checkpoint, state)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from evalsvc.builtin.generators.call_options import CallOptions
+from evalsvc.builtin.generators.options import options_of
 from evalsvc.builtin.generators.torch_module import module_sampler
 from evalsvc.core.digests import digest_json
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -59,7 +60,9 @@ def module_plugin(module: torch.nn.Module, family: str, modality: Modality) -> P
     def factory(checkpoint: Checkpoint, device: torch.device, *, call: str = "", **options: Any) -> Generator:
         if callable(own) and not call and not options:
             return _Sampler(family, modality, _in_eval_mode(module, cast(SampleFunction, own)))
-        sampler = module_sampler(module, CallOptions.of({"modality": modality, **options}, "generator 'module'"), call)
+        sampler = module_sampler(
+            module, options_of(CallOptions, {"modality": modality, **options}, "generator 'module'"), call
+        )
         sample = _in_eval_mode(module, sampler.sample)
         return _Sampler(family, modality, sample, takes=sampler.takes, needs=sampler.needs)
 

@@ -151,10 +151,11 @@ def test_another_program_or_file_of_it_is_another_configuration(tmp_path, monkey
         (["no-such-program", "{output}"], {}, "program 'no-such-program' of .* does not exist .*: install it, or give"),
         (["sh", "{promt}", "{output}"], {}, r"contains \{promt\}: use \{prompt\}, \{label\}"),
         (["sh", "{prompt}"], {}, r"does not say where the sample is written: add \{output\}"),
-        ([], {}, "option command of generator 'command': tuple should have at least 1 item"),
-        (["sh", "{output}"], {"suffix": ".exe"}, "option suffix='.exe' of .*: use one of .*.png"),
-        (["sh", "{output}"], {"timeout": 0}, "option timeout of .*greater than 0"),
-        (["sh", "{output}"], {"shell": True}, "option shell of .*: use command, suffix, timeout, parallel"),
+        ([], {}, "invalid option command=.* of generator 'command': tuple should have at least 1 item"),
+        (["sh", "{output}"], {"suffix": ".exe"}, "invalid option suffix='.exe' of .*: use one of .*.png"),
+        (["sh", "{output}"], {"suffix": 3}, "invalid option suffix=3 of .*: input should be a valid string"),
+        (["sh", "{output}"], {"timeout": 0}, "invalid option timeout=0 of .*greater than 0"),
+        (["sh", "{output}"], {"shell": True}, "unknown option shell of .*: use command, suffix, timeout, parallel"),
         (
             ["sh", "{output}", "{checkpoint}"],
             {"file": True},
@@ -172,6 +173,7 @@ def test_a_checkpoint_without_a_command_says_what_to_give(tmp_path):
     for name, text, complaint in (
         ("a.pt", "x", "needs option command, or a .yaml or .json file with command and suffix"),
         ("a.yaml", "[1", "cannot be read as YAML"),
+        ("c.yaml", "command: [sh, '{output}']", "generator 'command' needs option suffix: add it"),
         ("b.yaml", "hello", "does not contain options: write command and suffix"),
     ):
         (tmp_path / name).write_text(text)

@@ -112,6 +112,9 @@ class Autoencoder(Plain):
     def forward(self, image):
         return image
 
+    def half(self):
+        return super().half()
+
     def decode(self, latents):
         return {"sample": super().forward(latents), "loss": None}
 
@@ -283,7 +286,8 @@ def test_inputs_say_what_a_parameter_receives(make):
         (Plain, {"latent": 100, "classes": 10}, "Plain.forward has no parameter for them: remove the option"),
         (Plain, {"latent": 100, "inputs": {"y": "label"}}, "option inputs names 'y', but .* takes z, truncation"),
         (Plain, {"latent": 100, "inputs": {"z": "label"}}, "but Plain.forward does not receive any: omit it, or say"),
-        (Plain, {"inputs": {}}, "option inputs"),
+        (Plain, {"inputs": {}}, "cannot tell what z should receive"),
+        (Autoencoder, {"call": "half"}, "takes nothing, but no latents, labels"),
         (Conditional, {"latent": 100, "inputs": {"z": "latent", "y": "latent"}}, "would receive latents as z and y"),
         (Plain, {"latent": 0}, "invalid option latent=0 of generator 'torch-module': input should be greater than 0"),
         (Plain, {"output": "bytes"}, "invalid option output='bytes' .* 'signed' or 'unit'"),
