@@ -89,8 +89,8 @@ def assign(
             raise InputError(f"{who} would receive {role}s as {' and '.join(same)}: {way}")
     if not roles:
         raise InputError(
-            f"{who} takes {listed}, but no latents, labels, sources, prompts or number of samples: name a parameter with "
-            "option inputs, or write a plug-in"
+            f"{who} takes {listed}, but no latents, labels, sources, prompts or number of samples: name a parameter "
+            "with option inputs, or write a plug-in"
         )
     ordered = {each.name: roles[each.name] for each in parameters if each.name in roles}
     return Assignment(ordered, frozenset(role for name, role in ordered.items() if name in required))
