@@ -149,7 +149,7 @@ def _cover(size: tuple[int, ...], boxes: list[tuple[tuple[int, ...], tuple[int, 
     """Whether boxes, each of offsets and sizes, lie within ``size``, are disjoint, and fill it."""
     inside = all(
         len(offsets) == len(sizes) == len(size)
-        and all(start + length <= most for start, length, most in zip(offsets, sizes, size, strict=True))
+        and all(start >= 0 and start + length <= most for start, length, most in zip(offsets, sizes, size, strict=True))
         for offsets, sizes in boxes
     )
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ NEWER_PICKLE = "Unsupported operand 149"
 """The reader's fault for a frame, with which pickles of protocol 4 and 5 begin."""
 UNREADABLE = (
     *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
-    zipfile.BadZipFile,
+    *(zipfile.BadZipFile, struct.error),
 )
 """Errors that torch and Python's archive reader raise for damaged files."""
 

@@ -23,9 +23,9 @@ class EvaluateCheckpoints(Callback):  # type: ignore[misc]
     """Write the weights as safetensors every ``every_n_steps`` steps, and submit them for evaluation.
 
     Training waits only for the copy of the weights to the host; writing and submitting run in the background.
-    Lightning's own checkpoints contain more than tensors and are not used. ``weights`` selects the tensors: by default
-    those of the module; ``lambda module: module.generator.state_dict()`` for a GAN; the averaged weights if there are
-    any. ``model`` is the name of the model, by default the folder. ``submit`` are options of
+    Lightning's own checkpoints, which ``evalsvc watch`` reads, are not needed. ``weights`` selects the tensors: by
+    default those of the module; ``lambda module: module.generator.state_dict()`` for a GAN; the averaged weights if
+    there are any. ``model`` is the name of the model, by default the folder. ``submit`` are options of
     :class:`~evalsvc.integrations.submitter.Submitter`.
     """
 

@@ -20,7 +20,7 @@ from evalsvc.builtin.extractors.digits_cnn import DigitsCNN
 from evalsvc.builtin.generators.diffusers_pipeline import DiffusersPipeline
 from evalsvc.cli import watch
 from evalsvc.cli.main import app
-from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.checkpoints import Checkpoint, load_into
 from evalsvc.metrics.functional import frechet_distance
 from evalsvc.plugins.samples import Images, SampleRequest
 from tests.evalsvc import diffusion_pipelines as tiny
@@ -219,3 +219,19 @@ def test_sounds_and_videos_by_prompts_are_those_of_the_library(make, arguments, 
         else:
             expected = torch.as_tensor(output.frames[0]).permute(0, 3, 1, 2) * 255
             assert (drawn.pixels[row] - expected).abs().max() <= 1
+
+
+def test_averages_that_emamodel_saves_without_names_are_those_that_it_copies(tmp_path):
+    network, expected, target = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)) for _ in range(3))
+    average = EMAModel(network.parameters(), decay=0.5)
+    for _ in range(3):
+        network(torch.randn(5, 2)).square().mean().backward()
+        torch.optim.SGD(network.parameters(), 1).step()
+        average.step(network.parameters())
+    torch.save({"unet": network.state_dict(), "ema": average.state_dict()}, tmp_path / "step_3.pt")
+    expected.load_state_dict(network.state_dict())
+    average.copy_to(expected.parameters())
+    told = load_into(target, Checkpoint.open(tmp_path / "step_3.pt", "m", 3), "ema")
+    assert told == "ema.shadow_params (by position, rest of unet)"
+    assert all(map(torch.equal, target.state_dict().values(), expected.state_dict().values()))
+    assert not torch.equal(target[0].weight, network[0].weight)

@@ -2,8 +2,13 @@
 
 import argparse
 import collections
+import dataclasses
 import datetime
+import enum
+import functools
+import io
 import pathlib
+import random
 import subprocess
 
 import numpy as np
@@ -13,9 +18,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
-from evalsvc.core.errors import CheckpointError, InputError
+from evalsvc.core.errors import CheckpointError, InputError, RefusedError
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
 from evalsvc.inputs.state_dicts import StateDicts
+from evalsvc.inputs.torch_files import read_state
 
 
 def weights(seed=0):
@@ -117,6 +123,20 @@ def test_what_does_not_fit_is_told_by_its_first_names_and_the_file_s_entries():
         filled({"model": weights()}, "emma")
 
 
+@dataclasses.dataclass
+class Settings:
+    rate: float = 1e-3
+    folder: pathlib.Path = pathlib.Path("runs")
+    form: "Form" = None
+
+
+class Form(enum.Enum):
+    FLAT = "flat"
+
+
+Size = collections.namedtuple("Size", "width height")
+
+
 def everything_trainers_save():
     optimizer = torch.optim.Adam(nn.Linear(2, 2).parameters())
     return {
@@ -130,6 +150,14 @@ def everything_trainers_save():
         "last": collections.deque([1.0], maxlen=4),
         "shadow": [torch.zeros(2)],
         "dtype": torch.float32,
+        "settings": Settings(form=Form.FLAT),
+        "size": Size(2, 3),
+        "schedule": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3),
+        "chance": (np.random.get_state(), np.random.default_rng(0), torch.get_rng_state()),
+        "error": ValueError("interrupted"),
+        "activation": functools.partial(torch.nn.functional.leaky_relu, negative_slope=0.1),
+        "values": (np.int64(3), np.bool_(1), np.dtype("f4"), np.array(["a", 1], dtype=object)),
+        "once": {1, 2, frozenset("a")},
     }
 
 
@@ -145,6 +173,25 @@ def test_what_trainers_save_beside_weights_is_read_over(tmp_path, legacy):
         assert same(Checkpoint.open(path, "m", 1).tensors("ema", trusted=trusted), weights(2))
     with pytest.raises(CheckpointError, match=r"model \(7 tensors\), opt, args, loss, curve, epoch"):
         Checkpoint.open(path, "m", 1).tensors()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_damage_anywhere_is_one_sentence_in_words_of_its_own(legacy):
+    file, chance = io.BytesIO(), random.Random(0)
+    torch.save({"model": weights()} | everything_trainers_save(), file, _use_new_zipfile_serialization=not legacy)
+    whole = file.getvalue()
+    for _ in range(60):
+        damaged = bytearray(whole[: chance.choice((len(whole), chance.randrange(1, len(whole))))])
+        for _ in range(chance.randrange(1, 6)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        try:
+            read_state(io.BytesIO(damaged))
+        except RefusedError as refused:
+            told = str(refused)
+            assert told.startswith(("is ", "contains "))
+            assert not any(
+                word in told for word in ("\n", "\x1b", "weights_only", "torch.load", "eights only", "enforce")
+            )
 
 
 class Malice:
