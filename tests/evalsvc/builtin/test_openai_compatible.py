@@ -108,8 +108,39 @@ def test_every_option_is_sent_so_that_no_default_of_the_server_decides(monkeypat
     assert sent[0] == ("completions", plain | {"top_k": -1, "repetition_penalty": 1.0, "min_p": 0.0})
     assert sent[1] == ("completions", plain | {"top_k": 0, "repeat_penalty": 1.0, "min_p": 0.0})
     assert [message["role"] for message in sent[2][1]["messages"]] == ["system", "user"]
+    module.Endpoint(url="http://x/v1", model="m", dialect="transformers").write("hi", asked, 1)
+    assert json.loads(sent[3][1]["generation_config"]) == {"do_sample": True, "top_k": 0, "repetition_penalty": 1.0}
     with pytest.raises(InputError, match="supports neither top_k"):
         module.Endpoint(url="http://x/v1", model="m", dialect="openai").write("hi", Decoding(top_k=5), 1)
+
+
+SCHEMA = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {"type": "string"}}}
+NAMED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "chat", "sent"),
+    [
+        ("vllm", False, {"response_format": NAMED}),
+        ("vllm", True, {"response_format": NAMED}),
+        ("llama.cpp", False, {"json_schema": SCHEMA}),
+        ("llama.cpp", True, {"response_format": NAMED}),
+        ("openai", True, {"response_format": NAMED}),
+        ("openai", False, "the dialect 'openai', which supports no json_schema without chat: add chat: true"),
+        ("transformers", True, "the dialect 'transformers', which supports no json_schema: omit it"),
+    ],
+)
+def test_a_schema_is_sent_as_each_server_takes_it_or_refused(monkeypatch, dialect, chat, sent):
+    bodies = []
+    monkeypatch.setattr(module.Endpoint, "_post", lambda _, path, body: bodies.append(body) or (ANSWER, 0.5))
+    endpoint = module.Endpoint(url="http://x/v1", model="m", dialect=dialect)
+    asked = Decoding(chat=chat, json_schema=json.dumps(SCHEMA))
+    if isinstance(sent, str):
+        with pytest.raises(InputError, match=sent):
+            endpoint.write("hi", asked, 1)
+    else:
+        endpoint.write("hi", asked, 1)
+        assert {name: bodies[0][name] for name in ("response_format", "json_schema") if name in bodies[0]} == sent
 
 
 ANSWER = {"choices": [{"text": "one\ntwo", "message": {"content": "one"}}]}

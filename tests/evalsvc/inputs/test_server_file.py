@@ -1,5 +1,6 @@
 """What the operator writes down for clients."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.content_watch import ContentWatch
 from evalsvc.inputs.server_file import ServerFile, open_endpoint, server_file
+from evalsvc.inputs.token_prices import Price
 
 LLAMA = "endpoints: {llama: {url: 'http://llm.internal/v1', model: llama-3, private: true}}"
 
@@ -45,6 +47,20 @@ def test_the_digest_of_an_endpoint_is_what_is_asked_and_where(write):
     for was, now in (("llama-3", "llama-4"), ("llm.internal", "other"), ("private: true", "dialect: openai")):
         write(LLAMA.replace(was, now))
         assert opened().digest != first.digest
+
+
+def test_a_model_has_the_price_of_the_table_unless_its_endpoint_has_one(write, tmp_path):
+    prices = "\nprices: {llama-3: {prompt: 2, cached: 1, completion: 8}, other: {prompt: 9}}"
+    write(LLAMA + prices)
+    assert open_endpoint("endpoint:llama").price == Price(prompt=2, cached=1, completion=8)
+    assert "'llama'" in open_endpoint("endpoint:llama").called
+    priced = opened().digest
+    write(LLAMA.replace("private: true", "price: {prompt: 3}") + prices)
+    assert open_endpoint("endpoint:llama").price == Price(prompt=3)
+    assert opened().digest == priced
+    for model, price in (("other", Price(prompt=9)), ("free", None)):
+        (tmp_path / "own.json").write_text(json.dumps({"url": "http://x/v1", "model": model}))
+        assert open_endpoint(tmp_path / "own.json").price == price
 
 
 def test_a_misspelt_variable_is_an_error(monkeypatch):
