@@ -175,7 +175,7 @@ def _inspect(path: Path, reading: ReadingOptions, skip_bad: bool) -> SampleSet:
     samples = _open(path, reading)
     if skip_bad and (bad := unreadable(samples)):
         return _open(path, reading, bad)
-    step = 16 if samples.modality == "video" else 256
+    step = 256 if samples.modality in ("image", "text") else 16
     for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), step):
         samples.read(start, min(start + step, len(samples)))
     if isinstance(samples, HasLabels):
