@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ MAX_CHANNELS = 64
 RATES = range(100, 1_000_001)
 """Sample rates in Hz."""
 _BLOCK = 2**18
-_UNKNOWN_LENGTH = 2**62
+_MOST_A_BYTE = 2**16
+"""Samples that one byte of a file can stand for: more than silence in FLAC or Opus. A FLAC from a pipe claims 2^63."""
 _STARTS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
 _FULL_SCALE = {"int16": 2.0**-15, "int32": 2.0**-31, "float32": 1.0, "float64": 1.0}
 _PLAIN = {b"\x01\0", b"\x03\0", b"\xfe\xff", b"\0\x01", b"\0\x03", b"\xff\xfe"}
@@ -60,25 +62,29 @@ class Sound:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._soundfile = file, _soundfile()
+        self._file: BinaryIO | Any = file
+        self._soundfile = _soundfile()
         _require_whole(file)
         file.seek(0)
         start = file.read(4)
         if not start.startswith(_STARTS) and not (start[:1] == b"\xff" and start[1:2] >= b"\xe0"):
             raise _bad("its content has none of the formats WAV, FLAC, MP3, Ogg and AIFF")
-        file.seek(0)
-        where: BinaryIO | int = file
-        if not isinstance(file, io.BytesIO):  # libsndfile reads a descriptor without calling Python
-            os.lseek(where := file.fileno(), 0, os.SEEK_SET)
+        if isinstance(file, io.BytesIO):  # libsndfile would call Python for each read, and print its errors
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the sound is freed)
+            self._file.write(file.getbuffer())
+            self._file.flush()
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)
         with self._errors():
-            self._sound = self._soundfile.SoundFile(where, closefd=False)
+            self._sound = self._soundfile.SoundFile(self._file.fileno(), closefd=False)
         self.rate, self.channels, self.frames = self._sound.samplerate, self._sound.channels, self._sound.frames
         self._jumps = self._sound.subtype.startswith(("PCM_", "FLOAT", "DOUBLE"))
         _require_rate(self.rate)
         if self.channels > MAX_CHANNELS:
             raise BadSoundError(f"has {self.channels} channels: use 1 to {MAX_CHANNELS}")
-        if self.frames >= _UNKNOWN_LENGTH:
-            raise BadSoundError("does not say how long it is: encode it into a file, not into a pipe")
+        if self.frames > _MOST_A_BYTE * os.fstat(self._file.fileno()).st_size:
+            raise BadSoundError(
+                f"claims {self.frames:,} samples, more than its size allows: encode it again, into a file, not a pipe"
+            )
 
     def read(self, start: int, frames: int) -> Wave:
         """The mean of the channels of ``frames`` samples from number ``start`` on; they must be there, and finite.
@@ -102,11 +108,6 @@ class Sound:
         while (left := start - self._sound.tell()) > 0:
             if not len(self._sound.read(min(left, _BLOCK), dtype="float32", always_2d=True)):
                 raise _bad("it is damaged or truncated")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._sound.close()
-        self._file.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,6 +25,7 @@ from evalsvc.plugins.samples import Audio
 
 BLOCK = 2**22
 """Samples of a windowed file that are decoded at once to find out whether it is readable."""
+MOST_WINDOWS = 2**22
 
 
 class SoundFiles:
@@ -42,7 +44,7 @@ class SoundFiles:
         reading.require_only(path, "rate", "window")
         self._path, self._reading, self.skipped = path, reading, tuple(sorted(skip))
         self._names = exclude_files(path, names, skip, "sounds")
-        self._last: tuple[str, Sound] | None = None
+        self._last: tuple[tuple[int, str], Sound] | None = None
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -93,7 +95,10 @@ class SoundFiles:
         """For each file, the number of samples of the set up to its end."""
         if self._reading.window is None:
             return np.arange(1, len(self._names) + 1)
-        return np.cumsum([max(1, frames // self._length(rate)) for rate, frames in self._measures])
+        ends = np.cumsum([max(1, frames // self._length(rate)) for rate, frames in self._measures])
+        if ends[-1] > MOST_WINDOWS:
+            raise InputError(f"{self._path} has {ends[-1]:,} windows (at most {MOST_WINDOWS:,}): use a longer window")
+        return ends
 
     def _length(self, rate: int) -> int:
         """Length of a window in samples at this rate."""
@@ -128,13 +133,12 @@ class SoundFiles:
             return rate, sound.read(number * length, length)
 
     def _opened(self, name: str) -> Sound:
-        """The file, kept open for the next windows; they are the same in any order."""
-        if self._last is None or self._last[0] != name:
-            if self._last is not None:
-                self._last[1].close()
-                self._last = None
+        """The file, kept open for the next windows; a forked process must not move this one's place in it."""
+        which = os.getpid(), name
+        if self._last is None or self._last[0] != which:
+            self._last = None
             with self._naming(name):
-                self._last = name, Sound(self._file(name))
+                self._last = which, Sound(self._file(name))
         return self._last[1]
 
     def _file(self, name: str) -> BufferedReader:
