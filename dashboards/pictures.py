@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -17,6 +17,11 @@ from evalsvc.core.errors import MissingError, StorageError
 from evalsvc.dashboards import context
 from evalsvc.dashboards.formatting import html, safe
 from evalsvc.dashboards.text_diff import paragraph
+
+FRAMES = 64
+"""Most frames of a clip that are shown: browsers hold all of them in memory."""
+SIDE = 480
+"""Pixels of a sample that is shown alone."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +108,25 @@ def strip(pixels: np.ndarray, columns: int, tile: int = 96) -> bytes:
     return png(Image.fromarray(sheet, "LA" if channels == 1 else "RGBA"))
 
 
-def picture(pixels: np.ndarray, least: int = 480) -> bytes:
+def picture(pixels: np.ndarray, least: int = SIDE) -> bytes:
     """One image (c, h, w) as PNG, enlarged by an integer factor to a minimum size in pixels if it is smaller."""
-    factor = max(1, least // max(pixels.shape[1:]))
-    large = pixels.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
-    return png(Image.fromarray(large[:, :, 0] if large.shape[2] == 1 else large))
+    return png(_enlarged(pixels, least))
 
 
-def animation(frames: np.ndarray, least: int = 240) -> bytes:
-    """One clip (t, c, h, w) as an animated PNG at 8 frames per second."""
-    images = [Image.open(io.BytesIO(picture(frame, least))) for frame in frames]
+def animation(frames: np.ndarray, side: int = 240) -> bytes:
+    """The first frames of a clip (t, c, h, w) as an animated PNG, 8 a second, at most ``side`` pixels large."""
+    images = [_enlarged(frame, side) for frame in frames[:FRAMES]]
+    for image in images:
+        image.thumbnail((side, side))
     content = io.BytesIO()
     images[0].save(content, "PNG", save_all=True, append_images=images[1:], duration=125, loop=0)
     return content.getvalue()
+
+
+def _enlarged(pixels: np.ndarray, least: int) -> Image.Image:
+    factor = max(1, least // max(pixels.shape[1:]))
+    large = pixels.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
+    return Image.fromarray(large[:, :, 0] if large.shape[2] == 1 else large)
 
 
 def png(image: Image.Image) -> bytes:
@@ -125,6 +136,11 @@ def png(image: Image.Image) -> bytes:
     return content.getvalue()
 
 
+def _image(content: bytes, words: str, place: Any = st, width: int | Literal["stretch"] = "stretch") -> None:
+    """Show a PNG as it is: by default, Streamlit makes a JPEG of it, which neither moves nor has the same pixels."""
+    place.image(content, width=width, alt=words, output_format="PNG")
+
+
 def show_row(found: Gallery, start: int, count: int, words: str) -> None:
     """Show samples ``start`` to ``start + count`` in a row, for any modality."""
     if found.pixels is not None and found.pixels.ndim == 4:
@@ -132,7 +148,7 @@ def show_row(found: Gallery, start: int, count: int, words: str) -> None:
     elif found.pixels is not None:
         columns = st.columns(count)
         for column, clip in zip(columns, found.pixels[start : start + count], strict=False):
-            column.image(animation(clip), width="stretch", alt=words)
+            _image(animation(clip), words, column)
     elif found.texts:
         columns = st.columns(min(count, 3))
         for index, text in enumerate(found.texts[start : start + count]):
@@ -146,8 +162,8 @@ def show_row(found: Gallery, start: int, count: int, words: str) -> None:
 def show_one(found: Gallery, index: int, words: str, width: int | Literal["stretch"] = "stretch") -> None:
     """Show one sample, enlarged."""
     if found.pixels is not None:
-        one = found.pixels[index]
-        st.image(picture(one) if one.ndim == 3 else animation(one, 480), width=width, alt=words)
+        one, side = found.pixels[index], width if isinstance(width, int) else SIDE
+        _image(picture(one) if one.ndim == 3 else animation(one, side), words, width=width)
     elif found.texts:
         st.html(f'<p class="ev-text">{html(found.texts[index], 20_000)}</p>')
     elif found.waves:

@@ -18,8 +18,8 @@ SIDE = 256
 THUMBNAILS = 500
 """Number of samples of a run with a thumbnail."""
 EDGE = 48
-CLIPS = 16
-"""Maximum number of videos, which are large."""
+CLIPS, FRAMES = 16, 64
+"""Maximum number of videos, which are large, and of their frames."""
 PIECE = 16
 """Number of real samples that are read at once."""
 
@@ -46,8 +46,8 @@ class GalleryCollector:
             self._images += [image.cpu().numpy() for image in samples.items[:whole]]
             self._thumbnails += [thumbnail(image.cpu().numpy()) for image in samples.items[:small]]
         elif isinstance(samples, Videos):
-            clips = samples.pixels[: min(whole, clip_room)].cpu().numpy()
-            self._images += list(clips)
+            clips = samples.pixels[: min(whole, clip_room), :FRAMES].cpu().numpy()
+            self._images += [np.stack([thumbnail(frame, SIDE) for frame in clip]) for clip in clips]
             middle = samples.pixels[:small, samples.pixels.shape[1] // 2].cpu().numpy()
             self._thumbnails += [thumbnail(frame) for frame in middle]
         elif isinstance(samples, Audio):
@@ -137,12 +137,12 @@ def as_gallery(images: Sequence[UInt8[np.ndarray, ...]], side: int = SIDE) -> UI
     return np.stack([_on_canvas(image, side) for image in images])
 
 
-def thumbnail(image: UInt8[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "c h w"]:
-    """Scale an image down to at most ``EDGE`` pixels in width and height."""
-    if max(image.shape[1:]) <= EDGE:
+def thumbnail(image: UInt8[np.ndarray, "c h w"], edge: int = EDGE) -> UInt8[np.ndarray, "c h w"]:
+    """Scale an image down to at most ``edge`` pixels in width and height."""
+    if max(image.shape[1:]) <= edge:
         return image
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    picture.thumbnail((EDGE, EDGE))
+    picture.thumbnail((edge, edge))
     small = np.asarray(picture)
     return small[None] if small.ndim == 2 else small.transpose(2, 0, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -23,6 +25,13 @@ from benchmarks.items import fill
 from evalsvc.builtin.demo import WEIGHTS
 from evalsvc.core.settings import Settings
 from evalsvc.dashboards.i18n import phrases
+from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.planning import plan
+from evalsvc.evaluation.runner import evaluate
+from evalsvc.inputs.checkpoints import Checkpoint
+from evalsvc.inputs.references import add_reference
+from evalsvc.inputs.suites import load_suite
+from evalsvc.plugins.registry import Plugins
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Rating
@@ -64,7 +73,33 @@ def home(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Path(shutil.copytree(demo, tmp_path_factory.mktemp("browser") / "home"))
     settings = Settings(home=made, database_url="", artifacts="")
     fill(Database(settings.database), open_artifacts(settings), 40, 2, 2, "<b> $x$ :red[a] ")
+    score_videos(settings, made)
     return made
+
+
+def score_videos(settings: Settings, folder: Path) -> None:
+    """Two checkpoints of six short videos, of an item each, beside videos of a reference."""
+    context = EvaluationContext(settings, Plugins(), "cpu")
+    clips = np.random.default_rng(0).integers(0, 256, (6, 5, 12, 16, 3), dtype=np.uint8)
+    for name in ("real", "moving_1", "moving_2"):
+        np.save(folder / f"{name}.npy", clips)
+    add_reference(context.database, context.plugins, "clips", folder / "real.npy", None)
+    (folder / "items.jsonl").write_text("".join(f'{{"prompt": "scene {i}"}}\n' for i in range(6)))
+    suite = {
+        **{"name": "clips", "version": 1, "modality": "video", "reference": "clips", "shard": 6, "gallery": 6},
+        "items": {"file": str(folder / "items.jsonl"), "prompt": "prompt"},
+        "scorers": {"time": {"use": "timing"}},
+        "extractors": {"frames": {"use": "frame-wise", "options": {"frames": "pixels"}}},
+        "metrics": [
+            {"metric": "mean", "of": "time/seconds"},
+            {"metric": "frechet_distance", "features": "frames/pixels"},
+        ],
+    }
+    (folder / "clips.yaml").write_text(json.dumps(suite))
+    for step in (1, 2):
+        checkpoint = Checkpoint.open(folder / f"moving_{step}.npy", "moving", step)
+        evaluate(plan(context, checkpoint, "samples", {}, load_suite(str(folder / "clips.yaml"))), context)
+    context.database.engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +293,26 @@ def test_a_row_of_the_table_opens_its_item_and_the_link_says_which(site, browser
     expect(page).to_have_url(re.compile(f"sample=./?.*{third}"))
     expect(page.get_by_role("heading", name=f"Item {third}")).to_be_visible()
     expect(page.locator(".ev-text ins").first).to_be_visible()
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "samples?suite=clips@1",
+        "items?suite=clips@1&checkpoint=moving@1&of=seconds",
+        "checkpoint?suite=clips@1&checkpoint=moving@1",
+    ],
+)
+def test_videos_play(address, site, browser):
+    page = new_page(browser)
+    page.goto(f"{site}/{address}")
+    settled(page)
+    image = page.locator("[data-testid=stImage] img").first
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 240
+    content = page.request.get(image.evaluate("image => image.src")).body()
+    assert content.count(b"fcTL") == 5, "an animated PNG with all five frames"
     page.close()
 
 

@@ -1,13 +1,15 @@
 """Samples of every modality, from what an evaluation keeps of them to what a page shows."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from evalsvc.core.settings import Settings
-from evalsvc.dashboards.pictures import Gallery, aligned
+from evalsvc.dashboards.pictures import Gallery, aligned, animation
 from evalsvc.evaluation.gallery import GalleryCollector, joined
 from evalsvc.plugins.samples import Audio, Videos
 from evalsvc.store.artifacts import open_artifacts
@@ -83,6 +85,16 @@ def test_clips_move(view, clips, keep, page):
     at = page(view, checkpoint="one@0") if view == "checkpoint" else page(view)
     assert not at.exception
     assert len(at.get("image")) == clips
+
+
+def test_long_and_large_clips_are_kept_small():
+    shown = GalleryCollector(0, 1)
+    shown.add(Videos(torch.zeros((2, 70, 3, 300, 400), dtype=torch.uint8)))
+    arrays = shown.arrays()
+    assert arrays["gallery"].shape == (1, 64, 3, 192, 256)
+    assert arrays["thumbnails"].shape == (2, 3, 36, 48)
+    large = Image.open(io.BytesIO(animation(arrays["gallery"][0], 100)))
+    assert large.size == (100, 75)
 
 
 def test_a_link_restores_the_sample_that_was_looked_at_closely(keep, page):

@@ -18,6 +18,9 @@ from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, MAX_BYTES, BadImageEr
 from evalsvc.inputs.items.cells import CellError, is_empty
 from evalsvc.inputs.sounds.decoding import SOUND_SUFFIXES, BadSoundError
 from evalsvc.inputs.sounds.decoding import decode as decode_sound
+from evalsvc.inputs.videos.arrays import clip_of
+from evalsvc.inputs.videos.clips import VIDEO_SUFFIXES
+from evalsvc.inputs.videos.files import decode_content
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Audio, Images, Samples, Videos, concatenate
@@ -25,13 +28,16 @@ from evalsvc.plugins.samples import Audio, Images, Samples, Videos, concatenate
 SUFFIXES: dict[str, Modality] = {
     **dict.fromkeys(sorted(IMAGE_SUFFIXES), "image"),
     **dict.fromkeys(sorted(SOUND_SUFFIXES), "audio"),
-    ".npy": "video",
+    **dict.fromkeys(sorted({".npy", *VIDEO_SUFFIXES}), "video"),
 }
-"""Suffixes of media files; a ``.npy`` has the frames of a video, uint8 of shape (t, h, w, c)."""
+"""Suffixes of media files; a ``.npy`` has the frames of a video, uint8 of shape (t, h, w, c) or (t, c, h, w)."""
 _MAGIC = {
     **{b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"\x93NUMPY": ".npy", b"RIFF": ".wav"},
     **{b"fLaC": ".flac", b"OggS": ".ogg", b"FORM": ".aiff", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"\xff\xf3": ".mp3"},
+    **{b"\x1a\x45\xdf\xa3": ".webm", b"GIF8": ".gif"},
 }
+_KINDS = {b"WEBP": ".webp", b"AVI ": ".avi"}
+"""Kinds of RIFF files other than sounds."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,9 @@ def decoded(content: bytes, name: str) -> Samples:
         except BadSoundError as error:
             raise InputError(str(error)) from None
         return Audio((torch.from_numpy(wave),), rate)
-    return Videos(_frames(content)[None])
+    if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
+        return Videos(torch.from_numpy(decode_content(content)).permute(0, 3, 1, 2)[None])
+    return Videos(torch.from_numpy(np.ascontiguousarray(clip_of(content)))[None])
 
 
 def read_media(read: Callable[[str], bytes], names: Sequence[str]) -> Samples:
@@ -130,25 +138,15 @@ def _shape(part: Samples) -> str:
     return f"frames of shape {tuple(part.pixels.shape[1:])}" if isinstance(part, Videos) else ""
 
 
-def _frames(content: bytes) -> Any:
-    try:
-        frames = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError, TypeError, MemoryError, SyntaxError) as error:
-        raise InputError(f"is not a readable array file ({error})") from None
-    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or not frames.size:
-        raise InputError("is not a video: use a uint8 array of frames of shape (t, h, w, c)")
-    if frames.shape[3] not in (1, 3):
-        raise InputError(f"has {frames.shape[3]} channels: use 1 or 3, in the shape (t, h, w, c)")
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
-
-
 def _is_feature(value: Any) -> bool:
     return isinstance(value, Mapping) and "bytes" in value and set(value) <= {"bytes", "path"}
 
 
 def _suffix(content: bytes, path: str) -> str:
-    if content[8:12] == b"WEBP":
-        return ".webp"
+    if content[8:12] in _KINDS:
+        return _KINDS[content[8:12]]
+    if content[4:8] == b"ftyp":
+        return ".mp4"
     known = next((suffix for magic, suffix in _MAGIC.items() if content.startswith(magic)), "")
     suffix = known or PurePosixPath(path).suffix.lower()
     if suffix not in SUFFIXES:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
+import tempfile
+import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,33 @@ class VideoDecoder:
         if not isinstance(clip, str):
             self.least = max(self.least, clip.size)
         return clip
+
+
+def decode_content(content: bytes) -> Pixels:
+    """All frames (t, h, w, 3) of the video with this content, decoded like those of files.
+
+    Raises:
+        InputError: it cannot be read; the message completes the name of the video.
+    """
+    with _LOCK:
+        folder, decoder = _scratch()
+        file = Path(folder.name, "video")
+        file.write_bytes(content)
+        (clip,) = decoder.decode([file.name])
+        file.unlink()
+    if isinstance(clip, str):
+        raise InputError(clip.removeprefix(f"{file} "))
+    return clip
+
+
+_LOCK = threading.Lock()
+
+
+@functools.cache
+def _scratch() -> tuple[tempfile.TemporaryDirectory[str], VideoDecoder]:
+    """A folder for one video at a time, and a decoder of it, which keeps its process."""
+    folder = tempfile.TemporaryDirectory(prefix="evalsvc-")
+    return folder, VideoDecoder(Path(folder.name), Clip())
 
 
 class VideoFiles:
@@ -124,7 +153,7 @@ class VideoFiles:
         # Channels stay last in memory, as they are in the files: a copy would cost a third of the decoding.
         return Videos(torch.from_numpy(np.stack(alike)).permute(0, 1, 4, 2, 3))
 
-    @cached_property
+    @functools.cached_property
     def _shape(self) -> tuple[int, ...]:
         return readable(self._decoder.decode(self._names[:1])[0]).shape
 

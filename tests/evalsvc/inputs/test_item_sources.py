@@ -26,6 +26,8 @@ from evalsvc.plugins.registry import Plugins
 from evalsvc.plugins.samples import Audio, Videos
 from evalsvc.store.artifacts import Artifacts
 
+from .video_files import numbers, write
+
 QUESTIONS = [{"q": f"{i}+1?", "a": str(i + 1)} for i in range(5)]
 
 
@@ -209,6 +211,30 @@ def test_sounds_and_videos_are_read_whole(tmp_path):
     assert (len(sound), sound.rate, len(sound.waves[0])) == (2, 8000, 80)
     assert isinstance(video, Videos)
     assert video.pixels.shape == (1, 2, 1, 3, 4)
+
+
+def test_encoded_videos_are_media_in_files_and_in_cells(tmp_path):
+    names = ("a.mp4", "b.gif", "c.avi", "d.mkv")
+    for name, codec in zip(names, ("libx264", "gif", "mpeg4", "libx264"), strict=True):
+        write(tmp_path / name, range(5), codec=codec, pixels="rgb8" if codec == "gif" else "yuv420p")
+    files = read_items(Items(file=str(lines(tmp_path / "i.jsonl", [{"s": name} for name in names])), source="s"))
+    cells = pa.table({"s": [(tmp_path / name).read_bytes() for name in names]})
+    pa.parquet.write_table(cells, tmp_path / "cells.parquet")
+    assert [name.rpartition(".")[2] for name in read(tmp_path / "cells.parquet", source="s").sources] == [
+        *("mp4", "gif", "avi", "webm")
+    ]
+    artifacts = Artifacts(tmp_path / "artifacts")
+    store_items(artifacts, files.items, files.media)
+    videos = load_media(artifacts, files.items.sha256, files.items.sources)
+    assert isinstance(videos, Videos)
+    assert [numbers(clip) for clip in videos.pixels] == [[0, 1, 2, 3, 4]] * 4
+    write(tmp_path / "e.mp4", range(6))
+    (tmp_path / "f.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:-9])
+    for name, fault in (("e.mp4", "has frames of shape"), ("f.mp4", r"'s' is not a readable video \(it is truncated")):
+        rows = lines(tmp_path / "bad.jsonl", [{"s": "a.mp4"}, {"s": name}])
+        bad = read_items(Items(file=str(rows), source="s"))
+        with pytest.raises(InputError, match=fault):
+            store_items(artifacts, bad.items, bad.media)
 
 
 HOSTILE = {
