@@ -24,8 +24,7 @@ PLAIN = frozenset(
         *("peft_type", "task_type", "peft_version", "base_model_name_or_path", "revision"),
     }
 )
-"""Settings of an adapter that neither import nor change anything else. ``init_lora_weights`` is one if it is plain too.
-"""
+"""Settings that describe an adapter only. Others must have their default, or be absent."""
 
 
 def adapter_file(path: Path) -> Path | None:
@@ -38,7 +37,7 @@ def adapter_file(path: Path) -> Path | None:
         return path / FILE if (path / FILE).is_file() else None
     if path.suffix != ".safetensors":
         return None
-    return path if any("lora" in name for name in _names(path)) else None
+    return path if any("lora" in name for name in _header(path)[0]) else None
 
 
 def add_adapter(pipeline: Any, file: Path, base: Path) -> None:
@@ -48,7 +47,6 @@ def add_adapter(pipeline: Any, file: Path, base: Path) -> None:
         CheckpointError: the adapter is damaged, or its settings name code.
         InputError: it belongs to another base, or the pipeline takes no adapters.
     """
-    _names(file)
     _check_settings(file)
     if not hasattr(pipeline, "load_lora_weights"):
         who = type(pipeline).__name__
@@ -73,10 +71,11 @@ def add_adapter(pipeline: Any, file: Path, base: Path) -> None:
         )
 
 
-def _names(file: Path) -> list[str]:
+def _header(file: Path) -> tuple[list[str], str]:
+    """The names of a file's tensors, and the settings of its adapter as JSON."""
     try:
         with open_safetensors(file) as opened:
-            return list(opened.keys())
+            return list(opened.keys()), (opened.metadata() or {}).get(METADATA, "{}")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file} is not a complete safetensors file ({first_line(error, 160)}): copy it again"
@@ -87,8 +86,7 @@ def _check_settings(file: Path) -> None:
     """Raise if the settings in the header do more than describe the adapter: peft imports modules that some name."""
     from peft import LoraConfig
 
-    with open_safetensors(file) as opened:
-        text = (opened.metadata() or {}).get(METADATA, "{}")
+    _, text = _header(file)
     try:
         settings = {name.rpartition(".")[2]: value for name, value in json.loads(text).items()}
     except (ValueError, AttributeError, RecursionError) as error:

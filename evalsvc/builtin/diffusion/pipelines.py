@@ -88,9 +88,7 @@ def files_of(folder: Path) -> Iterator[str]:
     index = folder / INDEX
     named = read_object(index) if index.is_file() else None
     for name in LEFT_OUT.files(folder):
-        where, _, own = name.rpartition("/")
-        part = where.partition("/")[0]
-        if own.endswith(READ) and (not part or named is None or part in named):
+        if name.endswith(READ) and (named is None or name == INDEX or name.partition("/")[0] in named):
             yield name
 
 

@@ -65,18 +65,12 @@ class DiffusersPipeline:
     ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"invalid option dtype={dtype!r} of {WHO}: use {' or '.join(DTYPES)}")
+        fixed = _arguments(steps, guidance, _sides(size), arguments or {})
+        part = _part(mask)
         pipeline, weights = open_checkpoint(checkpoint, base, component, state, DTYPES[dtype])
         if scheduler is not None:
             pipeline.scheduler = with_scheduler(pipeline, scheduler)
-        if steps is not None and not (isinstance(steps, int) and steps > 0):
-            raise InputError(f"invalid option steps={steps!r} of {WHO}: use a whole number from 1")
-        fixed = {
-            "num_inference_steps": ("steps", steps),
-            "guidance_scale": ("guidance", guidance),
-            **{side: ("size", pixels) for side, pixels in zip(("height", "width"), _sides(size), strict=True)},
-        }
-        fixed = {name: (option, value) for name, (option, value) in fixed.items() if value is not None}
-        self._calls = Calls(pipeline.to(device), fixed | _further(arguments or {}), negative_prompt, _part(mask))
+        self._calls = Calls(pipeline.to(device), fixed, negative_prompt, part)
         family, conditions = type(pipeline).__name__, self._calls.conditions
         self.info = GeneratorInfo(family, self._calls.modality, (), weights, conditions, conditions)
 
@@ -123,10 +117,21 @@ def _part(mask: list[float] | None) -> tuple[float, float, float, float] | None:
     raise InputError(f"invalid option mask={mask!r} of {WHO}: use [left, top, right, bottom], each in [0, 1]")
 
 
-def _further(arguments: object) -> dict[str, tuple[str, object]]:
-    """Further arguments of the call, with the option that gave them."""
-    if not isinstance(arguments, dict):
-        raise InputError(f'invalid option arguments={arguments!r} of {WHO}: use an object, such as {{"strength": 0.6}}')
-    if taken := sorted(OURS.intersection(arguments)):
+def _arguments(
+    steps: int | None, guidance: float | None, sides: tuple[int | None, int | None], further: object
+) -> dict[str, tuple[str, object]]:
+    """Arguments of the call by their names, each with the option that gave it."""
+    if steps is not None and not (isinstance(steps, int) and steps > 0):
+        raise InputError(f"invalid option steps={steps!r} of {WHO}: use a whole number from 1")
+    if not isinstance(further, dict):
+        raise InputError(f'invalid option arguments={further!r} of {WHO}: use an object, such as {{"strength": 0.6}}')
+    if taken := sorted(OURS.intersection(further)):
         raise InputError(f"option arguments of {WHO} names {taken[0]!r}, which comes from items or another option")
-    return {name: ("arguments", value) for name, value in arguments.items()}
+    own: dict[str, tuple[str, object]] = {
+        "num_inference_steps": ("steps", steps),
+        "guidance_scale": ("guidance", guidance),
+        "height": ("size", sides[0]),
+        "width": ("size", sides[1]),
+    }
+    given = {name: pair for name, pair in own.items() if pair[1] is not None}
+    return given | {name: ("arguments", value) for name, value in further.items()}

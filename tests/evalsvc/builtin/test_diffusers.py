@@ -406,6 +406,7 @@ def test_files_beside_a_pipeline_do_not_count(ddpm, tmp_path):
     (folder / "checkpoint-500" / "unet").mkdir(parents=True)
     (folder / "checkpoint-500" / "unet" / "config.json").write_text("{}")
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "whole_model.safetensors").write_bytes(b"the same in one file")
     assert Checkpoint.open(folder, "m", 1, DiffusersPipeline.checkpoint_files).digest == before
 
 
