@@ -32,9 +32,7 @@ def open_array(path: Path, reading: ReadingOptions) -> ImageArray | VideoArray:
     known: list[str] = []
     with _readable(path) as file:
         if path.suffix.lower() == ".npy":
-            header = _array_header(file)
-            refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
-            array = mapped(file, header, 0)
+            array = npy_array(path, file)
         else:
             name, headers = _members(path, file, reading.column)
             array, known = _member(path, file, name), ["column", "labels"]
@@ -49,6 +47,14 @@ def open_array(path: Path, reading: ReadingOptions) -> ImageArray | VideoArray:
         return VideoArray(path, array, labels.values if labels else None, reading.frames)
     reading.require_only(path, *known, *(["where"] if known else []))
     return labeled_images(path, array, columns, reading)
+
+
+def npy_array(path: Path, file: BinaryIO) -> np.ndarray:
+    """The array of an open ``.npy``, memory-mapped; ``path`` is named in errors."""
+    file.seek(0)
+    header = _array_header(file)
+    _refuse_liar(path, header, os.fstat(file.fileno()).st_size - header.bytes)
+    return _mapped(file, header, 0)
 
 
 @contextmanager
@@ -80,8 +86,7 @@ def _array_header(file: IO[bytes]) -> _Header:
     return _Header(tuple(shape), fortran, dtype, file.tell())
 
 
-def refuse_liar(path: Path, header: _Header, held: int) -> None:
-    """Raise if the array has objects, or more than the bytes that follow its header."""
+def _refuse_liar(path: Path, header: _Header, held: int) -> None:
     if header.dtype.hasobject:
         raise InputError(
             f"{path} contains an array of Python objects, which evalsvc never unpickles: save plain numbers"
@@ -94,8 +99,7 @@ def refuse_liar(path: Path, header: _Header, held: int) -> None:
         )
 
 
-def mapped(file: BinaryIO, header: _Header, start: int) -> np.ndarray:
-    """The array after a header at this place, memory-mapped."""
+def _mapped(file: BinaryIO, header: _Header, start: int) -> np.ndarray:
     order: Literal["F", "C"] = "F" if header.fortran else "C"
     return np.memmap(file, header.dtype, "r", start + header.bytes, header.shape, order)
 
@@ -122,7 +126,7 @@ def _member(path: Path, file: BinaryIO, name: str) -> np.ndarray:
         info = archive.getinfo(f"{name}.npy")
         with archive.open(info) as member:
             header = _array_header(member)
-        refuse_liar(path, header, info.file_size - header.bytes)
+        _refuse_liar(path, header, info.file_size - header.bytes)
         if info.compress_type != zipfile.ZIP_STORED:
             _refuse_bomb(path, name, info)
             with archive.open(info) as member:
@@ -130,7 +134,7 @@ def _member(path: Path, file: BinaryIO, name: str) -> np.ndarray:
     # The bytes of a stored member follow its local header: 30 bytes, the name and the extra field.
     file.seek(info.header_offset + 26)
     lengths = np.frombuffer(file.read(4), "<u2")
-    return mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
+    return _mapped(file, header, info.header_offset + 30 + int(lengths.sum()))
 
 
 def _values(path: Path, name: str) -> np.ndarray:

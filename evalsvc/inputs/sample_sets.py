@@ -15,6 +15,8 @@ from evalsvc.core.files.regular_files import require_regular
 from evalsvc.core.files.system_files import is_system_file
 from evalsvc.inputs.array_files import open_array
 from evalsvc.inputs.binary_images import PICKLES, is_binary, open_binary
+from evalsvc.inputs.hdf5_files import SUFFIXES as HDF5
+from evalsvc.inputs.hdf5_files import open_hdf5
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.images.files import ImageFiles
 from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
@@ -152,6 +154,8 @@ def _binaries(given: Given) -> SampleSet | None:
 
 def _arrays(given: Given) -> SampleSet | None:
     path, reading = given.path, given.reading
+    if not path.is_dir() and given.suffixes & HDF5:
+        return open_hdf5(path, reading)
     if not path.is_dir():
         return open_array(path, reading) if given.suffixes & {".npz", ".npy"} else None
     if ".npy" not in given.suffixes:

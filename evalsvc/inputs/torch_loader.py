@@ -34,6 +34,8 @@ GRACE = 120
 """Additional seconds for the start of the process on a busy machine."""
 MOST_FILES = 240
 """Maximum number of files read together: Linux sends at most 253 descriptors with a message."""
+MOST_LISTED = 2**22
+"""Maximum size of a list of arrays in bytes."""
 LONGEST_OTHER = 200
 """Maximum length of the name of an entry without tensors, in characters."""
 
@@ -95,6 +97,24 @@ def write_cells(path: Path, target: BinaryIO, column: str, groups: tuple[int, in
     try:
         cells = {"format": "cells", "column": column, "groups": groups, "room": room, "rows": rows}
         _convert([path], target, cells)
+    except RefusedError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+def read_hdf5_list(path: Path) -> Any:
+    """The arrays of an HDF5 file, as :func:`list_arrays` describes them: JSON of an untrusted process."""
+    try:
+        with _converted([path], {"format": "hdf5-list"}) as target:
+            target.seek(0)
+            return json.loads(target.read(MOST_LISTED))
+    except RefusedError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+def read_hdf5_array(path: Path, target: BinaryIO, name: str, room: int) -> None:
+    """Write an array of an HDF5 file to ``target``, as :func:`convert_array` does."""
+    try:
+        _convert([path], target, {"format": "hdf5-array", "name": name, "room": room})
     except RefusedError as error:
         raise InputError(f"{path} {error}") from None
 

@@ -109,14 +109,16 @@ def _converter(request: Mapping[str, Any]) -> Callable[[BinaryIO, BinaryIO], Non
     """The conversion of one file that is asked for; its module is imported."""
     if request.get("format", TORCH) in (TORCH, SHARDS):
         return convert
-    from evalsvc.inputs.tables import parquet_conversion as parquet
-
-    converters: dict[str, Callable[..., None]] = {
-        "table": parquet.convert_table,
-        "schema": parquet.convert_schema,
-        "cells": parquet.convert_cells,
-    }
     options = {name: value for name, value in request.items() if name not in ("format", "seconds")}
+    converters: dict[str, Callable[..., None]]
+    if request["format"].startswith("hdf5"):
+        from evalsvc.inputs import hdf5_conversion as hdf5
+
+        converters = {"hdf5-list": hdf5.list_arrays, "hdf5-array": hdf5.convert_array}
+    else:
+        from evalsvc.inputs.tables import parquet_conversion as parquet
+
+        converters = {"table": parquet.convert_table, "schema": parquet.convert_schema, "cells": parquet.convert_cells}
     return partial(converters[request["format"]], **options)
 
 
