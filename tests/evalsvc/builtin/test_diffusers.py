@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from evalsvc.builtin.diffusion.outputs import samples_of
+from evalsvc.builtin.diffusion.pipelines import with_scheduler
 from evalsvc.builtin.generators.diffusers_pipeline import DiffusersPipeline
 from evalsvc.core.errors import CheckpointError, InputError, ModelError
 from evalsvc.inputs.checkpoints import Checkpoint
@@ -149,6 +150,16 @@ def test_a_scheduler_that_draws_from_the_global_generator_is_called_for_one_samp
     assert generator._calls._alone
     assert torch.equal(sample(generator, request.take([2])).samples.pixels[0], whole[2])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_schedulers_that_add_noise_add_to_each_sample_its_own(sd):
+    generator = opened(sd, steps=2, size=16, guidance=1.0)
+    pipeline, request = generator._calls._pipeline, request_for(generator)
+    for name in ("DDPM", "EulerAncestralDiscrete", "KDPM2AncestralDiscrete", "LCM", "TCD", "SASolver"):
+        pipeline.scheduler = with_scheduler(pipeline, f"{name}Scheduler")
+        whole = sample(generator, request).samples.pixels
+        assert not generator._calls._alone, name
+        assert levels(sample(generator, request.take([2])).samples.pixels[0], whole[2]) <= 1, name
 
 
 def test_a_batch_is_drawn_one_by_one_if_a_scheduler_takes_one_generator(sd, monkeypatch):
