@@ -20,6 +20,7 @@ from torch import Tensor
 from evalsvc.core.errors import RefusedError, first_line
 from evalsvc.inputs.checkpoint_folders import DCP_METADATA as METADATA
 from evalsvc.inputs.checkpoint_folders import EXPORT_DCP
+from evalsvc.inputs.inert_objects import PLAIN
 from evalsvc.inputs.state_dicts import StateDicts
 from evalsvc.inputs.torch_files import load_torch
 
@@ -70,7 +71,7 @@ class _Metadata(pickle.Unpickler):
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if (module, name) not in _TYPES:
-            raise RefusedError(f"has a {METADATA} that refers to {module}.{name}, not a type of DCP: {EXPORT_DCP}")
+            raise RefusedError(f"has a {METADATA} that refers to {module}.{name}, not a type of DCP: {PLAIN}")
         return _TYPES[module, name]
 
 

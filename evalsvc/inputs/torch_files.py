@@ -39,12 +39,12 @@ def read_state(source: BinaryIO) -> StateDicts:
     state = load_torch(source)
     entries: dict[str, dict[str, Tensor]] = {}
     _collect(state, "", entries, ())
-    top = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else [type(state).__name__]
     held = {entry.partition(".")[0] for entry in entries} | entries.get("", {}).keys()
-    others = [name for name in top if name not in held]
+    top = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else []
+    others = [name for name in top if name not in held] or ([] if entries else [type(state).__name__])
     if not entries:
         listed = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
-        raise RefusedError(f"is not a state_dict of tensors (it contains {listed or 'no named entries'}): {PLAIN}")
+        raise RefusedError(f"is not a state_dict of tensors (it contains {listed}): {PLAIN}")
     return StateDicts(entries, tuple(others))
 
 
@@ -76,15 +76,22 @@ def load_torch(source: BinaryIO) -> Any:
 
 
 def _collect(value: Any, path: str, entries: dict[str, dict[str, Tensor]], above: tuple[int, ...]) -> None:
-    """Collect all dictionaries of tensors at and below ``value``. Other lists and non-text keys have no dotted path."""
-    if not isinstance(value, dict) or id(value) in above or len(above) > DEEPEST:
+    """Collect all dictionaries of tensors at and below ``value``; those in lists have their place as name.
+
+    Keys that are not text have no dotted path, and lists of tensors no names, except :data:`SHADOWS`.
+    """
+    if isinstance(value, list | tuple):
+        named = path.rpartition(".")[2] == SHADOWS
+        items = {str(place): each for place, each in enumerate(value) if named or not isinstance(each, Tensor)}
+    elif isinstance(value, dict):
+        items = {name: each for name, each in value.items() if isinstance(name, str)}
+    else:
         return
-    if tensors := {name: each for name, each in value.items() if isinstance(name, str) and isinstance(each, Tensor)}:
+    if id(value) in above or len(above) > DEEPEST:
+        return
+    if tensors := {name: each for name, each in items.items() if isinstance(each, Tensor)}:
         if path in entries:
             raise RefusedError(f"contains two entries named {path!r}")
         entries[path] = tensors
-    for name, each in value.items():
-        if name == SHADOWS and isinstance(each, list):
-            each = dict(zip(map(str, range(len(each))), each, strict=True))
-        if isinstance(name, str):
-            _collect(each, f"{path}.{name}".removeprefix("."), entries, (*above, id(value)))
+    for name, each in items.items():
+        _collect(each, f"{path}.{name}".removeprefix("."), entries, (*above, id(value)))

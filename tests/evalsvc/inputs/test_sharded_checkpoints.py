@@ -68,6 +68,15 @@ def test_each_state_of_a_sharded_folder_is_bit_by_bit_what_was_saved(saved):
         opened(folder).tensors()
 
 
+def test_averages_without_names_are_read_from_a_sharded_folder(tmp_path):
+    model, target = network(), network()
+    averages = [parameter.detach() + 1 for parameter in model.parameters()]
+    file = {"model": model.state_dict(), "ema": {"decay": 0.9, "shadow_params": averages}}
+    dcp.save(file, checkpoint_id=tmp_path / "step_3", no_dist=True)
+    assert load_into(target, opened(tmp_path / "step_3"), "ema") == "ema.shadow_params (by position, rest of model)"
+    assert torch.equal(target[2].bias, averages[-1])
+
+
 class Sharded:
     """A folder that is written by hand, so that chunks and their places can be anything."""
 
@@ -143,14 +152,21 @@ def test_chunks_in_safetensors_are_joined_as_by_torch(tmp_path):
 
 
 class Exploit:
+    def __init__(self, witness):
+        self.witness = witness
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/evalsvc-exploited",)
+        return os.system, (f"touch {self.witness}",)
 
 
-def test_what_a_metadata_pickle_asks_for_is_neither_run_nor_imported(saved, tmp_path, quarters):
+def test_what_a_metadata_pickle_asks_for_is_neither_run_nor_imported(tmp_path, quarters):
     sharded, _ = quarters
-    sharded.tensors["evil"] = Exploit()
-    assert refusal(sharded.write()).startswith("has a .metadata that refers to posix.system, not a type of DCP: export")
+    sharded.tensors["evil"] = Exploit(tmp_path / "witness")
+    folder = sharded.write()
+    assert refusal(folder).startswith("has a .metadata that refers to posix.system, not a type of DCP: save it as")
+    with (folder / ".metadata").open("rb") as file, pytest.raises(RefusedError):  # without the sandbox
+        read_shards({".metadata": file})
+    assert not (tmp_path / "witness").exists()
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,14 @@ def test_what_trainers_save_beside_weights_is_read_over(tmp_path, legacy):
         Checkpoint.open(path, "m", 1).tensors()
 
 
+def test_state_dicts_in_a_list_are_named_by_their_place(tmp_path):
+    critic, path = nn.Linear(4, 1).state_dict(), tmp_path / "gan_1.pt"
+    torch.save([critic, weights(1), (weights(2), [torch.zeros(3)])], path)
+    with pytest.raises(CheckpointError, match=r"--option state=1 or state=2\.0$"):
+        load_into(network(), Checkpoint.open(path, "m", 1))
+    assert same(Checkpoint.open(path, "m", 1).tensors("2.0"), weights(2))
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_damage_anywhere_is_one_sentence_in_words_of_its_own(legacy):
     file, chance = io.BytesIO(), random.Random(0)
