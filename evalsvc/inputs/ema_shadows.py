@@ -39,7 +39,8 @@ def shadows(entries: Mapping[str, Mapping[str, Tensor]], model: nn.Module) -> It
 
 
 def _by_position(entry: str, tensors: Mapping[str, Tensor], names: list[str]) -> Shadow | None:
-    if entry.rpartition(".")[2] != SHADOWS or tensors.keys() != {str(place) for place in range(len(names))}:
+    # An entry that was chosen by its path has no name left.
+    if entry.rpartition(".")[2] not in (SHADOWS, "") or tensors.keys() != {str(place) for place in range(len(names))}:
         return None
     return Shadow(entry, {name: tensors[str(place)] for place, name in enumerate(names)}, "by position")
 

@@ -89,7 +89,7 @@ def _refusal(folder: Path, sets: list[Path]) -> str:
     """Why a folder is not exactly one set of weights, and what to do; empty if it is."""
     names = [path.name for path in sets]
     parts = [path.name for path in (*folder.glob("*_model_states.pt"), *folder.glob("*/*_model_states.pt"))]
-    if len(parts) > 1 or any(name.startswith("zero_") or name not in names for name in parts):
+    if parts and (len(sets) != 1 or names[0].startswith("zero_")):
         return "is sharded by DeepSpeed: run 'python zero_to_fp32.py FOLDER FILE' in it, and pass the result"
     if (folder / ADAPTER_CONFIG).is_file():
         return "is an adapter: merge it into its base, and pass the merged weights"
@@ -101,7 +101,8 @@ def _refusal(folder: Path, sets: list[Path]) -> str:
         return f"contains {len(sets)} shards ({names[0]}) but no index: restore it, such as model{INDEXES[0]}"
     if len(sets) > 1:
         more = f" and {len(sets) - 3} more" if len(sets) > 3 else ""
-        return f"contains {len(sets)} sets of weights, {' and '.join(names[:3])}{more}: pass one of them"
+        way = "move all but one away" if any(name.endswith(INDEXES) for name in names) else "pass one of them"
+        return f"contains {len(sets)} sets of weights, {' and '.join(names[:3])}{more}: {way}"
     return ""
 
 

@@ -9,6 +9,7 @@ import functools
 import io
 import pathlib
 import random
+import re
 import subprocess
 
 import numpy as np
@@ -306,7 +307,13 @@ def network():
 
 def loaded(path, state, model, choice=""):
     torch.save(state, path)
-    told = load_into(model, Checkpoint.open(path, "m", 1), choice)
+    checkpoint = Checkpoint.open(path, "m", 1)
+    try:
+        told = load_into(model, checkpoint, choice)
+    except CheckpointError as refused:
+        for way_out in re.findall(r"state=(\S+)", str(refused)):
+            assert load_into(model, checkpoint, way_out).split(" ")[0] == way_out
+        raise
     return told, dict(model.state_dict())
 
 

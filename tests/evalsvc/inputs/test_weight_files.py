@@ -62,6 +62,13 @@ def test_a_folder_with_one_file_of_weights_is_read_beside_states_of_training(fol
     assert same(got, weights())
 
 
+def test_a_state_of_deepspeed_beside_gathered_weights_does_not_count(folder):
+    save_file(weights(), folder / "model.safetensors")
+    (folder / "global_step5").mkdir()
+    torch.save({"module": {}}, folder / "global_step5" / "mp_rank_00_model_states.pt")
+    assert loaded(folder)[0] == "model.safetensors"
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
 def test_shards_with_an_index_are_one_set(folder, suffix):
     index = write_shards(folder, suffix)
@@ -88,7 +95,11 @@ def test_shards_with_an_index_are_one_set(folder, suffix):
         (["a.pt", "b.pt", "c.pt", "d.pt"], r"4 sets of weights, a.pt and b.pt and c.pt and 1 more: pass one of them$"),
         (["zero_pp_rank_0_mp_rank_00_model_states.pt"], "is sharded by DeepSpeed: run 'python zero_to_fp32.py"),
         (["mp_rank_00_model_states.pt", "mp_rank_01_model_states.pt"], "is sharded by DeepSpeed"),
-        (["global_step5/mp_rank_00_model_states.pt", "model.safetensors"], "is sharded by DeepSpeed"),
+        (["global_step5/mp_rank_00_model_states.pt"], "is sharded by DeepSpeed"),
+        (
+            ["a.bin.index.json", "model.safetensors"],
+            r"2 sets of weights, a.bin.index.json and model.safetensors: move all but one away$",
+        ),
         (["adapter_config.json", "adapter_model.safetensors"], "is an adapter: merge it into its base"),
         (["__0_0.distcp"], "has shards but no .metadata, which is written last"),
     ],
@@ -96,7 +107,7 @@ def test_shards_with_an_index_are_one_set(folder, suffix):
 def test_a_folder_without_exactly_one_set_says_what_to_pass(folder, files, told):
     for name in files:
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"weight_map": {}}')
     with pytest.raises(CheckpointError, match=told):
         loaded(folder)
 
