@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from evalsvc.core.digests import digest_json
+from evalsvc.core.digests import CONTENTS, digest_json
 from evalsvc.core.errors import AmbiguousError, InputError
 from evalsvc.store.tables import Alias, Checkpoint, Gate, Model
 
@@ -197,6 +197,9 @@ def _differing(rows: Sequence[Checkpoint] | Sequence[Row[Any]]) -> dict[int, str
     facts = {row.id: facts_of(row) for row in rows}
     keys = dict.fromkeys(key for each in facts.values() for key in each)
     differing = [key for key in keys if len({each.get(key, "") for each in facts.values()}) > 1]
+    short = [key for key in differing if key != CONTENTS]  # digests, which are told if nothing else differs
+    if len({tuple(each.get(key, "") for key in short) for each in facts.values()}) == len(facts):
+        differing = short
     texts = {id: ",".join(f"{key}={each.get(key, '')}" for key in differing) for id, each in facts.items()}
     if len(set(texts.values())) == len(rows) and max(map(len, texts.values())) <= LONGEST:
         return texts

@@ -125,6 +125,16 @@ def test_an_option_is_named_as_the_command_line_reads_it(session):
     assert names.find(session, "m@1[noise=]").options == {}
 
 
+def test_digests_of_files_are_in_a_name_only_if_nothing_else_differs(session):
+    def over(base, digest):
+        return add(session, "m", 1, "d" * 64, options={"base": base, "contents": {"base": digest}})
+
+    rows = [over("a", "1" * 64), over("b", "2" * 64)]
+    assert {names.marks(session)[row.id] for row in rows} == {"[base=a]", "[base=b]"}
+    retrained = over("a", "3" * 64)
+    assert all("contents=" in names.marks(session)[row.id] for row in (*rows, retrained))
+
+
 def test_a_name_that_several_have_lists_each_with_its_date_and_a_name_of_its_own(session):
     rows_ = [
         add(session, "m", 1, "a" * 64),
