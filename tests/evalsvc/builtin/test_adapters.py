@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 
+import huggingface_hub
 import peft
 import pytest
 import torch
@@ -168,6 +169,20 @@ def test_an_adapter_that_does_not_fit_is_refused_in_one_sentence(copied, config,
     with pytest.raises(EvalsvcError, match=told) as error:
         opened(copied)
     assert "\n" not in str(error.value)
+
+
+def test_a_hub_model_that_only_the_adapter_names_is_never_downloaded(copied, base, monkeypatch):
+    asked = []
+
+    def cached(name, **options):
+        asked.append((name, options["revision"], huggingface_hub.constants.HF_HUB_OFFLINE))
+        return str(base)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
+    changed(copied, base_model_name_or_path="org/base", revision="v2")
+    assert nats(copied) == nats(copied, base=str(base))
+    assert opened(copied, base="org/base@v3").info.weights == "adapter_model.safetensors over base/model.safetensors"
+    assert asked == [("org/base", "v2", True), ("org/base", "v3", False)]
 
 
 def test_a_lora_of_another_base_is_refused_by_its_layers_its_shapes_and_its_tokens(lora, copied, tmp_path):
