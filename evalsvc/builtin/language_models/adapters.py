@@ -92,7 +92,7 @@ def require_same_tokens(own: Mapping[str, int], base: Mapping[str, int], folder:
     """Raise an :class:`InputError` if most tokens of an adapter have another number in its base."""
     shared = own.keys() & base.keys()
     if 2 * sum(own[token] == base[token] for token in shared) <= len(own):
-        raise InputError(f"{folder} is an adapter of another base: its tokenizer has other tokens; set base for {who}")
+        raise InputError(f"{folder} is an adapter of another base, whose tokens have other numbers: set base of {who}")
 
 
 def _method(folder: Path, who: str) -> str:

@@ -195,7 +195,7 @@ def test_a_lora_of_another_base_is_refused_by_its_layers_its_shapes_and_its_toke
     tokenizer().save_pretrained(copied)
     assert opened(copied).info.weights.startswith("adapter_model")
     (copied / "tokenizer.json").write_text(json.dumps(coder))
-    with pytest.raises(InputError, match="is an adapter of another base: its tokenizer has other tokens"):
+    with pytest.raises(InputError, match="is an adapter of another base, whose tokens have other numbers"):
         opened(copied)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from evalsvc.builtin.generators.causal_lm import CausalLM
+from evalsvc.builtin.language_models import prompts
 from evalsvc.core.errors import CheckpointError, InputError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import Decoding
@@ -19,10 +20,6 @@ SCHEMA = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
-LOOP = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
-SYSTEM = "{% if messages[0].role == 'system' %}<<{{ messages[0].content | trim }}>>"
-OPTIONAL = SYSTEM + "{% set messages = messages[1:] %}{% endif %}"
-DROPS = "{% set messages = messages | selectattr('role', 'equalto', 'user') | list %}"
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +76,14 @@ def test_a_schema_that_cannot_be_followed_is_refused_in_one_sentence(folder, mon
         write(folder, json_schema=SCHEMA)
 
 
-def test_a_system_message_reaches_the_model_or_is_an_error(folder):
-    def chat(template):
-        coder = tokenizer()
-        coder.chat_template = template
-        coder.save_pretrained(folder)
-        return write(folder, 1, prompts=["hi"], chat=True, system=" be brief ", temperature=0, max_tokens=8)
-
-    by_hand = write(folder, 1, prompts=["<<be brief>>[user]hi[assistant]"], temperature=0, max_tokens=8)
-    assert chat("<s>" + OPTIONAL + LOOP).samples.items == by_hand.samples.items  # it spells the prefix itself
+def test_a_system_message_reaches_the_model_or_is_an_error(folder, monkeypatch):
+    coder = tokenizer()
+    coder.chat_template = "rendered below"
+    coder.save_pretrained(folder)
+    chat = {"prompts": ["hi"], "chat": True, "system": " be brief ", "temperature": 0}
+    monkeypatch.setattr(prompts, "render", lambda *_: ["<s><<be brief>>[user]hi"])  # trimmed, after the prefix
+    by_hand = write(folder, 1, prompts=["<<be brief>>[user]hi"], temperature=0)
+    assert write(folder, 1, **chat).samples.items == by_hand.samples.items
+    monkeypatch.setattr(prompts, "render", lambda *_: ["<s>[user]hi"])
     with pytest.raises(CheckpointError, match="leaves the system message out: omit it, or use another template"):
-        chat(DROPS + LOOP)
+        write(folder, 1, **chat)
