@@ -97,7 +97,10 @@ def endpoint_name(where: str | os.PathLike[str]) -> str | None:
 
 def stamp_checkpoint(path: Path) -> str:
     """A stamp that changes with the content, without reading it: see :func:`evalsvc.core.digests.stamp_path`."""
-    return stamp_path(path) if endpoint_name(path) is None else digest_checkpoint(path)
+    if endpoint_name(path) is not None:
+        return digest_checkpoint(path)
+    stamps = [stamp_path(path.with_name(name)) for name in _files_of(path)]
+    return stamps[0] if len(stamps) == 1 else digest_json(stamps)
 
 
 def digest_checkpoint(path: Path, files: CheckpointFiles | None = None) -> str:
@@ -116,7 +119,21 @@ def digest_checkpoint(path: Path, files: CheckpointFiles | None = None) -> str:
         )  # reading commands need neither this import nor an HTTP client
 
         return server_file().endpoint(name).digest
-    return digest_path(path) if path.is_file() else _digest(path, files or LEFT_OUT.files)
+    if path.is_file():
+        names = _files_of(path)
+        return digest_path(path) if len(names) == 1 else digest_files(path.parent, names)
+    return _digest(path, files or LEFT_OUT.files)
+
+
+def weights_beside(graph: Path) -> Path:
+    """The file in which ``torch.onnx.export`` puts the weights of a graph."""
+    return graph.with_name(f"{graph.name}.data")
+
+
+def _files_of(path: Path) -> list[str]:
+    """Names of the files of a checkpoint that is a file: its own, and for a graph of ONNX that of its weights."""
+    weights = weights_beside(path)
+    return [path.name, weights.name] if path.suffix.lower() == ".onnx" and weights.is_file() else [path.name]
 
 
 def digest_unchanged(path: Path) -> str:
@@ -130,7 +147,12 @@ def _digest_of_stamp(path: Path, stamp: str) -> str:
 
 
 def earlier_digests(path: Path) -> Iterator[str]:
-    """Digests of a folder under earlier exclusion lists, and without a plug-in's own selection of files."""
+    """Digests of a folder under earlier exclusion lists, and without a plug-in's own selection of files.
+
+    Of a graph of ONNX, the digest without the weights beside it.
+    """
+    if path.is_file():
+        yield digest_path(path)
     if path.is_dir():
         for files in (LEFT_OUT, *EARLIER):
             yield digest_files(path, files.files(path))

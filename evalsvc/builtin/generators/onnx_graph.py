@@ -11,6 +11,7 @@ from typing import Any
 
 from evalsvc.core.errors import CheckpointError, first_line
 from evalsvc.core.files.regular_files import open_regular, require_regular
+from evalsvc.inputs.checkpoint_folders import weights_beside
 
 LARGEST = 2**31 - 1
 """Maximum size of a file in bytes, which is that of its format; larger weights are in files beside it."""
@@ -96,7 +97,7 @@ def _check_external(file: Path, path: Path, entries: dict[str, str]) -> None:
     parts = PurePosixPath(location).parts
     if not parts or location.startswith("/") or ".." in parts or "\\" in location:
         raise CheckpointError(f"{file} reads weights from {location!r}, outside of its folder: export it again")
-    if not path.is_dir():
+    if not path.is_dir() and location != weights_beside(file).name:  # of which the digest does not know
         raise CheckpointError(f"{file} keeps weights in {location}: give the folder {file.parent}, which has both")
     there = file.parent / location
     require_regular(there)

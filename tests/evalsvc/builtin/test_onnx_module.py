@@ -4,11 +4,13 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from evalsvc.builtin.generators.onnx_module import OnnxModule
+from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import CheckpointError, InputError, ModelError
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.plugins.conformance import check_generator
@@ -121,30 +123,49 @@ def test_labels_of_floats_are_vectors(make):
         generator.sample(replace(ASKED, labels=torch.full((5,), 4)))
 
 
-def test_weights_beside_the_graph_belong_to_the_folder(make, tmp_path):
+def external(location: str) -> onnx.ModelProto:
+    """A graph that multiplies by weights in a file, after 8 bytes."""
     weight = TensorProto(name="w", data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
-    for key, value in (("location", "g.data"), ("offset", "8"), ("length", "16")):
+    for key, value in (("location", location), ("offset", "8"), ("length", "16")):
         weight.external_data.add(key=key, value=value)
-    model = graph(node("Mul", ["z", "w"], ["s"]), node("Reshape", ["s", "shape"], ["x"]), weights=[SHAPE, weight])
+    return graph(node("Mul", ["z", "w"], ["s"]), node("Reshape", ["s", "shape"], ["x"]), weights=[SHAPE, weight])
+
+
+def weights(factor: float) -> bytes:
+    return bytes(8) + np.full(4, factor, np.float32).tobytes()
+
+
+def test_weights_in_the_file_that_torch_writes_belong_to_the_graph(make, tmp_path):
+    path, data = tmp_path / "step_1.onnx", tmp_path / "step_1.onnx.data"
+    path.write_bytes(external(data.name).SerializeToString())
+    for factor in (0.5, 0.25):
+        data.write_bytes(weights(factor))
+        drawn = make(None, path=path).sample(ASKED).pixels
+        assert torch.equal(drawn, Images.from_signed(ASKED.normal(1, 2, 2) * factor).pixels)
+    opened = Checkpoint.open(path, "m", 1)
+    assert opened.is_still()
+    data.write_bytes(weights(0.125))
+    assert not opened.is_still()
+    assert Checkpoint.open(path, "m", 1).stamp != opened.stamp
+    data.unlink()
+    with pytest.raises(CheckpointError, match="step_1.onnx.data is missing, but step_1.onnx needs it: restore it"):
+        make(None, path=path)
+    assert Checkpoint.open(path, "m", 1).digest == digest_path(path)
+
+
+def test_weights_in_other_files_belong_to_the_folder(make, tmp_path):
     folder = tmp_path / "step_2"
     folder.mkdir()
-    (folder / "g.onnx").write_bytes(model.SerializeToString())
-    (folder / "g.data").write_bytes(bytes(8) + np.full(4, 0.5, np.float32).tobytes())
+    data = folder / "g.data"
+    (folder / "g.onnx").write_bytes(external(data.name).SerializeToString())
+    data.write_bytes(weights(0.5))
     drawn = make(None, path=folder).sample(ASKED).pixels
     assert torch.equal(drawn, Images.from_signed(ASKED.normal(1, 2, 2) / 2).pixels)
-    before = Checkpoint.open(folder, "m", 1).digest
     with pytest.raises(CheckpointError, match=f"keeps weights in g.data: give the folder {folder}"):
         make(None, path=folder / "g.onnx")
-    data = folder / "g.data"
-    data.write_bytes(bytes(24))
-    assert Checkpoint.open(folder, "m", 1).digest != before
-    for bad, complaint in (
-        (b"", "g.data is truncated: copy it again"),
-        (None, "g.data is missing, but g.onnx needs it"),
-    ):
-        data.write_bytes(bad) if bad is not None else data.unlink()
-        with pytest.raises(CheckpointError, match=complaint):
-            make(None, path=folder)
+    data.write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="g.data is truncated: copy it again"):
+        make(None, path=folder)
     (folder / "h.onnx").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="is not one ONNX graph: give a .onnx file"):
         make(None, path=folder)
