@@ -179,7 +179,7 @@ def _inspect(path: Path, reading: ReadingOptions, skip_bad: bool) -> SampleSet:
     for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), step):
         samples.read(start, min(start + step, len(samples)))
     if isinstance(samples, HasLabels):
-        _ = samples.labels  # raises if they are none
+        _ = samples.labels  # raises if they are not class labels
     if len(samples) == 1 and not isinstance(samples, StatisticsFile):
         note = samples.note if isinstance(samples, TextList) else ""
         raise InputError(f"{path} contains a single {KINDS[samples.modality]}{note}: use a set of two or more")

@@ -55,7 +55,7 @@ def complete(config: Any, tensors: Mapping[str, Any], known: Mapping[str, Any]) 
 
 
 def _require_followed(config: Any, settings: Mapping[str, Any], architecture: str) -> None:
-    """Raise unless each number among the settings is followed by somebody."""
+    """Raise for a number among the settings that neither the reader of transformers nor this module follows."""
     from transformers.integrations import GGUF_CONFIG_MAPPING
     from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 
