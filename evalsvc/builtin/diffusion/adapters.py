@@ -52,15 +52,19 @@ def add_adapter(pipeline: Any, file: Path, base: Path) -> None:
         who = type(pipeline).__name__
         raise InputError(f"{who} does not take LoRA adapters, such as {file}: pass a base that does")
     place: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
-    layout = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
+    denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+    layout = {"unet_config": denoiser.config} if hasattr(pipeline, "unet") else {}
     try:
         with offline():
             converted = pipeline.lora_state_dict(str(file.parent), **place, **layout)  # from the formats of others
-            pipeline.load_lora_weights(str(file.parent), adapter_name="checkpoint", **place)
+            names = converted[0] if isinstance(converted, tuple) else converted
+            if any(hasattr(denoiser, name.partition(".")[0]) for name in names):  # saved by the denoiser itself
+                denoiser.load_lora_adapter(str(file.parent), prefix=None, adapter_name="checkpoint", **place)
+            else:
+                pipeline.load_lora_weights(str(file.parent), adapter_name="checkpoint", **place)
     except Exception as error:  # of many types, for tensors of another shape or other modules
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file} does not fit {base} ({reason}): pass the base that it was trained on") from None
-    names = converted[0] if isinstance(converted, tuple) else converted
     wanted = sum("lora" in name and not name.endswith("alpha") for name in names)
     models = [each for each in pipeline.components.values() if isinstance(each, torch.nn.Module)]
     applied = sum("lora_" in name for model in models for name in model.state_dict())

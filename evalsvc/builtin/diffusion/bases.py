@@ -13,6 +13,7 @@ from evalsvc.builtin.diffusion.pipelines import HUB_FILES, INDEX, Opener, Pipeli
 from evalsvc.builtin.pretrained import from_hub
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoints import Checkpoint, load_into
+from evalsvc.inputs.weight_sets import refuse_adapter
 
 CONFIG = "config.json"
 
@@ -46,6 +47,7 @@ def open_checkpoint(
         pipeline = whole.open(dtype)
         add_adapter(pipeline, adapter, whole.folder)
         return pipeline, adapter.name
+    refuse_adapter(path, WHO)
     parts = _parts(path, whole, component)
     openers = {name: _opener(whole, name, part, checkpoint, state) for name, part in parts.items()}
     return whole.open(dtype, openers), ", ".join(sorted(parts))

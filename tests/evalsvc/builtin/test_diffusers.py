@@ -155,7 +155,7 @@ def test_a_scheduler_that_draws_from_the_global_generator_is_called_for_one_samp
 def test_schedulers_that_add_noise_add_to_each_sample_its_own(sd):
     generator = opened(sd, steps=2, size=16, guidance=1.0)
     pipeline, request = generator._calls._pipeline, request_for(generator)
-    for name in ("DDPM", "EulerAncestralDiscrete", "KDPM2AncestralDiscrete", "LCM", "TCD", "SASolver"):
+    for name in ("DDPM", "EulerAncestralDiscrete", "KDPM2AncestralDiscrete", "LCM", "TCD"):
         pipeline.scheduler = with_scheduler(pipeline, f"{name}Scheduler")
         whole = sample(generator, request).samples.pixels
         assert not generator._calls._alone, name
@@ -265,6 +265,15 @@ def test_an_adapter_is_applied_as_the_library_does(sd, lora):
     ours = sample(generator, request).samples.pixels
     assert torch.equal(ours, theirs(pipeline, request, **arguments))
     assert levels(ours, before) > 1
+
+
+def test_an_adapter_of_a_network_alone_is_the_same(sd, lora, tmp_path):
+    network = diffusers.UNet2DConditionModel.from_pretrained(sd / "unet")
+    network.load_lora_adapter(lora, prefix="unet", weight_name="pytorch_lora_weights.safetensors")
+    network.save_lora_adapter(tmp_path / "checkpoint-10", adapter_name="default_0")
+    ours, whole = (opened(each, base=str(sd), steps=2, size=16) for each in (tmp_path / "checkpoint-10", lora))
+    request = request_for(ours)
+    assert torch.equal(sample(ours, request).samples.pixels, sample(whole, request).samples.pixels)
 
 
 def test_an_adapter_of_another_base_is_refused_in_one_sentence(sd, folders, ddpm, lora, tmp_path):
