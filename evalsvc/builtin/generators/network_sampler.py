@@ -25,7 +25,7 @@ from evalsvc.plugins.validation import TYPES
 class NetworkSampler:
     """Samples of a function that is called with ``assigned`` arguments; ``who`` names it in errors.
 
-    A call that uses random numbers of torch, NumPy or Python is made for one sample at a time, under its seed.
+    A call that uses random numbers of torch or NumPy is made for one sample at a time, under its seed.
     ``one_hot`` is the width of labels that are vectors; ``singly`` is for functions that take one sample at a time.
     """
 
@@ -155,7 +155,10 @@ def _differ(sources: Samples | None) -> bool:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
-    """Random numbers of torch, NumPy and Python under this seed; yields whether any were drawn. Restored afterwards."""
+    """Random numbers of torch, NumPy and Python under this seed, restored afterwards.
+
+    Yields whether any of torch or NumPy were drawn. Of Python's, that would be unknown: other threads of a worker draw.
+    """
     ours, theirs = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
@@ -177,7 +180,6 @@ def _random_state(device: torch.device) -> tuple[object, ...]:
         torch.get_rng_state().numpy().tobytes(),
         numpy[1].tobytes(),
         numpy[2],
-        random.getstate(),
     )
 
 

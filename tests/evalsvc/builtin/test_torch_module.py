@@ -1,5 +1,6 @@
 """Claims about networks: which parameter receives what, how output is read, and that each sample stands alone."""
 
+import random
 from collections import namedtuple
 from dataclasses import replace
 
@@ -123,7 +124,16 @@ class Noisy(Plain):
     """Latents, and noise of its own from three sources."""
 
     def forward(self, z):
-        return super().forward(z) + 0.3 * torch.randn(1) + 0.1 * np.random.rand()
+        return super().forward(z) + 0.3 * torch.randn(1) + 0.1 * np.random.rand() + 0.1 * random.random()
+
+
+class Threaded(Plain):
+    """Asked for batches of these sizes, while another thread draws from Python's random numbers."""
+
+    def forward(self, z):
+        self.sizes = [*getattr(self, "sizes", ()), len(z)]
+        random.random()
+        return super().forward(z)
 
 
 class Guided(Conditional):
@@ -249,6 +259,12 @@ def test_a_module_with_noise_of_its_own_is_called_under_the_seed_of_each_sample(
     assert torch.equal(whole[4:], pixels(generator, ASKED.take([4, 5])))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
+
+
+def test_random_numbers_of_other_threads_do_not_end_batches(make):
+    generator = make(Threaded, latent=100)
+    generator.sample(ASKED)
+    assert generator._sampler._function.sizes == [2, 6]
 
 
 def test_a_sampler_of_labels_draws_its_own_noise(make):
