@@ -147,7 +147,7 @@ def addresses_of(target: Target, private_hosts: Collection[str] = ()) -> list[st
     try:
         addresses = resolve(target.host, target.port)
     except (OSError, UnicodeError):
-        raise OutboundError(f"cannot resolve host {target.host!r}: check the name") from None
+        raise OutboundError("cannot resolve the host", detail=repr(target.host)) from None
     if not target.is_one_of(private_hosts):
         for text in addresses:
             if not is_public(text):

@@ -167,9 +167,10 @@ def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk,
     monkeypatch.setattr(endpoint_requests.time, "sleep", lambda _: None)
     monkeypatch.setattr(http_client, "resolve", unknown)
     listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
-    with pytest.raises(ModelError, match="endpoint 'far' did not respond in 5 attempts") as caught:
+    said = r"endpoint 'far' did not respond in 5 attempts \(cannot resolve the host\): check that it is running"
+    with pytest.raises(ModelError, match=f"^{said}$") as caught:
         desk.submit(schemas.EvaluationCreate(endpoint="far", suite=WORDS), None)
-    assert "cannot resolve host 'no.such.host.invalid'" in caught.value.detail
+    assert "cannot resolve the host 'no.such.host.invalid'" in caught.value.detail
 
 
 def test_what_an_upstream_server_said_is_for_the_operator(desk, listed, upstream, client):

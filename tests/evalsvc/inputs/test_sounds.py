@@ -12,7 +12,9 @@ import soxr
 import torch
 from scipy.io import wavfile
 
+from evalsvc.builtin.generators.stored import StoredSamples
 from evalsvc.core.errors import InputError
+from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.items.media import decoded
 from evalsvc.inputs.reading_options import ReadingOptions
 from evalsvc.inputs.references import add_reference, open_reference
@@ -20,6 +22,7 @@ from evalsvc.inputs.sample_sets import open_samples, unreadable
 from evalsvc.inputs.sounds import decoding
 from evalsvc.inputs.sounds import files as sound_files
 from evalsvc.inputs.sounds.decoding import BadSoundError, Sound, decode
+from evalsvc.plugins.samples import SampleRequest
 
 RATE = 16_000
 NOISE = np.random.default_rng(0)
@@ -70,6 +73,18 @@ def test_every_format_has_the_values_that_soundfile_reads_and_channels_are_avera
         )  # MP3 varies with memory
 
 
+def as_before(file):
+    """The values of the version that read WAV alone."""
+    file.seek(0)
+    _, wave = wavfile.read(file)
+    if wave.dtype == np.uint8:
+        wave = (wave.astype(np.float32) - 128) / 128
+    else:
+        wave = (wave / {"int16": 2**15, "int32": 2**31}.get(wave.dtype.name, 1)).astype(np.float32)
+    return wave.mean(1) if wave.ndim == 2 else wave
+
+
+@pytest.mark.filterwarnings("ignore::scipy.io.wavfile.WavFileWarning")
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 9])
 def test_both_readers_of_wav_give_the_same_bits(subtype, channels):
@@ -78,6 +93,7 @@ def test_both_readers_of_wav_give_the_same_bits(subtype, channels):
     soundfile.write(file, values, RATE, format="WAV", subtype=subtype)
     wave = decode(file)[1]
     assert np.array_equal(wave, Sound(file).read(0, 999))
+    assert np.array_equal(wave, as_before(file)), "stored features stay right"
     if subtype == "PCM_24":
         integers = np.round(values * 2**23) / 2**23
         assert np.abs(wave - integers.mean(1)).max() < 2**-22
@@ -289,6 +305,17 @@ def test_random_damage_is_never_more_than_a_bad_file(files, capfd):
                 content[place] = NOISE.integers(256)
             is_read(bytes(content))
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_stored_samples_are_read_at_a_rate_and_in_windows(folder):
+    opened = Checkpoint.open(folder, "answers", 1)
+    generator = StoredSamples(opened, torch.device("cpu"), window=1.5, rate=8_000)
+    assert generator.held == 12
+    assert StoredSamples(opened, torch.device("cpu"), window=1.5, by="id").find("a@1", 0) == 11
+    drawn = generator.sample(SampleRequest.at(0, torch.tensor([11, 2])))
+    assert (drawn.rate, [len(wave) for wave in drawn.waves]) == (8_000, [12_000] * 2)
+    with pytest.raises(InputError, match="option frames does not apply to .*: use rate or window, or omit it"):
+        StoredSamples(opened, torch.device("cpu"), frames=3)
 
 
 def test_other_kinds_of_sound_are_named(tmp_path):
