@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif"}
+MAX_PIXELS = 2**26
+"""64 megapixels. A larger frame is refused before it is decoded, as a decompression bomb."""
 MAX_BYTES = 2**29
 """512 MB: the largest clip. A longer one is refused before its memory is needed."""
 

@@ -14,8 +14,7 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from evalsvc.inputs.images.decoding import MAX_PIXELS
-from evalsvc.inputs.videos.clips import BadVideoError, Clip
+from evalsvc.inputs.videos.clips import MAX_PIXELS, BadVideoError, Clip
 from evalsvc.inputs.videos.completeness import missing_bytes
 
 Frame = UInt8[np.ndarray, "h w 3"]

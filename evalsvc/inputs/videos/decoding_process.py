@@ -22,7 +22,6 @@ from typing import Any
 
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import open_regular
-from evalsvc.inputs.images.decoding_process import Answer
 from evalsvc.inputs.videos import sandboxed_decoding
 from evalsvc.inputs.videos.clips import Clip
 
@@ -40,7 +39,7 @@ def main(path: str, clip: str, size: str, *descriptors: str) -> None:
     sandbox = Sandbox(slots, Clip(**json.loads(clip)))
     for line in sys.stdin:
         slot, names = json.loads(line)
-        answer: Answer = []
+        answer: list[list[int] | str | None] = []
         offset = 0
         for name in names:
             answer.append(entry := decode(sandbox, slot, offset, Path(path) / name))
