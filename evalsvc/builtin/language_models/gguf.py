@@ -139,6 +139,8 @@ def _convert(path: Path, folder: Path) -> None:
     try:
         model = _model(path, {tensor.name: tensor for tensor in reader.tensors}, known)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **_FILE_ALONE)
+    except MemoryError:
+        raise
     except Exception as error:  # of many types, for files of many makers
         reason = " ".join(str(error).split())[:200]
         raise InputError(
@@ -167,6 +169,8 @@ def _model(path: Path, tensors: dict[str, Any], known: dict[str, Any]) -> Any:
     )  # fmt: skip
     if missing := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
         raise ValueError(f"it lacks {missing[0]}, the first of {len(missing)}")
+    if getattr(config, "tie_word_embeddings", False):
+        used.add("output.weight")  # which some converters write twice
     stored = sum(int(tensor.n_elements) for name, tensor in tensors.items() if name not in used)
     if stored != model.num_parameters():
         raise ValueError(f"it has {stored:,} parameters, and the model that is made of it {model.num_parameters():,}")
