@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 FOLLOWED = {
+    "context_length": "max_position_embeddings",
     "attention.sliding_window": "sliding_window",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
