@@ -22,6 +22,8 @@ from evalsvc.plugins.samples import SampleRequest
 
 LARGEST_SIDE = 8192
 """Maximum height and width of samples, in pixels."""
+MOST_STEPS = 10_000
+"""Maximum number of steps of a sample."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -121,8 +123,8 @@ def _arguments(
     steps: int | None, guidance: float | None, sides: tuple[int | None, int | None], further: object
 ) -> dict[str, tuple[str, object]]:
     """Arguments of the call by their names, each with the option that gave it."""
-    if steps is not None and not (isinstance(steps, int) and steps > 0):
-        raise InputError(f"invalid option steps={steps!r} of {WHO}: use a whole number from 1")
+    if steps is not None and not (isinstance(steps, int) and 0 < steps <= MOST_STEPS):
+        raise InputError(f"invalid option steps={steps!r} of {WHO}: use a whole number from 1 to {MOST_STEPS}")
     if not isinstance(further, dict):
         raise InputError(f'invalid option arguments={further!r} of {WHO}: use an object, such as {{"strength": 0.6}}')
     if taken := sorted(OURS.intersection(further)):
