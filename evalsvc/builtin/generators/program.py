@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 from evalsvc.core.digests import digest_json
@@ -21,6 +22,9 @@ PLACEHOLDERS = ("prompt", "label", "source", "seed", "index", "output", "checkpo
 LONGEST_REASON = 200
 """Maximum length of a program's message about its failure, in characters."""
 _PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")  # ${name} is of a shell
+_SCRIPT = re.compile(r"-\w*[ce]")
+_INTERPRETER = re.compile(r"(ba|da|k|z|fi)?sh|python[\d.]*|perl|ruby|node")
+"""Programs that run the argument of ``-c`` or ``-e``."""
 _TAIL = 4096
 
 
@@ -32,7 +36,8 @@ class Command:
     """A program and its arguments, with placeholders for the values of a sample.
 
     Raises:
-        InputError: a placeholder is unknown, ``{output}`` is missing, or the program is not installed.
+        InputError: a placeholder is unknown, ``{output}`` is missing, a shell would read a prompt, or the program is
+            not installed.
     """
 
     def __init__(self, words: Sequence[str], who: str) -> None:
@@ -43,6 +48,11 @@ class Command:
             raise InputError(f"option command of {who} contains {{{unknown[0]}}}: use {known}")
         if "output" not in self.placeholders:
             raise InputError(f"option command of {who} does not say where the sample is written: add {{output}}")
+        if script := next(_scripts_with_values(words), None):
+            raise InputError(
+                f"option command of {who} has a value in the script {script!r}, which would run it: put the placeholder "
+                'behind the script, and "$0", "$1", ... into it'
+            )
         program = shutil.which(self._words[0])
         if program is None:
             raise InputError(
@@ -75,6 +85,13 @@ class Command:
                 )
             arguments.append(argument)
         return arguments
+
+
+def _scripts_with_values(words: Sequence[str]) -> Iterator[str]:
+    """Scripts of interpreters into which a prompt or a path would be put, and read as code."""
+    for i, (option, word) in enumerate(pairwise(words)):
+        if _SCRIPT.fullmatch(option) and {"prompt", "checkpoint"} & {*_PLACEHOLDER.findall(word)}:
+            yield from (word for each in words[:i] if _INTERPRETER.fullmatch(Path(each).name))
 
 
 def is_file(word: str) -> bool:

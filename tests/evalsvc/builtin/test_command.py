@@ -150,6 +150,12 @@ def test_another_program_or_file_of_it_is_another_configuration(tmp_path, monkey
     [
         (["no-such-program", "{output}"], {}, "program 'no-such-program' of .* does not exist .*: install it, or give"),
         (["sh", "{promt}", "{output}"], {}, r"contains \{promt\}: use \{prompt\}, \{label\}"),
+        (
+            ["sh", "-c", "say {prompt} > {output}"],
+            {},
+            "has a value in the script 'say {prompt} .* would run it: put the",
+        ),
+        (["env", "A=1", "/bin/bash", "-ec", "{prompt}", "{output}"], {}, "which would run it"),
         (["sh", "{prompt}"], {}, r"does not say where the sample is written: add \{output\}"),
         ([], {}, "invalid option command=.* of generator 'command': tuple should have at least 1 item"),
         (["sh", "{output}"], {"suffix": ".exe"}, "invalid option suffix='.exe' of .*: use one of .*.png"),
