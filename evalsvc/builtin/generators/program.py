@@ -50,8 +50,8 @@ class Command:
             raise InputError(f"option command of {who} does not say where the sample is written: add {{output}}")
         if script := next(_scripts_with_values(words), None):
             raise InputError(
-                f"option command of {who} has a value in the script {script!r}, which would run it: put the placeholder "
-                'behind the script, and "$0", "$1", ... into it'
+                f"option command of {who} has a value in the script {script!r}, which would run it: put the "
+                'placeholder behind the script, and "$0", "$1", ... into it'
             )
         program = shutil.which(self._words[0])
         if program is None:
