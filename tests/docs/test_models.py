@@ -67,7 +67,7 @@ def workplace(tmp_path_factory):
         save(module(name).Network(), folder / "runs" / name)
     for name, make in PIPELINES.items():
         make().save_pretrained(folder / "runs" / name / "step_100")
-    for name, kind in {"gpt": "gpt2", "llama": "llama", "qwen": "qwen", "coder": "llama"}.items():
+    for name, kind in {"gpt": "gpt2", "llama": "llama", "qwen": "qwen", "t5": "t5", "coder": "llama"}.items():
         language_models.save(folder / "runs" / name / "checkpoint-100", kind)
     adapt(folder / "runs" / "llama" / "checkpoint-100", folder / "runs" / "llama-lora" / "checkpoint-10")
     with HTTPServer(("127.0.0.1", 0), Answers) as server:

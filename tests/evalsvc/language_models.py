@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from evalsvc.builtin.demo.prose import PROSE
@@ -14,8 +14,8 @@ from evalsvc.builtin.demo.prose import PROSE
 VOCABULARY = 400
 
 
-def tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of 400 tokens, trained on some prose; any text has tokens and comes back from them."""
+def tokenizer(bos: bool = True, ends: bool = False) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of 400 tokens, trained on some prose; with ``ends``, texts end with a token, as those of T5."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -24,6 +24,8 @@ def tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
         vocab_size=VOCABULARY, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
     )
     made.train_from_iterator([(PROSE / "heldout.txt").read_text()[:20_000]], trainer)
+    if ends:
+        made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>" if bos else None, eos_token="</s>")
 
 
@@ -61,5 +63,5 @@ def network(kind: str, seed: int = 0, spread: float = 0.2) -> torch.nn.Module:
 def save(folder: Path, kind: str, seed: int = 0, bos: bool = True, spread: float = 0.2) -> Path:
     """A folder as ``save_pretrained`` writes it."""
     network(kind, seed, spread).save_pretrained(folder)
-    tokenizer(bos).save_pretrained(folder)
+    tokenizer(bos, ends=kind in ("t5", "bart")).save_pretrained(folder)
     return folder

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSeq2SeqLM
 
 from evalsvc.builtin.generators.causal_lm import CausalLM
@@ -31,9 +30,7 @@ def folder(request, tmp_path_factory):
 
 
 def coder(folder):
-    """Each text ends with its end token, as those of T5 and BART do."""
-    made = tokenizer()
-    made.backend_tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    made = tokenizer(ends=True)
     made.save_pretrained(folder)
     return made
 
