@@ -118,7 +118,9 @@ def watch(
                 except EvalsvcError as error:
                     log.error("%s: %s", shown, error)
                 watched.take(path)
-            if dry_run and not watched.waiting:
+            if dry_run and not watched.pending:
+                for path in watched.waiting:
+                    log.info("%s is not complete", printable(str(path)))
                 return
             time.sleep(every)
     except KeyboardInterrupt:

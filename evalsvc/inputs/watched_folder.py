@@ -72,6 +72,11 @@ class WatchedFolder:
         """Checkpoints that the last scan found and that were not taken."""
         return [path for path, sight in self._sights.items() if self._taken.get(path) != sight.stamp]
 
+    @property
+    def pending(self) -> list[Path]:
+        """Those of :attr:`waiting` that are complete, or become so if they do not change."""
+        return [path for path in self.waiting if self._is_whole(path) or not (self._marker or self._is_stable(path))]
+
     def take(self, path: Path) -> None:
         """Mark a checkpoint as taken, unless it changes."""
         self._taken[path] = self._sights[path].stamp
@@ -84,7 +89,8 @@ class WatchedFolder:
     def _is_whole(self, path: Path) -> bool:
         if self._marker:
             return (path / self._marker if path.is_dir() else path.with_name(path.name + self._marker)).exists()
-        if self._clock() - self._sights[path].since < self._settle:
-            return False
         # However slow the other ranks are, the metadata of a sharded folder is written last.
-        return all((shard.parent / DCP_METADATA).exists() for shard in path.rglob("*.distcp"))
+        return self._is_stable(path) and all((shard.parent / DCP_METADATA).exists() for shard in path.rglob("*.distcp"))
+
+    def _is_stable(self, path: Path) -> bool:
+        return self._clock() - self._sights[path].since >= self._settle

@@ -336,3 +336,22 @@ def test_an_index_of_shards_stands_for_its_folder(tmp_path):
     (given,) = find_checkpoints([str(folder / "model.safetensors.index.json")], Naming())
     (expected,) = find_checkpoints([str(folder)], Naming())
     assert given == expected
+
+
+def test_a_dry_run_ends_though_a_checkpoint_is_not_complete(tmp_path, home):
+    (tmp_path / "run" / "step_1").mkdir(parents=True)
+    (tmp_path / "run" / "step_1" / "__0_0.distcp").write_bytes(b"x")
+    command = [
+        "watch",
+        str(tmp_path / "run"),
+        "--pattern",
+        "step_*",
+        "--generator",
+        "vae",
+        "--settle",
+        "0",
+        "--dry-run",
+    ]
+    done = CliRunner().invoke(app, [*command, "--every", "0.1"])
+    assert done.exit_code == 0, done.exception
+    assert "run/step_1 is not complete" in done.stderr

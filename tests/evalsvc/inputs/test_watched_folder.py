@@ -114,6 +114,9 @@ def test_a_sharded_folder_is_not_whole_before_its_metadata(watched, clock, tmp_p
     folder = tmp_path / "step_1" / "pytorch_model_fsdp_0"
     folder.mkdir(parents=True)
     (folder / "__0_0.distcp").write_bytes(b"x")
-    assert [look(watched, clock) for _ in range(3)] == [[], [], []]
+    assert look(watched, clock) == []
+    assert watched.pending == watched.waiting == [tmp_path / "step_1"]
+    assert [look(watched, clock) for _ in range(2)] == [[], []]
+    assert watched.pending == []  # however long it is watched
     (folder / ".metadata").write_bytes(b"x")
     assert [look(watched, clock) for _ in range(2)] == [[], ["step_1"]]
