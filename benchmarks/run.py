@@ -134,6 +134,12 @@ SCENES = {
     "mp3": Scene("40 MP3 of 10 s in stereo, 44,100 Hz", "bench_sounds:mp3", "0.9 of soundfile's own loop"),
     "wav": Scene("40 WAV of 10 s in stereo, 44,100 Hz", "bench_sounds:wav", "0.9 of soundfile's own loop"),
     "sound-windows": Scene("Windows of 10 s of a FLAC of 400 s", "bench_sounds:windows", "0.9 of soundfile's own loop"),
+    "parquet-jpeg": Scene(
+        "1,500 JPEG of 224 x 224 in Parquet", "bench_tables:jpegs", "0.9 of pyarrow and Pillow in a loop"
+    ),
+    "parquet-png": Scene(
+        "10,000 PNG of 32 x 32 in Parquet", "bench_tables:pngs", "0.9 of pyarrow and Pillow in a loop"
+    ),
     "drift": Scene(
         "Drift: centred relative error of pool3 beside a float64 forward, 16 images of 64 x 64, mean of 5 networks",
         "bench_extract:drift",

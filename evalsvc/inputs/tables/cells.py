@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -37,7 +38,7 @@ class Cells:
         named: Bool[np.ndarray, " n"],
         folder: Path | None,
     ) -> None:
-        self._files, self._ends, self._folder = files, np.asarray(ends, np.int64), folder
+        self._files, self._ends, self._folder = files, ends, folder
         self._starts, self._lengths, self._named = starts, lengths, named
         self._open: dict[int, BinaryIO] = {}
 
@@ -78,7 +79,7 @@ class Cells:
             return file.read()
 
     def _file_of(self, row: int) -> BinaryIO:
-        part = int(np.searchsorted(self._ends, row, "right"))
+        part = bisect_right(self._ends, row)
         if part not in self._open:
             if len(self._open) == MOST_OPEN:
                 self._open.clear()

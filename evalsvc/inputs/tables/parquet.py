@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -80,18 +81,18 @@ class ParquetCells(Cells):
         self._paths, self._column = files, column
         flat = [(number, i, *each) for number, of in enumerate(groups) for i, each in enumerate(of)]
         self._file_of_group, self._place, rows, self._bytes = np.array(flat, np.int64).reshape(-1, 4).T
-        self._firsts = np.concatenate([[0], np.cumsum(rows)])
+        self._firsts: list[int] = [0, *np.cumsum(rows).tolist()]
         self._known = np.zeros(len(flat), bool)
         self._room = most_unpacked(sum(file.stat().st_size for file in files))
         self._end = 0
-        n = int(self._firsts[-1])
+        n = self._firsts[-1]
         super().__init__(
             [lambda: self._spool], [n], np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, bool), folder
         )
 
     def read(self, row: int) -> bytes:
         """The content of a row; the first read of a row group converts it and some that follow."""
-        group = int(np.searchsorted(self._firsts, row, "right")) - 1
+        group = bisect_right(self._firsts, row) - 1
         if not self._known[group]:
             self._convert(group)
         return super().read(row)
@@ -112,7 +113,7 @@ class ParquetCells(Cells):
         path, rows = self._paths[file], slice(self._firsts[first], self._firsts[last])
         groups = int(self._place[first]), int(self._place[last - 1]) + 1
         self._spool.seek(self._end)
-        write_cells(path, self._spool, self._column, groups, self._room - self._end, int(rows.stop - rows.start))
+        write_cells(path, self._spool, self._column, groups, self._room - self._end, rows.stop - rows.start)
         lengths, named = _written(self._spool, rows.stop - rows.start, path)
         sizes = lengths.clip(0)
         self._lengths[rows], self._named[rows] = lengths, named

@@ -130,6 +130,8 @@ class _Names(Sequence[str]):
         return len(self._rows)
 
     def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < len(self):
+            raise IndexError(place)  # which ends a loop over all
         name = _Name(self._rows.name(place))
         name.place = place
         return name

@@ -184,6 +184,14 @@ def test_broken_and_empty_images_are_named_by_their_row_and_skipped(tmp_path):
         opened(path, ["row 12"])
 
 
+def test_gray_images_keep_one_channel_unless_any_has_color(tmp_path):
+    gray = [png(each[..., 0]) for each in PIXELS]
+    samples = opened(write(tmp_path / "t.parquet", table(image=gray)))
+    assert np.array_equal(samples.read(0, N).pixels[:, 0], PIXELS[..., 0])
+    samples = opened(write(tmp_path / "t.parquet", table(image=[*gray[:-1], PNGS[-1]])))
+    assert samples.read(0, 2).pixels.shape == (2, 3, 6, 7)
+
+
 def test_an_image_of_900_megapixels_is_refused_before_it_is_decoded(tmp_path):
     bomb = bytearray(PNGS[0])
     bomb[16:24] = (30_000).to_bytes(4) * 2
