@@ -3,6 +3,8 @@ import re
 import sys
 from datetime import timedelta
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -13,14 +15,30 @@ from sqlalchemy.exc import IntegrityError
 
 from evalsvc.api.client import Client
 from evalsvc.api.server.state import ServerSettings
+from evalsvc.core.digests import digest_path, stamp_path
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.inputs.published_weights import weights_folder
+from evalsvc.inputs.references import open_reference
+from evalsvc.plugins.registry import Plugins
+from evalsvc.plugins.samples import Texts
 from evalsvc.store import paged_queries, queries
 from evalsvc.store import session as store
 from evalsvc.store.names import find
 from evalsvc.store.session import HEAD, Database, known_revisions
-from evalsvc.store.tables import Checkpoint, Evaluation, Gate, Model, Promotion, Protocol, Score, Status, Suite, Table
+from evalsvc.store.tables import (
+    Checkpoint,
+    Evaluation,
+    Gate,
+    Model,
+    Promotion,
+    Protocol,
+    Reference,
+    Score,
+    Status,
+    Suite,
+    Table,
+)
 from evalsvc.store.urls import parse_url, shown
 
 
@@ -143,6 +161,22 @@ def test_scores_of_an_older_database_are_whole_and_a_downgrade_keeps_only_these(
     opened.engine.dispose()
     with Database(database_url, upgrade=True).read() as session:
         assert [(row.label, row.slice_of) for row in session.query(Score)] == [("wer", None)]
+
+
+def test_a_reference_of_an_older_database_is_read_as_before(database_url, tmp_path):
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pa.table({"text": ["one", "two"], "label": [-5, 7]}), path)
+    opened = Database(database_url)
+    with opened.write() as session:
+        digest = digest_path(path)
+        row = Reference(name="mine", modality="text", path=str(path), digest=digest, stamp=stamp_path(path), count=2)
+        session.add(row)
+    with opened.engine.begin() as connection:
+        migrate_to(connection, "0017")
+    opened.engine.dispose()
+    reference = open_reference(Database(database_url, upgrade=True), Plugins(), "mine")
+    assert reference.digests == {"train": digest}
+    assert reference.split("train").read(0, 2) == Texts(("one", "two"))
 
 
 def migrate_to(connection, revision):
