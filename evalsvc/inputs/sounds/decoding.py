@@ -118,11 +118,13 @@ class Sound:
 
 
 def _mixed(values: Float32[np.ndarray, "t c"]) -> Wave:
-    if not values.size or not np.isfinite(values).all():
-        raise BadSoundError("is empty or contains NaN")
+    channels = values.shape[1]
     # The mean of two is the same number, without NumPy's slow sum over short rows.
-    both = values.shape[1] == 2
-    return (values[:, 0] + values[:, 1]) / 2 if both else values[:, 0] if values.shape[1] == 1 else values.mean(1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        wave = values[:, 0] if channels == 1 else (values[:, 0] + values[:, 1]) / 2 if channels == 2 else values.mean(1)
+    if not wave.size or not np.isfinite(wave).all():
+        raise BadSoundError("is empty or contains NaN")
+    return wave
 
 
 def _by_scipy(file: BinaryIO) -> tuple[int, Wave]:
