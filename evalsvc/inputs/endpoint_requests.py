@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from itertools import count
-from threading import Condition
+from threading import Condition, Event
 from typing import Any
 
 from evalsvc.core.errors import ModelError
@@ -47,6 +47,8 @@ class Pace:
         self._most, self.limit = most, most
         self._running, self._answered, self._cuts = 0, 0, 0
         self._change = Condition()
+        self.ended = Event()
+        """Set when the work failed or was interrupted: requests that wait to be sent again end too."""
 
     @contextmanager
     def turn(self) -> Iterator[int]:
@@ -61,6 +63,10 @@ class Pace:
             with self._change:
                 self._running -= 1
                 self._change.notify_all()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; returns whether the work ended meanwhile."""
+        return self.ended.wait(seconds)
 
     def answered(self) -> None:
         """Note an answer."""
@@ -130,7 +136,8 @@ def ask(send: Callable[[], Answer], called: str, hidden: Callable[[str], str], p
                 f"{called} is busy for more than {PATIENCE:g} s: run the same command again later",
                 detail=hidden(reason),
             )
-        time.sleep(wait)
+        if pace.pause(wait):
+            raise ModelError(f"{called} was not asked again, because the work ended", detail=hidden(reason))
     raise AssertionError("the attempts end by returning or raising")
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -147,9 +147,19 @@ class Endpoint(BaseModel):
         return float(sum(kept)), len(kept)
 
     def each(self, work: Callable[[T], U], items: Iterable[T]) -> list[U]:
-        """Map ``work`` over the items concurrently; results are in order."""
+        """Map ``work`` over the items concurrently; results are in order. The first error ends all that wait."""
         with ThreadPoolExecutor(self.parallel) as pool:
-            return list(pool.map(work, items))
+            try:
+                futures = [pool.submit(work, item) for item in items]
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                    future.result()
+                return [future.result() for future in futures]
+            except BaseException:
+                self._pace.ended.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+            finally:
+                self._pace.ended.clear()
 
     def _within(self, tokens: int, path: str, asked: Mapping[str, Any]) -> tuple[Any, float]:
         """The answer to a request whose limit of tokens has the name that the model accepts."""

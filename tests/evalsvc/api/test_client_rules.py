@@ -164,7 +164,7 @@ def test_an_endpoint_whose_name_is_not_known_is_asked_again_and_told_apart(desk,
     def unknown(*_):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(endpoint_requests.time, "sleep", lambda _: None)
+    monkeypatch.setattr(endpoint_requests.Pace, "pause", lambda *_: False)
     monkeypatch.setattr(http_client, "resolve", unknown)
     listed(endpoints={"far": {"url": "http://no.such.host.invalid/v1", "model": "m"}})
     said = r"endpoint 'far' did not respond in 5 attempts \(cannot resolve the host\): check that it is running"

@@ -13,7 +13,6 @@ import torch
 
 from evalsvc.builtin.generators.openai_compatible import Served, ServedWithLikelihood
 from evalsvc.core.errors import InputError, ModelError, detail_of
-from evalsvc.inputs import endpoint_requests
 from evalsvc.inputs.decoding_options import Decoding
 from evalsvc.inputs.endpoint_requests import Pace
 from evalsvc.inputs.endpoints import Endpoint
@@ -88,7 +87,7 @@ def server(running, home):
 @pytest.fixture
 def waited(monkeypatch):
     pauses = []
-    monkeypatch.setattr(endpoint_requests.time, "sleep", pauses.append)
+    monkeypatch.setattr(Pace, "pause", lambda _, seconds: pauses.append(seconds))
     return pauses
 
 

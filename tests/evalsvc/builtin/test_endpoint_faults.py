@@ -62,7 +62,7 @@ WEIGHTS = [8, *[1] * (len(FAULTS) - 3), 0.1, 0.1]
 
 
 def test_thousands_of_faults_lose_no_paid_answer_and_ask_for_none_twice(home, monkeypatch):
-    monkeypatch.setattr(endpoint_requests.time, "sleep", lambda _: None)
+    monkeypatch.setattr(endpoint_requests.Pace, "pause", lambda *_: False)
     seeds, faults, runs = SampleRequest.of(1, 0, len(PROMPTS)), Counter(), 0
     for seed in range(12):
         server = Faulty(seed)
@@ -98,6 +98,28 @@ def test_a_failed_request_stops_those_that_wait_but_keeps_those_that_run(home, m
     with pytest.raises(ModelError):
         generator.sample(SampleRequest(seeds.seeds, seeds.indices, CPU, PROMPTS))
     assert len(asked) <= 3
+
+
+def test_an_error_does_not_wait_for_a_server_that_is_busy(home, monkeypatch):
+    paused = Event()
+
+    async def send(endpoint, url, content, headers):
+        if json.loads(content)["prompt"] == "prompt 0":
+            return Answer(429, b"", "500")
+        paused.wait()
+        return Answer(401, b"")
+
+    def pause(pace, seconds):
+        paused.set()
+        return pace.ended.wait(min(seconds, 60))
+
+    monkeypatch.setattr(Endpoint, "_send", send)
+    monkeypatch.setattr(endpoint_requests.Pace, "pause", pause)
+    endpoint, seeds = Endpoint(url="http://server/v1", model="paid", parallel=2), SampleRequest.of(1, 0, 2)
+    for _ in range(2):
+        paused.clear()
+        with pytest.raises(ModelError, match="^the server of model 'paid' refused the request$"):
+            Served(endpoint, Decoding()).sample(SampleRequest(seeds.seeds, seeds.indices, CPU, PROMPTS[:2]))
 
 
 @contextmanager
@@ -145,7 +167,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_connection_is_one_sentence(monkeypatch, kind):
-    monkeypatch.setattr(endpoint_requests.time, "sleep", lambda _: None)
+    monkeypatch.setattr(endpoint_requests.Pace, "pause", lambda *_: False)
     monkeypatch.setattr(endpoint_requests, "TRIES", 2)
     monkeypatch.setattr(endpoints, "LARGEST", 30_000)
     start, more, reason = BROKEN[kind]

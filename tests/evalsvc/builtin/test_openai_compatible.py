@@ -85,7 +85,7 @@ def test_a_server_without_prompt_probabilities_still_writes(url, checkpoint):
 
 
 def test_a_busy_server_is_asked_again_and_a_dead_one_is_named(url, checkpoint, monkeypatch):
-    monkeypatch.setattr(endpoint_requests.time, "sleep", lambda _: None)
+    monkeypatch.setattr(endpoint_requests.Pace, "pause", lambda *_: False)
     busy = checkpoint(url.replace("/v1", "/busy/v1"), parallel=1)
     drawn = openai_compatible(busy, CPU, decoding=Decoding(max_tokens=4)).sample(SampleRequest.of(1, 0, 3))
     assert len(drawn.samples) == 3
