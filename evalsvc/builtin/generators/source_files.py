@@ -100,9 +100,15 @@ class SourceTree:
                 raise
 
     def places(self, name: str) -> Iterator[str]:
-        """Names below ``root`` that an absolute import may mean: beside the file, then beside its package."""
+        """Names below ``root`` that an absolute import may mean: beside the file, beside its package, in its folder.
+
+        The last is for files that name their folder, as if it were a package (``root`` itself is the empty name).
+        """
         beside, _, _ = self.main.rpartition(".")
         yield from dict.fromkeys([f"{beside}.{name}" if beside else name, name])
+        folder, _, below = name.partition(".")
+        if folder == self.root.name:
+            yield below
 
     def _find(self, name: str) -> _Source | None:
         path = self.root.joinpath(*name.split("."))
@@ -130,9 +136,10 @@ class SourceTree:
                 above = name.split(".") if source.is_package else name.split(".")[:-1]
                 base = above[: len(above) - node.level + 1] if node.level else []
                 whole = ".".join([*base, *([node.module] if node.module else [])])
-                for place in (whole,) if node.level else self.places(whole):
-                    yield from _and_above(place)
-                    yield from (f"{place}.{alias.name}".lstrip(".") for alias in node.names)
+                for alias in node.names:
+                    inner = f"{whole}.{alias.name}".lstrip(".")
+                    for place in (inner,) if node.level else self.places(inner):
+                        yield from _and_above(place)
 
 
 def _and_above(name: str) -> Iterator[str]:
@@ -172,11 +179,11 @@ class _Finder(MetaPathFinder, Loader):
         level: int = 0,
     ) -> ModuleType:
         for place in self._tree.places(name) if level == 0 else ():
-            top = place.removesuffix(name) + name.partition(".")[0]
-            if top in self._tree.sources:
-                target = f"{self._package}.{place}"
+            if place in self._tree.sources or (not place and not self._tree.sources.keys().isdisjoint(fromlist)):
+                target = f"{self._package}.{place}".rstrip(".")
                 if fromlist:
                     return builtins.__import__(target, variables, local, fromlist, 0)
                 importlib.import_module(target)
-                return sys.modules[f"{self._package}.{top}"]
+                # Without names to import, the statement needs the module of the first part of its name.
+                return sys.modules[".".join(target.split(".")[: -name.count(".") or None])]
         return builtins.__import__(name, variables, local, fromlist, level)

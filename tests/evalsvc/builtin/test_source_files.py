@@ -113,6 +113,22 @@ def test_a_file_of_a_package_imports_its_package_by_either_name(tmp_path):
     assert module.layers is module.beside is module.named
 
 
+def test_a_file_may_name_its_folder_as_a_package(tmp_path):
+    folder = tmp_path / "nets"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "parts/blocks.py").write_text("from nets.sizes import SIZE\n")
+    (folder / "sizes.py").write_text("SIZE = 4\n")
+    (folder / "models.py").write_text(
+        "from nets.parts.blocks import SIZE\nfrom nets import sizes\nimport nets.parts.blocks\n"
+        "import nets.parts.blocks as named\nfrom parts import blocks\n"
+    )
+    tree = SourceTree.read(folder / "models.py")
+    assert sorted(tree.sources) == ["models", "parts", "parts.blocks", "sizes"]
+    module = tree.load()
+    assert module.SIZE == module.sizes.SIZE == 4
+    assert module.nets.parts.blocks is module.named is module.blocks
+
+
 def test_an_installed_package_is_preferred_to_a_folder_without_init(tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/prepare.py").write_text("")
