@@ -90,7 +90,8 @@ def _refusal(folder: Path, sets: list[Path]) -> str:
     names = [path.name for path in sets]
     parts = [path.name for path in (*folder.glob("*_model_states.pt"), *folder.glob("*/*_model_states.pt"))]
     if parts and (len(sets) != 1 or names[0].startswith("zero_")):
-        return "is sharded by DeepSpeed: run 'python zero_to_fp32.py FOLDER FILE' in it, and pass the result"
+        # Not by the script of this name in the folder, which is as untrusted as the weights.
+        return "is sharded by DeepSpeed: convert it by 'python -m deepspeed.utils.zero_to_fp32 FOLDER FILE'"
     if (folder / ADAPTER_CONFIG).is_file():
         return "is an adapter: merge it into its base, and pass the merged weights"
     if any(DCP_SHARD.fullmatch(path.name) for path in folder.iterdir()):

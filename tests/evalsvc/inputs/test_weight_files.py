@@ -93,7 +93,7 @@ def test_shards_with_an_index_are_one_set(folder, suffix):
             r"contains 2 sets of weights, model.safetensors and pytorch_model.bin: pass one of them$",
         ),
         (["a.pt", "b.pt", "c.pt", "d.pt"], r"4 sets of weights, a.pt and b.pt and c.pt and 1 more: pass one of them$"),
-        (["zero_pp_rank_0_mp_rank_00_model_states.pt"], "is sharded by DeepSpeed: run 'python zero_to_fp32.py"),
+        (["zero_pp_rank_0_mp_rank_00_model_states.pt"], "is sharded by DeepSpeed: convert it by 'python -m deepspeed"),
         (["mp_rank_00_model_states.pt", "mp_rank_01_model_states.pt"], "is sharded by DeepSpeed"),
         (["global_step5/mp_rank_00_model_states.pt"], "is sharded by DeepSpeed"),
         (
