@@ -16,17 +16,18 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.atomic_files import atomic_write, put
 from evalsvc.core.files.file_modes import make_folder
 from evalsvc.inputs.image_arrays import ImageArray
+from evalsvc.inputs.videos.arrays import VideoArray
 from evalsvc.inputs.weight_files import WEIGHTS_FILES
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.registry import Plugin
-from evalsvc.plugins.samples import Images, SampleRequest, Samples, Texts
+from evalsvc.plugins.samples import Images, SampleRequest, Samples, Texts, Videos
 
 if TYPE_CHECKING:
     from evalsvc.integrations.python.in_memory import SampleFunction
 
 Given: TypeAlias = (
-    "str | Path | np.ndarray | torch.Tensor | Images | Texts | Sequence[str] | torch.nn.Module "
+    "str | Path | np.ndarray | torch.Tensor | Images | Videos | Texts | Sequence[str] | torch.nn.Module "
     "| Callable[[SampleRequest], Samples]"
 )
 
@@ -55,16 +56,16 @@ def prepare(given: Any, generator: str | None, modality: Modality, uploads: Path
         raise InputError(f"generator={generator!r} loads a path, but {type(given).__name__} was given: leave it out")
     if isinstance(given, torch.nn.Module):
         return _module(given, modality, uploads)
-    if isinstance(given, Images | np.ndarray | torch.Tensor):
-        return _images(given, uploads)
+    if isinstance(given, Images | Videos | np.ndarray | torch.Tensor):
+        return _arrays(given, uploads)
     if isinstance(given, Texts) or (isinstance(given, Sequence) and all(isinstance(each, str) for each in given)):
         return _texts(given.items if isinstance(given, Texts) else given, uploads)
     sample = given if callable(given) else getattr(given, "sample", None)
     if callable(sample):
         return _callable(sample, modality, uploads)
     raise InputError(
-        f"cannot score {type(given).__name__}: pass a path, an array of images, a list of texts, a torch.nn.Module, or "
-        "a function of a SampleRequest that returns samples"
+        f"cannot score {type(given).__name__}: pass a path, an array of images or videos, a list of texts, a "
+        "torch.nn.Module, or a function of a SampleRequest that returns samples"
     )
 
 
@@ -74,15 +75,15 @@ def _samples_at(path: str) -> str:
     return "samples"
 
 
-def _images(given: Images | np.ndarray | torch.Tensor, uploads: Path) -> Prepared:
-    pixels = given.pixels if isinstance(given, Images) else given
+def _arrays(given: Images | Videos | np.ndarray | torch.Tensor, uploads: Path) -> Prepared:
+    pixels = given.pixels if isinstance(given, Images | Videos) else given
     array = pixels.detach().cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
     if np.issubdtype(array.dtype, np.floating):
         low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
         if not (low >= 0 and high <= 1):
             raise InputError(f"float images must be in [0, 1], but these are in [{low:.4g}, {high:.4g}]: scale them")
         array = np.round(array * 255).astype(np.uint8)
-    ImageArray(Path("the array"), array)
+    (VideoArray if array.ndim == 5 else ImageArray)(Path("the array"), array)
     path = _kept(uploads, "samples.npy", lambda file: _save_array(file, np.ascontiguousarray(array)))
     return Prepared(str(path), "samples", "samples", 0)
 

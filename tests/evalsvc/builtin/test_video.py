@@ -1,5 +1,7 @@
 """Features of videos, the suites of videos, and an evaluation from files to a number."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,10 @@ from evalsvc.evaluation.runner import evaluate
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.reading_options import ReadingOptions
 from evalsvc.inputs.references import add_reference
+from evalsvc.inputs.sample_sets import open_samples
 from evalsvc.inputs.suite_entries import ExtractorUse
 from evalsvc.inputs.suites import Suite, load_suite
+from evalsvc.integrations.python.given import prepare
 from evalsvc.plugins.registry import Plugins
 from evalsvc.plugins.samples import Images, Videos
 from evalsvc.store.tables import Score
@@ -128,6 +132,15 @@ def test_the_features_of_fvd_are_those_of_an_independent_preparation_and_forward
     assert np.abs(found.numpy() - (inputs * inputs + inputs)).max() < 1e-4
     with pytest.raises(InputError, match=r"requires clips of 2 frames \(got 5\): read them with the option frames=2"):
         extractor.extract(Videos(pixels[:, :1].expand(-1, 5, -1, -1, -1)))
+
+
+def test_videos_in_memory_are_scored_like_an_array_of_them(tmp_path):
+    pixels = torch.randint(0, 256, (2, 3, 3, 4, 4), dtype=torch.uint8)
+    prepared = {prepare(given, None, "video", tmp_path).path for given in (Videos(pixels), pixels.numpy())}
+    assert len(prepared) == 1
+    assert torch.equal(open_samples(Path(prepared.pop())).read(0, 2).pixels, pixels)
+    with pytest.raises(InputError, match=r"the array contains .* expected uint8 videos"):
+        prepare(pixels.long(), None, "video", tmp_path)
 
 
 def test_the_suites_of_videos_are_complete():
