@@ -301,7 +301,6 @@ def test_a_row_of_the_table_opens_its_item_and_the_link_says_which(site, browser
     [
         "samples?suite=clips@1",
         "items?suite=clips@1&checkpoint=moving@1&of=seconds",
-        "checkpoint?suite=clips@1&checkpoint=moving@1",
     ],
 )
 def test_videos_play(address, site, browser):
