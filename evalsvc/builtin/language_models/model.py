@@ -95,8 +95,10 @@ class LanguageModel:
         untested = [f"{name} {value} (untested)" for name, value in given.items() if value]
         tokenizer = open_tokenizer(folder, who)
         if adapter and any((adapter / name).is_file() for name in TOKENIZER_FILES):
-            base_tokens, tokenizer, folder = tokenizer.get_vocab(), open_tokenizer(adapter, who), adapter
-            require_same_tokens(tokenizer.get_vocab(), base_tokens, adapter, who)
+            of_base, tokenizer = tokenizer, open_tokenizer(adapter, who)
+            require_same_tokens(tokenizer.get_vocab(), of_base.get_vocab(), adapter, who)
+            if not _tokenize_alike(of_base, tokenizer):
+                folder = adapter
         files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         return cls(
             name=path.name,
@@ -156,6 +158,14 @@ def _weights_of(where: Path, who: str, judged: bool) -> tuple[Path, str]:
     folder = where if where.is_dir() else from_hub(str(where), who)
     commit = f" of commit {folder.name}" if folder.parent.name == "snapshots" else ""
     return folder, f"{weight_set(folder, who, judged=judged)}{commit}"
+
+
+def _tokenize_alike(one: Any, other: Any) -> bool:
+    """Whether two tokenizers make the same tokens: then scores of a base and of its adapter have one protocol."""
+    if not (hasattr(one, "backend_tokenizer") and hasattr(other, "backend_tokenizer")):
+        return False
+    same = bool(one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str())
+    return same and one.special_tokens_map == other.special_tokens_map
 
 
 def _require_kind(folder: Path, kind: str, who: str) -> None:

@@ -120,6 +120,20 @@ def test_an_adapter_that_was_trained_with_more_tokens_brings_their_embeddings(ba
     assert found.units.tolist() == [1]
 
 
+def test_likelihoods_of_an_adapter_and_its_base_have_one_protocol_if_their_tokens_are_the_same(base, copied):
+    def facts(folder):
+        return opened(folder).nll(Texts(TEXTS), SampleRequest.of(0, 0, 2)).facts
+
+    coder = tokenizer()
+    coder.model_max_length = 127  # trainers write such settings beside their adapters
+    coder.save_pretrained(copied)
+    assert (copied / "tokenizer_config.json").read_text() != (base / "tokenizer_config.json").read_text()
+    assert facts(copied) == facts(base)
+    coder.add_tokens(["<more>"])
+    coder.save_pretrained(copied)
+    assert facts(copied) != facts(base)
+
+
 def test_the_base_is_the_one_that_is_given_and_its_content_is_part_of_the_options(base, lora, tmp_path):
     other = save(tmp_path / "other", "llama", seed=1)
     assert nats(lora, base=str(base)) == nats(lora) != nats(lora, base=str(other))
