@@ -64,7 +64,7 @@ def read_graph(path: Path) -> Graph:
         if isinstance(each, onnx.NodeProto):
             _check_operator(file, each, own)
         elif isinstance(each, onnx.TensorProto) and each.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external(file, path, {entry.key: entry.value for entry in each.external_data})
+            _check_external(file, path, [(entry.key, entry.value) for entry in each.external_data])
     return Graph(content, file.parent, tuple(_inputs(model, file)))
 
 
@@ -91,9 +91,11 @@ def _check_operator(file: Path, node: Any, own: Set[tuple[str, str]]) -> None:
         )
 
 
-def _check_external(file: Path, path: Path, entries: dict[str, str]) -> None:
+def _check_external(file: Path, path: Path, given: list[tuple[str, str]]) -> None:
     """Raise unless a tensor's file is in the folder that is the checkpoint, and holds the tensor."""
-    location = entries.get("location", "")
+    entries = dict(given)
+    # Of a key that is there twice, the runtime may read another value.
+    location = entries.get("location", "") if len(entries) == len(given) else ""
     parts = PurePosixPath(location).parts
     if not parts or location.startswith("/") or ".." in parts or "\\" in location:
         raise CheckpointError(f"{file} reads weights from {location!r}, outside of its folder: export it again")
@@ -118,6 +120,8 @@ def _inputs(model: Any, file: Path) -> Iterator[GraphInput]:
         if each.name in weights:
             continue
         tensor = each.type.tensor_type
+        if not tensor.elem_type:
+            raise CheckpointError(f"{file} takes {each.name}, which is not a tensor: export it with tensors as inputs")
         sizes = tuple(max(axis.dim_value, 0) for axis in tensor.shape.dim)
         per_sample = math.prod(max(size, 1) for size in sizes[1:])
         if per_sample > LARGEST_INPUT:
