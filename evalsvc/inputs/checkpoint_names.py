@@ -17,7 +17,7 @@ CONTAINERS = {"checkpoints", "checkpoint", "ckpts", "ckpt", "files", "models", "
 """Names of folders between the checkpoints and the folder of their model."""
 _LOGS = {"lightning_logs", "tb_logs", "csv_logs", "logs", "runs"}
 _GENERIC = (
-    r"adapter|averaged|best|checkpoints?|ckpts?|consolidated|diffusion|ema|epoch|final|full|g|gen|generator|global|half|hf"
+    r"adapter|averaged|best|checkpoints?|ckpts?|consolidated|diffusion|ema|epoch|final|fsdp|full|g|gen|generator|global|half|hf"
     r"|inference|iter|last|latest|model|mp|net|network|optim|params|pruned|pytorch|raw|snapshot|states?|steps?|test|train"
     r"|val|valid|weights"
 )

@@ -41,7 +41,7 @@ _SETTINGS = (
     r"top|best|seed|rng(?:[-_]state)?|lr|wd|bs|batch(?:[-_]size)?|temp|temperature|cfg|guidance|scale|dropout|decay|beta|gamma|alpha"
     r"|sigma|momentum|dim|width|depth|layers?|heads?|hidden|latent|size|res|resolution|crop|patch|ctx|context|seq|len"
     r"|length|vocab|tokens?|samples?|images|imgs|generated|fake|real|num|n|every|gpus?|cuda|nodes?|world|rank|tp|pp|dp|mp|fold|split|shard|part"
-    r"|worker|run|trial|exp|experiment|version|ver|rev|fp|bf|int|float|uint"
+    r"|fsdp|worker|run|trial|exp|experiment|version|ver|rev|fp|bf|int|float|uint"
 )
 
 

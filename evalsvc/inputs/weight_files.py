@@ -43,8 +43,8 @@ def read_weights(path: Path, *, trusted: bool = False) -> StateDicts:
     """
     if path.is_dir():
         return _read_folder(path)
-    if path.name.endswith(INDEXES):
-        raise CheckpointError(f"checkpoint {path} is an index of weights: pass its folder")
+    if path.name.endswith(INDEXES) or path.name == DCP_METADATA or DCP_SHARD.fullmatch(path.name):
+        raise CheckpointError(f"checkpoint {path} is one file of a sharded checkpoint: pass its folder")
     if is_lfs_pointer(path):
         raise CheckpointError(f"checkpoint {path} is a Git LFS pointer: run 'git lfs pull'")
     if path.suffix == ".safetensors":

@@ -198,6 +198,7 @@ def written(path, *files):
         ("models/SmolLM2-135M.Q8_0.gguf", (), ("SmolLM2-135M.Q8_0", 0)),
         ("models--org--Tiny-LM/snapshots/0123abc", ("config.json",), ("Tiny-LM", 0)),
         ("runs/llama/checkpoint-60", ("config.json",), ("llama", 60)),
+        ("runs/llama/checkpoint-60/pytorch_model_fsdp_0", (".metadata",), ("llama", 60)),
         ("runs/llama/checkpoint-60/model.safetensors", (), ("llama", 60)),
         ("runs/sd/checkpoint-500/unet/diffusion_pytorch_model.safetensors", (), ("sd", 500)),
         ("runs/big/iter_0005000/mp_rank_00/model_optim_rng.pt", (), ("big", 5000)),

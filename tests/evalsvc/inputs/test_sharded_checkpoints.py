@@ -221,6 +221,9 @@ def test_chunks_that_overlap_leave_a_gap_or_stand_out_are_refused(tmp_path, at, 
 def test_an_interrupted_save_and_a_lost_shard_are_named(quarters):
     sharded, _ = quarters
     folder = sharded.write()
+    for name in (".metadata", "__1_0.distcp"):
+        with pytest.raises(CheckpointError, match=r"is one file of a sharded checkpoint: pass its folder$"):
+            opened(folder / name).tensors()
     (folder / "__1_0.distcp").rename(folder / "elsewhere")
     assert refusal(folder).startswith("has a .metadata that names '__1_0.distcp' for 0.weight, which is not a shard in")
     (folder / ".metadata").unlink()

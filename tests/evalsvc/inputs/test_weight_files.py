@@ -75,7 +75,7 @@ def test_shards_with_an_index_are_one_set(folder, suffix):
     told, got = loaded(folder)
     assert told == index.name
     assert same(got, weights())
-    with pytest.raises(CheckpointError, match=r"is an index of weights: pass its folder$"):
+    with pytest.raises(CheckpointError, match=r"is one file of a sharded checkpoint: pass its folder$"):
         loaded(index)
     index.unlink()
     with pytest.raises(
