@@ -5,7 +5,7 @@ installation.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -76,6 +76,12 @@ def reference_add(
     err.print(f"reference {row.name}: {splits}, digest {row.digest[:12]}")
 
 
+def _how(reading: dict[str, Any]) -> str:
+    """How a reference is read, beside its path."""
+    said = (f"{name}={' and '.join(each) if isinstance(each, list) else each}" for name, each in reading.items())
+    return f" ({', '.join(said)})" if reading else ""
+
+
 @reference.command("list")
 def reference_list(as_json: AsJson = False) -> None:
     """List the references of the database and of plug-ins."""
@@ -87,7 +93,8 @@ def reference_list(as_json: AsJson = False) -> None:
     with Database(Settings().database).read() as session:
         rows = list(session.scalars(select(Reference).order_by(Reference.name)))
     found = [
-        (row.name, row.modality, str(row.count), str(row.heldout_count or "–"), printable(row.path)) for row in rows
+        (row.name, row.modality, str(row.count), str(row.heldout_count or "–"), printable(row.path + _how(row.reading)))
+        for row in rows
     ]
     found += [
         (p.name, "", "", "", f"{p.distribution} {p.version}") for p in Plugins() if p.kind is PluginKind.REFERENCE

@@ -40,12 +40,20 @@ def open_hdf5(path: Path, reading: ReadingOptions) -> ImageArray:
     if name not in arrays:
         raise InputError(f"{path} has no array {name!r} (it has {', '.join(list(arrays)[:20]) or 'none'})")
     array = arrays[name]
+    if array.kind != "str" and (size := math.prod(array.shape) * array.dtype.itemsize) > _most(path):
+        raise InputError(
+            f"{path} has an array {name!r} that unpacks to {size:,} bytes and looks like a decompression bomb"
+        )
     columns = {
         other: partial(each.__getitem__, slice(None))
         for other, each in arrays.items()
         if other != name and each.shape == array.shape[:1] and (each.kind == "str" or each.dtype.kind in "biu")
     }
     return labeled_images(path, array, columns, reading)
+
+
+def _most(path: Path) -> int:
+    return most_unpacked(path.stat().st_size)
 
 
 def _of_images(path: Path, arrays: dict[str, _Array]) -> str:
@@ -83,7 +91,7 @@ class _Array:
             with open_regular(self._path) as file:
                 return np.memmap(file, self.dtype, "r", self._place, self.shape)
         with tempfile.TemporaryFile() as written:
-            read_hdf5_array(self._path, written, self._name, most_unpacked(size))
+            read_hdf5_array(self._path, written, self._name, _most(self._path))
             try:
                 return npy_array(self._path, written)
             except (ValueError, TypeError, EOFError) as error:  # of a process that the file may have compromised

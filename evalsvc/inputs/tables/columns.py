@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from evalsvc.core.errors import InputError
+from evalsvc.core.errors import InputError, one_line
 from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES
 from evalsvc.inputs.reading_options import ReadingOptions
 from evalsvc.inputs.sounds.decoding import SOUND_SUFFIXES
@@ -98,8 +98,12 @@ def require_column(path: Path, schema: pa.Schema, name: str) -> None:
         return
     if there:
         raise InputError(f"{path} has {there} columns {name!r}: rename one")
+    raise InputError(f"{path} has no column {name!r} (it has {_listed(schema)})")
+
+
+def _listed(schema: pa.Schema) -> str:
     more = f" and {len(schema.names) - MOST_LISTED} more" if len(schema.names) > MOST_LISTED else ""
-    raise InputError(f"{path} has no column {name!r} (it has {', '.join(schema.names[:MOST_LISTED]) or 'none'}{more})")
+    return (", ".join(map(one_line, schema.names[:MOST_LISTED])) or "none") + more
 
 
 def column_of_samples(path: Path, schema: pa.Schema, reading: ReadingOptions) -> str:
@@ -115,10 +119,11 @@ def column_of_samples(path: Path, schema: pa.Schema, reading: ReadingOptions) ->
     if len(media) == 1:
         return str(media[0])
     if media:
-        raise InputError(f"{path} has several columns of samples ({', '.join(media)}): name one with the option column")
-    names = ", ".join(schema.names[:MOST_LISTED]) or "none"
+        listed = ", ".join(map(one_line, media))
+        raise InputError(f"{path} has several columns of samples ({listed}): name one with the option column")
     raise InputError(
-        f"{path} has no column {TEXT!r} (it has {names}), and none of images or sounds: name one with the option column"
+        f"{path} has no column {TEXT!r} (it has {_listed(schema)}), and none of images or sounds: name one with the "
+        "option column"
     )
 
 

@@ -31,6 +31,8 @@ def open_table(path: Path, skip: Collection[str], reading: ReadingOptions) -> Sa
     """
     files, folder = _files(path, reading.split), path if path.is_dir() else None
     table = _table(files, folder, reading)
+    if not len(table):
+        raise InputError(f"{path} contains no rows")
     column = column_of_samples(path, table.schema, reading)
     column_of_labels(path, table, reading)
     modality = modality_of_column(path, table, column)
@@ -42,7 +44,7 @@ def open_table(path: Path, skip: Collection[str], reading: ReadingOptions) -> Sa
     others = [*(["split"] if folder else []), *(["rate"] if modality == "audio" else [])]
     reading.require_only(path, "column", "labels", "where", *others)
     if modality == "text":
-        if (nulls := table.nulls(column)) and not reading.where:
+        if (nulls := table.nulls(column)) > 0 and not reading.where:
             raise InputError(f"{path} has {nulls} empty cells (null) in column {column!r}: drop those rows")
         return TextRows(rows)
     return SoundRows(rows, reading.rate) if modality == "audio" else ImageRows(rows)
@@ -52,7 +54,7 @@ def _files(path: Path, split: str) -> Sequence[Path]:
     if path.is_dir():
         if files := saved_files(path, split) or parquet_files(path, split) or tar_files(path, split):
             return files
-        raise InputError(f"{path} contains no rows: pass a folder with .arrow, .parquet or .tar files")
+        raise InputError(f"{path} contains no table: pass a folder with .arrow, .parquet or .tar files")
     if split:
         raise InputError(f"option split applies to folders of datasets, and {path} is a file: omit it")
     return [path]

@@ -23,6 +23,8 @@ from evalsvc.inputs.torch_loader import read_schema, read_table, write_cells
 
 BLOCK = 2**26
 """Bytes of row groups, as the file declares them, that are converted at a time."""
+MOST_ROWS = 10**8
+"""Largest number of rows, which a damaged file may declare without having them."""
 _TRAILER = 9
 """Bytes a row after the contents: its length and whether it is a name."""
 
@@ -34,9 +36,14 @@ class ParquetTable(NumberedRows):
         self._files, self._folder = files, folder
         schemas = [read_schema(file) for file in files]
         self.schema: pa.Schema = schemas[0]
-        facts = [json.loads(schema.metadata[GROUPS]) for schema in schemas]
-        self._groups = [[(int(rows), int(size)) for rows, size in each["groups"]] for each in facts]
-        self._nulls = [each["nulls"] for each in facts]
+        try:  # of a process that a file may have compromised
+            facts = [json.loads(schema.metadata[GROUPS]) for schema in schemas]
+            self._groups = [[(int(rows), int(size)) for rows, size in each["groups"]] for each in facts]
+            self._nulls = [{str(name): int(count) for name, count in each["nulls"].items()} for each in facts]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{files[0]} was converted to an invalid schema ({error})") from None
+        if min((rows for groups in self._groups for rows, _ in groups), default=0) < 0 or len(self) > MOST_ROWS:
+            raise InputError(f"{files[0]} declares more than {MOST_ROWS:,} rows: use a part of them")
         for file, schema in zip(files, schemas, strict=True):
             if not schema.equals(schemas[0]):
                 raise InputError(f"{file} has other columns than {files[0]}: use files with the same columns")
@@ -50,7 +57,7 @@ class ParquetTable(NumberedRows):
 
     def nulls(self, column: str) -> int:
         """Number of empty cells of a column or field (``image.bytes``); -1 if a file does not say it."""
-        every = [int(each.get(column, -1)) for each in self._nulls]
+        every = [each.get(column, -1) for each in self._nulls]
         return sum(every) if min(every) >= 0 else -1
 
     def cells(self, column: str) -> Cells:

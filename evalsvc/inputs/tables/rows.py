@@ -38,8 +38,6 @@ class TableRows:
         self.path, self.skipped, self.digest = path, tuple(sorted(skip)), digest
         self._table, self._reading, self._named_in = table, reading, named_in
         self._cells = table.cells(column)
-        if not len(table):
-            raise InputError(f"{path} contains no rows")
         self._numbers = rows_where(path, len(table), reading.where, self._values) if reading.where else None
         if skip:
             left_out = [self._number(name) for name in skip]

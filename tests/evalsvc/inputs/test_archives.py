@@ -107,7 +107,7 @@ def link(name, kind=tarfile.SYMTYPE):
         ([(link("0.png", tarfile.CHRTYPE), b"")], "which is not a plain file"),
         ([("0.png", b"x"), ("0.png", b"y")], "contains 0.png twice: rename one"),
         ([("0.tar", b"x"), ("1.tar", b"x")], "column 'tar' has neither images nor sounds of a known format"),
-        ([("README", b"x")], "has no column 'text' .it has none."),
+        ([("README", b"x")], "x.tar contains no rows"),
         ([(f"0.{i}", b"x") for i in range(65)], "has members with more than 64 ends of names, such as .64"),
         ([("0.png", png(PIXELS[0])), ("0.json", b"{")], "0.json is not valid JSON"),
     ],
