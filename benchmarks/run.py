@@ -130,9 +130,11 @@ SCENES = {
         "a pass.",
         rounds=9,
     ),
-    "flac": Scene("40 FLAC of 10 s in stereo, 44,100 Hz", "bench_sounds:flac", "0.9 of soundfile's own loop"),
-    "mp3": Scene("40 MP3 of 10 s in stereo, 44,100 Hz", "bench_sounds:mp3", "0.9 of soundfile's own loop"),
-    "wav": Scene("40 WAV of 10 s in stereo, 44,100 Hz", "bench_sounds:wav", "0.9 of soundfile's own loop"),
+    "flac": Scene(
+        "40 FLAC of 10 s in stereo, 44,100 Hz", "bench_sounds:flac", "0.9 of soundfile's own loop", rounds=11
+    ),
+    "mp3": Scene("40 MP3 of 10 s in stereo, 44,100 Hz", "bench_sounds:mp3", "0.9 of soundfile's own loop", rounds=11),
+    "wav": Scene("40 WAV of 10 s in stereo, 44,100 Hz", "bench_sounds:wav", "0.9 of soundfile's own loop", rounds=11),
     "sound-windows": Scene("Windows of 10 s of a FLAC of 400 s", "bench_sounds:windows", "0.9 of soundfile's own loop"),
     "parquet-jpeg": Scene(
         "1,500 JPEG of 224 x 224 in Parquet", "bench_tables:jpegs", "0.9 of pyarrow and Pillow in a loop"
