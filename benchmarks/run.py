@@ -206,7 +206,7 @@ SCENES = {
         "Decoding 500 such files",
         "bench_video:ten_times",
         "0.9 of PyAV's own loop with the same threads",
-        note="On a busy machine the wall tells little: PyAV's loop took 0.83 and 2.04 times as long as ours in two runs. "
+        note="On a busy machine PyAV's loop took 0.83 and 2.04 times as long as ours in two runs. "
         "In processor seconds with those of the decoding processes, of 200 files: ours 3.7, PyAV's loop 4.0, and 3.1 "
         "with one thread of swscale.",
         rounds=1,
