@@ -174,7 +174,7 @@ def _inspect(path: Path, reading: ReadingOptions, skip_bad: bool) -> SampleSet:
     """Open a sample set and read it completely once, so that a bad file is reported before an evaluation starts."""
     samples = _open(path, reading)
     if skip_bad and (bad := unreadable(samples)):
-        return _open(path, reading, bad)
+        samples = _open(path, reading, bad)
     step = 256 if samples.modality in ("image", "text") else 16
     for start in () if isinstance(samples, StatisticsFile) else range(0, len(samples), step):
         samples.read(start, min(start + step, len(samples)))

@@ -45,8 +45,10 @@ def _opencv() -> Any:
         import cv2
     except ImportError:
         return None
-    # Before version 5, it silently returned the upper part of a truncated JPEG.
-    return cv2 if int(cv2.__version__.partition(".")[0]) >= 5 else None
+    if int(cv2.__version__.partition(".")[0]) < 5:  # silently returned the upper part of a truncated JPEG
+        return None
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # one sentence names a damaged file
+    return cv2
 
 
 cv2 = _opencv()

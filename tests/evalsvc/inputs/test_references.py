@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import wavfile
 from sqlalchemy import update
 
 from evalsvc.builtin.extractors.pixels import Pixels
@@ -174,3 +175,19 @@ def test_one_plugin_with_two_settings_gives_two_arrays_and_twice_the_same_gives_
     extract_reference(context.artifacts, samples, "d", [plain, halved, plain], Batches(300), lambda _: None)
     arrays = [read_reference(context.artifacts, "d", extractor.info, "pixels") for extractor in (plain, halved)]
     assert np.allclose(arrays[0], 2 * arrays[1])
+
+
+def test_what_is_left_without_bad_files_is_checked_like_any_set(database, tmp_path, capfd):
+    sounds, images = tmp_path / "sounds", tmp_path / "images"
+    for place in (sounds, images):
+        place.mkdir()
+    wavfile.write(sounds / "one.wav", 8000, np.ones(800, np.int16))
+    wavfile.write(sounds / "other.wav", 16000, np.ones(800, np.int16))
+    (sounds / "bad.wav").write_bytes(b"RIFF")
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(images / f"{name}.png")
+    (images / "b.png").write_bytes((images / "b.png").read_bytes()[:50])
+    for path, reason in ((sounds, "mixes sample rates"), (images, "a single image")):
+        with pytest.raises(InputError, match=reason):
+            add_reference(database, PLUGINS, path.name, path, None, skip_bad=True)
+    assert capfd.readouterr() == ("", ""), "libraries do not write about a damaged file"
