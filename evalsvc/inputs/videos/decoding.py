@@ -71,9 +71,10 @@ def _decoded(container: Any) -> Iterator[Any]:
         raise BadVideoError("its codec is unknown")
     _refuse_bomb(context.width, context.height)
     context.thread_count, context.options = 1, _CODEC
-    size, end = None, Fraction(0)
+    size, begin, end = None, Fraction(0), Fraction(0)
     for packet in container.demux():
         if packet.pts is not None:
+            begin = min(begin, packet.pts * packet.time_base)  # of sound that has to be decoded before the beginning
             end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
         if packet.stream.index != stream.index:
             continue
@@ -92,7 +93,7 @@ def _decoded(container: Any) -> Iterator[Any]:
     if container.duration and not container.format.name.startswith("mov"):
         rate = stream.average_rate
         due = Fraction(container.duration, av.time_base) - max(_LEAST_TOLERANCE, 2 / rate if rate else 0)
-        if end < due:
+        if end - begin < due:
             raise BadVideoError(f"it ends after {float(end):.2f} s of {container.duration / av.time_base:.2f} s")
 
 

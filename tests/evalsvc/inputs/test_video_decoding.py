@@ -11,7 +11,7 @@ from evalsvc.inputs.videos.clips import BadVideoError, Clip
 from evalsvc.inputs.videos.completeness import missing_bytes
 from evalsvc.inputs.videos.decoding import frames_of
 
-from .video_files import numbers, write, write_frames
+from .video_files import STEP, numbers, write, write_frames
 
 CONTAINERS = {
     "a.mp4": {},
@@ -131,6 +131,23 @@ def test_a_stream_without_lengths_is_read_to_its_end(tmp_path):
     path = write(tmp_path / "a.mkv", container={"live": "1"})
     assert missing_bytes(io.BytesIO(path.read_bytes())) == 0
     assert numbers(read(path)) == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_sound_beside_a_video_changes_nothing(name, tmp_path):
+    """Also sound that is longer, and that begins before the video because its decoder needs a first packet."""
+    with av.open(str(tmp_path / name), "w") as file:
+        video, sound = file.add_stream("libx264", rate=25), file.add_stream("aac", rate=8000)
+        video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
+        for level in range(10):
+            shade = np.full((24, 32, 3), level * STEP, np.uint8)
+            file.mux(video.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
+        for block in range(8):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.rate, silence.pts = 8000, block * 1024
+            file.mux(sound.encode(silence))
+        file.mux([*video.encode(), *sound.encode()])
+    assert numbers(read(tmp_path / name)) == list(range(10))
 
 
 def test_a_hole_in_a_video_does_not_shorten_it(files):
