@@ -153,7 +153,7 @@ def test_prompts_are_read_by_their_ending_in_any_case(tmp_path):
         ("x.csv", r"write its texts to a \.jsonl"),
         ("x.jsonl.gz", "unpack it"),
         ("x.tar.gz", "unpack it"),
-        ("x.TAR", "unpack it"),
+        ("x.TGZ", "unpack it"),
         ("x.png", "pass its folder"),
         ("x.wav", "pass its folder"),
         ("x.xyz", r"use a folder, \.zip"),
