@@ -179,7 +179,7 @@ def test_a_person_finds_the_leader_compares_looks_rates_and_reads_a_failed_gate(
 
     board.click(position={"x": 20, "y": 56})  # open the checkpoint on top
     expect(page).to_have_url(re.compile("checkpoint=gan%401000"))
-    expect(page.get_by_text("Provenance")).to_be_visible()
+    expect(page.get_by_text("Provenance", exact=True)).to_be_visible()
 
     page.get_by_role("link", name="Compare", exact=True).first.click()
     expect(page.get_by_text("flow@4000 · baseline").first).to_be_attached()
