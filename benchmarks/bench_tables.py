@@ -20,6 +20,10 @@ def jpegs() -> Contenders:
     return _of(_file("JPEG", rows=1500, side=224))
 
 
+def jpegs_ten_times() -> Contenders:
+    return _of(_file("JPEG", rows=15_000, side=224))
+
+
 def pngs() -> Contenders:
     return _of(_file("PNG", rows=10_000, side=32))
 

@@ -79,6 +79,15 @@ def decode(data: bytes) -> Pixels:
         raise BadImageError(str(error)) from None
 
 
+def planes(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "3 h w"]:
+    """The channels of an image one after the other; many times as fast by OpenCV."""
+    if cv2 is None:
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
+    separate = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(separate))
+    return separate
+
+
 def _plain_png(data: bytes) -> Pixels:
     """Decode a PNG of 8 bits without palette, orientation or frames with OpenCV, any other with Pillow."""
     width, height, depth, kind = struct.unpack(">IIBB", data[16:26])

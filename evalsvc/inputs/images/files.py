@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.class_folders import folder_labels
-from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, Source, decode_from, has_colour, open_source
+from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, Source, decode_from, has_colour, open_source, planes
 from evalsvc.inputs.prefetch import Found, Positions, Prefetcher
 from evalsvc.inputs.skip_list import exclude_files
 from evalsvc.metrics.lazy_torch import torch
@@ -78,8 +78,10 @@ class EncodedImages:
         for image in decoded:
             if isinstance(image, str):
                 raise InputError(f"{image}: repair or remove it, or leave it out with --skip-bad")
-            pixels = torch.from_numpy(image)
-            tensors.append(pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(self._channels, -1, -1))
+            if image.ndim == 3:
+                tensors.append(torch.from_numpy(planes(image)))
+            else:
+                tensors.append(torch.from_numpy(image).expand(self._channels, -1, -1))
         if len({tensor.shape for tensor in tensors}) == 1:
             return Images(torch.stack(tensors).contiguous())
         return MixedImages(tuple(tensors))

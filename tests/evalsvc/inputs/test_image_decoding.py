@@ -191,3 +191,14 @@ def test_a_bomb_is_refused_in_every_format(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     with pytest.raises(BadImageError, match="bomb"):
         decode(data)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (33, 17), (224, 224)])
+@pytest.mark.parametrize("opencv", [True, False])
+def test_planes_are_the_channels_one_after_the_other(size, opencv, monkeypatch):
+    if not opencv:
+        monkeypatch.setattr(decoding, "cv2", None)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    separate = decoding.planes(image)
+    assert np.array_equal(separate, image.transpose(2, 0, 1))
+    assert separate.flags.c_contiguous
