@@ -205,15 +205,15 @@ SCENES = {
         "Decoding 50 MP4 files of 32 frames of 256 x 256 (H.264)",
         "bench_video",
         "0.9 of PyAV's own loop with the same threads",
-        note="Ours starts three sandboxed processes, whose imports take most of its time; their processor seconds are not "
-        "counted. Threads over whole files are faster where files are few.",
+        note="Ours starts three sandboxed processes, whose imports take most of its time; their processor seconds are "
+        "not counted. Threads over whole files are faster where files are few.",
     ),
     "video-500": Scene(
         "Decoding 500 such files",
         "bench_video:ten_times",
         "0.9 of PyAV's own loop with the same threads",
-        note="In processor seconds with those of the decoding processes, of 200 files: ours 3.7, PyAV's loop 4.0, and 3.1 "
-        "with one thread of swscale.",
+        note="In processor seconds with those of the decoding processes, of 200 files: ours 3.7, PyAV's loop 4.0, and "
+        "3.1 with one thread of swscale.",
         rounds=3,
     ),
     "decode": Scene(
