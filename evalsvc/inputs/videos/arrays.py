@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from evalsvc.core.digests import digest_files, digest_path
+from evalsvc.core.digests import digest_path
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.regular_files import open_regular
-from evalsvc.inputs.class_folders import folder_labels
-from evalsvc.inputs.skip_list import exclude_files
 from evalsvc.inputs.videos.clips import MAX_BYTES
-from evalsvc.inputs.videos.files import require_shape
+from evalsvc.inputs.videos.files import NamedVideos, readable, require_shape
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.samples import Videos
@@ -91,34 +89,15 @@ class VideoArray:
         return Videos(torch.from_numpy(np.ascontiguousarray(self._clips[np.asarray(indices, np.int64)])))
 
 
-class ClipArrays:
+class ClipArrays(NamedVideos):
     """The named ``.npy`` of a folder, except those in ``skip``, with one clip each (:func:`clip_of`).
 
     ``frames`` is the number of frames that are used, from the first; all by default.
     """
 
-    modality: Modality = "video"
-
     def __init__(self, path: Path, names: Iterable[str], frames: int | None, skip: Collection[str] = ()) -> None:
-        self._path, self._frames, self.skipped = path, frames, tuple(sorted(skip))
-        self._names = exclude_files(path, names, skip, "videos")
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the files without their suffixes."""
-        return tuple(name.rpartition(".")[0] for name in self._names)
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class labels by folder (:func:`~evalsvc.inputs.class_folders.folder_labels`)."""
-        return folder_labels(self._names)
-
-    def digest(self) -> str:
-        """sha256 of the current content of the files."""
-        return digest_files(self._path, self._names)
+        super().__init__(path, names, skip)
+        self._frames = frames
 
     def read(self, start: int, stop: int) -> Videos:
         """Clips ``start`` to ``stop``; an unreadable file, or one of another shape, raises an error that names it."""
@@ -128,9 +107,7 @@ class ClipArrays:
         """The clips at these indices, in this order."""
         clips = []
         for name in (self._names[index] for index in indices):
-            clip = self._clip(name)
-            if isinstance(clip, str):
-                raise InputError(f"{clip}: repair or remove it, or leave it out with --skip-bad")
+            clip = readable(self._clip(name))
             require_shape(self._path, name, _seen(clip), self._shape)
             clips.append(clip)
         return Videos(torch.from_numpy(np.stack(clips)))

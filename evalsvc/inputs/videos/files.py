@@ -93,20 +93,14 @@ def _scratch() -> tuple[tempfile.TemporaryDirectory[str], VideoDecoder]:
     return folder, VideoDecoder(Path(folder.name), Clip())
 
 
-class VideoFiles:
-    """The named videos of a folder, except those in ``skip``: one clip from the beginning of each, in RGB.
-
-    All clips must have one size and one number of frames. The next videos are decoded ahead, in order or in the order
-    passed to :meth:`expect`.
-    """
+class NamedVideos:
+    """The named files of a folder, except those in ``skip``, with one clip each."""
 
     modality: Modality = "video"
 
-    def __init__(self, path: Path, names: Iterable[str], clip: Clip, skip: Collection[str] = ()) -> None:
+    def __init__(self, path: Path, names: Iterable[str], skip: Collection[str]) -> None:
         self._path, self.skipped = path, tuple(sorted(skip))
         self._names = exclude_files(path, names, skip, "videos")
-        self._decoder = VideoDecoder(path, clip)
-        self._feed = Prefetcher(self._decoder, self._names)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -124,6 +118,19 @@ class VideoFiles:
     def digest(self) -> str:
         """sha256 of the current content of the files."""
         return digest_files(self._path, self._names)
+
+
+class VideoFiles(NamedVideos):
+    """The named videos of a folder, except those in ``skip``: one clip from the beginning of each, in RGB.
+
+    All clips must have one size and one number of frames. The next videos are decoded ahead, in order or in the order
+    passed to :meth:`expect`.
+    """
+
+    def __init__(self, path: Path, names: Iterable[str], clip: Clip, skip: Collection[str] = ()) -> None:
+        super().__init__(path, names, skip)
+        self._decoder = VideoDecoder(path, clip)
+        self._feed = Prefetcher(self._decoder, self._names)
 
     def expect(self, indices: Positions) -> None:
         """Announce the order of the next reads, so that these videos are decoded ahead."""
