@@ -29,6 +29,16 @@ TEMPLATES = "additional_chat_templates"
 NEVER_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".py", ".md")
 
 
+def model_files(folder: Path, who: str) -> Iterator[str]:
+    """The files of a language model's folder that are read; ``who`` is named in errors about an adapter."""
+    if is_adapter(folder):
+        adapter_weights(folder, who)
+    for name in LEFT_OUT.files(folder):
+        where, _, own = name.rpartition("/")
+        if where in ("", TEMPLATES) and not own.endswith(NEVER_READ):
+            yield name
+
+
 @versioned("0.1.0")
 @open_to_clients(*OPTIONS, "window", "context", "prefix", "dtype")
 class CausalLM:
@@ -65,12 +75,7 @@ class CausalLM:
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
         """Configuration, safetensors and tokenizer at the top level; other formats and code are never read."""
-        if is_adapter(folder):
-            adapter_weights(folder, WHO)
-        for name in LEFT_OUT.files(folder):
-            where, _, own = name.rpartition("/")
-            if where in ("", TEMPLATES) and not own.endswith(NEVER_READ):
-                yield name
+        return model_files(folder, WHO)
 
     @staticmethod
     def pin(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from evalsvc.builtin.generators.causal_lm import CausalLM
+from evalsvc.builtin.generators.causal_lm import model_files
 from evalsvc.builtin.language_models.encoder_decoder import TargetScorer, TargetWriter
 from evalsvc.builtin.language_models.model import ENCODER_DECODER, DeviceMap, Dtype, LanguageModel, Quantization
 from evalsvc.builtin.language_models.prompts import PromptTexts
@@ -54,7 +54,7 @@ class Seq2SeqLM:
     @staticmethod
     def checkpoint_files(folder: Path) -> Iterator[str]:
         """The same files as those of ``causal-lm``."""
-        return CausalLM.checkpoint_files(folder)
+        return model_files(folder, WHO)
 
     @staticmethod
     def pin(options: Mapping[str, Any]) -> dict[str, Any]:
