@@ -26,6 +26,7 @@ from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.inputs import INPUTS, Form, Input, Source
 from evalsvc.metrics.precomputed import Precomputed
 from evalsvc.metrics.score import UNPAIRED, Z95, Direction, MetricError, Score
+from evalsvc.metrics.skewness import widths
 from evalsvc.metrics.units import Units
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +34,7 @@ GROUPS = "groups"
 """The parameter for labels of the independent units that rows belong to."""
 ITEMS = "items"
 """The parameter of an aggregate for the item that each row is a draw of."""
+REFERENCE_METHOD = "influence of the reference's rows"
 QUANTITY = "quantity"
 """The parameter of an aggregate for the quantity that it returns."""
 
@@ -87,7 +89,11 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """A registered metric. ``version`` rises whenever the same inputs may give another number."""
+    """A registered metric. ``version`` rises whenever the same inputs may give another value.
+
+    ``error_version`` rises whenever they may give another error or interval under the same value: scores stay
+    comparable, and errors are found anew from the shards.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -95,6 +101,7 @@ class MetricSpec:
     version: int
     precomputed: tuple[Precomputed, ...] = ()
     own_inputs: tuple[Input, ...] = ()
+    error_version: int = 1
     full_rank: bool = False
     """Whether it needs more samples than dimensions where slices are compared."""
     derive: Derivation | None = None
@@ -171,6 +178,7 @@ def metric(
     inputs: tuple[Input, ...] = (),
     derive: Derivation | None = None,
     full_rank: bool = False,
+    error_version: int = 1,
 ) -> Callable[[F], F]:
     """Register the decorated function under its own name, returning the given quantities.
 
@@ -184,7 +192,9 @@ def metric(
             if QUANTITIES.setdefault(quantity.name, quantity) != quantity:
                 raise ValueError(f"quantity {quantity.name!r} is declared twice with different facts")
         name = function.__name__
-        METRICS[name] = MetricSpec(name, function, quantities, version, precomputed, inputs, full_rank, derive)
+        METRICS[name] = MetricSpec(
+            name, function, quantities, version, precomputed, inputs, error_version, full_rank, derive
+        )
         return function
 
     return register
@@ -201,10 +211,14 @@ def score(
     details: Mapping[str, float] | None = None,
     influence: Influence | str = UNPAIRED,
     units: Units | None = None,
+    skewness: float = 0.0,
+    reference: Influence | str = "",
 ) -> Score:
     """Build the :class:`Score` of a quantity, given itself or by its registered name.
 
-    The interval is ``value +- 1.96 stderr`` unless one is given, cut to the quantity's range, never past the value.
+    The interval is that of ``stderr`` and ``skewness`` (:func:`evalsvc.metrics.skewness.widths`) unless one is given,
+    cut to the quantity's range, never past the value. ``reference`` is the influence of the reference's rows, or the
+    reason why what their choice adds to the error is unknown; empty without a reference.
     ``method`` names how ``stderr`` was found, or, where it is ``None``, the reason; a score without an error has no
     influence either. ``units`` that are groups widen the interval by Student's t, and too few of them leave no error.
     """
@@ -212,6 +226,7 @@ def score(
     if not math.isfinite(value):
         raise MetricError(f"{quantity.name}: the inputs give {value}, which is not a score")
     low = high = None
+    unknown = isinstance(reference, str) and bool(reference)
     if units and units.clustered:
         method = units.too_few or units.described(method)
         stderr = None if units.too_few else stderr
@@ -219,8 +234,8 @@ def score(
     if stderr is None:
         influence = method
     else:
-        reach = (units.quantile if units else Z95) * stderr
-        low, high = interval or (value - reach, value + reach)
+        down, up = widths(stderr, skewness, units.quantile if units else Z95)
+        low, high = interval or (value - down, value + up)
         # The value lies in its own interval, also where an interval's formula lost that to rounding.
         low, high = min(max(low, quantity.low), value), max(min(high, quantity.high), value)
     return Score(
@@ -235,4 +250,12 @@ def score(
         stderr_method=method,
         details=MappingProxyType(dict(details or {})),
         influence=influence,
+        skewness=0.0 if stderr is None else float(skewness),
+        stderr_reference=None
+        if unknown
+        else math.sqrt(reference.variance)
+        if isinstance(reference, Influence)
+        else 0.0,
+        reference_method=reference if isinstance(reference, str) else REFERENCE_METHOD,
+        reference=reference,
     )

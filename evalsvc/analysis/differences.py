@@ -19,6 +19,7 @@ import numpy as np
 from evalsvc.core.columns import ScoreColumns
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.score import UNPAIRED, Z95, MetricError, Score
+from evalsvc.metrics.skewness import quantile
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,6 @@ def under_fixed_prompts(run: Run) -> Run:
         influence=draws,
         units=f"draws/{run.seed}/{prompts}",
     )
-
-
-def quantile(z: float, freedom: float) -> float:
-    """Student's factor at the level of ``z`` normal standard errors."""
-    if math.isinf(freedom):
-        return z
-    from scipy.special import ndtr, stdtrit  # a fifth of the time that a command takes to start
-
-    return -float(stdtrit(freedom, float(ndtr(-z))))
 
 
 def difference(a: Sequence[Run], b: Sequence[Run], times: float = 1.0) -> Difference:

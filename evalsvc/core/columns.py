@@ -39,6 +39,11 @@ class ScoreColumns:
     independent: int | None = None
     independent_unit: str | None = None
     mark: str = ""
+    skewness: float = 0.0
+    stderr_reference: float | None = None
+    reference_method: str = ""
+    target: float | None = None
+    target_stderr: float | None = None
 
     @property
     def name(self) -> str:

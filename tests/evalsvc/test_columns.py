@@ -95,7 +95,12 @@ def test_all_that_a_metric_says_of_its_score_is_stored():
         "recall", 0.5, 0.1, 0.3, 0.7, 9, metric_score.Direction.HIGHER, "share", "by hand", MappingProxyType({"a": 1.0})
     )
     row = _row(LabelledScore("mine", found, {"quantity": "recall"}, SamplingUnits("noise/1")), 4)
-    elsewhere = {"name": row.quantity, "influence": found.influence, "details": {"a": 1.0}}
+    elsewhere = {
+        "name": row.quantity,
+        "influence": found.influence,
+        "reference": found.reference,
+        "details": {"a": 1.0},
+    }
     for each in fields(found):
         expected = elsewhere[each.name] if each.name in elsewhere else getattr(row, each.name)
         assert getattr(found, each.name) == expected, each.name

@@ -56,6 +56,11 @@ class Score(Table):
     details: Mapped[dict[str, Any]]
     protocol_id: Mapped[str] = mapped_column(ForeignKey("protocols.id"))
     slice_of: Mapped[str | None] = mapped_column(String(100))
+    skewness: Mapped[float] = mapped_column(server_default="0")
+    stderr_reference: Mapped[float | None]
+    reference_method: Mapped[str] = mapped_column(server_default="")
+    target: Mapped[float | None]
+    target_stderr: Mapped[float | None]
 
     protocol: Mapped[Protocol] = relationship(lazy="joined")
 
