@@ -3,6 +3,10 @@
 Units that both sides share (documents, prompts, the noise of a seed) are paired: their contribution to the variance is
 that of the difference of their influences. Units of only one side are independent of all others. Runs without
 influences are treated as independent, which is conservative if the sides share units.
+
+The rows of the reference are a sample too, and all runs share them. What their choice adds to the error is that of the
+weighted sum of their influences on all runs: it cancels only as far as the rows move both sides alike, and more seeds
+do not reduce it.
 """
 
 from __future__ import annotations
@@ -16,17 +20,27 @@ from typing import Any
 
 import numpy as np
 
+from evalsvc.analysis.errors import Errors as Errors
+from evalsvc.analysis.errors import Sides
 from evalsvc.core.columns import ScoreColumns
 from evalsvc.metrics.influence import Influence
-from evalsvc.metrics.score import UNPAIRED, Z95, MetricError, Score
-from evalsvc.metrics.skewness import quantile
+from evalsvc.metrics.inputs import INPUTS, Source
+from evalsvc.metrics.score import UNPAIRED, Z95, MetricError, Reference, Score
+from evalsvc.metrics.skewness import combined, quantile
+
+BEFORE = "none: found before the error of the reference's rows was; score it again, which draws nothing"
+"""Why the error of a reference is unknown of an old score."""
+REFERENCES = [each.name for each in INPUTS.values() if each.source is Source.REFERENCE]
+"""Facts of a score that identify rows of its reference; a likelihood's are the units of its own error."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One score of one run, with its influence (or the reason for its absence) and the name of its units.
 
-    ``outdated`` describes how its protocol differs from the current one.
+    ``outdated`` describes how its protocol differs from the current one. ``stderr_reference`` is what redrawing the
+    rows of the reference adds to the error, ``None`` if ``reference_method`` says why it is unknown; ``reference`` is
+    their influence, and runs with equal ``reference_units`` have the same rows in the same order.
     """
 
     value: float
@@ -42,12 +56,26 @@ class Run:
     influence: Influence | str = field(default=UNPAIRED, compare=False, repr=False)
     units: str = ""
     outdated: str = ""
+    skewness: float = 0.0
+    stderr_reference: float | None = 0.0
+    reference_method: str = ""
+    reference: Influence | str = field(default="", compare=False, repr=False)
+    reference_units: str = ""
 
     @classmethod
     def of(cls, score: Score | ScoreColumns, protocol: str, facts: Mapping[str, Any], **more: Any) -> Run:
         """A score as a run; ``more`` are fields of this class that a score does not have."""
         values = (score.value, score.stderr, score.ci_low, score.ci_high, score.n)
-        return cls(*values, protocol, facts, score.stderr_method, **more)
+        digests = [str(facts[name])[:16] for name in REFERENCES if name in facts and "kind" not in facts]
+        stderr, method = score.stderr_reference, score.reference_method
+        if stderr is None and not method:
+            stderr, method = (None, BEFORE) if digests else (0.0, "")
+        found: dict[str, Any] = {"skewness": score.skewness, "stderr_reference": stderr, "reference_method": method}
+        if digests:
+            found["reference_units"] = f"reference/{'-'.join(digests)}"
+        if isinstance(score, Score):
+            found["reference"] = score.reference
+        return cls(*values, protocol, facts, score.stderr_method, **found | more)
 
     @property
     def freedom(self) -> float:
@@ -56,47 +84,16 @@ class Run:
 
     @property
     def sides(self) -> tuple[float, float] | None:
-        """Standard errors toward lower and higher values: an asymmetric interval stays asymmetric."""
+        """Standard errors toward lower and higher values: the asymmetric interval of a share stays asymmetric.
+
+        Where ``skewness`` makes the interval asymmetric, both are the standard error.
+        """
         if self.stderr is None or self.ci_low is None or self.ci_high is None:
             return None
+        if self.skewness:
+            return self.stderr, self.stderr
         z = quantile(Z95, self.freedom)
         return max(self.stderr, (self.value - self.ci_low) / z), max(self.stderr, (self.ci_high - self.value) / z)
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Standard errors of an estimate toward lower (``below``) and higher values (``above``).
-
-    They have ``freedom`` degrees of freedom. ``spread`` is the error estimated from several runs, with
-    ``runs_freedom``; 0 for a single run. Runs that ``share`` their units differ only by their seeds, and then the
-    spread is added to the error.
-    """
-
-    below: float
-    above: float
-    freedom: float = math.inf
-    spread: float = 0.0
-    runs_freedom: float = math.inf
-    shared: bool = False
-
-    @property
-    def turned(self) -> Errors:
-        """The errors of the estimate with the opposite sign."""
-        return replace(self, below=self.above, above=self.below)
-
-    def widths(self, z: float) -> tuple[float, float]:
-        """Half-widths of the interval, downwards and upwards, at the level of ``z`` normal standard errors.
-
-        Errors from a few groups, and the spread between a few runs, are uncertain themselves, so Student's factor is
-        used. If the spread contains the samples' own error, the larger of the two is used, which keeps the level for
-        any true spread.
-        """
-        own = quantile(z, self.freedom)
-        if not self.spread:
-            return own * self.below, own * self.above
-        between = quantile(z, self.runs_freedom) * self.spread
-        combine = math.hypot if self.shared else max
-        return combine(own * self.below, between), combine(own * self.above, between)
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,8 @@ class Difference:
     """``b - times * a`` of one score.
 
     ``errors`` is ``None`` if a side has none. ``paired`` says whether units of both sides were paired, ``unpaired`` why
-    not; ``units`` counts the independent units of a side over all of its runs.
+    not; ``units`` counts the independent units of a side over all of its runs. ``errors`` regard the reference as
+    fixed; ``stderr_reference`` is what redrawing its rows adds, ``None`` where ``reference_method`` says why.
     """
 
     value: float
@@ -112,6 +110,8 @@ class Difference:
     paired: bool
     unpaired: str
     units: int
+    stderr_reference: float | None = 0.0
+    reference_method: str = ""
 
     @property
     def stderr(self) -> float | None:
@@ -120,11 +120,23 @@ class Difference:
             return None
         return max(self.errors.widths(1.0)) if self.errors.spread else max(self.errors.below, self.errors.above)
 
-    def interval(self, z: float = Z95) -> tuple[float, float] | None:
-        """The interval at the level of ``z`` normal standard errors, by default 95 %."""
-        if self.errors is None:
+    @property
+    def sampled(self) -> Errors | None:
+        """The errors with that of the reference; ``None`` if either is unknown."""
+        if self.errors is None or self.stderr_reference is None:
             return None
-        down, up = self.errors.widths(z)
+        return replace(self.errors, reference=self.stderr_reference)
+
+    def interval(self, z: float = Z95, reference: Reference = "fixed") -> tuple[float, float] | None:
+        """The interval at the level of ``z`` normal standard errors, by default 95 %.
+
+        ``reference`` chooses whether it is for this reference file, or counts its rows as a sample too; ``None`` if
+        the error that it needs is unknown.
+        """
+        errors = self.errors if reference == "fixed" else self.sampled
+        if errors is None:
+            return None
+        down, up = errors.widths(z)
         return self.value - down, self.value + up
 
 
@@ -147,6 +159,7 @@ def under_fixed_prompts(run: Run) -> Run:
         stderr=stderr,
         ci_low=run.value - Z95 * stderr,
         ci_high=run.value + Z95 * stderr,
+        skewness=0.0,
         method="spread between draws of fixed prompts",
         influence=draws,
         units=f"draws/{run.seed}/{prompts}",
@@ -170,6 +183,9 @@ def difference(a: Sequence[Run], b: Sequence[Run], times: float = 1.0) -> Differ
     found = [_variances(cluster) for cluster in clusters.values()]
     paired = any(each.paired for each in found)
     spread, runs_freedom = _spread(a, b, times)
+    variance = sum(each.below for each in found)
+    skewed = variance > 0 and any(part.run.skewness for part in parts)
+    of_b, of_a = (combined([each.sides[i] for each in found]) for i in (0, 1))
     errors = Errors(
         below=math.sqrt(sum(each.below for each in found)),
         above=math.sqrt(sum(each.above for each in found)),
@@ -177,11 +193,13 @@ def difference(a: Sequence[Run], b: Sequence[Run], times: float = 1.0) -> Differ
         spread=spread,
         runs_freedom=runs_freedom,
         shared=_share_units(a) or _share_units(b),
+        sides=Sides.of(of_b, of_a, variance) if skewed else None,
     )
     unsure = any(len(side) == 1 and side[0].sides is None for side in (a, b)) or not (
         spread or all(part.run.sides for part in parts)
     )
-    return Difference(value, None if unsure else errors, paired, "" if paired else _why_unpaired(a, b), units)
+    why = "" if paired else _why_unpaired(a, b)
+    return Difference(value, None if unsure else errors, paired, why, units, *_of_reference(parts))
 
 
 @dataclass(frozen=True)
@@ -199,15 +217,19 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Variances:
+    """Variances toward lower and higher values; weight, standard error and skewness of ``b`` and of ``a``."""
+
     below: float
     above: float
+    sides: tuple[tuple[float, float, float], tuple[float, float, float]]
     paired: bool = False
 
 
 def _variances(cluster: Sequence[_Part]) -> _Variances:
     """Variances, downwards and upwards, that the runs over the same units contribute to the difference."""
     plus, minus = (_Side.of([part for part in cluster if (part.weight > 0) is sign]) for sign in (True, False))
-    apart = _Variances(plus.down**2 + minus.up**2, plus.up**2 + minus.down**2)
+    sides = plus.moments, minus.moments
+    apart = _Variances(plus.down**2 + minus.up**2, plus.up**2 + minus.down**2, sides)
     if not (plus.known and minus.known):
         return apart
     if not (plus.variance and minus.variance):  # as for a proportion of 0, whose error is Wilson's
@@ -220,14 +242,14 @@ def _variances(cluster: Sequence[_Part]) -> _Variances:
     assert isinstance(influence, Influence)
     least = (influence.least * min(abs(part.weight) for part in cluster)) ** 2
     if influence.logarithmic:
-        return _Variances(max(together, least), max(together, least), paired=True)
+        return _Variances(max(together, least), max(together, least), sides, paired=True)
     # Square and add (Newcombe, 1998): a bound combines the errors of both ends that it depends on, minus their
     # covariance.
     shared = (plus.variance + minus.variance - together) / math.sqrt(plus.variance * minus.variance)
     (down, up), (minus_down, minus_up) = plus.by_influence, minus.by_influence
     below = down**2 + minus_up**2 - shared * down * minus_up
     above = up**2 + minus_down**2 - shared * up * minus_down
-    return _Variances(max(below, least), max(above, least), paired=True)
+    return _Variances(max(below, least), max(above, least), sides, paired=True)
 
 
 @dataclass(frozen=True)
@@ -242,6 +264,7 @@ class _Side:
     stderr: float = 0.0
     variance: float = 0.0
     known: bool = False
+    skewness: float = 0.0
 
     @classmethod
     def of(cls, parts: Sequence[_Part]) -> _Side:
@@ -251,7 +274,7 @@ class _Side:
         own = [part.run.sides or (0.0, 0.0) for part in parts]
         down, up = (weight * float(np.mean([side[i] for side in own])) for i in (0, 1))
         stderr = weight * float(np.mean([part.run.stderr or 0.0 for part in parts]))
-        side = cls(down, up, stderr)
+        side = cls(down, up, stderr, skewness=float(np.mean([part.run.skewness for part in parts])))
         if all(part.pairs for part in parts):
             with suppress(MetricError):
                 side = replace(side, variance=_combined(parts).variance, known=True)
@@ -262,6 +285,11 @@ class _Side:
         return replace(side, down=down, up=up, stderr=math.sqrt(side.variance))
 
     @property
+    def moments(self) -> tuple[float, float, float]:
+        """Weight, standard error and skewness."""
+        return 1.0, math.sqrt(self.variance) or self.stderr, self.skewness
+
+    @property
     def by_influence(self) -> tuple[float, float]:
         """The errors scaled to the variance by influences, from which the errors of a difference are computed."""
         scale = math.sqrt(self.variance) / self.stderr if self.variance and self.stderr else 1.0
@@ -269,8 +297,34 @@ class _Side:
 
 
 def _combined(parts: Sequence[_Part]) -> Influence:
-    weighted = [part.run.influence.times(part.weight) for part in parts if isinstance(part.run.influence, Influence)]
-    return reduce(lambda total, each: total.minus(each, -1.0), weighted)
+    return _sum([(part.run.influence, part.weight) for part in parts if isinstance(part.run.influence, Influence)])
+
+
+def _sum(weighted: Sequence[tuple[Influence, float]]) -> Influence:
+    return reduce(lambda total, each: total.minus(each, -1.0), [each.times(weight) for each, weight in weighted])
+
+
+def _of_reference(parts: Sequence[_Part]) -> tuple[float | None, str]:
+    """The standard error that the choice of the reference's rows adds to the difference, or the reason for its absence.
+
+    Runs whose influences are missing may depend on the same rows in opposite ways, so their errors are added up.
+    """
+    clusters: dict[str, list[tuple[Influence, float]]] = {}
+    loose = variance = 0.0
+    for part in parts:
+        run = part.run
+        if run.stderr_reference is None:
+            return None, run.reference_method
+        if isinstance(run.reference, Influence) and run.reference_units:
+            clusters.setdefault(run.reference_units, []).append((run.reference, part.weight))
+        else:
+            loose += abs(part.weight) * run.stderr_reference
+    for weighted in clusters.values():
+        try:
+            variance += _sum(weighted).variance
+        except MetricError:  # found in different ways, as by two versions of a metric's error
+            loose += sum(abs(weight) * math.sqrt(each.variance) for each, weight in weighted)
+    return loose + math.sqrt(variance), ""
 
 
 def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, float]:

@@ -2,19 +2,22 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from evalsvc.analysis.differences import Run, difference, under_fixed_prompts
+from evalsvc.analysis.differences import BEFORE, Run, difference, under_fixed_prompts
 from evalsvc.builtin.scorers.choice import Choice
 from evalsvc.evaluation.influences import UnitInfluence, read_influences, write_influences
 from evalsvc.gates.evidence import pool
 from evalsvc.metrics import functional as metrics
 from evalsvc.metrics.aggregates import mean
+from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.proportions import mean_of_flags
-from evalsvc.metrics.score import Z95
+from evalsvc.metrics.score import Z95, Direction, Score
+from evalsvc.metrics.skewness import normal_quantile
 from evalsvc.metrics.units import Units
 from evalsvc.store.artifacts import Artifacts
 from tests.metrics.honesty import repeated
@@ -231,3 +234,93 @@ def test_influences_that_another_version_wrote_are_none(tmp_path):
     for facts in ({}, {"influences": "{"}, {"influences": '{"fd": {"n": 3, "units": "noise/0", "later": 1}}'}):
         artifacts.write_arrays("influences.safetensors", {"fd/whole": np.zeros(3, np.float32)}, facts)
         assert read_influences(artifacts, "influences.safetensors") == {}
+
+
+def against(rows, stderr=1.0, value=0.0, number=1, seed=0, facts=None, **more):
+    """A run against a reference whose rows have this influence."""
+    influence = Influence(len(rows), whole=np.asarray(rows, np.float32))
+    score = Score(
+        "fd",
+        value,
+        stderr,
+        value - Z95 * stderr,
+        value + Z95 * stderr,
+        100,
+        Direction.LOWER,
+        "",
+        "",
+        reference=influence,
+    )
+    known = {"stderr_reference": math.sqrt(influence.variance)} | more
+    return Run.of(score, "p", facts or {"reference": "a" * 64}, run=number, seed=seed, **known)
+
+
+def test_the_rows_of_a_reference_cancel_in_a_difference_as_far_as_they_move_both_sides_alike():
+    rng = np.random.default_rng(0)
+    common, own = rng.normal(0, 10, (2, 400))
+    a, same, other = against(common, number=1), against(common, number=2), against(common + own, number=3)
+    assert difference([a], [same]).stderr_reference == 0
+    found = difference([a], [other])
+    assert found.stderr_reference == pytest.approx(own.std(ddof=1) / 20, rel=0.01)
+    low, high = found.interval(Z95, "sampled")
+    assert (high - low) / 2 == pytest.approx(Z95 * math.hypot(found.stderr, found.stderr_reference))
+    assert found.interval() == pytest.approx((-Z95 * math.sqrt(2), Z95 * math.sqrt(2)))
+
+
+def test_more_seeds_do_not_shrink_the_error_of_the_reference_that_they_share():
+    rows = np.random.default_rng(0).normal(0, 10, 400)
+    runs = [against(rows, number=seed + 1, seed=seed) for seed in range(4)]
+    assert difference((), runs).stderr_reference == pytest.approx(runs[0].stderr_reference, rel=1e-5)
+    assert difference((), runs).errors.below == pytest.approx(0.5)
+
+
+def test_rows_of_other_references_are_independent_and_those_without_influences_are_added_up():
+    a, b = (against(np.random.default_rng(i).normal(0, 10, 400), number=i) for i in (1, 2))
+    elsewhere = replace(b, reference_units="reference/" + "b" * 16)
+    assert difference([a], [elsewhere]).stderr_reference == pytest.approx(
+        math.hypot(a.stderr_reference, b.stderr_reference)
+    )
+    lost = replace(b, reference="its influences are missing")
+    assert difference([a], [lost]).stderr_reference == pytest.approx(a.stderr_reference + b.stderr_reference)
+
+
+def test_an_unknown_error_of_the_reference_leaves_the_difference_without_one_and_says_why():
+    a = against(np.ones(9), number=1)
+    old = Run.of(replace(a_row(), stderr_reference=None), "p", {"reference": "a" * 64}, run=2)
+    found = difference([a], [old])
+    assert (found.stderr_reference, found.reference_method) == (None, BEFORE)
+    assert found.interval() is not None
+    assert found.interval(Z95, "sampled") is None
+    free = Run.of(replace(a_row(), stderr_reference=None), "p", {"samples": 100}, run=2)
+    assert difference([free], [a]).stderr_reference == a.stderr_reference, (
+        "a score without a reference has no such error"
+    )
+
+
+def a_row():
+    return Score("fd", 0.0, 1.0, -Z95, Z95, 100, Direction.LOWER, "", "")
+
+
+def scaled(draws, freedom, level=1.0):
+    """A score that is a scaled chi-square, as a distance at a low effective dimension is."""
+    value = level * draws / freedom
+    stderr = value * math.sqrt(2 / freedom)
+    return Run(value, stderr, 0.0, 2 * value, 100, "p", {}, "", skewness=math.sqrt(8 / freedom))
+
+
+@pytest.mark.parametrize(("times", "level"), [(1.0, 0.9), (3.0, 0.8)])
+def test_differences_of_skewed_scores_keep_their_level(level, times):
+    """Symmetric intervals miss 13 of 100 at 90 % where the two are not equal, on one side alone."""
+    draws = np.random.default_rng(0).chisquare(16, (400, 2))
+    missed = np.zeros(2)
+    for a, b in draws:
+        low, high = difference([scaled(a, 16)], [scaled(b, 16, times)]).interval(normal_quantile(level))
+        missed += low > times - 1, high < times - 1
+    assert missed / len(draws) == pytest.approx((1 - level) / 2, abs=3 * math.sqrt((1 - level) / 2 / len(draws)))
+
+
+def test_seeds_of_a_skewed_score_are_less_skewed_together():
+    runs = [replace(scaled(16, 16), run=seed + 1, seed=seed) for seed in range(4)]
+    (down, up), (more_down, more_up) = (difference((), part).errors.widths(Z95) for part in (runs[:1], runs))
+    assert up / down > more_up / more_down > 1.2
+    assert difference((), runs[:1]).errors.turned.widths(Z95) == pytest.approx((up, down))

@@ -93,7 +93,7 @@ def told(evidence):
     for label, metric in evidence["metrics"].items():
         for comparison in metric["comparisons"]:
             sign = 1 if metric["direction"] == "lower" else -1
-            errors = Errors(**{key: float(value) for key, value in comparison["errors"].items()})
+            errors = Errors(**{key: value and float(value) for key, value in comparison["errors"].items()})
             down, up = (errors if sign == 1 else errors.turned).widths(Z95)
             value = sign * comparison["estimate"]
             found[label] = value, (value - down, value + up), metric["paired"]
