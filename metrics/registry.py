@@ -234,7 +234,7 @@ def score(
     if stderr is None:
         influence = method
     else:
-        down, up = widths(stderr, skewness, units.quantile if units else Z95)
+        down, up = widths(stderr * (units.quantile if units else Z95) / Z95, skewness, Z95)
         low, high = interval or (value - down, value + up)
         # The value lies in its own interval, also where an interval's formula lost that to rounding.
         low, high = min(max(low, quantity.low), value), max(min(high, quantity.high), value)
