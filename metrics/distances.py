@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from evalsvc.metrics.arrays import blocks
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.score import MetricError
 
@@ -219,11 +220,10 @@ def _slices(n: int, side: int, start: int = 0) -> list[slice]:
 @contextmanager
 def _on_threads(threads: int) -> Iterator[None]:
     """Small steps gain nothing from more threads, and the error bound is about full float32 products."""
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
     try:
-        yield
+        with full_precision():
+            yield
     finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
+        torch.set_num_threads(before)

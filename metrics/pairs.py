@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 from evalsvc.metrics.distances import Block, Points, common_frame, side_by_side, sweep
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def over_pairs(plan: Callable[P, Plan[R]]) -> OverPairs[P, R]:
     return cast(OverPairs[P, R], function)
 
 
+@full_precision()
 def measure(plans: Sequence[Plan[Any]]) -> list[Any]:
     """The result of each plan, in order; plans over the same two arrays share one pass over the pairs."""
     results: dict[int, Any] = {}

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 
 from evalsvc.evaluation.compatibility import require_content
 from evalsvc.evaluation.context import Advance, EvaluationContext, silent
+from evalsvc.evaluation.engines import engines_of
 from evalsvc.evaluation.gallery import THUMBNAILS, joined, of_reference, pictures_of
 from evalsvc.evaluation.influences import KIND as INFLUENCES
 from evalsvc.evaluation.influences import UnitInfluence, write_influences
@@ -97,9 +98,11 @@ def _measure(
             result = use.spec.function(**call.arguments)
             advance(1)
 
-        def finish(score: Score, use: MetricUse = use, call: Call = call) -> Score:
+        engines = engines_of(inputs.spec, inputs.context, use)
+
+        def finish(score: Score, use: MetricUse = use, call: Call = call, engines: list[str] = engines) -> Score:
             unsure = call.units.groups is not None and not use.spec.counts_groups
-            return _without_failed(_unsure(score) if unsure else score, use, inputs.there)
+            return _mixed(_without_failed(_unsure(score) if unsure else score, use, inputs.there), engines)
 
         for score in [result] if isinstance(result, Score) else result.values():
             facts = {**call.facts, "quantity": score.name}
@@ -122,6 +125,13 @@ def _unsure(score: Score) -> Score:
     """A score without standard error, because its metric assumes independence of samples that share prompts."""
     reason = "none: prompts are used repeatedly, and this metric counts no groups"
     return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
+
+
+def _mixed(score: Score, engines: list[str]) -> Score:
+    """A score that says so if engines of several kinds made what it is computed from."""
+    if len(engines) < 2:
+        return score
+    return replace(score, stderr_method=f"{score.stderr_method}; computed by {' and '.join(engines)}")
 
 
 def _without_failed(score: Score, use: MetricUse, there: Bool[np.ndarray, " n"]) -> Score:

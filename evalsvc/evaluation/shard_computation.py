@@ -12,6 +12,7 @@ import numpy as np
 from evalsvc.core.cost import Cost, Meter
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import Advance, EvaluationContext
+from evalsvc.evaluation.engines import noted
 from evalsvc.evaluation.sample_shards import File, sample_files
 from evalsvc.evaluation.shards import Shard
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -44,7 +45,11 @@ def shard_content(
     """Compute what is missing of one shard, or damaged; all of it on a ``rerun``. ``None`` if nothing is."""
     meter = Meter(context.device)
     files = (sample_files if shard.kind == "samples" else _likelihood_files)(spec, shard, context, advance, rerun=rerun)
-    return ShardContent(files, meter.cost(), _receipt(context)) if files else None
+    if not files:
+        return None
+    engines = noted(spec, context)
+    files = [replace(file, metadata={**file.metadata, **engines}) for file in files]
+    return ShardContent(files, meter.cost(), _receipt(context))
 
 
 def _receipt(context: EvaluationContext) -> Callable[[], None]:

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int8
 
 from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import IncompatibleWorkerError, ModelError, StorageError, WithdrawnError, first_line, one_line
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
 from evalsvc.plugins.items import ItemBatch, Scored, Usage
@@ -138,7 +139,7 @@ def _score(info: ScorerInfo, n: int, failures: Mapping[int, str], call: Callable
         if not chosen:
             continue
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), full_precision():
                 found = call(chosen)
         except (StorageError, WithdrawnError, IncompatibleWorkerError):
             raise

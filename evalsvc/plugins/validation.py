@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 import numpy as np
 
 from evalsvc.core.errors import EvalsvcError, ModelError, first_line
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.plugins.interfaces import Extractor, Generator, Likelihood, Modality, NegativeLogLikelihood
 from evalsvc.plugins.items import Drawn
@@ -30,7 +31,7 @@ def sample(generator: Generator, request: SampleRequest) -> Drawn:
         ModelError: the number, type, shape or dtype of the samples is wrong, or a failure is that of no sample.
     """
     who = f"generator {generator.info.family!r}"
-    with _named(who), torch.inference_mode():
+    with _named(who), torch.inference_mode(), full_precision():
         made = generator.sample(request)
     drawn = made if isinstance(made, Drawn) else Drawn(made)
     samples = drawn.samples
@@ -85,7 +86,7 @@ def extract(extractor: Extractor, samples: Samples) -> dict[str, np.ndarray]:
     who = f"extractor {extractor.info.name!r}"
     if isinstance(samples, MixedImages) and not extractor.info.mixed_sizes:
         return _extract_by_size(extractor, samples, who)
-    with _named(who), torch.inference_mode():
+    with _named(who), torch.inference_mode(), full_precision():
         arrays = extractor.extract(samples)
     checked = {}
     for output, dimension in extractor.info.outputs.items():
@@ -126,7 +127,7 @@ def nll(generator: Likelihood, who: str, items: Samples, request: SampleRequest)
     """Return the generator's negative log-likelihoods; a wrong count or NaN raises."""
     if isinstance(items, MixedImages):
         raise ModelError(f"{who} computes likelihoods of images of one size, but the reference has several sizes")
-    with _named(who), torch.inference_mode():
+    with _named(who), torch.inference_mode(), full_precision():
         result = generator.nll(items, request)
     if result.nats.shape != (len(items),) or not bool(result.nats.isfinite().all()):
         raise ModelError(

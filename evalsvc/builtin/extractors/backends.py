@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.store.artifacts import Artifacts
 
 Engine = Literal["torch", "openvino", "onnxruntime"]
@@ -141,6 +142,7 @@ def centered_error(output: Tensor, truth: Tensor) -> float:
     return float((output.double() - truth.double()).norm() / spread) if spread > 0 else float(not output.equal(truth))
 
 
+@full_precision()
 def _try(backend: Backend, probe: Tensor, truth: tuple[Tensor, ...]) -> Trial:
     outputs = backend(probe)
     seconds = min(timeit.repeat(lambda: backend(probe), number=1, repeat=3))
@@ -149,6 +151,7 @@ def _try(backend: Backend, probe: Tensor, truth: tuple[Tensor, ...]) -> Trial:
 
 
 @torch.inference_mode()
+@full_precision()
 def _plain(network: Network) -> tuple[Tensor, ...]:
     result: tuple[Tensor, ...] = network.module(network.probe)
     return result

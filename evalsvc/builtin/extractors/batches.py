@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evalsvc.core.batching import Batches, out_of_memory
 from evalsvc.core.errors import InputError, ModelError
+from evalsvc.metrics.full_precision import full_precision
 from evalsvc.plugins.samples import Images, MixedImages, Samples
 
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
@@ -67,9 +68,9 @@ class Pieces:
         return self._batches.size
 
     def run(self, function: Forward, batch: Batch) -> tuple[Float[Tensor, "n d"], ...]:
-        """Outputs of the function for the whole ``batch``, in order. On CUDA, float32 is computed without TF32."""
+        """Outputs of the function for the whole ``batch``, in order; float32 is computed in full."""
         try:
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with full_precision():
                 parts = list(self._batches.over(0, len(batch), lambda start, stop: function(batch[start:stop])))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):

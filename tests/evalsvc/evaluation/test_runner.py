@@ -1,3 +1,4 @@
+import json
 import threading
 import tracemalloc
 
@@ -230,6 +231,24 @@ def test_a_full_device_halves_the_batch_and_changes_no_score(context, checkpoint
     assert scores(context, again) == expected
     assert asked[:3] == [40, 20, 10]
     assert max(asked[2:]) == 10
+
+
+def test_a_score_of_two_kinds_of_engine_says_so(context, checkpoint):
+    spec = plan(context, checkpoint, "blobs", {}, suite())
+    number = evaluate(spec, context)
+    first = spec.shard_key(spec.shards_of("samples")[0])
+    noted = json.loads(context.artifacts.read_metadata(first)["engines"])
+    assert noted == {"generator": "cpu", "pixels": "torch"}
+    assert not any("computed by" in said for said in methods(context, number))
+    elsewhere = {"engines": json.dumps(noted | {"pixels": "torch-cuda"})}
+    context.artifacts.write_arrays(first, context.artifacts.read_arrays(first), elsewhere)
+    mixed = methods(context, evaluate(plan(context, checkpoint, "blobs", {}, suite(version=2)), context))
+    assert all(said.endswith("; computed by torch and torch-cuda") for said in mixed)
+
+
+def methods(context, number):
+    with context.database.read() as session:
+        return session.scalars(select(Score.stderr_method).where(Score.evaluation_id == number)).all()
 
 
 def test_another_metric_needs_no_new_samples(context, checkpoint):

@@ -1,0 +1,98 @@
+"""Full float32 arithmetic, whatever a plug-in or a user has switched on for the process.
+
+TensorFloat-32 products and convolutions keep 10 bits of a number, bfloat16 ones 7: features computed with them are
+others (2e-3 to 7e-3 of their size), under the same protocol. The switches belong to the process, so holders are
+counted: the first sets them, the last puts back what it found.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+_LEAVES = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+"""Settings of ``torch.backends`` (torch 2.9 and later) that decide how float32 is computed; others are inherited."""
+_FULL = ("none", "ieee")
+_lock = threading.Lock()
+_holders = 0
+_put_back: Callable[[], None]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 products, convolutions and recurrent cells are computed in float32, here and in all other threads.
+
+    By whichever interface the installed torch has (``fp32_precision``, ``allow_tf32``), however it was used before;
+    cuDNN chooses no algorithm by measurement. What the work within changes of these switches is put back as well.
+    Without torch in the process it does nothing.
+    """
+    global _holders, _put_back
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    with _lock:
+        if _holders == 0:
+            _put_back = _set(torch)
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _put_back()
+
+
+def _set(torch: Any) -> Callable[[], None]:
+    """Set the switches; the function returned puts back what was found."""
+    cudnn, benchmark = torch.backends.cudnn, torch.backends.cudnn.benchmark
+    matmul, tf32 = _legacy(torch)
+    before = _precisions(torch)
+    cudnn.benchmark = False
+    if matmul is not None:
+        torch.set_float32_matmul_precision("highest")
+    if tf32 is not None:
+        cudnn.allow_tf32 = False
+    for leaf, found in _precisions(torch).items():
+        if found not in _FULL:
+            _leaf(torch, leaf).fp32_precision = "ieee"
+
+    def put_back() -> None:
+        cudnn.benchmark = benchmark
+        if matmul is not None:
+            torch.set_float32_matmul_precision(matmul)
+        if tf32 is not None:
+            cudnn.allow_tf32 = tf32
+        for leaf, found in _precisions(torch).items():
+            if found != before[leaf]:
+                # Inherited as it may have been, and set where that is not what was there.
+                _leaf(torch, leaf).fp32_precision = "none"
+                if _leaf(torch, leaf).fp32_precision != before[leaf]:
+                    _leaf(torch, leaf).fp32_precision = before[leaf]
+
+    return put_back
+
+
+def _legacy(torch: Any) -> tuple[str | None, bool | None]:
+    """The switches of before torch 2.9; ``None`` where those of today were used, beside which torch reads none."""
+    matmul = tf32 = None
+    with suppress(RuntimeError):
+        matmul = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        tf32 = torch.backends.cudnn.allow_tf32
+    return matmul, tf32
+
+
+def _precisions(torch: Any) -> dict[str, str]:
+    """The setting of every leaf that the installed torch has."""
+    return {name: leaf.fp32_precision for name in _LEAVES if (leaf := _leaf(torch, name)) is not None}
+
+
+def _leaf(torch: Any, name: str) -> Any:
+    backend, _, operation = name.partition(".")
+    leaf = getattr(getattr(torch.backends, backend, None), operation, None)
+    return leaf if hasattr(leaf, "fp32_precision") else None
