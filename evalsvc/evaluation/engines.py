@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
-from evalsvc.evaluation.shards import likelihood_kind
+from evalsvc.evaluation.shards import ShardKind, likelihood_kind
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.inputs.suite_entries import MetricUse
 
@@ -29,7 +29,7 @@ def noted(spec: EvaluationSpec, context: EvaluationContext) -> dict[str, str]:
 def engines_of(spec: EvaluationSpec, context: EvaluationContext, use: MetricUse) -> list[str]:
     """The kinds of engine that made the arrays that a metric reads, sorted; those of older shards are unknown."""
     label = use.features.partition("/")[0]
-    kinds = [likelihood_kind(use.against)] if use.of_documents else ["samples"] if label else []
+    kinds: list[ShardKind] = [likelihood_kind(use.against)] if use.of_documents else ["samples"] if label else []
     found = {noted[label or GENERATOR] for kind in kinds for noted in _of_shards(spec, context, kind)}
     if label and use.reference_facts:
         # Arrays of references are kept apart by engine, and here this machine's are read.
@@ -37,7 +37,7 @@ def engines_of(spec: EvaluationSpec, context: EvaluationContext, use: MetricUse)
     return sorted(found - {""})
 
 
-def _of_shards(spec: EvaluationSpec, context: EvaluationContext, kind: str) -> Iterator[Mapping[str, str]]:
+def _of_shards(spec: EvaluationSpec, context: EvaluationContext, kind: ShardKind) -> Iterator[Mapping[str, str]]:
     for shard in spec.shards_of(kind):
         metadata = context.artifacts.read_metadata(spec.shard_key(shard))
         yield dict.fromkeys((GENERATOR, *spec.suite.extractors), "") | json.loads(metadata.get(KEY, "{}"))
