@@ -101,7 +101,7 @@ def _table(suite: str, chosen: Mapping[int, Point]) -> None:
                 say("leaderboard.rank"): each.rank,
                 say("common.checkpoint"): names[each.checkpoint],
                 say("rate.rating"): number(each.rating),
-                say("common.interval"): interval(each.ci_low, each.ci_high),
+                say("common.interval"): _ends(each.ci_low, each.ci_high),
                 say("rate.games"): each.games,
                 say("rate.standing"): say(f"rate.{each.standing}"),
             }
@@ -109,7 +109,15 @@ def _table(suite: str, chosen: Mapping[int, Point]) -> None:
         ],
         alt=say("rate.table"),
     )
+    st.caption(say("rate.method", method=found[0].method))
     _agreement(suite, found)
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    """An interval, or the one end that it has."""
+    if low is None or high is None:
+        return f"≥ {number(low)}" if low is not None else f"≤ {number(high)}" if high is not None else "–"
+    return interval(low, high)
 
 
 def _agreement(suite: str, found: list[Standing]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from scipy.stats import spearmanr
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -16,9 +15,11 @@ from sqlalchemy.orm import Session
 from evalsvc.core.errors import InputError
 from evalsvc.store import audit
 from evalsvc.store.session import Database
-from evalsvc.store.tables import Rating
+from evalsvc.store.tables import Evaluation, Rating
 
 Outcome = Literal["left", "right", "tie"]
+POINTS: Mapping[str, float] = {"left": 1.0, "tie": 0.5, "right": 0.0}
+"""Points of the left sample."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Standing:
-    """A checkpoint's rating by people; without numbers if none exist yet, and ``standing`` gives the reason."""
+    """A checkpoint's rating by people; without one if none exists yet, and ``standing`` gives the reason.
+
+    An unbeaten checkpoint has the lower end of its interval alone, a winless one the upper end. ``method`` says what
+    the intervals redraw.
+    """
 
     checkpoint: int
     rating: float | None
@@ -41,6 +46,7 @@ class Standing:
     rank: int | None
     games: int
     standing: str
+    method: str = ""
 
 
 def draw(session: Session, suite: str, samples: Mapping[int, Collection[int]], chance: random.Random) -> Pair:
@@ -87,35 +93,45 @@ def rate(database: Database, suite: str, pair: Pair, outcome: Outcome, rater: st
         audit.record(session, audit.Action.RATING_ADD, f"rating {row.id}", facts)
 
 
+def votes(session: Session, suite: str, evaluations: Collection[int]) -> list[tuple[Rating, int]]:
+    """Votes on pairs of these evaluations, each with its item: the draws of an item are one."""
+    of = {
+        evaluation: (spec.get("order") or {}).get("of")
+        for evaluation, spec in session.execute(
+            select(Evaluation.id, Evaluation.spec).where(Evaluation.id.in_(evaluations))
+        )
+    }
+    rows = session.scalars(select(Rating).where(Rating.suite == suite).order_by(Rating.id))
+    return [
+        (each, each.sample % of[each.left_id] if of[each.left_id] else each.sample)
+        for each in rows
+        if each.left_id in of and each.right_id in of
+    ]
+
+
 def standings(session: Session, suite: str, checkpoint_of: Mapping[int, int]) -> list[Standing]:
     """Bradley-Terry ratings of the rated checkpoints, best first.
 
     ``checkpoint_of`` maps each current evaluation to its checkpoint, so that all its seeds are one player.
     """
-    from evalsvc.metrics.bradley_terry import (
-        bradley_terry,
-    )  # importing torch takes seconds, and there may be nothing to rate
+    from evalsvc.metrics.bradley_terry import rate_votes  # importing torch takes seconds
+    from evalsvc.metrics.votes import Votes
 
-    query = select(Rating.left_id, Rating.right_id, Rating.outcome, func.count()).where(Rating.suite == suite)
     rows = [
-        (checkpoint_of[left], checkpoint_of[right], outcome, count)
-        for left, right, outcome, count in session.execute(
-            query.group_by(Rating.left_id, Rating.right_id, Rating.outcome)
-        )
-        if left in checkpoint_of and right in checkpoint_of
+        (checkpoint_of[each.left_id], checkpoint_of[each.right_id], POINTS[each.outcome], each.rater, item)
+        for each, item in votes(session, suite, checkpoint_of)
+        if checkpoint_of[each.left_id] != checkpoint_of[each.right_id]
     ]
     players = sorted({player for a, b, *_ in rows for player in (a, b)})
     if len(players) < 2:
         return []
     place = {player: i for i, player in enumerate(players)}
-    wins = np.zeros((len(players), len(players)))
-    for left, right, outcome, count in rows:
-        a, b = place[left], place[right]
-        if a == b:
-            continue
-        wins[a, b] += count * {"left": 1.0, "tie": 0.5, "right": 0.0}[outcome]
-        wins[b, a] += count * {"left": 0.0, "tie": 0.5, "right": 1.0}[outcome]
-    found = bradley_terry(wins)
+    first, second, points, raters, items = zip(*rows, strict=True)
+    found = rate_votes(
+        Votes.of([place[player] for player in first], [place[player] for player in second], points, raters, items),
+        len(players),
+    )
+    games = Counter((*first, *second))
     table = [
         Standing(
             checkpoint=player,
@@ -123,12 +139,13 @@ def standings(session: Session, suite: str, checkpoint_of: Mapping[int, int]) ->
             ci_low=found.ci_low[i],
             ci_high=found.ci_high[i],
             rank=found.ranks[i],
-            games=int((wins[i] + wins[:, i]).sum()),
+            games=games[player],
             standing=found.standings[i],
+            method=found.method,
         )
         for i, player in enumerate(players)
     ]
-    return sorted(table, key=lambda each: -(each.rating or 0.0))
+    return sorted(table, key=lambda each: (each.rank or len(table) + 1, -(each.rating or 0.0)))
 
 
 def agreement(table: Sequence[Standing], values: Mapping[int, float], direction: str) -> float | None:

@@ -14,7 +14,8 @@ import numpy as np
 
 from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError, ModelError
-from evalsvc.metrics.bradley_terry import BradleyTerry, bradley_terry
+from evalsvc.metrics.bradley_terry import BradleyTerry, bradley_terry, rate_votes
+from evalsvc.metrics.votes import Votes
 from evalsvc.plugins.interfaces import ANSWERS, Answer, Judge, JudgeInfo
 from evalsvc.store.artifacts import Artifacts
 
@@ -89,15 +90,15 @@ def run_tournament(
             f"judge {judge.info.name!r} is the same model as {same[0]}, and models prefer their own answers: use "
             "another judge, or allow it with --itself"
         )
-    wins = np.zeros((len(players), len(players)))
+    votes: list[tuple[int, int, float, str]] = []
     outcomes, places = [], {"first": 0, "second": 0}
     for (i, a), (j, b) in itertools.combinations(enumerate(players), 2):
         answers = _judged(judge, a, b, prompts, artifacts)
         advance(1)
-        outcome = _outcome(a.name, b.name, answers)
-        outcomes.append(outcome)
-        drawn = (outcome.ties + outcome.contradictions) / 2
-        wins[i, j], wins[j, i] = outcome.wins + drawn, outcome.losses + drawn
+        outcomes.append(_outcome(a.name, b.name, answers))
+        for number, (prompt, pair) in enumerate(zip(prompts, answers, strict=True)):
+            if "unparsed" not in pair:
+                votes.append((i, j, points(*pair), prompt or str(number)))
         for answer in itertools.chain.from_iterable(answers):
             if answer in places:
                 places[answer] += 1
@@ -106,10 +107,23 @@ def run_tournament(
         judge.info,
         tuple(outcomes),
         tuple(player.name for player in players),
-        bradley_terry(wins),
+        _rated(votes, len(players)),
         places["first"] / decided if decided else None,
         same,
     )
+
+
+def points(straight: Answer, swapped: Answer) -> float:
+    """Points of the player who is shown first at first: 1 a win in both orders, 0 a loss in both, else 1/2."""
+    return {("first", "second"): 1.0, ("second", "first"): 0.0}.get((straight, swapped), 0.5)
+
+
+def _rated(votes: Sequence[tuple[int, int, float, str]], players: int) -> BradleyTerry:
+    """Ratings by one rater, whose votes on one prompt depend on each other."""
+    if not votes:
+        return bradley_terry(np.zeros((players, players)))
+    first, second, won, items = zip(*votes, strict=True)
+    return rate_votes(Votes.of(first, second, won, ["judge"] * len(votes), items), players)
 
 
 def _judged(

@@ -131,6 +131,8 @@ def _document(found: Tournament) -> dict[str, Any]:
         "judge": {"name": found.judge.name, "protocol": found.judge.protocol},
         "ratings": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
         "outcomes": [asdict(outcome) for outcome in found.outcomes],
+        "tie_chance": table.tie_chance,
+        "method": table.method,
         "first_place": found.first_place,
         "judges_itself": list(found.judges_itself),
     }
@@ -139,21 +141,27 @@ def _document(found: Tournament) -> dict[str, Any]:
 def _print(found: Tournament) -> None:
     ratings = found.ratings
     made = table(f"ratings by {found.judge.name}", "rank", "player", "rating", "95 %", "", right=("rank", "rating"))
-    for place in sorted(range(len(found.players)), key=lambda i: -(ratings.ratings[i] or 0)):
-        rating, low, high = ratings.ratings[place], ratings.ci_low[place], ratings.ci_high[place]
-        known = rating is not None and low is not None and high is not None
-        note = "judged by itself" if found.players[place] in found.judges_itself else ""
+    for place in sorted(range(len(found.players)), key=lambda i: (ratings.ranks[i] or len(found.players) + 1, i)):
+        rating = ratings.ratings[place]
         made.add_row(
             str(ratings.ranks[place] or "–"),
             found.players[place],
-            with_error(rating, ratings.stderrs[place]) if rating is not None else "–",
-            f"{low:.0f} to {high:.0f}" if known else str(ratings.standings[place]),
-            note,
+            with_error(rating, ratings.stderrs[place]) if rating is not None else str(ratings.standings[place]),
+            _interval(ratings.ci_low[place], ratings.ci_high[place]),
+            "judged by itself" if found.players[place] in found.judges_itself else "",
         )
     out.print(made)
     pairs = table("pairs", "first", "second", "wins", "losses", "ties", "contradictions", "unparsed")
     for outcome in found.outcomes:
         pairs.add_row(*(str(value) for value in asdict(outcome).values()))
     out.print(pairs)
+    out.print(f"Errors: {ratings.method}.")
     if found.first_place is not None:
         out.print(f"The first answer was preferred in {found.first_place:.0%} of the decided comparisons.")
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """An interval, or the one end that it has."""
+    if low is not None and high is not None:
+        return f"{low:.0f} to {high:.0f}"
+    return f"at least {low:.0f}" if low is not None else f"at most {high:.0f}" if high is not None else "–"

@@ -3,11 +3,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsvc.metrics.bradley_terry import POINTS, Standing, bradley_terry
+from evalsvc.metrics.bradley_terry import POINTS, Standing, bradley_terry, rate_votes
 from evalsvc.metrics.score import MetricError
+from evalsvc.metrics.votes import Votes
+from tests.metrics.honesty import repeated
 
 
 def tournament(strengths, games, seed):
@@ -76,7 +78,7 @@ def test_a_rank_counts_who_is_surely_better():
 
 def test_intervals_cover_the_true_ratings():
     truth = np.array([-0.8, -0.2, 0.0, 0.3, 0.7])
-    tables = [bradley_terry(tournament(truth, 40, seed)) for seed in range(300)]
+    tables = repeated(lambda seed: bradley_terry(tournament(truth, 40, seed)))
     low, high, ratings, stderrs = (
         np.array([getattr(t, f) for t in tables]) for f in ("ci_low", "ci_high", "ratings", "stderrs")
     )
@@ -92,8 +94,10 @@ def test_an_unbeaten_a_winless_and_an_idle_player_have_no_rating():
     table = bradley_terry(wins)
     rated, unbeaten, winless, idle = Standing.RATED, Standing.UNBEATEN, Standing.WINLESS, Standing.DISCONNECTED
     assert table.standings == (rated, rated, unbeaten, winless, idle)
-    for column in (table.ratings, table.stderrs, table.ci_low, table.ci_high, table.ranks):
-        assert column[2:] == (None, None, None)
+    assert table.ratings[2:] == table.stderrs[2:] == (None, None, None)
+    assert [bound is None for bound in table.ci_low[2:]] == [False, True, True]
+    assert [bound is None for bound in table.ci_high[2:]] == [True, False, True]
+    assert table.ranks[4] is None
     assert table.ratings[:2] == pytest.approx(bradley_terry(wins[:2, :2]).ratings)
 
 
@@ -110,8 +114,97 @@ def test_of_two_separate_leagues_the_larger_is_rated():
     assert bradley_terry(wins).standings == (Standing.DISCONNECTED,) * 2 + (Standing.RATED,) * 3
 
 
-def test_half_wins_for_ties_rate_all_draws_as_equal():
-    assert bradley_terry(np.array([[0, 1.5], [1.5, 0]])).ratings == pytest.approx((1000, 1000))
+@settings(max_examples=30)
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 400))
+def test_ties_of_two_players_leave_the_odds_of_decided_games(won, lost, tied):
+    """Three outcomes, two parameters: the fit has the observed shares, and the textbook error of won against lost."""
+    table = bradley_terry(np.array([[0, won], [lost, 0]]), np.array([[0, tied], [tied, 0]]))
+    assert table.ratings[0] - 1000 == pytest.approx(POINTS * math.log(won / lost) / 2, rel=1e-7, abs=1e-7)
+    assert table.stderrs[0] == pytest.approx(POINTS * math.sqrt(1 / won + 1 / lost) / 2, rel=1e-6)
+    nu = tied / math.sqrt(won * lost)
+    assert table.tie_chance == pytest.approx(nu / (2 + nu), rel=1e-7)
+
+
+def test_davidson_s_maximum_has_the_observed_points_and_ties():
+    """Davidson (1970): at the maximum, expected points of each player and expected ties are those observed."""
+    rng = np.random.default_rng(4)
+    wins, ties = rng.poisson(3, (5, 5)), rng.poisson(2, (5, 5))
+    np.fill_diagonal(wins, 0)
+    ties = np.triu(ties, 1) + np.triu(ties, 1).T
+    table = bradley_terry(wins, ties)
+    strength = 10 ** (np.array(table.ratings) / 400)
+    nu = 2 * table.tie_chance / (1 - table.tie_chance)
+    both = strength[:, None] + strength + nu * np.sqrt(strength[:, None] * strength)
+    games, tied = wins + wins.T + ties, nu * np.sqrt(strength[:, None] * strength) / both
+    expected = games * (strength[:, None] / both + tied / 2)
+    assert expected.sum(axis=1) == pytest.approx((wins + ties / 2).sum(axis=1), rel=1e-9)
+    assert (games * tied).sum() == pytest.approx(ties.sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("wins", "ties", "standings"),
+    [
+        ([[0, 0], [0, 0]], [[0, 3], [3, 0]], ("tied", "tied")),
+        ([[0, 7], [0, 0]], [[0, 3], [3, 0]], ("unbeaten", "winless")),
+        ([[0, 2, 0], [0, 0, 1], [0, 0, 0]], [[0, 1, 0], [1, 0, 1], [0, 1, 0]], ("unbeaten", "disconnected", "winless")),
+        ([[0, 2, 0], [0, 0, 1], [0, 1, 0]], [[0, 1, 0], [1, 0, 1], [0, 1, 0]], ("rated",) * 3),
+    ],
+)
+def test_ties_rate_nobody_where_the_likelihood_grows_without_end(wins, ties, standings):
+    assert bradley_terry(np.array(wins), np.array(ties)).standings == standings
+
+
+def test_an_unbeaten_player_has_the_bound_of_so_many_wins():
+    """Against two equals at 1000, four wins have a chance of 2.5 % at odds of x to 1 with (x / (1 + x))^4 = 0.025."""
+    wins = np.array([[0, 50, 0], [50, 0, 0], [2, 2, 0]])
+    table = bradley_terry(wins)
+    chance = 0.025 ** (1 / 4)
+    assert table.ci_low[2] == pytest.approx(1000 + 400 * math.log10(chance / (1 - chance)), abs=1e-6)
+    assert bradley_terry(wins.T).ci_high[2] == pytest.approx(2000 - table.ci_low[2], abs=1e-6)
+    assert bradley_terry(np.array([[0, 50, 0], [50, 0, 0], [9, 9, 0]])).ranks == (2, 2, 1)
+
+
+def votes(points, raters, items):
+    return Votes.of([0] * len(points), [1] * len(points), points, raters, items)
+
+
+def test_votes_of_one_rater_are_redrawn_by_item_and_say_so():
+    """Five equal votes on each item tell as much as one."""
+    points = np.random.default_rng(0).choice([0, 0.5, 1], 60)
+    once = rate_votes(votes(points, ["ann"] * 60, range(60)), 2)
+    fivefold = rate_votes(votes(points.repeat(5), ["ann"] * 300, np.arange(60).repeat(5)), 2)
+    assert fivefold.stderrs == pytest.approx(once.stderrs)
+    assert fivefold.ratings == pytest.approx(once.ratings)
+    assert once.method == "redraws items; these raters only (1)"
+    assert rate_votes(votes(points[:9], ["ann"] * 9, range(9)), 2).method.startswith("votes as if independent; too few")
+
+
+def test_ten_raters_are_redrawn_unless_a_player_depends_on_one():
+    rng = np.random.default_rng(1)
+    raters, items = np.repeat(np.arange(10), 12), np.tile(np.arange(12), 10)
+    points = rng.choice([0, 0.5, 1], 120)
+    assert rate_votes(votes(points, raters, items), 2).method == "redraws raters (10) and items (12)"
+    assert (
+        rate_votes(votes(points[:108], raters[:108], items[:108]), 2).method == "redraws items; these raters only (9)"
+    )
+    second = np.ones(120, int)
+    second[:12] = 2  # the first rater alone saw player 2
+    of_one = rate_votes(Votes.of([0] * 120, second, points, raters, items), 3).method
+    assert of_one == "redraws items; these raters only: some players depend on one of them (10)"
+
+
+def test_bad_votes_are_refused():
+    for arguments, says in (
+        (([0], [1], [0.25], ["a"], [0]), "points of a vote must be 1"),
+        (([0], [0], [1.0], ["a"], [0]), "with itself"),
+        (([0], [1, 1], [1.0], ["a"], [0]), "one entry each"),
+    ):
+        with pytest.raises(MetricError, match=says):
+            Votes.of(*arguments)
+    with pytest.raises(MetricError, match="ties must be symmetric"):
+        bradley_terry(np.eye(2)[::-1], np.array([[0, 1], [2, 0]]))
+    with pytest.raises(MetricError, match="at least one"):
+        rate_votes(Votes.of([], [], [], [], []), 2)
 
 
 @pytest.mark.parametrize(
