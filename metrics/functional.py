@@ -19,6 +19,7 @@ from evalsvc.metrics.balls import neighbor_radii as neighbor_radii
 from evalsvc.metrics.bootstrap import bootstrap as bootstrap
 from evalsvc.metrics.bradley_terry import bradley_terry as bradley_terry
 from evalsvc.metrics.clip_score import clip_score as clip_score
+from evalsvc.metrics.clipped import clipped_density_coverage as clipped_density_coverage
 from evalsvc.metrics.compression_ratio import compression_ratio as compression_ratio
 from evalsvc.metrics.copying import copied_share as copied_share
 from evalsvc.metrics.copying import near_duplicate_share as near_duplicate_share

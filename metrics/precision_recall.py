@@ -170,12 +170,12 @@ class _Manifolds(Visitor[dict[str, Score]]):
         i, j, lower = block.below(near)
         lower = lower.double().clamp(min=0)
         upper = lower + x.slack[i] + y.slack[j]
-        own = _inside(x, i, y, j, lower, upper, of_x.squared[i], self.closed)
+        own = inside(x, i, y, j, lower, upper, of_x.squared[i], self.closed)
         self.holders += torch.bincount(j[own], minlength=len(y))
         self.covered[i[own]] = True
-        self.recalled[i[_inside(x, i, y, j, lower, upper, of_y.squared[j], self.closed)]] = True
+        self.recalled[i[inside(x, i, y, j, lower, upper, of_y.squared[j], self.closed)]] = True
         for shortlist, balls, center in ((self.in_own, of_x, i), (self.in_others, of_y, j)):
-            rank = _rank(balls.distances, center, lower.to(x.low.dtype))
+            rank = rank_among(balls.distances, center, lower.to(x.low.dtype))
             enters = (rank < balls.distances.shape[1]) & (rank < shortlist.limit[i])
             shortlist.enter(i[enters], j[enters], rank[enters].to(x.low.dtype))
 
@@ -221,7 +221,7 @@ class _Manifolds(Visitor[dict[str, Score]]):
         return proportion_score(name, share, variance, units, influence, method="split halves", details=details)
 
 
-def _inside(
+def inside(
     x: Points,
     i: Int64[Tensor, " p"],
     y: Points,
@@ -240,7 +240,7 @@ def _inside(
     return inside
 
 
-def _rank(
+def rank_among(
     ascending: Float[Tensor, "n listed"], row: Int64[Tensor, " p"], value: Float[Tensor, " p"]
 ) -> Int64[Tensor, " p"]:
     """How many entries of its row each value exceeds: a binary search that never gathers whole rows."""

@@ -39,6 +39,7 @@ def share_differences(
     k: int,
     *,
     centered_on_reference: bool,
+    times: int = 1,
 ) -> Float64[np.ndarray, " splits"]:
     """By how much one half of the generated ``units`` covers more of ``m`` reference points than the other, by split.
 
@@ -47,6 +48,7 @@ def share_differences(
 
     ``candidates`` are the generated samples (-1 for none) that cover a reference point, or are covered by its ball
     where ``centered_on_reference``; ``ranks`` the rank of the pair's distance among ``neighbors`` of the ball's center.
+    A point covered by fewer than ``times`` counts by its share of them.
     """
     rng = np.random.default_rng(0)
     m = len(candidates)
@@ -57,8 +59,8 @@ def share_differences(
     covers = open_balls[ranks, np.arange(m)[:, None] if centered_on_reference else candidates]
     covers[candidates < 0] = 0
     sides = generated[candidates]
-    covered = [np.bitwise_or.reduce(covers & side, axis=1) for side in (sides, ~sides)]
-    sizes = m // 2, m - m // 2
+    covered = [_at_least(covers & side, times) for side in (sides, ~sides)]
+    sizes = m // 2 * times, (m - m // 2) * times
     first, second = (
         (_counts(covered[0] & half) - _counts(covered[1] & half)) / size
         for half, size in zip((reference, ~reference), sizes, strict=True)
@@ -94,6 +96,16 @@ def _open_balls(
     return balls
 
 
-def _counts(words: Words) -> Int64[np.ndarray, " splits"]:
-    counts: Int64[np.ndarray, " splits"] = np.unpackbits(words.view(np.uint8), axis=1).sum(0, dtype=np.int64)
+def _at_least(covers: UInt64[np.ndarray, "m candidates words"], times: int) -> UInt64[np.ndarray, "times m words"]:
+    """Bit s of [t, i]: more than t of the candidates cover point i in split s."""
+    at_least = np.zeros((times, len(covers), covers.shape[2]), np.uint64)
+    for cover in covers.transpose(1, 0, 2):
+        for count in range(times - 1, 0, -1):
+            at_least[count] |= at_least[count - 1] & cover
+        at_least[0] |= cover
+    return at_least
+
+
+def _counts(words: UInt64[np.ndarray, "times m words"]) -> Int64[np.ndarray, " splits"]:
+    counts: Int64[np.ndarray, " splits"] = np.unpackbits(words.view(np.uint8), axis=2).sum((0, 1), dtype=np.int64)
     return counts

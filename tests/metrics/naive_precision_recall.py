@@ -1,5 +1,7 @@
 """Manifold and memorisation metrics as their papers write them: all pairs, float64, nothing clever."""
 
+from math import comb
+
 import numpy as np
 
 
@@ -66,3 +68,22 @@ def ct_score(generated, train, heldout, cells_of, least=20):
         scores.append((u - (n * m / 2 - 0.5)) / np.sqrt(n * m * (n + m + 1) / 12))
         weights.append(n)
     return np.average(scores, weights=weights)
+
+
+def clipped(generated, reference, k):
+    """Clipped density before its cut at 1, and clipped coverage, whose scale is found by counting."""
+    radii = squared_radii(reference, k)
+    roots = np.sqrt(radii)
+    middle = np.where(roots <= np.median(roots), radii, np.median(roots) ** 2)
+    within, across = squared(reference, reference), squared(reference, generated)
+    np.fill_diagonal(within, np.inf)
+    means = [np.minimum((distances <= middle[:, None]).sum(0), k).mean() for distances in (across, within)]
+    n, m = len(generated), len(reference)
+    covered = np.minimum((across < radii[:, None]).sum(1), k).mean() / k
+    # All orders of c samples and m - 1 others by distance are equally likely: j samples come before the k-th other.
+    expected = [
+        sum(min(j, k) * comb(k - 1 + j, j) * comb(m - 1 - k + c - j, c - j) for j in range(c + 1))
+        / (k * comb(m - 1 + c, c))
+        for c in range(k, n + 1)
+    ]
+    return {"density": means[0] / means[1], "coverage": (np.array([0] * k + expected) < covered).mean()}
