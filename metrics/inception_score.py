@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from evalsvc.metrics.arrays import Array
 
-_PER_CLASS = 2
+_PER_CLASS = 5
 
 
 @metric(
@@ -33,6 +33,7 @@ _PER_CLASS = 2
         title_zh="Inception 分数",
     ),
     version=1,
+    error_version=2,
 )
 def inception_score(
     logits: Num[Array, "n c"],
@@ -50,7 +51,7 @@ def inception_score(
     The score grows with the size of a chunk; two scores at different n or ``splits`` are not comparable. The standard
     error speaks of the expected score at this chunk size: each sample's influence on its chunk is found by leaving it
     out, and their variance corrected by halves (:mod:`evalsvc.metrics.influence`). It is ``None`` where a chunk has
-    fewer than 20 samples, or fewer than two for each effective class. ``groups`` has one label a row where rows of a
+    fewer than 20 samples, or fewer than five for each effective class. ``groups`` has one label a row where rows of a
     label (draws of one prompt) are not independent.
 
     Raises :class:`MetricError` on fewer rows than ``splits``, NaN or infinity.

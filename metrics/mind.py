@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Num
 
 from evalsvc.metrics.arrays import as_matrix, blocks, same_width
-from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Rows
+from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence, Rows
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.skewness import of_quadratic, pairs_skewness
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
     from evalsvc.metrics.arrays import Array
 
 _SLAB_BYTES = 2**26
+_SHAPED = 512
+_OF_MEANS = 0.8
+"""The distance's skewness at equality over that of the means' alone, to which the projections' spreads add."""
 
 
 @metric(
-    Quantity("mind", Direction.LOWER, unit="squared feature units", low=0.0, title="MIND", title_zh="MIND"), version=1
+    Quantity("mind", Direction.LOWER, unit="squared feature units", low=0.0, title="MIND", title_zh="MIND"),
+    version=1,
+    error_version=2,
 )
 def mind(
     generated: Num[Array, "n d"],
@@ -41,8 +47,9 @@ def mind(
 
     The standard error speaks of the expected value at this n against this fixed reference along these directions: the
     influence of a sample is the Kantorovich potential of each projection, corrected by halves
-    (:mod:`evalsvc.metrics.influence`); none for n < 20. ``groups`` has one label a row where rows of a label (draws of
-    one prompt) are not independent. ``details["directions_stderr"]`` is the noise of the directions.
+    (:mod:`evalsvc.metrics.influence`); none for n < 20. The interval is as skewed as a squared distance. ``groups`` has
+    one label a row where rows of a label (draws of one prompt) are not independent. ``details["directions_stderr"]``
+    is the noise of the directions.
 
     Raises :class:`MetricError` on unequal widths, NaN or infinity, and fewer than one direction.
 
@@ -74,15 +81,29 @@ def mind(
     each = 3 * d * torch.cat(squares)
     noise = float(each.std()) / directions**0.5 if directions > 1 else 0.0
     whole, *within = [(3 * d / directions * potential).cpu().numpy() for potential in potentials]
+    variance, influence = units.estimate(whole, within)
+    stderr = math.sqrt(variance)
     return score(
         "mind",
         float(each.mean()),
-        math.sqrt(units.estimate(whole, within)[0]) if sure else None,
+        stderr if sure else None,
         n=n,
         method=METHOD if sure else TOO_FEW,
         details={"directions_stderr": noise},
         units=units,
+        skewness=_skewness(x, influence, stderr) if sure else 0.0,
     )
+
+
+def _skewness(x: Tensor, influence: Influence, stderr: float) -> float:
+    """That of a squared distance, whose noise is seen in the halves, shaped as that of the distance of the means."""
+    assert influence.whole is not None
+    assert influence.half is not None
+    whole, half = (float(np.mean(np.square(psi, dtype=np.float64))) for psi in (influence.whole, influence.half))
+    own = min(math.sqrt(max(half - whole, 0.0) / (2 * influence.n)), stderr)
+    some = x[:: -(-len(x) // _SHAPED)].double()
+    some = some - some.mean(0)
+    return of_quadratic(influence, stderr, (own, _OF_MEANS * pairs_skewness((some @ some.T).cpu().numpy())))
 
 
 def _cut(rows: int, n: int, rng: np.random.Generator) -> Rows:

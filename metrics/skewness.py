@@ -13,7 +13,9 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
+
+from evalsvc.metrics.influence import Influence
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal law: half a 95 % interval in standard errors."""
@@ -106,22 +108,23 @@ def combined(parts: list[tuple[float, float, float]]) -> tuple[float, float]:
     return stderr, third / stderr**3 if stderr else 0.0
 
 
-def of_quadratic(psi: Float[np.ndarray, " n"], stderr: float, noise: tuple[float, float]) -> float:
+def of_quadratic(influence: Influence, stderr: float, noise: tuple[float, float]) -> float:
     """Skewness of a distance: a statistic that is a quadratic form of the sample's noise where two laws are equal.
 
-    ``psi`` (n,) are the centered influences of the units, ``noise`` the standard deviation and the skewness of the
-    statistic at equality. What ``stderr`` has beyond the noise's deviation is a signal, which has the skewness of its
-    influences and, along the noise's typical direction, that of a non-central chi-square.
+    ``influence`` is that of the units, ``noise`` the standard deviation and the skewness of the statistic at equality.
+    What ``stderr`` has beyond the noise's deviation is a signal, which has the skewness of the influences and, along
+    the noise's typical direction, that of a non-central chi-square.
 
-    >>> round(of_quadratic(np.zeros(2), 1.0, (1.0, 8**0.5)), 2)  # a single direction at equality
+    >>> none = Influence(2, whole=np.zeros(2, np.float32))
+    >>> round(of_quadratic(none, 1.0, (1.0, 8**0.5)), 2)  # a single direction at equality
     1.27
     """
     own, skewness = noise
     scale = max(stderr, own)
-    if not scale > 0:
+    if influence.whole is None or not scale > 0:
         return 0.0
     own /= scale
-    linear = float(((psi.astype(float) / scale) ** 3).mean()) / len(psi) ** 2
+    linear = float(((influence.whole.astype(float) / scale) ** 3).mean()) / influence.n**2
     crossed = max((stderr / scale) ** 2 - own**2, 0.0) * own * skewness / 2
     return linear + _CROSSED * crossed + _NOISE * own**3 * skewness
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.score import Direction, Score
 from evalsvc.metrics.skewness import (
     Z95,
@@ -17,6 +18,10 @@ from evalsvc.metrics.skewness import (
     quantile,
     widths,
 )
+
+
+def influences(psi):
+    return Influence(len(psi), whole=psi.astype(np.float32))
 
 
 @pytest.mark.parametrize("level", [0.68, 0.9, 0.95, 0.99, 0.999])
@@ -55,7 +60,7 @@ def test_few_units_widen_a_skewed_interval_by_students_factor(freedom):
 def test_the_skewness_of_a_mean_is_its_third_cumulant():
     psi = np.random.default_rng(0).exponential(size=100_000) - 1
     stderr = len(psi) ** -0.5
-    assert of_quadratic(psi, stderr, (0.0, 0.0)) == pytest.approx(2 * stderr, rel=0.1)
+    assert of_quadratic(influences(psi), stderr, (0.0, 0.0)) == pytest.approx(2 * stderr, rel=0.1)
 
 
 def test_the_noise_of_a_frechet_distance_is_that_of_many_draws():
@@ -89,8 +94,8 @@ def test_skewness_has_no_unit(scale):
     psi, roots = np.random.default_rng(0).standard_normal(50), np.array([0.0, 1.0, 3.0])
     deviation, skewness = frechet_noise(scale**2 * roots, 50)
     assert skewness == pytest.approx(frechet_noise(roots, 50)[1])
-    found = of_quadratic(scale**2 * psi, 0.2 * scale**2, (deviation, skewness))
-    assert found == pytest.approx(of_quadratic(psi, 0.2, frechet_noise(roots, 50)))
+    found = of_quadratic(influences(scale**2 * psi), 0.2 * scale**2, (deviation, skewness))
+    assert found == pytest.approx(of_quadratic(influences(psi), 0.2, frechet_noise(roots, 50)))
 
 
 def test_a_score_reaches_further_where_errors_are_larger_at_any_level():

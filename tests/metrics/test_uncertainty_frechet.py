@@ -71,11 +71,12 @@ def test_error_bars_of_fd_infinity_cover_the_population_value(law, move):
     )
 
 
-@pytest.mark.parametrize("move", ["equal", "far"])
-def test_error_bars_of_mind_are_honest_within_a_fifth(move):
-    target = drawn(np.random.default_rng(99), "normal", 300, 4)
-    assert_honest(
-        lambda rng: mind(drawn(rng, "normal", 300, 4, move), target, directions=16),
-        ratio=(0.8, 1.2),
-        coverage=(0.85, 0.99),
-    )
+@pytest.mark.parametrize(("d", "power", "move"), [(4, 0.0, "equal"), (4, 0.0, "far"), (16, 1.0, "equal")])
+def test_error_bars_of_mind_are_honest_and_as_skewed_as_a_squared_distance(d, power, move):
+    deviations, (shift, scale) = np.arange(1, d + 1) ** -power, MOVES[move]
+    target = np.random.default_rng(99).standard_normal((300, d)) * deviations
+
+    def draw(rng):
+        return mind((rng.standard_normal((300, d)) * scale + shift) * deviations, target, directions=16)
+
+    assert_honest(draw, first_seed=1000)
