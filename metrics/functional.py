@@ -30,6 +30,7 @@ from evalsvc.metrics.frechet import frechet_distance as frechet_distance
 from evalsvc.metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
 from evalsvc.metrics.inception_score import inception_score as inception_score
 from evalsvc.metrics.kernel import kernel_distance as kernel_distance
+from evalsvc.metrics.kernel_audio import kernel_audio_distance as kernel_audio_distance
 from evalsvc.metrics.likelihood import bits_per_byte as bits_per_byte
 from evalsvc.metrics.likelihood import bits_per_dim as bits_per_dim
 from evalsvc.metrics.likelihood import paired_difference as paired_difference
