@@ -12,7 +12,9 @@ import sys
 import numpy as np
 
 from evalsvc.metrics import davidson
+from evalsvc.metrics.agreement import krippendorff_alpha
 from evalsvc.metrics.bradley_terry import CENTER, POINTS, rate_votes
+from evalsvc.metrics.prediction_powered import prediction_powered
 from evalsvc.metrics.votes import Votes
 
 STRENGTHS = np.array([-0.8, -0.1, 0.2, 0.7])
@@ -63,6 +65,46 @@ def cell(draws: int, raters: int, items: int, each: int, ties: float, taste: flo
     return ratio, float(((low <= right) & (right <= high)).mean())
 
 
+def rates(draws: int, people: int, items: int, accuracy: float, share: float = 0.6, ties: float = 0.2) -> list[float]:
+    """Bias in standard errors, ratio, coverage and width beside people alone, of rates by both together.
+
+    People's points are 1, 1/2 and 0; the judge repeats them at this accuracy, and otherwise favors the first player.
+    """
+    found = []
+    for seed in range(draws):
+        rng = np.random.default_rng([seed, people])
+        points = rng.choice([1.0, 0.5, 0.0], items, p=[share, ties, 1 - share - ties])
+        judge = np.where(rng.random(items) < accuracy, points, rng.choice([1.0, 0.5, 0.0], items, p=[0.8, 0.1, 0.1]))
+        both = prediction_powered(points[:people], judge[:people], judge[people:])
+        rate, alone = both.together, both.people
+        width = (rate.ci_high - rate.ci_low) / (alone.ci_high - alone.ci_low)
+        found.append((rate.value, rate.stderr, rate.ci_low, rate.ci_high, width, rate.stderr <= alone.stderr))
+    value, stderr, low, high, width, narrower = np.array(found, float).T
+    truth = share + ties / 2
+    spread = value.std(ddof=1)
+    covered = ((low <= truth) & (truth <= high)).mean()
+    return [
+        (value.mean() - truth) / spread,
+        np.sqrt((stderr**2).mean()) / spread,
+        covered,
+        width.mean(),
+        narrower.mean(),
+    ]
+
+
+def alphas(draws: int, raters: int, items: int, noise: float, missing: float) -> float:
+    """Coverage of alpha's interval for the alpha of endless items: raters repeat an item or choose at random."""
+
+    def table(rng: np.random.Generator, items: int) -> np.ndarray:
+        value = rng.choice([0.0, 0.5, 1.0], items, p=[0.4, 0.2, 0.4])
+        said = np.where(rng.random((raters, items)) < noise, rng.choice([0.0, 0.5, 1.0], (raters, items)), value)
+        return np.where(rng.random((raters, items)) < missing, np.nan, said)
+
+    truth = np.mean([krippendorff_alpha(table(np.random.default_rng(10**6 + i), 2000)).alpha for i in range(20)])
+    tables = [krippendorff_alpha(table(np.random.default_rng(seed), items)) for seed in range(draws)]
+    return float(np.mean([each.ci_low <= truth <= each.ci_high for each in tables]))
+
+
 def main() -> None:
     """Print the table."""
     draws = int(sys.argv[1]) if len(sys.argv) > 1 else 300
@@ -78,6 +120,17 @@ def main() -> None:
                     f"| {raters} | {items} | {raters * each} | {ties} | {taste}, {fit} | {ratio:.2f} | {covered:.3f} |",
                     flush=True,
                 )
+    print("\n| people | items | judge right | bias | ratio | coverage | width beside people alone | never wider |")
+    print("|---|---|---|---|---|---|---|---|")
+    for people, items in ((20, 300), (40, 300), (100, 1000)):
+        for accuracy in (0.0, 0.6, 0.8, 0.95, 1.0):
+            cells = " | ".join(f"{each:.3f}" for each in rates(10 * draws, people, items, accuracy))
+            print(f"| {people} | {items} | {accuracy} | {cells} |", flush=True)
+    print("\n| raters | items | at random | missing | coverage of alpha |")
+    print("|---|---|---|---|---|")
+    for raters, items, noise, missing in ((2, 30, 0.3, 0), (3, 100, 0.3, 0.3), (5, 30, 0.6, 0.3), (3, 100, 1.0, 0.0)):
+        covered = alphas(draws, raters, items, noise, missing)
+        print(f"| {raters} | {items} | {noise} | {missing} | {covered:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

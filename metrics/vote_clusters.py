@@ -20,7 +20,7 @@ from evalsvc.metrics.votes import Votes
 FEWEST = 10
 """Below this many raters or items, nothing is said about others than these."""
 WEIGHT = 0.95
-"""A cluster that holds more than this share of what is known of some difference cannot be left out."""
+"""A cluster with more than this share of the information on some difference cannot be left out."""
 CHUNK = 256
 Members = Int64[np.ndarray, " n"]
 Variances = Float64[np.ndarray, " p"]
