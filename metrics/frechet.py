@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Num
@@ -16,7 +17,7 @@ from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import UNPAIRED, Direction, Score
-from evalsvc.metrics.transport import Gaussian, covariance_part, transport_root, transported_squares
+from evalsvc.metrics.transport import Gaussian, Transport, covariance_part, squared_lengths
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from evalsvc.metrics.arrays import Array
 
 _PIECE = 4096
+_SAMPLED = 4096
+_STATISTICS = "none: published statistics hold no samples"
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
 
 
@@ -39,6 +42,7 @@ _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated ar
         beside=("recall", "vendi_score", "samples_per_second"),
     ),
     version=1,
+    error_version=2,
     precomputed=(REFERENCE_MOMENTS,),
     full_rank=True,
 )
@@ -46,11 +50,13 @@ def frechet_distance(
     generated: Num[Array, "n d"] | Moments,
     reference: Num[Array, "m d"] | Moments,
     groups: Groups | None = None,
+    reference_moments: Moments | None = None,
 ) -> Score:
     """Frechet distance ``|mu - mu_r|^2 + tr(S + S_r - 2 (S S_r)^(1/2))``; 0 is equal, lower is better.
 
     Either side may be an array (read in blocks: a memory map stays on disk) or its :class:`Moments`. Covariances have
-    ddof 1 and everything is float64. Where n < d, no d x d matrix of that side is built.
+    ddof 1 and everything is float64. Where n < d, no d x d matrix of that side is built. ``reference_moments`` are
+    those of the reference's rows, where they are known.
 
     The standard error speaks of the expected distance at this n against this fixed reference; two distances at
     different n are not comparable (see :func:`frechet_distance_infinity`). It comes from the influence function
@@ -59,13 +65,17 @@ def frechet_distance(
     ``None`` with :class:`Moments` alone or n < 20. ``groups`` has one label a row where rows of a label (draws of one
     prompt) are not independent.
 
+    ``stderr_reference`` comes from the same function of the reference's rows, with the sides exchanged; of some 4,096
+    of them, evenly spaced, where there are more. It is unknown where the reference is given as :class:`Moments`. The
+    target is the expected distance at this n and this number m of reference rows: both bias the distance upwards.
+
     Raises :class:`MetricError` on less than two rows, unequal widths, NaN or infinity.
 
     >>> x = np.random.default_rng(0).standard_normal((1000, 4))
     >>> round(frechet_distance(x + np.array([1.0, 0, 0, 0]), x).value, 9)
     1.0
     """
-    target = Gaussian.of(reference, "reference")
+    target = _target(reference, reference_moments)
     if isinstance(generated, Moments):
         return _score(Gaussian.of_moments(generated), target, None, _MOMENTS_ONLY)
     sample = as_matrix(generated, "generated", minimum=2)
@@ -74,10 +84,11 @@ def frechet_distance(
         return _score(Gaussian.of(sample, "generated"), target, None, TOO_FEW, units=units)
     law, parts = _law_and_halves(sample, units)
     _same_width(law, target)
-    inner = _inner(law, target)
-    psi, *within = _influences(sample, law, parts, target, inner, units)
-    variance, influence = units.estimate(psi.cpu().numpy(), [part.cpu().numpy() for part in within])
-    return _score(law, target, math.sqrt(variance), METHOD, inner, influence, units)
+    pulls = _pulls(law, parts, target, units)
+    psi, *within = _of_sample(sample, pulls, units)
+    variance, influence = units.estimate(psi, within)
+    of_reference = _of_reference(reference, pulls)
+    return _score(law, target, math.sqrt(variance), METHOD, pulls[0].transport, influence, of_reference, units)
 
 
 @metric(
@@ -89,6 +100,7 @@ def frechet_distance(
         title_zh="无穷样本 Fréchet 距离",
     ),
     version=1,
+    error_version=2,
     precomputed=(REFERENCE_MOMENTS,),
     full_rank=True,
 )
@@ -97,6 +109,7 @@ def frechet_distance_infinity(
     reference: Num[Array, "m d"] | Moments,
     seed: int = 2020,
     groups: Groups | None = None,
+    reference_moments: Moments | None = None,
 ) -> Score:
     """Frechet distance extrapolated to infinitely many samples (Chong and Forsyth 2020); lower is better, 0 is equal.
 
@@ -104,7 +117,8 @@ def frechet_distance_infinity(
     distances of these 15 chunks are fitted by ``a + b / n``, and ``a`` is the value. Every size uses every sample, so
     the extrapolation adds no noise to first order. Without a bias upwards the value may fall below 0 by chance.
 
-    The standard error and the interval speak of the population's distance to this fixed reference, as far as the bias
+    The standard error and the interval speak of the population's distance to this fixed reference,
+    ``stderr_reference`` of what another reference of as many rows would change (to first order), as far as the bias
     is linear in 1 / n: ``details`` has the ``slope`` b and the ``r2`` of the fit.
     In the terms of :func:`frechet_distance` the variance is ``max(V, V') / n``: the chunks' weights multiply the
     second-order noise by four. It is ``None`` where ``groups`` (one label a row) name rows that are not independent:
@@ -117,7 +131,7 @@ def frechet_distance_infinity(
     >>> found.ci_low < 8 < found.ci_high, found.details["slope"] > 0
     (True, True)
     """
-    target = Gaussian.of(reference, "reference")
+    target = _target(reference, reference_moments)
     sample = as_matrix(generated, "generated", minimum=5 * LEAST)
     units = Units.of(len(sample))
     law, parts = _law_and_halves(sample, units)
@@ -132,7 +146,8 @@ def frechet_distance_infinity(
     slope, value = np.polyfit(inverse_sizes, distances, 1)
     left = np.var(np.array(distances) - value - slope * np.array(inverse_sizes))
     spread = np.var(distances)
-    psi, *within = _influences(sample, law, parts, target, _inner(law, target), units)
+    pulls = _pulls(law, parts, target, units)
+    psi, *within = _of_sample(sample, pulls, units)
     whole, half = float(psi.var()), sum(float(part.var()) for part in within) / 2
     clustered = Units.of(len(sample), groups).clustered
     method = "influence function, second-order noise from halves"
@@ -143,6 +158,7 @@ def frechet_distance_infinity(
         n=law.n,
         method="none: chunks break up the groups" if clustered else method,
         details={"slope": float(slope), "r2": float(1 - left / spread) if spread > 0 else 1.0},
+        reference=_of_reference(reference, pulls),
     )
 
 
@@ -151,12 +167,13 @@ def _score(
     target: Gaussian,
     stderr: float | None,
     method: str,
-    inner: Tensor | None = None,
+    transport: Transport | None = None,
     influence: Influence | str = UNPAIRED,
+    reference: Influence | str = _MOMENTS_ONLY,
     units: Units | None = None,
 ) -> Score:
     _same_width(law, target)
-    mean_part, covariance = _parts(law, target, inner)
+    mean_part, covariance = _parts(law, target, transport)
     details = {"mean_part": mean_part, "covariance_part": covariance, "n_reference": float(target.n)}
     return score(
         "frechet_distance",
@@ -167,16 +184,21 @@ def _score(
         details=details,
         influence=influence,
         units=units,
+        reference=reference if stderr is not None else method,
     )
+
+
+def _target(reference: Any, moments: Moments | None) -> Gaussian:
+    return Gaussian.of(reference, "reference") if moments is None else Gaussian.of_moments(moments)
 
 
 def _same_width(law: Gaussian, target: Gaussian) -> None:
     same_width(law.mean, target.mean)
 
 
-def _parts(law: Gaussian, target: Gaussian, inner: Tensor | None = None) -> tuple[float, float]:
+def _parts(law: Gaussian, target: Gaussian, transport: Transport | None = None) -> tuple[float, float]:
     mean_part = float((law.mean - target.mean).square().sum())
-    return mean_part, covariance_part(law, target, mean_part, inner)
+    return mean_part, covariance_part(law, target, mean_part, transport.values if transport else None)
 
 
 def _law_and_halves(sample: Tensor, units: Units) -> tuple[Gaussian, list[tuple[Gaussian, Tensor]]]:
@@ -203,54 +225,95 @@ def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
         yield sample[piece.to(sample.device)]
 
 
-def _inner(law: Gaussian, target: Gaussian) -> Tensor:
-    """The product of the two covariances that the distance and the influence of every row are computed from."""
-    return law.within(target.factor) if law.rows is None else target.within(law.rows)
+@dataclass(frozen=True)
+class _Pull:
+    """How rows pull at the distance of a law to the target: by the transport between the two."""
+
+    law: Gaussian
+    target: Gaussian
+    transport: Transport
+
+    @classmethod
+    def of(cls, law: Gaussian, target: Gaussian, gram: Tensor | None = None) -> _Pull:
+        """``gram`` is the target within the law's few rows, where that is known."""
+        few = law.rows is not None
+        return cls(law, target, Transport.between(target, law, gram) if few else Transport.between(law, target))
+
+    def of_sample(self, sample: Tensor, index: Tensor) -> Tensor:
+        """The influence of the law's own rows, which are those of the ``sample`` at ``index``."""
+        gap, rows, freedom = self.law.mean - self.target.mean, self.law.rows, self.law.n - 1
+        if rows is None:
+            return _influence(_pieces(sample, index), self.law.mean, gap, self.transport.forward)
+        squares: Tensor = rows.square().sum(1) - self.transport.squares
+        return squares.mul_(freedom).add_(rows @ gap, alpha=2 * freedom**0.5)
+
+    def of_reference(self, rows: Tensor) -> Tensor:
+        """The influence of rows of the reference."""
+        few = self.law.rows is not None
+        root = self.transport.forward if few else self.transport.backward
+        pieces = torch.split(rows, _PIECE)
+        return _influence(pieces, self.target.mean, self.target.mean - self.law.mean, root)
 
 
-def _influences(
-    sample: Tensor, law: Gaussian, parts: list[tuple[Gaussian, Tensor]], target: Gaussian, inner: Tensor, units: Units
-) -> list[Tensor]:
-    """psi of every row, and of the rows of each half under the half's own law."""
-    if law.rows is None:
-        psis = [_psi_of_many(sample, torch.arange(law.n), law, target, inner)]
-        psis += [_psi(sample, index, part, target) for part, index in parts]
-    else:
-        psis = [_psi_of_few(law.rows, inner, law.mean - target.mean, law.n)]
-        psis += [_psi_of_half(law, inner, index, target) for index in map(torch.from_numpy, units.halves)]
-    return psis
-
-
-def _psi(sample: Tensor, index: Tensor, law: Gaussian, target: Gaussian) -> Tensor:
-    """The influence of each row in ``index`` on the distance of their ``law`` to the target."""
-    if law.rows is None:
-        return _psi_of_many(sample, index, law, target, law.within(target.factor))
-    return _psi_of_few(law.rows, target.within(law.rows.float()), law.mean - target.mean, law.n)
-
-
-def _psi_of_many(sample: Tensor, index: Tensor, law: Gaussian, target: Gaussian, inner: Tensor) -> Tensor:
-    """The same with a law that knows its moments alone, by that law within the target's factor."""
-    pull = 2 * (law.mean - target.mean)
-    root = transport_root(law, target, inner)
+def _influence(pieces: Iterable[Tensor], mean: Tensor, gap: Tensor, root: Tensor) -> Tensor:
+    """``2 gap' c + |c|^2 - |root' c|^2`` of each row, centered to c."""
     psi = []
-    for piece in _pieces(sample, index):
-        centered = piece.to(torch.float64) - law.mean
-        psi.append(centered @ pull + centered.square().sum(1) - (centered.float() @ root).square_().sum(1))
+    for piece in pieces:
+        centered = piece.to(torch.float64) - mean
+        psi.append(2 * centered @ gap + centered.square().sum(1) - squared_lengths(centered, root))
     return torch.cat(psi)
 
 
-def _psi_of_few(rows: Tensor, gram: Tensor, gap: Tensor, n: int) -> Tensor:
-    """The same for few rows, centered and divided by ``(n - 1)^(1/2)``, with the target within them."""
-    psi: Tensor = (rows @ gap).mul_(2 * (n - 1) ** 0.5) + rows.square().sum(1).mul_(n - 1)
-    return psi.sub_(transported_squares(gram).mul_(n - 1))
+def _pulls(law: Gaussian, parts: list[tuple[Gaussian, Tensor]], target: Gaussian, units: Units) -> list[_Pull]:
+    """Of the sample and of its halves."""
+    if law.rows is None:
+        return [_Pull.of(each, target) for each in (law, *(part for part, _ in parts))]
+    gram = target.within(law.rows)
+    return [_Pull.of(law, target, gram)] + [
+        _Pull.of(*_half_of_few(law, gram, index, target)) for index in map(torch.from_numpy, units.halves)
+    ]
 
 
-def _psi_of_half(law: Gaussian, gram: Tensor, index: Tensor, target: Gaussian) -> Tensor:
-    """The same for the rows in ``index`` under their own law, whose products are found in those of the whole."""
+def _half_of_few(law: Gaussian, gram: Tensor, index: Tensor, target: Gaussian) -> tuple[Gaussian, Gaussian, Tensor]:
+    """The law of the rows in ``index`` and the target within them, from the products of all rows."""
     assert law.rows is not None
     rows, gram = law.rows[index], gram[index][:, index]
     scale = ((law.n - 1) / (len(index) - 1)) ** 0.5
     center = rows.mean(0)
     gram = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()) * scale**2
-    gap = law.mean - target.mean + center * (law.n - 1) ** 0.5
-    return _psi_of_few((rows - center) * scale, gram, gap, len(index))
+    half = Gaussian(len(index), law.mean + center * (law.n - 1) ** 0.5, None, (rows - center) * scale)
+    return half, target, gram
+
+
+def _of_sample(sample: Tensor, pulls: list[_Pull], units: Units) -> list[np.ndarray]:
+    """psi of every row, and of the rows of each half under the half's own law."""
+    indices = [np.arange(len(sample)), *units.halves]
+    found = (
+        pull.of_sample(sample, torch.from_numpy(index)).cpu().numpy()
+        for pull, index in zip(pulls, indices, strict=True)
+    )
+    return list(found)
+
+
+def _of_reference(reference: Any, pulls: list[_Pull]) -> Influence | str:
+    """The influence of the reference's rows, of a regular part of them where they are many.
+
+    The sample's own noise in it is not the reference's: it is counted in the other error. Each row is given that of one
+    half of the sample, in which it is twice as large; the reference's is to it as n to m.
+    """
+    if isinstance(reference, Moments):
+        return _STATISTICS
+    m = len(reference)
+    if m < LEAST:
+        return f"none: fewer than {LEAST} samples in the reference"
+    rows = as_matrix(reference[:: -(-m // _SAMPLED)], "reference")
+    whole, *halves = pulls
+    psi = whole.of_reference(rows)
+    psi -= psi.mean()
+    half = torch.empty_like(psi)
+    for start, pull in enumerate(halves):
+        part = pull.of_reference(rows[start :: len(halves)])
+        half[start :: len(halves)] = part - part.mean()
+    weight = math.sqrt(2 + whole.law.n / m)
+    half.sub_(psi).mul_(weight).add_(psi)
+    return Influence(m, whole=psi.float().cpu().numpy(), half=half.float().cpu().numpy())

@@ -38,6 +38,7 @@ _LEAST_DISTANCE = 1e-14
         title_zh="记忆修正 Fréchet 距离",
     ),
     version=1,
+    error_version=2,
     full_rank=True,
 )
 def memorization_informed_frechet(
@@ -52,8 +53,12 @@ def memorization_informed_frechet(
     sample; from 0.1 on nothing counts as copied and the divisor is 1. At least 0, lower is better. ``details`` holds
     ``cosine_distance``, ``penalty`` (1 / divisor) and ``frechet_distance``.
 
-    The standard error treats distance and divisor as independent, and ignores the step at 0.1. Raises
-    :class:`MetricError` as :func:`frechet_distance` does.
+    The mean is over generated samples, as the paper has it: how near each is to what was trained on. torchmetrics
+    averages over real samples the distance to the nearest generated one, which stays large where a model copies few
+    samples again and again; the two numbers are not comparable.
+
+    The standard error treats distance and divisor as independent, and ignores the step at 0.1; ``stderr_reference`` is
+    that of the distance. Raises :class:`MetricError` as :func:`frechet_distance` does.
 
     >>> rng = np.random.default_rng(0)
     >>> train, new, test = (rng.standard_normal((200, 16)) for _ in range(3))
@@ -70,7 +75,7 @@ def memorization_informed_frechet(
     mean = float(cosine.mean())
     copied = mean < _MEMORIZED
     penalty = 1 / max(mean, _LEAST_DISTANCE) if copied else 1.0
-    stderr, influence = distance.stderr, distance.influence
+    stderr, influence, of_reference = distance.stderr, distance.influence, distance.reference
     if stderr is not None and copied:
         variance, pull = units.estimate(cosine.cpu().numpy())
         slope = distance.value * penalty
@@ -87,6 +92,7 @@ def memorization_informed_frechet(
         details={"cosine_distance": mean, "penalty": penalty, "frechet_distance": distance.value},
         influence=influence,
         units=units,
+        reference=of_reference.times(penalty) if isinstance(of_reference, Influence) else of_reference,
     )
 
 

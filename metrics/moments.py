@@ -144,8 +144,10 @@ def _are_many(inputs: Values) -> bool:
     return not isinstance(reference, Moments) and len(reference) >= reference.shape[1]
 
 
-REFERENCE_MOMENTS = Precomputed("reference", ("reference",), lambda options: "moments", _find, _restore, _are_many)
-"""Of a metric to which a reference is its moments, so that published ones serve as well as its samples."""
+REFERENCE_MOMENTS = Precomputed(
+    "reference_moments", ("reference",), lambda options: "moments", _find, _restore, _are_many
+)
+"""Of a metric that knows a reference by its moments, so that published ones serve as well as its samples."""
 
 
 def _sums(blocks: Iterator[Tensor]) -> tuple[int, Tensor, Tensor]:

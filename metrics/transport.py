@@ -6,10 +6,13 @@ trace is the nuclear norm of ``A B'``, so that symmetric eigenvalues suffice and
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float, Float64
 
 from evalsvc.metrics.arrays import as_matrix
 from evalsvc.metrics.lazy_torch import torch
@@ -78,58 +81,104 @@ class Gaussian:
         """The largest rank that the covariance can have."""
         return min(self.n - 1, len(self.mean))
 
+    def times(self, matrix: Tensor) -> Tensor:
+        """``covariance @ matrix``."""
+        if self.rows is not None:
+            return self.rows.T @ (self.rows @ matrix)
+        assert self.moments is not None
+        return (self.moments.scatter @ matrix).div_(self.moments.freedom)
+
     def within(self, factor: Tensor) -> Tensor:
-        """``factor @ covariance @ factor.T`` in the factor's precision; the lower triangle alone is filled for sure.
+        """``factor @ covariance @ factor.T``; the lower triangle alone is filled for sure.
 
         A square factor is taken for the upper triangle that :class:`Moments` give.
         """
         if self.rows is not None:
-            product = factor @ self.rows.to(factor.dtype).T
+            product = factor @ self.rows.T
             return product @ product.T
         assert self.moments is not None
         scatter, freedom = self.moments.scatter, self.moments.freedom
         if len(factor) == factor.shape[1]:
             return _triangular_congruence(factor, scatter).div_(freedom)
-        return (factor @ scatter.to(factor.dtype) @ factor.T).div_(freedom)
+        return (factor @ scatter @ factor.T).div_(freedom)
 
 
-def covariance_part(first: Gaussian, second: Gaussian, mean_part: float, inner: Tensor | None = None) -> float:
+@dataclass(frozen=True)
+class Transport:
+    """The maps that carry two laws' covariances onto each other, from one spectrum in double precision.
+
+    ``values`` and ``vectors`` are those of ``first`` within the factor of ``second``. A spectrum in single precision
+    drops all directions below 1e-4 of the largest eigenvalue, which is a product of two covariances: three quarters of
+    them where variances fall as 1 / k. In double precision a dropped direction has no variance to speak of.
+    """
+
+    first: Gaussian
+    second: Gaussian
+    values: Float64[Tensor, " k"]
+    vectors: Float64[Tensor, "f k"]
+
+    @classmethod
+    def between(cls, first: Gaussian, second: Gaussian, inner: Tensor | None = None) -> Transport:
+        """Find the spectrum of ``first`` within the factor of ``second``: ``inner``, where that is known."""
+        values, vectors = torch.linalg.eigh(first.within(second.factor) if inner is None else inner)
+        rank = min(first.rank, second.rank)
+        return cls(first, second, values[-rank:], vectors[:, -rank:])
+
+    @functools.cached_property
+    def forward(self) -> Float64[Tensor, "d k"]:
+        """G of the map ``T = G G'`` that carries ``first`` onto ``second``; of few columns where either is singular."""
+        values, vectors = self._real
+        root: Tensor = self.second.factor.T @ (vectors * values.pow(-0.25))
+        return root
+
+    @property
+    def backward(self) -> Float64[Tensor, "d k"]:
+        """The same of the map that carries ``second`` onto ``first``: it needs no inverse of a factor."""
+        return self.first.times(self.forward) * self._real[0].rsqrt()
+
+    @property
+    def squares(self) -> Float64[Tensor, " rows"]:
+        """``x T^-1 x'`` of each row x of ``second``, scaled as the rows are, by the map onto ``first``."""
+        values, vectors = self._real
+        squares: Tensor = vectors.square() @ values.sqrt()
+        return squares
+
+    @property
+    def _real(self) -> tuple[Tensor, Tensor]:
+        real = self.values > len(self.vectors) * _EPS * self.values[-1]
+        return self.values[real], self.vectors[:, real]
+
+
+def squared_lengths(rows: Float[Tensor, "n d"], root: Float64[Tensor, "d k"]) -> Float64[Tensor, " n"]:
+    """``|root' x|^2`` of each row; a product in single precision, with the scales taken out first."""
+    (narrow, size), (narrow_root, root_size) = _narrow(rows), _narrow(root)
+    return (narrow @ narrow_root).square_().sum(1).double().mul_((size * root_size) ** 2)
+
+
+def _narrow(x: Tensor) -> tuple[Tensor, float]:
+    """The matrix in single precision over a power of two near its largest entry, and that power."""
+    largest = float(x.abs().max()) if x.numel() else 0.0
+    size = 2.0 ** math.frexp(largest)[1] if largest else 1.0
+    return (x / size).float(), size
+
+
+def covariance_part(first: Gaussian, second: Gaussian, mean_part: float, values: Tensor | None = None) -> float:
     """``tr S + tr Q - 2 tr (S Q)^(1/2)``, never negative; exact to 1e-9 of the traces, and better near equality.
 
-    ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back. ``inner`` is
-    one law within a factor of the other, where that is known.
+    ``mean_part`` is what the means add to the distance: digits lost far below it need not be won back. ``values`` are
+    those of their :class:`Transport`, where that is known.
     """
     total = first.trace + second.trace
-    if inner is None:
+    if values is None:
         smaller = first.rows is None or (second.rows is not None and second.n < first.n)
         inner = first.within(second.factor) if smaller else second.within(first.factor)
-    values = torch.linalg.eigvalsh(inner)[-min(first.rank, second.rank) :]
+        values = torch.linalg.eigvalsh(inner)[-min(first.rank, second.rank) :]
     overlap = float(values.clamp(min=0).sqrt().sum())
     if total + mean_part - 2 * overlap < _NEAR * total:
         return _residual(first.factor, second.factor)
     if _rounding(values) > _TOLERANCE * total:
         overlap = float(torch.linalg.svdvals(first.factor @ second.factor.T).sum())
     return max(0.0, total - 2 * overlap)
-
-
-def transport_root(first: Gaussian, second: Gaussian, inner: Tensor) -> Tensor:
-    """A factor G of the map ``T = G G'`` that transports the first covariance to the second.
-
-    ``inner`` is the first law within the second's factor. In single precision, which is ample for a standard error:
-    what it garbles are directions of hardly any variance.
-    """
-    values, vectors = torch.linalg.eigh(inner.float())
-    values, vectors = values[-min(first.rank, second.rank) :], vectors[:, -min(first.rank, second.rank) :]
-    real = values > len(inner) * torch.finfo(values.dtype).eps * values[-1]
-    root: Tensor = second.factor.float().T @ (vectors[:, real] * values[real].pow(-0.25))
-    return root
-
-
-def transported_squares(gram: Tensor) -> Tensor:
-    """``x' T x`` of rows x that T transports to a law, from that law within the rows; in single precision too."""
-    values, vectors = torch.linalg.eigh(gram.float())
-    squares: Tensor = vectors.square() @ values.clamp(min=0).sqrt()
-    return squares.double()
 
 
 def _rounding(values: Tensor) -> float:
