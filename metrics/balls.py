@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, Num
+from jaxtyping import Bool, Float, Float64, Int64, Num
 
 from evalsvc.metrics import split_half
 from evalsvc.metrics.arrays import as_matrix
-from evalsvc.metrics.distances import Points, common_frame
+from evalsvc.metrics.distances import Points, common_frame, exact
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist, squared_radii, symmetric_shortlist
 from evalsvc.metrics.precomputed import Arrays, Precomputed, Values
@@ -120,6 +120,40 @@ def listed(k: int) -> int:
     if k < 1:
         raise MetricError(f"k = {k} is too small for a neighborhood ball; pass k >= 1")
     return split_half.listed_neighbors(k)
+
+
+def inside(
+    x: Points,
+    i: Int64[Tensor, " p"],
+    y: Points,
+    j: Int64[Tensor, " p"],
+    lower: Float64[Tensor, " p"],
+    upper: Float64[Tensor, " p"],
+    squared_radius: Float64[Tensor, " p"],
+    closed: bool,
+) -> Bool[Tensor, " p"]:
+    """Which pairs are nearer than the radius; those that bounds leave open are measured."""
+    compare = torch.le if closed else torch.lt
+    inside = compare(upper, squared_radius)
+    open_pairs = (compare(lower, squared_radius) & ~inside).nonzero().squeeze(1)
+    measured = exact(x, i[open_pairs], y, j[open_pairs])
+    inside[open_pairs] = compare(measured, squared_radius[open_pairs])
+    return inside
+
+
+def rank_among(
+    ascending: Float[Tensor, "n listed"], row: Int64[Tensor, " p"], value: Float[Tensor, " p"]
+) -> Int64[Tensor, " p"]:
+    """How many entries of its row each value exceeds: a binary search that never gathers whole rows."""
+    listed = ascending.shape[1]
+    rank = torch.zeros_like(row)
+    step = 1 << (listed.bit_length() - 1)
+    while step:
+        probe = rank + step
+        fits = probe <= listed
+        rank += step * (fits & (ascending[row, (probe - 1).clamp(max=listed - 1)] < value))
+        step >>= 1
+    return rank
 
 
 def checked_sample(x: Array, name: str, k: int) -> Tensor:

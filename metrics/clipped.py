@@ -12,13 +12,12 @@ from jaxtyping import Float64, Num
 
 from evalsvc.metrics import registry, split_half
 from evalsvc.metrics.arrays import same_width
-from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, listed
+from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, inside, listed, rank_among
 from evalsvc.metrics.distances import Block, Points
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
-from evalsvc.metrics.precision_recall import inside, rank_among
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, Score
 from evalsvc.metrics.units import Groups, Units
@@ -148,15 +147,18 @@ class _Clipped(Visitor[dict[str, Score]]):
         if min(m, n) < 2 * (k + 1):
             reason = f"none: halves of n = {n} and m = {m} samples are too small for k = {k}"
             return self._score("clipped_coverage", value, reason, None, covered=covered)
-        differences = split_half.share_differences(
+        halves = split_half.Halves.of(m, units)
+        shares_of_halves = split_half.shares(
             self.candidates.indices.cpu().numpy(),
             self.candidates.keys.nan_to_num(posinf=0).long().cpu().numpy(),
             self.balls.neighbors.cpu().numpy(),
-            units,
+            halves.reference,
+            halves.generated,
             k,
-            centered_on_reference=True,
+            centered_on_points=True,
             times=k,
         )
+        differences = split_half.of_generated(shares_of_halves)
         half = units.quantile * math.sqrt(float(np.mean(np.square(differences)))) / 2
         low, uncut, high = map(float, np.interp((covered - half, covered, covered + half), expected, shares))
         slope = (high - low) / (2 * half) if half else 0.0

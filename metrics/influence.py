@@ -52,10 +52,12 @@ class Influence:
     (:mod:`evalsvc.metrics.split_half`), whose mean square is four times the variance; ``pairs`` the pair function of a
     U-statistic for disjoint pairs of units, whose variance Z is its noise of second order; ``draws`` the values of
     random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
-    that is also redrawn. ``within`` is how each row of a group moves the score beside the other rows of it: what
-    is left where the groups themselves are fixed (:attr:`of_draws`). ``student`` units are few: differences are judged
-    by Student's t, with as many degrees of :attr:`freedom`. Only ``members`` of the units move a score that the others
-    do not apply to, by default all. A score on a ``logarithmic`` scale has an interval that is symmetric
+    that is also redrawn. ``noise`` is the part of a reference's ``whole`` or ``splits`` that the finite generated set
+    is to blame for, half the disagreement of its two halves: its mean square is taken off, as the error of the
+    generated samples counts it already. ``within`` is how each row of a group moves the score beside the other rows of
+    it: what is left where the groups themselves are fixed (:attr:`of_draws`). ``student`` units are few: differences
+    are judged by Student's t, with as many degrees of :attr:`freedom`. Only ``members`` of the units move a score that
+    the others do not apply to, by default all. A score on a ``logarithmic`` scale has an interval that is symmetric
     there; its influence is that on the value. ``least`` is what one unit could change a share by: a difference is never
     surer than that.
     """
@@ -67,6 +69,7 @@ class Influence:
     pairs: Float32[np.ndarray, " pairs"] | None = None
     draws: Float32[np.ndarray, " subsets"] | None = None
     control: Float32[np.ndarray, " control"] | None = None
+    noise: Float32[np.ndarray, " noise"] | None = None
     within: Float32[np.ndarray, " rows"] | None = None
     student: bool = False
     logarithmic: bool = False
@@ -81,7 +84,7 @@ class Influence:
     @property
     def parts(self) -> dict[str, Float32[np.ndarray, " _"]]:
         """The vectors that are there, by name."""
-        names = ("whole", "half", "splits", "pairs", "draws", "control", "within")
+        names = ("whole", "half", "splits", "pairs", "draws", "control", "noise", "within")
         return {name: vector for name in names if (vector := getattr(self, name)) is not None}
 
     @property
@@ -92,12 +95,18 @@ class Influence:
             own = _mean_square(self.whole)
             if self.half is not None:
                 own = variance(own, _mean_square(self.half))
+            if self.noise is not None:
+                own = max(own - _mean_square(self.noise), 0.0)
             if self.pairs is not None:
                 noise = 2 * _variance(self.pairs) / self.n
-                own = max(own - noise, noise)
+                # Equal laws have own = 2 noise: half of the rest is a floor that chance seldom lifts.
+                own = max(own - noise, noise / 2)
             total += own / self.n
         if self.splits is not None:
-            total += float(np.mean(np.square(self.splits, dtype=np.float64))) / 4
+            own = float(np.mean(np.square(self.splits, dtype=np.float64)))
+            if self.noise is not None:
+                own = max(own - float(np.mean(np.square(self.noise, dtype=np.float64))), 0.0)
+            total += own / 4
         if self.draws is not None:
             total += _variance(self.draws) / len(self.draws)
         if self.control is not None:

@@ -13,6 +13,7 @@ from jaxtyping import Num
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.distances import Block, Points
 from evalsvc.metrics.influence import LEAST, TOO_FEW, Influence, Rows
+from evalsvc.metrics.kernel_influence import of_generated, of_reference, reference_witnesses
 from evalsvc.metrics.kernel_sums import Across, Kernel, KernelSet, Within, polynomial, rbf
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from evalsvc.metrics.arrays import Array
 
 _WITNESSES = 2000
-_PAIRS = 16
-"""Pairs of rows a row that the pair function of groups may cost."""
 
 
 def _unbiased_in_n(options: Mapping[str, Any]) -> bool:
@@ -45,6 +44,7 @@ def _unbiased_in_n(options: Mapping[str, Any]) -> bool:
         title_zh="核距离（KID）",
     ),
     version=1,
+    error_version=2,
 )
 @over_pairs
 def kernel_distance(
@@ -141,7 +141,7 @@ class _InOnePass(Visitor[Score]):
             KernelSet.of(y, kernel, [rows for _, rows in draws]),
         )
         self.sums: dict[Side, Within] = {"reference": Within(of_y), "generated": Within(of_x)}
-        self.crossed = Across(of_y, of_x)
+        self.crossed = Across(of_y, of_x, units.halves)
 
     def within(self, side: Side, block: Block) -> None:
         self.sums[side].see(block)
@@ -153,13 +153,20 @@ class _InOnePass(Visitor[Score]):
         xx, yy = self.sums["generated"], self.sums["reference"]
         n, witness = len(xx.rows), self.crossed.columns / len(yy.rows)
         spread = _Spread.of(xx.rows, xx, witness, n)
-        influence = _influence(xx.of, xx.rows, witness, np.arange(n), self.units)
+        influence = of_generated(xx.of, xx.rows, witness, np.arange(n), self.units)
+        reference = self._reference()
         if not self.draws:
             value = xx.mean(self.biased) + yy.mean(self.biased) - 2 * witness.mean()
-            return _score(value.reshape(1), spread, self.units, influence)
+            return _score(value.reshape(1), spread, self.units, influence, reference)
         size = len(self.draws[0][0])
         means = xx.subset_means(size, self.biased) + yy.subset_means(size, self.biased)
-        return _score(means - 2 * self.crossed.subsets / size**2, spread, self.units, influence)
+        return _score(means - 2 * self.crossed.subsets / size**2, spread, self.units, influence, reference)
+
+    def _reference(self) -> Influence | str:
+        yy = self.sums["reference"]
+        rows = torch.from_numpy(reference_witnesses(len(yy.rows)))
+        some = KernelSet.of(yy.of.points.take(rows), yy.of.kernel)
+        return of_reference(some, yy.rows[rows], len(yy.rows), self.crossed.rows[rows], self.units.halves)
 
 
 class _OneByOne(Visitor[Score]):
@@ -189,14 +196,18 @@ class _OneByOne(Visitor[Score]):
         crossed = Across.all(y, x).columns.mean() / len(y.points)
         return Within.all(x).mean(self.biased) + Within.all(y).mean(self.biased) - 2 * crossed
 
-    def _spread(self) -> tuple[_Spread, Units, Influence]:
+    def _spread(self) -> tuple[_Spread, Units, Influence, Influence | str]:
         n, m = len(self.x), len(self.y)
         rows = self._witnesses()
         some = self._set(self.x, torch.from_numpy(rows))
-        among = Within.all(some)
-        of_x, of_y = (Across.all(KernelSet.of(points, self.kernel), some).columns for points in (self.x, self.y))
-        sums, witness = of_x - some.diagonal, of_y / m
-        return _Spread.of(sums, among, witness, n), self.units, _influence(some, sums, witness, rows, self.units)
+        among, (of_x, of_y) = Within.all(some), (KernelSet.of(points, self.kernel) for points in (self.x, self.y))
+        sums, witness = Across.all(of_x, some).columns - some.diagonal, Across.all(of_y, some).columns / m
+        influence = of_generated(some, sums, witness, rows, self.units)
+        others = self._set(self.y, torch.from_numpy(reference_witnesses(m)))
+        halves = self.units.halves
+        crossed = Across.all(others, of_x, halves).rows
+        reference = of_reference(others, Across.all(of_y, others).columns - others.diagonal, m, crossed, halves)
+        return _Spread.of(sums, among, witness, n), self.units, influence, reference
 
     def _witnesses(self) -> Rows:
         """Random rows; of groups all rows, since only they tell of the groups' spread."""
@@ -206,24 +217,6 @@ class _OneByOne(Visitor[Score]):
         sizes = np.bincount(self.units.owner)[order]
         chosen = order[np.cumsum(sizes) - sizes < max(_WITNESSES, LEAST * int(sizes.max()))]
         return np.flatnonzero(np.isin(self.units.owner, chosen))
-
-
-def _influence(some: KernelSet, sums: Tensor, witness: Tensor, rows: Rows, units: Units) -> Influence:
-    """The influence of the units that ``rows`` make up, from their kernel ``sums`` over all other rows.
-
-    The pair function of two groups is the mean over pairs of their rows, of which large groups have too many.
-    """
-    mine = units.part(rows)
-    psi = 2 * (sums / (units.rows - 1) - witness).cpu().numpy()
-    _, influence = mine.estimate(psi)
-    first, second, pair = mine.disjoint_pairs(_PAIRS * len(rows))
-    if len(first) > 1:
-        i, j = torch.from_numpy(first).to(witness.device), torch.from_numpy(second).to(witness.device)
-        values = (some.between(i, j) - witness[i] - witness[j]).cpu().numpy()
-        scale = mine.count / mine.rows
-        influence = replace(influence, pairs=(np.bincount(pair, values) * scale**2).astype(np.float32))
-    within = influence.within if len(rows) == units.rows else None
-    return replace(influence, n=units.count, student=units.clustered, within=within)
 
 
 @dataclass(frozen=True)
@@ -261,7 +254,7 @@ class _Spread:
         return middle - half, middle + half
 
 
-def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence) -> Score:
+def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence, reference: Influence | str) -> Score:
     """The mean over subsets, or the one value of all pairs."""
     name, value, n = "kernel_distance", float(values.mean()), units.rows
     method, details = "closed form of the U-statistic", {}
@@ -272,7 +265,7 @@ def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence) 
         details = {"std": float(values.std(correction=0))}
         influence = replace(influence, draws=values.cpu().numpy().astype(np.float32))
     if units.count < LEAST:
-        return score(name, value, None, n=n, method=TOO_FEW, details=details, units=units)
+        return score(name, value, None, n=n, method=TOO_FEW, details=details, units=units, reference=reference)
     return score(
         name,
         value,
@@ -283,4 +276,5 @@ def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence) 
         details=details,
         influence=influence,
         units=units,
+        reference=reference,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from evalsvc.metrics.arrays import blocks
@@ -133,16 +134,23 @@ class Within:
 
 
 class Across:
-    """Sums of the kernel over all rows of one set for each column of the other, and over the pairs within subsets."""
+    """Sums of the kernel over all rows of one set for each column of the other, and over the pairs within subsets.
 
-    def __init__(self, rows: KernelSet, columns: KernelSet) -> None:
+    ``rows`` (n, parts) are the sums for each row over each of the ``parts`` of the columns, if any are given.
+    """
+
+    def __init__(self, rows: KernelSet, columns: KernelSet, parts: Sequence[np.ndarray] = ()) -> None:
         self.of = rows, columns
         self.columns, self.subsets = torch.zeros_like(columns.addend), rows.addend.new_zeros(len(rows.members))
+        self.parts = columns.addend.new_zeros((len(columns.addend), len(parts)))
+        for part, members in enumerate(parts):
+            self.parts[torch.from_numpy(members), part] = 1
+        self.rows = rows.addend.new_zeros((len(rows.addend), len(parts)))
 
     @classmethod
-    def all(cls, rows: KernelSet, columns: KernelSet) -> Across:
+    def all(cls, rows: KernelSet, columns: KernelSet, parts: Sequence[np.ndarray] = ()) -> Across:
         """The sums over two sets by themselves."""
-        sums = cls(rows, columns)
+        sums = cls(rows, columns, parts)
         for block in sweep(rows.points, columns.points):
             sums.see(block)
         return sums
@@ -153,5 +161,7 @@ class Across:
         j = block.columns
         for i, tile in rows.tiles(block, columns):
             self.columns[j] += tile.sum(0)
+            if self.rows.shape[1]:
+                self.rows[i] += tile @ self.parts[j]
             if len(self.subsets):
                 self.subsets += rows.within_subsets(tile, i, columns, j)

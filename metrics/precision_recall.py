@@ -11,12 +11,12 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, Num
+from jaxtyping import Num
 
 from evalsvc.metrics import registry, split_half
 from evalsvc.metrics.arrays import same_width
-from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, listed
-from evalsvc.metrics.distances import Block, Points, exact
+from evalsvc.metrics.balls import REFERENCE_RADII, Balls, Radii, checked_sample, inside, listed, rank_among
+from evalsvc.metrics.distances import Block, Points
 from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Shortlist
@@ -56,7 +56,7 @@ DENSITY = Quantity(
 COVERAGE = Quantity("coverage", Direction.HIGHER, "share", 0.0, 1.0, title="Coverage", title_zh="覆盖率")
 
 
-@metric(PRECISION, RECALL, version=1, precomputed=(REFERENCE_RADII,))
+@metric(PRECISION, RECALL, version=1, precomputed=(REFERENCE_RADII,), error_version=2)
 @over_pairs
 def precision_recall(
     generated: Num[Array, "n d"],
@@ -79,7 +79,7 @@ def precision_recall(
     return _plan(generated, reference, k, reference_radii, groups, closed=True, wanted=("precision", "recall"))
 
 
-@metric(DENSITY, COVERAGE, version=1, precomputed=(REFERENCE_RADII,))
+@metric(DENSITY, COVERAGE, version=1, precomputed=(REFERENCE_RADII,), error_version=2)
 @over_pairs
 def density_coverage(
     generated: Num[Array, "n d"],
@@ -97,7 +97,7 @@ def density_coverage(
     return _plan(generated, reference, k, reference_radii, groups, closed=False, wanted=("density", "coverage"))
 
 
-@metric(PRECISION, RECALL, DENSITY, COVERAGE, version=1, precomputed=(REFERENCE_RADII,))
+@metric(PRECISION, RECALL, DENSITY, COVERAGE, version=1, precomputed=(REFERENCE_RADII,), error_version=2)
 @over_pairs
 def prdc(
     generated: Num[Array, "n d"],
@@ -155,7 +155,15 @@ class _Manifolds(Visitor[dict[str, Score]]):
         device = x.raw.device
         self.holders = torch.zeros(len(y), dtype=torch.int64, device=device)
         self.covered, self.recalled = (torch.zeros(len(x), dtype=torch.bool, device=device) for _ in range(2))
-        self.in_own, self.in_others = (Shortlist.empty(len(x), split_half.CANDIDATES, x) for _ in range(2))
+        self.shortlists = {
+            name: Shortlist.empty(len(of), split_half.CANDIDATES, of)
+            for name, of in (("precision", y), ("recall", x), ("coverage", x))
+            if name in wanted
+        }
+        # By rank among the neighbors of the ball's center, and by fixed half of the generated set.
+        self.held = torch.zeros(len(x), min(listed(k), len(x) - 1), 2, dtype=torch.int64, device=device)
+        self.second_half = torch.zeros(len(y), dtype=torch.int64, device=device)
+        self.second_half[torch.from_numpy(units.halves[1])] = 1
 
     def within(self, side: Side, block: Block) -> None:
         self.nearest[side].offer_both(block)
@@ -174,18 +182,40 @@ class _Manifolds(Visitor[dict[str, Score]]):
         self.holders += torch.bincount(j[own], minlength=len(y))
         self.covered[i[own]] = True
         self.recalled[i[inside(x, i, y, j, lower, upper, of_y.squared[j], self.closed)]] = True
-        for shortlist, balls, center in ((self.in_own, of_x, i), (self.in_others, of_y, j)):
-            rank = rank_among(balls.distances, center, lower.to(x.low.dtype))
-            enters = (rank < balls.distances.shape[1]) & (rank < shortlist.limit[i])
-            shortlist.enter(i[enters], j[enters], rank[enters].to(x.low.dtype))
+        lower = lower.to(x.low.dtype)
+        rank = rank_among(of_x.distances, i, lower)
+        near = rank < self.held.shape[1]
+        self._offer("coverage", i[near], j[near], rank[near])
+        self._offer("precision", j[near], i[near], rank[near])
+        if "density" in self.wanted:
+            mine = self.held[block.rows]
+            cell = ((i - block.rows.start) * mine.shape[1] + rank) * 2 + self.second_half[j]
+            mine += torch.bincount(cell[near], minlength=mine.numel()).view(mine.shape)
+        if "recall" in self.wanted:
+            rank = rank_among(of_y.distances, j, lower)
+            near = rank < of_y.distances.shape[1]
+            self._offer("recall", i[near], j[near], rank[near])
+
+    def _offer(self, name: str, row: Tensor, other: Tensor, rank: Tensor) -> None:
+        if name in self.shortlists:
+            shortlist = self.shortlists[name]
+            enters = rank < shortlist.limit[row]
+            shortlist.enter(row[enters], other[enters], rank[enters].to(shortlist.keys.dtype))
 
     def result(self) -> dict[str, Score]:
         return {name: self._score(name) for name in self.wanted}
+
+    @functools.cached_property
+    def _halves(self) -> split_half.Halves:
+        return split_half.Halves.of(len(self.covered), self.units)
 
     def _score(self, name: str) -> Score:
         k, m, n = self.k, len(self.covered), len(self.holders)
         details = {"k": float(k), "n_reference": float(m)}
         units, holders = self.units, self.holders.double()
+        reason = f"none: halves of n = {n} and m = {m} samples are too small for k = {k}"
+        shares = self._shares(name) if min(m, n) >= 2 * (k + 1) else None
+        reference = reason if shares is None else split_half.of_reference(shares, m)
         if name == "density":
             variance, influence = units.estimate((holders / k).cpu().numpy())
             return registry.score(
@@ -197,62 +227,48 @@ class _Manifolds(Visitor[dict[str, Score]]):
                 details=details,
                 influence=influence,
                 units=units,
+                reference=reference,
             )
         if name == "precision":
-            return mean_of_flags(name, (holders > 0).cpu().numpy(), units, details)
-        flags, shortlist, centers = {
-            "recall": (self.recalled, self.in_others, self.balls["generated"]),
-            "coverage": (self.covered, self.in_own, self.balls["reference"]),
-        }[name]
-        share = float(flags.double().mean())
-        if min(m, n) < 2 * (k + 1):
-            reason = f"none: halves of n = {n} and m = {m} samples are too small for k = {k}"
-            return registry.score(name, share, None, n=n, method=reason, details=details, units=units)
-        differences = split_half.share_differences(
-            shortlist.indices.cpu().numpy(),
-            shortlist.keys.nan_to_num(posinf=0).long().cpu().numpy(),
-            centers.neighbors.cpu().numpy(),
-            units,
-            k,
-            centered_on_reference=name == "coverage",
-        )
+            return mean_of_flags(name, (holders > 0).cpu().numpy(), units, details, reference)
+        share = float((self.recalled if name == "recall" else self.covered).double().mean())
+        if shares is None:
+            return registry.score(
+                name, share, None, n=n, method=reason, details=details, units=units, reference=reference
+            )
+        differences = split_half.of_generated(shares)
         influence = Influence(units.count, splits=differences.astype(np.float32), student=units.clustered)
         variance = float(np.mean(np.square(differences)) / 4)
-        return proportion_score(name, share, variance, units, influence, method="split halves", details=details)
+        return proportion_score(
+            name,
+            share,
+            variance,
+            units,
+            influence,
+            method="split halves",
+            details=details,
+            reference=reference,
+        )
 
-
-def inside(
-    x: Points,
-    i: Int64[Tensor, " p"],
-    y: Points,
-    j: Int64[Tensor, " p"],
-    lower: Float64[Tensor, " p"],
-    upper: Float64[Tensor, " p"],
-    squared_radius: Float64[Tensor, " p"],
-    closed: bool,
-) -> Bool[Tensor, " p"]:
-    """Which pairs are nearer than the radius; those that bounds leave open are measured."""
-    compare = torch.le if closed else torch.lt
-    inside = compare(upper, squared_radius)
-    open_pairs = (compare(lower, squared_radius) & ~inside).nonzero().squeeze(1)
-    measured = exact(x, i[open_pairs], y, j[open_pairs])
-    inside[open_pairs] = compare(measured, squared_radius[open_pairs])
-    return inside
-
-
-def rank_among(
-    ascending: Float[Tensor, "n listed"], row: Int64[Tensor, " p"], value: Float[Tensor, " p"]
-) -> Int64[Tensor, " p"]:
-    """How many entries of its row each value exceeds: a binary search that never gathers whole rows."""
-    listed = ascending.shape[1]
-    rank = torch.zeros_like(row)
-    step = 1 << (listed.bit_length() - 1)
-    while step:
-        probe = rank + step
-        fits = probe <= listed
-        rank += step * (fits & (ascending[row, (probe - 1).clamp(max=listed - 1)] < value))
-        step >>= 1
-    return rank
+    def _shares(self, name: str) -> split_half.Shares:
+        """The quantity as half of each set has it."""
+        halves = self._halves
+        neighbors = self.balls["generated" if name == "recall" else "reference"].neighbors.cpu().numpy()
+        if name == "density":
+            sizes = [len(half) for half in self.units.halves]
+            return split_half.balls_a_sample(self.held.cpu().numpy() / sizes, neighbors, halves.reference, self.k)
+        shortlist, sides = self.shortlists[name], (halves.reference, halves.generated)
+        points, others = sides[::-1] if name == "precision" else sides
+        found = split_half.shares(
+            shortlist.indices.cpu().numpy(),
+            shortlist.keys.nan_to_num(posinf=0).long().cpu().numpy(),
+            neighbors,
+            points,
+            others,
+            self.k,
+            centered_on_points=name == "coverage",
+        )
+        return found.swapaxes(0, 1) if name == "precision" else found
 
 
 def _plan(

@@ -24,12 +24,18 @@ def binomial_variance(share: float, n: int) -> float:
 
 
 def mean_of_flags(
-    name: str, flags: Bool[np.ndarray, " n"], units: Units, details: Mapping[str, float] | None = None
+    name: str,
+    flags: Bool[np.ndarray, " n"],
+    units: Units,
+    details: Mapping[str, float] | None = None,
+    reference: Influence | str = "",
 ) -> Score:
     """The share of samples that are flagged, each for itself."""
     variance, influence = units.estimate(flags.astype(np.float64))
     method = CLUSTERED if units.clustered else INDEPENDENT
-    return proportion_score(name, float(flags.mean()), variance, units, influence, method=method, details=details)
+    return proportion_score(
+        name, float(flags.mean()), variance, units, influence, method=method, details=details, reference=reference
+    )
 
 
 def proportion_score(
@@ -41,6 +47,7 @@ def proportion_score(
     *,
     method: str,
     details: Mapping[str, float] | None = None,
+    reference: Influence | str = "",
 ) -> Score:
     """A share with Wilson's interval at the number of independent units that its variance amounts to.
 
@@ -61,4 +68,5 @@ def proportion_score(
         details=details,
         influence=replace(influence, least=1.0 / units.count),
         units=units,
+        reference=reference,
     )
