@@ -24,6 +24,7 @@ GZIP_GROUPS = 10
         Direction.LOWER,
         "bytes per gzip byte",
         low=0.0,
+        target="reference",
         title="Compression ratio",
         title_zh="压缩比",
     ),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from evalsvc.metrics.ngram_index import Corpus, Tokenizer, check_texts, numbered
+from evalsvc.metrics.ngram_index import Corpus, check_texts, numbered
 from evalsvc.metrics.proportions import mean_of_flags
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
-from evalsvc.metrics.tokenizers import mixed
+from evalsvc.metrics.tokenizers import Tokenizer, mixed
 from evalsvc.metrics.units import Groups, Units
 
 SHINGLE = 5

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Int64
 
 from evalsvc.metrics.score import MetricError
-
-Tokenizer: TypeAlias = Callable[[str], Sequence[Hashable]]
+from evalsvc.metrics.tokenizers import TOKENIZERS, Tokenizer, fitting
 
 MAX_ORDER = 16
 """Longest n-gram with a name in the registry; longer ones are the document itself."""
@@ -46,10 +44,13 @@ class Corpus:
     lengths: Int64[np.ndarray, " documents"]
 
     @classmethod
-    def of(cls, texts: Sequence[str], tokenizer: Tokenizer, metric: str, minimum: int = 1) -> Corpus:
-        """Tokenize ``texts``; :class:`MetricError` in the name of ``metric`` unless there are ``minimum`` of them."""
+    def of(cls, texts: Sequence[str], tokenizer: Tokenizer | None, metric: str, minimum: int = 1) -> Corpus:
+        """Tokenize ``texts``, without a tokenizer by the one that fits them.
+
+        Raises :class:`MetricError` in the name of ``metric`` unless there are ``minimum`` texts.
+        """
         check_texts(texts, metric, minimum)
-        documents = [tokenizer(text) for text in texts]
+        documents = [*map(tokenizer or TOKENIZERS[fitting(texts)], texts)]
         lengths = np.array([len(document) for document in documents], dtype=np.int64)
         numbers = {token: number for number, token in enumerate(dict.fromkeys(chain.from_iterable(documents)))}
         run = map(numbers.__getitem__, chain.from_iterable(documents))

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalsvc.metrics.jackknife import jackknife, jackknifed
-from evalsvc.metrics.ngram_index import MAX_ORDER, Corpus, Occurrences, Tokenizer, check_order
+from evalsvc.metrics.ngram_index import MAX_ORDER, Corpus, Occurrences, check_order
 from evalsvc.metrics.ratio import METHOD, ONE_DOCUMENT, influence_of, ratio_of_sums, variance_of
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.tokenizers import Tokenizer
 from evalsvc.metrics.units import Groups, Units
 
 SERIES = 12
@@ -30,6 +31,7 @@ def each_order(
             0.0,
             1.0,
             unbiased_in_n=unbiased_in_n,
+            target="reference",
             title=title.format(n=n),
             title_zh=title_zh.format(n=n),
             order=n,
@@ -40,12 +42,13 @@ def each_order(
 
 @metric(*each_order("distinct", Direction.HIGHER, "share of n-grams", "Distinct-{n}", "Distinct-{n}"), version=1)
 def distinct_n(
-    texts: Sequence[str], n: int = 2, tokenizer: Tokenizer = str.split, groups: Groups | None = None
+    texts: Sequence[str], n: int = 2, tokenizer: Tokenizer | None = None, groups: Groups | None = None
 ) -> Score:
     """Distinct n-grams of the corpus over all its n-grams (Li et al., 2016), in (0, 1]. Higher is more diverse.
 
     n-grams never cross documents. The share falls as a corpus grows: compare equal numbers of documents. ``tokenizer``
-    cuts a text into tokens, by default at whitespace. The score is named after the order: ``distinct_2``.
+    cuts a text into tokens, by default at white space, and into characters where the texts' script has no spaces
+    (:func:`evalsvc.metrics.tokenizers.fitting`). The score is named after the order: ``distinct_2``.
 
     Raises:
         MetricError: there are no texts, none has ``n`` tokens, or ``n`` is not within 1 to 16.
@@ -82,7 +85,7 @@ def distinct_n(
     version=1,
 )
 def repetition(
-    texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split, groups: Groups | None = None
+    texts: Sequence[str], n: int = 4, tokenizer: Tokenizer | None = None, groups: Groups | None = None
 ) -> Score:
     """Share of n-grams that occurred earlier in the same document, in [0, 1). Lower is better.
 
@@ -111,7 +114,7 @@ def repetition(
     )
 
 
-def _of_order(texts: Sequence[str], n: int, tokenizer: Tokenizer, metric: str) -> tuple[Corpus, Occurrences]:
+def _of_order(texts: Sequence[str], n: int, tokenizer: Tokenizer | None, metric: str) -> tuple[Corpus, Occurrences]:
     check_order(n, metric)
     corpus = Corpus.of(texts, tokenizer, metric)
     *_, occurrences = corpus.orders(n)

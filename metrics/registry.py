@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.influence import Influence
@@ -56,11 +56,13 @@ class Ratio:
 class Quantity:
     """One number a metric can return: its direction, unit and closed range.
 
-    ``target`` is the right value of a quantity of which neither direction is better. ``title`` and ``title_zh`` are
-    its names for people, in English and Chinese; ``beside`` names the quantities that it is drawn against when two are
-    weighed against each other. ``order`` is the option ``n`` of a metric that returns another quantity for each.
-    A scorer's quantity that also exists of a whole corpus names the statistic (:data:`evalsvc.metrics.corpus.CORPUS`)
-    as ``corpus``, and as ``sums`` those of the scorer's quantities whose sums over the samples it is found from.
+    ``target`` is the right value of a quantity that can be too low and too high: a number, or that of as many samples
+    of the ``"reference"``. Where a score has one, nearer is better; where not, ``direction`` ranks, which noise and
+    loops can win. ``title`` and ``title_zh`` are its names for people, in English and Chinese; ``beside`` names the
+    quantities that it is drawn against when two are weighed against each other. ``order`` is the option ``n`` of a
+    metric that returns another quantity for each. A scorer's quantity that also exists of a whole corpus names the
+    statistic (:data:`evalsvc.metrics.corpus.CORPUS`) as ``corpus``, and as ``sums`` those of the scorer's quantities
+    whose sums over the samples it is found from.
 
     ``unbiased_in_n`` declares whether its expectation is the same for every number of generated samples, as that of a
     mean over samples or of a ratio of two such means is (whose bias of order 1 / n is far below its error); where that
@@ -73,7 +75,7 @@ class Quantity:
     low: float = -math.inf
     high: float = math.inf
     unbiased_in_n: bool | Callable[[Mapping[str, Any]], bool] = False
-    target: float | None = None
+    target: float | Literal["reference"] | None = None
     title: str = ""
     title_zh: str = ""
     beside: tuple[str, ...] = ()
@@ -81,6 +83,11 @@ class Quantity:
     ratio: Ratio | None = None
     corpus: str = ""
     sums: tuple[str, ...] = ()
+
+    @property
+    def constant(self) -> float | None:
+        """The right value where it is a number."""
+        return None if self.target == "reference" else self.target
 
     def titled(self, language: str) -> str:
         """The name for people in a language (``en``, ``zh``)."""
@@ -228,7 +235,7 @@ def score(
     if not math.isfinite(value):
         raise MetricError(f"{quantity.name}: the inputs give {value}, which is not a score")
     low = high = None
-    unknown = isinstance(reference, str) and bool(reference)
+    redrawn = math.sqrt(reference.variance) if isinstance(reference, Influence) else None if reference else 0.0
     if units and units.clustered:
         method = units.too_few or units.described(method)
         stderr = None if units.too_few else stderr
@@ -253,11 +260,9 @@ def score(
         details=MappingProxyType(dict(details or {})),
         influence=influence,
         skewness=0.0 if stderr is None else float(skewness),
-        stderr_reference=None
-        if unknown
-        else math.sqrt(reference.variance)
-        if isinstance(reference, Influence)
-        else 0.0,
+        stderr_reference=redrawn,
         reference_method=reference if isinstance(reference, str) else REFERENCE_METHOD,
         reference=reference,
+        target=quantity.constant,
+        target_stderr=None if quantity.constant is None else 0.0,
     )

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from evalsvc.metrics.jackknife import jackknife, jackknifed
-from evalsvc.metrics.ngram_index import Corpus, Occurrences, Tokenizer, check_order
+from evalsvc.metrics.ngram_index import Corpus, Occurrences, check_order
 from evalsvc.metrics.ngrams import each_order
 from evalsvc.metrics.registry import metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.tokenizers import Tokenizer
 from evalsvc.metrics.units import Groups, Units
 
 SMOOTHING = 0.1
@@ -21,7 +22,7 @@ SMOOTHING = 0.1
 
 @metric(*each_order("self_bleu", Direction.LOWER, "BLEU", "Self-BLEU-{n}", "Self-BLEU-{n}"), version=1)
 def self_bleu(
-    texts: Sequence[str], n: int = 4, tokenizer: Tokenizer = str.split, groups: Groups | None = None
+    texts: Sequence[str], n: int = 4, tokenizer: Tokenizer | None = None, groups: Groups | None = None
 ) -> Score:
     """Mean BLEU-n of each text against all the others (Zhu et al., 2018), in [0, 1]. Lower is more diverse.
 

@@ -28,6 +28,7 @@ _NULL = 1e-10
         Direction.HIGHER,
         unit="effective samples",
         low=1.0,
+        target="reference",
         title="Vendi score",
         title_zh="Vendi 分数",
     ),
@@ -35,6 +36,8 @@ _NULL = 1e-10
 )
 def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0, groups: Groups | None = None) -> Score:
     """Exponential of the Renyi entropy of order ``q`` of the eigenvalues of K / n; higher is more diverse.
+
+    Noise is more diverse than real data: the right value is that of as many real samples.
 
     K is the cosine similarity of the rows: n equal rows give 1, n orthonormal rows n, and min(n, d) is the most.
     ``q`` may be 1 (Shannon), 0 (the number of directions, eigenvalues above 1e-10 of the largest) and ``math.inf``

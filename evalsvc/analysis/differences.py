@@ -40,7 +40,8 @@ class Run:
 
     ``outdated`` describes how its protocol differs from the current one. ``stderr_reference`` is what redrawing the
     rows of the reference adds to the error, ``None`` if ``reference_method`` says why it is unknown; ``reference`` is
-    their influence, and runs with equal ``reference_units`` have the same rows in the same order.
+    their influence, and runs with equal ``reference_units`` have the same rows in the same order. ``target`` is the
+    right value, if there is one (:mod:`evalsvc.analysis.nearness`).
     """
 
     value: float
@@ -61,6 +62,8 @@ class Run:
     reference_method: str = ""
     reference: Influence | str = field(default="", compare=False, repr=False)
     reference_units: str = ""
+    target: float | None = None
+    target_stderr: float | None = None
 
     @classmethod
     def of(cls, score: Score | ScoreColumns, protocol: str, facts: Mapping[str, Any], **more: Any) -> Run:
@@ -70,7 +73,8 @@ class Run:
         stderr, method = score.stderr_reference, score.reference_method
         if stderr is None and not method:
             stderr, method = (None, BEFORE) if digests else (0.0, "")
-        found: dict[str, Any] = {"skewness": score.skewness, "stderr_reference": stderr, "reference_method": method}
+        found: dict[str, Any] = {name: getattr(score, name) for name in ("skewness", "target", "target_stderr")}
+        found |= {"stderr_reference": stderr, "reference_method": method}
         if digests:
             found["reference_units"] = f"reference/{'-'.join(digests)}"
         if isinstance(score, Score):

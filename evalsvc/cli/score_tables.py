@@ -166,6 +166,7 @@ def print_provenance(run: Evaluation, files: dict[str, str]) -> None:
         "seed": str(provenance["seed"]),
         "commit": provenance["git_commit"] or "",
         "versions": versions,
+        "no right value": "; ".join(f"{label}: {why}" for label, why in provenance.get("no_right_value", {}).items()),
         "not applicable": "; ".join(f"{label}: {why}" for label, why in provenance["not_applicable"].items()),
         **files,
     }

@@ -14,6 +14,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.core.files.verification import Verified
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
+from evalsvc.evaluation.fitting_tokenizer import fitting_tokenizer
 from evalsvc.evaluation.items import items_of, places_of, units_of
 from evalsvc.evaluation.sampling_units import SamplingUnits, documents
 from evalsvc.evaluation.shard_reading import read_failures, read_features, read_likelihoods, read_scored, read_texts
@@ -27,6 +28,7 @@ from evalsvc.metrics.moments import Moments
 from evalsvc.metrics.neighbors import nearest_neighbors
 from evalsvc.metrics.precomputed import Precomputed
 from evalsvc.metrics.registry import GROUPS, QUANTITY
+from evalsvc.metrics.tokenizers import TOKENIZERS
 from evalsvc.plugins.interfaces import EmbedsTexts, ExtractorInfo, SampleSet
 from evalsvc.plugins.items import text_of
 from evalsvc.plugins.samples import Texts
@@ -35,11 +37,12 @@ from evalsvc.plugins.scoring import FAILED
 
 @dataclass(frozen=True)
 class Call:
-    """Arguments of a metric, the facts that make its scores comparable, and its independent units."""
+    """Arguments of a metric, the facts that make its scores comparable, its independent units, and given options."""
 
     arguments: dict[str, Any]
     facts: dict[str, Any]
     units: SamplingUnits
+    options: dict[str, Any]
 
 
 class MetricInputs:
@@ -76,8 +79,10 @@ class MetricInputs:
             facts |= spec.suite.items.drawn
         if "samples" in facts and spec.order and spec.order.is_partial(spec.suite.samples):
             facts["order"] = spec.order.facts
+        settings = use.options
         if "tokenizer" in metric.options:
-            facts["tokenizer"] = use.tokenizer
+            facts["tokenizer"] = use.tokenizer or fitting_tokenizer(map(self.split, spec.reference), self.texts)
+            settings = {**settings, "tokenizer": TOKENIZERS[facts["tokenizer"]]}
         options = {**metric.options, **use.options}
         values = {
             each.argument: self._precomputed(use, each, inputs, options)
@@ -87,7 +92,7 @@ class MetricInputs:
         units = self._units_of(use)
         of = {QUANTITY: spec.suite.scored(use.of)} if metric.takes_quantity else {}
         groups = {GROUPS: units.groups} if metric.counts_groups and not use.of_documents else {}
-        return Call({**inputs, **values, **of, **groups, **use.arguments}, facts, units)
+        return Call({**inputs, **values, **of, **groups, **settings}, facts, units, settings)
 
     @functools.cached_property
     def _given(self) -> Mapping[tuple[Source, Form], Callable[[MetricUse, Input], tuple[Any, dict[str, Any]]]]:
@@ -138,15 +143,13 @@ class MetricInputs:
         return self._drawn(use.features), facts
 
     def _texts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        texts = read_texts(self.spec, self.context)[self.rows]
-        kept = [text for text, there in zip(texts, self.there, strict=True) if there]
-        return kept, {"samples": self.spec.suite.samples}
+        return self.texts(), {"samples": self.spec.suite.samples}
 
     def _features_of_reference(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         return self.reference(use.features, use.half_of(given)), {}
 
     def _texts_of_reference(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        return self._reference_texts(use.half_of(given)), {}
+        return self.texts_of(use.half_of(given)), {}
 
     def _prompts(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         suite = self.spec.suite
@@ -162,6 +165,11 @@ class MetricInputs:
             return self._drawn(f"{use.features}/{given.name}")[:, 0], facts
         likelihoods = self._likelihoods(use.against)
         return likelihoods.column(given.name), likelihoods.facts_for(use.spec.inputs)
+
+    def texts(self) -> list[str]:
+        """The samples of a suite of texts, those that could be drawn."""
+        texts = read_texts(self.spec, self.context)[self.rows]
+        return [text for text, there in zip(texts, self.there, strict=True) if there]
 
     def raw(self, use: MetricUse, given: Input) -> Any:
         """An input of the reference, without values precomputed from it."""
@@ -182,12 +190,12 @@ class MetricInputs:
             train, heldout = self.array(features, "train"), self.array(features, "heldout")
             return {"heldout": nearest_neighbors(heldout, train).distances[:, 0]}
 
-        return self._found_once(features, "train", f"nearest-{self.spec.reference['heldout'][:16]}", find)
+        return self.found_once(features, "train", f"nearest-{self.spec.reference['heldout'][:16]}", find)
 
-    def _found_once(
+    def found_once(
         self, features: str, split: Split, name: str, find: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
-        """Arrays computed from a split's array, stored beside it."""
+        """Arrays computed from those of a split, stored beside the array of these features."""
         artifacts = self.context.artifacts
         key = key_beside(array_key(self.spec.reference[split], *self._feature(features)), name)
         if not artifacts.is_sound(key):
@@ -252,7 +260,7 @@ class MetricInputs:
         known = {**use.spec.inputs, **use.spec.controls}
         first, *others = (use.half_of(known[name]) for name in each.of if name in inputs)
         key = "-".join([each.key(options), *(self.spec.reference[split][:16] for split in others)])
-        arrays = self._found_once(use.features, first, key, lambda: each.find(inputs, options))
+        arrays = self.found_once(use.features, first, key, lambda: each.find(inputs, options))
         return each.restore(arrays, inputs, options)
 
     def _embedded_prompts(self, use: MetricUse) -> np.ndarray:
@@ -277,7 +285,8 @@ class MetricInputs:
                     writer.append(block)
         return artifacts.read_matrix(key, self._maps)
 
-    def _reference_texts(self, split: Split) -> list[str]:
+    def texts_of(self, split: Split) -> list[str]:
+        """All texts of a split of the reference, which raises :class:`InputError` unless it holds texts."""
         documents = self.split(split)
         texts = documents.read(0, len(documents))
         self._opened.require_unchanged(split)

@@ -152,6 +152,9 @@ def _splits(suite: Suite, reference: OpenReference | None, extractors: Mapping[s
     wanted = {split for use in suite.metrics for split in use.splits}
     if suite.neighbours or (suite.items and suite.items.follows_reference):
         wanted.add("train")
+    for use in suite.metrics:
+        if any(use.target_of(quantity) == "reference" for quantity in suite.quantities_of(use)):
+            wanted |= {use.against} & {*reference.splits}
     if "heldout" in reference.splits and any(use.has_control for use in suite.metrics):
         wanted.add("heldout")
     splits = {split: len(reference.split(split)) for split in sorted(wanted)}

@@ -19,6 +19,7 @@ from evalsvc.evaluation import attempts, opening, quotas
 from evalsvc.evaluation.attempts import Attempt
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.labelled_scores import LabelledScore
+from evalsvc.evaluation.right_values import NO_RIGHT_VALUE
 from evalsvc.evaluation.scoring import Reduction
 from evalsvc.evaluation.shards import stage_of
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -151,8 +152,14 @@ def _provenance(
         },
         "not_applicable": dict(reduction.not_applicable),
         "skipped": _skipped(spec, context),
+        **({"no_right_value": without} if (without := _without_right_value(reduction)) else {}),
         **({"outcomes": dict(reduction.outcomes)} if reduction.outcomes else {}),
     }
+
+
+def _without_right_value(reduction: Reduction) -> dict[str, str]:
+    """Scores that should be held against the reference's own value and have none, with the reason."""
+    return {each.label: each.notes[NO_RIGHT_VALUE] for each in reduction.scores if NO_RIGHT_VALUE in each.notes}
 
 
 def _taken(spec: EvaluationSpec) -> dict[str, int]:

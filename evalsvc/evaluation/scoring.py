@@ -18,6 +18,7 @@ from evalsvc.evaluation.item_values import KIND as ITEMS
 from evalsvc.evaluation.item_values import write_item_values
 from evalsvc.evaluation.labelled_scores import LabelledScore as LabelledScore
 from evalsvc.evaluation.metric_inputs import Call, MetricInputs
+from evalsvc.evaluation.right_values import NO_RIGHT_VALUE, right_values, with_right_value
 from evalsvc.evaluation.shard_reading import read_shard, repaired
 from evalsvc.evaluation.slicing import sliced
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -104,9 +105,12 @@ def _measure(
             unsure = call.units.groups is not None and not use.spec.counts_groups
             return _mixed(_without_failed(_unsure(score) if unsure else score, use, inputs.there), engines)
 
+        right, reason = right_values(inputs, use, call)
+        notes = {NO_RIGHT_VALUE: reason} if reason else {}
         for score in [result] if isinstance(result, Score) else result.values():
             facts = {**call.facts, "quantity": score.name}
-            scores.append(LabelledScore(use.label_of(score.name), finish(score), facts, call.units))
+            whole = with_right_value(finish(score), right)
+            scores.append(LabelledScore(use.label_of(score.name), whole, facts, call.units, notes=notes))
         if use.by:
             scores += sliced(inputs, use, call, finish)
     inputs.require_unchanged()

@@ -57,7 +57,7 @@ class CurrentProtocol:
         return {name: self.reference[split] for name, split in use.reference_facts.items() if split in self.reference}
 
     def _fixed(self, use: MetricUse) -> dict[str, Any]:
-        tokens = {"tokenizer": use.tokenizer} if "tokenizer" in use.spec.options else {}
+        tokens = {"tokenizer": use.tokenizer} if use.tokenizer else {}
         prompts = {"prompts": self.suite.prompts.sha256} if self.suite.prompts else {}
         items = self.suite.items.drawn if self.suite.items else {}
         items |= {"scored": self.suite.items.scored} if self.suite.items and use.of else {}

@@ -79,7 +79,7 @@ def _check(suite: Suite, use: MetricUse) -> None:
     for option, value in use.options.items():
         if option != "tokenizer":  # named here, passed to the function as an object
             _check_option(use, option, value)
-    if use.tokenizer not in TOKENIZERS:
+    if use.tokenizer not in (None, *TOKENIZERS):
         raise ValueError(f"{use.metric} has no tokenizer {use.tokenizer!r}; available are {', '.join(TOKENIZERS)}")
     if (use.spec.derive is None) is bool(use.of):
         ways = "remove 'of'" if use.of else "add 'of: scorer/quantity'"

@@ -12,7 +12,6 @@ from evalsvc.metrics.aggregates import failed_share
 from evalsvc.metrics.inputs import Input, Source
 from evalsvc.metrics.registry import METRICS, MetricSpec, Quantity
 from evalsvc.metrics.score import Direction
-from evalsvc.metrics.tokenizers import TOKENIZERS
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 Split = Literal["train", "heldout"]
@@ -147,6 +146,10 @@ class MetricUse(_Strict):
         """The split to which an input belongs."""
         return given.split or self.against
 
+    def target_of(self, quantity: Quantity) -> float | Literal["reference"] | None:
+        """The right value of a quantity, if it has one: likelihoods of documents, unlike samples', have a direction."""
+        return None if self.of_documents and quantity.target == "reference" else quantity.target
+
     @property
     def reference_facts(self) -> dict[str, Split]:
         """The splits whose digests are facts of a score, by the name of the fact; that of a control may be absent."""
@@ -169,17 +172,9 @@ class MetricUse(_Strict):
         return bool(self.spec.controls)
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """The options as arguments of the metric's function, with the tokenizer by name."""
-        if "tokenizer" not in self.spec.options:
-            return self.options
-        return {**self.options, "tokenizer": TOKENIZERS[self.tokenizer]}
-
-    @property
-    def tokenizer(self) -> str:
-        """Name of the tokenizer, if the metric tokenizes texts."""
-        name: str = self.options.get("tokenizer", "whitespace")
-        return name
+    def tokenizer(self) -> str | None:
+        """Name of the tokenizer; without one, a metric that tokenizes texts takes the one that fits them."""
+        return self.options.get("tokenizer")
 
     def label_of(self, quantity: str) -> str:
         """Label under which this use stores a quantity: its name, with ``_heldout`` for the held-out split."""

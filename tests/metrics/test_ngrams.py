@@ -8,6 +8,7 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from evalsvc.metrics.functional import compression_ratio, distinct_n, repetition, self_bleu
 from evalsvc.metrics.score import MetricError
+from evalsvc.metrics.tokenizers import mixed
 from tests.metrics import naive_ngrams as naive
 
 texts_of_few_words = st.lists(st.lists(st.sampled_from("abcde"), max_size=12).map(" ".join), min_size=2, max_size=12)
@@ -163,3 +164,13 @@ def test_self_bleu_needs_company():
 def test_a_document_that_is_no_text_is_named():
     with pytest.raises((MetricError, TypeError), match="text 1|texts"):
         distinct_n(["a b", 7], 1)
+
+
+def test_texts_of_scripts_without_spaces_are_cut_into_characters_unless_a_tokenizer_is_named():
+    poem = ["床前明月光。疑是地上霜。举头望明月。低头思故乡。", "床前明月光。"]
+    assert distinct_n(poem, 2).value == distinct_n(poem, 2, mixed).value < 1
+    assert distinct_n(poem, 1, str.split).value == 1.0
+    assert repetition(["สวัสดีสวัสดี"], 2).value > 0.4
+    english = ["the words 床前 of a text", "that has spaces"]
+    for metric in (distinct_n, repetition, self_bleu):
+        assert metric(english, 1).value == metric(english, 1, str.split).value

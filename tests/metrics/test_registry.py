@@ -47,7 +47,7 @@ def shipped():
 def test_a_quantity_says_all_that_others_ask_of_it(name):
     spec, quantity = shipped()[name]
     assert quantity.unit
-    assert (quantity.direction is Direction.NEUTRAL) == (quantity.target is not None)
+    assert (quantity.direction is Direction.NEUTRAL) == isinstance(quantity.target, float)
     assert quantity.low < quantity.high
     assert quantity.titled("en") == quantity.title != ""
     assert quantity.titled("zh") == quantity.title_zh != ""
