@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evalsvc.metrics.arrays import Array
 
 _PIECE = 4096
-_SAMPLED = 4096
+_ROWS = 2048
 _STATISTICS = "none: published statistics hold no samples"
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
 
@@ -65,8 +65,8 @@ def frechet_distance(
     ``None`` with :class:`Moments` alone or n < 20. ``groups`` has one label a row where rows of a label (draws of one
     prompt) are not independent.
 
-    ``stderr_reference`` comes from the same function of the reference's rows, with the sides exchanged; of some 4,096
-    of them, evenly spaced, where there are more. It is unknown where the reference is given as :class:`Moments`. The
+    ``stderr_reference`` comes from the same function of the reference's rows, with the sides exchanged; of 1,024 to
+    2,048 evenly spaced ones where there are more. It is unknown where the reference is given as :class:`Moments`. The
     target is the expected distance at this n and this number m of reference rows: both bias the distance upwards.
 
     Raises :class:`MetricError` on less than two rows, unequal widths, NaN or infinity.
@@ -151,6 +151,8 @@ def frechet_distance_infinity(
     whole, half = float(psi.var()), sum(float(part.var()) for part in within) / 2
     clustered = Units.of(len(sample), groups).clustered
     method = "influence function, second-order noise from halves"
+    if len(sample) // 5 <= sample.shape[1]:
+        method += ", the bias of chunks below the number of features taken for linear in 1 / n"
     return score(
         "frechet_distance_infinity",
         float(value),
@@ -296,24 +298,27 @@ def _of_sample(sample: Tensor, pulls: list[_Pull], units: Units) -> list[np.ndar
 
 
 def _of_reference(reference: Any, pulls: list[_Pull]) -> Influence | str:
-    """The influence of the reference's rows, of a regular part of them where they are many.
+    """The influence of the reference's rows, of evenly spaced ones where they are many: an average needs no more.
 
-    The sample's own noise in it is not the reference's: it is counted in the other error. Each row is given that of one
-    half of the sample, in which it is twice as large; the reference's is to it as n to m.
+    It is as noisy as both laws. What the sample is to blame for shows as half the disagreement of its halves and is
+    taken off. The reference's own noise is to it as n to m, and one half of it is no error.
     """
     if isinstance(reference, Moments):
         return _STATISTICS
     m = len(reference)
     if m < LEAST:
         return f"none: fewer than {LEAST} samples in the reference"
-    rows = as_matrix(reference[:: -(-m // _SAMPLED)], "reference")
-    whole, *halves = pulls
-    psi = whole.of_reference(rows)
-    psi -= psi.mean()
-    half = torch.empty_like(psi)
-    for start, pull in enumerate(halves):
-        part = pull.of_reference(rows[start :: len(halves)])
-        half[start :: len(halves)] = part - part.mean()
-    weight = math.sqrt(2 + whole.law.n / m)
-    half.sub_(psi).mul_(weight).add_(psi)
-    return Influence(m, whole=psi.float().cpu().numpy(), half=half.float().cpu().numpy())
+    rows = as_matrix(_spread(reference, _ROWS), "reference")
+    whole, first, second = pulls
+    psi, few = whole.of_reference(rows), _spread(rows, _ROWS // 2)
+    noise = first.of_reference(few) - second.of_reference(few)
+    noise *= math.sqrt(1 + whole.law.n / (2 * m)) / 2
+    return Influence(m, whole=_centered(psi), noise=_centered(noise))
+
+
+def _centered(psi: Tensor) -> np.ndarray:
+    return np.asarray((psi - psi.mean()).cpu(), np.float32)
+
+
+def _spread(rows: Any, most: int) -> Any:
+    return rows[:: -(-len(rows) // most)]
