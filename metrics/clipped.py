@@ -151,10 +151,9 @@ class _Clipped(Visitor[dict[str, Score]]):
         shares_of_halves = split_half.shares(
             self.candidates.indices.cpu().numpy(),
             self.candidates.keys.nan_to_num(posinf=0).long().cpu().numpy(),
-            self.balls.neighbors.cpu().numpy(),
+            split_half.open_balls(self.balls.neighbors.cpu().numpy(), halves.reference, k),
             halves.reference,
             halves.generated,
-            k,
             centered_on_points=True,
             times=k,
         )

@@ -75,7 +75,8 @@ def kernel_distance(
     sample's mean kernel to its own set less that to the reference, Z the variance of a single pair. With subsets, their
     variance over their number is added. The variance grows with the distance, so that the interval reaches further up
     than down. It is ``None`` for n < 20. ``groups`` has one label a row where rows of a label (draws of one prompt) are
-    not independent: pairs are then those of groups.
+    not independent: pairs are then those of groups. ``stderr_reference`` is the error that the choice of reference rows
+    adds, from the influence of up to 2,000 of them (:mod:`evalsvc.metrics.kernel_influence`).
 
     Inner products of float32 features are float32, everything after them float64.
 

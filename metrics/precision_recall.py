@@ -70,7 +70,7 @@ def precision_recall(
     ``precision`` is the share of generated samples inside the reference's balls, ``recall`` the share of reference
     samples inside the generated set's balls; both in [0, 1], higher is better. Shapes (n, d) and (m, d) with
     n, m > k, otherwise :class:`MetricError`. Standard errors are for redrawn generated sets against this same
-    reference.
+    reference; ``stderr_reference`` is what redrawing the reference adds, from split halves.
 
     >>> line = np.arange(10.0)[:, None]
     >>> precision_recall(line + 0.5, line)["precision"].value
@@ -115,7 +115,8 @@ def prdc(
 
     Standard errors are for redrawn generated sets against this same reference: exact means over samples for
     precision and density, split halves (:mod:`evalsvc.metrics.split_half`) for recall and coverage. Intervals of shares
-    are Wilson's at the effective number of samples.
+    are Wilson's at the effective number of samples. ``stderr_reference`` is what redrawing the reference adds, from
+    split halves of it.
 
     >>> line = np.arange(10.0)[:, None]
     >>> {name: score.value for name, score in prdc(line + 5, line, k=2).items()}
@@ -209,6 +210,11 @@ class _Manifolds(Visitor[dict[str, Score]]):
     def _halves(self) -> split_half.Halves:
         return split_half.Halves.of(len(self.covered), self.units)
 
+    @functools.cached_property
+    def _open_in_reference(self) -> split_half.Balls:
+        neighbors = self.balls["reference"].neighbors.cpu().numpy()
+        return split_half.open_balls(neighbors, self._halves.reference, self.k)
+
     def _score(self, name: str) -> Score:
         k, m, n = self.k, len(self.covered), len(self.holders)
         details = {"k": float(k), "n_reference": float(m)}
@@ -253,19 +259,21 @@ class _Manifolds(Visitor[dict[str, Score]]):
     def _shares(self, name: str) -> split_half.Shares:
         """The quantity as half of each set has it."""
         halves = self._halves
-        neighbors = self.balls["generated" if name == "recall" else "reference"].neighbors.cpu().numpy()
         if name == "density":
-            sizes = [len(half) for half in self.units.halves]
-            return split_half.balls_a_sample(self.held.cpu().numpy() / sizes, neighbors, halves.reference, self.k)
+            sizes = self.k * np.array([len(half) for half in self.units.halves])
+            return split_half.balls_a_sample(self.held.cpu().numpy() / sizes, self._open_in_reference, halves.reference)
+        open_balls = self._open_in_reference
+        if name == "recall":
+            neighbors = self.balls["generated"].neighbors.cpu().numpy()
+            open_balls = split_half.open_balls(neighbors, halves.generated, self.k)
         shortlist, sides = self.shortlists[name], (halves.reference, halves.generated)
         points, others = sides[::-1] if name == "precision" else sides
         found = split_half.shares(
             shortlist.indices.cpu().numpy(),
             shortlist.keys.nan_to_num(posinf=0).long().cpu().numpy(),
-            neighbors,
+            open_balls,
             points,
             others,
-            self.k,
             centered_on_points=name == "coverage",
         )
         return found.swapaxes(0, 1) if name == "precision" else found

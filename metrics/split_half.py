@@ -27,6 +27,7 @@ from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.units import Units
 
 Words = UInt64[np.ndarray, "_ words"]
+Balls = UInt64[np.ndarray, "listed n words"]
 Shares = Float64[np.ndarray, "2 2 splits"]
 """By half of the generated set, half of the reference, and split."""
 
@@ -62,10 +63,9 @@ class Halves:
 def shares(
     candidates: Int64[np.ndarray, "points candidates"],
     ranks: Int64[np.ndarray, "points candidates"],
-    neighbors: Int64[np.ndarray, "centers listed"],
+    open_balls: Balls,
     points: Words,
     others: Words,
-    k: int,
     *,
     centered_on_points: bool,
     times: int = 1,
@@ -73,10 +73,10 @@ def shares(
     """The share of half the points that half of the other set covers: by half of the others, of the points, by split.
 
     ``candidates`` are the others (-1 for none) that cover a point, or are covered by its ball where
-    ``centered_on_points``; ``ranks`` the rank of the pair's distance among ``neighbors`` of the ball's center.
-    A point covered by fewer than ``times`` counts by its share of them.
+    ``centered_on_points``; ``ranks`` the rank of the pair's distance among the neighbors of the ball's center, and
+    ``open_balls`` are those of the set that has the centers. A point covered by fewer than ``times`` counts by its
+    share of them.
     """
-    open_balls = _open_balls(neighbors, points if centered_on_points else others, k)
     covers = open_balls[ranks, np.arange(len(candidates))[:, None] if centered_on_points else candidates]
     covers[candidates < 0] = 0
     sides = others[candidates]
@@ -89,19 +89,13 @@ def shares(
     )
 
 
-def balls_a_sample(
-    counts: Float64[np.ndarray, "m listed 2"],
-    neighbors: Int64[np.ndarray, "m listed"],
-    halves: Words,
-    k: int,
-) -> Shares:
-    """How many balls of half the reference hold a point, over k: by half of the generated set, of the reference.
+def balls_a_sample(counts: Float64[np.ndarray, "m listed 2"], open_balls: Balls, halves: Words) -> Shares:
+    """How many balls of half the reference hold a point: by half of the generated set, of the reference.
 
     ``counts`` are the points of two fixed halves of the generated set, by reference sample and by the rank that their
-    distance would have among its ``neighbors``, divided by the size of the half.
+    distance would have among its neighbors, divided by the size of the half.
     """
     below = np.pad(counts.cumsum(1), ((0, 0), (1, 0), (0, 0)))
-    open_balls = _open_balls(neighbors, halves, k)
     found = np.zeros((2, 2, SPLITS))
     for start in range(0, len(counts), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -110,7 +104,7 @@ def balls_a_sample(
         for half in range(2):
             held = np.take_along_axis(below[rows, :, half], reach.astype(np.intp), axis=1)
             found[half] += (held * first).sum(0), (held * (1 - first)).sum(0)
-    return found / k
+    return found
 
 
 def of_generated(shares: Shares) -> Float64[np.ndarray, " twice"]:
@@ -141,9 +135,7 @@ def _halves(n: int, rng: np.random.Generator) -> Words:
     return halves
 
 
-def _open_balls(
-    neighbors: Int64[np.ndarray, "n listed"], halves: Words, k: int
-) -> UInt64[np.ndarray, "listed n words"]:
+def open_balls(neighbors: Int64[np.ndarray, "n listed"], halves: Words, k: int) -> Balls:
     """Bit s of [r, i]: fewer than k of the r nearest neighbors of i share its half of split s."""
     at_least = np.zeros((k, *halves.shape), np.uint64)
     balls = np.empty((neighbors.shape[1], *halves.shape), np.uint64)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsvc.metrics import MetricError, distances, kernel
+from evalsvc.metrics import MetricError, distances, kernel, kernel_influence
 from evalsvc.metrics.functional import kernel_distance
+from evalsvc.metrics.units import Units
 from tests.metrics.honesty import repeated
 
 
@@ -49,6 +50,50 @@ def influence_by_definition(x, y, k):
     rows = (k(x, x).sum(1) - np.diag(k(x, x))) / (n - 1) - witness
     first, second = rows.var(ddof=1), off.var()
     return math.sqrt(max(4 * first / n - 2 * second / n**2, 2 * second / n**2))
+
+
+def reference_by_definition(x, y, k):
+    """The error of the reference's rows, with every pair of rows but those of single pairs written out."""
+    n, m = len(x), len(y)
+    own = (k(y, y).sum(1) - np.diag(k(y, y))) / (m - 1)
+    halves = [k(x[rows], y).mean(0) for rows in Units.of(n).halves]
+    witness = k(x, y).mean(0)
+    first, second = Units.of(m).disjoint_pairs(m)[:2]
+    pairs = np.diag(k(y[first], y[second])) - witness[first] - witness[second]
+    whole = 4 * (own - witness).var(ddof=1) - (halves[0] - halves[1]).var(ddof=1)
+    noise = 2 * pairs.var(ddof=1) / m
+    return math.sqrt(max(whole - noise, noise / 2) / m)
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_the_error_of_the_reference_is_that_of_its_rows_less_the_noise_of_the_samples(monkeypatch, one_by_one):
+    monkeypatch.setattr(kernel, "_one_by_one", lambda *_: one_by_one)
+    x, y = normal(0, 60), normal(1, 80, shift=0.1)
+    score = kernel_distance(x, y, subsets=9, subset_size=20)
+    places = kernel_influence.reference_witnesses(80)
+    assert score.stderr_reference == pytest.approx(reference_by_definition(x, y[places], polynomial), rel=1e-5)
+    # The distance is symmetric, and so is what each row does to it.
+    monkeypatch.setattr(kernel, "_one_by_one", lambda *_: False)
+    swapped = kernel_distance(y, x, subsets=None).influence
+    assert score.reference.whole == pytest.approx(swapped.whole[places], abs=1e-6)
+
+
+def test_the_same_rows_of_a_large_reference_tell_of_every_model(monkeypatch):
+    monkeypatch.setattr(kernel_influence, "_WITNESSES", 100)
+    y = normal(0, 300)
+    scores = [kernel_distance(normal(1, n, shift=0.4), y, subsets=5, subset_size=50) for n in (60, 90)]
+    difference = scores[0].reference.minus(scores[1].reference)
+    assert difference.n == 300
+    assert difference.variance < scores[0].reference.variance / 4
+    monkeypatch.setattr(kernel_influence, "_WITNESSES", 300)
+    everyone = kernel_distance(normal(1, 60, shift=0.4), y, subsets=5, subset_size=50)
+    assert scores[0].stderr_reference == pytest.approx(everyone.stderr_reference, rel=0.25)
+
+
+def test_few_rows_of_a_reference_tell_nothing_of_its_error():
+    score = kernel_distance(normal(0, 40), normal(1, 19), subsets=None)
+    assert (score.stderr_reference, score.reference_method) == (None, "none: fewer than 20 reference rows")
+    assert score.stderr > 0
 
 
 @pytest.mark.parametrize("one_by_one", [True, False])

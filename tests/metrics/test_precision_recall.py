@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
 
-from evalsvc.metrics import distances
+from evalsvc.metrics import distances, split_half
 from evalsvc.metrics.balls import Radii, neighbor_radii
 from evalsvc.metrics.precision_recall import density_coverage, prdc, precision_recall
 from evalsvc.metrics.realism import realism
 from evalsvc.metrics.score import MetricError
+from evalsvc.metrics.units import Units
 from tests.metrics import naive_precision_recall as naive
 
 
@@ -156,6 +157,27 @@ def test_small_sets_have_a_value_and_say_why_there_is_no_error():
     assert found["precision"].stderr is not None
     assert found["recall"].stderr is None
     assert "n = 8" in found["recall"].stderr_method
+    assert found["precision"].stderr_reference is None
+    assert "n = 8" in found["precision"].reference_method
+
+
+def test_the_halves_of_every_quantity_are_those_of_the_definition():
+    x, y, k = normal(0, 40), normal(1, 30, shift=0.3), 2
+    units = Units.of(len(y))
+    halves = split_half.Halves.of(len(x), units)
+    of_x, of_y = (np.unpackbits(words.view(np.uint8), axis=1)[:, 70].astype(bool) for words in vars(halves).values())
+    fixed = np.isin(np.arange(len(y)), units.halves[0])
+    found = prdc(y, x, k)
+    for name, second in (("precision", of_y), ("recall", of_y), ("density", fixed), ("coverage", of_y)):
+        shares = np.array(
+            [
+                [naive.prdc(y[generated], x[reference], k)[name] for reference in (of_x, ~of_x)]
+                for generated in (second, ~second)
+            ]
+        )
+        by_reference = shares[:, 0] - shares[:, 1]
+        assert found[name].reference.splits[70] == pytest.approx(by_reference.mean(), abs=1e-6)
+        assert found[name].reference.noise[70] == pytest.approx((by_reference[0] - by_reference[1]) / 2, abs=1e-6)
 
 
 def test_certainty_is_never_claimed():

@@ -37,6 +37,19 @@ def test_error_bars_of_manifold_metrics_are_honest(metric, k, law, d, n, m, shif
         assert_scores_honest([scores[name] for scores in found])
 
 
+def test_both_errors_of_manifold_metrics_together_are_those_of_both_sets_redrawn():
+    def draw(i):
+        rng = np.random.default_rng(i)
+        return prdc(rng.standard_normal((100, 8)) + np.eye(8)[0], rng.standard_normal((100, 8)))
+
+    found = repeated(draw, 80)
+    for name in found[0]:
+        scores = [each[name] for each in found]
+        total = np.mean([np.hypot(score.stderr, score.stderr_reference) for score in scores])
+        # Of 80 values the spread is known within 16 %.
+        assert total == pytest.approx(np.std([score.value for score in scores], ddof=1), rel=0.25), name
+
+
 TRAIN, REFERENCE = (
     np.random.default_rng(seed).standard_normal((n, 6)) for seed, n in ((10**6, 300), (10**6 + 1, 1000))
 )
