@@ -1,4 +1,4 @@
-"""Prediction-powered inference: one rate from many verdicts of a judge and a few of people, as unbiased as people's.
+"""Prediction-powered inference: one rate from many judgments of a judge and a few of people, as unbiased as people's.
 
 The judge's mean over all items, moved by how far people differ from the judge on the items that both rated.
 Angelopoulos et al., "Prediction-powered inference" (2023); the weight of the judge is tuned to the least variance

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from evalsvc.analysis import human_ratings
+from evalsvc.analysis import human_ratings, people_and_judges
 from evalsvc.analysis.human_ratings import Pair, Standing
 from evalsvc.core.errors import InputError
 from evalsvc.dashboards import charts, context, pictures, widgets
@@ -40,7 +40,7 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
         try:
             with context.read_transaction() as session:
                 held = {evaluation: gallery.indices for evaluation, gallery in galleries.items()}
-                pair = human_ratings.draw(session, suite, held, random.Random())
+                pair = human_ratings.draw(session, suite, held, random.Random(), _rater())
         except InputError as error:
             st.info(safe(error, 300), icon=":material/hide_image:")
             return
@@ -63,6 +63,7 @@ def _pair(suite: str, galleries: Mapping[int, Gallery]) -> None:
             on_click=_record_rating,
             args=(suite, pair, outcome),
         )
+    st.text_input(say("rate.rater"), key="rater", placeholder=context.current_user().name, help=say("rate.rater_help"))
     st.caption(say("rate.keys") if allowed else say("common.needs_scope", scope=Scope.SUBMIT))
 
 
@@ -70,7 +71,12 @@ def _record_rating(suite: str, pair: Pair, outcome: human_ratings.Outcome) -> No
     """Record a rating once, even if a key is pressed repeatedly; keys for the previous pair are ignored."""
     if st.session_state.get("pair.shown") == pair and context.has_scope(Scope.SUBMIT):
         del st.session_state["pair.shown"]
-        human_ratings.rate(context.writable_store(), suite, pair, outcome, context.current_user().name)
+        human_ratings.rate(context.writable_store(), suite, pair, outcome, _rater())
+
+
+def _rater() -> str:
+    """The name that a rater gave, or that of the user."""
+    return str(st.session_state.get("rater") or "").strip() or context.current_user().name
 
 
 def _table(suite: str, chosen: Mapping[int, Point]) -> None:
@@ -110,6 +116,7 @@ def _table(suite: str, chosen: Mapping[int, Point]) -> None:
         alt=say("rate.table"),
     )
     st.caption(say("rate.method", method=found[0].method))
+    _people_and_judges(suite, runs, names)
     _agreement(suite, found)
 
 
@@ -118,6 +125,40 @@ def _ends(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return f"≥ {number(low)}" if low is not None else f"≤ {number(high)}" if high is not None else "–"
     return interval(low, high)
+
+
+def _people_and_judges(suite: str, runs: Mapping[int, int], names: Mapping[int, str]) -> None:
+    with context.read_transaction() as session:
+        alpha = people_and_judges.agreement(session, suite, runs)
+        found = people_and_judges.together(session, suite, runs)
+    if alpha is not None and alpha.alpha is not None:
+        given = {"alpha": number(alpha.alpha, 2), "interval": interval(alpha.ci_low, alpha.ci_high)}
+        st.caption(say("rate.alpha", **given, items=alpha.items, raters=alpha.raters))
+    if not found:
+        return
+    st.header(say("rate.judges"), anchor=False)
+    rows = []
+    for each in found:
+        rates = each.rates
+        shown = [rates.people, rates.judge, rates.together] if rates else []
+        cells = [f"{rate.value:.3f} ({interval(rate.ci_low, rate.ci_high)})" for rate in shown] or [
+            "–",
+            "–",
+            each.reason,
+        ]
+        titles = (say("rate.people"), say("rate.judge"), say("rate.together"))
+        rows.append(
+            {
+                say("rate.first"): names[each.first],
+                say("rate.second"): names[each.second],
+                say("rate.judge_name"): each.judge,
+                **dict(zip(titles, cells, strict=True)),
+                say("rate.agreed"): "–" if each.agreed is None else f"{each.agreed:.0%} ({each.both})",
+                say("rate.kappa"): number(each.kappa, 2),
+            }
+        )
+    grid(rows, alt=say("rate.judges"))
+    st.caption(say("rate.judges_note"))
 
 
 def _agreement(suite: str, found: list[Standing]) -> None:

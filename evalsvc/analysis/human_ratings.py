@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from scipy.stats import spearmanr
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evalsvc.core.errors import InputError
@@ -20,6 +20,8 @@ from evalsvc.store.tables import Evaluation, Rating
 Outcome = Literal["left", "right", "tie"]
 POINTS: Mapping[str, float] = {"left": 1.0, "tie": 0.5, "right": 0.0}
 """Points of the left sample."""
+TWICE = 5
+"""Every so many samples, one is rated by two people."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +51,46 @@ class Standing:
     method: str = ""
 
 
-def draw(session: Session, suite: str, samples: Mapping[int, Collection[int]], chance: random.Random) -> Pair:
-    """Draw a least-rated pair, at a random index that both evaluations have, in random order.
+def draw(session: Session, suite: str, samples: Mapping[int, Sequence[int]], chance: random.Random, rater: str) -> Pair:
+    """The next sample that this rater should see, of a least-rated pair of evaluations, in random order.
 
-    ``samples`` are the indices of the samples that each evaluation has stored.
+    ``samples`` are the indices of the samples that each evaluation has stored, in the order in which its suite takes
+    them. That order is random and recorded, and samples are rated in it: those that have been rated are a random subset
+    of all, for which a rater neither chooses nor leaves out a sample. Every fifth is rated by two people, so that
+    agreement is known; more of them see a sample again when all have been rated.
 
     Raises:
         InputError: no two evaluations have a sample with the same index.
     """
     shown = sorted(evaluation for evaluation, indices in samples.items() if indices)
-    shared = {(a, b): set(samples[a]) & set(samples[b]) for i, a in enumerate(shown) for b in shown[i + 1 :]}
+    shared = {
+        (a, b): [index for index in samples[a] if index in set(samples[b])]
+        for i, a in enumerate(shown)
+        for b in shown[i + 1 :]
+    }
     if not any(shared.values()):
         raise InputError(
             "rating needs two checkpoints with stored samples of the same indices: choose other checkpoints"
         )
-    query = select(Rating.left_id, Rating.right_id, func.count()).where(Rating.suite == suite)
+    raters: dict[tuple[frozenset[int], int], list[str]] = defaultdict(list)
     games: Counter[frozenset[int]] = Counter()
-    for left, right, count in session.execute(query.group_by(Rating.left_id, Rating.right_id)):
-        games[frozenset((left, right))] += count
+    query = select(Rating.left_id, Rating.right_id, Rating.sample, Rating.rater).where(Rating.suite == suite)
+    for left, right, sample, name in session.execute(query):
+        pair = frozenset((left, right))
+        games[pair] += 1
+        raters[pair, sample].append(name)
     pairs = [pair for pair, indices in shared.items() if indices]
     least = min(games[frozenset(pair)] for pair in pairs)
-    left, right = chance.choice([pair for pair in pairs if games[frozenset(pair)] == least])
-    sample = chance.choice(sorted(shared[left, right]))
-    if chance.random() < 0.5:
-        left, right = right, left
-    return Pair(left, right, sample)
+    chosen = chance.choice([pair for pair in pairs if games[frozenset(pair)] == least])
+    of = {sample: raters[frozenset(chosen), sample] for sample in shared[chosen]}
+    wanted = [
+        sample
+        for place, (sample, names) in enumerate(of.items())
+        if rater not in names and len(names) < (2 if place % TWICE == 0 else 1)
+    ]
+    again = min(of, key=lambda sample: (of[sample].count(rater), len(of[sample])))
+    left, right = chosen if chance.random() < 0.5 else chosen[::-1]
+    return Pair(left, right, wanted[0] if wanted else again)
 
 
 def rate(database: Database, suite: str, pair: Pair, outcome: Outcome, rater: str) -> None:
@@ -95,18 +112,20 @@ def rate(database: Database, suite: str, pair: Pair, outcome: Outcome, rater: st
 
 def votes(session: Session, suite: str, evaluations: Collection[int]) -> list[tuple[Rating, int]]:
     """Votes on pairs of these evaluations, each with its item: the draws of an item are one."""
-    of = {
-        evaluation: (spec.get("order") or {}).get("of")
-        for evaluation, spec in session.execute(
-            select(Evaluation.id, Evaluation.spec).where(Evaluation.id.in_(evaluations))
-        )
-    }
+    item = item_of(session, evaluations)
     rows = session.scalars(select(Rating).where(Rating.suite == suite).order_by(Rating.id))
     return [
-        (each, each.sample % of[each.left_id] if of[each.left_id] else each.sample)
+        (each, item(each.left_id, each.sample))
         for each in rows
-        if each.left_id in of and each.right_id in of
+        if each.left_id in evaluations and each.right_id in evaluations
     ]
+
+
+def item_of(session: Session, evaluations: Collection[int]) -> Callable[[int, int], int]:
+    """The item that a sample of an evaluation is a draw of."""
+    query = select(Evaluation.id, Evaluation.spec).where(Evaluation.id.in_(evaluations))
+    count = {evaluation: (spec.get("order") or {}).get("of") for evaluation, spec in session.execute(query)}
+    return lambda evaluation, sample: sample % count[evaluation] if count.get(evaluation) else sample
 
 
 def standings(session: Session, suite: str, checkpoint_of: Mapping[int, int]) -> list[Standing]:

@@ -50,11 +50,12 @@ class Outcome:
 @dataclass(frozen=True)
 class Tournament:
     """The results of all pairs. ``first_place`` is the fraction of decided answers that preferred the first answer: 1/2
-    is fair.
+    is fair. ``points`` has one row a pair and one entry a prompt, ``None`` where an answer was unparsed.
     """
 
     judge: JudgeInfo
     outcomes: tuple[Outcome, ...]
+    points: tuple[tuple[float | None, ...], ...]
     players: tuple[str, ...]
     ratings: BradleyTerry
     first_place: float | None
@@ -91,14 +92,18 @@ def run_tournament(
             "another judge, or allow it with --itself"
         )
     votes: list[tuple[int, int, float, str]] = []
+    given: list[tuple[float | None, ...]] = []
     outcomes, places = [], {"first": 0, "second": 0}
     for (i, a), (j, b) in itertools.combinations(enumerate(players), 2):
         answers = _judged(judge, a, b, prompts, artifacts)
         advance(1)
         outcomes.append(_outcome(a.name, b.name, answers))
-        for number, (prompt, pair) in enumerate(zip(prompts, answers, strict=True)):
-            if "unparsed" not in pair:
-                votes.append((i, j, points(*pair), prompt or str(number)))
+        given.append(tuple(_points(*pair) for pair in answers))
+        votes += [
+            (i, j, won, prompt or str(number))
+            for number, (prompt, won) in enumerate(zip(prompts, given[-1], strict=True))
+            if won is not None
+        ]
         for answer in itertools.chain.from_iterable(answers):
             if answer in places:
                 places[answer] += 1
@@ -106,6 +111,7 @@ def run_tournament(
     return Tournament(
         judge.info,
         tuple(outcomes),
+        tuple(given),
         tuple(player.name for player in players),
         _rated(votes, len(players)),
         places["first"] / decided if decided else None,
@@ -113,8 +119,10 @@ def run_tournament(
     )
 
 
-def points(straight: Answer, swapped: Answer) -> float:
+def _points(straight: Answer, swapped: Answer) -> float | None:
     """Points of the player who is shown first at first: 1 a win in both orders, 0 a loss in both, else 1/2."""
+    if "unparsed" in (straight, swapped):
+        return None
     return {("first", "second"): 1.0, ("second", "first"): 0.0}.get((straight, swapped), 0.5)
 
 

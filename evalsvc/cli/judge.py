@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from evalsvc.cli.browse import SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
 from evalsvc.cli.options import AsJson, Device, PluginFiles, parse_options
+from evalsvc.cli.people_tables import beside_people, document, ends
 from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
@@ -38,6 +39,7 @@ def judge(
     as_json: AsJson = False,
 ) -> None:
     """Rate the texts of checkpoints under a suite: every pair in both orders, Bradley-Terry ratings with intervals."""
+    from evalsvc.analysis import people_and_judges
     from evalsvc.analysis.judge_tournament import run_tournament
     from evalsvc.evaluation import opening
     from evalsvc.evaluation.context import EvaluationContext
@@ -46,29 +48,45 @@ def judge(
     with progress_bars() as show:
         context = EvaluationContext(Settings(), Plugins(tuple(plugin or ())), device)
         chosen = opening.judge(context, judge, parse_options(option or []))
-        prompts, players = _players(context, checkpoints, suite, samples)
+        prompts, players, stored = _players(context, checkpoints, suite, samples)
         pairs = len(players) * (len(players) - 1) // 2
         found = run_tournament(
             chosen, players, prompts, context.artifacts, itself=itself, advance=show.stage("pairs", pairs)
         )
     with context.database.write() as session:
-        named = ", ".join(player.name for player in players)
+        people_and_judges.record(session, stored.suite, found, stored.evaluations, stored.samples)
+        place_of = {evaluation: place for place, evaluation in enumerate(stored.evaluations)}
+        beside = people_and_judges.together(session, stored.suite, place_of)
+        named = ", ".join(found.players)
         audit.record(session, audit.Action.JUDGE_RUN, f"judge {found.judge.name}", {"checkpoints": named})
+    rows = [each for each in beside if each.both and each.judge == found.judge.name[:200]]
     if as_json:
-        print_json(_document(found))
-    else:
-        _print(found)
+        print_json(_document(found) | {"people": [document(each, found.players) for each in rows]})
+        return
+    _print(found)
+    if rows:
+        out.print(beside_people(rows, found.players))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The suite, the evaluation of each player, and the samples that they answered."""
+
+    suite: str
+    evaluations: list[int]
+    samples: list[int]
 
 
 def _players(
     context: EvaluationContext, asked_for: list[str], suite: str | None, samples: int
-) -> tuple[list[str], list[Player]]:
+) -> tuple[list[str], list[Player], _Stored]:
     """The prompts of a suite, and the answers of each checkpoint to those that all answered, sample by sample."""
     from evalsvc.analysis.judge_tournament import Player
     from evalsvc.evaluation.shard_reading import read_texts
     from evalsvc.evaluation.spec import EvaluationSpec
 
     specs: dict[str, EvaluationSpec] = {}
+    evaluations: dict[str, int] = {}
     with context.database.read() as session:
         chosen = queries.pick_suite(session, suite)
         for name in asked_for:
@@ -81,7 +99,7 @@ def _players(
             ]
             if not runs:
                 raise InputError(f"{title} has no scores under {chosen}: score it first")
-            specs[title] = EvaluationSpec.model_validate(runs[0].spec)
+            specs[title], evaluations[title] = EvaluationSpec.model_validate(runs[0].spec), runs[0].id
             if specs[title].suite.modality != "text":
                 raise InputError(
                     f"judges compare texts, and suite {chosen} scores {specs[title].suite.modality} samples"
@@ -109,7 +127,7 @@ def _players(
         )
         for title, spec in specs.items()
     ]
-    return prompts, players
+    return prompts, players, _Stored(chosen, list(evaluations.values()), indices)
 
 
 def _prompts(context: EvaluationContext, spec: EvaluationSpec, indices: list[int]) -> list[str]:
@@ -147,7 +165,7 @@ def _print(found: Tournament) -> None:
             str(ratings.ranks[place] or "–"),
             found.players[place],
             with_error(rating, ratings.stderrs[place]) if rating is not None else str(ratings.standings[place]),
-            _interval(ratings.ci_low[place], ratings.ci_high[place]),
+            ends(ratings.ci_low[place], ratings.ci_high[place]),
             "judged by itself" if found.players[place] in found.judges_itself else "",
         )
     out.print(made)
@@ -158,10 +176,3 @@ def _print(found: Tournament) -> None:
     out.print(f"Errors: {ratings.method}.")
     if found.first_place is not None:
         out.print(f"The first answer was preferred in {found.first_place:.0%} of the decided comparisons.")
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    """An interval, or the one end that it has."""
-    if low is not None and high is not None:
-        return f"{low:.0f} to {high:.0f}"
-    return f"at least {low:.0f}" if low is not None else f"at most {high:.0f}" if high is not None else "–"

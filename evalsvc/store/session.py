@@ -25,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-HEAD = "0019"
+HEAD = "0020"
 """The newest migration; a test compares it with ``alembic/versions``."""
 
 

@@ -1,4 +1,4 @@
-"""Errors of ratings and rates from votes against redrawn raters, items and verdicts; the sweeps are benchmarks."""
+"""Errors of ratings and rates from votes against redrawn raters, items and judgments; the sweeps are benchmarks."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from evalsvc.store.tables.evaluations import IN_PROGRESS, Evaluation, Failure, S
 from evalsvc.store.tables.gates import Gate, GateSpending
 from evalsvc.store.tables.models import Alias, Checkpoint, Model
 from evalsvc.store.tables.promotions import Promotion, PromotionKind, Protection
-from evalsvc.store.tables.ratings import Rating
+from evalsvc.store.tables.ratings import Judgment, Rating
 from evalsvc.store.tables.scores import Artifact, Protocol, Score
 from evalsvc.store.tables.suites import Reference, Suite
 from evalsvc.store.tables.tokens import QuotaUse, Scope, Token, UploadUse
@@ -29,6 +29,7 @@ __all__ = [
     "Failure",
     "Gate",
     "GateSpending",
+    "Judgment",
     "Model",
     "Outcome",
     "Promotion",
