@@ -95,12 +95,12 @@ def _distances(
 ) -> Float64[np.ndarray, "draws_or_1 values values"]:
     apart = values[:, None] - values
     if level == "nominal":
-        return (apart != 0).astype(np.float64)[None]
+        return np.asarray(apart[None] != 0, np.float64)
     if level == "interval":
-        return (apart**2)[None]
+        return np.asarray(apart[None] ** 2)
     if level == "ratio":
         total = values[:, None] + values
-        return np.divide(apart, total, out=np.zeros_like(apart), where=total > 0)[None] ** 2
+        return np.asarray(np.divide(apart, total, out=np.zeros_like(apart), where=total > 0)[None] ** 2)
     middle = totals.cumsum(axis=1) - totals / 2  # ratings between two values, their own by half
     return np.asarray((middle[:, :, None] - middle[:, None, :]) ** 2)
 

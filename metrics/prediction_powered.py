@@ -87,7 +87,7 @@ def _tuned(people: Float[np.ndarray, " n"], judged: Float[np.ndarray, " n"], spr
     """The judge's weight of least variance, found without each item."""
     n, both = len(people), (people - people.mean()) * (judged - judged.mean())
     shared = (both.sum() - n / (n - 1) * both) / (n - 2)
-    return np.clip(shared / spread, 0.0, 1.0)
+    return np.asarray(np.clip(shared / spread, 0.0, 1.0))
 
 
 def _variance(values: Shaped[np.ndarray, " n"]) -> float:

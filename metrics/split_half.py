@@ -18,6 +18,7 @@ word, so 64 of them cost one pass.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,7 @@ def balls_a_sample(counts: Float64[np.ndarray, "m listed 2"], open_balls: Balls,
     for start in range(0, len(counts), _ROWS):
         rows = slice(start, start + _ROWS)
         first = _bits(halves[rows])
-        reach = sum(_bits(ball[rows]) for ball in open_balls)
+        reach = functools.reduce(np.add, (_bits(ball[rows]) for ball in open_balls))
         for half in range(2):
             held = np.take_along_axis(below[rows, :, half], reach.astype(np.intp), axis=1)
             found[half] += (held * first).sum(0), (held * (1 - first)).sum(0)
