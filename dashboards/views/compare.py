@@ -90,7 +90,7 @@ def cell(difference: Difference | None) -> str:
     ends = difference.interval
     bounds = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends else ""
     value = with_error(difference.b.value, difference.b.stderr)
-    return f"{MARKS[difference.verdict]} {value}  ({difference.value:+.4g}{bounds})"
+    return f"{MARKS[difference.on_this_reference]} {value}  ({difference.value:+.4g}{bounds})"
 
 
 def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
                 "value": sign * each.value,
                 "low": low,
                 "high": high,
-                "group": each.verdict,
+                "group": each.on_this_reference,
             }
         )
     return rows

@@ -31,7 +31,19 @@ from evalsvc.metrics.skewness import combined, quantile
 BEFORE = "none: found before the error of the reference's rows was; score it again, which draws nothing"
 """Why the error of a reference is unknown of an old score."""
 REFERENCES = [each.name for each in INPUTS.values() if each.source is Source.REFERENCE]
-"""Facts of a score that identify rows of its reference; a likelihood's are the units of its own error."""
+"""Facts of a score that identify rows of its reference."""
+
+
+def error_of_reference(score: Score | ScoreColumns, facts: Mapping[str, Any]) -> tuple[float | None, str]:
+    """What redrawing the rows of the reference adds to the error of a score, or why that is unknown, as of old ones."""
+    if score.stderr_reference is None and not score.reference_method:
+        return (None, BEFORE) if _rows_of_reference(facts) else (0.0, "")
+    return score.stderr_reference, score.reference_method
+
+
+def _rows_of_reference(facts: Mapping[str, Any]) -> str:
+    """Digests of the reference's rows, if there are any; those of a likelihood are the units of its own error."""
+    return "" if "kind" in facts else "-".join(str(facts[name])[:16] for name in REFERENCES if name in facts)
 
 
 @dataclass(frozen=True)
@@ -69,14 +81,11 @@ class Run:
     def of(cls, score: Score | ScoreColumns, protocol: str, facts: Mapping[str, Any], **more: Any) -> Run:
         """A score as a run; ``more`` are fields of this class that a score does not have."""
         values = (score.value, score.stderr, score.ci_low, score.ci_high, score.n)
-        digests = [str(facts[name])[:16] for name in REFERENCES if name in facts and "kind" not in facts]
-        stderr, method = score.stderr_reference, score.reference_method
-        if stderr is None and not method:
-            stderr, method = (None, BEFORE) if digests else (0.0, "")
+        stderr, method = error_of_reference(score, facts)
         found: dict[str, Any] = {name: getattr(score, name) for name in ("skewness", "target", "target_stderr")}
         found |= {"stderr_reference": stderr, "reference_method": method}
-        if digests:
-            found["reference_units"] = f"reference/{'-'.join(digests)}"
+        if rows := _rows_of_reference(facts):
+            found["reference_units"] = f"reference/{rows}"
         if isinstance(score, Score):
             found["reference"] = score.reference
         return cls(*values, protocol, facts, score.stderr_method, **found | more)

@@ -79,8 +79,8 @@ class Errors:
         any true spread.
         """
         own = quantile(z, self.freedom)
-        down, up = self.sides.factors(own) if self.sides else (own, own)
-        down, up = down * self.below, up * self.above
+        down, up = self.sides.factors(z) if self.sides else (z, z)
+        down, up = (own / z * width if z else 0.0 for width in (down * self.below, up * self.above))
         if self.spread:
             between = quantile(z, self.runs_freedom) * self.spread
             combine = math.hypot if self.shared else max

@@ -5,16 +5,34 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import hypot
 from typing import Literal
 
-from evalsvc.analysis.differences import Run, difference
+from evalsvc.analysis.differences import Run, difference, error_of_reference
 from evalsvc.analysis.runs import Runs
 from evalsvc.core.columns import ScoreColumns
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.score import Z95, Reference
 from evalsvc.store.dashboard_queries import Measured, Point, label_places
 from evalsvc.store.queries import ScoreRow
 
 Which = Literal["latest", "all"]
+Verdict = Literal[
+    "better",
+    "worse",
+    "unsure",
+    "differs",
+    "not comparable",
+    "better on this reference",
+    "worse on this reference",
+    "differs on this reference",
+]
+ON_THIS_REFERENCE: Mapping[str, Verdict] = {
+    "better": "better on this reference",
+    "worse": "worse on this reference",
+    "differs": "differs on this reference",
+}
+"""Verdicts of differences that may vanish on another reference."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +63,39 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """Entries that share the protocol of the ranking column, which comes first; ordered from the best value."""
+    """Entries that share the protocol of the ranking column, which comes first; ordered from the best value.
+
+    ``reference`` says whether ranks hold on this reference file (``fixed``), or for others of its size drawn as it was
+    (``sampled``); empty if the ranking score has no reference. ``unknown`` is the reason why not all ranks count the
+    choice of the reference's rows though they should.
+    """
 
     suite: str
     ranked_by: Column
     columns: Sequence[Column]
     entries: Sequence[Entry]
+    reference: Reference | Literal[""] = "fixed"
+    unknown: str = ""
+
+    @property
+    def holds(self) -> str:
+        """What the ranks hold for, in words."""
+        if self.unknown:
+            return f"ranks hold on this reference file (the error of its rows is unknown of some: {self.unknown})"
+        words = {"fixed": "on this reference file", "sampled": "for references like this one", "": ""}[self.reference]
+        return words and f"ranks hold {words}"
 
 
-def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "latest") -> list[Board]:
+def boards(
+    rows: Sequence[ScoreRow],
+    metric: str | None = None,
+    which: Which = "latest",
+    reference: Reference = "sampled",
+) -> list[Board]:
     """Boards of one suite's scores, one for each protocol of the ranking metric.
 
-    ``metric`` defaults to the suite's first; ``which`` selects the last step of each model, or all checkpoints.
+    ``metric`` defaults to the suite's first; ``which`` selects the last step of each model, or all checkpoints;
+    ``reference`` whether ranks count the choice of the reference's rows, or hold on this reference file.
     """
     if not rows:
         return []
@@ -92,11 +131,14 @@ def boards(rows: Sequence[ScoreRow], metric: str | None = None, which: Which = "
                 mark=row.mark,
                 scores=scores[row.checkpoint_id],
             )
-            for rank, row in zip(ranks(own), own, strict=True)
+            for rank, row in zip(ranks(own, reference), own, strict=True)
         ]
         present = {order[key] for entry in entries for key in entry.scores}
         shown = [columns[place] for place in sorted(present) if columns[place] != ranked_by]
-        found.append(Board(rows[0].suite, ranked_by, [ranked_by, *shown], entries))
+        known = [error_of_reference(row, row.facts) for row in own]
+        against = reference if any(each != (0.0, "") for each in known) else ""
+        why = next((why for error, why in known if error is None), "") if against == "sampled" else ""
+        found.append(Board(rows[0].suite, ranked_by, [ranked_by, *shown], entries, "fixed" if why else against, why))
     return found
 
 
@@ -111,16 +153,26 @@ def ranking_label(labels: Collection[str], wanted: str | None, suite: str) -> st
     return wanted if wanted is not None else next(iter(labels))
 
 
-def ranks(rows: Sequence[ScoreRow | Point]) -> list[int]:
+def ranks(rows: Sequence[ScoreRow | Point], reference: Reference = "sampled") -> list[int]:
     """For each row, 1 + the number of rows whose whole interval lies on the better side of the row's interval.
 
-    Rows without an interval are never significantly better or worse. All rows have the same direction.
+    ``sampled`` intervals count the choice of the reference's rows, where its error is known. Rows without an interval
+    are never significantly better or worse. All rows have the same direction.
     """
     lower = not rows or rows[0].direction == "lower"
     sign = 1.0 if lower else -1.0
-    ends = [(row.ci_low, row.ci_high) if lower else (row.ci_high, row.ci_low) for row in rows]
+    intervals = [_interval(row, reference) for row in rows]
+    ends = intervals if lower else [(high, low) for low, high in intervals]
     worst = sorted(sign * far for near, far in ends if near is not None and far is not None)
     return [1 if near is None or far is None else 1 + bisect_left(worst, sign * near) for near, far in ends]
+
+
+def _interval(row: ScoreRow | Point, reference: Reference) -> tuple[float | None, float | None]:
+    """The 95 % interval of a score."""
+    if row.ci_low is None or row.ci_high is None or reference == "fixed" or not row.stderr_reference:
+        return row.ci_low, row.ci_high
+    more = Z95 * row.stderr_reference
+    return row.value - hypot(row.value - row.ci_low, more), row.value + hypot(row.ci_high - row.value, more)
 
 
 @dataclass(frozen=True)
@@ -156,6 +208,9 @@ class Side:
             n=sum(run.n for run in runs),
             protocol=wanted,
             facts=runs[0].facts,
+            skewness=found.errors.sides.of_b if found.errors and found.errors.sides else 0.0,
+            stderr_reference=found.stderr_reference,
+            reference_method=found.reference_method,
         )
         return row, runs
 
@@ -164,8 +219,10 @@ class Side:
 class Difference:
     """``b - a`` of one label. If ``reason`` is set, the two are not comparable and there are no numbers.
 
-    ``interval`` is the 95 % interval of the difference. ``paired`` says whether units of both sides were paired, and
-    ``unpaired`` why not; ``independent`` counts the independent units of the smaller side.
+    ``interval`` is the 95 % interval of the difference on this reference file. ``paired`` says whether units of both
+    sides were paired, and ``unpaired`` why not; ``independent`` counts the independent units of the smaller side.
+    ``stderr_reference`` is what redrawing the reference's rows adds to the error, and ``interval_sampled`` the interval
+    with both errors; ``None`` where ``reference_method`` says why they are unknown.
     """
 
     label: str
@@ -178,17 +235,36 @@ class Difference:
     paired: bool = False
     unpaired: str = ""
     independent: int | None = None
+    stderr_reference: float | None = None
+    reference_method: str = ""
+    interval_sampled: tuple[float, float] | None = None
 
     @property
-    def verdict(self) -> Literal["better", "worse", "unsure", "differs", "not comparable"]:
-        """Whether b is significantly better or worse than a, in the direction of the metric."""
+    def on_this_reference(self) -> Literal["better", "worse", "unsure", "differs", "not comparable"]:
+        """Whether b is significantly better or worse than a on this reference file, in the direction of the metric."""
         if self.value is None or self.a is None:
             return "not comparable"
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+        if not _excludes_zero(self.interval):
             return "unsure"
         if self.a.direction == "neutral":
             return "differs"
         return "better" if (self.value < 0) == (self.a.direction == "lower") else "worse"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether b is significantly better or worse than a also for other references like this one.
+
+        If the two differ significantly only on this reference file, or if the error of the reference is unknown, the
+        verdict says so.
+        """
+        found = self.on_this_reference
+        if found in ("unsure", "not comparable") or _excludes_zero(self.interval_sampled):
+            return found
+        return ON_THIS_REFERENCE[found]
+
+
+def _excludes_zero(interval: tuple[float, float] | None) -> bool:
+    return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def compare(a: Side, b: Side) -> list[Difference]:
@@ -214,6 +290,15 @@ def unpaired(differences: Iterable[Difference]) -> dict[str, list[str]]:
     return {reason: list(labels) for reason, labels in found.items()}
 
 
+def unknown_references(differences: Iterable[Difference]) -> dict[str, list[str]]:
+    """The labels whose error of the reference is unknown, by the reason."""
+    found: dict[str, list[str]] = {}
+    for each in differences:
+        if each.interval and each.reference_method:
+            found.setdefault(each.reference_method, []).append(each.label)
+    return found
+
+
 def _difference(label: str, a: Side, b: Side) -> Difference:
     of_b = b.of(label, None)
     of_a = a.of(label, of_b[0].protocol if of_b else None)
@@ -234,6 +319,9 @@ def _difference(label: str, a: Side, b: Side) -> Difference:
         paired=found.paired,
         unpaired=found.unpaired,
         independent=found.units,
+        stderr_reference=found.stderr_reference,
+        reference_method=found.reference_method,
+        interval_sampled=found.interval(reference="sampled"),
     )
 
 

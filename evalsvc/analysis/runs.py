@@ -61,6 +61,7 @@ def run_of(row: ScoreRow, seed: int, of: UnitInfluence) -> Run:
         seed=seed,
         influence=of.influence,
         units=of.units or _documents(row.facts),
+        reference=of.reference,
     )
 
 

@@ -233,10 +233,11 @@ class Client:
         return self._pages(schemas.Score, "/scores", suite=suite, model=model, step=step, label=label, **which)
 
     def leaderboard(
-        self, suite: str | None = None, metric: str | None = None, which: str = "latest"
+        self, suite: str | None = None, metric: str | None = None, which: str = "latest", reference: str = "sampled"
     ) -> list[schemas.Board]:
-        """Models ranked by one score, one board per protocol."""
-        answer = self._send("GET", "/leaderboard", params=_given(suite=suite, metric=metric, which=which))
+        """Models ranked by one score, one board per protocol; for references like this one, or on this (``fixed``)."""
+        asked = _given(suite=suite, metric=metric, which=which, reference=reference)
+        answer = self._send("GET", "/leaderboard", params=asked)
         try:
             return _BOARDS.validate_json(answer.content)
         except ValidationError:

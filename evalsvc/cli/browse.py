@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,12 +28,16 @@ def leaderboard(
     suite: SuiteName = None,
     metric: Annotated[str | None, typer.Option(help="Score to rank by; by default the suite's first.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All checkpoints, not only each model's last.")] = False,
+    reference: Annotated[
+        Literal["sampled", "fixed"],
+        typer.Option(help="Whether ranks hold for other references like this one, or on this reference file."),
+    ] = "sampled",
     as_json: AsJson = False,
 ) -> None:
     """Rank models by a score. Models with overlapping intervals share a rank: 1 + the number that are significantly
     better.
     """
-    backend(context).leaderboard(suite, metric, "all" if every else "latest").show(as_json=as_json)
+    backend(context).leaderboard(suite, metric, "all" if every else "latest", reference).show(as_json=as_json)
 
 
 def compare(
@@ -46,8 +50,9 @@ def compare(
     limit: Annotated[int, typer.Option(min=1, max=100, help="With --of, number of items each.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show differences between two checkpoints with 95 % intervals. Scores of different protocols are listed, not
-    compared. With ``--of``, list the items that changed most, with both samples.
+    """Show differences between two checkpoints with 95 % intervals, on this reference file and for others like it.
+    Scores of different protocols are listed, not compared. With ``--of``, list the items that changed most, with both
+    samples.
     """
     if of is not None:
         backend(context).compare_items(a, b, of, limit, suite).show(as_json=as_json)

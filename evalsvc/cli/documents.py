@@ -34,7 +34,8 @@ def board_document(board: Board) -> dict[str, Any]:
         for entry in board.entries
     ]
     by = {"score": board.ranked_by.label, "direction": board.ranked_by.direction, "protocol": board.ranked_by.protocol}
-    return {"suite": board.suite, "ranked_by": by, "entries": entries}
+    of_reference = {"reference": board.reference, "reference_unknown": board.unknown or None}
+    return {"suite": board.suite, "ranked_by": by, **of_reference, "entries": entries}
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
@@ -46,6 +47,9 @@ def difference_document(difference: Difference) -> dict[str, Any]:
         "difference": difference.value,
         "stderr": difference.stderr,
         "interval": difference.interval,
+        "stderr_reference": difference.stderr_reference,
+        "reference_method": difference.reference_method or None,
+        "interval_sampled": difference.interval_sampled,
         "paired": difference.paired,
         "unpaired": difference.unpaired or None,
         "independent": difference.independent,

@@ -24,6 +24,7 @@ from evalsvc.cli import (
     judge,
     manage,
     queue,
+    rescore,
     score,
     serve,
     statistics,
@@ -45,7 +46,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    "Score": {"demo": score.demo, "score": score.score, "watch": watch.watch, "judge": judge.judge},
+    "Score": {
+        "demo": score.demo,
+        "score": score.score,
+        "rescore": rescore.rescore,
+        "watch": watch.watch,
+        "judge": judge.judge,
+    },
     "Queue": {
         "submit": submit.submit,
         "wait": queue.wait,

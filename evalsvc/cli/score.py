@@ -100,7 +100,7 @@ def demo(
         ]
         _run(context, specs, show, rerun=rerun)
     show_trends(context.database, chosen.id)
-    Local().leaderboard(chosen.id, None, "latest").show(as_json=False)
+    Local().leaderboard(chosen.id, None, "latest", "sampled").show(as_json=False)
     if not text:
         show_by_class(context)
     a, b, metric = ("char-transformer", "char-transformer-greedy", "distinct_2") if text else ("gan", "vae", "recall")

@@ -10,11 +10,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from evalsvc.analysis.leaderboard import Board, Difference, unpaired
+from evalsvc.analysis.leaderboard import Board, Difference, unknown_references, unpaired
 from evalsvc.cli.backends import Answer
 from evalsvc.cli.console import ARROWS, duration, energy, number, out, styled, table, with_error
 from evalsvc.cli.documents import board_document, difference_document
 from evalsvc.core.columns import ScoreColumns
+from evalsvc.core.number_format import with_both_errors
 from evalsvc.store import names, queries
 from evalsvc.store.session import Database
 from evalsvc.store.tables import Evaluation
@@ -29,7 +30,7 @@ def board_tables(board: Board, width: int) -> list[Table]:
     cells = {}
     for column in board.columns:
         found = [entry.scores.get((column.label, column.protocol)) for entry in board.entries]
-        values = [with_error(score.value, score.stderr) if score else "–" for score in found]
+        values = [_value(score, both=column == board.ranked_by) if score else "–" for score in found]
         cells[f"{column.title} {ARROWS[column.direction]}".strip()] = values
     who = {
         "rank": [str(entry.rank) for entry in board.entries],
@@ -50,6 +51,11 @@ def board_tables(board: Board, width: int) -> list[Table]:
         for row in zip(*columns.values(), strict=True):
             tables[-1].add_row(*row)
     return tables
+
+
+def _value(score: ScoreColumns, *, both: bool) -> str:
+    """The value with its error, and also that of the reference's rows."""
+    return with_both_errors(score.value, score.stderr, score.stderr_reference if both else None)
 
 
 def _width(heading: str, values: list[str]) -> int:
@@ -78,32 +84,41 @@ def show_trends(database: Database, suite: str) -> None:
 def boards_answer(boards: Sequence[Board]) -> Answer:
     """Print the output of ``leaderboard``."""
     shown = [made for board in boards for made in board_tables(board, out.width)]
-    return Answer([board_document(board) for board in boards], shown)
+    return Answer(
+        [board_document(board) for board in boards], shown, list(dict.fromkeys(b.holds for b in boards if b.holds))
+    )
 
 
 def comparison_answer(suite: str, a: str, b: str, differences: Sequence[Difference]) -> Answer:
     """Print the output of ``compare``."""
-    made = table(f"{suite}: {b} against {a}", "score", a, b, "difference", "95 %", "")
+    # Nothing is added where no score has a reference whose rows are a sample too.
+    sampled = any(each.stderr_reference for each in differences)
+    both = ["95 %, other references"] if sampled else []
+    made = table(f"{suite}: {b} against {a}", "score", a, b, "difference", "95 %", *both, "")
     for difference in differences:
-        made.add_row(*_difference_cells(difference))
+        made.add_row(*_difference_cells(difference, sampled=sampled))
     document = {"suite": suite, "a": a, "b": b, "differences": list(map(difference_document, differences))}
     independent = [
         f"compared as independent: {', '.join(labels)} ({reason})" for reason, labels in unpaired(differences).items()
     ]
-    return Answer(document, [made], independent)
+    unknown = [
+        f"on this reference file: {', '.join(labels)} ({reason})"
+        for reason, labels in unknown_references(differences).items()
+    ]
+    return Answer(document, [made], independent + unknown)
 
 
-def _difference_cells(difference: Difference) -> list[str | Text]:
+def _difference_cells(difference: Difference, *, sampled: bool) -> list[str | Text]:
     row = difference.a or difference.b
     arrow = ARROWS[row.direction] if row else ""
     sides = [with_error(side.value, side.stderr) if side else "–" for side in (difference.a, difference.b)]
     if difference.value is None:
-        return [f"{difference.label} {arrow}", *sides, "not comparable", "", difference.reason]
-    interval = difference.interval
-    bounds = f"[{number(interval[0])}, {number(interval[1])}]" if interval else "unknown"
+        return [f"{difference.label} {arrow}", *sides, "not comparable", "", *([""] * sampled), difference.reason]
+    found = [difference.interval, *([difference.interval_sampled] if sampled else [])]
+    bounds = [f"[{number(each[0])}, {number(each[1])}]" if each else "unknown" for each in found]
     style = {"better": "green", "worse": "red"}.get(difference.verdict, "dim")
     verdict = styled(difference.verdict, style)
-    return [f"{difference.label} {arrow}", *sides, f"{difference.value:+.4g}", bounds, verdict]
+    return [f"{difference.label} {arrow}", *sides, f"{difference.value:+.4g}", *bounds, verdict]
 
 
 def print_scores(
@@ -127,7 +142,7 @@ def print_scores(
     for row in [each for whole in rows for each in (whole, *slices.get(whole.label, ())[:SHOWN_SLICES])]:
         low_high = f"[{number(row.ci_low)}, {number(row.ci_high)}]" if row.ci_low is not None else "unknown"
         name = f"{row.label} {ARROWS[row.direction]}"
-        values = with_error(row.value, row.stderr), low_high, row.unit, _count(row)
+        values = _value(row, both=True), low_high, row.unit, _count(row)
         made.add_row(name, *values, row.stderr_method, row.protocol)
     out.print(made)
     for label, every in slices.items():

@@ -18,3 +18,11 @@ def with_error(value: float, stderr: float | None) -> str:
         return f"{number(value)} ± {stderr:.1e}"
     places = max(0, 1 - len(f"{stderr:.0f}") + 1) if stderr >= 1 else -int(f"{stderr:e}".partition("e")[2]) + 1
     return f"{value:.{places}f} ± {stderr:.{places}f}"
+
+
+def with_both_errors(value: float, stderr: float | None, stderr_reference: float | None) -> str:
+    """``12.34 ± 0.25, reference ± 0.31``: also what the choice of the reference's rows adds, where that is known."""
+    own = with_error(value, stderr)
+    if not stderr or not stderr_reference:
+        return own
+    return f"{own}, reference ± {with_error(value, stderr_reference).rpartition(' ± ')[2]}"

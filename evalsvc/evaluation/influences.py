@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,31 +15,41 @@ from evalsvc.metrics.influence import Influence
 from evalsvc.store.artifacts import Artifacts
 
 KIND = "influences"
+OF_REFERENCE = "/reference/"
+"""Prefix of the label in the names of the influences of the reference's rows; no label begins with a slash."""
 PLACES = ".at"
 """Suffix of the array with the length of a sparse vector and the places of its values."""
 
 
 @dataclass(frozen=True)
 class UnitInfluence:
-    """A score's influence, or the reason why it has none, and the name of its units."""
+    """A score's influence, or the reason why it has none, and the name of its units.
+
+    ``reference`` is the influence of the reference's rows; empty if there is none, or it is not kept.
+    """
 
     influence: Influence | str
     units: str = ""
+    reference: Influence | str = ""
 
 
 def write_influences(artifacts: Artifacts, key: str, influences: Mapping[str, UnitInfluence]) -> None:
     """Write the influences of all labels to one file."""
+    every: dict[str, tuple[Influence | str, str]] = {}
+    for label, each in influences.items():
+        every[label] = each.influence, each.units
+        if isinstance(each.reference, Influence):
+            every[f"{OF_REFERENCE}{label}"] = each.reference, ""
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, dict[str, Any]] = {}
-    for label, each in influences.items():
-        influence = each.influence
+    for label, (influence, units) in every.items():
         if isinstance(influence, str):
             facts[label] = {"reason": influence}
             continue
         for part, vector in influence.parts.items():
             arrays |= _written(f"{label}/{part}", vector, sparse=bool(influence.members))
         facts[label] = {
-            "units": each.units,
+            "units": units,
             "n": influence.n,
             "student": influence.student,
             "logarithmic": influence.logarithmic,
@@ -62,9 +72,13 @@ def read_influences(artifacts: Artifacts, key: str, known: Known | None = None) 
         for name, vector in arrays.items():
             label, _, part = name.rpartition("/")
             by_label.setdefault(label, {})[part] = vector
-        return {label: _read(each, by_label.get(label, {})) for label, each in facts.items()}
+        found = {label: _read(each, by_label.get(label, {})) for label, each in facts.items()}
     except (MissingError, KeyError, TypeError, ValueError, AttributeError):
         return {}
+    of_reference = {label: found.pop(label).influence for label in list(found) if label.startswith(OF_REFERENCE)}
+    return {
+        label: replace(each, reference=of_reference.get(f"{OF_REFERENCE}{label}", "")) for label, each in found.items()
+    }
 
 
 def _written(name: str, vector: np.ndarray, *, sparse: bool) -> dict[str, np.ndarray]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-from sqlalchemy import update
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from evalsvc.core.errors import EvalsvcError
+from pydantic import ValidationError
+from sqlalchemy import func, select, update
+
+from evalsvc.core.errors import EvalsvcError, InputError
 from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.first_samples import used_first_samples
@@ -14,19 +17,35 @@ from evalsvc.evaluation.runner import evaluate
 from evalsvc.evaluation.scoring import reduce
 from evalsvc.evaluation.spec import EvaluationSpec
 from evalsvc.evaluation.stored_shards import needs_generator
+from evalsvc.evaluation.suite_resolution import resolve_suite
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.score import MetricError
-from evalsvc.store import tables
+from evalsvc.store import names, queries, tables
+from evalsvc.store.tables import Evaluation
 
 
 def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) -> bool:
-    """Score an evaluation with the current metrics and reference.
+    """Score an evaluation with the current metrics and reference, if :func:`score_again` can."""
+    try:
+        score_again(run, suite, context)
+    except (EvalsvcError, MetricError):
+        return False
+    return True
 
-    Returns False if a shard is missing or damaged, the suite differs, or the shards are the first samples of a larger
-    set.
+
+def score_again(run: tables.Evaluation, suite: Suite, context: EvaluationContext) -> int:
+    """Score an evaluation with the current metrics and reference; return the id of the evaluation with its scores.
+
+    It is the same evaluation if no metric, extractor or reference has changed since.
+
+    Raises:
+        InputError: a shard is missing or damaged, the suite differs, or the shards are the first samples of a larger
+            set.
+        EvalsvcError: an extractor or the reference cannot be opened.
+        MetricError: a metric refuses the samples.
     """
     if used_first_samples(run.spec, context.artifacts):
-        return False
+        raise InputError("it took the first of its samples or prompts, or their number cannot be determined")
     try:
         old = EvaluationSpec.model_validate(run.spec)
         reference = opening.reference(context, suite.reference) if suite.reference else None
@@ -43,12 +62,51 @@ def rescore(run: tables.Evaluation, suite: Suite, context: EvaluationContext) ->
                 else {},
             }
         )
-        if any(needs_generator(spec, shard, context) for shard in spec.shards):
-            return False
-        evaluate(spec, context)
-    except (EvalsvcError, MetricError, ValidationError, KeyError):
-        return False
-    return True
+        lost = any(needs_generator(spec, shard, context) for shard in spec.shards)
+    except (ValidationError, KeyError):
+        raise InputError("its suite, or the version that scored it, was another") from None
+    if lost:
+        raise InputError("some of its shards are missing or damaged: score the checkpoint")
+    return evaluate(spec, context)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A stored evaluation with the one that has its scores now; without it, ``reason`` says why not."""
+
+    name: str
+    suite: str
+    seed: int
+    evaluation: int
+    now: int | None
+    reason: str = ""
+
+
+def rescore_stored(context: EvaluationContext, suite: str | None = None) -> Iterator[Rescored]:
+    """Score the current evaluations under a suite, or under every one, again from their shards, oldest first.
+
+    Values stay equal bit for bit unless a metric's version rose; errors are those of the current metrics.
+    """
+    with context.database.read() as session:
+        wanted = [queries.pick_suite(session, suite)] if suite else list(queries.suites(session))
+        seed = Evaluation.spec["seed"].as_integer()
+        newest = (
+            select(func.max(Evaluation.id))
+            .where(Evaluation.status == tables.Status.SUCCEEDED)
+            .group_by(Evaluation.checkpoint_id, Evaluation.suite_id, seed)
+        )
+        runs = list(session.scalars(select(Evaluation).where(Evaluation.id.in_(newest))))
+        titles = names.titles(session, [run.checkpoint for run in runs])
+    for run in sorted(runs, key=lambda run: run.id):
+        named = f"{run.suite.name}@{run.suite.version}"
+        if named not in wanted:
+            continue
+        who = titles[run.checkpoint_id], named, run.spec.get("seed", 0), run.id
+        try:
+            found = resolve_suite(named, context.database, context.plugins)
+            yield Rescored(*who, score_again(run, found, context))
+        except (EvalsvcError, MetricError) as error:
+            yield Rescored(*who, None, str(error))
 
 
 def restore(evaluation: int, context: EvaluationContext, *, may_compute: bool) -> None:

@@ -28,12 +28,16 @@ from evalsvc.inputs.reference_arrays import FOLDER
 from evalsvc.inputs.sample_order import ORDER_VERSION
 from evalsvc.inputs.suite_entries import MetricUse
 from evalsvc.metrics import pairs
+from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.neighbors import Neighbors, nearest_neighbors
 from evalsvc.metrics.pairs import Plan
 from evalsvc.metrics.score import Score
 
 NEIGHBOURS = 3
 """Number of training neighbors kept for each sample."""
+WIDE = 10_000
+"""Numbers in the influence of a reference's rows that a slice keeps at most: a suite may have a hundred slices."""
+SILENT = "none: this metric does not say what its reference adds"
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def _measure(
 
         def finish(score: Score, use: MetricUse = use, call: Call = call, engines: list[str] = engines) -> Score:
             unsure = call.units.groups is not None and not use.spec.counts_groups
-            return _mixed(_without_failed(_unsure(score) if unsure else score, use, inputs.there), engines)
+            told = _mixed(_without_failed(_unsure(score) if unsure else score, use, inputs.there), engines)
+            return _unsure_of_reference(told) if use.splits and not use.of_documents else told
 
         right, reason = right_values(inputs, use, call)
         notes = {NO_RIGHT_VALUE: reason} if reason else {}
@@ -128,7 +133,15 @@ def _search(inputs: MetricInputs) -> Plan[Neighbors] | None:
 def _unsure(score: Score) -> Score:
     """A score without standard error, because its metric assumes independence of samples that share prompts."""
     reason = "none: prompts are used repeatedly, and this metric counts no groups"
-    return replace(score, stderr=None, ci_low=None, ci_high=None, stderr_method=reason, influence=reason)
+    none = {"stderr": None, "ci_low": None, "ci_high": None, "skewness": 0.0}
+    return replace(score, **none, stderr_method=reason, influence=reason)
+
+
+def _unsure_of_reference(score: Score) -> Score:
+    """A score against a reference, without the error of the reference if its metric says nothing about it."""
+    if score.reference_method or score.reference:
+        return score
+    return replace(score, stderr_reference=None, reference_method=SILENT)
 
 
 def _mixed(score: Score, engines: list[str]) -> Score:
@@ -165,9 +178,18 @@ def _keep(inputs: MetricInputs, neighbors: Neighbors | None, scores: Sequence[La
     if spec.suite.scorers:
         files |= _keep_items(inputs, folder)
     files[INFLUENCES] = f"{folder}/{INFLUENCES}.safetensors"
-    influences = {each.label: UnitInfluence(each.score.influence, each.units.name) for each in scores}
+    influences = {
+        each.label: UnitInfluence(each.score.influence, each.units.name, _of_reference(each)) for each in scores
+    }
     write_influences(artifacts, files[INFLUENCES], influences)
     return files
+
+
+def _of_reference(each: LabelledScore) -> Influence | str:
+    """The influence of the reference's rows; of slices, which may be many, only if it is short."""
+    found = each.score.reference
+    wide = isinstance(found, Influence) and sum(map(len, found.parts.values())) > WIDE
+    return "" if each.slice_of and wide else found
 
 
 def _keep_items(inputs: MetricInputs, folder: str) -> dict[str, str]:

@@ -47,14 +47,18 @@ class EvaluationSpec(BaseModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over everything that can change a score; names and paths are excluded."""
+        """sha256 over everything that can change a score or its error; names and paths are excluded."""
         left_out = {"model", "step", "path", "suite", "family", "weights"}
         left_out |= {name for name in ("decoding", "order") if getattr(self, name) is None}
         left_out |= set() if self.scorers else {"scorers"}
         left_out |= {"draws"} if self.draws else set()
         facts = self.model_dump(exclude=left_out) | {"options": by_content(self.options)}
-        versions = {use.metric: use.spec.version for use in self.suite.uses}
-        return digest_json([PIPELINE_VERSION, facts, self.suite.digest, versions])
+        metrics = {use.metric: use.spec for use in self.suite.uses}
+        versions = {name: metric.version for name, metric in metrics.items()}
+        # Left out where it never rose, so that old fingerprints stay. Protocols have none: values stay comparable.
+        of_errors = {name: metric.error_version for name, metric in metrics.items() if metric.error_version > 1}
+        body = [PIPELINE_VERSION, facts, self.suite.digest, versions]
+        return digest_json([*body, of_errors] if of_errors else body)
 
     @property
     def configuration(self) -> str:

@@ -70,6 +70,7 @@ class Point:
     created_at: datetime
     digest: str
     configuration: str
+    stderr_reference: float | None = None
     mark: str = ""
     series: str = ""
 

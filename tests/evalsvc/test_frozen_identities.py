@@ -4,6 +4,7 @@ The values in ``frozen_identities.json`` were computed on 2026-11-28, before the
 """
 
 import json
+from dataclasses import replace
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 
@@ -50,9 +51,23 @@ def test_every_shipped_suite_keeps_its_digest():
     assert {name: load_suite(name).digest for name in shipped_suites()} == FROZEN["suites"]
 
 
+@pytest.fixture(autouse=True)
+def first_errors(monkeypatch):
+    """Identities of values: a better error changes the fingerprints of a metric's evaluations, and nothing else."""
+    for name, spec in list(METRICS.items()):
+        monkeypatch.setitem(METRICS, name, replace(spec, error_version=1))
+
+
 @pytest.mark.parametrize("name", ["digits@1", "text-tiny@1"])
 def test_an_evaluation_keeps_its_fingerprint_and_the_keys_of_its_shards(context, name):
     assert identities(demo_spec(context, name)) == FROZEN["specs"][name]
+
+
+def test_a_better_error_of_a_metric_changes_the_fingerprint_alone(context, monkeypatch):
+    monkeypatch.setitem(METRICS, "kernel_distance", replace(METRICS["kernel_distance"], error_version=2))
+    found = identities(demo_spec(context, "digits@1"))
+    assert found.pop("fingerprint") != FROZEN["specs"]["digits@1"]["fingerprint"]
+    assert FROZEN["specs"]["digits@1"].items() >= found.items()
 
 
 def test_a_release_changes_no_fingerprint(home, monkeypatch):

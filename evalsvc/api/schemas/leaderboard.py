@@ -31,12 +31,18 @@ class Entry(Response):
 
 
 class Board(Response):
-    """Ranks by one score under one protocol."""
+    """Ranks by one score under one protocol.
+
+    `reference` says whether they hold on this reference file (`fixed`) or for others like it (`sampled`); empty if the
+    score has no reference. `reference_unknown` says why ranks hold on this reference file though `sampled` was asked.
+    """
 
     suite: str
     ranked_by: Column
     columns: list[Column]
     entries: list[Entry]
+    reference: Literal["fixed", "sampled", ""] = "fixed"
+    reference_unknown: str | None = None
 
 
 class Difference(Response):
@@ -44,6 +50,10 @@ class Difference(Response):
 
     Each side is the mean of all its runs (seeds). ``paired`` says whether shared units (documents, prompts, the noise
     of a seed) were paired; ``unpaired`` says why not. ``independent`` counts the independent units of the smaller side.
+
+    ``stderr``, ``interval`` and ``verdict`` hold on this reference file. ``stderr_reference`` is what redrawing the
+    reference's rows adds to the error, ``interval_sampled`` the interval with both errors; ``null`` where
+    ``reference_method`` says why. ``conclusion`` is the verdict of both, such as ``better on this reference``.
     """
 
     label: str
@@ -57,6 +67,10 @@ class Difference(Response):
     independent: int | None = None
     verdict: Literal["better", "worse", "unsure", "differs", "not comparable"]
     reason: str | None
+    stderr_reference: float | None = None
+    reference_method: str | None = None
+    interval_sampled: tuple[float, float] | None = None
+    conclusion: str | None = None
 
 
 class Comparison(Response):

@@ -16,6 +16,9 @@ class Score(Response, columns.ScoreColumns):
     ``independent`` counts the independent units behind the error, and ``independent_unit`` names them: samples,
     prompts, items, groups or documents; ``null`` for old scores. ``mark`` follows ``model@step`` in the name if another
     checkpoint or configuration shares it.
+
+    ``stderr`` and the interval hold on this reference file. ``stderr_reference`` is what redrawing the reference's rows
+    adds to the error (the total is the root of the sum of both squares); ``null`` where ``reference_method`` says why.
     """
 
     model_config = ConfigDict(
@@ -45,6 +48,11 @@ class Score(Response, columns.ScoreColumns):
                     "independent": 2000,
                     "independent_unit": "samples",
                     "mark": "",
+                    "skewness": 0.21,
+                    "stderr_reference": 0.83,
+                    "reference_method": "influence of the reference's rows",
+                    "target": None,
+                    "target_stderr": None,
                 }
             ]
         }

@@ -105,8 +105,12 @@ def difference(found: Difference) -> schemas.Difference:
         paired=found.paired,
         unpaired=found.unpaired or None,
         independent=found.independent,
-        verdict=found.verdict,
+        verdict=found.on_this_reference,
         reason=found.reason or None,
+        stderr_reference=found.stderr_reference,
+        reference_method=found.reference_method or None,
+        interval_sampled=found.interval_sampled,
+        conclusion=found.verdict,
     )
 
 

@@ -16,6 +16,7 @@ from evalsvc.api.schemas import EvaluationOptions, PromoteOptions
 from evalsvc.cli.console import err, out, print_json
 from evalsvc.core.columns import Progress
 from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.metrics.score import Reference
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Backend(Protocol):
     here: bool
     """Whether it computes on this machine."""
 
-    def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
+    def leaderboard(
+        self, suite: str | None, metric: str | None, which: Literal["latest", "all"], reference: Reference
+    ) -> Answer:
         """Leaderboards, one per protocol."""
 
     def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:

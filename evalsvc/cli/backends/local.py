@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from evalsvc.analysis import leaderboard as ranking
 from evalsvc.analysis.runs import runs_beside
@@ -28,6 +28,7 @@ from evalsvc.evaluation.progress import failure_details, progress, workers
 from evalsvc.gates.reports.text import stored, title
 from evalsvc.inputs import stored_checkpoints
 from evalsvc.inputs.checkpoint_names import Naming
+from evalsvc.metrics.score import Reference
 from evalsvc.queue.pending import pending_evaluations
 from evalsvc.store import audit, names, queries
 from evalsvc.store.artifacts import open_artifacts
@@ -46,19 +47,18 @@ class Local:
         """Opened on first use."""
         return Database(Settings().database)
 
-    def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
+    def leaderboard(self, suite: str | None, metric: str | None, which: ranking.Which, reference: Reference) -> Answer:
         """Leaderboards, one per protocol."""
         with self.database.read() as session:
-            rows = queries.scores(session, suite=queries.pick_suite(session, suite))
-        return boards_answer(ranking.boards(rows, metric, which))
+            rows = queries.scores(session, queries.pick_suite(session, suite))
+        return boards_answer(ranking.boards(rows, metric, which, reference))
 
     def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
         """Differences between two checkpoints, b minus a; paired by influences if shards are available."""
         with self.database.read() as session:
             chosen = queries.pick_suite(session, suite)
             sides = [queries.side(session, stored_checkpoints.find(session, name), chosen, label) for name in (a, b)]
-            artifacts = open_artifacts(Settings())
-            found = [ranking.Side(rows, runs_beside(session, artifacts, rows)) for _, rows in sides]
+            found = [ranking.Side(rows, runs_beside(session, open_artifacts(Settings()), rows)) for _, rows in sides]
         return comparison_answer(chosen, sides[0][0], sides[1][0], ranking.compare(*found))
 
     def items(self, checkpoint: str, of: str | None, worst: int, by: str | None, suite: str | None) -> Answer:

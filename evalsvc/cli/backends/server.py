@@ -25,6 +25,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.inputs.checkpoint_folders import digest_checkpoint, endpoint_name
 from evalsvc.inputs.checkpoint_names import CheckpointName, Labels, Naming
 from evalsvc.inputs.stored_checkpoints import is_path
+from evalsvc.metrics.score import Reference
 
 ENDED = ("succeeded", "failed", "cancelled", "superseded")
 
@@ -37,9 +38,11 @@ class Server:
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    def leaderboard(self, suite: str | None, metric: str | None, which: Literal["latest", "all"]) -> Answer:
+    def leaderboard(
+        self, suite: str | None, metric: str | None, which: Literal["latest", "all"], reference: Reference
+    ) -> Answer:
         """Leaderboards, one per protocol."""
-        return boards_answer(list(map(_board, self.client.leaderboard(suite, metric, which))))
+        return boards_answer(list(map(_board, self.client.leaderboard(suite, metric, which, reference))))
 
     def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
         """Differences between two checkpoints, b minus a."""
@@ -227,7 +230,7 @@ def _board(board: schemas.Board) -> Board:
         for entry in board.entries
     ]
     columns = [Column(**column.model_dump()) for column in board.columns]
-    return Board(board.suite, columns[0], columns, entries)
+    return Board(board.suite, columns[0], columns, entries, board.reference, board.reference_unknown or "")
 
 
 def _difference(found: schemas.Difference) -> Difference:
@@ -242,4 +245,7 @@ def _difference(found: schemas.Difference) -> Difference:
         found.paired,
         found.unpaired or "",
         found.independent,
+        found.stderr_reference,
+        found.reference_method or "",
+        found.interval_sampled,
     )

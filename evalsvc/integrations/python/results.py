@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from evalsvc.analysis.item_export import items_frame
 from evalsvc.analysis.items import open_items
 from evalsvc.analysis.leaderboard import Board, Difference
-from evalsvc.core.number_format import number, with_error
+from evalsvc.core.columns import ScoreColumns
+from evalsvc.core.number_format import number, with_both_errors, with_error
 from evalsvc.core.settings import Settings
 from evalsvc.gates.reports.page import image_sheet
 from evalsvc.integrations.python.rendering import ARROWS, Displayable, Grid, record
@@ -67,7 +68,7 @@ class Run(Displayable):
         known = "callables are always scored again" if self.callable else "" if self.computed else "from the store"
         title = f"{self.name} under {self.suite}, evaluation {self.evaluation}{known and f' ({known})'}"
         rows = [
-            (f"{row.label} {ARROWS.get(row.direction, '')}".strip(), with_error(row.value, row.stderr), _interval(row))
+            (f"{row.label} {ARROWS.get(row.direction, '')}".strip(), _value(row), _interval(row))
             for row in self.scores.values()
         ]
         yield Grid(title, ("score", "value ± standard error", "95 %"), rows)
@@ -109,6 +110,8 @@ class Comparison(Displayable):
                 "stderr": each.stderr,
                 "ci_low": low,
                 "ci_high": high,
+                "stderr_reference": each.stderr_reference,
+                "reference_method": each.reference_method,
                 "verdict": each.verdict,
                 "paired": each.paired,
                 "reason": each.reason or each.unpaired,
@@ -134,7 +137,14 @@ class Leaderboard(Displayable):
                 rows = []
                 for entry in board.entries:
                     scores = [entry.scores.get((column.label, column.protocol)) for column in columns]
-                    cells = [with_error(score.value, score.stderr) if score else "–" for score in scores]
+                    cells = [
+                        with_both_errors(
+                            score.value, score.stderr, score.stderr_reference if column == board.ranked_by else None
+                        )
+                        if score
+                        else "–"
+                        for column, score in zip(columns, scores, strict=True)
+                    ]
                     rows.append((str(entry.rank), entry.model, f"{entry.step}{entry.mark}", *cells))
                 headings = [f"{column.title} {ARROWS.get(column.direction, '')}".strip() for column in columns]
                 title = "" if start else f"{board.suite}, ranked by {board.ranked_by.title}"
@@ -168,6 +178,10 @@ class Scores(Displayable, Sequence[ScoreRow]):
 
     def _records(self) -> Iterable[Mapping[str, Any]]:
         return map(record, self._rows)
+
+
+def _value(row: ScoreColumns) -> str:
+    return with_both_errors(row.value, row.stderr, row.stderr_reference)
 
 
 def _interval(row: ScoreRow) -> str:

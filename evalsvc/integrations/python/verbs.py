@@ -18,6 +18,7 @@ from evalsvc.core.observability.progress_bars import progress_bars
 from evalsvc.core.settings import Settings
 from evalsvc.inputs import stored_checkpoints
 from evalsvc.integrations.python.results import Comparison, Leaderboard, Run, Scores
+from evalsvc.metrics.score import Reference
 from evalsvc.store import queries, tables
 from evalsvc.store.artifacts import Artifacts, open_artifacts
 from evalsvc.store.session import Database
@@ -140,7 +141,9 @@ def compare(a: str | Run, b: str | Run, suite: str | None = None, label: str | N
     return Comparison(chosen, sides[0][0], sides[1][0], ranking.compare(*found))
 
 
-def leaderboard(suite: str | None = None, metric: str | None = None, which: Which = "latest") -> Leaderboard:
+def leaderboard(
+    suite: str | None = None, metric: str | None = None, which: Which = "latest", reference: Reference = "sampled"
+) -> Leaderboard:
     """Models ranked by one score, one board for each of its protocols; ``which`` is ``latest`` or ``all``.
 
     Raises:
@@ -148,7 +151,7 @@ def leaderboard(suite: str | None = None, metric: str | None = None, which: Whic
     """
     with _store() as database, database.read() as session:
         rows = queries.scores(session, suite=queries.pick_suite(session, suite))
-    return Leaderboard(ranking.boards(rows, metric, which))
+    return Leaderboard(ranking.boards(rows, metric, which, reference))
 
 
 def scores(

@@ -176,11 +176,13 @@ def test_influences_are_read_as_they_were_written(tmp_path):
         **metrics.prdc(x, y),
         "fd_infinity": metrics.mind(x, y, directions=3),
     }
-    written = {label: UnitInfluence(score.influence, "noise/0") for label, score in scores.items()}
+    rows = Influence(50, whole=rng.standard_normal(50).astype(np.float32))
+    written = {label: UnitInfluence(score.influence, "noise/0", rows) for label, score in scores.items()}
     write_influences(artifacts, "evaluations/1/influences.safetensors", written)
     found = read_influences(artifacts, "evaluations/1/influences.safetensors")
     assert found.keys() == written.keys()
     assert found["fd_infinity"].influence == "this metric keeps no influences"
+    assert {each.reference.variance for each in found.values()} == {rows.variance}
     for label in ("fd", "kid", "precision", "recall"):
         mine, theirs = written[label].influence, found[label].influence
         assert found[label].units == "noise/0"

@@ -140,3 +140,47 @@ def test_different_protocols_are_named_and_not_compared():
 def test_where_nothing_is_comparable_the_reason_is_an_error():
     with pytest.raises(InputError, match="samples 100 / 50"):
         compare([row("a", 1)], [row("b", 1, facts={"samples": 50})])
+
+
+def sampled(row, stderr_reference, method="influence of the reference's rows"):
+    facts = {"samples": 100, "reference": "a" * 64}
+    return replace(row, facts=facts, protocol="p", stderr_reference=stderr_reference, reference_method=method)
+
+
+def test_ranks_count_the_error_of_the_reference_unless_it_is_held_fixed():
+    rows = [sampled(row("a", 10), 3.0), sampled(row("b", 15), 3.0)]
+    assert ranks(rows) == {"a": 1, "b": 1}
+    assert ranks(rows, reference="fixed") == {"a": 1, "b": 2}
+    (both,), (fixed,) = boards(rows), boards(rows, reference="fixed")
+    assert (both.holds, fixed.holds) == (
+        "ranks hold for references like this one",
+        "ranks hold on this reference file",
+    )
+    (without,) = boards([row("a", 10), row("b", 15)])
+    assert (without.reference, without.holds) == ("", "")
+
+
+def test_ranks_on_an_unknown_error_of_the_reference_hold_on_this_file_and_say_why():
+    reason = "none: published statistics hold no samples"
+    (board,) = boards([sampled(row("a", 10), None, reason), sampled(row("b", 15), 1.0)])
+    assert board.reference == "fixed"
+    assert reason in board.holds
+    assert [entry.rank for entry in board.entries] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("stderr_reference", "verdict"), [(0.0, "better"), (0.5, "better"), (5.0, "better on this reference")]
+)
+def test_better_counts_both_errors_and_better_on_this_reference_the_first(stderr_reference, verdict):
+    a, b = sampled(row("a", 20), 0.0), sampled(row("b", 10), stderr_reference)
+    (difference,) = compare([a], [b])
+    assert (difference.verdict, difference.on_this_reference) == (verdict, "better")
+    assert difference.stderr_reference == stderr_reference
+
+
+def test_an_unknown_error_of_the_reference_leaves_a_verdict_on_this_reference():
+    a, b = sampled(row("a", 20), 1.0), sampled(row("b", 10), None, "none: published statistics hold no samples")
+    (difference,) = compare([a], [b])
+    assert difference.verdict == "better on this reference"
+    assert difference.reference_method == "none: published statistics hold no samples"
+    assert difference.interval_sampled is None

@@ -21,6 +21,7 @@ from evalsvc.api.server.pagination import PageParams, page_of
 from evalsvc.api.server.problems import no_checkpoint, not_found, responses
 from evalsvc.api.server.state import ServerDep
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.score import Reference
 from evalsvc.store import dashboard_queries, names, paged_queries, queries
 from evalsvc.store.tables import Protocol, Scope, Score
 
@@ -68,10 +69,12 @@ def leaderboard(
     suite: schemas.SuiteName | None = None,
     metric: schemas.Text | None = None,
     which: Literal["latest", "all"] = "latest",
+    reference: Reference = "sampled",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Models ranked by one score, one board per protocol. Models with overlapping intervals share a rank.
 
+    Ranks count the choice of the reference's rows (`sampled`), or hold on this reference file (`fixed`).
     A board of more than a hundred entries is streamed in parts.
     """
     with server.database.read() as session:
@@ -80,13 +83,13 @@ def leaderboard(
             chosen = queries.pick_suite(session, suite)
         except InputError as error:
             raise not_found(error) from None
-        tag = f'"{hashlib.sha256(repr((chosen, metric, which, stamp)).encode()).hexdigest()[:32]}"'
+        tag = f'"{hashlib.sha256(repr((chosen, metric, which, reference, stamp)).encode()).hexdigest()[:32]}"'
         if if_none_match == tag:
             return Response(status_code=304, headers={"etag": tag})
         body = server.boards.get(tag)
         if body is None:
             columns = ranking.columns_of(dashboard_queries.measured(session, chosen, last=which == "latest"))
-            boards = _ranked(session, chosen, metric, which, columns)
+            boards = _ranked(session, chosen, metric, which, columns, reference)
     if body is None:
         made = partial(leaderboard_stream.pieces, server.database, boards, columns)
         entries = sum(len(board.entries) for board in boards)
@@ -98,14 +101,19 @@ def leaderboard(
 
 
 def _ranked(
-    session: Session, suite: str, metric: str | None, which: ranking.Which, columns: Sequence[ranking.Column]
+    session: Session,
+    suite: str,
+    metric: str | None,
+    which: ranking.Which,
+    columns: Sequence[ranking.Column],
+    reference: Reference,
 ) -> list[ranking.Board]:
     """Boards whose entries have only the score that ranks them."""
     if not columns:
         return []
     label = ranking.ranking_label(dict.fromkeys(column.label for column in columns), metric, suite)
     read = queries.last_scores if which == "latest" else queries.scores
-    return ranking.boards(read(session, suite, label=label), label, "all")
+    return ranking.boards(read(session, suite, label=label), label, "all", reference)
 
 
 @router.get("/comparison", responses=responses(404, 409))
