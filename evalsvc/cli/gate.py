@@ -22,7 +22,7 @@ from evalsvc.core.deadline import Deadline, TimeLimit
 from evalsvc.core.errors import InputError, StorageError
 from evalsvc.core.settings import Settings
 from evalsvc.gates.reports.text import candidate as candidate_of
-from evalsvc.gates.reports.text import notices, plain, title
+from evalsvc.gates.reports.text import notices, plain, scoped, title
 from evalsvc.inputs.checkpoint_names import Naming
 from evalsvc.store.artifacts import open_artifacts
 from evalsvc.store.faults import sentence
@@ -262,6 +262,6 @@ def show_decision(number: int, body: Mapping[str, Any]) -> None:
     reason = plain(verdict["reason"], ALL)
     out.print(styled(title(body), style).append(f": {reason}"), highlight=False, soft_wrap=True)
     count = f"{len(looks)} look" + ("" if len(looks) == 1 else "s")
-    out.print(f"decided on {body['evidence']['samples']} samples in {count}", highlight=False)
+    out.print(f"decided{scoped(body)} on {body['evidence']['samples']} samples in {count}", highlight=False)
     for warning in verdict["warnings"]:
         err.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)

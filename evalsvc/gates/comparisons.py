@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from evalsvc.analysis.differences import Errors
+from evalsvc.analysis.differences import Errors, difference
 from evalsvc.gates.evidence import Evidence, Observation
 from evalsvc.gates.policy import LimitKind
 
@@ -37,31 +37,44 @@ class Comparison:
         """Whether the estimate plus ``z`` standard errors and the allowance stays within the limit."""
         return self.excess + self.allowance + self.errors.widths(z)[1] <= 0
 
+    def futile(self, z: float, least: float) -> bool:
+        """Whether more samples cannot decide the limit: wherever within ``z`` of its own errors the estimate would end,
+        it stays within ``least`` errors of the reference, which samples do not reduce.
+        """
+        own = max(replace(self.errors, reference=0.0).widths(z))
+        reference = least * self.errors.reference
+        return 0 < reference >= abs(self.excess) + self.allowance + own
 
-def absolute(evidence: Evidence, seen: Observation, kind: LimitKind, limit: float, z: float) -> Comparison:
-    """Compare the value itself with a limit."""
-    below, above = seen.below or 0.0, seen.above or 0.0
-    inner, outer = (below, above) if kind == "max" else (above, below)
-    errors = _errors(inner, outer, [(1.0, seen)])
+
+def absolute(
+    evidence: Evidence, seen: Observation, kind: LimitKind, limit: float, z: float, *, sampled: bool = False
+) -> Comparison:
+    """Compare the value itself with a limit. ``sampled``: the reference's rows are a sample too."""
+    errors = _own(seen, sampled=sampled)
+    errors = errors if kind == "max" else errors.turned
     excess = seen.value - limit if kind == "max" else limit - seen.value
     good, bad = errors.widths(z)
     low, high = (seen.value - good, seen.value + bad) if kind == "max" else (seen.value - bad, seen.value + good)
     return Comparison(evidence.label, kind, limit, seen.value, low, high, excess, errors, _allowance(evidence, 0.0))
 
 
-def worsening(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
+def worsening(
+    evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float, *, sampled: bool = False
+) -> Comparison:
     """Compare the difference toward the worse side, by :func:`evalsvc.analysis.differences.difference`,
     with a limit.
     """
     value = (candidate.value - baseline.value) * _sign(evidence)
-    errors = _gap(evidence, candidate, baseline, 1.0)
+    errors = _gap(evidence, candidate, baseline, 1.0, sampled=sampled)
     good, bad = errors.widths(z)
     low, high = value - good, value + bad
     allowance = _allowance(evidence, 1.0)
     return Comparison(evidence.label, "max_worsening", limit, value, low, high, value - limit, errors, allowance)
 
 
-def relative(evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float) -> Comparison:
+def relative(
+    evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float, *, sampled: bool = False
+) -> Comparison:
     """Compare the ratio minus 1 toward the worse side with a limit, by Fieller's interval. The baseline must be
     significantly above zero.
 
@@ -72,14 +85,14 @@ def relative(evidence: Evidence, candidate: Observation, baseline: Observation, 
     c, b = candidate.value, baseline.value
     share = 1 + sign * limit
     excess = sign * (c - share * b)
-    errors = _gap(evidence, candidate, baseline, share)
+    errors = _gap(evidence, candidate, baseline, share, sampled=sampled)
     estimate = sign * (c / b - 1) + 0.0
     if evidence.same:
         low = high = estimate
     else:
-        vc, vb = ((uncertainty(side, z) / z) ** 2 for side in (candidate, baseline))
-        own = [max(side.below or 0.0, side.above or 0.0) ** 2 for side in (candidate, baseline)]
-        covariance = (sum(own) - max(_own(_gap(evidence, candidate, baseline, 1.0))) ** 2) / 2
+        vc, vb = ((uncertainty(side, z, sampled=sampled) / z) ** 2 for side in (candidate, baseline))
+        own = sum(_variance(_own(side, sampled=sampled)) for side in (candidate, baseline))
+        covariance = (own - _variance(_gap(evidence, candidate, baseline, 1.0, sampled=sampled))) / 2
         square, linear, free = b * b - z * z * vb, b * c - z * z * covariance, c * c - z * z * vc
         root = math.sqrt(max(0.0, linear * linear - square * free))
         low, high = sorted(sign * ((linear + side * root) / square - 1) + 0.0 for side in (-1, 1))
@@ -91,12 +104,23 @@ def _sign(evidence: Evidence) -> int:
     return 1 if evidence.direction == "lower" else -1
 
 
-def _own(errors: Errors) -> tuple[float, float]:
-    return errors.below, errors.above
+def _own(side: Observation, *, sampled: bool) -> Errors:
+    """The errors of a side by itself."""
+    found = difference((), side.singles).errors if side.singles else None
+    errors = found or _errors(side.below or 0.0, side.above or 0.0, [(1.0, side)])
+    return replace(errors, reference=side.stderr_reference or 0.0) if sampled else errors
 
 
-def _gap(evidence: Evidence, candidate: Observation, baseline: Observation, times: float) -> Errors:
+def _variance(errors: Errors) -> float:
+    return max(errors.below, errors.above) ** 2 + errors.reference**2
+
+
+def _gap(
+    evidence: Evidence, candidate: Observation, baseline: Observation, times: float, *, sampled: bool = False
+) -> Errors:
     """The errors of the candidate minus ``times`` the baseline, toward the better and the worse side."""
+    if sampled:
+        return replace(_gap(evidence, candidate, baseline, times), reference=evidence.reference_error(times))
     if evidence.same:
         return Errors(0.0, 0.0)
     gap = evidence.gap(times)
@@ -112,9 +136,9 @@ def _gap(evidence: Evidence, candidate: Observation, baseline: Observation, time
     return _errors(inner, outer, [(1.0, candidate), (times, baseline)])
 
 
-def uncertainty(side: Observation, z: float) -> float:
+def uncertainty(side: Observation, z: float, *, sampled: bool = False) -> float:
     """The half-width of a side's own interval at ``z`` standard errors, on its wider side."""
-    return max(_errors(side.below or 0.0, side.above or 0.0, [(1.0, side)]).widths(z))
+    return max(_own(side, sampled=sampled).widths(z))
 
 
 def _errors(inner: float, outer: float, sides: list[tuple[float, Observation]]) -> Errors:

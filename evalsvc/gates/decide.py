@@ -115,7 +115,8 @@ def decide(
         if taken is not None and not earlier:
             taken.append(look)
         steps.append(Step(look.samples, min(mine, look.replicates), look.z(alpha), verdict.status))
-        open_questions = any(metric.status is Status.INCONCLUSIVE and metric.matters for metric in verdict.metrics)
+        # More samples do not reduce the error of the reference, so no look is spent on what only it leaves open.
+        open_questions = any(metric.open for metric in verdict.metrics)
         if final or verdict.status not in (Status.INCONCLUSIVE, Status.PASS) or not open_questions:
             spending = Spending(seen, limits, look, spent, earlier)
             said = (*verdict.warnings, *remarks(history, earlier, limits, look.share))

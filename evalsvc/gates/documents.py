@@ -10,7 +10,7 @@ from typing import Any
 from evalsvc.core.provenance import git_commit
 from evalsvc.gates.decide import Decision
 from evalsvc.gates.evidence import Absent, Evidence, Observation
-from evalsvc.gates.reports.text import notices, title
+from evalsvc.gates.reports.text import notices, scope, title
 from evalsvc.gates.resolution import Sides, Unscored
 from evalsvc.gates.spending import seeds_of
 from evalsvc.gates.verdict import MetricVerdict
@@ -33,7 +33,7 @@ def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dic
         "evidence": evidence(decision),
         "verdict": verdict(decision),
     }
-    return {"outcome": title(body), "notices": notices(body), **body}
+    return {"outcome": title(body), "scope": scope(body), "notices": notices(body), **body}
 
 
 def evidence(decision: Decision) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _side(side: Observation | Absent | None) -> dict[str, Any] | None:
         return None
     if isinstance(side, Absent):
         return {"absent": side.kind, "reason": side.reason}
-    plain = {key: value for key, value in vars(side).items() if key != "singles"}
+    plain = {key: value for key, value in vars(side).items() if key not in ("singles", "members")}
     return plain | {"facts": dict(side.facts), "stderr": side.stderr}
 
 

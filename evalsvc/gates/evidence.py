@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from evalsvc.analysis.differences import Difference, Run, difference
+from evalsvc.metrics.influence import Influence
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,10 @@ class Observation:
     with ``replicates - 1`` degrees of freedom. It already contains the runs' own errors, except for an error that all
     runs share (``shared``: a likelihood over the same documents), which repetition does not reveal. ``drift`` bounds
     the distance from the value on all samples of the suite, ``None`` if there is no bound. ``singles`` are the runs
-    themselves, which may be paired with those of the other side.
+    themselves, which may be paired with those of the other side; a median has ``members`` instead.
+
+    ``stderr_reference`` is what redrawing the ``reference_rows`` of the reference adds to the error, ``None`` if
+    ``reference_method`` says why it is unknown.
     """
 
     value: float
@@ -39,7 +43,11 @@ class Observation:
     spread: float = 0.0
     shared: bool = False
     drift: float | None = 0.0
+    stderr_reference: float | None = 0.0
+    reference_method: str = ""
+    reference_rows: int = 0
     singles: tuple[Run, ...] = field(default=(), compare=False, repr=False)
+    members: tuple[Observation, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def stderr(self) -> float | None:
@@ -57,7 +65,8 @@ class Observation:
     @property
     def finite(self) -> bool:
         """Whether all numbers are finite and there is at least one sample."""
-        numbers = (self.value, self.below or 0.0, self.above or 0.0, self.spread, self.drift or 0.0)
+        errors = (self.below, self.above, self.spread, self.drift, self.stderr_reference)
+        numbers = (self.value, *(each or 0.0 for each in errors))
         return self.n > 0 and all(math.isfinite(x) for x in numbers)
 
 
@@ -95,6 +104,22 @@ class Evidence:
         a, b = self.baseline.singles, self.candidate.singles
         return difference(a, b, times) if a and b else None
 
+    def reference_error(self, times: float) -> float:
+        """What redrawing the reference adds to the error of the candidate minus ``times`` the baseline.
+
+        Both sides share the reference, so its effects cancel as far as they are equal. Without runs of their own,
+        nothing is known to cancel. Of several baselines, the largest is used.
+        """
+        candidate, baseline = self.candidate, self.baseline
+        if self.same or not isinstance(candidate, Observation) or not isinstance(baseline, Observation):
+            return 0.0
+        found = []
+        for each in baseline.members or (baseline,):
+            gap = difference(each.singles, candidate.singles, times) if each.singles and candidate.singles else None
+            apart = (candidate.stderr_reference or 0.0) + times * (each.stderr_reference or 0.0)
+            found.append(apart if gap is None or gap.stderr_reference is None else gap.stderr_reference)
+        return max(found)
+
 
 def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
     """The mean of runs under one protocol with different seeds.
@@ -111,7 +136,8 @@ def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
     spread = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     below: float | None = None
     above: float | None = None
-    own = difference((), runs).errors if any(run.units for run in runs) else None
+    mean = difference((), runs)
+    own = mean.errors if any(run.units for run in runs) else None
     if own:
         below, above = own.below, own.above
     elif len(errors) == count:
@@ -132,6 +158,9 @@ def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
         seeds=tuple(run.seed for run in runs),
         spread=spread,
         shared=shared,
+        stderr_reference=mean.stderr_reference,
+        reference_method=mean.reference_method or first.reference_method,
+        reference_rows=first.reference.n if isinstance(first.reference, Influence) else 0,
         singles=tuple(runs),
     )
 

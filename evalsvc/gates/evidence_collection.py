@@ -171,6 +171,7 @@ def _median(seen: Sequence[Observation | Absent], protocol: str | None) -> Obser
     if len(found) == 1:
         return found[0]
     sure = all(each.below is not None and each.above is not None for each in found)
+    unknown = [each for each in found if each.stderr_reference is None]
     return Observation(
         value=float(np.median([each.value for each in found])),
         below=max(each.below or 0.0 for each in found) if sure else None,
@@ -184,4 +185,8 @@ def _median(seen: Sequence[Observation | Absent], protocol: str | None) -> Obser
         seeds=tuple(seed for each in found for seed in each.seeds),
         spread=max(each.spread for each in found),
         shared=found[0].shared,
+        stderr_reference=None if unknown else max(each.stderr_reference or 0.0 for each in found),
+        reference_method=(unknown or found)[0].reference_method,
+        reference_rows=found[0].reference_rows,
+        members=tuple(found),
     )

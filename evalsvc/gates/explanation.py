@@ -78,21 +78,35 @@ def _limit(document: Mapping[str, Any], metric: Mapping[str, Any], each: Mapping
     made = replace(made, room=slack / width if width and slack >= 0 else None)
     if each["status"] not in ("INCONCLUSIVE", "MISSING"):
         return made
-    return replace(made, **_more(document, side, slack, width))
+    of_reference = compared["errors"].get("reference", 0.0)
+    if each["kind"] == "max_worsening_rel":  # errors are in the unit of the score, and this interval in shares of it
+        baseline = observed(document, metric["metric"], "baseline") or {}
+        of_reference /= abs(baseline.get("value") or math.inf)
+    return replace(made, **_more(document, side, slack, width, of_reference))
 
 
-def _more(document: Mapping[str, Any], side: Mapping[str, Any], slack: float, width: float) -> dict[str, Any]:
-    """How many more samples would decide: an error decreases with the square root of their number."""
+def _more(
+    document: Mapping[str, Any], side: Mapping[str, Any], slack: float, width: float, of_reference: float
+) -> dict[str, Any]:
+    """How many more samples would decide: an error decreases with the square root of their number, but not the part
+    of it that comes from the reference.
+    """
     evidence, least = document["evidence"], document["policy"]["defaults"]["min_samples"]
     whole = evidence["suite_samples"]
     if side.get("shared"):
         few = f" and {least} of them (min_samples)" if side["n"] < least else ""
         return {"advice": f"its error comes from the documents of the reference: only more documents{few} would decide"}
+    fixed = min(evidence["looks"][-1]["z"] * of_reference, width) if evidence["looks"] else 0.0
+    if fixed and abs(slack) <= fixed:
+        rows = f" of {side['reference_rows']:,} rows" if side.get("reference_rows") else ""
+        way_out = "use a larger reference, or 'reference: fixed'"
+        return {"advice": f"more samples cannot decide it, because the reference is a sample{rows}: {way_out}"}
     if evidence["looks"] and evidence["looks"][-1]["samples"] < whole:
         return {"samples": whole, "seeds": 1, "advice": "only some of the suite's samples were used"}
     if side["n"] < least:
         return {"samples": least, "seeds": math.ceil(least / whole), "advice": f"min_samples requires {least}"}
-    if abs(slack) * MOST_SEEDS**0.5 < width:
+    width, slack = (math.sqrt(max(each**2 - fixed**2, 0.0)) for each in (width, slack))
+    if slack * MOST_SEEDS**0.5 < width:
         advice = f"{MOST_SEEDS} runs, the maximum of more_samples, would not decide: the estimate is at the limit"
         return {"advice": advice}
     samples = math.ceil(side["n"] * max(1.0, (width / slack) ** 2))

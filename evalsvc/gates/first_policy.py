@@ -20,7 +20,7 @@ from evalsvc.metrics.score import Direction
 @dataclass(frozen=True)
 class FirstLimits:
     """Limits of one score of ``n`` samples; none if it has no valid error or no better direction, so that it is only
-    reported.
+    reported. ``unknown`` says why the error of its reference is.
     """
 
     label: str
@@ -28,6 +28,7 @@ class FirstLimits:
     n: int
     margin: float | None = None
     bound: float | None = None
+    unknown: str = ""
 
 
 def first_limits(suite: Suite, runs: Runs) -> list[FirstLimits]:
@@ -59,13 +60,26 @@ def _limits(label: str, quantity: Quantity, runs: Sequence[Run], samples: int, c
     noise, fewest = Spread.of(runs), min(run.n for run in runs)
     if not _is_limited(quantity, runs):
         return FirstLimits(label, noise.mean, fewest)
+    unknown = next((run.reference_method for run in runs if run.stderr_reference is None), "")
     margin = rounded(passing_margin(noise.difference, Defaults().confidence, samples, count), up=True)
     if not margin:
         return FirstLimits(label, noise.mean, fewest)
     lower = quantity.direction is Direction.LOWER
-    room = margin + passing_margin(noise.difference / math.sqrt(2), Defaults().confidence, samples, count)
+    # A candidate shares the reference with its baseline, so that most of the reference's error cancels from the margin.
+    own = math.hypot(noise.difference / math.sqrt(2), *(run.stderr_reference or 0.0 for run in runs[:1]))
+    room = margin + passing_margin(own, Defaults().confidence, samples, count)
     bound = rounded(noise.mean + room, up=True) if lower else rounded(noise.mean - room, up=False)
-    return FirstLimits(label, noise.mean, fewest, margin, bound if quantity.low < bound < quantity.high else None)
+    within = bound if quantity.low < bound < quantity.high else None
+    return FirstLimits(label, noise.mean, fewest, margin, within, unknown)
+
+
+def _reference(limits: Sequence[FirstLimits]) -> str:
+    """The key ``reference``: ``sampled``, if every limit can be decided so."""
+    unknown = {each.label: each.unknown for each in limits if each.margin is not None and each.unknown}
+    if not unknown:
+        return "reference: sampled  # for references like this one; fixed: on this file only"
+    label, why = next(iter(unknown.items()))
+    return f"reference: fixed  # sampled needs the error of the reference, unknown of {label} ({why})"
 
 
 def rounded(value: float, *, up: bool) -> float:
@@ -80,8 +94,9 @@ def rounded(value: float, *, up: bool) -> float:
 def policy_text(suite: Suite, baseline: str, limits: Sequence[FirstLimits], told: str) -> str:
     """The policy as YAML; ``baseline`` is inserted as YAML text, ``told`` is a comment on the source of the numbers.
 
-    The first score of the suite that has limits is critical. The others are supporting: if many limits must all surely
-    hold, noise alone would too often leave one undecided.
+    Decisions generalize to other references, if the errors of all limits permit it. The first score of the suite that
+    has limits is critical. The others are supporting: if many limits must all surely hold, noise alone would too often
+    leave one undecided.
     """
     head = next(each.label for each in limits if each.margin is not None)
     lines = [
@@ -93,6 +108,7 @@ def policy_text(suite: Suite, baseline: str, limits: Sequence[FirstLimits], told
         f"baseline: {baseline}",
         "on_missing_baseline: fail",
         "on_inconclusive: {more_samples: 4, then: fail}",
+        _reference(limits),
     ]
     fewest = min(each.n for each in limits if each.margin is not None)
     if fewest < Defaults().min_samples:

@@ -28,6 +28,7 @@ from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
 from evalsvc.core.files.bounded_yaml import load_yaml
 from evalsvc.core.files.yaml12 import PolicyLoader
+from evalsvc.metrics.score import Reference
 
 Tier = Literal["critical", "supporting", "advisory"]
 LimitKind = Literal["max", "min", "max_worsening", "max_worsening_rel"]
@@ -191,7 +192,7 @@ class PartOf(_Strict):
     """Number of limits that can fail the whole."""
 
 
-LATER_KEYS = ("allow_same", "max_waiver_days", "also", "part_of", "prompts")
+LATER_KEYS = ("allow_same", "max_waiver_days", "also", "part_of", "prompts", "reference")
 """Keys added to the format later; at their default values they leave the digest unchanged."""
 
 
@@ -200,9 +201,10 @@ class Policy(_Strict):
 
     ``allow_same`` permits a candidate to be compared with itself, which shows nothing. ``prompts`` selects the
     population that a decision generalizes to: prompts like those of the suite (``sampled``), or exactly these prompts
-    (``fixed``), so that only the draws of each prompt vary. No waiver may end more than ``max_waiver_days`` after the
-    day on which it is used. ``also`` sets limits under further suites: each is a gate of its own, and all share one
-    verdict. ``part_of`` is set only in such a part.
+    (``fixed``), so that only the draws of each prompt vary. ``reference`` does so for the reference: data like it
+    (``sampled``), so that its rows count as a sample too, or exactly this file. No waiver may end more than
+    ``max_waiver_days`` after the day on which it is used. ``also`` sets limits under further suites: each is a gate of
+    its own, and all share one verdict. ``part_of`` is set only in such a part.
     """
 
     version: Literal[1]
@@ -233,6 +235,8 @@ class Policy(_Strict):
     """Only in a part of a policy of several suites, filled in by the gate."""
     prompts: Literal["sampled", "fixed"] = "sampled"
     """Whether the decision generalizes to other prompts (`sampled`), or is about these prompts (`fixed`)."""
+    reference: Reference = "fixed"
+    """Whether the decision generalizes to other references like it (`sampled`), or is about this file (`fixed`)."""
 
     @cached_property
     def digest(self) -> str:

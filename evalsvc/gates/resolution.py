@@ -16,7 +16,6 @@ from evalsvc.gates.policy import AliasName, CheckpointName, MedianOf, MetricPoli
 from evalsvc.gates.strictness import at_least_as_strict
 from evalsvc.inputs.slice_labels import is_worst, whole_of
 from evalsvc.inputs.suites import Suite
-from evalsvc.metrics.inputs import Source
 from evalsvc.metrics.registry import Quantity
 from evalsvc.metrics.score import Direction
 from evalsvc.store import names, queries
@@ -78,7 +77,7 @@ def unbiased_in_n(suite: Suite, labels: Iterable[str]) -> set[str]:
 
 def over_documents(suite: Suite) -> set[str]:
     """Labels whose samples are the documents of the reference, the same for every checkpoint and seed."""
-    return {label for label, (use, _) in suite.measured.items() if use.spec.reads(Source.LIKELIHOOD)}
+    return {label for label, (use, _) in suite.measured.items() if use.of_documents}
 
 
 def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:

@@ -87,7 +87,8 @@ def limits_of(policy: Policy) -> dict[str, Any]:
         "on_missing_baseline": policy.on_missing_baseline,
     }
     limits |= {"family": policy.family} if policy.part_of else {}
-    return limits if policy.prompts == "sampled" else limits | {"prompts": policy.prompts}
+    limits |= {"prompts": policy.prompts} if policy.prompts != "sampled" else {}
+    return limits | ({"reference": policy.reference} if policy.reference != "fixed" else {})
 
 
 def saw(evidence: Mapping[str, Evidence], sides: Sides) -> str:

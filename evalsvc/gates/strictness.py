@@ -20,7 +20,9 @@ def at_least_as_strict(
         return False
     if earlier.defaults.min_samples < policy.defaults.min_samples:
         return False
-    if (earlier.allow_same and not policy.allow_same) or (earlier.prompts, policy.prompts) == ("fixed", "sampled"):
+    if earlier.allow_same and not policy.allow_same:
+        return False
+    if ("fixed", "sampled") in ((earlier.prompts, policy.prompts), (earlier.reference, policy.reference)):
         return False
     critical = [metric for metric in policy.metrics.values() if metric.tier == "critical"]
     compares = any(kind.startswith("max_worsening") for metric in critical for kind in metric.limits)

@@ -1,32 +1,17 @@
-"""Derive a verdict from evidence: pure functions. A status starts as UNKNOWN, and only a conclusive interval makes it
-PASS.
-"""
+"""Derive a verdict from the findings of all limits: pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 
-from evalsvc.analysis.leaderboard import differing_facts
-from evalsvc.gates.comparisons import Comparison, absolute, relative, uncertainty, worsening
+from evalsvc.gates.comparisons import Comparison
 from evalsvc.gates.evidence import Absent, Evidence, Observation
-from evalsvc.gates.policy import LimitKind, MetricPolicy, Policy, Tier, Waiver
-from evalsvc.gates.sequential import FLOOR, Look
-
-
-class Status(StrEnum):
-    """Status of a metric or of the gate."""
-
-    UNKNOWN = "UNKNOWN"
-    PASS = "PASS"
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    MISSING = "MISSING"
-    NOT_COMPARABLE = "NOT_COMPARABLE"
-    ERROR = "ERROR"
-
+from evalsvc.gates.findings import Finding, draft, settle, status_of
+from evalsvc.gates.findings import Status as Status
+from evalsvc.gates.policy import MetricPolicy, Policy, Tier, Waiver
+from evalsvc.gates.sequential import Look
 
 # Missing results outweigh judged ones, so that turning failures into warnings does not hide them.
 SEVERITY = (
@@ -40,17 +25,6 @@ SEVERITY = (
 )
 CODES = {Status.PASS: 0, Status.FAIL: 3, Status.INCONCLUSIVE: 4, Status.MISSING: 5, Status.NOT_COMPARABLE: 7}
 CRASH, UNAVAILABLE = 1, 6
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result for one limit; ``comparison`` is ``None`` if the numbers do not permit one."""
-
-    kind: LimitKind
-    limit: float
-    status: Status
-    reason: str
-    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +42,12 @@ class MetricVerdict:
     def matters(self) -> bool:
         """Whether the metric can affect the gate."""
         return self.tier != "advisory" and self.waiver is None
+
+    @property
+    def open(self) -> bool:
+        """Whether more samples may decide the metric."""
+        undecided = [each for each in self.findings if each.status is Status.INCONCLUSIVE]
+        return self.matters and any(not each.futile for each in undecided)
 
     @property
     def blocks(self) -> bool:
@@ -104,7 +84,7 @@ def judge(policy: Policy, evidence: Mapping[str, Evidence], look: Look, today: d
     alpha = (1 - policy.defaults.confidence) / 2
     passing = look.z(alpha)
     drafts = {
-        name: [_draft(policy, use, kind, limit, evidence.get(name), passing) for kind, limit in use.limits.items()]
+        name: [draft(policy, use, kind, limit, evidence.get(name), passing) for kind, limit in use.limits.items()]
         for name, use in policy.metrics.items()
     }
     strict = [name for name, use in policy.metrics.items() if use.tier != "advisory"]
@@ -114,13 +94,14 @@ def judge(policy: Policy, evidence: Mapping[str, Evidence], look: Look, today: d
     metrics = []
     for name, use in policy.metrics.items():
         found = tuple(
-            _settle(
+            settle(
                 policy,
                 finding,
                 evidence[name],
                 passing,
-                final,
-                finding.comparison in beyond or _lone(use, finding, passing),
+                alpha,
+                final=final,
+                beyond=finding.comparison in beyond or _lone(use, finding, passing),
             )
             if finding.comparison
             else finding
@@ -148,73 +129,6 @@ def _surely_beyond(comparisons: Iterable[Comparison], count: int, alpha: float, 
         left -= more
 
 
-def _draft(
-    policy: Policy, use: MetricPolicy, kind: LimitKind, limit: float, evidence: Evidence | None, z: float
-) -> Finding:
-    """The comparison of one limit, or the reason for its absence."""
-
-    def without(status: Status, reason: str) -> Finding:
-        return Finding(kind, limit, status, reason)
-
-    if evidence is None:
-        return without(Status.MISSING, "no score has this name")
-    candidate = evidence.candidate
-    if isinstance(candidate, Absent):
-        return without(_status(candidate), f"candidate: {candidate.reason}")
-    if not candidate.finite:
-        return without(Status.ERROR, f"candidate: the value {candidate.value} is not finite")
-    if not kind.startswith("max_worsening"):
-        if candidate.below is None or candidate.above is None:
-            return without(Status.INCONCLUSIVE, f"no error bar ({candidate.method}), so the limit cannot be decided")
-        return Finding(kind, limit, Status.UNKNOWN, "", absolute(evidence, candidate, kind, limit, z))
-    baseline = evidence.baseline
-    if baseline is None or (isinstance(baseline, Absent) and baseline.kind == "none"):
-        reason = baseline.reason if baseline else "there is no baseline"
-        if policy.on_missing_baseline == "absolute-only":
-            return without(Status.UNKNOWN, f"not judged: {reason}")
-        status = Status.MISSING if policy.on_missing_baseline == "fail" else Status.INCONCLUSIVE
-        return without(status, reason)
-    if isinstance(baseline, Absent):
-        return without(_status(baseline), f"baseline: {baseline.reason}")
-    if not baseline.finite:
-        return without(Status.ERROR, f"baseline: the value {baseline.value} is not finite")
-    if baseline.protocol != candidate.protocol:
-        return without(Status.NOT_COMPARABLE, differing_facts(candidate.facts, baseline.facts) or "other protocols")
-    if evidence.direction == "neutral":
-        return without(Status.ERROR, "it has no better direction, so it cannot worsen")
-    if candidate.stderr is None or baseline.stderr is None:
-        side = candidate if candidate.stderr is None else baseline
-        return without(Status.INCONCLUSIVE, f"no error bar ({side.method}), so the limit cannot be decided")
-    if kind == "max_worsening":
-        return Finding(kind, limit, Status.UNKNOWN, "", worsening(evidence, candidate, baseline, limit, z))
-    if baseline.value - uncertainty(baseline, z) <= 0:
-        return without(
-            Status.INCONCLUSIVE, "the baseline is not significantly above zero, so a relative worsening is undefined"
-        )
-    return Finding(kind, limit, Status.UNKNOWN, "", relative(evidence, candidate, baseline, limit, z))
-
-
-def _settle(policy: Policy, draft: Finding, evidence: Evidence, z: float, final: bool, beyond: bool) -> Finding:
-    """The status of a limit that has a comparison."""
-    comparison = draft.comparison
-    assert comparison is not None
-    sides = [evidence.candidate] + ([evidence.baseline] if draft.kind.startswith("max_worsening") else [])
-    fewest = min(side.n for side in sides if isinstance(side, Observation))
-    interval = f"{comparison.estimate:.4g} in [{comparison.low:.4g}, {comparison.high:.4g}], limit {comparison.limit:g}"
-    if fewest < FLOOR or (fewest < policy.defaults.min_samples and not beyond):
-        needed = max(FLOOR, policy.defaults.min_samples)
-        status = Status.MISSING if final else Status.INCONCLUSIVE
-        return Finding(draft.kind, draft.limit, status, f"{fewest} samples, but {needed} are required", comparison)
-    if beyond:
-        return Finding(draft.kind, draft.limit, Status.FAIL, f"surely beyond the limit: {interval}", comparison)
-    if evidence.partial:
-        reason = f"its expectation depends on the number of samples, so only all samples can pass: {interval}"
-        return Finding(draft.kind, draft.limit, Status.INCONCLUSIVE, reason, comparison)
-    if comparison.surely_within(z):
-        return Finding(draft.kind, draft.limit, Status.PASS, f"surely within the limit: {interval}", comparison)
-    return Finding(draft.kind, draft.limit, Status.INCONCLUSIVE, f"inconclusive: {interval}", comparison)
-
-
 def _metric(
     policy: Policy, name: str, use: MetricPolicy, found: tuple[Finding, ...], evidence: Evidence | None, today: date
 ) -> MetricVerdict:
@@ -227,7 +141,9 @@ def _metric(
         status = Status.MISSING if use.tier == "critical" else Status.INCONCLUSIVE
         reason = f"{found[0].reason}; it has no absolute limit"
     elif evidence is None or isinstance(evidence.candidate, Absent):
-        status = _status(evidence.candidate) if evidence and isinstance(evidence.candidate, Absent) else Status.MISSING
+        status = (
+            status_of(evidence.candidate) if evidence and isinstance(evidence.candidate, Absent) else Status.MISSING
+        )
         reason = "no value"
     waiver = None
     if status in (Status.FAIL, Status.INCONCLUSIVE):
@@ -279,9 +195,3 @@ def _warnings(
 def _blocking(tier: Tier) -> set[Status]:
     holes = {Status.ERROR, Status.NOT_COMPARABLE, Status.MISSING, Status.FAIL}
     return holes | {Status.INCONCLUSIVE} if tier == "critical" else holes
-
-
-def _status(absent: Absent) -> Status:
-    if absent.kind == "outdated":
-        return Status.NOT_COMPARABLE
-    return Status.ERROR if absent.kind in ("error", "unavailable") else Status.MISSING

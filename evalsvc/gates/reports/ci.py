@@ -18,6 +18,7 @@ from evalsvc.gates.reports.text import (
     observed,
     plain,
     qualifiers,
+    scope,
     title,
 )
 
@@ -39,7 +40,8 @@ def junit(document: Mapping[str, Any]) -> str:
     suite = ElementTree.Element("testsuite", id="0", package="evalsvc", name=name, hostname="localhost", time="0")
     suite.set("timestamp", when.strftime("%Y-%m-%dT%H:%M:%S"))
     facts = ElementTree.SubElement(suite, "properties")
-    for fact, value in (("outcome", title(document)), *((key, document[key]) for key in ("gate", "policy_digest"))):
+    named = {"outcome": title(document), **{key: document[key] for key in ("gate", "policy_digest")}}
+    for fact, value in (named | ({"scope": scope(document)} if scope(document) else {})).items():
         ElementTree.SubElement(facts, "property", name=fact, value=str(value))
     counts = {"failure": 0, "error": 0, "skipped": 0}
     cases = 0

@@ -14,6 +14,7 @@ from evalsvc.gates.reports.text import (
     mark,
     notices,
     plain,
+    scoped,
     title,
     values,
 )
@@ -35,7 +36,7 @@ def summary(document: Mapping[str, Any]) -> str:
         "",
         *(f"> {_code(notice)}\n" for notice in notices(document)),
         f"{_code(candidate(document))} against {_code(baseline(document))} under {_code(document['suite'])}, "
-        f"decided on {evidence['samples']} samples in {len(evidence['looks'])} look(s).",
+        f"decided{scoped(document)} on {evidence['samples']} samples in {len(evidence['looks'])} look(s).",
         "",
         "| score | candidate | baseline | limit | tier | status | why |",
         "|---|---|---|---|---|---|---|",

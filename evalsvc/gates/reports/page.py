@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evalsvc.gates.reports.text import baseline, candidate, limit, mark, notices, plain, title, values
+from evalsvc.gates.reports.text import baseline, candidate, limit, mark, notices, plain, scoped, title, values
 
 STYLE = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}
@@ -48,7 +48,7 @@ def page(document: Mapping[str, Any], grids: Mapping[str, np.ndarray] | None = N
         f"<title>Gate {shown}</title><style>{STYLE}</style></head><body>"
         f'<h1 class="{status}">{mark(document)} Gate {shown}</h1>{said}<p>{_text(verdict["reason"], 2000)}</p>'
         f"<p>{_text(candidate(document))} against {_text(baseline(document))} under {_text(document['suite'])}, "
-        f"decided on {evidence['samples']} samples; looks: {len(evidence['looks'])}; "
+        f"decided{scoped(document)} on {evidence['samples']} samples; looks: {len(evidence['looks'])}; "
         f"policy {_text(document['policy_digest'][:12])}.</p>"
         "<table><thead><tr><th>score<th>candidate<th>baseline<th>limit<th>interval<th>status</thead>"
         f"<tbody>{rows}</tbody></table><ul>{warnings}</ul>{items}{figures}</body></html>\n"

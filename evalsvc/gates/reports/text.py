@@ -83,6 +83,21 @@ def absent_baseline(document: Mapping[str, Any]) -> str:
     return ""
 
 
+def scope(document: Mapping[str, Any]) -> str:
+    """Which references the verdict is about; empty if no gated score has one."""
+    sides = [observed(document, metric) or {} for metric in document["evidence"]["metrics"]]
+    if not any(side.get("reference_method") for side in sides):
+        return ""
+    sampled = document["policy"].get("reference") == "sampled"
+    return "for references like this one" if sampled else "on this reference file"
+
+
+def scoped(document: Mapping[str, Any]) -> str:
+    """The scope within a sentence, with a space before it."""
+    said = scope(document)
+    return f" {said}" if said else ""
+
+
 def notices(document: Mapping[str, Any]) -> list[str]:
     """Notices that every report shows first."""
     found = []
@@ -146,5 +161,6 @@ def _value(side: Mapping[str, Any] | None) -> str:
         return str(side["absent"])
     if isinstance(side["value"], str):
         return plain(side["value"])
-    error = side["stderr"]
-    return f"{side['value']:.4g}" + (f" ± {error:.2g}" if isinstance(error, float) else "")
+    error, reference = side["stderr"], side.get("stderr_reference")
+    shown = f"{side['value']:.4g}" + (f" ± {error:.2g}" if isinstance(error, float) else "")
+    return shown + (f", reference ± {reference:.2g}" if isinstance(reference, float) and reference else "")

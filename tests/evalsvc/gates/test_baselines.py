@@ -95,6 +95,14 @@ def test_last_passing_does_not_count_what_passed_by_less(opened, earlier):
     assert "no other checkpoint of flow has passed" in done["notices"][0]
 
 
+def test_a_pass_on_this_reference_file_is_none_for_references_like_it(opened):
+    decided(opened, "flow@9", **RELEASE)
+    assert baseline(decided(opened, **RELEASE, reference="sampled")) == []
+    decided(opened, "flow@5", **RELEASE, reference="sampled")
+    assert baseline(decided(opened, **RELEASE, reference="sampled")) == [5]
+    assert baseline(decided(opened, **RELEASE)) == [5]
+
+
 def test_a_pass_that_does_not_count_hides_no_earlier_one_that_does(opened):
     decided(opened, "flow@5", **RELEASE)
     decided(opened, "flow@9", metrics={"frechet_distance": {"max": 1e6}}, defaults={"min_samples": 1})

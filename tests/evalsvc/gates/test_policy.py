@@ -53,6 +53,8 @@ def test_a_waiver_ends_within_the_days_that_the_policy_allows():
 def test_a_key_that_policies_did_not_always_have_leaves_the_digest_alone_at_its_default():
     assert parse_policy(MINIMAL).digest == parse_policy(MINIMAL + "max_waiver_days: 90\nallow_same: false").digest
     assert parse_policy(MINIMAL).digest != parse_policy(MINIMAL + "max_waiver_days: 30").digest
+    assert parse_policy(MINIMAL).digest == parse_policy(MINIMAL + "reference: fixed").digest
+    assert parse_policy(MINIMAL).digest != parse_policy(MINIMAL + "reference: sampled").digest
 
 
 def test_the_policy_of_the_documentation_is_read_as_written(issue_policy):
