@@ -350,7 +350,7 @@ def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, fl
     by_seed = [{run.seed: run.value for run in side} for side in (a, b)]
     if len(a) == len(b) == len(by_seed[0]) > 1 and by_seed[0].keys() == by_seed[1].keys():
         gaps = [value - times * by_seed[0][seed] for seed, value in by_seed[1].items()]
-        return float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps)), len(gaps) - 1
+        return float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps)), len(gaps) - 1.0
     total = lost = 0.0
     counts = {len(side) for side in (a, b) if len(side) > 1}
     for weight, side in ((times, a), (1.0, b)):
@@ -364,7 +364,7 @@ def _spread(a: Sequence[Run], b: Sequence[Run], times: float) -> tuple[float, fl
         total += variance
     if not lost:
         return 0.0, math.inf
-    return math.sqrt(total), total**2 / lost if len(a) == len(b) else min(counts) - 1
+    return math.sqrt(total), total**2 / lost if len(a) == len(b) else min(counts) - 1.0
 
 
 def _share_units(side: Sequence[Run]) -> bool:

@@ -158,7 +158,7 @@ def _errors(inner: float, outer: float, sides: list[tuple[float, Observation]]) 
     freedom = min(side.freedom for _, side in sides)
     if not lost:
         return Errors(inner, outer, freedom)
-    of_runs = total**2 / lost if len(runs) == 1 else min(runs) - 1
+    of_runs = total**2 / lost if len(runs) == 1 else min(runs) - 1.0
     return Errors(inner, outer, freedom, math.sqrt(total), of_runs, any(side.shared for _, side in sides))
 
 
