@@ -26,8 +26,10 @@ from evalsvc.metrics.copying import near_duplicate_share as near_duplicate_share
 from evalsvc.metrics.corpus import corpus as corpus
 from evalsvc.metrics.ct_score import ct_score as ct_score
 from evalsvc.metrics.diversity import diversity as diversity
+from evalsvc.metrics.feature_likelihood import feature_likelihood_divergence as feature_likelihood_divergence
 from evalsvc.metrics.frechet import frechet_distance as frechet_distance
 from evalsvc.metrics.frechet import frechet_distance_infinity as frechet_distance_infinity
+from evalsvc.metrics.grouped_frechet import grouped_frechet_distance as grouped_frechet_distance
 from evalsvc.metrics.inception_score import inception_score as inception_score
 from evalsvc.metrics.kernel import kernel_distance as kernel_distance
 from evalsvc.metrics.kernel_audio import kernel_audio_distance as kernel_audio_distance

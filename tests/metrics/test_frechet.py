@@ -227,3 +227,13 @@ def test_misfits_are_refused_by_name():
         frechet_distance(x, np.where(np.arange(150).reshape(30, 5) == 7, np.nan, x))
     with pytest.raises(MetricError, match="at least 100 rows"):
         frechet_distance_infinity(x, x)
+
+
+def test_the_distance_with_ddof_0_follows_from_the_details():
+    """StyleGAN-V and cd-fvd divide covariances by n; both sides of a published FVD have as many clips."""
+    x, y = (np.random.default_rng(seed).standard_normal((500, 32)) * (1 + seed / 10) for seed in (0, 1))
+    found = frechet_distance(x, y)
+    gap, (first, second) = x.mean(0) - y.mean(0), (np.cov(z, rowvar=False, ddof=0) for z in (x, y))
+    overlap = np.sqrt(np.linalg.eigvals(first @ second).real).sum()
+    expected = gap @ gap + np.trace(first) + np.trace(second) - 2 * overlap
+    assert found.details["mean_part"] + found.details["covariance_part"] * 499 / 500 == pytest.approx(expected)
