@@ -1,0 +1,1 @@
+"""Standard errors and intervals against simulated truth: ``python -m benchmarks.uncertainty``."""
