@@ -18,7 +18,8 @@ from evalsvc.metrics.kernel_sums import Across, Kernel, KernelSet, Within, polyn
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.pairs import Plan, Side, Visitor, over_pairs
 from evalsvc.metrics.registry import Quantity, metric, score
-from evalsvc.metrics.score import Z95, Direction, MetricError, Score
+from evalsvc.metrics.score import Direction, MetricError, Score
+from evalsvc.metrics.skewness import Noise, combined, of_quadratic, pairs_skewness
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from evalsvc.metrics.arrays import Array
 
 _WITNESSES = 2000
+_SHAPED = 512
 
 
 def _unbiased_in_n(options: Mapping[str, Any]) -> bool:
@@ -71,12 +73,13 @@ def kernel_distance(
     **times 1000**.
 
     The standard error speaks of the expected value at this n against this fixed reference. Its square is the closed
-    form for a U-statistic of degree two, ``(4 V - 2 Z / n) / n``, not less than ``2 Z / n^2``: V the variance of a
+    form for a U-statistic of degree two, ``(4 V - 2 Z / n) / n``, not less than ``2 V / n``: V the variance of a
     sample's mean kernel to its own set less that to the reference, Z the variance of a single pair. With subsets, their
-    variance over their number is added. The variance grows with the distance, so that the interval reaches further up
-    than down. It is ``None`` for n < 20. ``groups`` has one label a row where rows of a label (draws of one prompt) are
-    not independent: pairs are then those of groups. ``stderr_reference`` is the error that the choice of reference rows
-    adds, from the influence of up to 2,000 of them (:mod:`evalsvc.metrics.kernel_influence`).
+    variance over their number is added. The interval is as skewed as the value: by the kernel's eigenvalues near
+    equality, by the influences far from it. It is ``None`` for n < 20. ``groups`` has one label a row where rows of a
+    label (draws of one prompt) are not independent: pairs are then those of groups. ``stderr_reference`` is the
+    error that the choice of reference rows adds, from the influence of up to 2,000 of them
+    (:mod:`evalsvc.metrics.kernel_influence`).
 
     Inner products of float32 features are float32, everything after them float64.
 
@@ -224,12 +227,12 @@ class _OneByOne(Visitor[Score]):
 class _Spread:
     """Variances of the pair function ``h(x, x') = k(x, x') - w(x) - w(x')``, w the mean kernel to the reference.
 
-    V is that of its mean over all partners, Z that of a single pair; ``eigenvalue`` is typical of the centered kernel.
+    V is that of its mean over all partners, Z that of a single pair; ``skewness`` is that of the value at equality.
     """
 
     V: float
     Z: float
-    eigenvalue: float
+    skewness: float
 
     @classmethod
     def of(cls, rows: Tensor, among: Within, witness: Tensor, n: int) -> _Spread:
@@ -240,19 +243,16 @@ class _Spread:
         second_moment = among.squares + 2 * (count - 2) * squares + 2 * total**2 - 4 * float(witness @ among.rows)
         off_diagonal = float(among.rows.sum()) / pairs
         Z = max(second_moment / pairs - (off_diagonal - 2 * total / count) ** 2, 0.0)
-        trace = float(among.of.diagonal.mean()) - off_diagonal
-        return cls(float((rows / (n - 1) - witness).var()), Z, Z / trace if trace > 0 else 0.0)
+        some = among.of.part(torch.arange(0, count, -(-count // _SHAPED)))
+        return cls(float((rows / (n - 1) - witness).var()), Z, pairs_skewness(some.matrix().cpu().numpy()))
 
     def variance(self, n: int) -> float:
-        noise = 2 * self.Z / n**2
-        return max(4 * self.V / n - noise, noise)
+        # A floor of the noise's own would not move with the value, which is what the skewness counts on.
+        return max(4 * self.V / n - self.noise(n) ** 2, 2 * self.V / n)
 
-    def interval(self, value: float, variance: float, n: int) -> tuple[float, float]:
-        """All distances whose own variance, ``variance + slope (distance - value)``, makes the value likely enough."""
-        slope = 4 * self.eigenvalue / n
-        middle = value + Z95**2 * slope / 2
-        half = Z95 * math.sqrt(variance + (Z95 * slope / 2) ** 2)
-        return middle - half, middle + half
+    def noise(self, n: int) -> float:
+        """Standard deviation of the value at equality."""
+        return math.sqrt(2 * self.Z) / n
 
 
 def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence, reference: Influence | str) -> Score:
@@ -260,8 +260,11 @@ def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence, 
     name, value, n = "kernel_distance", float(values.mean()), units.rows
     method, details = "closed form of the U-statistic", {}
     variance = influence.variance if units.clustered else spread.variance(n)
+    stderr = math.sqrt(variance)
+    skewness = of_quadratic(influence, stderr, Noise(spread.noise(units.count), spread.skewness))
     if len(values) > 1:
-        variance += float(values.var()) / len(values)
+        of_subsets = float(values.std()) / math.sqrt(len(values))
+        stderr, skewness = combined([(1.0, stderr, skewness), (1.0, of_subsets, 0.0)])
         method += ", and the variance of subsets over their number"
         details = {"std": float(values.std(correction=0))}
         influence = replace(influence, draws=values.cpu().numpy().astype(np.float32))
@@ -270,10 +273,10 @@ def _score(values: Tensor, spread: _Spread, units: Units, influence: Influence, 
     return score(
         name,
         value,
-        math.sqrt(variance),
+        stderr,
         n=n,
         method=method,
-        interval=None if units.clustered else spread.interval(value, variance, n),
+        skewness=skewness,
         details=details,
         influence=influence,
         units=units,

@@ -76,6 +76,18 @@ class KernelSet:
             argument = torch.sub(other.addend[block.columns], lower, alpha=slope).add_(self.addend[rows, None])
             yield rows, self.kernel.finish(argument)
 
+    def part(self, rows: Int64[Tensor, " r"]) -> KernelSet:
+        """Some of the rows, without subsets."""
+        return KernelSet.of(self.points.take(rows), self.kernel)
+
+    def matrix(self) -> Float64[Tensor, "n n"]:
+        """The kernel of all pairs of few rows."""
+        found = self.addend.new_zeros((len(self.addend), len(self.addend)))
+        for block in sweep(self.points, self.points):
+            for rows, tile in self.tiles(block, self):
+                found[rows, block.columns] = tile.double()
+        return found
+
     def between(self, i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
         """The kernel of single pairs of rows."""
         slope = self.kernel.slope / self.points.scale**2

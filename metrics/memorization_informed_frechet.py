@@ -17,6 +17,7 @@ from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import knn
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, Score
+from evalsvc.metrics.skewness import combined
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -76,10 +77,12 @@ def memorization_informed_frechet(
     copied = mean < _MEMORIZED
     penalty = 1 / max(mean, _LEAST_DISTANCE) if copied else 1.0
     stderr, influence, of_reference = distance.stderr, distance.influence, distance.reference
+    skewness = distance.skewness
     if stderr is not None and copied:
         variance, pull = units.estimate(cosine.cpu().numpy())
         slope = distance.value * penalty
-        stderr = penalty * math.hypot(stderr, slope * math.sqrt(variance))
+        of_divisor = (penalty * slope, math.sqrt(variance), 0.0)
+        stderr, skewness = combined([(penalty, stderr, skewness), of_divisor])
         if isinstance(influence, Influence):
             # The mean cosine moves within a half as in the whole.
             influence = influence.minus(replace(pull, half=pull.whole), slope).times(penalty)
@@ -93,6 +96,7 @@ def memorization_informed_frechet(
         influence=influence,
         units=units,
         reference=of_reference.times(penalty) if isinstance(of_reference, Influence) else of_reference,
+        skewness=skewness,
     )
 
 

@@ -13,7 +13,7 @@ from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence, Rows
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
-from evalsvc.metrics.skewness import of_quadratic, pairs_skewness
+from evalsvc.metrics.skewness import Noise, of_quadratic, pairs_skewness
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -81,18 +81,12 @@ def mind(
     each = 3 * d * torch.cat(squares)
     noise = float(each.std()) / directions**0.5 if directions > 1 else 0.0
     whole, *within = [(3 * d / directions * potential).cpu().numpy() for potential in potentials]
+    value, details = float(each.mean()), {"directions_stderr": noise}
+    if not sure:
+        return score("mind", value, None, n=n, method=TOO_FEW, details=details, units=units)
     variance, influence = units.estimate(whole, within)
-    stderr = math.sqrt(variance)
-    return score(
-        "mind",
-        float(each.mean()),
-        stderr if sure else None,
-        n=n,
-        method=METHOD if sure else TOO_FEW,
-        details={"directions_stderr": noise},
-        units=units,
-        skewness=_skewness(x, influence, stderr) if sure else 0.0,
-    )
+    stderr, skewness = math.sqrt(variance), _skewness(x, influence, math.sqrt(variance))
+    return score("mind", value, stderr, n=n, method=METHOD, details=details, units=units, skewness=skewness)
 
 
 def _skewness(x: Tensor, influence: Influence, stderr: float) -> float:
@@ -103,7 +97,7 @@ def _skewness(x: Tensor, influence: Influence, stderr: float) -> float:
     own = min(math.sqrt(max(half - whole, 0.0) / (2 * influence.n)), stderr)
     some = x[:: -(-len(x) // _SHAPED)].double()
     some = some - some.mean(0)
-    return of_quadratic(influence, stderr, (own, _OF_MEANS * pairs_skewness((some @ some.T).cpu().numpy())))
+    return of_quadratic(influence, stderr, Noise(own, _OF_MEANS * pairs_skewness((some @ some.T).cpu().numpy())))
 
 
 def _cut(rows: int, n: int, rng: np.random.Generator) -> Rows:

@@ -10,7 +10,7 @@ Cornish-Fisher expansion of the studentized estimate (Hall 1992, The Bootstrap a
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -108,48 +108,64 @@ def combined(parts: list[tuple[float, float, float]]) -> tuple[float, float]:
     return stderr, third / stderr**3 if stderr else 0.0
 
 
-def of_quadratic(influence: Influence, stderr: float, noise: tuple[float, float]) -> float:
+class Noise(NamedTuple):
+    """A distance where two laws are equal: its standard deviation, and its skewness.
+
+    ``pull`` is how much its noise bends a signal, in units of the score: that of the plain quadratic form unless given.
+    """
+
+    deviation: float
+    skewness: float
+    pull: float | None = None
+
+    @property
+    def bend(self) -> float:
+        """``pull``, or half the third over the second cumulant."""
+        return self.deviation * self.skewness / 2 if self.pull is None else self.pull
+
+
+def of_quadratic(influence: Influence, stderr: float, noise: Noise) -> float:
     """Skewness of a distance: a statistic that is a quadratic form of the sample's noise where two laws are equal.
 
-    ``influence`` is that of the units, ``noise`` the standard deviation and the skewness of the statistic at equality.
-    What ``stderr`` has beyond the noise's deviation is a signal, which has the skewness of the influences and, along
-    the noise's typical direction, that of a non-central chi-square.
+    ``influence`` is that of the units. What ``stderr`` has beyond the deviation of the ``noise`` is a signal, which has
+    the skewness of the influences and, along the noise's typical direction, that of a non-central chi-square.
 
     >>> none = Influence(2, whole=np.zeros(2, np.float32))
-    >>> round(of_quadratic(none, 1.0, (1.0, 8**0.5)), 2)  # a single direction at equality
+    >>> round(of_quadratic(none, 1.0, Noise(1.0, 8**0.5)), 2)  # a single direction at equality
     1.27
     """
-    own, skewness = noise
-    scale = max(stderr, own)
+    scale = max(stderr, noise.deviation)
     if influence.whole is None or not scale > 0:
         return 0.0
-    own /= scale
     linear = float(((influence.whole.astype(float) / scale) ** 3).mean()) / influence.n**2
-    crossed = max((stderr / scale) ** 2 - own**2, 0.0) * own * skewness / 2
-    return linear + _CROSSED * crossed + _NOISE * own**3 * skewness
+    if not math.isfinite(linear):  # influences of huge features are beyond single precision
+        linear = 0.0
+    own = noise.deviation / scale
+    crossed = max((stderr / scale) ** 2 - own**2, 0.0) * noise.bend / scale
+    return linear + _CROSSED * crossed + _NOISE * own**3 * noise.skewness
 
 
-def frechet_noise(roots: Any, n: int) -> tuple[float, float]:
-    """Standard deviation and skewness of the Frechet distance of a normal sample of ``n`` to its own law.
+def frechet_noise(roots: Any, n: int) -> Noise:
+    """The Frechet distance of a normal sample of ``n`` to its own law.
 
     There it is a sum of squares: of the mean along each eigenvector of the covariance, and of each entry of the
     covariance in that basis (the metric of Bures). ``roots`` (r,), an array or tensor, are the eigenvalues of
     ``(S S_r)^(1/2)``; at equality those of the covariance.
 
-    >>> deviation, skewness = frechet_noise(np.ones(1), 10)  # weights 1 for the mean and 1/2 for the variance
+    >>> deviation, skewness, _ = frechet_noise(np.ones(1), 10)  # weights 1 for the mean and 1/2 for the variance
     >>> round(100 * deviation**2, 9), round(1000 * deviation**3 * skewness, 9)
     (2.5, 9.0)
     """
     roots = roots[roots > 0]
     if not len(roots):
-        return 0.0, 0.0
+        return Noise(0.0, 0.0)
     largest = float(roots.max())
     roots = roots / largest
     entries = roots[:, None] * roots / (roots[:, None] + roots)
     second, third = (
         float((entries**power).sum()) / 2 + (1 + 0.5 ** (power + 1)) * float((roots**power).sum()) for power in (2, 3)
     )
-    return largest * math.sqrt(2 * second) / n, 8 * third / (2 * second) ** 1.5
+    return Noise(largest * math.sqrt(2 * second) / n, 8 * third / (2 * second) ** 1.5)
 
 
 def pairs_skewness(kernel: Float64[np.ndarray, "k k"]) -> float:
@@ -163,6 +179,8 @@ def pairs_skewness(kernel: Float64[np.ndarray, "k k"]) -> float:
     True
     """
     k, other = len(kernel), ~np.eye(len(kernel), dtype=bool)
+    if k < 3:
+        return 0.0
     off = np.where(other, kernel, 0.0)
     off /= max(float(abs(off).max()), np.finfo(float).tiny)
     means = off.sum(1) / (k - 1)

@@ -10,6 +10,7 @@ from evalsvc.metrics.influence import Influence
 from evalsvc.metrics.score import Direction, Score
 from evalsvc.metrics.skewness import (
     Z95,
+    Noise,
     end_to_end,
     frechet_noise,
     normal_quantile,
@@ -60,7 +61,7 @@ def test_few_units_widen_a_skewed_interval_by_students_factor(freedom):
 def test_the_skewness_of_a_mean_is_its_third_cumulant():
     psi = np.random.default_rng(0).exponential(size=100_000) - 1
     stderr = len(psi) ** -0.5
-    assert of_quadratic(influences(psi), stderr, (0.0, 0.0)) == pytest.approx(2 * stderr, rel=0.1)
+    assert of_quadratic(influences(psi), stderr, Noise(0.0, 0.0)) == pytest.approx(2 * stderr, rel=0.1)
 
 
 def test_the_noise_of_a_frechet_distance_is_that_of_many_draws():
@@ -75,7 +76,7 @@ def test_the_noise_of_a_frechet_distance_is_that_of_many_draws():
     roots = (traces[1] + 2 * factor[:, 0, 0] * factor[:, 1, 1] * spectrum.prod() ** 0.5) ** 0.5
     means = rng.standard_normal((20_000, 2)) * (spectrum / n) ** 0.5
     values = (means**2).sum(1) + traces[0] + spectrum.sum() - 2 * roots
-    deviation, skewness = frechet_noise(spectrum, n)
+    deviation, skewness, _ = frechet_noise(spectrum, n)
     assert deviation == pytest.approx(values.std(), rel=0.05)
     assert skewness == pytest.approx(((values - values.mean()) ** 3).mean() / values.std() ** 3, rel=0.1)
 
@@ -92,9 +93,9 @@ def test_the_noise_of_pairs_is_that_of_a_sum_of_weighted_squares():
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e9])
 def test_skewness_has_no_unit(scale):
     psi, roots = np.random.default_rng(0).standard_normal(50), np.array([0.0, 1.0, 3.0])
-    deviation, skewness = frechet_noise(scale**2 * roots, 50)
+    deviation, skewness, _ = frechet_noise(scale**2 * roots, 50)
     assert skewness == pytest.approx(frechet_noise(roots, 50)[1])
-    found = of_quadratic(influences(scale**2 * psi), 0.2 * scale**2, (deviation, skewness))
+    found = of_quadratic(influences(scale**2 * psi), 0.2 * scale**2, Noise(deviation, skewness))
     assert found == pytest.approx(of_quadratic(influences(psi), 0.2, frechet_noise(roots, 50)))
 
 
