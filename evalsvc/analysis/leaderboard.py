@@ -136,7 +136,7 @@ def boards(
         present = {order[key] for entry in entries for key in entry.scores}
         shown = [columns[place] for place in sorted(present) if columns[place] != ranked_by]
         known = [error_of_reference(row, row.facts) for row in own]
-        against = reference if any(each != (0.0, "") for each in known) else ""
+        against: Reference | Literal[""] = reference if any(each != (0.0, "") for each in known) else ""
         why = next((why for error, why in known if error is None), "") if against == "sampled" else ""
         found.append(Board(rows[0].suite, ranked_by, [ranked_by, *shown], entries, "fixed" if why else against, why))
     return found

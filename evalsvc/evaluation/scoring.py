@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -133,7 +134,7 @@ def _search(inputs: MetricInputs) -> Plan[Neighbors] | None:
 def _unsure(score: Score) -> Score:
     """A score without standard error, because its metric assumes independence of samples that share prompts."""
     reason = "none: prompts are used repeatedly, and this metric counts no groups"
-    none = {"stderr": None, "ci_low": None, "ci_high": None, "skewness": 0.0}
+    none: dict[str, Any] = {"stderr": None, "ci_low": None, "ci_high": None, "skewness": 0.0}
     return replace(score, **none, stderr_method=reason, influence=reason)
 
 
