@@ -10,7 +10,7 @@ from enum import StrEnum
 from evalsvc.analysis.leaderboard import differing_facts
 from evalsvc.gates.comparisons import Comparison, absolute, relative, uncertainty, worsening
 from evalsvc.gates.evidence import Absent, Evidence, Observation
-from evalsvc.gates.policy import LimitKind, Policy
+from evalsvc.gates.policy import LimitKind, MetricPolicy, Policy
 from evalsvc.gates.sequential import FLOOR, SINGLE, Look
 
 

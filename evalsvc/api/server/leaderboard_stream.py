@@ -44,7 +44,12 @@ def pieces(database: Database, boards: Sequence[Board], columns: Sequence[Column
     yield b"["
     for place, board in enumerate(boards):
         of_reference = {"reference": board.reference, "reference_unknown": board.unknown or None}
-        head = {"suite": board.suite, "ranked_by": asdict(board.ranked_by), **of_reference, "entries": []}
+        head: dict[str, Any] = {
+            "suite": board.suite,
+            "ranked_by": asdict(board.ranked_by),
+            **of_reference,
+            "entries": [],
+        }
         yield (b"," if place else b"") + to_json(head)[:-2]
         seen: set[tuple[str, str]] = set()
         for some in _batches(board.entries):
