@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64, Num
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.balls import neighbor_radii
 from evalsvc.metrics.distances import Block, Points
+from evalsvc.metrics.influence import ABOUT_TRAINING
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.neighbors import Nearest, knn
 from evalsvc.metrics.pairs import Plan, Visitor, measure, over_pairs
@@ -118,7 +119,7 @@ def authenticity(
             control = _control(heldout, points, training)
             share = float(control.mean())
             details |= {"heldout": share, "heldout_stderr": math.sqrt(binomial_variance(share, len(control)))}
-        return mean_of_flags("authenticity", authentic.cpu().numpy(), units, details)
+        return mean_of_flags("authenticity", authentic.cpu().numpy(), units, details, ABOUT_TRAINING)
 
     return Plan(sample, points, partial(_Authentic, training=training), scored)
 

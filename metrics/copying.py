@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from evalsvc.metrics.influence import ABOUT_TRAINING
 from evalsvc.metrics.ngram_index import Corpus, check_texts, numbered
 from evalsvc.metrics.proportions import mean_of_flags
 from evalsvc.metrics.registry import Quantity, metric
@@ -66,7 +67,7 @@ def copied_share(
     details = {"longest": float(runs.longest(n))}
     if heldout:
         details["heldout"] = float(copied[n : n + len(heldout)].mean())
-    return mean_of_flags("copied_share", copied[:n], Units.of(n, groups), details)
+    return mean_of_flags("copied_share", copied[:n], Units.of(n, groups), details, ABOUT_TRAINING)
 
 
 @metric(
@@ -119,7 +120,7 @@ def near_duplicate_share(
     for number, (shingles, sketch) in enumerate(zip(written, MinHash.generator(written, num_perm=HASHES), strict=True)):
         candidates = index.query(sketch) if shingles else []
         found[number] = any(_jaccard(shingles, trained[candidate]) >= threshold for candidate in candidates)
-    return mean_of_flags("near_duplicate_share", found, Units.of(len(texts), groups))
+    return mean_of_flags("near_duplicate_share", found, Units.of(len(texts), groups), reference=ABOUT_TRAINING)
 
 
 def _shingles(text: str, tokenizer: Tokenizer) -> set[bytes]:

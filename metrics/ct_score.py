@@ -13,6 +13,7 @@ from evalsvc.metrics import registry
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.cells import cells_of, kmeans
 from evalsvc.metrics.distances import common_frame
+from evalsvc.metrics.influence import ABOUT_TRAINING
 from evalsvc.metrics.neighbors import knn
 from evalsvc.metrics.registry import Quantity, metric
 from evalsvc.metrics.score import Direction, MetricError, Score
@@ -94,6 +95,7 @@ def ct_score(
         details={"cells": float(len(found)), "n_train": float(len(points)), "n_heldout": float(len(control))},
         influence=replace(influence, control=of_control.whole),
         units=units,
+        reference=ABOUT_TRAINING,
     )
 
 

@@ -26,6 +26,7 @@ Rows: TypeAlias = Int64[np.ndarray, " _"]
 LEAST = 20
 METHOD = "influence function, own noise taken off by halves"
 TOO_FEW = f"none: fewer than {LEAST} samples"
+ABOUT_TRAINING = "none: the score is about this training set, not about the law that it was drawn from"
 
 
 def halves(n: int) -> tuple[Rows, Rows]:

@@ -89,6 +89,12 @@ def test_the_direction_of_a_copy_does_not_matter_and_zero_rows_have_none():
     assert memorization_informed_frechet(TRAIN, HELDOUT, empty).details["cosine_distance"] == 1
 
 
+def test_scores_about_a_training_set_do_not_take_it_for_a_sample():
+    for score in (authenticity(normal(2, 100), TRAIN), ct_score(normal(2, 100), TRAIN, HELDOUT, cells=2)):
+        assert score.stderr_reference is None
+        assert "about this training set" in score.reference_method
+
+
 def test_ct_is_near_zero_for_new_data_negative_for_copies_and_positive_for_noise():
     new, copied, noisy = (
         ct_score(x, TRAIN, HELDOUT, cells=4)
