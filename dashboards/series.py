@@ -87,7 +87,7 @@ def on_scale(kind: str, limit: float, baseline: float | None, direction: str) ->
     """A limit as a value of the metric itself; ``None`` if it depends on a missing baseline."""
     if kind in ("max", "min"):
         return limit
-    if baseline is None:
+    if baseline is None or not kind.startswith("max_worsening"):
         return None
     margin = abs(baseline) * limit if kind == "max_worsening_rel" else limit
     return baseline + margin if direction == "lower" else baseline - margin

@@ -58,6 +58,25 @@ def absolute(
     return Comparison(evidence.label, kind, limit, seen.value, low, high, excess, errors, _allowance(evidence, 0.0))
 
 
+def distance(
+    evidence: Evidence, seen: Observation, target: float, limit: float, z: float, *, sampled: bool = False
+) -> Comparison:
+    """Compare the distance from the right value, whose own error samples do not reduce, with a limit."""
+    gap = seen.value - target
+    errors = _own(seen, sampled=sampled)
+    errors = replace(errors, reference=math.hypot(errors.reference, seen.target_stderr or 0.0))
+    errors = errors if gap >= 0 else errors.turned
+    near, far = errors.widths(z)
+    if near > abs(gap):  # the value may lie on the other side, as far as its error that way
+        errors = replace(errors, above=max(errors.above, errors.below))
+        far = max(near, far)
+    low, high = max(abs(gap) - near, 0.0), abs(gap) + far
+    excess = abs(gap) - limit
+    drift = (math.inf if seen.distance_drift is None else seen.distance_drift) if evidence.partial else 0.0
+    kind: LimitKind = "max_distance_from_reference"
+    return Comparison(evidence.label, kind, limit, abs(gap), low, high, excess, errors, drift)
+
+
 def worsening(
     evidence: Evidence, candidate: Observation, baseline: Observation, limit: float, z: float, *, sampled: bool = False
 ) -> Comparison:

@@ -27,7 +27,8 @@ class Observation:
     themselves, which may be paired with those of the other side; a median has ``members`` instead.
 
     ``stderr_reference`` is what redrawing the ``reference_rows`` of the reference adds to the error, ``None`` if
-    ``reference_method`` says why it is unknown.
+    ``reference_method`` says why it is unknown. ``target`` is the right value, if there is one, and ``distance_drift``
+    bounds how far the distance from it is from that on all samples.
     """
 
     value: float
@@ -46,6 +47,9 @@ class Observation:
     stderr_reference: float | None = 0.0
     reference_method: str = ""
     reference_rows: int = 0
+    target: float | None = None
+    target_stderr: float | None = None
+    distance_drift: float | None = 0.0
     singles: tuple[Run, ...] = field(default=(), compare=False, repr=False)
     members: tuple[Observation, ...] = field(default=(), compare=False, repr=False)
 
@@ -66,6 +70,7 @@ class Observation:
     def finite(self) -> bool:
         """Whether all numbers are finite and there is at least one sample."""
         errors = (self.below, self.above, self.spread, self.drift, self.stderr_reference)
+        errors += (self.target, self.target_stderr, self.distance_drift)
         numbers = (self.value, *(each or 0.0 for each in errors))
         return self.n > 0 and all(math.isfinite(x) for x in numbers)
 
@@ -137,6 +142,7 @@ def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
     below: float | None = None
     above: float | None = None
     mean = difference((), runs)
+    right = next((run for run in reversed(runs) if run.target is not None), first)
     own = mean.errors if any(run.units for run in runs) else None
     if own:
         below, above = own.below, own.above
@@ -161,6 +167,8 @@ def pool(runs: Sequence[Run], *, shared: bool = False) -> Observation:
         stderr_reference=mean.stderr_reference,
         reference_method=mean.reference_method or first.reference_method,
         reference_rows=first.reference.n if isinstance(first.reference, Influence) else 0,
+        target=right.target,
+        target_stderr=right.target_stderr,
         singles=tuple(runs),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -112,14 +113,22 @@ class Gathering:
         if not isinstance(side, Observation):
             return side
         values: dict[int, list[float]] = {}
+        gaps: dict[int, list[float]] = {}
         for pieces in (2, 4):
             size = look.samples // pieces
             for piece in range(pieces):
                 found = self._piece(checkpoint, look.samples, seed, slice(piece * size, (piece + 1) * size))
                 if not found.get(label):
-                    return replace(side, drift=None)
-                values.setdefault(pieces, []).append(found[label][0].value)
-        return replace(side, drift=drift(side.value, values[2], values[4], self.suite.samples / look.samples))
+                    return replace(side, drift=None, distance_drift=None)
+                (run,) = found[label]
+                values.setdefault(pieces, []).append(run.value)
+                gaps.setdefault(pieces, []).append(math.nan if run.target is None else run.value - run.target)
+        growth = self.suite.samples / look.samples
+        moved = drift(side.value, values[2], values[4], growth)
+        if side.target is None or np.isnan([*gaps[2], *gaps[4]]).any():
+            return replace(side, drift=moved, distance_drift=None)
+        apart = drift(side.value - side.target, gaps[2], gaps[4], growth)
+        return replace(side, drift=moved, distance_drift=apart)
 
     def _piece(self, checkpoint: Checkpoint, samples: int, seed: int | None, rows: slice) -> Runs:
         """Scores of some rows of a partial sample; empty if they are too few for a metric."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from evalsvc.analysis.leaderboard import differing_facts
-from evalsvc.gates.comparisons import Comparison, absolute, relative, uncertainty, worsening
+from evalsvc.gates.comparisons import Comparison, absolute, distance, relative, uncertainty, worsening
 from evalsvc.gates.evidence import Absent, Evidence, Observation
 from evalsvc.gates.policy import LimitKind, MetricPolicy, Policy
 from evalsvc.gates.sequential import FLOOR, SINGLE, Look
@@ -24,6 +24,9 @@ class Status(StrEnum):
     MISSING = "MISSING"
     NOT_COMPARABLE = "NOT_COMPARABLE"
     ERROR = "ERROR"
+NO_RIGHT_VALUE = (
+    "it has no right value with an error: score it again, against a reference of at least as many samples as are scored"
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ def draft(
             return without(Status.INCONCLUSIVE, f"no error bar ({candidate.method}), so the limit cannot be decided")
         if sampled and candidate.stderr_reference is None:
             return without(Status.INCONCLUSIVE, _unknown_reference(candidate), futile=True)
+        if kind == "max_distance_from_reference":
+            if candidate.target is None or candidate.target_stderr is None:
+                return without(Status.MISSING, NO_RIGHT_VALUE)
+            near = distance(evidence, candidate, candidate.target, limit, z, sampled=sampled)
+            return Finding(kind, limit, Status.UNKNOWN, "", near)
         return Finding(kind, limit, Status.UNKNOWN, "", absolute(evidence, candidate, kind, limit, z, sampled=sampled))
     baseline = evidence.baseline
     if baseline is None or (isinstance(baseline, Absent) and baseline.kind == "none"):

@@ -20,7 +20,8 @@ from evalsvc.metrics.score import Direction
 @dataclass(frozen=True)
 class FirstLimits:
     """Limits of one score of ``n`` samples; none if it has no valid error or no better direction, so that it is only
-    reported. ``unknown`` says why the error of its reference is.
+    reported. ``unknown`` says why the error of its reference is. A score with a right value has a largest ``distance``
+    from it instead of the others.
     """
 
     label: str
@@ -29,6 +30,19 @@ class FirstLimits:
     margin: float | None = None
     bound: float | None = None
     unknown: str = ""
+    distance: float | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any limit is set."""
+        return self.margin is not None or self.distance is not None
+
+    @property
+    def facts(self) -> list[str]:
+        """The limits as YAML."""
+        bound = {} if self.bound is None else {"max" if self.bound > self.value else "min": self.bound}
+        found = {**bound, "max_worsening": self.margin, "max_distance_from_reference": self.distance}
+        return [f"{kind}: {limit!r}" for kind, limit in found.items() if limit is not None]
 
 
 def first_limits(suite: Suite, runs: Runs) -> list[FirstLimits]:
@@ -42,10 +56,11 @@ def first_limits(suite: Suite, runs: Runs) -> list[FirstLimits]:
         InputError: no score has both an error and a better direction.
     """
     measured = {label: quantity for label, quantity in quantities_of(suite).items() if runs.get(label)}
-    # Each limited score gets an absolute limit and a margin.
-    count = 2 * sum(_is_limited(quantity, runs[label]) for label, quantity in measured.items())
+    # Each limited score gets an absolute limit and a margin, or a distance.
+    limited = [label for label, quantity in measured.items() if _is_limited(quantity, runs[label])]
+    count = sum(1 if _is_near(runs[label]) else 2 for label in limited)
     found = [_limits(label, quantity, runs[label], suite.samples, count) for label, quantity in measured.items()]
-    if all(each.margin is None for each in found):
+    if not any(each.is_limited for each in found):
         raise InputError(
             f"no score under {suite.id} has both an error bar and a better direction, so no limit can be set"
         )
@@ -53,7 +68,13 @@ def first_limits(suite: Suite, runs: Runs) -> list[FirstLimits]:
 
 
 def _is_limited(quantity: Quantity, runs: Sequence[Run]) -> bool:
-    return quantity.direction is not Direction.NEUTRAL and Spread.of(runs).claimed is not None
+    ranks = quantity.direction is not Direction.NEUTRAL or _is_near(runs)
+    return ranks and Spread.of(runs).claimed is not None
+
+
+def _is_near(runs: Sequence[Run]) -> bool:
+    """Whether nearness to a right value counts."""
+    return all(run.target is not None and run.target_stderr is not None for run in runs)
 
 
 def _limits(label: str, quantity: Quantity, runs: Sequence[Run], samples: int, count: int) -> FirstLimits:
@@ -64,6 +85,10 @@ def _limits(label: str, quantity: Quantity, runs: Sequence[Run], samples: int, c
     margin = rounded(passing_margin(noise.difference, Defaults().confidence, samples, count), up=True)
     if not margin:
         return FirstLimits(label, noise.mean, fewest)
+    if _is_near(runs):
+        apart, error = abs(noise.mean - (runs[-1].target or 0.0)), runs[-1].target_stderr or 0.0
+        room = passing_margin(math.hypot(noise.difference / math.sqrt(2), error), Defaults().confidence, samples, count)
+        return FirstLimits(label, noise.mean, fewest, unknown=unknown, distance=rounded(apart + room, up=True))
     lower = quantity.direction is Direction.LOWER
     # A candidate shares the reference with its baseline, so that most of the reference's error cancels from the margin.
     own = math.hypot(noise.difference / math.sqrt(2), *(run.stderr_reference or 0.0 for run in runs[:1]))
@@ -75,7 +100,7 @@ def _limits(label: str, quantity: Quantity, runs: Sequence[Run], samples: int, c
 
 def _reference(limits: Sequence[FirstLimits]) -> str:
     """The key ``reference``: ``sampled``, if every limit can be decided so."""
-    unknown = {each.label: each.unknown for each in limits if each.margin is not None and each.unknown}
+    unknown = {each.label: each.unknown for each in limits if each.is_limited and each.unknown}
     if not unknown:
         return "reference: sampled  # for references like this one; fixed: on this file only"
     label, why = next(iter(unknown.items()))
@@ -98,7 +123,7 @@ def policy_text(suite: Suite, baseline: str, limits: Sequence[FirstLimits], told
     has limits is critical. The others are supporting: if many limits must all surely hold, noise alone would too often
     leave one undecided.
     """
-    head = next(each.label for each in limits if each.margin is not None)
+    head = next(each.label for each in limits if each.is_limited)
     lines = [
         f"# {told}",
         "# Each margin is the smallest for which, 95 % of the time, equal checkpoints pass and checkpoints worse by",
@@ -110,18 +135,13 @@ def policy_text(suite: Suite, baseline: str, limits: Sequence[FirstLimits], told
         "on_inconclusive: {more_samples: 4, then: fail}",
         _reference(limits),
     ]
-    fewest = min(each.n for each in limits if each.margin is not None)
+    fewest = min(each.n for each in limits if each.is_limited)
     if fewest < Defaults().min_samples:
         lines.append(f"defaults: {{min_samples: {fewest}}}")
     lines.append("metrics:")
     for each in limits:
-        facts = []
-        if each.margin is not None and each.bound is not None:
-            side = "max" if each.bound > each.value else "min"
-            facts.append(f"{side}: {each.bound!r}")
-        if each.margin is not None:
-            facts.append(f"max_worsening: {each.margin!r}")
+        facts = each.facts
         if each.label != head:
-            facts.append("tier: supporting" if each.margin is not None else "tier: advisory")
+            facts.append("tier: supporting" if each.is_limited else "tier: advisory")
         lines.append(f"  {each.label}: {{{', '.join(facts)}}}  # {each.value:.4g}")
     return "\n".join(lines) + "\n"

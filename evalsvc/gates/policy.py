@@ -31,7 +31,7 @@ from evalsvc.core.files.yaml12 import PolicyLoader
 from evalsvc.metrics.score import Reference
 
 Tier = Literal["critical", "supporting", "advisory"]
-LimitKind = Literal["max", "min", "max_worsening", "max_worsening_rel"]
+LimitKind = Literal["max", "min", "max_worsening", "max_worsening_rel", "max_distance_from_reference"]
 # Strict: 'true' must not become 1.0, nor '"40"' a number.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Margin = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
@@ -138,6 +138,8 @@ class MetricPolicy(_Strict):
     """Largest worsening against the baseline, in the score's unit."""
     max_worsening_rel: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
     """Largest worsening as a share of the baseline's value."""
+    max_distance_from_reference: Margin | None = None
+    """Largest distance from the right value: that of as many real samples, or a constant such as 0 of C_T."""
     tier: Tier = "critical"
     """`critical` must surely hold, `supporting` must not surely fail, `advisory` is only reported."""
 
@@ -149,8 +151,16 @@ class MetricPolicy(_Strict):
             "min": self.min,
             "max_worsening": self.max_worsening,
             "max_worsening_rel": self.max_worsening_rel,
+            "max_distance_from_reference": self.max_distance_from_reference,
         }
         return {kind: value for kind, value in named.items() if value is not None}
+
+    @model_serializer(mode="wrap")
+    def _without_later_limits(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Policies written before this limit existed keep their digests.
+        return {
+            key: value for key, value in dump(self).items() if (key, value) != ("max_distance_from_reference", None)
+        }
 
 
 class Waiver(_Strict):
@@ -318,7 +328,10 @@ class Policy(_Strict):
             raise ValueError("also: last-passing supports only one suite: use an alias or a checkpoint as the baseline")
         for name, metric in [item for _, metrics in self._suites for item in metrics.items()]:
             if not metric.limits and metric.tier != "advisory":
-                raise ValueError(f"metrics.{name} sets no limit: set min, max or max_worsening, or 'tier: advisory'")
+                raise ValueError(
+                    f"metrics.{name} sets no limit: set min, max, max_worsening or max_distance_from_reference, or "
+                    "'tier: advisory'"
+                )
             if metric.min is not None and metric.max is not None and metric.min > metric.max:
                 raise ValueError(f"metrics.{name}: min {metric.min} is greater than max {metric.max}")
         if self.compares and self.baseline is None:

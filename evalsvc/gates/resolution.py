@@ -80,6 +80,13 @@ def over_documents(suite: Suite) -> set[str]:
     return {label for label, (use, _) in suite.measured.items() if use.of_documents}
 
 
+def has_right_value(suite: Suite, label: str) -> bool:
+    """Whether a score has a right value: a constant, or that of real samples; slices have only constants."""
+    use, quantity = suite.measures(label) or (None, None)
+    target = use.target_of(quantity) if use and quantity else None
+    return target is not None and (target != "reference" or (suite.reference is not None and label in suite.measured))
+
+
 def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
     """Map every gated metric to a label of the suite, and check its limits.
 
@@ -105,6 +112,8 @@ def labels_of(policy: Policy, suite: Suite) -> dict[str, str]:
             raise InputError(f"metrics.{name} gates {label}, which another entry already gates: merge the two entries")
         found[name] = label
         _check_limits(name, limits, quantity_at(suite, label))
+        if limits.max_distance_from_reference is not None and not has_right_value(suite, label):
+            raise InputError(f"metrics.{name} has no right value to be near to: use min, max or max_worsening")
     return found
 
 
@@ -119,7 +128,7 @@ def _check_limits(name: str, limits: MetricPolicy, quantity: Quantity) -> None:
     if "max_worsening_rel" in limits.limits and quantity.low < 0:
         raise InputError(f"metrics.{name} can be negative, so a relative worsening is undefined: use max_worsening")
     for kind, limit in limits.limits.items():
-        low, high = (0.0, quantity.high - quantity.low) if kind.startswith("max_w") else (quantity.low, quantity.high)
+        low, high = (0.0, quantity.high - quantity.low) if kind.startswith("max_") else (quantity.low, quantity.high)
         if not low <= limit <= high:
             share = ": write 60 % as 0.6" if quantity.high == 1 else ""
             raise InputError(f"metrics.{name}: {kind} {limit:g} is outside its range of {low:g} to {high:g}{share}")

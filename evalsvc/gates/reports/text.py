@@ -18,7 +18,12 @@ MARKS = {
     "ERROR": "⚠️",
     "UNKNOWN": "·",
 }
-WORDS = {"max": "at most", "min": "at least", "max_worsening": "worse by at most"}
+WORDS = {
+    "max": "at most",
+    "min": "at least",
+    "max_worsening": "worse by at most",
+    "max_distance_from_reference": "from the right value at most",
+}
 
 
 def plain(value: object, longest: int = LONGEST) -> str:
