@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from evalsvc.analysis.leaderboard import ranks
+from evalsvc.analysis.leaderboard import best_first, ranks
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, context
 from evalsvc.dashboards.formatting import ARROWS, card, cut, heading, html, interval, safe, unique_labels, with_error
@@ -55,7 +55,7 @@ def page() -> None:
     if not points:
         st.info(say("leaderboard.nobody"), icon=":material/filter_alt_off:")
         return
-    points.sort(key=lambda point: point.value, reverse=metric.direction == "higher")
+    points = best_first(points)
     places = ranks(points)
     left, right = st.columns([1, 1.9], gap="medium")
     with left:

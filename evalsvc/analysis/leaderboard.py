@@ -6,9 +6,10 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot
-from typing import Literal
+from typing import Literal, TypeVar
 
 from evalsvc.analysis.differences import Run, difference, error_of_reference
+from evalsvc.analysis.nearness import Farther, distances
 from evalsvc.analysis.runs import Runs
 from evalsvc.core.columns import ScoreColumns
 from evalsvc.core.errors import InputError
@@ -117,9 +118,9 @@ def boards(
             ranked.setdefault(row.protocol, []).append(row)
     found = []
     for ranked_by in (column for column in columns if column.label == metric):
-        if ranked_by.direction == "neutral":
+        own = best_first(ranked[ranked_by.protocol])
+        if ranked_by.direction == "neutral" and all(row.target is None for row in own):
             raise InputError(f"{metric} has no better direction, so it cannot rank: choose another --metric")
-        own = sorted(ranked[ranked_by.protocol], key=lambda row: row.value, reverse=ranked_by.direction == "higher")
         entries = [
             Entry(
                 rank=rank,
@@ -153,15 +154,28 @@ def ranking_label(labels: Collection[str], wanted: str | None, suite: str) -> st
     return wanted if wanted is not None else next(iter(labels))
 
 
+Row = TypeVar("Row", ScoreRow, Point)
+
+
+def best_first(rows: Sequence[Row]) -> list[Row]:
+    """Scores of one protocol in the order of their distances from the right value, or else of their values."""
+    if found := distances(rows):
+        places = sorted(range(len(rows)), key=lambda place: found[place].value)
+        return [rows[place] for place in places]
+    return sorted(rows, key=lambda row: row.value, reverse=bool(rows) and rows[0].direction == "higher")
+
+
 def ranks(rows: Sequence[ScoreRow | Point], reference: Reference = "sampled") -> list[int]:
     """For each row, 1 + the number of rows whose whole interval lies on the better side of the row's interval.
 
     ``sampled`` intervals count the choice of the reference's rows, where its error is known. Rows without an interval
-    are never significantly better or worse. All rows have the same direction.
+    are never significantly better or worse. All rows have the same direction; where they have right values, the
+    intervals are those of their distances from them.
     """
-    lower = not rows or rows[0].direction == "lower"
+    far = distances(rows, reference)
+    lower = bool(far) or not rows or rows[0].direction == "lower"
     sign = 1.0 if lower else -1.0
-    intervals = [_interval(row, reference) for row in rows]
+    intervals = [each.interval or (None, None) for each in far] if far else [_interval(row, reference) for row in rows]
     ends = intervals if lower else [(high, low) for low, high in intervals]
     worst = sorted(sign * far for near, far in ends if near is not None and far is not None)
     return [1 if near is None or far is None else 1 + bisect_left(worst, sign * near) for near, far in ends]
@@ -222,7 +236,8 @@ class Difference:
     ``interval`` is the 95 % interval of the difference on this reference file. ``paired`` says whether units of both
     sides were paired, and ``unpaired`` why not; ``independent`` counts the independent units of the smaller side.
     ``stderr_reference`` is what redrawing the reference's rows adds to the error, and ``interval_sampled`` the interval
-    with both errors; ``None`` where ``reference_method`` says why they are unknown.
+    with both errors; ``None`` where ``reference_method`` says why they are unknown. Where the label has a right value,
+    ``nearness`` decides which side is better.
     """
 
     label: str
@@ -238,14 +253,30 @@ class Difference:
     stderr_reference: float | None = None
     reference_method: str = ""
     interval_sampled: tuple[float, float] | None = None
+    nearness: Farther | None = None
+
+    @property
+    def deciding(self) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+        """The intervals that decide the verdict, with the reference fixed and sampled."""
+        of = self.nearness or self
+        return of.interval, of.interval_sampled
+
+    @property
+    def in_words(self) -> str:
+        """The value that decides the verdict."""
+        if self.nearness:
+            return f"{abs(self.nearness.value):.4g} {'nearer' if self.nearness.value < 0 else 'farther'}"
+        return "" if self.value is None else f"{self.value:+.4g}"
 
     @property
     def on_this_reference(self) -> Literal["better", "worse", "unsure", "differs", "not comparable"]:
         """Whether b is significantly better or worse than a on this reference file, in the direction of the metric."""
         if self.value is None or self.a is None:
             return "not comparable"
-        if not _excludes_zero(self.interval):
+        if not _excludes_zero(self.deciding[0]):
             return "unsure"
+        if self.nearness:
+            return "better" if self.nearness.value < 0 else "worse"
         if self.a.direction == "neutral":
             return "differs"
         return "better" if (self.value < 0) == (self.a.direction == "lower") else "worse"
@@ -258,7 +289,7 @@ class Difference:
         verdict says so.
         """
         found = self.on_this_reference
-        if found in ("unsure", "not comparable") or _excludes_zero(self.interval_sampled):
+        if found in ("unsure", "not comparable") or _excludes_zero(self.deciding[1]):
             return found
         return ON_THIS_REFERENCE[found]
 
@@ -322,6 +353,7 @@ def _difference(label: str, a: Side, b: Side) -> Difference:
         stderr_reference=found.stderr_reference,
         reference_method=found.reference_method,
         interval_sampled=found.interval(reference="sampled"),
+        nearness=Farther.of(runs_a, runs_b),
     )
 
 

@@ -16,6 +16,7 @@ from itertools import product
 from evalsvc.analysis.differences import Difference, Run, difference
 from evalsvc.core.columns import ScoreColumns
 from evalsvc.metrics.score import Z95, Reference
+from evalsvc.store.dashboard_queries import Point
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,37 @@ class Nearness:
         return min(corners), max(corners)
 
 
-def distance(score: ScoreColumns, reference: Reference = "fixed") -> Distance | None:
-    """The distance of a stored score from its target with a 95 % interval; ``None`` without a target."""
-    if score.target is None:
-        return None
+@dataclass(frozen=True)
+class Farther:
+    """By how much b is farther from the right value than a, with its 95 % intervals; below 0, b is nearer."""
+
+    value: float
+    interval: tuple[float, float] | None
+    interval_sampled: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, a: Sequence[Run], b: Sequence[Run]) -> Farther | None:
+        """From the runs of both sides; ``None`` without a right value."""
+        found = nearness(a, b)
+        return found and cls(found.value, found.interval(), found.interval(reference="sampled"))
+
+
+def distances(scores: Sequence[ScoreColumns | Point], reference: Reference = "fixed") -> list[Distance] | None:
+    """The distances of stored scores of one protocol from their targets with 95 % intervals; ``None`` without a target.
+
+    A score of before, without a target, is held against that of another.
+    """
+    known = next((score for score in scores if score.target is not None), None)
+    return None if known is None else [_distance(each, known, reference) for each in scores]
+
+
+def _distance(score: ScoreColumns | Point, known: ScoreColumns | Point, reference: Reference) -> Distance:
+    right = known if score.target is None else score
     ends = None if score.ci_low is None or score.ci_high is None else (score.ci_low, score.ci_high)
-    error = None if score.target_stderr is None else Z95 * score.target_stderr
+    error = None if right.target_stderr is None else Z95 * right.target_stderr
     if reference == "sampled" and error is not None:
         error = math.hypot(error, Z95 * (score.stderr_reference or 0.0))
-    return Distance.of(score.value, ends, score.target, error)
+    return Distance.of(score.value, ends, right.target or 0.0, error)
 
 
 def nearness(a: Sequence[Run], b: Sequence[Run]) -> Nearness | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from evalsvc.analysis.leaderboard import Board, Difference
@@ -50,6 +51,7 @@ def difference_document(difference: Difference) -> dict[str, Any]:
         "stderr_reference": difference.stderr_reference,
         "reference_method": difference.reference_method or None,
         "interval_sampled": difference.interval_sampled,
+        "nearness": difference.nearness and asdict(difference.nearness),
         "paired": difference.paired,
         "unpaired": difference.unpaired or None,
         "independent": difference.independent,

@@ -55,7 +55,7 @@ def board_tables(board: Board, width: int) -> list[Table]:
 
 def _value(score: ScoreColumns, *, both: bool) -> str:
     """The value with its error, and also that of the reference's rows."""
-    return with_both_errors(score.value, score.stderr, score.stderr_reference if both else None)
+    return with_both_errors(score.value, score.stderr, score.stderr_reference if both else None, score.target)
 
 
 def _width(heading: str, values: list[str]) -> int:
@@ -111,14 +111,14 @@ def comparison_answer(suite: str, a: str, b: str, differences: Sequence[Differen
 def _difference_cells(difference: Difference, *, sampled: bool) -> list[str | Text]:
     row = difference.a or difference.b
     arrow = ARROWS[row.direction] if row else ""
-    sides = [with_error(side.value, side.stderr) if side else "–" for side in (difference.a, difference.b)]
+    sides = [_value(side, both=False) if side else "–" for side in (difference.a, difference.b)]
     if difference.value is None:
         return [f"{difference.label} {arrow}", *sides, "not comparable", "", *([""] * sampled), difference.reason]
-    found = [difference.interval, *([difference.interval_sampled] if sampled else [])]
+    found = difference.deciding[: 1 + sampled]
     bounds = [f"[{number(each[0])}, {number(each[1])}]" if each else "unknown" for each in found]
     style = {"better": "green", "worse": "red"}.get(difference.verdict, "dim")
     verdict = styled(difference.verdict, style)
-    return [f"{difference.label} {arrow}", *sides, f"{difference.value:+.4g}", *bounds, verdict]
+    return [f"{difference.label} {arrow}", *sides, difference.in_words, *bounds, verdict]
 
 
 def print_scores(

@@ -20,9 +20,13 @@ def with_error(value: float, stderr: float | None) -> str:
     return f"{value:.{places}f} ± {stderr:.{places}f}"
 
 
-def with_both_errors(value: float, stderr: float | None, stderr_reference: float | None) -> str:
-    """``12.34 ± 0.25, reference ± 0.31``: also what the choice of the reference's rows adds, where that is known."""
+def with_both_errors(
+    value: float, stderr: float | None, stderr_reference: float | None, target: float | None = None
+) -> str:
+    """``12.34 ± 0.25, reference ± 0.31 (right: 14.1)``: also what the choice of the reference's rows adds, where that
+    is known, and the right value, where there is one.
+    """
     own = with_error(value, stderr)
-    if not stderr or not stderr_reference:
-        return own
-    return f"{own}, reference ± {with_error(value, stderr_reference).rpartition(' ± ')[2]}"
+    if stderr and stderr_reference:
+        own += f", reference ± {with_error(value, stderr_reference).rpartition(' ± ')[2]}"
+    return own if target is None else f"{own} (right: {number(target)})"

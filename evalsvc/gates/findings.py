@@ -24,6 +24,8 @@ class Status(StrEnum):
     MISSING = "MISSING"
     NOT_COMPARABLE = "NOT_COMPARABLE"
     ERROR = "ERROR"
+
+
 NO_RIGHT_VALUE = (
     "it has no right value with an error: score it again, against a reference of at least as many samples as are scored"
 )

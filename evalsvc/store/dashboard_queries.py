@@ -71,6 +71,8 @@ class Point:
     digest: str
     configuration: str
     stderr_reference: float | None = None
+    target: float | None = None
+    target_stderr: float | None = None
     mark: str = ""
     series: str = ""
 
@@ -193,8 +195,7 @@ def cells(
     marks = names.marks(session, {row.checkpoint_id for row in rows})
     cells: dict[int, dict[tuple[str, str], Point]] = {}
     for *point, label, protocol in rows:
-        made = Point(*point)
-        made = replace(made, mark=marks.get(made.checkpoint_id, ""))
+        made = replace(made := Point(*point), mark=marks.get(made.checkpoint_id, ""))
         cells.setdefault(made.evaluation_id, {})[label, protocol] = made
     return cells
 

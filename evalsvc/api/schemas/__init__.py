@@ -43,7 +43,7 @@ from evalsvc.api.schemas.items import (
     ItemSample,
     ItemSlice,
 )
-from evalsvc.api.schemas.leaderboard import Board, Column, Comparison, Difference, Entry
+from evalsvc.api.schemas.leaderboard import Board, Column, Comparison, Difference, Entry, Farther
 from evalsvc.api.schemas.models import Checkpoint, Model, Upload
 from evalsvc.api.schemas.scores import Artifact, Protocol, Score
 from evalsvc.api.schemas.server import About, Health
@@ -76,6 +76,7 @@ __all__ = [
     "EvaluationDetail",
     "EvaluationOptions",
     "EventName",
+    "Farther",
     "FieldError",
     "Gate",
     "GateDetail",

@@ -45,6 +45,14 @@ class Board(Response):
     reference_unknown: str | None = None
 
 
+class Farther(Response):
+    """By how much b is farther from the right value than a; below 0, b is nearer, which is better."""
+
+    value: float
+    interval: tuple[float, float] | None
+    interval_sampled: tuple[float, float] | None
+
+
 class Difference(Response):
     """``b - a`` of one score with its 95 % interval; without a number if the two are not comparable.
 
@@ -53,7 +61,8 @@ class Difference(Response):
 
     ``stderr``, ``interval`` and ``verdict`` hold on this reference file. ``stderr_reference`` is what redrawing the
     reference's rows adds to the error, ``interval_sampled`` the interval with both errors; ``null`` where
-    ``reference_method`` says why. ``conclusion`` is the verdict of both, such as ``better on this reference``.
+    ``reference_method`` says why. ``conclusion`` is the verdict of both, such as ``better on this reference``. Where
+    the score has a right value (``target``), ``nearness`` decides both.
     """
 
     label: str
@@ -71,6 +80,7 @@ class Difference(Response):
     reference_method: str | None = None
     interval_sampled: tuple[float, float] | None = None
     conclusion: str | None = None
+    nearness: Farther | None = None
 
 
 class Comparison(Response):

@@ -111,6 +111,7 @@ def difference(found: Difference) -> schemas.Difference:
         reference_method=found.reference_method or None,
         interval_sampled=found.interval_sampled,
         conclusion=found.verdict,
+        nearness=schemas.Farther.model_validate(found.nearness) if found.nearness else None,
     )
 
 

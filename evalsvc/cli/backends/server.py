@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evalsvc.analysis.leaderboard import Board, Column, Difference, Entry
+from evalsvc.analysis.nearness import Farther
 from evalsvc.api import schemas
 from evalsvc.api.client import Client
 from evalsvc.api.schemas import EvaluationOptions, PromoteOptions
@@ -248,4 +249,5 @@ def _difference(found: schemas.Difference) -> Difference:
         found.stderr_reference,
         found.reference_method or "",
         found.interval_sampled,
+        Farther(**found.nearness.model_dump()) if found.nearness else None,
     )

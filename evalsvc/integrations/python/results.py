@@ -112,6 +112,7 @@ class Comparison(Displayable):
                 "ci_high": high,
                 "stderr_reference": each.stderr_reference,
                 "reference_method": each.reference_method,
+                "nearness": each.nearness and each.nearness.value,
                 "verdict": each.verdict,
                 "paired": each.paired,
                 "reason": each.reason or each.unpaired,
@@ -139,7 +140,10 @@ class Leaderboard(Displayable):
                     scores = [entry.scores.get((column.label, column.protocol)) for column in columns]
                     cells = [
                         with_both_errors(
-                            score.value, score.stderr, score.stderr_reference if column == board.ranked_by else None
+                            score.value,
+                            score.stderr,
+                            score.stderr_reference if column == board.ranked_by else None,
+                            score.target,
                         )
                         if score
                         else "–"
@@ -181,7 +185,7 @@ class Scores(Displayable, Sequence[ScoreRow]):
 
 
 def _value(row: ScoreColumns) -> str:
-    return with_both_errors(row.value, row.stderr, row.stderr_reference)
+    return with_both_errors(row.value, row.stderr, row.stderr_reference, row.target)
 
 
 def _interval(row: ScoreRow) -> str:

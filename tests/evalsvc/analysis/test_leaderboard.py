@@ -184,3 +184,31 @@ def test_an_unknown_error_of_the_reference_leaves_a_verdict_on_this_reference():
     assert difference.verdict == "better on this reference"
     assert difference.reference_method == "none: published statistics hold no samples"
     assert difference.interval_sampled is None
+
+
+def right(row, target=10.0, stderr=0.1):
+    return replace(row, target=target, target_stderr=stderr)
+
+
+def test_where_there_is_a_right_value_the_nearest_leads_whatever_the_direction():
+    rows = [right(row(name, value, 0.2, direction="higher")) for name, value in (("noise", 30), ("real", 10.1))]
+    rows += [row("collapsed", 5, 0.2, direction="higher"), right(row("too high", 10.2, 0.2, direction="higher"))]
+    assert ranks(rows) == {"real": 1, "too high": 1, "collapsed": 3, "noise": 4}
+    (board,) = boards(rows)
+    assert [entry.model for entry in board.entries] == ["real", "too high", "collapsed", "noise"]
+    assert ranks([right(row("a", 0.1, direction="neutral"), 0.0), right(row("b", 9, direction="neutral"), 0.0)]) == {
+        "a": 1,
+        "b": 2,
+    }
+
+
+def test_the_nearer_of_two_is_the_better_one_and_its_distance_is_told():
+    noise, real = (right(row(name, value, 0.2, direction="higher")) for name, value in (("noise", 30), ("real", 10.1)))
+    (difference,) = compare([noise], [real])
+    assert (difference.verdict, difference.value, difference.in_words) == ("better", -19.9, "19.9 nearer")
+    (difference,) = compare([real], [noise])
+    assert (difference.verdict, difference.in_words) == ("worse", "19.9 farther")
+    assert difference.nearness.interval[0] > 19
+    # Opposite sides at about the same distance.
+    (difference,) = compare([real], [right(row("below", 9.9, 0.2, direction="higher"))])
+    assert difference.verdict == "unsure"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evalsvc.analysis.nearness import distance
+from evalsvc.analysis.nearness import distances
 from evalsvc.builtin.demo.digits import digits_reference
 from evalsvc.builtin.demo.prose import prose_reference
 from evalsvc.core.settings import Settings
@@ -100,7 +100,8 @@ def texts(tmp_path, name, documents):
 
 
 def surely_nearer(near, far):
-    return distance(near).interval[1] < distance(far).interval[0]
+    near, far = distances([near, far])
+    return near.interval[1] < far.interval[0]
 
 
 def test_noise_is_more_diverse_than_real_digits_and_farther_from_them(context, tmp_path):
