@@ -20,9 +20,9 @@ def _always(inputs: Values) -> bool:
 class Precomputed:
     """An argument that depends on the reference alone.
 
-    ``argument`` is the parameter that takes it; where that is an input, the result replaces it. ``of`` names the
-    inputs that it is computed from; all but the first may be absent. ``find`` is given the inputs and all
-    options and returns arrays; ``restore`` is given these arrays, the inputs and the options, and returns the argument.
+    ``argument`` is the optional parameter that takes it. ``of`` names the inputs that it is computed from; all but the
+    first may be absent. ``find`` is given the inputs and all options and returns arrays; ``restore`` is given these
+    arrays, the inputs and the options, and returns the argument.
     ``key`` names the arrays among those stored beside the reference: it contains every option that they depend on.
     The metric is called without the argument if ``is_worthwhile`` is false for the inputs.
     """
