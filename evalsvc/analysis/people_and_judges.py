@@ -87,7 +87,7 @@ def _together(
     row: Judgment, people: Mapping[int, Sequence[float]], items: Sequence[int], checkpoints: tuple[int, int]
 ) -> Together:
     both = [place for place, sample in enumerate(row.samples) if people.get(sample)]
-    said, judged = ([np.mean(people[row.samples[i]]) for i in both], [row.points[i] for i in both])
+    said, judged = ([float(np.mean(people[row.samples[i]])) for i in both], [row.points[i] for i in both])
     found = Together(*checkpoints, row.judge, None, "", len(both), None, None)
     if both:
         winners = np.sign(np.array(said) - 0.5), np.sign(np.array(judged) - 0.5)

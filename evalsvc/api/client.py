@@ -243,6 +243,10 @@ class Client:
         except ValidationError:
             raise _unexpected(answer) from None
 
+    def ratings(self, suite: str | None = None) -> schemas.Ratings:
+        """Ratings by people's votes, the agreement of raters, and rates of people and judges together."""
+        return self._ask(schemas.Ratings, "GET", "/ratings", params=_given(suite=suite))
+
     def compare(self, a: str, b: str, suite: str | None = None, *, label: str | None = None) -> schemas.Comparison:
         """Differences between two checkpoints, b minus a, of all scores or of the one with a label, such as a slice."""
         asked = _given(a=a, b=b, suite=suite, label=label)

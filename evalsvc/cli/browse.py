@@ -1,4 +1,4 @@
-"""Commands that read: leaderboard, compare, show, models, checkpoints. None of them imports torch."""
+"""Commands that read: leaderboard, ratings, compare, show, models, checkpoints. None of them imports torch."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def leaderboard(
     better.
     """
     backend(context).leaderboard(suite, metric, "all" if every else "latest", reference).show(as_json=as_json)
+
+
+def ratings(context: typer.Context, suite: SuiteName = None, as_json: AsJson = False) -> None:
+    """Show the ratings by people's votes, the agreement of raters, and rates of people and judges together."""
+    backend(context).ratings(suite).show(as_json=as_json)
 
 
 def compare(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evalsvc.api.schemas import PeopleAndJudge
 from evalsvc.cli.browse import SuiteName
 from evalsvc.cli.console import out, print_json, table, with_error
 from evalsvc.cli.options import AsJson, Device, PluginFiles, parse_options
-from evalsvc.cli.people_tables import beside_people, document, ends
+from evalsvc.cli.people_tables import beside_people, ends
 from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.core.errors import InputError
 from evalsvc.core.settings import Settings
@@ -59,13 +60,19 @@ def judge(
         beside = people_and_judges.together(session, stored.suite, place_of)
         named = ", ".join(found.players)
         audit.record(session, audit.Action.JUDGE_RUN, f"judge {found.judge.name}", {"checkpoints": named})
-    rows = [each for each in beside if each.both and each.judge == found.judge.name[:200]]
+    rows = [
+        PeopleAndJudge.model_validate(
+            asdict(each) | {"first": found.players[each.first], "second": found.players[each.second]}
+        )
+        for each in beside
+        if each.both and each.judge == found.judge.name[:200]
+    ]
     if as_json:
-        print_json(_document(found) | {"people": [document(each, found.players) for each in rows]})
+        print_json(_document(found) | {"people": [each.model_dump(mode="json") for each in rows]})
         return
     _print(found)
     if rows:
-        out.print(beside_people(rows, found.players))
+        out.print(beside_people(rows))
 
 
 @dataclass(frozen=True)

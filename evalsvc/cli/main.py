@@ -62,6 +62,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     },
     "Read": {
         "leaderboard": browse.leaderboard,
+        "ratings": browse.ratings,
         "compare": browse.compare,
         "items": items.items,
         "show": browse.show,

@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 SHARED: tuple[Callable[..., None], ...] = (
     browse.leaderboard,
+    browse.ratings,
     browse.compare,
     items.items,
     browse.models,

@@ -45,6 +45,7 @@ from evalsvc.api.schemas.items import (
 )
 from evalsvc.api.schemas.leaderboard import Board, Column, Comparison, Difference, Entry, Farther
 from evalsvc.api.schemas.models import Checkpoint, Model, Upload
+from evalsvc.api.schemas.ratings import Agreement, PeopleAndJudge, Rate, Rated, Rates, Ratings
 from evalsvc.api.schemas.scores import Artifact, Protocol, Score
 from evalsvc.api.schemas.server import About, Health
 from evalsvc.api.schemas.suites import Reference, Suite
@@ -55,6 +56,7 @@ from evalsvc.api.schemas.workers import Worker
 __all__ = [
     "EVENTS",
     "About",
+    "Agreement",
     "Alias",
     "Artifact",
     "AuditEntry",
@@ -95,6 +97,7 @@ __all__ = [
     "Model",
     "Name",
     "Page",
+    "PeopleAndJudge",
     "PolicyText",
     "Problem",
     "Promote",
@@ -103,6 +106,10 @@ __all__ = [
     "Protect",
     "Protection",
     "Protocol",
+    "Rate",
+    "Rated",
+    "Rates",
+    "Ratings",
     "Reason",
     "Reference",
     "ScopeName",

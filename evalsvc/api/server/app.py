@@ -29,6 +29,7 @@ from evalsvc.api.server.routes import (
     health,
     items,
     models,
+    ratings,
     scores,
     suites,
     tokens,
@@ -41,7 +42,22 @@ from evalsvc.api.server.token_store import Bearer
 from evalsvc.core.observability import tracing
 from evalsvc.core.observability.rate_limit import RateLimit
 
-NOUNS = (models, aliases, suites, evaluations, scores, items, gates, files, workers, tokens, hooks, audit, health)
+NOUNS = (
+    models,
+    aliases,
+    suites,
+    evaluations,
+    scores,
+    ratings,
+    items,
+    gates,
+    files,
+    workers,
+    tokens,
+    hooks,
+    audit,
+    health,
+)
 
 
 def create_app(server: Server, hosts: Collection[str] = LOCAL) -> FastAPI:

@@ -71,6 +71,9 @@ class Backend(Protocol):
     ) -> Answer:
         """Leaderboards, one per protocol."""
 
+    def ratings(self, suite: str | None) -> Answer:
+        """Ratings by people, beside those of judges."""
+
     def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
         """Show differences between two checkpoints, b minus a, of all scores or one."""
 

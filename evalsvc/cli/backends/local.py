@@ -10,13 +10,14 @@ from typing import Any
 
 from evalsvc.analysis import leaderboard as ranking
 from evalsvc.analysis.runs import runs_beside
-from evalsvc.api.schemas import EvaluationOptions, PromoteOptions
+from evalsvc.api.schemas import EvaluationOptions, PromoteOptions, Ratings
 from evalsvc.cli.alias import show_aliases
 from evalsvc.cli.backends import Answer, Pinned, Submitted
 from evalsvc.cli.checkpoint_arguments import find_checkpoints, generator_of, plan
 from evalsvc.cli.console import duration, energy, table
 from evalsvc.cli.gate import open_gate, unavailable_exits_6
 from evalsvc.cli.items import changes_answer, listing_answer, stored_tables
+from evalsvc.cli.people_tables import ratings_answer
 from evalsvc.cli.progress_bars import progress_bars
 from evalsvc.cli.queue import document, evaluations_table, line, worker_document
 from evalsvc.cli.score_tables import boards_answer, comparison_answer
@@ -52,6 +53,13 @@ class Local:
         with self.database.read() as session:
             rows = queries.scores(session, queries.pick_suite(session, suite))
         return boards_answer(ranking.boards(rows, metric, which, reference))
+
+    def ratings(self, suite: str | None) -> Answer:
+        """Ratings by people, beside those of judges."""
+        from evalsvc.analysis.rating_report import rating_report  # scipy's statistics take a second to import
+
+        with self.database.read() as session:
+            return ratings_answer(Ratings.model_validate(rating_report(session, queries.pick_suite(session, suite))))
 
     def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
         """Differences between two checkpoints, b minus a; paired by influences if shards are available."""

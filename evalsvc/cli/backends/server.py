@@ -18,6 +18,7 @@ from evalsvc.cli.backends import Answer, Pinned, Submitted
 from evalsvc.cli.checkpoint_arguments import show_names
 from evalsvc.cli.console import table
 from evalsvc.cli.items import changes_answer, listing_answer
+from evalsvc.cli.people_tables import ratings_answer
 from evalsvc.cli.queue import document, evaluations_table, line
 from evalsvc.cli.score_tables import boards_answer, comparison_answer
 from evalsvc.core.columns import Progress
@@ -44,6 +45,10 @@ class Server:
     ) -> Answer:
         """Leaderboards, one per protocol."""
         return boards_answer(list(map(_board, self.client.leaderboard(suite, metric, which, reference))))
+
+    def ratings(self, suite: str | None) -> Answer:
+        """Ratings by people, beside those of judges."""
+        return ratings_answer(self.client.ratings(suite))
 
     def compare(self, a: str, b: str, suite: str | None, label: str | None = None) -> Answer:
         """Differences between two checkpoints, b minus a."""

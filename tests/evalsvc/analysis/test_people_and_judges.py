@@ -7,6 +7,9 @@ import pytest
 from evalsvc.analysis import human_ratings, people_and_judges
 from evalsvc.analysis.human_ratings import Pair
 from evalsvc.analysis.judge_tournament import Player, run_tournament
+from evalsvc.analysis.rating_report import rating_report
+from evalsvc.api import schemas
+from evalsvc.cli.people_tables import ratings_answer
 from evalsvc.plugins.interfaces import JudgeInfo
 from evalsvc.store.artifacts import Artifacts
 from evalsvc.store.session import Database
@@ -126,6 +129,19 @@ def test_agreement_between_raters_is_of_samples_that_two_rated(database):
     assert (found.items, found.raters) == (20, 2)
     assert abs(found.alpha) < 0.3
     assert found.ci_low < found.alpha < found.ci_high
+
+
+def test_the_report_names_checkpoints_and_fits_its_schema(database, tmp_path):
+    judged(database, tmp_path)
+    voted(database, 40, agrees=lambda place: place % 10 != 0)
+    with database.read() as session:
+        found = schemas.Ratings.model_validate(rating_report(session, SUITE))
+    assert {each.checkpoint for each in found.ratings} == {"gan@0", "vae@0"}
+    assert found.method == "redraws items; these raters only (1)"
+    assert (found.judges[0].first, found.judges[0].second) == ("gan@0", "vae@0")
+    assert found.agreement.alpha is None
+    shown = "".join(map(str, ratings_answer(found).remarks))
+    assert shown == "Errors: redraws items; these raters only (1)."
 
 
 def test_draws_of_an_item_are_one_item(database, tmp_path):

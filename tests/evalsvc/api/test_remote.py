@@ -29,10 +29,12 @@ def ask(live, token, filled, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("command", [["leaderboard", "--all"], ["compare", "flow@1", "flow@9"], ["alias", "list"]])
+@pytest.mark.parametrize(
+    "command", [["leaderboard", "--all"], ["ratings"], ["compare", "flow@1", "flow@9"], ["alias", "list"]]
+)
 def test_a_server_answers_as_its_database_does(ask, command):
     code, remotely = ask(*command, "--json")
-    assert code == 0
+    assert code == 0, remotely.err
     assert json.loads(remotely.out) == json.loads(ask(*command, "--json", server=None)[1].out)
     assert ask(*command)[1].out == ask(*command, server=None)[1].out
 

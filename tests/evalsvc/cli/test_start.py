@@ -14,6 +14,7 @@ READING = [
     "--help",
     "--version",
     "leaderboard",
+    "ratings",
     "compare a@0 b@0",
     "show a@0",
     "models",
