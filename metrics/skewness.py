@@ -165,7 +165,7 @@ def frechet_noise(roots: Any, n: int) -> Noise:
     second, third = (
         float((entries**power).sum()) / 2 + (1 + 0.5 ** (power + 1)) * float((roots**power).sum()) for power in (2, 3)
     )
-    return Noise(largest * math.sqrt(2 * second) / n, 8 * third / (2 * second) ** 1.5)
+    return Noise(largest * math.sqrt(2 * second) / n, third / second * math.sqrt(8 / second))
 
 
 def pairs_skewness(kernel: Float64[np.ndarray, "k k"]) -> float:
@@ -187,4 +187,4 @@ def pairs_skewness(kernel: Float64[np.ndarray, "k k"]) -> float:
     off = np.where(other, off - means - means[:, None] + means.mean(), 0.0)
     second = float((off**2).sum()) / (k * (k - 1))
     third = float(((off @ off) * off).sum()) / (k * (k - 1) * (k - 2))
-    return min(max(8 * third / (2 * second) ** 1.5, 0.0), 8**0.5) if second > 0 else 0.0
+    return min(max(third / second * math.sqrt(8 / second), 0.0), math.sqrt(8)) if second > 0 else 0.0
