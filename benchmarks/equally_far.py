@@ -58,7 +58,8 @@ CASES: list[Case] = [
     ("two shifts", kid, 16, 500, 200, shifted(0, 0.5), shifted(1, 0.5)),
     ("a shift, a scale", kid, 16, 500, 200, shifted(0, 0.5), wider(as_wide(0.5, 16))),
     ("two shifts", frechet, 16, 2000, 900, shifted(0, 0.5), shifted(1, 0.5)),
-    ("a shift, a scale", frechet, 16, 2000, 900, shifted(0, 0.5), wider(1 + 0.5 / 4)),
+    # A width of 1.125 is as far in the limit; at these n and m the bias of the wider law is 0.015 larger.
+    ("a shift, a scale", frechet, 16, 2000, 900, shifted(0, 0.5), wider(1.1212)),
     ("two shifts", neighbors, 8, 300, 300, shifted(0, 1.0), shifted(1, 1.0)),
     ("two shifts", neighbors, 32, 500, 300, shifted(0, 1.5), shifted(1, 1.5)),
 ]

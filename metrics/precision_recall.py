@@ -162,7 +162,8 @@ class _Manifolds(Visitor[dict[str, Score]]):
             if name in wanted
         }
         # By rank among the neighbors of the ball's center, and by fixed half of the generated set.
-        self.held = torch.zeros(len(x), min(listed(k), len(x) - 1), 2, dtype=torch.int64, device=device)
+        width = radii.neighbors.shape[1] if radii else min(listed(k), len(x) - 1)
+        self.held = torch.zeros(len(x), width, 2, dtype=torch.int64, device=device)
         self.second_half = torch.zeros(len(y), dtype=torch.int64, device=device)
         self.second_half[torch.from_numpy(units.halves[1])] = 1
 
