@@ -56,13 +56,14 @@ def clipped_density_coverage(
 
     ``clipped_density``: no ball of the reference (radius to its k-th nearest neighbor) is larger than the median one, a
     sample counts for at most one (held by k balls or more, sphere included), and the mean over samples is divided by
-    that of the reference's own samples, 0.6 to 1: an outlier of the reference makes no bad sample good, and good ones
-    make up for bad ones by that factor at most. ``clipped_coverage``: balls count the samples strictly inside, up to k,
-    and the mean over the reference is translated into the number of real samples that would give it, which depends on
-    n, m and k alone.
+    that of the reference's own samples, 0.6 to 1: an outlier of the reference does not make bad samples good, and
+    good ones make up for bad ones by that factor at most. ``clipped_coverage``: balls count the samples strictly
+    inside, up to k, and the mean over the reference is translated into the number of real samples that would give it,
+    which depends on n, m and k alone.
 
     Shapes (n, d) and (m, d) with n, m > k, otherwise :class:`MetricError`. The error of the density is that of a mean
-    over samples, that of the coverage comes from split halves, both for redrawn generated sets against this reference.
+    over samples, that of the coverage comes from split halves, both for redrawn generated sets against this reference;
+    split halves of the reference tell what redrawing it adds to the coverage's error.
     The interval is for the expectation of the cut value, a little below 1 for equal laws. ``details`` holds the density
     before the cut (``uncut``), its divisor (``real``), and the coverage before the translation (``covered``).
 
@@ -125,7 +126,8 @@ class _Clipped(Visitor[dict[str, Score]]):
         variance, influence = self.units.estimate(shares)
         uncut, stderr = float(shares.mean()), max(math.sqrt(variance), 1 / (self.units.count * real))
         half = self.units.quantile * stderr
-        error = _Error.cut(uncut, stderr, (uncut - half, uncut + half), influence)
+        unknown = "none: the clipped balls of another reference are not known"
+        error = _Error.cut(uncut, stderr, (uncut - half, uncut + half), influence, unknown)
         return self._score("clipped_density", min(1.0, uncut), "mean over samples", error, uncut=uncut, real=real)
 
     def _real(self) -> float:
@@ -164,7 +166,8 @@ class _Clipped(Visitor[dict[str, Score]]):
         stderr = max(slope * half / units.quantile, 1 / units.count)
         splits = (slope * differences).astype(np.float32)
         influence = Influence(units.count, splits=splits, student=units.clustered)
-        error = _Error.cut(uncut, stderr, (low, high), influence)
+        reference = split_half.of_reference(shares_of_halves, m).times(slope)
+        error = _Error.cut(uncut, stderr, (low, high), influence, reference)
         return self._score("clipped_coverage", value, "split halves", error, covered=covered)
 
     def _score(self, name: str, value: float, method: str, error: _Error | None, **details: float) -> Score:
@@ -172,10 +175,9 @@ class _Clipped(Visitor[dict[str, Score]]):
         build = functools.partial(
             registry.score, name, value, n=len(self.y), method=method, details=details, units=self.units
         )
-        reference = "none: what another reference would hold is not known"
         if error is None:
-            return build(stderr=None, reference=reference)
-        return build(stderr=error.stderr, interval=error.interval, influence=error.influence, reference=reference)
+            return build(stderr=None, reference=method)
+        return build(stderr=error.stderr, interval=error.interval, influence=error.influence, reference=error.reference)
 
 
 @dataclass(frozen=True)
@@ -185,13 +187,24 @@ class _Error:
     stderr: float
     interval: tuple[float, float]
     influence: Influence
+    reference: Influence | str
 
     @classmethod
-    def cut(cls, mean: float, stderr: float, interval: tuple[float, float], influence: Influence) -> _Error:
+    def cut(
+        cls,
+        mean: float,
+        stderr: float,
+        interval: tuple[float, float],
+        influence: Influence,
+        reference: Influence | str,
+    ) -> _Error:
         """From the normal error of the share before the cut."""
         spread, least = _cut_moments(mean, stderr)[1], 1 / influence.n
         low, high = (_cut_moments(end, stderr)[0] for end in interval)
-        return cls(max(spread, least), (low, high), replace(influence.times(spread / stderr), least=least))
+        part = spread / stderr
+        if isinstance(reference, Influence):
+            reference = reference.times(part)
+        return cls(max(spread, least), (low, high), replace(influence.times(part), least=least), reference)
 
 
 def _cut_moments(mean: float, stderr: float) -> tuple[float, float]:
@@ -211,7 +224,7 @@ def _cut_moments(mean: float, stderr: float) -> tuple[float, float]:
 def expected_coverage(n: int, m: int, k: int) -> Float64[np.ndarray, " counts"]:
     """Of 0 to ``n`` samples of the reference's law: how full its m balls are, each up to k; 0 below k samples.
 
-    The mass of a ball is that up to the k-th of m - 1 others, by Beta(k, m - k): whatever the law, the number of
+    The mass of a ball is that up to the k-th of m - 1 others, by Beta(k, m - k) under any law: the number of
     samples inside is beta-binomial.
 
     >>> expected_coverage(4, 3, 1).round(3).tolist()

@@ -52,7 +52,7 @@ def median_distance(reference: Num[Array, "m d"]) -> float:
     low, _ = _digit(points, rank, high)
     squared = float(np.array(high << _HALF | low, np.int32).view(np.float32))
     if squared <= 0:
-        raise MetricError("reference: the median distance of two rows is 0, which is no bandwidth of a kernel")
+        raise MetricError("reference: the median distance of two rows is 0, which cannot be the bandwidth of a kernel")
     return math.sqrt(squared) / points.scale
 
 

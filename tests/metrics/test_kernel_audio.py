@@ -50,9 +50,10 @@ def test_all_that_is_in_the_units_of_the_value_is_a_hundred_times_that_of_the_ke
     x, y = normal(0, 200), normal(1, 150, shift=0.4)
     found = kernel_audio_distance(y, x, bandwidth=3.0)
     plain = kernel_distance(y, x, subsets=None, kernel="rbf", sigma=3.0)
-    for name in ("value", "stderr", "ci_low", "ci_high"):
+    for name in ("value", "stderr", "ci_low", "ci_high", "stderr_reference"):
         assert getattr(found, name) == pytest.approx(100 * getattr(plain, name))
     assert found.influence.variance == pytest.approx(1e4 * plain.influence.variance)
+    assert found.reference.variance == pytest.approx(1e4 * plain.reference.variance)
     assert found.interval(0.9) == pytest.approx([100 * end for end in plain.interval(0.9)])
     assert found.details["bandwidth"] == 3.0
 
