@@ -53,7 +53,7 @@ def redrawn(votes: Votes, fitted: Davidson) -> Redrawn:
 
 @dataclass(frozen=True, eq=False)
 class _Terms:
-    """What each vote adds to the gradient and to the information, at the fit."""
+    """Terms of the gradient and of the information at the fit, one a vote."""
 
     votes: Votes
     players: int

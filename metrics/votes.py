@@ -40,7 +40,7 @@ class Votes:
         """Votes by players' numbers, with raters and items named by anything hashable.
 
         Raises:
-            MetricError: the lengths differ, points are none of 1, 1/2 and 0, or a player meets itself.
+            MetricError: the lengths differ, points are not 1, 1/2 or 0, or a player meets itself.
         """
         if not len(first) == len(second) == len(points) == len(raters) == len(items):
             raise MetricError("votes need one entry each in first, second, points, raters and items")

@@ -124,8 +124,9 @@ def votes(session: Session, suite: str, evaluations: Collection[int]) -> list[tu
 def item_of(session: Session, evaluations: Collection[int]) -> Callable[[int, int], int]:
     """The item that a sample of an evaluation is a draw of."""
     query = select(Evaluation.id, Evaluation.spec).where(Evaluation.id.in_(evaluations))
-    count = {evaluation: (spec.get("order") or {}).get("of") for evaluation, spec in session.execute(query)}
-    return lambda evaluation, sample: sample % count[evaluation] if count.get(evaluation) else sample
+    orders = {evaluation: spec.get("order") for evaluation, spec in session.execute(query)}
+    count = {evaluation: int(order["of"]) for evaluation, order in orders.items() if order}
+    return lambda evaluation, sample: sample % count[evaluation] if evaluation in count else sample
 
 
 def standings(session: Session, suite: str, checkpoint_of: Mapping[int, int]) -> list[Standing]:

@@ -95,14 +95,14 @@ def _together(
     by_judge, by_people = (
         _by_item(items, each) for each in (dict(enumerate(row.points)), dict(zip(both, said, strict=True)))
     )
-    # Samples are in random order: the items up to the first without a vote are a random subset, whoever rated more.
+    # Samples are in random order: the items up to the first without a vote are a random subset, even if people rated more.
     first = list(itertools.takewhile(by_people.__contains__, by_judge))
     if len(first) < FEWEST:
         reason = f"people have rated the first {len(first)} items of the judge's random order; {FEWEST} are needed"
         return replace(found, reason=reason)
-    alike = [np.array([each[item] for item in first]) for each in (by_people, by_judge)]
+    people_s, judge_s = (np.array([each[item] for item in first], np.float64) for each in (by_people, by_judge))
     others = np.array([by_judge[item] for item in list(by_judge)[len(first) :]], np.float64)
-    return replace(found, rates=prediction_powered(*alike, others))
+    return replace(found, rates=prediction_powered(people_s, judge_s, others))
 
 
 def _by_item(items: Sequence[int], points: Mapping[int, float]) -> dict[int, float]:

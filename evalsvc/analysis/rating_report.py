@@ -1,4 +1,4 @@
-"""All that people's votes under a suite say: ratings, agreement, and rates beside those of judges."""
+"""Report of people's votes under a suite: ratings, agreement, and rates beside those of judges."""
 
 from __future__ import annotations
 
