@@ -19,7 +19,7 @@ class Votes:
     """One entry a vote: both players, the points of the first (1 a win, 1/2 a tie, 0 a loss), rater and item.
 
     Raters and items are numbered from 0. Votes of one rater depend on each other by his taste, and votes on one item by
-    what the players happen to have made of it.
+    the samples that the players made for it.
     """
 
     first: Int64[np.ndarray, " n"]

@@ -95,7 +95,7 @@ def _together(
     by_judge, by_people = (
         _by_item(items, each) for each in (dict(enumerate(row.points)), dict(zip(both, said, strict=True)))
     )
-    # Samples are in random order: the items up to the first without a vote are a random subset, even if people rated more.
+    # Samples are in random order: the items up to the first without a vote are a random subset of all.
     first = list(itertools.takewhile(by_people.__contains__, by_judge))
     if len(first) < FEWEST:
         reason = f"people have rated the first {len(first)} items of the judge's random order; {FEWEST} are needed"
