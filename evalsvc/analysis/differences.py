@@ -28,7 +28,7 @@ from evalsvc.metrics.inputs import INPUTS, Source
 from evalsvc.metrics.score import UNPAIRED, Z95, MetricError, Reference, Score
 from evalsvc.metrics.skewness import combined, quantile
 
-BEFORE = "none: found before the error of the reference's rows was; score it again, which draws nothing"
+BEFORE = "none: scored before errors of references were found; 'evalsvc rescore' finds them from what is stored"
 """Why the error of a reference is unknown of an old score."""
 REFERENCES = [each.name for each in INPUTS.values() if each.source is Source.REFERENCE]
 """Facts of a score that identify rows of its reference."""
