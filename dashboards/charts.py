@@ -31,7 +31,13 @@ STATUS = {
     "NOT_COMPARABLE": "#8E6BD8",
     "UNKNOWN": NEUTRAL,
 }
-VERDICT = {"better": GOOD, "worse": BAD, "unsure": NEUTRAL, "differs": "#5A8DEE"}
+VERDICT = {
+    "better": GOOD,
+    "worse": BAD,
+    "unsure": NEUTRAL,
+    "differs": "#5A8DEE",
+    **dict.fromkeys(("better on this reference", "worse on this reference", "differs on this reference"), OPEN),
+}
 HEIGHT = 380
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart

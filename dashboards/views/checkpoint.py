@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from evalsvc.core.errors import printable
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import context, pictures, widgets
-from evalsvc.dashboards.formatting import ARROWS, facts, grid, heading, html, interval, with_error
+from evalsvc.dashboards.formatting import ARROWS, facts, grid, heading, html, interval, number, with_error
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.provenance import provenance
 from evalsvc.dashboards.url_state import choose
@@ -96,6 +96,7 @@ def _scores(run: Evaluation) -> None:
             say("common.metric"): f"{metric_name(row.label)} {ARROWS[row.direction]}".strip(),
             say("common.value"): with_error(row.value, row.stderr),
             say("common.interval"): interval(row.ci_low, row.ci_high),
+            say("common.of_reference"): number(row.stderr_reference, 2) if row.reference_method else "–",
             say("checkpoint.unit"): row.unit,
             "n": row.n,
             say("checkpoint.method"): row.stderr_method,

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from evalsvc.analysis.leaderboard import Difference, Side, unpaired
+from evalsvc.analysis.leaderboard import Difference, Side, unknown_references, unpaired
 from evalsvc.analysis.leaderboard import compare as differences_of
 from evalsvc.analysis.runs import runs_beside
 from evalsvc.core.errors import InputError
@@ -22,7 +22,15 @@ from evalsvc.store.queries import ScoreRow
 from evalsvc.store.tables import Evaluation
 
 MOST = 6
-MARKS = {"better": "▲", "worse": "▼", "unsure": "≈", "differs": "≠"}
+MARKS = {
+    "better": "▲",
+    "worse": "▼",
+    "unsure": "≈",
+    "differs": "≠",
+    "better on this reference": "△",
+    "worse on this reference": "▽",
+    "differs on this reference": "≠",
+}
 
 
 def page() -> None:
@@ -53,6 +61,9 @@ def page() -> None:
     for reason, labels in unpaired(each for differences in found.values() for each in differences).items():
         names = ", ".join(metric_name(label) for label in labels)
         st.caption(say("compare.unpaired", labels=safe(names, 500), reason=safe(reason, 500)))
+    for reason, labels in unknown_references(each for every in found.values() for each in every).items():
+        names = ", ".join(metric_name(label) for label in labels)
+        st.caption(say("compare.unknown_reference", labels=safe(names, 500), reason=safe(reason, 500)))
     if found:
         selected = next(iter(found))
         if len(found) > 1:
@@ -87,10 +98,10 @@ def cell(difference: Difference | None) -> str:
         return "–"
     if difference.value is None or difference.b is None:
         return say("compare.not_comparable", reason=difference.reason)
-    ends = difference.interval
+    ends = difference.interval_sampled or difference.interval
     bounds = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends else ""
     value = with_error(difference.b.value, difference.b.stderr)
-    return f"{MARKS[difference.on_this_reference]} {value}  ({difference.value:+.4g}{bounds})"
+    return f"{MARKS[difference.verdict]} {value}  ({difference.value:+.4g}{bounds})"
 
 
 def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
@@ -107,14 +118,14 @@ def improvements(differences: Sequence[Difference]) -> list[dict[str, Any]]:
         ):
             continue
         sign = (-100 if each.a.direction == "lower" else 100) / abs(each.a.value)
-        low, high = sorted(sign * end for end in each.interval)
+        low, high = sorted(sign * end for end in each.interval_sampled or each.interval)
         rows.append(
             {
                 "name": titles[each.label],
                 "value": sign * each.value,
                 "low": low,
                 "high": high,
-                "group": each.on_this_reference,
+                "group": each.verdict,
             }
         )
     return rows

@@ -14,7 +14,7 @@ from evalsvc.dashboards import charts, context
 from evalsvc.dashboards.formatting import MARKS, facts, grid, heading, html, number, safe
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.url_state import choose
-from evalsvc.gates.reports.text import limit, notices, qualifiers, stored, title, values
+from evalsvc.gates.reports.text import limit, notices, qualifiers, scope, stored, title, values
 from evalsvc.store import names, queries
 from evalsvc.store.tables import Gate
 
@@ -133,6 +133,8 @@ def _limits(gate: Gate) -> None:
         st.caption(say("gates.scaled_note"))
     looks = gate.evidence["looks"]
     st.caption(say("gates.looks", samples=f"{gate.evidence['samples']:,}", looks=len(looks)))
+    if scope({**document, "policy": gate.policy}):
+        st.caption(say(f"gates.scope_{gate.policy.get('reference', 'fixed')}"))
 
 
 def _chart_rows(name: str, words: str, status: str, compared: dict[str, Any] | None) -> list[dict[str, Any]]:

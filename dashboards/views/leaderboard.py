@@ -9,18 +9,33 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from evalsvc.analysis.leaderboard import best_first, ranks
+from evalsvc.analysis.differences import rows_of_reference
+from evalsvc.analysis.leaderboard import best_first, interval_of, ranks
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import charts, context
-from evalsvc.dashboards.formatting import ARROWS, card, cut, heading, html, interval, safe, unique_labels, with_error
+from evalsvc.dashboards.formatting import (
+    ARROWS,
+    card,
+    cut,
+    heading,
+    html,
+    interval,
+    number,
+    safe,
+    unique_labels,
+    with_error,
+)
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.url_state import choose, choose_many, day, page_number
+from evalsvc.metrics.score import Reference
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
 
 ROWS = 50
 DRAWN = 12
 SPARK = 40
+
+Ends = tuple[float | None, float | None]
 
 
 def page() -> None:
@@ -42,6 +57,14 @@ def page() -> None:
         style="segments",
         where=bar,
     )
+    holds = choose(
+        "reference",
+        say("leaderboard.reference"),
+        ["sampled", "fixed"],
+        words=lambda w: say(f"leaderboard.{w}"),
+        style="segments",
+        where=bar,
+    )
     with bar.popover(say("leaderboard.filter"), icon=":material/filter_alt:"):
         wanted = _filter(suite, families, aliases)
     with bar.popover(say("leaderboard.columns"), icon=":material/view_column:"):
@@ -56,20 +79,21 @@ def page() -> None:
         st.info(say("leaderboard.nobody"), icon=":material/filter_alt_off:")
         return
     points = best_first(points)
-    places = ranks(points)
+    reference: Reference = "fixed" if holds == "fixed" else "sampled"
+    places, ends = ranks(points, reference), [interval_of(point, reference) for point in points]
     left, right = st.columns([1, 1.9], gap="medium")
     with left:
-        _leader(points, places, metric)
+        _leader(points, places, metric, ends[0])
     with right:
         rows = [
             {
                 "name": p.name,
                 "value": p.value,
-                "low": _or(p.ci_low, p.value),
-                "high": _or(p.ci_high, p.value),
+                "low": _or(low, p.value),
+                "high": _or(high, p.value),
                 "group": p.family or p.model,
             }
-            for p in points[:DRAWN]
+            for p, (low, high) in list(zip(points, ends, strict=True))[:DRAWN]
         ]
         words = charts.axis_title(metric_name(title), metric.unit, metric.direction)
         charts.show(
@@ -78,9 +102,12 @@ def page() -> None:
             "leaderboard-intervals",
             say("leaderboard.drawn", count=len(rows), metric=metric_name(title)),
         )
-    number = page_number("page", -(-len(points) // ROWS))
-    chosen = slice(number * ROWS, (number + 1) * ROWS)
-    _table(suite, points[chosen], places[chosen], measured, title, shown)
+    shown_page = page_number("page", -(-len(points) // ROWS))
+    chosen = slice(shown_page * ROWS, (shown_page + 1) * ROWS)
+    _table(suite, points[chosen], places[chosen], ends[chosen], measured, title, shown)
+    if any(point.reference_method for point in points) or rows_of_reference(metric.facts):
+        unknown = any(point.stderr_reference is None for point in points) and reference == "sampled"
+        st.caption(say(f"leaderboard.holds_{'unknown' if unknown else reference}"))
 
 
 def _filter(suite: str, families: list[str], aliases: list[str]) -> Filter:
@@ -91,7 +118,7 @@ def _filter(suite: str, families: list[str], aliases: list[str]) -> Filter:
     return Filter(suite, families=tuple(chosen), aliases=tuple(tags), since=since, until=until)
 
 
-def _leader(points: list[Point], places: list[int], metric: Measured) -> None:
+def _leader(points: list[Point], places: list[int], metric: Measured, ends: Ends) -> None:
     first = points[0]
     others = [p for p, place in zip(points, places, strict=True) if place == 1 and p is not first]
     if not others:
@@ -104,12 +131,18 @@ def _leader(points: list[Point], places: list[int], metric: Measured) -> None:
         say("leaderboard.leads"),
         html(first.name).replace("@", "<wbr>@"),
         value,
-        f"{note}<br>{say('common.interval')} {interval(first.ci_low, first.ci_high)} · n = {first.n:,}",
+        f"{note}<br>{say('common.interval')} {interval(*ends)} · n = {first.n:,}",
     )
 
 
 def _table(
-    suite: str, points: list[Point], places: list[int], measured: dict[str, Measured], title: str, shown: list[str]
+    suite: str,
+    points: list[Point],
+    places: list[int],
+    ends: list[Ends],
+    measured: dict[str, Measured],
+    title: str,
+    shown: list[str],
 ) -> None:
     metric = measured[title]
     with context.read_transaction() as session:
@@ -121,8 +154,9 @@ def _table(
         path = dashboard_queries.points(
             session, Filter(suite, models=tuple({p.model for p in points})), metric.label, metric.protocol
         )
-    ours = ("rank", "spark", "seeds", "scored"), ("model", "step", "told_apart", "interval", "family", "alias")
-    taken = ["n", *(say(f"leaderboard.{key}") for key in ours[0]), *(say(f"common.{key}") for key in ours[1])]
+    ours = ("rank", "spark", "seeds", "scored")
+    common = ("model", "step", "told_apart", "interval", "of_reference", "family", "alias")
+    taken = ["n", *(say(f"leaderboard.{key}") for key in ours), *(say(f"common.{key}") for key in common)]
     headings = unique_labels(
         {name: cut(f"{metric_name(name)} {ARROWS[measured[name].direction]}").strip() for name in (title, *shown)},
         taken,
@@ -133,7 +167,12 @@ def _table(
         say("common.step"): [p.step for p in points],
         **({say("common.told_apart"): [cut(p.mark) for p in points]} if any(p.mark for p in points) else {}),
         headings[title]: [p.value for p in points],
-        say("common.interval"): [interval(p.ci_low, p.ci_high) for p in points],
+        say("common.interval"): [interval(*each) for each in ends],
+        **(
+            {say("common.of_reference"): [number(p.stderr_reference, 2) for p in points]}
+            if any(p.reference_method for p in points)
+            else {}
+        ),
         say("leaderboard.spark"): [_spark([q.value for q in path if q.line == p.line]) for p in points],
     }
     errors = {headings[title]: [p.stderr for p in points]}

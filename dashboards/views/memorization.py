@@ -11,6 +11,7 @@ from evalsvc.dashboards import charts, context, pictures, widgets
 from evalsvc.dashboards.formatting import card, heading, html, interval, number, with_error
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.url_state import page_number
+from evalsvc.metrics.skewness import Z95, combined, widths
 from evalsvc.store import dashboard_queries
 from evalsvc.store.dashboard_queries import Point
 from evalsvc.store.tables import Score
@@ -52,8 +53,9 @@ def _authenticity(score: Score | None) -> None:
     control, stderr = score.details.get("heldout"), score.details.get("heldout_stderr")
     note = say("memorization.authenticity")
     if control is not None:
-        gap, width = score.value - control, 1.96 * float(np.hypot(score.stderr or 0, stderr or 0))
-        verdict = "sure_copy" if gap < -width else "no_copy"
+        error, skewness = combined([(1.0, score.stderr or 0.0, score.skewness), (-1.0, stderr or 0.0, 0.0)])
+        gap, (_, up) = score.value - control, widths(error, skewness, Z95)
+        verdict = "sure_copy" if gap + up < 0 else "no_copy"
         note = f"{say('memorization.control', value=with_error(control, stderr))} {say(f'memorization.{verdict}')}"
     card(
         f"{name} (AuthPct)",

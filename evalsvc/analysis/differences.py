@@ -37,11 +37,11 @@ REFERENCES = [each.name for each in INPUTS.values() if each.source is Source.REF
 def error_of_reference(score: Score | ScoreColumns, facts: Mapping[str, Any]) -> tuple[float | None, str]:
     """What redrawing the rows of the reference adds to the error of a score, or why that is unknown, as of old ones."""
     if score.stderr_reference is None and not score.reference_method:
-        return (None, BEFORE) if _rows_of_reference(facts) else (0.0, "")
+        return (None, BEFORE) if rows_of_reference(facts) else (0.0, "")
     return score.stderr_reference, score.reference_method
 
 
-def _rows_of_reference(facts: Mapping[str, Any]) -> str:
+def rows_of_reference(facts: Mapping[str, Any]) -> str:
     """Digests of the reference's rows, if there are any; those of a likelihood are the units of its own error."""
     return "" if "kind" in facts else "-".join(str(facts[name])[:16] for name in REFERENCES if name in facts)
 
@@ -84,7 +84,7 @@ class Run:
         stderr, method = error_of_reference(score, facts)
         found: dict[str, Any] = {name: getattr(score, name) for name in ("skewness", "target", "target_stderr")}
         found |= {"stderr_reference": stderr, "reference_method": method}
-        if rows := _rows_of_reference(facts):
+        if rows := rows_of_reference(facts):
             found["reference_units"] = f"reference/{rows}"
         if isinstance(score, Score):
             found["reference"] = score.reference

@@ -175,14 +175,15 @@ def ranks(rows: Sequence[ScoreRow | Point], reference: Reference = "sampled") ->
     far = distances(rows, reference)
     lower = bool(far) or not rows or rows[0].direction == "lower"
     sign = 1.0 if lower else -1.0
-    intervals = [each.interval or (None, None) for each in far] if far else [_interval(row, reference) for row in rows]
+    own = [interval_of(row, reference) for row in rows]
+    intervals = [each.interval or (None, None) for each in far] if far else own
     ends = intervals if lower else [(high, low) for low, high in intervals]
     worst = sorted(sign * far for near, far in ends if near is not None and far is not None)
     return [1 if near is None or far is None else 1 + bisect_left(worst, sign * near) for near, far in ends]
 
 
-def _interval(row: ScoreRow | Point, reference: Reference) -> tuple[float | None, float | None]:
-    """The 95 % interval of a score."""
+def interval_of(row: ScoreRow | Point, reference: Reference) -> tuple[float | None, float | None]:
+    """The 95 % interval of a score; ``sampled`` counts the choice of the reference's rows, where its error is known."""
     if row.ci_low is None or row.ci_high is None or reference == "fixed" or not row.stderr_reference:
         return row.ci_low, row.ci_high
     more = Z95 * row.stderr_reference

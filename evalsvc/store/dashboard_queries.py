@@ -71,6 +71,7 @@ class Point:
     digest: str
     configuration: str
     stderr_reference: float | None = None
+    reference_method: str = ""
     target: float | None = None
     target_stderr: float | None = None
     mark: str = ""

@@ -12,7 +12,7 @@ from evalsvc.dashboards.formatting import cut, html, safe, unique_labels
 from evalsvc.dashboards.series import best_so_far, lines, on_scale, pairs, pareto
 from evalsvc.store import dashboard_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter
-from evalsvc.store.tables import Evaluation, Status
+from evalsvc.store.tables import Evaluation, Score, Status
 
 from .conftest import VIEWS
 from .stores import HOSTILE, add_failure, add_twins, fill
@@ -147,11 +147,28 @@ def test_the_ranks_of_the_page_are_those_of_the_command_line(use_home, demo, pag
     assert expected == list(zip(shown["Rank"], shown["Model"], shown["Step"], strict=True))
 
 
+def test_the_leaderboard_says_what_its_ranks_hold_for_and_a_switch_changes_it(use_home, tmp_path, page):
+    database = use_home(tmp_path)
+    fill(database, ["gan"], range(0, 5000, 1000))
+    with database.write() as session:
+        for score in session.query(Score):
+            score.stderr_reference, score.reference_method = 1e6, "rows"
+    shown = {}
+    for holds in ("sampled", "fixed"):
+        shown[holds] = page("leaderboard", which="all", reference=holds)
+        assert not shown[holds].exception
+        assert set(shown[holds].dataframe[0].value["Reference ±"]) == {"1.00e+06"}
+    assert set(shown["sampled"].dataframe[0].value["Rank"]) == {1}
+    assert max(shown["fixed"].dataframe[0].value["Rank"]) > 1
+    assert any("count both errors" in each.value for each in shown["sampled"].caption)
+    assert any("hold on this reference file" in each.value for each in shown["fixed"].caption)
+
+
 def test_what_cannot_be_compared_says_why_and_gives_no_number(use_home, demo, page):
     use_home(demo)
     cells = page("compare").dataframe[0].value.to_string()
     assert "not comparable: b has no bits_per_dim_heldout" in cells  # a GAN has no likelihood
-    assert "▲" in cells or "▼" in cells
+    assert set("▲▼△▽") & set(cells)
 
 
 def test_a_failed_evaluation_leaves_a_gap_in_the_trend(use_home, tmp_path):
