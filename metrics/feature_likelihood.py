@@ -121,7 +121,7 @@ class _Mixture:
             len(losses) > 6 and max(abs(x - losses[-1]) for x in losses[-5:]) < _STILL
         ):
             nats = []
-            for batch in squares.split(_BATCH):
+            for batch in torch.split(squares, _BATCH):
                 shares, own = _shares(_log_densities(batch, logs, d) + weights, d)
                 nats.append(float(own.mean()))
                 gradient = (shares.sum(0) - (shares * batch).sum(0) / (d * logs.exp())) / (2 * len(batch))

@@ -83,7 +83,7 @@ class Farther:
     def of(cls, a: Sequence[Run], b: Sequence[Run]) -> Farther | None:
         """From the runs of both sides; ``None`` without a right value."""
         found = nearness(a, b)
-        return found and cls(found.value, found.interval(), found.interval(reference="sampled"))
+        return None if found is None else cls(found.value, found.interval(), found.interval(reference="sampled"))
 
 
 def distances(scores: Sequence[ScoreColumns | Point], reference: Reference = "fixed") -> list[Distance] | None:

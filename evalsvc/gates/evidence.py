@@ -69,9 +69,9 @@ class Observation:
     @property
     def finite(self) -> bool:
         """Whether all numbers are finite and there is at least one sample."""
-        errors = (self.below, self.above, self.spread, self.drift, self.stderr_reference)
-        errors += (self.target, self.target_stderr, self.distance_drift)
-        numbers = (self.value, *(each or 0.0 for each in errors))
+        own = (self.below, self.above, self.spread, self.drift, self.stderr_reference)
+        of_target = (self.target, self.target_stderr, self.distance_drift)
+        numbers = (self.value, *(each or 0.0 for each in (*own, *of_target)))
         return self.n > 0 and all(math.isfinite(x) for x in numbers)
 
 
