@@ -45,14 +45,25 @@ def line_names(points: Sequence[Point], models: Sequence[str]) -> list[str]:
     return [name for model, names in lines.items() for name in names or [model]]
 
 
+def loss(point: Point, direction: str) -> float:
+    """Lower is better: the distance from the right value where there is one, or else the value in its direction."""
+    if point.target is not None:
+        return abs(point.value - point.target)
+    return -point.value if direction == "higher" else point.value
+
+
+def right_values(points: list[Point], log: bool) -> list[dict[str, Any]]:
+    """The right values of these scores, each with its words; on a logarithmic scale the positive ones."""
+    found = dict.fromkeys(point.target for point in points if point.target is not None)
+    return [{"value": value, "words": number(value)} for value in found if value > 0 or not log]
+
+
 def best_so_far(points: list[Point], direction: str) -> list[Point]:
     """The best score of the model up to each step."""
     found: dict[str, Point] = {}
     made = []
     for point in points:
-        now = found.get(point.line, point)
-        if point.value < now.value if direction == "lower" else point.value > now.value:
-            now = point
+        now = min(found.get(point.line, point), point, key=lambda each: loss(each, direction))
         found[point.line] = now
         made.append(replace(now, step=point.step))
     return made

@@ -7,7 +7,7 @@ import streamlit as st
 from evalsvc.dashboards import charts, context
 from evalsvc.dashboards.formatting import grid, heading, interval
 from evalsvc.dashboards.i18n import metric_name, say
-from evalsvc.dashboards.series import best_so_far, gate_lines, line_names, lines
+from evalsvc.dashboards.series import best_so_far, gate_lines, line_names, lines, loss, right_values
 from evalsvc.dashboards.url_state import choose, choose_many, switch
 from evalsvc.store import dashboard_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter, Measured, Point
@@ -50,25 +50,26 @@ def page() -> None:
     rows = lines(points, failures, log)
     failed_rows = [{"model": f.line, "step": f.step, "words": f"{f.name}: {f.error}"[:200]} for f in failures]
     limits, baselines = gate_lines(decided if gated else [], metric)
+    right = [{**each, "words": f"{say('trends.right')} · {each['words']}"} for each in right_values(points, log)]
     chart = charts.trend(
         rows,
         charts.axis_title(metric_name(title), metric.unit, metric.direction),
         line_names(points, chosen),
         limits=limits,
         failures=failed_rows,
-        baseline=baselines,
+        baseline=[*baselines, *right],
         log=log,
         log_steps=log_steps,
     )
     charts.show(chart, rows, "trend", say("trends.drawn", metric=metric_name(title), count=len(points)))
-    _legend(bool(limits), bool(baselines), bool(failed_rows))
+    _legend(bool(limits), bool(baselines), bool(right), bool(failed_rows))
     _table(points, metric)
 
 
-def _legend(limits: bool, baselines: bool, failures: bool) -> None:
+def _legend(limits: bool, baselines: bool, right: bool, failures: bool) -> None:
     marks = [
         say(f"trends.{key}_mark")
-        for key, there in (("limit", limits), ("baseline", baselines), ("failed", failures))
+        for key, there in (("limit", limits), ("baseline", baselines), ("right", right), ("failed", failures))
         if there
     ]
     st.caption(" · ".join([say("trends.band_mark"), *marks]))
@@ -76,11 +77,10 @@ def _legend(limits: bool, baselines: bool, failures: bool) -> None:
 
 def _table(points: list[Point], metric: Measured) -> None:
     latest = {point.line: point for point in points}
-    sign = -1 if metric.direction == "higher" else 1
     rows = []
     for model, last in latest.items():
         own = [point for point in points if point.line == model]
-        top = min(own, key=lambda point: sign * point.value)
+        top = min(own, key=lambda point: loss(point, metric.direction))
         rows.append(
             {
                 say("common.model"): model,

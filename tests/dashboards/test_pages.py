@@ -2,6 +2,7 @@
 
 import re
 import string
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from evalsvc.analysis import leaderboard
 from evalsvc.dashboards import charts, i18n, url_state
 from evalsvc.dashboards.formatting import cut, html, safe, unique_labels
-from evalsvc.dashboards.series import best_so_far, lines, on_scale, pairs, pareto
+from evalsvc.dashboards.series import best_so_far, lines, on_scale, pairs, pareto, right_values
 from evalsvc.store import dashboard_queries, queries, status_queries
 from evalsvc.store.dashboard_queries import Filter
 from evalsvc.store.tables import Evaluation, Score, Status
@@ -190,6 +191,11 @@ def test_steps_are_drawn_in_order_whatever_the_order_of_arrival(use_home, tmp_pa
     assert [point.step for point in points] == [0, 1000, 2000, 3000, 4000]
     assert [point.step for point in best_so_far(points, "lower")] == [0, 1000, 2000, 3000, 4000]
     assert len({point.value for point in best_so_far(points, "higher")}) == 5
+    # With a right value, the nearest is the best, and the line is drawn where the scale permits.
+    aimed = [replace(point, value=value, target=5.0) for point, value in zip(points, (9, 4, 8, 5.5, 1), strict=True)]
+    assert [point.value for point in best_so_far(aimed, "higher")] == [9, 4, 4, 5.5, 5.5]
+    assert right_values(aimed, log=True) == [{"value": 5.0, "words": "5"}]
+    assert right_values([replace(points[0], target=0.0)], log=True) == []
 
 
 @pytest.mark.parametrize(
