@@ -1,4 +1,4 @@
-"""``OMP_NUM_THREADS=1 python -m benchmarks.gate_levels normals|features``: do gates keep the levels that they promise?
+"""``OMP_NUM_THREADS=1 python -m benchmarks.gate_levels normals|features|shared|references``: are levels kept?
 
 Every decision is that of :func:`evalsvc.gates.verdict.judge` under the plans of :mod:`evalsvc.gates.sequential`. Equal
 checkpoints must fail, and checkpoints that are worse by exactly the margin must pass, in 2.5 % at most.
@@ -366,6 +366,32 @@ def shared_noise(gates: int, dimensions: Sequence[int]) -> Iterator[Cell]:
             yield counted(f"d = {d}, {spectrum}, shared noise, {name}", WHAT[equal], outcomes)
 
 
+def references(gates: int) -> Iterator[Cell]:
+    """Two models equally far from the truth, in other directions, beside a reference that is drawn anew for each gate.
+
+    A limit on any worsening must fail a model that is not worse in 2.5 % at most. On each file, one of both is worse.
+    """
+    look, d = plan(SAMPLES, 1)[-1], 8
+    for rows, distance in itertools.product((200, 1000), (0.1, 0.5)):
+        failed: dict[str, list[bool]] = {"fixed": [], "sampled": []}
+        for seed in range(gates):
+            rng = np.random.default_rng([11, rows, seed])
+            reference = rng.standard_normal((rows, d)).astype(np.float32)
+            sides = []
+            for side in (0, 1):
+                x = rng.standard_normal((SAMPLES, d)).astype(np.float32)
+                x[:, side] += distance
+                score = frechet_distance(x, reference)
+                facts, more = {"reference": f"file {seed}"}, {"run": side + 1, "units": f"{side}"}
+                sides.append(pool([Run.of(score, "p", facts, influence=score.influence, **more)]))
+            evidence = {"m0": Evidence("m0", "lower", sides[0], sides[1])}
+            for which, outcomes in failed.items():
+                gate = policy((0.0,)).model_copy(update={"reference": which})
+                outcomes.append(judge(gate, evidence, look, TODAY).status is Status.FAIL)
+        for which, outcomes in failed.items():
+            yield counted(f"{rows} rows, mean off by {distance:g}, reference: {which}", WHAT[True], outcomes)
+
+
 def _noise(drawn: Drawn) -> float:
     """The error of one evaluation, claimed or seen, whichever is larger."""
     claimed = float(np.mean([max(each.below or 0.0, each.above or 0.0) for each in drawn.whole]))
@@ -388,7 +414,7 @@ def _row(name: str, what: str, outcomes: np.ndarray, promise: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("normals", "features", "shared"))
+    parser.add_argument("table", choices=("normals", "features", "shared", "references"))
     parser.add_argument("--gates", type=int, default=20_000, help="gates of a cell")
     parser.add_argument("--evaluations", type=int, default=80, help="evaluations of a side")
     parser.add_argument("--dimensions", type=int, nargs="*", default=[64, 512])
@@ -398,6 +424,7 @@ def main() -> None:
         "normals": lambda: normals(given.gates),
         "features": lambda: features(given.evaluations, given.dimensions),
         "shared": lambda: shared_noise(200, given.dimensions),
+        "references": lambda: references(min(given.gates, 1000)),
     }[given.table]()
     for row in rows:
         print(row, flush=True)
