@@ -30,8 +30,12 @@ def table() -> str:
 def _shown(cell: dict[str, Any]) -> str:
     if "none" in cell:
         return "none"
+    if "samples" in cell:
+        return f"{cell['ratio']:.2f} / {round(cell['coverage']['0.95'] * cell['samples'])} of {cell['samples']}"
     return f"{cell['ratio']:.2f} / {cell['coverage']['0.95']:.3f}"
 
 
 def _outside(cell: dict[str, Any]) -> bool:
-    return not (RATIO[0] <= cell["ratio"] <= RATIO[1] and COVERAGE[0] <= cell["coverage"]["0.95"] <= COVERAGE[1])
+    """The coverage of 20 samples tells nothing."""
+    covered = "samples" in cell or COVERAGE[0] <= cell["coverage"]["0.95"] <= COVERAGE[1]
+    return not (covered and RATIO[0] <= cell["ratio"] <= RATIO[1])
