@@ -28,14 +28,14 @@ from evalsvc.metrics.inputs import INPUTS, Source
 from evalsvc.metrics.score import UNPAIRED, Z95, MetricError, Reference, Score
 from evalsvc.metrics.skewness import combined, quantile
 
-BEFORE = "none: scored before errors of references were found; 'evalsvc rescore' finds them from what is stored"
+BEFORE = "none: scored before errors of references were found; 'evalsvc rescore' finds them from stored arrays"
 """Why the error of a reference is unknown of an old score."""
 REFERENCES = [each.name for each in INPUTS.values() if each.source is Source.REFERENCE]
 """Facts of a score that identify rows of its reference."""
 
 
 def error_of_reference(score: Score | ScoreColumns, facts: Mapping[str, Any]) -> tuple[float | None, str]:
-    """What redrawing the rows of the reference adds to the error of a score, or why that is unknown, as of old ones."""
+    """The error that redrawing the rows of the reference adds to a score, or why it is unknown, as of old scores."""
     if score.stderr_reference is None and not score.reference_method:
         return (None, BEFORE) if rows_of_reference(facts) else (0.0, "")
     return score.stderr_reference, score.reference_method

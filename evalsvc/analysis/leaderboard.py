@@ -80,7 +80,7 @@ class Board:
 
     @property
     def holds(self) -> str:
-        """What the ranks hold for, in words."""
+        """The references that the ranks hold for, in words."""
         if self.unknown:
             return f"ranks hold on this reference file (the error of its rows is unknown of some: {self.unknown})"
         words = {"fixed": "on this reference file", "sampled": "for references like this one", "": ""}[self.reference]

@@ -1,4 +1,4 @@
-"""``rescore``: new errors, and new versions of metrics, for what was scored before."""
+"""``rescore``: new errors, and new versions of metrics, for stored evaluations."""
 
 from __future__ import annotations
 

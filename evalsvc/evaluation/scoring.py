@@ -139,7 +139,7 @@ def _unsure(score: Score) -> Score:
 
 
 def _unsure_of_reference(score: Score) -> Score:
-    """A score against a reference, without the error of the reference if its metric says nothing about it."""
+    """A score against a reference, without the error of the reference if its metric does not know it."""
     if score.reference_method or score.reference:
         return score
     return replace(score, stderr_reference=None, reference_method=SILENT)
