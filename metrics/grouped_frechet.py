@@ -74,7 +74,7 @@ def grouped_frechet_distance(
         float(found.mean()),
         math.sqrt(spread @ spread / max(1, len(found) - 1) / len(found)),
         n=len(sample),
-        method="mean over groups",
+        method="mean",
         details={"lowest": found.min(), "median": float(np.median(found)), "highest": found.max()},
         influence=units.influence(spread, None),
         units=units,
