@@ -84,7 +84,7 @@ def right_values(inputs: MetricInputs, use: MetricUse, call: Call) -> tuple[dict
         return {}, f"the reference has no {use.against} split"
     real = inputs.split(use.against)
     if isinstance(real, StatisticsFile):
-        return {}, "published statistics hold no samples"
+        return {}, "published statistics do not hold samples"
     count, n = len(real), len(next(iter(call.arguments.values())))
     unbiased = all(use.spec.unbiased_in_n(each, use.options) for each in quantities)
     if count < n and not unbiased:
@@ -92,7 +92,7 @@ def right_values(inputs: MetricInputs, use: MetricUse, call: Call) -> tuple[dict
     subsets = subsets_of(count, n, unbiased)
     try:
         if real.modality == "text":
-            # An extractor reads cut texts anew, as many as it has read samples.
+            # An extractor reads cut texts again, as many as it has read samples.
             found = _of_texts(inputs, use, call, [subsets[0][:n]] if use.features else subsets)
         else:
             facts = [use.metric, use.spec.version, use.spec.error_version, use.options, n, SUBSETS]

@@ -110,7 +110,7 @@ class Evidence:
         return difference(a, b, times) if a and b else None
 
     def reference_error(self, times: float) -> float:
-        """What redrawing the reference adds to the error of the candidate minus ``times`` the baseline.
+        """The error that redrawing the reference adds to the candidate minus ``times`` the baseline.
 
         Both sides share the reference, so its effects cancel as far as they are equal. Without runs of their own,
         nothing is known to cancel. Of several baselines, the largest is used.

@@ -35,7 +35,7 @@ NO_RIGHT_VALUE = (
 class Finding:
     """The result for one limit; ``comparison`` is ``None`` if the numbers do not permit one.
 
-    A ``futile`` limit stays open however many samples are drawn.
+    A ``futile`` limit stays open for any number of samples.
     """
 
     kind: LimitKind
