@@ -77,9 +77,8 @@ def kernel_distance(
     sample's mean kernel to its own set less that to the reference, Z the variance of a single pair. With subsets, their
     variance over their number is added. The interval is as skewed as the value: by the kernel's eigenvalues near
     equality, by the influences far from it. It is ``None`` for n < 20. ``groups`` has one label a row where rows of a
-    label (draws of one prompt) are not independent: pairs are then those of groups. ``stderr_reference`` is the
-    error that the choice of reference rows adds, from the influence of up to 2,000 of them
-    (:mod:`evalsvc.metrics.kernel_influence`).
+    label (draws of one prompt) are not independent: pairs are then those of groups. ``stderr_reference`` is from
+    up to 2,000 of the reference's rows (:mod:`evalsvc.metrics.kernel_influence`).
 
     Inner products of float32 features are float32, everything after them float64.
 

@@ -49,7 +49,7 @@ def influence_by_definition(x, y, k):
     off = pairs[~np.eye(n, dtype=bool)]
     rows = (k(x, x).sum(1) - np.diag(k(x, x))) / (n - 1) - witness
     first, second = rows.var(ddof=1), off.var()
-    return math.sqrt(max(4 * first / n - 2 * second / n**2, 2 * second / n**2))
+    return math.sqrt(max(4 * first / n - 2 * second / n**2, 2 * first / n))
 
 
 def reference_by_definition(x, y, k):
