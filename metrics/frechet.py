@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
+from evalsvc.metrics.frechet_influence import law_and_halves, law_of, of_reference, of_sample, pulls_of
 from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.moments import REFERENCE_MOMENTS, Moments
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import UNPAIRED, Direction, Score
 from evalsvc.metrics.skewness import Noise, frechet_noise, of_quadratic
-from evalsvc.metrics.transport import Gaussian, Transport, covariance_part, squared_lengths
+from evalsvc.metrics.transport import Gaussian, Transport, covariance_part
 from evalsvc.metrics.units import Groups, Units
 
 if TYPE_CHECKING:
@@ -26,10 +24,7 @@ if TYPE_CHECKING:
 
     from evalsvc.metrics.arrays import Array
 
-_PIECE = 4096
-_ROWS = 2048
 _LINEAR = 8
-_STATISTICS = "none: published statistics hold no samples"
 _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated array"
 
 
@@ -85,15 +80,15 @@ def frechet_distance(
     units = Units.of(len(sample), groups)
     if units.count < LEAST:
         return _score(Gaussian.of(sample, "generated"), target, None, TOO_FEW, units=units)
-    law, parts = _law_and_halves(sample, units)
+    law, parts = law_and_halves(sample, units)
     _same_width(law, target)
-    pulls = _pulls(law, parts, target, units)
-    psi, *within = _of_sample(sample, pulls, units)
+    pulls = pulls_of(law, parts, target, units)
+    psi, *within = of_sample(sample, pulls, units)
     variance, influence = units.estimate(psi, within)
     stderr, transport = math.sqrt(variance), pulls[0].transport
     skewness = of_quadratic(influence, stderr, _noise(transport, units.count))
-    of_reference = _of_reference(reference, pulls)
-    return _score(law, target, stderr, METHOD, transport, influence, of_reference, units, skewness)
+    redrawn = of_reference(reference, pulls)
+    return _score(law, target, stderr, METHOD, transport, influence, redrawn, units, skewness)
 
 
 def _noise(transport: Transport, n: int) -> Noise:
@@ -145,11 +140,11 @@ def frechet_distance_infinity(
     target = _target(reference, reference_moments)
     sample = as_matrix(generated, "generated", minimum=5 * LEAST)
     units = Units.of(len(sample))
-    law, parts = _law_and_halves(sample, units)
+    law, parts = law_and_halves(sample, units)
     _same_width(law, target)
     value, details = _extrapolated(sample, law, target, seed)
-    pulls = _pulls(law, parts, target, units)
-    psi, *within = _of_sample(sample, pulls, units)
+    pulls = pulls_of(law, parts, target, units)
+    psi, *within = of_sample(sample, pulls, units)
     whole, half = float(psi.var()), sum(float(part.var()) for part in within) / 2
     stderr = (max(whole, half) / law.n) ** 0.5
     noise = _noise(pulls[0].transport, law.n)
@@ -166,7 +161,7 @@ def frechet_distance_infinity(
         n=law.n,
         method="none: chunks break up the groups" if clustered else method,
         details=details,
-        reference=_of_reference(reference, pulls),
+        reference=of_reference(reference, pulls),
         skewness=skewness,
     )
 
@@ -177,7 +172,7 @@ def _extrapolated(sample: Tensor, law: Gaussian, target: Gaussian, seed: int) ->
     inverse_sizes, distances = [], []
     for count in range(1, 6):
         for chunk in range(count):
-            part = law if count == 1 else _law_of(sample, order[chunk::count])
+            part = law if count == 1 else law_of(sample, order[chunk::count])
             inverse_sizes.append(1 / part.n)
             distances.append(sum(_parts(part, target)))
     slope, value = np.polyfit(inverse_sizes, distances, 1)
@@ -225,124 +220,3 @@ def _same_width(law: Gaussian, target: Gaussian) -> None:
 def _parts(law: Gaussian, target: Gaussian, transport: Transport | None = None) -> tuple[float, float]:
     mean_part = float((law.mean - target.mean).square().sum())
     return mean_part, covariance_part(law, target, mean_part, transport.values if transport else None)
-
-
-def _law_and_halves(sample: Tensor, units: Units) -> tuple[Gaussian, list[tuple[Gaussian, Tensor]]]:
-    """The law of the sample, and its two halves with their rows; few rows hold their halves already."""
-    n, d = sample.shape
-    if n < d:
-        return Gaussian.of_rows(sample), []
-    indices = [torch.from_numpy(half) for half in units.halves]
-    if min(map(len, indices)) < d:
-        return Gaussian.of_moments(Moments.of(sample)), [(_law_of(sample, index), index) for index in indices]
-    first, second = (Moments.of_blocks(_pieces(sample, index)) for index in indices)
-    parts = [(Gaussian.of_moments(half), index) for half, index in zip((first, second), indices, strict=True)]
-    return Gaussian.of_moments(copy.copy(first).merge_state(second)), parts
-
-
-def _law_of(sample: Tensor, index: Tensor) -> Gaussian:
-    if len(index) < sample.shape[1]:
-        return Gaussian.of_rows(sample[index])
-    return Gaussian.of_moments(Moments.of_blocks(_pieces(sample, index.sort().values)))
-
-
-def _pieces(sample: Tensor, index: Tensor) -> Iterator[Tensor]:
-    for piece in torch.split(index, _PIECE):
-        yield sample[piece.to(sample.device)]
-
-
-@dataclass(frozen=True)
-class _Pull:
-    """How rows pull at the distance of a law to the target: by the transport between the two."""
-
-    law: Gaussian
-    target: Gaussian
-    transport: Transport
-
-    @classmethod
-    def of(cls, law: Gaussian, target: Gaussian, gram: Tensor | None = None) -> _Pull:
-        """``gram`` is the target within the law's few rows, where that is known."""
-        few = law.rows is not None
-        return cls(law, target, Transport.between(target, law, gram) if few else Transport.between(law, target))
-
-    def of_sample(self, sample: Tensor, index: Tensor) -> Tensor:
-        """The influence of the law's own rows, which are those of the ``sample`` at ``index``."""
-        gap, rows, freedom = self.law.mean - self.target.mean, self.law.rows, self.law.n - 1
-        if rows is None:
-            return _influence(_pieces(sample, index), self.law.mean, gap, self.transport.forward)
-        squares: Tensor = rows.square().sum(1) - self.transport.squares
-        return squares.mul_(freedom).add_(rows @ gap, alpha=2 * freedom**0.5)
-
-    def of_reference(self, rows: Tensor) -> Tensor:
-        """The influence of rows of the reference."""
-        few = self.law.rows is not None
-        root = self.transport.forward if few else self.transport.backward
-        pieces = torch.split(rows, _PIECE)
-        return _influence(pieces, self.target.mean, self.target.mean - self.law.mean, root)
-
-
-def _influence(pieces: Iterable[Tensor], mean: Tensor, gap: Tensor, root: Tensor) -> Tensor:
-    """``2 gap' c + |c|^2 - |root' c|^2`` of each row, centered to c."""
-    psi = []
-    for piece in pieces:
-        centered = piece.to(torch.float64) - mean
-        psi.append(2 * centered @ gap + centered.square().sum(1) - squared_lengths(centered, root))
-    return torch.cat(psi)
-
-
-def _pulls(law: Gaussian, parts: list[tuple[Gaussian, Tensor]], target: Gaussian, units: Units) -> list[_Pull]:
-    """Of the sample and of its halves."""
-    if law.rows is None:
-        return [_Pull.of(each, target) for each in (law, *(part for part, _ in parts))]
-    gram = target.within(law.rows)
-    return [_Pull.of(law, target, gram)] + [
-        _Pull.of(*_half_of_few(law, gram, index, target)) for index in map(torch.from_numpy, units.halves)
-    ]
-
-
-def _half_of_few(law: Gaussian, gram: Tensor, index: Tensor, target: Gaussian) -> tuple[Gaussian, Gaussian, Tensor]:
-    """The law of the rows in ``index`` and the target within them, from the products of all rows."""
-    assert law.rows is not None
-    rows, gram = law.rows[index], gram[index][:, index]
-    scale = ((law.n - 1) / (len(index) - 1)) ** 0.5
-    center = rows.mean(0)
-    gram = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()) * scale**2
-    half = Gaussian(len(index), law.mean + center * (law.n - 1) ** 0.5, None, (rows - center) * scale)
-    return half, target, gram
-
-
-def _of_sample(sample: Tensor, pulls: list[_Pull], units: Units) -> list[np.ndarray]:
-    """psi of every row, and of the rows of each half under the half's own law."""
-    indices = [np.arange(len(sample)), *units.halves]
-    found = (
-        pull.of_sample(sample, torch.from_numpy(index)).cpu().numpy()
-        for pull, index in zip(pulls, indices, strict=True)
-    )
-    return list(found)
-
-
-def _of_reference(reference: Any, pulls: list[_Pull]) -> Influence | str:
-    """The influence of the reference's rows, of evenly spaced ones where they are many: an average needs no more.
-
-    It is as noisy as both laws. What the sample is to blame for shows as half the disagreement of its halves and is
-    taken off. The reference's own noise is to it as n to m, and one half of it is no error.
-    """
-    if isinstance(reference, Moments):
-        return _STATISTICS
-    m = len(reference)
-    if m < LEAST:
-        return f"none: fewer than {LEAST} samples in the reference"
-    rows = as_matrix(_spread(reference, _ROWS), "reference")
-    whole, first, second = pulls
-    psi, few = whole.of_reference(rows), _spread(rows, _ROWS // 2)
-    noise = first.of_reference(few) - second.of_reference(few)
-    noise *= math.sqrt(1 + whole.law.n / (2 * m)) / 2
-    return Influence(m, whole=_centered(psi), noise=_centered(noise))
-
-
-def _centered(psi: Tensor) -> np.ndarray:
-    return np.asarray((psi - psi.mean()).cpu(), np.float32)
-
-
-def _spread(rows: Any, most: int) -> Any:
-    return rows[:: -(-len(rows) // most)]
