@@ -6,9 +6,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from evalsvc.core.errors import printable
+from evalsvc.core.number_format import with_both_errors
 from evalsvc.core.spreadsheets import as_csv
 from evalsvc.dashboards import context, pictures, widgets
-from evalsvc.dashboards.formatting import ARROWS, facts, grid, heading, html, interval, number, with_error
+from evalsvc.dashboards.formatting import ARROWS, facts, grid, heading, html, interval, number
 from evalsvc.dashboards.i18n import metric_name, say
 from evalsvc.dashboards.provenance import provenance
 from evalsvc.dashboards.url_state import choose
@@ -94,7 +95,7 @@ def _scores(run: Evaluation) -> None:
     table = [
         {
             say("common.metric"): f"{metric_name(row.label)} {ARROWS[row.direction]}".strip(),
-            say("common.value"): with_error(row.value, row.stderr),
+            say("common.value"): with_both_errors(row.value, row.stderr, None, row.target),
             say("common.interval"): interval(row.ci_low, row.ci_high),
             say("common.of_reference"): number(row.stderr_reference, 2) if row.reference_method else "–",
             say("checkpoint.unit"): row.unit,
