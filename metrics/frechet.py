@@ -122,7 +122,7 @@ def frechet_distance_infinity(
     the extrapolation adds no noise to first order. Without a bias upwards the value may fall below 0 by chance.
 
     The standard error and the interval speak of the population's distance to this fixed reference,
-    ``stderr_reference`` of what another reference of as many rows would change (to first order), as far as the bias
+    ``stderr_reference`` of the change by another reference of as many rows (to first order), as far as the bias
     is linear in 1 / n: ``details`` has the ``slope`` b and the ``r2`` of the fit. Where the smallest chunk has under 8
     rows a feature it is not (equal laws: a quarter of a standard error at 7.5 rows, more than one at 1.5): they then
     speak of the expectation at this n, and ``stderr_method`` says so.

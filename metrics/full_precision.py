@@ -1,4 +1,4 @@
-"""Full float32 arithmetic, whatever a plug-in or a user has switched on for the process.
+"""Full float32 arithmetic, for any switches that a plug-in or a user has set for the process.
 
 TensorFloat-32 products and convolutions keep 10 bits of a number, bfloat16 ones 7: features computed with them are
 others (2e-3 to 7e-3 of their size), under the same protocol. The switches belong to the process, so holders are
@@ -25,7 +25,7 @@ _put_back: Callable[[], None]
 def full_precision() -> Iterator[None]:
     """float32 products, convolutions and recurrent cells are computed in float32, here and in all other threads.
 
-    By whichever interface the installed torch has (``fp32_precision``, ``allow_tf32``), however it was used before;
+    By the interface that the installed torch has (``fp32_precision``, ``allow_tf32``), for any earlier use of it;
     cuDNN chooses no algorithm by measurement. What the work within changes of these switches is put back as well.
     Without torch in the process it does nothing.
     """
@@ -78,7 +78,7 @@ def _set(torch: Any) -> Callable[[], None]:
 
 
 def _legacy(torch: Any) -> tuple[str | None, bool | None]:
-    """The switches of before torch 2.9; ``None`` where those of today were used, beside which torch reads none."""
+    """The switches of before torch 2.9; ``None`` where those of today were used, beside which torch refuses them."""
     matmul = tf32 = None
     with suppress(RuntimeError):
         matmul = torch.get_float32_matmul_precision()

@@ -90,7 +90,7 @@ def mind(
 
 
 def _skewness(x: Tensor, influence: Influence, stderr: float) -> float:
-    """That of a squared distance, whose noise is seen in the halves, shaped as that of the distance of the means."""
+    """Skewness of a squared distance, whose noise is seen in the halves, shaped as the distance of the means."""
     assert influence.whole is not None
     assert influence.half is not None
     whole, half = (float(np.mean(np.square(psi, dtype=np.float64))) for psi in (influence.whole, influence.half))

@@ -100,7 +100,7 @@ class MetricSpec:
     """A registered metric. ``version`` rises whenever the same inputs may give another value.
 
     ``error_version`` rises whenever they may give another error or interval under the same value: scores stay
-    comparable, and errors are found anew from the shards.
+    comparable, and errors are found again from the shards.
     """
 
     name: str

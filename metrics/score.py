@@ -17,7 +17,7 @@ from evalsvc.metrics.skewness import end_to_end, normal_quantile
 UNPAIRED = "this metric keeps no influences"
 
 Reference = Literal["fixed", "sampled"]
-"""What an error speaks of: this reference file, or the world that its rows are a sample of."""
+"""The extent of an error: this reference file, or the world that its rows are a sample of."""
 
 
 class Direction(StrEnum):
@@ -91,7 +91,7 @@ class Score:
         ``reference`` chooses whether the error holds the reference fixed, or counts its rows as a sample too.
         """
         if not 0 < level < 1:
-            raise MetricError(f"{level} is no level of confidence: choose one between 0 and 1, such as 0.95")
+            raise MetricError(f"{level} is not a level of confidence: choose one between 0 and 1, such as 0.95")
         if self.stderr is None or self.ci_low is None or self.ci_high is None:
             return None
         known = 0.0 if reference == "fixed" else self.stderr_reference

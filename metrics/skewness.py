@@ -24,11 +24,11 @@ _NORMAL = 1e-3
 _MOST = 1.5
 """Beyond it the gamma law has fewer than four degrees of freedom, and its interval hardly an end upwards."""
 _FAR = 8.0
-"""Standard errors beyond which the probability is no number worth a quantile: intervals grow in proportion."""
+"""Standard errors beyond which the probability is too small for a quantile: intervals grow in proportion."""
 _CROSSED = 3 * (Z95**2 + 1) / (2 * Z95**2 + 1)
-"""What a signal's interaction with its noise counts: three in k3 and two in the acceleration."""
+"""Weight of the interaction of a signal with its noise: three in k3 and two in the acceleration."""
 _NOISE = 0.45
-"""What the noise's own third cumulant counts: half of it enters the acceleration, which gives 0.34, and as much again
+"""Weight of the noise's own third cumulant: half of it enters the acceleration, which gives 0.34, and as much again
 as stderr is itself found from few directions. Chosen by simulation (docs/explanations/uncertainty.md)."""
 
 

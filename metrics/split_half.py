@@ -6,7 +6,7 @@ radii. But k-nearest-neighbor balls look the same at every scale: half of the ge
 reference, with the same k, is the same problem at half the size and twice the variance. Two disjoint generated halves
 are independent, so half their mean squared difference is that variance without bias, and a quarter is the answer.
 
-Two reference halves against one generated half differ by what the reference adds, and by how the samples of both sets
+Two reference halves against one generated half differ by the error of the reference, and by how samples of both sets
 interact, which the generated samples' error counts already. The interaction differs between two disjoint generated
 halves, and what the reference adds does not: a quarter of the mean product of the two differences is left.
 
@@ -117,7 +117,7 @@ def of_generated(shares: Shares) -> Float64[np.ndarray, " twice"]:
 
 
 def of_reference(shares: Shares, m: int) -> Influence:
-    """What redrawing the reference of ``m`` samples adds to the error of a share."""
+    """The error that redrawing the reference of ``m`` samples adds to a share."""
     by_reference = shares[:, 0] - shares[:, 1]
     splits, noise = (by_reference[0] + by_reference[1]) / 2, (by_reference[0] - by_reference[1]) / 2
     return Influence(m, splits=splits.astype(np.float32), noise=noise.astype(np.float32))
