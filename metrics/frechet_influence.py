@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PIECE = 4096
 _ROWS = 2048
-_STATISTICS = "none: published statistics hold no samples"
+_STATISTICS = "none: published statistics do not hold samples"
 
 
 def law_and_halves(sample: Tensor, units: Units) -> tuple[Gaussian, list[tuple[Gaussian, Tensor]]]:
@@ -121,10 +121,10 @@ def of_sample(sample: Tensor, pulls: list[Pull], units: Units) -> list[np.ndarra
 
 
 def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
-    """The influence of the reference's rows, of evenly spaced ones where they are many: an average needs no more.
+    """The influence of the reference's rows, of evenly spaced ones where they are many: more would not help an average.
 
-    It is as noisy as both laws. What the sample is to blame for shows as half the disagreement of its halves and is
-    taken off. The reference's own noise is to it as n to m, and one half of it is no error.
+    It is as noisy as both laws. The noise of the sample shows as half the disagreement of its halves and is
+    taken off. The reference's own noise is to it as n to m, and one half of it is not an error.
     """
     if isinstance(reference, Moments):
         return _STATISTICS
