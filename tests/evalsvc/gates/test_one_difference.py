@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from evalsvc.analysis.differences import Errors
+from evalsvc.analysis.errors import Sides
 from evalsvc.api import schemas
 from evalsvc.api.server import token_store
 from evalsvc.api.server.app import create_app
@@ -93,7 +94,10 @@ def told(evidence):
     for label, metric in evidence["metrics"].items():
         for comparison in metric["comparisons"]:
             sign = 1 if metric["direction"] == "lower" else -1
-            errors = Errors(**{key: value and float(value) for key, value in comparison["errors"].items()})
+            given = dict(comparison["errors"])
+            of_b, of_a, shares = given.pop("sides") or (None, None, ())
+            sides = None if of_b is None else Sides(of_b, of_a, tuple(shares))
+            errors = Errors(**{key: float(value) for key, value in given.items()}, sides=sides)
             down, up = (errors if sign == 1 else errors.turned).widths(Z95)
             value = sign * comparison["estimate"]
             found[label] = value, (value - down, value + up), metric["paired"]
