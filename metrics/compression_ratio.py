@@ -29,6 +29,7 @@ GZIP_GROUPS = 10
         title_zh="压缩比",
     ),
     version=1,
+    error_version=2,
 )
 def compression_ratio(texts: Sequence[str], groups: Groups | None = None) -> Score:
     """UTF-8 bytes of the texts, joined by spaces, over the bytes of their gzip at level 9. Lower is more diverse.

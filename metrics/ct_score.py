@@ -30,6 +30,7 @@ _LEAST_GENERATED = 20
 @metric(
     Quantity("ct_score", Direction.NEUTRAL, "standard deviations", target=0.0, title="C_T score", title_zh="C_T 分数"),
     version=1,
+    error_version=2,
 )
 def ct_score(
     generated: Num[Array, "n d"],

@@ -93,7 +93,7 @@ def _difference(quantity: Quantity) -> Quantity:
     )
 
 
-@metric(PERPLEXITY, version=1)
+@metric(PERPLEXITY, version=1, error_version=2)
 def perplexity(
     nll: Real[Array, " documents"], tokens: Real[Array, " _documents"], groups: Groups | None = None
 ) -> Score:
@@ -116,7 +116,7 @@ def perplexity(
     return _exponential("perplexity", nats, units, groups)
 
 
-@metric(WORD_PERPLEXITY, version=1)
+@metric(WORD_PERPLEXITY, version=1, error_version=2)
 def word_perplexity(
     nll: Real[Array, " documents"], words: Real[Array, " _documents"], groups: Groups | None = None
 ) -> Score:
@@ -131,7 +131,7 @@ def word_perplexity(
     return _exponential("word_perplexity", *_discrete("word_perplexity", nll, words, "words"), groups)
 
 
-@metric(BITS_PER_BYTE, version=1)
+@metric(BITS_PER_BYTE, version=1, error_version=2)
 def bits_per_byte(
     nll: Real[Array, " documents"], bytes: Real[Array, " _documents"], groups: Groups | None = None
 ) -> Score:
@@ -145,7 +145,7 @@ def bits_per_byte(
     return _bits("bits_per_byte", *_discrete("bits_per_byte", nll, bytes, "bytes"), groups)
 
 
-@metric(BITS_PER_DIM, version=1)
+@metric(BITS_PER_DIM, version=1, error_version=2)
 def bits_per_dim(
     nll: Real[Array, " samples"], dims: Real[Array, " _samples"] | float | int, groups: Groups | None = None
 ) -> Score:

@@ -40,7 +40,11 @@ def each_order(
     ]
 
 
-@metric(*each_order("distinct", Direction.HIGHER, "share of n-grams", "Distinct-{n}", "Distinct-{n}"), version=1)
+@metric(
+    *each_order("distinct", Direction.HIGHER, "share of n-grams", "Distinct-{n}", "Distinct-{n}"),
+    version=1,
+    error_version=2,
+)
 def distinct_n(
     texts: Sequence[str], n: int = 2, tokenizer: Tokenizer | None = None, groups: Groups | None = None
 ) -> Score:
@@ -83,6 +87,7 @@ def distinct_n(
         unbiased_in_n=True,
     ),
     version=1,
+    error_version=2,
 )
 def repetition(
     texts: Sequence[str], n: int = 4, tokenizer: Tokenizer | None = None, groups: Groups | None = None

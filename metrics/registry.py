@@ -99,8 +99,8 @@ class Quantity:
 class MetricSpec:
     """A registered metric. ``version`` rises whenever the same inputs may give another value.
 
-    ``error_version`` rises whenever they may give another error or interval under the same value: scores stay
-    comparable, and errors are found again from the shards.
+    ``error_version`` rises whenever they may give another error, interval or right value beside the same value: scores
+    stay comparable, and errors are found again from the shards.
     """
 
     name: str

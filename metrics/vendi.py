@@ -33,6 +33,7 @@ _NULL = 1e-10
         title_zh="Vendi 分数",
     ),
     version=1,
+    error_version=2,
 )
 def vendi_score(x: Num[Array, "n d"], q: float | int = 1.0, groups: Groups | None = None) -> Score:
     """Exponential of the Renyi entropy of order ``q`` of the eigenvalues of K / n; higher is more diverse.

@@ -85,29 +85,34 @@ def page() -> None:
     with left:
         _leader(points, places, metric, ends[0])
     with right:
-        rows = [
-            {
-                "name": p.name,
-                "value": p.value,
-                "low": _or(low, p.value),
-                "high": _or(high, p.value),
-                "group": p.family or p.model,
-            }
-            for p, (low, high) in list(zip(points, ends, strict=True))[:DRAWN]
-        ]
-        words = charts.axis_title(metric_name(title), metric.unit, metric.direction)
-        charts.show(
-            charts.forest(rows, words),
-            rows,
-            "leaderboard-intervals",
-            say("leaderboard.drawn", count=len(rows), metric=metric_name(title)),
-        )
+        _drawn(points, ends, metric, title)
     shown_page = page_number("page", -(-len(points) // ROWS))
     chosen = slice(shown_page * ROWS, (shown_page + 1) * ROWS)
     _table(suite, points[chosen], places[chosen], ends[chosen], measured, title, shown)
     if any(point.reference_method for point in points) or rows_of_reference(metric.facts):
         unknown = any(point.stderr_reference is None for point in points) and reference == "sampled"
         st.caption(say(f"leaderboard.holds_{'unknown' if unknown else reference}"))
+
+
+def _drawn(points: list[Point], ends: list[Ends], metric: Measured, title: str) -> None:
+    """The first entries with their intervals."""
+    rows = [
+        {
+            "name": p.name,
+            "value": p.value,
+            "low": _or(low, p.value),
+            "high": _or(high, p.value),
+            "group": p.family or p.model,
+        }
+        for p, (low, high) in list(zip(points, ends, strict=True))[:DRAWN]
+    ]
+    words = charts.axis_title(metric_name(title), metric.unit, metric.direction)
+    charts.show(
+        charts.forest(rows, words),
+        rows,
+        "leaderboard-intervals",
+        say("leaderboard.drawn", count=len(rows), metric=metric_name(title)),
+    )
 
 
 def _filter(suite: str, families: list[str], aliases: list[str]) -> Filter:

@@ -97,9 +97,8 @@ def revision(session: Session) -> tuple[Any, ...]:
         func.max(Evaluation.requested_at),
         func.max(Evaluation.finished_at),
     ).group_by(Evaluation.status)
-    newest = (session.scalar(select(func.max(row.id))) for row in (Gate, Promotion))
-    aliases = select(func.max(Alias.updated_at))
-    return (*map(tuple, session.execute(runs.order_by(Evaluation.status))), *newest, session.scalar(aliases))
+    newest = (session.scalar(select(func.max(each))) for each in (Gate.id, Promotion.id, Alias.updated_at))
+    return (*map(tuple, session.execute(runs.order_by(Evaluation.status))), *newest)
 
 
 def measured(session: Session, suite: str, *, last: bool = False) -> list[Measured]:
