@@ -121,7 +121,7 @@ def of_sample(sample: Tensor, pulls: list[Pull], units: Units) -> list[np.ndarra
 
 
 def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
-    """The influence of the reference's rows, of evenly spaced ones where they are many: more would not help an average.
+    """The influence of the reference's rows, of random ones where they are many: more would not help an average.
 
     It is as noisy as both laws. The noise of the sample shows as half the disagreement of its halves and is
     taken off. The reference's own noise is to it as n to m, and one half of it is not an error.
@@ -131,9 +131,10 @@ def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
     m = len(reference)
     if m < LEAST:
         return f"none: fewer than {LEAST} samples in the reference"
-    rows = as_matrix(_spread(reference, _ROWS), "reference")
+    # Random, because the order may carry classes; the same for all models, so that they are paired.
+    rows = as_matrix(reference[np.random.default_rng(m).permutation(m)[:_ROWS]], "reference")
     whole, first, second = pulls
-    psi, few = whole.of_reference(rows), _spread(rows, _ROWS // 2)
+    psi, few = whole.of_reference(rows), rows[: _ROWS // 2]
     noise = first.of_reference(few) - second.of_reference(few)
     noise *= math.sqrt(1 + whole.law.n / (2 * m)) / 2
     return Influence(m, whole=_centered(psi), noise=_centered(noise))
@@ -141,7 +142,3 @@ def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
 
 def _centered(psi: Tensor) -> np.ndarray:
     return np.asarray((psi - psi.mean()).cpu(), np.float32)
-
-
-def _spread(rows: Any, most: int) -> Any:
-    return rows[:: -(-len(rows) // most)]
