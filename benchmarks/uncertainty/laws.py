@@ -40,15 +40,21 @@ def _mixture(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _fitted(rows: np.ndarray) -> Law:
-    """Rows of a pool, drawn with replacement, each with noise of a tenth of its features' spread: no two are equal."""
+    """Rows of a pool, each once, where it is ten times as large; else a smooth law of the pool's covariance.
+
+    Half of the variance of that is a row of the pool and half normal. Rows alone, drawn again and again, would be
+    clumps: a law of a thousand points, of which 200 rows meet some twice.
+    """
     centered = rows - rows.mean(0)
-    deviations = centered.std(0)
+    size = len(centered)
 
     def draw(rng: np.random.Generator, n: int) -> np.ndarray:
-        chosen = centered[rng.integers(0, len(centered), n)]
-        return np.asarray(chosen + 0.1 * deviations * rng.standard_normal(chosen.shape))
+        if 10 * n <= size:
+            return np.asarray(centered[rng.permutation(size)[:n]])
+        normal = rng.standard_normal((n, size)) @ centered / size**0.5
+        return np.asarray((centered[rng.integers(0, size, n)] + normal) / 2**0.5)
 
-    return Law(draw, deviations)
+    return Law(draw, centered.std(0))
 
 
 def _normal(rng: np.random.Generator, n: int) -> np.ndarray:
