@@ -240,9 +240,11 @@ def _class_of(spec: MetricSpec) -> type[Collected]:
     return type(_class_name(spec.name), (Collected,), attributes)
 
 
+_OF_GROUPS = {"grouped_frechet_distance"}
+"""Metrics of groups, which rows that come in parts do not name."""
 CLASSES: dict[str, type[_Shell]] = {
     _class_name(name): _class_of(spec)
     for name, spec in METRICS.items()
-    if spec.function is getattr(functional, name, None) and spec.derive is None
+    if spec.function is getattr(functional, name, None) and spec.derive is None and name not in _OF_GROUPS
 } | {"FrechetDistance": FrechetDistance}
 globals().update(CLASSES)

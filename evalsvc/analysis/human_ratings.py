@@ -63,10 +63,9 @@ def draw(session: Session, suite: str, samples: Mapping[int, Sequence[int]], cha
         InputError: no two evaluations have a sample with the same index.
     """
     shown = sorted(evaluation for evaluation, indices in samples.items() if indices)
+    held = {evaluation: set(samples[evaluation]) for evaluation in shown}
     shared = {
-        (a, b): [index for index in samples[a] if index in set(samples[b])]
-        for i, a in enumerate(shown)
-        for b in shown[i + 1 :]
+        (a, b): [index for index in samples[a] if index in held[b]] for i, a in enumerate(shown) for b in shown[i + 1 :]
     }
     if not any(shared.values()):
         raise InputError(
@@ -172,7 +171,10 @@ def agreement(table: Sequence[Standing], values: Mapping[int, float], direction:
     """Spearman's rank correlation of ratings with a metric, 1 if both order checkpoints alike; ``None`` for fewer than
     3.
     """
-    both = [(each.rating, values[each.checkpoint]) for each in table if each.rating and each.checkpoint in values]
+    # Ratings that are equal but for rounding are equal.
+    both = [
+        (round(each.rating, 6), values[each.checkpoint]) for each in table if each.rating and each.checkpoint in values
+    ]
     if len(both) < 3 or len({value for _, value in both}) < 2:
         return None
     found = float(spearmanr([rating for rating, _ in both], [value for _, value in both]).statistic)

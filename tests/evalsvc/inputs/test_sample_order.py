@@ -299,10 +299,10 @@ def test_pictures_of_neighbours_are_those_of_their_places(samples):
 def test_a_pair_to_rate_is_of_one_index(context):
     held = {1: [5, 9, 2], 2: [7, 9], 3: [1], 4: []}
     with context.database.read() as session:
-        drawn = {draw(session, "s", held, random.Random(seed)) for seed in range(20)}
+        drawn = {draw(session, "s", held, random.Random(seed), "ann") for seed in range(20)}
         assert {(frozenset((pair.left, pair.right)), pair.sample) for pair in drawn} == {(frozenset((1, 2)), 9)}
         with pytest.raises(InputError, match="samples of the same indices"):
-            draw(session, "s", {1: [5], 3: [1]}, random.Random(0))
+            draw(session, "s", {1: [5], 3: [1]}, random.Random(0), "ann")
 
 
 @pytest.mark.parametrize(
