@@ -63,8 +63,8 @@ def frechet_distance(
     (:func:`evalsvc.metrics.skewness.frechet_noise`). ``groups`` has one label a row where rows of a label (draws of
     one prompt) are not independent.
 
-    ``stderr_reference`` comes from the same function of the reference's rows, with the sides exchanged; of 1,024 to
-    2,048 evenly spaced ones where there are more. It is unknown where the reference is given as :class:`Moments`. The
+    ``stderr_reference`` comes from the same function of the reference's rows, with the sides exchanged; of
+    2,048 random ones where there are more. It is unknown where the reference is given as :class:`Moments`. The
     target is the expected distance at this n and this number m of reference rows: both bias the distance upwards.
 
     Raises :class:`MetricError` on less than two rows, unequal widths, NaN or infinity.
