@@ -33,7 +33,7 @@ def document(decision: Decision, *, exit_code: int, shadow: bool = False) -> dic
         "evidence": evidence(decision),
         "verdict": verdict(decision),
     }
-    return {"outcome": title(body), "scope": scope(body), "notices": notices(body), **body}
+    return {"outcome": title(body), "notices": notices(body), "scope": scope(body), **body}
 
 
 def evidence(decision: Decision) -> dict[str, Any]:
