@@ -67,10 +67,38 @@ _ALL = (
     ),
     WeightFile(
         "vgg16",
-        "vgg16",
+        "vgg16, lpips",
         ("vgg16-397923af.pth",),
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         ("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    ),
+    WeightFile(
+        "alexnet",
+        "lpips",
+        ("alexnet-owt-7be5be79.pth",),
+        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        ("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
+    ),
+    WeightFile(
+        "squeezenet",
+        "lpips",
+        ("squeezenet1_1-b8a52dc0.pth",),
+        "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+        ("https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",),
+    ),
+    *(
+        WeightFile(
+            f"lpips-{trunk}",
+            "lpips",
+            (f"lpips-{trunk}-v0.1.pth",),
+            sha256,
+            distribution=("torchmetrics", f"torchmetrics/functional/image/lpips_models/{trunk}.pth"),
+        )
+        for trunk, sha256 in {
+            "alex": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+            "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+            "squeeze": "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
+        }.items()
     ),
     WeightFile(
         "resemblyzer",

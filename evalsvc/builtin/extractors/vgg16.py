@@ -25,17 +25,22 @@ OUTPUTS = ("fc2", "fc2_relu")
 _MAPS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
 
 
+def vgg16_convolutions() -> nn.Sequential:
+    """The thirteen convolutions, each with its ReLU, and five poolings."""
+    layers: list[nn.Module] = []
+    width = 3
+    for to in _MAPS:
+        layers += [nn.Conv2d(width, to, 3, padding=1), nn.ReLU(inplace=True)] if to else [nn.MaxPool2d(2)]
+        width = to or width
+    return nn.Sequential(*layers)
+
+
 class VGG16Network(nn.Module):
     """Thirteen convolutions and two fully connected layers, with torchvision's names."""
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        width = 3
-        for to in _MAPS:
-            layers += [nn.Conv2d(width, to, 3, padding=1), nn.ReLU(inplace=True)] if to else [nn.MaxPool2d(2)]
-            width = to or width
-        self.features = nn.Sequential(*layers)
+        self.features = vgg16_convolutions()
         self.classifier = nn.Sequential(
             nn.Linear(512 * 7 * 7, WIDTH),
             nn.ReLU(inplace=True),

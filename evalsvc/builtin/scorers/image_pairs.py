@@ -21,9 +21,11 @@ Compare = Callable[[Float64[Tensor, "1 c h w"], Float64[Tensor, "1 c h w"]], flo
 """From an image and its target, levels 0 to 255 of equal shape, to a value."""
 
 
-def image_pair_info(name: str, quantities: tuple[Quantity, ...], facts: Mapping[str, str]) -> ScorerInfo:
+def image_pair_info(
+    name: str, quantities: tuple[Quantity, ...], facts: Mapping[str, str], weights: str = "none"
+) -> ScorerInfo:
     """Facts about such a scorer; ``facts`` are its own settings."""
-    return ScorerInfo(name, frozenset({"image"}), quantities, frozenset({"target"}), facts=facts)
+    return ScorerInfo(name, frozenset({"image"}), quantities, frozenset({"target"}), weights, facts)
 
 
 def by_torchmetrics(settings: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
 from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts
 from evalsvc.plugins.scorers import CandidateLikelihoods
 from tests.evalsvc.builtin.test_image_scorers import CPU, Logits, Space, batch
+from tests.evalsvc.builtin.test_lpips import save_trunk
 
 SHIPPED = {
     point.name: point
@@ -32,12 +34,16 @@ NO_TARGET = "the item has no target"
 
 @dataclass
 class Case:
-    """Samples with their items, and of each the value of a quantity, or the reason why there is none."""
+    """Samples with their items, and of each the value of a quantity, or the reason why there is none.
+
+    ``files`` writes the files that its options name.
+    """
 
     outcomes: list[float | str]
     samples: Any = field(default_factory=lambda: Texts(("7", "", "\ud800", "7")))
     columns: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    files: Callable[[Path], dict[str, Any]] = lambda folder: {}
     quantity: str = ""
     failed: frozenset[int] = frozenset()
 
@@ -76,6 +82,12 @@ CASES = {
     "psnr": images([100.0, SIZE.format("1x1"), SIZE.format("100x200"), 100.0], failed=frozenset({1, 2})),
     "ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),
     "ms-ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),
+    "lpips": images(
+        [0.0, SIZE.format("1x1"), SIZE.format("100x200"), 0.0],
+        options={"trunk": "squeeze"},
+        files=lambda folder: {"weights": save_trunk(folder)[1]},
+        failed=frozenset({1, 2}),
+    ),
     "label-accuracy": Case(
         [1.0, "the item has no label", "the label 3 is not one of the 3 classes", 0.0],
         Images(PIXELS),
@@ -116,13 +128,14 @@ def outcome(scorer, case, chosen):
 
 
 @pytest.fixture(scope="module")
-def built():
+def built(tmp_path_factory):
     plugins = Plugins()
     for name, kind in (("first-pixel", Logits), ("space", Space)):
         plugins.add(Plugin(PluginKind.EXTRACTOR, name, "tests", "0", lambda kind=kind: kind))
 
     def build(name):
         given = {"plugins": plugins} if "extractor" in CASES[name].options else {}
+        given |= CASES[name].files(tmp_path_factory.mktemp("weights"))
         return SHIPPED[name].load()(CPU, **CASES[name].options, **given)
 
     return build
