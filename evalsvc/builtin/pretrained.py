@@ -29,17 +29,28 @@ def open_pretrained(kind: str, where: str, who: str, extra: str, **options: Any)
     Weights are read from safetensors only, configurations only determine shapes, and no code of the folder or the hub
     is executed. Errors about missing files name their place and the plug-in that needs them (``extractor 'clip'``).
     """
-    try:
-        import transformers
-    except ImportError:
-        raise InputError(f"{who} needs its extra: pip install 'evalsvc[{extra}]'") from None
+    transformers = require_transformers(who, extra)
     transformers.utils.logging.disable_progress_bar()  # our own progress is shown
     options.setdefault("dtype", torch.float32)  # else the dtype of the file: half precision labeled as float32
-    folder = Path(where) if Path(where).is_dir() else from_hub(where, who)
+    folder = pretrained_folder(where, who)
     model = load_pretrained(getattr(transformers, kind), folder, who, **NO_CODE, **options)
     files = sorted(folder.glob("*.safetensors"))  # all files, so that protocols do not change
     digest = digest_json([[path.name, digest_path(path)] for path in [folder / "config.json", *files]])
     return model, digest, folder
+
+
+def require_transformers(who: str, extra: str) -> Any:
+    """The module ``transformers``; an error names the extra that installs it."""
+    try:
+        import transformers
+    except ImportError:
+        raise InputError(f"{who} needs its extra: pip install 'evalsvc[{extra}]'") from None
+    return transformers
+
+
+def pretrained_folder(where: str, who: str) -> Path:
+    """The folder ``where``, or that of a hub id."""
+    return Path(where) if Path(where).is_dir() else from_hub(where, who)
 
 
 def load_pretrained(factory: Any, folder: Path, who: str, *, stem: str = MODEL, **options: Any) -> Any:

@@ -25,8 +25,8 @@ SHIPPED = {
     if point.dist.name == "evalsvc"
 }
 GUIDE = Path(__file__).parents[3] / "docs/guides/scorers.md"
-TESTED_ELSEWHERE = {"timing"}
-"""It reads the cost of a sample alone."""
+TESTED_ELSEWHERE = {"timing", "classifier"}
+"""One reads the cost of a sample alone, the other a folder (test_classifier.py)."""
 PIXELS = torch.arange(4 * 200 * 200).reshape(4, 1, 200, 200).to(torch.uint8)
 SIZES = MixedImages((PIXELS[0], PIXELS[1, :, :1, :1], PIXELS[2, :, :100], PIXELS[3]))
 NO_TARGET = "the item has no target"
