@@ -14,7 +14,7 @@ import torch
 from evalsvc.core.errors import InputError
 from evalsvc.plugins import scoring
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
-from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts
+from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts, Videos
 from evalsvc.plugins.scorers import CandidateLikelihoods
 from tests.evalsvc.builtin.test_image_scorers import CPU, Logits, Space, batch
 from tests.evalsvc.builtin.test_lpips import save_trunk
@@ -28,6 +28,8 @@ GUIDE = Path(__file__).parents[3] / "docs/guides/scorers.md"
 TESTED_ELSEWHERE = {"timing", "classifier"}
 """One reads the cost of a sample alone, the other a folder (test_classifier.py)."""
 PIXELS = torch.arange(4 * 200 * 200).reshape(4, 1, 200, 200).to(torch.uint8)
+LEVELS = torch.tensor([[110, 110], [110, 90], [100, 100], [110, 110]], dtype=torch.uint8)
+CLIPS = Videos(LEVELS.view(4, 2, 1, 1, 1).expand(-1, -1, -1, 1, 2))
 SIZES = MixedImages((PIXELS[0], PIXELS[1, :, :1, :1], PIXELS[2, :, :100], PIXELS[3]))
 NO_TARGET = "the item has no target"
 
@@ -101,6 +103,12 @@ CASES = {
         {"prompts": ("a", "", (), "a")},
         {"extractor": "space"},
     ),
+    "frame-consistency": Case(
+        [1.0, -1.0, "the features of a frame have length 0", 1.0],
+        CLIPS,
+        options={"extractor": "space", "output": "embedding"},
+    ),
+    "motion": Case([0.0, 20.0, 0.0, 0.0], CLIPS),
     "choice": Case(
         [1.0, "the item has no choices", "the item has no answer", "the answer is number 3 of 2 choices"],
         columns={
