@@ -53,6 +53,10 @@ class ModelError(EvalsvcError):
     """A generator or extractor violated its interface: wrong count, shape, dtype, range, or NaN."""
 
 
+class UnavailableError(ModelError):
+    """A server that the work needs did not respond, or rejected the key: the same work may succeed later."""
+
+
 class StorageError(EvalsvcError):
     """A file or row could not be read or written."""
 

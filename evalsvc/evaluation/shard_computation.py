@@ -53,8 +53,14 @@ def shard_content(
 
 
 def _receipt(context: EvaluationContext) -> Callable[[], None]:
-    generator = context.generator[1] if context.generator else None
-    return generator.receipt() if isinstance(generator, PaysForSamples) else lambda: None
+    plugins = [*([context.generator[1]] if context.generator else []), *context.scorers.values()]
+    receipts = [each.receipt() for each in plugins if isinstance(each, PaysForSamples)]
+
+    def settle() -> None:
+        for receipt in receipts:
+            receipt()
+
+    return settle
 
 
 def write_shard(context: EvaluationContext, content: ShardContent) -> Cost:

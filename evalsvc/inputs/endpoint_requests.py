@@ -13,7 +13,7 @@ from itertools import count
 from threading import Condition, Event
 from typing import Any
 
-from evalsvc.core.errors import ModelError
+from evalsvc.core.errors import ModelError, UnavailableError
 from evalsvc.core.http_client import Answer, OutboundError
 
 TRIES = 5
@@ -90,7 +90,7 @@ def ask(send: Callable[[], Answer], called: str, hidden: Callable[[str], str], p
 
     Raises:
         RefusedError: the server refuses the request.
-        ModelError: it failed five times, or stayed busy.
+        UnavailableError: it failed five times, or stayed busy.
     """
     failures, waited = 0, 0.0
     for attempt in count():
@@ -127,17 +127,17 @@ def ask(send: Callable[[], Answer], called: str, hidden: Callable[[str], str], p
         wait = wait * random.uniform(1, 1.1) if wait >= 1 else random.uniform(0.5, 1) * min(LONGEST_PAUSE, 2**attempt)
         waited += wait
         if failures == TRIES:
-            raise ModelError(
+            raise UnavailableError(
                 f"{called} did not respond in {TRIES} attempts ({fault}): check that it is running",
                 detail=hidden(reason),
             )
         if waited > PATIENCE:
-            raise ModelError(
+            raise UnavailableError(
                 f"{called} is busy for more than {PATIENCE:g} s: run the same command again later",
                 detail=hidden(reason),
             )
         if pace.pause(wait):
-            raise ModelError(f"{called} was not asked again, because the work ended", detail=hidden(reason))
+            raise UnavailableError(f"{called} was not asked again, because the work ended", detail=hidden(reason))
     raise AssertionError("the attempts end by returning or raising")
 
 

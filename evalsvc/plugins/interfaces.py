@@ -25,15 +25,14 @@ Modality = Literal["image", "text", "audio", "video"]
 LikelihoodKind = Literal["exact", "upper_bound", "estimate"]
 
 
-# --- contracts ---
-
-
 @dataclass(frozen=True)
 class GeneratorInfo:
     """Facts about a loaded generator. ``sample_shape`` is (c, h, w) for images, (t, c, h, w) for videos, else empty.
 
     ``weights`` names the weights that were selected from a checkpoint with several sets: ``ema``,
     ``model.safetensors``.
+
+    ``models`` are names by which the model of a scorer may be the same one.
 
     ``takes`` are the conditions that its samples depend on, and ``needs`` those of them without which it cannot sample;
     suites that lack a needed condition, or give one that is not taken, are rejected. ``None`` declares nothing.
@@ -45,6 +44,7 @@ class GeneratorInfo:
     weights: str = ""
     takes: frozenset[Condition] | None = None
     needs: frozenset[Condition] = frozenset()
+    models: frozenset[str] = frozenset()
 
 
 class Generator(Protocol):
@@ -115,10 +115,10 @@ class ReadsAhead(Protocol):
 
 @runtime_checkable
 class PaysForSamples(Protocol):
-    """Optional interface of a generator that keeps what it paid for until it is stored, so that it is paid once."""
+    """Optional interface of a generator or scorer that keeps paid answers until they are stored, so as to pay once."""
 
     def receipt(self) -> Callable[[], None]:
-        """Return a function that is called once the samples drawn since the last receipt are stored."""
+        """Return a function that is called once the samples or values since the last receipt are stored."""
         ...
 
 
@@ -263,9 +263,6 @@ class Reference:
     name: str
     train: SampleSet
     heldout: SampleSet | None = None
-
-
-# --- discovery ---
 
 
 CheckpointFiles = Callable[[Path], Iterable[str]]

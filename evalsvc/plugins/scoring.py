@@ -10,7 +10,15 @@ import numpy as np
 from jaxtyping import Float64, Int8
 
 from evalsvc.core.batching import out_of_memory
-from evalsvc.core.errors import IncompatibleWorkerError, ModelError, StorageError, WithdrawnError, first_line, one_line
+from evalsvc.core.errors import (
+    IncompatibleWorkerError,
+    ModelError,
+    StorageError,
+    UnavailableError,
+    WithdrawnError,
+    first_line,
+    one_line,
+)
 from evalsvc.metrics.full_precision import full_precision
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity
@@ -66,7 +74,7 @@ def score(scorer: Scorer, samples: Samples, items: ItemBatch, failures: Mapping[
 
     Raises:
         ModelError: the values are malformed, or out of range.
-        Exception: out of memory, or a failure of the device or of storage.
+        Exception: out of memory, or a failure of the device, of storage, or of a server.
     """
 
     def call(chosen: Sequence[int]) -> Scored:
@@ -141,7 +149,7 @@ def _score(info: ScorerInfo, n: int, failures: Mapping[int, str], call: Callable
         try:
             with torch.inference_mode(), full_precision():
                 found = call(chosen)
-        except (StorageError, WithdrawnError, IncompatibleWorkerError):
+        except (StorageError, WithdrawnError, IncompatibleWorkerError, UnavailableError):
             raise
         except Exception as error:
             if out_of_memory(error) or isinstance(error, torch.AcceleratorError):

@@ -5,47 +5,42 @@ The model is identified by its name only, because its weights cannot be verified
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
 
 import torch
 
-from evalsvc.core.digests import digest_json
 from evalsvc.core.errors import InputError
-from evalsvc.core.settings import Settings
 from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.endpoint_requests import RefusedError
-from evalsvc.inputs.endpoints import Endpoint, Written
-from evalsvc.inputs.paid_answers import PaidAnswers
+from evalsvc.inputs.endpoints import Endpoint
+from evalsvc.inputs.paid_endpoint import PaidEndpoint
 from evalsvc.inputs.server_file import open_endpoint
 from evalsvc.plugins.interfaces import GeneratorInfo, NegativeLogLikelihood
-from evalsvc.plugins.items import Drawn, Prompt, Usage
+from evalsvc.plugins.items import Drawn, Usage
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 WHO = "generator 'openai-compatible'"
-log = logging.getLogger(__name__)
 
 
 class Served:
     """Generates texts with an endpoint. Each sample's seed is sent, but the server may ignore it.
 
     A prompt that the server refuses, or answers without a text, is a failure of its sample. Everything else that goes
-    wrong (no response, a wrong key) is an error, after which no answer that was paid is asked for again. A forbidden
-    prompt (403) is refused if the server still answers a harmless one.
+    wrong (no response, a wrong key) is an error, after which no answer that was paid is asked for again.
     """
-
-    info = GeneratorInfo(
-        "openai-compatible", "text", weights="unverifiable: served by name", takes=frozenset({"prompt"})
-    )
 
     def __init__(self, endpoint: Endpoint, decoding: Decoding) -> None:
         self._endpoint, self._decoding = endpoint, decoding
-        self._paid = PaidAnswers(Settings().home.resolve() / "paid-answers" / endpoint.digest[:16])
-        self._answered = False
+        self._paid = PaidEndpoint(endpoint)
+        self.info = GeneratorInfo(
+            "openai-compatible",
+            "text",
+            weights="unverifiable: served by name",
+            takes=frozenset({"prompt"}),
+            models=frozenset({endpoint.model}),
+        )
 
     def sample(self, request: SampleRequest) -> Drawn:
         """One text per seed, with failures and costs.
@@ -54,14 +49,7 @@ class Served:
             RefusedError: the server refused the first prompts, all of them.
         """
         prompts = request.prompts or tuple(self._decoding.prompt_of(int(i)) for i in request.indices)
-        answers = self._endpoint.each(self._write, zip(prompts, request.seeds.tolist(), strict=True))
-        refusals = [answer for answer in answers if isinstance(answer, RefusedError)]
-        self._answered |= len(refusals) < len(answers)
-        if refusals and not self._answered:  # nothing says that it is about the prompts
-            raise refusals[0]
-        if any(refusal.forbidden for refusal in refusals):
-            self._check_key()
-        written = [Written("", failure=each.reason) if isinstance(each, RefusedError) else each for each in answers]
+        written = self._paid.write(zip(prompts, request.seeds.tolist(), strict=True), self._decoding)
         failures = {row: each.failure for row, each in enumerate(written) if each.failure}
         columns = {
             name: torch.tensor([getattr(each, name) for each in written], dtype=torch.float64)
@@ -69,35 +57,9 @@ class Served:
         }
         return Drawn(Texts(tuple(each.text for each in written)), failures, Usage(**columns))
 
-    def _check_key(self) -> None:
-        """Raise if the server forbids a harmless prompt too: then 403 was not about the prompts."""
-        try:
-            self._endpoint.write("Hello", Decoding(chat=self._decoding.chat, max_tokens=16), 0)
-        except RefusedError as error:
-            if not error.of_one:
-                raise
-
     def receipt(self) -> Callable[[], None]:
         """A function that deletes the paid answers that were kept since the last receipt."""
         return self._paid.receipt()
-
-    def _write(self, asked: tuple[Prompt, int]) -> Written | RefusedError:
-        """The answer to a prompt, paid once; or its refusal, which goes to the log."""
-        prompt, seed = asked
-        decoding = self._decoding.model_dump(exclude={"prompts"})
-        request = digest_json([self._endpoint.digest, prompt, decoding, seed])
-        with suppress(TypeError):  # kept by another version
-            if kept := self._paid.get(request):
-                return Written(**kept)
-        try:
-            written = self._endpoint.write(prompt, self._decoding, seed)
-        except RefusedError as error:
-            if not error.of_one and not error.forbidden:
-                raise
-            log.warning("%s: %s", error.reason, error.detail)
-            return error
-        self._paid.add(request, asdict(written))
-        return written
 
 
 class ServedWithLikelihood(Served):
