@@ -17,6 +17,7 @@ from evalsvc.core.errors import InputError, ModelError
 from evalsvc.metrics.bradley_terry import BradleyTerry, bradley_terry, rate_votes
 from evalsvc.metrics.votes import Votes
 from evalsvc.plugins.interfaces import ANSWERS, Answer, Judge, JudgeInfo
+from evalsvc.plugins.verdicts import points_of
 from evalsvc.store.artifacts import Artifacts
 
 
@@ -120,10 +121,8 @@ def run_tournament(
 
 
 def _points(straight: Answer, swapped: Answer) -> float | None:
-    """Points of the player who is shown first at first: 1 a win in both orders, 0 a loss in both, else 1/2."""
-    if "unparsed" in (straight, swapped):
-        return None
-    return {("first", "second"): 1.0, ("second", "first"): 0.0}.get((straight, swapped), 0.5)
+    """Points of the player who is shown first at first; ``None`` if an answer was unparsed."""
+    return None if "unparsed" in (straight, swapped) else points_of(straight, swapped)
 
 
 def _rated(votes: Sequence[tuple[int, int, float, str]], players: int) -> BradleyTerry:

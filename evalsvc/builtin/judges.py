@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from evalsvc.builtin.judge_prompts import filled, require_fields
 from evalsvc.core.digests import digest_json, digest_path
 from evalsvc.core.errors import InputError, ModelError
 from evalsvc.core.files.regular_files import open_regular
@@ -41,9 +42,7 @@ class ServedJudge:
     """
 
     def __init__(self, device: torch.device, *, endpoint: str, template: str = TEMPLATE, max_tokens: int = 512) -> None:
-        for field in ("{prompt}", "{first}", "{second}"):
-            if field not in template:
-                raise InputError(f"option template of judge 'llm-judge' lacks {field}: add it")
+        require_fields("judge 'llm-judge'", template, ("prompt", "first", "second"))
         self._endpoint, self._template = open_endpoint(endpoint), template
         self._decoding = Decoding(chat=True, temperature=0, max_tokens=max_tokens)
         facts = [self._endpoint.url, self._endpoint.model, template, max_tokens]
@@ -55,9 +54,7 @@ class ServedJudge:
 
     def compare(self, prompt: str, first: str, second: str) -> Answer:
         """Send one question to the server."""
-        fields = {"{prompt}": prompt, "{first}": first, "{second}": second}
-        # In one pass, so that an answer which contains "{second}" is not changed.
-        asked = re.sub("|".join(map(re.escape, fields)), lambda match: fields[match[0]], self._template)
+        asked = filled(self._template, {"prompt": prompt, "first": first, "second": second})
         written = self._endpoint.write(asked, self._decoding, 0)
         if written.failure:
             raise ModelError(written.failure)

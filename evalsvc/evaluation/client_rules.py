@@ -55,6 +55,11 @@ class ClientRules:
                 self._check(PluginKind.EXTRACTOR, frames, use.options.get("options") or {}, clients.extractors)
         for scorer in suite.scorers.values():
             self._check(PluginKind.SCORER, scorer.use, scorer.options, clients.scorers)
+            if (endpoint := scorer.options.get("endpoint")) and endpoint_name(str(endpoint)) is None:
+                raise ForbiddenError(
+                    f"option 'endpoint' of scorer {scorer.use!r} must be endpoint:NAME, of an endpoint that "
+                    f"the operator lists in the file that {VARIABLE} names"
+                )
             if isinstance(extractor := scorer.options.get("extractor"), str):
                 self._check(PluginKind.EXTRACTOR, extractor, scorer.options.get("options") or {}, clients.extractors)
         for metric in suite.metrics:

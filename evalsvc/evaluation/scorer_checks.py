@@ -10,17 +10,17 @@ from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.inputs import Source
 from evalsvc.plugins.interfaces import Generator, Likelihood
 from evalsvc.plugins.items import Column
-from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
+from evalsvc.plugins.scorers import AsksModel, Scorer, ScoresLikelihoods
 
 Scorers = Mapping[str, Scorer | ScoresLikelihoods]
 
 
-def check_scorers(suite: Suite, scorers: Scorers, generator: Generator) -> None:
-    """Make sure that every scorer of a suite can score its samples.
+def check_scorers(suite: Suite, scorers: Scorers, generator: Generator, names: frozenset[str] = frozenset()) -> None:
+    """Make sure that every scorer of a suite can score its samples; ``names`` are those of the scored model.
 
     Raises:
-        InputError: a scorer takes other samples, reads a column that the items lack, needs likelihoods, or declares
-            other quantities than the suite was read with.
+        InputError: a scorer takes other samples, reads a column that the items lack, needs likelihoods, asks the
+            scored model itself, or declares other quantities than the suite was read with.
     """
     columns = _columns(suite)
     for label, scorer in scorers.items():
@@ -37,6 +37,11 @@ def check_scorers(suite: Suite, scorers: Scorers, generator: Generator) -> None:
             raise InputError(
                 f"suite {suite.id}: scorer {label!r} needs likelihoods, but generator {generator.info.family!r} "
                 "provides none: use a generator with 'nll'"
+            )
+        if isinstance(scorer, AsksModel) and (same := sorted(scorer.models & (names | generator.info.models))):
+            raise InputError(
+                f"suite {suite.id}: scorer {label!r} asks {same[0]!r}, the model that it scores, and models prefer "
+                "their own answers: use another judge, or allow it with the option 'itself: true'"
             )
         if tuple(map(ScorerQuantity.of, info.quantities)) != suite.scorers[label].quantities:
             raise InputError(

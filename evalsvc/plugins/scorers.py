@@ -109,6 +109,16 @@ class ScoresLikelihoods(Protocol):
         ...
 
 
+@runtime_checkable
+class AsksModel(Protocol):
+    """Optional interface of a scorer that asks a model for its opinion: models prefer their own answers."""
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Names by which a scored model may be the same one; none if it may be."""
+        ...
+
+
 @dataclass(frozen=True)
 class CandidateLikelihoods:
     """Likelihoods of the candidates of one item: ``nats`` and ``tokens`` of each, without those of the prompt."""

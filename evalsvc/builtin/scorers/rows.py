@@ -33,19 +33,31 @@ def score_texts(info: ScorerInfo, samples: Samples, items: ItemBatch, judge: Jud
     Raises:
         InputError: the samples or the targets are not texts.
     """
+    row = text_rows(info, samples, items)
+    return score_rows(info, len(samples), lambda number: judge(*row(number)))
+
+
+def text_rows(info: ScorerInfo, samples: Samples, items: ItemBatch) -> Callable[[int], tuple[str, tuple[str, ...]]]:
+    """A function from the number of a row to its text and the right texts of its item.
+
+    It raises :class:`NotApplicable` if the scorer reads targets and the item has none.
+
+    Raises:
+        InputError: the samples or the targets are not texts.
+    """
     if not isinstance(samples, Texts):
         raise InputError(f"scorer {info.name!r} requires text samples")
     compares = "target" in info.reads
     if compares and not isinstance(items.targets, tuple):
         raise InputError(f"scorer {info.name!r} compares texts: set 'target' of the items to a column of texts")
 
-    def judged(row: int) -> Sequence[float]:
-        targets = items.targets[row] if isinstance(items.targets, tuple) and items.targets else ()
+    def row(number: int) -> tuple[str, tuple[str, ...]]:
+        targets = items.targets[number] if isinstance(items.targets, tuple) and items.targets else ()
         if compares and not targets:
             raise NotApplicable("the item has no target")
-        return judge(samples.items[row], targets)
+        return samples.items[number], targets
 
-    return score_rows(info, len(samples), judged)
+    return row
 
 
 def score_rows(info: ScorerInfo, count: int, judge: Callable[[int], Sequence[float]]) -> Scored:

@@ -294,6 +294,10 @@ def test_a_suite_of_a_client_has_scorers_that_are_open_to_clients(desk, tmp_path
     ):
         with pytest.raises(ForbiddenError, match=f"{closed} is not open to clients"):
             asked(use, **options)
+    assert asked("rubric", endpoint="endpoint:large", gradings=2).scorers
+    for endpoint in (str(tmp_path / "own.json"), ["endpoint:large"], {"url": "http://169.254.169.254"}):
+        with pytest.raises(ForbiddenError, match="option 'endpoint' of scorer 'rubric' must be endpoint:NAME"):
+            asked("rubric", endpoint=endpoint)
     (tmp_path / "server.yaml").write_text("clients: {scorers: {rouge: }}")
     monkeypatch.setenv("EVALSVC_SERVER_FILE", str(tmp_path / "server.yaml"))
     with pytest.raises(ForbiddenError, match="scorer 'exact-match' is not open to clients"):
