@@ -39,7 +39,7 @@ _MOMENTS_ONLY = "none: moments do not hold single samples; give the generated ar
         beside=("recall", "vendi_score", "samples_per_second"),
     ),
     version=1,
-    error_version=2,
+    error_version=3,
     precomputed=(REFERENCE_MOMENTS,),
     full_rank=True,
 )
@@ -104,7 +104,7 @@ def _noise(transport: Transport, n: int) -> Noise:
         title_zh="无穷样本 Fréchet 距离",
     ),
     version=1,
-    error_version=2,
+    error_version=3,
     precomputed=(REFERENCE_MOMENTS,),
     full_rank=True,
 )

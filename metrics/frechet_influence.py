@@ -124,7 +124,7 @@ def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
     """The influence of the reference's rows, of random ones where they are many: more would not help an average.
 
     It is as noisy as both laws. The noise of the sample shows as half the disagreement of its halves and is
-    taken off. The reference's own noise is to it as n to m, and one half of it is not an error.
+    taken off. The reference's own noise is to it as n to m, and one half of it is not an error; all models share it.
     """
     if isinstance(reference, Moments):
         return _STATISTICS
@@ -135,9 +135,9 @@ def of_reference(reference: Any, pulls: list[Pull]) -> Influence | str:
     rows = as_matrix(reference[np.random.default_rng(m).permutation(m)[:_ROWS]], "reference")
     whole, first, second = pulls
     psi, few = whole.of_reference(rows), rows[: _ROWS // 2]
-    noise = first.of_reference(few) - second.of_reference(few)
-    noise *= math.sqrt(1 + whole.law.n / (2 * m)) / 2
-    return Influence(m, whole=_centered(psi), noise=_centered(noise))
+    noise = _centered((first.of_reference(few) - second.of_reference(few)) / 2)
+    own = math.sqrt(whole.law.n / (2 * m)) * float(np.square(noise, dtype=np.float64).mean()) ** 0.5
+    return Influence(m, whole=_centered(psi), noise=noise, shared=own)
 
 
 def _centered(psi: Tensor) -> np.ndarray:

@@ -38,6 +38,14 @@ def halves(n: int) -> tuple[Rows, Rows]:
     return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
 
 
+def some_rows(n: int, most: int) -> Rows:
+    """At most ``most`` random rows of ``range(n)``, the same for all sets of as many, so that any two can be paired.
+
+    Random, because the order of samples may carry their classes; sorted.
+    """
+    return np.sort(np.random.default_rng(n).permutation(n)[:most])
+
+
 def variance(whole: float, half: float) -> float:
     """Variance of a single unit's influence from V and V': ``clip(V - (V' - V) / 2, V / 2, V)``."""
     return min(max(whole - (half - whole) / 2, whole / 2), whole)
@@ -55,7 +63,9 @@ class Influence:
     random subsets, whose variance over their number is added; ``control`` the influence of each sample of a second set
     that is also redrawn. ``noise`` is the part of a reference's ``whole`` or ``splits`` that the finite generated set
     is to blame for, half the disagreement of its two halves: its mean square is taken off, as the error of the
-    generated samples counts it already. ``within`` is how each row of a group moves the score beside the other rows of
+    generated samples counts it already. ``shared`` is the root mean square of the part that the finite reference itself
+    is to blame for: the same rows make it in the influences on any score, so that it cancels in a difference as far as
+    both scores have as much of it. ``within`` is how each row of a group moves the score beside the other rows of
     it: what is left where the groups themselves are fixed (:attr:`of_draws`). ``student`` units are few: differences
     are judged by Student's t, with as many degrees of :attr:`freedom`. Only ``members`` of the units move a score that
     the others do not apply to, by default all. A score on a ``logarithmic`` scale has an interval that is symmetric
@@ -76,6 +86,7 @@ class Influence:
     logarithmic: bool = False
     least: float = 0.0
     members: int = 0
+    shared: float = 0.0
 
     @property
     def freedom(self) -> float:
@@ -97,7 +108,7 @@ class Influence:
             if self.half is not None:
                 own = variance(own, _mean_square(self.half))
             if self.noise is not None:
-                own = max(own - _mean_square(self.noise), 0.0)
+                own = max(own - _mean_square(self.noise) - self.shared**2, 0.0)
             if self.pairs is not None:
                 noise = 2 * _variance(self.pairs) / self.n
                 # Equal laws have own = 2 noise: half of the rest is a floor that chance seldom lifts.
@@ -131,14 +142,15 @@ class Influence:
             {k: len(v) for k, v in theirs.items()},
         ):
             raise MetricError(f"influences of {self.n} and {other.n} units cannot be paired")
-        return self._with({name: vector - np.float32(times) * theirs[name] for name, vector in mine.items()})
+        parts = {name: vector - np.float32(times) * theirs[name] for name, vector in mine.items()}
+        return self._with(parts, self.shared - times * other.shared)
 
     def times(self, factor: float) -> Influence:
         """The influence on ``factor`` times this score."""
-        return self._with({name: np.float32(factor) * vector for name, vector in self.parts.items()})
+        return self._with({k: np.float32(factor) * vector for k, vector in self.parts.items()}, factor * self.shared)
 
-    def _with(self, parts: Mapping[str, Any]) -> Influence:
-        return replace(self, **parts)
+    def _with(self, parts: Mapping[str, Any], shared: float) -> Influence:
+        return replace(self, **parts, shared=shared)
 
 
 def paired(a: Influence, b: Influence, times: float = 1.0) -> float:

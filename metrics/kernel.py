@@ -12,7 +12,7 @@ from jaxtyping import Num
 
 from evalsvc.metrics.arrays import as_matrix, same_width
 from evalsvc.metrics.distances import Block, Points
-from evalsvc.metrics.influence import LEAST, TOO_FEW, Influence, Rows
+from evalsvc.metrics.influence import LEAST, TOO_FEW, Influence, Rows, some_rows
 from evalsvc.metrics.kernel_influence import of_generated, of_reference, reference_witnesses
 from evalsvc.metrics.kernel_sums import Across, Kernel, KernelSet, Within, polynomial, rbf
 from evalsvc.metrics.lazy_torch import torch
@@ -46,7 +46,7 @@ def _unbiased_in_n(options: Mapping[str, Any]) -> bool:
         title_zh="核距离（KID）",
     ),
     version=1,
-    error_version=2,
+    error_version=3,
 )
 @over_pairs
 def kernel_distance(
@@ -242,7 +242,7 @@ class _Spread:
         second_moment = among.squares + 2 * (count - 2) * squares + 2 * total**2 - 4 * float(witness @ among.rows)
         off_diagonal = float(among.rows.sum()) / pairs
         Z = max(second_moment / pairs - (off_diagonal - 2 * total / count) ** 2, 0.0)
-        some = among.of.part(torch.arange(0, count, -(-count // _SHAPED)))
+        some = among.of.part(torch.from_numpy(some_rows(count, _SHAPED)))
         return cls(float((rows / (n - 1) - witness).var()), Z, pairs_skewness(some.matrix().cpu().numpy()))
 
     def variance(self, n: int) -> float:

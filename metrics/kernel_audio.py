@@ -85,7 +85,7 @@ def _restore(arrays: Arrays, inputs: Values, options: Values) -> float:
 REFERENCE_BANDWIDTH = Precomputed("bandwidth", ("reference",), lambda options: "median-distance", _find, _restore)
 
 
-@metric(KERNEL_AUDIO_DISTANCE, version=1, precomputed=(REFERENCE_BANDWIDTH,))
+@metric(KERNEL_AUDIO_DISTANCE, version=1, precomputed=(REFERENCE_BANDWIDTH,), error_version=2)
 @over_pairs
 def kernel_audio_distance(
     generated: Num[Array, "n d"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
-from evalsvc.metrics.influence import LEAST, Influence, Rows
+from evalsvc.metrics.influence import LEAST, Influence, Rows, some_rows
 from evalsvc.metrics.kernel_sums import KernelSet
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.units import Units
@@ -44,7 +44,7 @@ def of_generated(
 
 def reference_witnesses(m: int) -> Rows:
     """Some rows of ``m``, the same for every generated set, so that any two scores can be paired."""
-    return np.sort(np.random.default_rng(m).permutation(m)[:_WITNESSES])
+    return some_rows(m, _WITNESSES)
 
 
 def of_reference(

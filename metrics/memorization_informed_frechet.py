@@ -39,7 +39,7 @@ _LEAST_DISTANCE = 1e-14
         title_zh="记忆修正 Fréchet 距离",
     ),
     version=1,
-    error_version=2,
+    error_version=3,
     full_rank=True,
 )
 def memorization_informed_frechet(

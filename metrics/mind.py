@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Num
 
 from evalsvc.metrics.arrays import as_matrix, blocks, same_width
-from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence, Rows
+from evalsvc.metrics.influence import LEAST, METHOD, TOO_FEW, Influence, Rows, some_rows
 from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import Quantity, metric, score
 from evalsvc.metrics.score import Direction, MetricError, Score
@@ -30,7 +30,7 @@ _OF_MEANS = 0.8
 @metric(
     Quantity("mind", Direction.LOWER, unit="squared feature units", low=0.0, title="MIND", title_zh="MIND"),
     version=1,
-    error_version=2,
+    error_version=3,
 )
 def mind(
     generated: Num[Array, "n d"],
@@ -95,7 +95,7 @@ def _skewness(x: Tensor, influence: Influence, stderr: float) -> float:
     assert influence.half is not None
     whole, half = (float(np.mean(np.square(psi, dtype=np.float64))) for psi in (influence.whole, influence.half))
     own = min(math.sqrt(max(half - whole, 0.0) / (2 * influence.n)), stderr)
-    some = x[:: -(-len(x) // _SHAPED)].double()
+    some = _taken(x, some_rows(len(x), _SHAPED)).double()
     some = some - some.mean(0)
     return of_quadratic(influence, stderr, Noise(own, _OF_MEANS * pairs_skewness((some @ some.T).cpu().numpy())))
 

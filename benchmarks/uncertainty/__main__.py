@@ -1,6 +1,7 @@
-"""Run what has no result yet, and print the table: ``python -m benchmarks.uncertainty [--draws N] [part of name ...]``.
+"""``python -m benchmarks.uncertainty [--draws N] [part of name ...]``: run what has no result of as many draws.
 
-``--table`` prints the table alone, ``--wishart D N POWER`` the truth of a Frechet distance in many dimensions.
+The table of all results is printed, with ``--table`` alone. ``--wishart D N POWER`` is for a Frechet distance in many
+dimensions: truth from as many draws.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ parser.add_argument("--wishart", nargs=3, type=float, metavar=("D", "N", "POWER"
 asked = parser.parse_args()
 if asked.wishart:
     d, n, power = asked.wishart
-    for result in wishart(int(d), int(n), power):
+    for result in wishart(int(d), int(n), power, asked.draws):
         record(result)
 elif not asked.table:
     laws = {}
-    for cell in todo(asked.names):
+    for cell in todo(asked.names, asked.draws):
         law = laws.setdefault(cell.law, None) or LAWS[cell.law]()
         laws[cell.law] = law
         for result in cell.run(law, asked.draws):

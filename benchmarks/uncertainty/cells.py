@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from evalsvc.metrics import functional as metrics
 from evalsvc.metrics.score import Score
 
 RESULTS = Path("benchmarks/uncertainty/results.jsonl")
+SIZES = (200, 2_000, 10_000)
 LEVELS = (0.68, 0.9, 0.95, 0.99, 0.999)
 
 
@@ -66,7 +69,7 @@ class Cell:
 
 
 def summary(scores: list[Score], truth: float | None = None) -> dict[str, Any]:
-    """Ratio and coverages of scores of independent draws; without an error, the reason."""
+    """Ratio, with its relative error, and coverages of scores of independent draws; without an error, the reason."""
     values, stderrs = np.array([each.value for each in scores]), [each.stderr for each in scores]
     if None in stderrs:
         return {"draws": len(scores), "none": next(each.stderr_method for each in scores if each.stderr is None)}
@@ -77,20 +80,22 @@ def summary(scores: list[Score], truth: float | None = None) -> dict[str, Any]:
         for level, (low, high) in ((level, each.T) for level, each in ends.items())
     }
     low, high = ends[0.95].T
+    fourth = float(np.mean((values - values.mean()) ** 4) / values.var() ** 2)
     return {
         "draws": len(scores),
         "value": truth,
         "ratio": round(float(np.mean(stderrs) / values.std(ddof=1)), 4),
+        "ratio_error": round(math.sqrt(max(fourth - 1, 0.0) / len(scores)) / 2, 4),
         "coverage": covered,
         "above": round(float(np.mean(high < truth)), 4),
         "below": round(float(np.mean(low > truth)), 4),
     }
 
 
-def todo(names: list[str]) -> Iterator[Cell]:
-    """The cells whose names hold one of ``names``, or all, that have no result: small ones of few features first."""
-    done = {(each["law"], each["move"], each["n"], each["group"]) for each in results()}
-    for n in (200, 2_000):
+def todo(names: list[str], draws: int) -> Iterator[Cell]:
+    """The cells whose names hold one of ``names``, or all, that have no result of as many draws; small ones first."""
+    done = {(each["law"], each["move"], each["n"], each["group"]) for each in results() if each["draws"] >= draws}
+    for n in SIZES:
         for metric in METRICS:
             for law in LAWS:
                 for move in MOVES:
@@ -101,8 +106,10 @@ def todo(names: list[str]) -> Iterator[Cell]:
 
 
 def results() -> list[dict[str, Any]]:
-    """What has been run."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    """What has been run, the last result of each cell."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    key = itemgetter("law", "move", "n", "metric")
+    return list({key(each): each for each in map(json.loads, lines)}.values())
 
 
 def record(result: dict[str, Any]) -> None:

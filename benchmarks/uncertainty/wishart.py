@@ -12,17 +12,17 @@ from benchmarks.uncertainty.laws import MOVES
 from evalsvc.metrics import Moments
 from evalsvc.metrics.functional import frechet_distance
 
-TRUTHS, SAMPLES = 400, 20
+SAMPLES = 20
 
 
-def wishart(d: int, n: int, power: float) -> Iterator[dict[str, Any]]:
-    """Ratio of the mean error of 20 samples to the deviation of 400 distances whose samples were never drawn."""
+def wishart(d: int, n: int, power: float, draws: int) -> Iterator[dict[str, Any]]:
+    """Ratio of the mean error of 20 samples to the deviation of ``draws`` distances whose samples were never drawn."""
     deviations = torch.arange(1, d + 1, dtype=torch.float64) ** (-power / 2)
     target = Moments(10**9, np.zeros(d), np.diag(deviations.numpy() ** 2))
     for move in ("equal", "far"):
         shift, scale = MOVES[move]
         rng = np.random.default_rng(0)
-        values = np.array([_distance(rng, n, deviations, shift, scale) for _ in range(TRUTHS)])
+        values = np.array([_distance(rng, n, deviations, shift, scale) for _ in range(draws)])
         scores = []
         for seed in range(SAMPLES):
             x = np.random.default_rng(seed).standard_normal((n, d)) * scale + shift
@@ -37,10 +37,11 @@ def wishart(d: int, n: int, power: float) -> Iterator[dict[str, Any]]:
             "metric": "Fréchet distance, truth by Bartlett",
             "group": "wishart",
             "m": None,
-            "draws": TRUTHS,
+            "draws": draws,
             "samples": SAMPLES,
             "value": truth,
             "ratio": round(float(np.mean(stderrs) / values.std(ddof=1)), 4),
+            "ratio_error": round((2 * draws) ** -0.5, 4),
             "coverage": {"0.95": float(np.mean([low <= truth <= high for low, high in ends]))},
         }
 

@@ -54,7 +54,7 @@ def write_influences(artifacts: Artifacts, key: str, influences: Mapping[str, Un
             "student": influence.student,
             "logarithmic": influence.logarithmic,
             "least": influence.least,
-        } | ({"members": influence.members} if influence.members else {})
+        } | {name: value for name in ("members", "shared") if (value := getattr(influence, name))}
     artifacts.write_arrays(key, arrays, {KIND: json.dumps(facts)})
 
 

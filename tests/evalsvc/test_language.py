@@ -44,7 +44,6 @@ EXCEPTIONS = dict.fromkeys(
         "none: torchmetrics.{} gives no error",
         "none: a single sample says nothing about the spread between samples",
         "none: a single document says nothing about the spread between documents",
-        "jackknife over {} groups of neighbouring texts; up to 1.5 times too large",
     ),
     "the method of a score, which is stored",
 ) | dict.fromkeys(
