@@ -16,11 +16,20 @@ _VERSION_3 = 0x20080522
 
 def unprivileged(function: Callable[[], T]) -> T:
     """What a function answers in a copy of this process that has given up all capabilities."""
+
+    def without_capabilities() -> T:
+        _drop_capabilities()
+        return function()
+
+    return in_a_copy(without_capabilities)
+
+
+def in_a_copy(function: Callable[[], T]) -> T:
+    """What a function answers in a copy of this process."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            _drop_capabilities()
             answer = pickle.dumps((True, function()))
         except BaseException:
             answer = pickle.dumps((False, traceback.format_exc()))

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from evalsvc.core.errors import EvalsvcError, first_line
 from evalsvc.core.observability.redaction import redacted
+from evalsvc.core.programs.process import refusal
 from evalsvc.core.secret_keys import SecretKeys
 from evalsvc.core.settings import Settings
 from evalsvc.evaluation.progress import workers
@@ -55,6 +56,7 @@ def examine(settings: Settings, plugins: Plugins) -> Iterator[Finding]:
     yield from _disk(settings)
     yield from _artifacts(settings)
     yield from _loading()
+    yield from _programs()
     yield from _devices()
     yield from _weights()
     yield from _plugins(plugins)
@@ -171,6 +173,13 @@ def _loading() -> Iterator[Finding]:
         yield Finding("checkpoints", Level.WARNING, detail)
     else:
         yield Finding("checkpoints", Level.OK, "loaded by a process that can access only the file")
+
+
+def _programs() -> Iterator[Finding]:
+    if reason := refusal():
+        yield Finding("programs", Level.WARNING, reason)
+    else:
+        yield Finding("programs", Level.OK, "programs of models run in namespaces")
 
 
 def _devices() -> Iterator[Finding]:

@@ -98,7 +98,8 @@ class Scored:
     """Values of a scorer, float, shape (n,), by quantity; NaN is "not applicable".
 
     ``reasons`` name the rows that have no value and why, in one line ("the target is empty"); ``failed`` are those of
-    them that count as failures (a tested program crashed, a judge did not answer) instead of "not applicable".
+    them that count as failures (an extractor crashed, a judge did not answer) instead of "not applicable". A row with a
+    value may have a reason, too: of a program that fails its tests, the first failure.
     """
 
     values: Mapping[str, Tensor]

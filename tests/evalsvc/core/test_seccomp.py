@@ -64,6 +64,31 @@ def test_the_filter_allows_computing_and_open_descriptors_and_nothing_else(machi
     assert answer(program, NUMBERS["read"][column], 0x40000003) == KILLED  # a call as another machine's
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_of_programs_allows_files_and_threads_but_no_processes_networks_or_namespaces(machine):
+    column, architecture = seccomp._ARCHITECTURES[machine]
+    program = seccomp._program(column, architecture, SELF, programs=True)
+
+    def answered(name, *arguments):
+        return answer(program, NUMBERS[name][column], architecture, arguments)
+
+    allowed = {"openat", "unlinkat", "renameat2", "dup3"} | OPEN
+    conditioned = {"clone", "clone3", "socketpair", "ioctl", "newfstatat", *CONDITIONED}
+    for name in NUMBERS.keys() - conditioned:
+        assert answered(name) == (ALLOWED if name in allowed else REFUSED), name
+    assert (answered("clone", 0x3D0F00), answered("clone", 17), answered("clone", 0x20000011)) == (
+        ALLOWED,
+        REFUSED,
+        REFUSED,
+    )
+    assert answered("clone3") == 0x00050026  # not implemented
+    assert (answered("socketpair", 1), answered("socketpair", 2)) == (ALLOWED, REFUSED)
+    assert (answered("ioctl", 3, 0x5401), answered("ioctl", 3, 0x5412)) == (ALLOWED, REFUSED)  # types into a terminal
+    assert (answered("kill", SELF), answered("kill", OTHER)) == (ALLOWED, REFUSED)
+    assert len(program) < 4096
+    assert {answer(program, number, architecture) for number in range(442, 1000)} == {REFUSED}
+
+
 def test_where_the_platform_has_no_filter_there_is_none(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "s390x")
     assert not seccomp.install()

@@ -1,0 +1,129 @@
+"""One process in namespaces, as its host sees it: lines in, lines out, up to a deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evalsvc.core.errors import IncompatibleWorkerError
+from evalsvc.core.sandbox import restrictions
+
+LONGEST_OUTPUT = 2**23
+"""Most bytes of a line, and of the output of a script."""
+WRITTEN = 2**24
+"""Most bytes in files."""
+SECONDS_TO_START = 60
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); from evalsvc.core.programs.child import main; sys.path.pop(); main()"
+)
+
+
+class NamespacesError(IncompatibleWorkerError):
+    """This machine does not allow the namespaces in which programs run."""
+
+
+def refusal() -> str:
+    """The reason for which this machine runs no programs; "" if it does."""
+    try:
+        with Process("script", {"sources": [""]}, 2**28, 1) as trial:
+            trial.start()
+    except NamespacesError as error:
+        return str(error)
+    return ""
+
+
+class Process:
+    """A process that runs one task (of :mod:`evalsvc.core.programs.child`) in namespaces; close it."""
+
+    def __init__(self, role: str, task: Mapping[str, Any], memory: int, seconds: int) -> None:
+        environment = {name: value for name, value in restrictions.environment().items() if name != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _START, str(Path(__file__).parents[3])],
+            env=environment | {"PYTHONHASHSEED": "0"},  # sets have one order
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._pipes = (self._process.stdin, self._process.stdout)
+        self._requests, self._replies = (pipe.fileno() for pipe in self._pipes)
+        os.set_blocking(self._requests, False)
+        self._waiting = bytearray()
+        limits = {"role": role, "memory": memory, "seconds": seconds, "written": WRITTEN}
+        self._task = json.dumps({**task, **limits}).encode()
+
+    def start(self) -> None:
+        """Wait until the process is isolated.
+
+        Raises:
+            NamespacesError: it cannot be.
+        """
+        line = self.exchange(self._task, time.monotonic() + SECONDS_TO_START)
+        said = json.loads(line) if line else {"refused": "it did not start"}
+        if said != "ready":
+            raise NamespacesError(
+                "programs of models run in Linux namespaces only, and this machine does not allow them "
+                f"({said['refused']}): allow user namespaces, or use another machine"
+            )
+
+    def exchange(self, line: bytes, deadline: float) -> bytes | None:
+        """The line with which the process responds to a line; None if there is none in time."""
+        self._waiting.clear()
+        self._transfer(line + b"\n", deadline, whole=False)
+        response, end, self._waiting = self._waiting.partition(b"\n")
+        return bytes(response) if end else None
+
+    def output(self, given: bytes, deadline: float) -> bytes | None:
+        """Give the process an input, and return its output until its end; None if it does not end in time."""
+        return bytes(self._waiting) if self._transfer(given, deadline, whole=True) else None
+
+    def _transfer(self, given: bytes, deadline: float, whole: bool) -> bool:
+        """Write and read at once until a line is there, or the end; whether the process ended."""
+        rest = memoryview(given)
+        poll = select.poll()
+        poll.register(self._replies, select.POLLIN)
+        poll.register(self._requests, select.POLLOUT)
+        while (left := deadline - time.monotonic()) > 0 and len(self._waiting) <= LONGEST_OUTPUT:
+            for descriptor, _ in poll.poll(left * 1000):
+                if descriptor == self._replies:
+                    chunk = os.read(self._replies, 2**16)
+                    self._waiting += chunk
+                    if not chunk or (b"\n" in chunk and not whole):
+                        return not chunk
+                else:
+                    rest = self._written(rest)
+                    if not rest:
+                        poll.unregister(self._requests)
+                        if whole:
+                            self._pipes[0].close()
+        return False
+
+    def _written(self, rest: memoryview) -> memoryview:
+        try:
+            return rest[os.write(self._requests, rest) :]
+        except BlockingIOError:
+            return rest
+        except BrokenPipeError:
+            return rest[:0]
+
+    def close(self) -> None:
+        """End the process, and all in its namespaces with it."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in self._pipes:
+            pipe.close()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
