@@ -12,6 +12,7 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from evalsvc.cli import (
+    agreement,
     alias,
     audit,
     browse,
@@ -63,6 +64,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Read": {
         "leaderboard": browse.leaderboard,
         "ratings": browse.ratings,
+        "agreement": agreement.agreement,
         "compare": browse.compare,
         "items": items.items,
         "show": browse.show,
