@@ -26,7 +26,7 @@ def require_compatible(context: EvaluationContext, spec: EvaluationSpec) -> None
         here[f"extractor {use.use!r}"] = opening.extractor(context, use).info.protocol
         there[f"extractor {use.use!r}"] = spec.extractors[label]
     for label, scorer in spec.suite.scorers.items():
-        here[f"scorer {scorer.use!r}"] = opening.scorer(context, scorer).info.protocol
+        here[f"scorer {scorer.use!r}"] = opening.scorer(context, scorer, spec.suite.modality).info.protocol
         there[f"scorer {scorer.use!r}"] = spec.scorers[label]
     for split, digest in spec.reference.items():
         what = f"reference {spec.suite.reference!r} ({split})"

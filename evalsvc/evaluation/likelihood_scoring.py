@@ -26,7 +26,7 @@ def score_by_likelihood(
     values = {}
     for label in labels:
         use = spec.suite.scorers[label]
-        scorer = opening.scorer(context, use)
+        scorer = opening.scorer(context, use, spec.suite.modality)
         if isinstance(scorer, ScoresLikelihoods):
             values[label] = _score(spec, shard, context, scorer)
             scoring.require_some(f"scorer {use.use!r}", values[label])

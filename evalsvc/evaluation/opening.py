@@ -17,7 +17,7 @@ from evalsvc.inputs.checkpoints import Checkpoint
 from evalsvc.inputs.decoding_options import OPTIONS, Decoding
 from evalsvc.inputs.references import OpenReference, open_reference
 from evalsvc.inputs.suite_entries import ExtractorUse, ScorerUse
-from evalsvc.plugins.interfaces import Extractor, Generator, Judge
+from evalsvc.plugins.interfaces import Extractor, Generator, Judge, Modality
 from evalsvc.plugins.registry import PluginKind
 from evalsvc.plugins.scorers import Scorer, ScoresLikelihoods
 
@@ -31,12 +31,12 @@ def extractor(context: EvaluationContext, use: ExtractorUse) -> Extractor:
     return context.extractors[key]
 
 
-def scorer(context: EvaluationContext, use: ScorerUse) -> Scorer | ScoresLikelihoods:
-    """The scorer of a suite's entry."""
-    key = digest_json([use.use, use.options])
+def scorer(context: EvaluationContext, use: ScorerUse, modality: Modality | None = None) -> Scorer | ScoresLikelihoods:
+    """The scorer of an entry of a suite of this modality."""
+    key = digest_json([use.use, use.options, modality])
     if key not in context.scorers:
         factory = context.plugins.get(PluginKind.SCORER, use.use).load()
-        context.scorers[key] = _built_with(context, f"scorer {use.use!r}", factory, use.options)
+        context.scorers[key] = _built_with(context, f"scorer {use.use!r}", factory, use.options, modality)
     return context.scorers[key]
 
 
@@ -107,8 +107,11 @@ def checkpoint_of(spec: EvaluationSpec) -> Checkpoint:
     return Checkpoint(spec.model, spec.step, Path(spec.path), spec.checkpoint)
 
 
-def _built_with(context: EvaluationContext, what: str, factory: Any, options: Mapping[str, Any]) -> Any:
-    given = {"plugins": context.plugins} if "plugins" in inspect.signature(factory).parameters else {}
+def _built_with(
+    context: EvaluationContext, what: str, factory: Any, options: Mapping[str, Any], modality: Modality | None = None
+) -> Any:
+    ours = {"plugins": context.plugins} | ({"modality": modality} if modality else {})
+    given = {name: value for name, value in ours.items() if name in inspect.signature(factory).parameters}
     return _build(what, factory, (context.device,), {**options, **given})
 
 

@@ -54,7 +54,7 @@ def plan(
     _check_modalities(suite, extractors)
     _check_arrays(suite, extractors)
     _check_prompts(context, suite)
-    scorers = {label: opening.scorer(context, use) for label, use in suite.scorers.items()}
+    scorers = {label: opening.scorer(context, use, suite.modality) for label, use in suite.scorers.items()}
     check_scorers(suite, scorers, loaded, frozenset({checkpoint.model, checkpoint.path.name, checkpoint.digest}))
     check_conditions(suite, generator, loaded.info, {column for each in scorers.values() for column in each.info.reads})
     reference = opening.reference(context, suite.reference) if suite.reference else None

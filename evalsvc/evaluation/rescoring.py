@@ -55,7 +55,10 @@ def score_again(run: tables.Evaluation, suite: Suite, context: EvaluationContext
                 "extractors": {
                     label: opening.extractor(context, use).info.protocol for label, use in suite.extractors.items()
                 },
-                "scorers": {label: opening.scorer(context, use).info.protocol for label, use in suite.scorers.items()},
+                "scorers": {
+                    label: opening.scorer(context, use, suite.modality).info.protocol
+                    for label, use in suite.scorers.items()
+                },
                 "reference": {split: reference.digests[split] for split in old.reference} if reference else {},
                 "reference_counts": {split: len(reference.split(split)) for split in old.reference}
                 if reference

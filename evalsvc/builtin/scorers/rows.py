@@ -47,17 +47,30 @@ def text_rows(info: ScorerInfo, samples: Samples, items: ItemBatch) -> Callable[
     """
     if not isinstance(samples, Texts):
         raise InputError(f"scorer {info.name!r} requires text samples")
-    compares = "target" in info.reads
-    if compares and not isinstance(items.targets, tuple):
+    texts, right = samples.items, right_texts(info, items)
+    return lambda number: (texts[number], right(number))
+
+
+def right_texts(info: ScorerInfo, items: ItemBatch) -> Callable[[int], tuple[str, ...]]:
+    """A function from the number of a row to the right texts of its item, or none if the scorer does not read targets.
+
+    It raises :class:`NotApplicable` if the scorer reads targets and the item has none.
+
+    Raises:
+        InputError: the targets are not texts.
+    """
+    if "target" not in info.reads:
+        return lambda number: ()
+    targets = items.targets
+    if not isinstance(targets, tuple):
         raise InputError(f"scorer {info.name!r} compares texts: set 'target' of the items to a column of texts")
 
-    def row(number: int) -> tuple[str, tuple[str, ...]]:
-        targets = items.targets[number] if isinstance(items.targets, tuple) and items.targets else ()
-        if compares and not targets:
+    def right(number: int) -> tuple[str, ...]:
+        if not targets or not targets[number]:
             raise NotApplicable("the item has no target")
-        return samples.items[number], targets
+        return targets[number]
 
-    return row
+    return right
 
 
 def score_rows(info: ScorerInfo, count: int, judge: Callable[[int], Sequence[float]]) -> Scored:
@@ -92,8 +105,8 @@ def checked(scorer: str, option: str, value: T, kind: Any) -> T:
     return value
 
 
-def needed(module: str, scorer: str) -> Any:
-    """A module of the extra ``scorers``.
+def needed(module: str, scorer: str, extra: str = "scorers") -> Any:
+    """A module of an extra.
 
     Raises:
         InputError: it is not installed.
@@ -101,4 +114,4 @@ def needed(module: str, scorer: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(f"scorer {scorer!r} needs its extra: pip install 'evalsvc[scorers]'") from None
+        raise InputError(f"scorer {scorer!r} needs its extra: pip install 'evalsvc[{extra}]'") from None

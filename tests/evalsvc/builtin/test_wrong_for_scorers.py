@@ -90,6 +90,8 @@ CASES = {
     "bleu": texts([100.0, 0.0, 0.0, NO_TARGET], "7", "7", ""),
     "chrf": texts([100.0, 0.0, 0.0, NO_TARGET], "7", "7", ""),
     "ter": texts([0.0, 100.0, 100.0, NO_TARGET], "7", "7", ""),
+    "wer": texts([0.0, 1.0, "the target has no words after normalization", NO_TARGET], "7", "7", "[7]"),
+    "cer": texts([0.0, 1.0, 1.0, NO_TARGET], "7", "7", "7"),
     "psnr": images([100.0, SIZE.format("1x1"), SIZE.format("100x200"), 100.0], failed=frozenset({1, 2})),
     "ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),
     "ms-ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),

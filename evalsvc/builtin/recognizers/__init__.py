@@ -1,0 +1,1 @@
+"""Speech recognizers: a sound to the text that is heard in it."""
