@@ -43,6 +43,7 @@ from evalsvc.metrics.mauve import mauve_star as mauve_star
 from evalsvc.metrics.memorization_informed_frechet import (
     memorization_informed_frechet as memorization_informed_frechet,
 )
+from evalsvc.metrics.merged import merged as merged
 from evalsvc.metrics.mind import mind as mind
 from evalsvc.metrics.moments import Moments as Moments
 from evalsvc.metrics.neighbors import nearest_neighbors as nearest_neighbors

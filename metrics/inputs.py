@@ -8,11 +8,12 @@ from typing import Literal
 
 
 class Form(StrEnum):
-    """Form of an input: rows (n, d), one number per row (n,), or one text per row."""
+    """Form of an input: rows (n, d), one number per row (n,), one text per row, or one state per row."""
 
     MATRIX = "matrix"
     NUMBERS = "numbers"
     TEXTS = "texts"
+    STATES = "states"
 
 
 class Source(StrEnum):
@@ -58,6 +59,7 @@ INPUTS = {
         Input("failures", Form.NUMBERS, Source.SCORER),
         Input("items", Form.NUMBERS, Source.ITEMS),
         Input("sums", Form.MATRIX, Source.SCORER),
+        Input("states", Form.STATES, Source.SCORER),
         Input("nll", Form.NUMBERS, Source.LIKELIHOOD),
         Input("tokens", Form.NUMBERS, Source.LIKELIHOOD),
         Input("words", Form.NUMBERS, Source.LIKELIHOOD),

@@ -20,7 +20,7 @@ from evalsvc.store.artifacts import Artifacts
 
 KIND = "items"
 """Kind of the artifact with the values of all samples of an evaluation."""
-OUTCOMES, REASONS = "outcomes", "reasons"
+OUTCOMES, REASONS, STATES, STATE_BYTES = "outcomes", "reasons", "states", "state_bytes"
 
 
 def values_key(spec: EvaluationSpec, label: str, shard: Shard) -> str:
@@ -29,10 +29,14 @@ def values_key(spec: EvaluationSpec, label: str, shard: Shard) -> str:
 
 
 def arrays_of(values: Values) -> dict[str, np.ndarray]:
-    """The arrays of a file of values: float64 by quantity, outcomes, and reasons as JSON."""
+    """The arrays of a file of values: float64 by quantity, outcomes, reasons as JSON, and states with their sizes."""
     reasons = json.dumps({str(row): why for row, why in sorted(values.reasons.items())})
-    columns = {f"values/{name}": column for name, column in values.values.items()}
-    return columns | {OUTCOMES: values.outcomes, REASONS: np.frombuffer(reasons.encode(), np.uint8)}
+    arrays = {f"values/{name}": column for name, column in values.values.items()}
+    arrays |= {OUTCOMES: values.outcomes, REASONS: np.frombuffer(reasons.encode(), np.uint8)}
+    if values.states:
+        arrays[STATES] = np.frombuffer(b"".join(values.states), np.uint8)
+        arrays[STATE_BYTES] = np.array([len(state) for state in values.states], np.int64)
+    return arrays
 
 
 def read_values(artifacts: Artifacts, key: str, of: str) -> Values:
@@ -50,7 +54,12 @@ def values_of(arrays: Mapping[str, np.ndarray]) -> Values:
     """The values in the arrays of a file."""
     columns = {name.removeprefix("values/"): each for name, each in arrays.items() if name.startswith("values/")}
     reasons = {int(row): str(why) for row, why in json.loads(arrays[REASONS].tobytes()).items()}
-    return Values(columns, arrays[OUTCOMES], reasons)
+    return Values(columns, arrays[OUTCOMES], reasons, states=_states_of(arrays) if STATES in arrays else ())
+
+
+def _states_of(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, ...]:
+    whole, ends = arrays[STATES].tobytes(), np.cumsum(arrays[STATE_BYTES]).tolist()
+    return tuple(whole[start:end] for start, end in zip([0, *ends], ends, strict=False))
 
 
 def missing_values(

@@ -16,6 +16,7 @@ from evalsvc.evaluation import opening
 from evalsvc.evaluation.context import EvaluationContext
 from evalsvc.evaluation.fitting_tokenizer import fitting_tokenizer
 from evalsvc.evaluation.items import items_of, places_of, units_of
+from evalsvc.evaluation.sample_states import read_states
 from evalsvc.evaluation.sampling_units import SamplingUnits, documents
 from evalsvc.evaluation.shard_reading import read_failures, read_features, read_likelihoods, read_scored, read_texts
 from evalsvc.evaluation.spec import EvaluationSpec
@@ -62,6 +63,7 @@ class MetricInputs:
         self.reference = functools.cache(self._reference)
         self._likelihoods = functools.cache(functools.partial(read_likelihoods, spec, context))
         self.scored = functools.cache(functools.partial(read_scored, spec, context))
+        self._states = functools.cache(lambda label: read_states(spec, context, label, self.scored(label)))
         self._drawn = functools.cache(lambda name: self._without_failures(self.generated[name]))
         self.units = units_of(context, spec).part(rows)
 
@@ -104,8 +106,7 @@ class MetricInputs:
             (Source.REFERENCE, Form.TEXTS): self._texts_of_reference,
             (Source.PROMPTS, Form.MATRIX): self._prompts,
             (Source.LIKELIHOOD, Form.NUMBERS): self._likelihood,
-            (Source.SCORER, Form.NUMBERS): self._of_scorer,
-            (Source.SCORER, Form.MATRIX): self._of_scorer,
+            **{(Source.SCORER, form): self._of_scorer for form in (Form.NUMBERS, Form.MATRIX, Form.STATES)},
             (Source.ITEMS, Form.NUMBERS): self._items,
         }
 
@@ -118,7 +119,7 @@ class MetricInputs:
         return array if self.there.all() else array[self.there]
 
     def _of_scorer(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
-        """A scorer's values, NaN where there is none; their sums; or which samples failed."""
+        """A scorer's values, NaN where there is none; their sums or states; or which samples failed."""
         suite, (label, _, _) = self.spec.suite, use.of.partition("/")
         quantity, scored = suite.scored(use.of), self.scored(label)
         facts: dict[str, Any] = {"scorer": self.spec.scorers[label], "samples": suite.samples}
@@ -130,7 +131,8 @@ class MetricInputs:
             return (scored.outcomes[self.rows] == FAILED).astype(np.float64), facts
         if given.name == "sums":
             return np.stack([scored.values[name] for name in quantity.sums], axis=1)[self.rows], facts
-        return scored.values[quantity.name][self.rows], facts | {"of": quantity.name}
+        column = self._states(label) if given.name == "states" else scored.values[quantity.name]
+        return column[self.rows], facts | {"of": quantity.name}
 
     def _items(self, use: MetricUse, given: Input) -> tuple[Any, dict[str, Any]]:
         """The item of each sample that the metric is given."""

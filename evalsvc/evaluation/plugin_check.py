@@ -14,9 +14,10 @@ from evalsvc.inputs.suite_entries import ExtractorUse, ScorerUse
 from evalsvc.metrics.registry import METRICS
 from evalsvc.plugins import conformance
 from evalsvc.plugins.conformance import Finding
-from evalsvc.plugins.metric_adapter import register_metric
+from evalsvc.plugins.metric_adapter import reads_samples, register_metric
 from evalsvc.plugins.registry import PluginKind, Plugins
 from evalsvc.plugins.scorers import declared_quantities
+from evalsvc.plugins.torchmetrics_classes import class_use
 
 
 def kind_of(plugins: Plugins, name: str, kind: str = "") -> PluginKind:
@@ -65,6 +66,10 @@ def check_plugin(
     if kind is PluginKind.JUDGE:
         return conformance.check_judge(opening.judge(context, name, options))
     plugin = context.plugins.get(kind, name)
+    if kind is PluginKind.METRIC and reads_samples(plugin.load()):
+        use = class_use(name, plugins=context.plugins)
+        scorer = opening.scorer(context, ScorerUse(use="torchmetrics", options={"metric": name}))
+        return conformance.check_scorer(scorer, use.quantities)
     if kind is PluginKind.SCORER:
         declared = declared_quantities(plugin, options)
         return conformance.check_scorer(opening.scorer(context, ScorerUse(use=name, options=dict(options))), declared)

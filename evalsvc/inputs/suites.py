@@ -28,6 +28,7 @@ from evalsvc.inputs.suite_entries import (
     ScorerQuantity,
     ScorerUse,
 )
+from evalsvc.inputs.torchmetrics_uses import with_torchmetrics
 from evalsvc.metrics.registry import METRICS, Quantity
 from evalsvc.plugins.interfaces import Modality
 from evalsvc.plugins.metric_adapter import register_metric
@@ -216,7 +217,7 @@ def parse_suite(data: dict[str, Any], what: str, plugins: Plugins | None = None)
     Raises:
         InputError: a key is unknown or a value is invalid.
     """
-    _register_plugin_metrics(data, plugins)
+    _register_plugin_metrics(data := with_torchmetrics(data, what, plugins), plugins)
     data = _with_quantities(_with_items(data, what, None), what, plugins)
     try:
         return Suite.model_validate(data)

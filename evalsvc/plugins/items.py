@@ -100,8 +100,10 @@ class Scored:
     ``reasons`` name the rows that have no value and why, in one line ("the target is empty"); ``failed`` are those of
     them that count as failures (an extractor crashed, a judge did not answer) instead of "not applicable". A row with a
     value may have a reason, too: of a program that fails its tests, the first failure.
+    ``states``, one a row, are kept for :class:`evalsvc.plugins.scorers.MergesStates`; empty for a row without one.
     """
 
     values: Mapping[str, Tensor]
     reasons: Mapping[int, str] = field(default_factory=dict)
     failed: frozenset[int] = frozenset()
+    states: tuple[bytes, ...] = ()

@@ -42,7 +42,11 @@ def register_metric(plugin: Plugin) -> None:
     """Register the metric of a plug-in under the plug-in's name."""
     loaded = plugin.load()
     if inspect.isclass(loaded) and hasattr(loaded, "higher_is_better") and hasattr(loaded, "compute"):
-        _require_arrays(plugin, loaded)
+        if reads_samples(loaded):
+            raise InputError(
+                f"plug-in {plugin.name!r} of {plugin.distribution} is torchmetrics class {loaded.__name__}, which "
+                f"reads samples instead of arrays of features: name it in a suite, as in 'metric: {plugin.name}'"
+            )
         _register_class(plugin, loaded)
     elif plugin.name not in METRICS:
         raise InputError(
@@ -51,15 +55,10 @@ def register_metric(plugin: Plugin) -> None:
         )
 
 
-def _require_arrays(plugin: Plugin, kind: Any) -> None:
-    """Refuse classes of torchmetrics itself whose inputs are texts, images, sounds or labels."""
-    package, _, domain = kind.__module__.partition(".")
-    domain = domain.partition(".")[0]
-    if package == "torchmetrics" and domain not in OF_ARRAYS:
-        raise InputError(
-            f"plug-in {plugin.name!r} of {plugin.distribution} is torchmetrics.{domain}.{kind.__name__}, but metrics "
-            "receive arrays of features, not samples: call it in a scorer, which receives each sample with its target"
-        )
+def reads_samples(kind: Any) -> bool:
+    """Whether a class is one of torchmetrics itself whose inputs are texts, images, sounds or labels."""
+    package, _, domain = str(getattr(kind, "__module__", "")).partition(".")
+    return package == "torchmetrics" and inspect.isclass(kind) and domain.partition(".")[0] not in OF_ARRAYS
 
 
 def _register_class(plugin: Plugin, kind: Any) -> None:

@@ -120,6 +120,26 @@ class AsksModel(Protocol):
         ...
 
 
+@runtime_checkable
+class MergesStates(Protocol):
+    """Optional interface of a scorer that returns a state of each sample: together they have a value of their own.
+
+    Its values of single samples may be NaN; the aggregate ``merged`` finds that of all samples.
+    """
+
+    def read_state(self, state: bytes) -> Any:
+        """A state as :attr:`Scored.states` has it, for the other methods."""
+        ...
+
+    def merge(self, states: Sequence[Any]) -> Any:
+        """The state of several samples together, in order, from their states; merged states can be merged again."""
+        ...
+
+    def value_of(self, state: Any, quantity: str) -> float:
+        """The value of a quantity of the samples behind a state; NaN if it does not exist."""
+        ...
+
+
 @dataclass(frozen=True)
 class CandidateLikelihoods:
     """Likelihoods of the candidates of one item: ``nats`` and ``tokens`` of each, without those of the prompt."""

@@ -39,13 +39,14 @@ ROUNDING = 1e-6
 class Values:
     """Values of samples by quantity, NaN where there is none; the outcome of each sample, and reasons by row.
 
-    ``crashed`` are the rows whose scorer raised an exception.
+    ``crashed`` are the rows whose scorer raised an exception. ``states`` are those of the rows, if any has one.
     """
 
     values: Mapping[str, Float64[np.ndarray, " n"]]
     outcomes: Int8[np.ndarray, " n"]
     reasons: Mapping[int, str]
     crashed: frozenset[int] = frozenset()
+    states: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -64,6 +65,7 @@ class Values:
             self.outcomes[places],
             {place: self.reasons[row] for place, row in enumerate(places) if row in self.reasons},
             frozenset(place for place, row in enumerate(places) if row in self.crashed),
+            tuple(self.states[row] for row in places) if self.states else (),
         )
 
 
@@ -103,6 +105,9 @@ def concatenate(parts: Sequence[Values]) -> Values:
         np.concatenate([part.outcomes for part in parts]),
         {start + row: why for start, part in zip(starts, parts, strict=False) for row, why in part.reasons.items()},
         frozenset(start + row for start, part in zip(starts, parts, strict=False) for row in part.crashed),
+        tuple(state for part in parts for state in part.states or (b"",) * len(part))
+        if any(part.states for part in parts)
+        else (),
     )
 
 
@@ -140,7 +145,7 @@ def _score(info: ScorerInfo, n: int, failures: Mapping[int, str], call: Callable
     outcomes = np.full(n, NOT_APPLICABLE, np.int8)
     reasons = {row: _reason(why) for row, why in failures.items()}
     outcomes[list(failures)] = FAILED
-    crashed = set[int]()
+    crashed, states = set[int](), dict[int, bytes]()
     waiting = [[row for row in range(n) if row not in failures]]
     while waiting:
         chosen = waiting.pop()
@@ -164,10 +169,13 @@ def _score(info: ScorerInfo, n: int, failures: Mapping[int, str], call: Callable
             continue
         for name, column in _checked(info, found, len(chosen)).items():
             values[name][chosen] = column
-        outcomes[[row for row in chosen if any(np.isfinite(column[row]) for column in values.values())]] = SCORED
+        states |= zip(chosen, found.states, strict=bool(found.states))
+        valued = (row for row in chosen if states.get(row) or any(np.isfinite(each[row]) for each in values.values()))
+        outcomes[list(valued)] = SCORED
         outcomes[[chosen[place] for place in found.failed]] = FAILED
         reasons |= {chosen[place]: _reason(why) for place, why in found.reasons.items()}
-    return Values(values, outcomes, reasons, frozenset(crashed))
+    kept = tuple(states.get(row, b"") for row in range(n))
+    return Values(values, outcomes, reasons, frozenset(crashed), kept if any(kept) else ())
 
 
 def _checked(info: ScorerInfo, found: Scored, n: int) -> dict[str, Float64[np.ndarray, " n"]]:
@@ -177,6 +185,8 @@ def _checked(info: ScorerInfo, found: Scored, n: int) -> dict[str, Float64[np.nd
         raise ModelError(f"{who} returned {', '.join(found.values) or 'nothing'}, but declares {declared}")
     if outside := sorted({*found.reasons, *found.failed} - set(range(n))):
         raise ModelError(f"{who} gave a reason for row {outside[0]} of {n} samples")
+    if len(found.states) not in (0, n):
+        raise ModelError(f"{who} returned {len(found.states)} states for {n} samples")
     columns = {each.name: _column(who, each, found.values[each.name], n) for each in info.quantities}
     valued = next((row for row in found.failed if any(np.isfinite(each[row]) for each in columns.values())), None)
     if valued is not None:

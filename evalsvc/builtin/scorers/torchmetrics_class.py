@@ -1,0 +1,177 @@
+"""Classes of torchmetrics as scorers: each sample updates the class alone, and the states of all samples merge."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from evalsvc.builtin.scorers import torchmetrics_states as states
+from evalsvc.builtin.scorers.rows import Failed, score_rows
+from evalsvc.builtin.scorers.torchmetrics_inputs import SOURCES, Source
+from evalsvc.core.batching import out_of_memory
+from evalsvc.core.errors import EvalsvcError, InputError, first_line
+from evalsvc.metrics.lazy_torch import torch
+from evalsvc.metrics.registry import Quantity
+from evalsvc.plugins.items import ItemBatch, Scored
+from evalsvc.plugins.registry import Plugins, versioned
+from evalsvc.plugins.samples import Audio, Samples
+from evalsvc.plugins.scorers import ScorerInfo
+from evalsvc.plugins.torchmetrics_classes import ClassUse, class_use
+
+LIBRARIES = {"ShortTimeObjectiveIntelligibility": "pystoi"}
+"""Packages besides torchmetrics that compute a class."""
+
+
+@versioned("1")
+class TorchmetricsClass:
+    """The plug-in ``torchmetrics``: the class ``metric`` with ``options``, its ``update`` given the sources ``inputs``.
+
+    The value of a sample is that of the class after this sample alone, NaN where that does not exist; the aggregate
+    ``merged`` is the value of the class after all samples. ``outputs`` are keys of the dict that some classes return.
+    A sample that the class refuses, or after which its state is not finite, has failed.
+    """
+
+    @staticmethod
+    def quantities(**options: Any) -> tuple[Quantity, ...]:
+        """One quantity for each output, in the direction of the class."""
+        return class_use(**options).quantities
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        metric: str,
+        inputs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
+        use = class_use(metric, inputs, options, outputs, plugins)
+        self._use = use
+        self._sources = {name: _sources(use, given) for name, given in use.inputs.items()}
+        self._module = _built(use, device)
+        self._device = device
+        every = [each for one in self._sources.values() for each in (one.values() if isinstance(one, dict) else [one])]
+        takes = {each.takes for each in every if each.takes}
+        if len(takes) != 1:
+            given = " and ".join(sorted(takes)) or "no samples"
+            raise InputError(f"the inputs of torchmetrics class {metric!r} are {given}: name one source of samples")
+        self._outputs = {quantity.name: key for quantity, key in zip(use.quantities, use.outputs, strict=True)}
+        self.info = ScorerInfo(
+            "torchmetrics",
+            frozenset(takes),
+            use.quantities,
+            frozenset(each.reads for each in every if each.reads),
+            facts=_facts(use),
+        )
+
+    def score(self, samples: Samples, items: ItemBatch) -> Scored:
+        """The value and the state of each sample."""
+        fs = self._use.options.get("fs")
+        if isinstance(samples, Audio) and fs not in (None, samples.rate):
+            raise InputError(f"the sounds have {samples.rate} Hz, but the class is told {fs}: set its option 'fs'")
+        kept = [b""] * len(samples)
+
+        def judge(row: int) -> Sequence[float]:
+            state = self._state(samples, items, row)
+            kept[row] = states.packed(state)
+            return [self._alone(state, output) for output in self._outputs.values()]
+
+        return replace(score_rows(self.info, len(samples), judge), states=tuple(kept))
+
+    def read_state(self, state: bytes) -> states.State:
+        """The state of a sample."""
+        return states.unpacked(state)
+
+    def merge(self, several: Sequence[states.State]) -> states.State:
+        """The state of several samples together."""
+        return states.merged(self._module, several)
+
+    def value_of(self, state: states.State, quantity: str) -> float:
+        """The value that the class computes from a state."""
+        with _quiet(), torch.inference_mode():
+            return states.value_of(self._module, state, self._outputs[quantity])
+
+    def _state(self, samples: Samples, items: ItemBatch, row: int) -> states.State:
+        given = {name: self._given(source, samples, items, row) for name, source in self._sources.items()}
+        self._module.reset()
+        try:
+            with _quiet():
+                self._module.update(**given)
+        except EvalsvcError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise Failed(f"{type(error).__name__}: {first_line(error)}") from None
+        state = states.state_of(self._module)
+        if not states.is_finite(state):
+            raise Failed(f"{self._use.name} of this sample is not finite")
+        return state
+
+    def _given(self, source: Source | dict[str, Source], samples: Samples, items: ItemBatch, row: int) -> Any:
+        if isinstance(source, dict):
+            return {name: self._given(each, samples, items, row) for name, each in source.items()}
+        found = source.give(samples, items, row)
+        if not isinstance(found, torch.Tensor):
+            return found
+        if not bool(torch.isfinite(found).all()):
+            raise Failed("the sample or its target has numbers that are not finite")
+        return found.to(self._device)
+
+    def _alone(self, state: states.State, output: str) -> float:
+        """The value of one sample; NaN if the class needs several, or it is infinite."""
+        try:
+            with _quiet():
+                value = states.value_of(self._module, state, output)
+        except InputError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            return float("nan")
+        return value if abs(value) < float("inf") else float("nan")
+
+
+def _built(use: ClassUse, device: torch.device) -> Any:
+    try:
+        with _quiet():
+            return use.kind(**use.options).to(device)
+    except Exception as error:
+        raise InputError(f"torchmetrics class {use.name!r} does not take these options: {first_line(error)}") from None
+
+
+def _sources(use: ClassUse, given: Any) -> Source | dict[str, Source]:
+    if isinstance(given, Mapping):
+        return {name: _source(use, each) for name, each in given.items()}
+    return _source(use, given)
+
+
+def _source(use: ClassUse, name: str) -> Source:
+    if name not in SOURCES:
+        raise InputError(f"torchmetrics class {use.name!r}: there is no source {name!r}: use {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def _facts(use: ClassUse) -> dict[str, str]:
+    """Everything that can change a value."""
+    told = {"inputs": use.inputs, "options": use.options, "outputs": use.outputs}
+    facts = {"class": use.name, "version": use.distribution} | {
+        name: json.dumps(each, sort_keys=True) for name, each in told.items()
+    }
+    if package := LIBRARIES.get(use.kind.__name__):
+        facts[package] = importlib.metadata.version(package)
+    return facts
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of torchmetrics, which repeat for each sample."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,265 @@
+"""Classes of torchmetrics as scorers: their own value on the same samples is ours."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+
+from evalsvc.builtin.scorers.torchmetrics_class import TorchmetricsClass
+from evalsvc.builtin.scorers.torchmetrics_inputs import SOURCES
+from evalsvc.core.errors import InputError
+from evalsvc.metrics.merged import SampleStates, merged
+from evalsvc.metrics.score import Direction
+from evalsvc.plugins import scoring
+from evalsvc.plugins.conformance import check_scorer
+from evalsvc.plugins.items import ItemBatch
+from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts
+from evalsvc.plugins.torchmetrics_classes import NEEDS, UNUSABLE, class_use
+
+CPU = torch.device("cpu")
+COUNT, FEW = 20, 6
+DOMAINS = ("image", "audio", "text", "multimodal", "video")
+OPTIONS = {"ShortTimeObjectiveIntelligibility": {"fs": 10000}}
+BANDS = {"preds": "images", "target": {"ms": "source_images", "pan": "target_images", "pan_lr": "source_images"}}
+INPUTS = {"QualityWithNoReference": BANDS, "SpatialDistortionIndex": BANDS}
+WORDS = np.array(["the", "cat", "sat", "on", "a", "mat", "and", "then", "ran", "far", "away", "from", "home"])
+
+
+def exported():
+    for domain in DOMAINS:
+        module = importlib.import_module(f"torchmetrics.{domain}")
+        for name in sorted(module.__all__):
+            if inspect.isclass(getattr(module, name)):
+                yield f"{domain}.{name}"
+
+
+EVERY = list(exported())
+USABLE = [name for name in EVERY if name.partition(".")[2] not in UNUSABLE]
+
+
+def images(side, channels=3):
+    rng = np.random.default_rng(side)
+    pixels = rng.integers(0, 256, (FEW, channels, side, side), np.uint8)
+    near = np.clip(pixels + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8)
+    return Images(torch.from_numpy(pixels)), Images(torch.from_numpy(near))
+
+
+def sounds():
+    waves = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (FEW, 6000)).astype(np.float32))
+    noise = torch.from_numpy(np.random.default_rng(1).normal(0, 0.05, (FEW, 6000)).astype(np.float32))
+    return Audio(tuple(waves), 10000), Audio(tuple(waves + noise), 10000)
+
+
+def texts():
+    rng = np.random.default_rng(2)
+    said = [" ".join(rng.choice(WORDS, 8)) for _ in range(COUNT)]
+    return Texts(tuple(said)), tuple((" ".join([*text.split()[:5], "home", "dog"]),) for text in said)
+
+
+def trial(name):
+    """Samples and items that fit a class."""
+    domain, kind = name.split(".")
+    sources = None
+    if domain == "image":
+        side = {"MultiScaleStructuralSimilarityIndexMeasure": 176, "VisualInformationFidelity": 41}.get(kind, 32)
+        samples, targets = images(side, 1 if kind.endswith("BlockedEffect") else 3)
+        sources = Images(targets.pixels[:, :, ::2, ::2].contiguous())
+    else:
+        samples, targets = sounds() if domain == "audio" else texts()
+    return samples, items_of(samples, targets, sources)
+
+
+def items_of(samples, targets, sources=None):
+    ids = tuple(f"item-{row}" for row in range(len(samples)))
+    return ItemBatch(ids, torch.zeros(len(ids), dtype=torch.int64), targets=targets, sources=sources)
+
+
+def built(name, **given):
+    kind = name.partition(".")[2]
+    return TorchmetricsClass(CPU, metric=name, **{"options": OPTIONS.get(kind, {}), "inputs": INPUTS.get(kind)} | given)
+
+
+def whole(scorer, values, error="none"):
+    states = tuple(scorer.read_state(each) if each else None for each in values.states)
+    return [
+        merged(SampleStates(states, scorer.merge, scorer.value_of), each, error=error)
+        for each in scorer.info.quantities
+    ]
+
+
+def own_values(use, samples, items):
+    """The values that the class itself computes after all samples, in three updates."""
+    module = use.kind(**use.options)
+
+    def batch(given, rows):
+        if isinstance(given, dict):
+            return {name: batch(each, rows) for name, each in given.items()}
+        parts = [SOURCES[given].give(samples, items, row) for row in rows]
+        if isinstance(parts[0], torch.Tensor):
+            # The first dimension of this class is that of speakers.
+            speakers = use.kind.__name__ == "SourceAggregatedSignalDistortionRatio"
+            return torch.stack(parts) if speakers else torch.cat(parts)
+        return [each for part in parts for each in part]
+
+    for rows in (range(1), range(1, 4), range(4, len(samples))):
+        module.update(**{name: batch(given, rows) for name, given in use.inputs.items()})
+    found = module.compute()
+    found = [found[key] for key in use.outputs] if isinstance(found, dict) else [found]
+    return [float(torch.as_tensor(each).double().mean()) for each in found]
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_the_value_of_all_samples_is_that_of_the_class_itself(name):
+    samples, items = trial(name)
+    scorer = built(name)
+    values = scoring.score(scorer, samples, items, {})
+    assert values.counts == {"scored": len(samples), "not applicable": 0, "failed": 0}
+    scores = whole(scorer, values, "jackknife" if name.startswith("text.") else "none")
+    assert [each.value for each in scores] == pytest.approx(own_values(scorer._use, samples, items), rel=2e-6, abs=1e-7)
+    for score in scores:
+        assert (score.stderr is not None) is name.startswith("text.")
+
+
+def table():
+    """The rows of the documentation's table of classes: class and reason."""
+    page = (Path(__file__).parents[3] / "docs/scorers.md").read_text().partition("## Classes of torchmetrics")[2]
+    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
+
+
+def test_classes_that_cannot_be_used_are_documented_with_the_reason():
+    listed = {name: reason.replace("`", "") for name, reason in table().items()}
+    assert listed == UNUSABLE | NEEDS
+    for name in [*set(EVERY) - set(USABLE), "audio.PerceptualEvaluationSpeechQuality"]:
+        with pytest.raises(InputError, match=f"'{name}' cannot score samples: "):
+            class_use(name)
+    page = (Path(__file__).parents[3] / "docs/scorers.md").read_text()
+    assert f"{len(USABLE)} of {len(EVERY)} classes" in page
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"metric": "text.NoSuchRate"}, "has no class 'text.NoSuchRate'"),
+        ({"metric": "os.system"}, "invalid torchmetrics class 'os.system'"),
+        ({"metric": "text.wer.WordErrorRate"}, "invalid torchmetrics class"),
+        ({"metric": "text.Sequence"}, "has no class 'text.Sequence'"),
+        ({"metric": ["text.WordErrorRate"]}, "invalid torchmetrics class"),
+        ({"metric": "text.WordErrorRate", "inputs": "texts"}, "invalid inputs 'texts': give each the name"),
+        ({"metric": "text.WordErrorRate", "inputs": {"preds": "texts"}}, "needs its input 'target'"),
+        ({"metric": "text.WordErrorRate", "inputs": {"hyp": "texts"}}, "has no input 'hyp': it takes preds, target"),
+        ({"metric": "text.WordErrorRate", "options": {"n": 1}}, "has no option 'n': it has none"),
+        ({"metric": "text.WordErrorRate", "options": {"sync_on_compute": True}}, "has no option 'sync_on_compute'"),
+        ({"metric": "text.WordErrorRate", "outputs": "f1"}, "invalid outputs 'f1': list the keys"),
+        ({"metric": "text.BLEUScore", "options": {"weights": {"a": 1}}}, "use numbers, texts or lists"),
+        ({"metric": "text.SacreBLEUScore", "options": {"tokenize": "flores200"}}, "downloads the tokenizer"),
+        ({"metric": "text.ROUGEScore", "options": {"rouge_keys": "rougeLsum"}}, "downloads data for rougeLsum"),
+        ({"metric": "image.TotalVariation", "options": {"reduction": "most"}}, "does not take these options: "),
+        ({"metric": "text.CharErrorRate", "inputs": {"preds": "words", "target": "target"}}, "no source 'words'"),
+        ({"metric": "text.CharErrorRate", "inputs": {"preds": "target", "target": "target"}}, "name one source of s"),
+        ({"metric": "image.QualityWithNoReference"}, "needs its input 'target'"),
+        ({"metric": "classification.BinaryAccuracy"}, "no source 'features'"),
+    ],
+)
+def test_classes_inputs_and_options_that_do_not_exist_are_named(given, reason):
+    with pytest.raises(InputError, match=reason):
+        TorchmetricsClass(CPU, **given)
+
+
+def test_directions_are_right_where_torchmetrics_is_wrong():
+    directions = {name: class_use(f"image.{name}").quantities[0].direction for name in ("SpectralDistortionIndex",)}
+    assert set(directions.values()) == {Direction.LOWER}
+    assert class_use("text.WordErrorRate").quantities[0].direction is Direction.LOWER
+    assert class_use("text.SQuAD").quantities[0].name == "squad_exact_match"
+    assert class_use("image.PeakSignalNoiseRatio").options == {"data_range": 1.0}
+
+
+def scored(scorer, samples, targets, sources=None):
+    return scoring.score(scorer, samples, items_of(samples, targets, sources), {})
+
+
+def test_texts_of_any_kind_are_outcomes():
+    hostile = ("", " ", "東京は晴れ", "\ud800", "a\0b", "n" * 5000)
+    for name in [each for each in USABLE if each.startswith("text.")]:
+        targets = ((), ("",), ("東京は雨", "大阪")[: 2 if "targets" in str(class_use(name).inputs) else 1], ("x",))
+        values = scored(built(name), Texts(hostile), (*targets, ("y",), ("z",)))
+        assert values.outcomes[0] == scoring.NOT_APPLICABLE
+        assert values.reasons[0] == "the item has no target"
+        assert values.crashed == frozenset()
+
+
+def test_an_item_with_two_targets_has_no_value_of_a_class_that_takes_one():
+    values = scored(built("text.WordErrorRate"), Texts(("a b", "a c")), (("a b", "b"), ("a b",)))
+    assert values.reasons == {0: "the item has 2 targets, and the class takes one"}
+    assert [each.value for each in whole(built("text.WordErrorRate"), values)] == [0.5]
+
+
+def test_images_that_a_class_refuses_have_failed_and_the_others_count():
+    good, target = images(16)
+    small = torch.zeros(3, 1, 1, dtype=torch.uint8)
+    samples, targets = MixedImages((good.items[0], small, small)), MixedImages((target.items[0], small, good.items[0]))
+    scorer = built("image.StructuralSimilarityIndexMeasure")
+    values = scored(scorer, samples, targets)
+    assert values.counts["failed"] == 2
+    assert "RuntimeError: Predictions and targets are expected to have the same shape" in values.reasons[2]
+    own = torchmetrics.image.StructuralSimilarityIndexMeasure(data_range=1.0)
+    expected = own(good.pixels[:1] / 255, target.pixels[:1] / 255)
+    assert whole(scorer, values)[0].value == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_levels_are_from_0_to_255_and_data_range_follows():
+    samples, targets = images(16)
+    inputs = {"preds": "levels", "target": "target_levels"}
+    found = whole(
+        built("image.PeakSignalNoiseRatio", inputs=inputs),
+        scored(built("image.PeakSignalNoiseRatio", inputs=inputs), samples, targets),
+    )
+    unit = whole(built("image.PeakSignalNoiseRatio"), scored(built("image.PeakSignalNoiseRatio"), samples, targets))
+    assert found[0].value == pytest.approx(unit[0].value, rel=1e-5)
+
+
+def test_equal_images_have_no_ratio_of_their_own_and_count_in_the_whole():
+    samples, targets = images(16)
+    mixed = Images(torch.cat([samples.pixels[:2], targets.pixels[2:]]))
+    values = scored(built("image.PeakSignalNoiseRatio"), mixed, samples)
+    assert np.isnan(values.values["peak_signal_noise_ratio"][:2]).all()
+    assert values.counts["scored"] == FEW
+    assert np.isfinite(whole(built("image.PeakSignalNoiseRatio"), values)[0].value)
+
+
+def test_sounds_that_are_silent_damaged_or_of_another_length_or_rate_are_outcomes():
+    good = torch.sin(torch.arange(4000) / 9.0)
+    waves = (good, torch.zeros(4000), torch.full((4000,), torch.nan), good[:100], good[:0])
+    targets = Audio((good * 0.9, good, good, good, good), 10000)
+    for name in [each for each in USABLE if each.startswith("audio.")]:
+        values = scored(built(name), Audio(waves, 10000), targets)
+        assert values.crashed == frozenset()
+        assert values.outcomes[0] == scoring.SCORED
+        assert set(values.outcomes[2:].tolist()) == {scoring.FAILED}
+        other = scored(built(name), Audio(waves[:1], 10000), Audio((good,), 8000))
+        assert other.outcomes[0] == scoring.FAILED
+    with pytest.raises(InputError, match="the sounds have 16000 Hz, but the class is told 10000: set its option 'fs'"):
+        built("audio.ShortTimeObjectiveIntelligibility").score(Audio((good,), 16000), ItemBatch(("a",), torch.zeros(1)))
+
+
+@pytest.mark.parametrize("name", ["text.BLEUScore", "image.TotalVariation", "audio.SignalNoiseRatio"])
+def test_a_class_keeps_the_contract_of_scorers(name):
+    scorer = built(name)
+    assert [each.check for each in check_scorer(scorer, class_use(name).quantities) if not each.ok] == []
+
+
+def test_the_protocol_names_class_version_inputs_and_options():
+    kinds = [
+        built("text.WordErrorRate"),
+        built("text.CharErrorRate"),
+        built("text.BLEUScore"),
+        built("text.BLEUScore", options={"n_gram": 2}),
+        built("text.BLEUScore", inputs={"preds": "texts", "target": "source_texts"}),
+    ]
+    assert len({each.info.protocol for each in kinds}) == len(kinds)
+    assert kinds[0].info.facts["version"] == f"torchmetrics {torchmetrics.__version__}"
+    assert "pystoi" in built("audio.ShortTimeObjectiveIntelligibility").info.facts
