@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from evalsvc.builtin.extractors.batches import Pieces, PreparedImages
-from evalsvc.builtin.extractors.preprocess import CLIP, center_crop_resize, normalize, square_resize
+from evalsvc.builtin.extractors.preprocess import CLIP, center_crop_resize, normalize, pad_resize, square_resize
 from evalsvc.builtin.pretrained import open_pretrained, open_tokenizer
 from evalsvc.core.errors import InputError
 from evalsvc.plugins.interfaces import ExtractorInfo
@@ -21,6 +21,7 @@ from evalsvc.plugins.samples import Samples
 _WAYS = {
     "cmmd": "centre square, Pillow bicubic to {0} in whole levels, CLIP mean and std",
     "clip": "Pillow bicubic of the short side to {0}, centre crop, CLIP mean and std",
+    "pad": "Pillow bicubic of the long side to {0} in float, black borders, CLIP mean and std",
 }
 
 
@@ -28,8 +29,9 @@ _WAYS = {
 class Clip:
     """The plug-in ``clip``: output ``embedding``, projected and normalized.
 
-    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (center crop, then resize, as in CMMD) or ``clip``
-    (resize the short side, then center crop, as in CLIP); they are equal for square images.
+    ``model`` is a folder or a hub id. ``preprocess`` is ``cmmd`` (center crop, then resize, as in CMMD), ``clip``
+    (resize the short side, then center crop, as in CLIP) or ``pad`` (resize the long side, black borders, as in HPS
+    v2). The first two are equal for square images.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class Clip:
         device: torch.device,
         *,
         model: str = "openai/clip-vit-large-patch14-336",
-        preprocess: Literal["cmmd", "clip"] = "cmmd",
+        preprocess: Literal["cmmd", "clip", "pad"] = "cmmd",
     ) -> None:
         if preprocess not in _WAYS:
             raise InputError(f"extractor 'clip' has no preprocessing {preprocess!r}; available are {', '.join(_WAYS)}")
@@ -58,6 +60,11 @@ class Clip:
         )
         self._pieces = Pieces(32, "clip")
 
+    @property
+    def scale(self) -> float:
+        """The factor of cosines in the model's own logits, ``exp(logit_scale)``."""
+        return float(self._model.logit_scale.exp())
+
     def extract(self, samples: Samples | UInt8[Tensor, "n c h w"]) -> dict[str, Float[Tensor, "n d"]]:
         """Embeddings of uint8 images of any sizes."""
         (embedding,) = self._pieces.run(self._embed, PreparedImages(samples, "clip", self._device, self._prepare))
@@ -73,9 +80,8 @@ class Clip:
         return F.normalize(self._model.text_projection(pooled), dim=-1)
 
     def _prepare(self, pixels: Tensor) -> Tensor:
-        if self._way == "cmmd":
-            return normalize(square_resize(pixels, self._side), CLIP)
-        return normalize(center_crop_resize(pixels, self._side), CLIP)
+        resize = {"cmmd": square_resize, "clip": center_crop_resize, "pad": pad_resize}[self._way]
+        return normalize(resize(pixels, self._side), CLIP)
 
     @torch.inference_mode()
     def _embed(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -74,6 +74,15 @@ def square_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c 
     return bicubic_resize(x[..., top : top + short, left : left + short], side, side, eight_bit=True)
 
 
+def pad_resize(x: UInt8[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """Resize the long side to ``side`` with a bicubic filter in float, then add black borders, as in HPS v2."""
+    scale = side / max(x.shape[-2:])
+    height, width = (max(1, round(each * scale)) for each in x.shape[-2:])
+    top, left = (side - height) // 2, (side - width) // 2
+    borders = (left, side - width - left, top, side - height - top)
+    return F.pad(bicubic_resize(x, height, width), borders)
+
+
 def normalize(
     x: Float[Tensor, "n 3 h w"], statistics: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> Float[Tensor, "n 3 h w"]:

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from evalsvc.builtin.scorers.frames import build_frame_extractor, videos_of
 from evalsvc.builtin.scorers.inner_extractor import InnerExtractor
+from evalsvc.builtin.scorers.prompt_embeddings import PromptEmbeddings
 from evalsvc.builtin.scorers.rows import NotApplicable, checked, score_rows
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.clip_score import clip_score
@@ -17,7 +18,7 @@ from evalsvc.metrics.lazy_torch import torch
 from evalsvc.metrics.registry import QUANTITIES
 from evalsvc.metrics.score import MetricError
 from evalsvc.plugins.interfaces import EmbedsTexts
-from evalsvc.plugins.items import ItemBatch, Scored, messages_of
+from evalsvc.plugins.items import ItemBatch, Scored
 from evalsvc.plugins.registry import Plugins, open_to_clients, versioned
 from evalsvc.plugins.samples import Images, Samples
 from evalsvc.plugins.scorers import ScorerInfo
@@ -63,18 +64,14 @@ class ClipScore:
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
         """The CLIP score of each sample."""
-        prompts = [" ".join(said["content"] for said in messages_of(each)) for each in items.prompts]
-        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        embedded = self._texts.embed_texts(list(distinct)).float().cpu().numpy() if distinct else None
+        prompts = PromptEmbeddings(self._texts, items.prompts)
         embeddings = self._embeddings(samples)
 
         def judge(row: int) -> Sequence[float]:
-            if embedded is None or not prompts[row]:
-                raise NotApplicable("the item has no prompt")
-            at = distinct[prompts[row]]
+            prompt = prompts[row]
             shown = embeddings(row)
             try:
-                return [clip_score(shown, embedded[at : at + 1].repeat(len(shown), 0)).value]
+                return [clip_score(shown, prompt.repeat(len(shown), 0)).value]
             except MetricError as error:
                 raise NotApplicable(str(error)) from None
 

@@ -20,10 +20,8 @@ LAYER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "nu
 WORDS = ["a", "red", "boat", "on", "the", "sea"]
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory):
+def save_clip(folder):
     """A whole CLIP in miniature, tokenizer included, as a hub's folder would hold it."""
-    folder = tmp_path_factory.mktemp("clip")
     vocabulary = ["<|startoftext|>", "<|endoftext|>", *(f"{word}</w>" for word in WORDS)]
     vocabulary += sorted({letter for word in WORDS for letter in word} | {f"{w[-1]}</w>" for w in WORDS})
     vocabulary = list(dict.fromkeys(vocabulary))
@@ -34,6 +32,11 @@ def clip_folder(tmp_path_factory):
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")

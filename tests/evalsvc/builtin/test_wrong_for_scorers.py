@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from evalsvc.core.errors import InputError
 from evalsvc.plugins import scoring
 from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
 from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts, Videos
 from evalsvc.plugins.scorers import CandidateLikelihoods
+from tests.evalsvc.builtin.test_clip_dinov2_vgg16 import save_clip
 from tests.evalsvc.builtin.test_image_scorers import CPU, Logits, Space, batch
 from tests.evalsvc.builtin.test_lpips import save_trunk
+from tests.evalsvc.builtin.test_preference_scorers import save_head
 
 SHIPPED = {
     point.name: point
@@ -38,10 +41,11 @@ NO_TARGET = "the item has no target"
 class Case:
     """Samples with their items, and of each the value of a quantity, or the reason why there is none.
 
-    ``files`` writes the files that its options name.
+    None is any value. ``files`` writes the files that its options name. ``rounding`` is the relative difference that a
+    network makes between batches.
     """
 
-    outcomes: list[float | str]
+    outcomes: list[float | str | None]
     samples: Any = field(default_factory=lambda: Texts(("7", "", "\ud800", "7")))
     columns: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -50,6 +54,7 @@ class Case:
     failed: frozenset[int] = frozenset()
     told: frozenset[int] = frozenset()
     """Rows with a value and a reason for it."""
+    rounding: float = 0.0
 
 
 def texts(outcomes, *targets, **more):
@@ -100,6 +105,18 @@ CASES = {
         options={"trunk": "squeeze"},
         files=lambda folder: {"weights": save_trunk(folder)[1]},
         failed=frozenset({1, 2}),
+    ),
+    "preference": Case(
+        [None, "the item has no prompt", "the item has no prompt", None],
+        MixedImages((PIXELS[0], PIXELS[1], PIXELS[2, :, :1, :1], PIXELS[0])),
+        {"prompts": ("a", "", (), "a")},
+        files=lambda folder: {"model": str(save_clip(folder))},
+        rounding=1e-6,
+    ),
+    "aesthetic": Case(
+        [1.5, 1.5, 1.5, 1.5],
+        SIZES,
+        files=lambda folder: {"model": str(save_clip(folder)), "head": save_head(folder, nn.Linear(12, 1), 1.5)},
     ),
     "label-accuracy": Case(
         [1.0, "the item has no label", "the label 3 is not one of the 3 classes", 0.0],
@@ -175,7 +192,7 @@ def test_what_is_wrong_for_a_scorer_is_a_named_outcome(built, name):
             assert found.reasons[row].startswith(expected)
             assert found.outcomes[row] == (scoring.FAILED if row in case.failed else scoring.NOT_APPLICABLE)
         else:
-            assert column[row] == pytest.approx(expected)
+            assert np.isfinite(column[row]) if expected is None else column[row] == pytest.approx(expected)
             assert (row in found.reasons, found.outcomes[row]) == (row in case.told, scoring.SCORED)
     assert not found.crashed
 
@@ -186,8 +203,9 @@ def test_a_value_depends_on_its_row_alone(built, name):
     whole, mixed = (outcome(scorer, CASES[name], rows) for rows in (range(4), order))
     single = [outcome(scorer, CASES[name], [row]) for row in range(4)]
     for quantity, column in whole.values.items():
-        np.testing.assert_array_equal(mixed.values[quantity], column[order])
-        np.testing.assert_array_equal([each.values[quantity][0] for each in single], column)
+        rounding = CASES[name].rounding
+        np.testing.assert_allclose(mixed.values[quantity], column[order], rounding)
+        np.testing.assert_allclose([each.values[quantity][0] for each in single], column, rounding)
     assert [mixed.reasons.get(place) for place in range(4)] == [whole.reasons.get(row) for row in order]
 
 
