@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,7 +20,7 @@ from evalsvc.inputs.items.schedule import Places, by_frequency, by_item
 from evalsvc.inputs.items.storage import load_items, load_media, store_items
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import HasLabels
+from evalsvc.plugins.interfaces import HasLabels, KeepsFiles
 from evalsvc.plugins.items import Column, ItemBatch, Usage
 from evalsvc.plugins.rng import item_seeds
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
@@ -180,9 +180,10 @@ def item_batch(
     """
     rows, draws = places_of(context, spec, start, stop)
     numbers, used = torch.from_numpy(draws), usage if "usage" in reads else None
+    files = _files_of(context, spec, start, stop) if "file" in reads else ()
     every = items_of(context, spec.suite)
     if every is None:
-        return ItemBatch(tuple(map(str, rows.tolist())), numbers, usage=used)
+        return ItemBatch(tuple(map(str, rows.tolist())), numbers, usage=used, files=files)
     items = every.taken(rows)
     return ItemBatch(
         ids=items.ids,
@@ -197,7 +198,16 @@ def item_batch(
         answers=items.answers if "answer" in reads else (),
         tags=items.tags if "tags" in reads else {},
         usage=used,
+        files=files,
     )
+
+
+def _files_of(
+    context: EvaluationContext, spec: EvaluationSpec, start: int, stop: int
+) -> tuple[Callable[[], bytes], ...]:
+    generator = opening.generator_of(context, spec)
+    assert isinstance(generator, KeepsFiles)
+    return generator.files(request_of(context, spec, start, stop))
 
 
 def _sources_of(context: EvaluationContext, suite: Suite, items: ItemSet) -> Samples | None:

@@ -8,7 +8,7 @@ from evalsvc.core.errors import InputError
 from evalsvc.inputs.suite_entries import ScorerQuantity
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.inputs import Source
-from evalsvc.plugins.interfaces import Generator, Likelihood
+from evalsvc.plugins.interfaces import Generator, KeepsFiles, Likelihood
 from evalsvc.plugins.items import Column
 from evalsvc.plugins.scorers import AsksModel, Scorer, ScoresLikelihoods
 
@@ -19,8 +19,8 @@ def check_scorers(suite: Suite, scorers: Scorers, generator: Generator, names: f
     """Make sure that every scorer of a suite can score its samples; ``names`` are those of the scored model.
 
     Raises:
-        InputError: a scorer takes other samples, reads a column that the items lack, needs likelihoods, asks the
-            scored model itself, or declares other quantities than the suite was read with.
+        InputError: a scorer takes other samples, reads a column or files that are not there, needs likelihoods, asks
+            the scored model itself, or declares other quantities than the suite was read with.
     """
     columns = _columns(suite)
     for label, scorer in scorers.items():
@@ -28,7 +28,12 @@ def check_scorers(suite: Suite, scorers: Scorers, generator: Generator, names: f
         if suite.modality not in info.takes:
             taken = " and ".join(sorted(info.takes))
             raise InputError(f"suite {suite.id} scores {suite.modality} samples, and scorer {name!r} takes {taken}")
-        if missing := sorted(info.reads - columns):
+        if "file" in info.reads and not (isinstance(generator, KeepsFiles) and generator.keeps_files):
+            raise InputError(
+                f"suite {suite.id}: scorer {label!r} reads the files of the samples, but those of generator "
+                f"{generator.info.family!r} are not files: write them into a folder, and use generator 'samples'"
+            )
+        if missing := sorted(info.reads - columns - {"file"}):
             raise InputError(
                 f"suite {suite.id}: scorer {label!r} reads the {missing[0]} of each item, but the items have none: "
                 f"name its column with 'items: {{{missing[0]}: COLUMN}}'"

@@ -1,4 +1,4 @@
-"""Loading of untrusted torch and Parquet files in a sandboxed process: see ``docs/design/0004-loading.md``."""
+"""Loading of untrusted files (torch, Parquet, ...) in a sandboxed process: see ``docs/design/0004-loading.md``."""
 
 from __future__ import annotations
 
@@ -119,6 +119,23 @@ def read_hdf5_array(path: Path, target: BinaryIO, name: str, room: int) -> None:
         raise InputError(f"{path} {error}") from None
 
 
+def read_c2pa(content: bytes) -> tuple[bool, bool]:
+    """Whether an encoded file has a manifest of C2PA, and whether that is valid, as :func:`convert_manifest` finds.
+
+    Raises:
+        RefusedError: the file cannot be read; the message follows its name.
+    """
+    with _nameless() as source, _nameless() as target:
+        source.write(content)
+        source.seek(0)
+        _ask([source], target, {"format": "c2pa"})
+        target.seek(0)
+        answer = target.read(2)
+    if len(answer) != 2 or max(answer) > 1:
+        raise RefusedError("crashed the process that read it: it is damaged or malicious")
+    return bool(answer[0]), bool(answer[1])
+
+
 def _arrow(path: Path, request: Mapping[str, Any]) -> pa.Table:
     try:
         with _converted([path], request) as target:
@@ -146,10 +163,14 @@ def _converted(paths: Sequence[Path], request: Mapping[str, Any]) -> Iterator[Bi
 
 def _convert(paths: Sequence[Path], target: BinaryIO, request: Mapping[str, Any]) -> None:
     with ExitStack() as opened:
-        sources = [opened.enter_context(open_regular(path)).fileno() for path in paths]
-        seconds = SECONDS + sum(os.fstat(source).st_size for source in sources) // BYTES_A_SECOND
-        if wrong := _reader.ask({"seconds": seconds, **request}, *sources, target.fileno()):
-            raise RefusedError(wrong)
+        _ask([opened.enter_context(open_regular(path)) for path in paths], target, request)
+
+
+def _ask(files: Sequence[BinaryIO], target: BinaryIO, request: Mapping[str, Any]) -> None:
+    sources = [file.fileno() for file in files]
+    seconds = SECONDS + sum(os.fstat(source).st_size for source in sources) // BYTES_A_SECOND
+    if wrong := _reader.ask({"seconds": seconds, **request}, *sources, target.fileno()):
+        raise RefusedError(wrong)
 
 
 def _state_dicts(file: Any) -> StateDicts:

@@ -115,6 +115,10 @@ def _converter(request: Mapping[str, Any]) -> Callable[[BinaryIO, BinaryIO], Non
         from evalsvc.inputs import hdf5_conversion as hdf5
 
         converters = {"hdf5-list": hdf5.list_arrays, "hdf5-array": hdf5.convert_array}
+    elif request["format"] == "c2pa":
+        from evalsvc.inputs.c2pa_manifests import convert_manifest
+
+        converters = {"c2pa": convert_manifest}
     else:
         from evalsvc.inputs.tables import parquet_conversion as parquet
 

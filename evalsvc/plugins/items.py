@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Condition = Literal["prompt", "label", "source"]
 """Inputs of a generator for each sample."""
 
-Column = Literal["prompt", "label", "source", "target", "choices", "answer", "tags", "usage"]
-"""Columns of items that scorers can read."""
+Column = Literal["prompt", "label", "source", "target", "choices", "answer", "tags", "usage", "file"]
+"""Columns of items that scorers can read; ``usage`` and ``file`` are the sample's."""
 
 
 class Message(NamedTuple):
@@ -61,7 +61,8 @@ class ItemBatch:
 
     Only the columns that the scorer declares in :attr:`ScorerInfo.reads` are filled. ``targets`` are, for each item,
     the texts that are right (none if the item has no target), or samples of the suite's modality. ``answers`` are
-    texts, or the index of the right choice. A missing prompt, answer or label is "", "" or -1.
+    texts, or the index of the right choice. A missing prompt, answer or label is "", "" or -1. ``files`` read the
+    encoded file of each sample, and raise an :class:`evalsvc.core.errors.InputError` if that cannot be read.
     """
 
     ids: tuple[str, ...]
@@ -74,6 +75,7 @@ class ItemBatch:
     answers: tuple[str | int, ...] = ()
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     usage: Usage | None = None
+    files: tuple[Callable[[], bytes], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -137,6 +137,7 @@ def rows_of(items: ItemBatch, chosen: Sequence[int]) -> ItemBatch:
         answers=part(items.answers),
         tags={name: part(column) for name, column in items.tags.items()},
         usage=usage and Usage(usage.seconds[places], usage.tokens[places], usage.price[places]),
+        files=part(items.files),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from evalsvc.inputs.reading_options import OPTIONS, ReadingOptions
 from evalsvc.inputs.sample_sets import open_samples, read_at
 from evalsvc.inputs.text_files import TextList
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import GeneratorInfo, ReadsAhead
+from evalsvc.plugins.interfaces import GeneratorInfo, HasFiles, ReadsAhead
 from evalsvc.plugins.registry import open_to_clients, versioned
 from evalsvc.plugins.samples import SampleRequest, Samples
 
@@ -82,15 +83,29 @@ class StoredSamples:
 
     def sample(self, request: SampleRequest) -> Samples:
         """Stored samples at ``request.indices``, or of the request's items."""
+        return read_at(self._stored, self._positions(request))
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the samples are encoded images, sounds or videos, instead of rows, lines or arrays."""
+        return isinstance(self._stored, HasFiles)
+
+    def files(self, request: SampleRequest) -> tuple[Callable[[], bytes], ...]:
+        """Readers of the files of the same samples."""
+        assert isinstance(self._stored, HasFiles)
+        return tuple(partial(self._stored.file, position) for position in self._positions(request))
+
+    def _positions(self, request: SampleRequest) -> list[int]:
         if self.finds_items:
             if request.draws is None:
                 raise InputError("option by=id of generator 'samples' needs a suite with items: omit it")
             pairs = zip(request.item_ids, request.draws.tolist(), strict=True)
-            return read_at(self._stored, [self.find(item, draw) for item, draw in pairs])
+            return [self.find(item, draw) for item, draw in pairs]
         last = int(request.indices.max())
         if last >= len(self._stored):
             raise InputError(
                 f"{self._path} contains {len(self._stored)} samples, but sample {last + 1} is needed{self.note}: "
                 "add samples, or use a smaller suite"
             )
-        return read_at(self._stored, request.indices.tolist())
+        indices: list[int] = request.indices.tolist()
+        return indices

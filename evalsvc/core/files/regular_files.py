@@ -22,6 +22,10 @@ UNPACKED, UNPACKED_TIMES = 2**28, 100
 """Bytes to which any compressed file may unpack, and the compression ratio allowed for larger ones."""
 
 
+MOST_WHOLE = 2**30
+"""Largest file that is read into memory as a whole, in bytes."""
+
+
 def most_unpacked(size: int) -> int:
     """Limit in bytes for the unpacked content of a compressed file of this size (decompression bombs)."""
     return max(UNPACKED, UNPACKED_TIMES * size)
@@ -46,6 +50,22 @@ def open_regular(path: Path | str) -> BufferedReader:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: it cannot be read, is not regular, or has more than 1 GiB.
+    """
+    try:
+        with open_regular(path) as file:
+            content = file.read(MOST_WHOLE + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or error}): restore it") from None
+    if len(content) > MOST_WHOLE:
+        raise InputError(f"{path} has more than {MOST_WHOLE:,} bytes: use a smaller file")
+    return content
 
 
 def require_regular(path: Path | str) -> None:

@@ -12,7 +12,15 @@ from jaxtyping import Int64
 
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.class_folders import folder_labels
-from evalsvc.inputs.images.decoding import IMAGE_SUFFIXES, Source, decode_from, has_colour, open_source, planes
+from evalsvc.inputs.images.decoding import (
+    IMAGE_SUFFIXES,
+    BadImageError,
+    Source,
+    decode_from,
+    has_colour,
+    open_source,
+    planes,
+)
 from evalsvc.inputs.prefetch import Found, Positions, Prefetcher
 from evalsvc.inputs.skip_list import exclude_files
 from evalsvc.metrics.lazy_torch import torch
@@ -72,6 +80,14 @@ class EncodedImages:
     def read_at(self, indices: Sequence[int]) -> Images | MixedImages:
         """The images at these indices, in this order."""
         return self._batch(self._feed.read_at(indices))
+
+    def file(self, index: int) -> bytes:
+        """The encoded image; an unreadable file raises an error that names it."""
+        name = self._names[index]
+        try:
+            return self._encoded.read(name)
+        except (BadImageError, OSError) as error:
+            raise InputError(f"{self._encoded.path}: {name} cannot be read ({error}): restore it") from None
 
     def _batch(self, decoded: list[Found]) -> Images | MixedImages:
         tensors = []

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 from evalsvc.core.digests import digest_files
 from evalsvc.core.errors import InputError
-from evalsvc.core.files.regular_files import open_regular
+from evalsvc.core.files.regular_files import open_regular, read_whole
 from evalsvc.inputs.class_folders import folder_labels
 from evalsvc.inputs.reading_options import AS_STORED, ReadingOptions
 from evalsvc.inputs.skip_list import exclude_files
@@ -75,6 +75,10 @@ class SoundFiles:
         """The sounds at these indices, in this order; they are decoded in that of the files."""
         waves = {i: torch.from_numpy(self._sample(i)) for i in sorted({int(i) for i in indices})}
         return Audio(tuple(waves[int(i)] for i in indices), self._rate)
+
+    def file(self, index: int) -> bytes:
+        """The encoded file that a sound is, or is cut from."""
+        return read_whole(self._path / self._names[int(np.searchsorted(self._ends, index, side="right"))])
 
     def unreadable(self) -> tuple[str, ...]:
         """Names of all files that cannot be read. Decodes every file."""

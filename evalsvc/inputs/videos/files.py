@@ -17,6 +17,7 @@ from jaxtyping import Int64
 
 from evalsvc.core.digests import digest_files
 from evalsvc.core.errors import InputError
+from evalsvc.core.files.regular_files import read_whole
 from evalsvc.inputs.class_folders import folder_labels
 from evalsvc.inputs.prefetch import DecodingProcess, Found, Pixels, Positions, Prefetcher, start_processes
 from evalsvc.inputs.skip_list import exclude_files
@@ -144,6 +145,10 @@ class VideoFiles(NamedVideos):
     def read_at(self, indices: Sequence[int]) -> Videos:
         """The clips at these indices, in this order."""
         return self._batch(indices, self._feed.read_at(indices))
+
+    def file(self, index: int) -> bytes:
+        """The encoded video."""
+        return read_whole(self._path / self._names[index])
 
     def unreadable(self) -> tuple[str, ...]:
         """Names of all videos that cannot be read. Decodes every video."""

@@ -110,6 +110,7 @@ def _trial_items(info: ScorerInfo, samples: Samples) -> Iterator[ItemBatch]:
         answers=tuple(number % 3 for number in range(COUNT)) if "answer" in there else (),
         tags={"lang": ("de", "en") * (COUNT // 2)} if "tags" in there else {},
         usage=usage if "usage" in there else None,
+        files=(bytes,) * COUNT if "file" in there else (),
     )
     if "target" not in there:
         yield items

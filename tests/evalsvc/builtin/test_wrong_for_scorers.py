@@ -28,8 +28,8 @@ SHIPPED = {
     if point.dist.name == "evalsvc"
 }
 GUIDE = Path(__file__).parents[3] / "docs/guides/scorers.md"
-TESTED_ELSEWHERE = {"timing", "classifier", "rubric", "pairwise"}
-"""They read the cost of a sample alone, a folder, or the answers of a server; their own tests have them."""
+TESTED_ELSEWHERE = {"timing", "classifier", "provenance-mark", "watermark", "rubric", "pairwise"}
+"""They read costs, files, folders, large images, or the answers of a server; their own tests have them."""
 PIXELS = torch.arange(4 * 200 * 200).reshape(4, 1, 200, 200).to(torch.uint8)
 LEVELS = torch.tensor([[110, 110], [110, 90], [100, 100], [110, 110]], dtype=torch.uint8)
 CLIPS = Videos(LEVELS.view(4, 2, 1, 1, 1).expand(-1, -1, -1, 1, 2))
