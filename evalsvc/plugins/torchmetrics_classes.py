@@ -22,10 +22,6 @@ DOMAINS = ("audio", "classification", "clustering", "image", "multimodal", "nomi
 DOMAINS += ("shape", "text", "video")
 """Packages of torchmetrics whose classes can be named."""
 UNUSABLE = {
-    "BERTScore": "it downloads its model",
-    "CLIPImageQualityAssessment": "it downloads its model",
-    "CLIPScore": "it downloads its model; use the scorer clip-score",
-    "InfoLM": "it downloads its model",
     "ComplexScaleInvariantSignalNoiseRatio": "it compares spectra",
     "DeepImageStructureAndTextureSimilarity": "it downloads VGG16; use lpips",
     "DeepNoiseSuppressionMeanOpinionScore": "it downloads its networks; use the scorer dnsmos",
@@ -43,6 +39,14 @@ UNUSABLE = {
     "VideoMultiMethodAssessmentFusion": "it needs the package vmaf-torch",
 }
 """Classes that cannot be used on samples, and why."""
+MODEL = "model_name_or_path"
+MODELS = {
+    "BERTScore": ("AutoModel", "text"),
+    "CLIPImageQualityAssessment": ("CLIPModel", "clip"),
+    "CLIPScore": ("CLIPModel", "clip"),
+    "InfoLM": ("AutoModelForMaskedLM", "text"),
+}
+"""Classes with a model that their option :data:`MODEL` names: its class in ``transformers``, and the extra."""
 NEEDS = {
     "PerceptualEvaluationSpeechQuality": "it needs the package pesq",
     "SpeechReverberationModulationEnergyRatio": "it needs the packages gammatone and torchaudio",
@@ -69,6 +73,7 @@ _OUTPUTS = {"BERTScore": ("f1",), "SQuAD": ("exact_match", "f1")}
 # torchmetrics declares the opposite; of both, 0 is the best value.
 _LOWER = frozenset({"DaviesBouldinScore", "SpectralDistortionIndex"})
 _CLOSED = frozenset({"baseline_path", "baseline_url", "device", "num_threads", "rescale_with_baseline", "return_hash"})
+_CLOSED |= {"model", "user_forward_fn", "user_tokenizer"}
 _NAME = re.compile(rf"({'|'.join(DOMAINS)})\.([A-Za-z][A-Za-z0-9]*)")
 
 
@@ -88,9 +93,10 @@ class ClassUse:
         """One quantity for each output, named after the class."""
         own = getattr(self.kind, "quantity", None)
         stem = _snake(self.kind.__name__ if self.distribution.startswith("torchmetrics ") else self.name)
-        known = {True: Direction.HIGHER, False: Direction.LOWER}
         better = self.kind.higher_is_better
-        direction = known.get(better, Direction.NEUTRAL) if isinstance(better, bool) else Direction.NEUTRAL
+        if self.kind.__name__ == "InfoLM":
+            better = self.options.get("information_measure", "kl_divergence") in ("kl_divergence", "alpha_divergence")
+        direction = Direction.HIGHER if better else Direction.NEUTRAL if better is None else Direction.LOWER
         if self.kind.__name__ in _LOWER:
             direction = Direction.LOWER
         found = []
@@ -191,6 +197,8 @@ def _checked_options(name: str, kind: Any, options: Any, inputs: Inputs) -> dict
             f"torchmetrics class {name!r} has no option {wrong[0]!r}: it has {', '.join(sorted(taken)) or 'none'}"
         )
     chosen = {option: _frozen(name, option, value) for option, value in options.items()}
+    if kind.__name__ in MODELS and not (isinstance(chosen.get(MODEL), str) and chosen[MODEL]):
+        raise InputError(f"torchmetrics class {name!r} needs the option {MODEL}: the folder of its model")
     if "data_range" in taken and "data_range" not in chosen:
         # Without it, SSIM takes the range of each batch.
         chosen["data_range"] = 255.0 if inputs.get("preds") == "levels" else 1.0

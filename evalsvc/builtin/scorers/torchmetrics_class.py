@@ -6,13 +6,15 @@ import importlib.metadata
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+from evalsvc.builtin.pretrained import offline
 from evalsvc.builtin.scorers import torchmetrics_states as states
 from evalsvc.builtin.scorers.rows import Failed, score_rows
 from evalsvc.builtin.scorers.torchmetrics_inputs import SOURCES, Source
+from evalsvc.builtin.scorers.torchmetrics_models import with_model
 from evalsvc.core.batching import out_of_memory
 from evalsvc.core.errors import EvalsvcError, InputError, first_line
 from evalsvc.metrics.lazy_torch import torch
@@ -21,7 +23,7 @@ from evalsvc.plugins.items import ItemBatch, Scored
 from evalsvc.plugins.registry import Plugins, versioned
 from evalsvc.plugins.samples import Audio, Samples
 from evalsvc.plugins.scorers import ScorerInfo
-from evalsvc.plugins.torchmetrics_classes import ClassUse, class_use
+from evalsvc.plugins.torchmetrics_classes import MODEL, MODELS, ClassUse, class_use
 
 LIBRARIES = {"ShortTimeObjectiveIntelligibility": "pystoi"}
 """Packages besides torchmetrics that compute a class."""
@@ -54,7 +56,7 @@ class TorchmetricsClass:
         use = class_use(metric, inputs, options, outputs, plugins)
         self._use = use
         self._sources = {name: _sources(use, given) for name, given in use.inputs.items()}
-        self._module = _built(use, device)
+        self._module, weights = _built(use, device)
         self._device = device
         every = [each for one in self._sources.values() for each in (one.values() if isinstance(one, dict) else [one])]
         takes = {each.takes for each in every if each.takes}
@@ -67,7 +69,8 @@ class TorchmetricsClass:
             frozenset(takes),
             use.quantities,
             frozenset(each.reads for each in every if each.reads),
-            facts=_facts(use),
+            weights,
+            _facts(use),
         )
 
     def score(self, samples: Samples, items: ItemBatch) -> Scored:
@@ -138,10 +141,12 @@ class TorchmetricsClass:
         return value if abs(value) < float("inf") else float("nan")
 
 
-def _built(use: ClassUse, device: torch.device) -> Any:
+def _built(use: ClassUse, device: torch.device) -> tuple[Any, str]:
+    """The class with its options, and the digest of its weights."""
+    options, weights = with_model(use, device)
     try:
-        with _quiet():
-            return use.kind(**use.options).to(device)
+        with _quiet(), offline() if weights != "none" else nullcontext():
+            return use.kind(**options).to(device), weights
     except Exception as error:
         raise InputError(f"torchmetrics class {use.name!r} does not take these options: {first_line(error)}") from None
 
@@ -160,11 +165,12 @@ def _source(use: ClassUse, name: str) -> Source:
 
 def _facts(use: ClassUse) -> dict[str, str]:
     """Everything that can change a value."""
-    told = {"inputs": use.inputs, "options": use.options, "outputs": use.outputs}
+    options = {name: each for name, each in use.options.items() if name != MODEL}
+    told = {"inputs": use.inputs, "options": options, "outputs": use.outputs}
     facts = {"class": use.name, "version": use.distribution} | {
         name: json.dumps(each, sort_keys=True) for name, each in told.items()
     }
-    if package := LIBRARIES.get(use.kind.__name__):
+    if package := "transformers" if use.kind.__name__ in MODELS else LIBRARIES.get(use.kind.__name__):
         facts[package] = importlib.metadata.version(package)
     return facts
 

@@ -3,15 +3,19 @@
 import importlib
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchmetrics
+from transformers import BertConfig, BertForMaskedLM, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
+from evalsvc.builtin.pretrained import offline
 from evalsvc.builtin.scorers.torchmetrics_class import TorchmetricsClass
 from evalsvc.builtin.scorers.torchmetrics_inputs import SOURCES
+from evalsvc.builtin.scorers.torchmetrics_models import with_model
 from evalsvc.core.errors import InputError
 from evalsvc.metrics.merged import SampleStates, merged
 from evalsvc.metrics.score import Direction
@@ -19,7 +23,8 @@ from evalsvc.plugins import scoring
 from evalsvc.plugins.conformance import check_scorer
 from evalsvc.plugins.items import ItemBatch
 from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts
-from evalsvc.plugins.torchmetrics_classes import NEEDS, UNUSABLE, class_use
+from evalsvc.plugins.torchmetrics_classes import MODEL, MODELS, NEEDS, UNUSABLE, class_use
+from tests.evalsvc.language_models import tokenizer
 
 CPU = torch.device("cpu")
 COUNT, FEW = 20, 6
@@ -39,7 +44,14 @@ def exported():
 
 
 EVERY = list(exported())
-USABLE = [name for name in EVERY if name.partition(".")[2] not in UNUSABLE]
+USABLE = [name for name in EVERY if name.partition(".")[2] not in UNUSABLE | MODELS]
+LAYER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+WITH_MODELS = {
+    "text.BERTScore": {"max_length": 32, "truncation": True},
+    "text.InfoLM": {"max_length": 32},
+    "multimodal.CLIPScore": {},
+    "multimodal.CLIPImageQualityAssessment": {},
+}
 
 
 def images(side, channels=3):
@@ -94,7 +106,8 @@ def whole(scorer, values, error="none"):
 
 def own_values(use, samples, items):
     """The values that the class itself computes after all samples, in three updates."""
-    module = use.kind(**use.options)
+    with offline():
+        module = use.kind(**with_model(use, CPU)[0])
 
     def batch(given, rows):
         if isinstance(given, dict):
@@ -125,6 +138,53 @@ def test_the_value_of_all_samples_is_that_of_the_class_itself(name):
         assert (score.stderr is not None) is name.startswith("text.")
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The folder of a masked language model, and that of a CLIP, with random weights."""
+    masked, clip = tmp_path_factory.mktemp("bert"), tmp_path_factory.mktemp("clip")
+    coder = tokenizer(ends=True)
+    coder.add_special_tokens({"pad_token": "</s>", "mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"})
+    torch.manual_seed(0)
+    BertForMaskedLM(BertConfig(vocab_size=len(coder), max_position_embeddings=32, **LAYER)).save_pretrained(masked)
+    text = {**LAYER, "vocab_size": len(coder), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
+    vision = {**LAYER, "image_size": 28, "patch_size": 14}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(clip)
+    side = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
+    CLIPImageProcessorPil(**side).save_pretrained(clip)
+    for folder in (masked, clip):
+        coder.save_pretrained(folder)
+    return {"text": masked, "multimodal": clip}
+
+
+@pytest.mark.parametrize("name", WITH_MODELS)
+def test_a_class_with_a_model_opens_it_from_a_folder(name, folders):
+    domain = name.partition(".")[0]
+    scorer = built(name, options={MODEL: str(folders[domain]), **WITH_MODELS[name]})
+    samples, items = trial("text.WordErrorRate" if domain == "text" else "image.TotalVariation")
+    items = replace(items, prompts=("a red boat", "the sea") * (len(samples) // 2))
+    values = scoring.score(scorer, samples, items, {})
+    assert values.counts["scored"] == len(samples)
+    (score,) = whole(scorer, values)
+    assert [score.value] == pytest.approx(own_values(scorer._use, samples, items), rel=1e-5, abs=1e-7)
+    assert len(scorer.info.weights) == 64
+    assert str(folders[domain]) not in str(scorer.info.facts)
+
+
+def test_a_class_with_a_model_downloads_none_and_names_what_its_folder_lacks(folders, tmp_path):
+    with pytest.raises(InputError, match="'text.BERTScore' needs the option model_name_or_path: the folder of"):
+        built("text.BERTScore")
+    with pytest.raises(InputError, match="has no option 'baseline_url'"):
+        built("text.BERTScore", options={MODEL: str(tmp_path), "baseline_url": "http://localhost/x"})
+    for name in ("text.BERTScore", "text.InfoLM", "multimodal.CLIPScore"):
+        with pytest.raises(InputError, match=str(tmp_path)):
+            built(name, options={MODEL: str(tmp_path)})
+    with pytest.raises(InputError, match="lacks weights that torchmetrics class 'text.InfoLM' needs|cannot load"):
+        built("text.InfoLM", options={MODEL: str(folders["multimodal"])})
+    for measure, direction in (("kl_divergence", Direction.HIGHER), ("l1_distance", Direction.LOWER)):
+        use = class_use("text.InfoLM", options={MODEL: "x", "information_measure": measure})
+        assert use.quantities[0].direction is direction
+
+
 def table():
     """The rows of the documentation's table of classes: class and reason."""
     page = (Path(__file__).parents[3] / "docs/scorers.md").read_text().partition("## Classes of torchmetrics")[2]
@@ -134,11 +194,11 @@ def table():
 def test_classes_that_cannot_be_used_are_documented_with_the_reason():
     listed = {name: reason.replace("`", "") for name, reason in table().items()}
     assert listed == UNUSABLE | NEEDS
-    for name in [*set(EVERY) - set(USABLE), "audio.PerceptualEvaluationSpeechQuality"]:
+    for name in [*set(EVERY) - {*USABLE, *WITH_MODELS}, "audio.PerceptualEvaluationSpeechQuality"]:
         with pytest.raises(InputError, match=f"'{name}' cannot score samples: "):
             class_use(name)
     page = (Path(__file__).parents[3] / "docs/scorers.md").read_text()
-    assert f"{len(USABLE)} of {len(EVERY)} classes" in page
+    assert f"{len(USABLE) + len(WITH_MODELS)} of {len(EVERY)} classes" in page
 
 
 @pytest.mark.parametrize(

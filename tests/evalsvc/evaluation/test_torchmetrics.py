@@ -198,7 +198,7 @@ def test_registered_classes_take_samples_where_they_are_of_torchmetrics_or_have_
         ({"metric": "torchmetrics/text.Nothing"}, r"metrics.0: torchmetrics 1\S+ has no class 'text.Nothing'"),
         ({"metric": "torchmetrics/os.system"}, "metrics.0: invalid torchmetrics class 'os.system'"),
         ({"metric": "torchmetrics/nothing"}, "metrics.0: there is no metric 'nothing'"),
-        ({"metric": "torchmetrics/text.InfoLM"}, "cannot score samples: it downloads its model"),
+        ({"metric": "torchmetrics/text.InfoLM"}, "'text.InfoLM' needs the option model_name_or_path"),
         ({"metric": WER, "features": "a/b"}, "'features' is not a key of torchmetrics/text.WordErrorRate: use inputs"),
         ({"metric": WER, "error": "bootstrap"}, "option error: 'bootstrap': Input should be 'jackknife' or 'none'"),
         ({"metric": "mean", "of": "s", "inputs": {}}, "metrics.0.inputs: is not a key of suites"),
