@@ -107,7 +107,7 @@ def serve_tests(setup: str, tests: Sequence[str], requests: int, replies: int) -
     """Run each test; tell the host their number, then of each whether it passed, and why not.
 
     A test is Python code, or the JSON of a call: ``{"call": "f", "args": [1], "returns": 2}``. ``setup`` is Python code
-    with names that the tests may use: of its functions without a body, the answer's are used.
+    with names that the tests may use; its last function, and those without a body, are the answer's.
     """
     answer = Answer(requests, replies)
     try:
@@ -186,20 +186,21 @@ def _inlined(tree: ast.Module) -> list[ast.stmt]:
 
 
 def _run_setup(setup: str, names: dict[str, Any]) -> None:
-    """Run the statements of a setup, if it is Python, without the functions that have no body yet."""
+    """Run a setup, if it is Python, without the functions of the answer: the last one, and those without a body."""
     try:
         body = ast.parse(setup).body
     except (SyntaxError, ValueError):  # a prompt in words
         return
+    functions = [each for each in body if isinstance(each, ast.FunctionDef)]
     for each in body:
-        if not (isinstance(each, ast.FunctionDef) and all(map(_is_empty, each.body))):
+        if each not in functions[-1:] and not (each in functions and all(map(_is_empty, each.body))):
             with suppress(Exception):  # one word is Python, too
                 exec(compile(ast.Module([each], []), "setup.py", "exec", dont_inherit=True), names)
 
 
 def _is_empty(statement: ast.stmt) -> bool:
     docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    return docstring or isinstance(statement, ast.Pass)
+    return docstring or isinstance(statement, ast.Pass | ast.Import | ast.ImportFrom)
 
 
 def _failure(step: Step, names: dict[str, Any]) -> str:

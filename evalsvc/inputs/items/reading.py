@@ -14,6 +14,7 @@ import numpy as np
 from evalsvc.core.errors import InputError
 from evalsvc.inputs.items import cells, templates
 from evalsvc.inputs.items.examples import with_examples
+from evalsvc.inputs.items.formats import as_published
 from evalsvc.inputs.items.hub import download_split
 from evalsvc.inputs.items.item_set import ItemSet, ids_of
 from evalsvc.inputs.items.media import MediaFile, holds_media, media_file, modality_of
@@ -43,10 +44,10 @@ def read_items(items: Items) -> Loaded:
     """
     if items.labels:
         return Loaded(ItemSet.of_classes(items.labels.classes), {})
-    columns = _Columns(_rows(items.file, items.split, items.revision), items)
+    columns = _Columns(_rows(items, items.file, items.split, items.revision), items)
     read = columns.read()
     if use := items.examples:
-        pool = _Columns(_rows(use.file, use.split, ""), items).read() if use.file else read
+        pool = _Columns(_rows(items, use.file, use.split, ""), items).read() if use.file else read
         read = with_examples(read, pool, use, use.file or items.file)
     return Loaded(read, columns.media)
 
@@ -58,10 +59,12 @@ def complete(items: Items) -> Items:
     return items.model_copy(update=found | ({"prompt": items.prompt or PROMPT} if read.prompts else {}))
 
 
-def _rows(file: str, split: str, revision: str) -> Table:
-    if not file.startswith(HUB):
-        return read_rows(Path(file), split)
-    return of_arrow(Path(file), map(read_table, download_split(file, split, revision)))
+def _rows(items: Items, file: str, split: str, revision: str) -> Table:
+    if file.startswith(HUB):
+        table = of_arrow(Path(file), map(read_table, download_split(file, split, revision)))
+    else:
+        table = read_rows(Path(file), split)
+    return as_published(table, items.format) if items.format else table
 
 
 class _Columns:

@@ -24,7 +24,22 @@ class _Strict(BaseModel):
 
 PROMPT = "prompt"
 """The column of a file whose lines are texts."""
-_OF_FILES = ("split", "id", "prompt", "label", "source", "target", "choices", "answer", "group", "tags", "examples")
+AS_PUBLISHED = {"id": "task_id", "prompt": "prompt", "target": "target"}
+"""Columns of the formats of benchmarks, unless the suite names others."""
+_OF_FILES = (
+    "split",
+    "format",
+    "id",
+    "prompt",
+    "label",
+    "source",
+    "target",
+    "choices",
+    "answer",
+    "group",
+    "tags",
+    "examples",
+)
 
 
 class LabelItems(_Strict):
@@ -55,11 +70,14 @@ class Items(_Strict):
     """Items of a suite: a file with a row each, or class labels; and what was read from it."""
 
     file: FileName = ""
-    """A .jsonl, .csv, .tsv, .parquet or .txt or a folder of datasets, relative to the suite; or `hub:org/name`."""
+    """A .jsonl (or .jsonl.gz), .json, .csv, .tsv, .parquet or .txt or a folder of datasets, relative to the suite; or
+    `hub:org/name`."""
     split: str = ""
     """Split of a dataset of the hub, or of a folder of datasets."""
     revision: str = ""
     """Revision of a dataset of the hub."""
+    format: Literal["", "humaneval", "mbpp"] = ""
+    """The file is that of a benchmark as it is published, with prompts and tests of programs, and needs no columns."""
     labels: LabelItems | None = None
     """Class labels instead of a file."""
     id: str = ""
@@ -96,6 +114,11 @@ class Items(_Strict):
     """Digest of the ids and the conditions of the generator; filled in when the suite is read."""
     sha256: Sha256 | None = None
     """Digest of the whole content; filled in when the suite is read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        return {**AS_PUBLISHED, **given} if isinstance(given, dict) and given.get("format") else given
 
     @model_validator(mode="after")
     def _consistent(self) -> Items:

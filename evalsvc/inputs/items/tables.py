@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -49,17 +51,10 @@ def read_rows(path: Path, split: str = "") -> Table:
         return _of_folder(path, split)
     if split:
         raise InputError(f"'split' applies to folders of datasets and to the hub, and {path} is a file: remove 'split'")
-    readers: dict[str, Callable[[Path], Table]] = {
-        ".txt": _lines,
-        ".jsonl": _jsonl,
-        ".csv": lambda path: _separated(path, csv.excel()),
-        ".tsv": lambda path: _separated(path, csv.excel_tab()),
-        ".parquet": lambda path: of_arrow(path, [read_table(path)]),
-        ".arrow": lambda path: of_arrow(path, [open_arrow(path)]),
-    }
-    if path.suffix.lower() not in readers:
-        raise InputError(f"cannot read items from {path}: use one of {', '.join(readers)}, or a folder of datasets")
-    return readers[path.suffix.lower()](path)
+    suffix = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffix).lower()
+    if suffix not in _READERS:
+        raise _unreadable(path)
+    return _READERS[suffix](path)
 
 
 def of_arrow(path: Path, tables: Iterable[pa.Table]) -> Table:
@@ -112,6 +107,17 @@ def _jsonl(path: Path) -> Table:
     return _table(path, tuple(columns), read)
 
 
+def _json(path: Path) -> Table:
+    try:
+        rows = json.loads(_text(path), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({first_line(error, 160)})") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _unreadable(path)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return _table(path, tuple(columns), ((f"item {number}", row) for number, row in enumerate(rows, start=1)))
+
+
 def _separated(path: Path, dialect: csv.Dialect) -> Table:
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(_text(path), newline=""), dialect, strict=True)
@@ -161,9 +167,11 @@ def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[
 def _text(path: Path) -> str:
     try:
         with open_regular(path) as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise InputError(f"cannot read items from {path} ({error.strerror})") from None
+            unpacked = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
+            content = unpacked.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or first_line(error)
+        raise InputError(f"cannot read items from {path} ({reason})") from None
     if len(content) > LARGEST:
         raise InputError(f"{path} has more than {LARGEST:,} bytes: split it, or use Parquet")
     try:
@@ -181,3 +189,21 @@ def _refuse(constant: str) -> None:
 
 def _too_many(path: Path) -> InputError:
     return InputError(f"{path} has more than {MOST_ITEMS:,} rows: use a part of them")
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(
+        f"cannot read items from {path}: use one of {', '.join(_READERS)} (a list of objects), or a folder of datasets"
+    )
+
+
+_READERS: Mapping[str, Callable[[Path], Table]] = {
+    ".txt": _lines,
+    ".jsonl": _jsonl,
+    ".jsonl.gz": _jsonl,
+    ".csv": lambda path: _separated(path, csv.excel()),
+    ".tsv": lambda path: _separated(path, csv.excel_tab()),
+    ".parquet": lambda path: of_arrow(path, [read_table(path)]),
+    ".arrow": lambda path: of_arrow(path, [open_arrow(path)]),
+    ".json": _json,
+}

@@ -1,10 +1,15 @@
 """The scorer of programs: from texts of models to values."""
 
+from fractions import Fraction
+from math import comb
+
+import numpy as np
 import pytest
 import torch
 
 from evalsvc.builtin.scorers.code_tests import CodeTests, programs_of
 from evalsvc.core.errors import InputError
+from evalsvc.metrics.functional import pass_at
 from evalsvc.plugins.items import ItemBatch, Message
 from evalsvc.plugins.samples import Texts
 
@@ -65,3 +70,12 @@ def test_limits_are_part_of_the_protocol_and_checked():
     for wrong in ({"time_limit": 0.0}, {"time_limit": float("nan")}, {"memory_limit": 0}, {"memory_limit": "1"}):
         with pytest.raises(InputError, match=f"invalid option {next(iter(wrong))}=.* of scorer 'code-tests'"):
             CodeTests(CPU, **wrong)
+
+
+@pytest.mark.parametrize("k", [1, 2, 10])
+def test_pass_at_k_is_the_estimator_of_humaneval(k):
+    draws, right = 20, range(21)
+    passed = np.array([float(draw < c) for c in right for draw in range(draws)])
+    items = np.repeat(np.arange(len(right)), draws)
+    exact = sum(1 - Fraction(comb(draws - c, k), comb(draws, k)) for c in right) / len(right)
+    assert pass_at(passed, items, CodeTests.quantities[0], k=k).value == pytest.approx(float(exact), abs=1e-15)
