@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
@@ -113,14 +113,19 @@ def open_classifier(model: str, device: torch.device, who: str) -> Classifier:
     exclusive = config.problem_type != "multi_label_classification" and config.num_labels > 1
     labels = tuple(str(config.id2label.get(i, i)) for i in range(config.num_labels))
     windows, preparation = _READERS[modality](network, folder, who)
-    files = sorted({path for pattern in _PREPARATION for path in folder.glob(pattern) if path.is_file()})
     facts = {
         "activation": "softmax" if exclusive else "sigmoid",
         "preparation": preparation,
-        "files": digest_json([[path.name, digest_path(path)] for path in files]),
+        "files": digest_preparation(folder),
         "transformers": importlib.metadata.version("transformers"),
     }
     return Classifier(modality, labels, exclusive, weights, facts, network.to(device), windows, device)
+
+
+def digest_preparation(folder: Path) -> str:
+    """Digest of the files of a folder that describe how samples become inputs."""
+    files = sorted({path for pattern in _PREPARATION for path in folder.glob(pattern) if path.is_file()})
+    return digest_json([[path.name, digest_path(path)] for path in files])
 
 
 def _modality(folder: Path, who: str) -> Modality:
@@ -187,19 +192,29 @@ def _longest(tokenizer: Any, network: Any) -> int | None:
 
 
 def _of_images(network: Any, folder: Path, who: str) -> tuple[Windows, str]:
-    from transformers import AutoImageProcessor
-
-    processor = _processor(partial(AutoImageProcessor.from_pretrained, backend="pil"), folder, who)
+    processor = image_processor(folder, who)
 
     def windows(samples: Samples) -> list[list[Inputs]]:
         if not isinstance(samples, Images | MixedImages):
             raise InputError(f"{who} has a model of images: score image samples")
-        return [[dict(processor(images=_picture(each), return_tensors="pt"))] for each in samples.items]
+        return [[dict(processor(images=picture(each), return_tensors="pt"))] for each in samples.items]
 
     return windows, f"{type(processor).__name__}, Pillow {importlib.metadata.version('pillow')}"
 
 
-def _picture(pixels: Tensor) -> Image.Image:
+def image_processor(folder: Path, who: str) -> Any:
+    """The image processor of a folder, which computes by Pillow.
+
+    Raises:
+        InputError: there is none, or it does not load.
+    """
+    from transformers import AutoImageProcessor
+
+    return _processor(partial(AutoImageProcessor.from_pretrained, backend="pil"), folder, who)
+
+
+def picture(pixels: UInt8[Tensor, "c h w"]) -> Image.Image:
+    """An image of one or three channels as an RGB image of Pillow."""
     return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy())
 
 

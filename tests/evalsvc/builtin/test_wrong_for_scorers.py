@@ -18,6 +18,7 @@ from evalsvc.plugins.registry import Plugin, PluginKind, Plugins
 from evalsvc.plugins.samples import Audio, Images, MixedImages, Texts, Videos
 from evalsvc.plugins.scorers import CandidateLikelihoods
 from tests.evalsvc.builtin.test_clip_dinov2_vgg16 import save_clip
+from tests.evalsvc.builtin.test_detector import save_detector
 from tests.evalsvc.builtin.test_image_scorers import CPU, Logits, Space, batch
 from tests.evalsvc.builtin.test_lpips import save_trunk
 from tests.evalsvc.builtin.test_preference_scorers import save_head
@@ -117,6 +118,13 @@ CASES = {
         [1.5, 1.5, 1.5, 1.5],
         SIZES,
         files=lambda folder: {"model": str(save_clip(folder)), "head": save_head(folder, nn.Linear(12, 1), 1.5)},
+    ),
+    "detector": Case(
+        [1.0, "the item has neither a tag", "the tag 'include' is not a list of requirements", 0.0],
+        SIZES,
+        {"tags": {"include": ('[{"class": "dog"}]', "", "[1]", '[{"class": "cat"}]')}},
+        files=lambda folder: {"model": save_detector(folder, always="dog")},
+        told=frozenset({3}),
     ),
     "label-accuracy": Case(
         [1.0, "the item has no label", "the label 3 is not one of the 3 classes", 0.0],
