@@ -108,6 +108,20 @@ _ALL = (
         distribution=("Resemblyzer", "resemblyzer/pretrained.pt"),
     ),
     WeightFile(
+        "dnsmos-p835",
+        "dnsmos",
+        ("dnsmos-sig_bak_ovr.onnx",),
+        "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+        distribution=("speechmos", "speechmos/dnsmos_models/sig_bak_ovr.onnx"),
+    ),
+    WeightFile(
+        "dnsmos-p808",
+        "dnsmos",
+        ("dnsmos-model_v8.onnx",),
+        "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",
+        distribution=("speechmos", "speechmos/dnsmos_models/model_v8.onnx"),
+    ),
+    WeightFile(
         "whisper-tiny-en",
         "wer, cer",
         ("whisper-tiny-en/model.bin",),

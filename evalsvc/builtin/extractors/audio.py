@@ -38,7 +38,7 @@ def _mel_bands(rate: int, window: int, bands: int) -> Float[Tensor, "b k"]:
     top = start / linear + torch.log(torch.tensor(rate / 2 / start, dtype=torch.float64)) / ratio
     mels = torch.linspace(0, float(top), bands + 2, dtype=torch.float64)
     corners = torch.where(mels < start / linear, linear * mels, start * torch.exp(ratio * (mels - start / linear)))
-    bins = torch.linspace(0, rate / 2, window // 2 + 1, dtype=torch.float64)
+    bins = torch.arange(window // 2 + 1, dtype=torch.float64) * rate / window
     low, middle, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     triangles = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp(min=0)
     return (triangles * 2 / (high - low)).float()

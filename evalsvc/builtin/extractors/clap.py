@@ -1,7 +1,8 @@
-"""CLAP audio embeddings, for a Frechet audio distance on music and sound effects."""
+"""CLAP embeddings of sounds and their descriptions, for a Frechet audio distance on music and effects."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from evalsvc.builtin.extractors.audio import waves_at
 from evalsvc.builtin.extractors.batches import Pieces
-from evalsvc.builtin.pretrained import offline, open_pretrained
+from evalsvc.builtin.pretrained import offline, open_pretrained, open_tokenizer
 from evalsvc.plugins.interfaces import ExtractorInfo
 from evalsvc.plugins.registry import open_to_clients
 from evalsvc.plugins.samples import Samples
@@ -31,7 +32,7 @@ class Clap:
 
         with offline():
             self._features = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        self._model, self._device = loaded.to(device), device
+        self._model, self._folder, self._device = loaded.to(device), folder, device
         self._rate = int(self._features.sampling_rate)
         self._longest = int(self._features.nb_max_samples)
         self.info = ExtractorInfo(
@@ -53,6 +54,16 @@ class Clap:
         )["input_features"]
         (embedding,) = self._pieces.run(self._embed, mels.to(self._device))
         return {"embedding": embedding}
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Normalized embeddings of prompts; longer ones are truncated at the model's limit."""
+        tokenizer = open_tokenizer(self._folder, "the prompts of extractor 'clap'")
+        config = self._model.config.text_config
+        limit = int(config.max_position_embeddings - config.pad_token_id - 1)  # positions begin after the padding's
+        tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        pooled = self._model.text_model(**tokens.to(self._device)).pooler_output
+        return F.normalize(self._model.text_projection(pooled), dim=-1)
 
     @torch.inference_mode()
     def _embed(self, mels: Tensor) -> tuple[Tensor, ...]:

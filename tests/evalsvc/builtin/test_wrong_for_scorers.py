@@ -29,7 +29,16 @@ SHIPPED = {
     if point.dist.name == "evalsvc"
 }
 GUIDE = Path(__file__).parents[3] / "docs/guides/scorers.md"
-TESTED_ELSEWHERE = {"timing", "classifier", "provenance-mark", "watermark", "rubric", "pairwise"}
+TESTED_ELSEWHERE = {
+    "timing",
+    "classifier",
+    "provenance-mark",
+    "watermark",
+    "rubric",
+    "pairwise",
+    "dnsmos",
+    "clap-score",
+}
 """They read costs, files, folders, large images, or the answers of a server; their own tests have them."""
 PIXELS = torch.arange(4 * 200 * 200).reshape(4, 1, 200, 200).to(torch.uint8)
 LEVELS = torch.tensor([[110, 110], [110, 90], [100, 100], [110, 110]], dtype=torch.uint8)
@@ -68,6 +77,14 @@ def images(outcomes, samples=SIZES, **more):
     return Case(outcomes, samples, {"targets": Images(PIXELS)}, **more)
 
 
+def sounds(outcomes, silent=frozenset(), **more):
+    """A loud wave, one with NaN, an empty one and silence; a loud source of each item."""
+    waves = (torch.ones(800), torch.full((8,), torch.nan), torch.zeros(0), torch.zeros(800))
+    sources = Audio((torch.ones(800),) * 4, 16_000)
+    return Case(outcomes, Audio(waves, 16_000), {"sources": sources}, failed=frozenset({1, 2, *silent}), **more)
+
+
+NOT_FINITE, NO_SOUND = "the sound has values that are not finite", "the sound is empty"
 SIZE = "the image is {} pixels, but its target is 200x200 pixels"
 CASES = {
     "exact-match": texts([1.0, 0.0, 0.0, NO_TARGET], "7", "7", "7"),
@@ -98,6 +115,9 @@ CASES = {
     "ter": texts([0.0, 100.0, 100.0, NO_TARGET], "7", "7", ""),
     "wer": texts([0.0, 1.0, "the target has no words after normalization", NO_TARGET], "7", "7", "[7]"),
     "cer": texts([0.0, 1.0, 1.0, NO_TARGET], "7", "7", "7"),
+    "duration": sounds([0.05, NOT_FINITE, NO_SOUND, 0.05]),
+    "silence": sounds([0.0, NOT_FINITE, NO_SOUND, 1.0]),
+    "speaker-similarity": sounds([1.0, NOT_FINITE, NO_SOUND, "the sound is silent"], silent={3}),
     "psnr": images([100.0, SIZE.format("1x1"), SIZE.format("100x200"), 100.0], failed=frozenset({1, 2})),
     "ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),
     "ms-ssim": images([1.0, SIZE.format("1x1"), SIZE.format("100x200"), 1.0], failed=frozenset({1, 2})),
