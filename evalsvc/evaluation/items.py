@@ -20,9 +20,10 @@ from evalsvc.inputs.items.schedule import Places, by_frequency, by_item
 from evalsvc.inputs.items.storage import load_items, load_media, store_items
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import HasLabels, KeepsFiles
+from evalsvc.plugins.interfaces import HasLabels
 from evalsvc.plugins.items import Column, ItemBatch, Usage
 from evalsvc.plugins.rng import item_seeds
+from evalsvc.plugins.sample_files import KeepsFiles
 from evalsvc.plugins.samples import SampleRequest, Samples, Texts
 
 

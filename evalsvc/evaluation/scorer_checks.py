@@ -8,8 +8,9 @@ from evalsvc.core.errors import InputError
 from evalsvc.inputs.suite_entries import ScorerQuantity
 from evalsvc.inputs.suites import Suite
 from evalsvc.metrics.inputs import Source
-from evalsvc.plugins.interfaces import Generator, KeepsFiles, Likelihood
+from evalsvc.plugins.interfaces import Generator, Likelihood
 from evalsvc.plugins.items import Column
+from evalsvc.plugins.sample_files import KeepsFiles
 from evalsvc.plugins.scorers import AsksModel, Scorer, ScoresLikelihoods
 
 Scorers = Mapping[str, Scorer | ScoresLikelihoods]

@@ -24,11 +24,22 @@ _RIFF = {b"WAVE": "audio/wav", b"AVI ": "video/avi", b"WEBP": "image/webp"}
 _BRANDS = {b"avif": "image/avif", b"heic": "image/heic", b"mif1": "image/heif", b"M4A ": "audio/mp4"}
 
 
+_BROKEN = (
+    c2pa.C2paError.Verify,
+    c2pa.C2paError.Decoding,
+    c2pa.C2paError.Signature,
+    c2pa.C2paError.Assertion,
+    c2pa.C2paError.AssertionNotFound,
+    c2pa.C2paError.Manifest,
+)
+"""Faults of an embedded manifest, instead of the file around it."""
+
+
 def convert_manifest(source: BinaryIO, target: BinaryIO) -> None:
     """Write two bytes, 0 or 1: whether a manifest is embedded, and its hashes and signature are valid.
 
     Raises:
-        RefusedError: the manifest or the file cannot be parsed.
+        RefusedError: the file around the manifest cannot be parsed.
     """
     kind = _kind(source.read(16))
     source.seek(0)
@@ -39,9 +50,11 @@ def convert_manifest(source: BinaryIO, target: BinaryIO) -> None:
                 present, valid = True, reader.get_validation_state() in ("Valid", "Trusted")
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         pass
+    except _BROKEN:
+        present = True
     except c2pa.C2paError as error:
         if not str(error).startswith("Remote"):  # a manifest elsewhere is not embedded
-            raise RefusedError(f"has a manifest that cannot be parsed ({first_line(error, 160)})") from None
+            raise RefusedError(f"cannot be parsed ({first_line(error, 160)})") from None
     target.write(bytes([present, valid]))
     target.flush()
 

@@ -105,20 +105,6 @@ class FindsItems(Protocol):
 
 
 @runtime_checkable
-class KeepsFiles(Protocol):
-    """Optional interface of a generator with stored samples that may be encoded files, which marks are read from."""
-
-    @property
-    def keeps_files(self) -> bool:
-        """Whether each sample is a file."""
-        ...
-
-    def files(self, request: SampleRequest) -> tuple[Callable[[], bytes], ...]:
-        """For each sample, a function that reads its file; it raises an :class:`InputError` if that fails."""
-        ...
-
-
-@runtime_checkable
 class ReadsAhead(Protocol):
     """Optional interface of a sample set, or of a generator with stored samples, that can read ahead."""
 
@@ -247,15 +233,6 @@ class ReadsAt(Protocol):
 
     def read_at(self, indices: Sequence[int]) -> Samples:
         """The samples at these indices, in this order; raises like ``read``."""
-        ...
-
-
-@runtime_checkable
-class HasFiles(Protocol):
-    """Optional interface of a sample set whose samples are encoded files."""
-
-    def file(self, index: int) -> bytes:
-        """The content of the file of a sample; an unreadable file raises an :class:`InputError` that names it."""
         ...
 
 

@@ -18,8 +18,9 @@ from evalsvc.inputs.reading_options import OPTIONS, ReadingOptions
 from evalsvc.inputs.sample_sets import open_samples, read_at
 from evalsvc.inputs.text_files import TextList
 from evalsvc.metrics.lazy_torch import torch
-from evalsvc.plugins.interfaces import GeneratorInfo, HasFiles, ReadsAhead
+from evalsvc.plugins.interfaces import GeneratorInfo, ReadsAhead
 from evalsvc.plugins.registry import open_to_clients, versioned
+from evalsvc.plugins.sample_files import HasFiles
 from evalsvc.plugins.samples import SampleRequest, Samples
 
 

@@ -22,9 +22,9 @@ from evalsvc.inputs.sample_sets import open_samples
 from evalsvc.inputs.suites import load_suite
 from evalsvc.inputs.torch_loader import read_c2pa
 from evalsvc.plugins import scoring
-from evalsvc.plugins.interfaces import HasFiles
 from evalsvc.plugins.items import ItemBatch
 from evalsvc.plugins.registry import Plugins
+from evalsvc.plugins.sample_files import HasFiles
 from evalsvc.plugins.samples import Images
 from evalsvc.store import queries
 from tests.evalsvc.builtin.test_image_scorers import CPU, batch, noise
@@ -59,10 +59,11 @@ def changed(content, mark, offset):
         (lambda: signed(sound(), "audio/wav"), VALID),
         (lambda: changed(signed(picture()), b"IDAT", 8), INVALID),
         (lambda: changed(signed(picture()), b"tests", 0), INVALID),
+        (lambda: changed(signed(picture()), b"jumdc2pa", -2), INVALID),
         (lambda: b"", ABSENT),
         (lambda: picture(kind="bmp"), ABSENT),
     ],
-    ids=["unmarked", "png", "jpeg", "webp", "wav", "other pixels", "other manifest", "empty", "bmp"],
+    ids=["unmarked", "png", "jpeg", "webp", "wav", "other pixels", "other manifest", "broken manifest", "empty", "bmp"],
 )
 def test_a_mark_is_present_and_valid_if_nothing_was_changed(content, expected):
     assert read_c2pa(content()) == expected
@@ -99,7 +100,7 @@ def test_a_file_that_cannot_be_read_fails_alone():
     assert found.values["c2pa_valid"].tolist()[0] == 1.0
     assert found.outcomes.tolist() == [scoring.SCORED, scoring.FAILED, scoring.FAILED]
     assert found.reasons[1].startswith("folder: a.png cannot be read")
-    assert found.reasons[2].startswith("the file has a manifest that cannot be parsed")
+    assert found.reasons[2].startswith("the file cannot be parsed (")
 
 
 def test_an_answer_of_a_process_that_a_file_took_over_is_refused(monkeypatch):

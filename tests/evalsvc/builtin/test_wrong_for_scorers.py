@@ -92,6 +92,7 @@ CASES = {
     "regex": texts(
         [1.0, "the target '(' is not a pattern of RE2 (missing ): (): see", 0.0, NO_TARGET], "^7$", "(", "7"
     ),
+    "refusal": Case([0.0] * 4),
     "numeric": texts([1.0, 0.0, "the target 'NaN' has no number", NO_TARGET], "7", "7", "NaN"),
     "code-tests": texts(
         [1.0, 0.0, "a test is not Python", NO_TARGET],
